@@ -1,0 +1,321 @@
+//! The TOML file as it was typed: one field a key, nothing decided yet.
+//!
+//! What leaves here is well-typed (a duration is a duration) and knows where in the file it stood. What it means
+//! together with the rest is `compile`'s work in the room that needs it.
+
+use std::ops::{Deref, Range};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// A value and the bytes of the file that it was read from.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Byte offsets into the source text.
+    pub span: Range<usize>,
+}
+
+impl<T> Deref for At<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A named table, `[issuers.corp]`: the name and the table's content.
+pub type Named<T> = (At<String>, T);
+
+/// The whole file.
+#[derive(Clone, Debug, Default)]
+pub struct RawConfig {
+    /// `[server]`
+    pub server: RawServer,
+    /// `[admin]`
+    pub admin: Option<RawAdmin>,
+    /// `[state]`
+    pub state: RawState,
+    /// `[issuers.*]`, in the order of the file.
+    pub issuers: Vec<Named<RawIssuer>>,
+    /// `[credentials] sources`; `None` where not written.
+    pub sources: Option<Vec<At<RawSource>>>,
+    /// `[upstreams.*]`, in the order of the file.
+    pub upstreams: Vec<Named<RawUpstream>>,
+    /// `[[routes]]`, in the order of the file; the span is that of its `[[routes]]` header.
+    pub routes: Vec<At<RawRoute>>,
+    /// `[identity]`
+    pub identity: RawIdentity,
+    /// `[[tests]]`; the span is that of its `[[tests]]` header.
+    pub tests: Vec<At<RawTest>>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Default)]
+pub struct RawServer {
+    /// Addresses: `127.0.0.1:8080`, `unix:/path`, `systemd`; one or a list.
+    pub listen: Vec<At<RawListen>>,
+    /// Origin of the site as browsers see it: scheme, host and port, no path.
+    pub public_url: Option<At<String>>,
+    /// Worker threads; 0 is one a core.
+    pub workers: Option<At<u64>>,
+    /// Networks whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<At<IpNet>>,
+    /// Bytes of a request head.
+    pub max_header_bytes: Option<At<u64>>,
+    /// Bytes of a request body; `Some(None)` is `"unlimited"`.
+    pub max_body_bytes: Option<At<Option<u64>>>,
+    /// Connections from clients, all workers together.
+    pub max_connections: Option<At<u64>>,
+    /// The longest wait for a request head.
+    pub header_timeout: Option<At<Duration>>,
+    /// The longest wait on a kept-alive connection for its next request, and for more of a body.
+    pub idle_timeout: Option<At<Duration>>,
+    /// The longest wait for requests under way at shutdown.
+    pub drain_timeout: Option<At<Duration>>,
+    /// Where our own endpoints live.
+    pub own_prefix: Option<At<String>>,
+    /// `[server.tls]`
+    pub tls: Option<At<RawServerTls>>,
+}
+
+/// One entry of `server.listen` or `admin.listen`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawListen {
+    /// An IP address and a port; port 0 lets the system choose.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket at this path (not yet resolved against the file's directory).
+    Unix(PathBuf),
+    /// Sockets handed over by systemd.
+    Systemd,
+}
+
+/// `[server.tls]`
+#[derive(Clone, Debug, Default)]
+pub struct RawServerTls {
+    /// The certificate chain and key for the main name.
+    pub certificate: Option<At<PathBuf>>,
+    /// The private key of `certificate`.
+    pub private_key: Option<At<PathBuf>>,
+    /// Further pairs, chosen by SNI: `more = [{ certificate = "…", private_key = "…" }]`.
+    pub more: Vec<At<RawCertificate>>,
+}
+
+/// One further certificate.
+#[derive(Clone, Debug)]
+pub struct RawCertificate {
+    /// PEM file of the chain, leaf first.
+    pub certificate: At<PathBuf>,
+    /// PEM file of the key.
+    pub private_key: At<PathBuf>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct RawAdmin {
+    /// Where `/health`, `/ready` and `/metrics` are answered.
+    pub listen: At<RawListen>,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Default)]
+pub struct RawState {
+    /// `sqlite:passgate.db`; the path is relative to the TOML file.
+    pub url: Option<At<String>>,
+}
+
+/// A secret, which never stands in the file itself.
+#[derive(Clone, Debug)]
+pub enum RawSecret {
+    /// A file, relative to the TOML file; one trailing newline is cut off.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+    /// A file in `$CREDENTIALS_DIRECTORY` (systemd `LoadCredential=`).
+    Credential(String),
+}
+
+/// `[issuers.NAME]`
+#[derive(Clone, Debug, Default)]
+pub struct RawIssuer {
+    /// The exact `iss`.
+    pub issuer: Option<At<String>>,
+    /// Accepted audiences; at least one.
+    pub audiences: Vec<At<String>>,
+    /// The claim that holds the audience; `aud` unless said.
+    pub audience_claim: Option<At<String>>,
+    /// Accepted `alg` values; at least one.
+    pub algorithms: Vec<At<String>>,
+    /// Where the keys come from: exactly one of these five.
+    pub jwks_url: Option<At<String>>,
+    /// A JWK set on disk.
+    pub jwks_file: Option<At<PathBuf>>,
+    /// A PEM public key on disk.
+    pub public_key_file: Option<At<PathBuf>>,
+    /// An HMAC secret.
+    pub secret: Option<At<RawSecret>>,
+    /// `true`: find `jwks_uri` by OpenID Connect Discovery 1.0.
+    pub discovery: Option<At<bool>>,
+    /// PEM file of the authorities that `jwks_url` and discovery are trusted by, instead of the system's.
+    pub ca_file: Option<At<PathBuf>>,
+    /// `true`: keys may be fetched by plain HTTP from an address that is not loopback.
+    pub allow_http: Option<At<bool>>,
+    /// How often a key set is fetched again.
+    pub refresh_interval: Option<At<Duration>>,
+    /// The shortest time between two fetches caused by unknown `kid`s.
+    pub refresh_cooldown: Option<At<Duration>>,
+    /// Paths of claims that hold roles.
+    pub roles_claims: Vec<At<String>>,
+    /// Tolerance for clocks that differ.
+    pub leeway: Option<At<Duration>>,
+    /// The greatest age of a token, from `iat`.
+    pub max_age: Option<At<Duration>>,
+}
+
+/// One entry of `credentials.sources`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawSource {
+    /// `{ header = "authorization", scheme = "Bearer" }`, or without a scheme.
+    Header {
+        /// The field name, in lower case.
+        name: String,
+        /// The scheme in front of the token, as typed.
+        scheme: Option<String>,
+    },
+    /// `{ cookie = "name" }`
+    Cookie(String),
+    /// `{ query = "name" }`
+    Query(String),
+}
+
+/// `[upstreams.NAME]`
+#[derive(Clone, Debug, Default)]
+pub struct RawUpstream {
+    /// `http://`, `https://`, `h2c://` or `unix:` addresses.
+    pub servers: Vec<At<String>>,
+    /// `whoami`, instead of servers.
+    pub builtin: Option<At<String>>,
+    /// The Host header for the app instead of the client's.
+    pub host: Option<At<String>>,
+    /// To an established connection, TLS included.
+    pub connect_timeout: Option<At<Duration>>,
+    /// From the request to the response head.
+    pub response_timeout: Option<At<Duration>>,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Option<At<Duration>>,
+    /// Connections to each server, all workers together.
+    pub max_connections: Option<At<u64>>,
+    /// PEM file of the authorities that `https://` servers are trusted by, instead of the system's.
+    pub ca_file: Option<At<PathBuf>>,
+    /// `health_check = { path = "/healthz", interval = "5s" }`
+    pub health_check: Option<At<RawHealthCheck>>,
+}
+
+/// `health_check`
+#[derive(Clone, Debug)]
+pub struct RawHealthCheck {
+    /// What is asked for.
+    pub path: At<String>,
+    /// How often; 5 seconds unless said.
+    pub interval: Option<At<Duration>>,
+}
+
+/// `[[routes]]`
+#[derive(Clone, Debug, Default)]
+pub struct RawRoute {
+    /// Exact or `*.example.com`.
+    pub host: Option<At<String>>,
+    /// The pattern.
+    pub path: Option<At<String>>,
+    /// Empty: all methods.
+    pub methods: Option<At<Vec<At<String>>>>,
+    /// `none`, `optional`, `required`.
+    pub auth: Option<At<String>>,
+    /// The rule on roles.
+    pub roles: Option<At<RawRoles>>,
+    /// Claim path and the value it must equal or contain.
+    pub claims: Vec<(At<String>, At<RawClaim>)>,
+    /// Scopes, all of which are needed.
+    pub scopes: Vec<At<String>>,
+    /// The name of an upstream.
+    pub upstream: Option<At<String>>,
+    /// Cut off the front of the path.
+    pub strip_prefix: Option<At<String>>,
+    /// Set on the request to the app.
+    pub headers: Vec<(At<String>, At<String>)>,
+    /// `true`: the app gets the credential as well.
+    pub forward_credential: Option<At<bool>>,
+    /// `encoded-slash`, `empty-segment`, `path-parameter`.
+    pub accept: Vec<At<String>>,
+}
+
+/// `roles = ["a"]` is `any`.
+#[derive(Clone, Debug, Default)]
+pub struct RawRoles {
+    /// One of these at least; `None` where not written.
+    pub any: Option<Vec<At<String>>>,
+    /// Each of these.
+    pub all: Option<Vec<At<String>>>,
+    /// Not one of these.
+    pub none: Option<Vec<At<String>>>,
+}
+
+/// A value that a claim must equal or contain.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RawClaim {
+    /// A string.
+    Text(String),
+    /// An integer.
+    Integer(i64),
+    /// A boolean.
+    Boolean(bool),
+}
+
+/// `[identity]`
+#[derive(Clone, Debug, Default)]
+pub struct RawIdentity {
+    /// `passgate`, `oauth2-proxy`, `authelia`.
+    pub preset: Option<At<String>>,
+    /// Header name and claim path.
+    pub headers: Vec<(At<String>, At<String>)>,
+    /// `true`: `X-Auth-Assertion` is sent.
+    pub assertion: Option<At<bool>>,
+}
+
+/// `[[tests]]`
+#[derive(Clone, Debug)]
+pub struct RawTest {
+    /// `GET /path`, or `GET http://host/path`.
+    pub request: At<String>,
+    /// Who asks; `None`: nobody.
+    pub caller: Option<At<RawTestCaller>>,
+    /// `allow`, `login`, or a status code.
+    pub expect: At<RawExpect>,
+}
+
+/// `as = { … }`
+#[derive(Clone, Debug, Default)]
+pub struct RawTestCaller {
+    /// `test` unless said.
+    pub subject: Option<At<String>>,
+    /// The name of the issuer; any unless said.
+    pub issuer: Option<At<String>>,
+    /// Roles.
+    pub roles: Vec<At<String>>,
+    /// Scopes.
+    pub scopes: Vec<At<String>>,
+    /// Further claims.
+    pub claims: Vec<(At<String>, At<RawClaim>)>,
+}
+
+/// `expect = …`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawExpect {
+    /// The request reaches the app.
+    Allow,
+    /// The browser is sent to the login page.
+    Login,
+    /// The gateway answers with this status.
+    Status(u16),
+}

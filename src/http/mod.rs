@@ -1,0 +1,6 @@
+//! HTTP values that every room speaks, and the strictness that the HTTP crates leave to their users.
+
+pub mod cookie;
+pub mod headers;
+pub mod reply;
+pub mod target;

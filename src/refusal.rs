@@ -1,0 +1,213 @@
+//! Every reason for which the gateway itself answers a request, and what each one means to the client and in the log.
+//!
+//! A closed list without free text: what a client may read is decided here once, and cannot leak a detail of one
+//! request. What was special about a request (route, rule, issuer) goes into its log line, next to [`Refusal::reason`].
+
+use http::StatusCode;
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $reason:literal, $message:literal;)*) => {
+        /// Why the gateway answers instead of the app.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Refusal { $($(#[$doc])* $name,)* }
+
+        impl Refusal {
+            /// All of them, in the order of the list.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The status code of the answer (RFC 9110 section 15).
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// The reason as it stands in the access log, in metrics and in `explain`: a stable name for machines.
+            #[must_use]
+            pub const fn reason(self) -> &'static str {
+                match self { $(Self::$name => $reason,)* }
+            }
+
+            /// What the client may read. Never more than the status means.
+            #[must_use]
+            pub const fn message(self) -> &'static str {
+                match self { $(Self::$name => $message,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    // 400: what was sent has no single meaning.
+    /// The request head is not HTTP (RFC 9112 section 2).
+    MalformedHead = BAD_REQUEST, "malformed-head", "Bad request";
+    /// Two parties could disagree about where this request ends (RFC 9112 sections 6 and 11.2).
+    AmbiguousFraming = BAD_REQUEST, "ambiguous-framing", "Bad request";
+    /// The target is not in origin form (RFC 9112 section 3.2.1).
+    TargetForm = BAD_REQUEST, "target-form", "Bad request";
+    /// The target holds a `#`, a control byte or a byte outside ASCII.
+    TargetByte = BAD_REQUEST, "target-byte", "Bad request";
+    /// The path has a `.` or `..` segment in some spelling.
+    PathDotSegment = BAD_REQUEST, "path-dot-segment", "Bad request";
+    /// The path has `%2f`, and the route does not accept `encoded-slash`.
+    PathEncodedSlash = BAD_REQUEST, "path-encoded-slash", "Bad request";
+    /// The path has a `\` or `%5c`.
+    PathBackslash = BAD_REQUEST, "path-backslash", "Bad request";
+    /// The path has an encoded control byte, `%00` among them.
+    PathEncodedControl = BAD_REQUEST, "path-encoded-control", "Bad request";
+    /// The path has a `%` that two hexadecimal digits do not follow.
+    PathBadEncoding = BAD_REQUEST, "path-bad-encoding", "Bad request";
+    /// The path has `//`, and the route does not accept `empty-segment`.
+    PathEmptySegment = BAD_REQUEST, "path-empty-segment", "Bad request";
+    /// The path has a `;`, and the route does not accept `path-parameter`.
+    PathParameter = BAD_REQUEST, "path-parameter", "Bad request";
+    /// No Host and no `:authority` (RFC 9112 section 3.2).
+    HostMissing = BAD_REQUEST, "host-missing", "Bad request";
+    /// More than one Host (RFC 9112 section 3.2).
+    HostRepeated = BAD_REQUEST, "host-repeated", "Bad request";
+    /// A Host that is not `uri-host [ ":" port ]`.
+    HostInvalid = BAD_REQUEST, "host-invalid", "Bad request";
+    /// `:authority` and Host name different places (RFC 9113 section 8.3.1).
+    HostMismatch = BAD_REQUEST, "host-mismatch", "Bad request";
+    /// A header or a query parameter that carries the credential came more than once.
+    CredentialRepeated = BAD_REQUEST, "credential-repeated", "Bad request";
+    /// An upgrade with a body, or with a method other than GET.
+    UpgradeInvalid = BAD_REQUEST, "upgrade-invalid", "Bad request";
+
+    // 401: who is asking is not known.
+    /// The route needs a caller and no source held a credential.
+    CredentialMissing = UNAUTHORIZED, "credential-missing", "Unauthorized";
+    /// The credential in a header is empty or not text.
+    CredentialMalformed = UNAUTHORIZED, "credential-malformed", "Invalid token";
+    /// Larger than any token we read.
+    TokenTooLarge = UNAUTHORIZED, "token-too-large", "Invalid token";
+    /// Not three parts of strict base64url with JSON objects in the first two (RFC 7515 section 7.1).
+    TokenMalformed = UNAUTHORIZED, "token-malformed", "Invalid token";
+    /// Five parts: an encrypted token (RFC 7516), which we do not take.
+    TokenEncrypted = UNAUTHORIZED, "token-encrypted", "Invalid token";
+    /// A member of the header or a claim stands twice.
+    TokenDuplicateName = UNAUTHORIZED, "token-duplicate-name", "Invalid token";
+    /// `crit` is present (RFC 7515 section 4.1.11); we know no extension.
+    TokenCritical = UNAUTHORIZED, "token-critical", "Invalid token";
+    /// `typ` says that this is another kind of token (RFC 8725 section 3.11).
+    TokenType = UNAUTHORIZED, "token-type", "Invalid token";
+    /// `alg` is not on the issuer's list.
+    AlgorithmRefused = UNAUTHORIZED, "algorithm-refused", "Invalid token";
+    /// `iss` is missing or not a string.
+    IssuerMalformed = UNAUTHORIZED, "issuer-malformed", "Invalid token";
+    /// `iss` is nobody we know.
+    IssuerUnknown = UNAUTHORIZED, "issuer-unknown", "Invalid token";
+    /// The issuer has no such key, or none for this algorithm.
+    KeyUnknown = UNAUTHORIZED, "key-unknown", "Invalid token";
+    /// The signature is not by a key of the issuer.
+    SignatureInvalid = UNAUTHORIZED, "signature-invalid", "Invalid token";
+    /// `aud` is missing or not a string or an array of strings.
+    AudienceMalformed = UNAUTHORIZED, "audience-malformed", "Invalid token";
+    /// `aud` names somebody else.
+    AudienceRefused = UNAUTHORIZED, "audience-refused", "Invalid token";
+    /// `sub` is missing, empty or not a string.
+    SubjectMalformed = UNAUTHORIZED, "subject-malformed", "Invalid token";
+    /// `exp`, `nbf` or `iat` is not a number, or `exp` is missing, or `iat` is where a rule needs it.
+    TimeMalformed = UNAUTHORIZED, "time-malformed", "Invalid token";
+    /// `exp` is not in the future.
+    Expired = UNAUTHORIZED, "expired", "Invalid token";
+    /// `nbf` or `iat` is in the future.
+    NotYetValid = UNAUTHORIZED, "not-yet-valid", "Invalid token";
+    /// `iat` is longer ago than the issuer's `max_age`.
+    TooOld = UNAUTHORIZED, "too-old", "Invalid token";
+    /// The token, or all of its subject's, was revoked.
+    Revoked = UNAUTHORIZED, "revoked", "Invalid token";
+
+    // 403: who is asking is known, and may not.
+    /// A rule on roles said no.
+    RoleRefused = FORBIDDEN, "role-refused", "Forbidden";
+    /// A rule on claims said no.
+    ClaimRefused = FORBIDDEN, "claim-refused", "Forbidden";
+    /// A scope is missing.
+    ScopeRefused = FORBIDDEN, "scope-refused", "Forbidden";
+    /// A cookie was the credential and another site asked.
+    CrossSite = FORBIDDEN, "cross-site", "Forbidden";
+
+    // 404, 405, 408, 413, 414, 421, 431.
+    /// No route covers the path.
+    RouteMissing = NOT_FOUND, "route-missing", "Not found";
+    /// The path is covered, the method is not.
+    MethodRefused = METHOD_NOT_ALLOWED, "method-refused", "Method not allowed";
+    /// CONNECT or TRACE, which no route can name.
+    MethodUnsupported = METHOD_NOT_ALLOWED, "method-unsupported", "Method not allowed";
+    /// The client did not send the whole request in time.
+    ClientTimeout = REQUEST_TIMEOUT, "client-timeout", "Request timeout";
+    /// The body is longer than `max_body_bytes`.
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "Content too large";
+    /// The target is longer than we read.
+    TargetTooLong = URI_TOO_LONG, "target-too-long", "URI too long";
+    /// The TLS connection was made for another host (RFC 9110 section 15.5.20).
+    Misdirected = MISDIRECTED_REQUEST, "misdirected", "Misdirected request";
+    /// The head is longer than `max_header_bytes`.
+    HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "Request header fields too large";
+
+    // 5xx: nobody's fault who is asking.
+    /// An invariant of ours did not hold; the diagnostics log has it.
+    Internal = INTERNAL_SERVER_ERROR, "internal", "Internal server error";
+    /// The app could not be connected to.
+    UpstreamUnreachable = BAD_GATEWAY, "upstream-unreachable", "Bad gateway";
+    /// The app's certificate or TLS handshake was not acceptable.
+    UpstreamTls = BAD_GATEWAY, "upstream-tls", "Bad gateway";
+    /// The app closed the connection before it answered.
+    UpstreamClosed = BAD_GATEWAY, "upstream-closed", "Bad gateway";
+    /// What the app answered is not HTTP, or breaks its rules.
+    UpstreamProtocol = BAD_GATEWAY, "upstream-protocol", "Bad gateway";
+    /// No server of the upstream is healthy.
+    UpstreamDown = SERVICE_UNAVAILABLE, "upstream-down", "Service unavailable";
+    /// All connections to the upstream are in use and none became free in time.
+    UpstreamBusy = SERVICE_UNAVAILABLE, "upstream-busy", "Service unavailable";
+    /// The issuer's keys have not been had yet, so nobody can be let in.
+    KeysUnavailable = SERVICE_UNAVAILABLE, "keys-unavailable", "Service unavailable";
+    /// Revocations have not been readable for too long, so nobody can be let in.
+    StateUnavailable = SERVICE_UNAVAILABLE, "state-unavailable", "Service unavailable";
+    /// The app did not accept the connection in time.
+    UpstreamConnectTimeout = GATEWAY_TIMEOUT, "upstream-connect-timeout", "Gateway timeout";
+    /// The app did not answer in time.
+    UpstreamTimeout = GATEWAY_TIMEOUT, "upstream-timeout", "Gateway timeout";
+}
+
+impl Refusal {
+    /// Whether the client sent a credential that is no good, as against none (RFC 6750 section 3.1, `invalid_token`).
+    #[must_use]
+    pub fn is_invalid_token(self) -> bool {
+        self.status() == StatusCode::UNAUTHORIZED && self != Self::CredentialMissing
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_unique_and_no_message_says_more_than_its_status() {
+        let mut reasons: Vec<_> = Refusal::ALL.iter().map(|refusal| refusal.reason()).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons.len(), Refusal::ALL.len());
+        for refusal in Refusal::ALL {
+            let allowed: &[&str] = match refusal.status().as_u16() {
+                400 => &["Bad request"],
+                401 => &["Unauthorized", "Invalid token"],
+                403 => &["Forbidden"],
+                500 => &["Internal server error"],
+                502 => &["Bad gateway"],
+                503 => &["Service unavailable"],
+                504 => &["Gateway timeout"],
+                _ => continue,
+            };
+            assert!(allowed.contains(&refusal.message()), "{refusal:?}");
+        }
+    }
+}
