@@ -9,13 +9,17 @@
 //! it looks for a request line in the middle of something else, does not find one, and the connection is closed: a
 //! disagreement is a refusal too.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
+use super::rewind::Rewind;
 use crate::http::target::MAX_TARGET_BYTES;
 use crate::refusal::Refusal;
 
@@ -285,20 +289,27 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
 }
 
-/// A connection whose incoming bytes are watched by a [`Scanner`].
+/// A connection whose incoming bytes are watched by a [`Scanner`], and whose request heads have a time limit.
 #[derive(Debug)]
 pub struct Framed<I> {
-    io: I,
-    /// Bytes that were read to find out which version of HTTP this is.
-    first: Bytes,
+    io: Rewind<I>,
     scanner: Scanner,
     fault: Option<Refusal>,
+    header_timeout: Duration,
+    /// Runs only while a head has begun and not ended, which is rare: heads mostly arrive whole.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Framed<I> {
     /// Watches `io`, of which `first` has been read already.
-    pub fn new(io: I, first: Bytes, max_header_bytes: usize) -> Self {
-        Self { io, first, scanner: Scanner::new(max_header_bytes), fault: None }
+    pub fn new(io: I, first: Bytes, max_header_bytes: usize, header_timeout: Duration) -> Self {
+        let io = Rewind::new(io, first);
+        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None }
+    }
+
+    /// The connection itself, to end it.
+    pub fn inner(&mut self) -> &mut I {
+        self.io.inner()
     }
 
     /// Why reading failed, where it was the scanner's word.
@@ -311,29 +322,33 @@ impl<I> Framed<I> {
         &self.scanner
     }
 
-    fn watch(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.scanner.feed(bytes).map_err(|refusal| {
-            self.fault = Some(refusal);
-            io::Error::new(io::ErrorKind::InvalidData, refusal)
-        })
+    fn fail(&mut self, refusal: Refusal) -> io::Error {
+        self.fault = Some(refusal);
+        io::Error::new(io::ErrorKind::InvalidData, refusal)
     }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(refusal) = self.fault {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
-        }
-        if !self.first.is_empty() {
-            let length = self.first.len().min(buf.remaining());
-            let first = self.first.split_to(length);
-            self.watch(&first)?;
-            buf.put_slice(&first);
-            return Poll::Ready(Ok(()));
+        let this = &mut *self;
+        if let Some(refusal) = this.fault {
+            return Poll::Ready(Err(this.fail(refusal)));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        Poll::Ready(self.watch(&buf.filled()[before..]))
+        if Pin::new(&mut this.io).poll_read(cx, buf)?.is_ready() {
+            if let Err(refusal) = this.scanner.feed(&buf.filled()[before..]) {
+                return Poll::Ready(Err(this.fail(refusal)));
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if !this.scanner.is_inside_head() {
+            this.deadline = None;
+            return Poll::Pending;
+        }
+        let header_timeout = this.header_timeout;
+        let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(header_timeout)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(this.fail(Refusal::ClientTimeout)))
     }
 }
 
