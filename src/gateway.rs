@@ -4,32 +4,43 @@
 //! gateway's own, and one log line. [`walk`] returns a [`Refusal`]; [`Lane::serve`] is the single place where that
 //! becomes a response. Nothing here blocks, and no lock is held while something is waited for.
 
+mod activity;
+mod answer;
+mod record;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{EXPECT, HOST, TE, TRAILER, UPGRADE};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use ipnet::IpNet;
 
 use crate::authorize::{Auth, Permit, Rules};
-use crate::caller::{Assertions, Forwarded as ForwardedHeaders, Naming, Peer};
+use crate::caller::{Naming, Peer};
 use crate::clock::Clock;
 use crate::config::Place;
 use crate::credential::{Kind, Sources};
 use crate::endpoint::Endpoints;
-use crate::forward::{self, Pool, RequestBody, ResponseBody, Upstream};
+use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
 use crate::http::headers::{self, Host};
 use crate::http::target::{Oddities, QueryEdit, Target};
-use crate::http::{origin, reply};
+use crate::http::{cookie, origin, reply};
 use crate::identity::Caller;
 use crate::observe::Desk;
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
+use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{LocalCache, Verifier};
+
+pub use activity::Activity;
+pub use answer::{Answer, Content};
+use record::Record;
 
 /// Everything that one version of the configuration says about requests. Shared by all workers, never changed.
 #[derive(Debug)]
@@ -39,19 +50,21 @@ pub struct Gateway {
     /// Where a credential may be.
     pub sources: Sources,
     /// Who may sign.
-    pub verifier: Arc<Verifier>,
+    pub verifier: Verifier,
     /// What the app is told.
     pub naming: Naming,
     /// Signed assertions, where they are switched on.
     pub assertions: Option<Assertions>,
+    /// The keys that sign them.
+    pub signing: Arc<ArcSwap<SigningKeys>>,
     /// What is answered here.
     pub endpoints: Endpoints,
     /// `realm` of challenges.
     pub realm: String,
-    /// The longest body; `None` is unlimited.
-    pub max_body_bytes: Option<u64>,
-    /// The longest wait for more of a body.
-    pub idle_timeout: Duration,
+    /// What request bodies are held to.
+    pub bodies: Arc<BodyRules>,
+    /// Whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// The time.
     pub clock: Clock,
 }
@@ -63,6 +76,8 @@ pub struct Route {
     pub label: Arc<str>,
     /// Its `[[routes]]` line.
     pub place: Place,
+    /// Host, path and methods as written, for `check`.
+    pub pattern: (Option<String>, String, Option<String>),
     /// Who may.
     pub rules: Rules,
     /// Odd paths that it takes.
@@ -97,8 +112,72 @@ pub struct Client {
     pub peer: Peer,
     /// The name that the client asked for in TLS.
     pub server_name: Option<String>,
+    /// Its requests.
+    pub activity: Activity,
     /// Held as long as something of the connection is alive: the limit on connections, and the wait at shutdown.
-    pub hold: Box<dyn std::any::Any + Send + Sync>,
+    hold: Hold,
+}
+
+struct Hold(#[allow(dead_code)] Box<dyn std::any::Any + Send + Sync>);
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
+    }
+}
+
+impl Client {
+    /// A connection that has had no request yet.
+    #[must_use]
+    pub fn new(peer: Peer, server_name: Option<String>, hold: Box<dyn std::any::Any + Send + Sync>) -> Self {
+        Self { peer, server_name, activity: Activity::default(), hold: Hold(hold) }
+    }
+}
+
+/// Why no route takes a request.
+#[derive(Debug)]
+pub struct Miss<'a> {
+    /// The answer.
+    pub refusal: Refusal,
+    /// A route of the same path, where there is one.
+    pub route: Option<&'a Route>,
+    /// The methods that the path has.
+    pub allow: Option<&'a HeaderValue>,
+}
+
+/// The route for a target, if it accepts the way in which the path is spelled.
+///
+/// # Errors
+/// 400 for an odd path that is not accepted, 404, 405.
+pub fn locate<'a>(
+    routes: &'a Table<Route>,
+    host: &str,
+    target: &Target,
+    method: &Method,
+) -> Result<&'a Route, Miss<'a>> {
+    let odd = |accepted| target.oddities().refusal_unless(accepted);
+    match routes.find(host, target.matching(), method) {
+        Lookup::Found(route) => match odd(route.accept) {
+            None => Ok(route),
+            Some(refusal) => Err(Miss { refusal, route: Some(route), allow: None }),
+        },
+        Lookup::MethodRefused { allow, some } => {
+            let refusal = odd(some.accept).unwrap_or(Refusal::MethodRefused);
+            Err(Miss { refusal, route: Some(some), allow: Some(allow) })
+        }
+        Lookup::Missing => {
+            let refusal = odd(Oddities::default()).unwrap_or(Refusal::RouteMissing);
+            Err(Miss { refusal, route: None, allow: None })
+        }
+    }
+}
+
+impl Gateway {
+    /// A connection from `address`.
+    #[must_use]
+    pub fn peer(&self, address: IpAddr, https: bool) -> Peer {
+        Peer::new(address, https, &self.trusted_proxies)
+    }
 }
 
 impl Lane {
@@ -111,15 +190,14 @@ impl Lane {
             Ok(response) => record.answered(response),
             Err(refusal) => {
                 record.refused(refusal);
-                let about = reply::Circumstances {
-                    request_id: record.request_id(),
+                let response = reply::refuse(refusal, reply::Circumstances {
+                    request_id: record.request_id().as_str(),
                     browser,
                     allow: record.allow.as_ref(),
                     // What is left of the body is not read, and must not be taken for the next request.
-                    close: http1 && record.body_pending,
+                    close: http1 && record.is_body_pending(),
                     realm: &self.gateway.realm,
-                };
-                let response = reply::refuse(refusal, about);
+                });
                 record.answered(response.map(Content::Own))
             }
         }
@@ -129,14 +207,13 @@ impl Lane {
     pub fn refuse_connection(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) -> Response<Bytes> {
         let mut record = Record::open_without_request(self, client);
         record.refused(refusal);
-        let about = reply::Circumstances {
-            request_id: record.request_id(),
+        let response = reply::refuse(refusal, reply::Circumstances {
+            request_id: record.request_id().as_str(),
             browser: false,
             allow: None,
             close: true,
             realm: &self.gateway.realm,
-        };
-        let response = reply::refuse(refusal, about);
+        });
         record.bytes = response.body().len() as u64;
         response
     }
@@ -145,72 +222,189 @@ impl Lane {
 /// The walk itself.
 async fn walk(
     lane: &Arc<Lane>,
-    client: &Arc<Client>,
+    client: &Client,
     request: Request<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Content>, Refusal> {
     let gateway = &*lane.gateway;
     let (mut parts, body) = request.into_parts();
 
-    // Who is meant, and what is asked for.
+    // What is asked for, and of whom.
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::MethodUnsupported);
     }
     let host = headers::request_host(&parts)?;
-    record.host = Some(host.value().clone());
-    if client.server_name.as_ref().is_some_and(|name| !name.eq_ignore_ascii_case(host.name())) {
+    record.host = Some(host.as_value());
+    if client.server_name.as_ref().is_some_and(|name| name != host.name()) {
         return Err(Refusal::Misdirected);
     }
     let target = Target::parse(&parts.uri)?;
     record.path = Some(target.path_and_query());
 
     // Ours, or whose?
-    if let Some(answer) = gateway.endpoints.answer(&parts.method, &target) {
+    if let Some(answer) = gateway.endpoints.answer(&parts.method, &target, gateway.clock.now()) {
         record.route = Some(gateway.endpoints.label());
-        return answer.map(|response| response.map(Content::Own));
+        let response = answer.map_err(|(refusal, allow)| {
+            record.allow = allow;
+            refusal
+        })?;
+        return Ok(response.map(Content::Own));
     }
-    let route = match gateway.routes.find(host.name(), target.matching(), &parts.method) {
-        Lookup::Found(route) => route,
-        Lookup::MethodRefused { allow, some } => {
-            record.route = Some(some.label.clone());
-            record.allow = Some(allow.clone());
-            return Err(target.oddities().refusal_unless(some.accept).unwrap_or(Refusal::MethodRefused));
-        }
-        Lookup::Missing => return Err(target.oddities().refusal_unless(Oddities::default()).unwrap_or(Refusal::RouteMissing)),
-    };
-    record.route = Some(route.label.clone());
-    if let Some(refusal) = target.oddities().refusal_unless(route.accept) {
-        return Err(refusal);
-    }
+    let route = locate(&gateway.routes, host.name(), &target, &parts.method).map_err(|miss| {
+        record.route = miss.route.map(|route| Arc::clone(&route.label));
+        record.allow = miss.allow.cloned();
+        miss.refusal
+    })?;
+    record.route = Some(Arc::clone(&route.label));
 
     // Who asks, and may they?
-    let upgrade = wanted_upgrade(&mut parts, &body)?;
-    let caller = identify(lane, route, &parts, &host, &target, upgrade.is_some(), record).await?;
+    let caller = identify(lane, route, &parts, &host, &target).await?;
+    record.caller.clone_from(&caller);
     let permit = route.rules.decide(caller).map_err(|denial| {
         record.rule = denial.rule;
         denial.refusal
     })?;
-    let length = body.size_hint().lower();
-    if gateway.max_body_bytes.is_some_and(|most| length > most) {
-        return Err(Refusal::BodyTooLarge);
-    }
 
-    // What the app is told: hop-by-hop fields go first, so that `Connection` cannot name one of ours.
-    rewrite(gateway, client, route, &permit, &target, host, record, &mut parts)?;
+    // What the app is told.
+    let body = RequestBody::new(body, &gateway.bodies)?;
+    record.body = body.progress();
+    let upgrade = rewrite(gateway, client, route, &permit, &target, &host, record, &mut parts)?;
 
     // And on.
-    let protected = gateway.naming.protected();
-    let body = RequestBody::new(body, gateway.max_body_bytes, gateway.idle_timeout, protected);
+    record.upstream = Some(Arc::clone(&route.upstream.name));
     let asked = Instant::now();
-    record.upstream = Some(route.upstream.name.clone());
-    let request = Request::from_parts(parts, body);
-    let forwarded = forward::forward(&permit, &route.upstream, &lane.pool, request, upgrade.is_some()).await;
+    let forwarded = forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body)).await;
     record.upstream_time = Some(asked.elapsed());
-    record.body_pending = record.body_pending && forwarded.as_ref().map_or(true, |answer| !answer.request_complete());
-    let mut forwarded = forwarded?;
-    record.server = forwarded.server.take();
-    if let (Some(client_side), Some(app_side)) = (upgrade, forwarded.upgrade.take()) {
-        record.keep_open(client_side, app_side, client);
+    let forwarded = forwarded?;
+    record.server = forwarded.server;
+    Ok(match (upgrade, forwarded.upgrade) {
+        (Some(client), Some(app)) => forwarded.response.map(|_| Content::Switched { client, app }),
+        _ => forwarded.response.map(Content::App),
+    })
+}
+
+/// Who asks: the first credential that is there and good, or nobody. A bad one in a header or the query ends the walk;
+/// a bad one in a cookie is as good as none, because the browser sends it whether it wants or not.
+async fn identify(
+    lane: &Lane,
+    route: &Route,
+    parts: &Parts,
+    host: &Host,
+    target: &Target,
+) -> Result<Option<Arc<Caller>>, Refusal> {
+    if route.rules.auth() == Auth::None {
+        return Ok(None);
     }
-    Ok(forwarded.response.map(Content::App))
+    let mut after = None;
+    while let Some(credential) = lane.gateway.sources.find_after(after, &parts.headers, target.query())? {
+        match verify(lane, &credential.token).await {
+            Ok(caller) => {
+                if credential.kind == Kind::Cookie && may_be_forged(parts, host) {
+                    return Err(Refusal::CrossSite);
+                }
+                return Ok(Some(caller));
+            }
+            Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => after = Some(credential.position),
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
+/// channel in both directions, so it counts as unsafe.
+fn may_be_forged(parts: &Parts, host: &Host) -> bool {
+    (origin::is_unsafe(&parts.method) || parts.headers.contains_key(UPGRADE))
+        && origin::is_cross_origin(&parts.headers, host.as_sent())
+}
+
+async fn verify(lane: &Lane, token: &str) -> Result<Arc<Caller>, Refusal> {
+    let gateway = &*lane.gateway;
+    let verify = || {
+        let mut cache = lane.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        gateway.verifier.verify(&mut cache, token, gateway.clock.now())
+    };
+    match verify() {
+        // The issuer may have a new key that we have not heard of; asked at most once a cooldown.
+        Err(Refusal::KeyUnknown | Refusal::KeysUnavailable) => {
+            gateway.verifier.refetch(token).await;
+            verify()
+        }
+        verified => verified,
+    }
+}
+
+/// Turns the client's request into the gateway's: hop-by-hop fields go first, so that `Connection` cannot name a field
+/// of ours; then every name that the gateway speaks for; then ours are set. Returns the client's side of an upgrade.
+#[allow(clippy::too_many_arguments)]
+fn rewrite(
+    gateway: &Gateway,
+    client: &Client,
+    route: &Route,
+    permit: &Permit,
+    target: &Target,
+    host: &Host,
+    record: &mut Record,
+    parts: &mut Parts,
+) -> Result<Option<OnUpgrade>, Refusal> {
+    let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers);
+    let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
+
+    let fields = &mut parts.headers;
+    record.client_ip = client.peer.client_ip(fields, &gateway.trusted_proxies);
+    gateway.naming.strip(fields, client.peer.is_trusted());
+    let mut query = QueryEdit::Keep;
+    let stripped_query;
+    if !route.forward_credential {
+        gateway.sources.strip(fields);
+        stripped_query = gateway.sources.strip_query(target.query());
+        if let Some(stripped) = &stripped_query {
+            query = QueryEdit::Replace(stripped.as_deref());
+        }
+    }
+    cookie::join(fields);
+    fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
+
+    if let Some(caller) = permit.caller() {
+        gateway.naming.set(fields, caller)?;
+        if let (Some(assertions), Some(name)) = (&gateway.assertions, gateway.naming.assertion_name()) {
+            let assertion = assertions.sign(caller, &route.upstream.name, &gateway.signing.load(), gateway.clock.now())?;
+            fields.insert(name, assertion);
+        }
+    }
+    client.peer.set_forwarded(fields, host.as_value(), record.request_id().as_value());
+    for (name, value) in &route.headers {
+        fields.insert(name, value.clone());
+    }
+    if hop_by_hop.te_trailers {
+        fields.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    for names in hop_by_hop.trailer {
+        fields.append(TRAILER, names);
+    }
+    fields.insert(HOST, host.as_value());
+    if let Some(protocol) = upgrade.as_ref().and(hop_by_hop.upgrade) {
+        fields.insert(UPGRADE, protocol);
+    }
+    parts.uri = target.rewritten(route.strip_prefix.as_deref(), query)?.into();
+    Ok(upgrade)
+}
+
+/// The client's side of the connection, if it asks for a WebSocket (RFC 6455 section 4.1). No other protocol is
+/// switched to: `h2c` would let the client talk past us.
+fn wanted_upgrade(
+    protocol: Option<&HeaderValue>,
+    parts: &mut Parts,
+    record: &Record,
+) -> Result<Option<OnUpgrade>, Refusal> {
+    if parts.version != Version::HTTP_11
+        || !protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    {
+        return Ok(None);
+    }
+    // Whoever reads a body here and whoever does not would disagree about where the new protocol begins.
+    if parts.method != Method::GET || record.is_body_pending() {
+        return Err(Refusal::UpgradeInvalid);
+    }
+    Ok(parts.extensions.remove::<OnUpgrade>())
 }

@@ -4,6 +4,7 @@
 //! connection before there is a request (a head that is not HTTP, or too long, or too slow) is answered here, through
 //! the same refusals and the same log.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -25,8 +26,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::framing::Framed;
-use super::idle::{Activity, Busy};
-use crate::caller::Peer;
 use crate::gateway::{Answer, Client, Lane};
 use crate::refusal::Refusal;
 
@@ -72,7 +71,7 @@ where
 {
     let lane = context.lane.load_full();
     let Some(config) = &context.tls else {
-        let client = Client { peer: lane.gateway.peer(address, false), server_name: None, hold };
+        let client = Client::new(lane.gateway.peer(address, false), None, hold);
         return serve_http(&context, io, client, None).await;
     };
     let accept = TlsAcceptor::from(Arc::clone(config)).accept(io);
@@ -81,7 +80,7 @@ where
             let session = stream.get_ref().1;
             let is_http2 = session.alpn_protocol() == Some(b"h2");
             let server_name = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-            let client = Client { peer: lane.gateway.peer(address, true), server_name, hold };
+            let client = Client::new(lane.gateway.peer(address, true), server_name, hold);
             serve_http(&context, stream, client, Some(is_http2)).await;
         }
         Ok(Err(error)) => tracing::debug!(client = %address, %error, "TLS handshake failed"),
@@ -135,20 +134,21 @@ where
 {
     let limits = &context.limits;
     let framed = Framed::new(io, first, limits.max_header_bytes, limits.header_timeout);
-    let activity = Activity::new();
     let mut connection = hyper::server::conn::http1::Builder::new()
         .half_close(false)
         .header_read_timeout(None) // `Framed` and `Activity` keep the time, without a timer a request
         .timer(TokioTimer::new())
         .max_buf_size(limits.max_header_bytes.max(8192) + 1024)
-        .serve_connection(TokioIo::new(framed), service(context, &client, &activity))
+        .serve_connection(TokioIo::new(framed), service(context, &client))
         .with_upgrades();
-    let ended = drive(context, &activity, Pin::new(&mut connection), |connection| connection.graceful_shutdown()).await;
+    let ended = drive(context, &client, Pin::new(&mut connection), |connection| connection.graceful_shutdown()).await;
+    // Before the connection is taken apart, because that ends what is under way.
+    let is_busy = client.activity.is_busy();
     let Some(parts) = connection.into_parts() else { return };
     let mut framed = parts.io.into_inner();
     match (ended, framed.fault()) {
         // Nothing of an answer may be under way: the client would take ours for part of it.
-        (Err(_), Some(refusal)) if !activity.is_busy() => {
+        (Err(_), Some(refusal)) if !is_busy => {
             let answer = context.lane.load_full().refuse_connection(&client, refusal);
             if write_answer(&mut framed, &answer).await.is_ok() {
                 linger(&mut framed).await;
@@ -164,7 +164,6 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &context.limits;
-    let activity = Activity::new();
     let io = TokioIo::new(super::rewind::Rewind::new(io, first));
     let mut connection = pin!(
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -174,9 +173,9 @@ where
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(limits.idle_timeout)
             .keep_alive_timeout(limits.header_timeout)
-            .serve_connection(io, service(context, &client, &activity))
+            .serve_connection(io, service(context, &client))
     );
-    if let Err(error) = drive(context, &activity, connection.as_mut(), |connection| connection.graceful_shutdown()).await {
+    if let Err(error) = drive(context, &client, connection.as_mut(), |connection| connection.graceful_shutdown()).await {
         tracing::debug!(client = %client.peer.ip(), %error, "HTTP/2 connection ended");
     }
 }
@@ -184,18 +183,17 @@ where
 fn service(
     context: &Context,
     client: &Arc<Client>,
-    activity: &Arc<Activity>,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<Answer>,
-    Error = std::convert::Infallible,
-    Future = impl Future<Output = Result<Response<Answer>, std::convert::Infallible>> + Send + 'static,
-> + 'static {
-    let (lane, client, activity) = (Arc::clone(&context.lane), Arc::clone(client), Arc::clone(activity));
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Answer>, Infallible>> + Send + 'static,
+> + Unpin
++ 'static {
+    let (lane, client) = (Arc::clone(&context.lane), Arc::clone(client));
     service_fn(move |request| {
-        let busy: Busy = activity.begin();
         let answer = lane.load_full().serve(Arc::clone(&client), request);
-        async move { Ok(answer.await.hold(busy)) }
+        async move { Ok(answer.await) }
     })
 }
 
@@ -203,7 +201,7 @@ fn service(
 /// none for `idle_timeout`. The timer is set once a period, not once a request.
 async fn drive<C>(
     context: &Context,
-    activity: &Activity,
+    client: &Client,
     mut connection: Pin<&mut C>,
     shut_down: fn(Pin<&mut C>),
 ) -> hyper::Result<()>
@@ -226,9 +224,9 @@ where
             told = true;
         }
         while !told && idle.as_mut().poll(cx).is_ready() {
-            match activity.idle_since() {
+            match client.activity.idle_since() {
                 Some(since) if since.elapsed() >= idle_timeout => told = true,
-                Some(since) => idle.as_mut().reset(since + idle_timeout),
+                Some(since) => idle.as_mut().reset((since + idle_timeout).into()),
                 None => idle.as_mut().reset(Instant::now() + idle_timeout),
             }
         }
