@@ -2,7 +2,8 @@
 //! open.
 //!
 //! Whoever can write it can sign as the gateway, so a file, log or directory that others can write is refused. Nothing
-//! here may open a file that exists: closing a second handle would drop the POSIX locks of SQLite's own.
+//! here may open a file that exists: closing a second handle would drop the POSIX locks of SQLite's own (which recent
+//! versions of it notice for the log, and only for that).
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata, OpenOptions};

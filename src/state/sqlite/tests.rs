@@ -153,13 +153,12 @@ fn a_link_that_is_turned_elsewhere_is_noticed() {
 }
 
 #[test]
-fn opening_the_same_file_again_leaves_the_locks_of_the_first() {
+fn two_openings_in_one_process_keep_the_log_while_another_process_comes_and_goes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("passgate.db");
     let first = Sqlite::open(&path).unwrap();
     let second = Sqlite::open(&path).unwrap();
-    // A process that opens and closes the file believes itself the last one unless it sees the first one's lock; it
-    // would then delete the log.
+    // It would delete the log if it believed itself the last one.
     assert!(child(&path, "ensure-key").wait_with_output().unwrap().status.success());
     for state in [first, second] {
         state.version().unwrap();
