@@ -14,20 +14,21 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{EXPECT, HOST, TE, TRAILER, UPGRADE};
+use http::header::{EXPECT, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use ipnet::IpNet;
 
 use crate::authorize::{Auth, Permit, Rules};
+use crate::caller::forwarded::{client_ip, set_forwarded};
 use crate::caller::{Naming, Peer};
 use crate::clock::Clock;
 use crate::config::Place;
 use crate::credential::{Kind, Sources};
 use crate::endpoint::Endpoints;
-use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
+use crate::forward::{BodyRules, Hop, Pool, RequestBody, Upstream, forward};
 use crate::http::headers::{self, Host};
 use crate::http::target::{Oddities, QueryEdit, Target};
 use crate::http::{cookie, origin, reply};
@@ -100,7 +101,7 @@ pub struct Lane {
     /// This worker's connections to the apps.
     pub pool: Pool,
     /// This worker's table in front of the shared token cache.
-    pub cache: Mutex<LocalCache>,
+    pub cache: Arc<Mutex<LocalCache>>,
     /// Where this worker writes down what happened.
     pub desk: Arc<Desk>,
 }
@@ -233,6 +234,7 @@ async fn walk(
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::MethodUnsupported);
     }
+    record.client_ip = client_ip(&parts.headers, &client.peer, &gateway.trusted_proxies);
     let host = headers::request_host(&parts)?;
     record.host = Some(host.as_value());
     if client.server_name.as_ref().is_some_and(|name| name != host.name()) {
@@ -264,19 +266,20 @@ async fn walk(
         record.rule = denial.rule;
         denial.refusal
     })?;
+    record.is_permitted = true;
 
     // What the app is told.
     let body = RequestBody::new(body, &gateway.bodies)?;
     record.body = body.progress();
-    let upgrade = rewrite(gateway, client, route, &permit, &target, &host, record, &mut parts)?;
+    let (hop, upgrade) = rewrite(gateway, client, route, &permit, &target, host, record, &mut parts)?;
 
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
     let asked = Instant::now();
-    let forwarded = forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body)).await;
+    let forwarded = forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop).await;
     record.upstream_time = Some(asked.elapsed());
     let forwarded = forwarded?;
-    record.server = forwarded.server;
+    record.upstream = Some(forwarded.server);
     Ok(match (upgrade, forwarded.upgrade) {
         (Some(client), Some(app)) => forwarded.response.map(|_| Content::Switched { client, app }),
         _ => forwarded.response.map(Content::App),
@@ -304,7 +307,9 @@ async fn identify(
                 }
                 return Ok(Some(caller));
             }
-            Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => after = Some(credential.position),
+            Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => {
+                after = Some(credential.source);
+            },
             Err(refusal) => return Err(refusal),
         }
     }
@@ -322,72 +327,62 @@ async fn verify(lane: &Lane, token: &str) -> Result<Arc<Caller>, Refusal> {
     let gateway = &*lane.gateway;
     let verify = || {
         let mut cache = lane.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        gateway.verifier.verify(&mut cache, token, gateway.clock.now())
+        gateway.verifier.verify(&mut cache, token, gateway.clock.now()).map(|verified| Arc::clone(&verified.caller))
     };
-    match verify() {
-        // The issuer may have a new key that we have not heard of; asked at most once a cooldown.
-        Err(Refusal::KeyUnknown | Refusal::KeysUnavailable) => {
-            gateway.verifier.refetch(token).await;
-            verify()
-        }
+    let verified = verify();
+    match verified {
+        // The issuer may have a new key that we have not heard of; it is asked at most once a cooldown.
+        Err(refusal) if gateway.verifier.refetch(token, refusal).await => verify(),
         verified => verified,
     }
 }
 
 /// Turns the client's request into the gateway's: hop-by-hop fields go first, so that `Connection` cannot name a field
-/// of ours; then every name that the gateway speaks for; then ours are set. Returns the client's side of an upgrade.
-#[allow(clippy::too_many_arguments)]
+/// of ours; then every name that the gateway speaks for; then ours are set. Returns what holds for the client's
+/// connection alone, and its side of an upgrade.
+#[allow(clippy::too_many_arguments)] // all of the walk comes together here, once
 fn rewrite(
     gateway: &Gateway,
     client: &Client,
     route: &Route,
     permit: &Permit,
     target: &Target,
-    host: &Host,
-    record: &mut Record,
+    host: Host,
+    record: &Record,
     parts: &mut Parts,
-) -> Result<Option<OnUpgrade>, Refusal> {
+) -> Result<(Hop, Option<OnUpgrade>), Refusal> {
     let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers);
     let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
 
     let fields = &mut parts.headers;
-    record.client_ip = client.peer.client_ip(fields, &gateway.trusted_proxies);
-    gateway.naming.strip(fields, client.peer.is_trusted());
+    gateway.naming.strip(fields, client.peer.trusted);
     let mut query = QueryEdit::Keep;
-    let stripped_query;
+    let stripped;
     if !route.forward_credential {
         gateway.sources.strip(fields);
-        stripped_query = gateway.sources.strip_query(target.query());
-        if let Some(stripped) = &stripped_query {
+        stripped = gateway.sources.strip_query(target.query());
+        if let Some(stripped) = &stripped {
             query = QueryEdit::Replace(stripped.as_deref());
         }
     }
     cookie::join(fields);
     fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
 
-    if let Some(caller) = permit.caller() {
-        gateway.naming.set(fields, caller)?;
-        if let (Some(assertions), Some(name)) = (&gateway.assertions, gateway.naming.assertion_name()) {
-            let assertion = assertions.sign(caller, &route.upstream.name, &gateway.signing.load(), gateway.clock.now())?;
-            fields.insert(name, assertion);
-        }
-    }
-    client.peer.set_forwarded(fields, host.as_value(), record.request_id().as_value());
+    let host = host.as_value();
+    set_forwarded(fields, &client.peer, &host, &record.request_id().to_header_value());
     for (name, value) in &route.headers {
         fields.insert(name, value.clone());
     }
-    if hop_by_hop.te_trailers {
-        fields.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    for names in hop_by_hop.trailer {
-        fields.append(TRAILER, names);
-    }
-    fields.insert(HOST, host.as_value());
-    if let Some(protocol) = upgrade.as_ref().and(hop_by_hop.upgrade) {
-        fields.insert(UPGRADE, protocol);
+    gateway.naming.set(fields, permit.caller().map(|caller| &**caller))?;
+    if let (Some(assertions), Some(name), Some(caller)) =
+        (&gateway.assertions, gateway.naming.assertion_header(), permit.caller())
+    {
+        let now = gateway.clock.now();
+        let assertion = assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
+        fields.insert(name, assertion);
     }
     parts.uri = target.rewritten(route.strip_prefix.as_deref(), query)?.into();
-    Ok(upgrade)
+    Ok((Hop { host, trailers: hop_by_hop.te_trailers, websocket: upgrade.is_some() }, upgrade))
 }
 
 /// The client's side of the connection, if it asks for a WebSocket (RFC 6455 section 4.1). No other protocol is

@@ -1,16 +1,16 @@
-//! The body of an answer, and with it the request's end: when the last byte went out, or the client went away, the log
-//! line is written.
+//! The body of an answer, and with it the request's end: when the last byte went out, or the client went away, the
+//! record is closed.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 
 use super::record::Record;
-use crate::forward::ResponseBody;
+use crate::forward::{ResponseBody, Upgrade};
 
 /// What the answer consists of.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub enum Content {
         /// The client's side.
         client: OnUpgrade,
         /// The app's side.
-        app: OnUpgrade,
+        app: Upgrade,
     },
 }
 
@@ -32,10 +32,8 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Answer {
     body: AnswerBody,
-    /// Dropped last, so that the line is written when all the rest is done.
+    /// `None` once it is somebody else's to close.
     record: Option<Record>,
-    /// What the connection wants to keep until then.
-    hold: Option<Box<dyn std::any::Any + Send>>,
 }
 
 #[derive(Debug)]
@@ -45,22 +43,47 @@ enum AnswerBody {
 }
 
 impl Answer {
-    /// Puts the parts together.
-    pub(super) fn new(content: Content, record: Option<Record>) -> Self {
-        let body = match content {
-            Content::Own(bytes) => AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty())),
-            Content::App(body) => AnswerBody::App(body),
-            Content::Switched { .. } => AnswerBody::Own(None),
-        };
-        Self { body, record, hold: None }
+    pub(super) fn own(bytes: Bytes, record: Option<Record>) -> Self {
+        Self { body: AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record }
+    }
+
+    pub(super) fn app(body: ResponseBody, record: Record) -> Self {
+        Self { body: AnswerBody::App(body), record: Some(record) }
     }
 }
 
-/// Keeps `hold` until the answer has ended.
-#[must_use]
-pub fn hold(response: Response<Answer>, hold: impl std::any::Any + Send) -> Response<Answer> {
-    response.map(|mut answer| {
-        answer.hold = Some(Box::new(hold));
-        answer
-    })
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        let next = match &mut this.body {
+            AnswerBody::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            AnswerBody::App(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        if let Some(record) = &mut this.record {
+            match &next {
+                Some(Ok(frame)) => record.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+                // The head has gone out, so that the client learns of it by the connection's end.
+                Some(Err(_)) => record.broke_off(),
+                None => {}
+            }
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            AnswerBody::Own(bytes) => bytes.is_none(),
+            AnswerBody::App(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            AnswerBody::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            AnswerBody::App(body) => body.size_hint(),
+        }
+    }
 }
