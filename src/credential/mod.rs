@@ -5,7 +5,7 @@
 //! there and bad. What must never happen here: a bad credential in a header or the query counts as none; of two
 //! credentials in one place one is picked; a token is written into a message.
 //!
-//! A kind is one file, which offers a type with the functions that [`kinds`] calls, and one line in its list below.
+//! A kind is one file, which offers a type with the functions that the macro `kinds` calls, and one line in its list below.
 
 mod cookie;
 mod header;
