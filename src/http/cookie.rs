@@ -13,10 +13,12 @@ use http::{HeaderMap, HeaderValue};
 
 /// The values of all cookies called `name`, of all `Cookie` lines, in order. A piece without `=` has no name.
 pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b';'))
+    headers.get_all(COOKIE).iter().flat_map(move |line| values_in(line.as_bytes(), name))
+}
+
+/// The values of all cookies called `name` in one line.
+pub fn values_in<'a, 'n>(line: &'a [u8], name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    line.split(|&byte| byte == b';')
         .filter_map(pair)
         .filter_map(move |(found, value)| (found == name.as_bytes()).then_some(value))
 }
@@ -95,7 +97,7 @@ fn field(bytes: Vec<u8>, sensitive: bool) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use proptest::prelude::*;
 

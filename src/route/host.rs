@@ -111,7 +111,7 @@ pub(super) fn by_specificity(first: Option<&HostPattern>, second: Option<&HostPa
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
 

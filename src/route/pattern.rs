@@ -254,7 +254,7 @@ fn read_segment<'a>(segment: &'a str, names: &mut Vec<&'a str>) -> Result<Segmen
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
 

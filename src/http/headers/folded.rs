@@ -94,7 +94,7 @@ fn letter(byte: u8) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use http::HeaderValue;
     use proptest::prelude::*;

@@ -142,7 +142,7 @@ pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use proptest::prelude::*;
 

@@ -181,7 +181,7 @@ fn read_name(name: &str) -> Result<Name, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use http::Request;
     use proptest::prelude::*;
