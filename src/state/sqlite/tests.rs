@@ -26,14 +26,17 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn the_file_and_its_log_are_for_the_owner_alone() {
+fn the_file_and_its_log_are_for_the_owner_alone_whatever_the_umask() {
     let directory = tempfile::tempdir().unwrap();
+    set_mode(directory.path(), 0o700);
     let path = directory.path().join("passgate.db");
-    let state = Sqlite::open(&path).unwrap();
-    state.revoke(&token("t", 1, None)).unwrap();
+    let mut writer = child(&path, "revoke-forever");
+    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    assert!(revoked(&mut lines).is_some());
     for name in ["passgate.db", "passgate.db-wal", "passgate.db-shm"] {
         assert_eq!(mode(&directory.path().join(name)), 0o600, "{name}");
     }
+    kill(writer);
 }
 
 #[test]
@@ -187,8 +190,11 @@ fn a_rotated_private_key_is_nowhere_in_the_files() {
 const TASK: &str = "PASSGATE_TEST_STATE_TASK";
 const PATH: &str = "PASSGATE_TEST_STATE_PATH";
 
+/// With a umask that takes no permission away.
 fn child(path: &Path, task: &str) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    Command::new("/bin/sh")
+        .args(["-c", "umask 0; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
         .args(["--exact", "state::sqlite::tests::works_as_another_process", "--nocapture"])
         .env(TASK, task)
         .env(PATH, path)
