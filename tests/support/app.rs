@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::{DEADLINE, Field, Reader, Wire, eventually, parse_head, tls, values};
 
@@ -103,9 +104,14 @@ impl Exchange<'_> {
         self.reader.take(length)
     }
 
-    /// Bytes that came right behind the head and were not asked for.
-    pub fn unread(&self) -> &[u8] {
-        &self.reader.buffer
+    /// How many bytes have come behind the head without being asked for, waiting a little for the first of them.
+    pub fn unread_after(&mut self, wait: Duration) -> usize {
+        if self.reader.buffer.is_empty() {
+            self.reader.wire.set_timeout(wait);
+            let _ = self.reader.fill();
+            self.reader.wire.set_timeout(DEADLINE);
+        }
+        self.reader.buffer.len()
     }
 
     /// Waits until the other side closes the connection; false if it has not by the deadline.
