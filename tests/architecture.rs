@@ -105,7 +105,8 @@ fn character(rest: &str) -> Option<usize> {
 
 /// The first parts of all `crate::…` paths (and, in `main.rs`, of all `passgate::…` paths).
 fn imports(source: &str) -> BTreeSet<String> {
-    let code: String = code(source).split_whitespace().collect::<Vec<_>>().join(" ").replace(":: ", "::").replace(" ::", "::");
+    let code: String =
+        code(source).split_whitespace().collect::<Vec<_>>().join(" ").replace(":: ", "::").replace(" ::", "::");
     let mut rooms = BTreeSet::new();
     for root in ["crate::", "passgate::"] {
         for (index, _) in code.match_indices(root) {
@@ -186,8 +187,11 @@ fn read(path: &Path) -> String {
 fn no_file_imports_from_its_own_layer_or_above() {
     let files = sources();
     assert!(files.len() > 10, "{files:?}");
-    let wrong: Vec<String> =
-        files.iter().filter(|path| path.as_path() != Path::new("lib.rs")).flat_map(|path| upward(path, &read(path))).collect();
+    let wrong: Vec<String> = files
+        .iter()
+        .filter(|path| path.as_path() != Path::new("lib.rs"))
+        .flat_map(|path| upward(path, &read(path)))
+        .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -249,7 +253,10 @@ fn a_downward_import_and_talk_of_one_are_no_error() {
     let none: [String; 0] = [];
     assert_eq!(wrong("verify/jwt.rs", "use crate::config::At; use crate::verify::keys::Key; use super::cache;"), none);
     assert_eq!(wrong("refusal.rs", "//! See crate::gateway.\n/// crate::server\nfn f() {} /* crate::cli */"), none);
-    assert_eq!(wrong("refusal.rs", "const A: &str = \"crate::gateway\"; const B: &str = r#\"use \"crate::cli\"\"#;"), none);
+    assert_eq!(
+        wrong("refusal.rs", "const A: &str = \"crate::gateway\"; const B: &str = r#\"use \"crate::cli\"\"#;"),
+        none
+    );
     assert_eq!(wrong("refusal.rs", "use other_crate::gateway;"), none);
     assert_eq!(wrong("main.rs", "fn main() { passgate::cli::main() }"), none);
 }

@@ -6,9 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::gateway::{CORP_ISSUER, before};
-use support::tokens::{
-    ASYMMETRIC, CORP, CORP_SECRET, SYMMETRIC, base64url, header, jwks, now, payload, unbase64url,
-};
+use support::tokens::{ASYMMETRIC, CORP, CORP_SECRET, SYMMETRIC, base64url, header, jwks, now, payload, unbase64url};
 use support::*;
 
 /// One route that needs a caller, one that takes one, one that asks for none.
@@ -78,7 +76,8 @@ fn a_token_of_every_asymmetric_algorithm_is_accepted() {
     let app = App::start();
     let keys: Vec<Key> = ASYMMETRIC.iter().map(|algorithm| Key::new(algorithm, &format!("key-{algorithm}"))).collect();
     let list = ASYMMETRIC.map(|algorithm| format!("{algorithm:?}")).join(", ");
-    let toml = issuer(&format!("algorithms = [{list}]\njwks_file = \"keys.json\"")).replace("refresh_cooldown = \"1s\"", "");
+    let toml =
+        issuer(&format!("algorithms = [{list}]\njwks_file = \"keys.json\"")).replace("refresh_cooldown = \"1s\"", "");
     let setup = Setup::new(&format!("{toml}\n{}\n{ROUTES}", upstream(&app)));
     setup.write("keys.json", jwks(&keys));
     let gateway = setup.start();
@@ -264,7 +263,11 @@ fn wrong_tokens() -> Vec<(&'static str, String, &'static str)> {
         ("alg missing", key.sign("{\"typ\":\"JWT\"}", &corp_claims("alice").to_string()), ""),
         ("signed by a stranger", stranger.token(&corp_claims("alice")), "signature-invalid"),
         ("signed with an empty secret", Key::secret("HS256", "").token(&corp_claims("alice")), "signature-invalid"),
-        ("a bit of the signature flipped", format!("{}.{}.{}", parts[0], parts[1], base64url(flipped)), "signature-invalid"),
+        (
+            "a bit of the signature flipped",
+            format!("{}.{}.{}", parts[0], parts[1], base64url(flipped)),
+            "signature-invalid",
+        ),
         ("half a signature", good[..good.len() - 20].to_owned(), ""),
         ("no signature", format!("{}.{}.", parts[0], parts[1]), ""),
         ("claims exchanged", exchanged(&good), "signature-invalid"),
@@ -343,7 +346,8 @@ fn a_refused_token_is_refused_again_and_does_not_harm_the_right_one() {
 fn a_public_key_is_never_a_shared_secret() {
     let app = App::start();
     let key = Key::new("RS256", "k");
-    let toml = issuer("algorithms = [\"RS256\"]\npublic_key_file = \"key.pem\"").replace("refresh_cooldown = \"1s\"", "");
+    let toml =
+        issuer("algorithms = [\"RS256\"]\npublic_key_file = \"key.pem\"").replace("refresh_cooldown = \"1s\"", "");
     let setup = Setup::new(&format!("{toml}\n{}\n{ROUTES}", upstream(&app)));
     setup.write("key.pem", key.public_pem());
     let gateway = setup.start();
@@ -389,7 +393,8 @@ fn a_key_is_only_used_for_what_it_is_published_for() {
     let not_to_verify = Key::new("ES256", "operations");
     let good = Key::new("ES256", "good");
     let secret = Key::secret("HS256", CORP_SECRET);
-    let mut set = json!({ "keys": [for_encryption.jwk(), for_another.jwk(), not_to_verify.jwk(), good.jwk(), secret.jwk()] });
+    let mut set =
+        json!({ "keys": [for_encryption.jwk(), for_another.jwk(), not_to_verify.jwk(), good.jwk(), secret.jwk()] });
     set["keys"][0]["use"] = json!("enc");
     set["keys"][1]["alg"] = json!("RS512");
     set["keys"][2]["key_ops"] = json!(["deriveKey"]);
@@ -653,8 +658,7 @@ fn the_first_source_that_has_a_credential_decides() {
 #[test]
 fn a_bad_cookie_does_not_shadow_a_good_source_behind_it() {
     let app = App::start();
-    let gateway =
-        with_sources(&app, "{ cookie = \"__session\" }, { header = \"authorization\", scheme = \"Bearer\" }");
+    let gateway = with_sources(&app, "{ cookie = \"__session\" }, { header = \"authorization\", scheme = \"Bearer\" }");
     let request = Request::get("/private/x").header("Cookie", "__session=rubbish").bearer(&corp_token("bob", &[]));
     gateway.send(&request).expect(200);
     assert_eq!(app.last().header("x-auth-user"), Some("bob"));

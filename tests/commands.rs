@@ -140,7 +140,8 @@ fn wrong_values_are_refused_where_they_stand() {
         let said = check(&toml).expect(2).all();
         let (first, lines) = (line_of(&toml, wrong.lines().next().unwrap()), wrong.lines().count());
         // A rule that misses something is named by its table as well as by its line.
-        let named = (first.saturating_sub(5)..=first + lines + 2).any(|line| said.contains(&format!("gateway.toml:{line}:")));
+        let named =
+            (first.saturating_sub(5)..=first + lines + 2).any(|line| said.contains(&format!("gateway.toml:{line}:")));
         assert!(named, "{wrong}: no place near line {first} in\n{said}");
     }
 }
@@ -163,12 +164,18 @@ fn what_an_issuer_needs_is_asked_for() {
 
 #[test]
 fn tables_that_do_not_work_yet_are_not_accepted() {
-    for table in ["[session]\ncookie = \"__Host-session\"", "[password]\nregistration = false", "[providers.google]\npreset = \"google\""] {
+    for table in [
+        "[session]\ncookie = \"__Host-session\"",
+        "[password]\nregistration = false",
+        "[providers.google]\npreset = \"google\"",
+    ] {
         let toml = format!("{}\n{table}\n", good());
         let name = table.split('\n').next().unwrap();
         is_refused_at(&toml, name, &[]);
     }
-    for line in ["cors = { origins = [\"https://a.test\"] }", "rate_limit = { requests = 1, per = \"1s\", by = \"ip\" }"] {
+    for line in
+        ["cors = { origins = [\"https://a.test\"] }", "rate_limit = { requests = 1, per = \"1s\", by = \"ip\" }"]
+    {
         let toml = good().replacen("auth = \"none\"", line, 1);
         is_refused_at(&toml, line.split(' ').next().unwrap(), &[]);
     }
@@ -180,13 +187,18 @@ fn a_route_cannot_name_a_place_of_the_gateway() {
         let toml = good().replacen("/public/*", path, 1);
         is_refused_at(&toml, &format!("path = \"{path}\""), &[]);
     }
-    let moved = format!("{}[server]\nlisten = \"127.0.0.1:0\"\nown_prefix = \"/_gate\"\n", good().replacen("/public/*", "/auth/*", 1));
+    let moved = format!(
+        "{}[server]\nlisten = \"127.0.0.1:0\"\nown_prefix = \"/_gate\"\n",
+        good().replacen("/public/*", "/auth/*", 1)
+    );
     check(&moved).expect(0);
 }
 
 #[test]
 fn a_route_cannot_set_a_header_of_the_identity() {
-    for name in ["X-Auth-User", "x_auth_user", "X-Auth-Roles", "Host", "Connection", "Content-Length", "Transfer-Encoding"] {
+    for name in
+        ["X-Auth-User", "x_auth_user", "X-Auth-Roles", "Host", "Connection", "Content-Length", "Transfer-Encoding"]
+    {
         let toml = good().replacen("auth = \"none\"", &format!("headers = {{ \"{name}\" = \"x\" }}"), 1);
         is_refused_at(&toml, name, &[]);
     }
@@ -287,7 +299,10 @@ fn a_test_of_the_file_that_fails_is_named_with_its_line() {
 
 #[test]
 fn the_roles_of_a_test_are_checked_for_typing_errors() {
-    let toml = format!("{}\n[[tests]]\nrequest = \"GET /admin/x\"\nas = {{ roels = [\"admin\"] }}\nexpect = \"allow\"\n", good());
+    let toml = format!(
+        "{}\n[[tests]]\nrequest = \"GET /admin/x\"\nas = {{ roels = [\"admin\"] }}\nexpect = \"allow\"\n",
+        good()
+    );
     is_refused_at(&toml, "roels", &["roles"]);
 }
 
@@ -366,7 +381,20 @@ fn explain_and_the_running_gateway_agree() {
 fn a_minted_token_is_taken_by_the_running_gateway() {
     let app = App::start();
     let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n");
-    let mint = ["token", "mint", "--subject", "u-1", "--role", "admin", "--role", "ops", "--email", "a@example.com", "--name", "Alice"];
+    let mint = [
+        "token",
+        "mint",
+        "--subject",
+        "u-1",
+        "--role",
+        "admin",
+        "--role",
+        "ops",
+        "--email",
+        "a@example.com",
+        "--name",
+        "Alice",
+    ];
     let token = gateway.setup.succeed(mint).trim().to_owned();
     assert_eq!(token.split('.').count(), 3, "{token}");
     eventually("the token is accepted", || gateway.get_as(&token, "/x").status == 200);
@@ -499,7 +527,15 @@ fn a_minted_token_can_be_revoked() {
 
 #[test]
 fn usage_errors_exit_with_2_and_say_what_is_possible() {
-    for words in [&["--nonsense"][..], &["nonsense"], &["check", "--nonsense"], &["token"], &["token", "nonsense"], &["explain"], &[]] {
+    for words in [
+        &["--nonsense"][..],
+        &["nonsense"],
+        &["check", "--nonsense"],
+        &["token"],
+        &["token", "nonsense"],
+        &["explain"],
+        &[],
+    ] {
         let said = run(words, "").expect(2);
         assert!(said.stderr.to_lowercase().contains("usage"), "{words:?}: {}", said.stderr);
     }

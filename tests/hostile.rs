@@ -190,9 +190,32 @@ fn an_odd_path_is_refused_before_the_credential_is_asked_for() {
 fn ordinary_paths_with_odd_looks_pass_as_they_are() {
     let (app, gateway) = open();
     for path in [
-        "/a..b", "/..a", "/a..", "/...", "/.well-known-not/x", "/.hidden", "/a.b/c.d", "/a%20b", "/a%25b", "/%252e%252e/a",
-        "/a+b", "/a:b@c", "/a,b", "/a=b&c", "/(a)", "/a'b", "/a!b", "/$a", "/~a", "/a-b_c", "/%E2%82%AC", "/a%3fb", "/a%23b",
-        "/a/b/", "/*", "/a%3db",
+        "/a..b",
+        "/..a",
+        "/a..",
+        "/...",
+        "/.well-known-not/x",
+        "/.hidden",
+        "/a.b/c.d",
+        "/a%20b",
+        "/a%25b",
+        "/%252e%252e/a",
+        "/a+b",
+        "/a:b@c",
+        "/a,b",
+        "/a=b&c",
+        "/(a)",
+        "/a'b",
+        "/a!b",
+        "/$a",
+        "/~a",
+        "/a-b_c",
+        "/%E2%82%AC",
+        "/a%3fb",
+        "/a%23b",
+        "/a/b/",
+        "/*",
+        "/a%3db",
     ] {
         gateway.get(path).expect(200);
         let target = app.last().target().to_owned();
@@ -220,8 +243,17 @@ fn a_route_may_accept_some_odd_paths_and_only_those() {
     }
     let before = app.count();
     for path in [
-        "/odd/../admin", "/odd/..;/admin", "/odd/%2e%2e/admin", "/odd/..%2fadmin", "/odd/a%2f..%2f..%2fadmin", "/odd/a%5cb",
-        "/odd/%00", "/odd/%", "/odd/.;x/a", "/odd/..;a=b/..;/admin", "/odd/a%2f.%2fb",
+        "/odd/../admin",
+        "/odd/..;/admin",
+        "/odd/%2e%2e/admin",
+        "/odd/..%2fadmin",
+        "/odd/a%2f..%2f..%2fadmin",
+        "/odd/a%5cb",
+        "/odd/%00",
+        "/odd/%",
+        "/odd/.;x/a",
+        "/odd/..;a=b/..;/admin",
+        "/odd/a%2f.%2fb",
     ] {
         assert_eq!(gateway.get(path).status, 400, "{path}");
     }
@@ -359,17 +391,34 @@ fn chunk_sizes_with_junk_end_the_connection_and_never_begin_another_request() {
         }
     });
     let gateway = Gateway::before(&app, ROUTES);
-    for size in
-        ["5x", "0x5", "+5", "-5", "5 5", "5\t5", "", " ", "g", "5,5", "fffffffffffffffff", "10000000000000005", "\u{0}5"]
-    {
+    for size in [
+        "5x",
+        "0x5",
+        "+5",
+        "-5",
+        "5 5",
+        "5\t5",
+        "",
+        " ",
+        "g",
+        "5,5",
+        "fffffffffffffffff",
+        "10000000000000005",
+        "\u{0}5",
+    ] {
         let bytes = format!(
             "POST /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nhello\r\n0\r\n\r\n\
              GET /smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n"
         );
         is_cut_off(&gateway, &app, &bytes);
     }
-    for chunk in ["5\nhello\r\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhelloXX0\r\n\r\n", "5\rhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n"]
-    {
+    for chunk in [
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhelloXX0\r\n\r\n",
+        "5\rhello\r\n0\r\n\r\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
+    ] {
         let bytes = format!(
             "POST /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}\
              GET /smuggled HTTP/1.1\r\nHost: app.test\r\n\r\n"
@@ -480,9 +529,16 @@ fn a_request_may_come_byte_by_byte() {
 #[test]
 fn targets_in_another_form_are_refused() {
     let (app, gateway) = open();
-    for target in
-        ["http://app.test/x", "https://app.test/x", "HTTP://evil.example/x", "*", "app.test:80", "x", "?x", "app.test/x"]
-    {
+    for target in [
+        "http://app.test/x",
+        "https://app.test/x",
+        "HTTP://evil.example/x",
+        "*",
+        "app.test:80",
+        "x",
+        "?x",
+        "app.test/x",
+    ] {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: app.test\r\n\r\n");
         refuses(&gateway, &app, bytes.as_bytes(), 400);
     }
@@ -521,7 +577,9 @@ fn a_host_that_is_missing_doubled_or_odd_is_refused() {
 #[test]
 fn ordinary_hosts_pass() {
     let (app, gateway) = open();
-    for host in ["app.test", "APP.test:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "localhost", "a_b.test"] {
+    for host in
+        ["app.test", "APP.test:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "localhost", "a_b.test"]
+    {
         gateway.send(&Request::get("/x").host(host)).expect(200);
         assert_eq!(app.last().header("host"), Some(host));
     }
@@ -531,9 +589,7 @@ fn ordinary_hosts_pass() {
 fn an_authority_that_differs_from_host_is_refused() {
     let (app, gateway) = open();
     let client = Http2::connect(gateway.address);
-    let request = |host: &str| {
-        http::Request::get("http://app.test/x").header("host", host).body(()).unwrap()
-    };
+    let request = |host: &str| http::Request::get("http://app.test/x").header("host", host).body(()).unwrap();
     for host in ["evil.example", "app.test:8080", "app.test.evil.example", ""] {
         assert_eq!(client.send(request(host)).status, 400, "{host}");
     }
@@ -601,7 +657,12 @@ fn a_head_that_does_not_come_ends_the_connection() {
 #[test]
 fn bytes_that_are_not_http_end_the_connection_and_nothing_else() {
     let (app, gateway) = open();
-    for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\0\0\0\0\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"\r\n\r\n\r\n\r\n"] {
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\0\0\0\0\r\n\r\n",
+        b"SSH-2.0-x\r\n\r\n",
+        b"\r\n\r\n\r\n\r\n",
+    ] {
         let mut client = gateway.connect();
         client.send(bytes).finish_sending();
         assert!(client.is_closed());
@@ -614,8 +675,18 @@ fn bytes_that_are_not_http_end_the_connection_and_nothing_else() {
 
 /// Spellings of a header that some server or framework folds to `X-Auth-User`.
 const SPELLINGS: [&str; 12] = [
-    "X-Auth-User", "x-auth-user", "X-AUTH-USER", "X_Auth_User", "x.auth.user", "X-Auth_User", "x~auth~user", "X!Auth!User",
-    "X_AUTH-USER", "X+Auth+User", "x|auth|user", "X^Auth`User",
+    "X-Auth-User",
+    "x-auth-user",
+    "X-AUTH-USER",
+    "X_Auth_User",
+    "x.auth.user",
+    "X-Auth_User",
+    "x~auth~user",
+    "X!Auth!User",
+    "X_AUTH-USER",
+    "X+Auth+User",
+    "x|auth|user",
+    "X^Auth`User",
 ];
 
 /// What CGI, WSGI, PHP and the like make of a header name.
@@ -655,10 +726,20 @@ fn identity_headers_of_a_client_reach_no_app_in_any_spelling_on_any_route() {
         for name in ["X-Auth-Issuer", "x_auth_issuer", "X-Auth-Assertion", "X_Auth_Assertion"] {
             request = request.header(name, "forged");
         }
-        for name in ["X-Forwarded-For", "X_Forwarded_For", "X-Real-IP", "X_Real_IP", "Forwarded", "X-Request-Id", "X_Request_Id"] {
+        for name in [
+            "X-Forwarded-For",
+            "X_Forwarded_For",
+            "X-Real-IP",
+            "X_Real_IP",
+            "Forwarded",
+            "X-Request-Id",
+            "X_Request_Id",
+        ] {
             request = request.header(name, "forged");
         }
-        for name in ["X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-User"] {
+        for name in
+            ["X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-User"]
+        {
             request = request.header(name, "forged");
         }
         gateway.send(&request).expect(200);
@@ -707,10 +788,9 @@ fn names_that_the_configuration_adds_are_guarded_too() {
 fn a_connection_header_cannot_delete_what_the_gateway_says() {
     let (app, gateway) = open();
     let token = corp_token("alice", &["admin"]);
-    let request = Request::get("/private/x").bearer(&token).header(
-        "Connection",
-        "X-Auth-User, x-auth-roles, X-Auth-Issuer, X-Forwarded-For, X-Request-Id, Host, close",
-    );
+    let request = Request::get("/private/x")
+        .bearer(&token)
+        .header("Connection", "X-Auth-User, x-auth-roles, X-Auth-Issuer, X-Forwarded-For, X-Request-Id, Host, close");
     gateway.send(&request).expect(200);
     let seen = app.last();
     assert_eq!(seen.header("x-auth-user"), Some("alice"));
@@ -737,7 +817,8 @@ fn identity_headers_as_trailers_reach_no_app() {
     let (app, gateway) = open();
     let token = corp_token("alice", &[]);
     for target in ["/x", "/private/x"] {
-        let trailers = "X-Auth-User: forged\r\nx_auth_roles: forged\r\nX-Auth-Assertion: forged\r\nAuthorization: forged\r\n";
+        let trailers =
+            "X-Auth-User: forged\r\nx_auth_roles: forged\r\nX-Auth-Assertion: forged\r\nAuthorization: forged\r\n";
         let bytes = format!(
             "POST {target} HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\
              Trailer: X-Auth-User, x_auth_roles\r\n\r\n5\r\nhello\r\n0\r\n{trailers}\r\n"
@@ -781,7 +862,10 @@ fn a_claim_cannot_break_out_of_its_header() {
         if app.count() > before {
             let seen = app.last();
             assert!(seen.fields.iter().all(|(name, _)| !name.eq_ignore_ascii_case("x-evil")), "{}", seen.text());
-            assert!(seen.raw_head.iter().all(|byte| *byte == b'\r' || *byte == b'\n' || (32..127).contains(byte)), "{evil:?}");
+            assert!(
+                seen.raw_head.iter().all(|byte| *byte == b'\r' || *byte == b'\n' || (32..127).contains(byte)),
+                "{evil:?}"
+            );
             assert_ne!(seen.header("x-auth-roles"), Some("a,b"));
         }
     }
@@ -888,7 +972,8 @@ fn admin_endpoints_are_not_on_the_public_port() {
 
 #[test]
 fn a_redirect_of_the_app_is_the_clients_business() {
-    let app = App::answering("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n");
+    let app =
+        App::answering("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n");
     let gateway = Gateway::before(&app, ROUTES);
     let response = gateway.get("/x").expect(302);
     assert_eq!(response.header("location"), Some("http://127.0.0.1:1/elsewhere"));

@@ -146,7 +146,8 @@ fn fields_that_come_several_times_stay_several_and_in_order() {
 fn bytes_beyond_ascii_in_a_field_pass_as_they_are() {
     let app = App::answering(b"HTTP/1.1 200 OK\r\nX-App: \xe9\xff\r\nContent-Length: 2\r\n\r\nok".to_vec());
     let gateway = Gateway::before(&app, OPEN);
-    let response = gateway.send_bytes(b"GET /x HTTP/1.1\r\nHost: app.test\r\nX-Client: J\xc3\xb6rg \xe9\r\n\r\n").expect(200);
+    let response =
+        gateway.send_bytes(b"GET /x HTTP/1.1\r\nHost: app.test\r\nX-Client: J\xc3\xb6rg \xe9\r\n\r\n").expect(200);
     assert!(app.only().raw_head.windows(8).any(|window| window == b"J\xc3\xb6rg \xe9"));
     assert_eq!(response.header("x-app"), Some("\u{e9}\u{ff}"));
 }
@@ -156,8 +157,20 @@ fn the_query_is_forwarded_byte_for_byte() {
     let app = App::start();
     let gateway = Gateway::before(&app, OPEN);
     for query in [
-        "?", "?a", "?a=1&b=2", "?a=%41%2f%2F%zz", "?a=b=c&&", "?a;b", "?a+b%20c", "??", "?/../..//x", "?a[]=1&a[]=2", "?'()*",
-        "?%00", "?\\", "?{}|^`",
+        "?",
+        "?a",
+        "?a=1&b=2",
+        "?a=%41%2f%2F%zz",
+        "?a=b=c&&",
+        "?a;b",
+        "?a+b%20c",
+        "??",
+        "?/../..//x",
+        "?a[]=1&a[]=2",
+        "?'()*",
+        "?%00",
+        "?\\",
+        "?{}|^`",
     ] {
         let response = gateway.get(&format!("/x{query}"));
         assert_eq!(response.status, 200, "{query}");
@@ -172,7 +185,9 @@ fn a_prefix_is_stripped_by_whole_segments() {
         &app,
         "[[routes]]\npath = \"/api/*\"\nauth = \"none\"\nupstream = \"app\"\nstrip_prefix = \"/api\"\n",
     );
-    for (sent, forwarded) in [("/api/x/y?q", "/x/y?q"), ("/api", "/"), ("/api/", "/"), ("/api?q", "/?q"), ("/%61pi/x", "/x")] {
+    for (sent, forwarded) in
+        [("/api/x/y?q", "/x/y?q"), ("/api", "/"), ("/api/", "/"), ("/api?q", "/?q"), ("/%61pi/x", "/x")]
+    {
         gateway.get(sent).expect(200);
         assert_eq!(app.last().target(), forwarded, "{sent}");
     }
@@ -275,9 +290,16 @@ fn the_presets_speak_the_dialects_of_others() {
         ("authelia", "Remote-User", "Remote-Groups", "Remote-Email"),
     ] {
         let app = App::start();
-        let gateway = Gateway::before(&app, &format!("[identity]\npreset = \"{preset}\"\n{PRIVATE}\n{}", OPEN.replace("/*", "/open/*")));
+        let gateway = Gateway::before(
+            &app,
+            &format!("[identity]\npreset = \"{preset}\"\n{PRIVATE}\n{}", OPEN.replace("/*", "/open/*")),
+        );
         let forged = |request: Request| {
-            request.header(user, "forged").header(&user.replace('-', "_"), "forged").header(groups, "forged").header(email, "forged")
+            request
+                .header(user, "forged")
+                .header(&user.replace('-', "_"), "forged")
+                .header(groups, "forged")
+                .header(email, "forged")
         };
         gateway.send(&forged(Request::get("/x").bearer(&token))).expect(200);
         let seen = app.last();
@@ -409,7 +431,11 @@ fn a_body_that_ends_with_the_connection_passes_whole() {
 fn an_answer_that_breaks_off_is_not_a_whole_answer_for_the_client() {
     let app = App::with(|exchange| {
         exchange.read_body();
-        let head = if exchange.request().target() == "/chunked" { "Transfer-Encoding: chunked" } else { "Content-Length: 100" };
+        let head = if exchange.request().target() == "/chunked" {
+            "Transfer-Encoding: chunked"
+        } else {
+            "Content-Length: 100"
+        };
         exchange.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n"));
         Answer::Close
     });
@@ -489,9 +515,8 @@ fn a_client_that_asks_first_is_told_to_go_on() {
 
 #[test]
 fn a_body_over_the_limit_is_refused() {
-    let app = App::with(|exchange| {
-        if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close }
-    });
+    let app =
+        App::with(|exchange| if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close });
     let server = "[server]\nlisten = \"127.0.0.1:0\"\nmax_body_bytes = \"1KiB\"\n";
     let gateway = Gateway::before(&app, &format!("{server}{OPEN}"));
     gateway.send(&Request::post("/x", long_text(1024))).expect(200);
@@ -578,7 +603,11 @@ fn http2_app() -> SocketAddr {
             while let Ok((stream, _)) = listener.accept().await {
                 let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
                     let header = |name: &str| {
-                        request.headers().get(name).map(|value| value.to_str().unwrap_or("?").to_owned()).unwrap_or_default()
+                        request
+                            .headers()
+                            .get(name)
+                            .map(|value| value.to_str().unwrap_or("?").to_owned())
+                            .unwrap_or_default()
                     };
                     let head = format!("{} {} {} ", header("x-auth-user"), request.uri(), header("te"));
                     let body = request.into_body().collect().await?.to_bytes();
@@ -625,7 +654,8 @@ fn cookies_in_several_fields_over_http_2_arrive_as_one() {
     let app = App::start();
     let gateway = Gateway::before(&app, OPEN);
     let client = Http2::connect(gateway.address);
-    let request = http::Request::get("http://app.test/x").header("cookie", "a=1").header("cookie", "b=2").body(()).unwrap();
+    let request =
+        http::Request::get("http://app.test/x").header("cookie", "a=1").header("cookie", "b=2").body(()).unwrap();
     assert_eq!(client.send(request).status, 200);
     assert_eq!(values(&app.only().fields, "cookie").join("; "), "a=1; b=2");
     assert_eq!(app.only().header("host"), Some("app.test"));
@@ -991,9 +1021,13 @@ fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
 fn an_app_on_a_unix_socket_is_reached() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("app.sock");
-    let app = App::with_unix(&path, |exchange| {
-        if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close }
-    });
+    let app =
+        App::with_unix(
+            &path,
+            |exchange| {
+                if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close }
+            },
+        );
     let toml = format!("[upstreams.app]\nservers = [\"unix:{}\"]\n{OPEN}", path.display());
     let gateway = Gateway::start(&toml);
     gateway.get("/x").expect(200);
@@ -1098,9 +1132,13 @@ fn an_app_behind_tls_is_verified() {
     for (served, trusted, status) in
         [(&certificate, &certificate, 200), (&certificate, &stranger, 502), (&elsewhere, &elsewhere, 502)]
     {
-        let app = App::with_tls(served, |exchange| {
-            if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close }
-        });
+        let app =
+            App::with_tls(
+                served,
+                |exchange| {
+                    if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close }
+                },
+            );
         let port = app.address.port();
         let toml = format!("[upstreams.app]\nservers = [\"https://localhost:{port}\"]\nca_file = \"ca.pem\"\n{OPEN}");
         let setup = Setup::new(&toml);

@@ -93,7 +93,10 @@ fn a_caller_without_the_role_is_told_so_and_the_log_names_the_rule() {
     assert_eq!(line["path"], "/admin/users");
     let (first, last) = (line_of(&toml, "[[routes]]"), line_of(&toml, "roles = [\"admin\"]"));
     let rule = line["rule"].as_str().unwrap();
-    assert!((first..=last).any(|number| rule.contains(&format!(":{number}"))), "{rule} names no line of {first}-{last}");
+    assert!(
+        (first..=last).any(|number| rule.contains(&format!(":{number}"))),
+        "{rule} names no line of {first}-{last}"
+    );
     assert_eq!(app.count(), 0);
 }
 
@@ -166,8 +169,7 @@ fn each_claim_must_equal_or_contain() {
 #[test]
 fn all_scopes_are_needed_from_either_claim() {
     let app = App::start();
-    let gateway =
-        Gateway::before(&app, &route("r", "path = \"/*\"\nscopes = [\"reports:read\", \"reports:write\"]"));
+    let gateway = Gateway::before(&app, &route("r", "path = \"/*\"\nscopes = [\"reports:read\", \"reports:write\"]"));
     for (claims, status) in [
         (json!({ "scope": "reports:read reports:write" }), 200),
         (json!({ "scope": "openid reports:write reports:read" }), 200),
@@ -451,8 +453,12 @@ fn routes_that_could_tie_are_an_error_that_names_both_lines() {
     ] {
         let padding = "# one line of comment\n".repeat(40);
         let toml = before(&app, &[padding, route("first", first), route("second", second)].concat());
-        let lines: Vec<usize> =
-            toml.lines().enumerate().filter(|(_, line)| line.starts_with("path = ")).map(|(index, _)| index + 1).collect();
+        let lines: Vec<usize> = toml
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.starts_with("path = "))
+            .map(|(index, _)| index + 1)
+            .collect();
         let said = Setup::new(&toml).command(["check"]).expect(2).all();
         for line in lines {
             // The route may be named by its own line or by that of its path.

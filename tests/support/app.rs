@@ -149,9 +149,11 @@ impl App {
     /// Answers everything with these bytes, after the body was read.
     pub fn answering(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
-        Self::with(move |exchange| {
-            if exchange.read_body() && exchange.send(&bytes) { Answer::Keep } else { Answer::Close }
-        })
+        Self::with(
+            move |exchange| {
+                if exchange.read_body() && exchange.send(&bytes) { Answer::Keep } else { Answer::Close }
+            },
+        )
     }
 
     /// Answers with the text that `body` makes of the request.
@@ -197,10 +199,7 @@ impl App {
     }
 
     /// As [`App::with`], on a unix socket.
-    pub fn with_unix(
-        path: &Path,
-        handler: impl Fn(&mut Exchange<'_>) -> Answer + Send + Sync + 'static,
-    ) -> Self {
+    pub fn with_unix(path: &Path, handler: impl Fn(&mut Exchange<'_>) -> Answer + Send + Sync + 'static) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let app = Self::empty(([127, 0, 0, 1], 0).into());
         app.serve(move || Ok(Box::new(listener.accept()?.0) as Box<dyn Wire>), Arc::new(handler));

@@ -106,4 +106,3 @@ impl Wire for ServerStream {
         let _ = self.flush();
     }
 }
-

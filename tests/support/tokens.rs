@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 pub const CORP: &str = "https://id.example.com";
 
 /// The HMAC secret of the issuer `corp`: as long as HS512 asks for.
-pub const CORP_SECRET: &str = "a-secret-for-tests-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+pub const CORP_SECRET: &str =
+    "a-secret-for-tests-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// Every algorithm of a key pair that the gateway takes.
-pub const ASYMMETRIC: [&str; 9] =
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+pub const ASYMMETRIC: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 
 /// Every algorithm of a shared secret that the gateway takes.
 pub const SYMMETRIC: [&str; 3] = ["HS256", "HS384", "HS512"];
