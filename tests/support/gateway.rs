@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -35,7 +35,7 @@ impl Setup {
     pub fn new(toml: &str) -> Self {
         let setup = Self { directory: tempfile::tempdir().unwrap() };
         setup.write("corp.secret", CORP_SECRET);
-        setup.write("gateway.toml", &complete(toml));
+        setup.write("gateway.toml", complete(toml));
         setup
     }
 
@@ -50,7 +50,7 @@ impl Setup {
     /// Writes another configuration, completed in the same way.
     #[track_caller]
     pub fn rewrite(&self, toml: &str) {
-        self.write("gateway.toml", &complete(toml));
+        self.write("gateway.toml", complete(toml));
     }
 
     /// Writes a file beside the configuration.
@@ -125,7 +125,7 @@ impl Output {
     }
 }
 
-/// Runs the binary to its end with exactly these words.
+/// Runs the binary to its end with exactly these words; killed, and without an exit code, when it does not end.
 #[track_caller]
 pub fn run<S: AsRef<str>>(words: &[S], input: &str) -> Output {
     let mut child = binary()
@@ -137,12 +137,28 @@ pub fn run<S: AsRef<str>>(words: &[S], input: &str) -> Output {
         .unwrap();
     // A command that reads nothing may be gone already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Output {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    let stdout = read_all(child.stdout.take().unwrap());
+    let stderr = read_all(child.stderr.take().unwrap());
+    let give_up = Instant::now() + DEADLINE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > give_up {
+            let _ = child.kill();
+            break child.wait().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    Output { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+fn read_all(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 fn binary() -> Command {
@@ -402,9 +418,4 @@ fn announced(lines: &[String], words: &str) -> Vec<String> {
 
 fn address(place: &str) -> Option<SocketAddr> {
     place.split_once("://")?.1.parse().ok()
-}
-
-/// Whether this path is a directory entry yet.
-pub fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }
