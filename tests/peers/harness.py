@@ -387,9 +387,9 @@ class PeerTest(unittest.TestCase):
         self.assertEqual(answer.status, status, f"{answer.body[:500]}\n{gateway.text()}")
 
 
-def h2load(url: str, *arguments: str) -> dict:
-    """Runs nghttp2's load client; returns its counts."""
-    done = run("h2load", *arguments, url, timeout=300)
+def h2load(url: str, *arguments: str, prefix: tuple = ()) -> dict:
+    """Runs nghttp2's load client; returns its counts, and what it printed as `text`."""
+    done = run(*prefix, "h2load", *arguments, url, timeout=300)
     names = ("total", "started", "done", "succeeded", "failed", "errored", "timeout")
     counts = re.search("requests: " + ", ".join(rf"(\d+) {name}" for name in names), done.stdout)
     codes = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", done.stdout)

@@ -24,12 +24,12 @@ class KeepAlive(PeerTest):
                 hasty,
                 f"""
                 log_format ids '$request_method $arg_id $status';
-                access_log {cls.app_log} ids;
                 client_max_body_size 1m;
                 # Closes a connection when it has been idle for 5 ms, without a word.
                 server {{
                     listen 127.0.0.1:{hasty};
                     keepalive_timeout 5ms;
+                    access_log {cls.app_log} ids;
                     location / {{ return 200 "hasty"; }}
                 }}
                 # Closes each connection after its third answer, and says so.
