@@ -1,0 +1,134 @@
+"""Connections to the app that the app closes whenever it likes: no request is lost to that, and none is sent twice."""
+
+import collections
+import http.client
+import random
+import threading
+import time
+
+from harness import Gateway, Nginx, PeerTest, base, bearer, free_port, h2load, wait_for
+
+
+class KeepAlive(PeerTest):
+    THREADS = 8
+    EACH = 400
+
+    @classmethod
+    def prepare(cls):
+        hasty, short = free_port(), free_port()
+        cls.app_log = cls.directory / "app.log"
+        cls.nginx = cls.start(
+            Nginx(
+                cls.directory,
+                "nginx",
+                hasty,
+                f"""
+                log_format ids '$request_method $arg_id $status';
+                client_max_body_size 1m;
+                # Closes a connection when it has been idle for 5 ms, without a word.
+                server {{
+                    listen 127.0.0.1:{hasty};
+                    keepalive_timeout 5ms;
+                    access_log {cls.app_log} ids;
+                    location / {{ return 200 "hasty"; }}
+                }}
+                # Closes each connection after its third answer, and says so.
+                server {{
+                    listen 127.0.0.1:{short};
+                    keepalive_requests 3;
+                    location / {{ return 200 "short"; }}
+                }}
+                """,
+            )
+        )
+        cls.gateway = cls.start(
+            Gateway(
+                cls.directory,
+                base(cls.directory, cls.signer)
+                + f"""
+                [upstreams.hasty]
+                servers = ["http://127.0.0.1:{hasty}"]
+                [upstreams.short]
+                servers = ["http://127.0.0.1:{short}"]
+                [[routes]]
+                path = "/hasty"
+                upstream = "hasty"
+                [[routes]]
+                path = "/short"
+                upstream = "short"
+                """,
+            )
+        )
+        cls.token = cls.signer.token()
+
+    def hammer(self, method: str, path: str, body: bytes | None) -> collections.Counter:
+        """Requests from several connections with pauses about as long as the app's patience; counts of statuses."""
+        statuses = collections.Counter()
+        lock = threading.Lock()
+
+        def client(number: int):
+            pauses = random.Random(number)
+            connection = http.client.HTTPConnection("127.0.0.1", self.gateway.port, timeout=30)
+            mine = collections.Counter()
+            for turn in range(self.EACH):
+                target = f"{path}?id={method}-{number}-{turn}"
+                connection.request(method, target, body=body, headers=bearer(self.token))
+                answer = connection.getresponse()
+                answer.read()
+                mine[answer.status] += 1
+                time.sleep(pauses.uniform(0.003, 0.008))
+            connection.close()
+            with lock:
+                statuses.update(mine)
+
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(self.THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(sum(statuses.values()), self.THREADS * self.EACH, "a client saw its connection end")
+        return statuses
+
+    def arrivals(self, method: str) -> collections.Counter:
+        lines = (line.split() for line in self.app_log.read_text().splitlines())
+        return collections.Counter(
+            fields[1] for fields in lines if fields[0] == method and fields[1].startswith(f"{method}-")
+        )
+
+    def test_get_is_never_lost_to_a_connection_that_the_app_just_closed(self):
+        self.assertEqual(self.hammer("GET", "/hasty", None), {200: self.THREADS * self.EACH})
+
+    def test_post_is_never_sent_twice(self):
+        """Where a POST may have been processed the client is told; rather 502 than an order placed twice."""
+        statuses = self.hammer("POST", "/hasty", b"order=1")
+        self.assertLessEqual(set(statuses), {200, 502}, statuses)
+        self.assertGreater(statuses[200], 0.9 * self.THREADS * self.EACH, statuses)
+        wait_for("a line at the app for each answer", lambda: len(self.arrivals("POST")) >= statuses[200])
+        self.assertEqual([name for name, count in self.arrivals("POST").items() if count > 1], [])
+
+    def test_a_connection_that_the_app_ends_by_its_answer_is_not_used_again(self):
+        for arguments in (["--h1"], []):
+            for body in ([], ["-d", str(self.config_body())]):
+                with self.subTest(arguments=arguments, body=bool(body)):
+                    counts = h2load(
+                        f"{self.gateway.url}/short", *arguments, *body, "-n", "6000", "-c", "16", "-m", "1" if arguments else "4",
+                        "-H", f"Authorization: Bearer {self.token}",
+                    )  # fmt: skip
+                    self.assertEqual(
+                        (counts["succeeded"], counts["2xx"], counts["failed"]), (6000, 6000, 0), counts["text"]
+                    )
+
+    def config_body(self):
+        path = self.directory / "body"
+        path.write_bytes(b"order=1")
+        return path
+
+    def test_the_app_may_restart_between_two_requests(self):
+        """All pooled connections die at once; the next request finds a new one."""
+        for turn in range(5):
+            self.nginx.child.send_signal(1)  # SIGHUP: nginx replaces its worker and closes idle connections
+            time.sleep(0.1)
+            counts = h2load(
+                f"{self.gateway.url}/short", "--h1", "-n", "200", "-c", "8", "-H", f"Authorization: Bearer {self.token}"
+            )  # fmt: skip
+            self.assertEqual(counts["2xx"], 200, f"turn {turn}: {counts['text']}")
