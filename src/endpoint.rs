@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
 
+use crate::clock::UnixSeconds;
 use crate::http::target::{Oddities, Target};
 use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
@@ -22,7 +23,6 @@ pub const JWKS_PATH: &str = "/.well-known/jwks.json";
 pub struct Endpoints {
     prefix: String,
     keys: Arc<ArcSwap<SigningKeys>>,
-    label: Arc<str>,
     allow: HeaderValue,
 }
 
@@ -36,15 +36,8 @@ impl Endpoints {
         Self {
             prefix: prefix.to_owned(),
             keys,
-            label: Arc::from("(own)"),
             allow: HeaderValue::from_static("GET, HEAD"),
         }
-    }
-
-    /// The name of these endpoints in log and metrics.
-    #[must_use]
-    pub fn label(&self) -> Arc<str> {
-        Arc::clone(&self.label)
     }
 
     /// Whether a path of a route, or of a request, is ours.
@@ -56,7 +49,7 @@ impl Endpoints {
 
     /// The answer for `target`, where it is ours.
     #[must_use]
-    pub fn answer(&self, method: &Method, target: &Target) -> Option<Answered> {
+    pub fn answer(&self, method: &Method, target: &Target, now: UnixSeconds) -> Option<Answered> {
         let path = target.matching();
         if !self.owns(path) || target.oddities() != Oddities::default() {
             return None;
@@ -67,7 +60,7 @@ impl Endpoints {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Some(Err((Refusal::MethodRefused, Some(self.allow.clone()))));
         }
-        let mut response = Response::new(self.keys.load().jwks());
+        let mut response = Response::new(Bytes::from(self.keys.load().jwks(now).to_string()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
         // A new key is published when it starts to sign, so a copy of the set must not live long.

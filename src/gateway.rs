@@ -33,7 +33,7 @@ use crate::http::headers::{self, Host};
 use crate::http::target::{Oddities, QueryEdit, Target};
 use crate::http::{cookie, origin, reply};
 use crate::identity::Caller;
-use crate::observe::Desk;
+use crate::observe::{Desk, RouteLabel};
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
 use crate::signing::{Assertions, SigningKeys};
@@ -60,6 +60,8 @@ pub struct Gateway {
     pub signing: Arc<ArcSwap<SigningKeys>>,
     /// What is answered here.
     pub endpoints: Endpoints,
+    /// How log lines and metrics name what is answered here.
+    pub own_label: Label,
     /// `realm` of challenges.
     pub realm: String,
     /// What request bodies are held to.
@@ -74,7 +76,7 @@ pub struct Gateway {
 #[derive(Debug)]
 pub struct Route {
     /// Its pattern, as log lines and metrics name it.
-    pub label: Arc<str>,
+    pub label: Label,
     /// Its `[[routes]]` line.
     pub place: Place,
     /// Host, path and methods as written, for `check`.
@@ -91,6 +93,21 @@ pub struct Route {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether the app gets the credential as well.
     pub forward_credential: bool,
+}
+
+/// How log lines and metrics name a route.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// Methods, host and path as written.
+    pub text: Arc<str>,
+    /// The series that its requests are counted in.
+    pub series: RouteLabel,
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// One worker's lane through one version of the gateway: what it alone uses, so that no request waits for another core.
@@ -245,7 +262,7 @@ async fn walk(
 
     // Ours, or whose?
     if let Some(answer) = gateway.endpoints.answer(&parts.method, &target, gateway.clock.now()) {
-        record.route = Some(gateway.endpoints.label());
+        record.route = Some(gateway.own_label.clone());
         let response = answer.map_err(|(refusal, allow)| {
             record.allow = allow;
             refusal
@@ -253,17 +270,17 @@ async fn walk(
         return Ok(response.map(Content::Own));
     }
     let route = locate(&gateway.routes, host.name(), &target, &parts.method).map_err(|miss| {
-        record.route = miss.route.map(|route| Arc::clone(&route.label));
+        record.route = miss.route.map(|route| route.label.clone());
         record.allow = miss.allow.cloned();
         miss.refusal
     })?;
-    record.route = Some(Arc::clone(&route.label));
+    record.route = Some(route.label.clone());
 
     // Who asks, and may they?
     let caller = identify(lane, route, &parts, &host, &target).await?;
     record.caller.clone_from(&caller);
     let permit = route.rules.decide(caller).map_err(|denial| {
-        record.rule = denial.rule;
+        record.rule = Some(denial.rule);
         denial.refusal
     })?;
     record.is_permitted = true;

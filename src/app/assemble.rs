@@ -7,9 +7,13 @@ use super::control::Mirror;
 use super::plan::Plan;
 use crate::endpoint::Endpoints;
 use crate::forward::{BodyRules, Upstream};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Label};
+use crate::observe::Metrics;
 use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{Algorithm, Issuer, KeySet, OWN_NAME, Origin, Verifier};
+
+/// How requests that the gateway answers itself are named in log and metrics.
+const OWN_LABEL: &str = "(own)";
 
 /// What one version of the configuration runs with.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ impl Current {
 ///
 /// # Errors
 /// [`Failure::Config`] where an issuer claims to be the gateway itself.
-pub(super) fn assemble(plan: Plan, mirror: &Mirror) -> Result<Current, Failure> {
+pub(super) fn assemble(plan: Plan, mirror: &Mirror, metrics: &Metrics) -> Result<Current, Failure> {
     let settings = &plan.settings;
     let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(|error| Failure::Runtime(anyhow::anyhow!(error)))?;
     let mut issuers = plan.issuers;
@@ -55,6 +59,7 @@ pub(super) fn assemble(plan: Plan, mirror: &Mirror) -> Result<Current, Failure> 
         assertions: plan.assertion.then(|| Assertions::new(settings.public_url.as_str())),
         signing: Arc::clone(&mirror.signing),
         endpoints: Endpoints::new(&settings.own_prefix, Arc::clone(&mirror.signing)),
+        own_label: Label { text: OWN_LABEL.into(), series: metrics.route(OWN_LABEL) },
         realm: settings.realm(),
         bodies: Arc::new(BodyRules {
             max_bytes: settings.max_body_bytes,

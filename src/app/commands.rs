@@ -11,6 +11,7 @@ use super::plan::{Plan, load};
 use super::trial::OWN_ISSUER;
 use super::{Failure, explain, time_text};
 use crate::clock::Clock;
+use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
 use crate::state::{self, Revocation, RevocationTarget, State};
@@ -49,7 +50,7 @@ pub struct TokenRequest {
 /// # Errors
 /// The file or the state cannot be used, or a claim cannot be given.
 pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
-    let (plan, _) = load(file)?;
+    let (plan, _) = load(file, &Metrics::new(0))?;
     let state = open_state(&plan, file)?;
     let now = Clock::system().now();
     let keys = SigningKeys::load_or_create(&*state, now).map_err(anyhow::Error::from)?;
@@ -59,9 +60,9 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
         scopes: request.scopes,
         email: request.email,
         name: request.name,
-        lifetime: request.lifetime,
+        lifetime: i64::try_from(request.lifetime.as_secs()).unwrap_or(i64::MAX),
         claims: request.claims.into_iter().collect::<Map<_, _>>(),
-        public_url: plan.settings.public_url,
+        public_url: plan.settings.public_url.clone(),
     };
     keys.mint(&request, now).map_err(|error| Failure::Config(format!("error: {error}\n")))
 }
@@ -71,7 +72,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
 /// # Errors
 /// The file or the state cannot be used.
 pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
-    let (plan, _) = load(file)?;
+    let (plan, _) = load(file, &Metrics::new(0))?;
     let state = open_state(&plan, file)?;
     let now = Clock::system().now();
     let keys = if rotate {
@@ -96,7 +97,7 @@ pub enum Revoked {
 /// # Errors
 /// The file or the state cannot be used, or no such issuer is known.
 pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failure> {
-    let (plan, _) = load(file)?;
+    let (plan, _) = load(file, &Metrics::new(0))?;
     let name = if issuer == OWN_ISSUER || issuer == plan.settings.public_url {
         OWN_ISSUER.to_owned()
     } else {
@@ -190,10 +191,10 @@ impl Inspection {
 /// # Errors
 /// The file or the state cannot be used. A bad token is no error.
 pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
-    let (plan, _) = load(file)?;
-    let verifier = explain::offline_verifier(plan, file)?.1;
+    let (plan, _) = load(file, &Metrics::new(0))?;
+    let gateway = explain::offline(plan, file)?;
     let mut checks = Vec::new();
-    let verdict = verifier.examine(token, Clock::system().now(), &mut |step| {
+    let verdict = gateway.verifier.examine(token, Clock::system().now(), &mut |step| {
         checks.push(Check { name: step.name, passed: step.outcome.is_ok(), detail: step.detail });
     });
     let (header, claims) = verify::read_unverified(token).ok().unzip();

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::server::tls::Certificates;
 use crate::signing::SigningKeys;
 use crate::state::{Revocation, RevocationTarget, State, StateError, Version};
-use crate::verify::{RevocationKind, RevocationRow, Revocations};
+use crate::verify::{RevocationRow, Revocations, Revoked};
 
 /// How often the state is looked at: a revocation of another process holds after a second at most.
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
@@ -63,8 +63,8 @@ impl Mirror {
 
 fn row(kept: Revocation) -> RevocationRow {
     let kind = match kept.target {
-        RevocationTarget::Token(id) => RevocationKind::TokenId(id),
-        RevocationTarget::Subject(subject) => RevocationKind::Subject(subject),
+        RevocationTarget::Token(id) => Revoked::TokenId(id),
+        RevocationTarget::Subject(subject) => Revoked::Subject(subject),
     };
     RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
 }

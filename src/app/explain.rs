@@ -23,6 +23,7 @@ use crate::http::headers::Host;
 use crate::http::origin;
 use crate::http::target::Target;
 use crate::identity::{Caller, Identity};
+use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::state::{State, memory::Memory};
 use crate::verify::{OWN_NAME, load_saved};
@@ -59,7 +60,7 @@ pub struct Explanation {
 /// # Errors
 /// The file, the state or the question cannot be used.
 pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure> {
-    let (plan, _) = load(file)?;
+    let (plan, _) = load(file, &Metrics::new(0))?;
     let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
     let mut talk = Talk::default();
@@ -90,7 +91,7 @@ pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> 
         _ => commands::open_state(&plan, file)?,
     };
     let mirror = Mirror::open(state, Clock::system())?;
-    let current = assemble(plan, &mirror)?;
+    let current = assemble(plan, &mirror, &Metrics::new(0))?;
     let store = key_store::shared(&mirror);
     for issuer in current.gateway.verifier.issuers().iter() {
         load_saved(issuer, &*store);
@@ -211,8 +212,8 @@ impl Talk {
         };
 
         self.line(format_args!("rules"));
-        for step in route.rules.steps(caller.as_ref()) {
-            self.step(step.passed, format_args!("{step}"));
+        for step in route.rules.steps(caller.as_deref()) {
+            self.step(step.passed(), format_args!("{}: {}", step.rule, step.detail));
         }
         route.rules.decide(caller).map_err(|denial| denial.refusal)?;
         Ok(route)

@@ -2,7 +2,9 @@
 
 mod commands;
 mod control;
+mod assemble;
 mod explain;
+mod key_store;
 mod plan;
 mod process;
 mod report;
@@ -16,6 +18,7 @@ use serde::Serialize;
 
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
+use crate::observe::Metrics;
 
 pub use commands::{Inspection, Revoked, TokenRequest, inspect, mint, revoke, signing_keys};
 pub use explain::{Explanation, Question, explain};
@@ -88,7 +91,7 @@ pub struct CheckedRoute {
 /// # Errors
 /// [`Failure::Config`] with every problem.
 pub fn check(file: &Path) -> Result<Checked, Failure> {
-    let (plan, mut problems) = load(file)?;
+    let (plan, mut problems) = load(file, &Metrics::new(0))?;
     let tests = trial::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
         return Err(Failure::problems(&problems));

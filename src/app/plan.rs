@@ -18,8 +18,9 @@ use crate::config::{self, At, Problems, nearest};
 use crate::credential::Sources;
 use crate::endpoint;
 use crate::forward::Upstream;
-use crate::gateway::Route;
+use crate::gateway::{Label, Route};
 use crate::http::target::Oddities;
+use crate::observe::Metrics;
 use crate::route::{Builder, HostPattern, Pattern, Table};
 use crate::verify::Issuers;
 
@@ -27,7 +28,7 @@ use crate::verify::Issuers;
 #[derive(Debug)]
 pub struct Plan {
     /// The process.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// The routes.
     pub routes: Table<Route>,
     /// The upstreams, for health checks.
@@ -48,7 +49,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// [`Failure::Config`] with all problems, rendered.
-pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
+pub fn load(file: &Path, metrics: &Metrics) -> Result<(Plan, Problems), Failure> {
     let source = std::fs::read(file).map_err(|error| {
         Failure::Config(format!(
             "error: cannot read the configuration `{}`: {error}\nhint: name it with `-c FILE` or `$PASSGATE_CONFIG`\n",
@@ -64,7 +65,7 @@ pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
     })?;
     let mut problems = Problems::new(file, &source);
     let raw = config::read(&mut problems);
-    let plan = compile(&raw, &mut problems);
+    let plan = compile(&raw, metrics, &mut problems);
     match plan {
         Some(plan) if problems.errors().is_empty() => Ok((plan, problems)),
         _ => Err(Failure::problems(&problems)),
@@ -72,7 +73,7 @@ pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
 }
 
 /// Compiles all tables. `None` only where there are errors.
-fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
+fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Option<Plan> {
     let settings = Settings::compile(raw, problems);
     let workers = settings::workers(&raw.server);
     let upstreams: Vec<Arc<Upstream>> = raw
@@ -83,10 +84,10 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let by_name: HashMap<&str, &Arc<Upstream>> = upstreams.iter().map(|upstream| (&*upstream.name, upstream)).collect();
     let route_headers: Vec<&At<String>> =
         raw.routes.iter().flat_map(|route| route.headers.iter().map(|(name, _)| name)).collect();
-    let naming = Naming::compile(&raw.identity, &route_headers, &settings.trusted_proxies, problems);
+    let naming = Naming::compile(&raw.identity, route_headers, problems);
     let issuers = Issuers::compile(&raw.issuers, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
-    let routes = compile_routes(raw, &settings.own_prefix, &by_name, problems);
+    let routes = compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
     Some(Plan {
         routes: routes?,
         upstreams,
@@ -95,20 +96,19 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
         naming,
         assertion: raw.identity.assertion.as_ref().is_some_and(|assertion| assertion.value),
         tests: raw.tests.clone(),
-        settings,
+        settings: Arc::new(settings),
     })
 }
 
 fn compile_routes(
     raw: &RawConfig,
-    own_prefix: &str,
-    upstreams: &HashMap<&str, &Arc<Upstream>>,
+    around: &Surroundings<'_>,
     problems: &mut Problems,
 ) -> Option<Table<Route>> {
     let mut builder = Builder::new();
     let mut spans = Vec::new();
     for route in &raw.routes {
-        if let Some((host, path, methods, compiled)) = compile_route(route, own_prefix, upstreams, problems) {
+        if let Some((host, path, methods, compiled)) = compile_route(route, around, problems) {
             builder.add(host, path, methods, compiled);
             spans.push(route.value.path.as_ref().map_or_else(|| route.span.clone(), |path| path.span.clone()));
         }
@@ -128,12 +128,18 @@ fn compile_routes(
     }
 }
 
+/// What a route is compiled among.
+struct Surroundings<'a> {
+    own_prefix: &'a str,
+    upstreams: &'a HashMap<&'a str, &'a Arc<Upstream>>,
+    metrics: &'a Metrics,
+}
+
 type CompiledRoute = (Option<HostPattern>, Pattern, Option<Vec<Method>>, Route);
 
 fn compile_route(
     route: &At<RawRoute>,
-    own_prefix: &str,
-    upstreams: &HashMap<&str, &Arc<Upstream>>,
+    around: &Surroundings<'_>,
     problems: &mut Problems,
 ) -> Option<CompiledRoute> {
     let place = problems.place(&route.span);
@@ -149,6 +155,7 @@ fn compile_route(
                 problems.error(&path.span, format!("`path` {error}")).hint(error.hint());
             })
             .ok()?;
+        let own_prefix = around.own_prefix;
         if is_own(path, own_prefix) {
             problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
                 "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
@@ -180,17 +187,23 @@ fn compile_route(
         })
         .collect();
     let strip_prefix = compile_strip_prefix(&route.value, problems);
-    let upstream = route.value.upstream.as_ref().and_then(|name| upstreams.get(name.value.as_str()))?;
+    let upstream = route.value.upstream.as_ref().and_then(|name| around.upstreams.get(name.value.as_str()))?;
     let host = match host {
         Some(Ok(host)) => Some(host),
         Some(Err(())) => return None,
         None => None,
     };
     let path = path?;
-    let label = label(host.as_ref(), &path, methods.as_deref());
+    let text = label(host.as_ref(), &path, methods.as_deref());
+    let label = Label { series: around.metrics.route(&text), text };
     let compiled = Route {
         label,
         place,
+        pattern: (
+            host.as_ref().map(ToString::to_string),
+            path.to_string(),
+            methods.as_ref().map(|methods| methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")),
+        ),
         rules,
         accept,
         upstream: Arc::clone(upstream),

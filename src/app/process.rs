@@ -21,7 +21,7 @@ use super::{Failure, commands, key_store, trial};
 use crate::clock::Clock;
 use crate::forward::{Pool, watch_health};
 use crate::gateway::Lane;
-use crate::observe::{AccessLog, Desk};
+use crate::observe::{AccessLog, Desk, Metrics};
 use crate::server::admin;
 use crate::server::connection::Context;
 use crate::server::listen::{self, Address, Listener};
@@ -40,7 +40,8 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     start_diagnostics();
     // A second call would be the only way to fail.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let plan = load_tested(file)?;
+    let started = Instant::now();
+    let metrics = Arc::new(Metrics::new(plan_workers));
     let state = commands::open_state(&plan, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

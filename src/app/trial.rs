@@ -75,7 +75,7 @@ pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Calle
         Err(denial) => Verdict {
             route: Some(route),
             refusal: Some(denial.refusal),
-            rule: denial.rule.map(|rule| rule.to_string()),
+            rule: Some(denial.rule.to_string()),
         },
     }
 }

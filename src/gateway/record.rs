@@ -10,11 +10,11 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body, Incoming};
 
 use super::answer::{Answer, Content};
-use super::{Client, Lane};
+use super::{Client, Label, Lane};
 use crate::authorize::RuleName;
 use crate::forward::{Progress, splice};
 use crate::identity::Caller;
-use crate::observe::{Decision, Entry, RequestId};
+use crate::observe::{Decision, Entry, Observation, RequestId, RouteLabel};
 use crate::refusal::Refusal;
 
 /// The status in log and metrics of a request whose client went away before it was answered, as other proxies have it.
@@ -46,13 +46,13 @@ pub struct Record {
     /// The canonical target; only its path is told.
     pub(super) path: Option<PathAndQuery>,
     /// The route's label.
-    pub(super) route: Option<Arc<str>>,
+    pub(super) route: Option<Label>,
     /// The methods of the path, where the method was refused.
     pub(super) allow: Option<HeaderValue>,
     /// Who asked, where that was found out.
     pub(super) caller: Option<Arc<Caller>>,
     /// The rule that said no.
-    pub(super) rule: Option<RuleName>,
+    pub(super) rule: Option<Arc<RuleName>>,
     /// Whether the request may be forwarded.
     pub(super) is_permitted: bool,
     /// How far the request's body has come, once it is on its way to the app.
@@ -162,18 +162,19 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.client.activity.end();
+        let duration = self.opened.elapsed();
         let reason = self.reason();
         let identity = self.caller.as_ref().map(|caller| &caller.identity);
         let rule = self.rule.as_ref().map(ToString::to_string);
         let allowed = self.refusal.is_none() && (self.is_permitted || self.answered_after.is_some());
-        self.lane.desk.close(&Entry {
+        let entry = Entry {
             time: self.opened_at,
             request_id: self.request_id.as_str(),
             client: self.client_ip,
             method: self.method.as_str(),
             host: self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default(),
             path: self.path.as_ref().map_or("", PathAndQuery::path),
-            route: self.route.as_deref(),
+            route: self.route.as_ref().map(|route| &*route.text),
             subject: identity.map(|identity| identity.subject.as_str()),
             issuer: identity.map(|identity| &*identity.issuer),
             decision: if allowed { Decision::Allow } else { Decision::Refuse },
@@ -182,11 +183,18 @@ impl Drop for Record {
             status: self.status,
             bytes: self.bytes,
             upstream: self.upstream.as_deref(),
-            duration_us: microseconds(self.opened.elapsed()),
+            duration_us: microseconds(duration),
             upstream_us: self.upstream_time.map(microseconds),
+        };
+        let head_after = self.answered_after.unwrap_or(duration);
+        self.lane.desk.close(&entry, &Observation {
+            route: self.route.as_ref().map_or(RouteLabel::NONE, |route| route.series),
+            method: &self.method,
+            status: self.status,
+            refusal: self.refusal,
+            upstream: self.upstream_time,
+            gateway: head_after.saturating_sub(self.upstream_time.unwrap_or_default()),
         });
-        let gateway_time = self.answered_after.map(|all| all.saturating_sub(self.upstream_time.unwrap_or_default()));
-        self.lane.desk.count(self.route.as_ref(), &self.method, self.status, reason, gateway_time, self.upstream_time);
     }
 }
 
