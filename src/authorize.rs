@@ -222,6 +222,21 @@ impl Rules {
     }
 }
 
+impl std::fmt::Display for Rules {
+    /// Who may, in one line, as `check` prints it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.auth, self.rules.as_slice()) {
+            (Auth::None, _) => f.write_str("anybody (nothing is read)"),
+            (Auth::Optional, _) => f.write_str("anybody (optional)"),
+            (Auth::Required, []) => f.write_str("any caller"),
+            (Auth::Required, [first, rest @ ..]) => {
+                f.write_str(&first.name.text)?;
+                rest.iter().try_for_each(|rule| write!(f, ", and {}", rule.name.text))
+            }
+        }
+    }
+}
+
 impl Check {
     fn passes(&self, identity: &Identity) -> bool {
         let has = |role: &str| identity.roles.iter().any(|held| held == role);

@@ -50,7 +50,7 @@ pub struct TokenRequest {
 /// # Errors
 /// The file or the state cannot be used, or a claim cannot be given.
 pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
-    let (plan, _) = load(file, &Metrics::new(0))?;
+    let (plan, _) = load(file, &Metrics::new())?;
     let state = open_state(&plan, file)?;
     let now = Clock::system().now();
     let keys = SigningKeys::load_or_create(&*state, now).map_err(anyhow::Error::from)?;
@@ -72,7 +72,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
 /// # Errors
 /// The file or the state cannot be used.
 pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
-    let (plan, _) = load(file, &Metrics::new(0))?;
+    let (plan, _) = load(file, &Metrics::new())?;
     let state = open_state(&plan, file)?;
     let now = Clock::system().now();
     let keys = if rotate {
@@ -97,7 +97,7 @@ pub enum Revoked {
 /// # Errors
 /// The file or the state cannot be used, or no such issuer is known.
 pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failure> {
-    let (plan, _) = load(file, &Metrics::new(0))?;
+    let (plan, _) = load(file, &Metrics::new())?;
     let name = if issuer == OWN_ISSUER || issuer == plan.settings.public_url {
         OWN_ISSUER.to_owned()
     } else {
@@ -191,7 +191,7 @@ impl Inspection {
 /// # Errors
 /// The file or the state cannot be used. A bad token is no error.
 pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
-    let (plan, _) = load(file, &Metrics::new(0))?;
+    let (plan, _) = load(file, &Metrics::new())?;
     let gateway = explain::offline(plan, file)?;
     let mut checks = Vec::new();
     let verdict = gateway.verifier.examine(token, Clock::system().now(), &mut |step| {

@@ -60,7 +60,7 @@ pub struct Explanation {
 /// # Errors
 /// The file, the state or the question cannot be used.
 pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure> {
-    let (plan, _) = load(file, &Metrics::new(0))?;
+    let (plan, _) = load(file, &Metrics::new())?;
     let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
     let mut talk = Talk::default();
@@ -91,7 +91,7 @@ pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> 
         _ => commands::open_state(&plan, file)?,
     };
     let mirror = Mirror::open(state, Clock::system())?;
-    let current = assemble(plan, &mirror, &Metrics::new(0))?;
+    let current = assemble(plan, &mirror, &Metrics::new())?;
     let store = key_store::shared(&mirror);
     for issuer in current.gateway.verifier.issuers().iter() {
         load_saved(issuer, &*store);

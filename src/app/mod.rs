@@ -91,7 +91,7 @@ pub struct CheckedRoute {
 /// # Errors
 /// [`Failure::Config`] with every problem.
 pub fn check(file: &Path) -> Result<Checked, Failure> {
-    let (plan, mut problems) = load(file, &Metrics::new(0))?;
+    let (plan, mut problems) = load(file, &Metrics::new())?;
     let tests = trial::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
         return Err(Failure::problems(&problems));

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     start_diagnostics();
     // A second call would be the only way to fail.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let started = Instant::now();
-    let metrics = Arc::new(Metrics::new(plan_workers));
+    let metrics = Arc::new(Metrics::new());
+    let plan = load_tested(file, &metrics)?;
     let state = commands::open_state(&plan, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -49,12 +50,12 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    runtime.block_on(serve(file, plan, state))
+    runtime.block_on(serve(file, plan, state, metrics))
 }
 
 /// Reads the file and runs its tests; warnings are said.
-fn load_tested(file: &Path) -> Result<Plan, Failure> {
-    let (plan, mut problems) = load(file)?;
+fn load_tested(file: &Path, metrics: &Metrics) -> Result<Plan, Failure> {
+    let (plan, mut problems) = load(file, metrics)?;
     trial::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
         return Err(Failure::problems(&problems));
@@ -98,8 +99,8 @@ impl Seat {
         })
     }
 
-    fn new(current: &Current, log: &AccessLog) -> Self {
-        let (cache, desk) = (Arc::new(Mutex::new(LocalCache::new())), Arc::new(Desk::new(log)));
+    fn new(current: &Current, desk: Desk) -> Self {
+        let (cache, desk) = (Arc::new(Mutex::new(LocalCache::new())), Arc::new(desk));
         Self { lane: Arc::new(ArcSwap::new(Self::lane(current, &cache, &desk))), cache, desk }
     }
 
@@ -108,11 +109,11 @@ impl Seat {
     }
 }
 
-async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>) -> Result<(), Failure> {
+async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metrics>) -> Result<(), Failure> {
     let mirror = Arc::new(Mirror::open(state, Clock::system()).context("cannot read the state")?);
     let settings = Arc::clone(&plan.settings);
     let is_demo = plan.upstreams.iter().any(|upstream| upstream.is_builtin());
-    let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror)?));
+    let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror, &metrics)?));
 
     let listeners = open_listeners(&settings.listen)?;
     let admin = match &settings.admin {
@@ -120,8 +121,12 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>) -> Result<(), Fai
         None => None,
     };
 
-    let log = AccessLog::start(Box::new(std::io::stdout())).context("cannot start the access log")?;
-    let seats: Vec<Seat> = (0..settings.workers).map(|_| Seat::new(&current.load(), &log)).collect();
+    let log = AccessLog::start(settings.workers, Box::new(std::io::stdout())).context("cannot start the access log")?;
+    let seats = (0..settings.workers)
+        .map(|number| Ok(Seat::new(&current.load(), Desk::new(log.worker(number), metrics.worker())?)))
+        .collect::<Result<Vec<_>, getrandom::Error>>()
+        .context("the system has no random numbers")?;
+    let log = Arc::new(log);
     let draining = watch::Sender::new(false);
     let mut workers = start_workers(&settings, &seats, &listeners, &draining)?;
 
@@ -131,18 +136,23 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>) -> Result<(), Fai
         .context("cannot start the thread that watches the state")?;
     let mut tasks = start_tasks(&current.load(), &mirror);
 
-    let report = Report {
+    let report = Arc::new(Report {
         current: Arc::clone(&current),
-        desks: seats.iter().map(|seat| Arc::clone(&seat.desk)).collect(),
+        metrics: Arc::clone(&metrics),
+        log: Arc::clone(&log),
         caches: seats.iter().map(|seat| Report::counters(&seat.cache)).collect(),
+        mirror: Arc::clone(&mirror),
+        loaded_at: AtomicI64::new(mirror.clock.now()),
+        reload_failed: AtomicBool::new(false),
         draining: draining.subscribe(),
-    };
+    });
     for listener in &listeners {
         say(&format!("listening on {}\n", shown(&listener.address(), settings.tls.is_some())));
     }
     if let Some(admin) = admin {
         say(&format!("admin on {}\n", shown(&admin.address(), false)));
-        tokio::spawn(admin::serve(admin, Arc::new(report)));
+        let report: Arc<dyn admin::Report> = Arc::<Report>::clone(&report);
+        tokio::spawn(admin::serve(admin, report));
     }
     if is_demo {
         say(&introduction(file, &settings, listeners.first()));
@@ -159,7 +169,9 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>) -> Result<(), Fai
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
                 let _ = sd_notify::notify(&[NotifyState::Reloading]);
-                if let Some(next) = reload(file, &settings, &mirror, &current).await {
+                let next = reload(file, &settings, &mirror, &current, &metrics).await;
+                report.reloaded(next.is_some());
+                if let Some(next) = next {
                     current.store(Arc::new(next));
                     seats.iter().for_each(|seat| seat.change(&current.load()));
                     tasks = start_tasks(&current.load(), &mirror);
@@ -185,7 +197,7 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>) -> Result<(), Fai
         _ = terminate.recv() => tracing::warn!("told to end twice: requests under way are cut off"),
         _ = interrupt.recv() => tracing::warn!("told to end twice: requests under way are cut off"),
     }
-    log.stop(LOG_PATIENCE);
+    log.flush_and_stop(LOG_PATIENCE);
     for listener in listeners {
         if let Listener::Unix(_, Some(path)) = listener {
             let _ = std::fs::remove_file(path);
@@ -267,14 +279,16 @@ async fn reload(
     settings: &Settings,
     mirror: &Arc<Mirror>,
     current: &Arc<ArcSwap<Current>>,
+    metrics: &Arc<Metrics>,
 ) -> Option<Current> {
     let path: PathBuf = file.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || load_tested(&path)).await;
+    let labels = Arc::clone(metrics);
+    let loaded = tokio::task::spawn_blocking(move || load_tested(&path, &labels)).await;
     let next = loaded.map_err(|error| Failure::Runtime(error.into())).flatten().and_then(|plan| {
         for key in settings.differs(&plan.settings) {
             tracing::warn!("`{key}` has changed, which takes a restart; the rest of the file is taken");
         }
-        let next = assemble(plan, mirror)?;
+        let next = assemble(plan, mirror, metrics)?;
         next.gateway.verifier.issuers().inherit(current.load().gateway.verifier.issuers());
         Ok(next)
     });

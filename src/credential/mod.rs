@@ -155,24 +155,40 @@ impl Sources {
     /// The token of the first source that holds one.
     ///
     /// # Errors
-    /// `CredentialRepeated` where a header or query parameter of any source came twice, also behind the first token;
-    /// `CredentialMalformed` where the first source that holds anything holds no token.
+    /// As [`Sources::find_after`].
     pub fn find<'a>(
         &'a self,
         headers: &'a HeaderMap,
         query: Option<&'a str>,
     ) -> Result<Option<Credential<'a>>, Refusal> {
+        self.find_after(None, headers, query)
+    }
+
+    /// The token of the first source behind `after` that holds one.
+    ///
+    /// # Errors
+    /// `CredentialRepeated` where a header or query parameter of any source came twice, also behind the first token;
+    /// `CredentialMalformed` where the first source that holds anything holds no token.
+    pub fn find_after<'a>(
+        &'a self,
+        after: Option<&Source>,
+        headers: &'a HeaderMap,
+        query: Option<&'a str>,
+    ) -> Result<Option<Credential<'a>>, Refusal> {
         let mut first = None;
+        let mut is_behind = after.is_none();
         for (source, found) in self.each(headers, query) {
             match found {
                 Found::Absent(_) => {}
                 // What was sent has no single meaning, whichever source was looked at first.
                 Found::Refused(Refusal::CredentialRepeated) => return Err(Refusal::CredentialRepeated),
+                _ if !is_behind => {}
                 Found::Refused(refusal) => first = first.or(Some(Err(refusal))),
                 Found::Token(token) => {
                     first = first.or_else(|| Some(Ok(Credential { token, kind: source.kind(), source })));
                 }
             }
+            is_behind |= after.is_some_and(|after| std::ptr::eq(after, source));
         }
         first.transpose()
     }

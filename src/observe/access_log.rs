@@ -188,7 +188,7 @@ impl AccessLog {
 
     /// Writes what is left, at the end when no worker writes any more. Gives up after `patience`, for a reader that has
     /// stopped must not keep the gateway from ending; returns whether everything was taken care of.
-    pub fn flush_and_stop(self, patience: Duration) -> bool {
+    pub fn flush_and_stop(&self, patience: Duration) -> bool {
         self.shared.stop.store(true, Ordering::Release);
         self.writer.unpark();
         !matches!(self.done.recv_timeout(patience), Err(RecvTimeoutError::Timeout))

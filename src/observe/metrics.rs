@@ -59,7 +59,7 @@ pub struct Observation<'a> {
 /// All counts of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    workers: Vec<Arc<WorkerMetrics>>,
+    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     patterns: Mutex<Patterns>,
 }
 
@@ -69,18 +69,26 @@ struct Patterns {
     labels: HashMap<Arc<str>, RouteLabel>,
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Metrics {
-    /// Nothing counted yet, for a number of workers.
+    /// Nothing counted yet.
     #[must_use]
-    pub fn new(workers: usize) -> Self {
+    pub fn new() -> Self {
         let patterns = Patterns { by_label: vec!["".into(), "other".into()], labels: HashMap::new() };
-        Self { workers: std::iter::repeat_with(Arc::default).take(workers).collect(), patterns: Mutex::new(patterns) }
+        Self { workers: Mutex::default(), patterns: Mutex::new(patterns) }
     }
 
-    /// The counts of the worker with this number.
+    /// A table for one worker more.
     #[must_use]
-    pub fn worker(&self, number: usize) -> Arc<WorkerMetrics> {
-        self.workers[number].clone()
+    pub fn worker(&self) -> Arc<WorkerMetrics> {
+        let worker = Arc::default();
+        lock(&self.workers).push(Arc::clone(&worker));
+        worker
     }
 
     /// The label of a route's pattern (with its host, where it has one). To be asked when a configuration is loaded.
@@ -102,7 +110,7 @@ impl Metrics {
     /// All connections from clients that are open now, of all workers.
     #[must_use]
     pub fn open_connections(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.open.load(Ordering::Relaxed)).sum()
+        lock(&self.workers).iter().map(|worker| worker.open.load(Ordering::Relaxed)).sum()
     }
 
     /// Everything as text for a scraper, with what others counted.
@@ -114,7 +122,7 @@ impl Metrics {
     fn sum(&self) -> Sum {
         let mut sum = Sum { open: self.open_connections(), ..Sum::default() };
         let mut requests: HashMap<SeriesKey, u64, KeyHasher> = HashMap::default();
-        for worker in &self.workers {
+        for worker in lock(&self.workers).iter() {
             sum.accepted += worker.accepted.load(Ordering::Relaxed);
             let table = lock(&worker.table);
             for (key, count) in &table.requests {

@@ -13,7 +13,7 @@ fn observation(route: RouteLabel) -> Observation<'static> {
 
 #[test]
 fn requests_of_all_workers_are_counted_by_route_class_status_and_reason() {
-    let metrics = Metrics::new(2);
+    let metrics = Metrics::new();
     let (admin, api) = (metrics.route("/admin/*"), metrics.route("/api/{id}"));
     let refused =
         Observation { status: 403, refusal: Some(Refusal::RoleRefused), upstream: None, ..observation(admin) };
@@ -60,7 +60,7 @@ fn every_key_comes_apart_into_what_it_was_made_of() {
 
 #[test]
 fn a_pattern_keeps_its_label_and_there_are_not_endlessly_many() {
-    let metrics = Metrics::new(1);
+    let metrics = Metrics::new();
     let first = metrics.route("/a");
     assert_ne!(first, RouteLabel::NONE);
     assert_ne!(metrics.route("/b"), first);
@@ -69,15 +69,15 @@ fn a_pattern_keeps_its_label_and_there_are_not_endlessly_many() {
     }
     assert_eq!(metrics.route("/a"), first);
     assert_eq!(metrics.route("/one/more"), RouteLabel::OTHER);
-    metrics.worker(0).record(&observation(RouteLabel::OTHER));
+    metrics.worker().record(&observation(RouteLabel::OTHER));
     assert!(metrics.encode(OtherCounts::default()).contains(r#"route="other""#));
 }
 
 #[test]
 fn a_connection_is_open_until_it_is_dropped() {
-    let metrics = Metrics::new(2);
-    let one = metrics.worker(0).open_connection();
-    let other = metrics.worker(1).open_connection();
+    let metrics = Metrics::new();
+    let one = metrics.worker().open_connection();
+    let other = metrics.worker().open_connection();
     drop(one);
     assert_eq!(metrics.open_connections(), 1);
     let text = metrics.encode(OtherCounts::default());
@@ -96,7 +96,7 @@ fn what_others_counted_is_there_with_escaped_labels() {
         fetches: 5,
         failures: 1,
     };
-    let text = Metrics::new(1).encode(OtherCounts {
+    let text = Metrics::new().encode(OtherCounts {
         cache: CacheCounts { hits: 10, misses: 2, entries: 1 },
         key_sets: vec![issuer("corp", Some(1_800_000_000)), issuer("a\"b\\\n", None)],
         log_lines_dropped: 4,
@@ -123,7 +123,7 @@ fn what_others_counted_is_there_with_escaped_labels() {
 
 #[test]
 fn the_text_is_sound_also_when_nothing_was_counted() {
-    let text = Metrics::new(1).encode(OtherCounts::default());
+    let text = Metrics::new().encode(OtherCounts::default());
     assert!(text.ends_with("# EOF\n"));
     for line in text.lines() {
         assert!(line.starts_with("passgate_") || line.starts_with("# "), "{line}");
