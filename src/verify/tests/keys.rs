@@ -105,6 +105,8 @@ fn a_shared_secret_is_never_taken_from_the_network() {
     assert_eq!(keys, 1);
     assert_eq!(skipped, ["key `s`: a shared secret (`oct`), which is not taken from the network"]);
     assert_eq!(read(std::slice::from_ref(&secret), Origin::File), Ok((1, vec![])));
+    let loose = with(secret.clone(), "k", json!(format!("{}=", secret["k"].as_str().unwrap())));
+    assert!(read(&[loose], Origin::File).unwrap_err().contains("`k` is not base64url"));
     assert!(read(&[secret, Signer::p256().jwk("k")], Origin::File).unwrap_err().contains("cannot stand in one set"));
 }
 
