@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use moka::sync::Cache;
+use serde_json::Value;
 
 use super::issuer::Issuer;
 use crate::clock::UnixSeconds;
@@ -26,6 +27,9 @@ const LEAST_WEIGHT: u64 = SHARED_BYTES.div_ceil(SHARED_ENTRIES);
 const WAYS: usize = 4;
 /// Sets of such places; a power of two. 1,024 tokens in all.
 const SETS: usize = 256;
+
+/// The most bytes that a worker's table holds, by the same estimate.
+const LOCAL_BYTES: usize = 16 * 1024 * 1024;
 
 /// The digest of a whole token, by which it is found again.
 pub(super) type Digest = [u8; 32];
@@ -58,6 +62,22 @@ impl Verified {
     fn weight(&self) -> u32 {
         u32::try_from((self.weight as u64).max(LEAST_WEIGHT)).unwrap_or(u32::MAX)
     }
+}
+
+/// An estimate of the bytes behind a value: what an attacker could make large must not count as small.
+pub(super) fn weigh(value: &Value) -> usize {
+    /// A node of the map has room for eleven members and is at least half full, but for the only one.
+    const NODE: usize = 11 * (size_of::<String>() + size_of::<Value>());
+    let behind = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weigh).sum(),
+        Value::Object(members) => {
+            members.len().div_ceil(5) * NODE
+                + members.iter().map(|(name, value)| name.len() + weigh(value)).sum::<usize>()
+        }
+    };
+    size_of::<Value>() + behind
 }
 
 /// How often a worker's table, the shared one, or neither had the token.
@@ -105,11 +125,12 @@ struct Slot {
     verified: Arc<Verified>,
 }
 
-/// One worker's table: 1,024 places, and never more.
+/// One worker's table: 1,024 places and 16 MiB, and never more.
 pub struct LocalCache {
     /// The verifier that filled it; another one's verdicts are not its own.
     table: u64,
     sets: Box<[[Option<Slot>; WAYS]]>,
+    bytes: usize,
     counters: Arc<CacheCounters>,
 }
 
@@ -123,7 +144,7 @@ impl LocalCache {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
-        Self { table: 0, sets: (0..SETS).map(|_| [const { None }; WAYS]).collect(), counters: Arc::default() }
+        Self { table: 0, sets: (0..SETS).map(|_| [const { None }; WAYS]).collect(), bytes: 0, counters: Arc::default() }
     }
 
     /// The counts of this table, for the metrics.
@@ -136,8 +157,13 @@ impl LocalCache {
     pub(super) fn enter(&mut self, table: u64) {
         if self.table != table {
             self.table = table;
-            self.sets.iter_mut().flatten().for_each(|slot| *slot = None);
+            self.clear();
         }
+    }
+
+    fn clear(&mut self) {
+        self.sets.iter_mut().flatten().for_each(|slot| *slot = None);
+        self.bytes = 0;
     }
 
     /// The token of this digest. The one found moves a place to the front, the last place is overwritten next.
@@ -151,10 +177,17 @@ impl LocalCache {
 
     /// Keeps a token in place of an earlier verdict about it, or of the set's least used.
     pub(super) fn keep(&mut self, digest: Digest, verified: Arc<Verified>) {
+        if self.bytes.saturating_add(verified.weight) > LOCAL_BYTES {
+            // Rare, and the shared table still has them.
+            self.clear();
+        }
+        self.bytes = self.bytes.saturating_add(verified.weight);
         let set = &mut self.sets[set_of(&digest)];
         let same = set.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.digest == digest));
         let way = same.or_else(|| set.iter().position(Option::is_none)).unwrap_or(WAYS - 1);
-        set[way] = Some(Slot { digest, verified });
+        if let Some(before) = set[way].replace(Slot { digest, verified }) {
+            self.bytes = self.bytes.saturating_sub(before.verified.weight);
+        }
     }
 }
 

@@ -117,6 +117,12 @@ impl Url {
         Ok(Self { text: text.to_owned(), is_tls, host, port, authority: authority.to_owned(), path_and_query })
     }
 
+    /// Whether it is an `https://` URL.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     /// As it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -202,6 +202,7 @@ impl Issuers {
             }
             if let Some(set) = &before.keys.load().set {
                 issuer.replace_keys(set.clone());
+                source.note_keys(set.len());
             }
         }
     }

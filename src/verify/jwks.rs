@@ -104,6 +104,7 @@ pub struct KeySource {
     interval: Duration,
     cooldown: Duration,
     first_retry: Duration,
+    patience: Duration,
     turn: Mutex<Turn>,
     wanted: Notify,
     /// One more each time that a waiting request should look again.
@@ -131,6 +132,7 @@ impl KeySource {
             interval,
             cooldown,
             first_retry: FIRST_RETRY,
+            patience: REQUEST_PATIENCE,
             turn: Mutex::new(Turn { in_flight: true, asked: None, stopped: false }),
             wanted: Notify::new(),
             rounds: watch::Sender::new(0),
@@ -150,10 +152,10 @@ impl KeySource {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Retries sooner than is polite, for tests.
+    /// Another patience than is polite, for tests.
     #[cfg(test)]
-    pub(super) fn retry_first_after(&mut self, pause: Duration) {
-        self.first_retry = pause;
+    pub(super) fn hurry(&mut self, first_retry: Duration, patience: Duration) {
+        (self.first_retry, self.patience) = (first_retry, patience);
     }
 
     /// Hears of the end of each round.
@@ -164,6 +166,11 @@ impl KeySource {
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that keys came from elsewhere.
+    pub(super) fn note_keys(&self, keys: usize) {
+        self.note(|status| status.keys = keys);
     }
 
     fn note(&self, change: impl FnOnce(&mut KeyStatus)) {
@@ -214,7 +221,7 @@ impl KeySource {
                 }
             }
         };
-        let _ = timeout(REQUEST_PATIENCE, waiting).await;
+        let _ = timeout(self.patience, waiting).await;
         has_come()
     }
 
@@ -224,7 +231,8 @@ impl KeySource {
             Location::Jwks(url) => self.client.get(url).await,
             Location::Discovery(url) => {
                 let document = self.client.get(url).await.map_err(|error| error.to_string())?;
-                self.client.get(&jwks_uri(&document, &issuer.issuer, self.client.allows_http())?).await
+                let allow_http = self.client.allows_http();
+                self.client.get(&jwks_uri(&document, url, &issuer.issuer, allow_http)?).await
             }
         };
         let text = text.map_err(|error| error.to_string())?;
@@ -240,8 +248,8 @@ impl std::fmt::Debug for KeySource {
 }
 
 /// Where a discovery document says that the set is. It must be the document of this very issuer (OpenID Connect
-/// Discovery 1.0 section 4.3).
-fn jwks_uri(document: &[u8], issuer: &str, allow_http: bool) -> Result<Url, String> {
+/// Discovery 1.0 section 4.3), and a document that came by TLS cannot lead to one that does not.
+fn jwks_uri(document: &[u8], from: &Url, issuer: &str, allow_http: bool) -> Result<Url, String> {
     let document =
         json::parse_object(document).map_err(|_| "the discovery document is not a JSON object".to_owned())?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
@@ -251,7 +259,12 @@ fn jwks_uri(document: &[u8], issuer: &str, allow_http: bool) -> Result<Url, Stri
         None => return Err("the discovery document has no `issuer`".to_owned()),
     }
     let uri = text("jwks_uri").ok_or_else(|| "the discovery document has no `jwks_uri`".to_owned())?;
-    Url::parse(uri, allow_http).map_err(|fault| format!("`jwks_uri` of the discovery document is {fault}"))
+    let url =
+        Url::parse(uri, allow_http).map_err(|fault| format!("`jwks_uri` of the discovery document is {fault}"))?;
+    if from.is_tls() && !url.is_tls() && !allow_http {
+        return Err("`jwks_uri` of the discovery document is an `http://` URL".to_owned());
+    }
+    Ok(url)
 }
 
 /// Fetches the keys of `issuer` until `shutdown`: now, then at each interval, sooner after a failure, and at once when a
@@ -341,7 +354,7 @@ async fn load_saved(issuer: &Arc<Issuer>, source: &KeySource, store: &Arc<dyn Ke
     };
     match KeySet::from_jwks(&text, Origin::Fetched) {
         Ok((set, _)) if issuer.key_generation() == 0 => {
-            source.note(|status| status.keys = set.len());
+            source.note_keys(set.len());
             issuer.replace_keys(set);
             // Whoever waits for the first fetch need not any more.
             source.rounds.send_modify(|rounds| *rounds += 1);
@@ -375,4 +388,18 @@ fn jittered(pause: Duration) -> Duration {
     // Without randomness they ask together, which is no harm.
     let _ = getrandom::fill(&mut random);
     pause - pause.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discovery_document_that_came_by_tls_cannot_lead_away_from_it() {
+        let document = br#"{"issuer": "i", "jwks_uri": "http://127.0.0.1:9/keys"}"#;
+        let from = |text| Url::parse(text, false).expect("a URL");
+        assert!(jwks_uri(document, &from("http://localhost/d"), "i", false).is_ok());
+        assert!(jwks_uri(document, &from("https://id.example.com/d"), "i", false).is_err());
+        assert!(jwks_uri(document, &from("https://id.example.com/d"), "i", true).is_ok());
+    }
 }

@@ -186,7 +186,8 @@ impl Verifier {
         })?;
 
         let (issuer, key_generation) = (issuer.clone(), keys.generation);
-        let payload_bytes = jws.payload.len();
+        // The fields of the identity and the headers made of it later are parts of the claims once more.
+        let weight = 1024 + token.len() + claims.values().map(cache::weigh).sum::<usize>() * 2;
         let (identity, good_until) = claims::check(claims, &issuer, now, steps)?;
         steps.must("revocation", self.revocations.check(&identity, Instant::now()), || {
             format!("{} in force", self.revocations.len())
@@ -197,8 +198,7 @@ impl Verifier {
             key_generation,
             good_until,
             verified_at: now,
-            // Claims as values take several times their text; the headers made of them later are about one text more.
-            weight: 1024 + token.len() + 8 * payload_bytes,
+            weight,
         })
     }
 }

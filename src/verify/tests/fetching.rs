@@ -101,11 +101,21 @@ struct Fetching {
 
 impl Fetching {
     fn start(location: Location, interval: Duration, cooldown: Duration, store: Arc<Store>) -> Self {
+        Self::with_patience(NEVER, location, interval, cooldown, store)
+    }
+
+    fn with_patience(
+        patience: Duration,
+        location: Location,
+        interval: Duration,
+        cooldown: Duration,
+        store: Arc<Store>,
+    ) -> Self {
         let mut issuer = Issuer::new("corp", ISS.to_owned(), None);
         issuer.audiences = vec!["api".to_owned()];
         issuer.algorithms = vec![Algorithm::ES256];
         let mut source = KeySource::new(location, Client::new(None, false).unwrap(), interval, cooldown);
-        source.retry_first_after(SOON);
+        source.hurry(SOON, patience);
         let rounds = source.rounds();
         issuer.source = Some(source);
         let verifier = Arc::new(verifier(vec![issuer]));
@@ -125,6 +135,13 @@ impl Fetching {
 
     async fn round(&mut self) {
         self.rounds.changed().await.unwrap();
+    }
+
+    /// Waits for a round that began after this call.
+    async fn whole_round(&mut self) {
+        self.rounds.borrow_and_update();
+        self.round().await;
+        self.round().await;
     }
 
     fn issuer(&self) -> &Arc<Issuer> {
@@ -175,6 +192,16 @@ async fn while_no_keys_were_ever_had_everybody_is_refused_within_a_bounded_time(
         assert_eq!(fetching.verify_or_refetch(&token).await, Err(Refusal::KeysUnavailable));
     }
     assert!(fetching.status().last_error.unwrap().contains("500"));
+}
+
+#[tokio::test]
+async fn a_request_does_not_wait_longer_than_its_patience_for_a_server_that_hangs() {
+    let idp = Idp::start().await;
+    idp.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let location = Location::Jwks(idp.url("/keys"));
+    let fetching = Fetching::with_patience(SOON, location, NEVER, NEVER, Arc::default());
+    let token = token(&Signer::p256(), "1");
+    assert_eq!(fetching.verify_or_refetch(&token).await, Err(Refusal::KeysUnavailable));
 }
 
 #[tokio::test]
@@ -257,9 +284,7 @@ async fn an_outage_lets_nobody_in_and_shuts_out_nobody_whose_key_is_known() {
     ] {
         idp.answer_raw("/other", "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}");
         idp.answer_raw("/keys", answer);
-        // The round under way may have had the answer before; the next one has not.
-        fetching.round().await;
-        fetching.round().await;
+        fetching.whole_round().await;
         assert!(
             fetching.status().last_error.unwrap_or_default().contains(expected),
             "{expected}: {:?}",
@@ -271,8 +296,7 @@ async fn an_outage_lets_nobody_in_and_shuts_out_nobody_whose_key_is_known() {
     assert_eq!(fetching.issuer().key_generation(), 1);
     // A set that is read is taken as it is, also where nothing in it can be used.
     idp.answer_raw("/keys", format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{oct}", oct.len()));
-    fetching.round().await;
-    fetching.round().await;
+    fetching.whole_round().await;
     assert_eq!(fetching.verify(&token(&signer, "1")), Err(Refusal::KeyUnknown));
     let status = fetching.status();
     assert_eq!((status.keys, status.last_error), (0, None));

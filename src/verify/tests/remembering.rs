@@ -133,3 +133,18 @@ fn a_workers_table_stays_small_and_keeps_what_is_used() {
     assert_eq!(Arc::strong_count(&used), 1024 + 1, "one for each place, and ours");
     assert!(counts(&local).0 > 150, "{:?}", counts(&local));
 }
+
+#[test]
+fn a_workers_table_is_bounded_in_bytes_too() {
+    let corp = Corp::new();
+    let mut local = LocalCache::new();
+    let heavy = json!({"pad": vec![json!({"a": 1}); 500]});
+    let verified = corp.verifier.verify(&mut local, &corp.token(&heavy), NOW).unwrap();
+    assert!(verified.weight > 250_000, "{}", verified.weight);
+    for n in 0..1000_u16 {
+        let mut digest = [1; 32];
+        digest[..2].copy_from_slice(&n.to_le_bytes());
+        local.keep(digest, verified.clone());
+        assert!((Arc::strong_count(&verified) - 2) * verified.weight <= 16 * 1024 * 1024);
+    }
+}
