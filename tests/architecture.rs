@@ -6,27 +6,28 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Every room and its layer; as in the table of `src/lib.rs`.
-const LAYERS: [(&str, u8); 20] = [
-    ("main", 8),
-    ("cli", 8),
-    ("app", 7),
-    ("server", 6),
-    ("gateway", 5),
-    ("observe", 4),
-    ("forward", 3),
-    ("caller", 3),
-    ("signing", 3),
-    ("verify", 2),
-    ("credential", 2),
-    ("authorize", 2),
-    ("route", 2),
-    ("state", 2),
-    ("config", 1),
+const LAYERS: [(&str, u8); 21] = [
+    ("main", 9),
+    ("cli", 9),
+    ("app", 8),
+    ("server", 7),
+    ("gateway", 6),
+    ("observe", 5),
+    ("endpoint", 5),
+    ("forward", 4),
+    ("caller", 4),
+    ("signing", 4),
+    ("verify", 3),
+    ("credential", 3),
+    ("authorize", 3),
+    ("route", 3),
+    ("state", 3),
+    ("config", 2),
+    ("identity", 1),
+    ("http", 1),
     ("refusal", 0),
-    ("identity", 0),
     ("clock", 0),
-    ("http", 0),
-    ("lib", 9),
+    ("lib", 10),
 ];
 
 fn layer(room: &str) -> Option<u8> {

@@ -20,10 +20,14 @@ use crate::verify;
 /// How long signatures of a retired key count: longer than any token of ours lives by default (7 days of a session).
 const KEEP_RETIRED_KEYS: i64 = 8 * 24 * 60 * 60;
 
+/// The directory that relative paths in `file` start from.
+pub(super) fn directory(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Opens the state of `plan`, which is made where there is none.
 pub(super) fn open_state(plan: &Plan, file: &Path) -> Result<Arc<dyn State>, Failure> {
-    let base = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    state::open(&plan.settings.state_url, base).map_err(|error| Failure::Runtime(error.into()))
+    state::open(&plan.settings.state_url, directory(file)).map_err(|error| Failure::Runtime(error.into()))
 }
 
 /// What a token should say.
@@ -197,6 +201,6 @@ pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
     let verdict = gateway.verifier.examine(token, Clock::system().now(), &mut |step| {
         checks.push(Check { name: step.name, passed: step.outcome.is_ok(), detail: step.detail });
     });
-    let (header, claims) = verify::read_unverified(token).ok().unzip();
+    let (header, claims) = verify::read_unverified(token).map(|read| (read.header, read.claims)).ok().unzip();
     Ok(Inspection { accepted: verdict.is_ok(), reason: verdict.err().map(Refusal::reason), header, claims, checks })
 }

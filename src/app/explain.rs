@@ -26,7 +26,7 @@ use crate::identity::{Caller, Identity};
 use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::state::{State, memory::Memory};
-use crate::verify::{OWN_NAME, load_saved};
+use crate::verify::{KeySet, OWN_NAME, Origin};
 
 /// The request to be explained.
 #[derive(Debug)]
@@ -64,14 +64,11 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
     let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
     let mut talk = Talk::default();
-    let outcome = if let Some(subject) = &question.subject {
-        let identity =
-            trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), Map::new());
-        talk.decide(Steps { routes: &plan.routes, gateway: None }, &asked, &headers, Some(identity))
-    } else {
-        let gateway = offline(plan, file)?;
-        talk.decide(Steps { routes: &gateway.routes, gateway: Some(&gateway) }, &asked, &headers, None)
-    };
+    let identity = question.subject.as_ref().map(|subject| {
+        trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), Map::new())
+    });
+    let gateway = offline(plan, file)?;
+    let outcome = talk.decide(&gateway, &asked, &headers, identity);
     match outcome {
         Ok(route) => talk.line(format_args!("allowed: forwarded to upstream `{}`", route.upstream.name)),
         Err(refusal) => talk.line(format_args!(
@@ -85,16 +82,20 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
 
 /// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
 pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> {
-    let kept = plan.settings.state_url.strip_prefix("sqlite:").map(|path| plan.settings.resolve(path));
-    let state: Arc<dyn State> = match kept {
-        Some(path) if !path.exists() => Arc::new(Memory::new()),
+    let path = plan.settings.state_url.strip_prefix("sqlite:").map(|path| commands::directory(file).join(path));
+    let state: Arc<dyn State> = match path {
+        Some(path) if !path.exists() => Arc::new(Memory::default()),
         _ => commands::open_state(&plan, file)?,
     };
     let mirror = Mirror::open(state, Clock::system())?;
     let current = assemble(plan, &mirror, &Metrics::new())?;
     let store = key_store::shared(&mirror);
     for issuer in current.gateway.verifier.issuers().iter() {
-        load_saved(issuer, &*store);
+        let Some(source) = &issuer.source else { continue };
+        let saved = store.load_jwks(&issuer.issuer, source.location().url().as_str()).map_err(anyhow::Error::msg)?;
+        if let Some((keys, _)) = saved.and_then(|text| KeySet::from_jwks(&text, Origin::Fetched).ok()) {
+            issuer.replace_keys(keys);
+        }
     }
     Ok(current.gateway)
 }
@@ -130,12 +131,6 @@ fn add_header(headers: &mut HeaderMap, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Steps<'a> {
-    routes: &'a crate::route::Table<Route>,
-    /// Needed where the caller has to be found out by a token.
-    gateway: Option<&'a Gateway>,
-}
-
 #[derive(Default)]
 struct Talk {
     text: String,
@@ -153,7 +148,7 @@ impl Talk {
 
     fn decide<'a>(
         &mut self,
-        steps: Steps<'a>,
+        gateway: &'a Gateway,
         asked: &Asked,
         headers: &HeaderMap,
         identity: Option<Identity>,
@@ -175,11 +170,11 @@ impl Talk {
         self.step(true, format_args!("canonical path {}", target.path()));
 
         self.line(format_args!("route"));
-        if steps.gateway.is_some_and(|gateway| gateway.endpoints.owns(target.matching())) {
+        if gateway.endpoints.owns(target.matching()) {
             self.step(false, format_args!("the gateway itself answers here; no app gets this request"));
             return Err(Refusal::RouteMissing);
         }
-        let route = locate(steps.routes, host.name(), &target, &asked.method).map_err(|miss| {
+        let route = locate(&gateway.routes, host.name(), &target, &asked.method).map_err(|miss| {
             match (miss.route, miss.allow) {
                 (Some(route), Some(allow)) => {
                     let allow = allow.to_str().unwrap_or_default();
@@ -205,10 +200,7 @@ impl Talk {
                 self.step(true, format_args!("asked as `{}`, without a token", identity.subject));
                 Some(Arc::new(Caller::new(identity)))
             }
-            None => match steps.gateway {
-                Some(gateway) => self.identify(gateway, asked, &host, headers, target.query())?,
-                None => None,
-            },
+            None => self.identify(gateway, asked, &host, headers, target.query())?,
         };
 
         self.line(format_args!("rules"));

@@ -123,9 +123,9 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
 
     let log = AccessLog::start(settings.workers, Box::new(std::io::stdout())).context("cannot start the access log")?;
     let seats = (0..settings.workers)
-        .map(|number| Ok(Seat::new(&current.load(), Desk::new(log.worker(number), metrics.worker())?)))
-        .collect::<Result<Vec<_>, getrandom::Error>>()
-        .context("the system has no random numbers")?;
+        .map(|number| Desk::new(log.worker(number), metrics.worker()).map(|desk| Seat::new(&current.load(), desk)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
     let log = Arc::new(log);
     let draining = watch::Sender::new(false);
     let mut workers = start_workers(&settings, &seats, &listeners, &draining)?;

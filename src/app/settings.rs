@@ -76,6 +76,27 @@ impl Settings {
         }
     }
 
+    /// The keys in which `next` differs from this and that only a restart can change.
+    #[must_use]
+    pub fn differs(&self, next: &Self) -> Vec<&'static str> {
+        let pairs = |settings: &Self| settings.tls.as_ref().map(|tls| tls.pairs().to_vec());
+        [
+            ("server.listen", self.listen != next.listen),
+            ("server.workers", self.workers != next.workers),
+            ("server.max_connections", self.max_connections != next.max_connections),
+            ("server.max_header_bytes", self.limits.max_header_bytes != next.limits.max_header_bytes),
+            ("server.header_timeout", self.limits.header_timeout != next.limits.header_timeout),
+            ("server.idle_timeout", self.limits.idle_timeout != next.limits.idle_timeout),
+            ("server.drain_timeout", self.drain_timeout != next.drain_timeout),
+            ("server.tls", pairs(self) != pairs(next)),
+            ("admin.listen", self.admin != next.admin),
+            ("state.url", self.state_url != next.state_url),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+
     /// The name in challenges: the host of `public_url`.
     #[must_use]
     pub fn realm(&self) -> String {

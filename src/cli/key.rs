@@ -47,7 +47,7 @@ impl Command {
         let rows: Vec<Row> = keys
             .iter()
             .map(|key| Row {
-                kid: key.kid.clone(),
+                kid: key.key_id.to_string(),
                 algorithm: "EdDSA",
                 state: if key.retired_at.is_none() { "active" } else { "retired" },
                 created_at: time_text(key.created_at),

@@ -130,7 +130,7 @@ pub struct AccessLog {
     workers: Vec<Arc<WorkerLog>>,
     writer: Thread,
     /// Says when the thread has written the last line.
-    done: Receiver<()>,
+    done: Mutex<Receiver<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -170,7 +170,7 @@ impl AccessLog {
         };
         let workers: Vec<_> = std::iter::repeat_with(new).take(workers).collect();
         hand_over.send(workers.clone()).map_err(|_| std::io::Error::other("the thread of the access log ended"))?;
-        Ok(Self { shared, workers, writer, done })
+        Ok(Self { shared, workers, writer, done: Mutex::new(done) })
     }
 
     /// The log of the worker with this number.
@@ -191,7 +191,7 @@ impl AccessLog {
     pub fn flush_and_stop(&self, patience: Duration) -> bool {
         self.shared.stop.store(true, Ordering::Release);
         self.writer.unpark();
-        !matches!(self.done.recv_timeout(patience), Err(RecvTimeoutError::Timeout))
+        !matches!(lock(&self.done).recv_timeout(patience), Err(RecvTimeoutError::Timeout))
     }
 }
 

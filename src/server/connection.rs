@@ -27,7 +27,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::framing::Framed;
 use crate::gateway::{Answer, Client, Lane};
-use crate::refusal::Refusal;
 
 /// The connection preface of HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -176,7 +175,7 @@ where
             .serve_connection(io, service(context, &client))
     );
     if let Err(error) = drive(context, &client, connection.as_mut(), |connection| connection.graceful_shutdown()).await {
-        tracing::debug!(client = %client.peer.ip(), %error, "HTTP/2 connection ended");
+        tracing::debug!(client = %client.peer.ip, %error, "HTTP/2 connection ended");
     }
 }
 

@@ -80,6 +80,12 @@ impl Certificates {
         Ok(Self { pairs, current: ArcSwap::from_pointee(current), stamps: std::sync::Mutex::new(stamps) })
     }
 
+    /// The files.
+    #[must_use]
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
     /// Reads again what has changed on disk since the last look. Returns a text for each pair that was read, `Err` for
     /// one that cannot be used and is kept as it was.
     pub fn refresh(&self) -> Vec<Result<String, String>> {

@@ -142,7 +142,9 @@ impl Revocations {
         if is_id_revoked || is_subject_revoked { Err(Refusal::Revoked) } else { Ok(()) }
     }
 
-    fn is_fresh(&self, at: Instant) -> bool {
+    /// Whether the store, if there is one, has been read a short time before `at`.
+    #[must_use]
+    pub fn is_fresh(&self, at: Instant) -> bool {
         match self.refreshed.load(Ordering::Acquire) {
             DETACHED => true,
             NEVER => false,
