@@ -92,6 +92,12 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// A permit for nobody, so that `forward` can be tested by itself.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self { caller: None }
+    }
+
     /// Who is calling; `None` for nobody, and always on a route with `auth = "none"`.
     #[must_use]
     pub fn caller(&self) -> Option<&Arc<Caller>> {

@@ -18,7 +18,7 @@ fn requests_of_all_workers_are_counted_by_route_class_status_and_reason() {
     let refused =
         Observation { status: 403, refusal: Some(Refusal::RoleRefused), upstream: None, ..observation(admin) };
     for worker in 0..2 {
-        let worker = metrics.worker(worker);
+        let worker = metrics.worker();
         worker.record(&observation(admin));
         worker.record(&refused);
         worker.record(&Observation { method: &Method::HEAD, ..observation(api) });
