@@ -207,8 +207,7 @@ impl Talk {
         for step in route.rules.steps(caller.as_deref()) {
             self.step(step.passed(), format_args!("{}: {}", step.rule, step.detail));
         }
-        route.rules.decide(caller).map_err(|denial| denial.refusal)?;
-        Ok(route)
+        route.rules.decide(caller).map(|_permit| route).map_err(|denial| denial.refusal)
     }
 
     fn identify(

@@ -106,8 +106,7 @@ impl Settings {
 }
 
 /// Worker threads that `[server] workers` asks for.
-#[must_use]
-pub fn workers(server: &RawServer) -> usize {
+pub(super) fn workers(server: &RawServer) -> usize {
     match server.workers.as_ref().map_or(0, |workers| clamp(workers.value)) {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,

@@ -22,7 +22,7 @@ const CLIENT_GONE: u16 = 499;
 
 /// One request. Dropping it writes its line.
 #[derive(Debug)]
-pub struct Record {
+pub(super) struct Record {
     lane: Arc<Lane>,
     client: Arc<Client>,
     opened: Instant,

@@ -132,7 +132,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &context.limits;
-    let framed = Framed::new(io, first, limits.max_header_bytes, limits.header_timeout);
+    let framed = Framed::new(io, first, limits.max_header_bytes, limits.header_timeout, client.switched());
     let mut connection = hyper::server::conn::http1::Builder::new()
         .half_close(false)
         .header_read_timeout(None) // `Framed` and `Activity` keep the time, without a timer a request
@@ -147,7 +147,7 @@ where
     let mut framed = parts.io.into_inner();
     match (ended, framed.fault()) {
         // Nothing of an answer may be under way: the client would take ours for part of it.
-        (Err(_), Some(refusal)) if !is_busy => {
+        (_, Some(refusal)) if !is_busy => {
             let answer = context.lane.load_full().refuse_connection(&client, refusal);
             if write_answer(&mut framed, &answer).await.is_ok() {
                 linger(&mut framed).await;

@@ -12,6 +12,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -298,13 +300,21 @@ pub struct Framed<I> {
     header_timeout: Duration,
     /// Runs only while a head has begun and not ended, which is rare: heads mostly arrive whole.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Set once the bytes are not HTTP any more.
+    switched: Arc<AtomicBool>,
 }
 
 impl<I> Framed<I> {
     /// Watches `io`, of which `first` has been read already.
-    pub fn new(io: I, first: Bytes, max_header_bytes: usize, header_timeout: Duration) -> Self {
+    pub fn new(
+        io: I,
+        first: Bytes,
+        max_header_bytes: usize,
+        header_timeout: Duration,
+        switched: Arc<AtomicBool>,
+    ) -> Self {
         let io = Rewind::new(io, first);
-        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None }
+        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None, switched }
     }
 
     /// The connection itself, to end it.
@@ -331,6 +341,9 @@ impl<I> Framed<I> {
 impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.switched.load(Ordering::Relaxed) {
+            return Pin::new(&mut this.io).poll_read(cx, buf);
+        }
         if let Some(refusal) = this.fault {
             return Poll::Ready(Err(this.fail(refusal)));
         }
@@ -362,6 +375,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Framed<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.fault.is_some() {
+            return Poll::Ready(Ok(())); // the answer that says so is still to be written
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 

@@ -60,6 +60,15 @@ impl Listener {
         }
     }
 
+    /// The socket file that we made, which is removed at the end.
+    #[must_use]
+    pub fn made(&self) -> Option<PathBuf> {
+        match self {
+            Self::Unix(_, made) => made.clone(),
+            Self::Tcp(_) => None,
+        }
+    }
+
     /// A second handle on the same socket, for another worker.
     ///
     /// # Errors
