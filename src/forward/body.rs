@@ -53,7 +53,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
             moved: AtomicU64::new(0),
@@ -63,7 +63,7 @@ impl Progress {
         }
     }
 
-    fn moved(&self, bytes: u64) {
+    pub(super) fn moved(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.moved.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

@@ -239,6 +239,17 @@ mod tests {
     use crate::forward::connect::{Addresses, connect};
     use crate::forward::testing::{App, compile, raw};
 
+    #[test]
+    fn the_wait_for_an_answer_counts_from_the_last_byte_of_the_request() {
+        let timeout = Duration::from_secs(30);
+        let since = Instant::now() - Duration::from_secs(100);
+        let over = |progress| Patience { timeout, since, progress }.is_over();
+        assert!(over(None));
+        let progress = Arc::new(Progress::new());
+        progress.moved(1);
+        assert!(!over(Some(progress)), "something was sent just now");
+    }
+
     async fn connection(app: &App) -> Http1 {
         let upstream = compile(&raw(&[app.url()]));
         let deadline = Instant::now() + Duration::from_secs(5);

@@ -121,7 +121,7 @@ async fn an_upgraded_connection_counts_against_the_limit_until_it_ends() {
     .await;
     let mut table = raw(&[app.url()]);
     table.max_connections = Some(at(1));
-    table.connect_timeout = Some(at(std::time::Duration::from_millis(50)));
+    table.connect_timeout = Some(at(std::time::Duration::from_millis(500)));
     let gateway = Gateway::start(compile(&table), rules()).await;
     let mut client = Wire::connect(gateway.address).await;
     client.send(HANDSHAKE).await;
