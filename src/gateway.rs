@@ -217,14 +217,17 @@ impl Lane {
             Ok(response) => record.answered(response),
             Err(refusal) => {
                 record.refused(refusal);
-                let response = reply::refuse(refusal, reply::Circumstances {
-                    request_id: record.request_id().as_str(),
-                    browser,
-                    allow: record.allow.as_ref(),
-                    // What is left of the body is not read, and must not be taken for the next request.
-                    close: http1 && record.is_body_pending(),
-                    realm: &self.gateway.realm,
-                });
+                let response = reply::refuse(
+                    refusal,
+                    reply::Circumstances {
+                        request_id: record.request_id().as_str(),
+                        browser,
+                        allow: record.allow.as_ref(),
+                        // What is left of the body is not read, and must not be taken for the next request.
+                        close: http1 && record.is_body_pending(),
+                        realm: &self.gateway.realm,
+                    },
+                );
                 record.answered(response.map(Content::Own))
             }
         }
@@ -234,13 +237,16 @@ impl Lane {
     pub fn refuse_connection(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) -> Response<Bytes> {
         let mut record = Record::open_without_request(self, client);
         record.refused(refusal);
-        let response = reply::refuse(refusal, reply::Circumstances {
-            request_id: record.request_id().as_str(),
-            browser: false,
-            allow: None,
-            close: true,
-            realm: &self.gateway.realm,
-        });
+        let response = reply::refuse(
+            refusal,
+            reply::Circumstances {
+                request_id: record.request_id().as_str(),
+                browser: false,
+                allow: None,
+                close: true,
+                realm: &self.gateway.realm,
+            },
+        );
         record.bytes = response.body().len() as u64;
         response
     }
@@ -338,7 +344,7 @@ async fn identify(
             }
             Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => {
                 after = Some(credential.source);
-            },
+            }
             Err(refusal) => return Err(refusal),
         }
     }

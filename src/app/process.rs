@@ -132,8 +132,9 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
 
     let watched = Arc::clone(&current);
     let key_mirror = Arc::clone(&mirror);
-    let _watch = Watch::start(Arc::clone(&mirror), settings.tls.clone(), move || watched.load().refresh_own_keys(&key_mirror))
-        .context("cannot start the thread that watches the state")?;
+    let _watch =
+        Watch::start(Arc::clone(&mirror), settings.tls.clone(), move || watched.load().refresh_own_keys(&key_mirror))
+            .context("cannot start the thread that watches the state")?;
     let mut tasks = start_tasks(&current.load(), &mirror);
 
     let report = Arc::new(Report {

@@ -101,6 +101,12 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Upstream {
+    /// Whether something built in answers, and no app.
+    #[must_use]
+    pub fn is_builtin(&self) -> bool {
+        self.builtin.is_some()
+    }
+
     /// Makes the table `name` ready for a gateway with `workers` threads. What is wrong goes to `problems`; the result
     /// is then of no use.
     ///

@@ -174,7 +174,8 @@ where
             .keep_alive_timeout(limits.header_timeout)
             .serve_connection(io, service(context, &client))
     );
-    if let Err(error) = drive(context, &client, connection.as_mut(), |connection| connection.graceful_shutdown()).await {
+    if let Err(error) = drive(context, &client, connection.as_mut(), |connection| connection.graceful_shutdown()).await
+    {
         tracing::debug!(client = %client.peer.ip, %error, "HTTP/2 connection ended");
     }
 }
@@ -241,7 +242,9 @@ where
 async fn write_answer<I: AsyncWrite + Unpin>(io: &mut I, answer: &Response<Bytes>) -> io::Result<()> {
     let mut text = BytesMut::with_capacity(1024);
     let status = answer.status();
-    text.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).as_bytes());
+    text.extend_from_slice(
+        format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).as_bytes(),
+    );
     for (name, value) in answer.headers() {
         text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(b": ");

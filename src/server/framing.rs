@@ -250,13 +250,14 @@ impl Scanner {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let extension = &line[digits..];
         let is_plain = |byte: &u8| matches!(byte, b'\t' | 0x20..=0x7e);
-        if !(1..=15).contains(&digits) || !(extension.is_empty() || extension[0] == b';' && extension.iter().all(is_plain))
+        if !(1..=15).contains(&digits)
+            || !(extension.is_empty() || extension[0] == b';' && extension.iter().all(is_plain))
         {
             return Err(Refusal::AmbiguousFraming);
         }
-        let size = line[..digits].iter().fold(0_u64, |size, digit| {
-            size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default())
-        });
+        let size = line[..digits]
+            .iter()
+            .fold(0_u64, |size, digit| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default()));
         self.state = if size == 0 { State::TrailerLine } else { State::ChunkData(size) };
         Ok(())
     }
@@ -269,7 +270,9 @@ impl Scanner {
         }
         self.head.bytes += line.len() + 2;
         match memchr::memchr(b':', line) {
-            Some(colon) if colon > 0 && !matches!(line[0], b' ' | b'\t') && !matches!(line[colon - 1], b' ' | b'\t') => {
+            Some(colon)
+                if colon > 0 && !matches!(line[0], b' ' | b'\t') && !matches!(line[colon - 1], b' ' | b'\t') =>
+            {
                 Ok(())
             }
             _ => Err(Refusal::AmbiguousFraming),
@@ -438,10 +441,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nContent-Length: 0x5\r\n\r\n", Refusal::AmbiguousFraming),
             ("GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", Refusal::AmbiguousFraming),
             ("GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", Refusal::AmbiguousFraming),
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Refusal::AmbiguousFraming,
-            ),
+            ("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::AmbiguousFraming),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: ,chunked\r\n\r\n", Refusal::AmbiguousFraming),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Refusal::AmbiguousFraming),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n", Refusal::AmbiguousFraming),

@@ -117,9 +117,8 @@ fn open_tcp(address: SocketAddr) -> io::Result<Listener> {
 }
 
 fn open_unix(path: &Path) -> io::Result<Listener> {
-    let explain = |error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot listen on unix:{}: {error}", path.display()))
-    };
+    let explain =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on unix:{}: {error}", path.display()));
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
             // Left behind by a process that was killed? Then nobody answers.
