@@ -1,1 +1,393 @@
-//! (to come)
+//! Whether a caller may use a route.
+//!
+//! Enters: a route's rules when the configuration is compiled; the verified caller, or nobody, with every request.
+//! Leaves: a [`Permit`], which `forward` asks for and which nothing else can make, or a [`Denial`] with the rule that
+//! said no. What must never happen here: a rule that cannot be read lets anybody in; `explain` decides differently than
+//! a request.
+//!
+//! Rules go together with `auth = "required"` only. With `none` nobody is known whom they could be about; with `optional`
+//! whoever fails them would get in by leaving the credential out. Both are errors in the file.
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::raw::{RawClaim, RawRoles, RawRoute};
+use crate::config::{At, Place, Problems, nearest};
+use crate::identity::{Caller, ClaimPath, Identity};
+use crate::refusal::Refusal;
+
+/// Whether a route needs to know who is calling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// Nothing about the caller is read.
+    None,
+    /// Whoever sends a credential is verified; whoever sends none passes as nobody.
+    Optional,
+    /// There has to be a caller.
+    #[default]
+    Required,
+}
+
+impl Auth {
+    /// As the file writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        }
+    }
+}
+
+/// A rule as log lines and `explain` name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleName {
+    /// What it asks for: ``any of the roles `admin`, `ops` ``.
+    pub text: Box<str>,
+    /// Where it stands in the file.
+    pub place: Place,
+}
+
+impl std::fmt::Display for RuleName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.text, self.place)
+    }
+}
+
+/// The rules of one route, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    auth: Auth,
+    /// `auth` itself, for who is refused by it.
+    name: Arc<RuleName>,
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    name: Arc<RuleName>,
+    check: Check,
+}
+
+#[derive(Clone, Debug)]
+enum Check {
+    AnyRole(Vec<Box<str>>),
+    AllRoles(Vec<Box<str>>),
+    NoRole(Vec<Box<str>>),
+    Claim(ClaimPath, RawClaim),
+    Scope(Box<str>),
+}
+
+/// Proof that the rules of a route let a request through, and for whom. Only [`Rules::decide`] makes one.
+#[derive(Debug)]
+#[must_use = "a permit that nobody asks for permits nothing"]
+pub struct Permit {
+    caller: Option<Arc<Caller>>,
+}
+
+impl Permit {
+    /// A permit for nobody, so that `forward` can be tested by itself.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self { caller: None }
+    }
+
+    /// Who is calling; `None` for nobody, and always on a route with `auth = "none"`.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.caller.as_ref()
+    }
+}
+
+/// Why a caller may not use a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// What the client is told.
+    pub refusal: Refusal,
+    /// The rule that said no, for the log.
+    pub rule: Arc<RuleName>,
+}
+
+/// One rule and what it said, for `explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The rule.
+    pub rule: Arc<RuleName>,
+    /// `None`: it said yes.
+    pub refusal: Option<Refusal>,
+    /// What the caller has of it.
+    pub detail: String,
+}
+
+impl Step {
+    /// Whether the rule said yes.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.refusal.is_none()
+    }
+}
+
+impl Rules {
+    /// The rules of a route of the file. Whatever is wrong with them goes to `problems`, and the rest is at least as
+    /// strict as what was meant: such a configuration is never used.
+    pub fn compile(route: &RawRoute, problems: &mut Problems) -> Self {
+        let auth = compile_auth(route.auth.as_ref(), problems);
+        let span = route.auth.as_ref().or(route.path.as_ref()).map_or(0..0, |at| at.span.clone());
+        let mut rules = Vec::new();
+        if let Some(roles) = &route.roles {
+            compile_roles(roles, &mut rules, problems);
+        }
+        for (path, wanted) in &route.claims {
+            compile_claim(path, wanted, &mut rules, problems);
+        }
+        for scope in &route.scopes {
+            compile_scope(scope, &mut rules, problems);
+        }
+        if auth != Auth::Required && !rules.is_empty() {
+            let (message, why) = match auth {
+                Auth::None => ("`auth = \"none\"` leaves the rules of this route unchecked", "nobody is known here"),
+                _ => (
+                    "`auth = \"optional\"` lets anybody around the rules of this route",
+                    "whoever fails them could leave the credential out",
+                ),
+            };
+            problems
+                .error(&span, message)
+                .label(why)
+                .hint("write `auth = \"required\"`, or take `roles`, `claims` and `scopes` out");
+        }
+        let text = format!("auth = \"{}\"", auth.as_str()).into();
+        Self { auth, name: Arc::new(RuleName { text, place: problems.place(&span) }), rules }
+    }
+
+    /// Whether a caller is needed.
+    #[must_use]
+    pub fn auth(&self) -> Auth {
+        self.auth
+    }
+
+    /// Whether `caller`, who has been verified, or nobody, may pass. Allocates nothing.
+    ///
+    /// # Errors
+    /// The first rule that says no: `CredentialMissing`, `RoleRefused`, `ClaimRefused` or `ScopeRefused`.
+    pub fn decide(&self, caller: Option<Arc<Caller>>) -> Result<Permit, Denial> {
+        if self.auth == Auth::None {
+            return Ok(Permit { caller: None });
+        }
+        let Some(caller) = caller else { return self.decide_about_nobody() };
+        match self.rules.iter().find(|rule| !rule.check.passes(&caller.identity)) {
+            Some(rule) => Err(Denial { refusal: rule.check.refusal(), rule: rule.name.clone() }),
+            None => Ok(Permit { caller: Some(caller) }),
+        }
+    }
+
+    fn decide_about_nobody(&self) -> Result<Permit, Denial> {
+        // Rules beside `optional` do not get past `compile`; they would not be skipped here either.
+        if self.auth == Auth::Required || !self.rules.is_empty() {
+            return Err(Denial { refusal: Refusal::CredentialMissing, rule: self.name.clone() });
+        }
+        Ok(Permit { caller: None })
+    }
+
+    /// Every rule and what it says about `caller`, by the checks that [`Rules::decide`] goes by. Without a caller the
+    /// only step is `auth`.
+    #[must_use]
+    pub fn steps(&self, caller: Option<&Caller>) -> Vec<Step> {
+        let detail = match (self.auth, caller) {
+            (Auth::None, _) => "nothing is read".to_owned(),
+            (_, None) => "there is no caller".to_owned(),
+            (_, Some(caller)) => format!("the caller is `{}`", caller.identity.subject),
+        };
+        let denial = if caller.is_none() && self.auth != Auth::None { self.decide_about_nobody().err() } else { None };
+        let mut steps = vec![Step { rule: self.name.clone(), refusal: denial.map(|denial| denial.refusal), detail }];
+        if let Some(caller) = caller.filter(|_| self.auth != Auth::None) {
+            steps.extend(self.rules.iter().map(|rule| Step {
+                rule: rule.name.clone(),
+                refusal: (!rule.check.passes(&caller.identity)).then(|| rule.check.refusal()),
+                detail: rule.check.detail(&caller.identity),
+            }));
+        }
+        steps
+    }
+
+    /// The names of all roles that a rule mentions, for `check` to compare with the roles of `[[tests]]`.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.rules
+            .iter()
+            .flat_map(|rule| match &rule.check {
+                Check::AnyRole(roles) | Check::AllRoles(roles) | Check::NoRole(roles) => roles.as_slice(),
+                Check::Claim(..) | Check::Scope(_) => &[],
+            })
+            .map(|role| &**role)
+    }
+}
+
+impl std::fmt::Display for Rules {
+    /// Who may, in one line, as `check` prints it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.auth, self.rules.as_slice()) {
+            (Auth::None, _) => f.write_str("anybody (nothing is read)"),
+            (Auth::Optional, _) => f.write_str("anybody (optional)"),
+            (Auth::Required, []) => f.write_str("any caller"),
+            (Auth::Required, [first, rest @ ..]) => {
+                f.write_str(&first.name.text)?;
+                rest.iter().try_for_each(|rule| write!(f, ", and {}", rule.name.text))
+            }
+        }
+    }
+}
+
+impl Check {
+    fn passes(&self, identity: &Identity) -> bool {
+        let has = |role: &str| identity.roles.iter().any(|held| held == role);
+        match self {
+            Self::AnyRole(roles) => roles.iter().any(|role| has(role)),
+            Self::AllRoles(roles) => roles.iter().all(|role| has(role)),
+            Self::NoRole(roles) => !roles.iter().any(|role| has(role)),
+            Self::Claim(path, wanted) => match identity.claim(path) {
+                Some(Value::Array(values)) => values.iter().any(|value| equals(value, wanted)),
+                Some(value) => equals(value, wanted),
+                None => false,
+            },
+            Self::Scope(scope) => identity.scopes.iter().any(|held| **held == **scope),
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::AnyRole(_) | Self::AllRoles(_) | Self::NoRole(_) => Refusal::RoleRefused,
+            Self::Claim(..) => Refusal::ClaimRefused,
+            Self::Scope(_) => Refusal::ScopeRefused,
+        }
+    }
+
+    fn detail(&self, identity: &Identity) -> String {
+        match self {
+            Self::AnyRole(_) | Self::AllRoles(_) | Self::NoRole(_) => match identity.roles.as_slice() {
+                [] => "the caller has no roles".to_owned(),
+                roles => format!("the caller has the roles {}", listed(roles)),
+            },
+            Self::Claim(path, _) => match identity.claim(path) {
+                None => "the caller has no such claim".to_owned(),
+                Some(value) => format!("the caller has `{value}`"),
+            },
+            Self::Scope(_) => match identity.scopes.as_slice() {
+                [] => "the caller has no scopes".to_owned(),
+                scopes => format!("the caller has the scopes {}", listed(scopes)),
+            },
+        }
+    }
+}
+
+/// By value and type: `1` is neither `"1"` nor `1.0` nor `true`.
+fn equals(value: &Value, wanted: &RawClaim) -> bool {
+    match wanted {
+        RawClaim::Text(text) => value.as_str() == Some(text),
+        RawClaim::Integer(number) => value.as_i64() == Some(*number),
+        RawClaim::Boolean(truth) => value.as_bool() == Some(*truth),
+    }
+}
+
+fn listed(names: &[impl AsRef<str>]) -> String {
+    names.iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+fn compile_auth(auth: Option<&At<String>>, problems: &mut Problems) -> Auth {
+    const ALL: [Auth; 3] = [Auth::None, Auth::Optional, Auth::Required];
+    let Some(typed) = auth else { return Auth::default() };
+    if let Some(auth) = ALL.into_iter().find(|auth| auth.as_str() == typed.value) {
+        return auth;
+    }
+    let hint = match nearest(typed, ALL.map(Auth::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "it is one of `none`, `optional`, `required`".to_owned(),
+    };
+    problems.error(&typed.span, format!("there is no `auth` called `{}`", typed.value)).hint(hint);
+    Auth::default()
+}
+
+fn add(rules: &mut Vec<Rule>, problems: &Problems, span: &Range<usize>, text: String, check: Check) {
+    rules.push(Rule { name: Arc::new(RuleName { text: text.into(), place: problems.place(span) }), check });
+}
+
+fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Problems) {
+    let (any, all, none) = (&roles.any, &roles.all, &roles.none);
+    if any.is_none() && all.is_none() && none.is_none() {
+        problems
+            .error(&roles.span, "`roles` asks for nothing")
+            .hint("write `roles = [\"…\"]`, or `any`, `all` or `none` with a list; or take it out");
+        return;
+    }
+    let mut add_list = |list: &Option<Vec<At<String>>>, what: &str, check: fn(Vec<Box<str>>) -> Check| {
+        let Some(list) = list else { return };
+        let names = compile_names(list, &roles.span, problems);
+        let span = list.first().map_or(&roles.span, |first| &first.span);
+        add(rules, problems, span, format!("{what} {}", listed(&names)), check(names));
+    };
+    add_list(any, "any of the roles", Check::AnyRole);
+    add_list(all, "all of the roles", Check::AllRoles);
+    add_list(none, "none of the roles", Check::NoRole);
+
+    let refused = |role: &&At<String>| none.iter().flatten().any(|other| other.value == role.value);
+    let impossible = all.iter().flatten().find(refused).or_else(|| {
+        let any = any.as_deref().unwrap_or_default();
+        any.first().filter(|_| any.iter().all(|role| refused(&role)))
+    });
+    if let Some(role) = impossible {
+        problems
+            .error(&role.span, format!("nobody can pass: the role `{}` is asked for and refused", role.value))
+            .hint("take it out of `none`, or out of the other list");
+    }
+}
+
+fn compile_names(list: &[At<String>], span: &Range<usize>, problems: &mut Problems) -> Vec<Box<str>> {
+    if list.is_empty() {
+        problems
+            .error(span, "a list of roles is empty")
+            .hint("name a role; or take the list out where any caller may pass");
+    }
+    let mut names: Vec<Box<str>> = Vec::with_capacity(list.len());
+    for role in list {
+        if role.is_empty() {
+            problems.error(&role.span, "a role has no name").hint("name it as the token does");
+        } else if names.iter().any(|name| **name == **role) {
+            problems.warning(&role.span, format!("the role `{}` stands twice", role.value)).hint("take one out");
+            continue;
+        }
+        names.push(role.as_str().into());
+    }
+    names
+}
+
+fn compile_claim(path: &At<String>, wanted: &At<RawClaim>, rules: &mut Vec<Rule>, problems: &mut Problems) {
+    let Some(parsed) = ClaimPath::parse(path) else {
+        problems
+            .error(&path.span, format!("`{}` is no path to a claim", path.value))
+            .hint("write names with one dot between them, for example `realm_access.tenant`");
+        return;
+    };
+    let shown = match &wanted.value {
+        RawClaim::Text(text) => format!("\"{text}\""),
+        RawClaim::Integer(number) => number.to_string(),
+        RawClaim::Boolean(truth) => truth.to_string(),
+    };
+    let text = format!("the claim `{}` is or contains `{shown}`", path.value);
+    add(rules, problems, &path.span, text, Check::Claim(parsed, wanted.value.clone()));
+}
+
+/// RFC 6749 section 3.3, `scope-token`.
+fn compile_scope(scope: &At<String>, rules: &mut Vec<Rule>, problems: &mut Problems) {
+    if scope.is_empty() || !scope.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')) {
+        problems
+            .error(&scope.span, format!("`{}` is no scope", scope.value))
+            .hint("write each scope as a string of its own, without spaces: `scopes = [\"a\", \"b\"]`");
+        return;
+    }
+    add(rules, problems, &scope.span, format!("the scope `{}`", scope.value), Check::Scope(scope.as_str().into()));
+}

@@ -1,1 +1,422 @@
-//! (to come)
+//! **The walk**: what happens to one request, in one straight line, and nothing else.
+//!
+//! Enters: a request as the HTTP library parsed it, and the client's connection. Leaves: the app's answer, or the
+//! gateway's own, and one log line. [`walk`] returns a [`Refusal`]; [`Lane::serve`] is the single place where that
+//! becomes a response. Nothing here blocks, and no lock is held while something is waited for.
+
+mod activity;
+mod answer;
+mod record;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{EXPECT, UPGRADE};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use ipnet::IpNet;
+
+use crate::authorize::{Auth, Permit, Rules};
+use crate::caller::forwarded::{client_ip, set_forwarded};
+use crate::caller::{Naming, Peer};
+use crate::clock::Clock;
+use crate::config::Place;
+use crate::credential::{Kind, Sources};
+use crate::endpoint::Endpoints;
+use crate::forward::{BodyRules, Hop, Pool, RequestBody, Upstream, forward};
+use crate::http::headers::{self, Host};
+use crate::http::target::{Oddities, QueryEdit, Target};
+use crate::http::{cookie, origin, reply};
+use crate::identity::Caller;
+use crate::observe::{Desk, RouteLabel};
+use crate::refusal::Refusal;
+use crate::route::{Lookup, Table};
+use crate::signing::{Assertions, SigningKeys};
+use crate::verify::{LocalCache, Verifier};
+
+pub use activity::Activity;
+pub use answer::{Answer, Content};
+use record::Record;
+
+/// Everything that one version of the configuration says about requests. Shared by all workers, never changed.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Which route a path belongs to.
+    pub routes: Table<Route>,
+    /// Where a credential may be.
+    pub sources: Sources,
+    /// Who may sign.
+    pub verifier: Verifier,
+    /// What the app is told.
+    pub naming: Naming,
+    /// Signed assertions, where they are switched on.
+    pub assertions: Option<Assertions>,
+    /// The keys that sign them.
+    pub signing: Arc<ArcSwap<SigningKeys>>,
+    /// What is answered here.
+    pub endpoints: Endpoints,
+    /// How log lines and metrics name what is answered here.
+    pub own_label: Label,
+    /// `realm` of challenges.
+    pub realm: String,
+    /// What request bodies are held to.
+    pub bodies: Arc<BodyRules>,
+    /// Whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A route, ready to run.
+#[derive(Debug)]
+pub struct Route {
+    /// Its pattern, as log lines and metrics name it.
+    pub label: Label,
+    /// Its `[[routes]]` line.
+    pub place: Place,
+    /// Host, path and methods as written, for `check`.
+    pub pattern: (Option<String>, String, Option<String>),
+    /// Who may.
+    pub rules: Rules,
+    /// Odd paths that it takes.
+    pub accept: Oddities,
+    /// Where it leads.
+    pub upstream: Arc<Upstream>,
+    /// Cut off the front of the path.
+    pub strip_prefix: Option<String>,
+    /// Set on the request to the app.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the app gets the credential as well.
+    pub forward_credential: bool,
+}
+
+/// How log lines and metrics name a route.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// Methods, host and path as written.
+    pub text: Arc<str>,
+    /// The series that its requests are counted in.
+    pub series: RouteLabel,
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// One worker's lane through one version of the gateway: what it alone uses, so that no request waits for another core.
+#[derive(Debug)]
+pub struct Lane {
+    /// What all workers share.
+    pub gateway: Arc<Gateway>,
+    /// This worker's connections to the apps.
+    pub pool: Pool,
+    /// This worker's table in front of the shared token cache.
+    pub cache: Arc<Mutex<LocalCache>>,
+    /// Where this worker writes down what happened.
+    pub desk: Arc<Desk>,
+}
+
+/// The connection that a request came on.
+#[derive(Debug)]
+pub struct Client {
+    /// Address, scheme, and whether it is a trusted proxy.
+    pub peer: Peer,
+    /// The name that the client asked for in TLS.
+    pub server_name: Option<String>,
+    /// Its requests.
+    pub activity: Activity,
+    /// Held as long as something of the connection is alive: the limit on connections, and the wait at shutdown.
+    hold: Hold,
+}
+
+struct Hold(#[allow(dead_code)] Box<dyn std::any::Any + Send + Sync>);
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
+    }
+}
+
+impl Client {
+    /// A connection that has had no request yet.
+    #[must_use]
+    pub fn new(peer: Peer, server_name: Option<String>, hold: Box<dyn std::any::Any + Send + Sync>) -> Self {
+        Self { peer, server_name, activity: Activity::default(), hold: Hold(hold) }
+    }
+}
+
+/// Why no route takes a request.
+#[derive(Debug)]
+pub struct Miss<'a> {
+    /// The answer.
+    pub refusal: Refusal,
+    /// A route of the same path, where there is one.
+    pub route: Option<&'a Route>,
+    /// The methods that the path has.
+    pub allow: Option<&'a HeaderValue>,
+}
+
+/// The route for a target, if it accepts the way in which the path is spelled.
+///
+/// # Errors
+/// 400 for an odd path that is not accepted, 404, 405.
+pub fn locate<'a>(
+    routes: &'a Table<Route>,
+    host: &str,
+    target: &Target,
+    method: &Method,
+) -> Result<&'a Route, Miss<'a>> {
+    let odd = |accepted| target.oddities().refusal_unless(accepted);
+    match routes.find(host, target.matching(), method) {
+        Lookup::Found(route) => match odd(route.accept) {
+            None => Ok(route),
+            Some(refusal) => Err(Miss { refusal, route: Some(route), allow: None }),
+        },
+        Lookup::MethodRefused { allow, some } => {
+            let refusal = odd(some.accept).unwrap_or(Refusal::MethodRefused);
+            Err(Miss { refusal, route: Some(some), allow: Some(allow) })
+        }
+        Lookup::Missing => {
+            let refusal = odd(Oddities::default()).unwrap_or(Refusal::RouteMissing);
+            Err(Miss { refusal, route: None, allow: None })
+        }
+    }
+}
+
+impl Gateway {
+    /// A connection from `address`.
+    #[must_use]
+    pub fn peer(&self, address: IpAddr, https: bool) -> Peer {
+        Peer::new(address, https, &self.trusted_proxies)
+    }
+}
+
+impl Lane {
+    /// Serves one request. Never fails: what goes wrong is an answer too.
+    pub async fn serve(self: Arc<Self>, client: Arc<Client>, request: Request<Incoming>) -> Response<Answer> {
+        let mut record = Record::open(&self, &client, &request);
+        let browser = reply::wants_page(request.headers());
+        let http1 = request.version() < Version::HTTP_2;
+        match walk(&self, &client, request, &mut record).await {
+            Ok(response) => record.answered(response),
+            Err(refusal) => {
+                record.refused(refusal);
+                let response = reply::refuse(refusal, reply::Circumstances {
+                    request_id: record.request_id().as_str(),
+                    browser,
+                    allow: record.allow.as_ref(),
+                    // What is left of the body is not read, and must not be taken for the next request.
+                    close: http1 && record.is_body_pending(),
+                    realm: &self.gateway.realm,
+                });
+                record.answered(response.map(Content::Own))
+            }
+        }
+    }
+
+    /// Writes the line for a connection that was given up before it became a request, and returns the answer for it.
+    pub fn refuse_connection(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) -> Response<Bytes> {
+        let mut record = Record::open_without_request(self, client);
+        record.refused(refusal);
+        let response = reply::refuse(refusal, reply::Circumstances {
+            request_id: record.request_id().as_str(),
+            browser: false,
+            allow: None,
+            close: true,
+            realm: &self.gateway.realm,
+        });
+        record.bytes = response.body().len() as u64;
+        response
+    }
+}
+
+/// The walk itself.
+async fn walk(
+    lane: &Arc<Lane>,
+    client: &Client,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Response<Content>, Refusal> {
+    let gateway = &*lane.gateway;
+    let (mut parts, body) = request.into_parts();
+
+    // What is asked for, and of whom.
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::MethodUnsupported);
+    }
+    record.client_ip = client_ip(&parts.headers, &client.peer, &gateway.trusted_proxies);
+    let host = headers::request_host(&parts)?;
+    record.host = Some(host.as_value());
+    if client.server_name.as_ref().is_some_and(|name| name != host.name()) {
+        return Err(Refusal::Misdirected);
+    }
+    let target = Target::parse(&parts.uri)?;
+    record.path = Some(target.path_and_query());
+
+    // Ours, or whose?
+    if let Some(answer) = gateway.endpoints.answer(&parts.method, &target, gateway.clock.now()) {
+        record.route = Some(gateway.own_label.clone());
+        let response = answer.map_err(|(refusal, allow)| {
+            record.allow = allow;
+            refusal
+        })?;
+        return Ok(response.map(Content::Own));
+    }
+    let route = locate(&gateway.routes, host.name(), &target, &parts.method).map_err(|miss| {
+        record.route = miss.route.map(|route| route.label.clone());
+        record.allow = miss.allow.cloned();
+        miss.refusal
+    })?;
+    record.route = Some(route.label.clone());
+
+    // Who asks, and may they?
+    let caller = identify(lane, route, &parts, &host, &target).await?;
+    record.caller.clone_from(&caller);
+    let permit = route.rules.decide(caller).map_err(|denial| {
+        record.rule = Some(denial.rule);
+        denial.refusal
+    })?;
+    record.is_permitted = true;
+
+    // What the app is told.
+    let body = RequestBody::new(body, &gateway.bodies)?;
+    record.body = body.progress();
+    let (hop, upgrade) = rewrite(gateway, client, route, &permit, &target, host, record, &mut parts)?;
+
+    // And on.
+    record.upstream = Some(Arc::clone(&route.upstream.name));
+    let asked = Instant::now();
+    let forwarded = forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop).await;
+    record.upstream_time = Some(asked.elapsed());
+    let forwarded = forwarded?;
+    record.upstream = Some(forwarded.server);
+    Ok(match (upgrade, forwarded.upgrade) {
+        (Some(client), Some(app)) => forwarded.response.map(|_| Content::Switched { client, app }),
+        _ => forwarded.response.map(Content::App),
+    })
+}
+
+/// Who asks: the first credential that is there and good, or nobody. A bad one in a header or the query ends the walk;
+/// a bad one in a cookie is as good as none, because the browser sends it whether it wants or not.
+async fn identify(
+    lane: &Lane,
+    route: &Route,
+    parts: &Parts,
+    host: &Host,
+    target: &Target,
+) -> Result<Option<Arc<Caller>>, Refusal> {
+    if route.rules.auth() == Auth::None {
+        return Ok(None);
+    }
+    let mut after = None;
+    while let Some(credential) = lane.gateway.sources.find_after(after, &parts.headers, target.query())? {
+        match verify(lane, &credential.token).await {
+            Ok(caller) => {
+                if credential.kind == Kind::Cookie && may_be_forged(parts, host) {
+                    return Err(Refusal::CrossSite);
+                }
+                return Ok(Some(caller));
+            }
+            Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => {
+                after = Some(credential.source);
+            },
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
+/// channel in both directions, so it counts as unsafe.
+fn may_be_forged(parts: &Parts, host: &Host) -> bool {
+    (origin::is_unsafe(&parts.method) || parts.headers.contains_key(UPGRADE))
+        && origin::is_cross_origin(&parts.headers, host.as_sent())
+}
+
+async fn verify(lane: &Lane, token: &str) -> Result<Arc<Caller>, Refusal> {
+    let gateway = &*lane.gateway;
+    let verify = || {
+        let mut cache = lane.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        gateway.verifier.verify(&mut cache, token, gateway.clock.now()).map(|verified| Arc::clone(&verified.caller))
+    };
+    let verified = verify();
+    match verified {
+        // The issuer may have a new key that we have not heard of; it is asked at most once a cooldown.
+        Err(refusal) if gateway.verifier.refetch(token, refusal).await => verify(),
+        verified => verified,
+    }
+}
+
+/// Turns the client's request into the gateway's: hop-by-hop fields go first, so that `Connection` cannot name a field
+/// of ours; then every name that the gateway speaks for; then ours are set. Returns what holds for the client's
+/// connection alone, and its side of an upgrade.
+#[allow(clippy::too_many_arguments)] // all of the walk comes together here, once
+fn rewrite(
+    gateway: &Gateway,
+    client: &Client,
+    route: &Route,
+    permit: &Permit,
+    target: &Target,
+    host: Host,
+    record: &Record,
+    parts: &mut Parts,
+) -> Result<(Hop, Option<OnUpgrade>), Refusal> {
+    let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers);
+    let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
+
+    let fields = &mut parts.headers;
+    gateway.naming.strip(fields, client.peer.trusted);
+    let mut query = QueryEdit::Keep;
+    let stripped;
+    if !route.forward_credential {
+        gateway.sources.strip(fields);
+        stripped = gateway.sources.strip_query(target.query());
+        if let Some(stripped) = &stripped {
+            query = QueryEdit::Replace(stripped.as_deref());
+        }
+    }
+    cookie::join(fields);
+    fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
+
+    let host = host.as_value();
+    set_forwarded(fields, &client.peer, &host, &record.request_id().to_header_value());
+    for (name, value) in &route.headers {
+        fields.insert(name, value.clone());
+    }
+    gateway.naming.set(fields, permit.caller().map(|caller| &**caller))?;
+    if let (Some(assertions), Some(name), Some(caller)) =
+        (&gateway.assertions, gateway.naming.assertion_header(), permit.caller())
+    {
+        let now = gateway.clock.now();
+        let assertion = assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
+        fields.insert(name, assertion);
+    }
+    parts.uri = target.rewritten(route.strip_prefix.as_deref(), query)?.into();
+    Ok((Hop { host, trailers: hop_by_hop.te_trailers, websocket: upgrade.is_some() }, upgrade))
+}
+
+/// The client's side of the connection, if it asks for a WebSocket (RFC 6455 section 4.1). No other protocol is
+/// switched to: `h2c` would let the client talk past us.
+fn wanted_upgrade(
+    protocol: Option<&HeaderValue>,
+    parts: &mut Parts,
+    record: &Record,
+) -> Result<Option<OnUpgrade>, Refusal> {
+    if parts.version != Version::HTTP_11
+        || !protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    {
+        return Ok(None);
+    }
+    // Whoever reads a body here and whoever does not would disagree about where the new protocol begins.
+    if parts.method != Method::GET || record.is_body_pending() {
+        return Err(Refusal::UpgradeInvalid);
+    }
+    Ok(parts.extensions.remove::<OnUpgrade>())
+}

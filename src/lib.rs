@@ -4,15 +4,16 @@
 //!
 //! | layer | rooms |
 //! |---|---|
-//! | 8 | `main`, [`cli`] |
-//! | 7 | [`app`] |
-//! | 6 | [`server`] |
-//! | 5 | [`gateway`] |
-//! | 4 | [`observe`] |
-//! | 3 | [`forward`], [`caller`], [`signing`] |
-//! | 2 | [`verify`], [`credential`], [`authorize`], [`route`], [`state`] |
-//! | 1 | [`config`] |
-//! | 0 | [`refusal`], [`identity`], [`clock`], [`http`] |
+//! | 9 | `main`, [`cli`] |
+//! | 8 | [`app`] |
+//! | 7 | [`server`] |
+//! | 6 | [`gateway`] |
+//! | 5 | [`observe`], [`endpoint`] |
+//! | 4 | [`forward`], [`caller`], [`signing`] |
+//! | 3 | [`verify`], [`credential`], [`authorize`], [`route`], [`state`] |
+//! | 2 | [`config`] |
+//! | 1 | [`identity`], [`http`] |
+//! | 0 | [`refusal`], [`clock`] |
 
 pub mod app;
 pub mod authorize;
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credential;
+pub mod endpoint;
 pub mod forward;
 pub mod gateway;
 pub mod http;

@@ -1,1 +1,16 @@
-//! (to come)
+//! What the app is told: who is calling, and where the request came from.
+//!
+//! Enters: the headers a client sent, and the caller that `verify` found. Leaves: headers in which every name that says
+//! who is calling was written here. Never here: a decision whether the request may pass.
+//!
+//! The walk calls, in this order: [`Naming::strip`] (after hop-by-hop fields went), [`forwarded::set_forwarded`],
+//! [`Naming::set`].
+
+mod folded;
+pub mod forwarded;
+mod naming;
+mod presets;
+mod value;
+
+pub use forwarded::Peer;
+pub use naming::Naming;

@@ -1,15 +1,27 @@
 //! The TOML file: read, checked for its own form, and every problem collected with its place.
 //!
 //! Enters: the text of the file. Leaves: a [`raw::RawConfig`] and [`Problems`]. Nothing is opened and nobody is asked
-//! here; rooms above turn the raw tables into ready values and add what they find to the same [`Problems`].
+//! here; rooms above turn the raw tables into ready values and add what they find to the same [`Problems`]. What must
+//! never happen: that a reader stops at the first problem, that a key is accepted without a word and then ignored, or
+//! that a secret that somebody typed into the file shows up in what is printed about it.
 
+mod check;
+mod keys;
 pub mod problems;
 pub mod raw;
 mod reader;
+mod redact;
+mod render;
+mod secret;
 mod suggest;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
+pub use check::check;
+pub use keys::KEYS;
 pub use problems::{Place, Problems};
 pub use raw::{At, RawConfig};
 pub use reader::read;
+pub use secret::Secret;
 pub use suggest::nearest;

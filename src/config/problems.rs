@@ -1,5 +1,9 @@
 //! Everything that is wrong with a configuration, each problem with its place in the file and a hint.
+//!
+//! Enters: the text of the file, and what any room finds in it. Leaves: all of it in one piece, by
+//! [`Problems::render`]. What must never happen: a panic about a span, or a secret in what is printed.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +39,10 @@ pub struct Problem {
 }
 
 impl Problem {
+    pub(super) fn new(span: &Range<usize>, message: impl Into<String>) -> Self {
+        Self { span: span.clone(), message: message.into(), label: String::new(), also: None, hint: None }
+    }
+
     /// Says what to do about it.
     pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
         self.hint = Some(hint.into());
@@ -60,6 +68,14 @@ pub struct Problems {
     file: Arc<str>,
     directory: PathBuf,
     source: Arc<str>,
+    /// Where each line begins.
+    line_starts: Vec<usize>,
+    /// What no output may show, in the order found.
+    hidden: Vec<Range<usize>>,
+    /// Tables with an error in them, and values that are part of one: a second word on these is not shown.
+    judged: Vec<Range<usize>>,
+    /// How many errors and warnings there were when the reading ended.
+    read: Option<(usize, usize)>,
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -76,6 +92,12 @@ impl Problems {
                 .unwrap_or(Path::new("."))
                 .to_owned(),
             source: source.into(),
+            line_starts: std::iter::once(0)
+                .chain(memchr::memchr_iter(b'\n', source.as_bytes()).map(|newline| newline + 1))
+                .collect(),
+            hidden: Vec::new(),
+            judged: Vec::new(),
+            read: None,
             errors: Vec::new(),
             warnings: Vec::new(),
         }
@@ -83,25 +105,13 @@ impl Problems {
 
     /// Adds an error: the configuration cannot be used.
     pub fn error(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Problem {
-        self.errors.push(Problem {
-            span: span.clone(),
-            message: message.into(),
-            label: String::new(),
-            also: None,
-            hint: None,
-        });
+        self.errors.push(Problem::new(span, message));
         self.errors.last_mut().expect("one was just pushed")
     }
 
     /// Adds a warning: the configuration works, and the operator should know this.
     pub fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Problem {
-        self.warnings.push(Problem {
-            span: span.clone(),
-            message: message.into(),
-            label: String::new(),
-            also: None,
-            hint: None,
-        });
+        self.warnings.push(Problem::new(span, message));
         self.warnings.last_mut().expect("one was just pushed")
     }
 
@@ -115,6 +125,67 @@ impl Problems {
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
+    }
+
+    /// The file as it was named on the command line.
+    #[must_use]
+    pub fn file(&self) -> &Arc<str> {
+        &self.file
+    }
+
+    /// The text that was read.
+    #[must_use]
+    pub fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
+    /// Keeps the text at `span` out of everything that is printed: it is a secret that should not stand in the file.
+    pub fn hide(&mut self, span: &Range<usize>) {
+        self.hidden.push(span.clone());
+    }
+
+    /// Says that what stands at `span` has been judged as part of an error elsewhere.
+    pub(super) fn judge(&mut self, span: &Range<usize>) {
+        self.judged.push(span.clone());
+    }
+
+    /// Ends the reading. What a room above says from now on about a place that is already known to be wrong, or about
+    /// the whole of a table in which something is wrong, is a consequence: it counts as an error, and is not shown.
+    pub(super) fn end_reading(&mut self) {
+        self.read = Some((self.errors.len(), self.warnings.len()));
+    }
+
+    /// The errors and the warnings to show, each in the order of the file and once.
+    pub(super) fn shown(&self) -> (Vec<&Problem>, Vec<&Problem>) {
+        let (errors, warnings) = self.read.unwrap_or((self.errors.len(), self.warnings.len()));
+        let errors = self.errors.split_at(errors);
+        let warnings = self.warnings.split_at(warnings);
+        let mut known: HashSet<&Range<usize>> = errors.0.iter().map(|problem| &problem.span).collect();
+        known.extend(&self.judged);
+        // Headers do not overlap, so that the nearest one that begins before a name is the only one that can hold it.
+        let mut headers: Vec<&Range<usize>> = self
+            .judged
+            .iter()
+            .filter(|span| self.source[..].get(span.start..).is_some_and(|at| at.starts_with('[')))
+            .collect();
+        headers.sort_unstable_by_key(|span| span.start);
+        let is_known = |span: &Range<usize>| {
+            known.contains(span)
+                || !span.is_empty()
+                    && headers[..headers.partition_point(|header| header.start <= span.start)]
+                        .last()
+                        .is_some_and(|header| span.end <= header.end)
+        };
+        let later = errors.1.iter().filter(|problem| !is_known(&problem.span));
+        let shown_errors = in_order(errors.0.iter().chain(later));
+        known.extend(warnings.0.iter().map(|problem| &problem.span));
+        let later = warnings.1.iter().filter(|problem| !known.contains(&problem.span));
+        (shown_errors, in_order(warnings.0.iter().chain(later)))
+    }
+
+    /// What [`Problems::hide`] was told.
+    pub(super) fn hidden(&self) -> &[Range<usize>] {
+        &self.hidden
     }
 
     /// The directory that relative paths in the file start from.
@@ -132,7 +203,27 @@ impl Problems {
     /// The line that `span` starts on.
     #[must_use]
     pub fn place(&self, span: &Range<usize>) -> Place {
-        let before = &self.source.as_bytes()[..span.start.min(self.source.len())];
-        Place { file: self.file.clone(), line: memchr::memchr_iter(b'\n', before).count() + 1 }
+        Place { file: self.file.clone(), line: self.line(span.start) }
     }
+
+    /// The line that the byte at `offset` is on, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
+    }
+
+    /// The bytes of `line` (from 1), without its line break.
+    pub(super) fn line_span(&self, line: usize) -> Range<usize> {
+        let start = self.line_starts[line - 1];
+        let end = self.line_starts.get(line).map_or(self.source.len(), |next| next - 1);
+        let text = &self.source.as_bytes()[start..end];
+        start..end - usize::from(text.last() == Some(&b'\r'))
+    }
+}
+
+/// `problems` in the order of the file, each once.
+fn in_order<'a>(problems: impl Iterator<Item = &'a Problem>) -> Vec<&'a Problem> {
+    let mut sorted: Vec<&Problem> = problems.collect();
+    sorted.sort_by_key(|problem| (problem.span.start, problem.span.end));
+    sorted.dedup_by(|a, b| a.span == b.span && a.message == b.message);
+    sorted
 }

@@ -1,1 +1,449 @@
-//! x
+//! Values that are written as text in the TOML file: durations, sizes, addresses, networks, URLs, header fields.
+//!
+//! Enters: the text of one string. Leaves: the value, or what to write instead, as a sentence for a hint. Nothing is
+//! looked up: a name is never resolved and a file never opened here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::raw::RawListen;
+
+pub use super::secret::Secret;
+
+/// The longest duration that the file can name: ten years. Longer ones are mistakes, and overflow timers.
+pub const MAX_DURATION: Duration = Duration::from_secs(3650 * 86_400);
+
+const DURATION_FORM: &str =
+    "a duration is a number with a unit, like `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"24h\"`, `\"7d\"` or `\"1h30m\"`";
+const SIZE_FORM: &str = "a size is a whole number with a unit: `B`, `KiB`, `MiB`, `GiB` or `KB`, `MB`, `GB`";
+
+/// A duration: `"30s"`, or several units from large to small, `"1h30m"`. At most [`MAX_DURATION`].
+///
+/// # Errors
+/// What a duration looks like.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let too_long = || format!("the longest duration is `\"{}d\"`", MAX_DURATION.as_secs() / 86_400);
+    let mut rest = text;
+    let mut allowed = &UNITS[..];
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let (digits, after) = split(rest, |byte| byte.is_ascii_digit());
+        let (unit, after) = split(after, |byte| byte.is_ascii_alphabetic());
+        let place = allowed.iter().position(|(name, _)| *name == unit).ok_or(DURATION_FORM)?;
+        if digits.is_empty() {
+            return Err(DURATION_FORM.to_owned());
+        }
+        let number: u64 = digits.parse().map_err(|_| too_long())?;
+        let milliseconds = number.checked_mul(allowed[place].1).ok_or_else(too_long)?;
+        total = total.checked_add(milliseconds).ok_or_else(too_long)?;
+        allowed = &allowed[place + 1..];
+        rest = after;
+    }
+    if text.is_empty() {
+        return Err(DURATION_FORM.to_owned());
+    }
+    let total = Duration::from_millis(total);
+    if total > MAX_DURATION { Err(too_long()) } else { Ok(total) }
+}
+
+/// A number of bytes: `"512B"`, `"32KiB"` (1024), `"1MB"` (1000 × 1000).
+///
+/// # Errors
+/// What a size looks like, or that it is too large.
+pub fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 9] = [
+        ("B", 1),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+    ];
+    let (digits, unit) = split(text, |byte| byte.is_ascii_digit());
+    if digits.is_empty() {
+        return Err(SIZE_FORM.to_owned());
+    }
+    let Some((_, bytes)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        return Err(match UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)) {
+            Some((name, _)) => format!("units are case-sensitive: `\"{digits}{name}\"`"),
+            None => SIZE_FORM.to_owned(),
+        });
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(*bytes))
+        .ok_or_else(|| "it is larger than 64 bits can count".to_owned())
+}
+
+/// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`, `systemd`.
+///
+/// # Errors
+/// What an address looks like. Names are not resolved: which address one stands for can change between two starts.
+pub fn listen(text: &str) -> Result<RawListen, String> {
+    if text == "systemd" {
+        return Ok(RawListen::Systemd);
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        if path.is_empty() || path.ends_with('/') || path.starts_with("//") {
+            return Err("write the path of the socket: `unix:/run/passgate.sock`".to_owned());
+        }
+        return Ok(RawListen::Unix(PathBuf::from(path)));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(RawListen::Tcp(address));
+    }
+    if text.starts_with('/') {
+        return Err(format!("a unix socket is written `unix:{}`", echo(text)));
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Err(format!("the port is missing: `{}`", SocketAddr::new(address, 8080)));
+    }
+    match text.rsplit_once(':') {
+        Some(("" | "*", port)) if port.parse::<u16>().is_ok() => Err(format!(
+            "name the address: `127.0.0.1:{port}` for this machine, `0.0.0.0:{port}` or `[::]:{port}` for all"
+        )),
+        Some(("localhost", port)) if port.parse::<u16>().is_ok() => {
+            Err(format!("names are not looked up: write `127.0.0.1:{port}` or `[::1]:{port}`"))
+        }
+        _ if text.parse::<u16>().is_ok() => Err(format!("name the address too: `127.0.0.1:{text}`")),
+        _ => Err("an address is `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/passgate.sock` or `systemd`".to_owned()),
+    }
+}
+
+/// A network in CIDR notation; a bare address is that one host.
+///
+/// # Errors
+/// What a network looks like. Bits behind the prefix are refused: `10.1.2.3/8` is a host to one reader and sixteen
+/// million of them to another.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let network: IpNet =
+        text.parse().map_err(|_| "a network is `10.0.0.0/8` or `fd00::/8`, a single host `10.1.2.3`".to_owned())?;
+    if network.trunc() != network {
+        return Err(format!("write `{}` for the network, or `{}` for the one host", network.trunc(), network.addr()));
+    }
+    Ok(network)
+}
+
+/// A URL of the kinds that the file holds, in its parts (RFC 3986 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Url<'a> {
+    /// In front of `://`, as typed.
+    pub scheme: &'a str,
+    /// Whether a user or password stands in front of the host.
+    pub has_userinfo: bool,
+    /// A name, an IPv4 address, or an IPv6 address without its brackets.
+    pub host: &'a str,
+    /// Where it is written.
+    pub port: Option<u16>,
+    /// Path, query and fragment, as typed.
+    pub rest: &'a str,
+}
+
+impl Url<'_> {
+    /// Whether the host is this machine, whatever a resolver says (RFC 6761 section 6.3).
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+/// A URL with an authority: `https://host:port/path`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn url(text: &str) -> Result<Url<'_>, String> {
+    if let Some(byte) = text.bytes().find(|byte| !byte.is_ascii_graphic() || b"\\\"<>^`{|}".contains(byte)) {
+        return Err(format!("a URL cannot hold `{}`", byte.escape_ascii()));
+    }
+    let (scheme, after) = text.split_once("://").ok_or("a URL is `scheme://host/path`")?;
+    if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+        return Err("a URL begins with a scheme like `https://`".to_owned());
+    }
+    let (authority, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
+    let (has_userinfo, authority) =
+        authority.rsplit_once('@').map_or((false, authority), |(_, authority)| (true, authority));
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(inner) => {
+            let (host, port) = inner.split_once(']').ok_or("the `]` of an IPv6 address is missing")?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| "what stands in brackets is not an IPv6 address")?;
+            (host, port)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    if host.is_empty() {
+        return Err("the host is missing".to_owned());
+    }
+    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte)) {
+        return Err("the host holds a character that no host name has".to_owned());
+    }
+    let port = match port {
+        "" => None,
+        text => match text.strip_prefix(':').and_then(|digits| digits.parse::<u16>().ok()) {
+            Some(port) if port > 0 => Some(port),
+            _ => return Err("the port is a number from 1 to 65535".to_owned()),
+        },
+    };
+    Ok(Url { scheme, has_userinfo, host, port, rest })
+}
+
+/// An origin as a browser writes it in `Origin` (RFC 6454 section 6.2): `https://host` or `https://host:port`.
+///
+/// # Errors
+/// What to write instead.
+pub fn origin(text: &str) -> Result<String, String> {
+    const FORM: &str = "it is the origin that browsers see, like `https://app.example.com`";
+    let url = url(text).map_err(|reason| format!("{reason}; {FORM}"))?;
+    let default = match url.scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return Err(format!("it begins with `https://` or `http://`; {FORM}")),
+    };
+    if url.has_userinfo {
+        return Err(FORM.to_owned());
+    }
+    if !url.rest.is_empty() {
+        let bare = &text[..text.len() - url.rest.len()];
+        return Err(format!("leave the path out: `\"{bare}\"`"));
+    }
+    if url.port == Some(default) {
+        let bare = text.rsplit_once(':').map_or(text, |(bare, _)| bare);
+        return Err(format!("browsers leave the default port out: `\"{bare}\"`"));
+    }
+    let lower = text.to_ascii_lowercase();
+    if lower != text {
+        return Err(format!("browsers write hosts in lower case: `\"{lower}\"`"));
+    }
+    Ok(lower)
+}
+
+/// A prefix of paths, like `/auth`: one or more plain segments, so that it needs no decoding to be compared.
+///
+/// # Errors
+/// What to write instead.
+pub fn prefix(text: &str) -> Result<String, String> {
+    const FORM: &str = "it looks like `/auth`: letters, digits, `-`, `_` and `.` after each `/`";
+    let Some(segments) = text.strip_prefix('/') else {
+        return Err(format!("it begins with `/`; {FORM}"));
+    };
+    if !segments.is_empty() && text.ends_with('/') {
+        return Err(format!("leave the last `/` out: `\"{}\"`", echo(text.trim_end_matches('/'))));
+    }
+    let plain = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+    };
+    if segments.split('/').all(plain) { Ok(text.to_owned()) } else { Err(FORM.to_owned()) }
+}
+
+/// Whether `text` is a token (RFC 9110 section 5.6.2), as field names, methods, schemes and cookie names are.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// The name of a header field that an operator may set or read.
+///
+/// # Errors
+/// Why not: no token, or a field that decides where a message ends or whom it is for.
+pub fn header_name(text: &str) -> Result<String, String> {
+    const OURS: [&str; 9] = [
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    ];
+    if !is_token(text) {
+        return Err("a header name is made of letters, digits and `-`".to_owned());
+    }
+    let lower = text.to_ascii_lowercase();
+    // An app may read `_` as `-` (CGI does), so the name is judged as such an app would see it.
+    let folded = lower.replace('_', "-");
+    if OURS.contains(&folded.as_str()) || folded.starts_with("proxy-") {
+        return Err(if folded == "host" {
+            "the Host header of an app is `host = \"…\"` in its upstream".to_owned()
+        } else {
+            "this field belongs to the connection, and the gateway writes it itself".to_owned()
+        });
+    }
+    Ok(lower)
+}
+
+/// The value of a header field: visible ASCII, with spaces inside.
+///
+/// # Errors
+/// Which part cannot stand there.
+pub fn header_value(text: &str) -> Result<String, String> {
+    if text != text.trim() {
+        return Err("spaces at either end do not arrive; leave them out".to_owned());
+    }
+    match text.chars().find(|char| !char.is_ascii_graphic() && *char != ' ') {
+        Some(char) => Err(format!("a header value is visible ASCII; `{}` is not", char.escape_default())),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// `text` as it may stand in a message: short, one line, nothing that a terminal would obey, and no password of a URL.
+#[must_use]
+pub fn echo(text: &str) -> String {
+    let tame: String = match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}<hidden>{}", &text[..scheme + 3], &text[at..]),
+        _ => text.chars().take(61).collect(),
+    };
+    let mut shown: String = tame.chars().take(60).collect();
+    if shown.len() < tame.len() {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
+        .chars()
+        .flat_map(|char| if char.is_control() { char.escape_default().collect() } else { vec![char] })
+        .collect()
+}
+
+/// `text` up to the first byte that does not satisfy `belongs`, and the rest.
+fn split(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
+    text.split_at(text.bytes().position(|byte| !belongs(byte)).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn durations_have_units_from_large_to_small() {
+        for (text, milliseconds) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+            ("1h30m", 5_400_000),
+            ("1d2h3m4s5ms", 93_784_005),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(milliseconds), "{text}");
+        }
+        for text in ["", "30", "s", "30 s", "1.5s", "30m1h", "1s1s", "-1s", "1w", "5M", "1h30", "٣s", "3651d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(duration("99999999999999999999s").is_err());
+        assert!(duration("18446744073709551615d").is_err());
+        assert!(duration("18446744073709551615ms").is_err());
+    }
+
+    #[test]
+    fn sizes_are_whole_numbers_and_do_not_overflow() {
+        for (text, bytes) in [("512B", 512), ("32KiB", 32_768), ("1MB", 1_000_000), ("1GiB", 1 << 30), ("0B", 0)] {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "32", "KiB", "1.5MiB", "-1B", "1 KiB", "32kib", "16777216TiB", "99999999999999999999B"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!(size("32kib").unwrap_err(), "units are case-sensitive: `\"32KiB\"`");
+    }
+
+    #[test]
+    fn addresses_are_never_names() {
+        assert_eq!(listen("127.0.0.1:8080").unwrap(), RawListen::Tcp("127.0.0.1:8080".parse().unwrap()));
+        assert_eq!(listen("[::1]:0").unwrap(), RawListen::Tcp("[::1]:0".parse().unwrap()));
+        assert_eq!(listen("unix:/run/p.sock").unwrap(), RawListen::Unix("/run/p.sock".into()));
+        assert_eq!(listen("systemd").unwrap(), RawListen::Systemd);
+        for text in
+            ["", ":8080", "8080", "localhost:8080", "127.0.0.1", "127.0.0.1:99999", "unix:", "/run/p.sock", "::1:80"]
+        {
+            assert!(listen(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_with_host_bits_is_refused() {
+        assert_eq!(network("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(network("10.1.2.3").unwrap().to_string(), "10.1.2.3/32");
+        assert_eq!(network("::1").unwrap().to_string(), "::1/128");
+        assert!(network("10.1.2.3/8").unwrap_err().contains("`10.0.0.0/8`"));
+        for text in ["", "10.0.0.0/33", "localhost", "10.0.0/8"] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_what_browsers_send() {
+        for text in ["https://app.example.com", "http://127.0.0.1:8080", "https://[::1]:8443"] {
+            assert_eq!(origin(text).unwrap(), text);
+        }
+        for text in [
+            "",
+            "app.example.com",
+            "https://",
+            "https://app.example.com/",
+            "https://app.example.com/x",
+            "https://app.example.com?x",
+            "https://app.example.com:443",
+            "https://APP.example.com",
+            "https://u:p@app.example.com",
+            "ftp://app.example.com",
+            "https://app.example.com:0",
+            "https://app.example.com:",
+            "https://a\\b",
+            "https://[::1",
+            "https://ä.example",
+        ] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_judged_by_address_and_not_by_how_a_name_begins() {
+        let loopback = |text| url(text).unwrap().is_loopback();
+        assert!(loopback("http://127.0.0.1:1/") && loopback("http://[::1]/x") && loopback("http://localhost"));
+        assert!(!loopback("http://127.0.0.1.example.com/") && !loopback("http://localhost.example.com"));
+        assert!(!loopback("http://127.0.0.1@example.com/"));
+    }
+
+    #[test]
+    fn a_prefix_has_plain_segments_only() {
+        assert!(prefix("/auth").is_ok() && prefix("/a/b-c").is_ok());
+        for text in ["", "/", "auth", "/auth/", "//", "/a//b", "/../x", "/a%2f", "/a*", "/{x}", "/a;b"] {
+            assert!(prefix(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_connection_cannot_be_named_in_any_spelling() {
+        assert_eq!(header_name("X-Env").unwrap(), "x-env");
+        for text in ["", "X Env", "X:", "Ä", "Connection", "Transfer_Encoding", "HOST", "Proxy-Authorization", "te"] {
+            assert!(header_name(text).is_err(), "{text}");
+        }
+        assert!(header_value("a b").is_ok() && header_value("").is_ok());
+        for text in ["a\r\nb", "ä", " a", "a\t"] {
+            assert!(header_value(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_echoed_is_short_tame_and_without_passwords() {
+        assert_eq!(echo("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+        assert_eq!(echo("postgres://me:pw@db/x"), "postgres://<hidden>@db/x");
+        assert_eq!(echo(&"x".repeat(100)).chars().count(), 60);
+    }
+}

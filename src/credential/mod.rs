@@ -1,1 +1,246 @@
-//! (to come)
+//! Where a credential may be in a request, and taking it from there.
+//!
+//! Enters: `credentials.sources` when the configuration is compiled; the headers and the query of every request. Leaves:
+//! the token of the first source that holds one, with the kind of its source, or the refusal of a credential that is
+//! there and bad. What must never happen here: a bad credential in a header or the query counts as none; of two
+//! credentials in one place one is picked; a token is written into a message.
+//!
+//! A kind is one file, which offers a type with the functions that the macro `kinds` calls, and one line in its list below.
+
+mod cookie;
+mod header;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+
+use crate::config::raw::RawSource;
+use crate::config::{At, Problems};
+use crate::refusal::Refusal;
+
+/// What one source held.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// Nothing, or nothing that is a credential here; the text says what, for `explain`.
+    Absent(&'static str),
+    /// A token, not verified yet.
+    Token(Cow<'a, str>),
+    /// A credential that is no good, which ends the search.
+    Refused(Refusal),
+}
+
+impl std::fmt::Debug for Found<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Absent(why) => f.debug_tuple("Absent").field(why).finish(),
+            Self::Token(_) => f.write_str("Token(…)"),
+            Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
+        }
+    }
+}
+
+/// Makes [`Kind`] and [`Source`] from the list of kinds. Each type has
+/// - `compile(&At<RawSource>, &mut Problems) -> Option<Option<Self>>`: the source, where the entry is of this kind (outer)
+///   and nothing is wrong with it (inner);
+/// - `read(&self, &HeaderMap, Option<&str>) -> Found`;
+/// - `strip(&self, &mut HeaderMap)`: takes the credential out of the headers;
+/// - `query_name(&self) -> Option<&str>`: the query parameter to take out of the target;
+/// - `PartialEq`: two entries that mean the same place; and `Display`: the place, for people.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $source:ty;)*) => {
+        /// The kinds of places for a credential.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind { $($(#[$doc])* $name,)* }
+
+        /// One place for a credential.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Source { $($(#[$doc])* $name($source),)* }
+
+        impl Source {
+            fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Self> {
+                $(if let Some(source) = <$source>::compile(raw, problems) {
+                    return source.map(Self::$name);
+                })*
+                None
+            }
+
+            /// Which kind of place this is.
+            #[must_use]
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$name(_) => Kind::$name,)* }
+            }
+
+            fn read<'a>(&self, headers: &'a HeaderMap, query: Option<&'a str>) -> Found<'a> {
+                match self { $(Self::$name(source) => source.read(headers, query),)* }
+            }
+
+            fn strip(&self, headers: &mut HeaderMap) {
+                match self { $(Self::$name(source) => source.strip(headers),)* }
+            }
+
+            fn query_name(&self) -> Option<&str> {
+                match self { $(Self::$name(source) => source.query_name(),)* }
+            }
+        }
+
+        impl std::fmt::Display for Source {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self { $(Self::$name(source) => source.fmt(f),)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A header field, with or without a scheme before the token.
+    Header = header::Header;
+    /// A cookie, which a browser sends whoever asked for it.
+    Cookie = cookie::Cookie;
+    /// A query parameter.
+    Query = query::Query;
+}
+
+/// A token as it was sent, and where.
+#[derive(Clone)]
+pub struct Credential<'a> {
+    /// The token, not empty, of visible ASCII characters. Not verified yet.
+    pub token: Cow<'a, str>,
+    /// The kind of `source`.
+    pub kind: Kind,
+    /// Where it was.
+    pub source: &'a Source,
+}
+
+impl std::fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("source", self.source).finish_non_exhaustive()
+    }
+}
+
+/// The places for a credential, in the order they are looked at.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    sources: Vec<Source>,
+}
+
+impl Default for Sources {
+    /// `Authorization: Bearer`.
+    fn default() -> Self {
+        Self { sources: vec![Source::Header(header::Header::bearer())] }
+    }
+}
+
+impl Sources {
+    /// The sources of the file; [`Sources::default`] where it names none.
+    pub fn compile(raw: Option<&[At<RawSource>]>, problems: &mut Problems) -> Self {
+        let Some(raw) = raw else { return Self::default() };
+        let mut sources: Vec<(Source, &At<RawSource>)> = Vec::with_capacity(raw.len());
+        for entry in raw {
+            let Some(source) = Source::compile(entry, problems) else { continue };
+            if let Some((_, earlier)) = sources.iter().find(|(earlier, _)| *earlier == source) {
+                problems
+                    .error(&entry.span, format!("the source {source} stands twice"))
+                    .also(earlier.span.clone(), "first here")
+                    .hint("take one of them out");
+                continue;
+            }
+            sources.push((source, entry));
+        }
+        Self { sources: sources.into_iter().map(|(source, _)| source).collect() }
+    }
+
+    /// The token of the first source that holds one.
+    ///
+    /// # Errors
+    /// As [`Sources::find_after`].
+    pub fn find<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        query: Option<&'a str>,
+    ) -> Result<Option<Credential<'a>>, Refusal> {
+        self.find_after(None, headers, query)
+    }
+
+    /// The token of the first source behind `after` that holds one.
+    ///
+    /// # Errors
+    /// `CredentialRepeated` where a header or query parameter of any source came twice, also behind the first token;
+    /// `CredentialMalformed` where the first source that holds anything holds no token.
+    pub fn find_after<'a>(
+        &'a self,
+        after: Option<&Source>,
+        headers: &'a HeaderMap,
+        query: Option<&'a str>,
+    ) -> Result<Option<Credential<'a>>, Refusal> {
+        let mut first = None;
+        let mut is_behind = after.is_none();
+        for (source, found) in self.each(headers, query) {
+            match found {
+                Found::Absent(_) => {}
+                // What was sent has no single meaning, whichever source was looked at first.
+                Found::Refused(Refusal::CredentialRepeated) => return Err(Refusal::CredentialRepeated),
+                _ if !is_behind => {}
+                Found::Refused(refusal) => first = first.or(Some(Err(refusal))),
+                Found::Token(token) => {
+                    first = first.or_else(|| Some(Ok(Credential { token, kind: source.kind(), source })));
+                }
+            }
+            is_behind |= after.is_some_and(|after| std::ptr::eq(after, source));
+        }
+        first.transpose()
+    }
+
+    /// Every source in order with what it holds: what [`Sources::find`] decides by.
+    pub fn each<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        query: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a Source, Found<'a>)> {
+        self.sources.iter().map(move |source| (source, source.read(headers, query)))
+    }
+
+    /// The sources in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// Takes every header and cookie of a source out of `headers`. A header with a scheme goes only where one of its
+    /// lines has a scheme that is configured for it: `Basic` is for the app if we read `Bearer`.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        for source in &self.sources {
+            source.strip(headers);
+        }
+    }
+
+    /// The query without the parameters of sources, all other bytes as they came. The outer `None`: nothing is to be
+    /// changed; the inner one: nothing is left of it. Names are compared as apps decode them.
+    #[must_use]
+    pub fn strip_query(&self, query: Option<&str>) -> Option<Option<String>> {
+        let query = query?;
+        let named = |pair: &str| {
+            self.sources.iter().filter_map(Source::query_name).any(|name| query::is_named(query::name_of(pair), name))
+        };
+        if !query.split('&').any(named) {
+            return None;
+        }
+        let kept: Vec<&str> = query.split('&').filter(|pair| !named(pair)).collect();
+        Some((!kept.is_empty()).then(|| kept.join("&")))
+    }
+}
+
+/// A token that holds something and only visible ASCII, as every token in RFC 6750 section 2.1 does.
+fn token_of(bytes: &[u8]) -> Option<&str> {
+    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_graphic) {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()
+}
+
+/// Whether `text` is a token of RFC 9110 section 5.6.2, as schemes and the names of headers and cookies are.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}

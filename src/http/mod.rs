@@ -2,5 +2,6 @@
 
 pub mod cookie;
 pub mod headers;
+pub mod origin;
 pub mod reply;
 pub mod target;

@@ -1,1 +1,217 @@
-//! (to come)
+//! What the gateway itself answers: a refusal as a problem document (RFC 9457) or, for a browser, as a page.
+//!
+//! Enters: a [`Refusal`] and what the client may know about this answer. Leaves: a response whose text says no more
+//! than its status means. The reason never enters here; it is in the log under the same request id.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::refusal::Refusal;
+
+/// What the answer depends on besides the refusal.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// The id that the log line has.
+    pub request_id: &'a str,
+    /// Whether the client wants a page.
+    pub browser: bool,
+    /// The methods of the path, for 405 (RFC 9110 section 15.5.6).
+    pub allow: Option<&'a HeaderValue>,
+    /// Whether the connection ends with this answer (HTTP/1 only).
+    pub close: bool,
+    /// The `realm` of the challenge: visible ASCII without `"` and `\`.
+    pub realm: &'a str,
+}
+
+/// The answer for `refusal`.
+#[must_use]
+pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
+    let status = refusal.status();
+    let body = if about.browser { page(refusal, about.request_id) } else { problem(refusal, about.request_id) };
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if about.browser {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CONTENT_SECURITY_POLICY, PAGE_POLICY.clone());
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    }
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(about.request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    if let Some(challenge) = challenge(refusal, about.realm) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(ALLOW, about.allow.cloned().unwrap_or(HeaderValue::from_static("")));
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        _ => {}
+    }
+    if about.close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// `WWW-Authenticate` (RFC 6750 section 3): for 401, and for a 403 that more roles or scopes would have avoided.
+fn challenge(refusal: Refusal, realm: &str) -> Option<HeaderValue> {
+    let error = match refusal.status() {
+        StatusCode::UNAUTHORIZED if refusal.is_invalid_token() => r#", error="invalid_token""#,
+        StatusCode::UNAUTHORIZED => "",
+        StatusCode::FORBIDDEN if refusal != Refusal::CrossSite => r#", error="insufficient_scope""#,
+        _ => return None,
+    };
+    HeaderValue::try_from(format!(r#"Bearer realm="{realm}"{error}"#)).ok()
+}
+
+fn title(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Error")
+}
+
+fn detail(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "The request cannot be understood in one way only, so it was not passed on.",
+        401 => "This address needs a valid credential.",
+        403 => "You are known here, but not allowed to do this.",
+        404 => "There is nothing at this address.",
+        405 => "This address does not take this method.",
+        408 => "The request did not arrive completely in time.",
+        413 => "The body is longer than is accepted here.",
+        414 => "The address is longer than is accepted here.",
+        421 => "The connection was made for another host; connect again for this one.",
+        431 => "The header fields are longer than is accepted here.",
+        502 => "The application behind this address could not be reached or did not answer properly.",
+        503 => "The service is not able to answer at the moment; try again shortly.",
+        504 => "The application behind this address did not answer in time.",
+        _ => "Something went wrong here.",
+    }
+}
+
+fn problem(refusal: Refusal, request_id: &str) -> String {
+    let status = refusal.status();
+    // All texts are ours and hold nothing that JSON escapes; a request id is visible ASCII without quotes.
+    format!(
+        r#"{{"status":{},"title":"{}","detail":"{}","message":"{}","request_id":"{}"}}"#,
+        status.as_u16(),
+        title(status),
+        detail(status),
+        refusal.message(),
+        request_id
+    )
+}
+
+const STYLE: &str = ":root{color-scheme:light dark}body{margin:0;min-height:100vh;display:grid;place-items:center;\
+font:16px/1.5 system-ui,sans-serif;background:light-dark(#f6f7f9,#15171a);color:light-dark(#1c2024,#e8eaed)}\
+main{max-width:30rem;padding:2rem}h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem}\
+p{margin:.5rem 0}small{color:light-dark(#5b6470,#9aa3ad)}code{font:.875em ui-monospace,monospace;overflow-wrap:anywhere}";
+
+/// Nothing may be loaded, framed or run; the one style sheet is named by its hash (CSP Level 3).
+static PAGE_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, STYLE.as_bytes());
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        BASE64.encode(digest)
+    );
+    HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
+});
+
+fn page(refusal: Refusal, request_id: &str) -> String {
+    let status = refusal.status();
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head><body><main>\
+         <h1>{title}</h1><p>{detail}</p><p><small>{code} · request <code>{request_id}</code></small></p></main></body></html>",
+        title = title(status),
+        detail = detail(status),
+        code = status.as_u16(),
+    )
+}
+
+/// Whether the client is a browser that navigates, and so wants a page: it says so by `Sec-Fetch-Dest` or, without
+/// that, prefers HTML in `Accept`. Whoever sends a credential in a header or `X-Requested-With` is a program.
+#[must_use]
+pub fn wants_page(headers: &HeaderMap) -> bool {
+    if headers.contains_key("x-requested-with") || headers.contains_key(http::header::AUTHORIZATION) {
+        return false;
+    }
+    if let Some(destination) = headers.get("sec-fetch-dest") {
+        return matches!(destination.as_bytes(), b"document" | b"iframe" | b"frame");
+    }
+    headers
+        .get(http::header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.split(',').any(|kind| kind.trim_start().starts_with("text/html")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn about(request_id: &str) -> Circumstances<'_> {
+        Circumstances { request_id, browser: false, allow: None, close: false, realm: "app.example.com" }
+    }
+
+    #[test]
+    fn every_refusal_is_a_problem_document_that_says_no_more_than_its_status() {
+        for refusal in Refusal::ALL {
+            let response = refuse(*refusal, about("0197-id"));
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(response.status(), refusal.status());
+            assert_eq!(body["status"], refusal.status().as_u16());
+            assert_eq!(body["request_id"], "0197-id");
+            assert_eq!(body["message"], refusal.message());
+            assert!(!body.to_string().contains(refusal.reason()) || refusal.reason().len() < 9, "{refusal:?}");
+            assert_eq!(response.headers()["cache-control"], "no-store");
+        }
+    }
+
+    #[test]
+    fn the_challenge_tells_a_missing_token_from_a_bad_one_and_from_too_few_rights() {
+        let challenge = |refusal| refuse(refusal, about("x")).headers().get(WWW_AUTHENTICATE).cloned();
+        assert_eq!(challenge(Refusal::CredentialMissing).unwrap(), r#"Bearer realm="app.example.com""#);
+        assert_eq!(challenge(Refusal::Expired).unwrap(), r#"Bearer realm="app.example.com", error="invalid_token""#);
+        let forbidden = r#"Bearer realm="app.example.com", error="insufficient_scope""#;
+        assert_eq!(challenge(Refusal::RoleRefused).unwrap(), forbidden);
+        assert_eq!(challenge(Refusal::CrossSite), None);
+        assert_eq!(challenge(Refusal::RouteMissing), None);
+    }
+
+    #[test]
+    fn a_browser_gets_a_page_that_may_load_nothing() {
+        let response = refuse(Refusal::RouteMissing, Circumstances { browser: true, ..about("abc") });
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+        assert!(response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'none'"));
+        assert!(std::str::from_utf8(response.body()).unwrap().contains("<code>abc</code>"));
+    }
+
+    #[test]
+    fn programs_do_not_get_pages() {
+        let wants = |pairs: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+            }
+            wants_page(&headers)
+        };
+        assert!(wants(&[("accept", "text/html,application/xhtml+xml,*/*;q=0.8")]));
+        assert!(wants(&[("accept", "*/*"), ("sec-fetch-dest", "document")]));
+        assert!(!wants(&[("accept", "text/html"), ("sec-fetch-dest", "empty")]));
+        assert!(!wants(&[("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")]));
+        assert!(!wants(&[("accept", "text/html"), ("authorization", "Bearer x")]));
+        assert!(!wants(&[("accept", "*/*")]));
+        assert!(!wants(&[]));
+    }
+}

@@ -1,1 +1,209 @@
-//! (to come)
+//! What outlives the process: revocations, our own signing keys, the last good key set of each issuer.
+//!
+//! Enters: `state.url` of the TOML and values to keep. Leaves: the same values, also after `kill -9` at any point, and a
+//! [`Version`] that tells cheaply whether another process wrote. Never here: a decision about a request, or a call from
+//! a worker thread. Every method blocks; call them from the control runtime's blocking pool and from the command line.
+//!
+//! An engine is one file (or folder) and one line in [`KINDS`]; `contract.rs` is the suite that each one passes.
+//! To add something that is kept: rows and methods here, a step at the end of `sqlite/schema.rs`, a file of statements
+//! beside `sqlite/revocations.rs`, the same in `memory.rs`, and its promises in `contract.rs`.
+
+#[cfg(test)]
+mod contract;
+mod error;
+pub mod memory;
+pub mod sqlite;
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::clock::UnixSeconds;
+
+pub use error::StateError;
+
+/// A kind of state that `state.url` can name.
+#[derive(Debug)]
+pub struct Kind {
+    /// What stands before the first colon of the URL.
+    pub scheme: &'static str,
+    /// A URL as one would write it, for hints.
+    pub example: &'static str,
+    /// Opens what the rest of the URL names, seen from a directory.
+    open: Open,
+}
+
+type Open = fn(&str, &Path) -> Result<Arc<dyn State>, StateError>;
+
+/// All kinds. [`memory::Memory`] is an engine but no kind: a revocation written by another process would never arrive
+/// there, so no configuration can ask for it.
+pub const KINDS: &[Kind] = &[sqlite::KIND];
+
+/// Finds the kind of a URL without opening anything, for `check`; the rest of the URL comes with it.
+///
+/// # Errors
+/// [`StateError::UnknownKind`], [`StateError::PathMissing`].
+pub fn recognize(url: &str) -> Result<(&'static Kind, &str), StateError> {
+    // Only the scheme is repeated in an error: the rest of a database URL may hold a password.
+    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    let kind = KINDS.iter().find(|kind| kind.scheme == scheme).ok_or_else(|| StateError::UnknownKind {
+        scheme: scheme.chars().take(32).collect(),
+        known: KINDS.iter().map(|kind| format!("`{}`", kind.example)).collect::<Vec<_>>().join(", "),
+    })?;
+    if rest.is_empty() {
+        return Err(StateError::PathMissing { example: kind.example });
+    }
+    Ok((kind, rest))
+}
+
+/// Opens the state that `url` names, and brings it to the present schema. A relative path starts at `base`.
+///
+/// # Errors
+/// Whatever keeps it from being used, with the file and what to do about it.
+pub fn open(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
+    let (kind, rest) = recognize(url)?;
+    (kind.open)(rest, base)
+}
+
+/// A number that differs from an earlier one if anything was written in between, by whatever process. Only equality
+/// means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Moves when another connection commits.
+    others: u64,
+    /// Moves when this one writes.
+    own: u64,
+}
+
+/// What is kept. Each method that writes has written durably when it returns `Ok`.
+pub trait State: Debug + Send + Sync {
+    /// Where things stand now. Costs microseconds; ask once a second and read again what you hold when it has changed.
+    ///
+    /// # Errors
+    /// Also [`StateError::Replaced`]: what is open is no longer what other processes would open, so their writes can
+    /// no longer be seen here. What was read before must not be trusted for long after an error.
+    fn version(&self) -> Result<Version, StateError>;
+
+    /// Adds a revocation. One for the same token or subject is widened: the later `revoked_at`, the later `expires_at`.
+    fn revoke(&self, revocation: &Revocation) -> Result<(), StateError>;
+
+    /// All revocations that have not expired at `now`, in no particular order. Those that expired more than a day ago
+    /// are deleted on the way; a clock that jumped ahead for a moment must not delete what is still needed.
+    fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError>;
+
+    /// All signing keys that are kept, the active one first, then the retired ones, last retired first.
+    fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError>;
+
+    /// Adds `candidate` if no key is active, in one step: of several processes that start at once, one adds its own and
+    /// all get the same. Returns all keys, as [`State::signing_keys`].
+    fn ensure_signing_key(&self, candidate: &SigningKeyRow) -> Result<Vec<SigningKeyRow>, StateError>;
+
+    /// Makes `next` the active key, in one step. The one before is retired at `now`, verifies until `verify_until`, and
+    /// its private part is deleted; retired keys whose time is over are deleted. Returns all keys that are left.
+    fn rotate_signing_key(
+        &self,
+        next: &SigningKeyRow,
+        now: UnixSeconds,
+        verify_until: UnixSeconds,
+    ) -> Result<Vec<SigningKeyRow>, StateError>;
+
+    /// The last key set that was saved for an issuer, as it came from `url`, and when. A set from another URL is none.
+    fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError>;
+
+    /// Keeps a key set in place of the one before.
+    fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError>;
+}
+
+/// A revocation of one token, or of everything issued to a subject until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// The issuer's name in the TOML.
+    pub issuer: String,
+    /// What is revoked.
+    pub target: RevocationTarget,
+    /// When. Of a subject, tokens issued up to and including this second are revoked.
+    pub revoked_at: UnixSeconds,
+    /// The time from which no such token would be taken anyway, the issuer's leeway included; `None`: never forgotten.
+    pub expires_at: Option<UnixSeconds>,
+}
+
+/// What a revocation is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RevocationTarget {
+    /// The token with this `jti`.
+    Token(String),
+    /// All tokens of this `sub`.
+    Subject(String),
+}
+
+/// One of our own signing keys (Ed25519).
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningKeyRow {
+    /// Its `kid`.
+    pub key_id: String,
+    /// The public key, 32 bytes (RFC 8032 section 5.1.5).
+    pub public_key: Vec<u8>,
+    /// PKCS#8 (RFC 8410) of the active key; `None` once it is retired.
+    pub private_key: Option<Zeroizing<Vec<u8>>>,
+    /// When it was made.
+    pub created_at: UnixSeconds,
+    /// When it stopped signing.
+    pub retired_at: Option<UnixSeconds>,
+    /// The time from which its signatures no longer count; set when it is retired.
+    pub verify_until: Option<UnixSeconds>,
+}
+
+impl Debug for SigningKeyRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKeyRow")
+            .field("key_id", &self.key_id)
+            .field("private_key", &self.private_key.as_ref().map(|_| "…"))
+            .field("created_at", &self.created_at)
+            .field("retired_at", &self.retired_at)
+            .field("verify_until", &self.verify_until)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long a revocation is kept after it expired, in seconds.
+const PURGE_AFTER: UnixSeconds = 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_url_of_no_known_kind_is_an_error_that_repeats_only_the_scheme() {
+        let error = recognize("postgres://gateway:hunter2@db/passgate").unwrap_err().to_string();
+        assert!(error.contains("`postgres:`") && error.contains("`sqlite:passgate.db`"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(recognize("memory:").is_err());
+        assert!(recognize("").is_err());
+        assert!(matches!(recognize("sqlite:"), Err(StateError::PathMissing { .. })));
+        assert_eq!(recognize("sqlite:a.db").unwrap().1, "a.db");
+    }
+
+    #[test]
+    fn a_relative_path_starts_at_the_base_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        open("sqlite:passgate.db", directory.path()).unwrap();
+        assert!(directory.path().join("passgate.db").is_file());
+    }
+
+    #[test]
+    fn debug_output_of_a_key_holds_no_private_part() {
+        let row = SigningKeyRow {
+            key_id: "k".to_owned(),
+            public_key: vec![1; 32],
+            private_key: Some(Zeroizing::new(b"PRIVATE".to_vec())),
+            created_at: 1,
+            retired_at: None,
+            verify_until: None,
+        };
+        let text = format!("{row:?}");
+        assert!(!text.contains("80, 82, 73") && !text.contains("PRIVATE"), "{text}");
+    }
+}

@@ -1,1 +1,217 @@
-//! (to come)
+//! Tokens into callers: is it signed by a key of the issuer that it names, for us, now, and not revoked.
+//!
+//! Enters: the text of a token, from whatever source. Leaves: a [`Verified`] caller or a [`Refusal`]. No algorithm, key or
+//! issuer is chosen by the token: it can only name one that the configuration knows. Every check is ours; only the
+//! arithmetic of signatures is `aws-lc-rs`. No error, log line or `Debug` shows a token or a secret.
+
+mod algorithm;
+mod base64url;
+mod cache;
+mod claims;
+mod compile;
+pub mod fetch;
+mod issuer;
+mod json;
+mod jwk;
+pub mod jwks;
+mod jws;
+mod keys;
+mod kind;
+mod pem;
+pub mod revocation;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+pub use algorithm::{Algorithm, Family};
+pub use cache::{CacheCounters, LocalCache, Verified};
+pub use compile::OWN_NAME;
+pub use issuer::{Issuer, Issuers, Keys};
+pub use jwk::Origin;
+pub use jwks::{KeyStatus, KeyStore, keep_fresh};
+pub use jws::{Unverified, read_unverified, verify_signature};
+pub use keys::{Key, KeySet, MAX_KEYS, Unusable};
+pub use kind::TypeRule;
+pub use revocation::{RevocationRow, Revocations, Revoked};
+pub use steps::Step;
+
+use crate::clock::UnixSeconds;
+use crate::identity::Caller;
+use crate::refusal::Refusal;
+use cache::SharedCache;
+use jws::Jws;
+use steps::Steps;
+
+/// The longest token that is read, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// One for each verifier that was ever made, so that no table answers for another's issuers.
+static TABLES: AtomicU64 = AtomicU64::new(1);
+
+/// Verifies tokens of the issuers of one configuration.
+pub struct Verifier {
+    issuers: Issuers,
+    revocations: Arc<Revocations>,
+    shared: SharedCache,
+    table: u64,
+}
+
+impl Verifier {
+    /// A verifier with an empty cache. The revocations are those of the process, and outlive a reload.
+    #[must_use]
+    pub fn new(issuers: Issuers, revocations: Arc<Revocations>) -> Self {
+        Self { issuers, revocations, shared: SharedCache::new(), table: TABLES.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The issuers.
+    #[must_use]
+    pub fn issuers(&self) -> &Issuers {
+        &self.issuers
+    }
+
+    /// The revocations.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// Tokens in the shared table, nearly.
+    #[must_use]
+    pub fn cached(&self) -> u64 {
+        self.shared.len()
+    }
+
+    /// The caller that `token` names. Time, keys and revocation are looked at on every call; the rest only for a token
+    /// that neither `local` nor the shared table knows.
+    ///
+    /// # Errors
+    /// The refusal of the first check that failed. After [`Refusal::KeyUnknown`] and [`Refusal::KeysUnavailable`],
+    /// [`Verifier::refetch`] may help.
+    pub fn verify(&self, local: &mut LocalCache, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refusal::TokenTooLarge);
+        }
+        let digest = *blake3::hash(token.as_bytes()).as_bytes();
+        local.enter(self.table);
+        if let Some(verified) = local.find(&digest).filter(|verified| verified.holds(now)).cloned() {
+            local.counters().count_local();
+            self.revocations.check(&verified.caller.identity, Instant::now())?;
+            return Ok(verified);
+        }
+        if let Some(verified) = self.shared.find(&digest).filter(|verified| verified.holds(now)) {
+            local.counters().count_shared();
+            self.revocations.check(&verified.caller.identity, Instant::now())?;
+            return Ok(own_copy(local, digest, &verified));
+        }
+        local.counters().count_miss();
+        let verified = Arc::new(self.check(token, now, &mut Steps::silent())?);
+        if verified.holds(now) {
+            self.shared.keep(digest, verified.clone());
+            return Ok(own_copy(local, digest, &verified));
+        }
+        Ok(verified)
+    }
+
+    /// The same verdict without any cache, each step of it told to `observer`.
+    ///
+    /// # Errors
+    /// The refusal of the first check that failed.
+    pub fn examine(
+        &self,
+        token: &str,
+        now: UnixSeconds,
+        observer: &mut dyn FnMut(Step),
+    ) -> Result<Arc<Verified>, Refusal> {
+        self.check(token, now, &mut Steps::heard_by(observer)).map(Arc::new)
+    }
+
+    /// After `refusal` of `token`: waits, two seconds at most, for keys of its issuer that may help. True where it is
+    /// worth to verify once more; false at once where `refusal` is not about keys, where the issuer's keys are not
+    /// fetched, and where they were fetched for such a token a short time ago.
+    pub async fn refetch(&self, token: &str, refusal: Refusal) -> bool {
+        if !matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable) {
+            return false;
+        }
+        let Ok(jws) = Jws::parse(token) else { return false };
+        let (Ok(algorithm), Ok(kid), Ok(claims)) = (jws.algorithm(), jws.kid(), jws.claims()) else { return false };
+        let Some(issuer) = claims::issuer(&claims).ok().and_then(|iss| self.issuers.by_iss(iss)) else { return false };
+        match &issuer.source {
+            Some(source) => source.await_key(issuer, kid, algorithm).await,
+            None => false,
+        }
+    }
+
+    /// Every check, in order.
+    fn check(&self, token: &str, now: UnixSeconds, steps: &mut Steps<'_>) -> Result<Verified, Refusal> {
+        let jws = steps.must("form", Jws::parse(token), || format!("{} bytes", token.len()))?;
+        steps.must("header", jws.extensions(), || {
+            jws.header.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+        })?;
+        let shown = |name: &str| jws.header.get(name).map_or_else(|| "missing".to_owned(), ToString::to_string);
+        let algorithm = steps.must("algorithm", jws.algorithm(), || format!("`alg` is {}", shown("alg")))?;
+        let kid = steps.must("key-id", jws.kid(), || format!("`kid` is {}", shown("kid")))?;
+        let claims = steps.must("payload", jws.claims(), || format!("{} bytes", jws.payload.len()))?;
+        let iss = steps.must("issuer", claims::issuer(&claims), || {
+            format!("`iss` is {}", claims.get("iss").map_or_else(|| "missing".to_owned(), ToString::to_string))
+        })?;
+        let issuer =
+            steps.must("issuer-known", self.issuers.by_iss(iss).ok_or(Refusal::IssuerUnknown), || {
+                match self.issuers.by_iss(iss) {
+                    Some(issuer) => format!("it is `{}`", issuer.name),
+                    None => {
+                        format!("known are {:?}", self.issuers.iter().map(|known| &known.issuer).collect::<Vec<_>>())
+                    }
+                }
+            })?;
+        let is_listed = if issuer.algorithms.contains(&algorithm) { Ok(()) } else { Err(Refusal::AlgorithmRefused) };
+        steps.must("algorithm-listed", is_listed, || {
+            let listed: Vec<_> = issuer.algorithms.iter().map(|listed| listed.as_str()).collect();
+            format!("`{algorithm}`, of {}", listed.join(", "))
+        })?;
+        steps.must("type", issuer.typ.check(&jws.header), || format!("`typ` is {}", shown("typ")))?;
+
+        // One load: the generation is that of the keys that verify.
+        let keys = issuer.keys();
+        let set = steps.must("keys", keys.set.as_ref().ok_or(Refusal::KeysUnavailable), || match &keys.set {
+            Some(set) => format!("{} of `{}`", set.len(), issuer.name),
+            None => format!("none of `{}` have been had yet", issuer.name),
+        })?;
+        steps.must("signature", set.verify(kid, algorithm, jws.signing_input, &jws.signature), || {
+            let known: Vec<_> = set.keys().iter().map(|key| key.kid().unwrap_or("(no name)")).collect();
+            format!("`{algorithm}`, `kid` is {}, known are {known:?}", shown("kid"))
+        })?;
+
+        let (issuer, key_generation) = (issuer.clone(), keys.generation);
+        // The fields of the identity and the headers made of it later are parts of the claims once more.
+        let weight = 1024 + token.len() + claims.values().map(cache::weigh).sum::<usize>() * 2;
+        let (identity, good_until) = claims::check(claims, &issuer, now, steps)?;
+        steps.must("revocation", self.revocations.check(&identity, Instant::now()), || {
+            format!("{} in force", self.revocations.len())
+        })?;
+        Ok(Verified {
+            caller: Arc::new(Caller::new(identity)),
+            issuer,
+            key_generation,
+            good_until,
+            verified_at: now,
+            weight,
+        })
+    }
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifier").field("issuers", &self.issuers).field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a copy of the worker's own, whose reference count no other worker writes.
+fn own_copy(local: &mut LocalCache, digest: cache::Digest, verified: &Arc<Verified>) -> Arc<Verified> {
+    let own = Arc::new(Verified::clone(verified));
+    local.keep(digest, own.clone());
+    own
+}

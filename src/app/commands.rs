@@ -1,0 +1,206 @@
+//! The commands that read or change the state: tokens, keys, revocations.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::plan::{Plan, load};
+use super::trial::OWN_ISSUER;
+use super::{Failure, explain, time_text};
+use crate::clock::Clock;
+use crate::observe::Metrics;
+use crate::refusal::Refusal;
+use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
+use crate::state::{self, Revocation, RevocationTarget, State};
+use crate::verify;
+
+/// How long signatures of a retired key count: longer than any token of ours lives by default (7 days of a session).
+const KEEP_RETIRED_KEYS: i64 = 8 * 24 * 60 * 60;
+
+/// The directory that relative paths in `file` start from.
+pub(super) fn directory(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opens the state of `plan`, which is made where there is none.
+pub(super) fn open_state(plan: &Plan, file: &Path) -> Result<Arc<dyn State>, Failure> {
+    state::open(&plan.settings.state_url, directory(file)).map_err(|error| Failure::Runtime(error.into()))
+}
+
+/// What a token should say.
+#[derive(Debug)]
+pub struct TokenRequest {
+    /// `sub`
+    pub subject: String,
+    /// `roles`
+    pub roles: Vec<String>,
+    /// `scope`
+    pub scopes: Vec<String>,
+    /// `email`
+    pub email: Option<String>,
+    /// `name`
+    pub name: Option<String>,
+    /// Further claims.
+    pub claims: Vec<(String, Value)>,
+    /// From now to `exp`.
+    pub lifetime: Duration,
+}
+
+/// An access token by our own key.
+///
+/// # Errors
+/// The file or the state cannot be used, or a claim cannot be given.
+pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
+    let (plan, _) = load(file, &Metrics::new())?;
+    let state = open_state(&plan, file)?;
+    let now = Clock::system().now();
+    let keys = SigningKeys::load_or_create(&*state, now).map_err(anyhow::Error::from)?;
+    let request = MintRequest {
+        subject: request.subject,
+        roles: request.roles,
+        scopes: request.scopes,
+        email: request.email,
+        name: request.name,
+        lifetime: i64::try_from(request.lifetime.as_secs()).unwrap_or(i64::MAX),
+        claims: request.claims.into_iter().collect::<Map<_, _>>(),
+        public_url: plan.settings.public_url.clone(),
+    };
+    keys.mint(&request, now).map_err(|error| Failure::Config(format!("error: {error}\n")))
+}
+
+/// All our signing keys; with `rotate`, after a new one has become the active one.
+///
+/// # Errors
+/// The file or the state cannot be used.
+pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
+    let (plan, _) = load(file, &Metrics::new())?;
+    let state = open_state(&plan, file)?;
+    let now = Clock::system().now();
+    let keys = if rotate {
+        SigningKeys::rotate(&*state, now, KEEP_RETIRED_KEYS)
+    } else {
+        SigningKeys::load_or_create(&*state, now)
+    };
+    Ok(keys.map_err(anyhow::Error::from)?.verifying_keys().to_vec())
+}
+
+/// What is revoked.
+#[derive(Debug)]
+pub enum Revoked {
+    /// Everything issued to this `sub` until now.
+    Subject(String),
+    /// The token with this `jti`.
+    TokenId(String),
+}
+
+/// Revokes at an issuer, which is named as in the file or by its `iss`. Returns what to tell the operator.
+///
+/// # Errors
+/// The file or the state cannot be used, or no such issuer is known.
+pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failure> {
+    let (plan, _) = load(file, &Metrics::new())?;
+    let name = if issuer == OWN_ISSUER || issuer == plan.settings.public_url {
+        OWN_ISSUER.to_owned()
+    } else {
+        let known = plan.issuers.by_name(issuer).or_else(|| plan.issuers.by_iss(issuer));
+        known.map(|known| known.name.to_string()).ok_or_else(|| unknown_issuer(&plan, file, issuer))?
+    };
+    let (target, said) = match what {
+        Revoked::Subject(subject) => {
+            let said = format!("revoked: everything that `{name}` issued to `{subject}` until now");
+            (RevocationTarget::Subject(subject), said)
+        }
+        Revoked::TokenId(id) => {
+            let said = format!("revoked: the token `{id}` of `{name}`");
+            (RevocationTarget::Token(id), said)
+        }
+    };
+    if matches!(&target, RevocationTarget::Subject(text) | RevocationTarget::Token(text) if text.is_empty()) {
+        return Err(Failure::Config("error: the subject or token id is empty\n".to_owned()));
+    }
+    let state = open_state(&plan, file)?;
+    let revocation = Revocation { issuer: name, target, revoked_at: Clock::system().now(), expires_at: None };
+    state.revoke(&revocation).map_err(|error| Failure::Runtime(error.into()))?;
+    Ok(format!("{said}; a running gateway refuses within a second\n"))
+}
+
+fn unknown_issuer(plan: &Plan, file: &Path, typed: &str) -> Failure {
+    let names: Vec<&str> = plan.issuers.iter().map(|issuer| &*issuer.name).chain([OWN_ISSUER]).collect();
+    let hint = crate::config::nearest(typed, names.iter().copied()).map_or_else(
+        || format!("there are {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Failure::Config(format!("error: `{}` has no issuer `{typed}`\nhint: {hint}\n", file.display()))
+}
+
+/// What `token inspect` found.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    /// Whether a request with this token would have a caller.
+    pub accepted: bool,
+    /// The reason, where not.
+    pub reason: Option<&'static str>,
+    /// The header, unverified; `None` where it cannot be read.
+    pub header: Option<Map<String, Value>>,
+    /// The claims, unverified; `None` where they cannot be read.
+    pub claims: Option<Map<String, Value>>,
+    /// Each check and its verdict.
+    pub checks: Vec<Check>,
+}
+
+/// One check of `token inspect`.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it passed.
+    pub passed: bool,
+    /// What was found.
+    pub detail: String,
+}
+
+impl Inspection {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (title, part) in [("header", &self.header), ("claims", &self.claims)] {
+            if let Some(part) = part {
+                let json = serde_json::to_string_pretty(part).unwrap_or_default();
+                text.push_str(&format!("{title} {json}\n"));
+            }
+        }
+        for name in ["iat", "nbf", "exp"] {
+            if let Some(at) = self.claims.as_ref().and_then(|claims| claims.get(name)).and_then(Value::as_i64) {
+                text.push_str(&format!("{name} is {}\n", time_text(at)));
+            }
+        }
+        for check in &self.checks {
+            text.push_str(&format!("{} {}: {}\n", if check.passed { "✓" } else { "✗" }, check.name, check.detail));
+        }
+        match self.reason {
+            None => text.push_str("accepted\n"),
+            Some(reason) => text.push_str(&format!("refused: {reason}\n")),
+        }
+        text
+    }
+}
+
+/// Looks into a token with the keys that are known without the network: those in files, and those that a gateway with
+/// this state has fetched.
+///
+/// # Errors
+/// The file or the state cannot be used. A bad token is no error.
+pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
+    let (plan, _) = load(file, &Metrics::new())?;
+    let gateway = explain::offline(plan, file)?;
+    let mut checks = Vec::new();
+    let verdict = gateway.verifier.examine(token, Clock::system().now(), &mut |step| {
+        checks.push(Check { name: step.name, passed: step.outcome.is_ok(), detail: step.detail });
+    });
+    let (header, claims) = verify::read_unverified(token).map(|read| (read.header, read.claims)).ok().unzip();
+    Ok(Inspection { accepted: verdict.is_ok(), reason: verdict.err().map(Refusal::reason), header, claims, checks })
+}

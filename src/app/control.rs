@@ -1,0 +1,138 @@
+//! What the gateway keeps an eye on beside its requests: the state file, written by other processes too, and the
+//! certificates. One thread, because both block.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::server::tls::Certificates;
+use crate::signing::SigningKeys;
+use crate::state::{Revocation, RevocationTarget, State, StateError, Version};
+use crate::verify::{RevocationRow, Revocations, Revoked};
+
+/// How often the state is looked at: a revocation of another process holds after a second at most.
+const STATE_INTERVAL: Duration = Duration::from_millis(250);
+/// How often certificates are looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What the state says, as the workers read it.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) state: Arc<dyn State>,
+    pub(super) revocations: Arc<Revocations>,
+    pub(super) signing: Arc<ArcSwap<SigningKeys>>,
+    pub(super) clock: Clock,
+}
+
+impl Mirror {
+    /// Reads everything for the first time.
+    ///
+    /// # Errors
+    /// The state cannot be read; then nothing must be served.
+    pub(super) fn open(state: Arc<dyn State>, clock: Clock) -> anyhow::Result<Self> {
+        let now = clock.now();
+        let signing = SigningKeys::load_or_create(&*state, now)?;
+        let revocations = Arc::new(Revocations::new());
+        revocations.attach();
+        revocations.replace(state.revocations(now)?.into_iter().map(row));
+        revocations.touch(Instant::now());
+        Ok(Self { state, revocations, signing: Arc::new(ArcSwap::from_pointee(signing)), clock })
+    }
+
+    /// Reads again what has changed since `seen`.
+    fn refresh(&self, seen: &mut Option<Version>) -> Result<(), StateError> {
+        let asked = Instant::now();
+        let version = self.state.version()?;
+        if *seen != Some(version) {
+            let now = self.clock.now();
+            self.revocations.replace(self.state.revocations(now)?.into_iter().map(row));
+            match SigningKeys::load_or_create(&*self.state, now) {
+                Ok(keys) => self.signing.store(Arc::new(keys)),
+                Err(error) => tracing::error!(%error, "cannot read the signing keys; those in use are kept"),
+            }
+            *seen = Some(version);
+        }
+        self.revocations.touch(asked);
+        Ok(())
+    }
+}
+
+fn row(kept: Revocation) -> RevocationRow {
+    let kind = match kept.target {
+        RevocationTarget::Token(id) => Revoked::TokenId(id),
+        RevocationTarget::Subject(subject) => Revoked::Subject(subject),
+    };
+    RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
+}
+
+/// The thread that watches. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Starts it. `after` runs after each look, to pass on what has changed.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub(super) fn start(
+        mirror: Arc<Mirror>,
+        certificates: Option<Arc<Certificates>>,
+        after: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new()
+            .name("state".to_owned())
+            .spawn(move || watch(&mirror, certificates.as_deref(), &after, &stopped))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(mirror: &Mirror, certificates: Option<&Certificates>, after: &dyn Fn(), stopped: &Receiver<()>) {
+    let mut seen = None;
+    let mut failing = false;
+    let mut certificates_seen = Instant::now();
+    while stopped.recv_timeout(STATE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        match mirror.refresh(&mut seen) {
+            Ok(()) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("the state can be read again");
+                }
+            }
+            // Said once: it is looked at four times a second.
+            Err(error) if !std::mem::replace(&mut failing, true) => tracing::error!(
+                %error,
+                "cannot read the state, so revocations may be missed; requests that need a caller are refused from \
+                 10 seconds on (503)"
+            ),
+            Err(_) => {}
+        }
+        if let Some(certificates) = certificates
+            && certificates_seen.elapsed() >= CERTIFICATE_INTERVAL
+        {
+            certificates_seen = Instant::now();
+            for news in certificates.refresh() {
+                match news {
+                    Ok(text) => tracing::info!("{text}"),
+                    Err(text) => tracing::error!("{text}"),
+                }
+            }
+        }
+        after();
+    }
+}

@@ -1,0 +1,260 @@
+//! `passgate explain`: the whole decision for one request, step by step, by the same functions that decide real ones.
+
+use std::fmt::Write as _;
+use std::io::BufRead as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Map;
+
+use super::assemble::assemble;
+use super::control::Mirror;
+use super::key_store;
+use super::plan::{Plan, load};
+use super::trial::{self, Asked};
+use super::{Failure, commands};
+use crate::authorize::Auth;
+use crate::clock::Clock;
+use crate::credential::{Found, Kind};
+use crate::gateway::{Gateway, Route, locate};
+use crate::http::headers::Host;
+use crate::http::origin;
+use crate::http::target::Target;
+use crate::identity::{Caller, Identity};
+use crate::observe::Metrics;
+use crate::refusal::Refusal;
+use crate::state::{State, memory::Memory};
+use crate::verify::{KeySet, OWN_NAME, Origin};
+
+/// The request to be explained.
+#[derive(Debug)]
+pub struct Question {
+    /// The method.
+    pub method: String,
+    /// A path or a URL.
+    pub url: String,
+    /// `Name: value` each, or `@-`.
+    pub headers: Vec<String>,
+    /// Who asks, without a token.
+    pub subject: Option<String>,
+    /// Their roles.
+    pub roles: Vec<String>,
+    /// Their scopes.
+    pub scopes: Vec<String>,
+}
+
+/// The decision.
+#[derive(Debug)]
+pub struct Explanation {
+    /// Whether the app would get the request.
+    pub allowed: bool,
+    /// All steps, for people.
+    pub text: String,
+}
+
+/// Explains the decision for `question` with the configuration in `file`, without the network: keys of issuers are those
+/// in files, and those that a gateway with this state has fetched.
+///
+/// # Errors
+/// The file, the state or the question cannot be used.
+pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure> {
+    let (plan, _) = load(file, &Metrics::new())?;
+    let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
+    let headers = read_headers(&question.headers)?;
+    let mut talk = Talk::default();
+    let identity = question.subject.as_ref().map(|subject| {
+        trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), Map::new())
+    });
+    let gateway = offline(plan, file)?;
+    let outcome = talk.decide(&gateway, &asked, &headers, identity);
+    match outcome {
+        Ok(route) => talk.line(format_args!("allowed: forwarded to upstream `{}`", route.upstream.name)),
+        Err(refusal) => talk.line(format_args!(
+            "refused: {} {} ({refusal})",
+            refusal.status().as_u16(),
+            refusal.status().canonical_reason().unwrap_or_default()
+        )),
+    }
+    Ok(Explanation { allowed: outcome.is_ok(), text: talk.text })
+}
+
+/// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
+pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> {
+    let path = plan.settings.state_url.strip_prefix("sqlite:").map(|path| commands::directory(file).join(path));
+    let state: Arc<dyn State> = match path {
+        Some(path) if !path.exists() => Arc::new(Memory::default()),
+        _ => commands::open_state(&plan, file)?,
+    };
+    let mirror = Mirror::open(state, Clock::system())?;
+    let current = assemble(plan, &mirror, &Metrics::new())?;
+    let store = key_store::shared(&mirror);
+    for issuer in current.gateway.verifier.issuers().iter() {
+        let Some(source) = &issuer.source else { continue };
+        let saved = store.load_jwks(&issuer.issuer, source.location().url().as_str()).map_err(anyhow::Error::msg)?;
+        if let Some((keys, _)) = saved.and_then(|text| KeySet::from_jwks(&text, Origin::Fetched).ok()) {
+            issuer.replace_keys(keys);
+        }
+    }
+    Ok(current.gateway)
+}
+
+fn usage(error: String) -> Failure {
+    Failure::Config(format!("error: {error}\n"))
+}
+
+fn read_headers(texts: &[String]) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    for text in texts {
+        if text == "@-" {
+            for line in std::io::stdin().lock().lines().take(100) {
+                let line = line.map_err(|error| usage(format!("cannot read header fields from standard input: {error}")))?;
+                if !line.trim().is_empty() {
+                    add_header(&mut headers, &line)?;
+                }
+            }
+        } else {
+            add_header(&mut headers, text)?;
+        }
+    }
+    Ok(headers)
+}
+
+/// The text of a field may hold a token, so that an error does not repeat it.
+fn add_header(headers: &mut HeaderMap, text: &str) -> Result<(), Failure> {
+    let wrong = |_| usage("a header field has the form `Name: value`".to_owned());
+    let (name, value) = text.split_once(':').ok_or(()).map_err(wrong)?;
+    let name = HeaderName::try_from(name.trim()).map_err(|_| ()).map_err(wrong)?;
+    let value = HeaderValue::try_from(value.trim()).map_err(|_| ()).map_err(wrong)?;
+    headers.append(name, value);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Talk {
+    text: String,
+}
+
+impl Talk {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing into a string does not fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+
+    fn step(&mut self, passed: bool, what: std::fmt::Arguments<'_>) {
+        self.line(format_args!("  {} {what}", if passed { "✓" } else { "✗" }));
+    }
+
+    fn decide<'a>(
+        &mut self,
+        gateway: &'a Gateway,
+        asked: &Asked,
+        headers: &HeaderMap,
+        identity: Option<Identity>,
+    ) -> Result<&'a Route, Refusal> {
+        let host = match headers.get(HOST) {
+            Some(host) => Host::parse(host.to_str().map_err(|_| Refusal::HostInvalid)?)?,
+            None => asked.host.clone(),
+        };
+        self.line(format_args!("{} {} on host {}", asked.method, asked.uri, host.as_sent()));
+        if matches!(asked.method, Method::CONNECT | Method::TRACE) {
+            self.step(false, format_args!("{} is never forwarded", asked.method));
+            return Err(Refusal::MethodUnsupported);
+        }
+
+        self.line(format_args!("target"));
+        let target = Target::parse(&asked.uri).inspect_err(|refusal| {
+            self.step(false, format_args!("the path is refused on every route: {refusal}"));
+        })?;
+        self.step(true, format_args!("canonical path {}", target.path()));
+
+        self.line(format_args!("route"));
+        if gateway.endpoints.owns(target.matching()) {
+            self.step(false, format_args!("the gateway itself answers here; no app gets this request"));
+            return Err(Refusal::RouteMissing);
+        }
+        let route = locate(&gateway.routes, host.name(), &target, &asked.method).map_err(|miss| {
+            match (miss.route, miss.allow) {
+                (Some(route), Some(allow)) => {
+                    let allow = allow.to_str().unwrap_or_default();
+                    self.step(false, format_args!("{} ({}) covers the path, for {allow} only", route.label, route.place));
+                }
+                (Some(route), None) => self.step(
+                    false,
+                    format_args!("{} ({}) does not accept a path spelled like this: {}", route.label, route.place, miss.refusal),
+                ),
+                (None, _) => self.step(false, format_args!("no route covers this path on this host")),
+            }
+            miss.refusal
+        })?;
+        self.step(true, format_args!("{} ({})", route.label, route.place));
+
+        self.line(format_args!("credential"));
+        let caller = match identity {
+            _ if route.rules.auth() == Auth::None => {
+                self.step(true, format_args!("`auth = \"none\"`: none is looked for"));
+                None
+            }
+            Some(identity) => {
+                self.step(true, format_args!("asked as `{}`, without a token", identity.subject));
+                Some(Arc::new(Caller::new(identity)))
+            }
+            None => self.identify(gateway, asked, &host, headers, target.query())?,
+        };
+
+        self.line(format_args!("rules"));
+        for step in route.rules.steps(caller.as_deref()) {
+            self.step(step.passed(), format_args!("{}: {}", step.rule, step.detail));
+        }
+        route.rules.decide(caller).map_err(|denial| denial.refusal)?;
+        Ok(route)
+    }
+
+    fn identify(
+        &mut self,
+        gateway: &Gateway,
+        asked: &Asked,
+        host: &Host,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<Option<Arc<Caller>>, Refusal> {
+        for (source, found) in gateway.sources.each(headers, query) {
+            match found {
+                Found::Absent(why) => self.step(true, format_args!("{source}: {why}")),
+                Found::Refused(refusal) => {
+                    self.step(false, format_args!("{source}: {refusal}"));
+                    return Err(refusal);
+                }
+                Found::Token(token) => {
+                    self.step(true, format_args!("{source}: a token"));
+                    let verdict = gateway.verifier.examine(&token, gateway.clock.now(), &mut |step| {
+                        self.line(format_args!(
+                            "    {} {}: {}",
+                            if step.outcome.is_ok() { "✓" } else { "✗" },
+                            step.name,
+                            step.detail
+                        ));
+                    });
+                    match verdict {
+                        Ok(verified) => {
+                            let is_forged = source.kind() == Kind::Cookie
+                                && (origin::is_unsafe(&asked.method) || headers.contains_key(http::header::UPGRADE))
+                                && origin::is_cross_origin(headers, host.as_sent());
+                            if is_forged {
+                                self.step(false, format_args!("a page of another origin made the browser send this"));
+                                return Err(Refusal::CrossSite);
+                            }
+                            return Ok(Some(Arc::clone(&verified.caller)));
+                        }
+                        Err(refusal) if source.kind() == Kind::Cookie && refusal.is_invalid_token() => {
+                            self.step(true, format_args!("a bad cookie is as good as none ({refusal})"));
+                        }
+                        Err(refusal) => return Err(refusal),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}

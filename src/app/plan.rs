@@ -1,0 +1,280 @@
+//! From the raw file to ready parts: every table compiled, every name resolved, every problem collected.
+//!
+//! Enters: a [`RawConfig`]. Leaves: a [`Plan`], which is complete, or problems. Reads key and certificate files; asks
+//! nobody over the network and opens no state.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::Failure;
+use super::settings::{self, Settings};
+use crate::authorize::Rules;
+use crate::caller::Naming;
+use crate::config::raw::{RawConfig, RawRoute, RawTest};
+use crate::config::{self, At, Problems, nearest};
+use crate::credential::Sources;
+use crate::endpoint;
+use crate::forward::Upstream;
+use crate::gateway::{Label, Route};
+use crate::http::target::Oddities;
+use crate::observe::Metrics;
+use crate::route::{Builder, HostPattern, Pattern, Table};
+use crate::verify::Issuers;
+
+/// Everything that a file says, ready to be put to work.
+#[derive(Debug)]
+pub struct Plan {
+    /// The process.
+    pub settings: Arc<Settings>,
+    /// The routes.
+    pub routes: Table<Route>,
+    /// The upstreams, for health checks.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Who may sign.
+    pub issuers: Issuers,
+    /// Where credentials may be.
+    pub sources: Sources,
+    /// What the app is told.
+    pub naming: Naming,
+    /// Whether assertions are sent.
+    pub assertion: bool,
+    /// The file's own tests.
+    pub tests: Vec<At<RawTest>>,
+}
+
+/// Reads and compiles `file`. The problems come with the plan, because there may be warnings, and tests to be run.
+///
+/// # Errors
+/// [`Failure::Config`] with all problems, rendered.
+pub fn load(file: &Path, metrics: &Metrics) -> Result<(Plan, Problems), Failure> {
+    let source = std::fs::read(file).map_err(|error| {
+        Failure::Config(format!(
+            "error: cannot read the configuration `{}`: {error}\nhint: name it with `-c FILE` or `$PASSGATE_CONFIG`\n",
+            file.display()
+        ))
+    })?;
+    let source = String::from_utf8(source).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Failure::Config(format!(
+            "error: `{}:{line}` is not UTF-8 text\nhint: save the file as UTF-8\n",
+            file.display()
+        ))
+    })?;
+    let mut problems = Problems::new(file, &source);
+    let raw = config::read(&mut problems);
+    let plan = compile(&raw, metrics, &mut problems);
+    match plan {
+        Some(plan) if problems.errors().is_empty() => Ok((plan, problems)),
+        _ => Err(Failure::problems(&problems)),
+    }
+}
+
+/// Compiles all tables. `None` only where there are errors.
+fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Option<Plan> {
+    let settings = Settings::compile(raw, problems);
+    let workers = settings::workers(&raw.server);
+    let upstreams: Vec<Arc<Upstream>> = raw
+        .upstreams
+        .iter()
+        .map(|(name, upstream)| Arc::new(Upstream::compile(name, upstream, workers, problems)))
+        .collect();
+    let by_name: HashMap<&str, &Arc<Upstream>> = upstreams.iter().map(|upstream| (&*upstream.name, upstream)).collect();
+    let route_headers: Vec<&At<String>> =
+        raw.routes.iter().flat_map(|route| route.headers.iter().map(|(name, _)| name)).collect();
+    let naming = Naming::compile(&raw.identity, route_headers, problems);
+    let issuers = Issuers::compile(&raw.issuers, problems);
+    let sources = Sources::compile(raw.sources.as_deref(), problems);
+    let routes = compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
+    Some(Plan {
+        routes: routes?,
+        upstreams,
+        issuers,
+        sources,
+        naming,
+        assertion: raw.identity.assertion.as_ref().is_some_and(|assertion| assertion.value),
+        tests: raw.tests.clone(),
+        settings: Arc::new(settings),
+    })
+}
+
+fn compile_routes(
+    raw: &RawConfig,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<Table<Route>> {
+    let mut builder = Builder::new();
+    let mut spans = Vec::new();
+    for route in &raw.routes {
+        if let Some((host, path, methods, compiled)) = compile_route(route, around, problems) {
+            builder.add(host, path, methods, compiled);
+            spans.push(route.value.path.as_ref().map_or_else(|| route.span.clone(), |path| path.span.clone()));
+        }
+    }
+    match builder.build() {
+        Ok(table) => Some(table),
+        Err(conflicts) => {
+            for conflict in conflicts {
+                problems
+                    .error(&spans[conflict.second], format!("two routes could tie: both match `{}`", conflict.example))
+                    .label("this one")
+                    .also(spans[conflict.first].clone(), "and this one")
+                    .hint("give them different hosts or methods, or make one path part of the other");
+            }
+            None
+        }
+    }
+}
+
+/// What a route is compiled among.
+struct Surroundings<'a> {
+    own_prefix: &'a str,
+    upstreams: &'a HashMap<&'a str, &'a Arc<Upstream>>,
+    metrics: &'a Metrics,
+}
+
+type CompiledRoute = (Option<HostPattern>, Pattern, Option<Vec<Method>>, Route);
+
+fn compile_route(
+    route: &At<RawRoute>,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<CompiledRoute> {
+    let place = problems.place(&route.span);
+    let rules = Rules::compile(&route.value, problems);
+    let host = route.value.host.as_ref().map(|host| {
+        HostPattern::parse(host).map_err(|error| {
+            problems.error(&host.span, format!("`host` {error}")).hint(error.hint());
+        })
+    });
+    let path = route.value.path.as_ref().and_then(|path| {
+        let pattern = Pattern::parse(path)
+            .map_err(|error| {
+                problems.error(&path.span, format!("`path` {error}")).hint(error.hint());
+            })
+            .ok()?;
+        let own_prefix = around.own_prefix;
+        if is_own(path, own_prefix) {
+            problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
+                "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
+            ));
+        }
+        Some(pattern)
+    });
+    let methods = route.value.methods.as_ref().map(|methods| {
+        methods.value.iter().filter_map(|method| compile_method(method, problems)).collect::<Vec<_>>()
+    });
+    let mut accept = Oddities::default();
+    for name in &route.value.accept {
+        match accept.with_name(name) {
+            Some(more) => accept = more,
+            None => {
+                problems
+                    .error(&name.span, format!("`accept` knows no `{}`", name.value))
+                    .hint(did_you_mean(name, &Oddities::NAMES));
+            }
+        }
+    }
+    let headers = route
+        .value
+        .headers
+        .iter()
+        .filter_map(|(name, value)| {
+            // Both were checked when the file was read.
+            Some((HeaderName::try_from(name.value.as_str()).ok()?, HeaderValue::try_from(value.value.as_str()).ok()?))
+        })
+        .collect();
+    let strip_prefix = compile_strip_prefix(&route.value, problems);
+    let upstream = route.value.upstream.as_ref().and_then(|name| around.upstreams.get(name.value.as_str()))?;
+    let host = match host {
+        Some(Ok(host)) => Some(host),
+        Some(Err(())) => return None,
+        None => None,
+    };
+    let path = path?;
+    let text = label(host.as_ref(), &path, methods.as_deref());
+    let label = Label { series: around.metrics.route(&text), text };
+    let compiled = Route {
+        label,
+        place,
+        pattern: (
+            host.as_ref().map(ToString::to_string),
+            path.to_string(),
+            methods.as_ref().map(|methods| methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")),
+        ),
+        rules,
+        accept,
+        upstream: Arc::clone(upstream),
+        strip_prefix,
+        headers,
+        forward_credential: route.value.forward_credential.as_ref().is_some_and(|forward| forward.value),
+    };
+    Some((host, path, methods, compiled))
+}
+
+/// A route as log lines and metrics name it: `GET,POST admin.example.com/admin/*`.
+fn label(host: Option<&HostPattern>, path: &Pattern, methods: Option<&[Method]>) -> Arc<str> {
+    let mut label = String::new();
+    if let Some(methods) = methods {
+        let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        label.push_str(&names.join(","));
+        label.push(' ');
+    }
+    if let Some(host) = host {
+        label.push_str(&host.to_string());
+    }
+    label.push_str(&path.to_string());
+    label.into()
+}
+
+fn is_own(path: &str, own_prefix: &str) -> bool {
+    path == endpoint::JWKS_PATH
+        || path.strip_prefix(own_prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn compile_method(method: &At<String>, problems: &mut Problems) -> Option<Method> {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    match Method::try_from(method.value.as_str()) {
+        Ok(Method::CONNECT | Method::TRACE) => {
+            problems
+                .error(&method.span, format!("`{}` is never forwarded", method.value))
+                .hint("CONNECT and TRACE are answered with 405 on every route; leave it out");
+            None
+        }
+        Ok(parsed) if parsed.as_str().bytes().all(|byte| !byte.is_ascii_lowercase()) => Some(parsed),
+        _ => {
+            let upper = method.value.to_ascii_uppercase();
+            problems
+                .error(&method.span, format!("`{}` is not a method", method.value))
+                .hint(nearest(&upper, KNOWN).map_or_else(
+                    || "methods are upper-case tokens, `GET`".to_owned(),
+                    |near| format!("did you mean `{near}`? methods are upper-case"),
+                ));
+            None
+        }
+    }
+}
+
+/// The prefix must stand in front of the route's own path, or it would never be cut off.
+fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<String> {
+    let prefix = route.strip_prefix.as_ref()?;
+    let path = route.path.as_ref()?;
+    let cut = prefix.value.trim_end_matches('/');
+    let covers = path.value.strip_prefix(cut).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if !prefix.value.starts_with('/') || !covers || cut.contains(['{', '*']) {
+        problems
+            .error(&prefix.span, format!("`strip_prefix` is not in front of the route's path `{}`", path.value))
+            .hint("write the leading segments of `path`, such as `/admin` for `/admin/*`");
+        return None;
+    }
+    (!cut.is_empty()).then(|| cut.to_owned())
+}
+
+fn did_you_mean(typed: &str, known: &[&str]) -> String {
+    nearest(typed, known.iter().copied()).map_or_else(
+        || format!("one of {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        |near| format!("did you mean `{near}`?"),
+    )
+}

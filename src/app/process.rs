@@ -1,0 +1,337 @@
+//! The running gateway: everything opened, joined and started in order, reloaded, and ended in order.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::assemble::{Current, assemble};
+use super::control::{Mirror, Watch};
+use super::plan::{Plan, load};
+use super::report::Report;
+use super::settings::Settings;
+use super::{Failure, commands, key_store, trial};
+use crate::clock::Clock;
+use crate::forward::{Pool, watch_health};
+use crate::gateway::Lane;
+use crate::observe::{AccessLog, Desk, Metrics};
+use crate::server::admin;
+use crate::server::connection::Context;
+use crate::server::listen::{self, Address, Listener};
+use crate::server::worker::Worker;
+use crate::state::State;
+use crate::verify::{LocalCache, keep_fresh};
+
+/// The longest wait for the log to be written at the end.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Serves with the configuration in `file` until the process is told to end.
+///
+/// # Errors
+/// [`Failure::Config`] where the file cannot be used, [`Failure::Runtime`] where something else failed.
+pub fn run(file: &Path) -> Result<(), Failure> {
+    start_diagnostics();
+    // A second call would be the only way to fail.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let metrics = Arc::new(Metrics::new());
+    let plan = load_tested(file, &metrics)?;
+    let state = commands::open_state(&plan, file)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_name("control")
+        .build()
+        .context("cannot start the control runtime")?;
+    runtime.block_on(serve(file, plan, state, metrics))
+}
+
+/// Reads the file and runs its tests; warnings are said.
+fn load_tested(file: &Path, metrics: &Metrics) -> Result<Plan, Failure> {
+    let (plan, mut problems) = load(file, metrics)?;
+    trial::run_tests(&plan, &mut problems);
+    if !problems.errors().is_empty() {
+        return Err(Failure::problems(&problems));
+    }
+    if !problems.warnings().is_empty() {
+        say(&problems.render(super::is_terminal()));
+    }
+    Ok(plan)
+}
+
+/// Diagnostics go to standard error; standard output is the access log.
+fn start_diagnostics() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PASSGATE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(super::is_terminal())
+        .with_target(false)
+        .try_init();
+}
+
+fn say(text: &str) {
+    let _ = write!(std::io::stderr(), "{text}");
+}
+
+/// One worker as the rest of the process sees it.
+struct Seat {
+    lane: Arc<ArcSwap<Lane>>,
+    cache: Arc<Mutex<LocalCache>>,
+    desk: Arc<Desk>,
+}
+
+impl Seat {
+    fn lane(current: &Current, cache: &Arc<Mutex<LocalCache>>, desk: &Arc<Desk>) -> Arc<Lane> {
+        Arc::new(Lane {
+            gateway: Arc::clone(&current.gateway),
+            pool: Pool::new(),
+            cache: Arc::clone(cache),
+            desk: Arc::clone(desk),
+        })
+    }
+
+    fn new(current: &Current, desk: Desk) -> Self {
+        let (cache, desk) = (Arc::new(Mutex::new(LocalCache::new())), Arc::new(desk));
+        Self { lane: Arc::new(ArcSwap::new(Self::lane(current, &cache, &desk))), cache, desk }
+    }
+
+    fn change(&self, current: &Current) {
+        self.lane.store(Self::lane(current, &self.cache, &self.desk));
+    }
+}
+
+async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metrics>) -> Result<(), Failure> {
+    let mirror = Arc::new(Mirror::open(state, Clock::system()).context("cannot read the state")?);
+    let settings = Arc::clone(&plan.settings);
+    let is_demo = plan.upstreams.iter().any(|upstream| upstream.is_builtin());
+    let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror, &metrics)?));
+
+    let listeners = open_listeners(&settings.listen)?;
+    let admin = match &settings.admin {
+        Some(address) => open_listeners(std::slice::from_ref(address))?.into_iter().next(),
+        None => None,
+    };
+
+    let log = AccessLog::start(settings.workers, Box::new(std::io::stdout())).context("cannot start the access log")?;
+    let seats = (0..settings.workers)
+        .map(|number| Desk::new(log.worker(number), metrics.worker()).map(|desk| Seat::new(&current.load(), desk)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
+    let log = Arc::new(log);
+    let draining = watch::Sender::new(false);
+    let mut workers = start_workers(&settings, &seats, &listeners, &draining)?;
+
+    let watched = Arc::clone(&current);
+    let key_mirror = Arc::clone(&mirror);
+    let _watch = Watch::start(Arc::clone(&mirror), settings.tls.clone(), move || watched.load().refresh_own_keys(&key_mirror))
+        .context("cannot start the thread that watches the state")?;
+    let mut tasks = start_tasks(&current.load(), &mirror);
+
+    let report = Arc::new(Report {
+        current: Arc::clone(&current),
+        metrics: Arc::clone(&metrics),
+        log: Arc::clone(&log),
+        caches: seats.iter().map(|seat| Report::counters(&seat.cache)).collect(),
+        mirror: Arc::clone(&mirror),
+        loaded_at: AtomicI64::new(mirror.clock.now()),
+        reload_failed: AtomicBool::new(false),
+        draining: draining.subscribe(),
+    });
+    for listener in &listeners {
+        say(&format!("listening on {}\n", shown(&listener.address(), settings.tls.is_some())));
+    }
+    if let Some(admin) = admin {
+        say(&format!("admin on {}\n", shown(&admin.address(), false)));
+        let report: Arc<dyn admin::Report> = Arc::<Report>::clone(&report);
+        tokio::spawn(admin::serve(admin, report));
+    }
+    if is_demo {
+        say(&introduction(file, &settings, listeners.first()));
+    }
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut ended = Ok(());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                let _ = sd_notify::notify(&[NotifyState::Reloading]);
+                let next = reload(file, &settings, &mirror, &current, &metrics).await;
+                report.reloaded(next.is_some());
+                if let Some(next) = next {
+                    current.store(Arc::new(next));
+                    seats.iter().for_each(|seat| seat.change(&current.load()));
+                    tasks = start_tasks(&current.load(), &mirror);
+                }
+                let _ = sd_notify::notify(&[NotifyState::Ready]);
+            }
+            finished = workers.recv() => {
+                ended = Err(Failure::Runtime(match finished {
+                    Some(Err(error)) => error.context("a worker thread failed"),
+                    _ => anyhow!("a worker thread ended by itself"),
+                }));
+                break;
+            }
+        }
+    }
+
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    tracing::info!("ending: no new connections; requests under way have {:?}", settings.drain_timeout);
+    draining.send_replace(true);
+    drop(tasks);
+    tokio::select! {
+        () = async { while workers.recv().await.is_some() {} } => {}
+        _ = terminate.recv() => tracing::warn!("told to end twice: requests under way are cut off"),
+        _ = interrupt.recv() => tracing::warn!("told to end twice: requests under way are cut off"),
+    }
+    log.flush_and_stop(LOG_PATIENCE);
+    for listener in listeners {
+        if let Listener::Unix(_, Some(path)) = listener {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    ended
+}
+
+fn open_listeners(addresses: &[Address]) -> Result<Vec<Listener>, Failure> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.extend(listen::open(address).map_err(|error| Failure::Runtime(error.into()))?);
+    }
+    Ok(listeners)
+}
+
+fn shown(address: &Address, tls: bool) -> String {
+    match address {
+        Address::Tcp(address) => format!("{}://{address}", if tls { "https" } else { "http" }),
+        other => other.to_string(),
+    }
+}
+
+/// Starts one thread a worker. The receiver hears of each that ends, and of the end of all of them.
+fn start_workers(
+    settings: &Settings,
+    seats: &[Seat],
+    listeners: &[Listener],
+    draining: &watch::Sender<bool>,
+) -> Result<mpsc::Receiver<anyhow::Result<()>>, Failure> {
+    let (finished, workers) = mpsc::channel(seats.len().max(1));
+    let connections = Arc::new(Semaphore::new(settings.max_connections));
+    let tls = settings.tls.as_ref().map(crate::server::tls::Certificates::server_config);
+    for (index, seat) in seats.iter().enumerate() {
+        let worker = Worker {
+            listeners: listeners
+                .iter()
+                .map(Listener::share)
+                .collect::<Result<_, _>>()
+                .context("cannot share a listening socket")?,
+            context: Arc::new(Context {
+                lane: Arc::clone(&seat.lane),
+                tls: tls.clone(),
+                limits: settings.limits.clone(),
+                draining: draining.subscribe(),
+            }),
+            connections: Arc::clone(&connections),
+            drain_timeout: settings.drain_timeout,
+        };
+        let finished = finished.clone();
+        std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                let ended = worker.run().map_err(anyhow::Error::from);
+                // Nobody listens any more when the process is told to end twice.
+                let _ = finished.blocking_send(ended);
+            })
+            .context("cannot start a worker thread")?;
+    }
+    Ok(workers)
+}
+
+/// Key sets and health checks of one version of the configuration; they end when the set is dropped.
+fn start_tasks(current: &Current, mirror: &Arc<Mirror>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let store = key_store::shared(mirror);
+    for issuer in current.gateway.verifier.issuers().iter() {
+        tasks.spawn(keep_fresh(Arc::clone(issuer), Arc::clone(&store), std::future::pending()));
+    }
+    for upstream in &current.upstreams {
+        tasks.spawn(watch_health(Arc::clone(upstream), std::future::pending()));
+    }
+    tasks
+}
+
+/// Reads the file again. What is wrong with it is said, and the configuration in use stays.
+async fn reload(
+    file: &Path,
+    settings: &Settings,
+    mirror: &Arc<Mirror>,
+    current: &Arc<ArcSwap<Current>>,
+    metrics: &Arc<Metrics>,
+) -> Option<Current> {
+    let path: PathBuf = file.to_owned();
+    let labels = Arc::clone(metrics);
+    let loaded = tokio::task::spawn_blocking(move || load_tested(&path, &labels)).await;
+    let next = loaded.map_err(|error| Failure::Runtime(error.into())).flatten().and_then(|plan| {
+        for key in settings.differs(&plan.settings) {
+            tracing::warn!("`{key}` has changed, which takes a restart; the rest of the file is taken");
+        }
+        let next = assemble(plan, mirror, metrics)?;
+        next.gateway.verifier.issuers().inherit(current.load().gateway.verifier.issuers());
+        Ok(next)
+    });
+    match next {
+        Ok(next) => {
+            tracing::info!("configuration read again from `{}`", file.display());
+            Some(next)
+        }
+        Err(Failure::Config(text)) => {
+            say(&text);
+            tracing::error!("`{}` was not taken; the configuration in use stays", file.display());
+            None
+        }
+        Err(Failure::Runtime(error)) => {
+            tracing::error!("`{}` was not taken: {error:#}; the configuration in use stays", file.display());
+            None
+        }
+    }
+}
+
+/// The first commands for somebody who tries it out.
+fn introduction(file: &Path, settings: &Settings, listener: Option<&Listener>) -> String {
+    let program = std::env::current_exe().ok();
+    let here = std::env::current_dir().ok();
+    let program = match (&program, &here) {
+        (Some(program), Some(here)) => program.strip_prefix(here).unwrap_or(program).display().to_string(),
+        _ => "passgate".to_owned(),
+    };
+    let url = match listener.map(Listener::address) {
+        Some(Address::Tcp(address)) => shown(&Address::Tcp(address), settings.tls.is_some()),
+        _ => settings.public_url.clone(),
+    };
+    let file = file.display();
+    format!(
+        "
+try it, in another terminal in the same directory:
+
+  TOKEN=$({program} token mint -c {file} --subject alice --role user)
+  curl -H \"Authorization: Bearer $TOKEN\" {url}/hello                 # the app sees who you are
+  curl -i {url}/hello                                                # 401: nobody
+  curl -i -H \"Authorization: Bearer $TOKEN\" {url}/admin/users        # 403: alice is no admin
+  {program} explain -c {file} GET {url}/admin/users --as alice --role user
+
+"
+    )
+}

@@ -1,0 +1,185 @@
+//! `[server]`, `[admin]` and `[state]`, ready to use: addresses, limits, certificates.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::raw::{RawListen, RawServer};
+use crate::config::{At, Problems, RawConfig};
+use crate::server::connection::Limits;
+use crate::server::listen::Address;
+use crate::server::tls::{Certificates, Pair};
+
+/// What the process is, as against what it does with a request.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: Vec<Address>,
+    /// Where operators connect.
+    pub admin: Option<Address>,
+    /// Scheme, host and port of the site as browsers see it; the issuer of our own tokens.
+    pub public_url: String,
+    /// Worker threads, at least one.
+    pub workers: usize,
+    /// Connections from clients, all workers together.
+    pub max_connections: usize,
+    /// What connections are held to.
+    pub limits: Limits,
+    /// The longest wait at the end.
+    pub drain_timeout: Duration,
+    /// The longest body; `None` is unlimited.
+    pub max_body_bytes: Option<u64>,
+    /// Whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// TLS, where it is switched on.
+    pub tls: Option<Arc<Certificates>>,
+    /// `sqlite:…`
+    pub state_url: String,
+    /// Where our own endpoints live.
+    pub own_prefix: String,
+}
+
+impl Settings {
+    /// Compiles the tables. Reads the certificates, and nothing else.
+    #[must_use]
+    pub fn compile(raw: &RawConfig, problems: &mut Problems) -> Self {
+        let server = &raw.server;
+        let listen = if server.listen.is_empty() {
+            vec![Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
+        } else {
+            server.listen.iter().map(|listen| address(listen, problems)).collect()
+        };
+        let tls = compile_tls(server, problems);
+        let public_url = server.public_url.as_ref().map_or_else(
+            || default_public_url(&listen, tls.is_some()),
+            |url| url.value.trim_end_matches('/').to_owned(),
+        );
+        Self {
+            listen,
+            admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
+            public_url,
+            workers: workers(server),
+            max_connections: server.max_connections.as_ref().map_or(10_000, |most| clamp(most.value)),
+            limits: Limits {
+                max_header_bytes: server.max_header_bytes.as_ref().map_or(32 * 1024, |most| clamp(most.value)),
+                header_timeout: duration(server.header_timeout.as_ref(), 10),
+                idle_timeout: duration(server.idle_timeout.as_ref(), 75),
+            },
+            drain_timeout: duration(server.drain_timeout.as_ref(), 30),
+            max_body_bytes: server.max_body_bytes.as_ref().and_then(|most| most.value),
+            trusted_proxies: server.trusted_proxies.iter().map(|network| network.value).collect(),
+            tls,
+            state_url: raw.state.url.as_ref().map_or_else(|| "sqlite:passgate.db".to_owned(), |url| url.value.clone()),
+            own_prefix: server.own_prefix.as_ref().map_or_else(|| "/auth".to_owned(), |prefix| prefix.value.clone()),
+        }
+    }
+
+    /// The keys in which `next` differs from this and that only a restart can change.
+    #[must_use]
+    pub fn differs(&self, next: &Self) -> Vec<&'static str> {
+        let pairs = |settings: &Self| settings.tls.as_ref().map(|tls| tls.pairs().to_vec());
+        [
+            ("server.listen", self.listen != next.listen),
+            ("server.workers", self.workers != next.workers),
+            ("server.max_connections", self.max_connections != next.max_connections),
+            ("server.max_header_bytes", self.limits.max_header_bytes != next.limits.max_header_bytes),
+            ("server.header_timeout", self.limits.header_timeout != next.limits.header_timeout),
+            ("server.idle_timeout", self.limits.idle_timeout != next.limits.idle_timeout),
+            ("server.drain_timeout", self.drain_timeout != next.drain_timeout),
+            ("server.tls", pairs(self) != pairs(next)),
+            ("admin.listen", self.admin != next.admin),
+            ("state.url", self.state_url != next.state_url),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+
+    /// The name in challenges: the host of `public_url`.
+    #[must_use]
+    pub fn realm(&self) -> String {
+        let host = self.public_url.split_once("://").map_or(self.public_url.as_str(), |(_, rest)| rest);
+        host.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect()
+    }
+}
+
+/// Worker threads that `[server] workers` asks for.
+#[must_use]
+pub fn workers(server: &RawServer) -> usize {
+    match server.workers.as_ref().map_or(0, |workers| clamp(workers.value)) {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers,
+    }
+}
+
+fn clamp(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
+}
+
+fn duration(typed: Option<&At<Duration>>, default_seconds: u64) -> Duration {
+    typed.map_or(Duration::from_secs(default_seconds), |typed| typed.value)
+}
+
+fn address(listen: &At<RawListen>, problems: &Problems) -> Address {
+    match &listen.value {
+        RawListen::Tcp(address) => Address::Tcp(*address),
+        RawListen::Unix(path) => Address::Unix(problems.resolve(path)),
+        RawListen::Systemd => Address::Systemd,
+    }
+}
+
+/// What a gateway without `public_url` calls itself: its first address as somebody on this machine types it.
+fn default_public_url(listen: &[Address], tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    match listen.first() {
+        Some(Address::Tcp(address)) => {
+            let ip = match address.ip() {
+                ip if !ip.is_unspecified() => ip,
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            };
+            format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
+        }
+        _ => format!("{scheme}://localhost"),
+    }
+}
+
+fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certificates>> {
+    let tls = server.tls.as_ref()?;
+    let mut pairs = Vec::new();
+    let mut span = 0..0;
+    match (&tls.certificate, &tls.private_key) {
+        (Some(certificate), Some(key)) => {
+            span = certificate.span.clone();
+            pairs.push(Pair { certificate: problems.resolve(&certificate.value), private_key: problems.resolve(&key.value) });
+        }
+        (Some(only), None) => {
+            problems.error(&only.span, "`certificate` without `private_key`").hint("name the file of its key");
+        }
+        (None, Some(only)) => {
+            problems.error(&only.span, "`private_key` without `certificate`").hint("name the file of its certificate chain");
+        }
+        (None, None) => {}
+    }
+    for more in &tls.more {
+        span = more.span.clone();
+        pairs.push(Pair {
+            certificate: problems.resolve(&more.value.certificate.value),
+            private_key: problems.resolve(&more.value.private_key.value),
+        });
+    }
+    if pairs.is_empty() {
+        return None;
+    }
+    match Certificates::load(pairs) {
+        Ok(certificates) => Some(Arc::new(certificates)),
+        Err(errors) => {
+            for error in errors {
+                problems.error(&span, error);
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,333 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const SOURCE: &str = "auth\nroles\nmore\nclaims\nscopes\n";
+
+fn at<T>(value: T, line: usize) -> At<T> {
+    let start: usize = SOURCE.lines().take(line - 1).map(|line| line.len() + 1).sum();
+    At { value, span: start..start + 1 }
+}
+
+fn names(list: &[&str], line: usize) -> Vec<At<String>> {
+    list.iter().map(|name| at((*name).to_owned(), line)).collect()
+}
+
+fn roles(any: Option<&[&str]>, all: Option<&[&str]>, none: Option<&[&str]>) -> Option<At<RawRoles>> {
+    let list = |list: Option<&[&str]>| list.map(|list| names(list, 3));
+    Some(at(RawRoles { any: list(any), all: list(all), none: list(none) }, 2))
+}
+
+fn claims(list: &[(&str, RawClaim)]) -> Vec<(At<String>, At<RawClaim>)> {
+    list.iter().map(|(path, value)| (at((*path).to_owned(), 4), at(value.clone(), 4))).collect()
+}
+
+fn auth(text: &str) -> Option<At<String>> {
+    Some(at(text.to_owned(), 1))
+}
+
+fn compile(route: &RawRoute) -> (Rules, Problems) {
+    let mut problems = Problems::new(Path::new("gateway.toml"), SOURCE);
+    let rules = Rules::compile(route, &mut problems);
+    (rules, problems)
+}
+
+fn rules(route: &RawRoute) -> Rules {
+    let (rules, problems) = compile(route);
+    assert!(problems.errors().is_empty(), "{:?}", problems.errors());
+    rules
+}
+
+fn identity(roles: &[&str], scopes: &[&str], claims: Value) -> Identity {
+    let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+    Identity {
+        issuer: "corp".into(),
+        subject: "alice".to_owned(),
+        email: None,
+        name: None,
+        roles: owned(roles),
+        scopes: owned(scopes),
+        token_id: None,
+        issued_at: None,
+        expires_at: 0,
+        claims: claims.as_object().unwrap().clone(),
+    }
+}
+
+fn caller(roles: &[&str], scopes: &[&str], claims: Value) -> Arc<Caller> {
+    Arc::new(Caller::new(identity(roles, scopes, claims)))
+}
+
+/// The refusal and the rule's text; also checks that `explain` says the same.
+fn denied(rules: &Rules, caller: Option<Arc<Caller>>) -> Option<(Refusal, String)> {
+    let steps = rules.steps(caller.as_deref());
+    let denial = rules.decide(caller).err();
+    let first = steps.iter().find(|step| !step.passed());
+    let told = first.map(|step| Denial { refusal: step.refusal.unwrap(), rule: step.rule.clone() });
+    assert_eq!(told, denial);
+    denial.map(|denial| (denial.refusal, denial.rule.to_string()))
+}
+
+fn refusal(rules: &Rules, caller: Arc<Caller>) -> Option<Refusal> {
+    denied(rules, Some(caller)).map(|(refusal, _)| refusal)
+}
+
+#[test]
+fn auth_decides_whether_nobody_may_pass() {
+    let somebody = || Some(caller(&[], &[], json!({})));
+    let nothing_said = rules(&RawRoute::default());
+    assert_eq!(nothing_said.auth(), Auth::Required);
+
+    let required = rules(&RawRoute { auth: auth("required"), ..RawRoute::default() });
+    let missing = (Refusal::CredentialMissing, "auth = \"required\" (gateway.toml:1)".to_owned());
+    assert_eq!(denied(&required, None), Some(missing));
+    assert!(required.decide(somebody()).unwrap().caller().is_some());
+
+    let optional = rules(&RawRoute { auth: auth("optional"), ..RawRoute::default() });
+    assert!(optional.decide(None).unwrap().caller().is_none());
+    assert!(optional.decide(somebody()).unwrap().caller().is_some());
+    assert_eq!(denied(&optional, None), None);
+
+    let none = rules(&RawRoute { auth: auth("none"), ..RawRoute::default() });
+    assert!(none.decide(None).unwrap().caller().is_none());
+    assert!(none.decide(somebody()).unwrap().caller().is_none());
+    assert_eq!(none.steps(somebody().as_deref())[0].detail, "nothing is read");
+}
+
+#[test]
+fn roles_are_any_all_or_none_of_a_list() {
+    for (wanted, held, passes) in [
+        (roles(Some(&["a", "b"]), None, None), &["a"][..], true),
+        (roles(Some(&["a", "b"]), None, None), &["x", "b"], true),
+        (roles(Some(&["a", "b"]), None, None), &["x"], false),
+        (roles(Some(&["a", "b"]), None, None), &[], false),
+        (roles(Some(&["a"]), None, None), &["A"], false),
+        (roles(Some(&["admin"]), None, None), &["administrator", "adm", " admin", "admin "], false),
+        (roles(None, Some(&["a", "b"]), None), &["a", "b", "c"], true),
+        (roles(None, Some(&["a", "b"]), None), &["a"], false),
+        (roles(None, Some(&["a", "b"]), None), &[], false),
+        (roles(None, None, Some(&["a", "b"])), &[], true),
+        (roles(None, None, Some(&["a", "b"])), &["c"], true),
+        (roles(None, None, Some(&["a", "b"])), &["c", "b"], false),
+        (roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])), &["b", "c"], true),
+        (roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])), &["b"], false),
+        (roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])), &["b", "c", "d"], false),
+        (roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])), &["c"], false),
+    ] {
+        let shown = format!("{wanted:?} {held:?}");
+        let rules = rules(&RawRoute { roles: wanted, ..RawRoute::default() });
+        let found = refusal(&rules, caller(held, &["a", "b", "c"], json!({"roles": ["a", "b", "c"]})));
+        assert_eq!(found, (!passes).then_some(Refusal::RoleRefused), "{shown}");
+    }
+}
+
+#[test]
+fn a_claim_equals_or_contains_by_type() {
+    let text = |text: &str| RawClaim::Text(text.to_owned());
+    for (path, wanted, held, passes) in [
+        ("tenant", text("acme"), json!({"tenant": "acme"}), true),
+        ("tenant", text("acme"), json!({"tenant": ["x", "acme"]}), true),
+        ("tenant", text("acme"), json!({"tenant": "acme corp"}), false),
+        ("tenant", text("acme"), json!({"tenant": "ACME"}), false),
+        ("tenant", text("acme"), json!({"tenant": ["acme corp"]}), false),
+        ("tenant", text("acme"), json!({"tenant": [["acme"]]}), false),
+        ("tenant", text("acme"), json!({"tenant": {"acme": true}}), false),
+        ("tenant", text("acme"), json!({"tenant": null}), false),
+        ("tenant", text("acme"), json!({"tenants": "acme"}), false),
+        ("tenant", text(""), json!({"tenant": ""}), true),
+        ("tenant", text(""), json!({}), false),
+        ("tenant", text(""), json!({"tenant": null}), false),
+        ("org.id", RawClaim::Integer(1), json!({"org": {"id": 1}}), true),
+        ("org.id", RawClaim::Integer(1), json!({"org": {"id": [2, 1]}}), true),
+        ("org.id", RawClaim::Integer(1), json!({"org": {"id": "1"}}), false),
+        ("org.id", RawClaim::Integer(1), json!({"org": {"id": 1.0}}), false),
+        ("org.id", RawClaim::Integer(1), json!({"org": {"id": true}}), false),
+        ("org.id", RawClaim::Integer(-1), json!({"org": {"id": u64::MAX}}), false),
+        ("org.id", RawClaim::Integer(1), json!({"org": [{"id": 1}]}), false),
+        ("n", text("1"), json!({"n": 1}), false),
+        ("b", RawClaim::Boolean(true), json!({"b": true}), true),
+        ("b", RawClaim::Boolean(true), json!({"b": "true"}), false),
+        ("b", RawClaim::Boolean(true), json!({"b": 1}), false),
+        ("b", RawClaim::Boolean(false), json!({}), false),
+        ("b", RawClaim::Boolean(false), json!({"b": null}), false),
+        ("https://x.example/t", text("a"), json!({"https://x.example/t": "a"}), true),
+    ] {
+        let rules = rules(&RawRoute { claims: claims(&[(path, wanted.clone())]), ..RawRoute::default() });
+        let found = refusal(&rules, caller(&[], &[], held.clone()));
+        assert_eq!(found, (!passes).then_some(Refusal::ClaimRefused), "{path} {wanted:?} {held}");
+    }
+}
+
+#[test]
+fn every_scope_is_needed() {
+    let rules = rules(&RawRoute { scopes: names(&["reports:read", "openid"], 5), ..RawRoute::default() });
+    assert_eq!(refusal(&rules, caller(&[], &["openid", "reports:read"], json!({}))), None);
+    for held in [&["openid"][..], &["reports:read"], &[], &["openid", "reports"], &["openid reports:read"]] {
+        assert_eq!(refusal(&rules, caller(&["reports:read", "openid"], held, json!({}))), Some(Refusal::ScopeRefused));
+    }
+}
+
+#[test]
+fn a_denial_names_its_rule_and_line() {
+    let rules = rules(&RawRoute {
+        roles: roles(Some(&["admin", "ops"]), None, Some(&["guest"])),
+        claims: claims(&[("tenant", RawClaim::Text("acme".to_owned())), ("level", RawClaim::Integer(3))]),
+        scopes: names(&["a", "b"], 5),
+        ..RawRoute::default()
+    });
+    let acme = json!({"tenant": "acme", "level": 3});
+    for (caller, wanted) in [
+        (caller(&["user"], &[], json!({})), "any of the roles `admin`, `ops` (gateway.toml:3)"),
+        (caller(&["ops", "guest"], &[], json!({})), "none of the roles `guest` (gateway.toml:3)"),
+        (caller(&["ops"], &[], json!({})), "the claim `tenant` is or contains `\"acme\"` (gateway.toml:4)"),
+        (caller(&["ops"], &[], json!({"tenant": "acme"})), "the claim `level` is or contains `3` (gateway.toml:4)"),
+        (caller(&["ops"], &["a"], acme.clone()), "the scope `b` (gateway.toml:5)"),
+    ] {
+        assert_eq!(denied(&rules, Some(caller)).unwrap().1, wanted);
+    }
+    assert_eq!(denied(&rules, Some(caller(&["ops"], &["a", "b"], acme))), None);
+    assert_eq!(rules.roles().collect::<Vec<_>>(), ["admin", "ops", "guest"]);
+}
+
+#[test]
+fn steps_tell_what_the_caller_has_of_each_rule() {
+    let rules = rules(&RawRoute {
+        roles: roles(Some(&["admin"]), None, None),
+        claims: claims(&[("tenant", RawClaim::Text("acme".to_owned()))]),
+        scopes: names(&["a"], 5),
+        ..RawRoute::default()
+    });
+    let told = |caller: &Caller| {
+        rules.steps(Some(caller)).into_iter().map(|step| (step.passed(), step.detail)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(&caller(&["user", "ops"], &["a"], json!({"tenant": ["x"]}))),
+        [
+            (true, "the caller is `alice`".to_owned()),
+            (false, "the caller has the roles `user`, `ops`".to_owned()),
+            (false, "the caller has `[\"x\"]`".to_owned()),
+            (true, "the caller has the scopes `a`".to_owned()),
+        ]
+    );
+    assert_eq!(
+        told(&caller(&[], &[], json!({})))[1..],
+        [
+            (false, "the caller has no roles".to_owned()),
+            (false, "the caller has no such claim".to_owned()),
+            (false, "the caller has no scopes".to_owned()),
+        ]
+    );
+    let [step] = &rules.steps(None)[..] else { panic!("more than one step about nobody") };
+    assert_eq!((step.refusal, step.detail.as_str()), (Some(Refusal::CredentialMissing), "there is no caller"));
+}
+
+#[test]
+fn mistakes_are_told_with_their_place() {
+    let integer = || claims(&[("a", RawClaim::Integer(1))]);
+    let route = RawRoute::default;
+    for (raw, line, message) in [
+        (RawRoute { auth: auth("require"), ..route() }, 1, "there is no `auth` called `require`"),
+        (RawRoute { auth: auth(""), ..route() }, 1, "there is no `auth` called ``"),
+        (
+            RawRoute { auth: auth("none"), roles: roles(Some(&["a"]), None, None), ..route() },
+            1,
+            "`auth = \"none\"` leaves the rules of this route unchecked",
+        ),
+        (
+            RawRoute { auth: auth("none"), scopes: names(&["a"], 5), ..route() },
+            1,
+            "`auth = \"none\"` leaves the rules of this route unchecked",
+        ),
+        (
+            RawRoute { auth: auth("optional"), claims: integer(), ..route() },
+            1,
+            "`auth = \"optional\"` lets anybody around the rules of this route",
+        ),
+        (RawRoute { roles: roles(None, None, None), ..route() }, 2, "`roles` asks for nothing"),
+        (RawRoute { roles: roles(Some(&[]), None, None), ..route() }, 2, "a list of roles is empty"),
+        (RawRoute { roles: roles(None, None, Some(&[])), ..route() }, 2, "a list of roles is empty"),
+        (RawRoute { roles: roles(Some(&["a", ""]), None, None), ..route() }, 3, "a role has no name"),
+        (
+            RawRoute { roles: roles(None, Some(&["a", "b"]), Some(&["b"])), ..route() },
+            3,
+            "nobody can pass: the role `b` is asked for and refused",
+        ),
+        (
+            RawRoute { roles: roles(Some(&["a", "b"]), None, Some(&["b", "a"])), ..route() },
+            3,
+            "nobody can pass: the role `a` is asked for and refused",
+        ),
+        (RawRoute { claims: claims(&[("a..b", RawClaim::Integer(1))]), ..route() }, 4, "`a..b` is no path to a claim"),
+        (RawRoute { claims: claims(&[("", RawClaim::Integer(1))]), ..route() }, 4, "`` is no path to a claim"),
+        (RawRoute { scopes: names(&["a b"], 5), ..route() }, 5, "`a b` is no scope"),
+        (RawRoute { scopes: names(&[""], 5), ..route() }, 5, "`` is no scope"),
+    ] {
+        let (_, problems) = compile(&raw);
+        let [problem] = problems.errors() else { panic!("{message}: {:?}", problems.errors()) };
+        assert_eq!(problem.message, message);
+        assert_eq!(problems.place(&problem.span).line, line, "{message}");
+        assert!(problem.hint.is_some());
+    }
+}
+
+#[test]
+fn a_typed_auth_that_is_nearly_right_gets_a_hint_and_counts_as_required() {
+    let (rules, problems) = compile(&RawRoute { auth: auth("nonne"), ..RawRoute::default() });
+    assert_eq!(problems.errors()[0].hint.as_deref(), Some("did you mean `none`?"));
+    assert_eq!(rules.auth(), Auth::Required);
+}
+
+#[test]
+fn a_role_that_stands_twice_is_a_warning() {
+    let (rules, problems) =
+        compile(&RawRoute { roles: roles(Some(&["a", "b", "a"]), None, None), ..RawRoute::default() });
+    assert!(problems.errors().is_empty());
+    assert_eq!(problems.warnings()[0].message, "the role `a` stands twice");
+    assert_eq!(rules.roles().count(), 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn explain_and_requests_agree(
+        any in prop::option::of(prop::collection::vec("[ab]", 1..3)),
+        all in prop::option::of(prop::collection::vec("[bc]", 1..3)),
+        none in prop::option::of(prop::collection::vec("[d]", 1..2)),
+        scopes in prop::collection::vec("[ab]", 0..2),
+        held in prop::collection::vec("[abcd]", 0..4),
+        mode in prop::sample::select(vec!["none", "optional", "required"]),
+        known in any::<bool>(),
+    ) {
+        fn strs(list: &[String]) -> Vec<&str> {
+            list.iter().map(String::as_str).collect()
+        }
+        let lists = [&any, &all, &none].map(|list| list.as_deref().map(strs));
+        let with_roles = lists.iter().any(Option::is_some);
+        let route = RawRoute {
+            auth: auth(mode),
+            roles: if with_roles { roles(lists[0].as_deref(), lists[1].as_deref(), lists[2].as_deref()) } else { None },
+            scopes: names(&strs(&scopes), 5),
+            ..RawRoute::default()
+        };
+        let (rules, _) = compile(&route);
+        let caller = known.then(|| caller(&strs(&held), &strs(&held), json!({})));
+        let has = |role: &String| held.contains(role);
+        let passes = any.is_none_or(|list| list.iter().any(has))
+            && all.is_none_or(|list| list.iter().all(has))
+            && none.is_none_or(|list| !list.iter().any(has))
+            && scopes.iter().all(has);
+        let ruleless = !with_roles && scopes.is_empty();
+        let wanted = match (mode, known) {
+            ("none", _) => true,
+            ("optional", false) => ruleless,
+            (_, known) => known && passes,
+        };
+        prop_assert_eq!(denied(&rules, caller).is_none(), wanted);
+    }
+}

@@ -1,0 +1,65 @@
+//! `passgate key`: the gateway's own signing keys.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{ConfigFile, Format, print, print_json, table};
+use crate::app::{self, Failure, time_text};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the keys
+    List {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// How they are printed
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Make a new key and sign with it from now on; the old one verifies until its last token has expired
+    Rotate {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// How the keys are printed
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+}
+
+#[derive(Serialize)]
+struct Row {
+    kid: String,
+    algorithm: &'static str,
+    state: &'static str,
+    created_at: String,
+    verifies_until: Option<String>,
+}
+
+impl Command {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let (file, format, rotate) = match self {
+            Self::List { file, format } => (file, format, false),
+            Self::Rotate { file, format } => (file, format, true),
+        };
+        let keys = app::signing_keys(&file.config, rotate)?;
+        let rows: Vec<Row> = keys
+            .iter()
+            .map(|key| Row {
+                kid: key.key_id.to_string(),
+                algorithm: "EdDSA",
+                state: if key.retired_at.is_none() { "active" } else { "retired" },
+                created_at: time_text(key.created_at),
+                verifies_until: key.verify_until.map(time_text),
+            })
+            .collect();
+        if format == Format::Json {
+            return print_json(&rows);
+        }
+        let rows = rows.into_iter().map(|row| {
+            [row.kid, row.algorithm.to_owned(), row.state.to_owned(), row.created_at, row.verifies_until.unwrap_or_default()]
+        });
+        print(table::render(["KID", "ALG", "STATE", "CREATED", "VERIFIES UNTIL"], rows).as_bytes())
+    }
+}

@@ -1,0 +1,40 @@
+//! `passgate revoke`: ends a token, or everything that was issued to a subject until now.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConfigFile, print};
+use crate::app::{self, Failure, Revoked};
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The issuer's name in the configuration, or its `iss`; `session` for the gateway's own tokens
+    #[arg(long, value_name = "ISSUER")]
+    issuer: String,
+    #[command(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// The `sub` whose tokens, issued until now, all end
+    #[arg(long, value_name = "SUB")]
+    subject: Option<String>,
+    /// The `jti` of the one token that ends
+    #[arg(long, value_name = "JTI")]
+    token_id: Option<String>,
+}
+
+impl Revoke {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let what = match (self.what.subject, self.what.token_id) {
+            (Some(subject), _) => Revoked::Subject(subject),
+            (None, token_id) => Revoked::TokenId(token_id.unwrap_or_default()),
+        };
+        print(app::revoke(&self.file.config, &self.issuer, what)?.as_bytes())
+    }
+}

@@ -1,0 +1,189 @@
+//! Rules that need more than one table of the file: names that must exist, and things that must not be there twice.
+//!
+//! Enters: a file that parses. Leaves: problems. Every rule is linear in the size of the file, but for names that are
+//! close to each other, which are looked for among a bounded number of roles.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+
+use super::raw::{At, RawConfig, RawListen};
+use super::values::echo;
+use super::{Problems, nearest};
+
+/// Above this many different roles, nobody typed them by hand and no typing slips are looked for.
+const MAX_ROLES: usize = 1000;
+
+/// Judges what `raw` says as a whole.
+pub fn check(raw: &RawConfig, problems: &mut Problems) {
+    addresses(raw, problems);
+    issuers(raw, problems);
+    upstreams(raw, problems);
+    callers(raw, problems);
+    roles(raw, problems);
+}
+
+/// No address is listened on twice.
+fn addresses(raw: &RawConfig, problems: &mut Problems) {
+    let mut seen: HashMap<String, &Range<usize>> = HashMap::new();
+    for listen in raw.server.listen.iter().chain(raw.admin.iter().map(|admin| &admin.listen)) {
+        let name = match &listen.value {
+            // The system chooses another one each time.
+            RawListen::Tcp(address) if address.port() == 0 => continue,
+            RawListen::Tcp(address) => address.to_string(),
+            RawListen::Unix(path) => format!("unix:{}", path.display()),
+            RawListen::Systemd => "systemd".to_owned(),
+        };
+        if let Some(first) = seen.insert(name.clone(), &listen.span) {
+            problems
+                .error(&listen.span, format!("`{}` is listened on twice", echo(&name)))
+                .also(first.clone(), "first here");
+        }
+    }
+}
+
+/// Two issuers with one `iss` could not be told apart.
+fn issuers(raw: &RawConfig, problems: &mut Problems) {
+    let mut seen: HashMap<&str, (&str, &Range<usize>)> = HashMap::new();
+    for (name, issuer) in &raw.issuers {
+        let Some(iss) = &issuer.issuer else { continue };
+        if let Some((first, span)) = seen.get(iss.as_str()) {
+            problems
+                .error(&iss.span, format!("`{}` and `{first}` have the same `issuer`", name.value))
+                .also((*span).clone(), "first here")
+                .hint("a token is matched to its issuer by `iss`: put both into one table");
+        } else {
+            seen.insert(iss, (name, &iss.span));
+        }
+    }
+}
+
+/// Each route leads to an upstream that exists; each upstream is led to.
+fn upstreams(raw: &RawConfig, problems: &mut Problems) {
+    let names: HashSet<&str> = raw.upstreams.iter().map(|(name, _)| name.as_str()).collect();
+    let mut used: HashSet<&str> = HashSet::new();
+    // One problem for each unknown name, however many routes have it.
+    let mut unknown: BTreeMap<&str, Vec<&Range<usize>>> = BTreeMap::new();
+    for upstream in raw.routes.iter().filter_map(|route| route.upstream.as_ref()) {
+        if names.contains(upstream.as_str()) {
+            used.insert(upstream);
+        } else {
+            unknown.entry(upstream).or_default().push(&upstream.span);
+        }
+    }
+    for (name, spans) in unknown {
+        let hint = match nearest(name, names.iter().copied()) {
+            Some(near) => {
+                used.insert(near);
+                format!("did you mean `{near}`?")
+            }
+            None if names.is_empty() => format!("add `[upstreams.{}]`", echo(name)),
+            None => {
+                let names: Vec<&str> = raw.upstreams.iter().take(20).map(|(name, _)| name.as_str()).collect();
+                format!("the upstreams are `{}`", names.join("`, `"))
+            }
+        };
+        for span in &spans {
+            problems.judge(span);
+        }
+        let problem = problems.error(spans[0], format!("unknown upstream `{}`", echo(name))).hint(hint);
+        match spans.len() - 1 {
+            0 => {}
+            1 => drop(problem.label("and in one more route")),
+            more => drop(problem.label(format!("and in {more} more routes"))),
+        }
+    }
+    for (name, _) in raw.upstreams.iter().filter(|(name, _)| !used.contains(name.as_str())) {
+        problems
+            .warning(&name.span, format!("no route leads to upstream `{}`", name.value))
+            .hint("take it out, or add a route");
+    }
+}
+
+/// The issuers that tests name exist.
+fn callers(raw: &RawConfig, problems: &mut Problems) {
+    let names = || raw.issuers.iter().map(|(name, _)| name.as_str()).chain(["session"]);
+    for issuer in raw.tests.iter().filter_map(|test| test.caller.as_ref()?.issuer.as_ref()) {
+        if names().any(|name| name == issuer.as_str()) {
+            continue;
+        }
+        let hint = match nearest(issuer, names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the issuers are `{}`", names().take(20).collect::<Vec<_>>().join("`, `")),
+        };
+        problems.error(&issuer.span, format!("unknown issuer `{}`", echo(issuer))).hint(hint);
+    }
+}
+
+/// A role that stands in the file once, close to another one, is likely a slip: it would silently fit nobody.
+fn roles(raw: &RawConfig, problems: &mut Problems) {
+    let mut named: BTreeMap<&str, Role<'_>> = BTreeMap::new();
+    for role in all_roles(raw) {
+        let entry = named.entry(role.as_str()).or_insert_with(|| Role::new(role));
+        entry.times += 1;
+        if role.span.start < entry.first.span.start {
+            entry.first = role;
+        }
+    }
+    if named.len() > MAX_ROLES {
+        return;
+    }
+    for role in named.values().filter(|role| role.times == 1) {
+        // Of two roles that stand once each, the later one is asked about.
+        let near = named
+            .values()
+            .filter(|other| other.times > 1 || other.first.span.start < role.first.span.start)
+            .filter_map(|other| role.slip(other).map(|distance| (distance, other.first)))
+            .min_by_key(|(distance, other)| (*distance, other.span.start));
+        if let Some((_, other)) = near {
+            let line = problems.place(&other.span).line;
+            problems
+                .warning(&role.first.span, format!("role `{}` is named only here", echo(role.first)))
+                .hint(format!("did you mean `{}`, as on line {line}?", echo(other)));
+        }
+    }
+}
+
+fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &At<String>> {
+    let rules = raw.routes.iter().filter_map(|route| route.roles.as_ref());
+    let of_routes = rules.flat_map(|rule| [&rule.any, &rule.all, &rule.none]).flatten().flatten();
+    let of_tests = raw.tests.iter().filter_map(|test| test.caller.as_ref()).flat_map(|caller| &caller.roles);
+    of_routes.chain(of_tests)
+}
+
+/// A role, and what is compared of it before the slow comparison.
+struct Role<'r> {
+    first: &'r At<String>,
+    times: usize,
+    length: usize,
+    /// A bit for each character, some sharing one.
+    characters: u64,
+    without_digits: String,
+}
+
+impl<'r> Role<'r> {
+    fn new(role: &'r At<String>) -> Self {
+        Self {
+            first: role,
+            times: 0,
+            length: role.chars().count(),
+            characters: role.chars().fold(0, |bits, char| bits | 1 << (u32::from(char) % 64)),
+            without_digits: role.chars().filter(|char| !char.is_ascii_digit()).collect(),
+        }
+    }
+
+    /// How many slips of the finger lie between two roles; `None` where they are two roles that somebody meant.
+    fn slip(&self, other: &Self) -> Option<usize> {
+        let allowed = (self.length.min(other.length) / 3).min(2);
+        // Each slip brings one character and takes one away, at most.
+        let differing = (self.characters ^ other.characters).count_ones() as usize;
+        if self.length.abs_diff(other.length) > allowed
+            || differing > 2 * allowed
+            // `team-1` and `team-2` are both meant.
+            || self.without_digits == other.without_digits
+        {
+            return None;
+        }
+        let distance = strsim::damerau_levenshtein(self.first, other.first);
+        (distance <= allowed).then_some(distance)
+    }
+}

@@ -1,0 +1,334 @@
+//! Single values: each method takes one key out of a section and returns it well-formed, or reports why it is not.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::Reader;
+use super::section::{Item, Section};
+use crate::config::nearest;
+use crate::config::problems::Problem;
+use crate::config::raw::{At, RawClaim};
+use crate::config::redact::names_a_secret;
+use crate::config::values::{self, echo};
+use crate::identity::ClaimPath;
+
+/// Whether a list may be written as one string.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum One {
+    Taken,
+    Refused,
+}
+
+/// What an empty list means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Empty {
+    Taken,
+    /// An error with this hint.
+    Refused(&'static str),
+}
+
+impl Reader<'_> {
+    /// Reports that `item` should have been `what`.
+    pub(super) fn expected(&mut self, item: &Item<'_>, what: &str) -> &mut Problem {
+        self.error(&item.span, format!("`{}` must be {what}, found {}", item.key, item.found()))
+    }
+
+    /// A string that is not empty and holds no control character.
+    pub(super) fn text(&mut self, item: &Item<'_>) -> Option<At<String>> {
+        let DeValue::String(text) = &item.value else {
+            let hint = match &item.value {
+                _ if names_a_secret(&item.key) => None,
+                DeValue::Integer(number) => Some(number.to_string()),
+                DeValue::Float(number) => Some(number.to_string()),
+                DeValue::Boolean(yes) => Some(yes.to_string()),
+                _ => None,
+            };
+            let problem = self.expected(item, "a string");
+            if let Some(hint) = hint {
+                problem.hint(format!("put it in quotes: `\"{hint}\"`"));
+            }
+            return None;
+        };
+        if text.is_empty() {
+            self.error(&item.span, format!("`{}` is empty", item.key)).hint("write a value, or leave the key out");
+            return None;
+        }
+        if let Some(char) = text.chars().find(|char| char.is_control()) {
+            self.error(&item.span, format!("`{}` holds the control character `{}`", item.key, char.escape_default()))
+                .hint("values are one line of text");
+            return None;
+        }
+        Some(At { value: text.clone().into_owned(), span: item.span.clone() })
+    }
+
+    pub(super) fn string(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<String>> {
+        let item = section.take(key)?;
+        self.text(&item)
+    }
+
+    pub(super) fn path(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<PathBuf>> {
+        self.string(section, key).map(|path| At { value: PathBuf::from(path.value), span: path.span })
+    }
+
+    pub(super) fn flag(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<bool>> {
+        let item = section.take(key)?;
+        if let DeValue::Boolean(value) = item.value {
+            return Some(At { value, span: item.span });
+        }
+        let unquoted = item.value.as_str().filter(|text| matches!(*text, "true" | "false")).map(str::to_owned);
+        let problem = self.expected(&item, "`true` or `false`");
+        if let Some(unquoted) = unquoted {
+            problem.hint(format!("leave the quotes out: `{unquoted}`"));
+        }
+        None
+    }
+
+    pub(super) fn number(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) -> Option<At<u64>> {
+        let item = section.take(key)?;
+        let DeValue::Integer(number) = &item.value else {
+            let unquoted = item.value.as_str().and_then(|text| text.parse::<u64>().ok());
+            let problem = self.expected(&item, "an integer");
+            if let Some(unquoted) = unquoted {
+                problem.hint(format!("leave the quotes out: `{unquoted}`"));
+            }
+            return None;
+        };
+        match u64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(value) if range.contains(&value) => Some(At { value, span: item.span }),
+            _ => {
+                let found = echo(&number.to_string());
+                self.error(
+                    &item.span,
+                    format!("`{key}` must be from {} to {}, found {found}", range.start(), range.end()),
+                );
+                None
+            }
+        }
+    }
+
+    /// A string that `parse` reads; `what` is what it is, with its article.
+    pub(super) fn parse<T>(
+        &mut self,
+        item: &Item<'_>,
+        what: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<At<T>> {
+        let text = self.text(item)?;
+        match parse(&text) {
+            Ok(value) => Some(At { value, span: text.span }),
+            Err(reason) => {
+                let found =
+                    if names_a_secret(&item.key) { "something else".to_owned() } else { format!("`{}`", echo(&text)) };
+                self.error(&item.span, format!("`{}` must be {what}, found {found}", item.key)).hint(reason);
+                None
+            }
+        }
+    }
+
+    pub(super) fn parsed<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        what: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<At<T>> {
+        let item = section.take(key)?;
+        self.parse(&item, what, parse)
+    }
+
+    /// A duration above zero.
+    pub(super) fn duration(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Duration>> {
+        let found = self.duration_or_zero(section, key)?;
+        if found.is_zero() {
+            self.error(&found.span, format!("`{key}` must be longer than zero"));
+            return None;
+        }
+        Some(found)
+    }
+
+    pub(super) fn duration_or_zero(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Duration>> {
+        let item = section.take(key)?;
+        self.with_unit(&item, "a duration", "s")?;
+        self.parse(&item, "a duration", values::duration)
+    }
+
+    pub(super) fn size(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        range: RangeInclusive<u64>,
+        bounds: &str,
+    ) -> Option<At<u64>> {
+        let item = section.take(key)?;
+        self.with_unit(&item, "a size", "B")?;
+        let found = self.parse(&item, "a size", values::size)?;
+        if !range.contains(&found) {
+            self.error(&found.span, format!("`{key}` must be {bounds}"));
+            return None;
+        }
+        Some(found)
+    }
+
+    /// A bare number where a unit is needed is worth its own hint.
+    pub(super) fn with_unit(&mut self, item: &Item<'_>, what: &str, unit: &str) -> Option<()> {
+        let DeValue::Integer(number) = &item.value else { return Some(()) };
+        let hint = format!("write the unit: `\"{}{unit}\"`", echo(&number.to_string()));
+        self.expected(item, what).hint(hint);
+        None
+    }
+
+    /// One of a closed list of words.
+    pub(super) fn choice(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        choices: &'static [&'static str],
+    ) -> Option<At<String>> {
+        self.parsed(section, key, "one of the words it knows", |text| choose(text, choices))
+    }
+
+    /// A list of strings, each read by `parse`.
+    pub(super) fn list<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        one: One,
+        empty: Empty,
+        mut parse: impl FnMut(&mut Self, &Item<'_>) -> Option<At<T>>,
+    ) -> Option<At<Vec<At<T>>>> {
+        let item = section.take(key)?;
+        let span = item.span.clone();
+        if one == One::Taken && item.value.is_str() {
+            return Some(At { value: parse(self, &item).into_iter().collect(), span });
+        }
+        let quoted = item.value.as_str().map(echo);
+        let items = match item.into_elements() {
+            Ok(items) => items,
+            Err(item) => {
+                let problem =
+                    self.expected(&item, if one == One::Taken { "a string or an array of them" } else { "an array" });
+                if let Some(quoted) = quoted {
+                    problem.hint(format!("put it in brackets: `[\"{quoted}\"]`"));
+                }
+                return None;
+            }
+        };
+        if let (true, Empty::Refused(hint)) = (items.is_empty(), empty) {
+            self.error(&span, format!("`{key}` is empty")).hint(hint);
+            return None;
+        }
+        Some(At { value: items.iter().filter_map(|item| parse(self, item)).collect(), span })
+    }
+
+    pub(super) fn strings(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        one: One,
+        empty: Empty,
+    ) -> Option<At<Vec<At<String>>>> {
+        self.list(section, key, one, empty, |reader, item| reader.text(item))
+    }
+
+    /// A table from header names to `what`, whose values `parse` reads. No name twice in any case (RFC 9110 section 5.1).
+    pub(super) fn headers(
+        &mut self,
+        section: &mut Section<'_>,
+        what: &str,
+        parse: fn(&str) -> Result<String, String>,
+    ) -> Vec<(At<String>, At<String>)> {
+        let Some(table) = section.take("headers") else { return Vec::new() };
+        let Some(table) = self.section(table, "headers", "headers = { \"X-Name\" = \"…\" }") else {
+            return Vec::new();
+        };
+        let mut found: Vec<(At<String>, At<String>)> = Vec::new();
+        for item in table.into_items() {
+            let name = At { value: item.key.to_string(), span: item.key_span.clone() };
+            if let Err(reason) = values::header_name(&name) {
+                self.error(&name.span, format!("`{}` is no header to set", echo(&name))).hint(reason);
+                continue;
+            }
+            if let Some((first, _)) = found.iter().find(|(first, _)| first.eq_ignore_ascii_case(&name)) {
+                let first = first.span.clone();
+                self.error(&name.span, format!("header `{}` stands here a second time", name.value))
+                    .also(first, "first here")
+                    .hint("upper and lower case are the same in header names");
+                continue;
+            }
+            // An empty value is a value here, and no other string may be empty.
+            let value = match &item.value {
+                DeValue::String(text) if text.is_empty() && what == "a header value" => {
+                    Some(At { value: String::new(), span: item.span.clone() })
+                }
+                _ => self.parse(&item, what, parse),
+            };
+            found.extend(value.map(|value| (name, value)));
+        }
+        found
+    }
+
+    /// A table from claim paths to the values that they must hold.
+    pub(super) fn claims(&mut self, section: &mut Section<'_>, empty: Empty) -> Vec<(At<String>, At<RawClaim>)> {
+        let Some(item) = section.take("claims") else { return Vec::new() };
+        let span = item.span.clone();
+        let Some(table) = self.section(item, "claims", "claims = { name = \"…\" }") else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        let mut seen = false;
+        for item in table.into_items() {
+            seen = true;
+            let name = At { value: item.key.to_string(), span: item.key_span.clone() };
+            if let Err(reason) = claim_path(&name) {
+                self.error(&name.span, format!("`{}` is no path of a claim", echo(&name))).hint(reason);
+                continue;
+            }
+            let value = match &item.value {
+                DeValue::String(text) => Some(RawClaim::Text(text.clone().into_owned())),
+                DeValue::Boolean(value) => Some(RawClaim::Boolean(*value)),
+                DeValue::Integer(number) => {
+                    i64::from_str_radix(number.as_str(), number.radix()).ok().map(RawClaim::Integer)
+                }
+                _ => None,
+            };
+            match value {
+                Some(value) => found.push((name, At { value, span: item.span })),
+                None => {
+                    self.expected(&item, "a string, an integer of 64 bits or a boolean")
+                        .hint("a claim that holds an array passes if one of its elements is this value");
+                }
+            }
+        }
+        if let (false, Empty::Refused(hint)) = (seen, empty) {
+            self.error(&span, "`claims` is empty").hint(hint);
+        }
+        found
+    }
+}
+
+/// `text` if it is one of `choices`.
+pub(super) fn choose(text: &str, choices: &[&str]) -> Result<String, String> {
+    if choices.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(match nearest(text, choices.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the words are `{}`", choices.join("`, `")),
+    })
+}
+
+/// `text` if it is a path into the claims of a token.
+pub(super) fn claim_path(text: &str) -> Result<String, String> {
+    match ClaimPath::parse(text) {
+        Some(_) if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ => Err("a path is names of claims with dots between, like `realm_access.roles`".to_owned()),
+    }
+}

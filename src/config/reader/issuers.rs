@@ -1,0 +1,282 @@
+//! `[issuers.*]` and `[credentials]`: whose tokens are taken, and where a token may be.
+
+use toml::de::DeValue;
+
+use super::Reader;
+use super::fields::{Empty, One, claim_path};
+use super::section::{Item, Section};
+use crate::config::nearest;
+use crate::config::raw::{At, RawIssuer, RawSecret, RawSource};
+use crate::config::values::{self, echo};
+
+/// The signature algorithms of RFC 7518 section 3.1 and RFC 8037 section 3.1 that are verified here.
+const ALGORITHMS: [&str; 12] =
+    ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+
+/// Where keys come from; each issuer has exactly one.
+const KEY_SOURCES: [&str; 5] = ["jwks_url", "jwks_file", "public_key_file", "secret", "discovery"];
+
+const SECRET_FORM: &str =
+    "keep it elsewhere: `{ file = \"…\" }`, `{ env = \"…\" }` or `{ credential = \"…\" }` (systemd)";
+
+impl Reader<'_> {
+    pub(super) fn issuer(&mut self, mut section: Section<'_>) -> RawIssuer {
+        self.require(
+            &section,
+            &[
+                ("issuer", "the exact `iss` of its tokens"),
+                ("audiences", "the `aud` values that mean this gateway, like `audiences = [\"api\"]`"),
+                ("algorithms", "the algorithms that it signs with, like `algorithms = [\"RS256\"]`"),
+            ],
+        );
+        let written: Vec<&str> = KEY_SOURCES.into_iter().filter(|key| section.has(key)).collect();
+        let only_secret = written == ["secret"];
+        let no_secret = !written.is_empty() && !written.contains(&"secret");
+        let allow_http = self.flag(&mut section, "allow_http");
+        let may_be_plain = allow_http.as_ref().is_some_and(|allowed| allowed.value);
+        let discovery = self.flag(&mut section, "discovery");
+        let discovers = discovery.as_ref().is_some_and(|discovery| discovery.value);
+        self.one_key_source(&section, &written, discovery.as_ref());
+
+        let issuer = section.take("issuer").and_then(|item| {
+            let text = self.text(&item)?;
+            if discovers { self.secure_url(&item, may_be_plain, "with `discovery`, ") } else { Some(text) }
+        });
+        let jwks_url = section.take("jwks_url").and_then(|item| self.secure_url(&item, may_be_plain, ""));
+        let algorithms = self.list(
+            &mut section,
+            "algorithms",
+            One::Refused,
+            Empty::Refused("without an algorithm no token is good: name those that the issuer signs with"),
+            |reader, item| reader.algorithm(item, only_secret, no_secret),
+        );
+        let raw = RawIssuer {
+            issuer,
+            audiences: self
+                .strings(&mut section, "audiences", One::Taken, Empty::Refused("without an audience no token is good"))
+                .map(|audiences| audiences.value)
+                .unwrap_or_default(),
+            audience_claim: self.string(&mut section, "audience_claim"),
+            algorithms: algorithms.map(|algorithms| algorithms.value).unwrap_or_default(),
+            jwks_url,
+            jwks_file: self.path(&mut section, "jwks_file"),
+            public_key_file: self.path(&mut section, "public_key_file"),
+            secret: section.take("secret").and_then(|item| self.secret(item)),
+            discovery,
+            ca_file: self.path(&mut section, "ca_file"),
+            allow_http,
+            refresh_interval: self.duration(&mut section, "refresh_interval"),
+            refresh_cooldown: self.duration(&mut section, "refresh_cooldown"),
+            roles_claims: self
+                .list(
+                    &mut section,
+                    "roles_claims",
+                    One::Taken,
+                    Empty::Refused("name the claims that hold roles, or leave it out for the usual ones"),
+                    |reader, item| reader.parse(item, "the path of a claim", claim_path),
+                )
+                .map(|claims| claims.value)
+                .unwrap_or_default(),
+            leeway: self.duration_or_zero(&mut section, "leeway"),
+            max_age: self.duration(&mut section, "max_age"),
+        };
+        if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.as_secs() > 300) {
+            self.warning(&leeway.span, format!("a token is good for {} s after it has expired", leeway.as_secs()))
+                .hint("leeway is for clocks that differ; `\"30s\"` is usual");
+        }
+        self.finish(section);
+        raw
+    }
+
+    fn one_key_source(&mut self, section: &Section<'_>, written: &[&str], discovery: Option<&At<bool>>) {
+        let is_off = discovery.is_some_and(|discovery| !discovery.value);
+        let sources: Vec<&str> = written.iter().copied().filter(|key| *key != "discovery" || !is_off).collect();
+        match sources.as_slice() {
+            [_] => {}
+            [] if !self.broken.is_empty() => {}
+            [] => {
+                self.error(&section.span, format!("`{}` says nothing about its keys", section.title))
+                    .hint("add one of `jwks_url`, `jwks_file`, `public_key_file`, `secret` or `discovery = true`");
+            }
+            several => {
+                let several = several.join("`, `");
+                self.error(&section.span, format!("`{}` has several sources of keys: `{several}`", section.title))
+                    .hint("keep one of them; keys of two parties are two issuers");
+            }
+        }
+    }
+
+    /// A URL that keys are fetched from: nobody on the way may put in their own.
+    fn secure_url(&mut self, item: &Item<'_>, may_be_plain: bool, when: &str) -> Option<At<String>> {
+        let text = self.text(item)?;
+        let key = &item.key;
+        let url = match values::url(&text) {
+            Ok(url) => url,
+            Err(reason) => {
+                self.error(&item.span, format!("{when}`{key}` must be an `https://` URL")).hint(reason);
+                return None;
+            }
+        };
+        if url.has_userinfo {
+            self.error(&item.span, format!("`{key}` holds a user or a password"))
+                .hint("key sets are public: leave out what stands in front of `@`");
+            return None;
+        }
+        match url.scheme {
+            "https" => Some(text),
+            "http" if may_be_plain || url.is_loopback() => Some(text),
+            "http" => {
+                self.error(&item.span, format!("{when}`{key}` must be `https://`"))
+                    .hint("whoever sits in between could put in keys of their own; `allow_http = true` accepts that");
+                None
+            }
+            _ => {
+                self.error(&item.span, format!("{when}`{key}` must be an `https://` URL"));
+                None
+            }
+        }
+    }
+
+    fn algorithm(&mut self, item: &Item<'_>, only_secret: bool, no_secret: bool) -> Option<At<String>> {
+        let name = self.text(item)?;
+        if name.eq_ignore_ascii_case("none") {
+            self.error(&name.span, "algorithm `none` would take tokens that nobody signed")
+                .hint("take it out: there is no use for it here");
+            return None;
+        }
+        if !ALGORITHMS.contains(&name.as_str()) {
+            // Of the ES family a near name is another curve, not a slip.
+            let near = if name.starts_with("ES") { None } else { nearest(&name, ALGORITHMS) };
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the algorithms are `{}`", ALGORITHMS.join("`, `")),
+            };
+            self.error(&name.span, format!("unknown algorithm `{}`", echo(&name))).hint(hint);
+            return None;
+        }
+        let is_hmac = name.starts_with("HS");
+        if is_hmac && no_secret {
+            self.error(&name.span, format!("`{}` needs a `secret`, and this issuer has public keys", name.value))
+                .hint("whoever knows a public key could sign with it: take this algorithm out");
+        } else if !is_hmac && only_secret {
+            self.error(&name.span, format!("`{}` needs public keys, and this issuer has a `secret`", name.value))
+                .hint("a `secret` goes with `HS256`, `HS384` and `HS512` only");
+        }
+        Some(name)
+    }
+
+    /// A secret, whose value never stands here: what does is hidden from all output.
+    fn secret(&mut self, item: Item<'_>) -> Option<At<RawSecret>> {
+        if !item.is_table() {
+            self.problems.hide(&item.span);
+            self.error(&item.span, format!("`{}` stands in the file itself", item.key)).hint(SECRET_FORM);
+            return None;
+        }
+        let span = item.span.clone();
+        let mut section = item.into_section("issuers.*.secret", "secret".to_owned())?;
+        let written: Vec<&str> = ["file", "env", "credential"].into_iter().filter(|key| section.has(key)).collect();
+        let file = self.path(&mut section, "file");
+        let env = section
+            .take("env")
+            .and_then(|item| self.place_name(&item, "the name of an environment variable", is_variable));
+        let credential = section
+            .take("credential")
+            .and_then(|item| self.place_name(&item, "the name of a credential", is_file_name));
+        self.finish(section);
+        if written.len() != 1 {
+            self.error(&span, format!("`secret` must name one place, found {}", written.len())).hint(SECRET_FORM);
+            return None;
+        }
+        let value = file
+            .map(|file| RawSecret::File(file.value))
+            .or(env.map(|env| RawSecret::Env(env.value)))
+            .or(credential.map(|credential| RawSecret::Credential(credential.value)))?;
+        Some(At { value, span })
+    }
+
+    /// The name of the place of a secret. What is no such name may be the secret itself, and is not shown.
+    fn place_name(&mut self, item: &Item<'_>, what: &str, is_name: fn(&str) -> bool) -> Option<At<String>> {
+        let DeValue::String(text) = &item.value else {
+            self.problems.hide(&item.span);
+            self.expected(item, what);
+            return None;
+        };
+        if !is_name(text) {
+            self.problems.hide(&item.span);
+            self.error(&item.span, format!("`{}` must be {what}", item.key)).hint("the name, not the secret");
+            return None;
+        }
+        Some(At { value: text.clone().into_owned(), span: item.span.clone() })
+    }
+
+    pub(super) fn credentials(&mut self, mut section: Section<'_>) -> Option<Vec<At<RawSource>>> {
+        let sources = self.tables(
+            &mut section,
+            "sources",
+            "credentials.sources",
+            "sources = [{ header = \"authorization\", scheme = \"Bearer\" }]",
+            Empty::Refused("no credential would ever be found: leave it out for `Authorization: Bearer`"),
+            Self::source,
+        );
+        self.finish(section);
+        sources
+    }
+
+    fn source(&mut self, mut section: Section<'_>) -> Option<RawSource> {
+        let written: Vec<&str> = ["header", "cookie", "query"].into_iter().filter(|key| section.has(key)).collect();
+        let has_scheme = section.has("scheme");
+        let span = section.span.clone();
+        let header = self.parsed(&mut section, "header", "the name of a header", |text| {
+            if text.eq_ignore_ascii_case("cookie") {
+                return Err("write `{ cookie = \"name\" }`".to_owned());
+            }
+            values::header_name(text)
+        });
+        let scheme = self.parsed(&mut section, "scheme", "one word", |text| {
+            token(text, "a scheme is one word, like `Bearer` (RFC 9110 section 11.1)")
+        });
+        let cookie = self.parsed(&mut section, "cookie", "the name of a cookie", |text| {
+            token(
+                text,
+                "a cookie name is letters, digits and most signs, without spaces or `=` (RFC 6265 section 4.1.1)",
+            )
+        });
+        let query = self.parsed(&mut section, "query", "the name of a query parameter", |text| {
+            if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)) {
+                Ok(text.to_owned())
+            } else {
+                Err("a parameter is named with letters, digits, `-`, `.`, `_` and `~`".to_owned())
+            }
+        });
+        self.finish(section);
+        if written.len() != 1 {
+            self.error(&span, format!("a source is one place to look at, found {}", written.len()))
+                .hint("write `{ header = \"…\" }`, `{ cookie = \"…\" }` or `{ query = \"…\" }`, one entry for each");
+            return None;
+        }
+        if has_scheme && !written.contains(&"header") {
+            self.error(&span, "`scheme` goes with `header` only").hint("take it out");
+            return None;
+        }
+        header
+            .map(|name| RawSource::Header { name: name.value, scheme: scheme.map(|scheme| scheme.value) })
+            .or(cookie.map(|name| RawSource::Cookie(name.value)))
+            .or(query.map(|name| RawSource::Query(name.value)))
+    }
+}
+
+fn token(text: &str, form: &str) -> Result<String, String> {
+    if values::is_token(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|char: char| char.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() <= 255
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte))
+}

@@ -1,0 +1,258 @@
+//! Reads the TOML text into [`RawConfig`], by hand and not by derive: a derived reader stops at its first problem.
+//!
+//! Enters: the text that [`Problems`] was made from. Leaves: every value that is well-formed; each one that is not is
+//! a problem and is left out. What must never happen: a key that is accepted and then has no effect, and a value of a
+//! secret in a message.
+
+mod cases;
+mod fields;
+mod issuers;
+mod routes;
+mod section;
+mod server;
+mod syntax;
+mod upstreams;
+
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use self::fields::Empty;
+use self::section::{Item, Section};
+use super::problems::{Problem, Problems};
+use super::raw::{At, Named, RawConfig};
+use super::values::echo;
+use super::{check, keys, nearest, redact};
+
+/// Reads the text that `problems` was made from. What comes back is to be used only if `problems` holds no error.
+pub fn read(problems: &mut Problems) -> RawConfig {
+    let source = problems.source().clone();
+    let (text, errors) = syntax::find(&source);
+    let (root, _) = DeTable::parse_recoverable(&text);
+    let mut secrets = redact::in_values(root.get_ref(), &source);
+    if !errors.is_empty() {
+        secrets.extend(redact::in_text(&source));
+    }
+    for span in &secrets {
+        problems.hide(span);
+    }
+    let broken = syntax::report(&errors, problems);
+    let parses = broken.is_empty();
+
+    let mut reader = Reader { problems, broken, discarded: Problem::new(&(0..0), "") };
+    let raw = reader.file(Section::new("", "", root.span(), root.into_inner()));
+    // What a syntax error swallowed would be missed by rules about the whole.
+    if parses {
+        check(&raw, problems);
+    }
+    problems.end_reading();
+    raw
+}
+
+/// Walks the parsed file and collects what is wrong with it.
+struct Reader<'p> {
+    problems: &'p mut Problems,
+    /// Lines that do not parse. What the parser made up in their place is not judged.
+    broken: Vec<Range<usize>>,
+    /// Takes the problems that are not reported.
+    discarded: Problem,
+}
+
+impl Reader<'_> {
+    fn file(&mut self, mut root: Section<'_>) -> RawConfig {
+        let server = self.table(&mut root, "server", "server", "[server]").map(|section| self.server(section));
+        let admin = self.table(&mut root, "admin", "admin", "[admin]").and_then(|section| self.admin(section));
+        let state = self.table(&mut root, "state", "state", "[state]").map(|section| self.state(section));
+        let issuers = self.named(&mut root, "issuers", "issuers.*", Self::issuer);
+        let sources = self
+            .table(&mut root, "credentials", "credentials", "[credentials]")
+            .and_then(|section| self.credentials(section));
+        let upstreams = self.named(&mut root, "upstreams", "upstreams.*", Self::upstream);
+        let routes = self.tables(&mut root, "routes", "routes", "[[routes]]", Empty::Taken, |reader, section| {
+            Some(reader.route(section))
+        });
+        let identity =
+            self.table(&mut root, "identity", "identity", "[identity]").map(|section| self.identity(section));
+        let tests = self.tables(&mut root, "tests", "tests", "[[tests]]", Empty::Taken, Self::case);
+        self.finish(root);
+        RawConfig {
+            server: server.unwrap_or_default(),
+            admin,
+            state: state.unwrap_or_default(),
+            issuers,
+            sources,
+            upstreams,
+            routes: routes.unwrap_or_default(),
+            identity: identity.unwrap_or_default(),
+            tests: tests.unwrap_or_default(),
+        }
+    }
+
+    fn error(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Problem {
+        if self.is_broken(span) {
+            self.discarded = Problem::new(span, "");
+            return &mut self.discarded;
+        }
+        self.problems.error(span, message)
+    }
+
+    fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Problem {
+        self.problems.warning(span, message)
+    }
+
+    /// Whether a syntax error stands on a line of `span`.
+    fn is_broken(&self, span: &Range<usize>) -> bool {
+        let first = self.broken.partition_point(|line| line.end < span.start);
+        // The parser puts what it made up at the very beginning.
+        !self.broken.is_empty()
+            && (*span == (0..0) || self.broken.get(first).is_some_and(|line| line.start <= span.end))
+    }
+
+    /// Reports each of `keys` that `section` lacks, at its header.
+    fn require(&mut self, section: &Section<'_>, keys: &[(&str, &str)]) {
+        // A key that a syntax error swallowed is not missing.
+        if !self.broken.is_empty() {
+            return;
+        }
+        for (key, hint) in keys.iter().filter(|(key, _)| !section.has(key)) {
+            let message = format!("`{key}` is missing in `{}`", section.title);
+            self.error(&section.span, message).hint(*hint);
+        }
+    }
+
+    /// The sub-table `key` of `section`, to be read as the table `kind`: `form` is how it is
+    /// written.
+    fn table<'i>(
+        &mut self,
+        section: &mut Section<'i>,
+        key: &str,
+        kind: &'static str,
+        form: &str,
+    ) -> Option<Section<'i>> {
+        let item = section.take(key)?;
+        self.section(item, kind, form)
+    }
+
+    /// `item` as a table of the kind `kind`.
+    fn section<'i>(&mut self, item: Item<'i>, kind: &'static str, form: &str) -> Option<Section<'i>> {
+        if item.is_table() {
+            // An inline table is named by its key alone.
+            let title = if form.starts_with('[') { form.to_owned() } else { item.key.to_string() };
+            let errors = self.problems.errors().len();
+            let mut section = item.into_section(kind, title)?;
+            section.errors = errors;
+            return Some(section);
+        }
+        self.expected(&item, "a table").hint(format!("write it as `{form}`"));
+        None
+    }
+
+    /// Tables under names of the operator's choice, `[issuers.corp]`, in the order of the file.
+    fn named<'i, T>(
+        &mut self,
+        root: &mut Section<'i>,
+        key: &str,
+        kind: &'static str,
+        read: fn(&mut Self, Section<'i>) -> T,
+    ) -> Vec<Named<T>> {
+        let Some(item) = root.take(key) else { return Vec::new() };
+        if !item.is_table() {
+            self.expected(&item, "a table of names").hint(format!("give it a name: `[{key}.main]`"));
+            return Vec::new();
+        }
+        let Some(table) = item.into_section(kind, String::new()) else { return Vec::new() };
+        let mut found = Vec::new();
+        for item in table.into_items() {
+            let name = At { value: item.key.clone().into_owned(), span: item.key_span.clone() };
+            if !item.is_table() && keys::of(keys::KEYS, kind).contains(&name.as_str()) {
+                self.error(&item.key_span, format!("`{}` stands in `[{key}]` itself", name.value))
+                    .hint(format!("give the table a name: `[{key}.main]`"));
+                continue;
+            }
+            self.name(&name, key);
+            let title = format!("[{key}.{}]", echo(&name));
+            if let Some(section) = self.section(item, kind, &title) {
+                found.push((name, read(self, section)));
+            }
+        }
+        found
+    }
+
+    /// A name becomes a header value, an audience and a label of metrics, so it is plain.
+    fn name(&mut self, name: &At<String>, key: &str) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.value.is_empty() || name.value.len() > 64 || !name.value.bytes().all(plain) {
+            self.error(&name.span, format!("a name in `{key}` is made of letters, digits, `-`, `_` and `.`"))
+                .hint("at most 64 of them, at least one");
+        } else if key == "issuers" && name.value == "session" {
+            self.error(&name.span, "`session` is the name of the gateway's own tokens").hint("choose another name");
+        }
+    }
+
+    /// An array of tables, each with the span of its header.
+    fn tables<'i, T>(
+        &mut self,
+        section: &mut Section<'i>,
+        key: &str,
+        kind: &'static str,
+        form: &str,
+        empty: Empty,
+        mut read: impl FnMut(&mut Self, Section<'i>) -> Option<T>,
+    ) -> Option<Vec<At<T>>> {
+        let item = section.take(key)?;
+        let span = item.span.clone();
+        let items = match item.into_elements() {
+            Ok(items) => items,
+            Err(item) => {
+                self.expected(&item, "an array of tables").hint(format!("write it as `{form}`"));
+                return None;
+            }
+        };
+        if let (true, Empty::Refused(hint)) = (items.is_empty(), empty) {
+            self.error(&span, format!("`{key}` is empty")).hint(hint);
+        }
+        let mut found = Vec::new();
+        for item in items {
+            let span = item.span.clone();
+            if let Some(value) = self.section(item, kind, form).and_then(|section| read(self, section)) {
+                found.push(At { value, span });
+            }
+        }
+        Some(found)
+    }
+
+    /// Ends the reading of `section`: what is left in it is unknown.
+    fn finish(&mut self, section: Section<'_>) {
+        let Section { kind, errors, .. } = section;
+        let (title, span) = (section.title.clone(), section.span.clone());
+        let known = keys::of(keys::KEYS, kind);
+        for item in section.into_rest() {
+            let what = if item.is_table() || item.is_tables() { "table" } else { "key" };
+            let shown =
+                if kind.is_empty() && what == "table" { format!("[{}]", echo(&item.key)) } else { echo(&item.key) };
+            if keys::of(keys::UNAVAILABLE, kind).contains(&&*item.key) {
+                self.error(&item.key_span, format!("`{shown}` is not available in this version"))
+                    .hint("take it out: nothing would act on it");
+                continue;
+            }
+            let message = if kind.is_empty() {
+                format!("unknown {what} `{shown}`")
+            } else {
+                format!("unknown {what} `{shown}` in `{title}`")
+            };
+            let hint = match nearest(&item.key, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if kind.is_empty() => format!("the tables are `{}`", known.join("`, `")),
+                None => format!("`{title}` has `{}`", known.join("`, `")),
+            };
+            // A key of an issuer that nobody knows may have been meant to hold its secret.
+            if kind.starts_with("issuers") && hint.starts_with('`') {
+                self.problems.hide(&item.span);
+            }
+            self.error(&item.key_span, message).hint(hint);
+        }
+        if self.problems.errors().len() > errors {
+            self.problems.judge(&span);
+        }
+    }
+}

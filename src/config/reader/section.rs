@@ -1,0 +1,136 @@
+//! A table of the parsed file while it is read: keys are taken out one by one, and what is left at the end is unknown.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::config::keys;
+
+/// One key and its value, or one element of an array.
+#[derive(Debug)]
+pub(super) struct Item<'i> {
+    /// The key; for an element, the key of its array.
+    pub key: Cow<'i, str>,
+    pub key_span: Range<usize>,
+    pub span: Range<usize>,
+    pub value: DeValue<'i>,
+}
+
+impl<'i> Item<'i> {
+    /// What was found, for a message: never the value itself, which may be a secret.
+    pub(super) fn found(&self) -> &'static str {
+        match &self.value {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        }
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
+    /// Whether this is an array of tables, and nothing else in it.
+    pub(super) fn is_tables(&self) -> bool {
+        self.value
+            .as_array()
+            .is_some_and(|array| !array.is_empty() && array.iter().all(|item| item.get_ref().is_table()))
+    }
+
+    /// The table to read as `kind`; `None` if it is no table.
+    pub(super) fn into_section(self, kind: &'static str, title: String) -> Option<Section<'i>> {
+        match self.value {
+            DeValue::Table(table) => Some(Section::new(kind, title, self.span, table)),
+            _ => None,
+        }
+    }
+
+    /// The elements of an array; the item itself if it is none.
+    pub(super) fn into_elements(self) -> Result<Vec<Item<'i>>, Self> {
+        match self.value {
+            DeValue::Array(array) => Ok(array
+                .into_iter()
+                .map(|element| Item {
+                    key: self.key.clone(),
+                    key_span: self.key_span.clone(),
+                    span: element.span(),
+                    value: element.into_inner(),
+                })
+                .collect()),
+            value => Err(Self { value, ..self }),
+        }
+    }
+}
+
+/// A table under way.
+pub(super) struct Section<'i> {
+    /// The path of the table in [`keys::KEYS`].
+    pub kind: &'static str,
+    /// How messages name it: `[issuers.corp]`.
+    pub title: String,
+    /// Its header, or its braces.
+    pub span: Range<usize>,
+    items: Vec<Option<Item<'i>>>,
+    /// How many errors there were before this table was looked at; no number where its owner does not ask.
+    pub errors: usize,
+    /// A bit for each key of [`keys::KEYS`] that was asked for.
+    asked: u32,
+}
+
+impl<'i> Section<'i> {
+    pub(super) fn new(kind: &'static str, title: impl Into<String>, span: Range<usize>, table: DeTable<'i>) -> Self {
+        let mut items: Vec<Item<'i>> = table
+            .into_iter()
+            .map(|(key, value)| Item {
+                key_span: key.span(),
+                key: key.into_inner(),
+                span: value.span(),
+                value: value.into_inner(),
+            })
+            .collect();
+        // The parser sorts by name; people read in the order of the file.
+        items.sort_by_key(|item| item.key_span.start);
+        Self {
+            kind,
+            title: title.into(),
+            span,
+            items: items.into_iter().map(Some).collect(),
+            errors: usize::MAX,
+            asked: 0,
+        }
+    }
+
+    /// Whether `key` is there and not yet taken.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.items.iter().flatten().any(|item| item.key == key)
+    }
+
+    /// Takes `key` out.
+    pub(super) fn take(&mut self, key: &str) -> Option<Item<'i>> {
+        let place = keys::of(keys::KEYS, self.kind).iter().position(|known| *known == key);
+        debug_assert!(place.is_some(), "`{key}` of `{}` is not in KEYS, so nobody would be told about it", self.kind);
+        self.asked |= 1 << place?;
+        self.items.iter_mut().find(|item| item.as_ref().is_some_and(|item| item.key == key))?.take()
+    }
+
+    /// All entries, of a table whose keys are free.
+    pub(super) fn into_items(self) -> impl Iterator<Item = Item<'i>> {
+        self.items.into_iter().flatten()
+    }
+
+    /// What nobody took.
+    pub(super) fn into_rest(self) -> impl Iterator<Item = Item<'i>> {
+        debug_assert_eq!(
+            self.asked.count_ones() as usize,
+            keys::of(keys::KEYS, self.kind).len(),
+            "a key of `{}` is in KEYS and nobody reads it",
+            self.kind
+        );
+        self.into_items()
+    }
+}

@@ -1,0 +1,132 @@
+//! `[server]`, `[admin]`, `[state]`.
+
+use super::Reader;
+use super::fields::{Empty, One};
+use super::section::{Item, Section};
+use crate::config::raw::{At, RawAdmin, RawCertificate, RawServer, RawServerTls, RawState};
+use crate::config::values;
+
+impl Reader<'_> {
+    pub(super) fn server(&mut self, mut section: Section<'_>) -> RawServer {
+        let listen = self.list(
+            &mut section,
+            "listen",
+            One::Taken,
+            Empty::Refused("name an address, like `127.0.0.1:8080`"),
+            |reader, item| reader.parse(item, "an address", values::listen),
+        );
+        let trusted_proxies = self.list(&mut section, "trusted_proxies", One::Refused, Empty::Taken, |reader, item| {
+            let network = reader.parse(item, "a network", values::network)?;
+            if network.prefix_len() == 0 {
+                reader
+                    .warning(&network.span, format!("`{}` trusts everybody's `X-Forwarded-*`", network.value))
+                    .hint("name the networks of the proxies in front of this gateway");
+            }
+            Some(network)
+        });
+        let server = RawServer {
+            listen: listen.map(|listen| listen.value).unwrap_or_default(),
+            public_url: self.parsed(&mut section, "public_url", "an origin", values::origin),
+            workers: self.number(&mut section, "workers", 0..=1024),
+            trusted_proxies: trusted_proxies.map(|networks| networks.value).unwrap_or_default(),
+            max_header_bytes: self.size(&mut section, "max_header_bytes", 8192..=1 << 20, "from 8KiB to 1MiB"),
+            max_body_bytes: self.body_limit(&mut section),
+            max_connections: self.number(&mut section, "max_connections", 1..=10_000_000),
+            header_timeout: self.duration(&mut section, "header_timeout"),
+            idle_timeout: self.duration(&mut section, "idle_timeout"),
+            drain_timeout: self.duration(&mut section, "drain_timeout"),
+            own_prefix: self.parsed(&mut section, "own_prefix", "a prefix of paths", values::prefix),
+            tls: self.tls(&mut section),
+        };
+        self.finish(section);
+        server
+    }
+
+    /// `"unlimited"` is `None`.
+    fn body_limit(&mut self, section: &mut Section<'_>) -> Option<At<Option<u64>>> {
+        let item = section.take("max_body_bytes")?;
+        self.with_unit(&item, "a size or `\"unlimited\"`", "B")?;
+        self.parse(&item, "a size or `\"unlimited\"`", |text| match text {
+            "unlimited" => Ok(None),
+            _ => values::size(text).map(Some),
+        })
+    }
+
+    fn tls(&mut self, server: &mut Section<'_>) -> Option<At<RawServerTls>> {
+        let mut section = self.table(server, "tls", "server.tls", "[server.tls]")?;
+        self.require(
+            &section,
+            &[
+                ("certificate", "the PEM file of the certificate chain, leaf first"),
+                ("private_key", "the PEM file of the key"),
+            ],
+        );
+        let certificate = self.path(&mut section, "certificate");
+        let private_key = self.path(&mut section, "private_key");
+        let more = self.tables(
+            &mut section,
+            "more",
+            "server.tls.more",
+            "more = [{ certificate = \"…\", private_key = \"…\" }]",
+            Empty::Taken,
+            |reader, mut section| {
+                let hint = "each entry is `{ certificate = \"…\", private_key = \"…\" }`";
+                reader.require(&section, &[("certificate", hint), ("private_key", hint)]);
+                let certificate = reader.path(&mut section, "certificate");
+                let private_key = reader.path(&mut section, "private_key");
+                reader.finish(section);
+                Some(RawCertificate { certificate: certificate?, private_key: private_key? })
+            },
+        );
+        let span = section.span.clone();
+        self.finish(section);
+        Some(At { value: RawServerTls { certificate, private_key, more: more.unwrap_or_default() }, span })
+    }
+
+    pub(super) fn admin(&mut self, mut section: Section<'_>) -> Option<RawAdmin> {
+        self.require(&section, &[("listen", "name an address, like `127.0.0.1:8081`")]);
+        let listen = self.parsed(&mut section, "listen", "an address", values::listen);
+        self.finish(section);
+        Some(RawAdmin { listen: listen? })
+    }
+
+    pub(super) fn state(&mut self, mut section: Section<'_>) -> RawState {
+        let url = section.take("url").and_then(|item| self.state_url(&item));
+        self.finish(section);
+        RawState { url }
+    }
+
+    fn state_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
+        const HINT: &str = "write `\"sqlite:passgate.db\"`";
+        let url = self.text(item)?;
+        match url.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() && !path.starts_with("//") && path != ":memory:" => Some(url),
+            Some(("sqlite", ":memory:")) => {
+                self.error(&url.span, "a state in memory forgets revocations").hint(HINT);
+                None
+            }
+            Some(("sqlite", path)) => {
+                let path = path.trim_start_matches('/');
+                let hint = if path.is_empty() {
+                    HINT.to_owned()
+                } else {
+                    format!(
+                        "a path follows the colon: `\"sqlite:{0}\"` beside this file, or `\"sqlite:/{0}\"`",
+                        values::echo(path)
+                    )
+                };
+                self.error(&url.span, "`url` names no file").hint(hint);
+                None
+            }
+            Some(("postgres" | "postgresql", _)) => {
+                self.error(&url.span, "`postgres://` is not available in this version").hint(HINT);
+                None
+            }
+            _ => {
+                self.error(&url.span, format!("`url` must be `sqlite:` and a path, found `{}`", values::echo(&url)))
+                    .hint(HINT);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Secrets: where one is kept (a file, the environment, a credential of systemd), and its bytes once it was read.
+//!
+//! What must never happen: that the bytes are printed, or stay in memory after the last use.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::raw::RawSecret;
+
+/// The largest secret that is read: 64 KiB.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// The bytes of a secret, wiped when dropped.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// A secret made of `bytes`.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl RawSecret {
+    /// Reads the secret; a relative `file` starts from `directory`. This opens files: never call it on a worker.
+    ///
+    /// # Errors
+    /// What is missing or unsafe, and what to do; never a byte of the secret.
+    pub fn load(&self, directory: &Path) -> Result<Secret, String> {
+        match self {
+            Self::File(path) => {
+                let path = directory.join(path);
+                let bytes = read(&path, Access::OwnerOnly)?;
+                finish(bytes, &format!("file `{}`", path.display()))
+            }
+            Self::Env(name) => {
+                let value =
+                    std::env::var_os(name).ok_or_else(|| format!("environment variable `{name}` is not set"))?;
+                let bytes = Zeroizing::new(value.into_vec());
+                finish(bytes, &format!("environment variable `{name}`"))
+            }
+            Self::Credential(name) => {
+                let held = std::env::var_os("CREDENTIALS_DIRECTORY");
+                credential(name, held.as_deref().map(Path::new))
+            }
+        }
+    }
+}
+
+/// A credential that systemd has put into `held` (systemd.exec(5), `LoadCredential=`).
+fn credential(name: &str, held: Option<&Path>) -> Result<Secret, String> {
+    let held = held.ok_or_else(|| {
+        format!("`$CREDENTIALS_DIRECTORY` is not set; add `LoadCredential={name}:/path` to the service")
+    })?;
+    if name.contains('/') || matches!(name, "" | "." | "..") {
+        return Err("a credential is a file name without `/`".to_owned());
+    }
+    // systemd lets the service's user in by an access list, which shows as group bits: they say nothing here.
+    let bytes = read(&held.join(name), Access::Any)
+        .map_err(|reason| format!("{reason}; is `LoadCredential={name}:/path` in the service?"))?;
+    finish(bytes, &format!("credential `{name}`"))
+}
+
+/// Who may be able to read a file of secrets.
+#[derive(PartialEq)]
+enum Access {
+    OwnerOnly,
+    Any,
+}
+
+fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
+    let shown = path.display();
+    // Asked before it is opened: opening a FIFO would wait for its writer for ever.
+    let metadata = std::fs::metadata(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+    if !metadata.is_file() {
+        return Err(format!("`{shown}` is not a file"));
+    }
+    let file = File::open(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+    let mode = file.metadata().map_err(|error| format!("cannot read `{shown}`: {error}"))?.permissions().mode();
+    if access == Access::OwnerOnly && mode & 0o077 != 0 {
+        return Err(format!("`{shown}` can be read by others (mode {:03o}): run `chmod 600 {shown}`", mode & 0o777));
+    }
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 64));
+    let limit = u64::try_from(MAX_BYTES + 3).expect("64 KiB fit into 64 bits");
+    file.take(limit).read_to_end(&mut bytes).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    Ok(bytes)
+}
+
+fn finish(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Secret, String> {
+    match bytes.len() {
+        0 => Err(format!("{what} is empty")),
+        length if length > MAX_BYTES => Err(format!("{what} is larger than 64 KiB")),
+        _ => Ok(Secret(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn write(directory: &Path, name: &str, bytes: &[u8], mode: u32) {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn file(name: &str) -> RawSecret {
+        RawSecret::File(name.into())
+    }
+
+    #[test]
+    fn a_file_loses_one_newline_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        for (bytes, secret) in
+            [(&b"key\n"[..], &b"key"[..]), (b"key\r\n", b"key"), (b" key \n\n", b" key \n"), (b"\0", b"\0")]
+        {
+            write(home.path(), "s", bytes, 0o600);
+            assert_eq!(file("s").load(home.path()).unwrap().expose(), secret);
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_with_the_command_that_helps() {
+        let home = tempfile::tempdir().unwrap();
+        for mode in [0o644, 0o640, 0o604] {
+            write(home.path(), "s", b"key", mode);
+            let error = file("s").load(home.path()).unwrap_err();
+            assert!(error.contains("chmod 600") && !error.contains("key`"), "{error}");
+        }
+        write(home.path(), "s", b"key", 0o400);
+        assert!(file("s").load(home.path()).is_ok());
+    }
+
+    #[test]
+    fn empty_huge_missing_and_special_files_are_refused() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), "empty", b"\n", 0o600);
+        write(home.path(), "full", &vec![b'x'; MAX_BYTES], 0o600);
+        write(home.path(), "huge", &vec![b'x'; MAX_BYTES + 1], 0o600);
+        assert!(file("empty").load(home.path()).unwrap_err().contains("is empty"));
+        assert!(file("full").load(home.path()).is_ok());
+        assert!(file("huge").load(home.path()).unwrap_err().contains("64 KiB"));
+        assert!(file("gone").load(home.path()).is_err());
+        assert!(file(".").load(home.path()).unwrap_err().contains("is not a file"));
+    }
+
+    #[test]
+    fn the_environment_and_systemd_are_asked_by_name() {
+        let held = tempfile::tempdir().unwrap();
+        write(held.path(), "hmac", b"key\n", 0o440);
+        assert_eq!(credential("hmac", Some(held.path())).unwrap().expose(), b"key");
+        assert!(credential("hmac", None).unwrap_err().contains("LoadCredential=hmac:"));
+        assert!(credential("../hmac", Some(held.path())).is_err());
+        assert!(credential("gone", Some(held.path())).unwrap_err().contains("LoadCredential=gone:"));
+        // PATH is the one variable that every test process has.
+        assert!(!RawSecret::Env("PATH".to_owned()).load(held.path()).unwrap().expose().is_empty());
+        let gone = RawSecret::Env("PASSGATE_NO_SUCH_VARIABLE".to_owned());
+        assert_eq!(gone.load(held.path()).unwrap_err(), "environment variable `PASSGATE_NO_SUCH_VARIABLE` is not set");
+    }
+
+    #[test]
+    fn a_secret_does_not_print_itself() {
+        assert_eq!(format!("{:?}", Secret::new(b"key".to_vec())), "Secret(…)");
+    }
+}

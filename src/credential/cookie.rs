@@ -1,0 +1,65 @@
+//! A credential in a cookie.
+//!
+//! A browser may hold several cookies of one name (by path, by domain, planted by a neighbouring host) and does not say
+//! which is which: different values are nobody's, and count as none. So does a value that is no token, because a cookie
+//! is sent whether or not anybody meant to sign in.
+
+use http::HeaderMap;
+
+use super::{Found, is_name, token_of};
+use crate::config::raw::RawSource;
+use crate::config::{At, Problems};
+use crate::http::cookie;
+
+/// A cookie by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    name: Box<str>,
+}
+
+impl std::fmt::Display for Cookie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cookie `{}`", self.name)
+    }
+}
+
+impl Cookie {
+    pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
+        let RawSource::Cookie(name) = &raw.value else { return None };
+        if !is_name(name) {
+            problems
+                .error(&raw.span, format!("`{name}` is no cookie name"))
+                .hint("a name holds letters, digits and `-_.` (RFC 6265 section 4.1.1)");
+            return Some(None);
+        }
+        Some(Some(Self { name: name.as_str().into() }))
+    }
+
+    pub(super) fn read<'a>(&self, headers: &'a HeaderMap, _query: Option<&'a str>) -> Found<'a> {
+        let mut token: Option<&'a [u8]> = None;
+        for line in headers.get_all(http::header::COOKIE) {
+            for value in cookie::values_in(line.as_bytes(), &self.name) {
+                if token.is_some_and(|token| token != value) {
+                    return Found::Absent("there are several cookies of this name with different values");
+                }
+                token = Some(value);
+            }
+        }
+        match token {
+            None => Found::Absent("there is no such cookie"),
+            Some(value) => match token_of(value) {
+                Some(token) => Found::Token(token.into()),
+                None => Found::Absent("the cookie is empty or not text"),
+            },
+        }
+    }
+
+    pub(super) fn strip(&self, headers: &mut HeaderMap) {
+        cookie::remove(headers, &[&self.name]);
+    }
+
+    #[expect(clippy::unused_self, reason = "every kind answers this")]
+    pub(super) fn query_name(&self) -> Option<&str> {
+        None
+    }
+}

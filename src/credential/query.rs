@@ -1,0 +1,105 @@
+//! A credential in a query parameter (RFC 6750 section 2.3), for clients that cannot set a header.
+//!
+//! It would stand in logs and `Referer` headers, so that it is taken out before either sees it. Whoever writes a token
+//! into a URL means it: an empty or broken one is refused like one in a header.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+
+use super::{Found, token_of};
+use crate::config::raw::RawSource;
+use crate::config::{At, Problems};
+use crate::refusal::Refusal;
+
+/// A query parameter by its decoded name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    name: Box<str>,
+}
+
+impl std::fmt::Display for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "query parameter `{}`", self.name)
+    }
+}
+
+impl Query {
+    pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
+        let RawSource::Query(name) = &raw.value else { return None };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)) {
+            problems
+                .error(&raw.span, format!("`{name}` is no name for a query parameter"))
+                .hint("a name holds letters, digits and `-_.~`, for example `access_token`");
+            return Some(None);
+        }
+        Some(Some(Self { name: name.as_str().into() }))
+    }
+
+    pub(super) fn read<'a>(&self, _headers: &'a HeaderMap, query: Option<&'a str>) -> Found<'a> {
+        let mut pairs = query.unwrap_or_default().split('&').filter(|pair| is_named(name_of(pair), &self.name));
+        let Some(pair) = pairs.next() else { return Found::Absent("there is no such parameter") };
+        if pairs.next().is_some() {
+            return Found::Refused(Refusal::CredentialRepeated);
+        }
+        let value = pair.split_once('=').map_or("", |(_, value)| value);
+        let token = if value.contains('%') { decoded(value).map(Cow::Owned) } else { Some(Cow::Borrowed(value)) };
+        // A `+` stays: a form would read a space there, and neither is in a token.
+        match token.filter(|token| token_of(token.as_bytes()).is_some()) {
+            Some(token) => Found::Token(token),
+            None => Found::Refused(Refusal::CredentialMalformed),
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "every kind answers this")]
+    pub(super) fn strip(&self, _headers: &mut HeaderMap) {}
+
+    pub(super) fn query_name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+/// The name of one `name=value`, encoded as it came.
+pub(super) fn name_of(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
+}
+
+/// Whether an encoded name decodes to `wanted`. A `%` without two digits stands for itself, as browsers decode it.
+pub(super) fn is_named(encoded: &str, wanted: &str) -> bool {
+    if encoded == wanted {
+        return true;
+    }
+    encoded.contains('%') && decode(encoded.as_bytes()).map(|(byte, _)| byte).eq(wanted.bytes())
+}
+
+/// The text that `value` encodes; `None` where a `%` is not followed by two digits or the bytes are not visible ASCII.
+fn decoded(value: &str) -> Option<String> {
+    let mut text = String::with_capacity(value.len());
+    for (byte, whole) in decode(value.as_bytes()) {
+        if !whole || !byte.is_ascii_graphic() {
+            return None;
+        }
+        text.push(char::from(byte));
+    }
+    Some(text)
+}
+
+/// The bytes that `encoded` stands for, each with whether it is not the `%` of a broken escape.
+fn decode(encoded: &[u8]) -> impl Iterator<Item = (u8, bool)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let byte = *encoded.get(at)?;
+        at += 1;
+        if byte != b'%' {
+            return Some((byte, true));
+        }
+        let digit = |index: usize| encoded.get(index).and_then(|&byte| char::from(byte).to_digit(16));
+        match (digit(at), digit(at + 1)) {
+            (Some(high), Some(low)) => {
+                at += 2;
+                Some((u8::try_from(high * 16 + low).unwrap_or_default(), true))
+            }
+            _ => Some((byte, false)),
+        }
+    })
+}

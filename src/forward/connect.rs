@@ -1,0 +1,302 @@
+//! Connections to servers: name, TCP or unix socket, TLS.
+//!
+//! Enters: a [`Server`] and the time that all of it may take. Leaves: a [`Link`] on which HTTP can be spoken. Nothing is
+//! retried here, and nothing but a handshake is sent.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::upstream::{Address, Server};
+use crate::refusal::Refusal;
+
+/// How long the addresses of a name are believed.
+const ADDRESSES_LAST: Duration = Duration::from_secs(30);
+/// How long sent bytes may stay without an acknowledgement (RFC 5482) before the connection counts as dead.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(45);
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum ConnectError {
+    /// No address, or none that accepts.
+    Unreachable(io::Error),
+    /// Not within `connect_timeout`.
+    TimedOut,
+    /// The TLS handshake failed; the certificate may not be acceptable.
+    Tls(io::Error),
+    /// The connection was made, and the app did not speak HTTP/2 on it.
+    Protocol(hyper::Error),
+}
+
+impl ConnectError {
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Unreachable(_) => Refusal::UpstreamUnreachable,
+            Self::TimedOut => Refusal::UpstreamConnectTimeout,
+            Self::Tls(_) => Refusal::UpstreamTls,
+            Self::Protocol(_) => Refusal::UpstreamProtocol,
+        }
+    }
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "{error}"),
+            Self::TimedOut => f.write_str("no connection within `connect_timeout`"),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::Protocol(error) => write!(f, "HTTP/2: {error}"),
+        }
+    }
+}
+
+/// The addresses that a name had when it was last asked for.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(Mutex<Option<(Instant, Vec<SocketAddr>)>>);
+
+impl Addresses {
+    fn known(&self) -> MutexGuard<'_, Option<(Instant, Vec<SocketAddr>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses of `host`, by the system's resolver on a thread of the blocking pool.
+    async fn find(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Some((since, addresses)) = &*self.known()
+            && since.elapsed() < ADDRESSES_LAST
+        {
+            return Ok(addresses.clone());
+        }
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        }
+        *self.known() = Some((Instant::now(), found.clone()));
+        Ok(found)
+    }
+
+    /// None of them accepted: ask again next time.
+    fn forget(&self) {
+        *self.known() = None;
+    }
+}
+
+/// Connects to `server` within `limit`, TLS included.
+pub(super) async fn connect(server: &Server, addresses: &Addresses, deadline: Instant) -> Result<Link, ConnectError> {
+    let socket = timeout_at(deadline, open(server, addresses, deadline))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => ConnectError::TimedOut,
+            _ => ConnectError::Unreachable(error),
+        })?;
+    let Some(tls) = &server.tls else {
+        return Ok(Link::Plain(Socket { stream: Arc::new(Mutex::new(socket)), tls: false }));
+    };
+    let socket = Socket { stream: Arc::new(Mutex::new(socket)), tls: true };
+    let handshake = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), socket);
+    match timeout_at(deadline, handshake).await {
+        Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
+        Ok(Err(error)) => Err(ConnectError::Tls(error)),
+        Err(_elapsed) => Err(ConnectError::TimedOut),
+    }
+}
+
+async fn open(server: &Server, addresses: &Addresses, deadline: Instant) -> io::Result<Stream> {
+    match &server.address {
+        Address::Ip(address) => open_tcp(*address).await,
+        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        Address::Name { host, port } => {
+            let found = addresses.find(host, *port).await?;
+            let opened = open_first(&found, deadline).await;
+            if opened.is_err() {
+                addresses.forget();
+            }
+            opened
+        }
+    }
+}
+
+/// The first of `addresses` that accepts; each gets an equal share of the time that is left.
+async fn open_first(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Stream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let others = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        match timeout_at(Instant::now() + left / others, open_tcp(*address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_elapsed) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    // A peer that vanished is noticed also where the operating system has no such option; then it only takes longer.
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    drop(socket);
+    Ok(Stream::Tcp(stream))
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A socket that both hyper and the pool can look at. The lock is held for one system call by one of two owners on the
+/// same thread, so it is always free.
+#[derive(Clone, Debug)]
+pub(super) struct Socket {
+    stream: Arc<Mutex<Stream>>,
+    tls: bool,
+}
+
+impl Socket {
+    fn stream(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Whether the socket is open and nothing lies in it to be read. Asks the kernel; tokio's own knowledge is as old
+    /// as the last round of its event loop.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match &*self.stream() {
+            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn with<T>(&self, then: impl FnOnce(Pin<&mut dyn Duplex>) -> T) -> T {
+        match &mut *self.stream() {
+            Stream::Tcp(stream) => then(Pin::new(stream)),
+            Stream::Unix(stream) => then(Pin::new(stream)),
+        }
+    }
+}
+
+/// What can be read and written.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.with(|stream| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|stream| stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_shutdown(cx))
+    }
+}
+
+/// A connection as HTTP sees it.
+#[derive(Debug)]
+pub(super) enum Link {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Link {
+    /// The socket below.
+    pub(super) fn socket(&self) -> Socket {
+        match self {
+            Self::Plain(socket) => socket.clone(),
+            Self::Tls(stream) => stream.get_ref().0.clone(),
+        }
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

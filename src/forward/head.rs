@@ -1,0 +1,177 @@
+//! The heads of requests and responses, as far as they concern one connection only.
+//!
+//! Enters: a request whose hop-by-hop fields, identity and target are settled already. Leaves: the same request in the
+//! form that this server's protocol needs, with one Host and one framing that agrees with the body we hold, whatever
+//! fields the client sent. On the way back: a response without what was meant for our connection to the app.
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body;
+
+use super::body::RequestBody;
+use super::upstream::Protocol;
+use crate::refusal::Refusal;
+
+/// What the client said that holds for its connection alone, and so is not among the request's fields any more.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// The Host, or the `:authority`, that the client asked for.
+    pub host: HeaderValue,
+    /// It said `TE: trailers`: trailers of the response reach it (RFC 9110 section 10.1.4).
+    pub trailers: bool,
+    /// It asked for an upgrade to `websocket`.
+    pub websocket: bool,
+}
+
+/// Makes `request` ready for a server that speaks `protocol`. May be called again for another server.
+///
+/// # Errors
+/// [`Refusal::HostInvalid`] where the host cannot be an `:authority`; [`Refusal::UpstreamProtocol`] for an upgrade to a
+/// server that does not speak HTTP/1.1.
+pub(super) fn address(
+    request: &mut Request<RequestBody>,
+    host: &HeaderValue,
+    hop: &Hop,
+    protocol: Protocol,
+) -> Result<(), Refusal> {
+    frame(request, protocol);
+    match protocol {
+        Protocol::Http1 => {
+            *request.version_mut() = Version::HTTP_11;
+            if request.uri().authority().is_some() {
+                let target = target(request.uri())?;
+                *request.uri_mut() = Uri::from(target);
+            }
+            let headers = request.headers_mut();
+            headers.insert(header::HOST, host.clone());
+            if hop.websocket {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            } else if hop.trailers {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+                headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            }
+        }
+        Protocol::Http2 => {
+            if hop.websocket {
+                return Err(Refusal::UpstreamProtocol);
+            }
+            let authority = Authority::try_from(host.as_bytes()).map_err(|_| Refusal::HostInvalid)?;
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(Scheme::HTTP);
+            parts.authority = Some(authority);
+            parts.path_and_query = Some(target(request.uri())?);
+            *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Refusal::HostInvalid)?;
+            *request.version_mut() = Version::HTTP_2;
+            let headers = request.headers_mut();
+            headers.remove(header::HOST);
+            headers.remove(header::CONNECTION);
+            if hop.trailers {
+                headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
+    uri.path_and_query().cloned().ok_or(Refusal::TargetForm)
+}
+
+/// Sets the fields that say how long the body is, by the body and not by what the client wrote (RFC 9112 section 6).
+fn frame(request: &mut Request<RequestBody>, protocol: Protocol) {
+    let (ended, exact) = (request.body().is_end_stream(), request.body().size_hint().exact());
+    let expects_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let headers = request.headers_mut();
+    if ended {
+        headers.remove(header::TRANSFER_ENCODING);
+        if headers.remove(header::CONTENT_LENGTH).is_some() || expects_body {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        return;
+    }
+    // The client has been told to go on already, or will be when its body is read.
+    headers.remove(header::EXPECT);
+    match (exact, protocol) {
+        (Some(length), _) => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            headers.remove(header::TRANSFER_ENCODING);
+        }
+        (None, Protocol::Http1) => {
+            headers.remove(header::CONTENT_LENGTH);
+            // Said here for all methods: hyper would send no body with a GET of unknown length.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        (None, Protocol::Http2) => {
+            headers.remove(header::CONTENT_LENGTH);
+            headers.remove(header::TRANSFER_ENCODING);
+        }
+    }
+}
+
+/// Takes out of a response what was meant for our connection to the app (RFC 9110 section 7.6.1), and leaves at most one
+/// Content-Length, which then is the body's.
+pub(super) fn clean<B: Body>(response: &mut Response<B>) {
+    *response.version_mut() = Version::HTTP_11;
+    let exact = response.body().size_hint().exact();
+    let headers = response.headers_mut();
+    let (mut hop_by_hop, mut lengths) = (false, 0);
+    // One pass over the names; most responses have none of these.
+    for (name, value) in headers.iter() {
+        if name == header::CONTENT_LENGTH {
+            lengths += if value.as_bytes().iter().all(u8::is_ascii_digit) { 1 } else { 2 };
+        } else {
+            hop_by_hop |= is_hop_by_hop(name);
+        }
+    }
+    let mut unsure = lengths > 1;
+    if hop_by_hop {
+        unsure |= headers.contains_key(header::TRANSFER_ENCODING);
+        drop_hop_by_hop(headers);
+    }
+    if unsure {
+        headers.remove(header::CONTENT_LENGTH);
+        if let Some(length) = exact.filter(|length| *length > 0) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::UPGRADE
+        || *name == header::TE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+}
+
+/// Whether a 101 switches to `websocket` and nothing else.
+pub(super) fn switches_to_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(header::UPGRADE).iter();
+    protocols.next().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && protocols.next().is_none()
+}
+
+/// Says in a 101 what our own connection to the client switches to.
+pub(super) fn switch(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}

@@ -1,0 +1,121 @@
+//! The one HTTP/2 connection of a worker to a server (`h2c://`), shared by all requests under way.
+//!
+//! Enters: a request ready to be sent. Leaves: the response head; its body is a stream whose window is the app's only
+//! measure of how much the client takes. How many streams there may be, the app says; hyper keeps the rest waiting.
+//!
+//! What must never happen: a request sent a second time that the app may have processed.
+
+use std::error::Error;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{Progress, RequestBody};
+use super::connect::Link;
+use super::http1::{self, Failure, Patience};
+use crate::refusal::Refusal;
+
+/// What a stream may hold for a client that does not read.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// So large that streams whose clients do not read cannot hold up the others; they are limited one by one.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+const MAX_HEADER_BYTES: u32 = 64 * 1024;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub(super) struct Http2 {
+    send: http2::SendRequest<RequestBody>,
+}
+
+impl Http2 {
+    /// Speaks HTTP/2 on `link`.
+    pub(super) async fn new(link: Link) -> hyper::Result<Self> {
+        let (send, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .handshake(TokioIo::new(link))
+            .await?;
+        // Ends when the last handle is dropped and the last stream is over, or with the connection.
+        tokio::spawn(connection);
+        Ok(Self { send })
+    }
+
+    /// Whether it takes further requests.
+    pub(super) fn is_open(&self) -> bool {
+        self.send.is_ready()
+    }
+
+    /// Sends `request` and waits for the head of the response, at most `wait` from the last byte of the request.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+        wait: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
+        let progress = request.body().progress();
+        // hyper does not give a request back once it has a stream. Without a body the head is all of it.
+        let again = progress.is_none().then(|| head_of(&request));
+        let mut response = std::pin::pin!(self.send.try_send_request(request));
+        let patience = Patience { timeout: wait, since: Instant::now(), progress };
+        loop {
+            // A request that waits for one of the app's streams counts as well.
+            let Ok(result) = timeout_at(patience.deadline(), &mut response).await else {
+                if patience.is_over() {
+                    return Err(Refusal::UpstreamTimeout.into());
+                }
+                continue;
+            };
+            let mut error = match result {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let returned = error.take_message().map(Box::new);
+            let error = error.into_error();
+            let unsent = returned.or_else(|| again.filter(|_| was_not_processed(&error)).map(Box::new));
+            let refusal = match patience.progress.as_deref().and_then(Progress::failure) {
+                Some(failure) => failure.refusal(),
+                None => refusal(&error),
+            };
+            return Err(Failure { refusal, unsent });
+        }
+    }
+}
+
+fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut head = Request::new(RequestBody::empty());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    head
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source().and_then(|source| source.downcast_ref())
+}
+
+/// Whether the app has promised that it did nothing with the request: its stream was refused (RFC 9113 section 8.7), or
+/// is beyond the last one that the app names when it goes away (section 6.8).
+fn was_not_processed(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| {
+        error.is_remote()
+            && ((error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)) || error.is_go_away())
+    })
+}
+
+fn refusal(error: &hyper::Error) -> Refusal {
+    match h2_error(error) {
+        // What the app sent was against the rules, and h2 said so to it.
+        Some(error) if error.is_library() => Refusal::UpstreamProtocol,
+        Some(_) => Refusal::UpstreamClosed,
+        None => http1::refusal(error),
+    }
+}

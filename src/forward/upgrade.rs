@@ -1,0 +1,120 @@
+//! WebSockets: from the app's 101 on, the bytes of both sides belong to each other and not to HTTP.
+//!
+//! Enters: both connections after the handshake. Leaves: what one side sends, to the other, until both have finished.
+//! No byte of the client goes to the app before its 101, because nothing is read here before there is one.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+
+use super::pool::Slot;
+
+/// Bytes held for each direction.
+const BUFFER: usize = 16 * 1024;
+
+/// The app's side of an upgrade, from a [`super::Forwarded`] with status 101. Dropped, it closes the connection.
+#[derive(Debug)]
+pub struct Upgrade {
+    pub(super) upgraded: OnUpgrade,
+    /// The connection still counts against the server's limit.
+    pub(super) slot: Slot,
+}
+
+/// What went through an upgraded connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes from the client to the app.
+    pub sent: u64,
+    /// Bytes from the app to the client.
+    pub received: u64,
+}
+
+/// Copies in both directions until both sides have finished, one of them fails, nothing moves for `idle`, or `close` is
+/// ready; then closes both. When one side stops sending, the other is told and may go on.
+pub async fn splice(
+    client: OnUpgrade,
+    app: Upgrade,
+    idle: Option<Duration>,
+    close: impl Future<Output = ()>,
+) -> Traffic {
+    let Upgrade { upgraded, slot } = app;
+    let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let copy = async {
+        let (client, app) = tokio::try_join!(client, upgraded)?;
+        let mut client = Metered { inner: TokioIo::new(client), read: sent.clone() };
+        let mut app = Metered { inner: TokioIo::new(app), read: received.clone() };
+        // A failure of either side ends both; there is nobody left to tell.
+        let _ = copy_bidirectional_with_sizes(&mut client, &mut app, BUFFER, BUFFER).await;
+        Ok::<(), hyper::Error>(())
+    };
+    let traffic = || Traffic { sent: sent.load(Ordering::Relaxed), received: received.load(Ordering::Relaxed) };
+    tokio::select! {
+        _ = copy => {}
+        () = close => {}
+        () = silence(idle, traffic) => {}
+    }
+    drop(slot);
+    traffic()
+}
+
+/// Ready when `traffic` has not changed for `idle` (and at most twice that).
+async fn silence(idle: Option<Duration>, traffic: impl Fn() -> Traffic) {
+    let Some(idle) = idle else {
+        return std::future::pending().await;
+    };
+    loop {
+        let before = traffic();
+        tokio::time::sleep(idle).await;
+        if traffic() == before {
+            return;
+        }
+    }
+}
+
+/// Counts what is read.
+struct Metered {
+    inner: TokioIo<Upgraded>,
+    read: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        self.read.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

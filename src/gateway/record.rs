@@ -1,0 +1,203 @@
+//! What one request did, filled in along the walk and told once: in the log and in the metrics, however it ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::{Body, Incoming};
+
+use super::answer::{Answer, Content};
+use super::{Client, Label, Lane};
+use crate::authorize::RuleName;
+use crate::forward::{Progress, splice};
+use crate::identity::Caller;
+use crate::observe::{Decision, Entry, Observation, RequestId, RouteLabel};
+use crate::refusal::Refusal;
+
+/// The status in log and metrics of a request whose client went away before it was answered, as other proxies have it.
+const CLIENT_GONE: u16 = 499;
+
+/// One request. Dropping it writes its line.
+#[derive(Debug)]
+pub struct Record {
+    lane: Arc<Lane>,
+    client: Arc<Client>,
+    opened: Instant,
+    /// Milliseconds since 1970.
+    opened_at: u64,
+    request_id: RequestId,
+    method: Method,
+    refusal: Option<Refusal>,
+    status: u16,
+    /// From the beginning to the head of the answer.
+    answered_after: Option<Duration>,
+    has_body: bool,
+    /// Whether the app's answer ended before its end.
+    is_broken: bool,
+    /// Bytes of the answer's body that were handed to the connection.
+    pub(super) bytes: u64,
+    /// The address of the client, as a trusted proxy may have named it.
+    pub(super) client_ip: IpAddr,
+    /// The Host as sent.
+    pub(super) host: Option<HeaderValue>,
+    /// The canonical target; only its path is told.
+    pub(super) path: Option<PathAndQuery>,
+    /// The route's label.
+    pub(super) route: Option<Label>,
+    /// The methods of the path, where the method was refused.
+    pub(super) allow: Option<HeaderValue>,
+    /// Who asked, where that was found out.
+    pub(super) caller: Option<Arc<Caller>>,
+    /// The rule that said no.
+    pub(super) rule: Option<Arc<RuleName>>,
+    /// Whether the request may be forwarded.
+    pub(super) is_permitted: bool,
+    /// How far the request's body has come, once it is on its way to the app.
+    pub(super) body: Option<Arc<Progress>>,
+    /// The upstream's name, then the address of the server that answered.
+    pub(super) upstream: Option<Arc<str>>,
+    /// From the request to the app to the head of its answer.
+    pub(super) upstream_time: Option<Duration>,
+}
+
+impl Record {
+    pub(super) fn open(lane: &Arc<Lane>, client: &Arc<Client>, request: &Request<Incoming>) -> Self {
+        let mut record = Self::new(lane, client, request.method().clone());
+        record.has_body = !request.body().is_end_stream();
+        record.path = request.uri().path_and_query().cloned();
+        record
+    }
+
+    /// For a connection that ended before there was a request.
+    pub(super) fn open_without_request(lane: &Arc<Lane>, client: &Arc<Client>) -> Self {
+        Self::new(lane, client, Method::default())
+    }
+
+    fn new(lane: &Arc<Lane>, client: &Arc<Client>, method: Method) -> Self {
+        client.activity.begin();
+        let (opened_at, request_id) = lane.desk.open();
+        Self {
+            lane: Arc::clone(lane),
+            client: Arc::clone(client),
+            opened: Instant::now(),
+            opened_at,
+            request_id,
+            method,
+            refusal: None,
+            status: CLIENT_GONE,
+            answered_after: None,
+            has_body: false,
+            is_broken: false,
+            bytes: 0,
+            client_ip: client.peer.ip,
+            host: None,
+            path: None,
+            route: None,
+            allow: None,
+            caller: None,
+            rule: None,
+            is_permitted: false,
+            body: None,
+            upstream: None,
+            upstream_time: None,
+        }
+    }
+
+    /// The id of this request in log, answer and `X-Request-Id`.
+    pub(super) fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// Whether something of the request's body has not been read. What the connection does with it is not ours to know:
+    /// it must not be used again.
+    pub(super) fn is_body_pending(&self) -> bool {
+        self.has_body && !self.body.as_ref().is_some_and(|body| body.is_complete())
+    }
+
+    /// The gateway answers instead of the app.
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+        self.status = refusal.status().as_u16();
+    }
+
+    /// The app's answer ended before its end.
+    pub(super) fn broke_off(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// The head of the answer is ready. The record is closed when its body has ended, and after a switch of protocols
+    /// when that connection has.
+    pub(super) fn answered(mut self, response: Response<Content>) -> Response<Answer> {
+        self.status = response.status().as_u16();
+        self.answered_after = Some(self.opened.elapsed());
+        let (parts, content) = response.into_parts();
+        let answer = match content {
+            Content::Own(bytes) => Answer::own(bytes, Some(self)),
+            Content::App(body) => Answer::app(body, self),
+            Content::Switched { client, app } => {
+                tokio::spawn(async move {
+                    let traffic = splice(client, app, None, std::future::pending()).await;
+                    self.bytes = traffic.received;
+                    drop(self);
+                });
+                Answer::own(Bytes::new(), None)
+            }
+        };
+        Response::from_parts(parts, answer)
+    }
+
+    fn reason(&self) -> Option<&'static str> {
+        match self.refusal {
+            Some(refusal) => Some(refusal.reason()),
+            None if self.status == CLIENT_GONE && self.answered_after.is_none() => Some("client-gone"),
+            None if self.is_broken => Some("upstream-broke-off"),
+            None => None,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.client.activity.end();
+        let duration = self.opened.elapsed();
+        let reason = self.reason();
+        let identity = self.caller.as_ref().map(|caller| &caller.identity);
+        let rule = self.rule.as_ref().map(ToString::to_string);
+        let allowed = self.refusal.is_none() && (self.is_permitted || self.answered_after.is_some());
+        let entry = Entry {
+            time: self.opened_at,
+            request_id: self.request_id.as_str(),
+            client: self.client_ip,
+            method: self.method.as_str(),
+            host: self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default(),
+            path: self.path.as_ref().map_or("", PathAndQuery::path),
+            route: self.route.as_ref().map(|route| &*route.text),
+            subject: identity.map(|identity| identity.subject.as_str()),
+            issuer: identity.map(|identity| &*identity.issuer),
+            decision: if allowed { Decision::Allow } else { Decision::Refuse },
+            reason,
+            rule: rule.as_deref(),
+            status: self.status,
+            bytes: self.bytes,
+            upstream: self.upstream.as_deref(),
+            duration_us: microseconds(duration),
+            upstream_us: self.upstream_time.map(microseconds),
+        };
+        let head_after = self.answered_after.unwrap_or(duration);
+        self.lane.desk.close(&entry, &Observation {
+            route: self.route.as_ref().map_or(RouteLabel::NONE, |route| route.series),
+            method: &self.method,
+            status: self.status,
+            refusal: self.refusal,
+            upstream: self.upstream_time,
+            gateway: head_after.saturating_sub(self.upstream_time.unwrap_or_default()),
+        });
+    }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

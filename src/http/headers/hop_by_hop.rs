@@ -1,0 +1,289 @@
+//! Fields that are about one connection and not about the message (RFC 9110 section 7.6.1).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// What the dropped fields said, as far as whoever forwards the message needs it.
+#[derive(Clone, Debug, Default)]
+pub struct HopByHop {
+    /// `TE: trailers`: whoever sent this reads trailers (RFC 9110 section 10.1.4).
+    pub te_trailers: bool,
+    /// The protocol asked for: the one `Upgrade` line, where `Connection` lists it too (section 7.8). With several
+    /// lines it is `None`, and nothing is upgraded.
+    pub upgrade: Option<HeaderValue>,
+    /// The `Trailer` lines: the names of trailers that the sender announced (section 6.6.2). hyper sends a trailer on
+    /// HTTP/1 only where such a line names it.
+    pub trailer: Vec<HeaderValue>,
+}
+
+/// Removes the fields that `Connection` lists, in however many lines, and then those that are always about one
+/// connection: `Connection`, `Keep-Alive`, `Proxy-Connection`, `Transfer-Encoding`, `TE`, `Trailer`, `Upgrade`,
+/// `HTTP2-Settings` (RFC 7540 section 3.2.1), and `Proxy-Authenticate`, `Proxy-Authentication-Info` and
+/// `Proxy-Authorization` (RFC 9110 section 11.7: for the next proxy, which we are not a tunnel to).
+///
+/// `Host` and `Content-Length` stay, whatever `Connection` lists: section 7.6.1 forbids to list fields that are meant
+/// for all recipients, and who lists them wants two servers to disagree.
+///
+/// Goes for requests and answers, and has to come before our own fields are set. Allocates only for `Trailer` lines and
+/// for a second `Connection` line.
+pub fn drop_hop_by_hop(headers: &mut HeaderMap) -> HopByHop {
+    let present = headers.keys().fold(0, |present, name| present | bit(name));
+    let mut found = HopByHop::default();
+    if present == 0 {
+        return found;
+    }
+    if present & bit(&TE) != 0 {
+        found.te_trailers = headers.get_all(TE).iter().flat_map(tokens).any(|token| {
+            let coding = token.split(|&byte| byte == b';').next().unwrap_or_default();
+            coding.trim_ascii().eq_ignore_ascii_case(b"trailers")
+        });
+    }
+    if present & bit(&TRAILER) != 0 {
+        found.trailer = headers.get_all(TRAILER).iter().cloned().collect();
+    }
+    let mut upgrade = None;
+    if present & bit(&UPGRADE) != 0 {
+        let mut lines = headers.get_all(UPGRADE).iter();
+        upgrade = lines.next().filter(|_| lines.next().is_none()).cloned();
+    }
+    if present & bit(&CONNECTION) != 0 {
+        let further: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().skip(1).cloned().collect();
+        let first = headers.remove(CONNECTION);
+        for token in first.iter().chain(&further).flat_map(tokens) {
+            if token.eq_ignore_ascii_case(b"upgrade") {
+                found.upgrade = upgrade.take().or(found.upgrade);
+            } else {
+                drop_listed(headers, token);
+            }
+        }
+    }
+    for (index, name) in NAMES.iter().enumerate() {
+        if present & 1 << index != 0 {
+            headers.remove(*name);
+        }
+    }
+    found
+}
+
+/// In lower case; each one's place is its bit.
+const NAMES: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+];
+
+fn bit(name: &HeaderName) -> u32 {
+    match name.as_str() {
+        "connection" => 1,
+        "keep-alive" => 1 << 1,
+        "proxy-connection" => 1 << 2,
+        "transfer-encoding" => 1 << 3,
+        "te" => 1 << 4,
+        "trailer" => 1 << 5,
+        "upgrade" => 1 << 6,
+        "http2-settings" => 1 << 7,
+        "proxy-authenticate" => 1 << 8,
+        "proxy-authentication-info" => 1 << 9,
+        "proxy-authorization" => 1 << 10,
+        _ => 0,
+    }
+}
+
+/// The members of a comma-separated list (RFC 9110 section 5.6.1); empty ones are left out.
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+fn drop_listed(headers: &mut HeaderMap, token: &[u8]) {
+    let kept = [b"close".as_slice(), b"keep-alive", HOST.as_str().as_bytes(), CONTENT_LENGTH.as_str().as_bytes()];
+    if kept.iter().any(|name| token.eq_ignore_ascii_case(name)) {
+        return;
+    }
+    if let Ok(name) = std::str::from_utf8(token) {
+        headers.remove(name);
+    }
+}
+
+/// Whether a field may not stand in trailers, because it says how to read the message, whom it is for, who sent it, or
+/// what to do with it, and comes too late for that (RFC 9110 section 6.5.1). Such a trailer is dropped.
+#[must_use]
+pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        // Framing and routing.
+        "content-length" | "host" | "transfer-encoding" | "connection" | "keep-alive" | "proxy-connection" | "upgrade"
+        | "te" | "trailer" | "http2-settings" | "forwarded" | "via"
+        // Request modifiers and conditions.
+        | "cache-control" | "expect" | "max-forwards" | "pragma" | "range" | "if-match" | "if-none-match"
+        | "if-modified-since" | "if-unmodified-since" | "if-range"
+        // Who is asking, and the state between the two sides.
+        | "authorization" | "proxy-authorization" | "www-authenticate" | "proxy-authenticate" | "authentication-info"
+        | "proxy-authentication-info" | "cookie" | "set-cookie" | "set-cookie2" | "origin" | "referer"
+        | "x-real-ip" | "x-request-id"
+        // What the answer is, and where else to go.
+        | "age" | "date" | "expires" | "location" | "retry-after" | "vary" | "warning" | "allow" | "accept-ranges"
+        | "strict-transport-security" | "content-security-policy"
+        // How to read the content.
+        | "content-encoding" | "content-type" | "content-range" | "content-language" | "content-location"
+        | "content-disposition"
+    ) || name.starts_with("access-control-")
+        || name.starts_with("sec-")
+        || name.starts_with("x-forwarded-")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn left(lines: &[(&str, &str)]) -> Vec<String> {
+        let mut headers = headers(lines);
+        drop_hop_by_hop(&mut headers);
+        let mut names: Vec<_> = headers.keys().map(|name| name.as_str().to_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn fields_of_the_connection_go_and_others_stay() {
+        assert_eq!(
+            left(&[
+                ("host", "a"),
+                ("connection", "keep-alive"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("transfer-encoding", "chunked"),
+                ("te", "trailers"),
+                ("trailer", "x-sum"),
+                ("upgrade", "websocket"),
+                ("http2-settings", "AAMAAABk"),
+                ("proxy-authenticate", "Basic"),
+                ("proxy-authentication-info", "x"),
+                ("proxy-authorization", "Basic eA=="),
+                ("accept", "*/*"),
+                ("authorization", "Bearer x"),
+            ]),
+            ["accept", "authorization", "host"]
+        );
+    }
+
+    #[test]
+    fn listed_fields_go_from_every_line_in_every_case() {
+        assert_eq!(
+            left(&[
+                ("connection", "close, X-One ,,\tx-two"),
+                ("connection", "X-THREE"),
+                ("connection", "é, not a token, x-four;q=1, , x-five"),
+                ("x-one", "1"),
+                ("x-one", "1"),
+                ("x-two", "2"),
+                ("x-three", "3"),
+                ("x-four", "4"),
+                ("x-five", "5"),
+                ("x-six", "6"),
+            ]),
+            ["x-four", "x-six"]
+        );
+    }
+
+    #[test]
+    fn a_client_cannot_have_host_or_length_deleted() {
+        let lines = [("connection", "Host, content-length, Transfer-Encoding"), ("host", "a"), ("content-length", "1")];
+        assert_eq!(left(&lines), ["content-length", "host"]);
+    }
+
+    #[test]
+    fn what_the_connection_needs_is_told() {
+        let mut map = headers(&[
+            ("connection", "Upgrade, TE"),
+            ("upgrade", "websocket"),
+            ("te", "gzip;q=0.5, Trailers"),
+            ("trailer", "x-a"),
+            ("trailer", "x-b"),
+        ]);
+        let found = drop_hop_by_hop(&mut map);
+        assert!(map.is_empty() && found.te_trailers);
+        assert_eq!(found.upgrade.unwrap(), "websocket");
+        assert_eq!(found.trailer, ["x-a", "x-b"]);
+    }
+
+    #[test]
+    fn an_upgrade_needs_its_connection_option_and_one_line() {
+        for lines in [
+            &[("upgrade", "websocket")][..],
+            &[("upgrade", "websocket"), ("connection", "keep-alive")],
+            &[("upgrade", "websocket"), ("upgrade", "h2c"), ("connection", "upgrade")],
+            &[("connection", "upgrade")],
+        ] {
+            assert!(drop_hop_by_hop(&mut headers(lines)).upgrade.is_none(), "{lines:?}");
+        }
+        for lines in [
+            &[("upgrade", "websocket"), ("connection", "keep-alive"), ("connection", "uPgrade")][..],
+            &[("upgrade", "websocket"), ("connection", "upgrade, upgrade")],
+        ] {
+            assert!(drop_hop_by_hop(&mut headers(lines)).upgrade.is_some(), "{lines:?}");
+        }
+        assert!(!drop_hop_by_hop(&mut headers(&[("te", "gzip")])).te_trailers);
+    }
+
+    #[test]
+    fn each_name_has_its_own_bit() {
+        for (index, name) in NAMES.iter().enumerate() {
+            assert_eq!(bit(&HeaderName::from_static(name)), 1 << index, "{name}");
+        }
+        assert_eq!(bit(&HeaderName::from_static("connections")), 0);
+    }
+
+    #[test]
+    fn trailers_that_come_too_late_are_forbidden() {
+        for name in
+            ["host", "content-length", "authorization", "cookie", "set-cookie", "te", "x-forwarded-for", "sec-x"]
+        {
+            assert!(is_forbidden_trailer(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["grpc-status", "grpc-message", "x-checksum", "etag", "server-timing", "content-digest"] {
+            assert!(!is_forbidden_trailer(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn nothing_of_the_connection_survives(lines in prop::collection::vec(
+            (
+                prop::sample::select(vec!["connection", "te", "upgrade", "x-a", "host", "trailer", "keep-alive"]),
+                "[a-zA-Z ,;-]{0,20}",
+            ),
+            0..8,
+        )) {
+            let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let mut map = headers(&lines);
+            drop_hop_by_hop(&mut map);
+            for name in map.keys() {
+                prop_assert_eq!(bit(name), 0);
+            }
+            prop_assert_eq!(map.contains_key("host"), lines.iter().any(|(name, _)| *name == "host"));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Whether a request came from a page of another origin.
+//!
+//! A cookie is sent by the browser whoever asked, so a request that changes something and carries one must have been
+//! made by a page of this very origin. Enters: header fields as the client sent them, and the request's host.
+
+use http::{HeaderMap, Method};
+
+/// Whether `method` may change something (RFC 9110 section 9.2.1 names the safe ones).
+#[must_use]
+pub fn is_unsafe(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+}
+
+/// Whether the browser says that another origin made this request: by `Sec-Fetch-Site` (Fetch Metadata), else by
+/// `Origin` (RFC 6454) against `host`. Who sends neither is not a browser of today, and no page made the request.
+///
+/// `host` is the Host header as sent, port included. Only host and port are compared: which scheme the browser saw is
+/// not known behind a proxy that ends TLS.
+#[must_use]
+pub fn is_cross_origin(headers: &HeaderMap, host: &str) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    match (sites.next(), sites.next()) {
+        (Some(site), None) => return !matches!(site.as_bytes(), b"same-origin" | b"none"),
+        (Some(_), Some(_)) => return true,
+        (None, _) => {}
+    }
+    let mut origins = headers.get_all(http::header::ORIGIN).iter();
+    match (origins.next(), origins.next()) {
+        (None, _) => false,
+        (Some(origin), None) => !origin.to_str().is_ok_and(|origin| names_host(origin, host)),
+        (Some(_), Some(_)) => true,
+    }
+}
+
+fn names_host(origin: &str, host: &str) -> bool {
+    let (default_port, authority) = if let Some(authority) = origin.strip_prefix("https://") {
+        (":443", authority)
+    } else if let Some(authority) = origin.strip_prefix("http://") {
+        (":80", authority)
+    } else {
+        return false; // `null`, or the scheme of an extension
+    };
+    let without_default = |authority: &'_ str| authority.strip_suffix(default_port).unwrap_or(authority).to_owned();
+    without_default(authority).eq_ignore_ascii_case(&without_default(host))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn cross(pairs: &[(&'static str, &str)], host: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        is_cross_origin(&headers, host)
+    }
+
+    #[test]
+    fn fetch_metadata_decides_where_it_is_sent() {
+        assert!(!cross(&[("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")], "a.example"));
+        assert!(!cross(&[("sec-fetch-site", "none")], "a.example"));
+        assert!(cross(&[("sec-fetch-site", "same-site")], "a.example"));
+        assert!(cross(&[("sec-fetch-site", "cross-site"), ("origin", "https://a.example")], "a.example"));
+        assert!(cross(&[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")], "a.example"));
+        assert!(cross(&[("sec-fetch-site", "")], "a.example"));
+    }
+
+    #[test]
+    fn the_origin_is_held_against_the_host_without_fetch_metadata() {
+        assert!(!cross(&[], "a.example"));
+        assert!(!cross(&[("origin", "https://a.example")], "a.example"));
+        assert!(!cross(&[("origin", "https://A.example")], "a.example:443"));
+        assert!(!cross(&[("origin", "http://a.example:8080")], "a.example:8080"));
+        assert!(cross(&[("origin", "http://a.example:8080")], "a.example"));
+        assert!(cross(&[("origin", "null")], "a.example"));
+        assert!(cross(&[("origin", "https://a.example.evil.example")], "a.example"));
+        assert!(cross(&[("origin", "https://a.example"), ("origin", "https://a.example")], "a.example"));
+        assert!(cross(&[("origin", "file://a.example")], "a.example"));
+    }
+}

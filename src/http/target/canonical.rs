@@ -1,0 +1,251 @@
+//! The canonical spelling of a path, and every spelling for which a path is refused.
+//!
+//! Enters: the bytes of a path as they were sent. Leaves: its [`Survey`], and the spellings that it asks for. Nothing is
+//! decoded twice here, and no function here resolves a dot segment: a path that has one is refused.
+//!
+//! There are two spellings of one path:
+//!
+//! - *canonical*, which is forwarded: escapes of unreserved characters (RFC 3986 section 2.3) are decoded, other escapes
+//!   have upper-case digits (section 6.2.2), and the ASCII characters that no path may hold raw (`"<>^{|}[]`, backtick,
+//!   space; section 3.3), which `http::Uri` lets through in part, are escaped. Refusing those would shut out browsers,
+//!   which send `[`, `]` and `|` raw; forwarding them raw would leave two spellings of one path.
+//! - *matching*, which routes see: the canonical one, in which moreover parameters are left out, runs of `/` count as
+//!   one, and escapes of the remaining characters that a segment may hold raw (`!$&'()*+,=:@`) are decoded. So each
+//!   decoded segment has one spelling, and `/users%3Adelete` cannot slip past a rule on `/users:delete`. They are
+//!   forwarded as they came, because RFC 3986 section 2.2 lets an app tell them apart.
+
+use super::Oddities;
+use crate::refusal::Refusal;
+
+/// What reading a path once found out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Survey {
+    /// What only some routes accept.
+    pub(super) oddities: Oddities,
+    /// The canonical spelling differs from what was sent.
+    pub(super) rewrite: bool,
+    /// The matching spelling differs from the canonical one.
+    pub(super) unlike_matching: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Stands for itself in every spelling.
+    Plain,
+    Dot,
+    Slash,
+    Percent,
+    Semicolon,
+    Backslash,
+    /// ASCII that a path may hold only escaped.
+    Foreign,
+    /// Control bytes, bytes outside ASCII, and what ends a path.
+    Refused,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Refused; 256];
+    let mut byte = 0x20_u8;
+    while byte < 0x7f {
+        classes[byte as usize] = match byte {
+            b'.' => Class::Dot,
+            b'/' => Class::Slash,
+            b'%' => Class::Percent,
+            b';' => Class::Semicolon,
+            b'\\' => Class::Backslash,
+            b'?' | b'#' => Class::Refused,
+            _ if is_unreserved(byte) || is_reserved_but_plain(byte) => Class::Plain,
+            _ => Class::Foreign,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// RFC 3986 section 2.3.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// The rest of `pchar` (RFC 3986 section 3.3) without `;`.
+const fn is_reserved_but_plain(byte: u8) -> bool {
+    matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+}
+
+/// The part of a path since the last separator, raw or escaped: as much of it as tells whether it is a dot segment.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    dots: u8,
+    other: bool,
+}
+
+impl Part {
+    fn is_empty(self) -> bool {
+        self.dots == 0 && !self.other
+    }
+
+    fn refuse_dots(self) -> Result<(), Refusal> {
+        if !self.other && matches!(self.dots, 1 | 2) { Err(Refusal::PathDotSegment) } else { Ok(()) }
+    }
+}
+
+/// Reads `path`, which starts with `/`, and refuses what no route can accept.
+///
+/// # Errors
+/// The refusal for the first offence from the left.
+pub(super) fn survey(path: &[u8]) -> Result<Survey, Refusal> {
+    let mut survey = Survey::default();
+    let mut part = Part::default();
+    let mut in_parameters = false;
+    let mut at = 1;
+    while let Some(&byte) = path.get(at) {
+        at += 1;
+        match CLASSES[usize::from(byte)] {
+            Class::Plain => part.other = true,
+            Class::Dot => part.dots = part.dots.saturating_add(1),
+            Class::Foreign => {
+                part.other = true;
+                survey.rewrite = true;
+            }
+            Class::Slash => {
+                if !in_parameters {
+                    part.refuse_dots()?;
+                    if part.is_empty() {
+                        survey.oddities.empty_segment = true;
+                        survey.unlike_matching = true;
+                    }
+                }
+                part = Part::default();
+                in_parameters = false;
+            }
+            Class::Semicolon => {
+                if !in_parameters {
+                    part.refuse_dots()?;
+                    survey.oddities.empty_segment |= part.is_empty();
+                }
+                survey.oddities.path_parameter = true;
+                survey.unlike_matching = true;
+                in_parameters = true;
+            }
+            Class::Backslash => return Err(Refusal::PathBackslash),
+            Class::Refused => return Err(Refusal::TargetByte),
+            Class::Percent => {
+                let value = escape_at(path, at - 1).ok_or(Refusal::PathBadEncoding)?;
+                let digits = &path[at..at + 2];
+                at += 2;
+                match value {
+                    0x00..=0x1f | 0x7f => return Err(Refusal::PathEncodedControl),
+                    b'\\' => return Err(Refusal::PathBackslash),
+                    // Where such a parameter ends depends on whether an app decodes or drops it first.
+                    b'/' if in_parameters => return Err(Refusal::PathEncodedSlash),
+                    b'/' => {
+                        part.refuse_dots()?;
+                        survey.oddities.empty_segment |= part.is_empty();
+                        survey.oddities.encoded_slash = true;
+                        part = Part::default();
+                    }
+                    // An app that decodes before it cuts parameters or a query off would read `..%3bx` as `..`.
+                    b';' | b'?' | b'#' if !in_parameters => {
+                        part.refuse_dots()?;
+                        part.other = true;
+                    }
+                    b'.' => part.dots = part.dots.saturating_add(1),
+                    _ if is_overlong(value, path, at) => return Err(Refusal::PathBadEncoding),
+                    _ => part.other = true,
+                }
+                if is_unreserved(value) {
+                    survey.rewrite = true;
+                } else {
+                    survey.rewrite |= digits.iter().any(u8::is_ascii_lowercase);
+                    survey.unlike_matching |= is_reserved_but_plain(value);
+                }
+            }
+        }
+    }
+    if !in_parameters {
+        part.refuse_dots()?;
+    }
+    Ok(survey)
+}
+
+/// Whether `first` and the escape at `next` begin an overlong UTF-8 sequence (RFC 3629 section 3): another spelling of
+/// a character, which some decoders take (`%c0%ae` is a dot to them).
+fn is_overlong(first: u8, path: &[u8], next: usize) -> bool {
+    match first {
+        0xc0 | 0xc1 => matches!(escape_at(path, next), Some(0x80..=0xbf)),
+        0xe0 => matches!(escape_at(path, next), Some(0x80..=0x9f)),
+        0xf0 => matches!(escape_at(path, next), Some(0x80..=0x8f)),
+        _ => false,
+    }
+}
+
+/// The byte that the escape at `at` stands for; `None` where there is no `%` and two hexadecimal digits.
+fn escape_at(path: &[u8], at: usize) -> Option<u8> {
+    let [b'%', high, low] = *path.get(at..at + 3)? else { return None };
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// The canonical spelling of a path that [`survey`] let pass. Bytes outside ASCII, which only a pattern holds, are
+/// escaped.
+pub(super) fn canonical(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut out = String::with_capacity(bytes.len() + 16);
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match escape_at(bytes, at) {
+            Some(value) if is_unreserved(value) => out.push(char::from(value)),
+            Some(value) => push_escape(&mut out, value),
+            None if byte.is_ascii() && CLASSES[usize::from(byte)] != Class::Foreign => out.push(char::from(byte)),
+            None => push_escape(&mut out, byte),
+        }
+        at += if byte == b'%' { 3 } else { 1 };
+    }
+    out
+}
+
+/// The matching spelling of a canonical path.
+pub(super) fn matching(canonical: &str) -> String {
+    let mut out = String::with_capacity(canonical.len());
+    for segment in canonical.split('/').skip(1) {
+        if !out.ends_with('/') {
+            out.push('/');
+        }
+        push_matching_segment(&mut out, segment);
+    }
+    out
+}
+
+/// Appends the matching spelling of one canonical segment.
+pub(super) fn push_matching_segment(out: &mut String, segment: &str) {
+    let name = segment.split(';').next().unwrap_or_default();
+    let bytes = name.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match escape_at(bytes, at) {
+            Some(value) if is_reserved_but_plain(value) => {
+                out.push(char::from(value));
+                at += 3;
+            }
+            _ => {
+                out.push(char::from(byte));
+                at += 1;
+            }
+        }
+    }
+}
+
+fn push_escape(out: &mut String, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.push('%');
+    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+    out.push(char::from(DIGITS[usize::from(byte & 15)]));
+}

@@ -1,0 +1,390 @@
+//! Path patterns: how they are read, what they cover, and how two of them stand to each other.
+
+use crate::http::target::canonical_pattern_segment;
+use crate::refusal::Refusal;
+
+/// The most segments that a pattern may have.
+pub const MAX_SEGMENTS: usize = 64;
+
+/// A `path` of a route: segments of which each is literal or `{name}`, and perhaps a `*` at the end.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: Box<str>,
+    /// Without the leading slash, split at the others: `/a/` is `a` and an empty literal. A final `*` is not in here.
+    segments: Vec<Segment>,
+    /// Ends with `*`: covers the path so far and everything below it.
+    subtree: bool,
+}
+
+/// One segment of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    /// This text, in its matching spelling; empty only at the end.
+    Literal(Box<str>),
+    /// Any one segment that is not empty.
+    Parameter,
+}
+
+/// How the paths of one pattern stand to those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// No path is in both.
+    Disjoint,
+    /// The same paths.
+    Equal,
+    /// All of the first's are the second's, and not the other way round.
+    Within,
+    /// All of the second's are the first's, and not the other way round.
+    Contains,
+    /// Some are in both, and each has some of its own.
+    Overlaps,
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// It does not start with `/`.
+    #[error("a path starts with `/`")]
+    NoSlash,
+    /// `//` somewhere.
+    #[error("a path has no empty segment")]
+    EmptySegment,
+    /// `*` before the end.
+    #[error("`*` stands only at the end of a path")]
+    StarNotLast,
+    /// A `*` beside other characters.
+    #[error("`*` stands for itself in no part of a segment: `{0}`")]
+    StarInSegment(String),
+    /// `{…}` that is not a whole segment with a name in it.
+    #[error("`{0}` is no parameter")]
+    Parameter(String),
+    /// A name that stands twice.
+    #[error("two parameters are called `{0}`")]
+    ParameterTwice(String),
+    /// `:name`, as other routers write a parameter.
+    #[error("`{0}` is not how a parameter is written")]
+    Colon(String),
+    /// A segment that no path may hold.
+    #[error("no path can hold the segment `{0}`: {1}")]
+    Segment(String, Refusal),
+    /// More than [`MAX_SEGMENTS`].
+    #[error("a path has {MAX_SEGMENTS} segments at most")]
+    TooLong,
+}
+
+impl PatternError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoSlash => "write `/…`; the host goes into `host`".to_owned(),
+            Self::EmptySegment => "write one `/` between segments".to_owned(),
+            Self::StarNotLast => "write `{name}` for one segment in the middle of a path".to_owned(),
+            Self::StarInSegment(_) => {
+                "write `/*` for everything below; a star itself is written `%2A`, in any segment".to_owned()
+            }
+            Self::Parameter(segment) if segment.contains("...") => "write `*` for the rest of a path".to_owned(),
+            Self::Parameter(_) => {
+                "write `{name}` as a whole segment, with letters, digits and `_`; a brace itself is `%7B` or `%7D`"
+                    .to_owned()
+            }
+            Self::ParameterTwice(_) => "give them different names".to_owned(),
+            Self::Colon(segment) => format!("write `{{{}}}`; a colon itself is written `%3A`", &segment[1..]),
+            Self::Segment(_, Refusal::TargetByte) => {
+                "the query takes no part in matching; write other special characters as `%XX`".to_owned()
+            }
+            Self::Segment(_, Refusal::PathParameter) => {
+                "parameters are left out of the match; a semicolon itself is written `%3B`".to_owned()
+            }
+            Self::Segment(_, Refusal::PathBadEncoding) => "a percent sign itself is written `%25`".to_owned(),
+            Self::Segment(_, _) => "requests with such a path are refused before routes are looked at".to_owned(),
+            Self::TooLong => "cover deeper paths with `*`".to_owned(),
+        }
+    }
+}
+
+impl Pattern {
+    /// Reads a pattern. Literal segments are brought to the spelling that `Target::matching` has.
+    ///
+    /// # Errors
+    /// What is wrong with it, which [`PatternError::hint`] has an answer to.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let path = text.strip_prefix('/').ok_or(PatternError::NoSlash)?;
+        let mut pattern = Self { text: text.into(), segments: Vec::new(), subtree: false };
+        let mut names = Vec::new();
+        let mut segments = path.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            let last = segments.peek().is_none();
+            match segment {
+                "*" if last => pattern.subtree = true,
+                "*" => return Err(PatternError::StarNotLast),
+                "" if last => pattern.segments.push(Segment::Literal("".into())),
+                "" => return Err(PatternError::EmptySegment),
+                _ => pattern.segments.push(read_segment(segment, &mut names)?),
+            }
+        }
+        if pattern.segments.len() > MAX_SEGMENTS {
+            return Err(PatternError::TooLong);
+        }
+        Ok(pattern)
+    }
+
+    /// The text it was written as.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub(super) fn is_subtree(&self) -> bool {
+        self.subtree
+    }
+
+    /// Whether this covers `path`, which is spelled as `Target::matching` does. For requests there is `Table::find`.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        let Some(path) = path.strip_prefix('/') else { return false };
+        let mut sent = path.split('/');
+        for segment in &self.segments {
+            match (segment, sent.next()) {
+                (Segment::Literal(wanted), Some(found)) if **wanted == *found => {}
+                (Segment::Parameter, Some(found)) if !found.is_empty() => {}
+                _ => return false,
+            }
+        }
+        self.subtree || sent.next().is_none()
+    }
+
+    /// How the paths of this pattern stand to those of `other`.
+    #[must_use]
+    pub fn relation(&self, other: &Self) -> Relation {
+        let (mut narrower, mut wider) = (false, false);
+        for pair in self.segments.iter().zip(&other.segments) {
+            match pair {
+                (Segment::Literal(mine), Segment::Literal(theirs)) if mine == theirs => {}
+                (Segment::Literal(_), Segment::Literal(_)) => return Relation::Disjoint,
+                (Segment::Parameter, Segment::Parameter) => {}
+                (Segment::Literal(literal), Segment::Parameter) | (Segment::Parameter, Segment::Literal(literal))
+                    if literal.is_empty() =>
+                {
+                    return Relation::Disjoint;
+                }
+                (Segment::Literal(_), Segment::Parameter) => narrower = true,
+                (Segment::Parameter, Segment::Literal(_)) => wider = true,
+            }
+        }
+        match self.segments.len().cmp(&other.segments.len()) {
+            std::cmp::Ordering::Less if !self.subtree => return Relation::Disjoint,
+            std::cmp::Ordering::Greater if !other.subtree => return Relation::Disjoint,
+            std::cmp::Ordering::Less => wider = true,
+            std::cmp::Ordering::Greater => narrower = true,
+            std::cmp::Ordering::Equal => {
+                narrower |= other.subtree && !self.subtree;
+                wider |= self.subtree && !other.subtree;
+            }
+        }
+        match (narrower, wider) {
+            (false, false) => Relation::Equal,
+            (true, false) => Relation::Within,
+            (false, true) => Relation::Contains,
+            (true, true) => Relation::Overlaps,
+        }
+    }
+
+    /// Whether every path of this pattern begins with `prefix`, which is as `canonical_prefix` made it: where not, a
+    /// `strip_prefix` would leave some paths whole.
+    #[must_use]
+    pub fn begins_with(&self, prefix: &str) -> bool {
+        let mut segments = self.segments.iter();
+        prefix
+            .split('/')
+            .skip(1)
+            .all(|wanted| matches!(segments.next(), Some(Segment::Literal(literal)) if **literal == *wanted))
+    }
+
+    /// A path that both cover, where they are not disjoint.
+    pub(super) fn common_path(&self, other: &Self) -> String {
+        let mut path = String::new();
+        for index in 0..self.segments.len().max(other.segments.len()) {
+            path.push('/');
+            path.push_str(match (self.segments.get(index), other.segments.get(index)) {
+                (Some(Segment::Literal(literal)), _) | (_, Some(Segment::Literal(literal))) => literal,
+                _ => "x",
+            });
+        }
+        if path.is_empty() {
+            path.push('/');
+        }
+        path
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn read_segment<'a>(segment: &'a str, names: &mut Vec<&'a str>) -> Result<Segment, PatternError> {
+    if segment.contains(['{', '}']) {
+        let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Err(PatternError::Parameter(segment.to_owned()));
+        }
+        if names.contains(&name) {
+            return Err(PatternError::ParameterTwice(name.to_owned()));
+        }
+        names.push(name);
+        return Ok(Segment::Parameter);
+    }
+    if segment.contains('*') {
+        return Err(PatternError::StarInSegment(segment.to_owned()));
+    }
+    if segment.starts_with(':') {
+        return Err(PatternError::Colon(segment.to_owned()));
+    }
+    match canonical_pattern_segment(segment) {
+        Ok(literal) => Ok(Segment::Literal(literal.into())),
+        Err(refusal) => Err(PatternError::Segment(segment.to_owned(), refusal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_pattern_covers_whole_segments() {
+        for (text, covered, others) in [
+            ("/", &["/"][..], &["/a", "//", ""][..]),
+            ("/*", &["/", "/a", "/a/", "/a/b"], &["", "a"]),
+            ("/a", &["/a"], &["/", "/a/", "/a/b", "/ab", "/A"]),
+            ("/a/", &["/a/"], &["/a", "/a/b", "/a//"]),
+            (
+                "/admin/*",
+                &["/admin", "/admin/", "/admin/x", "/admin/x/y/"],
+                &["/administrator", "/", "/adminx/", "/Admin"],
+            ),
+            ("/{x}", &["/a", "/%2F", "/:x"], &["/", "/a/", "/a/b"]),
+            ("/{x}/", &["/a/"], &["/a", "//", "/a/b"]),
+            ("/t/{id}/x", &["/t/1/x"], &["/t//x", "/t/1", "/t/1/x/", "/t/1/2/x"]),
+            ("/t/{id}/*", &["/t/1", "/t/1/", "/t/1/x"], &["/t", "/t/", "/t//x"]),
+            ("/caf%c3%a9", &["/caf%C3%A9"], &["/caf"]),
+            ("/café/%40me", &["/caf%C3%A9/@me"], &[]),
+            ("/%2A/%7Bx%7D/%3Ay", &["/*/%7Bx%7D/:y"], &["/a/b/c"]),
+        ] {
+            for path in covered {
+                assert!(pattern(text).matches(path), "{text} should cover {path}");
+            }
+            for path in others {
+                assert!(!pattern(text).matches(path), "{text} should not cover {path}");
+            }
+            assert_eq!(pattern(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_says_why_and_what_to_write() {
+        let segment = |text: &str, refusal| PatternError::Segment(text.to_owned(), refusal);
+        let parameter = |text: &str| PatternError::Parameter(text.to_owned());
+        for (text, error) in [
+            ("", PatternError::NoSlash),
+            ("admin", PatternError::NoSlash),
+            ("*", PatternError::NoSlash),
+            ("//", PatternError::EmptySegment),
+            ("/a//b", PatternError::EmptySegment),
+            ("/*/a", PatternError::StarNotLast),
+            ("/*/", PatternError::StarNotLast),
+            ("/a*", PatternError::StarInSegment("a*".to_owned())),
+            ("/**", PatternError::StarInSegment("**".to_owned())),
+            ("/*.js", PatternError::StarInSegment("*.js".to_owned())),
+            ("/{}", parameter("{}")),
+            ("/a{b}", parameter("a{b}")),
+            ("/{a}b", parameter("{a}b")),
+            ("/{a}{b}", parameter("{a}{b}")),
+            ("/{a", parameter("{a")),
+            ("/a}", parameter("a}")),
+            ("/{a-b}", parameter("{a-b}")),
+            ("/{rest...}", parameter("{rest...}")),
+            ("/{a}/{a}", PatternError::ParameterTwice("a".to_owned())),
+            ("/users/:id", PatternError::Colon(":id".to_owned())),
+            ("/a/../b", segment("..", Refusal::PathDotSegment)),
+            ("/%2e%2e", segment("%2e%2e", Refusal::PathDotSegment)),
+            ("/a?b", segment("a?b", Refusal::TargetByte)),
+            ("/a;b", segment("a;b", Refusal::PathParameter)),
+            ("/a\\b", segment("a\\b", Refusal::PathBackslash)),
+            ("/100%", segment("100%", Refusal::PathBadEncoding)),
+        ] {
+            let found = Pattern::parse(text).err();
+            assert_eq!(found.as_ref(), Some(&error), "{text}");
+            assert!(!error.hint().is_empty() && !error.to_string().ends_with('.'));
+        }
+        assert!(Pattern::parse(&"/a".repeat(MAX_SEGMENTS)).is_ok());
+        assert_eq!(Pattern::parse(&"/a".repeat(MAX_SEGMENTS + 1)).err(), Some(PatternError::TooLong));
+        assert_eq!(PatternError::Colon(":id".to_owned()).hint(), "write `{id}`; a colon itself is written `%3A`");
+    }
+
+    #[test]
+    fn two_patterns_stand_to_each_other_as_their_paths_do() {
+        for (first, second, relation) in [
+            ("/a", "/a", Relation::Equal),
+            ("/{x}", "/{y}", Relation::Equal),
+            ("/a", "/%61", Relation::Equal),
+            ("/a", "/a/", Relation::Disjoint),
+            ("/a", "/b", Relation::Disjoint),
+            ("/a", "/{x}", Relation::Within),
+            ("/", "/{x}", Relation::Disjoint),
+            ("/", "/*", Relation::Within),
+            ("/a/", "/a/{x}", Relation::Disjoint),
+            ("/a/", "/a/*", Relation::Within),
+            ("/a", "/a/*", Relation::Within),
+            ("/a/{x}", "/a/*", Relation::Within),
+            ("/a/{x}/*", "/a/*", Relation::Within),
+            ("/a/b", "/a/{x}/*", Relation::Within),
+            ("/{x}/*", "/*", Relation::Within),
+            ("/a/{x}", "/{x}/b", Relation::Overlaps),
+            ("/a/*", "/{x}", Relation::Overlaps),
+            ("/a/*", "/{x}/b", Relation::Overlaps),
+            ("/a/{x}/*", "/{y}/b", Relation::Overlaps),
+            ("/a/*", "/b/*", Relation::Disjoint),
+            ("/a/{x}/c", "/a/b/{y}", Relation::Overlaps),
+            ("/a/b/c", "/a/{x}", Relation::Disjoint),
+        ] {
+            let reverse = match relation {
+                Relation::Within => Relation::Contains,
+                same => same,
+            };
+            assert_eq!(pattern(first).relation(&pattern(second)), relation, "{first} {second}");
+            assert_eq!(pattern(second).relation(&pattern(first)), reverse, "{second} {first}");
+            if relation != Relation::Disjoint {
+                let common = pattern(first).common_path(&pattern(second));
+                assert!(pattern(first).matches(&common) && pattern(second).matches(&common), "{common}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_can_always_be_cut_off_is_known() {
+        for (text, prefix, always) in [
+            ("/admin/*", "/admin", true),
+            ("/admin", "/admin", true),
+            ("/admin/x/*", "/admin", true),
+            ("/admin/*", "/admin/x", false),
+            ("/{x}/*", "/admin", false),
+            ("/administrator", "/admin", false),
+            ("/*", "", true),
+            ("/a/", "/a", true),
+        ] {
+            assert_eq!(pattern(text).begins_with(prefix), always, "{text} {prefix}");
+        }
+    }
+}

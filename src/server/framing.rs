@@ -1,0 +1,508 @@
+//! A strict look at the framing of HTTP/1 requests, in front of the HTTP library's own parser.
+//!
+//! Enters: the bytes of a connection, as they are read. Leaves: the same bytes, or the first [`Refusal`]. The library is
+//! more lenient than two parties should be with each other: it takes a bare LF as the end of a line, a `#` in the
+//! target, `Transfer-Encoding: gzip, chunked`, a doubled `Transfer-Encoding`. Whatever lets two parties disagree about
+//! where a request ends (RFC 9112 sections 2.2, 6.3, 7.1 and 11.2) is found here, before the library sees it.
+//!
+//! The scanner follows requests to their ends by itself. Should it ever disagree with the library about where one ends,
+//! it looks for a request line in the middle of something else, does not find one, and the connection is closed: a
+//! disagreement is a refusal too.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::rewind::Rewind;
+use crate::http::target::MAX_TARGET_BYTES;
+use crate::refusal::Refusal;
+
+/// Chunk-size line with its extensions, in bytes; nobody sends extensions, and they have been used to smuggle.
+const MAX_CHUNK_LINE: usize = 256;
+/// Trailer section, in bytes.
+const MAX_TRAILER_BYTES: usize = 8 * 1024;
+/// Empty lines in front of a request line (RFC 9112 section 2.2: at least one should be ignored).
+const MAX_LEADING_EMPTY_LINES: u8 = 1;
+/// The longest method, before the target starts, that is worth waiting for.
+const MAX_METHOD_BYTES: usize = 32;
+
+/// Follows the bytes of one connection from request to request.
+#[derive(Debug)]
+pub struct Scanner {
+    max_header_bytes: usize,
+    state: State,
+    /// The beginning of a line whose end has not been read yet.
+    partial: Vec<u8>,
+    head: Head,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In front of the request line.
+    RequestLine,
+    HeaderLine,
+    Body(u64),
+    ChunkSize,
+    ChunkData(u64),
+    ChunkEndCr,
+    ChunkEndLf,
+    TrailerLine,
+}
+
+/// What the head under way has said so far about its body.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: usize,
+    empty_lines: u8,
+    http_1_0: bool,
+    content_length: Option<u64>,
+    chunked: bool,
+}
+
+impl Scanner {
+    /// A scanner at the start of a connection whose request heads may have `max_header_bytes`.
+    #[must_use]
+    pub fn new(max_header_bytes: usize) -> Self {
+        Self { max_header_bytes, state: State::RequestLine, partial: Vec::new(), head: Head::default() }
+    }
+
+    /// Whether part of a request head has been read, and its end has not.
+    #[must_use]
+    pub fn is_inside_head(&self) -> bool {
+        match self.state {
+            State::RequestLine => self.head.bytes > 0 || !self.partial.is_empty(),
+            State::HeaderLine => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the last request has been read to its end, and nothing of a next one.
+    #[must_use]
+    pub fn is_between_requests(&self) -> bool {
+        self.state == State::RequestLine && !self.is_inside_head()
+    }
+
+    /// Reads on.
+    ///
+    /// # Errors
+    /// The reason why the connection must be closed; the scanner must not be fed again.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Refusal> {
+        while !bytes.is_empty() {
+            bytes = match self.state {
+                State::Body(left) => self.skip(bytes, left, State::RequestLine, State::Body),
+                State::ChunkData(left) => self.skip(bytes, left, State::ChunkEndCr, State::ChunkData),
+                State::ChunkEndCr => self.expect(bytes, b'\r', State::ChunkEndLf)?,
+                State::ChunkEndLf => self.expect(bytes, b'\n', State::ChunkSize)?,
+                State::RequestLine | State::HeaderLine | State::ChunkSize | State::TrailerLine => {
+                    self.read_line(bytes)?
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn skip<'a>(&mut self, bytes: &'a [u8], left: u64, done: State, more: fn(u64) -> State) -> &'a [u8] {
+        let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let left = left - here as u64;
+        self.state = if left == 0 { done } else { more(left) };
+        &bytes[here..]
+    }
+
+    fn expect<'a>(&mut self, bytes: &'a [u8], wanted: u8, next: State) -> Result<&'a [u8], Refusal> {
+        if bytes[0] != wanted {
+            return Err(Refusal::AmbiguousFraming);
+        }
+        self.state = next;
+        Ok(&bytes[1..])
+    }
+
+    fn read_line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Refusal> {
+        let Some(end) = memchr::memchr(b'\n', bytes) else {
+            self.check_line_length(self.partial.len() + bytes.len())?;
+            self.partial.extend_from_slice(bytes);
+            return Ok(&[]);
+        };
+        let rest = &bytes[end + 1..];
+        if self.partial.is_empty() {
+            self.take_line(&bytes[..end])?;
+        } else {
+            let mut line = std::mem::take(&mut self.partial);
+            line.extend_from_slice(&bytes[..end]);
+            self.take_line(&line)?;
+            line.clear();
+            self.partial = line;
+        }
+        Ok(rest)
+    }
+
+    /// `line` is without its LF.
+    fn take_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        self.check_line_length(line.len() + 1)?;
+        let Some((b'\r', line)) = line.split_last() else {
+            return Err(Refusal::AmbiguousFraming); // a bare LF
+        };
+        match self.state {
+            State::RequestLine => {
+                self.head.bytes += line.len() + 2;
+                self.take_request_line(line)
+            }
+            State::HeaderLine => {
+                self.head.bytes += line.len() + 2;
+                if line.is_empty() { self.end_head() } else { self.take_header_line(line) }
+            }
+            State::ChunkSize => self.take_chunk_size(line),
+            _ => self.take_trailer_line(line),
+        }
+    }
+
+    fn check_line_length(&self, line: usize) -> Result<(), Refusal> {
+        match self.state {
+            State::RequestLine if line > MAX_TARGET_BYTES + MAX_METHOD_BYTES + 16 => Err(Refusal::TargetTooLong),
+            State::RequestLine | State::HeaderLine if self.head.bytes + line > self.max_header_bytes => {
+                Err(Refusal::HeadersTooLarge)
+            }
+            State::TrailerLine if self.head.bytes + line > MAX_TRAILER_BYTES => Err(Refusal::HeadersTooLarge),
+            State::ChunkSize if line > MAX_CHUNK_LINE => Err(Refusal::AmbiguousFraming),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_request_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        if line.is_empty() {
+            self.head.empty_lines += 1;
+            if self.head.empty_lines > MAX_LEADING_EMPTY_LINES {
+                return Err(Refusal::MalformedHead);
+            }
+            return Ok(());
+        }
+        // method SP request-target SP HTTP-version (RFC 9112 section 3), single spaces.
+        let method_end = memchr::memchr(b' ', line).ok_or(Refusal::MalformedHead)?;
+        let version_start = memchr::memrchr(b' ', line).ok_or(Refusal::MalformedHead)?;
+        if method_end == 0 || method_end > MAX_METHOD_BYTES || version_start <= method_end + 1 {
+            return Err(Refusal::MalformedHead);
+        }
+        let target = &line[method_end + 1..version_start];
+        if target.len() > MAX_TARGET_BYTES {
+            return Err(Refusal::TargetTooLong);
+        }
+        if target.contains(&b' ') {
+            return Err(Refusal::MalformedHead);
+        }
+        // A `#` never stands in a request target; the library would cut it off silently.
+        if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e)) || target.contains(&b'#') {
+            return Err(Refusal::TargetByte);
+        }
+        self.head.http_1_0 = match &line[version_start + 1..] {
+            b"HTTP/1.1" => false,
+            b"HTTP/1.0" => true,
+            _ => return Err(Refusal::MalformedHead),
+        };
+        self.state = State::HeaderLine;
+        Ok(())
+    }
+
+    fn take_header_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        if matches!(line[0], b' ' | b'\t') {
+            return Err(Refusal::AmbiguousFraming); // obs-fold (RFC 9112 section 5.2)
+        }
+        let colon = memchr::memchr(b':', line).ok_or(Refusal::MalformedHead)?;
+        let name = &line[..colon];
+        // White space before the colon (RFC 9112 section 5.1).
+        if matches!(name.last(), None | Some(b' ' | b'\t')) {
+            return Err(Refusal::AmbiguousFraming);
+        }
+        if name.len() == "content-length".len() && name.eq_ignore_ascii_case(b"content-length") {
+            let length = decimal(trim(&line[colon + 1..])).ok_or(Refusal::AmbiguousFraming)?;
+            if self.head.content_length.replace(length).is_some() {
+                return Err(Refusal::AmbiguousFraming);
+            }
+        } else if name.len() == "transfer-encoding".len() && name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.head.chunked || !trim(&line[colon + 1..]).eq_ignore_ascii_case(b"chunked") {
+                return Err(Refusal::AmbiguousFraming);
+            }
+            self.head.chunked = true;
+        }
+        Ok(())
+    }
+
+    fn end_head(&mut self) -> Result<(), Refusal> {
+        let head = std::mem::take(&mut self.head);
+        self.state = match (head.chunked, head.content_length) {
+            // RFC 9112 section 6.3: both at once ought to be handled as an error; 6.1: HTTP/1.0 has no transfer codings.
+            (true, Some(_)) => return Err(Refusal::AmbiguousFraming),
+            (true, None) if head.http_1_0 => return Err(Refusal::AmbiguousFraming),
+            (true, None) => State::ChunkSize,
+            (false, None | Some(0)) => State::RequestLine,
+            (false, Some(length)) => State::Body(length),
+        };
+        Ok(())
+    }
+
+    fn take_chunk_size(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let extension = &line[digits..];
+        let is_plain = |byte: &u8| matches!(byte, b'\t' | 0x20..=0x7e);
+        if !(1..=15).contains(&digits) || !(extension.is_empty() || extension[0] == b';' && extension.iter().all(is_plain))
+        {
+            return Err(Refusal::AmbiguousFraming);
+        }
+        let size = line[..digits].iter().fold(0_u64, |size, digit| {
+            size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default())
+        });
+        self.state = if size == 0 { State::TrailerLine } else { State::ChunkData(size) };
+        Ok(())
+    }
+
+    fn take_trailer_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        if line.is_empty() {
+            self.head = Head::default();
+            self.state = State::RequestLine;
+            return Ok(());
+        }
+        self.head.bytes += line.len() + 2;
+        match memchr::memchr(b':', line) {
+            Some(colon) if colon > 0 && !matches!(line[0], b' ' | b'\t') && !matches!(line[colon - 1], b' ' | b'\t') => {
+                Ok(())
+            }
+            _ => Err(Refusal::AmbiguousFraming),
+        }
+    }
+}
+
+fn trim(value: &[u8]) -> &[u8] {
+    let start = value.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(start, |last| last + 1);
+    &value[start..end]
+}
+
+/// `1*DIGIT` (RFC 9110 section 8.6): no sign, no list, and no number that does not fit.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 18 {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
+}
+
+/// A connection whose incoming bytes are watched by a [`Scanner`], and whose request heads have a time limit.
+#[derive(Debug)]
+pub struct Framed<I> {
+    io: Rewind<I>,
+    scanner: Scanner,
+    fault: Option<Refusal>,
+    header_timeout: Duration,
+    /// Runs only while a head has begun and not ended, which is rare: heads mostly arrive whole.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<I> Framed<I> {
+    /// Watches `io`, of which `first` has been read already.
+    pub fn new(io: I, first: Bytes, max_header_bytes: usize, header_timeout: Duration) -> Self {
+        let io = Rewind::new(io, first);
+        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None }
+    }
+
+    /// The connection itself, to end it.
+    pub fn inner(&mut self) -> &mut I {
+        self.io.inner()
+    }
+
+    /// Why reading failed, where it was the scanner's word.
+    pub fn fault(&self) -> Option<Refusal> {
+        self.fault
+    }
+
+    /// The scanner, to ask where in a request the connection stands.
+    pub fn scanner(&self) -> &Scanner {
+        &self.scanner
+    }
+
+    fn fail(&mut self, refusal: Refusal) -> io::Error {
+        self.fault = Some(refusal);
+        io::Error::new(io::ErrorKind::InvalidData, refusal)
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(refusal) = this.fault {
+            return Poll::Ready(Err(this.fail(refusal)));
+        }
+        let before = buf.filled().len();
+        if Pin::new(&mut this.io).poll_read(cx, buf)?.is_ready() {
+            if let Err(refusal) = this.scanner.feed(&buf.filled()[before..]) {
+                return Poll::Ready(Err(this.fail(refusal)));
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if !this.scanner.is_inside_head() {
+            this.deadline = None;
+            return Poll::Pending;
+        }
+        let header_timeout = this.header_timeout;
+        let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(header_timeout)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(this.fail(Refusal::ClientTimeout)))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Framed<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scan(bytes: &[u8]) -> Result<bool, Refusal> {
+        let mut scanner = Scanner::new(4096);
+        scanner.feed(bytes)?;
+        Ok(scanner.is_between_requests())
+    }
+
+    #[test]
+    fn whole_requests_are_followed_to_their_ends() {
+        for request in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+            "POST / HTTP/1.1\r\nHost: a\r\ncontent-length:0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked \r\n\r\n5;a=b\r\nhel\r\n\r\n0;x\r\nA: b\r\nC: d\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+        ] {
+            assert_eq!(scan(request.as_bytes()), Ok(true), "{request}");
+        }
+        assert_eq!(scan(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell"), Ok(false));
+    }
+
+    #[test]
+    fn whatever_two_parties_could_read_differently_is_refused() {
+        for (request, refusal) in [
+            ("GET / HTTP/1.1\nHost: a\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nHost: a\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nContent-Length : 5\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nContent-Length: +5\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nContent-Length: 0x5\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", Refusal::AmbiguousFraming),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Refusal::AmbiguousFraming,
+            ),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: ,chunked\r\n\r\n", Refusal::AmbiguousFraming),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Refusal::AmbiguousFraming),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n", Refusal::AmbiguousFraming),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", Refusal::AmbiguousFraming),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Refusal::AmbiguousFraming,
+            ),
+            ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::AmbiguousFraming),
+            ("GET  / HTTP/1.1\r\n\r\n", Refusal::MalformedHead),
+            ("GET / HTTP/1.1 \r\n\r\n", Refusal::MalformedHead),
+            ("GET / HTTP/2.0\r\n\r\n", Refusal::MalformedHead),
+            ("GET /a b HTTP/1.1\r\n\r\n", Refusal::MalformedHead),
+            ("GET /a#b HTTP/1.1\r\n\r\n", Refusal::TargetByte),
+            ("GET /\u{e9} HTTP/1.1\r\n\r\n", Refusal::TargetByte),
+            ("GET / HTTP/1.1\r\nno colon\r\n\r\n", Refusal::MalformedHead),
+            ("\r\n\r\nGET / HTTP/1.1\r\n\r\n", Refusal::MalformedHead),
+        ] {
+            assert_eq!(scan(request.as_bytes()), Err(refusal), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn chunks_are_held_to_the_letter() {
+        for body in [
+            "5\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5\r\nhelloX\r\n0\r\n\r\n",
+            " 5\r\nhello\r\n0\r\n\r\n",
+            "5 \r\nhello\r\n0\r\n\r\n",
+            "+5\r\nhello\r\n0\r\n\r\n",
+            "0x5\r\nhello\r\n0\r\n\r\n",
+            "5;a\rb\r\nhello\r\n0\r\n\r\n",
+            "\r\nhello\r\n0\r\n\r\n",
+            "FFFFFFFFFFFFFFFFF\r\nhello",
+            "0\r\n folded: x\r\n\r\n",
+            "0\r\nno colon\r\n\r\n",
+            "0\r\na: b\n\r\n",
+        ] {
+            let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+            assert_eq!(scan(request.as_bytes()), Err(Refusal::AmbiguousFraming), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn heads_targets_and_trailers_have_limits_also_before_their_line_ends() {
+        let long = "a".repeat(5000);
+        assert_eq!(scan(format!("GET / HTTP/1.1\r\nA: {long}").as_bytes()), Err(Refusal::HeadersTooLarge));
+        let many = "A: b\r\n".repeat(1000);
+        assert_eq!(scan(format!("GET / HTTP/1.1\r\n{many}").as_bytes()), Err(Refusal::HeadersTooLarge));
+        let mut wide = Scanner::new(1 << 20);
+        assert_eq!(wide.feed(format!("GET /{}", "a".repeat(9000)).as_bytes()), Err(Refusal::TargetTooLong));
+        let trailers = "A: b\r\n".repeat(2000);
+        let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{trailers}");
+        assert_eq!(scan(request.as_bytes()), Err(Refusal::HeadersTooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_arrive_makes_no_difference(cuts in proptest::collection::vec(1_usize..20, 1..40)) {
+            let all = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: u\r\n\r\n\
+                POST /b HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /c HTTP/1.1\r\nHost: c\r\n\r\n";
+            let mut scanner = Scanner::new(4096);
+            let mut rest = &all[..];
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                prop_assert_eq!(scanner.feed(now), Ok(()));
+                rest = later;
+                if rest.is_empty() { break; }
+            }
+            prop_assert!(scanner.is_between_requests());
+        }
+
+        #[test]
+        fn no_input_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut scanner = Scanner::new(128);
+            let _ = scanner.feed(&bytes);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Listening sockets: opened once by the main thread, then shared by all workers.
+//!
+//! Enters: addresses of the configuration. Leaves: bound sockets that listen, and their addresses as they came out
+//! (port 0 becomes a real port). All workers accept from the same socket, so the one that is idle takes the next
+//! connection, and a second process on the same port is an error instead of a silent half of the traffic.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel keeps for us until a worker takes them.
+const BACKLOG: i32 = 1024;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// A unix socket at an absolute path, or one relative to the working directory.
+    Unix(PathBuf),
+    /// All sockets that systemd handed over (`LISTEN_FDS`).
+    Systemd,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd => f.write_str("systemd"),
+        }
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP, non-blocking.
+    Tcp(std::net::TcpListener),
+    /// A unix stream socket, non-blocking. The path is removed when the process ends, where we made it.
+    Unix(std::os::unix::net::UnixListener, Option<PathBuf>),
+}
+
+impl Listener {
+    /// The address as it came out.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or(Address::Systemd, Address::Tcp),
+            Self::Unix(listener, made) => Address::Unix(
+                made.clone()
+                    .or_else(|| listener.local_addr().ok()?.as_pathname().map(Path::to_owned))
+                    .unwrap_or_default(),
+            ),
+        }
+    }
+
+    /// A second handle on the same socket, for another worker.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn share(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
+            Self::Unix(listener, _) => listener.try_clone().map(|listener| Self::Unix(listener, None)),
+        }
+    }
+}
+
+/// Opens the sockets of `address`.
+///
+/// # Errors
+/// What the system said, with the address and what to do in the text.
+pub fn open(address: &Address) -> io::Result<Vec<Listener>> {
+    match address {
+        Address::Tcp(address) => open_tcp(*address).map(|listener| vec![listener]),
+        Address::Unix(path) => open_unix(path).map(|listener| vec![listener]),
+        Address::Systemd => take_from_systemd(),
+    }
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<Listener> {
+    let explain = |error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another process listens there (`ss -ltnp` shows which)",
+            io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need CAP_NET_BIND_SERVICE or socket activation (`listen = \"systemd\"`)"
+            }
+            io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(explain)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true).map_err(explain)?; // `[::]` and `0.0.0.0` may then both be listed
+    }
+    socket.set_reuse_address(true).map_err(explain)?; // connections of the last run may still be in TIME_WAIT
+    socket.bind(&address.into()).map_err(explain)?;
+    socket.listen(BACKLOG).map_err(explain)?;
+    socket.set_nonblocking(true).map_err(explain)?;
+    Ok(Listener::Tcp(socket.into()))
+}
+
+fn open_unix(path: &Path) -> io::Result<Listener> {
+    let explain = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot listen on unix:{}: {error}", path.display()))
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            // Left behind by a process that was killed? Then nobody answers.
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(explain(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")));
+            }
+            std::fs::remove_file(path).map_err(explain)?;
+        }
+        Ok(_) => {
+            return Err(explain(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file, and it is no socket")));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(explain(error)),
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path).map_err(explain)?;
+    // Who may connect is decided by the directory; a proxy in front usually runs as another user of the group.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(explain)?;
+    listener.set_nonblocking(true).map_err(explain)?;
+    Ok(Listener::Unix(listener, Some(path.to_owned())))
+}
+
+fn take_from_systemd() -> io::Result<Vec<Listener>> {
+    let mut handed = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..handed.len() {
+        if let Ok(Some(listener)) = handed.take_tcp_listener(index) {
+            listener.set_nonblocking(true)?;
+            listeners.push(Listener::Tcp(listener));
+        } else if let Ok(Some(listener)) = handed.take_unix_listener(index) {
+            listener.set_nonblocking(true)?;
+            listeners.push(Listener::Unix(listener, None));
+        }
+    }
+    if listeners.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "`listen = \"systemd\"`, but systemd handed no stream socket over; is `passgate.socket` enabled and started?",
+        ));
+    }
+    Ok(listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_an_error_that_names_it() {
+        let first = open(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+        let Address::Tcp(taken) = first[0].address() else { panic!("a TCP address") };
+        let error = open(&Address::Tcp(taken)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&taken.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_socket_file_that_nobody_answers_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::Unix(directory.path().join("s"));
+        drop(open(&address).unwrap());
+        let live = open(&address).unwrap();
+        assert_eq!(open(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(live);
+        let file = directory.path().join("file");
+        std::fs::write(&file, "kept").unwrap();
+        assert_eq!(open(&Address::Unix(file.clone())).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(file).unwrap(), b"kept");
+    }
+}

@@ -1,0 +1,135 @@
+//! One worker: a thread with its own runtime, which accepts connections and serves them to their ends.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::connection::{self, Context};
+use super::listen::Listener;
+
+/// How often unused connections to the apps are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// The wait after an accept that failed, which mostly means that no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long sent bytes may stay without an acknowledgement, and a peer without reading, before the connection is given
+/// up (`TCP_USER_TIMEOUT`, RFC 5482).
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// When the kernel starts to ask whether a silent peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// What one worker is started with.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its handles on the listening sockets.
+    pub listeners: Vec<Listener>,
+    /// What its connections need.
+    pub context: Arc<Context>,
+    /// One permit a connection, all workers together.
+    pub connections: Arc<Semaphore>,
+    /// The longest wait for requests under way at the end.
+    pub drain_timeout: Duration,
+}
+
+impl Worker {
+    /// Serves until the gateway drains, then until its connections have ended, at most `drain_timeout` long.
+    ///
+    /// # Errors
+    /// When the runtime or a listener cannot be set up.
+    pub fn run(self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        // Every connection holds a sender; the last one gone is the end.
+        let (hold, mut all_gone) = mpsc::channel::<()>(1);
+        for listener in self.listeners {
+            let accept = Accept {
+                context: Arc::clone(&self.context),
+                connections: Arc::clone(&self.connections),
+                hold: hold.clone(),
+            };
+            match listener {
+                Listener::Tcp(listener) => {
+                    let listener = TcpListener::from_std(listener)?;
+                    tokio::spawn(accept.run(Socket::Tcp(listener)));
+                }
+                Listener::Unix(listener, _) => {
+                    let listener = UnixListener::from_std(listener)?;
+                    tokio::spawn(accept.run(Socket::Unix(listener)));
+                }
+            }
+        }
+        drop(hold);
+        let mut draining = self.context.draining.clone();
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = sweep.tick() => self.context.lane.load_full().pool.sweep(std::time::Instant::now()),
+                _ = draining.wait_for(|draining| *draining) => break,
+            }
+        }
+        if tokio::time::timeout(self.drain_timeout, all_gone.recv()).await.is_err() {
+            tracing::warn!("requests still under way after `drain_timeout` are cut off");
+        }
+        Ok(())
+    }
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+struct Accept {
+    context: Arc<Context>,
+    connections: Arc<Semaphore>,
+    hold: mpsc::Sender<()>,
+}
+
+impl Accept {
+    async fn run(self, socket: Socket) {
+        let mut draining = self.context.draining.clone();
+        let all = self.accept_all(&socket);
+        tokio::select! {
+            () = all => {}
+            _ = draining.wait_for(|draining| *draining) => {}
+        }
+    }
+
+    async fn accept_all(&self, socket: &Socket) {
+        loop {
+            // Without a permit nothing is accepted: what we cannot serve waits in the kernel's bounded queue.
+            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else { return };
+            let hold = Box::new((permit, self.hold.clone()));
+            let context = Arc::clone(&self.context);
+            let accepted = match socket {
+                Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
+                    set_options(&stream);
+                    tokio::spawn(connection::serve(context, stream, address.ip().to_canonical(), hold));
+                }),
+                // A unix peer has no address; it counts as this machine.
+                Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                    tokio::spawn(connection::serve(context, stream, IpAddr::V4(Ipv4Addr::LOCALHOST), hold));
+                }),
+            };
+            if let Err(error) = accepted {
+                tracing::warn!(%error, "cannot accept a connection; if no file descriptor is left, raise `LimitNOFILE`");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A connection without these works too, so a failure is not worth more than it costs.
+fn set_options(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(Duration::from_secs(15)));
+}

@@ -1,0 +1,111 @@
+//! State in memory, for tests and benches: keeps the contract, and forgets everything with the process.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{PURGE_AFTER, Revocation, RevocationTarget, SigningKeyRow, State, StateError, Version};
+use crate::clock::UnixSeconds;
+
+/// An empty state at first.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Content>);
+
+#[derive(Debug, Default)]
+struct Content {
+    writes: u64,
+    revocations: BTreeMap<(String, RevocationTarget), Revocation>,
+    signing_keys: Vec<SigningKeyRow>,
+    /// By issuer: URL, content, time.
+    key_sets: BTreeMap<String, (String, Vec<u8>, UnixSeconds)>,
+}
+
+impl Memory {
+    fn read(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> MutexGuard<'_, Content> {
+        let mut content = self.read();
+        content.writes += 1;
+        content
+    }
+}
+
+impl State for Memory {
+    fn version(&self) -> Result<Version, StateError> {
+        Ok(Version { others: 0, own: self.read().writes })
+    }
+
+    fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
+        self.write()
+            .revocations
+            .entry((revocation.issuer.clone(), revocation.target.clone()))
+            .and_modify(|known| {
+                known.revoked_at = known.revoked_at.max(revocation.revoked_at);
+                known.expires_at = known.expires_at.zip(revocation.expires_at).map(|(one, other)| one.max(other));
+            })
+            .or_insert_with(|| revocation.clone());
+        Ok(())
+    }
+
+    fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError> {
+        let mut content = self.read();
+        content.revocations.retain(|_, known| known.expires_at.is_none_or(|end| end > now - PURGE_AFTER));
+        Ok(content.revocations.values().filter(|known| known.expires_at.is_none_or(|end| end > now)).cloned().collect())
+    }
+
+    fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
+        Ok(self.read().signing_keys.clone())
+    }
+
+    fn ensure_signing_key(&self, candidate: &SigningKeyRow) -> Result<Vec<SigningKeyRow>, StateError> {
+        let mut content = self.write();
+        if !content.signing_keys.iter().any(|key| key.retired_at.is_none()) {
+            content.signing_keys.insert(0, candidate.clone());
+        }
+        Ok(content.signing_keys.clone())
+    }
+
+    fn rotate_signing_key(
+        &self,
+        next: &SigningKeyRow,
+        now: UnixSeconds,
+        verify_until: UnixSeconds,
+    ) -> Result<Vec<SigningKeyRow>, StateError> {
+        let mut content = self.write();
+        for key in content.signing_keys.iter_mut().filter(|key| key.retired_at.is_none()) {
+            key.private_key = None;
+            key.retired_at = Some(now);
+            key.verify_until = Some(verify_until);
+        }
+        content.signing_keys.retain(|key| key.verify_until.is_none_or(|end| end > now));
+        content.signing_keys.insert(0, next.clone());
+        Ok(content.signing_keys.clone())
+    }
+
+    fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {
+        let content = self.read();
+        let saved = content.key_sets.get(issuer).filter(|(from, ..)| from == url);
+        Ok(saved.map(|(_, jwks, fetched_at)| (jwks.clone(), *fetched_at)))
+    }
+
+    fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError> {
+        self.write().key_sets.insert(issuer.to_owned(), (url.to_owned(), jwks.to_owned(), now));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::state::contract::{self, Opened};
+
+    fn open() -> Opened {
+        let state: Arc<dyn State> = Arc::new(Memory::default());
+        Opened { one: state.clone(), other: state, _directory: None }
+    }
+
+    contract::suite!(open);
+}

@@ -1,0 +1,195 @@
+//! The claims of a token whose signature is good: are they for us, now, and about whom.
+//!
+//! Enters: claims that the issuer signed. Leaves: an [`Identity`], or a [`Refusal`]. A claim of the wrong JSON type is
+//! never read as if it were absent, where a check depends on it.
+
+use serde_json::{Map, Value};
+
+use super::issuer::Issuer;
+use super::steps::Steps;
+use crate::clock::UnixSeconds;
+use crate::identity::Identity;
+use crate::refusal::Refusal;
+
+/// 9999-12-31T23:59:59Z. An `exp` after it was written in other units than seconds, and would never come.
+const LATEST_EXPIRY: UnixSeconds = 253_402_300_799;
+
+/// The identity in `claims`, and the last moment at which it may still be answered from a cache: neither past `exp` nor
+/// past `max_age`, both without leeway.
+pub(super) fn check(
+    claims: Map<String, Value>,
+    issuer: &Issuer,
+    now: UnixSeconds,
+    steps: &mut Steps<'_>,
+) -> Result<(Identity, UnixSeconds), Refusal> {
+    let expires = steps.check("expires", expires(&claims, issuer, now), || {
+        format!("`exp` is {}, now is {now}, leeway is {} s", shown(&claims, "exp"), issuer.leeway)
+    })?;
+    steps.check("not-before", starts(&claims, "nbf", issuer, now), || {
+        format!("`nbf` is {}, now is {now}, leeway is {} s", shown(&claims, "nbf"), issuer.leeway)
+    })?;
+    let issued = steps.check("issued-at", starts(&claims, "iat", issuer, now), || {
+        format!("`iat` is {}, now is {now}, leeway is {} s", shown(&claims, "iat"), issuer.leeway)
+    })?;
+    let issued_at = issued.flatten();
+    if let Some(max_age) = issuer.max_age {
+        steps.check("max-age", not_too_old(issued_at, max_age, issuer.leeway, now), || {
+            format!("`iat` is {}, now is {now}, the greatest age is {max_age} s", shown(&claims, "iat"))
+        })?;
+    }
+    steps.check("audience", audience(&claims, issuer), || {
+        format!(
+            "`{}` is {}, accepted are {:?}",
+            issuer.audience_claim.as_str(),
+            issuer.audience_claim.find(&claims).map_or_else(|| "missing".to_owned(), Value::to_string),
+            issuer.audiences
+        )
+    })?;
+    let subject = steps.check("subject", subject(&claims), || format!("`sub` is {}", shown(&claims, "sub")))?;
+    let token_id =
+        steps.check("token-id", token_id(&claims), || format!("`jti` is {}", shown(&claims, "jti")))?.flatten();
+    steps.verdict()?;
+
+    // All of them passed, so that none of these is missing.
+    let (Some(expires_at), Some(subject)) = (expires, subject) else { return Err(Refusal::Internal) };
+    let age_limit = issuer.max_age.zip(issued_at).map_or(UnixSeconds::MAX, |(age, iat)| iat.saturating_add(age));
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+    let identity = Identity {
+        issuer: issuer.name.clone(),
+        subject,
+        email: text("email"),
+        name: text("name"),
+        roles: roles(&claims, issuer),
+        scopes: scopes(&claims),
+        token_id,
+        issued_at,
+        expires_at,
+        claims,
+    };
+    Ok((identity, expires_at.min(age_limit)))
+}
+
+/// `iss` (RFC 7519 section 4.1.1): one string.
+pub(super) fn issuer(claims: &Map<String, Value>) -> Result<&str, Refusal> {
+    claims.get("iss").and_then(Value::as_str).ok_or(Refusal::IssuerMalformed)
+}
+
+/// `exp` (RFC 7519 section 4.1.4): required, and in the future.
+fn expires(claims: &Map<String, Value>, issuer: &Issuer, now: UnixSeconds) -> Result<UnixSeconds, Refusal> {
+    let exp = numeric_date(claims, "exp")?.ok_or(Refusal::TimeMalformed)?;
+    if exp > LATEST_EXPIRY {
+        return Err(Refusal::TimeMalformed);
+    }
+    if now >= exp.saturating_add(issuer.leeway) {
+        return Err(Refusal::Expired);
+    }
+    Ok(exp)
+}
+
+/// `nbf` or `iat` (RFC 7519 sections 4.1.5 and 4.1.6): not in the future, where they stand. A token that says it was
+/// issued tomorrow would outlive a revocation of its subject.
+fn starts(
+    claims: &Map<String, Value>,
+    name: &str,
+    issuer: &Issuer,
+    now: UnixSeconds,
+) -> Result<Option<UnixSeconds>, Refusal> {
+    let start = numeric_date(claims, name)?;
+    if start.is_some_and(|start| start > now.saturating_add(issuer.leeway)) {
+        return Err(Refusal::NotYetValid);
+    }
+    Ok(start)
+}
+
+fn not_too_old(iat: Option<UnixSeconds>, max_age: i64, leeway: i64, now: UnixSeconds) -> Result<(), Refusal> {
+    let iat = iat.ok_or(Refusal::TimeMalformed)?;
+    if now > iat.saturating_add(max_age).saturating_add(leeway) {
+        return Err(Refusal::TooOld);
+    }
+    Ok(())
+}
+
+/// `aud` (RFC 7519 section 4.1.3), or the claim that the issuer has instead. `aud` itself must be of the right type
+/// even where it is not the one that is compared.
+fn audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Refusal> {
+    if let Some(aud) = claims.get("aud") {
+        audiences(aud)?;
+    }
+    let named = audiences(issuer.audience_claim.find(claims).ok_or(Refusal::AudienceMalformed)?)?;
+    if !named.iter().any(|name| issuer.audiences.iter().any(|ours| ours == name)) {
+        return Err(Refusal::AudienceRefused);
+    }
+    Ok(())
+}
+
+fn audiences(value: &Value) -> Result<Vec<&str>, Refusal> {
+    strings(value).ok_or(Refusal::AudienceMalformed)
+}
+
+/// `sub` (RFC 7519 section 4.1.2): a string that is not empty.
+fn subject(claims: &Map<String, Value>) -> Result<String, Refusal> {
+    match claims.get("sub") {
+        Some(Value::String(sub)) if !sub.is_empty() => Ok(sub.clone()),
+        _ => Err(Refusal::SubjectMalformed),
+    }
+}
+
+/// `jti` (RFC 7519 section 4.1.7): a string where there is one; by anything else the token could not be revoked.
+fn token_id(claims: &Map<String, Value>) -> Result<Option<String>, Refusal> {
+    match claims.get("jti") {
+        None => Ok(None),
+        Some(Value::String(jti)) => Ok(Some(jti.clone())),
+        Some(_) => Err(Refusal::TokenMalformed),
+    }
+}
+
+/// The roles under all of the issuer's paths, each once. A claim that is not a string or an array of strings gives none.
+fn roles(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
+    let mut roles: Vec<String> = Vec::new();
+    for path in &issuer.roles_claims {
+        for role in path.find(claims).and_then(strings).unwrap_or_default() {
+            if !role.is_empty() && !roles.iter().any(|known| known == role) {
+                roles.push(role.to_owned());
+            }
+        }
+    }
+    roles
+}
+
+/// The scopes in `scope` (RFC 9068 section 2.2.3), or else in `scp`: words of one string, or an array of strings.
+fn scopes(claims: &Map<String, Value>) -> Vec<String> {
+    match claims.get("scope").or_else(|| claims.get("scp")) {
+        Some(Value::String(words)) => words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+        Some(value) => strings(value).unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The strings that `value` is, one or an array; `None` where anything else is among them.
+fn strings(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(items) => items.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
+}
+
+/// A `NumericDate` (RFC 7519 section 2) in whole seconds, rounded down; what is out of range stands at its end.
+fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixSeconds>, Refusal> {
+    let number = match claims.get(name) {
+        None => return Ok(None),
+        Some(Value::Number(number)) => number,
+        Some(_) => return Err(Refusal::TimeMalformed),
+    };
+    if let Some(whole) = number.as_i64() {
+        return Ok(Some(whole));
+    }
+    let seconds = number.as_f64().filter(|seconds| seconds.is_finite()).ok_or(Refusal::TimeMalformed)?;
+    // A cast from a float stops at the ends of the integer's range.
+    #[allow(clippy::cast_possible_truncation)]
+    Ok(Some(seconds.floor() as UnixSeconds))
+}
+
+fn shown(claims: &Map<String, Value>, name: &str) -> String {
+    claims.get(name).map_or_else(|| "missing".to_owned(), Value::to_string)
+}

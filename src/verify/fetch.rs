@@ -1,0 +1,334 @@
+//! One GET of a small document: key sets and discovery documents.
+//!
+//! Enters: a [`Url`] that was checked when the file was read. Leaves: the body of a 200, or a [`FetchError`] that says
+//! what to look at. No redirect is followed, no answer is read beyond a limit, and nothing takes longer than five
+//! seconds. Plain HTTP reaches this machine only, unless the configuration says otherwise. Not for the request path.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// The longest body that is read, in bytes.
+pub const MAX_BODY_BYTES: usize = 512 * 1024;
+/// The longest time for everything, from the name lookup to the last byte.
+pub const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// The longest time for one address of a name.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// The longest response head, in bytes.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Why there is no document.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The name has no address, or none that plain HTTP may go to.
+    #[error("`{0}` has no address that may be asked")]
+    NoAddress(String),
+    /// Nobody answered at any address.
+    #[error("cannot connect to `{0}`: {1}")]
+    Connect(String, std::io::Error),
+    /// The authorities that servers are trusted by cannot be read.
+    #[error("{0}")]
+    Authorities(String),
+    /// The server's certificate is not trusted, or it does not speak TLS.
+    #[error("no TLS with `{0}`: {1}")]
+    Tls(String, std::io::Error),
+    /// What it answered is not HTTP.
+    #[error("`{0}` does not answer in HTTP: {1}")]
+    Protocol(String, hyper::Error),
+    /// It answered, but not with the document.
+    #[error("`{0}` answered {1}; only 200 is taken, and redirects are not followed")]
+    Status(String, StatusCode),
+    /// The document is too long, or broke off.
+    #[error("the answer of `{0}` broke off or is longer than {MAX_BODY_BYTES} bytes")]
+    Body(String),
+    /// It took too long.
+    #[error("`{0}` did not answer within {limit} seconds", limit = TIME_LIMIT.as_secs())]
+    TimedOut(String),
+}
+
+/// The address of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    text: String,
+    is_tls: bool,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    /// Host and port as the Host field has them.
+    authority: String,
+    path_and_query: String,
+}
+
+impl Url {
+    /// Reads an `https://` URL; an `http://` one as well where it means this machine, or any where `allow_http` is true.
+    ///
+    /// # Errors
+    /// What is wrong with it, lower case.
+    pub fn parse(text: &str, allow_http: bool) -> Result<Self, String> {
+        // `http::Uri` would cut a fragment off and let a backslash stand, which others read as a slash.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['#', '\\', '"', '<', '>']) {
+            return Err("not a URL without a fragment".to_owned());
+        }
+        let uri: Uri = text.parse().map_err(|_| "not a URL".to_owned())?;
+        let is_tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err("neither an `https://` nor an `http://` URL".to_owned()),
+        };
+        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        if authority.contains('@') {
+            return Err("a URL with a user name in it".to_owned());
+        }
+        let host = uri.host().unwrap_or_default();
+        // `http::Uri` takes a port that is none for no port.
+        let port = match authority.strip_prefix(host).ok_or("not a URL")?.strip_prefix(':') {
+            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or("a URL with a port that is none")?,
+            None if is_tls => 443,
+            None => 80,
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err("a URL without a host".to_owned());
+        }
+        let is_here = match host.parse::<std::net::IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => host.eq_ignore_ascii_case("localhost"),
+        };
+        if !is_tls && !allow_http && !is_here {
+            return Err("an `http://` URL to another machine, which anybody on the way could answer".to_owned());
+        }
+        let path_and_query = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        Ok(Self { text: text.to_owned(), is_tls, host, port, authority: authority.to_owned(), path_and_query })
+    }
+
+    /// Whether it is an `https://` URL.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl std::fmt::Display for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Gets documents.
+#[derive(Clone)]
+pub struct Client {
+    allow_http: bool,
+    /// Authorities from `ca_file`; those of the system are read when they are first needed.
+    tls: Arc<OnceCell<Arc<ClientConfig>>>,
+}
+
+impl Client {
+    /// A client that trusts servers by the authorities in `ca_file`, or by those of the system.
+    ///
+    /// # Errors
+    /// What is wrong with `ca_file`, lower case, without its path.
+    pub fn new(ca_file: Option<&Path>, allow_http: bool) -> Result<Self, String> {
+        let tls = match ca_file {
+            Some(path) => OnceCell::new_with(Some(Arc::new(from_file(path)?))),
+            None => OnceCell::new(),
+        };
+        Ok(Self { allow_http, tls: Arc::new(tls) })
+    }
+
+    /// Whether plain HTTP may leave this machine.
+    #[must_use]
+    pub fn allows_http(&self) -> bool {
+        self.allow_http
+    }
+
+    /// The document at `url`.
+    ///
+    /// # Errors
+    /// Anything but a whole 200 within the limits.
+    pub async fn get(&self, url: &Url) -> Result<Bytes, FetchError> {
+        let Ok(outcome) = timeout(TIME_LIMIT, self.ask(url)).await else {
+            return Err(FetchError::TimedOut(url.text.clone()));
+        };
+        outcome
+    }
+
+    async fn ask(&self, url: &Url) -> Result<Bytes, FetchError> {
+        let stream = self.connect(url).await?;
+        if !url.is_tls {
+            return exchange(stream, url).await;
+        }
+        let config = self.tls.get_or_try_init(from_system).await?.clone();
+        let name = ServerName::try_from(url.host.clone()).map_err(|_| FetchError::NoAddress(url.host.clone()))?;
+        let stream = TlsConnector::from(config)
+            .connect(name, stream)
+            .await
+            .map_err(|error| FetchError::Tls(url.authority.clone(), error))?;
+        exchange(stream, url).await
+    }
+
+    async fn connect(&self, url: &Url) -> Result<TcpStream, FetchError> {
+        let addresses = tokio::net::lookup_host((url.host.as_str(), url.port))
+            .await
+            .map_err(|error| FetchError::Connect(url.authority.clone(), error))?;
+        let mut last = None;
+        // A name that was taken for this machine must lead to this machine.
+        let may_ask = |address: &SocketAddr| url.is_tls || self.allow_http || address.ip().is_loopback();
+        for address in addresses.filter(may_ask) {
+            match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = Some(error),
+                Err(_) => last = Some(std::io::ErrorKind::TimedOut.into()),
+            }
+        }
+        Err(match last {
+            Some(error) => FetchError::Connect(url.authority.clone(), error),
+            None => FetchError::NoAddress(url.host.clone()),
+        })
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("allow_http", &self.allow_http).finish_non_exhaustive()
+    }
+}
+
+/// One request on a connection of its own.
+async fn exchange<S>(stream: S, url: &Url) -> Result<Bytes, FetchError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |error| FetchError::Protocol(url.authority.clone(), error);
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD_BYTES)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = Uri::try_from(&url.path_and_query).expect("it was part of a URL");
+    let host = HeaderValue::try_from(&url.authority).expect("it was part of a URL");
+    for (name, value) in [
+        (header::HOST, host),
+        (header::ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json")),
+        (header::USER_AGENT, HeaderValue::from_static(concat!("passgate/", env!("CARGO_PKG_VERSION")))),
+        (header::CONNECTION, HeaderValue::from_static("close")),
+    ] {
+        request.headers_mut().insert(name, value);
+    }
+    let mut reading = pin!(async {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(url.text.clone(), response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
+        Ok(body.map_err(|_| FetchError::Body(url.text.clone()))?.to_bytes())
+    });
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        outcome = &mut reading => outcome,
+        // The connection may end before its last bytes were taken; an error of it is seen by the reader as well.
+        _ = &mut connection => reading.await,
+    }
+}
+
+async fn from_system() -> Result<Arc<ClientConfig>, FetchError> {
+    let read = || {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err("the system has no certificate authorities; install them, or name a `ca_file`".to_owned());
+        }
+        config(roots)
+    };
+    let config = tokio::task::spawn_blocking(read).await.map_err(|_| "reading was stopped".to_owned());
+    config.and_then(|config| config).map(Arc::new).map_err(FetchError::Authorities)
+}
+
+fn from_file(path: &Path) -> Result<ClientConfig, String> {
+    let text = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|_| "is not valid PEM".to_owned())?;
+        roots.add(certificate).map_err(|_| "holds a certificate that is no authority's".to_owned())?;
+    }
+    if roots.is_empty() {
+        return Err("holds no `CERTIFICATE` section".to_owned());
+    }
+    config(roots)
+}
+
+fn config(roots: RootCertStore) -> Result<ClientConfig, String> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_unless_the_configuration_says_otherwise() {
+        for text in
+            ["https://id.example.com/keys", "http://127.0.0.1:8080/keys", "http://[::1]/keys", "http://localhost/a?b=c"]
+        {
+            assert!(Url::parse(text, false).is_ok(), "{text}");
+        }
+        for text in
+            ["http://id.example.com/keys", "http://10.0.0.1/", "http://localhost.example.com/", "http://0.0.0.0/"]
+        {
+            assert!(Url::parse(text, false).is_err(), "{text}");
+            assert!(Url::parse(text, true).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_two_parties_could_read_differently_is_not_a_url() {
+        for text in [
+            "",
+            "id.example.com",
+            "/keys",
+            "ftp://id.example.com/",
+            "https://",
+            "https:///keys",
+            "https://user@id.example.com/",
+            "https://127.0.0.1\\@id.example.com/",
+            "https://id.example.com/#a",
+            "https://id.example.com/a b",
+            "https://id.example.com:0/",
+            "https://id.example.com:/",
+            "https://id.example.com:70000/",
+            "https://ïd.example.com/",
+        ] {
+            assert!(Url::parse(text, true).is_err(), "{text}");
+        }
+        let url = Url::parse("https://[::1]:8443/a/b?c=d", false).expect("a URL");
+        assert_eq!((url.host.as_str(), url.port, url.authority.as_str()), ("::1", 8443, "[::1]:8443"));
+        assert_eq!(url.path_and_query, "/a/b?c=d");
+    }
+}

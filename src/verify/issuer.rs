@@ -1,0 +1,209 @@
+//! Who may sign tokens, and what must hold for theirs.
+//!
+//! Enters: checked configuration and key sets, the latter again and again. Leaves: [`Issuer`]s, found by their exact
+//! `iss`. An issuer's keys verify that issuer's tokens and no other's, also where two issuers use the same `kid`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::algorithm::Algorithm;
+use super::jwks::KeySource;
+use super::keys::KeySet;
+use super::kind::TypeRule;
+use crate::config::Place;
+use crate::identity::ClaimPath;
+
+/// An issuer of tokens.
+pub struct Issuer {
+    /// Its name in the TOML; `session` for our own tokens.
+    pub name: Arc<str>,
+    /// The exact `iss`.
+    pub issuer: String,
+    /// Whom its tokens may be for; one of these is enough.
+    pub audiences: Vec<String>,
+    /// The claim that says whom a token is for.
+    pub audience_claim: ClaimPath,
+    /// The algorithms that its tokens may be signed with.
+    pub algorithms: Vec<Algorithm>,
+    /// Where its tokens name roles.
+    pub roles_claims: Vec<ClaimPath>,
+    /// Tolerance for its clock, in seconds.
+    pub leeway: i64,
+    /// The greatest age of a token since `iat`, in seconds.
+    pub max_age: Option<i64>,
+    /// The kinds of tokens.
+    pub typ: TypeRule,
+    /// Where the TOML names it; nowhere for our own.
+    pub place: Option<Place>,
+    /// Where its keys are fetched from, if they are.
+    pub source: Option<KeySource>,
+    keys: ArcSwap<Keys>,
+    /// That of `keys`, beside it, so that a cached token can be compared with one read.
+    generation: AtomicU64,
+    writing: Mutex<()>,
+}
+
+/// The keys of an issuer at one time.
+#[derive(Debug)]
+pub struct Keys {
+    /// None where they were never had.
+    pub set: Option<Arc<KeySet>>,
+    /// 0 where they were never had; one more at each change.
+    pub generation: u64,
+}
+
+impl Issuer {
+    /// An issuer with the defaults of the TOML, which has `keys` or is to fetch them.
+    pub(super) fn new(name: &str, issuer: String, keys: Option<KeySet>) -> Self {
+        let generation = u64::from(keys.is_some());
+        Self {
+            name: name.into(),
+            issuer,
+            audiences: Vec::new(),
+            audience_claim: path("aud"),
+            algorithms: Vec::new(),
+            roles_claims: vec![path("roles"), path("role")],
+            leeway: 30,
+            max_age: None,
+            typ: TypeRule::NotAnotherKind,
+            place: None,
+            source: None,
+            keys: ArcSwap::from_pointee(Keys { set: keys.map(Arc::new), generation }),
+            generation: AtomicU64::new(generation),
+            writing: Mutex::new(()),
+        }
+    }
+
+    /// Its keys now. The guard must not be held over an await.
+    pub fn keys(&self) -> Guard<Arc<Keys>> {
+        self.keys.load()
+    }
+
+    /// The generation of its keys: it grows at each change, and at nothing else.
+    #[must_use]
+    pub fn key_generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Puts `set` in place of the keys; every token that was verified with the old ones is verified anew. Says whether
+    /// that was a change: the same keys again are none.
+    pub fn replace_keys(&self, set: impl Into<Arc<KeySet>>) -> bool {
+        let set = set.into();
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.keys.load();
+        if before.set.as_ref().is_some_and(|before| before.is_same(&set)) {
+            return false;
+        }
+        let generation = before.generation + 1;
+        self.keys.store(Arc::new(Keys { set: Some(set), generation }));
+        self.generation.store(generation, Ordering::Release);
+        true
+    }
+
+    /// Whether a key is there that a token with this `kid` and `alg` means.
+    pub(super) fn has_key(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
+        self.keys.load().set.as_ref().is_some_and(|set| set.has(kid, algorithm))
+    }
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer").field("name", &self.name).field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// A claim path that is known to be one.
+pub(super) fn path(text: &'static str) -> ClaimPath {
+    ClaimPath::parse(text).expect("a name without dots is a claim path")
+}
+
+/// All issuers, found by the `iss` of their tokens.
+#[derive(Debug, Default)]
+pub struct Issuers {
+    list: Vec<Arc<Issuer>>,
+    by_iss: HashMap<String, usize>,
+}
+
+impl Issuers {
+    /// The issuer whose tokens have exactly this `iss`.
+    #[must_use]
+    pub fn by_iss(&self, iss: &str) -> Option<&Arc<Issuer>> {
+        self.by_iss.get(iss).map(|index| &self.list[*index])
+    }
+
+    /// The issuer of this name in the TOML.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Issuer>> {
+        self.list.iter().find(|issuer| &*issuer.name == name)
+    }
+
+    /// All of them, in the order of the file; our own stands last.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.list.iter()
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none, so that no token can be good.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Adds the gateway itself, the issuer `name`: access tokens (`typ` `at+jwt`) for `audience`, which get no leeway.
+    ///
+    /// # Errors
+    /// Another issuer of this name or `iss`.
+    pub fn add_own(
+        &mut self,
+        name: &str,
+        issuer: &str,
+        audience: &str,
+        algorithms: &[Algorithm],
+        keys: KeySet,
+    ) -> Result<Arc<Issuer>, String> {
+        let mut own = Issuer::new(name, issuer.to_owned(), Some(keys));
+        own.audiences = vec![audience.to_owned()];
+        own.algorithms = algorithms.to_vec();
+        own.roles_claims = vec![path("roles")];
+        own.leeway = 0;
+        own.typ = TypeRule::Exactly("at+jwt");
+        self.add(own)
+    }
+
+    pub(super) fn add(&mut self, issuer: Issuer) -> Result<Arc<Issuer>, String> {
+        if let Some(other) = self.by_iss(&issuer.issuer) {
+            return Err(format!("`{}` and `{}` have the same `iss`", other.name, issuer.name));
+        }
+        if self.by_name(&issuer.name).is_some() {
+            return Err(format!("there are two issuers of the name `{}`", issuer.name));
+        }
+        self.by_iss.insert(issuer.issuer.clone(), self.list.len());
+        let issuer = Arc::new(issuer);
+        self.list.push(issuer.clone());
+        Ok(issuer)
+    }
+
+    /// Takes over the keys that `previous` has fetched, for issuers that still fetch them from the same place, so that
+    /// nobody waits after a reload.
+    pub fn inherit(&self, previous: &Self) {
+        for issuer in &self.list {
+            let Some(before) = previous.by_iss(&issuer.issuer) else { continue };
+            let (Some(source), Some(source_before)) = (&issuer.source, &before.source) else { continue };
+            if source.location() != source_before.location() || issuer.key_generation() != 0 {
+                continue;
+            }
+            if let Some(set) = &before.keys.load().set {
+                issuer.replace_keys(set.clone());
+                source.note_keys(set.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! JSON without two meanings.
+//!
+//! Enters: bytes that somebody sent. Leaves: an object in which every name stands once, at every depth. Parsers differ
+//! in which of two equal names they believe (RFC 8259 section 4), so a document with two has no meaning here.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Why a text is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Not JSON, or not an object.
+    Malformed,
+    /// A name stands twice in one object.
+    DuplicateName,
+}
+
+/// The object that `text` is, whole; nothing may follow it but white space.
+pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
+    let duplicate = Cell::new(false);
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = Strict(&duplicate).deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    match value {
+        Ok(Value::Object(members)) => Ok(members),
+        Err(_) if duplicate.get() => Err(Fault::DuplicateName),
+        Ok(_) | Err(_) => Err(Fault::Malformed),
+    }
+}
+
+/// Builds a value and notes in the cell when it stopped at a name that stood twice.
+#[derive(Clone, Copy)]
+struct Strict<'a>(&'a Cell<bool>);
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a number"))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element_seed(self)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            if members.contains_key(&name) {
+                self.0.set(true);
+                return Err(A::Error::custom("a name stands twice"));
+            }
+            let value = access.next_value_seed(self)?;
+            members.insert(name, value);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_read_as_serde_json_reads_it() {
+        let text = br#" {"a": [1, -2, 3.5, "x\u00e9", null, true, {"b": {}}], "c": 18446744073709551615} "#;
+        let expected: Value = serde_json::from_slice(text).expect("valid");
+        assert_eq!(parse_object(text).map(Value::Object), Ok(expected));
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_found_at_every_depth_and_in_every_spelling() {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":1,"c":2,"b":3}}"#,
+            r#"{"a":[[{"b":1},{"b":1,"b":2}]]}"#,
+            r#"{"a":1,"\u0061":2}"#,
+        ] {
+            assert_eq!(parse_object(text.as_bytes()), Err(Fault::DuplicateName), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_refused() {
+        let deep = format!("{}{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+        for text in ["", "[]", "1", "\"a\"", "null", "{", "{}{}", "{},", "{}x", "{\"a\":1e400}", "{\"a\":NaN}", &deep] {
+            assert_eq!(parse_object(text.as_bytes()), Err(Fault::Malformed), "{text}");
+        }
+        assert_eq!(parse_object(b"\xef\xbb\xbf{}"), Err(Fault::Malformed));
+        assert_eq!(parse_object(b"{\"a\":\"\xff\"}"), Err(Fault::Malformed));
+        assert_eq!(parse_object(br#"{"a":"\ud800"}"#), Err(Fault::Malformed));
+        assert!(parse_object(b"{}").is_ok_and(|members| members.is_empty()));
+    }
+}

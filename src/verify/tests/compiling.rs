@@ -1,0 +1,307 @@
+use super::*;
+use crate::config::raw::{Named, RawIssuer, RawSecret};
+use crate::config::{At, Problems};
+use std::time::Duration;
+
+fn at<T>(value: T) -> At<T> {
+    At { value, span: 0..1 }
+}
+
+fn texts(values: &[&str]) -> Vec<At<String>> {
+    values.iter().map(|value| at((*value).to_owned())).collect()
+}
+
+/// A table that is good, in a directory with `key.pem`, `keys.json`, `secret` and `empty.json`.
+struct Table {
+    directory: tempfile::TempDir,
+    raw: RawIssuer,
+    name: &'static str,
+}
+
+impl Table {
+    fn new(change: impl FnOnce(&mut RawIssuer)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let der = base64::engine::general_purpose::STANDARD.encode(Signer::p256().spki());
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
+        let keys = json!({"keys": [Signer::p384().jwk("1"), {"kty": "EC", "kid": "2", "use": "enc"}]});
+        let weak = json!({"keys": [{"kty": "RSA", "kid": "w", "n": encode([0xff; 128]), "e": "AQAB"}]});
+        for (name, text) in [
+            ("key.pem", pem.as_str()),
+            ("keys.json", &keys.to_string()),
+            ("weak.json", &weak.to_string()),
+            ("private.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+            ("empty.json", r#"{"keys":[]}"#),
+            ("secret", "0123456789abcdef0123456789abcdef\n"),
+            ("short", "0123456789abcdef0123456789abcde\n"),
+        ] {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        let mut raw = RawIssuer {
+            issuer: Some(at(ISS.to_owned())),
+            audiences: texts(&["api"]),
+            algorithms: texts(&["ES256"]),
+            ..RawIssuer::default()
+        };
+        change(&mut raw);
+        Self { directory, raw, name: "corp" }
+    }
+
+    fn compile(self) -> (Issuers, Problems) {
+        let mut problems = Problems::new(&self.directory.path().join("gateway.toml"), "\n");
+        let named: Vec<Named<RawIssuer>> = vec![(at(self.name.to_owned()), self.raw)];
+        (Issuers::compile(&named, &mut problems), problems)
+    }
+}
+
+fn errors(change: impl FnOnce(&mut RawIssuer)) -> Vec<String> {
+    let (issuers, problems) = Table::new(change).compile();
+    assert_eq!(issuers.is_empty(), !problems.errors().is_empty());
+    problems.errors().iter().map(|problem| problem.message.clone()).collect()
+}
+
+fn from_pem(raw: &mut RawIssuer) {
+    raw.public_key_file = Some(at("key.pem".into()));
+}
+
+fn from_url(raw: &mut RawIssuer) {
+    raw.jwks_url = Some(at("https://id.example.com/keys".to_owned()));
+}
+
+#[test]
+fn each_source_of_keys_compiles_with_the_defaults_of_the_contract() {
+    assert_eq!(errors(from_pem), [""; 0]);
+    assert_eq!(errors(from_url), [""; 0]);
+    assert_eq!(errors(|raw| raw.discovery = Some(at(true))), [""; 0]);
+    let (issuers, problems) = Table::new(|raw| {
+        raw.jwks_file = Some(at("keys.json".into()));
+        raw.algorithms = texts(&["ES384", "RS256"]);
+    })
+    .compile();
+    assert_eq!(problems.errors().len(), 0);
+    assert_eq!(problems.warnings().len(), 1, "a key is left out");
+    let issuer = issuers.by_name("corp").unwrap();
+    assert_eq!(issuer.leeway, 30);
+    assert_eq!(issuer.max_age, None);
+    assert_eq!(issuer.audience_claim.as_str(), "aud");
+    assert_eq!(
+        issuer.roles_claims.iter().map(crate::identity::ClaimPath::as_str).collect::<Vec<_>>(),
+        ["roles", "role"]
+    );
+    assert_eq!(issuer.key_generation(), 1);
+    assert!(issuers.by_iss(ISS).is_some());
+    let secret = |file: &'static str| {
+        errors(move |raw| {
+            raw.secret = Some(at(RawSecret::File(file.into())));
+            raw.algorithms = texts(&["HS256"]);
+        })
+    };
+    assert_eq!(secret("secret"), [""; 0]);
+    assert_eq!(secret("short"), ["this is a secret of 31 bytes, and `HS256` needs at least 32"]);
+    assert!(secret("missing")[0].starts_with("this is a secret that cannot be read"));
+}
+
+#[test]
+fn what_is_missing_is_said_all_at_once() {
+    let (_, problems) = Table::new(|raw| *raw = RawIssuer::default()).compile();
+    let messages: Vec<_> = problems.errors().iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "`issuers.corp` has no `issuer`",
+            "`issuers.corp` has no `audiences`",
+            "`issuers.corp` has no `algorithms`",
+            "`issuers.corp` does not say where its keys are",
+        ]
+    );
+    assert!(problems.errors().iter().all(|problem| problem.hint.is_some()));
+}
+
+#[test]
+fn what_would_not_work_or_not_protect_is_an_error() {
+    type Change = fn(&mut RawIssuer);
+    let cases: &[(Change, &str)] = &[
+        (
+            |raw| {
+                from_pem(raw);
+                raw.issuer = Some(at(String::new()));
+            },
+            "`issuer` is empty",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.audiences = texts(&["api", ""]);
+            },
+            "an audience is empty",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.algorithms = texts(&["ES256", "none"]);
+            },
+            "`none` is not a signature",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.algorithms = texts(&["ES526"]);
+            },
+            "`ES526` is not an algorithm that we know",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.algorithms = texts(&["ES256", "HS256"]);
+            },
+            "`HS256` and `ES256` cannot stand together",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.algorithms = texts(&["HS256"]);
+            },
+            "`HS256` needs a shared secret",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.algorithms = texts(&["RS256"]);
+            },
+            "`key.pem` has no key for the `algorithms`",
+        ),
+        (
+            |raw| {
+                from_url(raw);
+                raw.algorithms = texts(&["HS256"]);
+            },
+            "`HS256` needs a shared secret",
+        ),
+        (
+            |raw| {
+                raw.secret = Some(at(RawSecret::File("secret".into())));
+            },
+            "`ES256` needs a public key",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                from_url(raw);
+            },
+            "`jwks_url` and `public_key_file` both say where the keys are",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.discovery = Some(at(true));
+            },
+            "`public_key_file` and `discovery` both",
+        ),
+        (|raw| raw.discovery = Some(at(false)), "does not say where its keys are"),
+        (|raw| raw.public_key_file = Some(at("nobody.pem".into())), "`nobody.pem` cannot be used: No such file"),
+        (|raw| raw.public_key_file = Some(at("private.pem".into())), "it holds a private key"),
+        (|raw| raw.public_key_file = Some(at("keys.json".into())), "it holds no `PUBLIC KEY`"),
+        (|raw| raw.jwks_file = Some(at("empty.json".into())), "`empty.json` has no key for the `algorithms`"),
+        (|raw| raw.jwks_file = Some(at("weak.json".into())), "an RSA key of 1024 bits"),
+        (
+            |raw| raw.jwks_url = Some(at("http://id.example.com/keys".to_owned())),
+            "`jwks_url` is an `http://` URL to another machine",
+        ),
+        (|raw| raw.jwks_url = Some(at("keys.json".to_owned())), "`jwks_url` is neither"),
+        (
+            |raw| {
+                raw.discovery = Some(at(true));
+                raw.issuer = Some(at("corp".to_owned()));
+            },
+            "`issuer` is where the keys are found",
+        ),
+        (
+            |raw| {
+                from_url(raw);
+                raw.ca_file = Some(at("nobody.pem".into()));
+            },
+            "`nobody.pem` cannot be read",
+        ),
+        (
+            |raw| {
+                from_url(raw);
+                raw.ca_file = Some(at("keys.json".into()));
+            },
+            "`keys.json` holds no `CERTIFICATE`",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.roles_claims = texts(&["a..b"]);
+            },
+            "`a..b` is not a path of claim names",
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.max_age = Some(at(Duration::ZERO));
+            },
+            "`max_age` is zero",
+        ),
+        (
+            |raw| {
+                from_url(raw);
+                raw.refresh_cooldown = Some(at(Duration::ZERO));
+            },
+            "`refresh_cooldown` is zero",
+        ),
+    ];
+    for (change, expected) in cases {
+        let found = errors(change);
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+    }
+    let (_, problems) = Table::new(|raw| {
+        from_pem(raw);
+        raw.algorithms = texts(&["ES526"]);
+    })
+    .compile();
+    assert_eq!(problems.errors()[0].hint.as_deref(), Some("did you mean `ES256`?"));
+    for name in ["session", "", "a b", "a,b", "ü", "a\nb"] {
+        let table = Table { name, ..Table::new(from_pem) };
+        assert_eq!(table.compile().1.errors().len(), 1, "{name:?}");
+    }
+}
+
+#[test]
+fn two_tables_of_one_iss_are_an_error_that_names_both() {
+    let table = Table::new(from_pem);
+    let mut problems = Problems::new(&table.directory.path().join("gateway.toml"), "\n");
+    let mut second = table.raw.clone();
+    second.issuer = Some(At { value: ISS.to_owned(), span: 7..8 });
+    let issuers = Issuers::compile(&[(at("a".to_owned()), table.raw), (at("b".to_owned()), second)], &mut problems);
+    assert_eq!(issuers.len(), 1);
+    assert_eq!(problems.errors().len(), 1);
+    assert_eq!(
+        (problems.errors()[0].span.clone(), problems.errors()[0].also.as_ref().unwrap().0.clone()),
+        (7..8, 0..1)
+    );
+}
+
+#[test]
+fn what_changes_nothing_and_what_is_unwise_is_a_warning() {
+    let (_, problems) = Table::new(|raw| {
+        from_pem(raw);
+        raw.refresh_interval = Some(at(Duration::from_secs(1)));
+        raw.leeway = Some(at(Duration::from_secs(3600)));
+    })
+    .compile();
+    let messages: Vec<_> = problems.warnings().iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        ["`leeway` lets expired tokens in for more than five minutes", "`refresh_interval` changes nothing here"]
+    );
+}
+
+#[test]
+fn our_own_issuer_cannot_be_taken_for_another() {
+    let (mut issuers, _) = Table::new(from_pem).compile();
+    let keys = || key_set(&[Signer::p256().jwk("1")]);
+    assert!(issuers.add_own("session", ISS, "app", &[Algorithm::ES256], keys()).is_err(), "the same `iss`");
+    assert!(issuers.add_own("corp", "https://app.example.com", "app", &[Algorithm::ES256], keys()).is_err());
+    assert!(issuers.add_own("session", "https://app.example.com", "app", &[Algorithm::ES256], keys()).is_ok());
+    assert_eq!(issuers.iter().map(|issuer| issuer.name.to_string()).collect::<Vec<_>>(), ["corp", "session"]);
+}

@@ -1,0 +1,603 @@
+//! The command line: exit codes, what is said about a wrong file, tokens, keys. DESIGN.md sections 2.1 and 2.2.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::gateway::{CORP_ISSUER, Output, before, run};
+use support::tokens::{CORP_SECRET, header, payload};
+use support::*;
+
+const GOOD: &str = r#"
+[upstreams.app]
+servers = ["http://127.0.0.1:3000"]
+
+[[routes]]
+path = "/public/*"
+auth = "none"
+upstream = "app"
+
+[[routes]]
+path = "/admin/*"
+roles = ["admin"]
+upstream = "app"
+"#;
+
+fn good() -> String {
+    format!("{CORP_ISSUER}{GOOD}")
+}
+
+fn check(toml: &str) -> Output {
+    Setup::new(toml).command(["check"])
+}
+
+/// The line of the configuration, from 1, that holds `text` for the first time.
+#[track_caller]
+fn line_of(toml: &str, text: &str) -> usize {
+    toml.lines().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?}")) + 1
+}
+
+/// `toml` is refused with `needles` in what is said, and with the place of `text` as `gateway.toml:LINE:COLUMN`.
+#[track_caller]
+fn is_refused_at(toml: &str, text: &str, needles: &[&str]) {
+    let said = check(toml).expect(2).all();
+    let line = line_of(toml, text);
+    assert!(said.contains(&format!("gateway.toml:{line}:")), "line {line} is not named in\n{said}");
+    let after = said.split(&format!("gateway.toml:{line}:")).nth(1).unwrap();
+    assert!(after.starts_with(|letter: char| letter.is_ascii_digit()), "no column in\n{said}");
+    for needle in needles {
+        assert!(said.contains(needle), "{needle:?} is not in\n{said}");
+    }
+}
+
+// --- check
+
+#[test]
+fn check_takes_a_good_file_and_prints_the_routes() {
+    let said = check(&good()).expect(0);
+    assert!(said.stdout.contains("/public/*") && said.stdout.contains("/admin/*"), "{}", said.stdout);
+}
+
+#[test]
+fn check_needs_no_network() {
+    // Nobody is at these addresses; what is wrong with that is for `/ready` to say.
+    let toml = "[issuers.corp]\nissuer = \"http://127.0.0.1:1\"\naudiences = [\"api\"]\nalgorithms = [\"RS256\"]\n\
+                discovery = true\n[upstreams.app]\nservers = [\"http://127.0.0.1:1\"]\n[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";
+    check(toml).expect(0);
+}
+
+#[test]
+fn a_mistyped_key_is_underlined_with_the_nearest_right_one() {
+    for (right, wrong) in [
+        ("upstream = \"app\"", "upsteam = \"app\""),
+        ("roles = [\"admin\"]", "role = [\"admin\"]"),
+        ("audiences = [\"api\"]", "audience = [\"api\"]"),
+        ("[[routes]]", "[[route]]"),
+        ("servers = [\"http://127.0.0.1:3000\"]", "server = [\"http://127.0.0.1:3000\"]"),
+    ] {
+        let toml = good().replacen(right, wrong, 1);
+        let name = |text: &str| text.trim_matches(['[', ']']).split(' ').next().unwrap().to_owned();
+        is_refused_at(&toml, wrong, &["did you mean", &format!("`{}`", name(right)), wrong]);
+    }
+}
+
+#[test]
+fn a_name_of_nobody_suggests_the_nearest() {
+    let toml = good().replacen("upstream = \"app\"", "upstream = \"ap\"", 1);
+    is_refused_at(&toml, "upstream = \"ap\"", &["did you mean", "app"]);
+    let toml = good().replace("auth = \"none\"", "auth = \"non\"");
+    is_refused_at(&toml, "auth = \"non\"", &["none"]);
+    let toml = good().replace("[\"HS256\"]", "[\"HS255\"]");
+    is_refused_at(&toml, "HS255", &["HS256"]);
+}
+
+#[test]
+fn wrong_values_are_refused_where_they_stand() {
+    let replacements: &[(&str, &str)] = &[
+        ("path = \"/public/*\"", "path = \"public\""),
+        ("path = \"/public/*\"", "path = \"/a/*/b\""),
+        ("path = \"/public/*\"", "path = \"/a//b\""),
+        ("path = \"/public/*\"", "path = \"/a/../b\""),
+        ("path = \"/public/*\"", "path = \"/{x\""),
+        ("path = \"/public/*\"", "path = 7"),
+        ("auth = \"none\"", "auth = true"),
+        ("auth = \"none\"", "auth = \"none\"\nroles = [\"x\"]"),
+        ("auth = \"none\"", "methods = [\"CONNECT\"]"),
+        ("auth = \"none\"", "methods = [\"GE T\"]"),
+        ("auth = \"none\"", "host = \"a/b\""),
+        ("auth = \"none\"", "host = \"a.*.test\""),
+        ("auth = \"none\"", "headers = { \"X Y\" = \"z\" }"),
+        ("auth = \"none\"", "headers = { \"X-Y\" = \"a\\nb\" }"),
+        ("auth = \"none\"", "accept = [\"everything\"]"),
+        ("auth = \"none\"", "strip_prefix = \"/other\""),
+        ("roles = [\"admin\"]", "roles = \"admin\""),
+        ("roles = [\"admin\"]", "roles = { some = [\"admin\"] }"),
+        ("servers = [\"http://127.0.0.1:3000\"]", "servers = []"),
+        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"127.0.0.1:3000\"]"),
+        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"ftp://127.0.0.1\"]"),
+        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"http://a\"]\nconnect_timeout = 2"),
+        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"http://a\"]\nconnect_timeout = \"2\""),
+        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"http://a\"]\nconnect_timeout = \"2 parsecs\""),
+        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"http://a\"]\nbuiltin = \"whoami\""),
+        ("servers = [\"http://127.0.0.1:3000\"]", "builtin = \"whoarewe\""),
+        ("audiences = [\"api\"]", "audiences = []"),
+        ("algorithms = [\"HS256\"]", "algorithms = []"),
+        ("algorithms = [\"HS256\"]", "algorithms = [\"none\"]"),
+        ("algorithms = [\"HS256\"]", "algorithms = [\"RS256\"]"),
+        ("secret = { file = \"corp.secret\" }", "secret = \"inline-secret-that-must-not-be-here-0123456789\""),
+        ("secret = { file = \"corp.secret\" }", "secret = { file = \"missing.secret\" }"),
+        ("secret = { file = \"corp.secret\" }", "secret = { env = \"PASSGATE_TEST_UNSET\" }"),
+        ("secret = { file = \"corp.secret\" }", "jwks_file = \"missing.json\""),
+        ("secret = { file = \"corp.secret\" }", "jwks_url = \"http://id.example.com/jwks\""),
+        ("secret = { file = \"corp.secret\" }", "jwks_url = \"not a url\""),
+    ];
+    for (right, wrong) in replacements {
+        let toml = good().replacen(right, wrong, 1);
+        assert_ne!(toml, good(), "{right}");
+        let said = check(&toml).expect(2).all();
+        let (first, lines) = (line_of(&toml, wrong.lines().next().unwrap()), wrong.lines().count());
+        // A rule that misses something is named by its table as well as by its line.
+        let named =
+            (first.saturating_sub(5)..=first + lines + 2).any(|line| said.contains(&format!("gateway.toml:{line}:")));
+        assert!(named, "{wrong}: no place near line {first} in\n{said}");
+    }
+}
+
+#[test]
+fn what_an_issuer_needs_is_asked_for() {
+    for missing in ["issuer = \"https://id.example.com\"\n", "audiences = [\"api\"]\n", "algorithms = [\"HS256\"]\n"] {
+        let said = check(&good().replacen(missing, "", 1)).expect(2).all();
+        let name = missing.split(' ').next().unwrap();
+        assert!(said.contains(&format!("`{name}`")), "{said}");
+    }
+    let said = check(&good().replacen("secret = { file = \"corp.secret\" }\n", "", 1)).expect(2).all();
+    assert!(said.contains("jwks_url") || said.contains("keys"), "{said}");
+    let two = good().replacen("secret = ", "jwks_file = \"keys.json\"\nsecret = ", 1);
+    check(&two).expect(2);
+    let twice = format!("{}{}", good(), CORP_ISSUER.replace("corp", "again").replace("again.secret", "corp.secret"));
+    let said = check(&twice).expect(2).all();
+    assert!(said.contains("https://id.example.com"), "two issuers with one `iss`:\n{said}");
+}
+
+#[test]
+fn tables_that_do_not_work_yet_are_not_accepted() {
+    for table in [
+        "[session]\ncookie = \"__Host-session\"",
+        "[password]\nregistration = false",
+        "[providers.google]\npreset = \"google\"",
+    ] {
+        let toml = format!("{}\n{table}\n", good());
+        let name = table.split('\n').next().unwrap();
+        is_refused_at(&toml, name, &[]);
+    }
+    for line in
+        ["cors = { origins = [\"https://a.test\"] }", "rate_limit = { requests = 1, per = \"1s\", by = \"ip\" }"]
+    {
+        let toml = good().replacen("auth = \"none\"", line, 1);
+        is_refused_at(&toml, line.split(' ').next().unwrap(), &[]);
+    }
+}
+
+#[test]
+fn a_route_cannot_name_a_place_of_the_gateway() {
+    for path in ["/auth/login", "/auth/*", "/auth", "/.well-known/jwks.json"] {
+        let toml = good().replacen("/public/*", path, 1);
+        is_refused_at(&toml, &format!("path = \"{path}\""), &[]);
+    }
+    let moved = format!(
+        "{}[server]\nlisten = \"127.0.0.1:0\"\nown_prefix = \"/_gate\"\n",
+        good().replacen("/public/*", "/auth/*", 1)
+    );
+    check(&moved).expect(0);
+}
+
+#[test]
+fn a_route_cannot_set_a_header_of_the_identity() {
+    for name in
+        ["X-Auth-User", "x_auth_user", "X-Auth-Roles", "Host", "Connection", "Content-Length", "Transfer-Encoding"]
+    {
+        let toml = good().replacen("auth = \"none\"", &format!("headers = {{ \"{name}\" = \"x\" }}"), 1);
+        is_refused_at(&toml, name, &[]);
+    }
+}
+
+#[test]
+fn all_problems_are_reported_together() {
+    let toml = good()
+        .replacen("upstream = \"app\"", "upsteam = \"app\"", 1)
+        .replace("roles = [\"admin\"]", "roels = [\"admin\"]")
+        .replace("audiences", "audiences_")
+        .replace("servers = [\"http", "servers = [\"gopher");
+    let said = check(&toml).expect(2).all();
+    for text in ["upsteam", "roels", "audiences_", "gopher"] {
+        let line = line_of(&toml, text);
+        assert!(said.contains(&format!("gateway.toml:{line}:")), "line {line} ({text}) is not named in\n{said}");
+    }
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_place() {
+    let toml = format!("{}\n[broken\n", good());
+    is_refused_at(&toml, "[broken", &[]);
+    let twice = good().replacen("auth = \"none\"", "auth = \"none\"\nauth = \"required\"", 1);
+    is_refused_at(&twice, "auth = \"required\"", &[]);
+    check("\u{0}").expect(2);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    for command in ["check", "run"] {
+        let said = run(&[command, "-c", "/nowhere/gateway.toml"], "").expect(2);
+        assert!(said.stderr.contains("/nowhere/gateway.toml"), "{}", said.stderr);
+        assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn run_refuses_what_check_refuses() {
+    let setup = Setup::new(&good().replacen("upstream = \"app\"", "upsteam = \"app\"", 1));
+    let said = setup.command(["run"]).expect(2);
+    assert!(said.stderr.contains("upsteam"), "{}", said.stderr);
+}
+
+#[test]
+fn problems_are_told_on_standard_error() {
+    let said = check(&good().replacen("upstream = \"app\"", "upsteam = \"app\"", 1)).expect(2);
+    assert!(said.stderr.contains("upsteam") && !said.stdout.contains("upsteam"), "{said:?}");
+}
+
+// --- the tests of a file
+
+#[test]
+fn tests_of_the_file_that_hold_pass() {
+    let tests = r#"
+[[tests]]
+request = "GET /admin/users"
+as = { roles = ["user"] }
+expect = 403
+
+[[tests]]
+request = "GET /admin/users"
+as = { roles = ["admin"], subject = "alice" }
+expect = "allow"
+
+[[tests]]
+request = "GET /admin/users"
+expect = 401
+
+[[tests]]
+request = "GET /public/x"
+expect = "allow"
+
+[[tests]]
+request = "GET http://any.example/nowhere"
+expect = 404
+
+[[tests]]
+request = "GET /admin/../public/x"
+expect = 400
+"#;
+    check(&format!("{}{tests}", good())).expect(0);
+}
+
+#[test]
+fn a_test_of_the_file_that_fails_is_named_with_its_line() {
+    let tests = "\n[[tests]]\nrequest = \"GET /public/x\"\nexpect = \"allow\"\n\n\
+                 [[tests]]\nrequest = \"GET /admin/failing\"\nas = { roles = [\"admin\"] }\nexpect = 403\n";
+    let toml = format!("{}{tests}", good());
+    let said = check(&toml).expect(2).all();
+    let line = line_of(&toml, "/admin/failing");
+    let named = (line - 1..=line + 2).any(|line| said.contains(&format!("gateway.toml:{line}")));
+    assert!(named, "no line from {} to {} in\n{said}", line - 1, line + 2);
+    assert!(said.contains("/admin/failing") && said.contains("403"), "{said}");
+    // A gateway whose own tests fail does not start.
+    Setup::new(&toml).command(["run"]).expect(2);
+}
+
+#[test]
+fn the_roles_of_a_test_are_checked_for_typing_errors() {
+    let toml = format!(
+        "{}\n[[tests]]\nrequest = \"GET /admin/x\"\nas = {{ roels = [\"admin\"] }}\nexpect = \"allow\"\n",
+        good()
+    );
+    is_refused_at(&toml, "roels", &["roles"]);
+}
+
+// --- explain
+
+#[test]
+fn explain_says_allowed_and_names_the_line_of_the_route() {
+    let toml = good();
+    let setup = Setup::new(&toml);
+    let said = setup.command(["explain", "GET", "/admin/users", "--as", "alice", "--role", "admin"]).expect(0).all();
+    let path = line_of(&toml, "/admin/*");
+    assert!((path - 1..=path).any(|line| said.contains(&format!("gateway.toml:{line}"))), "{said}");
+    assert!(said.contains("alice") && said.contains("admin"), "{said}");
+    setup.command(["explain", "GET", "/public/x"]).expect(0);
+    setup.command(["explain", "GET", "http://any.example/public/x?q=1"]).expect(0);
+}
+
+#[test]
+fn explain_says_refused_and_names_the_line_of_the_rule() {
+    let toml = good();
+    let setup = Setup::new(&toml);
+    let said = setup.command(["explain", "GET", "/admin/users", "--as", "alice", "--role", "user"]).expect(3).all();
+    let rule = line_of(&toml, "roles = [\"admin\"]");
+    assert!(said.contains(&format!("gateway.toml:{rule}")), "line {rule} is not named in\n{said}");
+    assert!(said.contains("403"), "{said}");
+    let said = setup.command(["explain", "GET", "/admin/users"]).expect(3).all();
+    assert!(said.contains("401"), "{said}");
+    let said = setup.command(["explain", "GET", "/nowhere"]).expect(3).all();
+    assert!(said.contains("404"), "{said}");
+    let said = setup.command(["explain", "GET", "/admin/..%2f/x"]).expect(3).all();
+    assert!(said.contains("400"), "{said}");
+}
+
+#[test]
+fn explain_follows_a_real_token_step_by_step_and_does_not_print_it() {
+    let setup = Setup::new(&good());
+    let header = |token: &str| format!("Authorization: Bearer {token}");
+    let token = corp_token("alice", &["admin"]);
+    let said = setup.command(["explain", "GET", "/admin/x", "-H", &header(&token)]).expect(0).all();
+    assert!(said.contains("alice") && said.contains("corp"), "{said}");
+    assert!(!said.contains(&token) && !said.contains(CORP_SECRET), "{said}");
+    let mut claims = corp_claims("alice");
+    claims["aud"] = json!("other");
+    let said = setup.command(["explain", "GET", "/admin/x", "-H", &header(&corp_token_of(&claims))]).expect(3).all();
+    assert!(said.contains("audience"), "{said}");
+    let stranger = Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256").token(&corp_claims("alice"));
+    let said = setup.command(["explain", "GET", "/admin/x", "-H", &header(&stranger)]).expect(3).all();
+    assert!(said.contains("signature"), "{said}");
+}
+
+#[test]
+fn explain_and_the_running_gateway_agree() {
+    let app = App::start();
+    let routes = GOOD.split_once("[[routes]]").unwrap().1;
+    let gateway = Gateway::before(&app, &format!("[[routes]]{routes}"));
+    for (method, target, roles) in [
+        ("GET", "/admin/x", vec!["admin"]),
+        ("GET", "/admin/x", vec!["user"]),
+        ("POST", "/admin", vec!["admin"]),
+        ("GET", "/public/x", vec![]),
+        ("GET", "/public//x", vec![]),
+        ("GET", "/administrator", vec!["admin"]),
+        ("TRACE", "/public/x", vec![]),
+    ] {
+        let token = corp_token("alice", &roles);
+        let field = format!("Authorization: Bearer {token}");
+        let code = gateway.command(["explain", method, target, "-H", &field]).code.unwrap();
+        let status = gateway.send(&Request::new(method, target).bearer(&token)).status;
+        assert_eq!(code, if status == 200 { 0 } else { 3 }, "{method} {target} {roles:?}: {status}");
+    }
+}
+
+// --- tokens
+
+#[test]
+fn a_minted_token_is_taken_by_the_running_gateway() {
+    let app = App::start();
+    let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n");
+    let mint = [
+        "token",
+        "mint",
+        "--subject",
+        "u-1",
+        "--role",
+        "admin",
+        "--role",
+        "ops",
+        "--email",
+        "a@example.com",
+        "--name",
+        "Alice",
+    ];
+    let token = gateway.setup.succeed(mint).trim().to_owned();
+    assert_eq!(token.split('.').count(), 3, "{token}");
+    eventually("the token is accepted", || gateway.get_as(&token, "/x").status == 200);
+    let seen = app.last();
+    assert_eq!(seen.header("x-auth-user"), Some("u-1"));
+    assert_eq!(seen.header("x-auth-roles"), Some("admin,ops"));
+    assert_eq!(seen.header("x-auth-email"), Some("a@example.com"));
+    assert_eq!(seen.header("x-auth-name"), Some("Alice"));
+    assert_eq!(seen.header("x-auth-issuer"), Some("session"));
+    let claims = payload(&token);
+    assert_eq!(claims["iss"], "http://app.test");
+    for name in ["aud", "jti", "iat", "exp"] {
+        assert!(!claims[name].is_null(), "no `{name}` in {claims}");
+    }
+    let published = gateway.get("/.well-known/jwks.json").expect(200).json();
+    assert!(tokens::is_signed_by(&token, &published), "{} not by {published}", header(&token));
+    let unprivileged = gateway.setup.succeed(["token", "mint", "--subject", "u-2"]).trim().to_owned();
+    gateway.get_as(&unprivileged, "/x").expect(403);
+}
+
+#[test]
+fn a_minted_token_lives_as_long_as_asked_for() {
+    let setup = Setup::new(&good());
+    let token = setup.succeed(["token", "mint", "--subject", "u", "--lifetime", "15m"]);
+    let claims = payload(token.trim());
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
+    setup.command(["token", "mint", "--subject", "u", "--lifetime", "soon"]).expect(2);
+    setup.command(["token", "mint", "--subject", ""]).expect(2);
+    setup.command(["token", "mint"]).expect(2);
+}
+
+#[test]
+fn inspect_decodes_a_token_and_gives_a_verdict() {
+    let setup = Setup::new(&good());
+    let inspect = |token: &str| setup.command_with_input(["token", "inspect"], &format!("{token}\n"));
+    let said = inspect(&corp_token("alice", &["admin"])).all();
+    for part in ["alice", "https://id.example.com", "HS256", "admin"] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    assert!(!said.contains(CORP_SECRET), "{said}");
+    let mut claims = corp_claims("alice");
+    claims["exp"] = json!(1_000_000_000);
+    let said = inspect(&corp_token_of(&claims)).all();
+    assert!(said.contains("expired"), "{said}");
+    let stranger = Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256").token(&corp_claims("alice"));
+    assert!(inspect(&stranger).all().contains("signature"));
+    let said = inspect("rubbish");
+    assert_ne!(said.code, Some(0));
+    assert!(!said.all().contains("panicked"), "{said:?}");
+}
+
+// --- keys
+
+fn keys(output: &Output) -> Vec<Value> {
+    let json = output.json();
+    json.as_array().or_else(|| json["keys"].as_array()).unwrap_or_else(|| panic!("no list of keys in {json}")).clone()
+}
+
+#[test]
+fn keys_are_listed_without_their_secrets() {
+    let setup = Setup::new(&good());
+    setup.succeed(["token", "mint", "--subject", "u"]);
+    let listed = setup.command(["key", "list", "--format", "json"]).expect(0);
+    assert_eq!(keys(&listed).len(), 1, "{}", listed.stdout);
+    for key in keys(&listed) {
+        for private in ["d", "private", "pkcs8", "private_key"] {
+            assert!(key.get(private).is_none(), "{key}");
+        }
+    }
+    setup.command(["key", "rotate"]).expect(0);
+    let after = setup.command(["key", "list", "--format", "json"]).expect(0);
+    assert_eq!(keys(&after).len(), 2, "{}", after.stdout);
+    setup.command(["key", "list"]).expect(0);
+}
+
+#[test]
+fn a_rotated_key_is_used_at_once_and_tokens_of_the_old_one_stay_good() {
+    let app = App::start();
+    let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n");
+    let mint = || gateway.setup.succeed(["token", "mint", "--subject", "u"]).trim().to_owned();
+    let old = mint();
+    eventually("the token is accepted", || gateway.get_as(&old, "/x").status == 200);
+    let published = || gateway.get("/.well-known/jwks.json").expect(200).json()["keys"].as_array().unwrap().len();
+    let before = published();
+    gateway.command(["key", "rotate"]).expect(0);
+    let new = mint();
+    assert_ne!(header(&old)["kid"], header(&new)["kid"]);
+    eventually("a token by the new key is accepted", || gateway.get_as(&new, "/x").status == 200);
+    assert_eq!(published(), before + 1);
+    gateway.get_as(&old, "/x").expect(200);
+    let gateway = gateway.restart();
+    gateway.get_as(&old, "/x").expect(200);
+    gateway.get_as(&new, "/x").expect(200);
+}
+
+#[test]
+fn the_state_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let setup = Setup::new(&good());
+    setup.succeed(["token", "mint", "--subject", "u"]);
+    let mode = setup.path("passgate.db").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+// --- revoke
+
+#[test]
+fn revoke_needs_an_issuer_and_what_to_revoke() {
+    let setup = Setup::new(&good());
+    setup.command(["revoke"]).expect(2);
+    setup.command(["revoke", "--issuer", "corp"]).expect(2);
+    setup.command(["revoke", "--subject", "alice"]).expect(2);
+    setup.command(["revoke", "--issuer", "corp", "--subject", "alice", "--token-id", "1"]).expect(2);
+    setup.command(["revoke", "--issuer", "corp", "--subject", ""]).expect(2);
+    setup.command(["revoke", "--issuer", "corp", "--subject", "alice"]).expect(0);
+}
+
+#[test]
+fn a_minted_token_can_be_revoked() {
+    let app = App::start();
+    let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n");
+    let token = gateway.setup.succeed(["token", "mint", "--subject", "u"]).trim().to_owned();
+    eventually("the token is accepted", || gateway.get_as(&token, "/x").status == 200);
+    let id = payload(&token)["jti"].as_str().unwrap().to_owned();
+    gateway.command(["revoke", "--issuer", "session", "--token-id", &id]).expect(0);
+    eventually("the token is refused", || gateway.get_as(&token, "/x").status == 401);
+}
+
+// --- the rest
+
+#[test]
+fn usage_errors_exit_with_2_and_say_what_is_possible() {
+    for words in [
+        &["--nonsense"][..],
+        &["nonsense"],
+        &["check", "--nonsense"],
+        &["token"],
+        &["token", "nonsense"],
+        &["explain"],
+        &[],
+    ] {
+        let said = run(words, "").expect(2);
+        assert!(said.stderr.to_lowercase().contains("usage"), "{words:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn help_and_version_exit_with_0() {
+    let said = run(&["--help"], "").expect(0);
+    for command in ["run", "check", "explain", "token", "key", "revoke", "completions", "man"] {
+        assert!(said.stdout.contains(command), "{command} is not in {}", said.stdout);
+    }
+    assert!(run(&["--version"], "").expect(0).stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completions_and_the_manual_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completions", shell], "").expect(0).stdout.contains("passgate"), "{shell}");
+    }
+    assert!(run(&["man"], "").expect(0).stdout.contains(".TH"));
+    run(&["completions", "cobol"], "").expect(2);
+}
+
+#[test]
+fn the_default_file_is_gateway_toml_or_what_the_environment_names() {
+    let setup = Setup::new(&good());
+    let run = |command: &mut std::process::Command| command.output().unwrap().status.code();
+    let binary = env!("CARGO_BIN_EXE_passgate");
+    let directory = setup.path("");
+    let mut here = std::process::Command::new(binary);
+    assert_eq!(run(here.arg("check").current_dir(&directory).env_remove("PASSGATE_CONFIG")), Some(0));
+    setup.write("other.toml", "nonsense");
+    let mut named = std::process::Command::new(binary);
+    assert_eq!(run(named.arg("check").current_dir(&directory).env("PASSGATE_CONFIG", "other.toml")), Some(2));
+    let mut nowhere = std::process::Command::new(binary);
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(run(nowhere.arg("check").current_dir(empty.path()).env_remove("PASSGATE_CONFIG")), Some(2));
+}
+
+#[test]
+fn no_command_prints_a_secret() {
+    let app = App::start();
+    let setup = Setup::new(&before(&app, "[[routes]]\npath = \"/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n"));
+    let token = corp_token("alice", &["user"]);
+    let field = format!("Authorization: Bearer {token}");
+    for words in [
+        vec!["check"],
+        vec!["explain", "GET", "/x", "-H", &field],
+        vec!["explain", "GET", "/x"],
+        vec!["key", "list"],
+        vec!["key", "list", "--format", "json"],
+        vec!["key", "rotate"],
+        vec!["revoke", "--issuer", "corp", "--subject", "alice"],
+    ] {
+        let said = setup.command(&words).all();
+        assert!(!said.contains(CORP_SECRET), "{words:?}:\n{said}");
+        assert!(!said.contains(&token), "{words:?}:\n{said}");
+        assert!(!said.contains("PRIVATE KEY"), "{words:?}:\n{said}");
+    }
+}
+
+#[test]
+fn the_example_file_is_good() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/gateway.example.toml");
+    // Of a copy, so that the state it names is not made beside the sources.
+    let setup = Setup::exactly(&std::fs::read_to_string(file).unwrap());
+    setup.command(["check"]).expect(0);
+}

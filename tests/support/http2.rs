@@ -1,0 +1,118 @@
+//! A small HTTP/2 client that can also say what a polite client would not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderMap, Request, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+
+/// One answer.
+#[derive(Debug)]
+pub struct Http2Response {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Http2Response {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// One connection with a runtime of its own.
+pub struct Http2 {
+    runtime: Runtime,
+    sender: SendRequest<Bytes>,
+}
+
+impl Http2 {
+    /// Cleartext with prior knowledge (RFC 9113 section 3.3).
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Self {
+        let runtime = runtime();
+        let sender = runtime.block_on(async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            handshake(stream).await
+        });
+        Self { runtime, sender }
+    }
+
+    /// Over TLS; fails unless the server chooses `h2`.
+    #[track_caller]
+    pub fn connect_tls(config: &Arc<rustls::ClientConfig>, address: SocketAddr, name: &str) -> Self {
+        let runtime = runtime();
+        let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+        let sender = runtime.block_on(async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let stream = tokio_rustls::TlsConnector::from(config.clone()).connect(name, stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            handshake(stream).await
+        });
+        Self { runtime, sender }
+    }
+
+    /// Sends a request with a body (empty: none) and trailers, and reads the whole answer.
+    pub fn try_send(
+        &self,
+        request: Request<()>,
+        body: &[u8],
+        trailers: Option<HeaderMap>,
+    ) -> Result<Http2Response, h2::Error> {
+        self.runtime.block_on(async {
+            let mut sender = self.sender.clone().ready().await?;
+            let bare = body.is_empty() && trailers.is_none();
+            let (response, mut stream) = sender.send_request(request, bare)?;
+            if !bare {
+                // What is not sent because the answer came early is no failure: the answer tells.
+                let _ = stream.send_data(Bytes::copy_from_slice(body), trailers.is_none());
+                if let Some(trailers) = trailers {
+                    let _ = stream.send_trailers(trailers);
+                }
+            }
+            let (head, mut incoming) = response.await?.into_parts();
+            let mut content = Vec::new();
+            while let Some(data) = incoming.data().await {
+                let data = data?;
+                let _ = incoming.flow_control().release_capacity(data.len());
+                content.extend_from_slice(&data);
+            }
+            let trailers = incoming.trailers().await?;
+            Ok(Http2Response { status: head.status, headers: head.headers, body: content, trailers })
+        })
+    }
+
+    /// A request without a body.
+    #[track_caller]
+    pub fn send(&self, request: Request<()>) -> Http2Response {
+        self.try_send(request, &[], None).unwrap()
+    }
+
+    /// A GET with a bearer token.
+    #[track_caller]
+    pub fn get(&self, url: &str, token: Option<&str>) -> Http2Response {
+        let mut request = Request::get(url);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.send(request.body(()).unwrap())
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> SendRequest<Bytes> {
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    sender
+}
