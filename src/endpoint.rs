@@ -33,11 +33,7 @@ impl Endpoints {
     /// Endpoints below `prefix` (`/auth`), and the public halves of `keys`.
     #[must_use]
     pub fn new(prefix: &str, keys: Arc<ArcSwap<SigningKeys>>) -> Self {
-        Self {
-            prefix: prefix.to_owned(),
-            keys,
-            allow: HeaderValue::from_static("GET, HEAD"),
-        }
+        Self { prefix: prefix.to_owned(), keys, allow: HeaderValue::from_static("GET, HEAD") }
     }
 
     /// Whether a path of a route, or of a request, is ours.

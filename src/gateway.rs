@@ -9,6 +9,7 @@ mod answer;
 mod record;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -132,8 +133,10 @@ pub struct Client {
     pub server_name: Option<String>,
     /// Its requests.
     pub activity: Activity,
+    /// Whether it has been handed over to a WebSocket.
+    switched: Arc<AtomicBool>,
     /// Held as long as something of the connection is alive: the limit on connections, and the wait at shutdown.
-    hold: Hold,
+    _hold: Hold,
 }
 
 struct Hold(#[allow(dead_code)] Box<dyn std::any::Any + Send + Sync>);
@@ -148,7 +151,13 @@ impl Client {
     /// A connection that has had no request yet.
     #[must_use]
     pub fn new(peer: Peer, server_name: Option<String>, hold: Box<dyn std::any::Any + Send + Sync>) -> Self {
-        Self { peer, server_name, activity: Activity::default(), hold: Hold(hold) }
+        Self { peer, server_name, activity: Activity::default(), switched: Arc::default(), _hold: Hold(hold) }
+    }
+
+    /// Becomes true when the bytes of the connection are not HTTP any more.
+    #[must_use]
+    pub fn switched(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.switched)
     }
 }
 
@@ -208,14 +217,17 @@ impl Lane {
             Ok(response) => record.answered(response),
             Err(refusal) => {
                 record.refused(refusal);
-                let response = reply::refuse(refusal, reply::Circumstances {
-                    request_id: record.request_id().as_str(),
-                    browser,
-                    allow: record.allow.as_ref(),
-                    // What is left of the body is not read, and must not be taken for the next request.
-                    close: http1 && record.is_body_pending(),
-                    realm: &self.gateway.realm,
-                });
+                let response = reply::refuse(
+                    refusal,
+                    reply::Circumstances {
+                        request_id: record.request_id().as_str(),
+                        browser,
+                        allow: record.allow.as_ref(),
+                        // What is left of the body is not read, and must not be taken for the next request.
+                        close: http1 && record.is_body_pending(),
+                        realm: &self.gateway.realm,
+                    },
+                );
                 record.answered(response.map(Content::Own))
             }
         }
@@ -225,13 +237,16 @@ impl Lane {
     pub fn refuse_connection(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) -> Response<Bytes> {
         let mut record = Record::open_without_request(self, client);
         record.refused(refusal);
-        let response = reply::refuse(refusal, reply::Circumstances {
-            request_id: record.request_id().as_str(),
-            browser: false,
-            allow: None,
-            close: true,
-            realm: &self.gateway.realm,
-        });
+        let response = reply::refuse(
+            refusal,
+            reply::Circumstances {
+                request_id: record.request_id().as_str(),
+                browser: false,
+                allow: None,
+                close: true,
+                realm: &self.gateway.realm,
+            },
+        );
         record.bytes = response.body().len() as u64;
         response
     }
@@ -298,7 +313,10 @@ async fn walk(
     let forwarded = forwarded?;
     record.upstream = Some(forwarded.server);
     Ok(match (upgrade, forwarded.upgrade) {
-        (Some(client), Some(app)) => forwarded.response.map(|_| Content::Switched { client, app }),
+        (Some(client_side), Some(app)) => {
+            client.switched.store(true, Ordering::Relaxed);
+            forwarded.response.map(|_| Content::Switched { client: client_side, app })
+        }
         _ => forwarded.response.map(Content::App),
     })
 }
@@ -326,7 +344,7 @@ async fn identify(
             }
             Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => {
                 after = Some(credential.source);
-            },
+            }
             Err(refusal) => return Err(refusal),
         }
     }
@@ -375,7 +393,8 @@ fn rewrite(
     gateway.naming.strip(fields, client.peer.trusted);
     let mut query = QueryEdit::Keep;
     let stripped;
-    if !route.forward_credential {
+    // Where nothing was read, nothing was consumed: what is there is for the app.
+    if !route.forward_credential && route.rules.auth() != Auth::None {
         gateway.sources.strip(fields);
         stripped = gateway.sources.strip_query(target.query());
         if let Some(stripped) = &stripped {

@@ -41,7 +41,8 @@ impl Current {
 /// [`Failure::Config`] where an issuer claims to be the gateway itself.
 pub(super) fn assemble(plan: Plan, mirror: &Mirror, metrics: &Metrics) -> Result<Current, Failure> {
     let settings = &plan.settings;
-    let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(|error| Failure::Runtime(anyhow::anyhow!(error)))?;
+    let keys = own_keys(&mirror.signing.load(), mirror.clock.now())
+        .map_err(|error| Failure::Runtime(anyhow::anyhow!(error)))?;
     let mut issuers = plan.issuers;
     let own = issuers
         .add_own(OWN_NAME, &settings.public_url, &settings.public_url, &[Algorithm::EdDSA], keys)

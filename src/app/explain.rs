@@ -64,9 +64,10 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
     let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
     let mut talk = Talk::default();
-    let identity = question.subject.as_ref().map(|subject| {
-        trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), Map::new())
-    });
+    let identity = question
+        .subject
+        .as_ref()
+        .map(|subject| trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), Map::new()));
     let gateway = offline(plan, file)?;
     let outcome = talk.decide(&gateway, &asked, &headers, identity);
     match outcome {
@@ -109,7 +110,8 @@ fn read_headers(texts: &[String]) -> Result<HeaderMap, Failure> {
     for text in texts {
         if text == "@-" {
             for line in std::io::stdin().lock().lines().take(100) {
-                let line = line.map_err(|error| usage(format!("cannot read header fields from standard input: {error}")))?;
+                let line =
+                    line.map_err(|error| usage(format!("cannot read header fields from standard input: {error}")))?;
                 if !line.trim().is_empty() {
                     add_header(&mut headers, &line)?;
                 }
@@ -178,11 +180,17 @@ impl Talk {
             match (miss.route, miss.allow) {
                 (Some(route), Some(allow)) => {
                     let allow = allow.to_str().unwrap_or_default();
-                    self.step(false, format_args!("{} ({}) covers the path, for {allow} only", route.label, route.place));
+                    self.step(
+                        false,
+                        format_args!("{} ({}) covers the path, for {allow} only", route.label, route.place),
+                    );
                 }
                 (Some(route), None) => self.step(
                     false,
-                    format_args!("{} ({}) does not accept a path spelled like this: {}", route.label, route.place, miss.refusal),
+                    format_args!(
+                        "{} ({}) does not accept a path spelled like this: {}",
+                        route.label, route.place, miss.refusal
+                    ),
                 ),
                 (None, _) => self.step(false, format_args!("no route covers this path on this host")),
             }
@@ -207,8 +215,7 @@ impl Talk {
         for step in route.rules.steps(caller.as_deref()) {
             self.step(step.passed(), format_args!("{}: {}", step.rule, step.detail));
         }
-        route.rules.decide(caller).map_err(|denial| denial.refusal)?;
-        Ok(route)
+        route.rules.decide(caller).map(|_permit| route).map_err(|denial| denial.refusal)
     }
 
     fn identify(

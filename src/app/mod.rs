@@ -1,8 +1,8 @@
 //! The composition root: turns a file into a gateway, and runs it. The only room that knows every other.
 
+mod assemble;
 mod commands;
 mod control;
-mod assemble;
 mod explain;
 mod key_store;
 mod plan;

@@ -57,11 +57,9 @@ pub fn load(file: &Path, metrics: &Metrics) -> Result<(Plan, Problems), Failure>
         ))
     })?;
     let source = String::from_utf8(source).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        Failure::Config(format!(
-            "error: `{}:{line}` is not UTF-8 text\nhint: save the file as UTF-8\n",
-            file.display()
-        ))
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Failure::Config(format!("error: `{}:{line}` is not UTF-8 text\nhint: save the file as UTF-8\n", file.display()))
     })?;
     let mut problems = Problems::new(file, &source);
     let raw = config::read(&mut problems);
@@ -87,7 +85,8 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     let naming = Naming::compile(&raw.identity, route_headers, problems);
     let issuers = Issuers::compile(&raw.issuers, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
-    let routes = compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
+    let routes =
+        compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
     Some(Plan {
         routes: routes?,
         upstreams,
@@ -100,11 +99,7 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     })
 }
 
-fn compile_routes(
-    raw: &RawConfig,
-    around: &Surroundings<'_>,
-    problems: &mut Problems,
-) -> Option<Table<Route>> {
+fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Problems) -> Option<Table<Route>> {
     let mut builder = Builder::new();
     let mut spans = Vec::new();
     for route in &raw.routes {
@@ -137,11 +132,7 @@ struct Surroundings<'a> {
 
 type CompiledRoute = (Option<HostPattern>, Pattern, Option<Vec<Method>>, Route);
 
-fn compile_route(
-    route: &At<RawRoute>,
-    around: &Surroundings<'_>,
-    problems: &mut Problems,
-) -> Option<CompiledRoute> {
+fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut Problems) -> Option<CompiledRoute> {
     let place = problems.place(&route.span);
     let rules = Rules::compile(&route.value, problems);
     let host = route.value.host.as_ref().map(|host| {
@@ -163,9 +154,10 @@ fn compile_route(
         }
         Some(pattern)
     });
-    let methods = route.value.methods.as_ref().map(|methods| {
-        methods.value.iter().filter_map(|method| compile_method(method, problems)).collect::<Vec<_>>()
-    });
+    let methods =
+        route.value.methods.as_ref().map(|methods| {
+            methods.value.iter().filter_map(|method| compile_method(method, problems)).collect::<Vec<_>>()
+        });
     let mut accept = Oddities::default();
     for name in &route.value.accept {
         match accept.with_name(name) {
@@ -246,12 +238,12 @@ fn compile_method(method: &At<String>, problems: &mut Problems) -> Option<Method
         Ok(parsed) if parsed.as_str().bytes().all(|byte| !byte.is_ascii_lowercase()) => Some(parsed),
         _ => {
             let upper = method.value.to_ascii_uppercase();
-            problems
-                .error(&method.span, format!("`{}` is not a method", method.value))
-                .hint(nearest(&upper, KNOWN).map_or_else(
+            problems.error(&method.span, format!("`{}` is not a method", method.value)).hint(
+                nearest(&upper, KNOWN).map_or_else(
                     || "methods are upper-case tokens, `GET`".to_owned(),
                     |near| format!("did you mean `{near}`? methods are upper-case"),
-                ));
+                ),
+            );
             None
         }
     }

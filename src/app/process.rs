@@ -132,8 +132,9 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
 
     let watched = Arc::clone(&current);
     let key_mirror = Arc::clone(&mirror);
-    let _watch = Watch::start(Arc::clone(&mirror), settings.tls.clone(), move || watched.load().refresh_own_keys(&key_mirror))
-        .context("cannot start the thread that watches the state")?;
+    let _watch =
+        Watch::start(Arc::clone(&mirror), settings.tls.clone(), move || watched.load().refresh_own_keys(&key_mirror))
+            .context("cannot start the thread that watches the state")?;
     let mut tasks = start_tasks(&current.load(), &mirror);
 
     let report = Arc::new(Report {
@@ -190,6 +191,8 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
 
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tracing::info!("ending: no new connections; requests under way have {:?}", settings.drain_timeout);
+    let paths: Vec<PathBuf> = listeners.iter().filter_map(Listener::made).collect();
+    drop(listeners); // ours; each worker drops its own, and then the system refuses new connections
     draining.send_replace(true);
     drop(tasks);
     tokio::select! {
@@ -198,10 +201,8 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
         _ = interrupt.recv() => tracing::warn!("told to end twice: requests under way are cut off"),
     }
     log.flush_and_stop(LOG_PATIENCE);
-    for listener in listeners {
-        if let Listener::Unix(_, Some(path)) = listener {
-            let _ = std::fs::remove_file(path);
-        }
+    for path in paths {
+        let _ = std::fs::remove_file(path);
     }
     ended
 }

@@ -106,8 +106,7 @@ impl Settings {
 }
 
 /// Worker threads that `[server] workers` asks for.
-#[must_use]
-pub fn workers(server: &RawServer) -> usize {
+pub(super) fn workers(server: &RawServer) -> usize {
     match server.workers.as_ref().map_or(0, |workers| clamp(workers.value)) {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
@@ -153,13 +152,18 @@ fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certif
     match (&tls.certificate, &tls.private_key) {
         (Some(certificate), Some(key)) => {
             span = certificate.span.clone();
-            pairs.push(Pair { certificate: problems.resolve(&certificate.value), private_key: problems.resolve(&key.value) });
+            pairs.push(Pair {
+                certificate: problems.resolve(&certificate.value),
+                private_key: problems.resolve(&key.value),
+            });
         }
         (Some(only), None) => {
             problems.error(&only.span, "`certificate` without `private_key`").hint("name the file of its key");
         }
         (None, Some(only)) => {
-            problems.error(&only.span, "`private_key` without `certificate`").hint("name the file of its certificate chain");
+            problems
+                .error(&only.span, "`private_key` without `certificate`")
+                .hint("name the file of its certificate chain");
         }
         (None, None) => {}
     }

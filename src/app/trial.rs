@@ -72,11 +72,9 @@ pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Calle
     let caller = caller.filter(|_| route.rules.auth() != Auth::None);
     match route.rules.decide(caller) {
         Ok(_) => Verdict { route: Some(route), refusal: None, rule: None },
-        Err(denial) => Verdict {
-            route: Some(route),
-            refusal: Some(denial.refusal),
-            rule: Some(denial.rule.to_string()),
-        },
+        Err(denial) => {
+            Verdict { route: Some(route), refusal: Some(denial.refusal), rule: Some(denial.rule.to_string()) }
+        }
     }
 }
 

@@ -58,7 +58,13 @@ impl Command {
             return print_json(&rows);
         }
         let rows = rows.into_iter().map(|row| {
-            [row.kid, row.algorithm.to_owned(), row.state.to_owned(), row.created_at, row.verifies_until.unwrap_or_default()]
+            [
+                row.kid,
+                row.algorithm.to_owned(),
+                row.state.to_owned(),
+                row.created_at,
+                row.verifies_until.unwrap_or_default(),
+            ]
         });
         print(table::render(["KID", "ALG", "STATE", "CREATED", "VERIFIES UNTIL"], rows).as_bytes())
     }

@@ -102,14 +102,9 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { file } => app::run(&file.config).map(|()| ExitCode::SUCCESS),
         Command::Check { file, format } => check(&file, format),
-        Command::Explain { file, method, url, headers, subject, roles, scopes } => explain(&file, &app::Question {
-            method,
-            url,
-            headers,
-            subject,
-            roles,
-            scopes,
-        }),
+        Command::Explain { file, method, url, headers, subject, roles, scopes } => {
+            explain(&file, &app::Question { method, url, headers, subject, roles, scopes })
+        }
         Command::Token(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Revoke(revoke) => revoke.run(),
@@ -142,10 +137,22 @@ fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
         return print_json(&checked.routes);
     }
     let rows = checked.routes.iter().map(|route| {
-        [route.place.clone(), route.host.clone(), route.path.clone(), route.methods.clone(), route.who.clone(), route.upstream.clone()]
+        [
+            route.place.clone(),
+            route.host.clone(),
+            route.path.clone(),
+            route.methods.clone(),
+            route.who.clone(),
+            route.upstream.clone(),
+        ]
     });
     let mut text = table::render(["LINE", "HOST", "PATH", "METHODS", "WHO", "UPSTREAM"], rows);
-    text.push_str(&format!("\n{}: {} routes, {} tests passed\n", file.config.display(), checked.routes.len(), checked.tests));
+    text.push_str(&format!(
+        "\n{}: {} routes, {} tests passed\n",
+        file.config.display(),
+        checked.routes.len(),
+        checked.tests
+    ));
     print(text.as_bytes())
 }
 

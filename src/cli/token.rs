@@ -75,7 +75,9 @@ impl Command {
                 let mut text = String::new();
                 // A token is a secret: it does not come as an argument. 64 KiB is more than any token we read.
                 let read = match &token {
-                    Some(path) => std::fs::File::open(path).and_then(|file| file.take(65_536).read_to_string(&mut text)),
+                    Some(path) => {
+                        std::fs::File::open(path).and_then(|file| file.take(65_536).read_to_string(&mut text))
+                    }
                     None => std::io::stdin().lock().take(65_536).read_to_string(&mut text),
                 };
                 read.map_err(|error| anyhow::anyhow!("cannot read the token: {error}"))?;

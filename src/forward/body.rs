@@ -1,8 +1,8 @@
-//! The two bodies that pass through here: the client's on its way to the app, and the app's on its way back.
+//! The body of a request on its way from the client to the app.
 //!
-//! Enters: what hyper reads from either side. Leaves: the same bytes, frame by frame, never collected. A request body
-//! is counted, limited, and cut off when the client stops sending; an app must never see a shortened body that looks
-//! complete, so every failure here is an error of the stream and ends the connection to the app.
+//! Enters: what hyper reads from the client. Leaves: the same bytes, frame by frame, never collected; counted, limited,
+//! and given up when the client stops sending. An app must never see a shortened body that looks complete, so every
+//! failure here is an error of the stream and ends the connection to the app.
 
 use std::error::Error;
 use std::fmt;
@@ -19,7 +19,6 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::pool::{Lease, Slot};
 use crate::refusal::Refusal;
 
 /// What holds for every request body of a server.
@@ -54,7 +53,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
             moved: AtomicU64::new(0),
@@ -64,7 +63,7 @@ impl Progress {
         }
     }
 
-    fn moved(&self, bytes: u64) {
+    pub(super) fn moved(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.moved.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -331,140 +330,4 @@ fn is_forbidden_trailer(name: &HeaderName) -> bool {
         header::WWW_AUTHENTICATE,
     ];
     FORBIDDEN.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
-}
-
-/// A response body on its way to the client.
-///
-/// Dropping it before its end cancels the exchange: an HTTP/1.1 connection is closed, an HTTP/2 stream reset. At its end
-/// the connection goes back to the pool.
-#[derive(Debug)]
-pub struct ResponseBody(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    /// Bytes of our own.
-    Whole(Option<Bytes>),
-    /// The connection makes progress while, and only while, this body is polled: no second task is woken.
-    Driven { incoming: Incoming, lease: Option<Lease> },
-    /// The request body was still on its way when the response began. The connection runs as a task of its own, so that
-    /// a client that sends without reading cannot block itself; it is not used again.
-    Detached { incoming: Incoming, task: Option<Detached> },
-    /// A stream of an HTTP/2 connection.
-    Stream { incoming: Incoming, slot: Option<Slot> },
-}
-
-/// A connection that runs as a task, ended together with its response.
-#[derive(Debug)]
-pub(super) struct Detached {
-    pub(super) task: tokio::task::AbortHandle,
-    /// Counts against the server's connections for as long as the task may live.
-    pub(super) _slot: Slot,
-}
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl ResponseBody {
-    /// No body.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self(Kind::Whole(None))
-    }
-
-    /// Bytes of our own.
-    #[must_use]
-    pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Whole(Some(bytes.into()).filter(|bytes| !bytes.is_empty())))
-    }
-
-    pub(super) fn driven(incoming: Incoming, lease: Lease) -> Self {
-        if incoming.is_end_stream() {
-            lease.give_back();
-            return Self::empty();
-        }
-        Self(Kind::Driven { incoming, lease: Some(lease) })
-    }
-
-    pub(super) fn detached(incoming: Incoming, task: Detached) -> Self {
-        if incoming.is_end_stream() {
-            return Self::empty();
-        }
-        Self(Kind::Detached { incoming, task: Some(task) })
-    }
-
-    pub(super) fn stream(incoming: Incoming, slot: Slot) -> Self {
-        if incoming.is_end_stream() {
-            return Self::empty();
-        }
-        Self(Kind::Stream { incoming, slot: Some(slot) })
-    }
-}
-
-fn poll_driven(
-    incoming: &mut Incoming,
-    lease: &mut Option<Lease>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-    let Some(connection) = lease.as_mut().and_then(Lease::connection) else {
-        return Poll::Ready(None);
-    };
-    connection.drain(cx, |here| Pin::new(&mut *incoming).poll_frame(here))
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let next = match &mut self.0 {
-            Kind::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Driven { incoming, lease } => {
-                let next = poll_driven(incoming, lease, cx);
-                match &next {
-                    Poll::Pending => {}
-                    Poll::Ready(Some(Err(_))) => drop(lease.take()),
-                    // hyper asks `is_end_stream` after a chunk and then does not poll again.
-                    Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => {}
-                    Poll::Ready(_) => drop(lease.take().map(Lease::give_back)),
-                }
-                next
-            }
-            Kind::Detached { incoming, task } => {
-                let next = Pin::new(&mut *incoming).poll_frame(cx);
-                if matches!(next, Poll::Ready(None | Some(Err(_)))) || incoming.is_end_stream() {
-                    task.take();
-                }
-                next
-            }
-            Kind::Stream { incoming, slot } => {
-                let next = Pin::new(&mut *incoming).poll_frame(cx);
-                if matches!(next, Poll::Ready(None | Some(Err(_)))) || incoming.is_end_stream() {
-                    slot.take();
-                }
-                next
-            }
-        };
-        next.map_err(io::Error::other)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Driven { incoming, .. } | Kind::Detached { incoming, .. } | Kind::Stream { incoming, .. } => {
-                incoming.is_end_stream()
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Driven { incoming, .. } | Kind::Detached { incoming, .. } | Kind::Stream { incoming, .. } => {
-                incoming.size_hint()
-            }
-        }
-    }
 }

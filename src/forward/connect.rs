@@ -152,7 +152,6 @@ async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-    drop(socket);
     Ok(Stream::Tcp(stream))
 }
 

@@ -215,7 +215,9 @@ fn settle(driver: &mut Option<Driver>, waker: &Waker) {
 
 fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
     let unsent = error.take_message().map(Box::new);
-    Failure { refusal: refusal(&error.into_error()), unsent }
+    let error = error.into_error();
+    tracing::debug!(%error, cause = error.source(), unsent = unsent.is_some(), "no response over HTTP/1.1");
+    Failure { refusal: refusal(&error), unsent }
 }
 
 /// What an error of hyper's means to the client.
@@ -227,4 +229,71 @@ pub(super) fn refusal(error: &hyper::Error) -> Refusal {
         return Refusal::UpstreamProtocol;
     }
     Refusal::UpstreamClosed
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::forward::connect::{Addresses, connect};
+    use crate::forward::testing::{App, compile, raw};
+
+    #[test]
+    fn the_wait_for_an_answer_counts_from_the_last_byte_of_the_request() {
+        let timeout = Duration::from_secs(30);
+        let since = Instant::now() - Duration::from_secs(100);
+        let over = |progress| Patience { timeout, since, progress }.is_over();
+        assert!(over(None));
+        let progress = Arc::new(Progress::new());
+        progress.moved(1);
+        assert!(!over(Some(progress)), "something was sent just now");
+    }
+
+    async fn connection(app: &App) -> Http1 {
+        let upstream = compile(&raw(&[app.url()]));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        Http1::new(connect(&upstream.servers[0], &Addresses::default(), deadline).await.unwrap()).await.unwrap()
+    }
+
+    fn request() -> Request<RequestBody> {
+        Request::builder().uri("/x").header("x-a", "b").body(RequestBody::empty()).unwrap()
+    }
+
+    async fn until_not_quiet(connection: &Http1) {
+        while connection.socket.is_quiet() {
+            tokio::task::yield_now().await;
+        }
+        // The event loop takes it in while nothing else is to be done.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test]
+    async fn a_request_that_finds_the_connection_closed_comes_back_whole() {
+        let app = App::start(|wire, _| async move { drop(wire) }).await;
+        let mut connection = connection(&app).await;
+        until_not_quiet(&connection).await;
+        let failure = connection.exchange(request(), Duration::from_secs(5)).await.unwrap_err();
+        let unsent = failure.unsent.expect("nothing of it was sent");
+        assert_eq!((unsent.uri().path(), &unsent.headers()["x-a"]), ("/x", &"b".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_that_is_open_and_silent_is_fresh() {
+        let quiet = App::start(|mut wire, _| async move { drop(wire.rest().await) }).await;
+        let mut connection_to_quiet = connection(&quiet).await;
+        assert!(connection_to_quiet.is_fresh());
+        for app in [
+            App::start(|wire, _| async move { drop(wire) }).await,
+            App::start(|mut wire, _| async move {
+                wire.send("HTTP/1.1 408 Request Timeout\r\n\r\n").await;
+                wire.rest().await;
+            })
+            .await,
+        ] {
+            let mut connection = connection(&app).await;
+            until_not_quiet(&connection).await;
+            assert!(!connection.is_fresh());
+        }
+    }
 }

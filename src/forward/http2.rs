@@ -30,6 +30,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Http2 {
     send: http2::SendRequest<RequestBody>,
+    /// The app said on this handle that it takes no more requests; hyper may not have noticed yet.
+    going: bool,
 }
 
 impl Http2 {
@@ -46,12 +48,12 @@ impl Http2 {
             .await?;
         // Ends when the last handle is dropped and the last stream is over, or with the connection.
         tokio::spawn(connection);
-        Ok(Self { send })
+        Ok(Self { send, going: false })
     }
 
     /// Whether it takes further requests.
     pub(super) fn is_open(&self) -> bool {
-        self.send.is_ready()
+        !self.going && self.send.is_ready()
     }
 
     /// Sends `request` and waits for the head of the response, at most `wait` from the last byte of the request.
@@ -79,7 +81,9 @@ impl Http2 {
             };
             let returned = error.take_message().map(Box::new);
             let error = error.into_error();
+            tracing::debug!(%error, cause = error.source(), "no response over HTTP/2");
             let unsent = returned.or_else(|| again.filter(|_| was_not_processed(&error)).map(Box::new));
+            self.going |= h2_error(&error).is_some_and(h2::Error::is_go_away);
             let refusal = match patience.progress.as_deref().and_then(Progress::failure) {
                 Some(failure) => failure.refusal(),
                 None => refusal(&error),

@@ -15,6 +15,7 @@ mod health;
 mod http1;
 mod http2;
 mod pool;
+mod response;
 mod upgrade;
 mod upstream;
 mod whoami;
@@ -26,23 +27,24 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-pub use body::{BodyFailure, BodyRules, Progress, RequestBody, ResponseBody};
+pub use body::{BodyFailure, BodyRules, Progress, RequestBody};
 pub use head::Hop;
 pub use health::watch_health;
 pub use pool::Pool;
+pub use response::ResponseBody;
 pub use upgrade::{Traffic, Upgrade, splice};
 pub use upstream::Upstream;
 
 use crate::authorize::Permit;
 use crate::refusal::Refusal;
-use body::Detached;
 use connect::{ConnectError, connect};
 use http1::{Failure, Http1};
 use http2::Http2;
 use pool::{Claim, Lane, Lanes, Lease};
+use response::Detached;
 use upstream::{Builtin, Protocol, Server};
 
 /// How often a request is tried in all, where it is certain that the tries before did not reach an app.
@@ -74,8 +76,12 @@ pub async fn forward(
     hop: Hop,
 ) -> Result<Forwarded, Refusal> {
     if let Some(Builtin::Whoami) = upstream.builtin {
-        let response = whoami::answer(upstream, request, hop).await?;
+        let response = Box::pin(whoami::answer(upstream, request, hop)).await?;
         return Ok(Forwarded { response, server: upstream.name.clone(), upgrade: None });
+    }
+    if request.method() == Method::CONNECT {
+        // To hyper a tunnel. No route can name it; here nothing depends on that.
+        return Err(Refusal::MethodUnsupported);
     }
     let lanes = pool.lanes(upstream);
     let host = upstream.host.as_ref().unwrap_or(&hop.host);
@@ -96,7 +102,9 @@ pub async fn forward(
         head::address(&mut request, host, &hop, server.protocol)?;
         let exchanged = match connection {
             Connection::Http1(lease) => over_http1(upstream, server, lease, request, &hop).await,
-            Connection::Http2(connection, lease) => over_http2(upstream, server, connection, lease, request).await,
+            Connection::Http2(connection, lease) => {
+                over_http2(upstream, server, lanes.lane(index), connection, lease, request).await
+            }
         };
         match exchanged {
             Ok(forwarded) => return Ok(forwarded),
@@ -221,11 +229,20 @@ async fn over_http1(
 async fn over_http2(
     upstream: &Upstream,
     server: &Server,
+    lane: &Lane,
     mut connection: Http2,
     lease: Lease,
     request: Request<RequestBody>,
 ) -> Result<Forwarded, Failure> {
-    let mut response = connection.exchange(request, upstream.response_timeout).await?;
+    let exchanged = connection.exchange(request, upstream.response_timeout).await;
+    if exchanged.is_err() && !connection.is_open() {
+        lane.unshare();
+    }
+    let mut response = exchanged?;
+    if response.status().is_informational() {
+        // HTTP/2 has no 101 (RFC 9113 section 8.6); passed on, it would switch the client's connection.
+        return Err(Refusal::UpstreamProtocol.into());
+    }
     head::clean(&mut response);
     let slot = lease.into_slot();
     let response = response.map(|incoming| ResponseBody::stream(incoming, slot));

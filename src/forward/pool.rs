@@ -193,6 +193,12 @@ impl Lane {
         drop(before);
     }
 
+    /// Takes the HTTP/2 connection out of use for further requests; those under way on it go on.
+    pub(super) fn unshare(&self) {
+        let before = lock(&self.state).shared.take();
+        drop(before);
+    }
+
     fn next_waiting(&self) -> Option<oneshot::Sender<Lease>> {
         lock(&self.state).waiting.pop_front()
     }

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::{BodyRules, Hop, Pool, RequestBody, ResponseBody, Upstream, forward, splice};
 use crate::authorize::Permit;
@@ -159,8 +160,10 @@ pub(super) struct Gateway {
     pub(super) address: SocketAddr,
     pub(super) upstream: Arc<Upstream>,
     pub(super) pool: Arc<Pool>,
-    /// Request bytes that went through upgraded connections, when they ended.
+    /// What went through upgraded connections, when they ended.
     pub(super) spliced: Arc<Mutex<Vec<super::Traffic>>>,
+    /// Closes an upgraded connection.
+    pub(super) close: Arc<Notify>,
 }
 
 impl Gateway {
@@ -175,8 +178,10 @@ impl Gateway {
             upstream: upstream.clone(),
             pool: Arc::default(),
             spliced: Arc::default(),
+            close: Arc::default(),
         };
-        let (pool, spliced, rules) = (gateway.pool.clone(), gateway.spliced.clone(), Arc::new(rules));
+        let (pool, rules) = (gateway.pool.clone(), Arc::new(rules));
+        let spliced = (gateway.spliced.clone(), gateway.close.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
@@ -215,7 +220,7 @@ async fn serve(
     mut request: Request<Incoming>,
     upstream: &Arc<Upstream>,
     pool: &Pool,
-    spliced: &Arc<Mutex<Vec<super::Traffic>>>,
+    (spliced, close): &(Arc<Mutex<Vec<super::Traffic>>>, Arc<Notify>),
     rules: &Arc<BodyRules>,
 ) -> Response<ResponseBody> {
     let client = hyper::upgrade::on(&mut request);
@@ -236,9 +241,9 @@ async fn serve(
     match forwarded {
         Ok(forwarded) => {
             if let Some(app) = forwarded.upgrade {
-                let spliced = spliced.clone();
+                let (spliced, close) = (spliced.clone(), close.clone());
                 tokio::spawn(async move {
-                    let traffic = splice(client, app, None, std::future::pending()).await;
+                    let traffic = splice(client, app, None, close.notified()).await;
                     spliced.lock().unwrap().push(traffic);
                 });
             }

@@ -118,3 +118,23 @@ impl AsyncWrite for Metered {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_is_what_nothing_interrupts() {
+        let moves = AtomicU64::new(3);
+        let traffic = || {
+            // Moves at the first three looks, then no more.
+            let left = moves.load(Ordering::Relaxed);
+            moves.store(left.saturating_sub(1), Ordering::Relaxed);
+            Traffic { sent: left, received: 0 }
+        };
+        silence(Some(Duration::from_millis(1)), traffic).await;
+        assert_eq!(moves.load(Ordering::Relaxed), 0);
+        let never = silence(None, traffic);
+        assert!(tokio::time::timeout(Duration::from_millis(1), never).await.is_err());
+    }
+}

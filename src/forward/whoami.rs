@@ -11,8 +11,9 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 
-use super::body::{BodyFailure, RequestBody, ResponseBody};
+use super::body::{BodyFailure, RequestBody};
 use super::head::Hop;
+use super::response::ResponseBody;
 use super::upstream::Upstream;
 use crate::refusal::Refusal;
 

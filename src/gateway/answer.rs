@@ -34,6 +34,8 @@ pub struct Answer {
     body: AnswerBody,
     /// `None` once it is somebody else's to close.
     record: Option<Record>,
+    /// What broke, while the bytes before it are on their way.
+    broken: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -44,11 +46,11 @@ enum AnswerBody {
 
 impl Answer {
     pub(super) fn own(bytes: Bytes, record: Option<Record>) -> Self {
-        Self { body: AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record }
+        Self { body: AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record, broken: None }
     }
 
     pub(super) fn app(body: ResponseBody, record: Record) -> Self {
-        Self { body: AnswerBody::App(body), record: Some(record) }
+        Self { body: AnswerBody::App(body), record: Some(record), broken: None }
     }
 }
 
@@ -58,6 +60,9 @@ impl Body for Answer {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let next = match &mut this.body {
             AnswerBody::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             AnswerBody::App(body) => ready!(Pin::new(body).poll_frame(cx)),
@@ -69,6 +74,13 @@ impl Body for Answer {
                 Some(Err(_)) => record.broke_off(),
                 None => {}
             }
+        }
+        // An error makes the library drop what it has not written yet. The client gets as much as the app gave: one
+        // turn for writing, then the error.
+        if let Some(Err(error)) = next {
+            this.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(next)
     }

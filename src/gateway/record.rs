@@ -22,7 +22,7 @@ const CLIENT_GONE: u16 = 499;
 
 /// One request. Dropping it writes its line.
 #[derive(Debug)]
-pub struct Record {
+pub(super) struct Record {
     lane: Arc<Lane>,
     client: Arc<Client>,
     opened: Instant,
@@ -187,14 +187,17 @@ impl Drop for Record {
             upstream_us: self.upstream_time.map(microseconds),
         };
         let head_after = self.answered_after.unwrap_or(duration);
-        self.lane.desk.close(&entry, &Observation {
-            route: self.route.as_ref().map_or(RouteLabel::NONE, |route| route.series),
-            method: &self.method,
-            status: self.status,
-            refusal: self.refusal,
-            upstream: self.upstream_time,
-            gateway: head_after.saturating_sub(self.upstream_time.unwrap_or_default()),
-        });
+        self.lane.desk.close(
+            &entry,
+            &Observation {
+                route: self.route.as_ref().map_or(RouteLabel::NONE, |route| route.series),
+                method: &self.method,
+                status: self.status,
+                refusal: self.refusal,
+                upstream: self.upstream_time,
+                gateway: head_after.saturating_sub(self.upstream_time.unwrap_or_default()),
+            },
+        );
     }
 }
 

@@ -132,7 +132,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &context.limits;
-    let framed = Framed::new(io, first, limits.max_header_bytes, limits.header_timeout);
+    let framed = Framed::new(io, first, limits.max_header_bytes, limits.header_timeout, client.switched());
     let mut connection = hyper::server::conn::http1::Builder::new()
         .half_close(false)
         .header_read_timeout(None) // `Framed` and `Activity` keep the time, without a timer a request
@@ -147,7 +147,7 @@ where
     let mut framed = parts.io.into_inner();
     match (ended, framed.fault()) {
         // Nothing of an answer may be under way: the client would take ours for part of it.
-        (Err(_), Some(refusal)) if !is_busy => {
+        (_, Some(refusal)) if !is_busy => {
             let answer = context.lane.load_full().refuse_connection(&client, refusal);
             if write_answer(&mut framed, &answer).await.is_ok() {
                 linger(&mut framed).await;
@@ -174,7 +174,8 @@ where
             .keep_alive_timeout(limits.header_timeout)
             .serve_connection(io, service(context, &client))
     );
-    if let Err(error) = drive(context, &client, connection.as_mut(), |connection| connection.graceful_shutdown()).await {
+    if let Err(error) = drive(context, &client, connection.as_mut(), |connection| connection.graceful_shutdown()).await
+    {
         tracing::debug!(client = %client.peer.ip, %error, "HTTP/2 connection ended");
     }
 }
@@ -241,7 +242,9 @@ where
 async fn write_answer<I: AsyncWrite + Unpin>(io: &mut I, answer: &Response<Bytes>) -> io::Result<()> {
     let mut text = BytesMut::with_capacity(1024);
     let status = answer.status();
-    text.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).as_bytes());
+    text.extend_from_slice(
+        format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).as_bytes(),
+    );
     for (name, value) in answer.headers() {
         text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(b": ");

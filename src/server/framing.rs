@@ -12,6 +12,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -248,13 +250,14 @@ impl Scanner {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let extension = &line[digits..];
         let is_plain = |byte: &u8| matches!(byte, b'\t' | 0x20..=0x7e);
-        if !(1..=15).contains(&digits) || !(extension.is_empty() || extension[0] == b';' && extension.iter().all(is_plain))
+        if !(1..=15).contains(&digits)
+            || !(extension.is_empty() || extension[0] == b';' && extension.iter().all(is_plain))
         {
             return Err(Refusal::AmbiguousFraming);
         }
-        let size = line[..digits].iter().fold(0_u64, |size, digit| {
-            size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default())
-        });
+        let size = line[..digits]
+            .iter()
+            .fold(0_u64, |size, digit| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default()));
         self.state = if size == 0 { State::TrailerLine } else { State::ChunkData(size) };
         Ok(())
     }
@@ -267,7 +270,9 @@ impl Scanner {
         }
         self.head.bytes += line.len() + 2;
         match memchr::memchr(b':', line) {
-            Some(colon) if colon > 0 && !matches!(line[0], b' ' | b'\t') && !matches!(line[colon - 1], b' ' | b'\t') => {
+            Some(colon)
+                if colon > 0 && !matches!(line[0], b' ' | b'\t') && !matches!(line[colon - 1], b' ' | b'\t') =>
+            {
                 Ok(())
             }
             _ => Err(Refusal::AmbiguousFraming),
@@ -298,13 +303,21 @@ pub struct Framed<I> {
     header_timeout: Duration,
     /// Runs only while a head has begun and not ended, which is rare: heads mostly arrive whole.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Set once the bytes are not HTTP any more.
+    switched: Arc<AtomicBool>,
 }
 
 impl<I> Framed<I> {
     /// Watches `io`, of which `first` has been read already.
-    pub fn new(io: I, first: Bytes, max_header_bytes: usize, header_timeout: Duration) -> Self {
+    pub fn new(
+        io: I,
+        first: Bytes,
+        max_header_bytes: usize,
+        header_timeout: Duration,
+        switched: Arc<AtomicBool>,
+    ) -> Self {
         let io = Rewind::new(io, first);
-        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None }
+        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None, switched }
     }
 
     /// The connection itself, to end it.
@@ -331,6 +344,9 @@ impl<I> Framed<I> {
 impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.switched.load(Ordering::Relaxed) {
+            return Pin::new(&mut this.io).poll_read(cx, buf);
+        }
         if let Some(refusal) = this.fault {
             return Poll::Ready(Err(this.fail(refusal)));
         }
@@ -362,6 +378,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Framed<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.fault.is_some() {
+            return Poll::Ready(Ok(())); // the answer that says so is still to be written
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
@@ -422,10 +441,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nContent-Length: 0x5\r\n\r\n", Refusal::AmbiguousFraming),
             ("GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", Refusal::AmbiguousFraming),
             ("GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", Refusal::AmbiguousFraming),
-            (
-                "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Refusal::AmbiguousFraming,
-            ),
+            ("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::AmbiguousFraming),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: ,chunked\r\n\r\n", Refusal::AmbiguousFraming),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Refusal::AmbiguousFraming),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n", Refusal::AmbiguousFraming),

@@ -60,6 +60,15 @@ impl Listener {
         }
     }
 
+    /// The socket file that we made, which is removed at the end.
+    #[must_use]
+    pub fn made(&self) -> Option<PathBuf> {
+        match self {
+            Self::Unix(_, made) => made.clone(),
+            Self::Tcp(_) => None,
+        }
+    }
+
     /// A second handle on the same socket, for another worker.
     ///
     /// # Errors
@@ -108,9 +117,8 @@ fn open_tcp(address: SocketAddr) -> io::Result<Listener> {
 }
 
 fn open_unix(path: &Path) -> io::Result<Listener> {
-    let explain = |error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot listen on unix:{}: {error}", path.display()))
-    };
+    let explain =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on unix:{}: {error}", path.display()));
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
             // Left behind by a process that was killed? Then nobody answers.

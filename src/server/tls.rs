@@ -119,12 +119,11 @@ impl Certificates {
     #[must_use]
     pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Self>::clone(self);
-        let mut config =
-            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("the provider supports TLS 1.2 and 1.3")
-                .with_no_client_auth()
-                .with_cert_resolver(resolver);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider supports TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // One ticketer for all workers, so that a session resumes whichever worker took the connection.
         if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
@@ -194,7 +193,8 @@ mod tests {
     fn a_key_of_another_certificate_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let (a, b) = (write_pair(directory.path(), "a.example"), write_pair(directory.path(), "b.example"));
-        let errors = Certificates::load(vec![Pair { certificate: a.certificate, private_key: b.private_key }]).unwrap_err();
+        let errors =
+            Certificates::load(vec![Pair { certificate: a.certificate, private_key: b.private_key }]).unwrap_err();
         assert!(errors[0].contains("does not go with"), "{errors:?}");
     }
 }

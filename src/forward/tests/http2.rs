@@ -123,7 +123,7 @@ const GOAWAY: u8 = 7;
 
 /// A frame of stream 0 without flags (RFC 9113 section 4.1).
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0, 0, payload.len() as u8, kind, 0, 0, 0, 0, 0];
+    let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, 0, 0, 0, 0, 0];
     frame.extend_from_slice(payload);
     frame
 }
@@ -223,4 +223,28 @@ async fn an_upgrade_is_refused() {
     let answer = gateway.ask("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
     assert_eq!((status(&answer), answer.1.as_str()), ("502", "upstream-protocol"));
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_resets_the_stream() {
+    let reset = Arc::new(Notify::new());
+    let done = reset.clone();
+    let (url, _) = app(move |(request, _respond), _| {
+        let done = done.clone();
+        async move {
+            let mut body = request.into_body();
+            while let Some(data) = body.data().await {
+                let Ok(data) = data else { return done.notify_one() };
+                assert_eq!(data, "abc");
+            }
+        }
+    })
+    .await;
+    let limited = crate::forward::BodyRules { max_bytes: Some(5), ..rules() };
+    let gateway = Gateway::start(compile(&raw(&[url])), limited).await;
+    let answer = gateway
+        .ask("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")
+        .await;
+    assert_eq!((status(&answer), answer.1.as_str()), ("413", "body-too-large"));
+    reset.notified().await;
 }

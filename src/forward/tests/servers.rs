@@ -226,14 +226,15 @@ async fn a_server_whose_health_check_fails_twice_gets_nothing_until_one_succeeds
     })
     .await;
     let mut table = raw(&[app.url()]);
-    let interval = Some(at(Duration::from_millis(5)));
+    // Also the time that an answer may take.
+    let interval = Some(at(Duration::from_millis(200)));
     table.health_check = Some(at(RawHealthCheck { path: at("/healthz?full".to_owned()), interval }));
     let gateway = Gateway::start(compile(&table), rules()).await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let watch = tokio::spawn(watch_health(gateway.upstream.clone(), async move { drop(stopped.await) }));
     let becomes = async |up: bool| {
         while gateway.upstream.is_up() != up {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     assert_eq!(gateway.ask(GET).await.1, "ok");

@@ -121,7 +121,7 @@ async fn an_upgraded_connection_counts_against_the_limit_until_it_ends() {
     .await;
     let mut table = raw(&[app.url()]);
     table.max_connections = Some(at(1));
-    table.connect_timeout = Some(at(std::time::Duration::from_millis(50)));
+    table.connect_timeout = Some(at(std::time::Duration::from_millis(500)));
     let gateway = Gateway::start(compile(&table), rules()).await;
     let mut client = Wire::connect(gateway.address).await;
     client.send(HANDSHAKE).await;
@@ -132,4 +132,27 @@ async fn an_upgraded_connection_counts_against_the_limit_until_it_ends() {
         tokio::task::yield_now().await;
     }
     assert_eq!(gateway.ask(GET).await.1, "ok");
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_ends_when_it_is_told_to() {
+    let closed = Arc::new(Notify::new());
+    let done = closed.clone();
+    let app = App::start(move |mut wire, _| {
+        let done = done.clone();
+        async move {
+            wire.until("\r\n\r\n").await;
+            wire.send(SWITCH).await;
+            wire.rest().await;
+            done.notify_one();
+        }
+    })
+    .await;
+    let gateway = Gateway::to(&[app.url()]).await;
+    let mut client = Wire::connect(gateway.address).await;
+    client.send(HANDSHAKE).await;
+    client.until("\r\n\r\n").await;
+    gateway.close.notify_one();
+    assert_eq!(client.rest().await, "");
+    closed.notified().await;
 }

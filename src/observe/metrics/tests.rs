@@ -17,7 +17,7 @@ fn requests_of_all_workers_are_counted_by_route_class_status_and_reason() {
     let (admin, api) = (metrics.route("/admin/*"), metrics.route("/api/{id}"));
     let refused =
         Observation { status: 403, refusal: Some(Refusal::RoleRefused), upstream: None, ..observation(admin) };
-    for worker in 0..2 {
+    for _ in 0..2 {
         let worker = metrics.worker();
         worker.record(&observation(admin));
         worker.record(&refused);
