@@ -241,6 +241,66 @@ fn run_refuses_what_check_refuses() {
 }
 
 #[test]
+fn each_file_of_a_certificate_that_cannot_be_used_is_underlined() {
+    let toml = format!(
+        "{}\n[server.tls]\ncertificate = \"none.pem\"\nprivate_key = \"none.key\"\n\
+         more = [{{ certificate = \"a.pem\", private_key = \"b.key\" }}]\n",
+        good()
+    );
+    let setup = Setup::new(&toml);
+    for name in ["a", "b"] {
+        let made = rcgen::generate_simple_self_signed(vec![format!("{name}.test")]).unwrap();
+        setup
+            .write(&format!("{name}.pem"), made.cert.pem())
+            .write(&format!("{name}.key"), made.signing_key.serialize_pem());
+    }
+    let said = setup.command(["check"]).expect(2).stderr;
+    for (text, column) in [("certificate = \"none", 15), ("private_key = \"none", 15), ("more =", 48)] {
+        let place = format!("gateway.toml:{}:{column}\n", line_of(&toml, text));
+        assert!(said.contains(&place), "no {place}in\n{said}");
+    }
+    assert!(said.contains("does not go with"), "{said}");
+    assert_eq!(said.matches("= hint: ").count(), 3, "{said}");
+}
+
+#[test]
+fn what_a_route_wants_of_a_path_or_host_reads_as_a_sentence() {
+    is_refused_at(&good().replace("/public/*", "public"), "public", &["`path`: a path starts with `/`"]);
+    let toml = good().replace("auth = \"none\"", "host = \"http://a\"");
+    is_refused_at(&toml, "host = ", &["`host`: this is no host"]);
+}
+
+#[test]
+fn nobody_else_may_be_the_issuer_of_the_gateways_own_tokens() {
+    let toml = good().replace("https://id.example.com", "http://app.test");
+    is_refused_at(&toml, "issuer = \"http://app.test\"", &["`http://app.test`", "own tokens", "public_url"]);
+}
+
+#[test]
+fn what_works_and_surprises_is_warned_about() {
+    let address = "[server]\nlisten = \"127.0.0.1:8080\"\n";
+    let said = check(&format!("{}{address}[identity]\nassertion = true\n", good())).expect(0).stderr;
+    assert!(said.contains("warning: without `public_url`") && said.contains("`http://127.0.0.1:8080`"), "{said}");
+    let named = "[server]\npublic_url = \"https://app.example.com\"\n";
+    let said = check(&format!("{}{named}[identity]\nassertion = true\n", good())).expect(0).stderr;
+    assert_eq!(said, "");
+    let said = check("").expect(0).stderr;
+    assert!(said.contains("warning: there are no routes"), "{said}");
+}
+
+#[test]
+fn a_port_that_the_system_chooses_is_no_part_of_the_name_of_the_site() {
+    let toml = format!(
+        "{}\n[server]\nlisten = \"127.0.0.1:0\"\n[[tests]]\nrequest = \"GET /public/x\"\nexpect = \"allow\"\n",
+        good()
+    );
+    let setup = Setup::exactly(&toml);
+    setup.command(["check"]).expect(0);
+    let said = setup.command(["explain", "GET", "/public/x"]).expect(0).stdout;
+    assert!(said.contains("on host 127.0.0.1\n"), "{said}");
+}
+
+#[test]
 fn problems_are_told_on_standard_error() {
     let said = check(&good().replacen("upstream = \"app\"", "upsteam = \"app\"", 1)).expect(2);
     assert!(said.stderr.contains("upsteam") && !said.stdout.contains("upsteam"), "{said:?}");

@@ -92,6 +92,11 @@ fn metrics_count_requests_by_route_status_and_reason_and_the_cache() {
             .collect();
         sum(&lines)
     };
+    let connections = metric_lines(&gateway, &["connections_accepted"]);
+    assert!(sum(&connections) >= 12.0, "{connections:?}");
+    let _open = gateway.connect();
+    eventually("a connection is open", || sum(&metric_lines(&gateway, &["connections_open"])) >= 1.0);
+    eventually("a token is known", || sum(&metric_lines(&gateway, &["cache_entries"])) >= 1.0);
     assert!(counted("hit") >= 1.0, "{text}");
     assert!(counted("miss") >= 1.0, "{text}");
     for line in text.lines() {

@@ -84,6 +84,7 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         raw.routes.iter().flat_map(|route| route.headers.iter().map(|(name, _)| name)).collect();
     let naming = Naming::compile(&raw.identity, route_headers, problems);
     let issuers = Issuers::compile(&raw.issuers, problems);
+    check_own_name(raw, &settings.public_url, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
     let routes =
         compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
@@ -97,6 +98,29 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         tests: raw.tests.clone(),
         settings: Arc::new(settings),
     })
+}
+
+/// `public_url` is the `iss` of our own tokens: nobody else may have it, and whoever checks it must be able to count on it.
+fn check_own_name(raw: &RawConfig, public_url: &str, problems: &mut Problems) {
+    for iss in raw.issuers.iter().filter_map(|(_, issuer)| issuer.issuer.as_ref()) {
+        if iss.value == public_url {
+            problems
+                .error(&iss.span, format!("`{public_url}` is the issuer of the gateway's own tokens"))
+                .hint("another issuer has another `issuer`; the gateway's own is `public_url` in `[server]`");
+        }
+    }
+    if let Some(assertion) = raw.identity.assertion.as_ref().filter(|assertion| assertion.value)
+        && raw.server.public_url.is_none()
+    {
+        problems
+            .warning(&assertion.span, format!("without `public_url`, assertions have the `iss` `{public_url}`"))
+            .hint("apps compare it: set `public_url` in `[server]`, so that it stays when `listen` changes");
+    }
+    if raw.routes.is_empty() {
+        problems
+            .warning(&(0..0), "there are no routes, so that every request is answered with 404")
+            .hint("add `[[routes]]` with `path = \"/*\"` and an `upstream`");
+    }
 }
 
 fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Problems) -> Option<Table<Route>> {
@@ -140,13 +164,13 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
     let rules = Rules::compile(&route.value, problems);
     let host = route.value.host.as_ref().map(|host| {
         HostPattern::parse(host).map_err(|error| {
-            problems.error(&host.span, format!("`host` {error}")).hint(error.hint());
+            problems.error(&host.span, format!("`host`: {error}")).hint(error.hint());
         })
     });
     let path = route.value.path.as_ref().and_then(|path| {
         let pattern = Pattern::parse(path)
             .map_err(|error| {
-                problems.error(&path.span, format!("`path` {error}")).hint(error.hint());
+                problems.error(&path.span, format!("`path`: {error}")).hint(error.hint());
             })
             .ok()?;
         let own_prefix = around.own_prefix;

@@ -1,6 +1,7 @@
 //! `[server]`, `[admin]` and `[state]`, ready to use: addresses, limits, certificates.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::config::raw::{RawListen, RawServer};
 use crate::config::{At, Problems, RawConfig};
 use crate::server::connection::Limits;
 use crate::server::listen::Address;
-use crate::server::tls::{Certificates, Pair};
+use crate::server::tls::{Certificates, Pair, Part};
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
@@ -139,7 +140,12 @@ fn default_public_url(listen: &[Address], tls: bool) -> String {
                 IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
                 IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
             };
-            format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
+            // Port 0 is whichever the system chooses, so that nobody can write it down.
+            match (address.port(), ip) {
+                (0, IpAddr::V4(ip)) => format!("{scheme}://{ip}"),
+                (0, IpAddr::V6(ip)) => format!("{scheme}://[{ip}]"),
+                (port, ip) => format!("{scheme}://{}", SocketAddr::new(ip, port)),
+            }
         }
         _ => format!("{scheme}://localhost"),
     }
@@ -147,16 +153,9 @@ fn default_public_url(listen: &[Address], tls: bool) -> String {
 
 fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certificates>> {
     let tls = server.tls.as_ref()?;
-    let mut pairs = Vec::new();
-    let mut span = 0..0;
+    let mut typed: Vec<(&At<PathBuf>, &At<PathBuf>)> = Vec::new();
     match (&tls.certificate, &tls.private_key) {
-        (Some(certificate), Some(key)) => {
-            span = certificate.span.clone();
-            pairs.push(Pair {
-                certificate: problems.resolve(&certificate.value),
-                private_key: problems.resolve(&key.value),
-            });
-        }
+        (Some(certificate), Some(key)) => typed.push((certificate, key)),
         (Some(only), None) => {
             problems.error(&only.span, "`certificate` without `private_key`").hint("name the file of its key");
         }
@@ -167,21 +166,31 @@ fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certif
         }
         (None, None) => {}
     }
-    for more in &tls.more {
-        span = more.span.clone();
-        pairs.push(Pair {
-            certificate: problems.resolve(&more.value.certificate.value),
-            private_key: problems.resolve(&more.value.private_key.value),
-        });
-    }
-    if pairs.is_empty() {
+    typed.extend(tls.more.iter().map(|more| (&more.value.certificate, &more.value.private_key)));
+    if typed.is_empty() {
         return None;
     }
+    let pairs = typed
+        .iter()
+        .map(|(certificate, key)| Pair {
+            certificate: problems.resolve(&certificate.value),
+            private_key: problems.resolve(&key.value),
+        })
+        .collect();
     match Certificates::load(pairs) {
         Ok(certificates) => Some(Arc::new(certificates)),
-        Err(errors) => {
-            for error in errors {
-                problems.error(&span, error);
+        Err(faults) => {
+            for fault in faults {
+                let (certificate, key) = typed[fault.pair];
+                let (span, hint) = match fault.part {
+                    Part::Certificate => {
+                        (&certificate.span, "a PEM file: the certificate of the site, then those of its issuers")
+                    }
+                    Part::PrivateKey => {
+                        (&key.span, "the PEM file of the certificate's own key, which the gateway's user may read")
+                    }
+                };
+                problems.error(span, fault.text).hint(hint);
             }
             None
         }

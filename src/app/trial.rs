@@ -94,7 +94,9 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             && issuer.value != OWN_ISSUER
             && plan.issuers.by_name(&issuer.value).is_none()
         {
-            problems.error(&issuer.span, format!("no issuer is called `{}`", issuer.value));
+            problems
+                .error(&issuer.span, format!("no issuer is called `{}`", issuer.value))
+                .hint(format!("one of `[issuers.*]`, or `{OWN_ISSUER}` for tokens of the gateway itself"));
             continue;
         }
         let caller = test.value.caller.as_ref().map(|caller| Arc::new(Caller::new(described(&caller.value))));
@@ -118,10 +120,11 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             (None, None) => String::new(),
         };
         let problem = problems.error(&test.value.expect.span, format!("the test `{}` fails", request.value));
-        problem.label(format!("{came}{why}"));
-        if test.value.expect.value == RawExpect::Login {
-            problem.hint("`login` needs a way to sign in; without one, whoever has no credential gets 401");
-        }
+        problem.label(format!("{came}{why}")).hint(if test.value.expect.value == RawExpect::Login {
+            "`login` needs a way to sign in; without one, whoever has no credential gets 401"
+        } else {
+            "change the rule, or what the test expects of it"
+        });
     }
     plan.tests.len()
 }

@@ -36,7 +36,8 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
         if let Some(first) = seen.insert(name.clone(), &listen.span) {
             problems
                 .error(&listen.span, format!("`{}` is listened on twice", echo(&name)))
-                .also(first.clone(), "first here");
+                .also(first.clone(), "first here")
+                .hint("take one of them out");
         }
     }
 }

@@ -55,6 +55,17 @@ fn each_wrong_file_is_answered_as_expected() {
 }
 
 #[test]
+fn every_problem_says_what_to_do() {
+    for case in cases() {
+        let mut problems = Problems::new(&case, &std::fs::read_to_string(&case).unwrap());
+        read(&mut problems);
+        for problem in problems.errors().iter().chain(problems.warnings()) {
+            assert!(problem.hint.is_some(), "{}: {}", case.display(), problem.message);
+        }
+    }
+}
+
+#[test]
 fn no_answer_shows_a_secret() {
     for case in cases() {
         let text = std::fs::read_to_string(&case).unwrap();

@@ -127,7 +127,8 @@ impl Upstream {
                 let earlier = earlier.span.clone();
                 problems
                     .error(&written.span, format!("server `{}` is listed twice", written.value))
-                    .also(earlier, "first here");
+                    .also(earlier, "first here")
+                    .hint("take one of them out");
                 continue;
             }
             servers.extend(compile_server(written, raw, &mut tls, problems));

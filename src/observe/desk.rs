@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::access_log::{Entry, WorkerLog};
-use super::metrics::{Observation, WorkerMetrics};
+use super::metrics::{Observation, OpenConnection, WorkerMetrics};
 use super::request_id::{RequestId, RequestIds};
 
 /// What a worker tells about its requests with.
@@ -36,6 +36,12 @@ impl Desk {
     pub fn close(&self, entry: &Entry<'_>, observation: &Observation<'_>) {
         self.log.write(entry);
         self.metrics.record(observation);
+    }
+
+    /// A client has connected; the connection is open for as long as what is returned lives.
+    #[must_use]
+    pub fn connection(&self) -> OpenConnection {
+        self.metrics.open_connection()
     }
 
     /// This worker's counts.

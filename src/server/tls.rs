@@ -25,27 +25,53 @@ pub struct Pair {
     pub private_key: PathBuf,
 }
 
+/// Which of the two files of a pair cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The chain.
+    Certificate,
+    /// The key, also where it is not the one of the certificate.
+    PrivateKey,
+}
+
+/// Why a pair cannot be used.
+#[derive(Debug)]
+pub struct Fault {
+    /// Its number in the list of pairs.
+    pub pair: usize,
+    /// Which file.
+    pub part: Part,
+    /// What is wrong, naming the file.
+    pub text: String,
+}
+
 /// Reads one pair and makes sure that the key belongs to the certificate.
 ///
 /// # Errors
-/// A text that names the file and what to do.
-pub fn load(pair: &Pair) -> Result<CertifiedKey, String> {
+/// A text for each of its files that cannot be used.
+fn load(pair: &Pair) -> Result<CertifiedKey, Vec<(Part, String)>> {
+    let (certificate, private_key) = (pair.certificate.display(), pair.private_key.display());
     let chain = CertificateDer::pem_file_iter(&pair.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("cannot read certificates from `{}`: {error}", pair.certificate.display()))?;
-    if chain.is_empty() {
-        return Err(format!("`{}` holds no certificate in PEM form", pair.certificate.display()));
-    }
+        .map_err(|error| format!("cannot read certificates from `{certificate}`: {error}"))
+        .and_then(|chain| match chain.is_empty() {
+            true => Err(format!("`{certificate}` holds no certificate in PEM form")),
+            false => Ok(chain),
+        });
     let key = PrivateKeyDer::from_pem_file(&pair.private_key)
-        .map_err(|error| format!("cannot read a private key from `{}`: {error}", pair.private_key.display()))?;
-    let provider = aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
-        format!(
-            "the key in `{}` does not go with the certificate in `{}`: {error}",
-            pair.private_key.display(),
-            pair.certificate.display()
-        )
-    })
+        .map_err(|error| format!("cannot read a private key from `{private_key}`: {error}"));
+    match (chain, key) {
+        (Ok(chain), Ok(key)) => CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| {
+            let text =
+                format!("the key in `{private_key}` does not go with the certificate in `{certificate}`: {error}");
+            vec![(Part::PrivateKey, text)]
+        }),
+        (chain, key) => {
+            let faults =
+                [chain.err().map(|text| (Part::Certificate, text)), key.err().map(|text| (Part::PrivateKey, text))];
+            Err(faults.into_iter().flatten().collect())
+        }
+    }
 }
 
 /// All certificates of the gateway, and the files that they were read from.
@@ -68,15 +94,22 @@ impl Certificates {
     /// Reads all pairs. The first one serves clients that send no name, and names that no other pair has.
     ///
     /// # Errors
-    /// A text for each pair that cannot be used.
-    pub fn load(pairs: Vec<Pair>) -> Result<Self, Vec<String>> {
+    /// Every file that cannot be used.
+    pub fn load(pairs: Vec<Pair>) -> Result<Self, Vec<Fault>> {
         let stamps = pairs.iter().map(stamp).collect();
-        let (loaded, errors): (Vec<_>, Vec<_>) = pairs.iter().map(load).partition(Result::is_ok);
-        let errors: Vec<String> = errors.into_iter().filter_map(Result::err).collect();
-        if !errors.is_empty() {
-            return Err(errors);
+        let mut current = Vec::with_capacity(pairs.len());
+        let mut faults = Vec::new();
+        for (number, pair) in pairs.iter().enumerate() {
+            match load(pair) {
+                Ok(key) => current.push(Arc::new(key)),
+                Err(found) => {
+                    faults.extend(found.into_iter().map(|(part, text)| Fault { pair: number, part, text }));
+                }
+            }
         }
-        let current = loaded.into_iter().flatten().map(Arc::new).collect();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
         Ok(Self { pairs, current: ArcSwap::from_pointee(current), stamps: std::sync::Mutex::new(stamps) })
     }
 
@@ -105,9 +138,10 @@ impl Certificates {
                 }
                 // Certificate and key are two files, and a renewal may be between the two: look again next time, and
                 // say it once a version.
-                Err(error) => {
+                Err(faults) => {
                     stamps[index] = seen;
-                    news.push(Err(format!("{error}; the certificate in use is kept")));
+                    let texts: Vec<String> = faults.into_iter().map(|(_, text)| text).collect();
+                    news.push(Err(format!("{}; the certificate in use is kept", texts.join(", and "))));
                 }
             }
         }
@@ -195,6 +229,7 @@ mod tests {
         let (a, b) = (write_pair(directory.path(), "a.example"), write_pair(directory.path(), "b.example"));
         let errors =
             Certificates::load(vec![Pair { certificate: a.certificate, private_key: b.private_key }]).unwrap_err();
-        assert!(errors[0].contains("does not go with"), "{errors:?}");
+        assert!(errors[0].text.contains("does not go with"), "{errors:?}");
+        assert_eq!((errors[0].pair, errors[0].part), (0, Part::PrivateKey));
     }
 }

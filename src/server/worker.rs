@@ -106,16 +106,19 @@ impl Accept {
         loop {
             // Without a permit nothing is accepted: what we cannot serve waits in the kernel's bounded queue.
             let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else { return };
-            let hold = Box::new((permit, self.hold.clone()));
             let context = Arc::clone(&self.context);
+            let hold = || {
+                let counted = self.context.lane.load().desk.connection();
+                Box::new((permit, self.hold.clone(), counted))
+            };
             let accepted = match socket {
                 Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
                     set_options(&stream);
-                    tokio::spawn(connection::serve(context, stream, address.ip().to_canonical(), hold));
+                    tokio::spawn(connection::serve(context, stream, address.ip().to_canonical(), hold()));
                 }),
                 // A unix peer has no address; it counts as this machine.
                 Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(connection::serve(context, stream, IpAddr::V4(Ipv4Addr::LOCALHOST), hold));
+                    tokio::spawn(connection::serve(context, stream, IpAddr::V4(Ipv4Addr::LOCALHOST), hold()));
                 }),
             };
             if let Err(error) = accepted {

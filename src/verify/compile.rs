@@ -42,7 +42,9 @@ impl Issuers {
             }
             seen.push((issuer.issuer.clone(), iss.span.clone()));
             if let Err(message) = issuers.add(issuer) {
-                problems.error(&name.span, message);
+                problems
+                    .error(&name.span, message)
+                    .hint("a token names its issuer by `iss` alone: make one table of both");
             }
         }
         issuers
@@ -110,7 +112,7 @@ fn check_audiences(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) 
             .hint("what the issuer writes into `aud` for this site; without it, a token for any other app would do");
     }
     for audience in raw.audiences.iter().filter(|audience| audience.is_empty()) {
-        problems.error(&audience.span, "an audience is empty");
+        problems.error(&audience.span, "an audience is empty").hint("write what the issuer puts into `aud`");
     }
 }
 
@@ -314,7 +316,7 @@ fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems)
     if let Some(secret) = &raw.secret {
         let hmac: Vec<_> = algorithms.iter().copied().filter(|a| a.family() == Family::Hmac).collect();
         if let Some(exposure) = secret.exposure(problems.directory()) {
-            problems.warning(&secret.span, exposure);
+            problems.warning(&secret.span, exposure).hint("whoever reads it can sign tokens for anybody");
         }
         let loaded =
             secret.load(problems.directory()).map_err(|fault| format!("a secret that cannot be used: {fault}"));
@@ -348,7 +350,10 @@ fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems)
         }
     };
     for reason in &skipped {
-        problems.warning(&file.span, format!("`{}` has a key that is left out", file.display())).label(reason.clone());
+        problems
+            .warning(&file.span, format!("`{}` has a key that is left out", file.display()))
+            .label(reason.clone())
+            .hint("tokens signed with it are refused; take it out of the file, or put a key there that can be used");
     }
     let is_usable = set.keys().iter().any(|key| key.algorithms().any(|algorithm| algorithms.contains(&algorithm)));
     if !is_usable && !algorithms.is_empty() {

@@ -79,7 +79,7 @@ impl Verifier {
         &self.revocations
     }
 
-    /// Tokens in the shared table, nearly.
+    /// Tokens in the shared table. Not for the request path.
     #[must_use]
     pub fn cached(&self) -> u64 {
         self.shared.len()

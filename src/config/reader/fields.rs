@@ -31,9 +31,16 @@ pub(super) enum Empty {
 }
 
 impl Reader<'_> {
-    /// Reports that `item` should have been `what`.
+    /// Reports that `item` should have been `what`; whoever knows more puts another hint.
     pub(super) fn expected(&mut self, item: &Item<'_>, what: &str) -> &mut Problem {
-        self.error(&item.span, format!("`{}` must be {what}, found {}", item.key, item.found()))
+        self.error(&item.span, format!("`{}` must be {what}, found {}", item.key, item.found())).hint(match what {
+            "an integer" => "write digits, without quotes",
+            "`true` or `false`" => "write the word without quotes",
+            "a string" => "text stands in quotes: `\"…\"`",
+            "an array" => "a list stands in brackets: `[\"…\", \"…\"]`",
+            "a string or an array of them" => "write `\"…\"`, or several as `[\"…\", \"…\"]`",
+            _ => "see `gateway.example.toml` for how it is written",
+        })
     }
 
     /// A string that is not empty and holds no control character.
@@ -108,7 +115,8 @@ impl Reader<'_> {
                 self.error(
                     &item.span,
                     format!("`{key}` must be from {} to {}, found {found}", range.start(), range.end()),
-                );
+                )
+                .hint("leave the key out for the default");
                 None
             }
         }
@@ -148,7 +156,8 @@ impl Reader<'_> {
     pub(super) fn duration(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Duration>> {
         let found = self.duration_or_zero(section, key)?;
         if found.is_zero() {
-            self.error(&found.span, format!("`{key}` must be longer than zero"));
+            self.error(&found.span, format!("`{key}` must be longer than zero"))
+                .hint("leave the key out for the default");
             return None;
         }
         Some(found)
@@ -171,7 +180,7 @@ impl Reader<'_> {
         self.with_unit(&item, "a size", "B")?;
         let found = self.parse(&item, "a size", values::size)?;
         if !range.contains(&found) {
-            self.error(&found.span, format!("`{key}` must be {bounds}"));
+            self.error(&found.span, format!("`{key}` must be {bounds}")).hint("leave the key out for the default");
             return None;
         }
         Some(found)

@@ -131,7 +131,8 @@ impl Reader<'_> {
                 None
             }
             _ => {
-                self.error(&item.span, format!("{when}`{key}` must be an `https://` URL"));
+                self.error(&item.span, format!("{when}`{key}` must be an `https://` URL"))
+                    .hint("write it as `https://host/path`");
                 None
             }
         }

@@ -3,7 +3,7 @@
 use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawAdmin, RawCertificate, RawServer, RawServerTls, RawState};
+use crate::config::raw::{At, RawAdmin, RawCertificate, RawListen, RawServer, RawServerTls, RawState};
 use crate::config::values;
 
 impl Reader<'_> {
@@ -85,7 +85,12 @@ impl Reader<'_> {
 
     pub(super) fn admin(&mut self, mut section: Section<'_>) -> Option<RawAdmin> {
         self.require(&section, &[("listen", "name an address, like `127.0.0.1:8081`")]);
-        let listen = self.parsed(&mut section, "listen", "an address", values::listen);
+        let mut listen = self.parsed(&mut section, "listen", "an address", values::listen);
+        if let Some(systemd) = listen.take_if(|listen| listen.value == RawListen::Systemd) {
+            // All sockets of systemd are one list, and nothing in it says which are not for the public.
+            self.error(&systemd.span, "the admin port cannot be a socket of systemd")
+                .hint("write an address, like `127.0.0.1:8081` or `unix:/run/passgate/admin.sock`");
+        }
         self.finish(section);
         Some(RawAdmin { listen: listen? })
     }

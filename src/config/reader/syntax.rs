@@ -121,10 +121,11 @@ fn one(source: &str, error: &SyntaxError, line: &Range<usize>, problems: &mut Pr
         problems.error(span, "the value is missing").hint("write `key = value`, or take the line out");
         return;
     }
-    let problem = problems.error(span, message.clone());
-    if let Some((_, hint)) = HINTS.iter().find(|(start, _)| message.starts_with(start)) {
-        problem.hint(*hint);
-    }
+    let hint = HINTS.iter().find(|(start, _)| message.starts_with(start)).map_or(
+        "every line of TOML is a `[table]`, a `key = value` with its text in quotes, or a `# comment`",
+        |(_, hint)| hint,
+    );
+    problems.error(span, message.clone()).hint(hint);
 }
 
 /// What to do, where the parser's words are not enough.
