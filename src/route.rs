@@ -7,14 +7,14 @@
 //!
 //! - An exact host comes before the longest `*.suffix`, that before routes without a host. Where no path of the more
 //!   specific host covers the request, the next less specific host is asked.
-//! - Of all patterns that cover a path the one counts whose paths are a strict subset of every other's: a literal segment
-//!   before a `{parameter}`, that before a `*`. Two patterns that share paths without one containing the other cannot be
-//!   put in order, and neither can equal patterns that share a method: they are a [`Conflict`].
+//! - Of the patterns that cover a path the most specific one is found segment by segment from the left: a literal is
+//!   more specific than a `{parameter}`, that than a `*`, and an end is more specific than a `*`. So on `/a/b/c` the
+//!   route `/a/b/*` comes before `/a/{x}/c`. This puts every two different patterns in order; the names of parameters
+//!   make no difference. Routes with one host and one pattern that share a method are a [`Conflict`].
 //! - `/a` and `/a/` are different paths. `/a/*` covers both and everything below; `/a/{x}` covers neither, because a
 //!   parameter is one segment that is not empty.
 //! - Methods are compared literally: `GET` does not cover `HEAD`.
 
-mod conflict;
 mod host;
 mod pattern;
 #[cfg(test)]
@@ -25,10 +25,23 @@ use std::collections::HashMap;
 
 use http::{HeaderValue, Method};
 
-pub use conflict::{Conflict, MOST_CONFLICTS};
 pub use host::{HostPattern, HostPatternError};
-pub use pattern::{MAX_SEGMENTS, Pattern, PatternError, Relation};
+pub use pattern::{MAX_SEGMENTS, Pattern, PatternError};
 use tree::{Leaf, NodeId, Tree};
+
+/// The most conflicts that are reported of one table: a file with more of them has one mistake many times.
+pub const MOST_CONFLICTS: usize = 100;
+
+/// Two routes with one host and one pattern, but for the names of parameters, that share a method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The index of the one that was added first.
+    pub first: usize,
+    /// The index of the other.
+    pub second: usize,
+    /// A path that both cover.
+    pub example: String,
+}
 
 /// The routes of a configuration while they are collected.
 #[derive(Debug)]
@@ -67,26 +80,26 @@ impl<T> Builder<T> {
     /// Puts the routes in order.
     ///
     /// # Errors
-    /// Pairs of routes that could tie, [`MOST_CONFLICTS`] of them at most.
+    /// Pairs of routes that tie, in the order of the second of each, [`MOST_CONFLICTS`] at most.
     pub fn build(self) -> Result<Table<T>, Vec<Conflict>> {
         let mut tree = Tree::default();
         let mut hosts: HashMap<Option<HostPattern>, NodeId> = HashMap::new();
-        let mut conflicts = conflict::Conflicts::default();
+        let mut conflicts = Vec::new();
         for (index, route) in self.routes.iter().enumerate() {
             let root = *hosts.entry(route.host.clone()).or_insert_with(|| tree.plant());
             let leaf = tree.leaf_mut(root, &route.pattern);
-            if !conflicts.is_full() {
-                for earlier in leaf.routes.iter().filter(|earlier| earlier.shares_method(route.methods.as_deref())) {
-                    conflicts.add(earlier.index, index);
-                }
+            let room = MOST_CONFLICTS - conflicts.len();
+            let ties = leaf.routes.iter().filter(|earlier| earlier.shares_method(route.methods.as_deref()));
+            conflicts.extend(ties.take(room).map(|earlier| Conflict {
+                first: earlier.index,
+                second: index,
+                example: route.pattern.example(),
+            }));
+            if conflicts.len() == MOST_CONFLICTS {
+                break;
             }
             leaf.add(index, route.methods.clone());
         }
-        for &root in hosts.values() {
-            tree.find_conflicts(root, &mut conflicts);
-        }
-        let patterns: Vec<&Pattern> = self.routes.iter().map(|route| &route.pattern).collect();
-        let conflicts = conflicts.with_examples(&patterns);
         if !conflicts.is_empty() {
             return Err(conflicts);
         }

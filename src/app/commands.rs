@@ -102,11 +102,15 @@ pub enum Revoked {
 /// The file or the state cannot be used, or no such issuer is known.
 pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failure> {
     let (plan, _) = load(file, &Metrics::new())?;
-    let name = if issuer == OWN_ISSUER || issuer == plan.settings.public_url {
-        OWN_ISSUER.to_owned()
+    let now = Clock::system().now();
+    let (name, expires_at) = if issuer == OWN_ISSUER || issuer == plan.settings.public_url {
+        (OWN_ISSUER.to_owned(), None)
     } else {
         let known = plan.issuers.by_name(issuer).or_else(|| plan.issuers.by_iss(issuer));
-        known.map(|known| known.name.to_string()).ok_or_else(|| unknown_issuer(&plan, file, issuer))?
+        let known = known.ok_or_else(|| unknown_issuer(&plan, file, issuer))?;
+        // Where tokens have a greatest age, one that is issued now is refused for its age from then on.
+        let expires_at = known.max_age.map(|age| now.saturating_add(age).saturating_add(2 * known.leeway));
+        (known.name.to_string(), expires_at)
     };
     let (target, said) = match what {
         Revoked::Subject(subject) => {
@@ -122,7 +126,7 @@ pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failur
         return Err(Failure::Config("error: the subject or token id is empty\n".to_owned()));
     }
     let state = open_state(&plan, file)?;
-    let revocation = Revocation { issuer: name, target, revoked_at: Clock::system().now(), expires_at: None };
+    let revocation = Revocation { issuer: name, target, revoked_at: now, expires_at };
     state.revoke(&revocation).map_err(|error| Failure::Runtime(error.into()))?;
     Ok(format!("{said}; a running gateway refuses within a second\n"))
 }

@@ -4,11 +4,12 @@
 //! and its own address is added.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::folded::fold;
+use crate::http::headers::FoldedNames;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -18,8 +19,9 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static HTTP: HeaderValue = HeaderValue::from_static("http");
 static HTTPS: HeaderValue = HeaderValue::from_static("https");
 
-const PREFIX: &str = "x-forwarded-";
-const SINGLE_NAMES: [&str; 3] = ["forwarded", "x-real-ip", "x-request-id"];
+/// Every name that says where a request came from.
+static FORWARDING: LazyLock<FoldedNames> =
+    LazyLock::new(|| FoldedNames::new(["forwarded", "x-real-ip", "x-request-id"]).and_prefixes(["x-forwarded-"]));
 
 /// The longest request id taken from a trusted proxy.
 const MAX_REQUEST_ID: usize = 128;
@@ -95,21 +97,17 @@ pub fn client_ip(headers: &HeaderMap, peer: &Peer, trusted_proxies: &[IpNet]) ->
 
 /// Whether a name, in any spelling, says where a request came from.
 pub(super) fn is_forwarding(name: &HeaderName) -> bool {
-    is_forwarding_text(name.as_str())
+    FORWARDING.matches(name)
 }
 
 /// As [`is_forwarding`], for a name as configured.
 pub(super) fn is_forwarding_text(name: &str) -> bool {
-    let is_spelling_of = |whole: &str| name.bytes().map(fold).eq(whole.bytes());
-    // Nearly all names end here.
-    matches!(name.as_bytes().first(), Some(b'x' | b'X' | b'f' | b'F'))
-        && (name.bytes().map(fold).take(PREFIX.len()).eq(PREFIX.bytes())
-            || SINGLE_NAMES.into_iter().any(is_spelling_of))
+    FORWARDING.matches_text(name)
 }
 
-/// Whether a name is spelt with letters, digits and hyphens alone.
+/// Whether a name is spelt with letters, digits and hyphens alone; a `HeaderName` is in lower case.
 pub(super) fn is_plainly_spelt(name: &HeaderName) -> bool {
-    name.as_str().bytes().all(|byte| fold(byte) == byte)
+    name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// What a trusted proxy knew of the path so far, and the proxy itself.

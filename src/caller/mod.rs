@@ -6,7 +6,6 @@
 //! The walk calls, in this order: [`Naming::strip`] (after hop-by-hop fields went), [`forwarded::set_forwarded`],
 //! [`Naming::set`].
 
-mod folded;
 pub mod forwarded;
 mod naming;
 mod presets;

@@ -2,12 +2,12 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::folded::{FoldedNames, remove_if};
 use super::forwarded::{is_forwarding, is_forwarding_text, is_plainly_spelt};
 use super::presets::{self, Preset};
 use super::value;
 use crate::config::raw::RawIdentity;
 use crate::config::{At, Problems, nearest};
+use crate::http::headers::{FoldedNames, remove_if};
 use crate::identity::{Caller, ClaimPath, Identity};
 use crate::refusal::Refusal;
 

@@ -49,7 +49,7 @@ impl RawSecret {
         match self {
             Self::File(path) => {
                 let path = directory.join(path);
-                let bytes = read(&path, Access::OwnerOnly)?;
+                let bytes = read(&path, Access::File)?;
                 finish(bytes, &format!("file `{}`", path.display()))
             }
             Self::Env(name) => {
@@ -64,6 +64,17 @@ impl RawSecret {
             }
         }
     }
+
+    /// What to warn about: a file that others can read. It is used all the same, because containers mount secrets so.
+    #[must_use]
+    pub fn exposure(&self, directory: &Path) -> Option<String> {
+        let Self::File(path) = self else { return None };
+        let path = directory.join(path);
+        let mode = std::fs::metadata(&path).ok()?.permissions().mode();
+        let shown = path.display();
+        (mode & 0o077 != 0)
+            .then(|| format!("`{shown}` can be read by others (mode {:03o}); run `chmod 600 {shown}`", mode & 0o777))
+    }
 }
 
 /// A credential that systemd has put into `held` (systemd.exec(5), `LoadCredential=`).
@@ -75,16 +86,16 @@ fn credential(name: &str, held: Option<&Path>) -> Result<Secret, String> {
         return Err("a credential is a file name without `/`".to_owned());
     }
     // systemd lets the service's user in by an access list, which shows as group bits: they say nothing here.
-    let bytes = read(&held.join(name), Access::Any)
+    let bytes = read(&held.join(name), Access::Credential)
         .map_err(|reason| format!("{reason}; is `LoadCredential={name}:/path` in the service?"))?;
     finish(bytes, &format!("credential `{name}`"))
 }
 
-/// Who may be able to read a file of secrets.
+/// Whose permissions count.
 #[derive(PartialEq)]
 enum Access {
-    OwnerOnly,
-    Any,
+    File,
+    Credential,
 }
 
 fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
@@ -96,8 +107,12 @@ fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
     }
     let file = File::open(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
     let mode = file.metadata().map_err(|error| format!("cannot read `{shown}`: {error}"))?.permissions().mode();
-    if access == Access::OwnerOnly && mode & 0o077 != 0 {
-        return Err(format!("`{shown}` can be read by others (mode {:03o}): run `chmod 600 {shown}`", mode & 0o777));
+    if access == Access::File && mode & 0o002 != 0 {
+        return Err(format!(
+            "`{shown}` can be written by everybody (mode {:03o}), who could choose the secret; make a new one and run \
+             `chmod 600 {shown}`",
+            mode & 0o777
+        ));
     }
     // Room for all of it at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 64));
@@ -147,15 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused_with_the_command_that_helps() {
+    fn a_file_that_others_can_read_is_warned_about_and_one_that_everybody_can_write_is_refused() {
         let home = tempfile::tempdir().unwrap();
         for mode in [0o644, 0o640, 0o604] {
             write(home.path(), "s", b"key", mode);
-            let error = file("s").load(home.path()).unwrap_err();
-            assert!(error.contains("chmod 600") && !error.contains("key`"), "{error}");
+            let warning = file("s").exposure(home.path()).unwrap();
+            assert!(warning.contains("chmod 600") && !warning.contains("key`"), "{warning}");
+            assert!(file("s").load(home.path()).is_ok());
         }
         write(home.path(), "s", b"key", 0o400);
+        assert_eq!(file("s").exposure(home.path()), None);
         assert!(file("s").load(home.path()).is_ok());
+        write(home.path(), "s", b"key", 0o606);
+        assert!(file("s").load(home.path()).unwrap_err().contains("chmod 600"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Path patterns: how they are read, what they cover, and how two of them stand to each other.
+//! Path patterns: how they are read and what they cover.
 
 use crate::http::target::canonical_pattern_segment;
 use crate::refusal::Refusal;
@@ -23,21 +23,6 @@ pub(super) enum Segment {
     Literal(Box<str>),
     /// Any one segment that is not empty.
     Parameter,
-}
-
-/// How the paths of one pattern stand to those of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relation {
-    /// No path is in both.
-    Disjoint,
-    /// The same paths.
-    Equal,
-    /// All of the first's are the second's, and not the other way round.
-    Within,
-    /// All of the second's are the first's, and not the other way round.
-    Contains,
-    /// Some are in both, and each has some of its own.
-    Overlaps,
 }
 
 /// Why a text is no pattern.
@@ -158,61 +143,14 @@ impl Pattern {
         self.subtree || sent.next().is_none()
     }
 
-    /// How the paths of this pattern stand to those of `other`.
-    #[must_use]
-    pub fn relation(&self, other: &Self) -> Relation {
-        let (mut narrower, mut wider) = (false, false);
-        for pair in self.segments.iter().zip(&other.segments) {
-            match pair {
-                (Segment::Literal(mine), Segment::Literal(theirs)) if mine == theirs => {}
-                (Segment::Literal(_), Segment::Literal(_)) => return Relation::Disjoint,
-                (Segment::Parameter, Segment::Parameter) => {}
-                (Segment::Literal(literal), Segment::Parameter) | (Segment::Parameter, Segment::Literal(literal))
-                    if literal.is_empty() =>
-                {
-                    return Relation::Disjoint;
-                }
-                (Segment::Literal(_), Segment::Parameter) => narrower = true,
-                (Segment::Parameter, Segment::Literal(_)) => wider = true,
-            }
-        }
-        match self.segments.len().cmp(&other.segments.len()) {
-            std::cmp::Ordering::Less if !self.subtree => return Relation::Disjoint,
-            std::cmp::Ordering::Greater if !other.subtree => return Relation::Disjoint,
-            std::cmp::Ordering::Less => wider = true,
-            std::cmp::Ordering::Greater => narrower = true,
-            std::cmp::Ordering::Equal => {
-                narrower |= other.subtree && !self.subtree;
-                wider |= self.subtree && !other.subtree;
-            }
-        }
-        match (narrower, wider) {
-            (false, false) => Relation::Equal,
-            (true, false) => Relation::Within,
-            (false, true) => Relation::Contains,
-            (true, true) => Relation::Overlaps,
-        }
-    }
-
-    /// Whether every path of this pattern begins with `prefix`, which is as `canonical_prefix` made it: where not, a
-    /// `strip_prefix` would leave some paths whole.
-    #[must_use]
-    pub fn begins_with(&self, prefix: &str) -> bool {
-        let mut segments = self.segments.iter();
-        prefix
-            .split('/')
-            .skip(1)
-            .all(|wanted| matches!(segments.next(), Some(Segment::Literal(literal)) if **literal == *wanted))
-    }
-
-    /// A path that both cover, where they are not disjoint.
-    pub(super) fn common_path(&self, other: &Self) -> String {
+    /// A path that this covers.
+    pub(super) fn example(&self) -> String {
         let mut path = String::new();
-        for index in 0..self.segments.len().max(other.segments.len()) {
+        for segment in &self.segments {
             path.push('/');
-            path.push_str(match (self.segments.get(index), other.segments.get(index)) {
-                (Some(Segment::Literal(literal)), _) | (_, Some(Segment::Literal(literal))) => literal,
-                _ => "x",
+            path.push_str(match segment {
+                Segment::Literal(literal) => literal,
+                Segment::Parameter => "x",
             });
         }
         if path.is_empty() {
@@ -288,6 +226,7 @@ mod tests {
             for path in others {
                 assert!(!pattern(text).matches(path), "{text} should not cover {path}");
             }
+            assert!(pattern(text).matches(&pattern(text).example()), "{text} should cover its example");
             assert_eq!(pattern(text).to_string(), text);
         }
     }
@@ -331,60 +270,5 @@ mod tests {
         assert!(Pattern::parse(&"/a".repeat(MAX_SEGMENTS)).is_ok());
         assert_eq!(Pattern::parse(&"/a".repeat(MAX_SEGMENTS + 1)).err(), Some(PatternError::TooLong));
         assert_eq!(PatternError::Colon(":id".to_owned()).hint(), "write `{id}`; a colon itself is written `%3A`");
-    }
-
-    #[test]
-    fn two_patterns_stand_to_each_other_as_their_paths_do() {
-        for (first, second, relation) in [
-            ("/a", "/a", Relation::Equal),
-            ("/{x}", "/{y}", Relation::Equal),
-            ("/a", "/%61", Relation::Equal),
-            ("/a", "/a/", Relation::Disjoint),
-            ("/a", "/b", Relation::Disjoint),
-            ("/a", "/{x}", Relation::Within),
-            ("/", "/{x}", Relation::Disjoint),
-            ("/", "/*", Relation::Within),
-            ("/a/", "/a/{x}", Relation::Disjoint),
-            ("/a/", "/a/*", Relation::Within),
-            ("/a", "/a/*", Relation::Within),
-            ("/a/{x}", "/a/*", Relation::Within),
-            ("/a/{x}/*", "/a/*", Relation::Within),
-            ("/a/b", "/a/{x}/*", Relation::Within),
-            ("/{x}/*", "/*", Relation::Within),
-            ("/a/{x}", "/{x}/b", Relation::Overlaps),
-            ("/a/*", "/{x}", Relation::Overlaps),
-            ("/a/*", "/{x}/b", Relation::Overlaps),
-            ("/a/{x}/*", "/{y}/b", Relation::Overlaps),
-            ("/a/*", "/b/*", Relation::Disjoint),
-            ("/a/{x}/c", "/a/b/{y}", Relation::Overlaps),
-            ("/a/b/c", "/a/{x}", Relation::Disjoint),
-        ] {
-            let reverse = match relation {
-                Relation::Within => Relation::Contains,
-                same => same,
-            };
-            assert_eq!(pattern(first).relation(&pattern(second)), relation, "{first} {second}");
-            assert_eq!(pattern(second).relation(&pattern(first)), reverse, "{second} {first}");
-            if relation != Relation::Disjoint {
-                let common = pattern(first).common_path(&pattern(second));
-                assert!(pattern(first).matches(&common) && pattern(second).matches(&common), "{common}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_prefix_that_can_always_be_cut_off_is_known() {
-        for (text, prefix, always) in [
-            ("/admin/*", "/admin", true),
-            ("/admin", "/admin", true),
-            ("/admin/x/*", "/admin", true),
-            ("/admin/*", "/admin/x", false),
-            ("/{x}/*", "/admin", false),
-            ("/administrator", "/admin", false),
-            ("/*", "", true),
-            ("/a/", "/a", true),
-        ] {
-            assert_eq!(pattern(text).begins_with(prefix), always, "{text} {prefix}");
-        }
     }
 }

@@ -87,6 +87,41 @@ fn a_more_specific_prefix_that_leads_nowhere_falls_back_to_a_wider_path() {
 }
 
 #[test]
+fn the_first_segment_from_the_left_that_differs_decides() {
+    for (stronger, weaker, path) in [
+        ("/a/b/*", "/a/{x}/c", "/a/b/c"),
+        ("/c/*", "/{x}/b", "/c/b"),
+        ("/a/{b}", "/{a}/b", "/a/b"),
+        ("/a/*", "/{x}", "/a"),
+        ("/a/*", "/{x}/b/c", "/a/b/c"),
+        ("/a/{x}/*", "/{x}/b/*", "/a/b"),
+        ("/a/{x}/c/d", "/{y}/b/*", "/a/b/c/d"),
+        ("/{x}/b/*", "/{x}/{y}/c", "/1/b/c"),
+        ("/{x}/b", "/{x}/*", "/1/b"),
+        ("/a", "/a/*", "/a"),
+        ("/", "/*", "/"),
+        ("/a/", "/a/*", "/a/"),
+        ("/a/", "/{x}/", "/a/"),
+    ] {
+        let lines = [format!("- {stronger}"), format!("- {weaker}")];
+        let table_of = |first: usize, second: usize| table(&[&lines[first], &lines[second]]);
+        assert_eq!(found(&table_of(0, 1), "h", path), Some(0), "{stronger} {weaker}");
+        assert_eq!(found(&table_of(1, 0), "h", path), Some(1), "{stronger} {weaker}");
+        let listed: Vec<usize> = table_of(1, 0).in_order().copied().collect();
+        assert_eq!(listed, [1, 0], "{stronger} {weaker}");
+    }
+}
+
+#[test]
+fn a_search_that_finds_nothing_below_a_literal_goes_back_as_far_as_it_takes() {
+    let table = table(&["- /a/b/c/d", "- /a/{x}/c/e", "- /{x}/b/c/f", "- /{x}/{y}/{z}/g", "- /{x}/*"]);
+    for (path, wanted) in [("/a/b/c/d", 0), ("/a/b/c/e", 1), ("/a/b/c/f", 2), ("/a/b/c/g", 3), ("/a/b/c/h", 4)] {
+        assert_eq!(found(&table, "h", path), Some(wanted), "{path}");
+    }
+    assert_eq!(found(&table, "h", "//b"), None);
+}
+
+#[test]
 fn a_path_without_a_route_is_missing() {
     let table = table(&["- /a/*", "- /b"]);
     for path in ["/", "/b/", "/b/c", "/ab", "/A", "", "a", "b", "*"] {
@@ -146,7 +181,7 @@ fn a_method_is_looked_for_among_the_routes_of_the_one_pattern_only() {
 }
 
 #[test]
-fn routes_that_could_tie_are_conflicts_with_an_example() {
+fn routes_that_tie_are_conflicts_with_an_example() {
     for (lines, first, second, example) in [
         (&["- /a", "- /a"][..], 0, 1, "/a"),
         (&["- /a GET", "- /b", "- /a GET POST"], 0, 2, "/a"),
@@ -155,16 +190,10 @@ fn routes_that_could_tie_are_conflicts_with_an_example() {
         (&["- /*", "- /*"], 0, 1, "/"),
         (&["- /%61", "- /a"], 0, 1, "/a"),
         (&["- /@a", "- /%40a"], 0, 1, "/@a"),
-        (&["- /a/{x}", "- /{x}/b"], 0, 1, "/a/b"),
-        (&["- /{x}/b", "- /*", "- /a/{x}"], 0, 2, "/a/b"),
-        (&["- /a/*", "- /{x}"], 0, 1, "/a"),
-        (&["- /a/*", "- /{x}/b/c"], 0, 1, "/a/b/c"),
-        (&["- /a/{x}/*", "- /{x}/b/*"], 0, 1, "/a/b"),
-        (&["- /a/{x}/c/d", "- /{y}/b/*"], 0, 1, "/a/b/c/d"),
-        // Also where the methods are different: the path decides first.
-        (&["- /a/{x} GET", "- /{x}/b POST"], 0, 1, "/a/b"),
+        (&["- /a/{x}/*", "- /*", "- /a/{y}/*"], 0, 2, "/a/x"),
+        (&["- /a/{x}/ GET POST", "- /a/{y}/ PUT", "- /a/{z}/ DELETE PUT"], 1, 2, "/a/x/"),
         (&["h.example /a", "H.EXAMPLE. /a"], 0, 1, "/a"),
-        (&["*.h.example /a/{x}", "*.h.example /{x}/b"], 0, 1, "/a/b"),
+        (&["*.h.example /a/{x}", "*.H.example /a/{y}"], 0, 1, "/a/x"),
     ] {
         let conflicts = builder(lines).build().err();
         assert_eq!(conflicts, Some(vec![Conflict { first, second, example: example.to_owned() }]), "{lines:?}");
@@ -174,12 +203,17 @@ fn routes_that_could_tie_are_conflicts_with_an_example() {
 #[test]
 fn routes_that_cannot_tie_are_no_conflict() {
     table(&["- /a GET", "- /a POST", "- /a/", "- /{x}/", "- /*", "h.example /a", "*.h.example /a"]);
-    table(&["- /a/{x}", "- /{y}/b/c", "- /a/b", "- /{y}/{z}"]);
+    table(&["- /a/{x}", "- /{y}/b/c", "- /a/b", "- /{y}/{z}", "- /{y}/b", "- /a/*"]);
+    // The path decides before the method.
+    let table = table(&["- /a/{x} GET", "- /{x}/b POST"]);
+    assert!(matches!(table.find("h", "/a/b", &Method::POST), Lookup::MethodRefused { some: 0, .. }));
 }
 
 #[test]
 fn all_conflicts_are_reported_up_to_a_bound() {
-    assert_eq!(builder(&["- /a/{x}", "- /{x}/b", "- /{y}/c", "- /d", "- /d"]).build().err().unwrap().len(), 3);
+    let conflicts = builder(&["- /a/{x}", "- /d", "- /a/{y}", "- /d", "- /a/{z}", "- /e"]).build().err().unwrap();
+    let pairs: Vec<_> = conflicts.iter().map(|conflict| (conflict.first, conflict.second)).collect();
+    assert_eq!(pairs, [(0, 2), (1, 3), (0, 4), (2, 4)]);
     let mut many = Builder::new();
     for _ in 0..1000 {
         many.add(None, pattern("/a"), None, ());
@@ -243,6 +277,30 @@ fn ten_thousand_routes_below_one_parent_and_with_parameters_are_found() {
 }
 
 #[test]
+fn a_table_that_forks_at_every_segment_is_searched_to_the_end() {
+    const DEPTH: u32 = 12;
+    let prefix = |choices: u32| -> String {
+        (0..DEPTH).map(|at| if choices >> at & 1 == 0 { "/a".to_owned() } else { format!("/{{p{at}}}") }).collect()
+    };
+    let mut builder = Builder::new();
+    for choices in 0..1 << DEPTH {
+        builder.add(None, pattern(&format!("{}/r{choices}", prefix(choices))), None, choices);
+    }
+    let last = (1 << DEPTH) - 1;
+    builder.add(None, pattern("/*"), None, last + 1);
+    let table = builder.build().unwrap();
+    let path = "/a".repeat(DEPTH as usize);
+    let find = |path: &str| match table.find("h", path, &Method::GET) {
+        Lookup::Found(&choices) => choices,
+        other => panic!("{other:?}"),
+    };
+    for choices in [0, 1, 2048, last] {
+        assert_eq!(find(&format!("{path}/r{choices}")), choices);
+    }
+    assert_eq!(find(&format!("{path}/none")), last + 1);
+}
+
+#[test]
 fn a_long_path_is_read_no_deeper_than_the_deepest_pattern() {
     let table = table(&["- /a/{x}/{y}/*", "- /{x}/{y}/{z}/*", "- /b"]);
     assert_eq!(found(&table, "h", &"/a".repeat(4096)), Some(0));
@@ -250,6 +308,7 @@ fn a_long_path_is_read_no_deeper_than_the_deepest_pattern() {
     assert_eq!(found(&table, "h", &"/".repeat(4096)), None);
 }
 
+/// Parameters are called by their place, and literals have one spelling: equal patterns are equal texts.
 fn some_pattern() -> impl Strategy<Value = String> {
     let segment = prop::sample::select(vec!["a", "b", "c", "{}", "{}"]);
     (prop::collection::vec(segment, 0..4), prop::sample::select(vec!["", "", "/", "/*"])).prop_map(|(segments, end)| {
@@ -271,24 +330,33 @@ fn share(one: Option<&Vec<Method>>, other: Option<&Vec<Method>>) -> bool {
     one.zip(other).is_none_or(|(one, other)| one.iter().any(|method| other.contains(method)))
 }
 
+/// Of patterns that cover one path the smallest is the most specific.
+fn specificity(pattern: &Pattern) -> Vec<u8> {
+    let rank = |segment: &str| match segment.bytes().next() {
+        Some(b'*') => 2,
+        Some(b'{') => 1,
+        _ => 0,
+    };
+    // An end comes before a `*`, because what is a beginning of something else is the smaller one.
+    pattern.as_str()[1..].split('/').map(rank).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_tree_finds_what_comparing_all_patterns_finds(
-        routes in prop::collection::vec((some_pattern(), some_methods()), 1..10),
+    fn the_tree_finds_what_sorting_all_patterns_finds(
+        routes in prop::collection::vec((some_pattern(), some_methods()), 1..16),
         paths in prop::collection::vec("(/[abcd]){0,4}/?", 8),
     ) {
         // Leaves out whatever ties with a route before it.
         let mut kept: Vec<(Pattern, Option<Vec<Method>>)> = Vec::new();
         for (text, methods) in routes {
             let pattern = pattern(&text);
-            let ties = kept.iter().any(|(other, theirs)| match pattern.relation(other) {
-                Relation::Overlaps => true,
-                Relation::Equal => share(methods.as_ref(), theirs.as_ref()),
-                Relation::Disjoint | Relation::Within | Relation::Contains => false,
-            });
-            if !ties {
+            let ties = |(other, theirs): &(Pattern, Option<Vec<Method>>)| {
+                other.as_str() == pattern.as_str() && share(methods.as_ref(), theirs.as_ref())
+            };
+            if !kept.iter().any(ties) {
                 kept.push((pattern, methods));
             }
         }
@@ -297,66 +365,56 @@ proptest! {
             builder.add(None, pattern.clone(), methods.clone(), index);
         }
         let table = builder.build().unwrap();
+        let listed: Vec<usize> = table.in_order().copied().collect();
+        prop_assert_eq!(listed.len(), kept.len());
         for path in paths {
-            let covering: Vec<_> = kept.iter().filter(|(pattern, _)| pattern.matches(&path)).collect();
-            let innermost = covering.iter().find(|(pattern, _)| {
-                covering.iter().all(|(other, _)| matches!(pattern.relation(other), Relation::Within | Relation::Equal))
-            });
-            prop_assert_eq!(innermost.is_some(), !covering.is_empty());
+            let covering = |index: &usize| kept[*index].0.matches(&path);
+            let best = (0..kept.len()).filter(covering).map(|index| &kept[index].0).min_by_key(|best| specificity(best));
             for method in [Method::GET, Method::POST, Method::PUT] {
-                let wanted = innermost.and_then(|(innermost, _)| {
+                let wanted = best.and_then(|best| {
                     kept.iter().position(|(pattern, methods)| {
-                        pattern.relation(innermost) == Relation::Equal
+                        pattern.as_str() == best.as_str()
                             && methods.as_ref().is_none_or(|methods| methods.contains(&method))
                     })
                 });
                 match table.find("h", &path, &method) {
                     Lookup::Found(&index) => prop_assert_eq!(Some(index), wanted, "{} {}", method, path),
-                    Lookup::MethodRefused { .. } => prop_assert!(wanted.is_none() && innermost.is_some()),
-                    Lookup::Missing => prop_assert!(innermost.is_none(), "{} {}", method, path),
+                    Lookup::MethodRefused { some: &some, .. } => {
+                        prop_assert!(wanted.is_none(), "{} {}", method, path);
+                        prop_assert_eq!(Some(kept[some].0.as_str()), best.map(Pattern::as_str), "{} {}", method, path);
+                    }
+                    Lookup::Missing => prop_assert!(best.is_none(), "{} {}", method, path),
                 }
             }
-        }
-        // The listing puts no pattern behind one that contains it.
-        let order: Vec<usize> = table.in_order().copied().collect();
-        for (at, &earlier) in order.iter().enumerate() {
-            for &later in &order[at + 1..] {
-                prop_assert!(kept[later].0.relation(&kept[earlier].0) != Relation::Within);
-            }
+            // The listing puts no pattern behind one that it beats.
+            let order = listed.iter().filter(|index| covering(index)).map(|&index| specificity(&kept[index].0));
+            prop_assert!(order.is_sorted(), "{}", path);
         }
     }
 
     #[test]
     fn conflicts_are_those_that_comparing_all_pairs_finds(
-        routes in prop::collection::vec((some_pattern(), some_methods()), 1..8),
+        routes in prop::collection::vec((some_pattern(), some_methods()), 1..12),
     ) {
         let patterns: Vec<_> = routes.iter().map(|(text, _)| pattern(text)).collect();
         let mut builder = Builder::new();
         for (pattern, (_, methods)) in patterns.iter().zip(&routes) {
             builder.add(None, pattern.clone(), methods.clone(), ());
         }
-        let found = builder.build().err().unwrap_or_default();
-        for conflict in &found {
-            let (first, second) = (&patterns[conflict.first], &patterns[conflict.second]);
-            prop_assert!(matches!(first.relation(second), Relation::Overlaps | Relation::Equal));
-            prop_assert!(first.matches(&conflict.example) && second.matches(&conflict.example));
-            prop_assert!(conflict.first < conflict.second);
+        let mut found = Vec::new();
+        for conflict in builder.build().err().unwrap_or_default() {
+            prop_assert!(patterns[conflict.first].matches(&conflict.example));
+            prop_assert!(patterns[conflict.second].matches(&conflict.example));
+            found.push((conflict.first, conflict.second));
         }
-        // Of equal patterns that overlap another one the first stands for all.
-        let stands_for = |index: usize| {
-            patterns.iter().position(|pattern| pattern.relation(&patterns[index]) == Relation::Equal).unwrap()
-        };
-        for second in 0..patterns.len() {
-            for first in 0..second {
-                let pair = match patterns[first].relation(&patterns[second]) {
-                    Relation::Overlaps => (stands_for(first), stands_for(second)),
-                    Relation::Equal if share(routes[first].1.as_ref(), routes[second].1.as_ref()) => (first, second),
-                    _ => continue,
-                };
-                let pair = (pair.0.min(pair.1), pair.0.max(pair.1));
-                prop_assert!(found.iter().any(|conflict| (conflict.first, conflict.second) == pair), "{:?}", pair);
-            }
-        }
+        let pairs = (0..routes.len()).flat_map(|second| (0..second).map(move |first| (first, second)));
+        let wanted: Vec<_> = pairs
+            .filter(|&(first, second)| {
+                patterns[first].as_str() == patterns[second].as_str()
+                    && share(routes[first].1.as_ref(), routes[second].1.as_ref())
+            })
+            .collect();
+        prop_assert_eq!(found, wanted);
     }
 
     #[test]

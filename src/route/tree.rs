@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use http::{HeaderValue, Method};
 
-use super::conflict::Conflicts;
 use super::pattern::{Pattern, Segment};
 
 pub(super) type NodeId = usize;
@@ -71,15 +70,6 @@ impl Leaf {
     }
 }
 
-/// How the prefixes of two nodes, which are not the same, stand to each other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Prefixes {
-    /// The first's is strictly the more specific one.
-    FirstWithin,
-    /// Each has paths that the other has not.
-    Cross,
-}
-
 impl Tree {
     /// A new tree for another host.
     pub(super) fn plant(&mut self) -> NodeId {
@@ -117,8 +107,13 @@ impl Tree {
 
     /// The routes of the most specific pattern below `root` that covers `path`.
     ///
-    /// Patterns that cover one path contain one another, since there are no conflicts; so the first that is found by
-    /// going literal, parameter, subtree is the innermost. It is no deeper than the deepest pattern, whatever the path.
+    /// The first that is found by going literal, parameter, subtree at every segment is the most specific one; where
+    /// nothing below a literal covers the rest, the search comes back and goes on with the parameter.
+    ///
+    /// No path makes this long on its own: one way alone leads to a node, so that none is visited twice; none is deeper
+    /// than the deepest pattern; and of a node's literals one is entered at most. The search forks only where a literal
+    /// and a parameter stand side by side and the path fits below both. `n` visits thus need `n` nodes in the table that
+    /// all fit one path, and it is the configuration, not a client, that puts them there.
     pub(super) fn find(&self, root: NodeId, path: &str) -> Option<&Leaf> {
         let leaf = self.search(root, Some(path.strip_prefix('/')?))?;
         self.leaves.get(leaf)
@@ -146,7 +141,7 @@ impl Tree {
         node.subtree
     }
 
-    /// The indices of all routes below `at` in match order: no pattern comes after one that contains it.
+    /// The indices of all routes below `at` in match order, which is the order of the search.
     pub(super) fn append_in_order(&self, at: NodeId, order: &mut Vec<usize>) {
         let node = &self.nodes[at];
         let mut literals: Vec<_> = node.literals.iter().collect();
@@ -160,81 +155,5 @@ impl Tree {
             self.append_in_order(child, order);
         }
         order.extend(routes(node.subtree).map(|route| route.index));
-    }
-
-    /// Finds every two patterns below `at` that share paths without one containing the other.
-    ///
-    /// Instead of comparing all pairs, pairs of nodes are walked whose prefixes share paths; of two nodes the one with
-    /// fewer literal children looks its own up in the other.
-    pub(super) fn find_conflicts(&self, at: NodeId, conflicts: &mut Conflicts) {
-        let node = &self.nodes[at];
-        for (text, &child) in &node.literals {
-            self.find_conflicts(child, conflicts);
-            if let Some(parameter) = node.parameter.filter(|_| !text.is_empty()) {
-                self.compare(child, parameter, Prefixes::FirstWithin, conflicts);
-            }
-        }
-        if let Some(parameter) = node.parameter {
-            self.find_conflicts(parameter, conflicts);
-        }
-    }
-
-    fn compare(&self, first: NodeId, second: NodeId, prefixes: Prefixes, conflicts: &mut Conflicts) {
-        if conflicts.is_full() {
-            return;
-        }
-        let (one, other) = (&self.nodes[first], &self.nodes[second]);
-        // A subtree whose prefix is the more specific one contains nothing of what the other node has below it.
-        if let Some(subtree) = one.subtree {
-            self.conflict_with_all(subtree, second, prefixes == Prefixes::FirstWithin, conflicts);
-        }
-        if prefixes == Prefixes::Cross {
-            if let Some(subtree) = other.subtree {
-                self.conflict_with_all(subtree, first, false, conflicts);
-            }
-            self.conflict(one.exact, other.exact, conflicts);
-        }
-        let (fewer, more) = if one.literals.len() <= other.literals.len() { (one, other) } else { (other, one) };
-        for (text, &child) in &fewer.literals {
-            if let Some(&twin) = more.literals.get(text) {
-                let (child, twin) = if std::ptr::eq(fewer, one) { (child, twin) } else { (twin, child) };
-                self.compare(child, twin, prefixes, conflicts);
-            }
-        }
-        if let Some(parameter) = other.parameter {
-            for (_, &child) in one.literals.iter().filter(|(text, _)| !text.is_empty()) {
-                self.compare(child, parameter, prefixes, conflicts);
-            }
-        }
-        if let Some(parameter) = one.parameter {
-            for (_, &child) in other.literals.iter().filter(|(text, _)| !text.is_empty()) {
-                self.compare(parameter, child, Prefixes::Cross, conflicts);
-            }
-        }
-        if let (Some(one), Some(other)) = (one.parameter, other.parameter) {
-            self.compare(one, other, prefixes, conflicts);
-        }
-    }
-
-    /// `spare_subtree`: the subtree pattern at `at` itself contains `leaf`.
-    fn conflict_with_all(&self, leaf: LeafId, at: NodeId, spare_subtree: bool, conflicts: &mut Conflicts) {
-        if conflicts.is_full() {
-            return;
-        }
-        let node = &self.nodes[at];
-        self.conflict(Some(leaf), node.exact, conflicts);
-        if !spare_subtree {
-            self.conflict(Some(leaf), node.subtree, conflicts);
-        }
-        for &child in node.literals.values().chain(&node.parameter) {
-            self.conflict_with_all(leaf, child, false, conflicts);
-        }
-    }
-
-    fn conflict(&self, one: Option<LeafId>, other: Option<LeafId>, conflicts: &mut Conflicts) {
-        let index = |leaf: Option<LeafId>| self.leaves[leaf?].routes.first().map(|route| route.index);
-        if let (Some(one), Some(other)) = (index(one), index(other)) {
-            conflicts.add(one, other);
-        }
     }
 }

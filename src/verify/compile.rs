@@ -8,15 +8,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::algorithm::{Algorithm, Family};
 use super::fetch::{Client, Url};
 use super::issuer::{Issuer, Issuers};
 use super::jwk::Origin;
 use super::jwks::{KeySource, Location, REFRESH_COOLDOWN, REFRESH_INTERVAL};
 use super::keys::KeySet;
-use crate::config::raw::{Named, RawIssuer, RawSecret};
+use crate::config::raw::{Named, RawIssuer};
 use crate::config::{At, Problems, nearest};
 use crate::identity::ClaimPath;
 
@@ -315,8 +313,12 @@ fn key_source(raw: &RawIssuer, problems: &mut Problems) -> Option<KeySource> {
 fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems) -> Option<KeySet> {
     if let Some(secret) = &raw.secret {
         let hmac: Vec<_> = algorithms.iter().copied().filter(|a| a.family() == Family::Hmac).collect();
-        let set = load_secret(secret, problems.directory()).and_then(|bytes| KeySet::from_secret(&bytes, &hmac));
-        return match set {
+        if let Some(exposure) = secret.exposure(problems.directory()) {
+            problems.warning(&secret.span, exposure);
+        }
+        let loaded =
+            secret.load(problems.directory()).map_err(|fault| format!("a secret that cannot be used: {fault}"));
+        return match loaded.and_then(|bytes| KeySet::from_secret(bytes.expose(), &hmac)) {
             Ok(set) => Some(set),
             Err(fault) => {
                 let hint = if fault.contains("bytes") {
@@ -379,31 +381,6 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("it is {length} bytes long, more than {MAX_KEY_FILE_BYTES}"));
     }
     std::fs::read(path).map_err(|error| error.to_string())
-}
-
-/// The bytes of a secret; one newline at the end of a file does not count.
-fn load_secret(raw: &RawSecret, directory: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let from_file = |path: &Path| {
-        let mut bytes = Zeroizing::new(read(path).map_err(|fault| format!("a secret that cannot be read: {fault}"))?);
-        if bytes.last() == Some(&b'\n') {
-            bytes.pop();
-            if bytes.last() == Some(&b'\r') {
-                bytes.pop();
-            }
-        }
-        Ok(bytes)
-    };
-    match raw {
-        RawSecret::File(path) => from_file(&directory.join(path)),
-        RawSecret::Env(name) => std::env::var_os(name)
-            .map(|value| Zeroizing::new(value.into_encoded_bytes()))
-            .ok_or_else(|| format!("a secret in `${name}`, which is not set")),
-        RawSecret::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
-            Some(credentials) if !name.contains('/') && name != ".." => from_file(&Path::new(&credentials).join(name)),
-            Some(_) => Err("a credential whose name is a path".to_owned()),
-            None => Err("a credential, and `$CREDENTIALS_DIRECTORY` is not set: systemd sets it".to_owned()),
-        },
-    }
 }
 
 fn seconds(duration: Duration) -> i64 {
