@@ -1,7 +1,7 @@
 //! **The walk**: what happens to one request, in one straight line, and nothing else.
 //!
 //! Enters: a request as the HTTP library parsed it, and the client's connection. Leaves: the app's answer, or the
-//! gateway's own, and one log line. [`walk`] returns a [`Refusal`]; [`Lane::serve`] is the single place where that
+//! gateway's own, and one log line. `walk` returns a [`Refusal`]; [`Lane::serve`] is the single place where that
 //! becomes a response. Nothing here blocks, and no lock is held while something is waited for.
 
 mod activity;

@@ -1,88 +1,113 @@
-//! A bench harness for operations of less than a millisecond: nanoseconds (the best of several rounds, because this
-//! machine does other things too) and, where valgrind is installed, instructions, which do not depend on the machine's
-//! mood. No bench passes or fails.
+//! A bench harness: nanoseconds of one operation (the best of several rounds, because this machine does other things
+//! too) and, where valgrind is installed, its instructions in user space on this thread, which do not depend on the
+//! machine's mood. What a bench needs is set up outside of what is counted. No bench passes or fails.
+//!
+//! `cargo bench --bench verify` runs all of them, `cargo bench --bench verify -- hit` those with `hit` in their name.
+//! `TIMES=1` counts no instructions, which is quicker.
+#![allow(clippy::print_stdout, unreachable_pub)]
 
-use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
+#[allow(dead_code, clippy::unwrap_used, clippy::panic)]
+#[path = "../../tests/support/tokens.rs"]
+pub mod tokens;
+
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(120);
+/// Operations before the count begins: tables are filled and buffers have their size.
+const WARM_UP: u64 = 512;
+/// Operations that are counted.
+const COUNTED: u64 = 1024;
+
+/// Does the operation as often as it is told.
+pub type Run = Box<dyn FnMut(u64)>;
 
 /// One operation to measure.
 pub struct Bench {
-    /// How it is named on the command line and in the table.
-    pub name: String,
-    /// Does it once.
-    pub run: Box<dyn FnMut()>,
+    name: String,
+    /// Sets it up from the files of the fixture.
+    prepare: Box<dyn FnOnce(&Path) -> Run>,
 }
 
 impl Bench {
-    /// A bench of `run`.
-    pub fn new<T>(name: impl Into<String>, mut run: impl FnMut() -> T + 'static) -> Self {
-        Self { name: name.into(), run: Box::new(move || drop(black_box(run()))) }
+    /// A bench of the operation that `prepare` returns.
+    pub fn new<R: FnMut(u64) + 'static>(name: impl Into<String>, prepare: impl FnOnce(&Path) -> R + 'static) -> Self {
+        Self { name: name.into(), prepare: Box::new(|directory| Box::new(prepare(directory))) }
     }
 }
 
-/// Measures all of them, or those whose name contains the first argument.
-pub fn main(mut benches: Vec<Bench>) {
+/// Measures all of them, or those whose name contains the first argument. `write_fixture` puts what must be the same in
+/// every process (keys and tokens) into a directory, once.
+pub fn main(write_fixture: fn(&Path), benches: Vec<Bench>) {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    // The child under valgrind: `--count NAME N`.
-    if let [flag, name, count] = arguments.as_slice()
+    // The child under valgrind.
+    if let [flag, name, directory] = arguments.as_slice()
         && flag == "--count"
     {
-        let count: u64 = count.parse().expect("a number");
-        let bench = benches.iter_mut().find(|bench| bench.name == *name).expect("a bench of that name");
-        (0..count).for_each(|_| (bench.run)());
-        return;
+        let bench = benches.into_iter().find(|bench| bench.name == *name).expect("a bench of that name");
+        let mut run = (bench.prepare)(Path::new(directory));
+        run(WARM_UP);
+        return counted_region(&mut run);
     }
     let filter = arguments.first().map_or("", String::as_str);
-    let valgrind = Command::new("valgrind").arg("--version").output().is_ok();
-    println!("{:<34} {:>12} {:>14}", "bench", "ns/op", "instructions");
-    for bench in benches.iter_mut().filter(|bench| bench.name.contains(filter)) {
-        let time = time(&mut bench.run);
-        let instructions = if valgrind { instructions(&bench.name) } else { None };
+    let counts = std::env::var_os("TIMES").is_none() && Command::new("valgrind").arg("--version").output().is_ok();
+    let fixture = TempDir::new().expect("a temporary directory");
+    write_fixture(fixture.path());
+    println!("{:<30} {:>12} {:>14}", "", "ns", "instructions");
+    for bench in benches.into_iter().filter(|bench| bench.name.contains(filter)) {
+        let mut run = (bench.prepare)(fixture.path());
+        run(WARM_UP);
+        let nanoseconds = time(&mut run);
+        drop(run);
+        let instructions = if counts { instructions(&bench.name, fixture.path()) } else { None };
         let instructions = instructions.map_or_else(|| "-".to_owned(), |count| format!("{count:.0}"));
-        println!("{:<34} {:>12.1} {:>14}", bench.name, time, instructions);
+        println!("{:<30} {nanoseconds:>12.1} {instructions:>14}", bench.name);
     }
 }
 
-fn time(run: &mut dyn FnMut()) -> f64 {
-    let mut batch = 1_u32;
+fn time(run: &mut Run) -> f64 {
+    let mut batch = 1;
     loop {
         let start = Instant::now();
-        (0..batch).for_each(|_| run());
-        if start.elapsed() > ROUND / 10 || batch > 1 << 24 {
+        run(batch);
+        if start.elapsed() > ROUND / 10 {
             break;
         }
         batch *= 2;
     }
     (0..ROUNDS)
         .map(|_| {
-            let (start, mut done) = (Instant::now(), 0_u64);
+            let (start, mut done) = (Instant::now(), 0);
             while start.elapsed() < ROUND {
-                (0..batch).for_each(|_| run());
-                done += u64::from(batch);
+                run(batch);
+                done += batch;
             }
             start.elapsed().as_nanos() as f64 / done as f64
         })
         .fold(f64::INFINITY, f64::min)
 }
 
-/// Instructions of one operation: the difference between two runs, so that the set-up does not count.
-fn instructions(name: &str) -> Option<f64> {
-    const FEW: u64 = 50;
-    const MANY: u64 = 250;
-    let count = |times: u64| {
-        let output = Command::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .arg(std::env::current_exe().ok()?)
-            .args(["--count", name, &times.to_string()])
-            .output()
-            .ok()?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let line = text.lines().find(|line| line.contains("Collected :"))?;
-        line.rsplit(' ').next()?.parse::<f64>().ok()
-    };
-    Some((count(MANY)? - count(FEW)?) / (MANY - FEW) as f64)
+/// What valgrind counts: it knows the function by its name.
+#[inline(never)]
+fn counted_region(run: &mut Run) {
+    run(COUNTED);
+}
+
+fn instructions(name: &str, fixture: &Path) -> Option<f64> {
+    let program: PathBuf = std::env::current_exe().ok()?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted_region*"])
+        .arg(program)
+        .args(["--count", name])
+        .arg(fixture)
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = said.lines().find(|line| line.contains("Collected :"))?;
+    let count = line.rsplit(' ').next()?.parse::<f64>().ok()?;
+    output.status.success().then_some(count / COUNTED as f64)
 }

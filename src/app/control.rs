@@ -2,7 +2,7 @@
 //! certificates. One thread, because both block.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ fn row(kept: Revocation) -> RevocationRow {
 /// The thread that watches. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Watch {
-    stop: Option<Sender<()>>,
+    stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -86,7 +86,7 @@ impl Watch {
         certificates: Option<Arc<Certificates>>,
         after: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
+        let (stop, stopped) = sync_channel(0); // never sent on: its end is the message
         let thread = std::thread::Builder::new()
             .name("state".to_owned())
             .spawn(move || watch(&mirror, certificates.as_deref(), &after, &stopped))?;

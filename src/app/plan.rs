@@ -168,10 +168,13 @@ fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Pro
         Err(conflicts) => {
             for conflict in conflicts {
                 problems
-                    .error(&spans[conflict.second], format!("two routes could tie: both match `{}`", conflict.example))
+                    .error(
+                        &spans[conflict.second],
+                        format!("two routes tie: both match `{}`, for the same method", conflict.example),
+                    )
                     .label("this one")
                     .also(spans[conflict.first].clone(), "and this one")
-                    .hint("give them different hosts or methods, or make one path part of the other");
+                    .hint("give them different hosts, paths or methods, or make them one route");
             }
             None
         }

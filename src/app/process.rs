@@ -256,8 +256,8 @@ fn start_workers(
             .name(format!("worker-{index}"))
             .spawn(move || {
                 let ended = worker.run().map_err(anyhow::Error::from);
-                // Nobody listens any more when the process is told to end twice.
-                let _ = finished.blocking_send(ended);
+                // There is room for each of them; nobody listens any more when the process is told to end twice.
+                let _ = finished.try_send(ended);
             })
             .context("cannot start a worker thread")?;
     }

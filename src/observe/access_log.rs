@@ -202,6 +202,7 @@ impl Drop for AccessLog {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the log's own thread: it serves no requests")]
 fn write_until_stopped(workers: &[Arc<WorkerLog>], shared: &Shared, mut output: Output) {
     let mut spare = Vec::with_capacity(FIRST_CAPACITY);
     loop {
@@ -264,6 +265,7 @@ impl Output {
     }
 
     /// As `Write::write_all`, and says how far it came.
+    #[expect(clippy::disallowed_methods, reason = "as above")]
     fn write_all(&mut self, bytes: &[u8], stop: &AtomicBool) -> Result<usize, (usize, std::io::Error)> {
         let mut written = 0;
         while written < bytes.len() {

@@ -187,8 +187,8 @@ class Issuer(PeerTest):
     def test_a_start_without_keys_waits_for_nobody_and_admits_nobody(self):
         token = self.token()
         self.order("stop")
-        # Without keys it need not call itself ready, but it listens.
+        # Without keys it need not call itself ready, but it listens; and says that the fault is not the client's.
         gateway = self.gateway("cold", until_ready=False)
-        self.assertDoneBy(gateway, self.ask(gateway, token), 401)
+        self.assertDoneBy(gateway, self.ask(gateway, token), 503)
         self.order("start")
         wait_for(f"the keys at last\n{gateway.text()}", lambda: self.ask(gateway, token).status == 200, 60)

@@ -2,7 +2,7 @@
 //!
 //! Everything listens on loopback at ports that the system chooses. A test waits for a condition ([`eventually`]), never
 //! for an amount of time.
-#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, clippy::panic)]
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 pub mod app;
 pub mod client;

@@ -1,6 +1,6 @@
 //! Which connection a request takes, and what happens to it afterwards.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)] // what a test sends is bounded by the test
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

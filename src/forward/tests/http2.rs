@@ -1,6 +1,6 @@
 //! Apps that speak HTTP/2 without TLS.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)] // what a test sends is bounded by the test
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

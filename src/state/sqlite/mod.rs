@@ -108,6 +108,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// SQLite does not wait for locks when the journal mode changes, so two processes that meet a new file at once have to
 /// be patient here.
+#[expect(clippy::disallowed_methods, reason = "opening the state blocks anyway, and never happens on a worker")]
 fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     let start = Instant::now();
     loop {

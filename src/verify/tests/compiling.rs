@@ -97,7 +97,7 @@ fn each_source_of_keys_compiles_with_the_defaults_of_the_contract() {
     };
     assert_eq!(secret("secret"), [""; 0]);
     assert_eq!(secret("short"), ["this is a secret of 31 bytes, and `HS256` needs at least 32"]);
-    assert!(secret("missing")[0].starts_with("this is a secret that cannot be read"));
+    assert!(secret("missing")[0].starts_with("this is a secret that cannot be used: cannot read"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ import { randomBytes } from "node:crypto";
 import WebSocket from "ws";
 
 const [url, token, count, ...fields] = process.argv.slice(2);
-const headers = Object.fromEntries(fields.map((field) => field.split(/:\s*/, 2)));
+const headers = Object.fromEntries(fields.map((field) => /^([^:]+):\s*(.*)$/.exec(field).slice(1)));
 if (token !== "-") headers.authorization = `Bearer ${token}`;
 const large = randomBytes(1 << 20);
 const result = { texts: 0, binary: false, pong: false };

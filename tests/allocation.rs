@@ -1,0 +1,212 @@
+//! What a request costs in allocations where its token is known: nothing for the verification, the route, the rules and
+//! the target. DESIGN.md section 1, promise 3.
+//!
+//! A test binary of its own, because it counts what its thread allocates (`allocation-counter`).
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "support/tokens.rs"]
+mod tokens;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use allocation_counter::measure;
+use http::{HeaderMap, Method, Uri};
+use passgate::authorize::Rules;
+use passgate::config::{Problems, RawConfig, read};
+use passgate::credential::Sources;
+use passgate::http::target::Target;
+use passgate::identity::Caller;
+use passgate::refusal::Refusal;
+use passgate::route::{Builder, HostPattern, Lookup, Pattern, Table};
+use passgate::verify::{Issuers, LocalCache, RevocationRow, Revocations, Revoked, Verifier};
+use serde_json::json;
+use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
+
+const NOW: i64 = 1_800_000_000;
+
+/// Allocations and reallocations of `operation` on this thread, in ten runs of it. Whatever it returns is dropped inside.
+fn allocations<T>(mut operation: impl FnMut() -> T) -> u64 {
+    measure(|| (0..10).for_each(|_| drop(black_box(operation())))).count_total
+}
+
+#[test]
+fn what_is_allocated_is_counted() {
+    assert_eq!(allocations(|| Box::new(1)), 10);
+    assert_eq!(allocations(|| 1), 0);
+    let grown = allocations(|| {
+        let mut list = Vec::with_capacity(1);
+        list.extend(black_box([1, 2]));
+        list
+    });
+    assert_eq!(grown, 20, "a reallocation counts");
+}
+
+#[test]
+fn a_token_that_the_worker_knows_is_verified_without_an_allocation() {
+    for algorithm in SYMMETRIC.into_iter().chain(ASYMMETRIC) {
+        let (verifier, token) = verifier(algorithm);
+        let mut local = LocalCache::new();
+        let first = measure(|| drop(verifier.verify(&mut local, &token, NOW).unwrap()));
+        assert!(first.count_total > 0, "{algorithm}: the first time it is parsed");
+        assert_eq!(allocations(|| verifier.verify(&mut local, &token, NOW).unwrap()), 0, "{algorithm}");
+        assert_eq!(local.counters().local_hits(), 10, "{algorithm}");
+    }
+}
+
+#[test]
+fn a_known_token_is_refused_without_an_allocation_once_it_is_revoked() {
+    let (verifier, token) = verifier("ES256");
+    let mut local = LocalCache::new();
+    verifier.verify(&mut local, &token, NOW).unwrap();
+    verifier.revocations().replace([revoked(Revoked::Subject("ann".to_owned()))]);
+    assert_eq!(verifier.verify(&mut local, &token, NOW).unwrap_err(), Refusal::Revoked);
+    assert_eq!(allocations(|| verifier.verify(&mut local, &token, NOW).unwrap_err()), 0);
+}
+
+#[test]
+fn a_credential_is_found_without_an_allocation() {
+    let (raw, mut problems) = config("");
+    let sources = Sources::compile(raw.sources.as_deref(), &mut problems);
+    let mut headers = HeaderMap::new();
+    headers.insert("accept", "*/*".parse().unwrap());
+    headers.insert("cookie", "theme=dark".parse().unwrap());
+    headers.insert("authorization", "Bearer a.b.c".parse().unwrap());
+    assert_eq!(sources.find(&headers, Some("page=3")).unwrap().unwrap().token, "a.b.c");
+    assert_eq!(allocations(|| sources.find(&headers, Some("page=3")).unwrap().is_some()), 0);
+}
+
+#[test]
+fn a_plain_target_is_read_without_an_allocation() {
+    for plain in ["/", "/api/v1/orders/42/lines?page=3&q=a%2Fb", "/a-b_c~d.e/", "/caf%C3%A9?x=%C3"] {
+        let uri: Uri = plain.parse().unwrap();
+        let target = Target::parse(&uri).unwrap();
+        assert_eq!(target.path_and_query().as_str(), plain);
+        let count = allocations(|| {
+            let target = Target::parse(&uri).unwrap();
+            assert!(!black_box(target.matching()).is_empty());
+            target.path_and_query()
+        });
+        assert_eq!(count, 0, "{plain}");
+    }
+    let escaped: Uri = "/%61".parse().unwrap();
+    assert!(allocations(|| Target::parse(&escaped).unwrap()) > 0, "what is not canonical is written anew");
+}
+
+#[test]
+fn a_route_is_looked_up_without_an_allocation() {
+    let table = routes();
+    for (host, path, method, expected) in [
+        ("app.example.com", "/service-777/items", Method::GET, Ok(1554)),
+        ("app.example.com", "/service-777/items/7/a/b/c", Method::POST, Ok(1555)),
+        ("admin.example.com", "/anything", Method::GET, Ok(10_000)),
+        ("a.b.example.org", "/anything", Method::GET, Ok(10_001)),
+        ("app.example.com", "/service-777/items", Method::DELETE, Err(405)),
+        ("app.example.com", "/service-777/item", Method::GET, Err(404)),
+    ] {
+        let find = || match table.find(host, path, &method) {
+            Lookup::Found(index) => Ok(*index),
+            Lookup::MethodRefused { .. } => Err(405),
+            Lookup::Missing => Err(404),
+        };
+        assert_eq!(find(), expected, "{host} {path}");
+        assert_eq!(allocations(find), 0, "{host} {path}");
+    }
+}
+
+#[test]
+fn rules_decide_without_an_allocation() {
+    for (lines, expected) in [
+        (r#"roles = ["ops", "admin"]"#, None),
+        (r#"roles = { all = ["user", "admin"], none = ["banned"] }"#, None),
+        (r#"claims = { "realm.tenant" = "acme" }"#, None),
+        (r#"scopes = ["reports:read"]"#, None),
+        (r#"auth = "none""#, None),
+        (r#"roles = ["root"]"#, Some(Refusal::RoleRefused)),
+        (r#"claims = { tenant = "acme" }"#, Some(Refusal::ClaimRefused)),
+        (r#"scopes = ["reports:write"]"#, Some(Refusal::ScopeRefused)),
+    ] {
+        let (raw, mut problems) = config(lines);
+        let rules = Rules::compile(&raw.routes[0].value, &mut problems);
+        assert!(problems.errors().is_empty(), "{}", problems.render(false));
+        let caller = caller();
+        let decide = || rules.decide(Some(Arc::clone(&caller))).err().map(|denial| denial.refusal);
+        assert_eq!(decide(), expected, "{lines}");
+        assert_eq!(allocations(decide), 0, "{lines}");
+    }
+    let (raw, mut problems) = config("");
+    let rules = Rules::compile(&raw.routes[0].value, &mut problems);
+    assert_eq!(allocations(|| rules.decide(None).unwrap_err()), 0, "nobody");
+}
+
+/// A gateway with an issuer for each algorithm and a route with these lines.
+fn config(route: &str) -> (RawConfig, Problems) {
+    compile(Path::new("gateway.toml"), route, &[])
+}
+
+fn compile(file: &Path, route: &str, issuers: &[&str]) -> (RawConfig, Problems) {
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[upstreams.app]\nbuiltin = \"whoami\"\n{}\n\
+         [[routes]]\npath = \"/*\"\nupstream = \"app\"\n{route}\n",
+        issuers.concat()
+    );
+    let mut problems = Problems::new(file, &toml);
+    let raw = read(&mut problems);
+    assert!(problems.errors().is_empty(), "{}", problems.render(false));
+    (raw, problems)
+}
+
+/// A verifier of one issuer of this algorithm, with revocations of other tokens, and a good token.
+fn verifier(algorithm: &'static str) -> (Verifier, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let is_secret = SYMMETRIC.contains(&algorithm);
+    let key = if is_secret { Key::secret(algorithm, CORP_SECRET) } else { Key::new(algorithm, "1") };
+    let keys = if is_secret { "secret = { file = \"keys\" }" } else { "jwks_file = \"keys\"" };
+    std::fs::write(directory.path().join("keys"), if is_secret { CORP_SECRET.to_owned() } else { jwks([&key]) })
+        .unwrap();
+    let issuer = format!(
+        "[issuers.corp]\nissuer = \"https://id.example.com\"\naudiences = [\"api\"]\nalgorithms = [\"{algorithm}\"]\n{keys}\n"
+    );
+    let (raw, mut problems) = compile(&directory.path().join("gateway.toml"), "", &[&issuer]);
+    let issuers = Issuers::compile(&raw.issuers, &mut problems);
+    assert!(problems.errors().is_empty(), "{}", problems.render(false));
+    let revocations = Revocations::new();
+    // The test may take as long as it wants.
+    revocations.touch(Instant::now() + Duration::from_secs(3600));
+    revocations.replace([revoked(Revoked::TokenId("8".to_owned())), revoked(Revoked::Subject("bob".to_owned()))]);
+    let token = key.token(&json!({
+        "iss": "https://id.example.com", "aud": ["api"], "sub": "ann", "jti": "7", "iat": NOW, "exp": NOW + 600,
+        "roles": ["user", "admin"], "realm": { "tenant": "acme" }, "scope": "openid reports:read",
+    }));
+    (Verifier::new(issuers, Arc::new(revocations)), token)
+}
+
+fn revoked(kind: Revoked) -> RevocationRow {
+    RevocationRow { issuer: "corp".to_owned(), kind, revoked_at: NOW, expires_at: None }
+}
+
+fn caller() -> Arc<Caller> {
+    let (verifier, token) = verifier("HS256");
+    let verified = verifier.verify(&mut LocalCache::new(), &token, NOW).unwrap();
+    Arc::clone(&verified.caller)
+}
+
+/// 10,000 routes for every host, one for one host, one for all below another.
+fn routes() -> Table<usize> {
+    let mut builder = Builder::new();
+    for index in 0..5_000 {
+        for path in [format!("/service-{index}/items"), format!("/service-{index}/items/{{id}}/*")] {
+            let methods = Some(vec![Method::GET, Method::POST]);
+            let number = index * 2 + usize::from(path.ends_with('*'));
+            builder.add(None, Pattern::parse(&path).unwrap(), methods, number);
+        }
+    }
+    for (number, host) in ["admin.example.com", "*.example.org"].into_iter().enumerate() {
+        let host = HostPattern::parse(host).unwrap();
+        builder.add(Some(host), Pattern::parse("/*").unwrap(), None, 10_000 + number);
+    }
+    builder.build().unwrap()
+}
