@@ -166,6 +166,12 @@ impl Rules {
         Self { auth, name: Arc::new(RuleName { text, place: problems.place(&span) }), rules }
     }
 
+    /// The rule that has a credential looked at, for whoever is refused by what was found.
+    #[must_use]
+    pub fn name(&self) -> &Arc<RuleName> {
+        &self.name
+    }
+
     /// Whether a caller is needed.
     #[must_use]
     pub fn auth(&self) -> Auth {

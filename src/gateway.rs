@@ -292,7 +292,9 @@ async fn walk(
     record.route = Some(route.label.clone());
 
     // Who asks, and may they?
-    let caller = identify(lane, route, &parts, &host, &target).await?;
+    let caller = identify(lane, route, &parts, &host, &target).await.inspect_err(|_| {
+        record.rule = Some(Arc::clone(route.rules.name()));
+    })?;
     record.caller.clone_from(&caller);
     let permit = route.rules.decide(caller).map_err(|denial| {
         record.rule = Some(denial.rule);

@@ -976,6 +976,29 @@ fn a_revoked_token_ends_at_once_though_it_was_cached_and_stays_ended_after_a_res
 }
 
 #[test]
+fn a_revocation_holds_whatever_the_file_calls_the_issuer_later() {
+    let app = App::start();
+    let gateway = Gateway::before(&app, ROUTES);
+    let (one, two) = (corp_token_of(&identified("alice", "one")), corp_token_of(&identified("bob", "two")));
+    gateway.command(["revoke", "--issuer", "corp", "--token-id", "one"]).expect(0);
+    gateway.command(["revoke", "--issuer", "corp", "--subject", "bob"]).expect(0);
+    eventually("both are refused", || {
+        [&one, &two].iter().all(|token| gateway.get_as(token, "/private/x").status == 401)
+    });
+    gateway.setup.rewrite(&gateway::before(&app, ROUTES).replace("[issuers.corp]", "[issuers.renamed]"));
+    gateway.signal("HUP");
+    gateway.diagnostic("configuration read again");
+    let other = corp_token_of(&identified("carol", "three"));
+    eventually("the new name holds", || {
+        gateway.get_as(&other, "/private/x").expect(200);
+        app.last().header("x-auth-issuer") == Some("renamed")
+    });
+    for token in [&one, &two] {
+        gateway.get_as(token, "/private/x").expect(401);
+    }
+}
+
+#[test]
 fn revoking_a_subject_ends_everything_issued_before_and_nothing_after() {
     let (_app, gateway) = corp();
     let old = corp_token_of(&claims_with(json!({ "iat": now() - 60 })));

@@ -432,6 +432,45 @@ fn explain_and_the_running_gateway_agree() {
     }
 }
 
+#[test]
+fn explain_does_not_print_a_query_which_may_hold_a_token() {
+    let toml =
+        good().replacen("[[routes]]", "[credentials]\nsources = [{ query = \"access_token\" }]\n\n[[routes]]", 1);
+    let token = corp_token("alice", &["admin"]);
+    let said = Setup::new(&toml).command(["explain", "GET", &format!("/admin/x?access_token={token}")]).expect(0).all();
+    assert!(said.starts_with("GET /admin/x?… on host") && !said.contains(&token), "{said}");
+}
+
+#[test]
+fn explain_names_the_line_of_the_issuer_and_says_how_long_ago_a_token_expired() {
+    let toml = good();
+    let mut claims = corp_claims("alice");
+    claims["exp"] = json!(claims["iat"].as_i64().unwrap() - 7200);
+    let field = format!("Authorization: Bearer {}", corp_token_of(&claims));
+    let said = Setup::new(&toml).command(["explain", "GET", "/admin/x", "-H", &field]).expect(3).all();
+    let line = line_of(&toml, "[issuers.corp]");
+    assert!(said.contains(&format!("gateway.toml:{line})")), "line {line} is not named in\n{said}");
+    assert!(said.contains("✗ expires") && said.contains("(2 h 0 min ago)"), "{said}");
+}
+
+#[test]
+fn explain_knows_what_the_gateway_answers_itself() {
+    let setup = Setup::new(&good());
+    let said = setup.command(["explain", "GET", "/.well-known/jwks.json"]).expect(0).stdout;
+    assert!(said.ends_with("allowed: answered by the gateway itself\n"), "{said}");
+    assert!(setup.command(["explain", "POST", "/.well-known/jwks.json"]).expect(3).stdout.contains("405"));
+    assert!(setup.command(["explain", "GET", "/auth/nothing"]).expect(3).stdout.contains("404"));
+}
+
+#[test]
+fn explain_can_ask_as_somebody_with_claims() {
+    let toml = good().replace("roles = [\"admin\"]", "claims = { \"address.country\" = \"IS\", level = 3 }");
+    let setup = Setup::new(&toml);
+    let ask = ["explain", "GET", "/admin/x", "--as", "alice"];
+    setup.command(ask).expect(3);
+    setup.command([&ask[..], &["--claim", "address.country=IS", "--claim", "level=3"]].concat()).expect(0);
+}
+
 // --- tokens
 
 #[test]
@@ -567,6 +606,29 @@ fn revoke_needs_an_issuer_and_what_to_revoke() {
     setup.command(["revoke", "--issuer", "corp", "--subject", "alice", "--token-id", "1"]).expect(2);
     setup.command(["revoke", "--issuer", "corp", "--subject", ""]).expect(2);
     setup.command(["revoke", "--issuer", "corp", "--subject", "alice"]).expect(0);
+}
+
+#[test]
+fn what_only_changes_the_state_needs_no_secret_of_the_file() {
+    // As in the shell of an operator, where systemd passes no credentials.
+    let toml = good().replace("{ file = \"corp.secret\" }", "{ credential = \"corp\" }");
+    let setup = Setup::new(&format!("{toml}\n[server.tls]\ncertificate = \"none.pem\"\nprivate_key = \"none.key\"\n"));
+    setup.command(["revoke", "--issuer", "corp", "--subject", "alice"]).expect(0);
+    setup.command(["revoke", "--issuer", "https://id.example.com", "--token-id", "1"]).expect(0);
+    setup.command(["key", "list"]).expect(0);
+    setup.command(["key", "rotate"]).expect(0);
+    setup.command(["token", "mint", "--subject", "alice"]).expect(0);
+    let said = setup.command(["check"]).expect(2).stderr;
+    assert!(said.contains("CREDENTIALS_DIRECTORY=/run/credentials/"), "{said}");
+}
+
+#[test]
+fn a_failure_says_each_thing_once() {
+    let setup = Setup::exactly(&format!("{}\n[state]\nurl = \"sqlite:/nonexistent/x.db\"\n", good()));
+    let said = setup.command(["key", "list"]).expect(1).stderr;
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    let said = setup.command(["token", "inspect", "eyJh.eyJz.c2ln"]).expect(1).stderr;
+    assert!(said.contains("standard input") && !said.contains("eyJh"), "{said}");
 }
 
 #[test]

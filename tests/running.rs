@@ -195,6 +195,34 @@ fn a_refusal_is_logged_with_its_reason_and_without_an_app() {
 }
 
 #[test]
+fn a_token_that_is_refused_is_logged_with_the_line_that_asked_for_one() {
+    let app = App::start();
+    let toml = gateway::before(&app, ROUTES);
+    let gateway = Gateway::start(&toml);
+    let refused = gateway.get_as("no-token", "/private/x").expect(401);
+    let line = gateway.log_of(&refused);
+    assert_eq!(line["reason"], "token-malformed");
+    let route = toml.lines().position(|line| line.contains("/private/*")).unwrap() + 1;
+    let rule = line["rule"].as_str().unwrap();
+    assert!(rule.starts_with("auth = \"required\"") && rule.ends_with(&format!("gateway.toml:{route})")), "{rule}");
+}
+
+#[test]
+fn first_commands_are_shown_only_where_they_work() {
+    let demo = "[upstreams.whoami]\nbuiltin = \"whoami\"\n[[routes]]\npath = \"/*\"\nupstream = \"whoami\"\n";
+    let shows = |toml: &str| {
+        let mut gateway = Gateway::start(toml);
+        assert_eq!(gateway.stop(), Some(0));
+        gateway.diagnostics().iter().any(|line| line.contains("try it"))
+    };
+    assert!(!shows(demo), "nobody is refused at /admin/users");
+    let mut gateway =
+        Gateway::start(&format!("{demo}[[routes]]\npath = \"/admin/*\"\nroles = [\"admin\"]\nupstream = \"whoami\"\n"));
+    gateway.diagnostic("try it");
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
 fn every_request_has_one_log_line_also_those_that_are_not_http() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);

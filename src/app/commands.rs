@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::open::{offline, open_state};
-use super::plan::{Plan, load};
+use super::plan::{Outline, load, outline};
 use super::trial::OWN_ISSUER;
 use super::{Failure, time_text};
 use crate::clock::Clock;
+use crate::config::raw::RawIssuer;
 use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
@@ -44,8 +45,8 @@ pub struct TokenRequest {
 /// # Errors
 /// The file or the state cannot be used, or a claim cannot be given.
 pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
-    let (plan, _) = load(file, &Metrics::new())?;
-    let state = open_state(&plan, file)?;
+    let outline = outline(file)?;
+    let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
     let keys = SigningKeys::load_or_create(&*state, now).map_err(anyhow::Error::from)?;
     let request = MintRequest {
@@ -56,7 +57,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
         name: request.name,
         lifetime: i64::try_from(request.lifetime.as_secs()).unwrap_or(i64::MAX),
         claims: request.claims.into_iter().collect::<Map<_, _>>(),
-        public_url: plan.settings.public_url.clone(),
+        public_url: outline.public_url,
     };
     keys.mint(&request, now).map_err(|error| Failure::Config(format!("error: {error}\n")))
 }
@@ -66,8 +67,8 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
 /// # Errors
 /// The file or the state cannot be used.
 pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
-    let (plan, _) = load(file, &Metrics::new())?;
-    let state = open_state(&plan, file)?;
+    let outline = outline(file)?;
+    let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
     let keys = if rotate {
         SigningKeys::rotate(&*state, now, KEEP_RETIRED_KEYS)
@@ -91,16 +92,19 @@ pub enum Revoked {
 /// # Errors
 /// The file or the state cannot be used, or no such issuer is known.
 pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failure> {
-    let (plan, _) = load(file, &Metrics::new())?;
+    let outline = outline(file)?;
     let now = Clock::system().now();
-    let (name, expires_at) = if issuer == OWN_ISSUER || issuer == plan.settings.public_url {
-        (OWN_ISSUER.to_owned(), None)
+    let (name, key, expires_at) = if issuer == OWN_ISSUER || issuer == outline.public_url {
+        (OWN_ISSUER.to_owned(), OWN_ISSUER.to_owned(), None)
     } else {
-        let known = plan.issuers.by_name(issuer).or_else(|| plan.issuers.by_iss(issuer));
-        let known = known.ok_or_else(|| unknown_issuer(&plan, file, issuer))?;
-        // Where tokens have a greatest age, one that is issued now is refused for its age from then on.
-        let expires_at = known.max_age.map(|age| now.saturating_add(age).saturating_add(2 * known.leeway));
-        (known.name.to_string(), expires_at)
+        let has_iss = |table: &RawIssuer| table.issuer.as_ref().is_some_and(|iss| iss.value == issuer);
+        let named = outline.issuers.iter().find(|(name, _)| name.value == issuer);
+        let (name, table) = named
+            .or_else(|| outline.issuers.iter().find(|(_, table)| has_iss(table)))
+            .ok_or_else(|| unknown_issuer(&outline, file, issuer))?;
+        // A revocation is kept under the `iss`: it holds whatever the file calls the issuer later.
+        let iss = table.issuer.as_ref().expect("a file without problems names it").value.clone();
+        (name.value.clone(), iss, verify::revocation_expiry(table, now))
     };
     let (target, said) = match what {
         Revoked::Subject(subject) => {
@@ -115,14 +119,14 @@ pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failur
     if matches!(&target, RevocationTarget::Subject(text) | RevocationTarget::Token(text) if text.is_empty()) {
         return Err(Failure::Config("error: the subject or token id is empty\n".to_owned()));
     }
-    let state = open_state(&plan, file)?;
-    let revocation = Revocation { issuer: name, target, revoked_at: now, expires_at };
+    let state = open_state(&outline.state_url, file)?;
+    let revocation = Revocation { issuer: key, target, revoked_at: now, expires_at };
     state.revoke(&revocation).map_err(|error| Failure::Runtime(error.into()))?;
     Ok(format!("{said}; a running gateway refuses within a second\n"))
 }
 
-fn unknown_issuer(plan: &Plan, file: &Path, typed: &str) -> Failure {
-    let names: Vec<&str> = plan.issuers.iter().map(|issuer| &*issuer.name).chain([OWN_ISSUER]).collect();
+fn unknown_issuer(outline: &Outline, file: &Path, typed: &str) -> Failure {
+    let names: Vec<&str> = outline.issuers.iter().map(|(name, _)| name.as_str()).chain([OWN_ISSUER]).collect();
     let hint = crate::config::nearest(typed, names.iter().copied()).map_or_else(
         || format!("there are {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
         |near| format!("did you mean `{near}`?"),

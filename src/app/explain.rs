@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use serde_json::Map;
+use serde_json::Value;
 
 use super::Failure;
 use super::open::offline;
@@ -39,12 +39,14 @@ pub struct Question {
     pub roles: Vec<String>,
     /// Their scopes.
     pub scopes: Vec<String>,
+    /// Their further claims, by path.
+    pub claims: Vec<(String, Value)>,
 }
 
 /// The decision.
 #[derive(Debug)]
 pub struct Explanation {
-    /// Whether the app would get the request.
+    /// Whether the app, or whatever of the gateway itself is there, would get the request.
     pub allowed: bool,
     /// All steps, for people.
     pub text: String,
@@ -60,14 +62,15 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
     let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
     let mut talk = Talk::default();
-    let identity = question
-        .subject
-        .as_ref()
-        .map(|subject| trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), Map::new()));
+    let identity = question.subject.as_ref().map(|subject| {
+        let claims = question.claims.iter().cloned().collect();
+        trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), claims)
+    });
     let gateway = offline(plan, file)?;
     let outcome = talk.decide(&gateway, &asked, &headers, identity);
     match outcome {
-        Ok(route) => talk.line(format_args!("allowed: forwarded to upstream `{}`", route.upstream.name)),
+        Ok(Some(route)) => talk.line(format_args!("allowed: forwarded to upstream `{}`", route.upstream.name)),
+        Ok(None) => talk.line(format_args!("allowed: answered by the gateway itself")),
         Err(refusal) => talk.line(format_args!(
             "refused: {} {} ({refusal})",
             refusal.status().as_u16(),
@@ -130,12 +133,14 @@ impl Talk {
         asked: &Asked,
         headers: &HeaderMap,
         identity: Option<Identity>,
-    ) -> Result<&'a Route, Refusal> {
+    ) -> Result<Option<&'a Route>, Refusal> {
         let host = match headers.get(HOST) {
             Some(host) => Host::parse(host.to_str().map_err(|_| Refusal::HostInvalid)?)?,
             None => asked.host.clone(),
         };
-        self.line(format_args!("{} {} on host {}", asked.method, asked.uri, host.as_sent()));
+        // A query may hold a token, and this text may end up in a ticket.
+        let query = if asked.uri.query().is_some() { "?…" } else { "" };
+        self.line(format_args!("{} {}{query} on host {}", asked.method, asked.uri.path(), host.as_sent()));
         if matches!(asked.method, Method::CONNECT | Method::TRACE) {
             self.step(false, format_args!("{} is never forwarded", asked.method));
             return Err(Refusal::MethodUnsupported);
@@ -148,9 +153,9 @@ impl Talk {
         self.step(true, format_args!("canonical path {}", target.path()));
 
         self.line(format_args!("route"));
-        if gateway.endpoints.owns(target.matching()) {
-            self.step(false, format_args!("the gateway itself answers here; no app gets this request"));
-            return Err(Refusal::RouteMissing);
+        if let Some(answer) = gateway.endpoints.answer(&asked.method, &target, gateway.clock.now()) {
+            self.step(answer.is_ok(), format_args!("the gateway itself answers here; no app gets this request"));
+            return answer.map(|_| None).map_err(|(refusal, _)| refusal);
         }
         let route = locate(&gateway.routes, host.name(), &target, &asked.method).map_err(|miss| {
             match (miss.route, miss.allow) {
@@ -191,7 +196,7 @@ impl Talk {
         for step in route.rules.steps(caller.as_deref()) {
             self.step(step.passed(), format_args!("{}: {}", step.rule, step.detail));
         }
-        route.rules.decide(caller).map(|_permit| route).map_err(|denial| denial.refusal)
+        route.rules.decide(caller).map(|_permit| Some(route)).map_err(|denial| denial.refusal)
     }
 
     fn identify(

@@ -48,6 +48,16 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// An error and its causes in one line, without a cause that is part of what was said before it.
+#[must_use]
+pub fn chain_text(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        said if said.contains(&cause) => text,
+        _ => format!("{text}: {cause}"),
+    })
+}
+
 /// Whether problems are printed in colour.
 fn is_terminal() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())

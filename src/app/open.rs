@@ -18,9 +18,9 @@ pub(super) fn directory(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Opens the state of `plan`, which is made where there is none.
-pub(super) fn open_state(plan: &Plan, file: &Path) -> Result<Arc<dyn State>, Failure> {
-    state::open(&plan.settings.state_url, directory(file)).map_err(|error| Failure::Runtime(error.into()))
+/// Opens the state at `url`, which is made where there is none.
+pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failure> {
+    state::open(url, directory(file)).map_err(|error| Failure::Runtime(error.into()))
 }
 
 /// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
@@ -28,7 +28,7 @@ pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> 
     let path = plan.settings.state_url.strip_prefix("sqlite:").map(|path| directory(file).join(path));
     let state: Arc<dyn State> = match path {
         Some(path) if !path.exists() => Arc::new(Memory::default()),
-        _ => open_state(&plan, file)?,
+        _ => open_state(&plan.settings.state_url, file)?,
     };
     let mirror = Mirror::open(state, Clock::system())?;
     let current = assemble(plan, &mirror, &Metrics::new())?;

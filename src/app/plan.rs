@@ -13,7 +13,7 @@ use super::Failure;
 use super::settings::{self, Settings};
 use crate::authorize::Rules;
 use crate::caller::Naming;
-use crate::config::raw::{RawConfig, RawRoute, RawTest};
+use crate::config::raw::{Named, RawConfig, RawIssuer, RawRoute, RawTest};
 use crate::config::{self, At, Problems, nearest};
 use crate::credential::Sources;
 use crate::endpoint;
@@ -50,6 +50,41 @@ pub struct Plan {
 /// # Errors
 /// [`Failure::Config`] with all problems, rendered.
 pub fn load(file: &Path, metrics: &Metrics) -> Result<(Plan, Problems), Failure> {
+    let (raw, mut problems) = parse(file)?;
+    let plan = compile(&raw, metrics, &mut problems);
+    match plan {
+        Some(plan) if problems.errors().is_empty() => Ok((plan, problems)),
+        _ => Err(Failure::problems(&problems)),
+    }
+}
+
+/// What the commands that only change the state need of a file. They work where its secrets cannot be read, in the shell
+/// of an operator beside a service that gets them from systemd.
+#[derive(Debug)]
+pub(super) struct Outline {
+    pub(super) state_url: String,
+    pub(super) public_url: String,
+    /// The names and tables of `[issuers.*]`.
+    pub(super) issuers: Vec<Named<RawIssuer>>,
+}
+
+/// Reads `file`, and no other one.
+///
+/// # Errors
+/// [`Failure::Config`] with the problems of the file's text.
+pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
+    let (raw, problems) = parse(file)?;
+    if !problems.errors().is_empty() {
+        return Err(Failure::problems(&problems));
+    }
+    Ok(Outline {
+        state_url: settings::state_url(&raw),
+        public_url: settings::public_url(&raw.server, &problems),
+        issuers: raw.issuers,
+    })
+}
+
+fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
     let source = std::fs::read(file).map_err(|error| {
         Failure::Config(format!(
             "error: cannot read the configuration `{}`: {error}\nhint: name it with `-c FILE` or `$PASSGATE_CONFIG`\n",
@@ -63,11 +98,7 @@ pub fn load(file: &Path, metrics: &Metrics) -> Result<(Plan, Problems), Failure>
     })?;
     let mut problems = Problems::new(file, &source);
     let raw = config::read(&mut problems);
-    let plan = compile(&raw, metrics, &mut problems);
-    match plan {
-        Some(plan) if problems.errors().is_empty() => Ok((plan, problems)),
-        _ => Err(Failure::problems(&problems)),
-    }
+    Ok((raw, problems))
 }
 
 /// Compiles all tables. `None` only where there are errors.

@@ -19,17 +19,20 @@ use super::open::open_state;
 use super::plan::{Plan, load};
 use super::report::Report;
 use super::settings::Settings;
+use super::trial::Asked;
 use super::{Failure, key_store, trial};
 use crate::clock::Clock;
 use crate::forward::{Pool, watch_health};
 use crate::gateway::Lane;
+use crate::identity::Caller;
 use crate::observe::{AccessLog, Desk, Metrics};
+use crate::refusal::Refusal;
 use crate::server::admin;
 use crate::server::connection::Context;
 use crate::server::listen::{self, Address, Listener};
 use crate::server::worker::Worker;
 use crate::state::State;
-use crate::verify::{LocalCache, keep_fresh};
+use crate::verify::{LocalCache, OWN_NAME, keep_fresh};
 
 /// The longest wait for the log to be written at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -44,7 +47,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let metrics = Arc::new(Metrics::new());
     let plan = load_tested(file, &metrics)?;
-    let state = open_state(&plan, file)?;
+    let state = open_state(&plan.settings.state_url, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
@@ -113,7 +116,7 @@ impl Seat {
 async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metrics>) -> Result<(), Failure> {
     let mirror = Arc::new(Mirror::open(state, Clock::system()).context("cannot read the state")?);
     let settings = Arc::clone(&plan.settings);
-    let is_demo = plan.upstreams.iter().any(|upstream| upstream.is_builtin());
+    let is_demo = is_demo(&plan);
     let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror, &metrics)?));
 
     let listeners = open_listeners(&settings.listen)?;
@@ -305,10 +308,28 @@ async fn reload(
             None
         }
         Err(Failure::Runtime(error)) => {
-            tracing::error!("`{}` was not taken: {error:#}; the configuration in use stays", file.display());
+            tracing::error!(
+                "`{}` was not taken: {}; the configuration in use stays",
+                file.display(),
+                super::chain_text(&error)
+            );
             None
         }
     }
+}
+
+/// Whether what [`introduction`] says is true of this configuration.
+fn is_demo(plan: &Plan) -> bool {
+    let alice = trial::identity(OWN_NAME, "alice", vec!["user".to_owned()], Vec::new(), serde_json::Map::new());
+    let alice = Arc::new(Caller::new(alice));
+    let refusal = |path, caller| {
+        let asked = Asked::parse("GET", path, &plan.settings.public_url).ok()?;
+        Some(trial::decide(plan, &asked, caller).refusal)
+    };
+    plan.upstreams.iter().any(|upstream| upstream.is_builtin())
+        && refusal("/hello", None) == Some(Some(Refusal::CredentialMissing))
+        && refusal("/hello", Some(Arc::clone(&alice))) == Some(None)
+        && refusal("/admin/users", Some(alice)) == Some(Some(Refusal::RoleRefused))
 }
 
 /// The first commands for somebody who tries it out.

@@ -47,16 +47,9 @@ impl Settings {
     #[must_use]
     pub fn compile(raw: &RawConfig, problems: &mut Problems) -> Self {
         let server = &raw.server;
-        let listen = if server.listen.is_empty() {
-            vec![Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
-        } else {
-            server.listen.iter().map(|listen| address(listen, problems)).collect()
-        };
+        let listen = addresses(server, problems);
+        let public_url = public_url(server, problems);
         let tls = compile_tls(server, problems);
-        let public_url = server.public_url.as_ref().map_or_else(
-            || default_public_url(&listen, tls.is_some()),
-            |url| url.value.trim_end_matches('/').to_owned(),
-        );
         Self {
             listen,
             admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
@@ -72,7 +65,7 @@ impl Settings {
             max_body_bytes: server.max_body_bytes.as_ref().and_then(|most| most.value),
             trusted_proxies: server.trusted_proxies.iter().map(|network| network.value).collect(),
             tls,
-            state_url: raw.state.url.as_ref().map_or_else(|| "sqlite:passgate.db".to_owned(), |url| url.value.clone()),
+            state_url: state_url(raw),
             own_prefix: server.own_prefix.as_ref().map_or_else(|| "/auth".to_owned(), |prefix| prefix.value.clone()),
         }
     }
@@ -128,6 +121,26 @@ fn address(listen: &At<RawListen>, problems: &Problems) -> Address {
         RawListen::Unix(path) => Address::Unix(problems.resolve(path)),
         RawListen::Systemd => Address::Systemd,
     }
+}
+
+fn addresses(server: &RawServer, problems: &Problems) -> Vec<Address> {
+    if server.listen.is_empty() {
+        return vec![Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))];
+    }
+    server.listen.iter().map(|listen| address(listen, problems)).collect()
+}
+
+/// `[state] url`.
+pub(super) fn state_url(raw: &RawConfig) -> String {
+    raw.state.url.as_ref().map_or_else(|| "sqlite:passgate.db".to_owned(), |url| url.value.clone())
+}
+
+/// `[server] public_url`, or what stands in for it.
+pub(super) fn public_url(server: &RawServer, problems: &Problems) -> String {
+    server.public_url.as_ref().map_or_else(
+        || default_public_url(&addresses(server, problems), server.tls.is_some()),
+        |url| url.value.trim_end_matches('/').to_owned(),
+    )
 }
 
 /// What a gateway without `public_url` calls itself: its first address as somebody on this machine types it.

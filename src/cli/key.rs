@@ -18,7 +18,7 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// Make a new key and sign with it from now on; the old one verifies until its last token has expired
+    /// Make a new key and sign with it from now on; the old one goes on verifying for 8 days
     Rotate {
         #[command(flatten)]
         file: ConfigFile,

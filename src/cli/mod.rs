@@ -1,6 +1,6 @@
 //! The command line: arguments in, exit codes and text for a person out. What a command does is `app`'s work.
 //!
-//! Exit codes: 0 done, 1 failed while running, 2 wrong configuration or wrong usage, 3 (`explain`) refused.
+//! Exit codes: 0 done, 1 failed while running, 2 wrong configuration or wrong usage, 3 (`explain`, `token inspect`) refused.
 
 mod key;
 mod revoke;
@@ -18,6 +18,10 @@ use crate::app::{self, Failure};
 /// An authentication gateway: verifies who is calling, decides by a rule per route, tells the app, forwards.
 #[derive(Debug, Parser)]
 #[command(name = "passgate", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done (`explain`, `token inspect`: allowed), 1 failed while running, 2 wrong configuration or \
+    usage, 3 refused (`explain`, `token inspect`)"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -76,6 +80,9 @@ enum Command {
         /// A scope that the subject has; may be repeated
         #[arg(long = "scope", value_name = "SCOPE", requires = "subject")]
         scopes: Vec<String>,
+        /// A further claim of the subject, `path=value`, such as `tenant=acme`; may be repeated
+        #[arg(long = "claim", value_name = "PATH=VALUE", requires = "subject", value_parser = token::claim)]
+        claims: Vec<(String, serde_json::Value)>,
     },
     /// Tokens: sign one, look into one
     #[command(subcommand)]
@@ -102,8 +109,8 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { file } => app::run(&file.config).map(|()| ExitCode::SUCCESS),
         Command::Check { file, format } => check(&file, format),
-        Command::Explain { file, method, url, headers, subject, roles, scopes } => {
-            explain(&file, &app::Question { method, url, headers, subject, roles, scopes })
+        Command::Explain { file, method, url, headers, subject, roles, scopes, claims } => {
+            explain(&file, &app::Question { method, url, headers, subject, roles, scopes, claims })
         }
         Command::Token(command) => command.run(),
         Command::Key(command) => command.run(),
@@ -123,7 +130,7 @@ pub fn main() -> ExitCode {
                 ExitCode::from(2)
             }
             Failure::Runtime(error) => {
-                let _ = writeln!(stderr, "error: {error:#}");
+                let _ = writeln!(stderr, "error: {}", app::chain_text(&error));
                 ExitCode::from(1)
             }
         }
@@ -148,10 +155,10 @@ fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
     });
     let mut text = table::render(["LINE", "HOST", "PATH", "METHODS", "WHO", "UPSTREAM"], rows);
     text.push_str(&format!(
-        "\n{}: {} routes, {} tests passed\n",
+        "\n{}: {}, {} passed\n",
         file.config.display(),
-        checked.routes.len(),
-        checked.tests
+        table::count(checked.routes.len(), "route"),
+        table::count(checked.tests, "test")
     ));
     print(text.as_bytes())
 }

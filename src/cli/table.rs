@@ -18,6 +18,11 @@ pub(super) fn render<const N: usize>(header: [&str; N], rows: impl Iterator<Item
     text
 }
 
+/// `1 route`, `2 routes`.
+pub(super) fn count(number: usize, name: &str) -> String {
+    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

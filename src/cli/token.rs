@@ -55,7 +55,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     crate::config::values::duration(text).map_err(|error| error.to_string())
 }
 
-fn claim(text: &str) -> Result<(String, serde_json::Value), String> {
+pub(super) fn claim(text: &str) -> Result<(String, serde_json::Value), String> {
     let (name, value) = text.split_once('=').ok_or("it has the form `name=value`")?;
     if name.is_empty() {
         return Err("the name is empty".to_owned());
@@ -80,7 +80,12 @@ impl Command {
                     }
                     None => std::io::stdin().lock().take(65_536).read_to_string(&mut text),
                 };
-                read.map_err(|error| anyhow::anyhow!("cannot read the token: {error}"))?;
+                read.map_err(|error| {
+                    anyhow::anyhow!(
+                        "cannot read the token: {error}; an argument is the name of a file that holds it, and without one \
+                         it is read from standard input"
+                    )
+                })?;
                 let report = app::inspect(&file.config, text.lines().next().unwrap_or_default().trim())?;
                 if format == Format::Json {
                     print_json(&report)?;

@@ -119,7 +119,7 @@ pub trait State: Debug + Send + Sync {
 /// A revocation of one token, or of everything issued to a subject until then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// The issuer's name in the TOML.
+    /// The `iss` of the tokens; `session` for the gateway's own.
     pub issuer: String,
     /// What is revoked.
     pub target: RevocationTarget,

@@ -23,18 +23,18 @@ pub(super) fn check(
     steps: &mut Steps<'_>,
 ) -> Result<(Identity, UnixSeconds), Refusal> {
     let expires = steps.check("expires", expires(&claims, issuer, now), || {
-        format!("`exp` is {}, now is {now}, leeway is {} s", shown(&claims, "exp"), issuer.leeway)
+        format!("{}, leeway is {} s", moment(&claims, "exp", now), issuer.leeway)
     })?;
     steps.check("not-before", starts(&claims, "nbf", issuer, now), || {
-        format!("`nbf` is {}, now is {now}, leeway is {} s", shown(&claims, "nbf"), issuer.leeway)
+        format!("{}, leeway is {} s", moment(&claims, "nbf", now), issuer.leeway)
     })?;
     let issued = steps.check("issued-at", starts(&claims, "iat", issuer, now), || {
-        format!("`iat` is {}, now is {now}, leeway is {} s", shown(&claims, "iat"), issuer.leeway)
+        format!("{}, leeway is {} s", moment(&claims, "iat", now), issuer.leeway)
     })?;
     let issued_at = issued.flatten();
     if let Some(max_age) = issuer.max_age {
         steps.check("max-age", not_too_old(issued_at, max_age, issuer.leeway, now), || {
-            format!("`iat` is {}, now is {now}, the greatest age is {max_age} s", shown(&claims, "iat"))
+            format!("{}, the greatest age is {max_age} s", moment(&claims, "iat", now))
         })?;
     }
     steps.check("audience", audience(&claims, issuer), || {
@@ -192,4 +192,19 @@ fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixSe
 
 fn shown(claims: &Map<String, Value>, name: &str) -> String {
     claims.get(name).map_or_else(|| "missing".to_owned(), Value::to_string)
+}
+
+/// A claim that is a time, and how far it is from now.
+fn moment(claims: &Map<String, Value>, name: &str, now: UnixSeconds) -> String {
+    let text = format!("`{name}` is {}", shown(claims, name));
+    let Some(at) = claims.get(name).and_then(Value::as_i64) else { return text };
+    let seconds = at.abs_diff(now);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let distance = match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    };
+    if at > now { format!("{text} (in {distance})") } else { format!("{text} ({distance} ago)") }
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use super::algorithm::{Algorithm, Family};
 use super::fetch::{Client, Url};
-use super::issuer::{Issuer, Issuers};
+use super::issuer::{Issuer, Issuers, LEEWAY};
 use super::jwk::Origin;
 use super::jwks::{KeySource, Location, REFRESH_COOLDOWN, REFRESH_INTERVAL};
 use super::keys::KeySet;
+use crate::clock::UnixSeconds;
 use crate::config::raw::{Named, RawIssuer};
 use crate::config::{At, Problems, nearest};
 use crate::identity::ClaimPath;
@@ -49,6 +50,15 @@ impl Issuers {
         }
         issuers
     }
+}
+
+/// From when on a revocation made at `now` says nothing more: where tokens have a greatest age, one that is issued now
+/// is refused for its age from then on. `None`: never.
+#[must_use]
+pub fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSeconds> {
+    let age = seconds(raw.max_age.as_ref()?.value);
+    let leeway = raw.leeway.as_ref().map_or(LEEWAY, |leeway| seconds(leeway.value));
+    Some(now.saturating_add(age).saturating_add(2 * leeway))
 }
 
 fn issuer(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Option<Issuer> {
@@ -325,6 +335,8 @@ fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems)
             Err(fault) => {
                 let hint = if fault.contains("bytes") {
                     "`openssl rand -base64 64` makes a good one"
+                } else if fault.contains("CREDENTIALS_DIRECTORY") {
+                    "beside a running service, `CREDENTIALS_DIRECTORY=/run/credentials/passgate.service passgate …` has them"
                 } else {
                     "a file, `{ file = \"…\" }`, or an environment variable, `{ env = \"…\" }`"
                 };

@@ -10,11 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 
 use super::algorithm::Algorithm;
+use super::compile::OWN_NAME;
 use super::jwks::KeySource;
 use super::keys::KeySet;
 use super::kind::TypeRule;
 use crate::config::Place;
 use crate::identity::ClaimPath;
+
+/// The tolerance for an issuer's clock unless said, in seconds.
+pub(super) const LEEWAY: i64 = 30;
 
 /// An issuer of tokens.
 pub struct Issuer {
@@ -66,7 +70,7 @@ impl Issuer {
             audience_claim: path("aud"),
             algorithms: Vec::new(),
             roles_claims: vec![path("roles"), path("role")],
-            leeway: 30,
+            leeway: LEEWAY,
             max_age: None,
             typ: TypeRule::NotAnotherKind,
             place: None,
@@ -75,6 +79,13 @@ impl Issuer {
             generation: AtomicU64::new(generation),
             writing: Mutex::new(()),
         }
+    }
+
+    /// What revocations of its tokens are kept under: its `iss`, so that they hold whatever the TOML calls it. Our own
+    /// tokens have a name that outlives a change of `public_url`.
+    #[must_use]
+    pub fn revocation_key(&self) -> &str {
+        if &*self.name == OWN_NAME { OWN_NAME } else { &self.issuer }
     }
 
     /// Its keys now. The guard must not be held over an await.

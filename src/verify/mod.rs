@@ -29,7 +29,7 @@ use std::time::Instant;
 
 pub use algorithm::{Algorithm, Family};
 pub use cache::{CacheCounters, LocalCache, Verified};
-pub use compile::OWN_NAME;
+pub use compile::{OWN_NAME, revocation_expiry};
 pub use issuer::{Issuer, Issuers, Keys};
 pub use jwk::Origin;
 pub use jwks::{KeyStatus, KeyStore, keep_fresh};
@@ -40,7 +40,7 @@ pub use revocation::{RevocationRow, Revocations, Revoked};
 pub use steps::Step;
 
 use crate::clock::UnixSeconds;
-use crate::identity::Caller;
+use crate::identity::{Caller, Identity};
 use crate::refusal::Refusal;
 use cache::SharedCache;
 use jws::Jws;
@@ -99,12 +99,12 @@ impl Verifier {
         local.enter(self.table);
         if let Some(verified) = local.find(&digest).filter(|verified| verified.holds(now)).cloned() {
             local.counters().count_local();
-            self.revocations.check(&verified.caller.identity, Instant::now())?;
+            self.check_revocation(&verified.issuer, &verified.caller.identity)?;
             return Ok(verified);
         }
         if let Some(verified) = self.shared.find(&digest).filter(|verified| verified.holds(now)) {
             local.counters().count_shared();
-            self.revocations.check(&verified.caller.identity, Instant::now())?;
+            self.check_revocation(&verified.issuer, &verified.caller.identity)?;
             return Ok(own_copy(local, digest, &verified));
         }
         local.counters().count_miss();
@@ -145,9 +145,15 @@ impl Verifier {
         }
     }
 
+    fn check_revocation(&self, issuer: &Issuer, identity: &Identity) -> Result<(), Refusal> {
+        self.revocations.check(issuer.revocation_key(), identity, Instant::now())
+    }
+
     /// Every check, in order.
     fn check(&self, token: &str, now: UnixSeconds, steps: &mut Steps<'_>) -> Result<Verified, Refusal> {
-        let jws = steps.must("form", Jws::parse(token), || format!("{} bytes", token.len()))?;
+        let jws = steps.must("form", Jws::parse(token), || {
+            format!("{} bytes in {} parts", token.len(), token.split('.').count())
+        })?;
         steps.must("header", jws.extensions(), || {
             jws.header.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
         })?;
@@ -160,8 +166,9 @@ impl Verifier {
         })?;
         let issuer =
             steps.must("issuer-known", self.issuers.by_iss(iss).ok_or(Refusal::IssuerUnknown), || {
-                match self.issuers.by_iss(iss) {
-                    Some(issuer) => format!("it is `{}`", issuer.name),
+                match self.issuers.by_iss(iss).map(AsRef::as_ref) {
+                    Some(Issuer { name, place: Some(place), .. }) => format!("it is `{name}` ({place})"),
+                    Some(issuer) => format!("it is `{}`, the gateway itself", issuer.name),
                     None => {
                         format!("known are {:?}", self.issuers.iter().map(|known| &known.issuer).collect::<Vec<_>>())
                     }
@@ -189,7 +196,7 @@ impl Verifier {
         // The fields of the identity and the headers made of it later are parts of the claims once more.
         let weight = 1024 + token.len() + claims.values().map(cache::weigh).sum::<usize>() * 2;
         let (identity, good_until) = claims::check(claims, &issuer, now, steps)?;
-        steps.must("revocation", self.revocations.check(&identity, Instant::now()), || {
+        steps.must("revocation", self.check_revocation(&issuer, &identity), || {
             format!("{} in force", self.revocations.len())
         })?;
         Ok(Verified {

@@ -35,7 +35,7 @@ pub enum Revoked {
 /// One revocation, as the state store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationRow {
-    /// The issuer's name in the TOML.
+    /// [`Issuer::revocation_key`](super::Issuer::revocation_key) of the issuer.
     pub issuer: String,
     /// What is revoked.
     pub kind: Revoked,
@@ -120,11 +120,11 @@ impl Revocations {
         self.by_issuer.load().is_empty()
     }
 
-    /// Whether `identity` may still be let in at `at`. Allocates nothing.
+    /// Whether `identity`, whose issuer has this key, may still be let in at `at`. Allocates nothing.
     ///
     /// # Errors
     /// [`Refusal::Revoked`], or [`Refusal::StateUnavailable`] where nobody can know.
-    pub fn check(&self, identity: &Identity, at: Instant) -> Result<(), Refusal> {
+    pub fn check(&self, issuer: &str, identity: &Identity, at: Instant) -> Result<(), Refusal> {
         if !self.is_fresh(at) {
             return Err(Refusal::StateUnavailable);
         }
@@ -132,7 +132,7 @@ impl Revocations {
         if by_issuer.is_empty() {
             return Ok(());
         }
-        let Some(of_issuer) = by_issuer.get(&*identity.issuer) else { return Ok(()) };
+        let Some(of_issuer) = by_issuer.get(issuer) else { return Ok(()) };
         let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| of_issuer.token_ids.contains(id));
         let is_subject_revoked = of_issuer
             .subjects
@@ -184,14 +184,17 @@ mod tests {
     fn a_token_id_is_revoked_at_its_own_issuer_only() {
         let revocations = Revocations::new();
         let now = Instant::now();
-        assert_eq!(revocations.check(&identity("corp", "ann", Some("1"), None), now), Ok(()));
+        assert_eq!(revocations.check("corp", &identity("corp", "ann", Some("1"), None), now), Ok(()));
         revocations.replace([row("corp", Revoked::TokenId("1".into()), 100)]);
-        assert_eq!(revocations.check(&identity("corp", "ann", Some("1"), Some(500)), now), Err(Refusal::Revoked));
-        assert_eq!(revocations.check(&identity("corp", "ann", Some("2"), Some(500)), now), Ok(()));
-        assert_eq!(revocations.check(&identity("corp", "1", None, Some(500)), now), Ok(()));
-        assert_eq!(revocations.check(&identity("other", "ann", Some("1"), Some(500)), now), Ok(()));
+        assert_eq!(
+            revocations.check("corp", &identity("corp", "ann", Some("1"), Some(500)), now),
+            Err(Refusal::Revoked)
+        );
+        assert_eq!(revocations.check("corp", &identity("corp", "ann", Some("2"), Some(500)), now), Ok(()));
+        assert_eq!(revocations.check("corp", &identity("corp", "1", None, Some(500)), now), Ok(()));
+        assert_eq!(revocations.check("other", &identity("other", "ann", Some("1"), Some(500)), now), Ok(()));
         revocations.replace([]);
-        assert_eq!(revocations.check(&identity("corp", "ann", Some("1"), None), now), Ok(()));
+        assert_eq!(revocations.check("corp", &identity("corp", "ann", Some("1"), None), now), Ok(()));
     }
 
     #[test]
@@ -207,9 +210,13 @@ mod tests {
             (Some(201), Ok(())),
             (None, Err(Refusal::Revoked)),
         ] {
-            assert_eq!(revocations.check(&identity("corp", "ann", None, issued_at), now), expected, "{issued_at:?}");
+            assert_eq!(
+                revocations.check("corp", &identity("corp", "ann", None, issued_at), now),
+                expected,
+                "{issued_at:?}"
+            );
         }
-        assert_eq!(revocations.check(&identity("corp", "bob", None, None), now), Ok(()));
+        assert_eq!(revocations.check("corp", &identity("corp", "bob", None, None), now), Ok(()));
     }
 
     #[test]
@@ -218,15 +225,15 @@ mod tests {
         let ann = identity("corp", "ann", None, None);
         let start = revocations.start;
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(revocations.check(&ann, after(1_000)), Ok(()), "no store");
+        assert_eq!(revocations.check("corp", &ann, after(1_000)), Ok(()), "no store");
         revocations.attach();
-        assert_eq!(revocations.check(&ann, after(1)), Err(Refusal::StateUnavailable), "never read");
+        assert_eq!(revocations.check("corp", &ann, after(1)), Err(Refusal::StateUnavailable), "never read");
         revocations.touch(after(1));
-        assert_eq!(revocations.check(&ann, after(11)), Ok(()));
-        assert_eq!(revocations.check(&ann, after(12)), Err(Refusal::StateUnavailable), "not read for too long");
+        assert_eq!(revocations.check("corp", &ann, after(11)), Ok(()));
+        assert_eq!(revocations.check("corp", &ann, after(12)), Err(Refusal::StateUnavailable), "not read for too long");
         revocations.touch(after(20));
         revocations.touch(after(5));
         revocations.attach();
-        assert_eq!(revocations.check(&ann, after(30)), Ok(()));
+        assert_eq!(revocations.check("corp", &ann, after(30)), Ok(()));
     }
 }

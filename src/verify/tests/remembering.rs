@@ -2,12 +2,7 @@ use super::*;
 use std::time::Duration;
 
 fn revoke(corp: &Corp, kind: Revoked, at: UnixSeconds) {
-    corp.verifier.revocations().replace([RevocationRow {
-        issuer: "corp".into(),
-        kind,
-        revoked_at: at,
-        expires_at: None,
-    }]);
+    corp.verifier.revocations().replace([RevocationRow { issuer: ISS.into(), kind, revoked_at: at, expires_at: None }]);
 }
 
 /// Local hits, shared hits, misses.
