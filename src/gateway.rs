@@ -408,7 +408,11 @@ fn rewrite(
     let mut query = QueryEdit::Keep;
     let stripped;
     // Where nothing was read, nothing was consumed: what is there is for the app.
-    if !route.forward_credential && route.rules.auth() != Auth::None {
+    let is_read = route.rules.auth() != Auth::None;
+    if is_read {
+        gateway.sources.strip_lookalikes(fields);
+    }
+    if is_read && !route.forward_credential {
         gateway.sources.strip(fields);
         stripped = gateway.sources.strip_query(target.query());
         if let Some(stripped) = &stripped {

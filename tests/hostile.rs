@@ -813,6 +813,25 @@ fn identity_headers_of_a_client_reach_no_app_over_http_2() {
     knows_nothing_of_the_forgery(&app.last());
 }
 
+/// Werkzeug's and other servers' `CONTENT_LENGTH` is that of whichever spelling came last.
+#[test]
+fn other_spellings_of_what_ends_a_request_reach_no_app() {
+    let (app, gateway) = open();
+    for name in ["Content_Length", "content.length", "Transfer_Encoding", "TRANSFER~ENCODING"] {
+        let value = if name.to_ascii_lowercase().starts_with("content") { "0" } else { "chunked" };
+        gateway.send(&Request::post("/x", "hello").header(name, value)).expect(200);
+        let seen = app.last();
+        let framing: Vec<_> = seen
+            .fields
+            .iter()
+            .filter(|(name, _)| matches!(&*folded(name), "content-length" | "transfer-encoding"))
+            .collect();
+        assert_eq!(framing.len(), 1, "{name}: {framing:?}");
+        assert_eq!(seen.header("content-length"), Some("5"));
+        assert_eq!(seen.body, b"hello");
+    }
+}
+
 #[test]
 fn names_that_the_configuration_adds_are_guarded_too() {
     let app = App::start();
