@@ -209,3 +209,25 @@ fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certif
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_the_example_shows_of_the_process_is_the_default() {
+        let compile = |text: &str| {
+            let mut problems = Problems::new(std::path::Path::new("gateway.toml"), text);
+            let raw = crate::config::read(&mut problems);
+            assert_eq!(problems.render(false), "");
+            Settings::compile(&raw, &mut problems)
+        };
+        let (example, default) = (compile(include_str!("../../gateway.example.toml")), compile(""));
+        assert_eq!(default.differs(&example), ["admin.listen"], "without a table there is no admin port");
+        assert_eq!(
+            (default.public_url, default.max_body_bytes, default.trusted_proxies, default.own_prefix),
+            (example.public_url, example.max_body_bytes, example.trusted_proxies, example.own_prefix)
+        );
+    }
+}

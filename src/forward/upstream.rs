@@ -414,3 +414,23 @@ fn system_authorities(server: &Range<usize>, problems: &mut Problems) -> Option<
     }
     Some(roots)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_shows_the_defaults() {
+        let example = include_str!("../../gateway.example.toml");
+        for (key, default) in [
+            ("connect_timeout", CONNECT_TIMEOUT),
+            ("response_timeout", RESPONSE_TIMEOUT),
+            ("idle_timeout", IDLE_TIMEOUT),
+            ("health_check = { path = \"/healthz\", interval", HEALTH_INTERVAL),
+        ] {
+            let line = format!("# {key} = \"{}s\"", default.as_secs());
+            assert!(example.contains(&line), "{line}");
+        }
+        assert!(example.contains(&format!("# max_connections = {MAX_CONNECTIONS} ")));
+    }
+}

@@ -292,7 +292,11 @@ pub async fn keep_fresh(issuer: Arc<Issuer>, store: Arc<dyn KeyStore>, shutdown:
                     source.interval
                 }
                 Err(error) => {
-                    tracing::warn!(issuer = &*issuer.name, %error, "keys could not be fetched, the last ones stay in use");
+                    let meanwhile = match issuer.key_generation() {
+                        0 => "requests with its tokens are refused (503) until they are had",
+                        _ => "the last ones stay in use",
+                    };
+                    tracing::warn!(issuer = &*issuer.name, %error, "keys could not be fetched, {meanwhile}");
                     source.note(|status| {
                         status.failed += 1;
                         status.last_error = Some(error);

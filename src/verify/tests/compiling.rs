@@ -101,6 +101,20 @@ fn each_source_of_keys_compiles_with_the_defaults_of_the_contract() {
 }
 
 #[test]
+fn the_example_shows_the_defaults() {
+    use crate::verify::{issuer::LEEWAY, jwks};
+    let example = include_str!("../../../gateway.example.toml");
+    for line in [
+        format!("# refresh_interval = \"{}m\"", jwks::REFRESH_INTERVAL.as_secs() / 60),
+        format!("# refresh_cooldown = \"{}s\"", jwks::REFRESH_COOLDOWN.as_secs()),
+        format!("# leeway = \"{LEEWAY}s\""),
+        "default: [\"roles\", \"role\"]".to_owned(),
+    ] {
+        assert!(example.contains(&line), "{line}");
+    }
+}
+
+#[test]
 fn what_is_missing_is_said_all_at_once() {
     let (_, problems) = Table::new(|raw| *raw = RawIssuer::default()).compile();
     let messages: Vec<_> = problems.errors().iter().map(|problem| problem.message.as_str()).collect();
