@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use libfuzzer_sys::fuzz_target;
-use passgate::http::headers::{FoldedNames, Host, drop_hop_by_hop, is_forbidden_trailer, request_host};
+use passgate::http::headers::{FoldedNames, Host, drop_hop_by_hop, is_forbidden_trailer, remove_if, request_host};
 
 const OURS: [&str; 6] = ["X-Auth-User", "X-Auth-Roles", "X-Auth-Assertion", "Forwarded", "X-Real-IP", "Remote_User"];
 const PREFIX: &str = "X-Forwarded-";
@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
     let listed = listed_by_connection(&headers);
     let before = headers.clone();
     drop_hop_by_hop(&mut headers);
-    ours.strip(&mut headers);
+    remove_if(&mut headers, |name| ours.matches(name));
     for name in headers.keys() {
         let name = name.as_str();
         assert!(!OURS.iter().any(|ours| folded(ours) == folded(name)), "{name} is ours");
