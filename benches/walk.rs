@@ -263,7 +263,13 @@ where
     let beginning: Arc<str> = format!("HTTP/1.1 {status} ").into();
     let mut clients: Vec<_> = streams
         .into_iter()
-        .map(|stream| Client { stream, request: Arc::clone(&request), beginning: Arc::clone(&beginning), length: None })
+        .map(|stream| Client {
+            stream,
+            request: Arc::clone(&request),
+            beginning: Arc::clone(&beginning),
+            length: None,
+            buffer: vec![0; PIPE],
+        })
         .collect();
     move |times| {
         let left = Arc::new(AtomicU64::new(times));
@@ -284,23 +290,23 @@ struct Client<S> {
     beginning: Arc<str>,
     /// Of the first answer; all others are as long.
     length: Option<usize>,
+    buffer: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn work(mut self, left: Arc<AtomicU64>) -> Self {
-        let mut buffer = vec![0; PIPE];
         while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
             self.stream.write_all(self.request.as_bytes()).await.expect("the connection stays open");
             let mut read = 0;
             while self.length.is_none_or(|length| read < length) {
-                let more = self.stream.read(&mut buffer[read..]).await.expect("the connection stays open");
+                let more = self.stream.read(&mut self.buffer[read..]).await.expect("the connection stays open");
                 assert!(more > 0, "the connection was closed");
                 read += more;
                 if self.length.is_none() {
-                    self.length = whole(&buffer[..read]);
+                    self.length = whole(&self.buffer[..read]);
                 }
             }
-            let answer = &buffer[..read];
+            let answer = &self.buffer[..read];
             assert_eq!(self.length, Some(read));
             assert!(answer.starts_with(self.beginning.as_bytes()), "{}", String::from_utf8_lossy(answer));
         }

@@ -178,6 +178,14 @@ impl Rules {
         self.auth
     }
 
+    /// Whether these ask for everything that `other` asks for, so that nobody gets in here who would not there. Rules
+    /// are compared as they are written: of two that mean the same in other words, neither is the other.
+    #[must_use]
+    pub fn cover(&self, other: &Self) -> bool {
+        let asked_here = |rule: &Rule| self.rules.iter().any(|ours| ours.name.text == rule.name.text);
+        other.auth != Auth::Required || (self.auth == Auth::Required && other.rules.iter().all(asked_here))
+    }
+
     /// Whether `caller`, who has been verified, or nobody, may pass. Allocates nothing.
     ///
     /// # Errors

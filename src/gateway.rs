@@ -185,8 +185,11 @@ pub fn locate<'a>(
     let odd = |accepted| target.oddities().refusal_unless(accepted);
     match routes.find(host, target.matching(), method) {
         Lookup::Found(route) => match odd(route.accept) {
-            None => Ok(route),
             Some(refusal) => Err(Miss { refusal, route: Some(route), allow: None }),
+            None if hides_another_route(routes, host, target, method, route) => {
+                Err(Miss { refusal: Refusal::PathEncodedSlash, route: Some(route), allow: None })
+            }
+            None => Ok(route),
         },
         Lookup::MethodRefused { allow, some } => {
             let refusal = odd(some.accept).unwrap_or(Refusal::MethodRefused);
@@ -196,6 +199,17 @@ pub fn locate<'a>(
             let refusal = odd(Oddities::default()).unwrap_or(Refusal::RouteMissing);
             Err(Miss { refusal, route: None, allow: None })
         }
+    }
+}
+
+/// Whether an app that decodes `%2f` before it matches would take the path for one of another route, which asks for more
+/// than this one or does not have the method: what is decided here would then not be decided about what it does.
+fn hides_another_route(routes: &Table<Route>, host: &str, target: &Target, method: &Method, route: &Route) -> bool {
+    let Some(decoded) = target.matching_with_slashes() else { return false };
+    match routes.find(host, &decoded, method) {
+        Lookup::Found(other) => !route.rules.cover(&other.rules),
+        Lookup::MethodRefused { .. } => true,
+        Lookup::Missing => false,
     }
 }
 
@@ -396,7 +410,11 @@ fn rewrite(
     let mut query = QueryEdit::Keep;
     let stripped;
     // Where nothing was read, nothing was consumed: what is there is for the app.
-    if !route.forward_credential && route.rules.auth() != Auth::None {
+    let is_read = route.rules.auth() != Auth::None;
+    if is_read {
+        gateway.sources.strip_lookalikes(fields);
+    }
+    if is_read && !route.forward_credential {
         gateway.sources.strip(fields);
         stripped = gateway.sources.strip_query(target.query());
         if let Some(stripped) = &stripped {

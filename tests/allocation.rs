@@ -185,7 +185,7 @@ fn verifier(algorithm: &'static str) -> (Verifier, String) {
 }
 
 fn revoked(kind: Revoked) -> RevocationRow {
-    RevocationRow { issuer: "corp".to_owned(), kind, revoked_at: NOW, expires_at: None }
+    RevocationRow { issuer: "https://id.example.com".to_owned(), kind, revoked_at: NOW, expires_at: None }
 }
 
 fn caller() -> Arc<Caller> {

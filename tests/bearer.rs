@@ -566,6 +566,24 @@ fn a_token_in_a_plain_header_is_taken_and_removed() {
     gateway.send(&twice).expect(400);
 }
 
+/// An app that is handed the token, and does not verify it once more because the gateway has, must not find another one.
+#[test]
+fn another_spelling_of_the_credentials_header_reaches_no_app_that_relies_on_it() {
+    let app = App::start();
+    let kept = "[[routes]]\npath = \"/kept/*\"\nforward_credential = true\nupstream = \"app\"\n";
+    let sources = "[credentials]\nsources = [{ header = \"x-token\" }]\n";
+    let gateway = Gateway::before(&app, &format!("{sources}{ROUTES}\n{kept}"));
+    let good = corp_token("ann", &["user"]);
+    for path in ["/private/x", "/optional/x", "/kept/x"] {
+        gateway.send(&Request::get(path).header("X_Token", "forged").header("X-Token", &good)).expect(200);
+        let seen = app.last();
+        assert!(!String::from_utf8_lossy(&seen.raw_head).contains("forged"), "{path}");
+        assert_eq!(seen.header("x-token"), path.starts_with("/kept").then_some(&*good), "{path}");
+    }
+    gateway.send(&Request::get("/optional/x").header("x.token", "forged")).expect(200);
+    assert!(!String::from_utf8_lossy(&app.last().raw_head).contains("forged"));
+}
+
 #[test]
 fn a_token_in_the_query_is_removed_before_the_app_and_the_log_see_it() {
     let app = App::start();

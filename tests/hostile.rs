@@ -264,6 +264,55 @@ fn a_route_may_accept_some_odd_paths_and_only_those() {
     assert_eq!(app.count(), before);
 }
 
+/// An app that decodes before it matches (CGI, WSGI) reads `/admin%2fx` as `/admin/x`.
+#[test]
+fn an_accepted_encoded_slash_does_not_lead_around_the_rules_of_another_route() {
+    let app = App::start();
+    let gateway = Gateway::before(
+        &app,
+        r#"
+[[routes]]
+path = "/*"
+auth = "none"
+accept = ["encoded-slash", "path-parameter", "empty-segment"]
+upstream = "app"
+
+[[routes]]
+path = "/admin/*"
+roles = ["admin"]
+upstream = "app"
+
+[[routes]]
+path = "/posts/{id}/{part}"
+methods = ["GET"]
+auth = "none"
+upstream = "app"
+
+[[routes]]
+path = "/projects/{id}"
+roles = ["user"]
+accept = ["encoded-slash"]
+upstream = "app"
+"#,
+    );
+    for path in ["/admin%2fx", "/admin%2Fx", "/admin%2f", "/%61dmin%2fx", "/%2fadmin", "/x%2f%2fy/..;"] {
+        assert_eq!(gateway.get(path).status, 400, "{path}");
+    }
+    // Nor to a method that the other route does not have.
+    gateway.send(&Request::post("/posts%2f1/x", "")).expect(400);
+    assert_eq!(app.count(), 0);
+    gateway.log_line(|line| line["path"] == "/admin%2Fx" && line["reason"] == "path-encoded-slash");
+
+    // Where both readings ask for the same, or the other one for less, it passes as it came.
+    let user = corp_token("ann", &["user"]);
+    for (path, token) in [("/a%2Fb", None), ("/projects/group%2Fname", Some(&user)), ("/posts%2F1/x", None)] {
+        let request = Request::get(path);
+        gateway.send(&token.map_or(request.clone(), |token| request.bearer(token))).expect(200);
+        assert_eq!(app.last().target(), path);
+    }
+    gateway.get("/projects/group%2Fname").expect(401);
+}
+
 // --- where a request ends
 
 #[test]
@@ -764,6 +813,25 @@ fn identity_headers_of_a_client_reach_no_app_over_http_2() {
     knows_nothing_of_the_forgery(&app.last());
 }
 
+/// Werkzeug's and other servers' `CONTENT_LENGTH` is that of whichever spelling came last.
+#[test]
+fn other_spellings_of_what_ends_a_request_reach_no_app() {
+    let (app, gateway) = open();
+    for name in ["Content_Length", "content.length", "Transfer_Encoding", "TRANSFER~ENCODING"] {
+        let value = if name.to_ascii_lowercase().starts_with("content") { "0" } else { "chunked" };
+        gateway.send(&Request::post("/x", "hello").header(name, value)).expect(200);
+        let seen = app.last();
+        let framing: Vec<_> = seen
+            .fields
+            .iter()
+            .filter(|(name, _)| matches!(&*folded(name), "content-length" | "transfer-encoding"))
+            .collect();
+        assert_eq!(framing.len(), 1, "{name}: {framing:?}");
+        assert_eq!(seen.header("content-length"), Some("5"));
+        assert_eq!(seen.body, b"hello");
+    }
+}
+
 #[test]
 fn names_that_the_configuration_adds_are_guarded_too() {
     let app = App::start();
@@ -1005,4 +1073,47 @@ fn an_app_whose_answer_is_ambiguous_is_not_believed() {
             assert_eq!(response.status, 502, "{answer:?}");
         }
     }
+}
+
+// --- what one client can make the gateway hold
+
+/// An HTTP/2 frame (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[test]
+fn answers_that_a_client_does_not_read_are_not_gathered_for_it() {
+    const STREAMS: u32 = 100;
+    const LENGTH: usize = 600 * 1024;
+    let app = App::with(|exchange| {
+        exchange.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        exchange.send(vec![b'x'; LENGTH]);
+        Answer::Keep
+    });
+    let gateway = Gateway::before(&app, ROUTES);
+    let before = gateway.resident_bytes();
+
+    // Windows as wide as they can be, many streams, and not a byte of an answer is read.
+    let widest = 0x7fff_ffff_u32;
+    let mut client = gateway.connect();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send(frame(4, 0, 0, &[&[0, 4][..], &widest.to_be_bytes()].concat()));
+    client.send(frame(8, 0, 0, &(widest - 0xffff).to_be_bytes()));
+    for stream in 0..STREAMS {
+        // GET, http, `/x`, `app.test`: entries of the static table (RFC 7541 appendix A).
+        client.send(frame(1, 5, 2 * stream + 1, b"\x82\x86\x04\x02/x\x01\x08app.test"));
+    }
+    app.wait_for(STREAMS as usize);
+    let (mut held, mut since) = (0, std::time::Instant::now());
+    eventually("the memory stays as it is", || {
+        let now = gateway.resident_bytes();
+        if now.abs_diff(held) > 256 * 1024 {
+            (held, since) = (now, std::time::Instant::now());
+        }
+        since.elapsed() > Duration::from_millis(500)
+    });
+    let each = held.saturating_sub(before) / STREAMS as usize;
+    assert!(each < 256 * 1024, "{each} bytes for each stream");
 }

@@ -1,35 +1,25 @@
 //! The commands that read or change the state: tokens, keys, revocations.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::open::{offline, open_state};
 use super::plan::{Outline, load, outline};
 use super::trial::OWN_ISSUER;
-use super::{Failure, explain, time_text};
+use super::{Failure, time_text};
 use crate::clock::Clock;
 use crate::config::raw::RawIssuer;
 use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
-use crate::state::{self, Revocation, RevocationTarget, State};
+use crate::state::{Revocation, RevocationTarget};
 use crate::verify;
 
 /// How long signatures of a retired key count: longer than any token of ours lives by default (7 days of a session).
 const KEEP_RETIRED_KEYS: i64 = 8 * 24 * 60 * 60;
-
-/// The directory that relative paths in `file` start from.
-pub(super) fn directory(file: &Path) -> &Path {
-    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Opens the state at `url`, which is made where there is none.
-pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failure> {
-    state::open(url, directory(file)).map_err(|error| Failure::Runtime(error.into()))
-}
 
 /// What a token should say.
 #[derive(Debug)]
@@ -204,7 +194,7 @@ impl Inspection {
 /// The file or the state cannot be used. A bad token is no error.
 pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
     let (plan, _) = load(file, &Metrics::new())?;
-    let gateway = explain::offline(plan, file)?;
+    let gateway = offline(plan, file)?;
     let mut checks = Vec::new();
     let verdict = gateway.verifier.examine(token, Clock::system().now(), &mut |step| {
         checks.push(Check { name: step.name, passed: step.outcome.is_ok(), detail: step.detail });

@@ -9,14 +9,11 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
-use super::assemble::assemble;
-use super::control::Mirror;
-use super::key_store;
-use super::plan::{Plan, load};
+use super::Failure;
+use super::open::offline;
+use super::plan::load;
 use super::trial::{self, Asked};
-use super::{Failure, commands};
 use crate::authorize::Auth;
-use crate::clock::Clock;
 use crate::credential::{Found, Kind};
 use crate::gateway::{Gateway, Route, locate};
 use crate::http::headers::Host;
@@ -25,8 +22,7 @@ use crate::http::target::Target;
 use crate::identity::{Caller, Identity};
 use crate::observe::Metrics;
 use crate::refusal::Refusal;
-use crate::state::{State, memory::Memory};
-use crate::verify::{KeySet, OWN_NAME, Origin};
+use crate::verify::OWN_NAME;
 
 /// The request to be explained.
 #[derive(Debug)]
@@ -82,26 +78,6 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
         )),
     }
     Ok(Explanation { allowed: outcome.is_ok(), text: talk.text })
-}
-
-/// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
-pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> {
-    let path = plan.settings.state_url.strip_prefix("sqlite:").map(|path| commands::directory(file).join(path));
-    let state: Arc<dyn State> = match path {
-        Some(path) if !path.exists() => Arc::new(Memory::default()),
-        _ => commands::open_state(&plan.settings.state_url, file)?,
-    };
-    let mirror = Mirror::open(state, Clock::system())?;
-    let current = assemble(plan, &mirror, &Metrics::new())?;
-    let store = key_store::shared(&mirror);
-    for issuer in current.gateway.verifier.issuers().iter() {
-        let Some(source) = &issuer.source else { continue };
-        let saved = store.load_jwks(&issuer.issuer, source.location().url().as_str()).map_err(anyhow::Error::msg)?;
-        if let Some((keys, _)) = saved.and_then(|text| KeySet::from_jwks(&text, Origin::Fetched).ok()) {
-            issuer.replace_keys(keys);
-        }
-    }
-    Ok(current.gateway)
 }
 
 fn usage(error: String) -> Failure {

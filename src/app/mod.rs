@@ -5,6 +5,7 @@ mod commands;
 mod control;
 mod explain;
 mod key_store;
+mod open;
 mod plan;
 mod process;
 mod report;

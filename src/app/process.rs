@@ -15,11 +15,12 @@ use tokio::task::JoinSet;
 
 use super::assemble::{Current, assemble};
 use super::control::{Mirror, Watch};
+use super::open::open_state;
 use super::plan::{Plan, load};
 use super::report::Report;
 use super::settings::Settings;
 use super::trial::Asked;
-use super::{Failure, commands, key_store, trial};
+use super::{Failure, key_store, trial};
 use crate::clock::Clock;
 use crate::forward::{Pool, watch_health};
 use crate::gateway::Lane;
@@ -46,7 +47,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let metrics = Arc::new(Metrics::new());
     let plan = load_tested(file, &metrics)?;
-    let state = commands::open_state(&plan.settings.state_url, file)?;
+    let state = open_state(&plan.settings.state_url, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)

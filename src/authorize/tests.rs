@@ -331,3 +331,26 @@ proptest! {
         prop_assert_eq!(denied(&rules, caller).is_none(), wanted);
     }
 }
+
+#[test]
+fn rules_cover_those_that_ask_for_nothing_more() {
+    let route = |auth_text: &str, any: Option<&[&str]>, scopes: &[&str]| {
+        rules(&RawRoute {
+            auth: auth(auth_text),
+            roles: any.and_then(|any| roles(Some(any), None, None)),
+            scopes: names(scopes, 5),
+            ..RawRoute::default()
+        })
+    };
+    let (open, optional) = (route("none", None, &[]), route("optional", None, &[]));
+    let (any_caller, admin) = (route("required", None, &[]), route("required", Some(&["admin"]), &[]));
+    let admin_reading = route("required", Some(&["admin"]), &["read"]);
+    let either = route("required", Some(&["admin", "user"]), &[]);
+    for rules in [&open, &optional, &any_caller, &admin, &admin_reading, &either] {
+        assert!(rules.cover(rules) && rules.cover(&open) && rules.cover(&optional), "{rules}");
+        assert_eq!(rules.cover(&any_caller), rules.auth() == Auth::Required, "{rules}");
+    }
+    assert!(admin_reading.cover(&admin));
+    assert!(!admin.cover(&admin_reading) && !any_caller.cover(&admin) && !optional.cover(&admin));
+    assert!(!either.cover(&admin) && !admin.cover(&either), "other words");
+}

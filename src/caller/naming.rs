@@ -43,6 +43,10 @@ const RESERVED: [&str; 20] = [
     "X-Request-Id",
 ];
 
+/// Names that say where a message ends. In the spelling that says so they are for whoever reads the message; in another
+/// one they say it to an app alone that folds names, and it would read another request than we wrote.
+const FRAMING: [&str; 2] = ["Content-Length", "Transfer-Encoding"];
+
 /// `[identity]`, ready to use.
 #[derive(Clone, Debug)]
 pub struct Naming {
@@ -55,6 +59,8 @@ pub struct Naming {
     assertion: Option<HeaderName>,
     /// Removed from what a client sent, whoever sent it.
     ours: FoldedNames,
+    /// Removed in every spelling but the plain one.
+    framing: FoldedNames,
 }
 
 impl Naming {
@@ -108,22 +114,26 @@ impl Naming {
             claims: preset.claims.iter().map(|(header, claim)| (name(header), path(claim))).chain(configured).collect(),
             assertion: raw.assertion.as_ref().is_some_and(|on| on.value).then(|| name(&preset.assertion)),
             ours,
+            framing: FoldedNames::new(FRAMING),
         }
     }
 
     /// Removes from the headers of a client's request what only we may say, in every spelling that an app could fold to
     /// it: always who is calling, and where the request came from unless the peer is a trusted proxy. Of a trusted
-    /// proxy the plain spelling alone is left, because a client could have slipped another one past it.
+    /// proxy the plain spelling alone is left, because a client could have slipped another one past it. The same holds
+    /// for what says where the request ends.
     pub fn strip(&self, headers: &mut HeaderMap, peer_is_trusted: bool) {
         remove_if(headers, |name| {
-            self.ours.matches(name) || (is_forwarding(name) && !(peer_is_trusted && is_plainly_spelt(name)))
+            self.ours.matches(name)
+                || (is_forwarding(name) && !(peer_is_trusted && is_plainly_spelt(name)))
+                || (self.framing.matches(name) && !is_plainly_spelt(name))
         });
     }
 
     /// Whether a client may not send this name: for trailers of a request, which arrive after [`Naming::strip`].
     #[must_use]
     pub fn is_protected(&self, name: &HeaderName) -> bool {
-        self.ours.matches(name) || is_forwarding(name)
+        self.ours.matches(name) || is_forwarding(name) || self.framing.matches(name)
     }
 
     /// Sets who is calling, after [`Naming::strip`]. Nothing for nobody. The values are made at a caller's first request

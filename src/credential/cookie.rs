@@ -62,4 +62,9 @@ impl Cookie {
     pub(super) fn query_name(&self) -> Option<&str> {
         None
     }
+
+    #[expect(clippy::unused_self, reason = "every kind answers this")]
+    pub(super) fn header_name(&self) -> Option<&http::HeaderName> {
+        None
+    }
 }

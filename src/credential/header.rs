@@ -119,6 +119,11 @@ impl Header {
     pub(super) fn query_name(&self) -> Option<&str> {
         None
     }
+
+    #[expect(clippy::unnecessary_wraps, reason = "every kind answers this")]
+    pub(super) fn header_name(&self) -> Option<&HeaderName> {
+        Some(&self.name)
+    }
 }
 
 /// What stands behind `scheme` and its spaces; `None` where `line` begins with something else. A tab behind the scheme

@@ -15,10 +15,11 @@ mod tests;
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::config::raw::RawSource;
 use crate::config::{At, Problems};
+use crate::http::headers::{FoldedNames, remove_if};
 use crate::refusal::Refusal;
 
 /// What one source held.
@@ -84,6 +85,10 @@ macro_rules! kinds {
             fn query_name(&self) -> Option<&str> {
                 match self { $(Self::$name(source) => source.query_name(),)* }
             }
+
+            fn header_name(&self) -> Option<&HeaderName> {
+                match self { $(Self::$name(source) => source.header_name(),)* }
+            }
         }
 
         impl std::fmt::Display for Source {
@@ -124,16 +129,24 @@ impl std::fmt::Debug for Credential<'_> {
 #[derive(Clone, Debug)]
 pub struct Sources {
     sources: Vec<Source>,
+    /// The names of headers that can be spelled in more than one way.
+    names: FoldedNames,
 }
 
 impl Default for Sources {
     /// `Authorization: Bearer`.
     fn default() -> Self {
-        Self { sources: vec![Source::Header(header::Header::bearer())] }
+        Self::new(vec![Source::Header(header::Header::bearer())])
     }
 }
 
 impl Sources {
+    fn new(sources: Vec<Source>) -> Self {
+        let names = sources.iter().filter_map(Source::header_name).map(HeaderName::as_str);
+        let names = FoldedNames::new(names.filter(|name| !name.bytes().all(|byte| byte.is_ascii_alphanumeric())));
+        Self { sources, names }
+    }
+
     /// The sources of the file; [`Sources::default`] where it names none.
     pub fn compile(raw: Option<&[At<RawSource>]>, problems: &mut Problems) -> Self {
         let Some(raw) = raw else { return Self::default() };
@@ -149,7 +162,7 @@ impl Sources {
             }
             sources.push((source, entry));
         }
-        Self { sources: sources.into_iter().map(|(source, _)| source).collect() }
+        Self::new(sources.into_iter().map(|(source, _)| source).collect())
     }
 
     /// The token of the first source that holds one.
@@ -208,6 +221,13 @@ impl Sources {
         &self.sources
     }
 
+    /// Removes what was not read, and what an app could take for a credential that was: a header of a source in another
+    /// spelling (`x_token`). To be called also where the app is to have the credential.
+    pub fn strip_lookalikes(&self, headers: &mut HeaderMap) {
+        let is_read = |name: &HeaderName| self.sources.iter().filter_map(Source::header_name).any(|read| read == name);
+        remove_if(headers, |name| self.names.matches(name) && !is_read(name));
+    }
+
     /// Takes every header and cookie of a source out of `headers`. A header with a scheme goes only where one of its
     /// lines has a scheme that is configured for it: `Basic` is for the app if we read `Bearer`.
     pub fn strip(&self, headers: &mut HeaderMap) {
@@ -234,7 +254,9 @@ impl Sources {
 
 /// A token that holds something and only visible ASCII, as every token in RFC 6750 section 2.1 does.
 fn token_of(bytes: &[u8]) -> Option<&str> {
-    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_graphic) {
+    // No early end: so the compiler looks at many bytes at once, and nearly every token is good to its end.
+    let is_visible = bytes.iter().fold(true, |so_far, byte| so_far & byte.is_ascii_graphic());
+    if bytes.is_empty() || !is_visible {
         return None;
     }
     std::str::from_utf8(bytes).ok()

@@ -57,6 +57,11 @@ impl Query {
     pub(super) fn query_name(&self) -> Option<&str> {
         Some(&self.name)
     }
+
+    #[expect(clippy::unused_self, reason = "every kind answers this")]
+    pub(super) fn header_name(&self) -> Option<&http::HeaderName> {
+        None
+    }
 }
 
 /// The name of one `name=value`, encoded as it came.

@@ -126,6 +126,13 @@ impl Target {
         self.matching.as_deref().unwrap_or_else(|| self.path())
     }
 
+    /// The path that routes would see if each escaped slash were one that divides segments, as apps that decode a path
+    /// before they match it (CGI, WSGI) have it; `None` where there is none.
+    #[must_use]
+    pub fn matching_with_slashes(&self) -> Option<String> {
+        self.oddities.encoded_slash.then(|| canonical::matching(&self.path().replace("%2F", "/")))
+    }
+
     /// The query, byte for byte; `Some("")` for a bare `?`.
     #[must_use]
     pub fn query(&self) -> Option<&str> {

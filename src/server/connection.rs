@@ -32,6 +32,9 @@ use crate::gateway::{Answer, Client, Lane};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
+/// Bytes of an answer that are held for each of them while the client does not read. A client sets its window itself,
+/// so that only this bounds what the streams of one connection can make us hold; hyper's own bound is 400 kB.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// Resets by the client that are not yet worked off, after which the connection ends (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
 /// How long, and how much, is still read of a request that was answered before its end, so that the answer is not lost
@@ -168,6 +171,7 @@ where
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(MAX_SEND_BUFFER)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(limits.idle_timeout)
