@@ -26,6 +26,26 @@ pub struct Endpoints {
     allow: HeaderValue,
 }
 
+/// Whether a path of a route, or of a request, is ours.
+#[must_use]
+pub fn is_own(path: &str, prefix: &str) -> bool {
+    path == JWKS_PATH || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a request is answered here: `None` where it belongs to a route, else what there is to say about it.
+#[must_use]
+pub fn decide(method: &Method, target: &Target, prefix: &str) -> Option<Result<(), Refusal>> {
+    let path = target.matching();
+    if !is_own(path, prefix) || target.oddities() != Oddities::default() {
+        return None;
+    }
+    Some(match path {
+        JWKS_PATH if matches!(*method, Method::GET | Method::HEAD) => Ok(()),
+        JWKS_PATH => Err(Refusal::MethodRefused),
+        _ => Err(Refusal::RouteMissing),
+    })
+}
+
 /// An answer of ours, or a refusal with the methods that the path has.
 pub type Answered = Result<Response<Bytes>, (Refusal, Option<HeaderValue>)>;
 
@@ -36,25 +56,11 @@ impl Endpoints {
         Self { prefix: prefix.to_owned(), keys, allow: HeaderValue::from_static("GET, HEAD") }
     }
 
-    /// Whether a path of a route, or of a request, is ours.
-    #[must_use]
-    pub fn owns(&self, path: &str) -> bool {
-        path == JWKS_PATH
-            || path.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    }
-
     /// The answer for `target`, where it is ours.
     #[must_use]
     pub fn answer(&self, method: &Method, target: &Target, now: UnixSeconds) -> Option<Answered> {
-        let path = target.matching();
-        if !self.owns(path) || target.oddities() != Oddities::default() {
-            return None;
-        }
-        if path != JWKS_PATH {
-            return Some(Err((Refusal::RouteMissing, None)));
-        }
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            return Some(Err((Refusal::MethodRefused, Some(self.allow.clone()))));
+        if let Err(refusal) = decide(method, target, &self.prefix)? {
+            return Some(Err((refusal, (refusal == Refusal::MethodRefused).then(|| self.allow.clone()))));
         }
         let mut response = Response::new(Bytes::from(self.keys.load().jwks(now).to_string()));
         let headers = response.headers_mut();

@@ -234,7 +234,7 @@ impl Lane {
                 let response = reply::refuse(
                     refusal,
                     reply::Circumstances {
-                        request_id: record.request_id().as_str(),
+                        request_id: record.request_id(),
                         browser,
                         allow: record.allow.as_ref(),
                         // What is left of the body is not read, and must not be taken for the next request.
@@ -254,7 +254,7 @@ impl Lane {
         let response = reply::refuse(
             refusal,
             reply::Circumstances {
-                request_id: record.request_id().as_str(),
+                request_id: record.request_id(),
                 browser: false,
                 allow: None,
                 close: true,
@@ -425,7 +425,7 @@ fn rewrite(
     fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
 
     let host = host.as_value();
-    set_forwarded(fields, &client.peer, &host, &record.request_id().to_header_value());
+    set_forwarded(fields, &client.peer, &host, &record.request_id_value());
     for (name, value) in &route.headers {
         fields.insert(name, value.clone());
     }

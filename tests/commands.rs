@@ -341,6 +341,23 @@ expect = 400
 }
 
 #[test]
+fn tests_of_the_file_know_what_the_gateway_answers_itself() {
+    let tests = [
+        ("GET /auth/login", "404"),
+        ("GET /.well-known/jwks.json", "\"allow\""),
+        ("POST /.well-known/jwks.json", "405"),
+    ]
+    .map(|(request, expect)| format!("[[tests]]\nrequest = \"{request}\"\nexpect = {expect}\n"))
+    .concat();
+    let toml = good().replace("/public/*", "/*");
+    check(&format!("{toml}{tests}")).expect(0);
+    let moved = format!(
+        "{toml}[[tests]]\nrequest = \"GET /auth/login\"\nexpect = \"allow\"\n[server]\nown_prefix = \"/gate\"\n"
+    );
+    check(&moved).expect(0);
+}
+
+#[test]
 fn a_test_of_the_file_that_fails_is_named_with_its_line() {
     let tests = "\n[[tests]]\nrequest = \"GET /public/x\"\nexpect = \"allow\"\n\n\
                  [[tests]]\nrequest = \"GET /admin/failing\"\nas = { roles = [\"admin\"] }\nexpect = 403\n";

@@ -276,6 +276,30 @@ fn behind_a_trusted_proxy_the_client_cannot_choose_its_own_address() {
     assert_eq!(gateway.log_line(|line| line["path"] == "/x")["client"], "203.0.113.9");
 }
 
+#[test]
+fn a_request_keeps_the_id_that_a_trusted_proxy_gave_it() {
+    let app = App::start();
+    let gateway_trusting = |network: &str| {
+        let server = format!("[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"{network}\"]\n");
+        Gateway::before(&app, &format!("{server}{OPEN}{}", PRIVATE.replace("/*", "/private/*")))
+    };
+    let gateway = gateway_trusting("127.0.0.0/8");
+    let ask = |target: &str, id: &str| Request::get(target).header("X-Request-Id", id);
+    gateway.send(&ask("/x", "edge-1")).expect(200);
+    assert_eq!(app.last().header("x-request-id"), Some("edge-1"));
+    gateway.log_line(|line| line["request_id"] == "edge-1" && line["status"] == 200);
+    let refused = gateway.send(&ask("/private/x", "edge-2")).expect(401);
+    assert_eq!((refused.header("x-request-id"), &refused.json()["request_id"]), (Some("edge-2"), &json!("edge-2")));
+    gateway.log_line(|line| line["request_id"] == "edge-2" && line["status"] == 401);
+    // What could break a log line or a page is no id.
+    gateway.send(&ask("/x", "<b>\"")).expect(200);
+    assert_eq!(app.last().header("x-request-id").map(str::len), Some(36));
+
+    let gateway = gateway_trusting("10.0.0.0/8");
+    gateway.send(&ask("/x", "edge-3")).expect(200);
+    assert_ne!(app.last().header("x-request-id"), Some("edge-3"));
+}
+
 // --- identity in other forms
 
 #[test]

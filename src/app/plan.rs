@@ -205,7 +205,7 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
             })
             .ok()?;
         let own_prefix = around.own_prefix;
-        if is_own(path, own_prefix) {
+        if endpoint::is_own(path, own_prefix) {
             problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
                 "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
             ));
@@ -277,11 +277,6 @@ fn label(host: Option<&HostPattern>, path: &Pattern, methods: Option<&[Method]>)
     }
     label.push_str(&path.to_string());
     label.into()
-}
-
-fn is_own(path: &str, own_prefix: &str) -> bool {
-    path == endpoint::JWKS_PATH
-        || path.strip_prefix(own_prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn compile_method(method: &At<String>, problems: &mut Problems) -> Option<Method> {

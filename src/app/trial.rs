@@ -11,6 +11,7 @@ use crate::authorize::Auth;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::{RawClaim, RawExpect, RawTestCaller};
+use crate::endpoint;
 use crate::gateway::{self, Route};
 use crate::http::headers::Host;
 use crate::http::target::Target;
@@ -65,6 +66,9 @@ pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Calle
         Ok(target) => target,
         Err(refusal) => return refused(refusal),
     };
+    if let Some(own) = endpoint::decide(&asked.method, &target, &plan.settings.own_prefix) {
+        return Verdict { route: None, refusal: own.err(), rule: None };
+    }
     let route = match gateway::locate(&plan.routes, asked.host.name(), &target, &asked.method) {
         Ok(route) => route,
         Err(miss) => return Verdict { route: miss.route, refusal: Some(miss.refusal), rule: None },

@@ -12,6 +12,7 @@ use hyper::body::{Body, Incoming};
 use super::answer::{Answer, Content};
 use super::{Client, Label, Lane};
 use crate::authorize::RuleName;
+use crate::caller::forwarded::incoming_request_id;
 use crate::forward::{Progress, splice};
 use crate::identity::Caller;
 use crate::observe::{Decision, Entry, Observation, RequestId, RouteLabel};
@@ -29,6 +30,8 @@ pub(super) struct Record {
     /// Milliseconds since 1970.
     opened_at: u64,
     request_id: RequestId,
+    /// The id that a trusted proxy gave, which counts instead.
+    given_id: Option<HeaderValue>,
     method: Method,
     refusal: Option<Refusal>,
     status: u16,
@@ -68,6 +71,7 @@ impl Record {
         let mut record = Self::new(lane, client, request.method().clone());
         record.has_body = !request.body().is_end_stream();
         record.path = request.uri().path_and_query().cloned();
+        record.given_id = incoming_request_id(request.headers(), &client.peer);
         record
     }
 
@@ -85,6 +89,7 @@ impl Record {
             opened: Instant::now(),
             opened_at,
             request_id,
+            given_id: None,
             method,
             refusal: None,
             status: CLIENT_GONE,
@@ -107,8 +112,13 @@ impl Record {
     }
 
     /// The id of this request in log, answer and `X-Request-Id`.
-    pub(super) fn request_id(&self) -> &RequestId {
-        &self.request_id
+    pub(super) fn request_id(&self) -> &str {
+        self.given_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_else(|| self.request_id.as_str())
+    }
+
+    /// The same as the value of `X-Request-Id`.
+    pub(super) fn request_id_value(&self) -> HeaderValue {
+        self.given_id.clone().unwrap_or_else(|| self.request_id.to_header_value())
     }
 
     /// Whether something of the request's body has not been read. What the connection does with it is not ours to know:
@@ -169,7 +179,7 @@ impl Drop for Record {
         let allowed = self.refusal.is_none() && (self.is_permitted || self.answered_after.is_some());
         let entry = Entry {
             time: self.opened_at,
-            request_id: self.request_id.as_str(),
+            request_id: self.request_id(),
             client: self.client_ip,
             method: self.method.as_str(),
             host: self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default(),
