@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{EXPECT, UPGRADE};
+use http::header::{CONNECTION, EXPECT, UPGRADE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -228,7 +228,12 @@ impl Lane {
         let browser = reply::wants_page(request.headers());
         let http1 = request.version() < Version::HTTP_2;
         match walk(&self, &client, request, &mut record).await {
-            Ok(response) => record.answered(response),
+            Ok(mut response) => {
+                if http1 && record.is_much_pending() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                record.answered(response)
+            }
             Err(refusal) => {
                 record.refused(refusal);
                 let response = reply::refuse(

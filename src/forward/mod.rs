@@ -219,8 +219,8 @@ async fn over_http1(
     let response = match if uploading { connection.take_driver() } else { None } {
         None => response.map(|incoming| ResponseBody::driven(incoming, lease)),
         Some(driver) => response.map(|incoming| {
-            let task = tokio::spawn(driver).abort_handle();
-            ResponseBody::detached(incoming, Detached { task, _slot: lease.into_slot() })
+            let task = tokio::spawn(driver);
+            ResponseBody::detached(incoming, Detached::new(task, lease.into_slot()))
         }),
     };
     Ok(Forwarded { response, server: server.label.clone(), upgrade: None })

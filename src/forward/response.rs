@@ -6,10 +6,12 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::task::JoinHandle;
 
 use super::pool::{Lease, Slot};
 
@@ -33,17 +35,45 @@ enum Kind {
     Stream { incoming: Incoming, slot: Option<Slot> },
 }
 
-/// A connection that runs as a task, ended together with its response.
+/// How long the rest of an upload may take after the whole response was there. A client that is cut off in the middle of
+/// its body may not read the answer, and cannot use its connection again.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A connection that runs as a task. Dropped, it is closed at once.
 #[derive(Debug)]
 pub(super) struct Detached {
-    pub(super) task: tokio::task::AbortHandle,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    task: JoinHandle<hyper::Result<()>>,
     /// Counts against the server's connections for as long as the task may live.
-    pub(super) _slot: Slot,
+    slot: Slot,
+}
+
+impl Detached {
+    pub(super) fn new(task: JoinHandle<hyper::Result<()>>, slot: Slot) -> Self {
+        Self { running: Some(Running { task, slot }) }
+    }
+
+    /// The response is over: what is left of the upload still goes to the app, for a moment.
+    fn finish(mut self) {
+        let Some(Running { mut task, slot }) = self.running.take() else { return };
+        tokio::spawn(async move {
+            if tokio::time::timeout(UPLOAD_PATIENCE, &mut task).await.is_err() {
+                task.abort();
+            }
+            drop(slot);
+        });
+    }
 }
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(running) = &self.running {
+            running.task.abort();
+        }
     }
 }
 
@@ -70,6 +100,7 @@ impl ResponseBody {
 
     pub(super) fn detached(incoming: Incoming, task: Detached) -> Self {
         if incoming.is_end_stream() {
+            task.finish();
             return Self::empty();
         }
         Self(Kind::Detached { incoming, task: Some(task) })
@@ -114,8 +145,11 @@ impl Body for ResponseBody {
             }
             Kind::Detached { incoming, task } => {
                 let next = Pin::new(&mut *incoming).poll_frame(cx);
-                if matches!(next, Poll::Ready(None | Some(Err(_)))) || incoming.is_end_stream() {
-                    task.take();
+                match &next {
+                    Poll::Ready(Some(Err(_))) => drop(task.take()),
+                    Poll::Ready(None) => drop(task.take().map(Detached::finish)),
+                    _ if incoming.is_end_stream() => drop(task.take().map(Detached::finish)),
+                    _ => {}
                 }
                 next
             }

@@ -21,6 +21,9 @@ use crate::refusal::Refusal;
 /// The status in log and metrics of a request whose client went away before it was answered, as other proxies have it.
 const CLIENT_GONE: u16 = 499;
 
+/// Bytes of a body that are read after the answer for the sake of the connection.
+const READ_IN_PASSING: u64 = 64 * 1024;
+
 /// One request. Dropping it writes its line.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -38,6 +41,8 @@ pub(super) struct Record {
     /// From the beginning to the head of the answer.
     answered_after: Option<Duration>,
     has_body: bool,
+    /// The length of the body, where it is known.
+    body_length: Option<u64>,
     /// Whether the app's answer ended before its end.
     is_broken: bool,
     /// Bytes of the answer's body that were handed to the connection.
@@ -70,6 +75,7 @@ impl Record {
     pub(super) fn open(lane: &Arc<Lane>, client: &Arc<Client>, request: &Request<Incoming>) -> Self {
         let mut record = Self::new(lane, client, request.method().clone());
         record.has_body = !request.body().is_end_stream();
+        record.body_length = request.body().size_hint().exact();
         record.path = request.uri().path_and_query().cloned();
         record.given_id = incoming_request_id(request.headers(), &client.peer);
         record
@@ -95,6 +101,7 @@ impl Record {
             status: CLIENT_GONE,
             answered_after: None,
             has_body: false,
+            body_length: None,
             is_broken: false,
             bytes: 0,
             client_ip: client.peer.ip,
@@ -125,6 +132,13 @@ impl Record {
     /// it must not be used again.
     pub(super) fn is_body_pending(&self) -> bool {
         self.has_body && !self.body.as_ref().is_some_and(|body| body.is_complete())
+    }
+
+    /// Whether so much of the body is left, now that the app has begun to answer, that the connection is better not used
+    /// again. A little more is read in passing.
+    pub(super) fn is_much_pending(&self) -> bool {
+        let gone = self.body.as_ref().map_or(0, |body| body.bytes());
+        self.is_body_pending() && self.body_length.is_none_or(|length| length.saturating_sub(gone) > READ_IN_PASSING)
     }
 
     /// The gateway answers instead of the app.
