@@ -247,6 +247,11 @@ impl Lane {
         }
     }
 
+    /// Writes the line for a connection that the HTTP library has answered, and given up, before there was a request.
+    pub fn note_refused(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) {
+        Record::open_without_request(self, client).refused(refusal);
+    }
+
     /// Writes the line for a connection that was given up before it became a request, and returns the answer for it.
     pub fn refuse_connection(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) -> Response<Bytes> {
         let mut record = Record::open_without_request(self, client);
@@ -280,7 +285,8 @@ async fn walk(
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::MethodUnsupported);
     }
-    record.client_ip = client_ip(&parts.headers, &client.peer, &gateway.trusted_proxies);
+    let peer = client.peer.under(&gateway.trusted_proxies);
+    record.client_ip = client_ip(&parts.headers, &peer, &gateway.trusted_proxies);
     let host = headers::request_host(&parts)?;
     record.host = Some(host.as_value());
     if client.server_name.as_ref().is_some_and(|name| name != host.name()) {
@@ -318,7 +324,7 @@ async fn walk(
     let body = RequestBody::new(body, &gateway.bodies)?;
     record.body = body.progress();
     let source = source.filter(|_| route.forward_credential);
-    let (hop, upgrade) = rewrite(gateway, client, route, &permit, source, &target, host, record, &mut parts)?;
+    let (hop, upgrade) = rewrite(gateway, &peer, route, &permit, source, &target, host, record, &mut parts)?;
 
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
@@ -393,7 +399,7 @@ async fn verify(lane: &Lane, token: &str) -> Result<Arc<Caller>, Refusal> {
 #[allow(clippy::too_many_arguments)] // all of the walk comes together here, once
 fn rewrite(
     gateway: &Gateway,
-    client: &Client,
+    peer: &Peer,
     route: &Route,
     permit: &Permit,
     kept: Option<&Source>,
@@ -406,7 +412,7 @@ fn rewrite(
     let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
 
     let fields = &mut parts.headers;
-    gateway.naming.strip(fields, client.peer.trusted);
+    gateway.naming.strip(fields, peer.trusted);
     let mut query = QueryEdit::Keep;
     let stripped;
     // Where nothing was read, nothing was consumed: what is there is for the app.
@@ -422,7 +428,7 @@ fn rewrite(
     fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
 
     let host = host.as_value();
-    set_forwarded(fields, &client.peer, &host, &record.request_id().to_header_value());
+    set_forwarded(fields, peer, &host, &record.request_id().to_header_value());
     for (name, value) in &route.headers {
         fields.insert(name, value.clone());
     }

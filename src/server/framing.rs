@@ -150,10 +150,7 @@ impl Scanner {
             return Err(Refusal::AmbiguousFraming); // a bare LF
         };
         match self.state {
-            State::RequestLine => {
-                self.head.bytes += line.len() + 2;
-                self.take_request_line(line)
-            }
+            State::RequestLine => self.take_request_line(line),
             State::HeaderLine => {
                 self.head.bytes += line.len() + 2;
                 if line.is_empty() { self.end_head() } else { self.take_header_line(line) }
@@ -183,6 +180,7 @@ impl Scanner {
             }
             return Ok(());
         }
+        self.head.bytes = line.len() + 2;
         // method SP request-target SP HTTP-version (RFC 9112 section 3), single spaces.
         let method_end = memchr::memchr(b' ', line).ok_or(Refusal::MalformedHead)?;
         let version_start = memchr::memrchr(b' ', line).ok_or(Refusal::MalformedHead)?;
@@ -420,6 +418,8 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked \r\n\r\n5;a=b\r\nhel\r\n\r\n0;x\r\nA: b\r\nC: d\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+            // Some clients end a body with an empty line more; that does not begin a request.
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na\r\n",
         ] {
             assert_eq!(scan(request.as_bytes()), Ok(true), "{request}");
         }
