@@ -61,7 +61,7 @@ fn main() {
         with_headers(move |headers| {
             drop_hop_by_hop(headers);
             naming.strip(headers, false);
-            sources.strip(headers);
+            sources.strip(headers, None);
         })
     }));
     benches.push(Bench::new("headers, identity set", |directory| {

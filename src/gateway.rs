@@ -27,7 +27,7 @@ use crate::caller::forwarded::{client_ip, set_forwarded};
 use crate::caller::{Naming, Peer};
 use crate::clock::Clock;
 use crate::config::Place;
-use crate::credential::{Kind, Sources};
+use crate::credential::{Kind, Source, Sources};
 use crate::endpoint::Endpoints;
 use crate::forward::{BodyRules, Hop, Pool, RequestBody, Upstream, forward};
 use crate::http::headers::{self, Host};
@@ -252,6 +252,11 @@ impl Lane {
         }
     }
 
+    /// Writes the line for a connection that the HTTP library has answered, and given up, before there was a request.
+    pub fn note_refused(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) {
+        Record::open_without_request(self, client).refused(refusal);
+    }
+
     /// Writes the line for a connection that was given up before it became a request, and returns the answer for it.
     pub fn refuse_connection(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) -> Response<Bytes> {
         let mut record = Record::open_without_request(self, client);
@@ -285,7 +290,8 @@ async fn walk(
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::MethodUnsupported);
     }
-    record.client_ip = client_ip(&parts.headers, &client.peer, &gateway.trusted_proxies);
+    let peer = client.peer.under(&gateway.trusted_proxies);
+    record.client_ip = client_ip(&parts.headers, &peer, &gateway.trusted_proxies);
     let host = headers::request_host(&parts)?;
     record.host = Some(host.as_value());
     if client.server_name.as_ref().is_some_and(|name| name != host.name()) {
@@ -311,9 +317,10 @@ async fn walk(
     record.route = Some(route.label.clone());
 
     // Who asks, and may they?
-    let caller = identify(lane, route, &parts, &host, &target).await.inspect_err(|_| {
+    let found = identify(lane, route, &parts, &host, &target).await.inspect_err(|_| {
         record.rule = Some(Arc::clone(route.rules.name()));
     })?;
+    let (caller, source) = found.unzip();
     record.caller.clone_from(&caller);
     let permit = route.rules.decide(caller).map_err(|denial| {
         record.rule = Some(denial.rule);
@@ -324,7 +331,8 @@ async fn walk(
     // What the app is told.
     let body = RequestBody::new(body, &gateway.bodies)?;
     record.body = body.progress();
-    let (hop, upgrade) = rewrite(gateway, client, route, &permit, &target, host, record, &mut parts)?;
+    let source = source.filter(|_| route.forward_credential);
+    let (hop, upgrade) = rewrite(gateway, &peer, route, &permit, source, &target, host, record, &mut parts)?;
 
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
@@ -342,15 +350,15 @@ async fn walk(
     })
 }
 
-/// Who asks: the first credential that is there and good, or nobody. A bad one in a header or the query ends the walk;
+/// Who asks, and where it says so: the first credential that is there and good, or nobody. A bad one in a header or the query ends the walk;
 /// a bad one in a cookie is as good as none, because the browser sends it whether it wants or not.
-async fn identify(
-    lane: &Lane,
+async fn identify<'l>(
+    lane: &'l Lane,
     route: &Route,
     parts: &Parts,
     host: &Host,
     target: &Target,
-) -> Result<Option<Arc<Caller>>, Refusal> {
+) -> Result<Option<(Arc<Caller>, &'l Source)>, Refusal> {
     if route.rules.auth() == Auth::None {
         return Ok(None);
     }
@@ -361,7 +369,7 @@ async fn identify(
                 if credential.kind == Kind::Cookie && may_be_forged(parts, host) {
                     return Err(Refusal::CrossSite);
                 }
-                return Ok(Some(caller));
+                return Ok(Some((caller, credential.source)));
             }
             Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => {
                 after = Some(credential.source);
@@ -394,14 +402,15 @@ async fn verify(lane: &Lane, token: &str) -> Result<Arc<Caller>, Refusal> {
 }
 
 /// Turns the client's request into the gateway's: hop-by-hop fields go first, so that `Connection` cannot name a field
-/// of ours; then every name that the gateway speaks for; then ours are set. Returns what holds for the client's
-/// connection alone, and its side of an upgrade.
+/// of ours; then every name that the gateway speaks for, and every credential but the one in `kept`; then ours are set.
+/// Returns what holds for the client's connection alone, and its side of an upgrade.
 #[allow(clippy::too_many_arguments)] // all of the walk comes together here, once
 fn rewrite(
     gateway: &Gateway,
-    client: &Client,
+    peer: &Peer,
     route: &Route,
     permit: &Permit,
+    kept: Option<&Source>,
     target: &Target,
     host: Host,
     record: &Record,
@@ -411,17 +420,14 @@ fn rewrite(
     let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
 
     let fields = &mut parts.headers;
-    gateway.naming.strip(fields, client.peer.trusted);
+    gateway.naming.strip(fields, peer.trusted);
     let mut query = QueryEdit::Keep;
     let stripped;
     // Where nothing was read, nothing was consumed: what is there is for the app.
-    let is_read = route.rules.auth() != Auth::None;
-    if is_read {
+    if route.rules.auth() != Auth::None {
         gateway.sources.strip_lookalikes(fields);
-    }
-    if is_read && !route.forward_credential {
-        gateway.sources.strip(fields);
-        stripped = gateway.sources.strip_query(target.query());
+        gateway.sources.strip(fields, kept);
+        stripped = gateway.sources.strip_query(target.query(), kept);
         if let Some(stripped) = &stripped {
             query = QueryEdit::Replace(stripped.as_deref());
         }
@@ -430,7 +436,7 @@ fn rewrite(
     fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
 
     let host = host.as_value();
-    set_forwarded(fields, &client.peer, &host, &record.request_id_value());
+    set_forwarded(fields, peer, &host, &record.request_id_value());
     for (name, value) in &route.headers {
         fields.insert(name, value.clone());
     }

@@ -566,6 +566,40 @@ fn a_token_in_a_plain_header_is_taken_and_removed() {
     gateway.send(&twice).expect(400);
 }
 
+/// As above: a good token of one's own must not carry somebody else's, made up, to such an app.
+#[test]
+fn only_the_credential_that_was_verified_is_forwarded() {
+    let app = App::start();
+    let kept = ["kept", "maybe"].map(|tree| {
+        let auth = if tree == "kept" { "required" } else { "optional" };
+        format!("[[routes]]\npath = \"/{tree}/*\"\nauth = \"{auth}\"\nforward_credential = true\nupstream = \"app\"\n")
+    });
+    let sources = "[credentials]\nsources = [{ header = \"authorization\", scheme = \"Bearer\" }, { cookie = \"session\" }, \
+                   { query = \"access_token\" }, { header = \"x-token\" }]\n";
+    let gateway = Gateway::before(&app, &format!("{sources}{}", kept.concat()));
+    let good = corp_token("ann", &[]);
+    let forged = corp_token_of(&corp_claims("root")).replace('.', ".e30");
+    let ask =
+        |target: &str, cookie: &str| Request::get(target).header("Cookie", &format!("a=1; session={cookie}; b=2"));
+
+    let query = format!("/kept/x?p=1&access_token={forged}&q=2");
+    gateway.send(&ask(&query, &forged).header("X-Token", &forged).bearer(&good)).expect(200);
+    let seen = app.last();
+    assert!(!seen.text().contains(&forged), "{}", seen.text());
+    assert_eq!(seen.target(), "/kept/x?p=1&q=2");
+    assert_eq!(seen.header("cookie"), Some("a=1; b=2"));
+    assert_eq!(seen.header("authorization"), Some(&*format!("Bearer {good}")));
+
+    gateway.send(&ask(&query, &good)).expect(200);
+    let seen = app.last();
+    assert!(!seen.text().contains(&forged), "{}", seen.text());
+    assert!(seen.header("cookie").is_some_and(|cookie| cookie.contains(&good)));
+
+    // Nobody was verified: the cookie is nobody's.
+    gateway.send(&ask("/maybe/x", &forged)).expect(200);
+    assert_eq!(app.last().header("cookie"), Some("a=1; b=2"));
+}
+
 /// An app that is handed the token, and does not verify it once more because the gateway has, must not find another one.
 #[test]
 fn another_spelling_of_the_credentials_header_reaches_no_app_that_relies_on_it() {

@@ -191,6 +191,14 @@ fn a_prefix_is_stripped_by_whole_segments() {
         gateway.get(sent).expect(200);
         assert_eq!(app.last().target(), forwarded, "{sent}");
     }
+    // However the file spells it.
+    let odd = "[[routes]]\npath = \"/caf%c3%a9/%7eann/*\"\nauth = \"none\"\nupstream = \"app\"\n\
+               strip_prefix = \"/caf%c3%a9/%7eann/\"\n";
+    let gateway = Gateway::before(&app, odd);
+    for sent in ["/caf%c3%a9/~ann/x", "/caf%C3%A9/%7Eann/x"] {
+        gateway.get(sent).expect(200);
+        assert_eq!(app.last().target(), "/x", "{sent}");
+    }
 }
 
 #[test]

@@ -236,6 +236,18 @@ fn every_request_has_one_log_line_also_those_that_are_not_http() {
     gateway.log_line(|line| line["status"] == 400);
     eventually("all requests are logged", || gateway.log().iter().filter(|line| line["status"] == 200).count() == 20);
     assert_eq!(gateway.log().len(), 21);
+
+    // What the HTTP library refuses by itself is not hidden from the log.
+    for line in ["A@b: c", "A: \x01", "A: b\rc"] {
+        gateway.send_bytes(format!("GET /public/x HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n")).expect(400);
+    }
+    gateway.send_bytes("G@T /public/x HTTP/1.1\r\nHost: a\r\n\r\n").expect(400);
+    let malformed = |line: &serde_json::Value| line["reason"] == "malformed-head" && line["decision"] == "refuse";
+    eventually("they are logged", || gateway.log().iter().filter(|line| malformed(line)).count() == 4);
+    let many = "A: b\r\n".repeat(200);
+    gateway.send_bytes(format!("GET /public/x HTTP/1.1\r\nHost: a\r\n{many}\r\n")).expect(431);
+    gateway.log_line(|line| line["status"] == 431 && line["reason"] == "headers-too-large");
+    assert_eq!(gateway.log().len(), 26);
 }
 
 #[test]
@@ -428,6 +440,26 @@ fn a_right_file_replaces_the_other_without_a_connection_lost() {
     let admin = corp_token("alice", &["admin"]);
     assert_eq!(Request::get("/private/x").bearer(&admin).over(&mut client).expect(200).text(), "second");
     assert_eq!(gateway.get("/public/x").expect(200).text(), "second");
+}
+
+#[test]
+fn a_proxy_that_is_trusted_no_more_is_not_believed_on_the_connections_it_has() {
+    let app = App::start();
+    let trusting = |networks: &str| {
+        let server = format!("[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = {networks}\n");
+        before(&app, &format!("{server}{ROUTES}"))
+    };
+    let gateway = Gateway::start(&trusting("[\"127.0.0.0/8\"]"));
+    let mut client = gateway.connect();
+    let request = Request::get("/public/x").header("X-Forwarded-For", "203.0.113.9");
+    let mut seen = || {
+        request.over(&mut client).expect(200);
+        app.last().header("x-forwarded-for").unwrap().to_owned()
+    };
+    assert_eq!(seen(), "203.0.113.9, 127.0.0.1");
+    gateway.setup.rewrite(&trusting("[]"));
+    gateway.signal("HUP");
+    eventually("the new file holds", || seen() == "127.0.0.1");
 }
 
 #[test]

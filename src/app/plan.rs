@@ -19,7 +19,7 @@ use crate::credential::Sources;
 use crate::endpoint;
 use crate::forward::Upstream;
 use crate::gateway::{Label, Route};
-use crate::http::target::Oddities;
+use crate::http::target::{Oddities, canonical_prefix};
 use crate::observe::Metrics;
 use crate::route::{Builder, HostPattern, Pattern, Table};
 use crate::verify::Issuers;
@@ -314,7 +314,8 @@ fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<Str
             .hint("write the leading segments of `path`, such as `/admin` for `/admin/*`");
         return None;
     }
-    (!cut.is_empty()).then(|| cut.to_owned())
+    // In the spelling that paths are matched in. Where it has none, nor has the route's path, and that is said there.
+    canonical_prefix(cut).ok()
 }
 
 fn did_you_mean(typed: &str, known: &[&str]) -> String {

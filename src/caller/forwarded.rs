@@ -3,6 +3,7 @@
 //! From anybody but a trusted proxy nothing of it is believed; a trusted proxy's word is kept where it is well-formed,
 //! and its own address is added.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
@@ -28,7 +29,7 @@ const MAX_REQUEST_ID: usize = 128;
 /// The longest host name with port (RFC 1035 section 2.3.4, and `:65535`).
 const MAX_HOST: usize = 255 + 6;
 
-/// Who is at the other end of a connection; made once when it is accepted.
+/// Who is at the other end of a connection; made once when it is accepted, and looked at anew with each configuration.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its address, an IPv4 one also where the socket is of IPv6. A peer on a unix socket counts as `127.0.0.1`.
@@ -47,6 +48,15 @@ impl Peer {
         let ip = ip.to_canonical();
         let ip_value = HeaderValue::try_from(ip.to_string()).expect("an address is a header value");
         Self { ip, https, trusted: is_in(ip, trusted_proxies), ip_value }
+    }
+
+    /// The same peer under `trusted_proxies`, which may have changed since the connection was accepted.
+    #[must_use]
+    pub fn under(&self, trusted_proxies: &[IpNet]) -> Cow<'_, Self> {
+        match is_in(self.ip, trusted_proxies) {
+            trusted if trusted == self.trusted => Cow::Borrowed(self),
+            trusted => Cow::Owned(Self { trusted, ..self.clone() }),
+        }
     }
 }
 

@@ -110,16 +110,16 @@ kinds! {
 
 /// A token as it was sent, and where.
 #[derive(Clone)]
-pub struct Credential<'a> {
+pub struct Credential<'s, 'a> {
     /// The token, not empty, of visible ASCII characters. Not verified yet.
     pub token: Cow<'a, str>,
     /// The kind of `source`.
     pub kind: Kind,
     /// Where it was.
-    pub source: &'a Source,
+    pub source: &'s Source,
 }
 
-impl std::fmt::Debug for Credential<'_> {
+impl std::fmt::Debug for Credential<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credential").field("source", self.source).finish_non_exhaustive()
     }
@@ -169,11 +169,11 @@ impl Sources {
     ///
     /// # Errors
     /// As [`Sources::find_after`].
-    pub fn find<'a>(
-        &'a self,
+    pub fn find<'s, 'a>(
+        &'s self,
         headers: &'a HeaderMap,
         query: Option<&'a str>,
-    ) -> Result<Option<Credential<'a>>, Refusal> {
+    ) -> Result<Option<Credential<'s, 'a>>, Refusal> {
         self.find_after(None, headers, query)
     }
 
@@ -182,12 +182,12 @@ impl Sources {
     /// # Errors
     /// `CredentialRepeated` where a header or query parameter of any source came twice, also behind the first token;
     /// `CredentialMalformed` where the first source that holds anything holds no token.
-    pub fn find_after<'a>(
-        &'a self,
+    pub fn find_after<'s, 'a>(
+        &'s self,
         after: Option<&Source>,
         headers: &'a HeaderMap,
         query: Option<&'a str>,
-    ) -> Result<Option<Credential<'a>>, Refusal> {
+    ) -> Result<Option<Credential<'s, 'a>>, Refusal> {
         let mut first = None;
         let mut is_behind = after.is_none();
         for (source, found) in self.each(headers, query) {
@@ -207,11 +207,11 @@ impl Sources {
     }
 
     /// Every source in order with what it holds: what [`Sources::find`] decides by.
-    pub fn each<'a>(
-        &'a self,
+    pub fn each<'s, 'a>(
+        &'s self,
         headers: &'a HeaderMap,
         query: Option<&'a str>,
-    ) -> impl Iterator<Item = (&'a Source, Found<'a>)> {
+    ) -> impl Iterator<Item = (&'s Source, Found<'a>)> {
         self.sources.iter().map(move |source| (source, source.read(headers, query)))
     }
 
@@ -228,21 +228,23 @@ impl Sources {
         remove_if(headers, |name| self.names.matches(name) && !is_read(name));
     }
 
-    /// Takes every header and cookie of a source out of `headers`. A header with a scheme goes only where one of its
+    /// Takes every header and cookie of a source out of `headers`, but for those of `kept`: an app that is to have the
+    /// credential must not find one that was not verified beside it. A header with a scheme goes only where one of its
     /// lines has a scheme that is configured for it: `Basic` is for the app if we read `Bearer`.
-    pub fn strip(&self, headers: &mut HeaderMap) {
-        for source in &self.sources {
+    pub fn strip(&self, headers: &mut HeaderMap, kept: Option<&Source>) {
+        for source in self.sources.iter().filter(|source| kept != Some(*source)) {
             source.strip(headers);
         }
     }
 
-    /// The query without the parameters of sources, all other bytes as they came. The outer `None`: nothing is to be
-    /// changed; the inner one: nothing is left of it. Names are compared as apps decode them.
+    /// The query without the parameters of sources other than `kept`, all other bytes as they came. The outer `None`:
+    /// nothing is to be changed; the inner one: nothing is left of it. Names are compared as apps decode them.
     #[must_use]
-    pub fn strip_query(&self, query: Option<&str>) -> Option<Option<String>> {
+    pub fn strip_query(&self, query: Option<&str>, kept: Option<&Source>) -> Option<Option<String>> {
         let query = query?;
         let named = |pair: &str| {
-            self.sources.iter().filter_map(Source::query_name).any(|name| query::is_named(query::name_of(pair), name))
+            let stripped = self.sources.iter().filter(|source| kept != Some(*source));
+            stripped.filter_map(Source::query_name).any(|name| query::is_named(query::name_of(pair), name))
         };
         if !query.split('&').any(named) {
             return None;

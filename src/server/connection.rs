@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::framing::Framed;
 use crate::gateway::{Answer, Client, Lane};
+use crate::refusal::Refusal;
 
 /// The connection preface of HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -155,6 +156,12 @@ where
             if write_answer(&mut framed, &answer).await.is_ok() {
                 linger(&mut framed).await;
             }
+        }
+        // What the scanner leaves to the library: names that are no tokens, control bytes in values, too many fields.
+        (Err(error), None) if !is_busy && error.is_parse() => {
+            let refusal = if error.is_parse_too_large() { Refusal::HeadersTooLarge } else { Refusal::MalformedHead };
+            context.lane.load_full().note_refused(&client, refusal);
+            linger(&mut framed).await;
         }
         (Ok(()), _) if !framed.scanner().is_between_requests() => linger(&mut framed).await,
         _ => {}

@@ -153,10 +153,7 @@ impl Scanner {
             return Err(Refusal::AmbiguousFraming); // a bare LF
         };
         match self.state {
-            State::RequestLine => {
-                self.head.bytes += line.len() + 2;
-                self.take_request_line(line)
-            }
+            State::RequestLine => self.take_request_line(line),
             State::HeaderLine => {
                 self.head.bytes += line.len() + 2;
                 if line.is_empty() { self.end_head() } else { self.take_header_line(line) }
@@ -186,6 +183,7 @@ impl Scanner {
             }
             return Ok(());
         }
+        self.head.bytes = line.len() + 2;
         // method SP request-target SP HTTP-version (RFC 9112 section 3), single spaces.
         let method_end = memchr::memchr(b' ', line).ok_or(Refusal::MalformedHead)?;
         let version_start = memchr::memrchr(b' ', line).ok_or(Refusal::MalformedHead)?;
