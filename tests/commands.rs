@@ -58,6 +58,27 @@ fn check_takes_a_good_file_and_prints_the_routes() {
     assert!(said.stdout.contains("/public/*") && said.stdout.contains("/admin/*"), "{}", said.stdout);
 }
 
+/// Express, Django and others answer `/reports` and `/reports/` alike; a rule on one of them is then no rule.
+#[test]
+fn check_warns_where_a_slash_at_the_end_leads_around_a_rule() {
+    let with = |route: &str| {
+        let said = check(&format!("{}{route}", good().replace("/public/*", "/*"))).expect(0).all();
+        said.contains("asks for less").then_some(said)
+    };
+    let route = |path: &str, more: &str| format!("\n[[routes]]\npath = \"{path}\"\nupstream = \"app\"\n{more}");
+    for (path, other) in [("/reports", "/reports/"), ("/reports/", "/reports"), ("/of/{user}", "/of/x/")] {
+        let said = with(&route(path, "")).unwrap_or_else(|| panic!("no warning of {path}"));
+        assert!(said.contains(&format!("`{other}` is not this path")) && said.contains("/*`"), "{said}");
+    }
+    assert!(with(&route("/reports", "methods = [\"POST\"]\n")).is_some());
+    assert!(with(&route("/reports", "host = \"a.example\"\n")).is_some());
+    // A subtree, a route that asks for nothing, and one whose twin asks for as much.
+    assert!(with(&route("/reports/*", "")).is_none());
+    assert!(with(&route("/reports", "auth = \"none\"\n")).is_none());
+    assert!(with(&route("/admin/reports", "roles = [\"admin\"]\n")).is_none());
+    assert!(with(&format!("{}{}", route("/reports", ""), route("/reports/", ""))).is_none());
+}
+
 #[test]
 fn check_needs_no_network() {
     // Nobody is at these addresses; what is wrong with that is for `/ready` to say.

@@ -19,9 +19,9 @@ use crate::credential::Sources;
 use crate::endpoint;
 use crate::forward::Upstream;
 use crate::gateway::{Label, Route};
-use crate::http::target::{Oddities, canonical_prefix};
+use crate::http::target::{Oddities, Target, canonical_prefix};
 use crate::observe::Metrics;
-use crate::route::{Builder, HostPattern, Pattern, Table};
+use crate::route::{Builder, HostPattern, Lookup, Pattern, Table};
 use crate::verify::Issuers;
 
 /// Everything that a file says, ready to be put to work.
@@ -164,7 +164,10 @@ fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Pro
         }
     }
     match builder.build() {
-        Ok(table) => Some(table),
+        Ok(table) => {
+            raw.routes.iter().for_each(|route| warn_of_the_other_slash(&route.value, &table, problems));
+            Some(table)
+        }
         Err(conflicts) => {
             for conflict in conflicts {
                 problems
@@ -177,6 +180,43 @@ fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Pro
                     .hint("give them different hosts, paths or methods, or make them one route");
             }
             None
+        }
+    }
+}
+
+/// `/admin` and `/admin/` are two paths here and one to many apps. A route for one of them alone, where the other one
+/// falls to a route that asks for less, protects nothing there.
+fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mut Problems) {
+    let Some(path) = route.path.as_ref().filter(|path| path.len() > 1 && !path.ends_with('*')) else { return };
+    let host = match route.host.as_ref().map(|host| HostPattern::parse(host)) {
+        None => "x.invalid".to_owned(),
+        Some(Ok(HostPattern::Exact(name))) => name.into(),
+        Some(Ok(HostPattern::Below(suffix))) => format!("x{suffix}"),
+        Some(Err(_)) => return,
+    };
+    let segments = path.split('/').map(|segment| if segment.starts_with('{') { "x" } else { segment });
+    let here = segments.collect::<Vec<_>>().join("/");
+    let there = here.strip_suffix('/').map_or_else(|| format!("{here}/"), str::to_owned);
+    let leads_to = |path: &str, method: &Method| {
+        let target = path.parse().ok().and_then(|uri| Target::parse(&uri).ok())?;
+        match table.find(&host, target.matching(), method) {
+            Lookup::Found(route) => Some(route),
+            Lookup::MethodRefused { .. } | Lookup::Missing => None,
+        }
+    };
+    let methods = route.methods.iter().flat_map(|methods| &methods.value).map(|method| method.value.as_str());
+    for method in methods.chain(route.methods.is_none().then_some("GET")) {
+        let Ok(method) = Method::try_from(method) else { continue };
+        let (Some(meant), Some(other)) = (leads_to(&here, &method), leads_to(&there, &method)) else { continue };
+        if !other.rules.cover(&meant.rules) {
+            problems
+                .warning(
+                    &path.span,
+                    format!("`{there}` is not this path: it belongs to `{}`, which asks for less", other.label),
+                )
+                .label("many apps take the two for one")
+                .hint(format!("write `{}/*`, or add a route for the other one", path.trim_end_matches('/')));
+            return;
         }
     }
 }
