@@ -451,15 +451,17 @@ fn a_proxy_that_is_trusted_no_more_is_not_believed_on_the_connections_it_has() {
     };
     let gateway = Gateway::start(&trusting("[\"127.0.0.0/8\"]"));
     let mut client = gateway.connect();
-    let request = Request::get("/public/x").header("X-Forwarded-For", "203.0.113.9");
+    let request = Request::get("/public/x").header("X-Forwarded-For", "203.0.113.9").header("X-Request-Id", "given");
     let mut seen = || {
         request.over(&mut client).expect(200);
         app.last().header("x-forwarded-for").unwrap().to_owned()
     };
     assert_eq!(seen(), "203.0.113.9, 127.0.0.1");
+    assert_eq!(app.last().header("x-request-id"), Some("given"));
     gateway.setup.rewrite(&trusting("[]"));
     gateway.signal("HUP");
     eventually("the new file holds", || seen() == "127.0.0.1");
+    assert_ne!(app.last().header("x-request-id"), Some("given"));
 }
 
 #[test]

@@ -77,7 +77,8 @@ impl Record {
         record.has_body = !request.body().is_end_stream();
         record.body_length = request.body().size_hint().exact();
         record.path = request.uri().path_and_query().cloned();
-        record.given_id = incoming_request_id(request.headers(), &client.peer);
+        let peer = client.peer.under(&lane.gateway.trusted_proxies);
+        record.given_id = incoming_request_id(request.headers(), &peer);
         record
     }
 
