@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
 
-use crate::clock::UnixSeconds;
+use crate::clock::Clock;
 use crate::http::target::{Oddities, Target};
 use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
@@ -58,11 +58,11 @@ impl Endpoints {
 
     /// The answer for `target`, where it is ours.
     #[must_use]
-    pub fn answer(&self, method: &Method, target: &Target, now: UnixSeconds) -> Option<Answered> {
+    pub fn answer(&self, method: &Method, target: &Target, clock: &Clock) -> Option<Answered> {
         if let Err(refusal) = decide(method, target, &self.prefix)? {
             return Some(Err((refusal, (refusal == Refusal::MethodRefused).then(|| self.allow.clone()))));
         }
-        let mut response = Response::new(Bytes::from(self.keys.load().jwks(now).to_string()));
+        let mut response = Response::new(Bytes::from(self.keys.load().jwks(clock.now()).to_string()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
         // A new key is published when it starts to sign, so a copy of the set must not live long.

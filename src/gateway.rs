@@ -301,7 +301,7 @@ async fn walk(
     record.path = Some(target.path_and_query());
 
     // Ours, or whose?
-    if let Some(answer) = gateway.endpoints.answer(&parts.method, &target, gateway.clock.now()) {
+    if let Some(answer) = gateway.endpoints.answer(&parts.method, &target, &gateway.clock) {
         record.route = Some(gateway.own_label.clone());
         let response = answer.map_err(|(refusal, allow)| {
             record.allow = allow;

@@ -153,7 +153,7 @@ impl Talk {
         self.step(true, format_args!("canonical path {}", target.path()));
 
         self.line(format_args!("route"));
-        if let Some(answer) = gateway.endpoints.answer(&asked.method, &target, gateway.clock.now()) {
+        if let Some(answer) = gateway.endpoints.answer(&asked.method, &target, &gateway.clock) {
             self.step(answer.is_ok(), format_args!("the gateway itself answers here; no app gets this request"));
             return answer.map(|_| None).map_err(|(refusal, _)| refusal);
         }

@@ -25,8 +25,8 @@ impl Activity {
     }
 
     /// A request that began has ended, its answer included.
-    pub(super) fn end(&self) {
-        let ended = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+    pub(super) fn end(&self, now: Instant) {
+        let ended = u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX);
         self.last_end.store(ended, Ordering::Relaxed);
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
@@ -54,10 +54,10 @@ mod tests {
         assert!(activity.idle_since().is_some());
         activity.begin();
         activity.begin();
-        activity.end();
+        activity.end(Instant::now());
         assert!(activity.is_busy());
         assert!(activity.idle_since().is_none());
-        activity.end();
+        activity.end(Instant::now());
         assert!(activity.idle_since().is_some());
     }
 }

@@ -33,7 +33,7 @@ pub enum Content {
 pub struct Answer {
     body: AnswerBody,
     /// `None` once it is somebody else's to close.
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     /// What broke, while the bytes before it are on their way.
     broken: Option<io::Error>,
 }
@@ -45,11 +45,11 @@ enum AnswerBody {
 }
 
 impl Answer {
-    pub(super) fn own(bytes: Bytes, record: Option<Record>) -> Self {
+    pub(super) fn own(bytes: Bytes, record: Option<Box<Record>>) -> Self {
         Self { body: AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record, broken: None }
     }
 
-    pub(super) fn app(body: ResponseBody, record: Record) -> Self {
+    pub(super) fn app(body: ResponseBody, record: Box<Record>) -> Self {
         Self { body: AnswerBody::App(body), record: Some(record), broken: None }
     }
 }

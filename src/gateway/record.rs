@@ -24,7 +24,7 @@ const CLIENT_GONE: u16 = 499;
 /// Bytes of a body that are read after the answer for the sake of the connection.
 const READ_IN_PASSING: u64 = 64 * 1024;
 
-/// One request. Dropping it writes its line.
+/// One request. Dropping it writes its line. It is boxed: it goes through many hands, and would be copied in each.
 #[derive(Debug)]
 pub(super) struct Record {
     lane: Arc<Lane>,
@@ -72,8 +72,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn open(lane: &Arc<Lane>, client: &Arc<Client>, request: &Request<Incoming>) -> Self {
-        let mut record = Self::new(lane, client, request.method().clone());
+    pub(super) fn open(lane: &Arc<Lane>, client: &Arc<Client>, request: &Request<Incoming>) -> Box<Self> {
+        let mut record = Box::new(Self::new(lane, client, request.method().clone()));
         record.has_body = !request.body().is_end_stream();
         record.body_length = request.body().size_hint().exact();
         record.path = request.uri().path_and_query().cloned();
@@ -155,7 +155,7 @@ impl Record {
 
     /// The head of the answer is ready. The record is closed when its body has ended, and after a switch of protocols
     /// when that connection has.
-    pub(super) fn answered(mut self, response: Response<Content>) -> Response<Answer> {
+    pub(super) fn answered(mut self: Box<Self>, response: Response<Content>) -> Response<Answer> {
         self.status = response.status().as_u16();
         self.answered_after = Some(self.opened.elapsed());
         let (parts, content) = response.into_parts();
@@ -186,8 +186,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.client.activity.end();
-        let duration = self.opened.elapsed();
+        let now = Instant::now();
+        self.client.activity.end(now);
+        let duration = now.saturating_duration_since(self.opened);
         let reason = self.reason();
         let identity = self.caller.as_ref().map(|caller| &caller.identity);
         let rule = self.rule.as_ref().map(ToString::to_string);

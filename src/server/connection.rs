@@ -191,20 +191,20 @@ where
     }
 }
 
+/// A request on its way.
+type Serving = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
+
 fn service(
     context: &Context,
     client: &Arc<Client>,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Answer>,
-    Error = Infallible,
-    Future = impl Future<Output = Result<Response<Answer>, Infallible>> + Send + 'static,
-> + Unpin
-+ 'static {
+) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = Serving> + Unpin + 'static
+{
     let (lane, client) = (Arc::clone(&context.lane), Arc::clone(client));
     service_fn(move |request| {
         let answer = lane.load_full().serve(Arc::clone(&client), request);
-        async move { Ok(answer.await) }
+        // Boxed: it is some kilobytes, and the library moves it more than once.
+        let serving: Serving = Box::pin(async move { Ok(answer.await) });
+        serving
     })
 }
 

@@ -1,9 +1,10 @@
 //! Tokens that were verified already: a table of each worker's own, and one that all share behind it.
 //!
-//! Enters: the digest of a whole token and what it was verified as. Leaves: the same, for as long as it holds; whoever
+//! Enters: a whole token, or the digest of one, and what it was verified as. Leaves: the same, for as long as it holds; whoever
 //! asks must still compare time and keys ([`Verified::holds`]) and look for a revocation. Only success is kept here.
 //! A hit in the worker's own table allocates nothing and touches no memory that other workers write.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::sync::Cache;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::issuer::Issuer;
 use crate::clock::UnixSeconds;
@@ -31,7 +33,7 @@ const SETS: usize = 256;
 /// The most bytes that a worker's table holds, by the same estimate.
 const LOCAL_BYTES: usize = 16 * 1024 * 1024;
 
-/// The digest of a whole token, by which it is found again.
+/// The digest of a whole token, by which the shared table finds it again.
 pub(super) type Digest = [u8; 32];
 
 /// A token that passed every check.
@@ -120,9 +122,22 @@ impl CacheCounters {
     }
 }
 
+/// A token, whole: to compare it costs a tenth of a digest, and two tokens that are equal are the same token. Its bytes
+/// are wiped when it goes.
 struct Slot {
-    digest: Digest,
+    token: Zeroizing<Vec<u8>>,
     verified: Arc<Verified>,
+}
+
+impl Slot {
+    /// Whether this is `token`. No early end, so that the time says nothing about how much of it is right.
+    fn is(&self, token: &[u8]) -> bool {
+        self.token.len() == token.len() && self.token.iter().zip(token).fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
+    }
+
+    fn bytes(&self) -> usize {
+        self.verified.weight.saturating_add(self.token.len())
+    }
 }
 
 /// One worker's table: 1,024 places and 16 MiB, and never more.
@@ -130,6 +145,8 @@ pub struct LocalCache {
     /// The verifier that filled it; another one's verdicts are not its own.
     table: u64,
     sets: Box<[[Option<Slot>; WAYS]]>,
+    /// Spreads tokens over the sets in a way that nobody outside knows.
+    spread: RandomState,
     bytes: usize,
     counters: Arc<CacheCounters>,
 }
@@ -144,7 +161,13 @@ impl LocalCache {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
-        Self { table: 0, sets: (0..SETS).map(|_| [const { None }; WAYS]).collect(), bytes: 0, counters: Arc::default() }
+        Self {
+            table: 0,
+            sets: (0..SETS).map(|_| [const { None }; WAYS]).collect(),
+            spread: RandomState::new(),
+            bytes: 0,
+            counters: Arc::default(),
+        }
     }
 
     /// The counts of this table, for the metrics.
@@ -166,28 +189,38 @@ impl LocalCache {
         self.bytes = 0;
     }
 
-    /// The token of this digest. The one found moves a place to the front, the last place is overwritten next.
-    pub(super) fn find(&mut self, digest: &Digest) -> Option<&Arc<Verified>> {
-        let set = &mut self.sets[set_of(digest)];
-        let way = set.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.digest == *digest))?;
+    /// What `token` was verified as. The one found moves a place to the front, the last place is overwritten next.
+    pub(super) fn find(&mut self, token: &str) -> Option<&Arc<Verified>> {
+        let set = self.set_of(token);
+        let set = &mut self.sets[set];
+        let way = set.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.is(token.as_bytes())))?;
         let place = way.saturating_sub(1);
         set.swap(way, place);
         set[place].as_ref().map(|slot| &slot.verified)
     }
 
     /// Keeps a token in place of an earlier verdict about it, or of the set's least used.
-    pub(super) fn keep(&mut self, digest: Digest, verified: Arc<Verified>) {
-        if self.bytes.saturating_add(verified.weight) > LOCAL_BYTES {
+    pub(super) fn keep(&mut self, token: &str, verified: Arc<Verified>) {
+        let slot = Slot { token: Zeroizing::new(token.as_bytes().to_vec()), verified };
+        if self.bytes.saturating_add(slot.bytes()) > LOCAL_BYTES {
             // Rare, and the shared table still has them.
             self.clear();
         }
-        self.bytes = self.bytes.saturating_add(verified.weight);
-        let set = &mut self.sets[set_of(&digest)];
-        let same = set.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.digest == digest));
+        self.bytes = self.bytes.saturating_add(slot.bytes());
+        let set = self.set_of(token);
+        let set = &mut self.sets[set];
+        let same = set.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.is(token.as_bytes())));
         let way = same.or_else(|| set.iter().position(Option::is_none)).unwrap_or(WAYS - 1);
-        if let Some(before) = set[way].replace(Slot { digest, verified }) {
-            self.bytes = self.bytes.saturating_sub(before.verified.weight);
+        if let Some(before) = set[way].replace(slot) {
+            self.bytes = self.bytes.saturating_sub(before.bytes());
         }
+    }
+
+    /// By the end of the token: that is the signature, which no two tokens share.
+    fn set_of(&self, token: &str) -> usize {
+        let bytes = token.as_bytes();
+        let end = &bytes[bytes.len().saturating_sub(32)..];
+        usize::try_from(self.spread.hash_one(end) % SETS as u64).unwrap_or(0)
     }
 }
 
@@ -198,10 +231,6 @@ impl std::fmt::Debug for LocalCache {
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
-}
-
-fn set_of(digest: &Digest) -> usize {
-    usize::from(u16::from_le_bytes([digest[0], digest[1]])) % SETS
 }
 
 /// Removes a token when it is due.

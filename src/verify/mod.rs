@@ -95,23 +95,23 @@ impl Verifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::TokenTooLarge);
         }
-        let digest = *blake3::hash(token.as_bytes()).as_bytes();
         local.enter(self.table);
-        if let Some(verified) = local.find(&digest).filter(|verified| verified.holds(now)).cloned() {
+        if let Some(verified) = local.find(token).filter(|verified| verified.holds(now)).cloned() {
             local.counters().count_local();
             self.check_revocation(&verified.issuer, &verified.caller.identity)?;
             return Ok(verified);
         }
+        let digest = *blake3::hash(token.as_bytes()).as_bytes();
         if let Some(verified) = self.shared.find(&digest).filter(|verified| verified.holds(now)) {
             local.counters().count_shared();
             self.check_revocation(&verified.issuer, &verified.caller.identity)?;
-            return Ok(own_copy(local, digest, &verified));
+            return Ok(own_copy(local, token, &verified));
         }
         local.counters().count_miss();
         let verified = Arc::new(self.check(token, now, &mut Steps::silent())?);
         if verified.holds(now) {
             self.shared.keep(digest, verified.clone());
-            return Ok(own_copy(local, digest, &verified));
+            return Ok(own_copy(local, token, &verified));
         }
         Ok(verified)
     }
@@ -217,8 +217,8 @@ impl std::fmt::Debug for Verifier {
 }
 
 /// Keeps a copy of the worker's own, whose reference count no other worker writes.
-fn own_copy(local: &mut LocalCache, digest: cache::Digest, verified: &Arc<Verified>) -> Arc<Verified> {
+fn own_copy(local: &mut LocalCache, token: &str, verified: &Arc<Verified>) -> Arc<Verified> {
     let own = Arc::new(Verified::clone(verified));
-    local.keep(digest, own.clone());
+    local.keep(token, own.clone());
     own
 }

@@ -117,10 +117,7 @@ fn a_workers_table_stays_small_and_keeps_what_is_used() {
     let favourite = corp.token(&json!({}));
     let used = corp.verifier.verify(&mut local, &favourite, NOW).unwrap();
     for n in 0..20_000_u64 {
-        let mut digest = [0; 32];
-        digest[..8].copy_from_slice(&n.to_le_bytes());
-        digest[8] = 1;
-        local.keep(digest, used.clone());
+        local.keep(&format!("{n:040}"), used.clone());
         if n % 100 == 0 {
             corp.verifier.verify(&mut local, &favourite, NOW).unwrap();
         }
@@ -137,9 +134,23 @@ fn a_workers_table_is_bounded_in_bytes_too() {
     let verified = corp.verifier.verify(&mut local, &corp.token(&heavy), NOW).unwrap();
     assert!(verified.weight > 250_000, "{}", verified.weight);
     for n in 0..1000_u16 {
-        let mut digest = [1; 32];
-        digest[..2].copy_from_slice(&n.to_le_bytes());
-        local.keep(digest, verified.clone());
+        local.keep(&format!("{n:040}"), verified.clone());
         assert!((Arc::strong_count(&verified) - 2) * verified.weight <= 16 * 1024 * 1024);
     }
+}
+
+#[test]
+fn tokens_that_end_alike_are_told_apart_by_all_their_bytes() {
+    let corp = Corp::new();
+    let mut local = LocalCache::new();
+    let token = corp.token(&json!({}));
+    corp.verifier.verify(&mut local, &token, NOW).unwrap();
+    assert!(local.find(&token).is_some());
+    for at in [0, 10, token.len() / 2, token.len() - 40] {
+        let mut other = token.clone().into_bytes();
+        other[at] ^= 1;
+        assert!(local.find(std::str::from_utf8(&other).unwrap()).is_none(), "byte {at}");
+    }
+    assert!(local.find(&token[1..]).is_none());
+    assert!(local.find("").is_none());
 }
