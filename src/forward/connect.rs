@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::upstream::{Address, Server};
+use crate::http::gather::{ROOM, gather};
 use crate::refusal::Refusal;
 
 /// How long the addresses of a name are believed.
@@ -217,7 +218,10 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.with(|stream| stream.poll_write_vectored(cx, slices))
+        self.with(|stream| match gather(slices, &mut [0; ROOM]) {
+            Some(piece) => stream.poll_write(cx, piece),
+            None => stream.poll_write_vectored(cx, slices),
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,6 +1,7 @@
 //! HTTP values that every room speaks, and the strictness that the HTTP crates leave to their users.
 
 pub mod cookie;
+pub mod gather;
 pub mod headers;
 pub mod origin;
 pub mod reply;

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http::gather::{ROOM, gather};
+
 /// `first`, then `io`.
 #[derive(Debug)]
 pub struct Rewind<I> {
@@ -56,7 +58,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Rewind<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        match gather(bufs, &mut [0; ROOM]) {
+            Some(piece) => Pin::new(&mut self.io).poll_write(cx, piece),
+            None => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
