@@ -26,6 +26,8 @@ pub struct Identity {
     pub scopes: Vec<String>,
     /// `jti`, where the token has one.
     pub token_id: Option<String>,
+    /// `sid`, the session that one of our own tokens belongs to; `None` for every other issuer's.
+    pub session_id: Option<String>,
     /// `iat`, in seconds since 1970.
     pub issued_at: Option<UnixSeconds>,
     /// `exp`, in seconds since 1970, without leeway.

@@ -72,6 +72,18 @@ refusals! {
     CredentialRepeated = BAD_REQUEST, "credential-repeated", "Bad request";
     /// An upgrade with a body, or with a method other than GET.
     UpgradeInvalid = BAD_REQUEST, "upgrade-invalid", "Bad request";
+    /// The body for one of our own endpoints is not the JSON object or form it should be.
+    FormMalformed = BAD_REQUEST, "form-malformed", "Bad request";
+    /// What was given as an email address is none.
+    EmailInvalid = BAD_REQUEST, "email-invalid", "Invalid email address";
+    /// A display name that is too long or holds control characters.
+    NameInvalid = BAD_REQUEST, "name-invalid", "Invalid name";
+    /// A new password is shorter than `password.min_length`.
+    PasswordTooShort = BAD_REQUEST, "password-too-short", "Password too short";
+    /// A password of more than 4 KiB.
+    PasswordTooLong = BAD_REQUEST, "password-too-long", "Password too long";
+    /// A new password that stands in every attacker's list, or is the email address itself.
+    PasswordCommon = BAD_REQUEST, "password-common", "Password too common";
 
     // 401: who is asking is not known.
     /// The route needs a caller and no source held a credential.
@@ -114,8 +126,14 @@ refusals! {
     NotYetValid = UNAUTHORIZED, "not-yet-valid", "Invalid token";
     /// `iat` is longer ago than the issuer's `max_age`.
     TooOld = UNAUTHORIZED, "too-old", "Invalid token";
-    /// The token, or all of its subject's, was revoked.
+    /// The token, its session, or all of its subject's, was revoked.
     Revoked = UNAUTHORIZED, "revoked", "Invalid token";
+    /// A refresh token that is none of ours, or whose session is over.
+    RefreshRefused = UNAUTHORIZED, "refresh-refused", "Invalid token";
+    /// A refresh token that had been used before: its session was ended (RFC 9700 section 4.14.2).
+    RefreshReused = UNAUTHORIZED, "refresh-reused", "Invalid token";
+    /// No such account, a wrong password, or a disabled account: which of them is nobody's business.
+    LoginRefused = UNAUTHORIZED, "login-refused", "Invalid credentials";
 
     // 403: who is asking is known, and may not.
     /// A rule on roles said no.
@@ -127,7 +145,7 @@ refusals! {
     /// A cookie was the credential and another site asked.
     CrossSite = FORBIDDEN, "cross-site", "Forbidden";
 
-    // 404, 405, 408, 413, 414, 421, 431.
+    // 404, 405, 408, 409, 413, 414, 415, 421, 429, 431.
     /// No route covers the path.
     RouteMissing = NOT_FOUND, "route-missing", "Not found";
     /// The path is covered, the method is not.
@@ -136,12 +154,18 @@ refusals! {
     MethodUnsupported = METHOD_NOT_ALLOWED, "method-unsupported", "Method not allowed";
     /// The client did not send the whole request in time.
     ClientTimeout = REQUEST_TIMEOUT, "client-timeout", "Request timeout";
+    /// There is an account with this email address already.
+    EmailTaken = CONFLICT, "email-taken", "Email address already registered";
     /// The body is longer than `max_body_bytes`.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "Content too large";
     /// The target is longer than we read.
     TargetTooLong = URI_TOO_LONG, "target-too-long", "URI too long";
+    /// The body for one of our own endpoints is neither JSON nor a form.
+    FormTypeRefused = UNSUPPORTED_MEDIA_TYPE, "form-type-refused", "Unsupported media type";
     /// The TLS connection was made for another host (RFC 9110 section 15.5.20).
     Misdirected = MISDIRECTED_REQUEST, "misdirected", "Misdirected request";
+    /// Too many attempts to sign in or to register, of this account or from this address.
+    Throttled = TOO_MANY_REQUESTS, "throttled", "Too many requests";
     /// The head is longer than `max_header_bytes`.
     HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "Request header fields too large";
 
@@ -162,8 +186,10 @@ refusals! {
     UpstreamBusy = SERVICE_UNAVAILABLE, "upstream-busy", "Service unavailable";
     /// The issuer's keys have not been had yet, so nobody can be let in.
     KeysUnavailable = SERVICE_UNAVAILABLE, "keys-unavailable", "Service unavailable";
-    /// Revocations have not been readable for too long, so nobody can be let in.
+    /// Revocations have not been readable for too long, or the state failed, so nobody can be let in.
     StateUnavailable = SERVICE_UNAVAILABLE, "state-unavailable", "Service unavailable";
+    /// So much work with the state, or so many passwords, wait already that this request is turned away.
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Service unavailable";
     /// The app did not accept the connection in time.
     UpstreamConnectTimeout = GATEWAY_TIMEOUT, "upstream-connect-timeout", "Gateway timeout";
     /// The app did not answer in time.
@@ -174,7 +200,7 @@ impl Refusal {
     /// Whether the client sent a credential that is no good, as against none (RFC 6750 section 3.1, `invalid_token`).
     #[must_use]
     pub fn is_invalid_token(self) -> bool {
-        self.status() == StatusCode::UNAUTHORIZED && self != Self::CredentialMissing
+        self.status() == StatusCode::UNAUTHORIZED && !matches!(self, Self::CredentialMissing | Self::LoginRefused)
     }
 }
 
@@ -198,8 +224,16 @@ mod tests {
         assert_eq!(reasons.len(), Refusal::ALL.len());
         for refusal in Refusal::ALL {
             let allowed: &[&str] = match refusal.status().as_u16() {
-                400 => &["Bad request"],
-                401 => &["Unauthorized", "Invalid token"],
+                // What is wrong with a form is the business of whoever filled it in.
+                400 => &[
+                    "Bad request",
+                    "Invalid email address",
+                    "Invalid name",
+                    "Password too short",
+                    "Password too long",
+                    "Password too common",
+                ],
+                401 => &["Unauthorized", "Invalid token", "Invalid credentials"],
                 403 => &["Forbidden"],
                 500 => &["Internal server error"],
                 502 => &["Bad gateway"],

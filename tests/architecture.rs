@@ -6,14 +6,17 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Every room and its layer; as in the table of `src/lib.rs`.
-const LAYERS: [(&str, u8); 21] = [
-    ("main", 10),
-    ("cli", 9),
-    ("app", 8),
-    ("server", 7),
-    ("gateway", 6),
+const LAYERS: [(&str, u8); 25] = [
+    ("main", 11),
+    ("cli", 10),
+    ("app", 9),
+    ("server", 8),
+    ("gateway", 7),
+    ("login", 6),
     ("observe", 5),
-    ("endpoint", 5),
+    ("account", 5),
+    ("session", 5),
+    ("pages", 5),
     ("forward", 4),
     ("caller", 4),
     ("signing", 4),
@@ -25,9 +28,10 @@ const LAYERS: [(&str, u8); 21] = [
     ("config", 2),
     ("identity", 1),
     ("http", 1),
+    ("blocking", 1),
     ("refusal", 0),
     ("clock", 0),
-    ("lib", 11),
+    ("lib", 12),
 ];
 
 fn layer(room: &str) -> Option<u8> {

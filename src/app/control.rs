@@ -65,6 +65,7 @@ fn row(kept: Revocation) -> RevocationRow {
     let kind = match kept.target {
         RevocationTarget::Token(id) => Revoked::TokenId(id),
         RevocationTarget::Subject(subject) => Revoked::Subject(subject),
+        RevocationTarget::Session(id) => Revoked::Session(id),
     };
     RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
 }

@@ -16,10 +16,10 @@ use crate::caller::Naming;
 use crate::config::raw::{Named, RawConfig, RawIssuer, RawRoute, RawTest};
 use crate::config::{self, At, Problems, nearest};
 use crate::credential::Sources;
-use crate::endpoint;
 use crate::forward::Upstream;
 use crate::gateway::{Label, Route};
 use crate::http::target::{Oddities, Target, canonical_prefix};
+use crate::login;
 use crate::observe::Metrics;
 use crate::route::{Builder, HostPattern, Lookup, Pattern, Table};
 use crate::verify::Issuers;
@@ -245,7 +245,7 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
             })
             .ok()?;
         let own_prefix = around.own_prefix;
-        if endpoint::is_own(path, own_prefix) {
+        if login::is_own(path, own_prefix) {
             problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
                 "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
             ));

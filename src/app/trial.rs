@@ -11,11 +11,11 @@ use crate::authorize::Auth;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::{RawClaim, RawExpect, RawTestCaller};
-use crate::endpoint;
 use crate::gateway::{self, Route};
 use crate::http::headers::Host;
 use crate::http::target::Target;
 use crate::identity::{Caller, Identity};
+use crate::login;
 use crate::refusal::Refusal;
 
 /// A method, a host and a target.
@@ -66,7 +66,7 @@ pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Calle
         Ok(target) => target,
         Err(refusal) => return refused(refusal),
     };
-    if let Some(own) = endpoint::decide(&asked.method, &target, &plan.settings.own_prefix) {
+    if let Some(own) = login::decide(&asked.method, &target, &plan.settings.own_prefix) {
         return Verdict { route: None, refusal: own.err(), rule: None };
     }
     let route = match gateway::locate(&plan.routes, asked.host.name(), &target, &asked.method) {
@@ -168,6 +168,7 @@ pub(super) fn identity(
         roles,
         scopes,
         token_id: None,
+        session_id: None,
         issued_at: None,
         expires_at: UnixSeconds::MAX,
         claims,

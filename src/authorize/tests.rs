@@ -53,6 +53,7 @@ fn identity(roles: &[&str], scopes: &[&str], claims: Value) -> Identity {
         roles: owned(roles),
         scopes: owned(scopes),
         token_id: None,
+        session_id: None,
         issued_at: None,
         expires_at: 0,
         claims: claims.as_object().unwrap().clone(),

@@ -47,6 +47,12 @@ pub struct RawConfig {
     pub routes: Vec<At<RawRoute>>,
     /// `[identity]`
     pub identity: RawIdentity,
+    /// `[session]`
+    pub session: RawSession,
+    /// `[password]`; `None` where local accounts cannot sign in.
+    pub password: Option<At<RawPassword>>,
+    /// `[pages]`
+    pub pages: RawPages,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
     pub tests: Vec<At<RawTest>>,
 }
@@ -171,6 +177,10 @@ pub struct RawIssuer {
     pub leeway: Option<At<Duration>>,
     /// The greatest age of a token, from `iat`.
     pub max_age: Option<At<Duration>>,
+    /// The claim that says who the token is about; `sub` unless said.
+    pub subject_claim: Option<At<String>>,
+    /// Of `iss` and `aud`, those that its tokens may lack.
+    pub missing_claims: Vec<At<String>>,
 }
 
 /// One entry of `credentials.sources`.
@@ -281,6 +291,56 @@ pub struct RawIdentity {
     pub headers: Vec<(At<String>, At<String>)>,
     /// `true`: `X-Auth-Assertion` is sent.
     pub assertion: Option<At<bool>>,
+}
+
+/// `[session]`
+#[derive(Clone, Debug, Default)]
+pub struct RawSession {
+    /// The name of the session cookie; `__Host-session` unless said.
+    pub cookie: Option<At<String>>,
+    /// Of the JWT in the cookie, and of access tokens; 15 minutes unless said.
+    pub token_lifetime: Option<At<Duration>>,
+    /// How long a browser's session may go unused; 24 hours unless said.
+    pub idle_timeout: Option<At<Duration>>,
+    /// From signing in to signing in again; 7 days unless said.
+    pub lifetime: Option<At<Duration>>,
+}
+
+/// `[password]`
+#[derive(Clone, Debug, Default)]
+pub struct RawPassword {
+    /// Whether anybody may make an account; false unless said.
+    pub registration: Option<At<bool>>,
+    /// The roles of an account that somebody registers; none unless said.
+    pub default_roles: Vec<At<String>>,
+    /// The fewest characters of a new password; 8 unless said, and no less than that.
+    pub min_length: Option<At<u64>>,
+}
+
+/// `[pages]`
+#[derive(Clone, Debug, Default)]
+pub struct RawPages {
+    /// What the site is called; the host of `public_url` unless said.
+    pub name: Option<At<String>>,
+    /// A picture, SVG, PNG, JPEG or WebP.
+    pub logo: Option<At<PathBuf>>,
+    /// `colors = { accent = "#2f6f4f", … }`: CSS colours by name.
+    pub colors: RawColors,
+    /// A directory whose templates take the place of the built-in ones of the same name.
+    pub templates: Option<At<PathBuf>>,
+}
+
+/// `pages.colors`: `#rgb` or `#rrggbb`. The `_dark` ones hold where the browser asks for a dark page.
+#[derive(Clone, Debug, Default)]
+pub struct RawColors {
+    /// Buttons, links, focus.
+    pub accent: Option<At<String>>,
+    /// The same on dark pages.
+    pub accent_dark: Option<At<String>>,
+    /// The page.
+    pub background: Option<At<String>>,
+    /// The same on dark pages.
+    pub background_dark: Option<At<String>>,
 }
 
 /// `[[tests]]`

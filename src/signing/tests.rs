@@ -28,6 +28,7 @@ fn caller(expires_at: UnixSeconds) -> Caller {
         roles: vec!["admin".to_owned(), "a,b".to_owned()],
         scopes: Vec::new(),
         token_id: None,
+        session_id: None,
         issued_at: None,
         expires_at,
         claims: Map::new(),

@@ -83,6 +83,71 @@ impl State for Memory {
         Ok(content.signing_keys.clone())
     }
 
+    fn note_token(&self, _key_id: &str, _expires_at: UnixSeconds) -> Result<(), StateError> {
+        todo!()
+    }
+    fn ensure_secret(&self, _name: &str, _candidate: &[u8; 32]) -> Result<zeroize::Zeroizing<[u8; 32]>, StateError> {
+        todo!()
+    }
+    fn add_account(&self, _account: &super::AccountRow, _first: bool) -> Result<super::Added, StateError> {
+        todo!()
+    }
+    fn account(&self, _id: &str) -> Result<Option<super::AccountRow>, StateError> {
+        todo!()
+    }
+    fn account_by_email(&self, _email_key: &str) -> Result<Option<super::AccountRow>, StateError> {
+        todo!()
+    }
+    fn accounts(&self) -> Result<Vec<super::AccountRow>, StateError> {
+        todo!()
+    }
+    fn has_accounts(&self) -> Result<bool, StateError> {
+        todo!()
+    }
+    fn change_account(
+        &self,
+        _id: &str,
+        _change: &super::AccountChange,
+        _end: Option<&super::EndSessions<'_>>,
+    ) -> Result<Option<super::AccountRow>, StateError> {
+        todo!()
+    }
+    fn rehash_account(&self, _id: &str, _from: &str, _to: &str) -> Result<bool, StateError> {
+        todo!()
+    }
+    fn delete_account(&self, _id: &str, _end: &super::EndSessions<'_>) -> Result<bool, StateError> {
+        todo!()
+    }
+    fn foreign_hash(&self, _like: &str) -> Result<Option<String>, StateError> {
+        todo!()
+    }
+    fn add_session(&self, _session: &super::SessionRow, _password_version: i64) -> Result<bool, StateError> {
+        todo!()
+    }
+    fn session(&self, _id: &str) -> Result<Option<(super::SessionRow, super::AccountRow)>, StateError> {
+        todo!()
+    }
+    fn sessions(&self, _account_id: Option<&str>) -> Result<Vec<super::SessionRow>, StateError> {
+        todo!()
+    }
+    fn touch_session(&self, _id: &str, _seen_at: UnixSeconds, _address: &str) -> Result<(), StateError> {
+        todo!()
+    }
+    fn rotate_refresh(
+        &self,
+        _id: &str,
+        _presented: &super::TokenHash,
+        _successor: &super::TokenHash,
+        _now: UnixSeconds,
+        _grace: UnixSeconds,
+        _address: &str,
+    ) -> Result<super::Rotation, StateError> {
+        todo!()
+    }
+    fn end_sessions(&self, _which: super::Which<'_>, _end: &super::EndSessions<'_>) -> Result<Vec<String>, StateError> {
+        todo!()
+    }
+
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {
         let content = self.read();
         let saved = content.key_sets.get(issuer).filter(|(from, ..)| from == url);

@@ -1,4 +1,4 @@
-//! What outlives the process: revocations, our own signing keys, the last good key set of each issuer.
+//! What outlives the process: accounts, sessions, revocations, our own signing keys, the last good key set of each issuer.
 //!
 //! Enters: `state.url` of the TOML and values to keep. Leaves: the same values, also after `kill -9` at any point, and a
 //! [`Version`] that tells cheaply whether another process wrote. Never here: a decision about a request, or a call from
@@ -8,10 +8,12 @@
 //! To add something that is kept: rows and methods here, a step at the end of `sqlite/schema.rs`, a file of statements
 //! beside `sqlite/revocations.rs`, the same in `memory.rs`, and its promises in `contract.rs`.
 
+mod account;
 #[cfg(test)]
 mod contract;
 mod error;
 pub mod memory;
+mod session;
 pub mod sqlite;
 
 use std::fmt::Debug;
@@ -22,7 +24,9 @@ use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
 
+pub use account::{AccountChange, AccountRow, Added};
 pub use error::StateError;
+pub use session::{RefreshRow, Rotation, SessionRow, TokenHash, Which};
 
 /// A kind of state that `state.url` can name.
 #[derive(Debug)]
@@ -109,11 +113,96 @@ pub trait State: Debug + Send + Sync {
         verify_until: UnixSeconds,
     ) -> Result<Vec<SigningKeyRow>, StateError>;
 
+    /// Says that a token signed by the key `key_id` lives until `expires_at`: a rotation lets the key verify at least that
+    /// long.
+    fn note_token(&self, key_id: &str, expires_at: UnixSeconds) -> Result<(), StateError>;
+
+    /// A secret of ours that tokens are made with, under a name: `candidate` if there was none, in one step, as
+    /// [`State::ensure_signing_key`].
+    fn ensure_secret(&self, name: &str, candidate: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError>;
+
+    /// Adds an account. With `first`, only where there is none at all.
+    fn add_account(&self, account: &AccountRow, first: bool) -> Result<Added, StateError>;
+
+    /// The account with this id.
+    fn account(&self, id: &str) -> Result<Option<AccountRow>, StateError>;
+
+    /// The account with this `email_key`.
+    fn account_by_email(&self, email_key: &str) -> Result<Option<AccountRow>, StateError>;
+
+    /// All accounts, in the order of `email_key`.
+    fn accounts(&self) -> Result<Vec<AccountRow>, StateError>;
+
+    /// Whether there is an account.
+    fn has_accounts(&self) -> Result<bool, StateError>;
+
+    /// Changes an account, in one step, and returns it as it is then; `None` where there is none. With `end`, its
+    /// sessions but for `keep` end in the same step, as by [`State::end_sessions`].
+    fn change_account(
+        &self,
+        id: &str,
+        change: &AccountChange,
+        end: Option<&EndSessions<'_>>,
+    ) -> Result<Option<AccountRow>, StateError>;
+
+    /// Puts a hash of the same password in place of `from`, if that is still the hash. Says whether it was.
+    fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError>;
+
+    /// Deletes an account, and ends its sessions, in one step. Says whether there was one.
+    fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError>;
+
+    /// The hash among all accounts' that is not argon2id with the parameters of `like` (all that stands before its salt)
+    /// and of which there are most of its kind (all before its salt as well); `None` where all are like that. What it
+    /// costs to verify is spent on every attempt to sign in, so that nobody can tell by the time whether an account is
+    /// there.
+    fn foreign_hash(&self, like: &str) -> Result<Option<String>, StateError>;
+
+    /// Adds a session, if its account is there, not disabled, and still has this `password_version`. Says whether it
+    /// was added.
+    fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError>;
+
+    /// A session with its account.
+    fn session(&self, id: &str) -> Result<Option<(SessionRow, AccountRow)>, StateError>;
+
+    /// All sessions, or an account's, the one last seen first.
+    fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError>;
+
+    /// Notes that a session was seen. An earlier time than the one known changes nothing.
+    fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError>;
+
+    /// Exchanges the refresh token `presented` for `successor`, in one step, and notes that the session was seen.
+    /// `grace` is how many seconds after an exchange the token before is taken for a retry. Whether the session is over
+    /// is the caller's to know, before.
+    fn rotate_refresh(
+        &self,
+        id: &str,
+        presented: &TokenHash,
+        successor: &TokenHash,
+        now: UnixSeconds,
+        grace: UnixSeconds,
+        address: &str,
+    ) -> Result<Rotation, StateError>;
+
+    /// Ends sessions: deletes them and adds a [`RevocationTarget::Session`] of the issuer `session` for each, in one
+    /// step. Returns the ids of those that were there.
+    fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError>;
+
     /// The last key set that was saved for an issuer, as it came from `url`, and when. A set from another URL is none.
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError>;
 
     /// Keeps a key set in place of the one before.
     fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError>;
+}
+
+/// How sessions are ended.
+#[derive(Clone, Copy, Debug)]
+pub struct EndSessions<'a> {
+    /// The time.
+    pub now: UnixSeconds,
+    /// The time from which no token of theirs would be taken anyway.
+    pub revoked_until: UnixSeconds,
+    /// The session that does not end.
+    pub keep: Option<&'a str>,
 }
 
 /// A revocation of one token, or of everything issued to a subject until then.
@@ -136,6 +225,8 @@ pub enum RevocationTarget {
     Token(String),
     /// All tokens of this `sub`.
     Subject(String),
+    /// All tokens of this `sid`; only of our own.
+    Session(String),
 }
 
 /// One of our own signing keys (Ed25519).

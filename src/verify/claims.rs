@@ -62,6 +62,7 @@ pub(super) fn check(
         roles: roles(&claims, issuer),
         scopes: scopes(&claims),
         token_id,
+        session_id: if &*issuer.name == super::OWN_NAME { text("sid") } else { None },
         issued_at,
         expires_at,
         claims,

@@ -30,6 +30,8 @@ pub enum Revoked {
     TokenId(String),
     /// Every token of this `sub` that was issued up to the moment of the revocation.
     Subject(String),
+    /// Every token of this `sid`.
+    Session(String),
 }
 
 /// One revocation, as the state store keeps it.
@@ -49,6 +51,8 @@ pub struct RevocationRow {
 struct OfIssuer {
     /// `jti`s, whenever they were revoked.
     token_ids: HashSet<String>,
+    /// `sid`s.
+    sessions: HashSet<String>,
     /// `sub`s, with the last moment up to which their tokens are revoked.
     subjects: HashMap<String, UnixSeconds>,
 }
@@ -89,6 +93,9 @@ impl Revocations {
                 Revoked::TokenId(id) => {
                     of_issuer.token_ids.insert(id);
                 }
+                Revoked::Session(id) => {
+                    of_issuer.sessions.insert(id);
+                }
                 Revoked::Subject(subject) => {
                     let until = of_issuer.subjects.entry(subject).or_insert(row.revoked_at);
                     *until = row.revoked_at.max(*until);
@@ -111,7 +118,11 @@ impl Revocations {
     /// How many revocations are in force.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_issuer.load().values().map(|of_issuer| of_issuer.token_ids.len() + of_issuer.subjects.len()).sum()
+        self.by_issuer
+            .load()
+            .values()
+            .map(|of_issuer| of_issuer.token_ids.len() + of_issuer.subjects.len() + of_issuer.sessions.len())
+            .sum()
     }
 
     /// Whether none is in force.
@@ -134,12 +145,13 @@ impl Revocations {
         }
         let Some(of_issuer) = by_issuer.get(issuer) else { return Ok(()) };
         let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| of_issuer.token_ids.contains(id));
+        let is_session_over = identity.session_id.as_ref().is_some_and(|id| of_issuer.sessions.contains(id));
         let is_subject_revoked = of_issuer
             .subjects
             .get(&identity.subject)
             // A token that does not say when it was issued may have been issued before.
             .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= *until));
-        if is_id_revoked || is_subject_revoked { Err(Refusal::Revoked) } else { Ok(()) }
+        if is_id_revoked || is_session_over || is_subject_revoked { Err(Refusal::Revoked) } else { Ok(()) }
     }
 
     /// Whether the store, if there is one, has been read a short time before `at`.
@@ -170,6 +182,7 @@ mod tests {
             roles: Vec::new(),
             scopes: Vec::new(),
             token_id: token_id.map(str::to_owned),
+            session_id: None,
             issued_at,
             expires_at: 1_000,
             claims: Map::new(),

@@ -62,6 +62,7 @@ fn caller(claims: Value) -> Caller {
         roles: vec!["admin".to_owned(), "a,b".to_owned()],
         scopes: Vec::new(),
         token_id: None,
+        session_id: None,
         issued_at: None,
         expires_at: 2_000_000_000,
         claims,

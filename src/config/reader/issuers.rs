@@ -51,6 +51,8 @@ impl Reader<'_> {
             |reader, item| reader.algorithm(item, only_secret, no_secret),
         );
         let raw = RawIssuer {
+            subject_claim: None,
+            missing_claims: Vec::new(),
             issuer,
             audiences: self
                 .strings(&mut section, "audiences", One::Taken, Empty::Refused("without an audience no token is good"))

@@ -85,6 +85,9 @@ impl Reader<'_> {
             routes: routes.unwrap_or_default(),
             identity: identity.unwrap_or_default(),
             tests: tests.unwrap_or_default(),
+            session: Default::default(),
+            password: None,
+            pages: Default::default(),
         }
     }
 

@@ -12,6 +12,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, revocation: &Revocation) -> 
     let (kind, value) = match &revocation.target {
         RevocationTarget::Token(id) => (TOKEN, id),
         RevocationTarget::Subject(subject) => (SUBJECT, subject),
+        RevocationTarget::Session(_) => todo!(),
     };
     // SQLite's max of several values is NULL when one is: never forgotten stays never forgotten.
     transaction.execute(

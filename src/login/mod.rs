@@ -70,3 +70,83 @@ impl Endpoints {
         Some(Ok(response))
     }
 }
+
+// --- what follows replaces the above: the shape that the gateway is written against ---
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+
+use crate::identity::Caller;
+
+/// What there is under `own_prefix`, and the key set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/.well-known/jwks.json`
+    Jwks,
+    /// `/login`
+    Login,
+    /// `/register`
+    Register,
+    /// `/refresh`
+    Refresh,
+    /// `/logout`
+    Logout,
+    /// `/me`
+    Me,
+    /// `/password`
+    Password,
+    /// `/sessions`
+    Sessions,
+    /// `/sessions/{id}`, DELETE
+    Session(String),
+    /// `/sessions/{id}/end`, POST: the same for a form
+    EndSession(String),
+    /// `/logo`
+    Logo,
+}
+
+/// A request for one of our own endpoints, as the gateway has understood it.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Which one.
+    pub endpoint: &'a Endpoint,
+    /// One that the endpoint has.
+    pub method: &'a Method,
+    /// The raw query.
+    pub query: Option<&'a str>,
+    /// As sent.
+    pub headers: &'a HeaderMap,
+    /// The Host as sent, for `http::origin`.
+    pub host: &'a str,
+    /// The client's address, as a trusted proxy may have named it.
+    pub client: IpAddr,
+    /// Whether the client wants a page (`http::reply::wants_page`).
+    pub browser: bool,
+    /// The id in the log line.
+    pub request_id: &'a str,
+    /// Who asks, where that could be found out; for [`Endpoint::Logout`] also by a session cookie that has expired.
+    pub caller: Option<Arc<Caller>>,
+    /// Whether `caller` is by the session cookie.
+    pub by_cookie: bool,
+}
+
+/// An answer of ours.
+#[derive(Debug)]
+pub struct Answered {
+    /// The whole of it.
+    pub response: Response<Bytes>,
+    /// Who has just signed in, for the log line.
+    pub caller: Option<Arc<Caller>>,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub struct Failure {
+    /// The reason, for log and metrics; the answer too where there is no `page`.
+    pub refusal: Refusal,
+    /// The answer, where it is a form that is shown again. Its status is the refusal's.
+    pub page: Option<Response<Bytes>>,
+    /// For 429 and 503, in seconds.
+    pub retry_after: Option<u64>,
+}
