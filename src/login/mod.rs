@@ -47,7 +47,7 @@ pub fn decide(method: &Method, target: &Target, prefix: &str) -> Option<Result<(
 }
 
 /// An answer of ours, or a refusal with the methods that the path has.
-pub type Answered = Result<Response<Bytes>, (Refusal, Option<HeaderValue>)>;
+pub type OldAnswered = Result<Response<Bytes>, (Refusal, Option<HeaderValue>)>;
 
 impl Endpoints {
     /// Endpoints below `prefix` (`/auth`), and the public halves of `keys`.
@@ -58,7 +58,7 @@ impl Endpoints {
 
     /// The answer for `target`, where it is ours.
     #[must_use]
-    pub fn answer(&self, method: &Method, target: &Target, clock: &Clock) -> Option<Answered> {
+    pub fn answer(&self, method: &Method, target: &Target, clock: &Clock) -> Option<OldAnswered> {
         if let Err(refusal) = decide(method, target, &self.prefix)? {
             return Some(Err((refusal, (refusal == Refusal::MethodRefused).then(|| self.allow.clone()))));
         }
