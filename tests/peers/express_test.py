@@ -268,7 +268,7 @@ class Express(Move):
                     answer = self.login(email)
                     self.assertDoneBy(self.gateway, answer, 200)
                     signed = claims(answer.json()["accessToken"])
-                    self.assertEqual((signed["sub"], signed["roles"]), (user["id"], user["roles"]), turn)
+                    self.assertEqual((signed["sub"], sorted(signed["roles"])), (user["id"], sorted(user["roles"])), turn)
                     self.assertEqual(self.hashes()[email], "argon2id", turn)
         # From now on the end of a long password counts as well.
         self.assertEqual(self.login("carol@example.com", LONG[:72]).status, 401)
@@ -297,13 +297,11 @@ class Express(Move):
     def test_the_import_can_be_done_again(self):
         """For those who register between the export and the move."""
         late = {"email": "late@example.com", "password_hash": self.users[0]["passwordHash"], "roles": ["user"]}
-        lines = [{"email": "bob@example.com", "password_hash": self.users[1]["passwordHash"]}, late]
+        lines = [{"email": "bob@example.com", "password_hash": late["password_hash"]}, late]
         (self.home / "again.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        subprocess.run(
-            [binary(), "user", "import", "-c", self.home / "gateway.toml", self.home / "again.jsonl"],
-            capture_output=True,
-            timeout=60,
-        )
+        command = [binary(), "user", "import", "--skip-bad", "-c", "gateway.toml", "again.jsonl"]
+        done = subprocess.run(command, cwd=self.home, capture_output=True, text=True, timeout=60)
+        self.assertIn("bob@example.com", done.stdout + done.stderr)
         self.assertDoneBy(self.gateway, self.login("late@example.com", PASSWORDS["Alice@example.com"]), 200)
         self.assertDoneBy(self.gateway, self.login("bob@example.com"), 200)
 

@@ -33,7 +33,7 @@ from harness import Gateway, binary, free_port, request, run, wait_for  # noqa: 
 ROUNDS = 4
 SECONDS = 5
 RATE = 500  # authenticated requests a second, all connections together
-CONNECTIONS = 5
+CONNECTIONS = 25
 ATTACKERS = 32  # connections that sign in, each with the next attempt as soon as the last one is answered
 PASSWORD = "a password of some length"
 
