@@ -18,7 +18,21 @@ import subprocess
 import time
 import urllib.parse
 
-from harness import APPS, HERE, REPOSITORY, Answer, Gateway, PeerTest, Process, base64url, bearer, binary, free_port, request, run
+from harness import (
+    APPS,
+    HERE,
+    REPOSITORY,
+    Answer,
+    Gateway,
+    PeerTest,
+    Process,
+    base64url,
+    bearer,
+    binary,
+    free_port,
+    request,
+    run,
+)
 
 PAGE = REPOSITORY / "docs/migrating-from-express.md"
 SECRET = "correct horse battery staple, as in every app's .env"
@@ -127,7 +141,9 @@ class Move(PeerTest):
 
     @classmethod
     def commands(cls) -> list[str]:
-        return re.findall(r"^\$ (.*)$", "".join(text for words, text in cls.page if words[0] == "console"), re.MULTILINE)
+        return re.findall(
+            r"^\$ (.*)$", "".join(text for words, text in cls.page if words[0] == "console"), re.MULTILINE
+        )
 
     @classmethod
     def walk(cls):
@@ -197,8 +213,14 @@ class Express(Move):
 
     @classmethod
     def told(cls, newcomer: str) -> dict:
-        expired = sign(SECRET, id=USERS[1]["id"], email="bob@example.com", roles=["user"], iat=1_000_000_000, exp=1_000_000_900)
-        return {"admin": cls.account("Alice@example.com"), "newcomer": {"email": newcomer, **NEWCOMER}, "expired": expired}
+        expired = sign(
+            SECRET, id=USERS[1]["id"], email="bob@example.com", roles=["user"], iat=1_000_000_000, exp=1_000_000_900
+        )
+        return {
+            "admin": cls.account("Alice@example.com"),
+            "newcomer": {"email": newcomer, **NEWCOMER},
+            "expired": expired,
+        }
 
     @classmethod
     def before(cls):
@@ -224,7 +246,9 @@ class Express(Move):
         answer = self.get("/api/profile", bob)
         self.assertDoneBy(self.gateway, answer, 200)
         profile = answer.json()["profile"]
-        self.assertEqual((profile["id"], profile["email"], profile["roles"]), ("64f1c0ffef", "bob@example.com", ["user"]))
+        self.assertEqual(
+            (profile["id"], profile["email"], profile["roles"]), ("64f1c0ffef", "bob@example.com", ["user"])
+        )
         self.assertDoneBy(self.gateway, self.get("/api/admin", bob), 403)
         self.assertDoneBy(self.gateway, self.get("/api/admin", alice), 200)
         self.assertEqual(self.get("/api/feed", bob).json(), {"greeting": "Hello, bob@example.com"})
@@ -250,7 +274,9 @@ class Express(Move):
         for why, payload in refused.items():
             with self.subTest(why):
                 self.assertDoneBy(self.gateway, self.get("/api/profile", sign(SECRET, **payload)), 401)
-        self.assertDoneBy(self.gateway, self.get("/api/profile", sign("another secret of at least 32 bytes", **whole)), 401)
+        self.assertDoneBy(
+            self.gateway, self.get("/api/profile", sign("another secret of at least 32 bytes", **whole)), 401
+        )
 
     def test_a_refresh_token_of_the_old_app_is_refused_and_harms_nobody(self):
         old = self.old_tokens["bob@example.com"]["refreshToken"]
@@ -268,7 +294,9 @@ class Express(Move):
                     answer = self.login(email)
                     self.assertDoneBy(self.gateway, answer, 200)
                     signed = claims(answer.json()["accessToken"])
-                    self.assertEqual((signed["sub"], sorted(signed["roles"])), (user["id"], sorted(user["roles"])), turn)
+                    self.assertEqual(
+                        (signed["sub"], sorted(signed["roles"])), (user["id"], sorted(user["roles"])), turn
+                    )
                     self.assertEqual(self.hashes()[email], "argon2id", turn)
         # From now on the end of a long password counts as well.
         self.assertEqual(self.login("carol@example.com", LONG[:72]).status, 401)
@@ -290,7 +318,15 @@ class Express(Move):
 
     def test_no_spelling_of_a_path_leads_around_a_role(self):
         token = self.old_tokens["bob@example.com"]["accessToken"]
-        for path in ("/api/admin", "/api/admin/", "/API/ADMIN", "/api/Admin/", "/api/%61dmin", "/api//admin", "/api/x/../admin"):
+        for path in (
+            "/api/admin",
+            "/api/admin/",
+            "/API/ADMIN",
+            "/api/Admin/",
+            "/api/%61dmin",
+            "/api//admin",
+            "/api/x/../admin",
+        ):
             with self.subTest(path):
                 self.assertNotEqual(self.get(path, token).status, 200)
 
@@ -311,7 +347,12 @@ class JwtPassport(Move):
 
     kind = "jwt-passport"
     kind_of_blocks = "jwt-passport"
-    NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
+    NAVIGATION = {
+        "Accept": "text/html",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+        "Sec-Fetch-Site": "none",
+    }
 
     @classmethod
     def told(cls) -> dict:

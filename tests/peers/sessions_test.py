@@ -109,7 +109,9 @@ class Sessions(PeerTest):
 
     def outcome(self, process: Process) -> dict:
         """How what `waiting` has opened ended, which is soon."""
-        return json.loads(wait_for(f"the end of it\n{process.text()}\n{self.gateway.text()}", lambda: self.last(process), SOON))
+        return json.loads(
+            wait_for(f"the end of it\n{process.text()}\n{self.gateway.text()}", lambda: self.last(process), SOON)
+        )
 
     @staticmethod
     def last(process: Process) -> str | None:
@@ -150,7 +152,9 @@ class Sessions(PeerTest):
         self.ends(stream)
         self.assertDoneBy(self.gateway, self.ask("GET", "/auth/me", here), 200)
         # Nor is there anything left of it at the app.
-        wait_for("the app rid of the stream", lambda: request(self.app.port, "GET", "/state").json()["streams"] == 0, SOON)
+        wait_for(
+            "the app rid of the stream", lambda: request(self.app.port, "GET", "/state").json()["streams"] == 0, SOON
+        )
 
     def test_an_event_stream_ends_with_its_session_and_cannot_be_had_again(self):
         carol = bearer(self.sign_in("carol"))
@@ -164,7 +168,16 @@ class Sessions(PeerTest):
         session = self.current(carol)
         curl = Process(
             f"curl-{time.monotonic_ns()}",
-            ["curl", "-sSN", "--http2-prior-knowledge", "--max-time", "20", "-w", "\n%{http_code}", f"{self.gateway.url}/events"]
+            [
+                "curl",
+                "-sSN",
+                "--http2-prior-knowledge",
+                "--max-time",
+                "20",
+                "-w",
+                "\n%{http_code}",
+                f"{self.gateway.url}/events",
+            ]
             + ["-H", f"Authorization: {carol['Authorization']}"],
             self.directory,
         )
@@ -208,7 +221,11 @@ class Sessions(PeerTest):
         alice = bearer(self.sign_in("alice"))
         session = self.current(alice)
         toml = self.config.read_text()
-        second = Gateway(self.directory, toml.replace(f'listen = "127.0.0.1:{self.gateway.port}"', 'listen = "127.0.0.1:0"'), "second")
+        second = Gateway(
+            self.directory,
+            toml.replace(f'listen = "127.0.0.1:{self.gateway.port}"', 'listen = "127.0.0.1:0"'),
+            "second",
+        )
         self.addCleanup(second.stop)
         self.assertDoneBy(second, request(second.port, "GET", "/auth/me", alice), 200)
         second.child.kill()
