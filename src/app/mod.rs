@@ -9,6 +9,7 @@ mod open;
 mod plan;
 mod process;
 mod report;
+mod services;
 mod settings;
 mod trial;
 
@@ -23,7 +24,7 @@ use crate::observe::Metrics;
 
 pub use commands::{Inspection, Revoked, TokenRequest, inspect, mint, revoke, signing_keys};
 pub use explain::{Explanation, Question, explain};
-pub use plan::{Plan, load};
+pub use plan::{Plan, SignInPlan, load};
 pub use process::run;
 pub use settings::Settings;
 
