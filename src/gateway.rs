@@ -290,9 +290,11 @@ impl Lane {
     fn to_sign_in(&self, record: &Record) -> Response<Bytes> {
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::FOUND;
-        let target = record.path.as_ref().map_or("/", |path| path.as_str());
+        // It was a target once, and still is.
+        let target = record.path.clone().and_then(|path| Target::parse(&path.into()).ok());
         let headers = response.headers_mut();
-        headers.insert(LOCATION, login::login_location(self.gateway.endpoints.prefix(), target));
+        let location = target.map(|target| login::login_location(self.gateway.endpoints.prefix(), &target));
+        headers.insert(LOCATION, location.unwrap_or(HeaderValue::from_static("/")));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Ok(id) = HeaderValue::from_str(record.request_id()) {
             headers.insert(HeaderName::from_static("x-request-id"), id);

@@ -116,7 +116,8 @@ pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
     };
     let secure = public_url.starts_with("https://");
     session::Settings {
-        cookie: session::wire_name(raw.cookie.as_ref().map_or(session::COOKIE, |cookie| cookie.as_str()), secure),
+        cookie: session::wire_name(raw.cookie.as_ref().map_or("__Host-session", |cookie| cookie.as_str()), secure)
+            .to_owned(),
         secure,
         token_lifetime: seconds(raw.token_lifetime.as_ref(), 15 * 60),
         idle_timeout: seconds(raw.idle_timeout.as_ref(), 24 * 60 * 60),
