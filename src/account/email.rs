@@ -41,10 +41,13 @@ mod tests {
 
     #[test]
     fn an_address_has_something_on_both_sides_of_one_at_sign() {
-        for good in ["a@b", "ann@example.com", "  ann@example.com\n", "o'brien+x@ex-ample.org", "müller@bücher.example"] {
+        for good in ["a@b", "ann@example.com", "  ann@example.com\n", "o'brien+x@ex-ample.org", "müller@bücher.example"]
+        {
             assert!(is_valid(good), "{good:?}");
         }
-        for wrong in ["", "@", "a@", "@b", "ann", "a@b@c", "a@@b", "a b@c", "a@b c", "a\u{0}@b", "a@b\u{7f}", "a\u{a0}@b"] {
+        for wrong in
+            ["", "@", "a@", "@b", "ann", "a@b@c", "a@@b", "a b@c", "a@b c", "a\u{0}@b", "a@b\u{7f}", "a\u{a0}@b"]
+        {
             assert!(!is_valid(wrong), "{wrong:?}");
         }
     }

@@ -154,7 +154,7 @@ impl Stored {
         let salt = STANDARD_NO_PAD.decode(salt).ok().filter(|salt| (8..=48).contains(&salt.len()));
         let tag = STANDARD_NO_PAD.decode(tag).ok().filter(|tag| (12..=64).contains(&tag.len()));
         let (salt, tag) = (salt.ok_or_else(|| damaged("salt"))?, tag.ok_or_else(|| damaged("hash value"))?);
-        let params = parameters_of(parameters)?.ok_or_else(|| damaged("list of parameters"))?;
+        let mut params = parameters_of(parameters)?.ok_or_else(|| damaged("list of parameters"))?;
         let params = params.output_len(tag.len()).build().map_err(|_| damaged("list of parameters"))?;
         Ok(Self { how: How::Argon2 { argon2: Argon2::new(algorithm, version, params), salt }, tag, is_own })
     }
@@ -230,10 +230,11 @@ fn parameters_of(text: &str) -> Result<Option<ParamsBuilder>, HashFault> {
     }
     let (Some(memory), Some(passes), Some(lanes)) = (memory, passes, lanes) else { return Ok(None) };
     let mut params = ParamsBuilder::new();
-    params
-        .m_cost(within("m", memory, MOST_COST.0)?)
-        .t_cost(within("t", passes, MOST_COST.1)?)
-        .p_cost(within("p", lanes, MOST_COST.2)?);
+    params.m_cost(within("m", memory, MOST_COST.0)?).t_cost(within("t", passes, MOST_COST.1)?).p_cost(within(
+        "p",
+        lanes,
+        MOST_COST.2,
+    )?);
     if let Some(data) = data {
         params.data(data);
     }
@@ -273,7 +274,8 @@ mod tests {
     #[test]
     fn our_hash_is_the_one_that_the_reference_implementation_makes() {
         // By npm's argon2 0.44, whose parameters stand in another order.
-        let theirs = "$argon2id$v=19$m=19456,p=1,t=2$MDEyMzQ1Njc4OWFiY2RlZg$rk2Mi3E4dgRMg0fHaYaptWVZRKqs//6b6k3/nntqGJk";
+        let theirs =
+            "$argon2id$v=19$m=19456,p=1,t=2$MDEyMzQ1Njc4OWFiY2RlZg$rk2Mi3E4dgRMg0fHaYaptWVZRKqs//6b6k3/nntqGJk";
         let stored = Stored::parse(theirs).unwrap();
         assert!(!stored.is_own(), "it will be spelled our way");
         assert!(stored.verify("correct horse"));
@@ -353,7 +355,8 @@ mod tests {
         ] {
             assert_eq!(argon2(parameters), Err(HashFault::TooCostly { parameter, value, most }));
         }
-        let bcrypt = |cost: &str| check_hash(&format!("$2b${cost}$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"));
+        let bcrypt =
+            |cost: &str| check_hash(&format!("$2b${cost}$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"));
         assert_eq!(bcrypt("14"), Ok(()));
         assert_eq!(bcrypt("15"), Err(HashFault::TooCostly { parameter: "cost", value: 15, most: 14 }));
         for wrong in ["03", "4", "004", "+4", "", "1e", "99999999999"] {
@@ -367,15 +370,39 @@ mod tests {
         assert_eq!(check_hash(argon2), Ok(()));
         let bcrypt = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
         let wrong = [
-            "", "$", "$$", "hunter2hunter2", "$2$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", "$2b$", "$argon2id$",
-            "5f4dcc3b5aa765d61d8327deb882cf99", "$1$salt$hash", "pbkdf2_sha256$1000$a$b", "$2b$04$ümlaut", "$argon2id$v=19",
-            &bcrypt[..59], &format!("{bcrypt}e"), &format!(" {bcrypt}"), &bcrypt.replace("abc", "ab$"), &bcrypt.replace("abc", "ab="),
-            &argon2.replace("v=19", "v=18"), &argon2.replace("m=64,", ""), &argon2.replace("m=64,", "m=64,m=64,"),
-            &argon2.replace("p=2", "p=2,x=1"), &argon2.replace("p=2", "p=0"), &argon2.replace("t=2", "t=0"),
-            &argon2.replace("t=2", "t=+2"), &argon2.replace("m=64", "m=15"), &argon2.replace("m=64", "m=64 "),
-            &argon2.replace("m=64", "m=99999999999"), &argon2.replace("MDEyMzQ1Njc4OWFiY2RlZg", "MDEy"),
-            &argon2.replace("ehqGRlXhNY90u1mXokuaGpor9OaG4WSZVb4jCfev4ys", "ehqG"), &format!("{argon2}="), &format!("{argon2}$"),
-            &argon2.replace("argon2id", "argon2"), &argon2.replace("64", &"0".repeat(300)),
+            "",
+            "$",
+            "$$",
+            "hunter2hunter2",
+            "$2$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e",
+            "$2b$",
+            "$argon2id$",
+            "5f4dcc3b5aa765d61d8327deb882cf99",
+            "$1$salt$hash",
+            "pbkdf2_sha256$1000$a$b",
+            "$2b$04$ümlaut",
+            "$argon2id$v=19",
+            &bcrypt[..59],
+            &format!("{bcrypt}e"),
+            &format!(" {bcrypt}"),
+            &bcrypt.replace("abc", "ab$"),
+            &bcrypt.replace("abc", "ab="),
+            &argon2.replace("v=19", "v=18"),
+            &argon2.replace("m=64,", ""),
+            &argon2.replace("m=64,", "m=64,m=64,"),
+            &argon2.replace("p=2", "p=2,x=1"),
+            &argon2.replace("p=2", "p=0"),
+            &argon2.replace("t=2", "t=0"),
+            &argon2.replace("t=2", "t=+2"),
+            &argon2.replace("m=64", "m=15"),
+            &argon2.replace("m=64", "m=64 "),
+            &argon2.replace("m=64", "m=99999999999"),
+            &argon2.replace("MDEyMzQ1Njc4OWFiY2RlZg", "MDEy"),
+            &argon2.replace("ehqGRlXhNY90u1mXokuaGpor9OaG4WSZVb4jCfev4ys", "ehqG"),
+            &format!("{argon2}="),
+            &format!("{argon2}$"),
+            &argon2.replace("argon2id", "argon2"),
+            &argon2.replace("64", &"0".repeat(300)),
         ];
         for text in wrong {
             let fault = check_hash(text).unwrap_err().to_string();

@@ -82,6 +82,9 @@ pub enum Fault {
     /// Guessed first.
     #[error("the password is among those that are tried first: it is widely used, or it is the email address")]
     PasswordCommon,
+    /// The system has none.
+    #[error("the system has no random numbers, so there can be no new id")]
+    NoRandomNumbers,
     /// An imported hash that cannot be verified.
     #[error("the password hash cannot be used: {0}")]
     Hash(#[from] HashFault),
@@ -100,6 +103,7 @@ impl Fault {
             Self::PasswordTooShort { .. } => Refusal::PasswordTooShort,
             Self::PasswordTooLong => Refusal::PasswordTooLong,
             Self::PasswordCommon => Refusal::PasswordCommon,
+            Self::NoRandomNumbers => Refusal::Internal,
             // A client has no field for any of these.
             Self::IdInvalid | Self::RoleInvalid { .. } | Self::RolesTooMany | Self::RolesTooLong | Self::Hash(_) => {
                 Refusal::FormMalformed
@@ -176,7 +180,9 @@ pub fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, Fault> {
 /// [`Fault::RoleInvalid`], [`Fault::RolesTooMany`], [`Fault::RolesTooLong`].
 pub fn check_roles(roles: &[String]) -> Result<(), Fault> {
     if let Some(role) = roles.iter().find(|role| !is_visible(role, MAX_ROLE_BYTES)) {
-        return Err(Fault::RoleInvalid { role: role.chars().take(MAX_ROLE_BYTES).flat_map(char::escape_debug).collect() });
+        return Err(Fault::RoleInvalid {
+            role: role.chars().take(MAX_ROLE_BYTES).flat_map(char::escape_debug).collect(),
+        });
     }
     if roles.len() > MAX_ROLES {
         return Err(Fault::RolesTooMany);
@@ -243,7 +249,9 @@ mod tests {
 
     #[test]
     fn a_password_that_is_tried_first_is_refused_in_any_case() {
-        for common in ["password", "PassWord", "12345678", "qwertyuiop", "Password1", "trustno1", "p@ssw0rd", " baseball "] {
+        for common in
+            ["password", "PassWord", "12345678", "qwertyuiop", "Password1", "trustno1", "p@ssw0rd", " baseball "]
+        {
             assert_eq!(password(common), Err(Fault::PasswordCommon), "{common}");
         }
         for rare in ["password-of-hers", "12345678901234567890123456789", "\n\n\n\n\n\n\n\n", "password\npassword1"] {
