@@ -247,7 +247,7 @@ impl Sessions {
         let Some((session, _)) = self.state.session(&presented.session_id).map_err(failed)? else { return Ok(None) };
         let is_good = session.refresh.is_some_and(|known| {
             let is_retry = known.previous.is_some_and(|previous| bool::from(previous.ct_eq(&presented.hash)))
-                && now.saturating_sub(known.rotated_at) <= GRACE;
+                && now.abs_diff(known.rotated_at) <= GRACE.unsigned_abs();
             bool::from(known.current.ct_eq(&presented.hash)) || is_retry
         });
         Ok((is_good && !self.is_over(&session, now)).then_some(session))
@@ -282,7 +282,7 @@ impl Sessions {
     /// Ends what is over by its limits, and says how many that were. To be called every now and then.
     ///
     /// # Errors
-    /// The state cannot be written; then nothing has ended.
+    /// The state cannot be written; some may have ended then, and the rest waits for the next time.
     pub fn sweep(&self) -> Result<usize, StateError> {
         let over = Which::Over { now: self.clock.now(), idle: self.settings.idle_timeout };
         self.end_now(over).map(|ended| ended.len())
