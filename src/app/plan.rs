@@ -13,7 +13,7 @@ use super::Failure;
 use super::settings::{self, Settings};
 use crate::authorize::Rules;
 use crate::caller::Naming;
-use crate::config::raw::{Named, RawConfig, RawIssuer, RawRoute, RawTest};
+use crate::config::raw::{Named, RawConfig, RawIssuer, RawPassword, RawRoute, RawSession, RawTest};
 use crate::config::{self, At, Problems, nearest};
 use crate::credential::Sources;
 use crate::forward::Upstream;
@@ -66,6 +66,10 @@ pub(super) struct Outline {
     pub(super) public_url: String,
     /// The names and tables of `[issuers.*]`.
     pub(super) issuers: Vec<Named<RawIssuer>>,
+    /// `[session]`
+    pub(super) session: RawSession,
+    /// `[password]`
+    pub(super) password: Option<At<RawPassword>>,
 }
 
 /// Reads `file`, and no other one.
@@ -81,6 +85,8 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
         state_url: settings::state_url(&raw),
         public_url: settings::public_url(&raw.server, &problems),
         issuers: raw.issuers,
+        session: raw.session,
+        password: raw.password,
     })
 }
 
