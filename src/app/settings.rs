@@ -220,7 +220,7 @@ mod tests {
         let compile = |text: &str| {
             let mut problems = Problems::new(std::path::Path::new("gateway.toml"), text);
             let raw = crate::config::read(&mut problems);
-            assert_eq!(problems.render(false), "");
+            assert_eq!(problems.errors().len(), 0, "{}", problems.render(false));
             Settings::compile(&raw, &mut problems)
         };
         let (example, default) = (compile(include_str!("../../gateway.example.toml")), compile(""));
