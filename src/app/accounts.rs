@@ -19,10 +19,10 @@ use serde::Serialize;
 use super::open::open_state;
 use super::plan::{Outline, outline};
 use super::{Failure, time_text};
-use crate::account::{Accounts, Policy};
+use crate::account::{Accounts, Fault, Policy};
 use crate::clock::{Clock, UnixSeconds};
+use crate::config::raw::{RawPassword, RawSession};
 use crate::config::{At, nearest};
-use crate::refusal::Refusal;
 use crate::state::{AccountRow, EndSessions, State, StateError};
 
 pub use change::{NewUser, RolesChange, hash_password};
@@ -78,28 +78,26 @@ fn scheme(hash: &str) -> String {
 impl Outline {
     fn policy(&self) -> Policy {
         let min_length = self.password.as_ref().and_then(|password| password.min_length.as_ref());
-        Policy {
-            min_length: min_length.map_or(8, |length| usize::try_from(length.value).unwrap_or(usize::MAX)),
-            default_roles: Vec::new(),
-        }
+        let min_length = min_length.map_or(*RawPassword::MIN_LENGTHS.start(), |length| length.value);
+        Policy { min_length: usize::try_from(min_length).unwrap_or(usize::MAX), default_roles: Vec::new() }
     }
 
     fn token_lifetime(&self) -> UnixSeconds {
-        seconds(self.session.token_lifetime.as_ref(), 15 * 60)
+        seconds(self.session.token_lifetime.as_ref(), RawSession::TOKEN_LIFETIME)
     }
 
     fn idle_timeout(&self) -> UnixSeconds {
-        seconds(self.session.idle_timeout.as_ref(), 24 * 60 * 60)
+        seconds(self.session.idle_timeout.as_ref(), RawSession::IDLE_TIMEOUT)
     }
 
     /// Seconds from signing in to signing in again.
     pub(super) fn lifetime(&self) -> UnixSeconds {
-        seconds(self.session.lifetime.as_ref(), 7 * 24 * 60 * 60)
+        seconds(self.session.lifetime.as_ref(), RawSession::LIFETIME)
     }
 }
 
-fn seconds(typed: Option<&At<Duration>>, default: UnixSeconds) -> UnixSeconds {
-    typed.map_or(default, |typed| i64::try_from(typed.as_secs()).unwrap_or(i64::MAX))
+fn seconds(typed: Option<&At<Duration>>, default: Duration) -> UnixSeconds {
+    i64::try_from(typed.map_or(default, |typed| typed.value).as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The accounts of one state.
@@ -186,41 +184,18 @@ impl Directory {
         let now = self.clock.now();
         EndSessions { now, revoked_until: revoked_until(now, self.token_lifetime), keep: None }
     }
+}
 
-    /// What a refusal means to an operator.
-    fn refused(&self, refusal: Refusal, email: &str) -> Failure {
-        let (error, hint) = match refusal {
-            Refusal::EmailInvalid => (
-                format!("`{}` is no email address", shown(email)),
-                "one `@` with something on both sides, no spaces, at most 254 bytes".to_owned(),
-            ),
-            Refusal::EmailTaken => (
-                format!("there is an account with the address `{}` already", shown(email)),
-                format!("`passgate user show {}` shows it", shown(email)),
-            ),
-            Refusal::NameInvalid => (
-                "the name is too long or holds control characters".to_owned(),
-                "at most 128 characters, in one line".to_owned(),
-            ),
-            Refusal::PasswordTooShort => (
-                format!("the password has fewer than {} characters", self.accounts.policy().min_length),
-                "four or five words at random are hard to guess and easy to remember".to_owned(),
-            ),
-            Refusal::PasswordTooLong => {
-                ("the password has more than 4096 bytes".to_owned(), "a shorter one is as safe".to_owned())
-            }
-            Refusal::PasswordCommon => (
-                "the password is on the lists that attackers try first, or is the email address".to_owned(),
-                "four or five words at random are hard to guess and easy to remember".to_owned(),
-            ),
-            Refusal::Internal => {
-                return Failure::Runtime(anyhow::anyhow!("the system has no random numbers, or hashing failed"));
-            }
-            // Closed as the list is, no other one is about an account; its name is better than nothing.
-            other => (format!("refused: {other}"), "nothing was changed".to_owned()),
-        };
-        refuse(&error, &hint)
-    }
+/// What keeps an account from being made or changed, and what to do about it.
+fn refused(fault: &Fault, email: &str) -> Failure {
+    let hint = match fault {
+        Fault::EmailTaken => format!("`passgate user show {}` shows it", shown(email)),
+        Fault::PasswordTooShort { .. } | Fault::PasswordCommon => {
+            "four or five words at random are hard to guess and easy to remember".to_owned()
+        }
+        _ => "nothing was changed".to_owned(),
+    };
+    refuse(&fault.to_string(), &hint)
 }
 
 /// When tokens of a session that ends at `now` would be void anyway.
