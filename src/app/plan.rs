@@ -14,7 +14,7 @@ use super::settings::{self, Settings};
 use crate::account::Policy;
 use crate::authorize::Rules;
 use crate::caller::Naming;
-use crate::config::raw::{Named, RawConfig, RawIssuer, RawRoute, RawTest};
+use crate::config::raw::{Named, RawConfig, RawIssuer, RawPassword, RawRoute, RawSession, RawTest};
 use crate::config::{self, At, Problems, nearest};
 use crate::credential::Sources;
 use crate::forward::Upstream;
@@ -84,6 +84,10 @@ pub(super) struct Outline {
     pub(super) public_url: String,
     /// The names and tables of `[issuers.*]`.
     pub(super) issuers: Vec<Named<RawIssuer>>,
+    /// `[session]`
+    pub(super) session: RawSession,
+    /// `[password]`
+    pub(super) password: Option<At<RawPassword>>,
 }
 
 /// Reads `file`, and no other one.
@@ -99,6 +103,8 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
         state_url: settings::state_url(&raw),
         public_url: settings::public_url(&raw.server, &problems),
         issuers: raw.issuers,
+        session: raw.session,
+        password: raw.password,
     })
 }
 
