@@ -36,7 +36,7 @@ pub use jwks::{KeyStatus, KeyStore, keep_fresh};
 pub use jws::{Unverified, read_unverified, verify_signature};
 pub use keys::{Key, KeySet, MAX_KEYS, Unusable};
 pub use kind::TypeRule;
-pub use revocation::{RevocationRow, Revocations, Revoked};
+pub use revocation::{Change, RevocationRow, Revocations, Revoked};
 pub use steps::Step;
 
 use crate::clock::UnixSeconds;
