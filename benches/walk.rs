@@ -169,7 +169,9 @@ impl Running {
             sources: plan.sources,
             verifier: Verifier::new(plan.issuers, Arc::clone(&revocations)),
             assertions: plan.assertion.then(|| Assertions::new(settings.public_url.as_str())),
-            endpoints: Endpoints::new(&settings.own_prefix, Arc::clone(&signing)),
+            endpoints: Endpoints::new(&settings.own_prefix, Arc::clone(&signing), Clock::system(), None),
+            sign_in: None,
+            pages: None,
             signing,
             own_label: Label { text: "(own)".into(), series: metrics.route("(own)") },
             realm: settings.realm(),
@@ -187,6 +189,7 @@ impl Running {
             gateway: Arc::new(gateway),
             pool: Pool::new(),
             cache: Arc::new(Mutex::new(LocalCache::new())),
+            session_cache: Arc::new(Mutex::new(LocalCache::new())),
             desk: Arc::new(Desk::new(log.worker(0), metrics.worker()).expect("random numbers")),
         };
         // The log ends when it is dropped, and this process is as short-lived as it.

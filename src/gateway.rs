@@ -7,17 +7,20 @@
 mod activity;
 mod answer;
 mod record;
+mod sign_in;
+mod vigil;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, EXPECT, LOCATION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use ipnet::IpNet;
@@ -32,17 +35,19 @@ use crate::forward::{BodyRules, Hop, Pool, RequestBody, Upstream, forward};
 use crate::http::headers::{self, Host};
 use crate::http::target::{Oddities, QueryEdit, Target};
 use crate::http::{cookie, origin, reply};
-use crate::identity::Caller;
-use crate::login::Endpoints;
+use crate::login::{self, Asked, Endpoint, Endpoints};
 use crate::observe::{Desk, RouteLabel};
+use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
 use crate::signing::{Assertions, SigningKeys};
-use crate::verify::{LocalCache, Verifier};
+use crate::verify::{LocalCache, Verified, Verifier};
 
 pub use activity::Activity;
 pub use answer::{Answer, Content};
 use record::Record;
+pub use sign_in::{Presented, Renewal, SignIn};
+use vigil::Vigil;
 
 /// Everything that one version of the configuration says about requests. Shared by all workers, never changed.
 #[derive(Debug)]
@@ -61,6 +66,10 @@ pub struct Gateway {
     pub signing: Arc<ArcSwap<SigningKeys>>,
     /// What is answered here.
     pub endpoints: Endpoints,
+    /// The session cookie, where people can sign in.
+    pub sign_in: Option<SignIn>,
+    /// What pages look like, where people can sign in.
+    pub pages: Option<Arc<Pages>>,
     /// How log lines and metrics name what is answered here.
     pub own_label: Label,
     /// `realm` of challenges.
@@ -120,6 +129,8 @@ pub struct Lane {
     pub pool: Pool,
     /// This worker's table in front of the shared token cache.
     pub cache: Arc<Mutex<LocalCache>>,
+    /// The same for what session cookies hold.
+    pub session_cache: Arc<Mutex<LocalCache>>,
     /// Where this worker writes down what happened.
     pub desk: Arc<Desk>,
 }
@@ -227,29 +238,68 @@ impl Lane {
         let mut record = Record::open(&self, &client, &request);
         let browser = reply::wants_page(request.headers());
         let http1 = request.version() < Version::HTTP_2;
-        match walk(&self, &client, request, &mut record).await {
+        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        let mut response = match walk(&self, &client, request, &mut record).await {
             Ok(mut response) => {
                 if http1 && record.is_much_pending() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                record.answered(response)
+                response
             }
             Err(refusal) => {
                 record.refused(refusal);
-                let response = reply::refuse(
-                    refusal,
-                    reply::Circumstances {
-                        request_id: record.request_id(),
-                        browser,
-                        allow: record.allow.as_ref(),
-                        // What is left of the body is not read, and must not be taken for the next request.
-                        close: http1 && record.is_body_pending(),
-                        realm: &self.gateway.realm,
-                    },
-                );
-                record.answered(response.map(Content::Own))
+                let mut response = if let Some(page) = record.page.take() {
+                    page
+                } else if refusal == Refusal::CredentialMissing && browser && is_safe && self.gateway.sign_in.is_some()
+                {
+                    self.to_sign_in(&record)
+                } else {
+                    self.refusal(refusal, &record, browser)
+                };
+                // What is left of the body is not read, and must not be taken for the next request.
+                if http1 && record.is_body_pending() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response.map(Content::Own)
             }
+        };
+        if let (Some(sign_in), Some(set_cookie)) = (&self.gateway.sign_in, record.set_cookie.take()) {
+            sign_in.set_cookie(response.headers_mut(), set_cookie);
         }
+        record.answered(response)
+    }
+
+    /// The answer for a refusal.
+    fn refusal(&self, refusal: Refusal, record: &Record, browser: bool) -> Response<Bytes> {
+        let pages = self.gateway.pages.as_deref().map(|pages| pages as &dyn reply::ErrorPages);
+        reply::refuse(
+            refusal,
+            reply::Circumstances {
+                request_id: record.request_id(),
+                browser,
+                pages,
+                allow: record.allow.as_ref(),
+                close: false,
+                realm: &self.gateway.realm,
+                retry_after: record.retry_after,
+            },
+        )
+    }
+
+    /// The way to the sign-in page and back.
+    fn to_sign_in(&self, record: &Record) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::FOUND;
+        // It was a target once, and still is.
+        let target = record.path.clone().and_then(|path| Target::parse(&path.into()).ok());
+        let headers = response.headers_mut();
+        let location = target.map(|target| login::login_location(self.gateway.endpoints.prefix(), &target));
+        headers.insert(LOCATION, location.unwrap_or(HeaderValue::from_static("/")));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(id) = HeaderValue::from_str(record.request_id()) {
+            headers.insert(HeaderName::from_static("x-request-id"), id);
+        }
+        response
     }
 
     /// Writes the line for a connection that the HTTP library has answered, and given up, before there was a request.
@@ -266,9 +316,11 @@ impl Lane {
             reply::Circumstances {
                 request_id: record.request_id(),
                 browser: false,
+                pages: None,
                 allow: None,
                 close: true,
                 realm: &self.gateway.realm,
+                retry_after: None,
             },
         );
         record.bytes = response.body().len() as u64;
@@ -284,6 +336,7 @@ async fn walk(
     record: &mut Record,
 ) -> Result<Response<Content>, Refusal> {
     let gateway = &*lane.gateway;
+    let revocations = gateway.verifier.revocations().generation();
     let (mut parts, body) = request.into_parts();
 
     // What is asked for, and of whom.
@@ -301,13 +354,13 @@ async fn walk(
     record.path = Some(target.path_and_query());
 
     // Ours, or whose?
-    if let Some(answer) = gateway.endpoints.answer(&parts.method, &target, &gateway.clock) {
+    if let Some(found) = login::find(&parts.method, &target, gateway.endpoints.prefix(), gateway.sign_in.is_some()) {
         record.route = Some(gateway.own_label.clone());
-        let response = answer.map_err(|(refusal, allow)| {
+        let endpoint = found.map_err(|(refusal, allow)| {
             record.allow = allow;
             refusal
         })?;
-        return Ok(response.map(Content::Own));
+        return Box::pin(answer(lane, &endpoint, &parts, &host, &target, body, record)).await;
     }
     let route = locate(&gateway.routes, host.name(), &target, &parts.method).map_err(|miss| {
         record.route = miss.route.map(|route| route.label.clone());
@@ -317,11 +370,17 @@ async fn walk(
     record.route = Some(route.label.clone());
 
     // Who asks, and may they?
-    let found = identify(lane, route, &parts, &host, &target).await.inspect_err(|_| {
-        record.rule = Some(Arc::clone(route.rules.name()));
-    })?;
-    let (caller, source) = found.unzip();
+    let found = match route.rules.auth() {
+        Auth::None => None,
+        Auth::Optional | Auth::Required => identify(lane, &parts, &host, &target, record).await.inspect_err(|_| {
+            record.rule = Some(Arc::clone(route.rules.name()));
+        })?,
+    };
+    let (verified, source) = found.unzip();
+    let source = source.flatten();
+    let caller = verified.as_ref().map(|verified| Arc::clone(&verified.caller));
     record.caller.clone_from(&caller);
+    record.vigil = verified.map(|verified| Vigil::new(verified, revocations));
     let permit = route.rules.decide(caller).map_err(|denial| {
         record.rule = Some(denial.rule);
         denial.refusal
@@ -337,9 +396,18 @@ async fn walk(
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
     let asked = Instant::now();
-    let forwarded = forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop).await;
+    let mut forwarding =
+        std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop));
+    let forwarded = std::future::poll_fn(|cx| match record.is_caller_gone() {
+        true => Poll::Ready(Err(Refusal::Revoked)),
+        false => forwarding.as_mut().poll(cx),
+    })
+    .await;
     record.upstream_time = Some(asked.elapsed());
-    let forwarded = forwarded?;
+    let mut forwarded = forwarded?;
+    if let Some(sign_in) = &gateway.sign_in {
+        sign_in.strip_set_cookie(forwarded.response.headers_mut());
+    }
     record.upstream = Some(forwarded.server);
     Ok(match (upgrade, forwarded.upgrade) {
         (Some(client_side), Some(app)) => {
@@ -351,25 +419,22 @@ async fn walk(
 }
 
 /// Who asks, and where it says so: the first credential that is there and good, or nobody. A bad one in a header or the query ends the walk;
-/// a bad one in a cookie is as good as none, because the browser sends it whether it wants or not.
+/// a bad one in a cookie is as good as none, because the browser sends it whether it wants or not. The session cookie comes last.
 async fn identify<'l>(
     lane: &'l Lane,
-    route: &Route,
     parts: &Parts,
     host: &Host,
     target: &Target,
-) -> Result<Option<(Arc<Caller>, &'l Source)>, Refusal> {
-    if route.rules.auth() == Auth::None {
-        return Ok(None);
-    }
+    record: &mut Record,
+) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
     let mut after = None;
     while let Some(credential) = lane.gateway.sources.find_after(after, &parts.headers, target.query())? {
         match verify(lane, &credential.token).await {
-            Ok(caller) => {
+            Ok(verified) => {
                 if credential.kind == Kind::Cookie && may_be_forged(parts, host) {
                     return Err(Refusal::CrossSite);
                 }
-                return Ok(Some((caller, credential.source)));
+                return Ok(Some((verified, Some(credential.source))));
             }
             Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => {
                 after = Some(credential.source);
@@ -377,7 +442,87 @@ async fn identify<'l>(
             Err(refusal) => return Err(refusal),
         }
     }
-    Ok(None)
+    let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
+    let now = lane.gateway.clock.now();
+    match sign_in.present(&lane.session_cache, &parts.headers, now, record.client_ip).await? {
+        Presented::Nothing => Ok(None),
+        Presented::Bad(_) => {
+            record.set_cookie = sign_in.clear();
+            Ok(None)
+        }
+        Presented::Good(..) if may_be_forged(parts, host) => Err(Refusal::CrossSite),
+        Presented::Good(verified, set_cookie) => {
+            record.set_cookie = set_cookie;
+            Ok(Some((verified, None)))
+        }
+    }
+}
+
+/// Answers a request for one of our own endpoints.
+async fn answer(
+    lane: &Lane,
+    endpoint: &Endpoint,
+    parts: &Parts,
+    host: &Host,
+    target: &Target,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Response<Content>, Refusal> {
+    let gateway = &*lane.gateway;
+    let leaving = || gateway.sign_in.as_ref()?.recognize(&parts.headers, gateway.clock.now());
+    let found = match endpoint {
+        Endpoint::Jwks | Endpoint::Logo | Endpoint::Refresh => None,
+        // Who is signed in already signs in anew: the session of before ends.
+        Endpoint::Login | Endpoint::Register => leaving().map(|verified| (verified, None)),
+        // Nothing may keep anybody from leaving, least of all that a credential has expired.
+        Endpoint::Logout => match identify_by_source(lane, parts, target).await {
+            Some(found) => Some(found),
+            None => leaving().map(|verified| (verified, None)),
+        },
+        Endpoint::Me | Endpoint::Password | Endpoint::Sessions | Endpoint::Session(_) | Endpoint::EndSession(_) => {
+            identify(lane, parts, host, target, record).await?
+        }
+    };
+    let (verified, source) = found.unzip();
+    let caller = verified.map(|verified| Arc::clone(&verified.caller));
+    record.caller.clone_from(&caller);
+    let asked = Asked {
+        endpoint,
+        method: &parts.method,
+        query: target.query(),
+        headers: &parts.headers,
+        host: host.as_sent(),
+        client: record.client_ip,
+        browser: reply::wants_page(&parts.headers),
+        request_id: record.request_id(),
+        by_cookie: caller.is_some() && source.flatten().is_none(),
+        caller,
+    };
+    match gateway.endpoints.answer(asked, body).await {
+        Ok(answered) => {
+            if answered.caller.is_some() {
+                record.caller = answered.caller;
+            }
+            record.has_been_read();
+            Ok(answered.response.map(Content::Own))
+        }
+        Err(failure) => {
+            record.page = failure.page;
+            record.retry_after = failure.retry_after;
+            Err(failure.refusal)
+        }
+    }
+}
+
+/// Who a header, a query parameter or a cookie of the configuration names; a bad one is as good as none.
+async fn identify_by_source<'l>(
+    lane: &'l Lane,
+    parts: &Parts,
+    target: &Target,
+) -> Option<(Arc<Verified>, Option<&'l Source>)> {
+    let credential = lane.gateway.sources.find(&parts.headers, target.query()).ok()??;
+    let verified = verify(lane, &credential.token).await.ok()?;
+    Some((verified, Some(credential.source)))
 }
 
 /// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
@@ -387,11 +532,11 @@ fn may_be_forged(parts: &Parts, host: &Host) -> bool {
         && origin::is_cross_origin(&parts.headers, host.as_sent())
 }
 
-async fn verify(lane: &Lane, token: &str) -> Result<Arc<Caller>, Refusal> {
+async fn verify(lane: &Lane, token: &str) -> Result<Arc<Verified>, Refusal> {
     let gateway = &*lane.gateway;
     let verify = || {
         let mut cache = lane.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        gateway.verifier.verify(&mut cache, token, gateway.clock.now()).map(|verified| Arc::clone(&verified.caller))
+        gateway.verifier.verify(&mut cache, token, gateway.clock.now())
     };
     let verified = verify();
     match verified {
@@ -431,6 +576,10 @@ fn rewrite(
         if let Some(stripped) = &stripped {
             query = QueryEdit::Replace(stripped.as_deref());
         }
+    }
+    // Ours is nobody else's, on whatever route.
+    if let Some(sign_in) = &gateway.sign_in {
+        cookie::remove(fields, &[&sign_in.cookie]);
     }
     cookie::join(fields);
     fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes

@@ -1,44 +1,58 @@
 //! Local accounts: what an email address and a password may be, hashing, and who has proven to be whom.
-#![allow(clippy::todo, unused_variables, dead_code, missing_docs)]
+//!
+//! Enters: what somebody typed into a form, an operator at the command line, or an export of another system. Leaves:
+//! accounts in the state, and [`Proven`]: who has given the right password. Never here: a difference between an account
+//! that is unknown, disabled or given a wrong password; a password kept as such; a hash in a log or an error.
+
+mod candidate;
+mod email;
+mod hash;
+mod hasher;
+pub mod import;
+mod policy;
 
 use std::sync::Arc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixSeconds};
 use crate::refusal::Refusal;
-use crate::state::{AccountRow, EndSessions, State, StateError};
+use crate::state::{AccountChange, AccountRow, Added, EndSessions, State, StateError};
 
-/// Runs password hashing on few threads of its own, of the lowest priority.
-#[derive(Debug)]
-pub struct Hasher;
+pub use candidate::{Candidate, Proven};
+pub use email::{fold as fold_email, is_valid as is_email};
+pub use hash::{HashFault, check_hash, hash};
+pub use hasher::Hasher;
+pub use policy::{Fault, MAX_PASSWORD_BYTES, Policy, check_id, check_roles, parse_name, parse_roles, tidy_roles};
 
-impl Hasher {
-    pub fn start(threads: usize) -> std::io::Result<Self> {
-        todo!()
-    }
-    /// `Err(Refusal::Overloaded)` where too many wait already.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-        todo!()
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct Policy {
-    pub min_length: usize,
-    pub default_roles: Vec<String>,
-}
-
-#[derive(Debug)]
+/// An account that is to be.
+#[derive(Clone)]
 pub struct NewAccount {
     /// `None`: a new UUID v7.
     pub id: Option<String>,
+    /// As typed; white space around it is dropped.
     pub email: String,
+    /// The display name; white space around it is dropped.
     pub name: Option<String>,
+    /// In any order.
     pub roles: Vec<String>,
+    /// One that [`check_hash`] takes. `None`: nobody can sign in by password.
     pub password_hash: Option<String>,
+    /// Whether nobody may sign in.
     pub disabled: bool,
 }
 
-/// All methods block, on the state.
+/// A hash is worth guessing at, so it stands in no log.
+impl std::fmt::Debug for NewAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewAccount")
+            .field("id", &self.id)
+            .field("email", &self.email)
+            .field("roles", &self.roles)
+            .field("disabled", &self.disabled)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The accounts in a state. All methods that return a [`StateError`] block, on the state.
 #[derive(Debug)]
 pub struct Accounts {
     state: Arc<dyn State>,
@@ -47,69 +61,301 @@ pub struct Accounts {
 }
 
 impl Accounts {
+    /// The accounts in `state`, under `policy`.
+    #[must_use]
     pub fn new(state: Arc<dyn State>, clock: Clock, policy: Policy) -> Self {
         Self { state, clock, policy }
     }
+
+    /// What the configuration says about accounts.
+    #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
-    /// Without the state and without hashing.
+
+    /// Whether somebody may register like this, without the state and without hashing.
+    ///
+    /// # Errors
+    /// [`Refusal::EmailInvalid`], [`Refusal::NameInvalid`], and those of [`Accounts::check_password`].
     pub fn check_new(&self, email: &str, name: Option<&str>, password: &str) -> Result<(), Refusal> {
-        todo!()
+        if !email::is_valid(email) {
+            return Err(Refusal::EmailInvalid);
+        }
+        policy::parse_name(name.unwrap_or_default()).map_err(|fault| fault.refusal())?;
+        self.check_password(email, password)
     }
+
+    /// Whether `password` may be the new one of the account with the address `email`.
+    ///
+    /// # Errors
+    /// [`Refusal::PasswordTooLong`], [`Refusal::PasswordTooShort`], [`Refusal::PasswordCommon`].
     pub fn check_password(&self, email: &str, password: &str) -> Result<(), Refusal> {
-        todo!()
+        self.policy.check_password(email, password).map_err(|fault| fault.refusal())
     }
-    /// Inner error: `EmailTaken`, `EmailInvalid`, …; with `first`, `RouteMissing` where it is not the first.
+
+    /// Adds an account; with `first`, only where there is none at all.
+    ///
+    /// # Errors
+    /// The state failed. The inner one is what is wrong with `new`: [`Refusal::EmailTaken`], [`Refusal::EmailInvalid`], …,
+    /// and [`Refusal::RouteMissing`] where it is not the first.
     pub fn add(&self, new: NewAccount, first: bool) -> Result<Result<AccountRow, Refusal>, StateError> {
-        todo!()
+        Ok(self.insert(new, first)?.map_err(|fault| fault.refusal()))
     }
+
+    /// As [`Accounts::add`], with errors for people.
+    ///
+    /// # Errors
+    /// The state failed. The inner one is what is wrong with `new`.
+    pub fn insert(&self, new: NewAccount, first: bool) -> Result<Result<AccountRow, Fault>, StateError> {
+        let account = match prepare(new, self.clock.now()) {
+            Ok(account) => account,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        Ok(match self.state.add_account(&account, first)? {
+            Added::Done => Ok(account),
+            Added::EmailTaken => Err(Fault::EmailTaken),
+            Added::IdTaken => Err(Fault::IdTaken),
+            Added::NotFirst => Err(Fault::NotFirst),
+        })
+    }
+
+    /// The account with this id.
+    ///
+    /// # Errors
+    /// The state failed.
     pub fn by_id(&self, id: &str) -> Result<Option<AccountRow>, StateError> {
-        todo!()
+        self.state.account(id)
     }
+
+    /// The account with this address, however it is typed.
+    ///
+    /// # Errors
+    /// The state failed.
+    pub fn by_email(&self, email: &str) -> Result<Option<AccountRow>, StateError> {
+        self.state.account_by_email(&email::fold(email))
+    }
+
+    /// Whether there is an account.
+    ///
+    /// # Errors
+    /// The state failed.
     pub fn has_any(&self) -> Result<bool, StateError> {
-        todo!()
+        self.state.has_accounts()
     }
-    /// Also where there is no such account, or a disabled one: verifying it then costs the same and fails.
+
+    /// Who wants to sign in with this address. Also where there is no such account, or a disabled one: verifying it then
+    /// costs the same and fails.
+    ///
+    /// # Errors
+    /// The state failed.
     pub fn candidate(&self, email: &str) -> Result<Candidate, StateError> {
-        todo!()
+        // Nobody has an address this long, and folding it could take a while.
+        let account = if email.trim().len() > email::MAX_BYTES { None } else { self.by_email(email)? };
+        self.candidate_as(account)
     }
+
+    /// As [`Accounts::candidate`], for who is signed in and gives the password once more.
+    ///
+    /// # Errors
+    /// The state failed.
     pub fn candidate_by_id(&self, id: &str) -> Result<Candidate, StateError> {
-        todo!()
+        self.candidate_as(self.state.account(id)?)
     }
+
+    fn candidate_as(&self, account: Option<AccountRow>) -> Result<Candidate, StateError> {
+        // Asked for in every case: that takes time, too.
+        let foreign = self.state.foreign_hash(hash::OWN)?;
+        Ok(Candidate::new(account, foreign.as_deref()))
+    }
+
+    /// Puts the new hash in place of an imported one. Where the password was changed meanwhile, nothing happens.
+    ///
+    /// # Errors
+    /// The state failed.
     pub fn rehash(&self, proven: &Proven) -> Result<(), StateError> {
-        todo!()
+        match &proven.rehash {
+            Some((from, to)) => self.state.rehash_account(&proven.account.id, from, to).map(|_| ()),
+            None => Ok(()),
+        }
     }
-    /// Ends the account's sessions but for `end.keep`.
+
+    /// Makes `hash` that of the account, and ends its sessions but for `end.keep`. The account as it is then; `None`
+    /// where there is none.
+    ///
+    /// # Errors
+    /// The state failed.
     pub fn change_password(
         &self,
         id: &str,
         hash: String,
         end: &EndSessions<'_>,
     ) -> Result<Option<AccountRow>, StateError> {
-        todo!()
+        let change = AccountChange { password_hash: Some(hash), ..AccountChange::default() };
+        self.state.change_account(id, &change, Some(end))
     }
 }
 
-/// Computes for tens of milliseconds: on the [`Hasher`], or on the command line.
-pub fn hash(password: &str) -> Result<String, Refusal> {
-    todo!()
-}
-
-#[derive(Debug)]
-pub struct Candidate;
-
-impl Candidate {
-    /// Computes for tens of milliseconds. `None` for unknown, wrong and disabled alike, after the same work.
-    pub fn verify(self, password: &str) -> Option<Proven> {
-        todo!()
+/// The row of a new account, if it may be one.
+fn prepare(new: NewAccount, now: UnixSeconds) -> Result<AccountRow, Fault> {
+    if !email::is_valid(&new.email) {
+        return Err(Fault::EmailInvalid);
     }
+    if let Some(id) = &new.id {
+        policy::check_id(id)?;
+    }
+    if let Some(hash) = &new.password_hash {
+        hash::check_hash(hash)?;
+    }
+    Ok(AccountRow {
+        id: new.id.map_or_else(|| new_id(now), Ok)?,
+        email_key: email::fold(&new.email),
+        email: new.email.trim().to_owned(),
+        name: policy::parse_name(new.name.as_deref().unwrap_or_default())?,
+        roles: policy::tidy_roles(new.roles)?,
+        password_version: i64::from(new.password_hash.is_some()),
+        password_hash: new.password_hash,
+        disabled: new.disabled,
+        created_at: now,
+    })
 }
 
-/// Somebody who has given the right password of an account that is not disabled.
-#[derive(Debug)]
-pub struct Proven {
-    pub account: AccountRow,
-    /// The hash to be replaced and its replacement, where it is an imported or outdated one.
-    pub rehash: Option<(String, String)>,
+/// A UUID of version 7 (RFC 9562 section 5.7).
+fn new_id(now: UnixSeconds) -> Result<String, Fault> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|_| Fault::NoRandomNumbers)?;
+    let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
+    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::state::memory::Memory;
+
+    const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
+    const NOW: UnixSeconds = 1_700_000_000;
+
+    fn accounts() -> Accounts {
+        let policy = Policy { min_length: 8, default_roles: vec!["user".to_owned()] };
+        Accounts::new(Arc::new(Memory::default()), Clock::fixed(NOW), policy)
+    }
+
+    fn new(email: &str) -> NewAccount {
+        NewAccount {
+            id: None,
+            email: email.to_owned(),
+            name: Some("  Ann ".to_owned()),
+            roles: vec!["user".to_owned(), "admin".to_owned(), "user".to_owned()],
+            password_hash: Some(BCRYPT.to_owned()),
+            disabled: false,
+        }
+    }
+
+    const END: EndSessions<'static> = EndSessions { now: NOW, revoked_until: NOW + 900, keep: None };
+
+    #[test]
+    fn an_account_is_kept_tidied_and_found_however_its_address_is_typed() {
+        let accounts = accounts();
+        assert!(!accounts.has_any().unwrap());
+        let added = accounts.add(new(" Ann@Example.com "), false).unwrap().unwrap();
+        assert_eq!(uuid::Uuid::parse_str(&added.id).unwrap().get_version_num(), 7);
+        assert_eq!((added.email.as_str(), added.email_key.as_str()), ("Ann@Example.com", "ann@example.com"));
+        assert_eq!(added.name.as_deref(), Some("Ann"));
+        assert_eq!(added.roles, ["admin", "user"]);
+        assert_eq!((added.created_at, added.password_version), (NOW, 1));
+        assert!(accounts.has_any().unwrap());
+        assert!(accounts.by_id(&added.id).unwrap() == Some(added.clone()));
+        assert!(accounts.by_email("ANN@example.com ").unwrap() == Some(added));
+        assert!(accounts.by_email("bob@example.com").unwrap().is_none());
+    }
+
+    #[test]
+    fn two_accounts_never_share_an_address_or_an_id() {
+        let accounts = accounts();
+        let add = |email: &str, id: Option<&str>, first| {
+            accounts.insert(NewAccount { id: id.map(str::to_owned), ..new(email) }, first).unwrap().map(|row| row.email)
+        };
+        assert_eq!(add("ann@b", Some("1"), true), Ok("ann@b".to_owned()));
+        assert_eq!(add("ANN@B", None, false), Err(Fault::EmailTaken));
+        assert_eq!(add("bob@b", Some("1"), false), Err(Fault::IdTaken));
+        assert_eq!(add("bob@b", None, true), Err(Fault::NotFirst));
+        assert_eq!(accounts.add(new("ann@b"), false).unwrap().map(|_| ()), Err(Refusal::EmailTaken));
+        assert_eq!(accounts.add(new("bob@b"), true).unwrap().map(|_| ()), Err(Refusal::RouteMissing));
+    }
+
+    #[test]
+    fn what_cannot_be_an_account_never_reaches_the_state() {
+        let accounts = accounts();
+        let refused = |new: NewAccount| accounts.add(new, false).unwrap().map(|_| ());
+        let good = new("ann@b");
+        assert_eq!(refused(new("ann")), Err(Refusal::EmailInvalid));
+        assert_eq!(refused(NewAccount { name: Some("a\nb".into()), ..good.clone() }), Err(Refusal::NameInvalid));
+        for wrong in [
+            NewAccount { id: Some(String::new()), ..good.clone() },
+            NewAccount { roles: vec![String::new()], ..good.clone() },
+            NewAccount { password_hash: Some("hunter2".into()), ..good },
+        ] {
+            assert_eq!(refused(wrong), Err(Refusal::FormMalformed));
+        }
+        assert!(!accounts.has_any().unwrap());
+    }
+
+    #[test]
+    fn a_registration_is_refused_for_the_first_thing_that_is_wrong() {
+        let accounts = accounts();
+        let good = "a quiet field";
+        assert_eq!(accounts.check_new("ann@b", Some("Ann"), good), Ok(()));
+        assert_eq!(accounts.check_new("ann@b", None, good), Ok(()));
+        assert_eq!(accounts.check_new("ann", None, "short"), Err(Refusal::EmailInvalid));
+        assert_eq!(accounts.check_new("ann@b", Some("a\nb"), "short"), Err(Refusal::NameInvalid));
+        assert_eq!(accounts.check_new("ann@b", None, "short"), Err(Refusal::PasswordTooShort));
+        assert_eq!(accounts.check_new("ann@b", None, "password1"), Err(Refusal::PasswordCommon));
+        assert_eq!(accounts.check_password("margarethe@b", "Margarethe"), Err(Refusal::PasswordCommon));
+        assert_eq!(accounts.check_password("ann@b", &"x".repeat(4097)), Err(Refusal::PasswordTooLong));
+    }
+
+    #[test]
+    fn an_imported_hash_is_replaced_at_the_first_good_sign_in() {
+        let accounts = accounts();
+        let id = accounts.add(new("ann@b"), false).unwrap().unwrap().id;
+        assert!(accounts.candidate("ann@b").unwrap().verify("wrong horse").is_none());
+        let proven = accounts.candidate(" ANN@b").unwrap().verify("correct horse").unwrap();
+        assert_eq!(proven.account.id, id);
+        accounts.rehash(&proven).unwrap();
+        let after = accounts.by_id(&id).unwrap().unwrap();
+        assert!(after.password_hash.as_deref().is_some_and(|hash| hash.starts_with(hash::OWN)));
+        assert_eq!(after.password_version, 1, "it is the same password, so what it opened stays open");
+        let proven = accounts.candidate_by_id(&id).unwrap().verify("correct horse").unwrap();
+        assert!(proven.rehash.is_none());
+    }
+
+    #[test]
+    fn a_replacement_that_comes_after_a_change_of_password_is_dropped() {
+        let accounts = accounts();
+        let id = accounts.add(new("ann@b"), false).unwrap().unwrap().id;
+        let proven = accounts.candidate_by_id(&id).unwrap().verify("correct horse").unwrap();
+        let changed = accounts.change_password(&id, hash("a quiet field").unwrap(), &END).unwrap().unwrap();
+        assert_eq!(changed.password_version, 2);
+        accounts.rehash(&proven).unwrap();
+        assert!(accounts.candidate("ann@b").unwrap().verify("correct horse").is_none());
+        assert!(accounts.candidate("ann@b").unwrap().verify("a quiet field").is_some());
+        assert!(accounts.change_password("nobody", BCRYPT.to_owned(), &END).unwrap().is_none());
+    }
+
+    #[test]
+    fn nobody_and_the_disabled_prove_nothing() {
+        let accounts = accounts();
+        accounts.add(NewAccount { disabled: true, ..new("ann@b") }, false).unwrap().unwrap();
+        accounts.add(NewAccount { password_hash: None, ..new("bob@b") }, false).unwrap().unwrap();
+        for email in ["ann@b", "bob@b", "carol@b", "", &"x".repeat(300)] {
+            assert!(accounts.candidate(email).unwrap().verify("correct horse").is_none(), "{email}");
+        }
+        assert!(accounts.candidate_by_id("nobody").unwrap().verify("correct horse").is_none());
+    }
+
+    #[test]
+    fn debug_output_of_a_new_account_holds_no_hash() {
+        assert!(!format!("{:?}", new("ann@b")).contains('$'));
+    }
 }

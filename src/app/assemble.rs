@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::control::Mirror;
-use super::plan::Plan;
+use super::plan::{Plan, SignInPlan};
+use super::services::Services;
+use crate::account::Accounts;
 use crate::forward::{BodyRules, Upstream};
-use crate::gateway::{Gateway, Label};
-use crate::login::Endpoints;
+use crate::gateway::{Gateway, Label, Renewal, SignIn};
+use crate::login::{Endpoints, Login};
 use crate::observe::Metrics;
+use crate::session::Sessions;
 use crate::signing::{Assertions, SigningKeys};
-use crate::verify::{Algorithm, Issuer, KeySet, OWN_NAME, Origin, Verifier};
+use crate::verify::{Algorithm, Issuer, Issuers, KeySet, OWN_NAME, Origin, Verifier};
 
 /// How requests that the gateway answers itself are named in log and metrics.
 const OWN_LABEL: &str = "(own)";
@@ -20,7 +23,10 @@ const OWN_LABEL: &str = "(own)";
 pub(super) struct Current {
     pub(super) gateway: Arc<Gateway>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
-    own: Arc<Issuer>,
+    /// The sessions, where people can sign in.
+    pub(super) sessions: Option<Arc<Sessions>>,
+    /// The gateway itself as an issuer: of access tokens, and of what session cookies hold.
+    own: Vec<Arc<Issuer>>,
 }
 
 impl Current {
@@ -28,21 +34,26 @@ impl Current {
     pub(super) fn refresh_own_keys(&self, mirror: &Mirror) {
         match own_keys(&mirror.signing.load(), mirror.clock.now()) {
             Ok(keys) => {
-                self.own.replace_keys(keys);
+                let keys = Arc::new(keys);
+                self.own.iter().for_each(|own| drop(own.replace_keys(Arc::clone(&keys))));
             }
             Err(error) => tracing::error!(%error, "cannot use our own signing keys; those in use stay"),
         }
     }
 }
 
-/// Joins `plan` with the state.
+/// Joins `plan` with the state. Without `services` the gateway can decide about requests, and nobody can sign in.
 ///
 /// # Errors
-/// [`Failure::Config`] where an issuer claims to be the gateway itself.
-pub(super) fn assemble(plan: Plan, mirror: &Mirror, metrics: &Metrics) -> Result<Current, Failure> {
+/// [`Failure::Config`] where an issuer claims to be the gateway itself, [`Failure::Runtime`] where the state fails.
+pub(super) fn assemble(
+    plan: Plan,
+    mirror: &Mirror,
+    metrics: &Metrics,
+    services: Option<&Services>,
+) -> Result<Current, Failure> {
     let settings = &plan.settings;
-    let keys = own_keys(&mirror.signing.load(), mirror.clock.now())
-        .map_err(|error| Failure::Runtime(anyhow::anyhow!(error)))?;
+    let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
     let mut issuers = plan.issuers;
     let own = issuers
         .add_own(OWN_NAME, &settings.public_url, &settings.public_url, &[Algorithm::EdDSA], keys)
@@ -52,6 +63,20 @@ pub(super) fn assemble(plan: Plan, mirror: &Mirror, metrics: &Metrics) -> Result
                 settings.public_url
             ))
         })?;
+    let mut own = vec![own];
+    let (mut sign_in, mut login, mut sessions) = (None, None, None);
+    if let Some(plan) = &plan.sign_in {
+        let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
+        let url = &settings.public_url;
+        let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
+        own.push(of_sessions);
+        let parts = services.map(|services| open_sessions(plan, mirror, services)).transpose()?;
+        let (renewal, opened, open) =
+            parts.map_or((None, None, None), |(renewal, login, sessions)| (Some(renewal), Some(login), Some(sessions)));
+        (login, sessions) = (opened, open);
+        let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
+        sign_in = Some(SignIn { cookie: plan.session.cookie.clone(), verifier, renewal });
+    }
     let protected = plan.naming.clone();
     let gateway = Gateway {
         routes: plan.routes,
@@ -59,7 +84,9 @@ pub(super) fn assemble(plan: Plan, mirror: &Mirror, metrics: &Metrics) -> Result
         verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations)),
         assertions: plan.assertion.then(|| Assertions::new(settings.public_url.as_str())),
         signing: Arc::clone(&mirror.signing),
-        endpoints: Endpoints::new(&settings.own_prefix, Arc::clone(&mirror.signing)),
+        endpoints: Endpoints::new(&settings.own_prefix, Arc::clone(&mirror.signing), mirror.clock.clone(), login),
+        sign_in,
+        pages: plan.sign_in.as_ref().map(|plan| Arc::clone(&plan.pages)),
         own_label: Label { text: OWN_LABEL.into(), series: metrics.route(OWN_LABEL) },
         realm: settings.realm(),
         bodies: Arc::new(BodyRules {
@@ -71,7 +98,39 @@ pub(super) fn assemble(plan: Plan, mirror: &Mirror, metrics: &Metrics) -> Result
         trusted_proxies: settings.trusted_proxies.clone(),
         clock: mirror.clock.clone(),
     };
-    Ok(Current { gateway: Arc::new(gateway), upstreams: plan.upstreams, own })
+    Ok(Current { gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, own })
+}
+
+/// The rooms that sign people in, joined with the state.
+fn open_sessions(
+    plan: &SignInPlan,
+    mirror: &Mirror,
+    services: &Services,
+) -> Result<(Renewal, Login, Arc<Sessions>), Failure> {
+    let sessions = Sessions::new(
+        plan.session.clone(),
+        Arc::clone(&mirror.state),
+        Arc::clone(&mirror.signing),
+        Arc::clone(&mirror.revocations),
+        mirror.clock.clone(),
+    )
+    .map_err(|error| Failure::Runtime(error.into()))?;
+    let sessions = Arc::new(sessions);
+    let login = Login {
+        accounts: Arc::new(Accounts::new(Arc::clone(&mirror.state), mirror.clock.clone(), plan.policy.clone())),
+        sessions: Arc::clone(&sessions),
+        hasher: Arc::clone(&services.hasher),
+        blocking: Arc::clone(&services.blocking),
+        pages: Arc::clone(&plan.pages),
+        throttle: Arc::clone(&services.throttle),
+        setup: Arc::clone(&services.setup),
+        registration: plan.registration,
+    };
+    Ok((Renewal::new(Arc::clone(&sessions), Arc::clone(&services.blocking)), login, sessions))
+}
+
+fn unusable(error: String) -> Failure {
+    Failure::Runtime(anyhow::anyhow!(error))
 }
 
 fn own_keys(signing: &SigningKeys, now: i64) -> Result<KeySet, String> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::accounts::Directory;
 use super::open::{offline, open_state};
 use super::plan::{Outline, load, outline};
 use super::trial::OWN_ISSUER;
@@ -15,11 +16,14 @@ use crate::config::raw::RawIssuer;
 use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
-use crate::state::{Revocation, RevocationTarget};
+use crate::state::{Revocation, RevocationTarget, State};
 use crate::verify;
 
-/// How long signatures of a retired key count: longer than any token of ours lives by default (7 days of a session).
-const KEEP_RETIRED_KEYS: i64 = 8 * 24 * 60 * 60;
+/// How long signatures of a retired key count at least: longer than any token of ours lives by default (7 days of a
+/// session). What lives longer has been noted in the state ([`State::note_token`]).
+const KEEP_RETIRED_KEYS: i64 = 8 * DAY;
+
+const DAY: i64 = 24 * 60 * 60;
 
 /// What a token should say.
 #[derive(Debug)]
@@ -59,7 +63,11 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
         claims: request.claims.into_iter().collect::<Map<_, _>>(),
         public_url: outline.public_url,
     };
-    keys.mint(&request, now).map_err(|error| Failure::Config(format!("error: {error}\n")))
+    let token = keys.mint(&request, now).map_err(|error| Failure::Config(format!("error: {error}\n")))?;
+    // Before anybody has the token, so that no rotation can be too early for it.
+    let expires_at = now.saturating_add(request.lifetime);
+    state.note_token(keys.key_id(), expires_at).map_err(|error| Failure::Runtime(error.into()))?;
+    Ok(token)
 }
 
 /// All our signing keys; with `rotate`, after a new one has become the active one.
@@ -71,7 +79,8 @@ pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Fail
     let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
     let keys = if rotate {
-        SigningKeys::rotate(&*state, now, KEEP_RETIRED_KEYS)
+        let keep_for = KEEP_RETIRED_KEYS.max(outline.lifetime().saturating_add(DAY));
+        SigningKeys::rotate(&*state, now, keep_for)
     } else {
         SigningKeys::load_or_create(&*state, now)
     };
@@ -122,7 +131,12 @@ pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failur
     let state = open_state(&outline.state_url, file)?;
     let revocation = Revocation { issuer: key, target, revoked_at: now, expires_at };
     state.revoke(&revocation).map_err(|error| Failure::Runtime(error.into()))?;
-    Ok(format!("{said}; a running gateway refuses within a second\n"))
+    let mut said = format!("{said}; a running gateway refuses within a second\n");
+    if let (OWN_ISSUER, RevocationTarget::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target) {
+        // A session that went on would get new tokens.
+        said.push_str(&Directory::new(state, Clock::system(), &outline).revoke_subject(subject)?);
+    }
+    Ok(said)
 }
 
 fn unknown_issuer(outline: &Outline, file: &Path, typed: &str) -> Failure {

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::server::tls::Certificates;
 use crate::signing::SigningKeys;
 use crate::state::{Revocation, RevocationTarget, State, StateError, Version};
-use crate::verify::{RevocationRow, Revocations, Revoked};
+use crate::verify::{Change, RevocationRow, Revocations, Revoked};
 
 /// How often the state is looked at: a revocation of another process holds after a second at most.
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
@@ -49,7 +49,11 @@ impl Mirror {
         let version = self.state.version()?;
         if *seen != Some(version) {
             let now = self.clock.now();
-            self.revocations.replace(self.state.revocations(now)?.into_iter().map(row));
+            // In one piece, so that what this process revokes meanwhile is not forgotten again.
+            self.revocations.reconcile(|| {
+                let rows = self.state.revocations(now)?.into_iter().map(row).collect();
+                Ok::<_, StateError>(((), Change::Replace(rows)))
+            })?;
             match SigningKeys::load_or_create(&*self.state, now) {
                 Ok(keys) => self.signing.store(Arc::new(keys)),
                 Err(error) => tracing::error!(%error, "cannot read the signing keys; those in use are kept"),

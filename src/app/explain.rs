@@ -20,9 +20,10 @@ use crate::http::headers::Host;
 use crate::http::origin;
 use crate::http::target::Target;
 use crate::identity::{Caller, Identity};
+use crate::login;
 use crate::observe::Metrics;
 use crate::refusal::Refusal;
-use crate::verify::OWN_NAME;
+use crate::verify::{OWN_NAME, Verified, Verifier};
 
 /// The request to be explained.
 #[derive(Debug)]
@@ -153,9 +154,10 @@ impl Talk {
         self.step(true, format_args!("canonical path {}", target.path()));
 
         self.line(format_args!("route"));
-        if let Some(answer) = gateway.endpoints.answer(&asked.method, &target, &gateway.clock) {
-            self.step(answer.is_ok(), format_args!("the gateway itself answers here; no app gets this request"));
-            return answer.map(|_| None).map_err(|(refusal, _)| refusal);
+        let prefix = gateway.endpoints.prefix();
+        if let Some(found) = login::find(&asked.method, &target, prefix, gateway.sign_in.is_some()) {
+            self.step(found.is_ok(), format_args!("the gateway itself answers here; no app gets this request"));
+            return found.map(|_| None).map_err(|(refusal, _)| refusal);
         }
         let route = locate(&gateway.routes, host.name(), &target, &asked.method).map_err(|miss| {
             match (miss.route, miss.allow) {
@@ -216,22 +218,10 @@ impl Talk {
                 }
                 Found::Token(token) => {
                     self.step(true, format_args!("{source}: a token"));
-                    let verdict = gateway.verifier.examine(&token, gateway.clock.now(), &mut |step| {
-                        self.line(format_args!(
-                            "    {} {}: {}",
-                            if step.outcome.is_ok() { "✓" } else { "✗" },
-                            step.name,
-                            step.detail
-                        ));
-                    });
-                    match verdict {
+                    match self.examine(&gateway.verifier, &token, gateway) {
                         Ok(verified) => {
-                            let is_forged = source.kind() == Kind::Cookie
-                                && (origin::is_unsafe(&asked.method) || headers.contains_key(http::header::UPGRADE))
-                                && origin::is_cross_origin(headers, host.as_sent());
-                            if is_forged {
-                                self.step(false, format_args!("a page of another origin made the browser send this"));
-                                return Err(Refusal::CrossSite);
+                            if source.kind() == Kind::Cookie {
+                                self.check_origin(asked, host, headers)?;
                             }
                             return Ok(Some(Arc::clone(&verified.caller)));
                         }
@@ -243,6 +233,64 @@ impl Talk {
                 }
             }
         }
-        Ok(None)
+        self.identify_session(gateway, asked, host, headers)
+    }
+
+    /// The session cookie, which is looked at last.
+    fn identify_session(
+        &mut self,
+        gateway: &Gateway,
+        asked: &Asked,
+        host: &Host,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<Caller>>, Refusal> {
+        let Some(sign_in) = &gateway.sign_in else { return Ok(None) };
+        let token = match sign_in.find(headers) {
+            Ok(Some(token)) => token,
+            Ok(None) => {
+                self.step(true, format_args!("session cookie `{}`: there is no such cookie", sign_in.cookie));
+                return Ok(None);
+            }
+            Err(_) => {
+                self.step(
+                    true,
+                    format_args!("session cookie `{}`: several, or no text; as good as none", sign_in.cookie),
+                );
+                return Ok(None);
+            }
+        };
+        self.step(true, format_args!("session cookie `{}`: a token", sign_in.cookie));
+        match self.examine(&sign_in.verifier, token, gateway) {
+            Ok(verified) => {
+                self.check_origin(asked, host, headers)?;
+                Ok(Some(Arc::clone(&verified.caller)))
+            }
+            Err(refusal) if refusal.is_invalid_token() => {
+                self.step(true, format_args!("a bad cookie is as good as none ({refusal})"));
+                if refusal == Refusal::Expired {
+                    self.step(true, format_args!("the gateway would renew it here if its session is not over"));
+                }
+                Ok(None)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn examine(&mut self, verifier: &Verifier, token: &str, gateway: &Gateway) -> Result<Arc<Verified>, Refusal> {
+        verifier.examine(token, gateway.clock.now(), &mut |step| {
+            let mark = if step.outcome.is_ok() { "✓" } else { "✗" };
+            self.line(format_args!("    {mark} {}: {}", step.name, step.detail));
+        })
+    }
+
+    /// What a cookie proves nothing about: that somebody meant to send it.
+    fn check_origin(&mut self, asked: &Asked, host: &Host, headers: &HeaderMap) -> Result<(), Refusal> {
+        let is_forged = (origin::is_unsafe(&asked.method) || headers.contains_key(http::header::UPGRADE))
+            && origin::is_cross_origin(headers, host.as_sent());
+        if !is_forged {
+            return Ok(());
+        }
+        self.step(false, format_args!("a page of another origin made the browser send this"));
+        Err(Refusal::CrossSite)
     }
 }

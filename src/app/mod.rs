@@ -1,5 +1,6 @@
 //! The composition root: turns a file into a gateway, and runs it. The only room that knows every other.
 
+mod accounts;
 mod assemble;
 mod commands;
 mod control;
@@ -9,6 +10,7 @@ mod open;
 mod plan;
 mod process;
 mod report;
+mod services;
 mod settings;
 mod trial;
 
@@ -21,9 +23,12 @@ use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::observe::Metrics;
 
+pub use accounts::{
+    Account, Directory, ImportMode, Imported, NewUser, RolesChange, Session, hash_password,
+};
 pub use commands::{Inspection, Revoked, TokenRequest, inspect, mint, revoke, signing_keys};
 pub use explain::{Explanation, Question, explain};
-pub use plan::{Plan, load};
+pub use plan::{Plan, SignInPlan, load};
 pub use process::run;
 pub use settings::Settings;
 

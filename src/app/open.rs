@@ -31,7 +31,7 @@ pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> 
         _ => open_state(&plan.settings.state_url, file)?,
     };
     let mirror = Mirror::open(state, Clock::system())?;
-    let current = assemble(plan, &mirror, &Metrics::new())?;
+    let current = assemble(plan, &mirror, &Metrics::new(), None)?;
     let store = key_store::shared(&mirror);
     for issuer in current.gateway.verifier.issuers().iter() {
         let Some(source) = &issuer.source else { continue };

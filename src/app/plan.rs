@@ -11,9 +11,10 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::Failure;
 use super::settings::{self, Settings};
+use crate::account::Policy;
 use crate::authorize::Rules;
 use crate::caller::Naming;
-use crate::config::raw::{Named, RawConfig, RawIssuer, RawRoute, RawTest};
+use crate::config::raw::{Named, RawConfig, RawIssuer, RawPassword, RawRoute, RawSession, RawTest};
 use crate::config::{self, At, Problems, nearest};
 use crate::credential::Sources;
 use crate::forward::Upstream;
@@ -21,7 +22,9 @@ use crate::gateway::{Label, Route};
 use crate::http::target::{Oddities, Target, canonical_prefix};
 use crate::login;
 use crate::observe::Metrics;
+use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, Pattern, Table};
+use crate::session;
 use crate::verify::Issuers;
 
 /// Everything that a file says, ready to be put to work.
@@ -41,8 +44,23 @@ pub struct Plan {
     pub naming: Naming,
     /// Whether assertions are sent.
     pub assertion: bool,
+    /// How people sign in, where they can.
+    pub sign_in: Option<SignInPlan>,
     /// The file's own tests.
     pub tests: Vec<At<RawTest>>,
+}
+
+/// `[session]`, `[password]` and `[pages]`, ready to be put to work.
+#[derive(Debug)]
+pub struct SignInPlan {
+    /// What sessions are like.
+    pub session: session::Settings,
+    /// What accounts and passwords are held to.
+    pub policy: Policy,
+    /// Whether anybody may make an account.
+    pub registration: bool,
+    /// What people see.
+    pub pages: Arc<Pages>,
 }
 
 /// Reads and compiles `file`. The problems come with the plan, because there may be warnings, and tests to be run.
@@ -66,6 +84,10 @@ pub(super) struct Outline {
     pub(super) public_url: String,
     /// The names and tables of `[issuers.*]`.
     pub(super) issuers: Vec<Named<RawIssuer>>,
+    /// `[session]`
+    pub(super) session: RawSession,
+    /// `[password]`
+    pub(super) password: Option<At<RawPassword>>,
 }
 
 /// Reads `file`, and no other one.
@@ -81,6 +103,8 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
         state_url: settings::state_url(&raw),
         public_url: settings::public_url(&raw.server, &problems),
         issuers: raw.issuers,
+        session: raw.session,
+        password: raw.password,
     })
 }
 
@@ -119,7 +143,9 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     let sources = Sources::compile(raw.sources.as_deref(), problems);
     let routes =
         compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
+    let sign_in = compile_sign_in(raw, &settings, problems);
     Some(Plan {
+        sign_in,
         routes: routes?,
         upstreams,
         issuers,
@@ -128,6 +154,21 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         assertion: raw.identity.assertion.as_ref().is_some_and(|assertion| assertion.value),
         tests: raw.tests.clone(),
         settings: Arc::new(settings),
+    })
+}
+
+/// People can sign in where `[password]` is there. The pages are compiled in any case, so that what is wrong with them is
+/// said.
+fn compile_sign_in(raw: &RawConfig, settings: &Settings, problems: &mut Problems) -> Option<SignInPlan> {
+    let registration =
+        raw.password.as_ref().and_then(|password| password.registration.as_ref()).is_some_and(|open| open.value);
+    let pages = Pages::compile(&raw.pages, &settings.own_prefix, &settings.realm(), registration, problems);
+    let password = raw.password.as_ref()?;
+    Some(SignInPlan {
+        session: settings::session(&raw.session, &settings.public_url),
+        policy: settings::policy(password),
+        registration,
+        pages: Arc::new(pages),
     })
 }
 

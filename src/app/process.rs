@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
@@ -18,6 +18,7 @@ use super::control::{Mirror, Watch};
 use super::open::open_state;
 use super::plan::{Plan, load};
 use super::report::Report;
+use super::services::Services;
 use super::settings::Settings;
 use super::trial::Asked;
 use super::{Failure, key_store, trial};
@@ -89,27 +90,52 @@ fn say(text: &str) {
 /// One worker as the rest of the process sees it.
 struct Seat {
     lane: Arc<ArcSwap<Lane>>,
-    cache: Arc<Mutex<LocalCache>>,
+    /// For access tokens and others', and for what session cookies hold.
+    caches: [Arc<Mutex<LocalCache>>; 2],
     desk: Arc<Desk>,
 }
 
 impl Seat {
-    fn lane(current: &Current, cache: &Arc<Mutex<LocalCache>>, desk: &Arc<Desk>) -> Arc<Lane> {
+    fn lane(current: &Current, [cache, session_cache]: &[Arc<Mutex<LocalCache>>; 2], desk: &Arc<Desk>) -> Arc<Lane> {
         Arc::new(Lane {
             gateway: Arc::clone(&current.gateway),
             pool: Pool::new(),
             cache: Arc::clone(cache),
+            session_cache: Arc::clone(session_cache),
             desk: Arc::clone(desk),
         })
     }
 
     fn new(current: &Current, desk: Desk) -> Self {
-        let (cache, desk) = (Arc::new(Mutex::new(LocalCache::new())), Arc::new(desk));
-        Self { lane: Arc::new(ArcSwap::new(Self::lane(current, &cache, &desk))), cache, desk }
+        let caches = [(); 2].map(|()| Arc::new(Mutex::new(LocalCache::new())));
+        let desk = Arc::new(desk);
+        Self { lane: Arc::new(ArcSwap::new(Self::lane(current, &caches, &desk))), caches, desk }
     }
 
     fn change(&self, current: &Current) {
-        self.lane.store(Self::lane(current, &self.cache, &self.desk));
+        self.lane.store(Self::lane(current, &self.caches, &self.desk));
+    }
+}
+
+/// How often sessions that are over by their limits are deleted.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Ends sessions that are over by their limits, now and then.
+#[derive(Default)]
+struct Sweeper(Mutex<Option<Instant>>);
+
+impl Sweeper {
+    fn sweep(&self, current: &Current) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < SWEEP_INTERVAL) {
+            return;
+        }
+        *last = Some(Instant::now());
+        if let Some(sessions) = &current.sessions
+            && let Err(error) = sessions.sweep()
+        {
+            tracing::warn!(%error, "sessions that are over were not deleted; they are refused all the same");
+        }
     }
 }
 
@@ -117,7 +143,9 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     let mirror = Arc::new(Mirror::open(state, Clock::system()).context("cannot read the state")?);
     let settings = Arc::clone(&plan.settings);
     let is_demo = is_demo(&plan);
-    let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror, &metrics)?));
+    let mut services = Services::start(&mirror, tokio::runtime::Handle::current())?;
+    let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix);
+    let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror, &metrics, Some(&services))?));
 
     let listeners = open_listeners(&settings.listen)?;
     let admin = match &settings.admin {
@@ -136,16 +164,20 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
 
     let watched = Arc::clone(&current);
     let key_mirror = Arc::clone(&mirror);
-    let _watch =
-        Watch::start(Arc::clone(&mirror), settings.tls.clone(), move || watched.load().refresh_own_keys(&key_mirror))
-            .context("cannot start the thread that watches the state")?;
+    let sweeper = Sweeper::default();
+    let _watch = Watch::start(Arc::clone(&mirror), settings.tls.clone(), move || {
+        let current = watched.load();
+        current.refresh_own_keys(&key_mirror);
+        sweeper.sweep(&current);
+    })
+    .context("cannot start the thread that watches the state")?;
     let mut tasks = start_tasks(&current.load(), &mirror);
 
     let report = Arc::new(Report {
         current: Arc::clone(&current),
         metrics: Arc::clone(&metrics),
         log: Arc::clone(&log),
-        caches: seats.iter().map(|seat| Report::counters(&seat.cache)).collect(),
+        caches: seats.iter().flat_map(|seat| seat.caches.iter().map(|cache| Report::counters(cache))).collect(),
         mirror: Arc::clone(&mirror),
         loaded_at: AtomicI64::new(mirror.clock.now()),
         reload_failed: AtomicBool::new(false),
@@ -162,6 +194,9 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     if is_demo {
         say(&introduction(file, &settings, listeners.first()));
     }
+    if let Some(link) = first_link {
+        say(&link);
+    }
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -174,7 +209,7 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
                 let _ = sd_notify::notify(&[NotifyState::Reloading]);
-                let next = reload(file, &settings, &mirror, &current, &metrics).await;
+                let next = reload(file, &settings, &mirror, &current, &metrics, &mut services).await;
                 report.reloaded(next.is_some());
                 if let Some(next) = next {
                     current.store(Arc::new(next));
@@ -285,6 +320,7 @@ async fn reload(
     mirror: &Arc<Mirror>,
     current: &Arc<ArcSwap<Current>>,
     metrics: &Arc<Metrics>,
+    services: &mut Services,
 ) -> Option<Current> {
     let path: PathBuf = file.to_owned();
     let labels = Arc::clone(metrics);
@@ -293,7 +329,11 @@ async fn reload(
         for key in settings.differs(&plan.settings) {
             tracing::warn!("`{key}` has changed, which takes a restart; the rest of the file is taken");
         }
-        let next = assemble(plan, mirror, metrics)?;
+        let link = services.first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix);
+        let next = assemble(plan, mirror, metrics, Some(services))?;
+        if let Some(link) = link {
+            say(&link);
+        }
         next.gateway.verifier.issuers().inherit(current.load().gateway.verifier.issuers());
         Ok(next)
     });

@@ -19,6 +19,7 @@ pub(super) struct Report {
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: Arc<AccessLog>,
+    /// Of all tables of all workers.
     pub(super) caches: Vec<Arc<CacheCounters>>,
     pub(super) mirror: Arc<Mirror>,
     pub(super) loaded_at: AtomicI64,
@@ -77,7 +78,8 @@ impl admin::Report for Report {
             cache: CacheCounts {
                 hits: sum(CacheCounters::local_hits) + sum(CacheCounters::shared_hits),
                 misses: sum(CacheCounters::misses),
-                entries: verifier.cached(),
+                entries: verifier.cached()
+                    + current.gateway.sign_in.as_ref().map_or(0, |sign_in| sign_in.verifier.cached()),
             },
             key_sets,
             log_lines_dropped: self.log.dropped(),

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::raw::{RawListen, RawServer};
+use crate::account::Policy;
+use crate::config::raw::{RawListen, RawPassword, RawServer, RawSession};
 use crate::config::{At, Problems, RawConfig};
 use crate::server::connection::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part};
+use crate::session;
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
@@ -104,6 +106,31 @@ pub(super) fn workers(server: &RawServer) -> usize {
     match server.workers.as_ref().map_or(0, |workers| clamp(workers.value)) {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
+    }
+}
+
+/// `[session]`, with the cookie's name as it is on the wire of the site at `public_url`.
+pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
+    let seconds = |typed: Option<&At<Duration>>, default: u64| {
+        i64::try_from(duration(typed, default).as_secs()).unwrap_or(i64::MAX).max(1)
+    };
+    let secure = public_url.starts_with("https://");
+    session::Settings {
+        cookie: session::wire_name(raw.cookie.as_ref().map_or("__Host-session", |cookie| cookie.as_str()), secure)
+            .to_owned(),
+        secure,
+        token_lifetime: seconds(raw.token_lifetime.as_ref(), 15 * 60),
+        idle_timeout: seconds(raw.idle_timeout.as_ref(), 24 * 60 * 60),
+        lifetime: seconds(raw.lifetime.as_ref(), 7 * 24 * 60 * 60),
+        public_url: public_url.to_owned(),
+    }
+}
+
+/// `[password]`: what a new account and a new password are held to.
+pub(super) fn policy(raw: &RawPassword) -> Policy {
+    Policy {
+        min_length: raw.min_length.as_ref().map_or(8, |least| clamp(least.value)),
+        default_roles: raw.default_roles.iter().map(|role| role.value.clone()).collect(),
     }
 }
 
@@ -220,7 +247,7 @@ mod tests {
         let compile = |text: &str| {
             let mut problems = Problems::new(std::path::Path::new("gateway.toml"), text);
             let raw = crate::config::read(&mut problems);
-            assert_eq!(problems.render(false), "");
+            assert_eq!(problems.errors().len(), 0, "{}", problems.render(false));
             Settings::compile(&raw, &mut problems)
         };
         let (example, default) = (compile(include_str!("../../gateway.example.toml")), compile(""));

@@ -66,8 +66,8 @@ pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Calle
         Ok(target) => target,
         Err(refusal) => return refused(refusal),
     };
-    if let Some(own) = login::decide(&asked.method, &target, &plan.settings.own_prefix) {
-        return Verdict { route: None, refusal: own.err(), rule: None };
+    if let Some(own) = login::find(&asked.method, &target, &plan.settings.own_prefix, plan.sign_in.is_some()) {
+        return Verdict { route: None, refusal: own.err().map(|(refusal, _)| refusal), rule: None };
     }
     let route = match gateway::locate(&plan.routes, asked.host.name(), &target, &asked.method) {
         Ok(route) => route,
@@ -80,6 +80,13 @@ pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Calle
             Verdict { route: Some(route), refusal: Some(denial.refusal), rule: Some(denial.rule.to_string()) }
         }
     }
+}
+
+/// Whether a browser gets the way to the sign-in page instead of this refusal.
+pub(super) fn is_sent_to_sign_in(plan: &Plan, method: &Method, refusal: Option<Refusal>) -> bool {
+    plan.sign_in.is_some()
+        && matches!(*method, Method::GET | Method::HEAD)
+        && refusal == Some(Refusal::CredentialMissing)
 }
 
 /// Runs the file's own tests. What fails is a problem at its line. Returns how many there are.
@@ -109,7 +116,7 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
         let as_expected = match test.value.expect.value {
             RawExpect::Allow => status.is_none(),
             RawExpect::Status(expected) => status == Some(expected),
-            RawExpect::Login => false,
+            RawExpect::Login => is_sent_to_sign_in(plan, &asked.method, verdict.refusal),
         };
         if as_expected {
             continue;
@@ -125,7 +132,8 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
         };
         let problem = problems.error(&test.value.expect.span, format!("the test `{}` fails", request.value));
         problem.label(format!("{came}{why}")).hint(if test.value.expect.value == RawExpect::Login {
-            "`login` needs a way to sign in; without one, whoever has no credential gets 401"
+            "a browser that nobody is signed in with is sent to sign in by GET, on a route that needs a caller, where \
+             there is a way to sign in (`[password]`)"
         } else {
             "change the rule, or what the test expects of it"
         });

@@ -18,7 +18,8 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// Make a new key and sign with it from now on; the old one goes on verifying for 8 days
+    /// Make a new key and sign with it from now on; the old one goes on verifying until
+    /// the last token that it may have signed has expired, for 8 days at least
     Rotate {
         #[command(flatten)]
         file: ConfigFile,

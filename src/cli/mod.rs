@@ -2,10 +2,13 @@
 //!
 //! Exit codes: 0 done, 1 failed while running, 2 wrong configuration or wrong usage, 3 (`explain`, `token inspect`) refused.
 
+mod ask;
 mod key;
 mod revoke;
+mod session;
 mod table;
 mod token;
+mod user;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -87,11 +90,19 @@ enum Command {
     /// Tokens: sign one, look into one
     #[command(subcommand)]
     Token(token::Command),
+    /// Local accounts
+    #[command(subcommand)]
+    User(user::Command),
+    /// Sessions of accounts: what is open, and ending it
+    #[command(subcommand)]
+    Session(session::Command),
     /// The gateway's own signing keys
     #[command(subcommand)]
     Key(key::Command),
     /// Revoke one token, or everything issued to a subject until now
     Revoke(revoke::Revoke),
+    /// Hash a password, which is asked for, or is the first line of standard input, and print the hash (argon2id, PHC)
+    HashPassword,
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -113,8 +124,11 @@ pub fn main() -> ExitCode {
             explain(&file, &app::Question { method, url, headers, subject, roles, scopes, claims })
         }
         Command::Token(command) => command.run(),
+        Command::User(command) => command.run(),
+        Command::Session(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Revoke(revoke) => revoke.run(),
+        Command::HashPassword => hash_password(),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "passgate", &mut text);
@@ -169,16 +183,27 @@ fn explain(file: &ConfigFile, question: &app::Question) -> Result<ExitCode, Fail
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
-/// One page for the command and one section for each of its commands.
+fn hash_password() -> Result<ExitCode, Failure> {
+    let password = ask::new_password(|_| Ok(()))?;
+    print(format!("{}\n", app::hash_password(&password)?).as_bytes())
+}
+
+/// One page for the command and one section for each of its commands, and of theirs.
 fn man() -> Result<ExitCode, Failure> {
-    let mut text = Vec::new();
-    let mut root = Arguments::command();
-    root.build();
-    clap_mangen::Man::new(root.clone()).render(&mut text).map_err(anyhow::Error::from)?;
-    for command in root.get_subcommands() {
-        clap_mangen::Man::new(command.clone()).render(&mut text).map_err(anyhow::Error::from)?;
+    fn render(command: &clap::Command, text: &mut Vec<u8>) -> std::io::Result<()> {
+        clap_mangen::Man::new(command.clone()).render(text)?;
+        command.get_subcommands().try_for_each(|command| render(command, text))
     }
+    let mut text = Vec::new();
+    let mut root = Arguments::command().disable_help_subcommand(true);
+    root.build();
+    render(&root, &mut text).map_err(anyhow::Error::from)?;
     print(&text)
+}
+
+/// Something that works and surprises; standard output stays for what was asked for.
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
 }
 
 /// Standard output; a reader that has gone (`| head`) is no failure.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::raw::{At, RawConfig, RawListen};
 use super::values::echo;
-use super::{Problems, nearest};
+use super::{Problems, nearest, sign_in};
 
 /// Above this many different roles, nobody typed them by hand and no typing slips are looked for.
 const MAX_ROLES: usize = 1000;
@@ -20,6 +20,7 @@ pub fn check(raw: &RawConfig, problems: &mut Problems) {
     upstreams(raw, problems);
     callers(raw, problems);
     roles(raw, problems);
+    sign_in::check(raw, problems);
 }
 
 /// No address is listened on twice.
@@ -148,7 +149,8 @@ fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &At<String>> {
     let rules = raw.routes.iter().filter_map(|route| route.roles.as_ref());
     let of_routes = rules.flat_map(|rule| [&rule.any, &rule.all, &rule.none]).flatten().flatten();
     let of_tests = raw.tests.iter().filter_map(|test| test.caller.as_ref()).flat_map(|caller| &caller.roles);
-    of_routes.chain(of_tests)
+    let of_accounts = raw.password.iter().flat_map(|password| &password.default_roles);
+    of_routes.chain(of_tests).chain(of_accounts)
 }
 
 /// A role, and what is compared of it before the slow comparison.

@@ -4,7 +4,23 @@
 /// The keys of each table. A table is named by its path: `*` is a name that the operator chooses, and the empty path
 /// is the file itself. Tables whose keys are all free (`routes.headers`, `routes.claims`) are not listed.
 pub const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "admin", "state", "issuers", "credentials", "upstreams", "routes", "identity", "tests"]),
+    (
+        "",
+        &[
+            "server",
+            "admin",
+            "state",
+            "issuers",
+            "credentials",
+            "upstreams",
+            "routes",
+            "identity",
+            "session",
+            "password",
+            "pages",
+            "tests",
+        ],
+    ),
     (
         "server",
         &[
@@ -84,13 +100,16 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ),
     ("routes.roles", &["any", "all", "none"]),
     ("identity", &["preset", "headers", "assertion"]),
+    ("session", &["cookie", "token_lifetime", "idle_timeout", "lifetime"]),
+    ("password", &["registration", "default_roles", "min_length"]),
+    ("pages", &["name", "logo", "colors", "templates"]),
+    ("pages.colors", &["accent", "accent_dark", "background", "background_dark"]),
     ("tests", &["request", "as", "expect"]),
     ("tests.as", &["subject", "issuer", "roles", "scopes", "claims"]),
 ];
 
 /// Keys that the documentation of a later release has, by table: refused by name, so that nobody believes them on.
-pub(super) const UNAVAILABLE: &[(&str, &[&str])] =
-    &[("", &["session", "password", "providers"]), ("routes", &["cors", "rate_limit"])];
+pub(super) const UNAVAILABLE: &[(&str, &[&str])] = &[("", &["providers"]), ("routes", &["cors", "rate_limit"])];
 
 /// The keys of `table` in `list`; none where it is not there.
 pub(super) fn of(list: &'static [(&str, &[&str])], table: &str) -> &'static [&'static str] {

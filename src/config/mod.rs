@@ -13,6 +13,7 @@ mod reader;
 mod redact;
 mod render;
 mod secret;
+mod sign_in;
 mod suggest;
 #[cfg(test)]
 mod tests;

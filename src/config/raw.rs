@@ -3,7 +3,7 @@
 //! What leaves here is well-typed (a duration is a duration) and knows where in the file it stood. What it means
 //! together with the rest is `compile`'s work in the room that needs it.
 
-use std::ops::{Deref, Range};
+use std::ops::{Deref, Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -306,6 +306,17 @@ pub struct RawSession {
     pub lifetime: Option<At<Duration>>,
 }
 
+impl RawSession {
+    /// `cookie` unless said.
+    pub const COOKIE: &str = "__Host-session";
+    /// `token_lifetime` unless said.
+    pub const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+    /// `idle_timeout` unless said.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+    /// `lifetime` unless said.
+    pub const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+}
+
 /// `[password]`
 #[derive(Clone, Debug, Default)]
 pub struct RawPassword {
@@ -315,6 +326,11 @@ pub struct RawPassword {
     pub default_roles: Vec<At<String>>,
     /// The fewest characters of a new password; 8 unless said, and no less than that.
     pub min_length: Option<At<u64>>,
+}
+
+impl RawPassword {
+    /// What `min_length` may be; the least unless said (NIST SP 800-63B section 5.1.1.2).
+    pub const MIN_LENGTHS: RangeInclusive<u64> = 8..=256;
 }
 
 /// `[pages]`

@@ -8,9 +8,14 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys;
+
 /// Parts of key names that say that the value is a secret.
 const SECRET_WORDS: [&str; 8] =
     ["secret", "passw", "passphrase", "token", "api_key", "api-key", "apikey", "authorization"];
+
+/// Keys of ours that have such a part, and whose values are no secrets.
+const NO_SECRETS: [&str; 1] = ["token_lifetime"];
 
 /// Keys that say where a secret is kept, so that their values are none.
 const KEPT_IN: [&str; 3] = ["file", "env", "credential"];
@@ -20,7 +25,17 @@ pub(super) fn in_values(root: &DeTable<'_>, source: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     // A stack and no recursion: dotted keys inside inline tables nest deeper than calls should.
     let mut open: Vec<(&Spanned<DeValue<'_>>, bool)> = Vec::new();
-    open.extend(root.iter().map(|(key, value)| (value, names_a_secret(key.get_ref()))));
+    for (key, value) in root {
+        let key: &str = key.get_ref();
+        match value.get_ref() {
+            // `[password]` is a table of ours, and what it has of ours is no secret.
+            DeValue::Table(table) if key == "password" => {
+                let known = keys::of(keys::KEYS, key);
+                open.extend(table.iter().map(|(key, value)| (value, !known.contains(&&**key.get_ref()))));
+            }
+            _ => open.push((value, names_a_secret(key))),
+        }
+    }
     while let Some((value, secret)) = open.pop() {
         match value.get_ref() {
             DeValue::Table(table) => open.extend(table.iter().map(|(key, value)| {
@@ -65,7 +80,10 @@ fn secret_on(line: &str) -> Option<usize> {
     if line.trim_start().starts_with('[') && !line.contains('=') {
         return None;
     }
-    let lower = line.to_ascii_lowercase();
+    let mut lower = line.to_ascii_lowercase();
+    for key in NO_SECRETS {
+        lower = lower.replace(key, &"_".repeat(key.len()));
+    }
     let first_word = line.trim_start();
     let first_word = &first_word[..first_word.find(|char: char| !is_bare(char)).unwrap_or(first_word.len())];
     // `secret` and `password` are taken for keys wherever they stand, other words only in front of `=` or `:`.
@@ -113,6 +131,9 @@ fn user(text: &str) -> Option<Range<usize>> {
 /// Whether the value of `key` is likely a secret.
 pub(super) fn names_a_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
+    if NO_SECRETS.contains(&key.as_str()) {
+        return false;
+    }
     SECRET_WORDS.iter().any(|word| key.contains(word))
         || ((5..=8).contains(&key.len()) && strsim::damerau_levenshtein(&key, "secret") <= 2)
 }
@@ -140,13 +161,15 @@ mod tests {
         let source = concat!(
             "[issuers.a]\nsecret = \"S3KRIT\"\nsecert = 'S3KRIT'\nclient_secret = [\"S3KRIT\"]\n",
             "password = { value = \"S3KRIT\", file = \"kept\" }\nother.db_passwd = \"S3KRIT\"\n",
+            "token_lifetime = \"kept\"\n",
             "url = \"postgres://S3KRIT:S3KRIT@host/x\"\npem = \"PRIVATE KEY S3KRIT\"\nsite = \"https://kept/a@b\"\n",
+            "[password]\nregistration = \"kept\"\ndefault_roles = [\"kept\"]\nvalue = \"S3KRIT\"\nmin_length.x = \"kept\"\n",
         );
         let (root, errors) = DeTable::parse_recoverable(source);
         assert!(errors.is_empty(), "{errors:?}");
         let shown = shown(source, &in_values(root.get_ref(), source));
         assert!(!shown.contains("S3KRIT"), "{shown}");
-        assert_eq!(shown.matches("kept").count(), 2);
+        assert_eq!(shown.matches("kept").count(), 6);
     }
 
     #[test]
@@ -154,10 +177,10 @@ mod tests {
         let source = concat!(
             "secret = \"S3KRIT\nsecret: S3KRIT\nsecret S3KRIT\n  secert=S3KRIT\nsecret = { value = S3KRIT }\n",
             "a = { secret = \"S3KRIT\" }\nsecret = \"\"\"\nS3KRIT\nS3KRIT\"\"\"\nsecret = { file = \"kept\" }\n[secret.kept]\n",
-            "url = postgres://S3KRIT@host\nkept = 1\nsecret = [\n\"S3KRIT\"\n]\nsecret = '''\nS3KRIT\n",
+            "url = postgres://S3KRIT@host\nkept = 1\ntoken_lifetime = \"kept\nrefresh_token = S3KRIT\nsecret = [\n\"S3KRIT\"\n]\nsecret = '''\nS3KRIT\n",
         );
         let shown = shown(source, &in_text(source));
         assert!(!shown.contains("S3KRIT"), "{shown}");
-        assert_eq!(shown.matches("kept").count(), 3, "{shown}");
+        assert_eq!(shown.matches("kept").count(), 4, "{shown}");
     }
 }

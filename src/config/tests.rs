@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::raw::{RawExpect, RawListen, RawSecret, RawSource};
+use super::raw::{RawExpect, RawListen, RawPassword, RawSecret, RawSession, RawSource};
 use super::{KEYS, Problems, RawConfig, read};
 
 fn root() -> &'static Path {
@@ -81,7 +81,11 @@ fn no_answer_shows_a_secret() {
 #[test]
 fn the_example_is_right_and_names_every_key() {
     let text = std::fs::read_to_string(root().join("gateway.example.toml")).unwrap();
-    assert_eq!(rendered(&text), "");
+    let (_, problems) = read_text(&text);
+    assert_eq!(problems.errors().len(), 0, "{}", problems.render(false));
+    // It runs on `http://127.0.0.1`, and says what that means.
+    let warnings: Vec<&str> = problems.warnings().iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(warnings, ["the session cookie is called `session` instead of `__Host-session`, and is not `Secure`"]);
     assert_eq!(missing_in(&text), BTreeSet::new(), "gateway.example.toml does not show these");
 }
 
@@ -97,8 +101,24 @@ fn the_example_is_right_with_everything_in_it_switched_on() {
         })
         .collect();
     let (raw, problems) = read_text(&switched_on);
-    assert_eq!(problems.render(false), "");
+    assert_eq!(problems.errors().len(), 0, "{}", problems.render(false));
+    assert_eq!(problems.warnings().len(), 1, "{}", problems.render(false));
     assert!(raw.issuers.len() > 2 && raw.upstreams.len() > 1 && raw.server.tls.is_some());
+}
+
+#[test]
+fn the_example_shows_the_defaults_of_signing_in() {
+    let text = std::fs::read_to_string(root().join("gateway.example.toml")).unwrap();
+    let (raw, _) = read_text(&text);
+    let session = raw.session;
+    assert_eq!(session.cookie.unwrap().value, RawSession::COOKIE);
+    assert_eq!(session.token_lifetime.unwrap().value, RawSession::TOKEN_LIFETIME);
+    assert_eq!(session.idle_timeout.unwrap().value, RawSession::IDLE_TIMEOUT);
+    assert_eq!(session.lifetime.unwrap().value, RawSession::LIFETIME);
+    assert!(!raw.password.unwrap().registration.as_ref().unwrap().value);
+    let lengths = RawPassword::MIN_LENGTHS;
+    assert!(text.contains(&format!("# min_length = {}\n", lengths.start())));
+    assert!(text.contains(&format!("from {} to {}.", lengths.start(), lengths.end())));
 }
 
 fn is_code(line: &str) -> bool {
@@ -139,7 +159,7 @@ fn missing_in(text: &str) -> BTreeSet<(&'static str, &'static str)> {
         .collect()
 }
 
-const FULL: &str = r#"
+const FULL: &str = r##"
 [server]
 listen = ["127.0.0.1:8080", "unix:/run/passgate.sock", "systemd"]
 public_url = "https://app.example.com"
@@ -196,6 +216,20 @@ accept = ["encoded-slash"]
 preset = "authelia"
 headers = { X-Tenant = "tenant" }
 assertion = true
+[session]
+cookie = "__Secure-app"
+token_lifetime = "5m"
+idle_timeout = "1h"
+lifetime = "1d"
+[password]
+registration = true
+default_roles = ["ops"]
+min_length = 12
+[pages]
+name = "Ärzte & Co"
+logo = "logo.svg"
+colors = { accent = "#2f6f4f", accent_dark = "#FFF", background = "#000000", background_dark = "#abc" }
+templates = "pages"
 [[tests]]
 request = "GET /admin/users"
 as = { roles = ["admin", "ops", "banned"], claims = { tenant = "acme" } }
@@ -203,7 +237,7 @@ expect = 403
 [[tests]]
 request = "GET http://app.example.com/"
 expect = "allow"
-"#;
+"##;
 
 #[test]
 fn a_right_file_is_read_as_it_is_written() {
@@ -231,8 +265,22 @@ fn a_right_file_is_read_as_it_is_written() {
     assert!(route.roles.as_ref().unwrap().all.is_none());
     assert_eq!(route.claims.len(), 3);
     assert_eq!(route.headers.len(), 2);
+    assert_eq!(raw.session.cookie.unwrap().value, "__Secure-app");
+    assert_eq!(raw.session.token_lifetime.unwrap().value, Duration::from_secs(300));
+    assert_eq!(raw.session.idle_timeout.unwrap().value, Duration::from_secs(3600));
+    assert_eq!(raw.session.lifetime.unwrap().value, Duration::from_secs(86_400));
+    let password = raw.password.unwrap();
+    assert_eq!(&FULL[password.span.clone()], "[password]");
+    assert!(password.registration.as_ref().unwrap().value);
+    assert_eq!(password.default_roles[0].value, "ops");
+    assert_eq!(password.min_length.as_ref().unwrap().value, 12);
+    assert_eq!(raw.pages.name.unwrap().value, "Ärzte & Co");
+    assert_eq!(raw.pages.logo.unwrap().value, Path::new("logo.svg"));
+    assert_eq!(raw.pages.colors.accent_dark.unwrap().value, "#FFF");
+    assert_eq!(raw.pages.colors.background_dark.unwrap().value, "#abc");
+    assert_eq!(raw.pages.templates.unwrap().value, Path::new("pages"));
     assert_eq!(raw.tests[0].expect.value, RawExpect::Status(403));
-    assert_eq!(problems.place(&raw.tests[1].span).to_string(), "gateway.toml:62");
+    assert_eq!(problems.place(&raw.tests[1].span).to_string(), "gateway.toml:76");
 }
 
 #[test]
@@ -307,6 +355,94 @@ fn what_rooms_above_say_about_a_place_known_to_be_wrong_is_counted_and_not_shown
     problems.error(&raw.routes[0].span, "another table");
     problems.error(&(0..0), "the whole");
     assert!(problems.render(false).ends_with("4 errors in gateway.toml\n"));
+}
+
+/// The warnings and errors about where the session cookie goes, of a file with `server` and `[password]`.
+fn transport(server: &str) -> String {
+    let (_, problems) = read_text(&format!("[server]\n{server}\n[password]\n"));
+    let said = |kind: &'static str, problem: &super::problems::Problem| format!("{kind}: {}", problem.message);
+    let errors = problems.errors().iter().map(|problem| said("error", problem));
+    errors.chain(problems.warnings().iter().map(|problem| said("warning", problem))).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn people_sign_in_over_https_or_on_this_machine() {
+    for server in [
+        "public_url = 'https://app.example.com'",
+        "public_url = 'https://app.example.com'\nlisten = '0.0.0.0:80'",
+        "tls = { certificate = 'c.pem', private_key = 'k.pem' }\nlisten = '0.0.0.0:443'",
+    ] {
+        assert_eq!(transport(server), "", "{server}");
+    }
+    for server in [
+        "",
+        "listen = '127.0.0.1:0'",
+        "listen = ['[::1]:8080', '127.9.9.9:80']",
+        "public_url = 'http://localhost:3000'\nlisten = '0.0.0.0:8080'",
+        "public_url = 'http://app.localhost'",
+        "public_url = 'http://127.0.0.1'",
+        "public_url = 'http://127.255.0.1:1'",
+        "public_url = 'http://[::1]:8080'\nlisten = 'systemd'",
+    ] {
+        assert!(transport(server).starts_with("warning: the session cookie is called `session`"), "{server}");
+    }
+    for server in [
+        "public_url = 'http://app.example.com'",
+        "public_url = 'http://10.0.0.1:8080'",
+        "public_url = 'http://0.0.0.0:8080'",
+        "public_url = 'http://notlocalhost'",
+        "public_url = 'http://localhost.example.com'",
+        "public_url = 'http://127.0.0.1.example.com'",
+        "public_url = 'http://127.1'",
+        "public_url = 'http://[::ffff:127.0.0.1]'",
+        "public_url = 'http://[fe80::1]'",
+    ] {
+        assert_eq!(transport(server), "error: with `[password]`, `public_url` must be `https://`", "{server}");
+    }
+    for listen in
+        ["'0.0.0.0:8080'", "'[::]:8080'", "'10.0.0.1:80'", "'unix:/run/x'", "'systemd'", "['127.0.0.1:1', '[::]:2']"]
+    {
+        assert_eq!(
+            transport(&format!("listen = {listen}")),
+            "error: with `[password]`, `public_url` must be written",
+            "{listen}"
+        );
+    }
+}
+
+#[test]
+fn the_session_cookie_is_no_source_of_tokens_by_the_name_that_browsers_send() {
+    let judge = |session: &str, source: &str, scheme: &str| {
+        let (_, problems) = read_text(&format!(
+            "[server]\npublic_url = '{scheme}://localhost'\n[credentials]\nsources = [{{ cookie = '{source}' }}]\n[session]\n{session}\n[password]\n"
+        ));
+        problems.errors().len()
+    };
+    assert_eq!(judge("", "__Host-session", "https"), 1);
+    assert_eq!(judge("", "__Host-session", "http"), 1, "it would be one with the next `public_url`");
+    assert_eq!(judge("", "session", "http"), 1, "on plain HTTP this is its name");
+    assert_eq!(judge("", "session", "https"), 0);
+    assert_eq!(judge("", "Session", "http"), 0, "names of cookies have a case");
+    assert_eq!(judge("cookie = '__Secure-a'", "a", "http"), 1);
+    assert_eq!(judge("cookie = 'a'", "a", "https"), 1);
+    assert_eq!(judge("cookie = 'a'", "__Host-session", "https"), 0);
+}
+
+#[test]
+fn what_is_not_written_about_sessions_yields_to_what_is() {
+    let judge = |session: &str| {
+        let (_, problems) =
+            read_text(&format!("[server]\npublic_url = 'https://a.example'\n[session]\n{session}\n[password]\n"));
+        (problems.errors().len(), problems.warnings().len())
+    };
+    assert_eq!(judge("lifetime = '10m'"), (0, 0), "a token ends with its session");
+    assert_eq!(judge("token_lifetime = '1h'\nlifetime = '1h'\nidle_timeout = '1h'"), (0, 0));
+    assert_eq!(judge("token_lifetime = '1h'\nlifetime = '59m'"), (1, 0));
+    assert_eq!(judge("idle_timeout = '1h'\nlifetime = '59m'"), (0, 1));
+    assert_eq!(judge("token_lifetime = '1s'\nlifetime = '1s'\nidle_timeout = '1s'"), (0, 0));
+    assert_eq!(judge("token_lifetime = '999ms'\nlifetime = '999ms'\nidle_timeout = '0s'"), (3, 0));
+    assert_eq!(judge("token_lifetime = '24h'"), (0, 0));
+    assert_eq!(judge("token_lifetime = '24h1s'"), (1, 0));
 }
 
 #[test]

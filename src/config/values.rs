@@ -255,6 +255,52 @@ pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
+/// What a cookie's name may begin with, so that browsers keep it for HTTPS only (RFC 6265bis section 4.1.3).
+const COOKIE_PREFIXES: [&str; 2] = ["__Host-", "__Secure-"];
+
+/// The name of the session cookie.
+///
+/// # Errors
+/// What to write instead. Browsers read the prefixes in any case, and servers that compare them do not.
+pub fn cookie_name(text: &str) -> Result<String, String> {
+    if !is_token(text) {
+        return Err("letters, digits and most signs, without spaces or `=` (RFC 6265 section 4.1.1)".to_owned());
+    }
+    if text.len() > 64 {
+        return Err("at most 64 letters: it comes with every request".to_owned());
+    }
+    for prefix in COOKIE_PREFIXES {
+        match text.get(..prefix.len()) {
+            Some(start) if start == prefix && text.len() == prefix.len() => {
+                return Err(format!("a name follows `{prefix}`: `{prefix}session`"));
+            }
+            Some(start) if start != prefix && start.eq_ignore_ascii_case(prefix) => {
+                return Err(format!("it is spelled `{prefix}{}`", &text[prefix.len()..]));
+            }
+            _ => {}
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// What the cookie `name` is called on plain HTTP, where browsers take none with such a prefix.
+#[must_use]
+pub fn cookie_on_http(name: &str) -> &str {
+    COOKIE_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
+}
+
+/// A colour as CSS writes it in hexadecimal digits, `#rgb` or `#rrggbb`: nothing else can get into a style sheet.
+///
+/// # Errors
+/// What it looks like.
+pub fn color(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('#').unwrap_or_default();
+    if matches!(digits.len(), 3 | 6) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_owned());
+    }
+    Err("a colour is `#rgb` or `#rrggbb`, in hexadecimal digits: `\"#2f6f4f\"`".to_owned())
+}
+
 /// The name of a header field that an operator may set or read.
 ///
 /// # Errors
@@ -328,6 +374,46 @@ fn split(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_cookie_has_a_name_that_browsers_keep_and_one_for_plain_http() {
+        for (name, plain) in [
+            ("__Host-session", "session"),
+            ("__Secure-a", "a"),
+            ("session", "session"),
+            ("__session", "__session"),
+            ("Host-a", "Host-a"),
+        ] {
+            assert_eq!(cookie_name(name).unwrap(), name);
+            assert_eq!(cookie_on_http(name), plain);
+        }
+        for (name, hint) in [
+            ("", "letters"),
+            ("a b", "letters"),
+            ("a=b", "letters"),
+            ("a;b", "letters"),
+            ("ä", "letters"),
+            ("__Host-", "`__Host-session`"),
+            ("__Secure-", "`__Secure-session`"),
+            ("__host-a", "`__Host-a`"),
+            ("__SECURE-a", "`__Secure-a`"),
+        ] {
+            let reason = cookie_name(name).unwrap_err();
+            assert!(reason.contains(hint), "{name}: {reason}");
+        }
+        assert!(cookie_name(&"a".repeat(64)).is_ok() && cookie_name(&"a".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn a_colour_is_hexadecimal_digits_and_nothing_else() {
+        for text in ["#fff", "#2F6f4f", "#000000"] {
+            assert_eq!(color(text).unwrap(), text);
+        }
+        for text in ["", "#", "fff", "#ff", "#ffff", "#ggg", "red", "#fff;", "#fff}", "#ääa", "#ffffff ", "rgb(0,0,0)"]
+        {
+            assert!(color(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_units_from_large_to_small() {

@@ -10,6 +10,7 @@
 mod bell;
 mod body;
 mod connect;
+mod farewell;
 mod head;
 mod health;
 mod http1;

@@ -96,6 +96,12 @@ impl Wire {
         self.take(self.buffer.len())
     }
 
+    /// The same, where it is no text.
+    pub(super) async fn rest_bytes(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        self.buffered()
+    }
+
     /// A head, in lower case, and the body that it announces.
     pub(super) async fn message(&mut self) -> (String, String) {
         let head = self.until("\r\n\r\n").await.to_ascii_lowercase();
@@ -164,6 +170,8 @@ pub(super) struct Gateway {
     pub(super) spliced: Arc<Mutex<Vec<super::Traffic>>>,
     /// Closes an upgraded connection.
     pub(super) close: Arc<Notify>,
+    /// How often one has heard of it.
+    closing: Arc<AtomicUsize>,
 }
 
 impl Gateway {
@@ -179,9 +187,10 @@ impl Gateway {
             pool: Arc::default(),
             spliced: Arc::default(),
             close: Arc::default(),
+            closing: Arc::default(),
         };
         let (pool, rules) = (gateway.pool.clone(), Arc::new(rules));
-        let spliced = (gateway.spliced.clone(), gateway.close.clone());
+        let spliced = (gateway.spliced.clone(), gateway.close.clone(), gateway.closing.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
@@ -198,6 +207,11 @@ impl Gateway {
             }
         });
         gateway
+    }
+
+    /// How often an upgraded connection has heard that it is to end.
+    pub(super) fn close_seen(&self) -> usize {
+        self.closing.load(Ordering::SeqCst)
     }
 
     /// Sends one request on a connection of its own and returns status and reason of the answer, and its body.
@@ -220,7 +234,7 @@ async fn serve(
     mut request: Request<Incoming>,
     upstream: &Arc<Upstream>,
     pool: &Pool,
-    (spliced, close): &(Arc<Mutex<Vec<super::Traffic>>>, Arc<Notify>),
+    (spliced, close, closing): &(Arc<Mutex<Vec<super::Traffic>>>, Arc<Notify>, Arc<AtomicUsize>),
     rules: &Arc<BodyRules>,
 ) -> Response<ResponseBody> {
     let client = hyper::upgrade::on(&mut request);
@@ -241,9 +255,13 @@ async fn serve(
     match forwarded {
         Ok(forwarded) => {
             if let Some(app) = forwarded.upgrade {
-                let (spliced, close) = (spliced.clone(), close.clone());
+                let (spliced, close, closing) = (spliced.clone(), close.clone(), closing.clone());
                 tokio::spawn(async move {
-                    let traffic = splice(client, app, None, close.notified()).await;
+                    let close = async {
+                        close.notified().await;
+                        closing.fetch_add(1, Ordering::SeqCst);
+                    };
+                    let traffic = splice(client, app, None, close).await;
                     spliced.lock().unwrap().push(traffic);
                 });
             }

@@ -1,12 +1,13 @@
 //! WebSockets: from the app's 101 on, the bytes of both sides belong to each other and not to HTTP.
 //!
 //! Enters: both connections after the handshake. Leaves: what one side sends, to the other, until both have finished.
-//! No byte of the client goes to the app before its 101, because nothing is read here before there is one.
+//! No byte of the client goes to the app before its 101, because nothing is read here before there is one. A connection
+//! that is ended from here says goodbye to the client first, and nothing of the client's reaches the app any more.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,10 +15,14 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
+use super::farewell::Frames;
 use super::pool::Slot;
 
 /// Bytes held for each direction.
 const BUFFER: usize = 16 * 1024;
+
+/// How long a client has to take the goodbye and close its side.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The app's side of an upgrade, from a [`super::Forwarded`] with status 101. Dropped, it closes the connection.
 #[derive(Debug)]
@@ -37,7 +42,8 @@ pub struct Traffic {
 }
 
 /// Copies in both directions until both sides have finished, one of them fails, nothing moves for `idle`, or `close` is
-/// ready; then closes both. When one side stops sending, the other is told and may go on.
+/// ready; then closes both. When one side stops sending, the other is told and may go on. After `close` the client gets
+/// a Close frame with status 1008 where the app's frame under way ends, and two seconds.
 pub async fn splice(
     client: OnUpgrade,
     app: Upgrade,
@@ -46,19 +52,26 @@ pub async fn splice(
 ) -> Traffic {
     let Upgrade { upgraded, slot } = app;
     let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let ending = Arc::new(AtomicBool::new(false));
     let copy = async {
         let (client, app) = tokio::try_join!(client, upgraded)?;
-        let mut client = Metered { inner: TokioIo::new(client), read: sent.clone() };
-        let mut app = Metered { inner: TokioIo::new(app), read: received.clone() };
+        let mut client = Side { inner: TokioIo::new(client), read: sent.clone(), ending: ending.clone(), frames: None };
+        let frames = Some(Frames::default());
+        let mut app = Side { inner: TokioIo::new(app), read: received.clone(), ending: ending.clone(), frames };
         // A failure of either side ends both; there is nobody left to tell.
         let _ = copy_bidirectional_with_sizes(&mut client, &mut app, BUFFER, BUFFER).await;
         Ok::<(), hyper::Error>(())
     };
     let traffic = || Traffic { sent: sent.load(Ordering::Relaxed), received: received.load(Ordering::Relaxed) };
-    tokio::select! {
-        _ = copy => {}
-        () = close => {}
-        () = silence(idle, traffic) => {}
+    let mut copy = std::pin::pin!(copy);
+    let is_ended = tokio::select! {
+        _ = &mut copy => false,
+        () = close => true,
+        () = silence(idle, traffic) => false,
+    };
+    if is_ended {
+        ending.store(true, Ordering::Relaxed);
+        let _ = tokio::time::timeout(FAREWELL, copy).await;
     }
     drop(slot);
     traffic()
@@ -78,22 +91,66 @@ async fn silence(idle: Option<Duration>, traffic: impl Fn() -> Traffic) {
     }
 }
 
-/// Counts what is read.
-struct Metered {
+/// One side of the connection: counts what is read, and knows how to end.
+struct Side {
     inner: TokioIo<Upgraded>,
     read: Arc<AtomicU64>,
+    /// Whether the gateway ends the connection.
+    ending: Arc<AtomicBool>,
+    /// Where the app's frames end; `None` on the client's side.
+    frames: Option<Frames>,
 }
 
-impl AsyncRead for Metered {
+impl Side {
+    /// What is read of the app once the connection is to end: the rest of the frame under way, then our Close frame.
+    fn poll_last(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(frames) = &mut self.frames else { return self.poll_discard(cx) };
+        let most = frames.room().min(buffer.remaining()).min(1024);
+        if most == 0 {
+            buffer.put_slice(frames.say(buffer.remaining()));
+            return Poll::Ready(Ok(()));
+        }
+        let mut room = [0; 1024];
+        let mut rest = ReadBuf::new(&mut room[..most]);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut rest))?;
+        frames.pass(rest.filled());
+        buffer.put_slice(rest.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// What the client still sends is taken, so that its system does not answer our last words with a reset, and dropped.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..16 {
+            let mut room = [0; 1024];
+            let mut dropped = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut dropped))?;
+            if dropped.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Side {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ending.load(Ordering::Relaxed) {
+            return self.poll_last(cx, buffer);
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        self.read.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        let this = &mut *self;
+        let new = &buffer.filled()[before..];
+        this.read.fetch_add(new.len() as u64, Ordering::Relaxed);
+        if let Some(frames) = &mut this.frames {
+            frames.pass(new);
+        }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for Side {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 
@@ -36,6 +38,49 @@ pub struct Answer {
     record: Option<Box<Record>>,
     /// What broke, while the bytes before it are on their way.
     broken: Option<io::Error>,
+    /// How it ends if its caller may not be here any more.
+    ending: Ending,
+}
+
+/// How a client learns that an answer was ended by the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// By the connection's or the stream's end: half an answer must not look like a whole one.
+    Abrupt,
+    /// An event stream may end at any time; the client asks again, and is told.
+    Clean,
+    /// By `grpc-status: 16`, `UNAUTHENTICATED`.
+    Grpc,
+}
+
+impl Ending {
+    /// By the content type of the answer.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let Some(kind) = headers.get(CONTENT_TYPE) else { return Self::Abrupt };
+        let is = |wanted: &[u8]| {
+            kind.as_bytes().get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted))
+                && !kind.as_bytes().get(wanted.len()).is_some_and(u8::is_ascii_alphanumeric)
+        };
+        match kind {
+            _ if is(b"text/event-stream") => Self::Clean,
+            // Not `application/grpc-web`, whose trailers are part of the body.
+            _ if is(b"application/grpc") && !is(b"application/grpc-web") => Self::Grpc,
+            _ => Self::Abrupt,
+        }
+    }
+
+    fn last_frame(self) -> Option<io::Result<Frame<Bytes>>> {
+        match self {
+            Self::Abrupt => Some(Err(io::Error::other("the caller has been signed out"))),
+            Self::Clean => None,
+            Self::Grpc => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("16"));
+                trailers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static("session ended"));
+                Some(Ok(Frame::trailers(trailers)))
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -46,11 +91,34 @@ enum AnswerBody {
 
 impl Answer {
     pub(super) fn own(bytes: Bytes, record: Option<Box<Record>>) -> Self {
-        Self { body: AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record, broken: None }
+        let body = AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty()));
+        Self { body, record, broken: None, ending: Ending::Abrupt }
     }
 
-    pub(super) fn app(body: ResponseBody, record: Box<Record>) -> Self {
-        Self { body: AnswerBody::App(body), record: Some(record), broken: None }
+    pub(super) fn app(body: ResponseBody, ending: Ending, record: Box<Record>) -> Self {
+        Self { body: AnswerBody::App(body), record: Some(record), broken: None, ending }
+    }
+}
+
+impl Answer {
+    /// The next frame: the app's, or the last one if its caller may not be here any more.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let body = match &mut self.body {
+            AnswerBody::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            AnswerBody::App(body) => body,
+        };
+        let Some(record) = &mut self.record else { return Pin::new(body).poll_frame(cx) };
+        if !record.is_caller_gone() {
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(next) => return Poll::Ready(next),
+                // While the app has nothing to say, only a revocation can end this.
+                Poll::Pending => ready!(record.poll_caller_gone(cx)),
+            }
+        }
+        record.ended();
+        // With the body goes the exchange with the app.
+        self.body = AnswerBody::Own(None);
+        Poll::Ready(self.ending.last_frame())
     }
 }
 
@@ -63,10 +131,7 @@ impl Body for Answer {
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let next = match &mut this.body {
-            AnswerBody::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            AnswerBody::App(body) => ready!(Pin::new(body).poll_frame(cx)),
-        };
+        let next = ready!(this.poll_next(cx));
         if let Some(record) = &mut this.record {
             match &next {
                 Some(Ok(frame)) => record.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,8 +10,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body, Incoming};
 
-use super::answer::{Answer, Content};
-use super::{Client, Label, Lane};
+use super::answer::{Answer, Content, Ending};
+use super::{Client, Label, Lane, Vigil};
 use crate::authorize::RuleName;
 use crate::caller::forwarded::incoming_request_id;
 use crate::forward::{Progress, splice};
@@ -45,6 +46,8 @@ pub(super) struct Record {
     body_length: Option<u64>,
     /// Whether the app's answer ended before its end.
     is_broken: bool,
+    /// Whether the gateway ended it, because its caller was signed out or revoked.
+    is_ended: bool,
     /// Bytes of the answer's body that were handed to the connection.
     pub(super) bytes: u64,
     /// The address of the client, as a trusted proxy may have named it.
@@ -59,6 +62,14 @@ pub(super) struct Record {
     pub(super) allow: Option<HeaderValue>,
     /// Who asked, where that was found out.
     pub(super) caller: Option<Arc<Caller>>,
+    /// Watches over that caller's right to be here.
+    pub(super) vigil: Option<Vigil>,
+    /// For the session cookie: a new one, or its deletion.
+    pub(super) set_cookie: Option<HeaderValue>,
+    /// The answer to a refusal, where it is a form that is shown again.
+    pub(super) page: Option<Response<Bytes>>,
+    /// When it makes sense to ask again, in seconds.
+    pub(super) retry_after: Option<u64>,
     /// The rule that said no.
     pub(super) rule: Option<Arc<RuleName>>,
     /// Whether the request may be forwarded.
@@ -104,6 +115,7 @@ impl Record {
             has_body: false,
             body_length: None,
             is_broken: false,
+            is_ended: false,
             bytes: 0,
             client_ip: client.peer.ip,
             host: None,
@@ -111,6 +123,10 @@ impl Record {
             route: None,
             allow: None,
             caller: None,
+            vigil: None,
+            set_cookie: None,
+            page: None,
+            retry_after: None,
             rule: None,
             is_permitted: false,
             body: None,
@@ -148,6 +164,28 @@ impl Record {
         self.status = refusal.status().as_u16();
     }
 
+    /// The request's body was read to its end, and not for an app.
+    pub(super) fn has_been_read(&mut self) {
+        self.has_body = false;
+    }
+
+    /// Whether the caller has been signed out or revoked since; by a look.
+    pub(super) fn is_caller_gone(&mut self) -> bool {
+        let revocations = self.lane.gateway.verifier.revocations();
+        self.vigil.as_mut().is_some_and(|vigil| vigil.is_over(revocations))
+    }
+
+    /// The same, and who asks is woken when it comes to that.
+    pub(super) fn poll_caller_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let revocations = self.lane.gateway.verifier.revocations();
+        self.vigil.as_mut().map_or(Poll::Pending, |vigil| vigil.poll_over(revocations, cx))
+    }
+
+    /// The gateway ends the answer.
+    pub(super) fn ended(&mut self) {
+        self.is_ended = true;
+    }
+
     /// The app's answer ended before its end.
     pub(super) fn broke_off(&mut self) {
         self.is_broken = true;
@@ -161,10 +199,20 @@ impl Record {
         let (parts, content) = response.into_parts();
         let answer = match content {
             Content::Own(bytes) => Answer::own(bytes, Some(self)),
-            Content::App(body) => Answer::app(body, self),
+            Content::App(body) => Answer::app(body, Ending::of(&parts.headers), self),
             Content::Switched { client, app } => {
                 tokio::spawn(async move {
-                    let traffic = splice(client, app, None, std::future::pending()).await;
+                    let over = self.vigil.as_ref().map(|vigil| vigil.over(self.lane.gateway.verifier.revocations()));
+                    let mut is_over = false;
+                    let close = async {
+                        match over {
+                            Some(over) => over.await,
+                            None => std::future::pending().await,
+                        }
+                        is_over = true;
+                    };
+                    let traffic = splice(client, app, None, close).await;
+                    self.is_ended = is_over;
                     self.bytes = traffic.received;
                     drop(self);
                 });
@@ -177,6 +225,7 @@ impl Record {
     fn reason(&self) -> Option<&'static str> {
         match self.refusal {
             Some(refusal) => Some(refusal.reason()),
+            None if self.is_ended => Some(Refusal::Revoked.reason()),
             None if self.status == CLIENT_GONE && self.answered_after.is_none() => Some("client-gone"),
             None if self.is_broken => Some("upstream-broke-off"),
             None => None,

@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
@@ -22,26 +23,51 @@ pub struct Circumstances<'a> {
     pub request_id: &'a str,
     /// Whether the client wants a page.
     pub browser: bool,
+    /// Whose pages these are; the plain ones of this file where nobody's.
+    pub pages: Option<&'a dyn ErrorPages>,
     /// The methods of the path, for 405 (RFC 9110 section 15.5.6).
     pub allow: Option<&'a HeaderValue>,
     /// Whether the connection ends with this answer (HTTP/1 only).
     pub close: bool,
     /// The `realm` of the challenge: visible ASCII without `"` and `\`.
     pub realm: &'a str,
+    /// After how many seconds it makes sense to ask again, for 429 and 503.
+    pub retry_after: Option<u64>,
+}
+
+/// Pages that look like the operator's own.
+pub trait ErrorPages {
+    /// The whole of the page.
+    fn page(&self, status: StatusCode, title: &str, detail: &str, request_id: &str) -> Bytes;
+
+    /// Its Content-Security-Policy.
+    fn policy(&self) -> &HeaderValue;
+}
+
+impl std::fmt::Debug for dyn ErrorPages + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ErrorPages")
+    }
 }
 
 /// The answer for `refusal`.
 #[must_use]
 pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
     let status = refusal.status();
-    let body = if about.browser { page(refusal, about.request_id) } else { problem(refusal, about.request_id) };
-    let mut response = Response::new(Bytes::from(body));
+    let body = match about.pages.filter(|_| about.browser) {
+        Some(pages) => pages.page(status, title(status), detail(refusal), about.request_id),
+        None if about.browser => page(refusal, about.request_id).into(),
+        None => problem(refusal, about.request_id).into(),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if about.browser {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(CONTENT_SECURITY_POLICY, PAGE_POLICY.clone());
+        let policy = about.pages.map_or_else(|| PAGE_POLICY.clone(), |pages| pages.policy().clone());
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     }
@@ -56,8 +82,8 @@ pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(ALLOW, about.allow.cloned().unwrap_or(HeaderValue::from_static("")));
         }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(about.retry_after.unwrap_or(5)));
         }
         _ => {}
     }
@@ -82,8 +108,20 @@ fn title(status: StatusCode) -> &'static str {
     status.canonical_reason().unwrap_or("Error")
 }
 
-fn detail(status: StatusCode) -> &'static str {
-    match status.as_u16() {
+fn detail(refusal: Refusal) -> &'static str {
+    // What is wrong with a form can be said to whoever filled it in.
+    match refusal {
+        Refusal::EmailInvalid => return "This is not an email address.",
+        Refusal::NameInvalid => return "A name has at most 128 characters, all of them visible.",
+        Refusal::PasswordTooShort => return "The password has too few characters.",
+        Refusal::PasswordTooLong => return "The password is longer than 4096 bytes.",
+        Refusal::PasswordCommon => return "This password stands in lists that attackers try first.",
+        Refusal::LoginRefused => return "There is no such account, or the password is wrong.",
+        Refusal::EmailTaken => return "There is an account with this email address already.",
+        Refusal::CrossSite => return "Another site asked for this in your name, so it was not done.",
+        _ => {}
+    }
+    match refusal.status().as_u16() {
         400 => "The request cannot be understood in one way only, so it was not passed on.",
         401 => "This address needs a valid credential.",
         403 => "You are known here, but not allowed to do this.",
@@ -92,6 +130,8 @@ fn detail(status: StatusCode) -> &'static str {
         408 => "The request did not arrive completely in time.",
         413 => "The body is longer than is accepted here.",
         414 => "The address is longer than is accepted here.",
+        415 => "The body has a type that is not taken here: send JSON or a form.",
+        429 => "There were too many attempts; wait a little and try again.",
         421 => "The connection was made for another host; connect again for this one.",
         431 => "The header fields are longer than is accepted here.",
         502 => "The application behind this address could not be reached or did not answer properly.",
@@ -108,7 +148,7 @@ fn problem(refusal: Refusal, request_id: &str) -> String {
         r#"{{"status":{},"title":"{}","detail":"{}","message":"{}","request_id":"{}"}}"#,
         status.as_u16(),
         title(status),
-        detail(status),
+        detail(refusal),
         refusal.message(),
         request_id
     )
@@ -136,7 +176,7 @@ fn page(refusal: Refusal, request_id: &str) -> String {
          content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head><body><main>\
          <h1>{title}</h1><p>{detail}</p><p><small>{code} · request <code>{request_id}</code></small></p></main></body></html>",
         title = title(status),
-        detail = detail(status),
+        detail = detail(refusal),
         code = status.as_u16(),
     )
 }
@@ -163,7 +203,15 @@ mod tests {
     use super::*;
 
     fn about(request_id: &str) -> Circumstances<'_> {
-        Circumstances { request_id, browser: false, allow: None, close: false, realm: "app.example.com" }
+        Circumstances {
+            request_id,
+            browser: false,
+            pages: None,
+            allow: None,
+            close: false,
+            realm: "app.example.com",
+            retry_after: None,
+        }
     }
 
     #[test]

@@ -1,7 +1,27 @@
-//! What the gateway answers by itself on the public port: its own keys, and the prefix kept for its own pages.
+//! Our own endpoints: signing in and out, registering, one's own account and sessions, and our public keys.
 //!
-//! Enters: a method and a target. Leaves: an answer, or `None` for everything that belongs to a route. A path that is
-//! spelled oddly is never one of ours: it goes on to the routes, which refuse it.
+//! Enters: a request for one of them, as [`find`] told it apart, and who the gateway found the caller to be. Leaves: the
+//! whole answer, or a [`Failure`] for which the gateway has the words; and who has just signed in. What must never happen
+//! here: something is changed because another site asked for it, a worker waits for the state or for a hash, or an
+//! answer that is one person's is kept for another.
+//!
+//! JSON is answered with JSON, a form with a page or a redirect. To add an endpoint: a path in `endpoint.rs`, a line in
+//! [`Endpoints::answer`], a file for what it does.
+
+mod endpoint;
+mod form;
+mod outcome;
+mod own_sessions;
+mod password;
+mod register;
+mod return_to;
+mod setup;
+mod sign_in;
+#[cfg(test)]
+mod tests;
+mod throttle;
+mod tokens;
+mod visit;
 
 use std::sync::Arc;
 
@@ -9,144 +29,141 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
+use http_body::Body;
 
+use crate::account::{Accounts, Hasher};
+use crate::blocking::Blocking;
 use crate::clock::Clock;
-use crate::http::target::{Oddities, Target};
+use crate::http::origin;
+use crate::pages::Pages;
 use crate::refusal::Refusal;
+use crate::session::Sessions;
 use crate::signing::SigningKeys;
 
-/// The public keys of our own tokens (RFC 7517 section 5).
-pub const JWKS_PATH: &str = "/.well-known/jwks.json";
+pub use endpoint::{Endpoint, JWKS_PATH, find, is_own};
+pub use outcome::{Answered, Failure};
+pub use return_to::login_location;
+pub use setup::Setup;
+pub use throttle::Throttle;
+pub use visit::Asked;
 
-/// Our own endpoints.
+use visit::Visit;
+
+/// What signing in takes. `throttle` and `setup` are the process's, and outlive a configuration.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// Who there is.
+    pub accounts: Arc<Accounts>,
+    /// Who is signed in.
+    pub sessions: Arc<Sessions>,
+    /// Where passwords are hashed.
+    pub hasher: Arc<Hasher>,
+    /// Where the state is waited for.
+    pub blocking: Arc<Blocking>,
+    /// What people see.
+    pub pages: Arc<Pages>,
+    /// How often one may try.
+    pub throttle: Arc<Throttle>,
+    /// The link of the first run.
+    pub setup: Arc<Setup>,
+    /// `password.registration`: whether everybody may make an account.
+    pub registration: bool,
+}
+
+/// Our own endpoints, ready to answer.
 #[derive(Debug)]
 pub struct Endpoints {
     prefix: String,
     keys: Arc<ArcSwap<SigningKeys>>,
-    allow: HeaderValue,
+    clock: Clock,
+    login: Option<Login>,
 }
-
-/// Whether a path of a route, or of a request, is ours.
-#[must_use]
-pub fn is_own(path: &str, prefix: &str) -> bool {
-    path == JWKS_PATH || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Whether a request is answered here: `None` where it belongs to a route, else what there is to say about it.
-#[must_use]
-pub fn decide(method: &Method, target: &Target, prefix: &str) -> Option<Result<(), Refusal>> {
-    let path = target.matching();
-    if !is_own(path, prefix) || target.oddities() != Oddities::default() {
-        return None;
-    }
-    Some(match path {
-        JWKS_PATH if matches!(*method, Method::GET | Method::HEAD) => Ok(()),
-        JWKS_PATH => Err(Refusal::MethodRefused),
-        _ => Err(Refusal::RouteMissing),
-    })
-}
-
-/// An answer of ours, or a refusal with the methods that the path has.
-pub type OldAnswered = Result<Response<Bytes>, (Refusal, Option<HeaderValue>)>;
 
 impl Endpoints {
-    /// Endpoints below `prefix` (`/auth`), and the public halves of `keys`.
+    /// Endpoints below `prefix` (`/auth`), and the public halves of `keys`; without `login` nothing but these.
     #[must_use]
-    pub fn new(prefix: &str, keys: Arc<ArcSwap<SigningKeys>>) -> Self {
-        Self { prefix: prefix.to_owned(), keys, allow: HeaderValue::from_static("GET, HEAD") }
+    pub fn new(prefix: impl Into<String>, keys: Arc<ArcSwap<SigningKeys>>, clock: Clock, login: Option<Login>) -> Self {
+        Self { prefix: prefix.into(), keys, clock, login }
     }
 
-    /// The answer for `target`, where it is ours.
+    /// `own_prefix`
     #[must_use]
-    pub fn answer(&self, method: &Method, target: &Target, clock: &Clock) -> Option<OldAnswered> {
-        if let Err(refusal) = decide(method, target, &self.prefix)? {
-            return Some(Err((refusal, (refusal == Refusal::MethodRefused).then(|| self.allow.clone()))));
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Whether one can sign in here.
+    #[must_use]
+    pub fn is_sign_in(&self) -> bool {
+        self.login.is_some()
+    }
+
+    /// What signing in takes, for who renews sessions and ends them.
+    #[must_use]
+    pub fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
+    /// The answer. Of `body` no more is read than 16 KiB in ten seconds, and nothing where the endpoint takes none.
+    ///
+    /// # Errors
+    /// The refusal, and for a form that was filled in wrongly the form.
+    pub async fn answer<B: Body<Data = Bytes>>(&self, asked: Asked<'_>, body: B) -> Result<Answered, Box<Failure>> {
+        if *asked.endpoint == Endpoint::Jwks {
+            return Ok(self.key_set().into());
         }
-        let mut response = Response::new(Bytes::from(self.keys.load().jwks(clock.now()).to_string()));
+        let login = self.login.as_ref().ok_or(Refusal::RouteMissing)?;
+        if *asked.endpoint == Endpoint::Logo {
+            return Ok(login.pages.logo().ok_or(Refusal::RouteMissing)?.into());
+        }
+        // Before anything is read or counted, whatever the credential: a page elsewhere must not even sign somebody in,
+        // as somebody else.
+        if origin::is_unsafe(asked.method) && origin::is_cross_origin(asked.headers, asked.host) {
+            return Err(Refusal::CrossSite.into());
+        }
+        let visit = Visit { asked, login, prefix: &self.prefix, now: self.clock.now() };
+        match dispatch(&visit, body).await {
+            Ok(mut answered) => {
+                outcome::seal(&mut answered.response);
+                Ok(answered)
+            }
+            Err(mut failure) => {
+                failure.page.as_mut().map(outcome::seal);
+                Err(failure)
+            }
+        }
+    }
+
+    fn key_set(&self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(self.keys.load().jwks(self.clock.now()).to_string()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
         // A new key is published when it starts to sign, so a copy of the set must not live long.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=30"));
-        Some(Ok(response))
+        response
     }
 }
 
-// --- what follows replaces the above: the shape that the gateway is written against ---
-
-use std::net::IpAddr;
-
-use http::HeaderMap;
-
-use crate::identity::Caller;
-
-/// What there is under `own_prefix`, and the key set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/.well-known/jwks.json`
-    Jwks,
-    /// `/login`
-    Login,
-    /// `/register`
-    Register,
-    /// `/refresh`
-    Refresh,
-    /// `/logout`
-    Logout,
-    /// `/me`
-    Me,
-    /// `/password`
-    Password,
-    /// `/sessions`
-    Sessions,
-    /// `/sessions/{id}`, DELETE
-    Session(String),
-    /// `/sessions/{id}/end`, POST: the same for a form
-    EndSession(String),
-    /// `/logo`
-    Logo,
-}
-
-/// A request for one of our own endpoints, as the gateway has understood it.
-#[derive(Debug)]
-pub struct Asked<'a> {
-    /// Which one.
-    pub endpoint: &'a Endpoint,
-    /// One that the endpoint has.
-    pub method: &'a Method,
-    /// The raw query.
-    pub query: Option<&'a str>,
-    /// As sent.
-    pub headers: &'a HeaderMap,
-    /// The Host as sent, for `http::origin`.
-    pub host: &'a str,
-    /// The client's address, as a trusted proxy may have named it.
-    pub client: IpAddr,
-    /// Whether the client wants a page (`http::reply::wants_page`).
-    pub browser: bool,
-    /// The id in the log line.
-    pub request_id: &'a str,
-    /// Who asks, where that could be found out; for [`Endpoint::Logout`] also by a session cookie that has expired.
-    pub caller: Option<Arc<Caller>>,
-    /// Whether `caller` is by the session cookie.
-    pub by_cookie: bool,
-}
-
-/// An answer of ours.
-#[derive(Debug)]
-pub struct Answered {
-    /// The whole of it.
-    pub response: Response<Bytes>,
-    /// Who has just signed in, for the log line.
-    pub caller: Option<Arc<Caller>>,
-}
-
-/// Why there is none.
-#[derive(Debug)]
-pub struct Failure {
-    /// The reason, for log and metrics; the answer too where there is no `page`.
-    pub refusal: Refusal,
-    /// The answer, where it is a form that is shown again. Its status is the refusal's.
-    pub page: Option<Response<Bytes>>,
-    /// For 429 and 503, in seconds.
-    pub retry_after: Option<u64>,
+async fn dispatch<B: Body<Data = Bytes>>(visit: &Visit<'_>, body: B) -> Result<Answered, Box<Failure>> {
+    let is_post = *visit.asked.method == Method::POST;
+    let fields = async { form::read(visit.asked.headers, body).await };
+    match visit.asked.endpoint {
+        Endpoint::Login if is_post => sign_in::submit(visit, fields.await?).await,
+        Endpoint::Login => Ok(sign_in::page(visit)),
+        Endpoint::Register if is_post => register::submit(visit, fields.await?).await,
+        Endpoint::Register => register::page(visit).await,
+        Endpoint::Refresh => tokens::refresh(visit, fields.await?).await,
+        Endpoint::Logout => tokens::logout(visit, fields.await?).await,
+        Endpoint::Me => own_sessions::me(visit).await,
+        Endpoint::Password if is_post => password::submit(visit, fields.await?).await,
+        Endpoint::Password => password::page(visit),
+        Endpoint::Sessions => own_sessions::list(visit).await,
+        Endpoint::Session(id) => own_sessions::end(visit, id, false).await,
+        Endpoint::EndSession(id) => {
+            let in_browser = !visit.speaks_json(&fields.await?);
+            own_sessions::end(visit, id, in_browser).await
+        }
+        // Answered before: they are for everybody.
+        Endpoint::Jwks | Endpoint::Logo => Err(Refusal::RouteMissing.into()),
+    }
 }

@@ -1,28 +1,52 @@
 //! Sessions: opened by who has proven to be somebody, renewed, refreshed, ended.
-#![allow(clippy::todo, unused_variables, dead_code, missing_docs)]
+//!
+//! Enters: an account that somebody has proven to be theirs; later a session's id out of a cookie that we signed, or a
+//! refresh token. Leaves: cookies and tokens that say who it is, made of what the state says now. An ended session is
+//! refused by this process's [`Revocations`] before [`Sessions::end`] returns. Never here: a cookie or a token for a
+//! session that is over or an account that is disabled, a session id that outlives a sign-in, or a token in a log.
+
+mod cookie;
+mod refresh;
+#[cfg(test)]
+mod tests;
+mod token;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::refusal::Refusal;
-use crate::signing::SigningKeys;
-use crate::state::{AccountRow, SessionRow, State, StateError, Which};
-use crate::verify::Revocations;
+use crate::signing::{SigningError, SigningKeys};
+use crate::state::{AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, State, StateError, Which};
+use crate::verify::{Change, OWN_NAME, RevocationRow, Revocations, Revoked};
+use refresh::RefreshKeys;
 
+pub use cookie::{MAX_BYTES, wire_name};
+
+/// For how many seconds after its exchange a refresh token is taken for a client's retry.
+pub const GRACE: UnixSeconds = 10;
+/// How many sessions of one account live at a time.
+pub const MOST_SESSIONS: usize = 100;
+/// Bytes of `User-Agent` that are kept.
+const USER_AGENT_BYTES: usize = 256;
+
+/// What the configuration says about sessions. Times are in seconds.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The name as it is on the wire: without `__Host-` or `__Secure-` on plain http.
+    /// The name as it is on the wire, see [`wire_name`]; a token (RFC 6265 section 4.1.1).
     pub cookie: String,
     /// Whether the cookie is `Secure`.
     pub secure: bool,
-    /// Seconds, all three.
+    /// Of the JWT in the cookie and of access tokens, at most.
     pub token_lifetime: UnixSeconds,
+    /// How long a browser's session may go unused. An API client's refresh token is good for all of `lifetime`.
     pub idle_timeout: UnixSeconds,
+    /// From signing in to signing in again.
     pub lifetime: UnixSeconds,
     /// `iss` and `aud`.
     pub public_url: String,
@@ -33,16 +57,26 @@ pub struct Settings {
 pub struct Device {
     /// As sent, or empty.
     pub user_agent: String,
+    /// The client's.
     pub address: IpAddr,
 }
 
 /// What an API client gets.
 pub struct Tokens {
+    /// For `Authorization: Bearer`.
     pub access_token: String,
+    /// For one [`Sessions::refresh`].
     pub refresh_token: Zeroizing<String>,
-    /// Seconds.
+    /// Seconds that the access token lives.
     pub expires_in: UnixSeconds,
+    /// The session's name.
     pub session_id: String,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").field("session_id", &self.session_id).finish_non_exhaustive()
+    }
 }
 
 /// A browser's session, opened or renewed.
@@ -51,10 +85,17 @@ pub struct Cookie {
     pub token: String,
     /// `Set-Cookie`, marked sensitive.
     pub set_cookie: HeaderValue,
+    /// The session's name.
     pub session_id: String,
 }
 
-/// All methods block, on the state, but for those that say otherwise.
+impl std::fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cookie").field("session_id", &self.session_id).finish_non_exhaustive()
+    }
+}
+
+/// All sessions. All methods block, on the state, but for those that say otherwise: none is for a worker.
 #[derive(Debug)]
 pub struct Sessions {
     settings: Settings,
@@ -62,59 +103,323 @@ pub struct Sessions {
     signing: Arc<ArcSwap<SigningKeys>>,
     revocations: Arc<Revocations>,
     clock: Clock,
+    keys: RefreshKeys,
+    clear_cookie: HeaderValue,
 }
 
 impl Sessions {
+    /// The sessions in `state`, whose ends `revocations` hears of.
+    ///
+    /// # Errors
+    /// The state cannot be used, or the system has no random numbers.
     pub fn new(
         settings: Settings,
         state: Arc<dyn State>,
         signing: Arc<ArcSwap<SigningKeys>>,
         revocations: Arc<Revocations>,
         clock: Clock,
-    ) -> Result<Self, StateError> {
-        todo!()
+    ) -> Result<Self, SigningError> {
+        let keys = RefreshKeys::load_or_create(&*state)?;
+        let clear_cookie = cookie::clear(&settings).expect("a cookie's name is a token, and a token is a header value");
+        Ok(Self { settings, state, signing, revocations, clock, keys, clear_cookie })
     }
-    /// Does not block.
+
+    /// What the configuration says. Does not block.
+    #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
-    /// Does not block.
+
+    /// Until when the end of a session must be remembered, if it ends now. Does not block.
+    ///
+    /// Its tokens carry an `exp` of at most `token_lifetime` after they were signed, and no more are signed: that needs
+    /// the row, for a refresh as well as for a cookie's renewal, and the row is gone. The minute is for those that had
+    /// read the row before it went and sign a little after, and for a clock that is put right. It does not make up for a
+    /// `token_lifetime` that was longer before a reload or a restart.
+    #[must_use]
     pub fn revoked_until(&self) -> UnixSeconds {
-        todo!()
+        self.clock.now().saturating_add(self.settings.token_lifetime).saturating_add(60)
     }
-    /// `LoginRefused` where the account was disabled, deleted or got another password meanwhile.
+
+    /// Signs a browser in.
+    ///
+    /// # Errors
+    /// [`Refusal::LoginRefused`] where the account was disabled, deleted or got another password since it was read.
     pub fn open_browser(&self, account: &AccountRow, device: &Device) -> Result<Cookie, Refusal> {
-        todo!()
+        let now = self.clock.now();
+        let id = token::new_id(now).map_err(unsigned)?;
+        let session = self.new_session(id.to_string(), account, device, None, now);
+        // Signed before it is added, so that nothing is left behind where that fails.
+        let cookie = self.cookie(&session, account, now)?;
+        self.add(&session, account, now)?;
+        Ok(cookie)
     }
+
+    /// Signs an API client in.
+    ///
+    /// # Errors
+    /// As [`Sessions::open_browser`].
     pub fn open_client(&self, account: &AccountRow, device: &Device) -> Result<Tokens, Refusal> {
-        todo!()
+        let now = self.clock.now();
+        let id = token::new_id(now).map_err(unsigned)?;
+        let made = self.keys.make(id).map_err(unsigned)?;
+        let refresh = RefreshRow { current: made.hash, previous: None, rotated_at: now };
+        let session = self.new_session(id.to_string(), account, device, Some(refresh), now);
+        let tokens = self.tokens(&session, account, made.text, now)?;
+        self.add(&session, account, now)?;
+        Ok(tokens)
     }
-    /// For a cookie whose JWT was good and has expired. `Ok(None)`: the session is over.
+
+    /// A new cookie for one whose JWT was good, revocation included, and has expired. `Ok(None)`: the session is over,
+    /// or is not this account's, or the account is disabled.
+    ///
+    /// # Errors
+    /// The state cannot be read, or signing fails.
     pub fn renew(&self, session_id: &str, account_id: &str, address: IpAddr) -> Result<Option<Cookie>, Refusal> {
-        todo!()
+        let now = self.clock.now();
+        let Some((session, account)) = self.state.session(session_id).map_err(failed)? else { return Ok(None) };
+        if session.refresh.is_some() || session.account_id != account_id || account.disabled {
+            return Ok(None);
+        }
+        if self.is_over(&session, now) {
+            self.end(Which::One(session_id))?;
+            return Ok(None);
+        }
+        // Of many requests at once the first one writes.
+        if session.seen_at < now
+            && let Err(error) = self.state.touch_session(session_id, now, &address_text(address))
+        {
+            // Whoever is not noted as seen is signed out too early, never too late: a full disk signs nobody out at once.
+            tracing::error!(%error, "it was not noted that a session was seen");
+        }
+        self.cookie(&session, &account, now).map(Some)
     }
-    /// `RefreshRefused`, `RefreshReused`.
+
+    /// Exchanges a refresh token for the next one (RFC 6749 section 6, RFC 9700 section 4.14.2).
+    ///
+    /// # Errors
+    /// [`Refusal::RefreshRefused`]; [`Refusal::RefreshReused`] where it was spent before, which has ended its session.
     pub fn refresh(&self, token: &str, address: IpAddr) -> Result<Tokens, Refusal> {
-        todo!()
+        let now = self.clock.now();
+        let presented = self.keys.parse(token).ok_or(Refusal::RefreshRefused)?;
+        let id = presented.session_id.as_str();
+        let (session, account) = self.state.session(id).map_err(failed)?.ok_or(Refusal::RefreshRefused)?;
+        if session.refresh.is_none() || account.disabled {
+            return Err(Refusal::RefreshRefused);
+        }
+        if self.is_over(&session, now) {
+            self.end(Which::One(id))?;
+            return Err(Refusal::RefreshRefused);
+        }
+        let next = self.keys.successor(&presented);
+        let address = address_text(address);
+        let rotated = self.state.rotate_refresh(id, &presented.hash, &next.hash, now, GRACE, &address);
+        match rotated.map_err(failed)? {
+            Rotation::Rotated | Rotation::Repeated => {
+                // Once more: what has changed since must count, an end above all.
+                let (session, account) = self.state.session(id).map_err(failed)?.ok_or(Refusal::RefreshRefused)?;
+                if account.disabled {
+                    return Err(Refusal::RefreshRefused);
+                }
+                self.tokens(&session, &account, next.text, now)
+            }
+            Rotation::Spent => {
+                tracing::warn!(
+                    account = ?account.id,
+                    session = id,
+                    address,
+                    "a refresh token was used a second time, so one of its holders has stolen it: the session is ended"
+                );
+                self.end(Which::One(id))?;
+                Err(Refusal::RefreshReused)
+            }
+            Rotation::Missing => Err(Refusal::RefreshRefused),
+        }
     }
-    /// The session that a refresh token belongs to, if it is the good one.
+
+    /// The session that a refresh token belongs to, if the token would be exchanged now, or answered as a retry.
+    ///
+    /// # Errors
+    /// The state cannot be read.
     pub fn of_refresh_token(&self, token: &str) -> Result<Option<SessionRow>, Refusal> {
-        todo!()
+        let now = self.clock.now();
+        let Some(presented) = self.keys.parse(token) else { return Ok(None) };
+        let Some((session, _)) = self.state.session(&presented.session_id).map_err(failed)? else { return Ok(None) };
+        let is_good = session.refresh.is_some_and(|known| {
+            let is_retry = known.previous.is_some_and(|previous| bool::from(previous.ct_eq(&presented.hash)))
+                && now.abs_diff(known.rotated_at) <= GRACE.unsigned_abs();
+            bool::from(known.current.ct_eq(&presented.hash)) || is_retry
+        });
+        Ok((is_good && !self.is_over(&session, now)).then_some(session))
     }
-    /// Holds in this process when it returns. The ids of those that were there.
+
+    /// Ends sessions: their tokens are refused in this process when it returns, and in others when they next look. The
+    /// ids of those that were there.
+    ///
+    /// # Errors
+    /// The state cannot be written; then nothing has ended.
     pub fn end(&self, which: Which<'_>) -> Result<Vec<String>, Refusal> {
-        todo!()
+        self.end_now(which).map_err(failed)
     }
-    /// Of an account, without those that are over.
+
+    /// Of an account, without those that are over, the one last seen first.
+    ///
+    /// # Errors
+    /// The state cannot be read.
     pub fn list(&self, account_id: &str) -> Result<Vec<SessionRow>, Refusal> {
-        todo!()
+        let now = self.clock.now();
+        let mut sessions = self.state.sessions(Some(account_id)).map_err(failed)?;
+        sessions.retain(|session| !self.is_over(session, now));
+        Ok(sessions)
     }
+
     /// `Set-Cookie` that deletes the cookie. Does not block.
+    #[must_use]
     pub fn clear_cookie(&self) -> HeaderValue {
-        todo!()
+        self.clear_cookie.clone()
     }
-    /// Ends what is over by its limits. To be called every now and then.
+
+    /// Ends what is over by its limits, and says how many that were. To be called every now and then.
+    ///
+    /// # Errors
+    /// The state cannot be written; some may have ended then, and the rest waits for the next time.
     pub fn sweep(&self) -> Result<usize, StateError> {
-        todo!()
+        let over = Which::Over { now: self.clock.now(), idle: self.settings.idle_timeout };
+        self.end_now(over).map(|ended| ended.len())
     }
+
+    /// Behind [`Revocations::reconcile`]: whoever reads all revocations meanwhile would not find these yet, and must not
+    /// put what was read in force after them.
+    fn end_now(&self, which: Which<'_>) -> Result<Vec<String>, StateError> {
+        self.revocations.reconcile(|| {
+            let (now, revoked_until) = (self.clock.now(), self.revoked_until());
+            let ended = self.state.end_sessions(which, &EndSessions { now, revoked_until, keep: None })?;
+            let row = |id: &String| RevocationRow {
+                issuer: OWN_NAME.to_owned(),
+                kind: Revoked::Session(id.clone()),
+                revoked_at: now,
+                expires_at: Some(revoked_until),
+            };
+            let rows = ended.iter().map(row).collect();
+            Ok((ended, Change::Add(rows)))
+        })
+    }
+
+    /// Past one of its limits, or opened before everything that its account had been issued was revoked.
+    fn is_over(&self, session: &SessionRow, now: UnixSeconds) -> bool {
+        let is_idle = session.refresh.is_none() && now >= session.seen_at.saturating_add(self.settings.idle_timeout);
+        now >= session.expires_at
+            || is_idle
+            || self.revocations.covers_session(OWN_NAME, &session.id, &session.account_id, session.created_at)
+    }
+
+    fn new_session(
+        &self,
+        id: String,
+        account: &AccountRow,
+        device: &Device,
+        refresh: Option<RefreshRow>,
+        now: UnixSeconds,
+    ) -> SessionRow {
+        SessionRow {
+            id,
+            account_id: account.id.clone(),
+            created_at: now,
+            seen_at: now,
+            expires_at: now.saturating_add(self.settings.lifetime),
+            user_agent: shorten(&device.user_agent),
+            address: address_text(device.address),
+            refresh,
+        }
+    }
+
+    /// Adds a session, and ends those that are too many then.
+    fn add(&self, session: &SessionRow, account: &AccountRow, now: UnixSeconds) -> Result<(), Refusal> {
+        if !self.state.add_session(session, account.password_version).map_err(failed)? {
+            return Err(Refusal::LoginRefused);
+        }
+        // Afterwards, so that of several that sign in at once the last one sees them all. Somebody is signed in by now:
+        // what fails here is in the log, and is made up for at the next sign-in.
+        let Ok(mut others) = self.state.sessions(Some(&account.id)).map_err(failed) else { return Ok(()) };
+        let too_many = others.len().saturating_sub(MOST_SESSIONS);
+        if too_many == 0 {
+            return Ok(());
+        }
+        others.retain(|other| other.id != session.id);
+        // What is over by its limits goes first, then what was not seen for longest; of two the older one.
+        others
+            .sort_by_cached_key(|other| (!self.is_over(other, now), other.seen_at, other.created_at, other.id.clone()));
+        for other in others.iter().take(too_many) {
+            if self.end(Which::One(&other.id)).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn cookie(&self, session: &SessionRow, account: &AccountRow, now: UnixSeconds) -> Result<Cookie, Refusal> {
+        let signed = token::sign(&self.settings, &self.signing.load(), session, account, now).map_err(unsigned)?;
+        let max_age = session.expires_at.saturating_sub(now);
+        let Some(set_cookie) = cookie::set(&self.settings, &signed.text, max_age) else {
+            tracing::error!(
+                account = ?account.id,
+                bytes = signed.text.len(),
+                "the session cookie would be longer than browsers keep (4096 bytes): give the account fewer or shorter \
+                 roles, or a shorter name"
+            );
+            return Err(Refusal::Internal);
+        };
+        Ok(Cookie { token: signed.text, set_cookie, session_id: session.id.clone() })
+    }
+
+    fn tokens(
+        &self,
+        session: &SessionRow,
+        account: &AccountRow,
+        refresh_token: Zeroizing<String>,
+        now: UnixSeconds,
+    ) -> Result<Tokens, Refusal> {
+        let signed = token::sign(&self.settings, &self.signing.load(), session, account, now).map_err(unsigned)?;
+        Ok(Tokens {
+            access_token: signed.text,
+            refresh_token,
+            expires_in: signed.expires_at.saturating_sub(now),
+            session_id: session.id.clone(),
+        })
+    }
+}
+
+/// No text of a [`StateError`] holds anything that is kept.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn failed(error: StateError) -> Refusal {
+    tracing::error!(%error, "the sessions cannot be read or written");
+    Refusal::StateUnavailable
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unsigned(error: SigningError) -> Refusal {
+    tracing::error!(%error, "a token of a session was not made");
+    Refusal::Internal
+}
+
+/// IPv4 within IPv6 as IPv4, as the access log has it.
+fn address_text(address: IpAddr) -> String {
+    address.to_canonical().to_string()
+}
+
+/// What is kept of `User-Agent`: nothing that moves a terminal's cursor or turns the direction of the text around it, and
+/// no more than has a place in a list.
+fn shorten(user_agent: &str) -> String {
+    let is_unseen = |letter: &char| {
+        letter.is_control()
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut kept = String::new();
+    for letter in user_agent.trim().chars().filter(|letter| !is_unseen(letter)) {
+        if kept.len() + letter.len_utf8() > USER_AGENT_BYTES {
+            break;
+        }
+        kept.push(letter);
+    }
+    kept
 }

@@ -63,3 +63,81 @@ pub struct AccountChange {
     /// The hash of a new password; raises `password_version`.
     pub password_hash: Option<String>,
 }
+
+/// A change may hold a hash too.
+impl std::fmt::Debug for AccountChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccountChange")
+            .field("name", &self.name)
+            .field("roles", &self.roles)
+            .field("disabled", &self.disabled)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AccountChange {
+    /// The account as it is after the change.
+    pub(super) fn apply(&self, account: &mut AccountRow) {
+        if let Some(name) = &self.name {
+            account.name.clone_from(name);
+        }
+        if let Some(roles) = &self.roles {
+            account.roles.clone_from(roles);
+        }
+        if let Some(disabled) = self.disabled {
+            account.disabled = disabled;
+        }
+        if let Some(hash) = &self.password_hash {
+            account.password_hash = Some(hash.clone());
+            account.password_version += 1;
+        }
+    }
+}
+
+/// What a hash and others of the same algorithm, version and cost have in common: all before its salt, without the `$`
+/// between. Salt and hash are two fields in PHC strings and one in bcrypt's. Kept in the state: never change what it
+/// says about a hash without a step that brings the rows along.
+pub(super) fn hash_kind(hash: &str) -> &str {
+    let cut = |text: &'_ str| text.rfind('$').unwrap_or(0);
+    let salt_and_hash = cut(hash);
+    if hash.starts_with("$2") { &hash[..salt_and_hash] } else { &hash[..cut(&hash[..salt_and_hash])] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_of_one_kind_when_they_differ_in_salt_and_hash_only() {
+        for (hash, kind) in [
+            ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA", "$argon2id$v=19$m=19456,t=2,p=1"),
+            ("$argon2i$m=4096,t=3,p=1$c2FsdHNhbHQ$aGFzaA", "$argon2i$m=4096,t=3,p=1"),
+            ("$2b$12$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W", "$2b$12"),
+            ("$2y$10$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W", "$2y$10"),
+            ("", ""),
+            ("plain", ""),
+            ("$", ""),
+            ("$$", ""),
+        ] {
+            assert_eq!(hash_kind(hash), kind, "{hash}");
+        }
+    }
+
+    #[test]
+    fn debug_output_holds_no_hash() {
+        let account = AccountRow {
+            id: "a1".to_owned(),
+            email: "a@example.com".to_owned(),
+            email_key: "a@example.com".to_owned(),
+            name: None,
+            roles: vec![],
+            password_hash: Some("$2b$12$SECRET".to_owned()),
+            disabled: false,
+            created_at: 1,
+            password_version: 1,
+        };
+        let change = AccountChange { password_hash: account.password_hash.clone(), ..AccountChange::default() };
+        let text = format!("{account:?} {change:?}");
+        assert!(text.contains("a1") && !text.contains("SECRET"), "{text}");
+    }
+}

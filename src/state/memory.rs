@@ -1,22 +1,45 @@
 //! State in memory, for tests and benches: keeps the contract, and forgets everything with the process.
 
+mod accounts;
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{PURGE_AFTER, Revocation, RevocationTarget, SigningKeyRow, State, StateError, Version};
+use zeroize::Zeroizing;
+
+use super::{
+    AccountChange, AccountRow, Added, EndSessions, PURGE_AFTER, Revocation, RevocationTarget, Rotation, SessionRow,
+    SigningKeyRow, State, StateError, TokenHash, Version, Which,
+};
 use crate::clock::UnixSeconds;
 
 /// An empty state at first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memory(Mutex<Content>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Content {
     writes: u64,
     revocations: BTreeMap<(String, RevocationTarget), Revocation>,
     signing_keys: Vec<SigningKeyRow>,
+    /// By key id: the end of its longest token.
+    longest_tokens: BTreeMap<String, UnixSeconds>,
     /// By issuer: URL, content, time.
     key_sets: BTreeMap<String, (String, Vec<u8>, UnixSeconds)>,
+    /// By name.
+    secrets: BTreeMap<String, Zeroizing<[u8; 32]>>,
+    /// By id.
+    accounts: BTreeMap<String, AccountRow>,
+    /// By id.
+    sessions: BTreeMap<String, SessionRow>,
+}
+
+/// Secrets, hashes and keys stand in no log.
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
 }
 
 impl Memory {
@@ -31,26 +54,32 @@ impl Memory {
     }
 }
 
-impl State for Memory {
-    fn version(&self) -> Result<Version, StateError> {
-        Ok(Version { others: 0, own: self.read().writes })
-    }
-
-    fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
-        self.write()
-            .revocations
+impl Content {
+    fn revoke(&mut self, revocation: Revocation) {
+        self.revocations
             .entry((revocation.issuer.clone(), revocation.target.clone()))
             .and_modify(|known| {
                 known.revoked_at = known.revoked_at.max(revocation.revoked_at);
                 known.expires_at = known.expires_at.zip(revocation.expires_at).map(|(one, other)| one.max(other));
             })
-            .or_insert_with(|| revocation.clone());
+            .or_insert(revocation);
+    }
+}
+
+impl State for Memory {
+    fn version(&self) -> Result<Version, StateError> {
+        Ok(Version(self.read().writes))
+    }
+
+    fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
+        self.write().revoke(revocation.clone());
         Ok(())
     }
 
     fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError> {
         let mut content = self.read();
-        content.revocations.retain(|_, known| known.expires_at.is_none_or(|end| end > now - PURGE_AFTER));
+        let too_old = now.saturating_sub(PURGE_AFTER);
+        content.revocations.retain(|_, known| known.expires_at.is_none_or(|end| end > too_old));
         Ok(content.revocations.values().filter(|known| known.expires_at.is_none_or(|end| end > now)).cloned().collect())
     }
 
@@ -73,79 +102,109 @@ impl State for Memory {
         verify_until: UnixSeconds,
     ) -> Result<Vec<SigningKeyRow>, StateError> {
         let mut content = self.write();
-        for key in content.signing_keys.iter_mut().filter(|key| key.retired_at.is_none()) {
+        let Content { signing_keys, longest_tokens, .. } = &mut *content;
+        for key in signing_keys.iter_mut().filter(|key| key.retired_at.is_none()) {
             key.private_key = None;
             key.retired_at = Some(now);
-            key.verify_until = Some(verify_until);
+            key.verify_until = longest_tokens.get(&key.key_id).copied().max(Some(verify_until));
         }
-        content.signing_keys.retain(|key| key.verify_until.is_none_or(|end| end > now));
-        content.signing_keys.insert(0, next.clone());
-        Ok(content.signing_keys.clone())
+        signing_keys.retain(|key| key.verify_until.is_none_or(|end| end > now));
+        signing_keys.insert(0, next.clone());
+        Ok(signing_keys.clone())
     }
 
-    fn note_token(&self, _key_id: &str, _expires_at: UnixSeconds) -> Result<(), StateError> {
-        todo!()
+    fn note_token(&self, key_id: &str, expires_at: UnixSeconds) -> Result<(), StateError> {
+        let mut content = self.write();
+        let Content { signing_keys, longest_tokens, .. } = &mut *content;
+        if let Some(key) = signing_keys.iter_mut().find(|key| key.key_id == key_id) {
+            key.verify_until = key.verify_until.map(|until| until.max(expires_at));
+            let longest = longest_tokens.entry(key_id.to_owned()).or_insert(expires_at);
+            *longest = expires_at.max(*longest);
+        }
+        Ok(())
     }
-    fn ensure_secret(&self, _name: &str, _candidate: &[u8; 32]) -> Result<zeroize::Zeroizing<[u8; 32]>, StateError> {
-        todo!()
+
+    fn ensure_secret(&self, name: &str, candidate: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError> {
+        Ok(self.write().secrets.entry(name.to_owned()).or_insert_with(|| Zeroizing::new(*candidate)).clone())
     }
-    fn add_account(&self, _account: &super::AccountRow, _first: bool) -> Result<super::Added, StateError> {
-        todo!()
+
+    fn add_account(&self, account: &AccountRow, first: bool) -> Result<Added, StateError> {
+        Ok(self.write().add_account(account, first))
     }
-    fn account(&self, _id: &str) -> Result<Option<super::AccountRow>, StateError> {
-        todo!()
+
+    fn account(&self, id: &str) -> Result<Option<AccountRow>, StateError> {
+        Ok(self.read().accounts.get(id).cloned())
     }
-    fn account_by_email(&self, _email_key: &str) -> Result<Option<super::AccountRow>, StateError> {
-        todo!()
+
+    fn account_by_email(&self, email_key: &str) -> Result<Option<AccountRow>, StateError> {
+        Ok(self.read().accounts.values().find(|known| known.email_key == email_key).cloned())
     }
-    fn accounts(&self) -> Result<Vec<super::AccountRow>, StateError> {
-        todo!()
+
+    fn accounts(&self) -> Result<Vec<AccountRow>, StateError> {
+        let mut all: Vec<_> = self.read().accounts.values().cloned().collect();
+        all.sort_by(|one, other| one.email_key.cmp(&other.email_key));
+        Ok(all)
     }
+
     fn has_accounts(&self) -> Result<bool, StateError> {
-        todo!()
+        Ok(!self.read().accounts.is_empty())
     }
+
     fn change_account(
         &self,
-        _id: &str,
-        _change: &super::AccountChange,
-        _end: Option<&super::EndSessions<'_>>,
-    ) -> Result<Option<super::AccountRow>, StateError> {
-        todo!()
+        id: &str,
+        change: &AccountChange,
+        end: Option<&EndSessions<'_>>,
+    ) -> Result<Option<AccountRow>, StateError> {
+        Ok(self.write().change_account(id, change, end))
     }
-    fn rehash_account(&self, _id: &str, _from: &str, _to: &str) -> Result<bool, StateError> {
-        todo!()
+
+    fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError> {
+        Ok(self.write().rehash_account(id, from, to))
     }
-    fn delete_account(&self, _id: &str, _end: &super::EndSessions<'_>) -> Result<bool, StateError> {
-        todo!()
+
+    fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError> {
+        Ok(self.write().delete_account(id, end))
     }
-    fn foreign_hash(&self, _like: &str) -> Result<Option<String>, StateError> {
-        todo!()
+
+    fn foreign_hash(&self, like: &str) -> Result<Option<String>, StateError> {
+        Ok(self.read().foreign_hash(like))
     }
-    fn add_session(&self, _session: &super::SessionRow, _password_version: i64) -> Result<bool, StateError> {
-        todo!()
+
+    fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError> {
+        Ok(self.write().add_session(session, password_version))
     }
-    fn session(&self, _id: &str) -> Result<Option<(super::SessionRow, super::AccountRow)>, StateError> {
-        todo!()
+
+    fn session(&self, id: &str) -> Result<Option<(SessionRow, AccountRow)>, StateError> {
+        let content = self.read();
+        let found =
+            content.sessions.get(id).and_then(|session| Some((session, content.accounts.get(&session.account_id)?)));
+        Ok(found.map(|(session, account)| (session.clone(), account.clone())))
     }
-    fn sessions(&self, _account_id: Option<&str>) -> Result<Vec<super::SessionRow>, StateError> {
-        todo!()
+
+    fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError> {
+        Ok(self.read().sessions_of(account_id))
     }
-    fn touch_session(&self, _id: &str, _seen_at: UnixSeconds, _address: &str) -> Result<(), StateError> {
-        todo!()
+
+    fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError> {
+        self.write().touch_session(id, seen_at, address);
+        Ok(())
     }
+
     fn rotate_refresh(
         &self,
-        _id: &str,
-        _presented: &super::TokenHash,
-        _successor: &super::TokenHash,
-        _now: UnixSeconds,
-        _grace: UnixSeconds,
-        _address: &str,
-    ) -> Result<super::Rotation, StateError> {
-        todo!()
+        id: &str,
+        presented: &TokenHash,
+        successor: &TokenHash,
+        now: UnixSeconds,
+        grace: UnixSeconds,
+        address: &str,
+    ) -> Result<Rotation, StateError> {
+        Ok(self.write().rotate_refresh(id, presented, successor, now, grace, address))
     }
-    fn end_sessions(&self, _which: super::Which<'_>, _end: &super::EndSessions<'_>) -> Result<Vec<String>, StateError> {
-        todo!()
+
+    fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {
+        Ok(self.write().end_sessions(which, end))
     }
 
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {

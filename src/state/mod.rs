@@ -74,12 +74,7 @@ pub fn open(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
 /// A number that differs from an earlier one if anything was written in between, by whatever process. Only equality
 /// means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
-    /// Moves when another connection commits.
-    others: u64,
-    /// Moves when this one writes.
-    own: u64,
-}
+pub struct Version(u64);
 
 /// What is kept. Each method that writes has written durably when it returns `Ok`.
 pub trait State: Debug + Send + Sync {
@@ -114,14 +109,15 @@ pub trait State: Debug + Send + Sync {
     ) -> Result<Vec<SigningKeyRow>, StateError>;
 
     /// Says that a token signed by the key `key_id` lives until `expires_at`: a rotation lets the key verify at least that
-    /// long.
+    /// long, also one that came in between.
     fn note_token(&self, key_id: &str, expires_at: UnixSeconds) -> Result<(), StateError>;
 
     /// A secret of ours that tokens are made with, under a name: `candidate` if there was none, in one step, as
     /// [`State::ensure_signing_key`].
     fn ensure_secret(&self, name: &str, candidate: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError>;
 
-    /// Adds an account. With `first`, only where there is none at all.
+    /// Adds an account. With `first`, only where there is none at all. Of several reasons not to, the email comes before
+    /// the id.
     fn add_account(&self, account: &AccountRow, first: bool) -> Result<Added, StateError>;
 
     /// The account with this id.
@@ -148,17 +144,18 @@ pub trait State: Debug + Send + Sync {
     /// Puts a hash of the same password in place of `from`, if that is still the hash. Says whether it was.
     fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError>;
 
-    /// Deletes an account, and ends its sessions, in one step. Says whether there was one.
+    /// Deletes an account, and ends its sessions (there is none to keep), in one step. Says whether there was one.
     fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError>;
 
-    /// The hash among all accounts' that is not argon2id with the parameters of `like` (all that stands before its salt)
-    /// and of which there are most of its kind (all before its salt as well); `None` where all are like that. What it
-    /// costs to verify is spent on every attempt to sign in, so that nobody can tell by the time whether an account is
-    /// there.
+    /// A hash that is not of the kind `like`, of the kind of which most accounts have one; `None` where all are like
+    /// that. A kind is all that stands before the salt: algorithm, version, parameters (`$argon2id$v=19$m=19456,t=2,p=1`,
+    /// with or without a `$` at the end). What the hash costs to verify is spent on every attempt to sign in, so that
+    /// nobody can tell by the time whether an account is there; the question itself costs microseconds, however many
+    /// accounts there are.
     fn foreign_hash(&self, like: &str) -> Result<Option<String>, StateError>;
 
-    /// Adds a session, if its account is there, not disabled, and still has this `password_version`. Says whether it
-    /// was added.
+    /// Adds a session, if its account is there, not disabled, and still has this `password_version`, and its id is new.
+    /// Says whether it was added.
     fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError>;
 
     /// A session with its account.
@@ -167,12 +164,12 @@ pub trait State: Debug + Send + Sync {
     /// All sessions, or an account's, the one last seen first.
     fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError>;
 
-    /// Notes that a session was seen. An earlier time than the one known changes nothing.
+    /// Notes that a session was seen, if there is one. An earlier time than the one known changes nothing.
     fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError>;
 
     /// Exchanges the refresh token `presented` for `successor`, in one step, and notes that the session was seen.
-    /// `grace` is how many seconds after an exchange the token before is taken for a retry. Whether the session is over
-    /// is the caller's to know, before.
+    /// `grace` is how many seconds after an exchange the token before is taken for a retry; a clock that was set back by
+    /// more than that ends it. Whether the session is over is the caller's to know, before.
     fn rotate_refresh(
         &self,
         id: &str,
@@ -184,7 +181,7 @@ pub trait State: Debug + Send + Sync {
     ) -> Result<Rotation, StateError>;
 
     /// Ends sessions: deletes them and adds a [`RevocationTarget::Session`] of the issuer `session` for each, in one
-    /// step. Returns the ids of those that were there.
+    /// step ([`Which::Over`] in several, where there are many). Returns the ids of those that were there.
     fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError>;
 
     /// The last key set that was saved for an issuer, as it came from `url`, and when. A set from another URL is none.
@@ -246,6 +243,18 @@ pub struct SigningKeyRow {
     pub verify_until: Option<UnixSeconds>,
 }
 
+impl EndSessions<'_> {
+    /// What is remembered of a session that ended.
+    fn revocation(&self, id: &str) -> Revocation {
+        Revocation {
+            issuer: SESSION_ISSUER.to_owned(),
+            target: RevocationTarget::Session(id.to_owned()),
+            revoked_at: self.now,
+            expires_at: Some(self.revoked_until),
+        }
+    }
+}
+
 impl Debug for SigningKeyRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SigningKeyRow")
@@ -257,6 +266,9 @@ impl Debug for SigningKeyRow {
             .finish_non_exhaustive()
     }
 }
+
+/// The issuer of revocations of our own sessions.
+const SESSION_ISSUER: &str = "session";
 
 /// How long a revocation is kept after it expired, in seconds.
 const PURGE_AFTER: UnixSeconds = 24 * 60 * 60;

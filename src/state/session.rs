@@ -1,6 +1,8 @@
 //! Sessions as they are kept. Each one is of one account and either a browser's, with a cookie, or an API client's, with
 //! a refresh token that is exchanged for the next one at each use (a "family" of them, RFC 9700 section 4.14.2).
 
+use subtle::ConstantTimeEq;
+
 use crate::clock::UnixSeconds;
 
 /// BLAKE3 of a refresh token.
@@ -28,7 +30,7 @@ pub struct SessionRow {
 }
 
 /// The refresh token that is good now, and the one before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RefreshRow {
     /// The one that is good.
     pub current: TokenHash,
@@ -36,6 +38,30 @@ pub struct RefreshRow {
     pub previous: Option<TokenHash>,
     /// When that was.
     pub rotated_at: UnixSeconds,
+}
+
+/// Hashes of tokens stand in no log.
+impl std::fmt::Debug for RefreshRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RefreshRow").field("rotated_at", &self.rotated_at).finish_non_exhaustive()
+    }
+}
+
+impl RefreshRow {
+    /// What presenting a token comes to; [`Rotation::Rotated`] where it is to be exchanged. Takes the same time whatever
+    /// the token has in common with either.
+    pub(super) fn judge(&self, presented: &TokenHash, now: UnixSeconds, grace: UnixSeconds) -> Rotation {
+        let is_current = self.current.ct_eq(presented);
+        let is_previous = self.previous.is_some_and(|previous| previous.ct_eq(presented).into());
+        // A clock that was set back by less than the grace makes no thief of anybody, and one that was set back by more
+        // does not lengthen it.
+        let is_retry = i64::try_from(now.abs_diff(self.rotated_at)).is_ok_and(|since| since <= grace);
+        match (bool::from(is_current), is_previous) {
+            (true, _) => Rotation::Rotated,
+            (false, true) if is_retry => Rotation::Repeated,
+            (false, _) => Rotation::Spent,
+        }
+    }
 }
 
 /// What presenting a refresh token came to.
@@ -80,4 +106,27 @@ pub enum Which<'a> {
         /// How long a browser's session may go unused, in seconds.
         idle: UnixSeconds,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_of_a_session_holds_no_hash_of_a_token() {
+        let refresh = RefreshRow { current: [0xab; 32], previous: Some([0xcd; 32]), rotated_at: 7 };
+        let text = format!("{refresh:?}");
+        assert!(text.contains('7') && !text.contains("171") && !text.contains("205"), "{text}");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_neither_ends_the_grace_nor_lengthens_it() {
+        let row = RefreshRow { current: [2; 32], previous: Some([1; 32]), rotated_at: 1000 };
+        let judged = |now| row.judge(&[1; 32], now, 10);
+        assert_eq!([1000, 1010, 990].map(judged), [Rotation::Repeated; 3]);
+        assert_eq!([1011, 989, 0, i64::MIN, i64::MAX].map(judged), [Rotation::Spent; 5]);
+        assert_eq!(row.judge(&[2; 32], 0, 10), Rotation::Rotated);
+        assert_eq!(row.judge(&[3; 32], 1000, 10), Rotation::Spent);
+        assert_eq!(row.judge(&[1; 32], 1000, -1), Rotation::Spent, "no grace at all");
+    }
 }

@@ -131,6 +131,17 @@ pub(super) fn path(text: &'static str) -> ClaimPath {
     ClaimPath::parse(text).expect("a name without dots is a claim path")
 }
 
+/// The gateway itself as an issuer: no leeway, because its clock is ours.
+fn own(name: &str, issuer: &str, audience: &str, algorithms: &[Algorithm], keys: KeySet, typ: &'static str) -> Issuer {
+    let mut own = Issuer::new(name, issuer.to_owned(), Some(keys));
+    own.audiences = vec![audience.to_owned()];
+    own.algorithms = algorithms.to_vec();
+    own.roles_claims = vec![path("roles")];
+    own.leeway = 0;
+    own.typ = TypeRule::Exactly(typ);
+    own
+}
+
 /// All issuers, found by the `iss` of their tokens.
 #[derive(Debug, Default)]
 pub struct Issuers {
@@ -180,13 +191,21 @@ impl Issuers {
         algorithms: &[Algorithm],
         keys: KeySet,
     ) -> Result<Arc<Issuer>, String> {
-        let mut own = Issuer::new(name, issuer.to_owned(), Some(keys));
-        own.audiences = vec![audience.to_owned()];
-        own.algorithms = algorithms.to_vec();
-        own.roles_claims = vec![path("roles")];
-        own.leeway = 0;
-        own.typ = TypeRule::Exactly("at+jwt");
-        self.add(own)
+        self.add(own(name, issuer, audience, algorithms, keys, "at+jwt"))
+    }
+
+    /// The gateway itself as the issuer of what session cookies hold (`typ` `session+jwt`), and nobody else. These tokens
+    /// are no access tokens and have a verifier of their own, so that neither is ever taken in the other's place.
+    #[must_use]
+    pub fn of_own_sessions(
+        name: &str,
+        issuer: &str,
+        audience: &str,
+        algorithms: &[Algorithm],
+        keys: KeySet,
+    ) -> (Self, Arc<Issuer>) {
+        let own = Arc::new(own(name, issuer, audience, algorithms, keys, "session+jwt"));
+        (Self { list: vec![own.clone()], by_iss: HashMap::from([(issuer.to_owned(), 0)]) }, own)
     }
 
     pub(super) fn add(&mut self, issuer: Issuer) -> Result<Arc<Issuer>, String> {

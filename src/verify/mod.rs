@@ -36,7 +36,7 @@ pub use jwks::{KeyStatus, KeyStore, keep_fresh};
 pub use jws::{Unverified, read_unverified, verify_signature};
 pub use keys::{Key, KeySet, MAX_KEYS, Unusable};
 pub use kind::TypeRule;
-pub use revocation::{RevocationRow, Revocations, Revoked};
+pub use revocation::{Change, RevocationRow, Revocations, Revoked};
 pub use steps::Step;
 
 use crate::clock::UnixSeconds;
@@ -127,6 +127,17 @@ impl Verifier {
         observer: &mut dyn FnMut(Step),
     ) -> Result<Arc<Verified>, Refusal> {
         self.check(token, now, &mut Steps::heard_by(observer)).map(Arc::new)
+    }
+
+    /// The same for a token that was good until its `exp`: what it said then, without any cache. Signature, keys and
+    /// revocation are those of now.
+    ///
+    /// # Errors
+    /// The refusal of the first check that failed, or would have then.
+    pub fn verify_expired(&self, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
+        let exp = Jws::parse(token)?.claims()?.get("exp").and_then(serde_json::Value::as_i64);
+        let last = exp.ok_or(Refusal::TimeMalformed)?.saturating_sub(1);
+        self.check(token, last.min(now), &mut Steps::silent()).map(Arc::new)
     }
 
     /// After `refusal` of `token`: waits, two seconds at most, for keys of its issuer that may help. True where it is

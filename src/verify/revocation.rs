@@ -1,15 +1,17 @@
 //! Which tokens are revoked, as every worker reads it.
 //!
-//! Enters: rows from the state store, whole, at each of its changes. Leaves: a verdict for every request, also for one
-//! that the token cache answers. Once a store is attached, silence from it is not taken for "nobody is revoked": when
-//! it has not been read for ten seconds, nobody is let in.
+//! Enters: rows from the state store, whole, at each of its changes, and single ones that this process has just written
+//! there. Leaves: a verdict for every request, also for one that the token cache answers, and a ring for whoever holds a
+//! stream open. Once a store is attached, silence from it is not taken for "nobody is revoked": when it has not been
+//! read for ten seconds, nobody is let in. Never here: a reading of the store that undoes what was written after it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
@@ -47,7 +49,16 @@ pub struct RevocationRow {
     pub expires_at: Option<UnixSeconds>,
 }
 
-#[derive(Debug, Default)]
+/// What is to be different about what is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These, and no others.
+    Replace(Vec<RevocationRow>),
+    /// These as well.
+    Add(Vec<RevocationRow>),
+}
+
+#[derive(Clone, Debug, Default)]
 struct OfIssuer {
     /// `jti`s, whenever they were revoked.
     token_ids: HashSet<String>,
@@ -57,13 +68,49 @@ struct OfIssuer {
     subjects: HashMap<String, UnixSeconds>,
 }
 
+impl OfIssuer {
+    /// Puts one more in force. Of two about one subject the later one counts.
+    fn put(&mut self, kind: Revoked, revoked_at: UnixSeconds) {
+        match kind {
+            Revoked::TokenId(id) => {
+                self.token_ids.insert(id);
+            }
+            Revoked::Session(id) => {
+                self.sessions.insert(id);
+            }
+            Revoked::Subject(subject) => {
+                let until = self.subjects.entry(subject).or_insert(revoked_at);
+                *until = revoked_at.max(*until);
+            }
+        }
+    }
+
+    /// Whether everything that this would revoke is revoked.
+    fn covers(&self, kind: &Revoked, revoked_at: UnixSeconds) -> bool {
+        match kind {
+            Revoked::TokenId(id) => self.token_ids.contains(id),
+            Revoked::Session(id) => self.sessions.contains(id),
+            Revoked::Subject(subject) => self.subjects.get(subject).is_some_and(|until| revoked_at <= *until),
+        }
+    }
+}
+
+/// By [`Issuer::revocation_key`](super::Issuer::revocation_key). A row more copies those of its own issuer only.
+type ByIssuer = HashMap<String, Arc<OfIssuer>>;
+
 /// All revocations in force.
 #[derive(Debug)]
 pub struct Revocations {
-    by_issuer: ArcSwap<HashMap<String, OfIssuer>>,
+    by_issuer: ArcSwap<ByIssuer>,
     /// When the store was last read: milliseconds after `start`, plus one; or [`DETACHED`] or [`NEVER`].
     refreshed: AtomicU64,
     start: Instant,
+    /// Held by whoever reads or writes the store until what came of it is in force. Never by a worker.
+    writing: Mutex<()>,
+    /// One more whenever something is in force that was not before.
+    generation: AtomicU64,
+    /// The same number, for those who wait for the next one.
+    bell: watch::Sender<u64>,
 }
 
 impl Default for Revocations {
@@ -76,7 +123,14 @@ impl Revocations {
     /// None, and no store behind them.
     #[must_use]
     pub fn new() -> Self {
-        Self { by_issuer: ArcSwap::default(), refreshed: AtomicU64::new(DETACHED), start: Instant::now() }
+        Self {
+            by_issuer: ArcSwap::default(),
+            refreshed: AtomicU64::new(DETACHED),
+            start: Instant::now(),
+            writing: Mutex::new(()),
+            generation: AtomicU64::new(0),
+            bell: watch::Sender::new(0),
+        }
     }
 
     /// Says that there is a store, from now on and for ever. Until it has been read for the first time, every check fails.
@@ -84,25 +138,64 @@ impl Revocations {
         let _ = self.refreshed.compare_exchange(DETACHED, NEVER, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Puts `rows` in place of all that were in force before. Of two rows about one subject the later one counts.
+    /// Puts `rows` in place of all that were in force before. Of two rows about one subject the later one counts. Where
+    /// they were read from a store that somebody in this process writes to, use [`Revocations::reconcile`].
     pub fn replace(&self, rows: impl IntoIterator<Item = RevocationRow>) {
-        let mut by_issuer: HashMap<String, OfIssuer> = HashMap::new();
-        for row in rows {
-            let of_issuer = by_issuer.entry(row.issuer).or_default();
-            match row.kind {
-                Revoked::TokenId(id) => {
-                    of_issuer.token_ids.insert(id);
-                }
-                Revoked::Session(id) => {
-                    of_issuer.sessions.insert(id);
-                }
-                Revoked::Subject(subject) => {
-                    let until = of_issuer.subjects.entry(subject).or_insert(row.revoked_at);
-                    *until = row.revoked_at.max(*until);
-                }
-            }
+        let change = Change::Replace(rows.into_iter().collect());
+        let _alone = self.write();
+        self.apply(change);
+    }
+
+    /// Does `work` on the store and puts in force what came of it, in one step: nobody else reads or writes the store by
+    /// this way in between. So a reading from before a write is never put in force after it. Blocks for as long as `work`
+    /// and whatever work came before take: call it on control threads only, and not from within `work`.
+    ///
+    /// # Errors
+    /// That of `work`; nothing has changed here then.
+    pub fn reconcile<T, E>(&self, work: impl FnOnce() -> Result<(T, Change), E>) -> Result<T, E> {
+        let _alone = self.write();
+        let (done, change) = work()?;
+        self.apply(change);
+        Ok(done)
+    }
+
+    /// How often something was put in force that was not before. Costs one load: who has seen the number stay the same
+    /// need not [`check`](Self::check) again what stood then.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// To be woken at the next [generation](Self::generation), however many pass at once. Subscribe, then
+    /// [`check`](Self::check), then wait: what comes in between is not missed.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+
+    /// A panic elsewhere left nothing half done behind this: all that is written under it is written by one store.
+    fn write(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Only while `writing` is held.
+    fn apply(&self, change: Change) {
+        let before = self.by_issuer.load_full();
+        let (mut after, rows) = match change {
+            Change::Replace(rows) => (ByIssuer::new(), rows),
+            Change::Add(rows) => (ByIssuer::clone(&before), rows),
+        };
+        let mut is_more = false;
+        for RevocationRow { issuer, kind, revoked_at, .. } in rows {
+            is_more |= !before.get(&issuer).is_some_and(|before| before.covers(&kind, revoked_at));
+            Arc::make_mut(after.entry(issuer).or_default()).put(kind, revoked_at);
         }
-        self.by_issuer.store(Arc::new(by_issuer));
+        self.by_issuer.store(Arc::new(after));
+        if is_more {
+            // After the rows, so that whoever sees the number or hears the bell finds them.
+            let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+            self.bell.send_replace(generation);
+        }
     }
 
     /// Says that what is in force agreed with the store at `at`. Attaches a store, if none was.
@@ -152,6 +245,16 @@ impl Revocations {
             // A token that does not say when it was issued may have been issued before.
             .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= *until));
         if is_id_revoked || is_session_over || is_subject_revoked { Err(Refusal::Revoked) } else { Ok(()) }
+    }
+
+    /// Whether a session that this subject opened at `opened_at` is over by a revocation in force: its own, or one of
+    /// everything that its subject had been issued. Says nothing about how old that knowledge is.
+    #[must_use]
+    pub fn covers_session(&self, issuer: &str, id: &str, subject: &str, opened_at: UnixSeconds) -> bool {
+        let by_issuer = self.by_issuer.load();
+        by_issuer.get(issuer).is_some_and(|of_issuer| {
+            of_issuer.sessions.contains(id) || of_issuer.subjects.get(subject).is_some_and(|until| opened_at <= *until)
+        })
     }
 
     /// Whether the store, if there is one, has been read a short time before `at`.
@@ -248,5 +351,138 @@ mod tests {
         revocations.touch(after(5));
         revocations.attach();
         assert_eq!(revocations.check("corp", &ann, after(30)), Ok(()));
+    }
+
+    fn session(id: &str) -> RevocationRow {
+        row("session", Revoked::Session(id.to_owned()), 100)
+    }
+
+    fn of_session(id: &str) -> Identity {
+        Identity { session_id: Some(id.to_owned()), ..identity("session", "ann", Some("t"), Some(500)) }
+    }
+
+    #[test]
+    fn a_session_is_over_for_all_its_tokens_and_for_no_others() {
+        let revocations = Revocations::new();
+        let now = Instant::now();
+        revocations.replace([session("s1")]);
+        assert_eq!(revocations.check("session", &of_session("s1"), now), Err(Refusal::Revoked));
+        assert_eq!(revocations.check("session", &of_session("s2"), now), Ok(()));
+        assert_eq!(revocations.check("corp", &of_session("s1"), now), Ok(()));
+        assert!(revocations.covers_session("session", "s1", "ann", 500));
+        assert!(!revocations.covers_session("session", "s2", "ann", 500));
+        revocations.replace([row("session", Revoked::Subject("ann".into()), 100)]);
+        assert!(revocations.covers_session("session", "s2", "ann", 100));
+        assert!(!revocations.covers_session("session", "s2", "ann", 101));
+        assert!(!revocations.covers_session("session", "s2", "bob", 100));
+        assert!(!revocations.covers_session("corp", "s2", "ann", 100));
+    }
+
+    #[test]
+    fn what_is_added_leaves_the_rest_in_force() {
+        let revocations = Revocations::new();
+        let subject = |at| row("session", Revoked::Subject("bob".into()), at);
+        revocations.replace([session("s1"), row("corp", Revoked::TokenId("1".into()), 100), subject(200)]);
+        let add = |rows: &[RevocationRow]| revocations.reconcile(|| Ok::<_, Refusal>(((), Change::Add(rows.to_vec()))));
+        assert_eq!(add(&[session("s2"), subject(100)]), Ok(()));
+        assert_eq!(revocations.len(), 4);
+        let now = Instant::now();
+        for id in ["s1", "s2"] {
+            assert_eq!(revocations.check("session", &of_session(id), now), Err(Refusal::Revoked), "{id}");
+        }
+        let bob = identity("session", "bob", None, Some(200));
+        assert_eq!(revocations.check("session", &bob, now), Err(Refusal::Revoked), "the later one counts");
+    }
+
+    #[test]
+    fn work_that_failed_changes_nothing_and_what_it_returns_comes_back() {
+        let revocations = Revocations::new();
+        revocations.replace([session("s1")]);
+        let failed: Result<(), _> = revocations.reconcile(|| Err(Refusal::StateUnavailable));
+        assert_eq!((failed, revocations.len()), (Err(Refusal::StateUnavailable), 1));
+        let done = revocations.reconcile(|| Ok::<_, Refusal>((7, Change::Replace(Vec::new()))));
+        assert_eq!((done, revocations.is_empty()), (Ok(7), true));
+    }
+
+    #[test]
+    fn the_bell_rings_for_what_was_not_in_force_before_and_for_nothing_else() {
+        let revocations = Revocations::new();
+        let mut bell = revocations.subscribe();
+        let subject = |at| row("corp", Revoked::Subject("ann".into()), at);
+        let mut rings = |what: Change, expected: bool| {
+            let before = revocations.generation();
+            let text = format!("{what:?}");
+            revocations.reconcile(|| Ok::<_, Refusal>(((), what))).unwrap();
+            assert_eq!(bell.has_changed().unwrap(), expected, "{text}");
+            assert_eq!(revocations.generation(), before + u64::from(expected), "{text}");
+            assert_eq!(*bell.borrow_and_update(), revocations.generation(), "{text}");
+        };
+        rings(Change::Replace(Vec::new()), false);
+        rings(Change::Add(Vec::new()), false);
+        rings(Change::Replace(vec![session("s1"), subject(100)]), true);
+        rings(Change::Replace(vec![subject(100), session("s1")]), false);
+        rings(Change::Add(vec![session("s1")]), false);
+        rings(Change::Add(vec![session("s2"), session("s3")]), true);
+        rings(Change::Replace(vec![session("s3")]), false);
+        rings(Change::Replace(vec![session("s3"), subject(100)]), true);
+        rings(Change::Add(vec![subject(99)]), false);
+        rings(Change::Add(vec![subject(101)]), true);
+        rings(Change::Add(vec![row("other", Revoked::Session("s3".into()), 100)]), true);
+        rings(Change::Add(vec![row("session", Revoked::TokenId("s3".into()), 100)]), true);
+    }
+
+    #[tokio::test]
+    async fn who_hears_the_bell_finds_the_row_in_force() {
+        let revocations = Arc::new(Revocations::new());
+        let ringer = Arc::clone(&revocations);
+        let mut bell = revocations.subscribe();
+        let rows = 200;
+        let thread = std::thread::spawn(move || {
+            for index in 1..=rows {
+                let added = Change::Add(vec![session(&index.to_string())]);
+                ringer.reconcile(|| Ok::<_, Refusal>(((), added))).unwrap();
+            }
+        });
+        let mut heard = 0;
+        while heard < rows {
+            bell.changed().await.unwrap();
+            heard = *bell.borrow_and_update();
+            let verdict = revocations.check("session", &of_session(&heard.to_string()), Instant::now());
+            assert_eq!(verdict, Err(Refusal::Revoked), "{heard}");
+        }
+        thread.join().unwrap();
+        assert_eq!(revocations.len() as u64, rows);
+    }
+
+    #[test]
+    fn a_reading_from_before_a_write_does_not_undo_it() {
+        let revocations = Arc::new(Revocations::new());
+        // What the store holds.
+        let store = Arc::new(Mutex::new(Vec::new()));
+        let (read, is_read) = std::sync::mpsc::sync_channel(0);
+        let watcher = {
+            let (revocations, store) = (Arc::clone(&revocations), Arc::clone(&store));
+            std::thread::spawn(move || {
+                revocations.reconcile(|| {
+                    let stale = store.lock().unwrap().clone();
+                    read.send(()).unwrap();
+                    // The writer has every chance to come in between here, if it can.
+                    for _ in 0..10_000 {
+                        std::thread::yield_now();
+                    }
+                    Ok::<_, Refusal>(((), Change::Replace(stale)))
+                })
+            })
+        };
+        is_read.recv().unwrap();
+        revocations
+            .reconcile(|| {
+                store.lock().unwrap().push(session("s1"));
+                Ok::<_, Refusal>(((), Change::Add(vec![session("s1")])))
+            })
+            .unwrap();
+        watcher.join().unwrap().unwrap();
+        let verdict = revocations.check("session", &of_session("s1"), Instant::now());
+        assert_eq!(verdict, Err(Refusal::Revoked));
     }
 }

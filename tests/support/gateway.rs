@@ -377,13 +377,20 @@ impl Gateway {
         self.wait().code()
     }
 
+    /// Starts it again from the same directory, after it has ended in whatever way.
+    #[track_caller]
+    pub fn revive(mut self) -> Self {
+        assert!(self.has_ended(), "it is still running");
+        let unused = Setup { directory: tempfile::tempdir().unwrap() };
+        let setup = std::mem::replace(&mut self.setup, unused);
+        setup.start()
+    }
+
     /// Stops it and starts it again from the same directory.
     #[track_caller]
     pub fn restart(mut self) -> Self {
         assert_eq!(self.stop(), Some(0));
-        let unused = Setup { directory: tempfile::tempdir().unwrap() };
-        let setup = std::mem::replace(&mut self.setup, unused);
-        setup.start()
+        self.revive()
     }
 }
 

@@ -8,6 +8,7 @@ pub mod app;
 pub mod client;
 pub mod gateway;
 pub mod http2;
+pub mod people;
 pub mod provider;
 pub mod tls;
 pub mod tokens;

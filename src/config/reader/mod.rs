@@ -10,6 +10,7 @@ mod issuers;
 mod routes;
 mod section;
 mod server;
+mod session;
 mod syntax;
 mod upstreams;
 
@@ -73,6 +74,17 @@ impl Reader<'_> {
         });
         let identity =
             self.table(&mut root, "identity", "identity", "[identity]").map(|section| self.identity(section));
+        let has_password = root.has("password");
+        let session = self.table(&mut root, "session", "session", "[session]").map(|section| {
+            self.sign_in_needed(&section, has_password);
+            self.session(section)
+        });
+        let password =
+            self.table(&mut root, "password", "password", "[password]").map(|section| self.password(section));
+        let pages = self.table(&mut root, "pages", "pages", "[pages]").map(|section| {
+            self.sign_in_needed(&section, has_password);
+            self.pages(section)
+        });
         let tests = self.tables(&mut root, "tests", "tests", "[[tests]]", Empty::Taken, Self::case);
         self.finish(root);
         RawConfig {
@@ -84,10 +96,10 @@ impl Reader<'_> {
             upstreams,
             routes: routes.unwrap_or_default(),
             identity: identity.unwrap_or_default(),
+            session: session.unwrap_or_default(),
+            password,
+            pages: pages.unwrap_or_default(),
             tests: tests.unwrap_or_default(),
-            session: Default::default(),
-            password: None,
-            pages: Default::default(),
         }
     }
 
@@ -109,6 +121,15 @@ impl Reader<'_> {
         // The parser puts what it made up at the very beginning.
         !self.broken.is_empty()
             && (*span == (0..0) || self.broken.get(first).is_some_and(|line| line.start <= span.end))
+    }
+
+    /// `section` is about people who sign in, which takes a way to do so.
+    fn sign_in_needed(&mut self, section: &Section<'_>, has_password: bool) {
+        // A table that a syntax error swallowed is not missing.
+        if !has_password && self.broken.is_empty() {
+            let message = format!("`{}` stands here, and nobody can sign in", section.title);
+            self.warning(&section.span, message).hint("add `[password]` for local accounts, or take the table out");
+        }
     }
 
     /// Reports each of `keys` that `section` lacks, at its header.

@@ -135,24 +135,35 @@ async fn an_upgraded_connection_counts_against_the_limit_until_it_ends() {
 }
 
 #[tokio::test]
-async fn an_upgraded_connection_ends_when_it_is_told_to() {
-    let closed = Arc::new(Notify::new());
-    let done = closed.clone();
+async fn an_upgraded_connection_ends_when_it_is_told_to_between_two_frames_of_the_app() {
+    let (closed, more) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (done, go) = (closed.clone(), more.clone());
     let app = App::start(move |mut wire, _| {
-        let done = done.clone();
+        let (done, go) = (done.clone(), go.clone());
         async move {
             wire.until("\r\n\r\n").await;
-            wire.send(SWITCH).await;
-            wire.rest().await;
+            // Two frames, the second one cut in its middle.
+            wire.send(&format!("{SWITCH}\x02\x03one\x02\x05fi")).await;
+            go.notified().await;
+            wire.send("ve+\x02\x05never").await;
+            assert_eq!(wire.rest().await, "before", "nothing of what the client sends after the end");
             done.notify_one();
         }
     })
     .await;
     let gateway = Gateway::to(&[app.url()]).await;
     let mut client = Wire::connect(gateway.address).await;
-    client.send(HANDSHAKE).await;
-    client.until("\r\n\r\n").await;
+    client.send(&format!("{HANDSHAKE}before")).await;
+    client.until("\x02\x05fi").await;
     gateway.close.notify_one();
-    assert_eq!(client.rest().await, "");
+    // The end is known before the frame goes on.
+    while gateway.close_seen() == 0 {
+        tokio::task::yield_now().await;
+    }
+    client.send("after").await;
+    more.notify_one();
+    let last = client.rest_bytes().await;
+    assert_eq!(last, b"ve+\x88\x0f\x03\xf0session ended");
+    drop(client);
     closed.notified().await;
 }

@@ -1,24 +1,29 @@
 //! State in one SQLite file: `sqlite:PATH`.
 //!
 //! WAL with `synchronous = FULL`, so that a commit is on the disk before the method returns and a kill at any point
-//! leaves the last commit. One connection behind a mutex: callers are few and block anyway. Each method looks first
-//! whether the file at the path is still the one that is open, and each write looks again after its commit.
+//! leaves the last commit. Two connections, each behind a mutex: a write may have to wait for another process's, and
+//! a reading never waits for either; what it sees is the last commit, so what was written before is in it. Each method
+//! looks first whether the file at the path is still the one that is open, and each write looks again after its commit.
 
+mod accounts;
+mod connect;
+mod engine;
 mod file;
 mod key_sets;
 mod revocations;
 mod schema;
+mod secrets;
+mod sessions;
 mod signing_keys;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::{Kind, PURGE_AFTER, Revocation, SigningKeyRow, State, StateError, Version};
-use crate::clock::UnixSeconds;
+use super::{Kind, StateError};
 use file::OpenFile;
 
 /// `sqlite:PATH`
@@ -28,15 +33,16 @@ pub(super) const KIND: Kind = Kind {
     open: |path, base| Ok(Arc::new(Sqlite::open(&base.join(path))?)),
 };
 
-/// The longest wait for another process's write.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// An open state file.
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
     file: OpenFile,
-    connection: Mutex<Connection>,
+    /// Whoever locks both locks this one first.
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    /// Whether the log still has something that was to be gone.
+    has_remains: AtomicBool,
 }
 
 impl Sqlite {
@@ -52,19 +58,20 @@ impl Sqlite {
         let opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = file::prepare(path)?;
         let failed = |error| StateError::from_sqlite(path, "open the database", error);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(prepared.real_path(), flags).map_err(failed)?;
+        let mut writer = connect::open(prepared.real_path()).map_err(failed)?;
+        let reader = connect::open(prepared.real_path()).map_err(failed)?;
         drop(opening);
-        configure(&connection).map_err(failed)?;
-        schema::migrate(&mut connection, path)?;
+        connect::configure(&writer).map_err(failed)?;
+        schema::migrate(&mut writer, path)?;
+        connect::configure_reader(&reader).map_err(failed)?;
         let file = prepared.opened()?;
-        Ok(Self { path: path.to_owned(), file, connection: Mutex::new(connection) })
-    }
-
-    fn connection(&self) -> Result<MutexGuard<'_, Connection>, StateError> {
-        self.file.is_still_there()?;
-        // A transaction rolls back when it is dropped, so a panic leaves nothing half done behind the lock.
-        Ok(self.connection.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            has_remains: AtomicBool::new(false),
+        })
     }
 
     fn read<T>(
@@ -72,7 +79,8 @@ impl Sqlite {
         action: &'static str,
         statements: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StateError> {
-        statements(&*self.connection()?).map_err(|error| StateError::from_sqlite(&self.path, action, error))
+        self.file.is_still_there()?;
+        statements(&lock(&self.reader)).map_err(|error| StateError::from_sqlite(&self.path, action, error))
     }
 
     fn write<T>(
@@ -80,7 +88,8 @@ impl Sqlite {
         action: &'static str,
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StateError> {
-        let mut connection = self.connection()?;
+        self.file.is_still_there()?;
+        let mut connection = lock(&self.writer);
         let written = (|| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = statements(&transaction)?;
@@ -88,172 +97,51 @@ impl Sqlite {
             Ok(result)
         })();
         let written = written.map_err(|error| StateError::from_sqlite(&self.path, action, error))?;
+        if self.has_remains.load(Ordering::Relaxed) {
+            self.empty_log(&connection);
+        }
         // Into a file that was deleted meanwhile: written, and of no use to anybody.
         self.file.is_still_there()?;
         Ok(written)
     }
-}
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(LOCK_TIMEOUT)?;
-    // The file could come from elsewhere: nothing in its schema may run code of its choosing.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    switch_to_wal(connection)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    // What is deleted (private keys, later hashes) is overwritten.
-    connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))
-}
-
-/// SQLite does not wait for locks when the journal mode changes, so two processes that meet a new file at once have to
-/// be patient here.
-#[expect(clippy::disallowed_methods, reason = "opening the state blocks anyway, and never happens on a worker")]
-fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
-    let start = Instant::now();
-    loop {
-        let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
-        match mode {
-            Ok(mode) if mode == "wal" => return Ok(()),
-            Ok(_) => {
-                return Err(rusqlite::Error::SqliteFailure(
-                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
-                    Some("this file system does not carry SQLite's write-ahead log".to_owned()),
-                ));
+    /// A write of which `has_erased` says whether what it replaced or deleted must be nowhere in the files. The pages of
+    /// the database are overwritten by SQLite itself, and the log is emptied here.
+    fn erase<T>(
+        &self,
+        action: &'static str,
+        statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        has_erased: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StateError> {
+        self.write(action, |transaction| {
+            let done = statements(transaction)?;
+            // Before the commit: too often does no harm.
+            if has_erased(&done) {
+                self.has_remains.store(true, Ordering::Relaxed);
             }
-            Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && start.elapsed() < LOCK_TIMEOUT =>
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-impl State for Sqlite {
-    fn version(&self) -> Result<Version, StateError> {
-        self.read("look for changes", |connection| {
-            let others = connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0))?;
-            Ok(Version { others: others.cast_unsigned(), own: connection.total_changes() })
+            Ok(done)
         })
     }
 
-    fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
-        self.write("revoke", |transaction| revocations::insert(transaction, revocation))
-    }
-
-    fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError> {
-        let mut known = self.read("read revocations", revocations::all)?;
-        let too_old = |known: &Revocation| known.expires_at.is_some_and(|end| end <= now.saturating_sub(PURGE_AFTER));
-        if known.iter().any(too_old)
-            && let Err(error) =
-                self.write("delete old revocations", |it| revocations::purge(it, now.saturating_sub(PURGE_AFTER)))
-        {
-            // What was read is right without it, and the next reading tries again.
-            tracing::warn!(%error, "old revocations were not deleted");
+    /// Waits for nobody: where a reader of another process is in the way, the next write tries again.
+    fn empty_log(&self, writer: &Connection) {
+        let _nobody_reads_here = lock(&self.reader);
+        let emptied = (|| {
+            writer.busy_timeout(Duration::ZERO)?;
+            let is_busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+            writer.busy_timeout(connect::LOCK_TIMEOUT)?;
+            is_busy
+        })();
+        match emptied {
+            Ok(is_busy) => self.has_remains.store(is_busy, Ordering::Relaxed),
+            Err(error) => tracing::debug!(%error, "the log was not emptied"),
         }
-        known.retain(|known| known.expires_at.is_none_or(|end| end > now));
-        Ok(known)
     }
+}
 
-    fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
-        self.read("read signing keys", signing_keys::all)
-    }
-
-    fn ensure_signing_key(&self, candidate: &SigningKeyRow) -> Result<Vec<SigningKeyRow>, StateError> {
-        self.write("add a signing key", |transaction| signing_keys::ensure(transaction, candidate))
-    }
-
-    fn rotate_signing_key(
-        &self,
-        next: &SigningKeyRow,
-        now: UnixSeconds,
-        verify_until: UnixSeconds,
-    ) -> Result<Vec<SigningKeyRow>, StateError> {
-        let left = self.write("rotate the signing key", |it| signing_keys::rotate(it, next, now, verify_until))?;
-        // The log still has the page with the private part. Where a reader is in the way it goes at a later checkpoint.
-        let emptied = self.read("empty the log", |connection| {
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        });
-        if let Err(error) = emptied {
-            tracing::debug!(%error, "the log was not emptied");
-        }
-        Ok(left)
-    }
-
-    fn note_token(&self, _key_id: &str, _expires_at: UnixSeconds) -> Result<(), StateError> {
-        todo!()
-    }
-    fn ensure_secret(&self, _name: &str, _candidate: &[u8; 32]) -> Result<zeroize::Zeroizing<[u8; 32]>, StateError> {
-        todo!()
-    }
-    fn add_account(&self, _account: &super::AccountRow, _first: bool) -> Result<super::Added, StateError> {
-        todo!()
-    }
-    fn account(&self, _id: &str) -> Result<Option<super::AccountRow>, StateError> {
-        todo!()
-    }
-    fn account_by_email(&self, _email_key: &str) -> Result<Option<super::AccountRow>, StateError> {
-        todo!()
-    }
-    fn accounts(&self) -> Result<Vec<super::AccountRow>, StateError> {
-        todo!()
-    }
-    fn has_accounts(&self) -> Result<bool, StateError> {
-        todo!()
-    }
-    fn change_account(
-        &self,
-        _id: &str,
-        _change: &super::AccountChange,
-        _end: Option<&super::EndSessions<'_>>,
-    ) -> Result<Option<super::AccountRow>, StateError> {
-        todo!()
-    }
-    fn rehash_account(&self, _id: &str, _from: &str, _to: &str) -> Result<bool, StateError> {
-        todo!()
-    }
-    fn delete_account(&self, _id: &str, _end: &super::EndSessions<'_>) -> Result<bool, StateError> {
-        todo!()
-    }
-    fn foreign_hash(&self, _like: &str) -> Result<Option<String>, StateError> {
-        todo!()
-    }
-    fn add_session(&self, _session: &super::SessionRow, _password_version: i64) -> Result<bool, StateError> {
-        todo!()
-    }
-    fn session(&self, _id: &str) -> Result<Option<(super::SessionRow, super::AccountRow)>, StateError> {
-        todo!()
-    }
-    fn sessions(&self, _account_id: Option<&str>) -> Result<Vec<super::SessionRow>, StateError> {
-        todo!()
-    }
-    fn touch_session(&self, _id: &str, _seen_at: UnixSeconds, _address: &str) -> Result<(), StateError> {
-        todo!()
-    }
-    fn rotate_refresh(
-        &self,
-        _id: &str,
-        _presented: &super::TokenHash,
-        _successor: &super::TokenHash,
-        _now: UnixSeconds,
-        _grace: UnixSeconds,
-        _address: &str,
-    ) -> Result<super::Rotation, StateError> {
-        todo!()
-    }
-    fn end_sessions(&self, _which: super::Which<'_>, _end: &super::EndSessions<'_>) -> Result<Vec<String>, StateError> {
-        todo!()
-    }
-
-    fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {
-        self.read("read a key set", |connection| key_sets::load(connection, issuer, url))
-    }
-
-    fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError> {
-        self.write("save a key set", |transaction| key_sets::save(transaction, issuer, url, jwks, now))
-    }
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    // A transaction rolls back when it is dropped, so a panic leaves nothing half done behind the lock.
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -42,6 +42,86 @@ const STEPS: &[&str] = &[
         fetched_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     ",
+    // 2: accounts, sessions, secrets; revocations of sessions; the longest token of a signing key.
+    "
+    CREATE TABLE revocations_2 (
+        issuer TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('token', 'subject', 'session')),
+        value TEXT NOT NULL,
+        revoked_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        PRIMARY KEY (issuer, kind, value)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO revocations_2 SELECT issuer, kind, value, revoked_at, expires_at FROM revocations;
+    DROP TABLE revocations;
+    ALTER TABLE revocations_2 RENAME TO revocations;
+    CREATE INDEX revocations_expires_at ON revocations (expires_at);
+
+    ALTER TABLE signing_keys ADD COLUMN tokens_until INTEGER;
+
+    CREATE TABLE secrets (
+        name TEXT NOT NULL PRIMARY KEY,
+        value BLOB NOT NULL CHECK (length(value) = 32)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE accounts (
+        id TEXT NOT NULL PRIMARY KEY,
+        email TEXT NOT NULL,
+        email_key TEXT NOT NULL UNIQUE,
+        name TEXT,
+        -- A JSON array of strings.
+        roles TEXT NOT NULL,
+        password_hash TEXT,
+        -- What stands before its salt.
+        hash_kind TEXT,
+        disabled INTEGER NOT NULL CHECK (disabled IN (0, 1)),
+        created_at INTEGER NOT NULL,
+        password_version INTEGER NOT NULL,
+        CHECK ((password_hash IS NULL) = (hash_kind IS NULL))
+    ) STRICT;
+    CREATE INDEX accounts_hash_kind ON accounts (hash_kind) WHERE hash_kind IS NOT NULL;
+
+    -- How many accounts have a hash of a kind: asked at every sign-in.
+    CREATE TABLE hash_kinds (
+        kind TEXT NOT NULL PRIMARY KEY,
+        accounts INTEGER NOT NULL CHECK (accounts >= 0)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER accounts_added AFTER INSERT ON accounts WHEN new.hash_kind IS NOT NULL BEGIN
+        INSERT INTO hash_kinds (kind, accounts) VALUES (new.hash_kind, 1)
+            ON CONFLICT DO UPDATE SET accounts = accounts + 1;
+    END;
+    CREATE TRIGGER accounts_changed AFTER UPDATE OF hash_kind ON accounts
+    WHEN new.hash_kind IS NOT old.hash_kind BEGIN
+        UPDATE hash_kinds SET accounts = accounts - 1 WHERE kind = old.hash_kind;
+        INSERT INTO hash_kinds (kind, accounts) SELECT new.hash_kind, 1 WHERE new.hash_kind IS NOT NULL
+            ON CONFLICT DO UPDATE SET accounts = accounts + 1;
+        DELETE FROM hash_kinds WHERE kind = old.hash_kind AND accounts = 0;
+    END;
+    CREATE TRIGGER accounts_deleted AFTER DELETE ON accounts WHEN old.hash_kind IS NOT NULL BEGIN
+        UPDATE hash_kinds SET accounts = accounts - 1 WHERE kind = old.hash_kind;
+        DELETE FROM hash_kinds WHERE kind = old.hash_kind AND accounts = 0;
+    END;
+
+    CREATE TABLE sessions (
+        id TEXT NOT NULL PRIMARY KEY,
+        account_id TEXT NOT NULL REFERENCES accounts (id),
+        created_at INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        user_agent TEXT NOT NULL,
+        address TEXT NOT NULL,
+        -- BLAKE3 of the refresh tokens of an API client; none: a browser's.
+        refresh_current BLOB CHECK (length(refresh_current) = 32),
+        refresh_previous BLOB CHECK (length(refresh_previous) = 32),
+        refresh_rotated_at INTEGER,
+        CHECK ((refresh_current IS NULL) = (refresh_rotated_at IS NULL)),
+        CHECK (refresh_current IS NOT NULL OR refresh_previous IS NULL)
+    ) STRICT;
+    CREATE INDEX sessions_account ON sessions (account_id);
+    CREATE INDEX sessions_expires_at ON sessions (expires_at);
+    -- Only a browser's may be idle for too long.
+    CREATE INDEX sessions_seen_at ON sessions (seen_at) WHERE refresh_current IS NULL;
+    ",
 ];
 
 /// Takes the steps that the file has not seen, all in one transaction.

@@ -41,12 +41,26 @@ pub(super) fn rotate(
     verify_until: UnixSeconds,
 ) -> rusqlite::Result<Vec<SigningKeyRow>> {
     transaction.execute(
-        "UPDATE signing_keys SET private_key = NULL, retired_at = ?1, verify_until = ?2 WHERE retired_at IS NULL",
+        "UPDATE signing_keys
+         SET private_key = NULL, retired_at = ?1, verify_until = max(?2, coalesce(tokens_until, ?2))
+         WHERE retired_at IS NULL",
         [now, verify_until],
     )?;
     transaction.execute("DELETE FROM signing_keys WHERE verify_until <= ?1", [now])?;
     insert(transaction, next)?;
     all(transaction)
+}
+
+/// SQLite's max of several values is NULL when one is, so the active key still has no end.
+pub(super) fn note_token(transaction: &Transaction<'_>, key_id: &str, expires_at: UnixSeconds) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE signing_keys
+             SET tokens_until = max(?2, coalesce(tokens_until, ?2)), verify_until = max(?2, verify_until)
+             WHERE key_id = ?1 AND (tokens_until IS NULL OR tokens_until < ?2)",
+        )?
+        .execute(params![key_id, expires_at])?;
+    Ok(())
 }
 
 fn insert(transaction: &Transaction<'_>, key: &SigningKeyRow) -> rusqlite::Result<()> {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
+use crate::state::State;
 use crate::state::contract::{self, Opened, key, token};
 
 fn open() -> Opened {
@@ -43,7 +44,7 @@ fn the_file_and_its_log_are_for_the_owner_alone_whatever_the_umask() {
 fn commits_are_flushed_and_references_enforced() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
-    let connection = state.connection().unwrap();
+    let connection = lock(&state.writer);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(pragma("synchronous"), 2);
     assert_eq!(pragma("foreign_keys"), 1);
@@ -93,7 +94,7 @@ fn a_file_of_a_newer_version_of_another_program_or_of_noise_is_a_clear_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("passgate.db");
     let state = Sqlite::open(&path).unwrap();
-    state.connection().unwrap().pragma_update(None, "user_version", 1000).unwrap();
+    lock(&state.writer).pragma_update(None, "user_version", 1000).unwrap();
     drop(state);
     let error = Sqlite::open(&path).unwrap_err().to_string();
     assert!(error.contains("newer passgate") && error.contains("1000"), "{error}");

@@ -1,0 +1,247 @@
+//! Who somebody says they are, until their password has been looked at.
+//!
+//! Enters: an account, or none, and a password. Leaves: the account, proven, or nothing. Never here: an attempt that
+//! takes longer or shorter because there is such an account, because it is disabled, or because it was imported.
+
+use std::hint::black_box;
+
+use super::hash::{self, Stored};
+use super::policy::MAX_PASSWORD_BYTES;
+use crate::refusal::Refusal;
+use crate::state::AccountRow;
+
+/// An attempt to sign in, before the password is looked at: perhaps as nobody.
+///
+/// Each attempt costs one argon2id of our parameters. As long as some accounts have hashes that were imported, it costs
+/// one of those on top: the account's own where it has one, else one of the kind that most of them have, for nothing.
+pub struct Candidate {
+    account: Option<AccountRow>,
+    /// An imported hash, whose account does not matter.
+    foreign: Option<Stored>,
+}
+
+impl Candidate {
+    pub(super) fn new(account: Option<AccountRow>, foreign: Option<&str>) -> Self {
+        // One that nobody can verify costs nothing, whosever it is.
+        Self { account, foreign: foreign.and_then(|foreign| Stored::parse(foreign).ok()) }
+    }
+
+    /// Looks at the password. Computes for tens of milliseconds: on the [`Hasher`](super::Hasher). `None` for unknown,
+    /// wrong and disabled alike, after the same work; at once where the password is empty or longer than any may be.
+    #[must_use]
+    pub fn verify(self, password: &str) -> Option<Proven> {
+        self.verify_with(password, &mut Thorough)
+    }
+
+    fn verify_with(self, password: &str, work: &mut impl Work) -> Option<Proven> {
+        if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
+            return None;
+        }
+        let text = self.account.as_ref().and_then(|account| account.password_hash.clone());
+        let stored = text.as_deref().and_then(|text| Stored::parse(text).ok());
+        let (is_right, fresh) = match &stored {
+            Some(imported) if !imported.is_own() => {
+                let is_right = work.verify(imported, password);
+                // The replacement costs what the dummy does.
+                let fresh = if is_right { work.hash(password).ok() } else { work.dummy(password) };
+                (is_right, fresh)
+            }
+            own_or_none => {
+                let is_right = match own_or_none {
+                    Some(own) => work.verify(own, password),
+                    None => work.dummy(password).is_some(),
+                };
+                if let Some(foreign) = &self.foreign {
+                    black_box(work.verify(foreign, password));
+                }
+                (is_right, None)
+            }
+        };
+        let account = self.account.filter(|account| is_right && !account.disabled)?;
+        Some(Proven { account, rehash: text.zip(fresh) })
+    }
+}
+
+/// Neither the hash of the account nor another's stands in any log.
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidate").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// Somebody who has given the right password of an account that is not disabled.
+pub struct Proven {
+    /// The account as it was before the password was looked at.
+    pub account: AccountRow,
+    /// The hash to be replaced and its replacement, where it is an imported or outdated one.
+    pub rehash: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Proven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proven").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// What takes the time: a port, so that a test can count it.
+trait Work {
+    fn verify(&mut self, stored: &Stored, password: &str) -> bool;
+    fn hash(&mut self, password: &str) -> Result<String, Refusal>;
+
+    /// Verifies a hash that no password has. Always `None`.
+    fn dummy(&mut self, password: &str) -> Option<String> {
+        if let Ok(nobodys) = Stored::nobodys() {
+            black_box(self.verify(&nobodys, password));
+        }
+        None
+    }
+}
+
+struct Thorough;
+
+impl Work for Thorough {
+    fn verify(&mut self, stored: &Stored, password: &str) -> bool {
+        stored.verify(password)
+    }
+
+    fn hash(&mut self, password: &str) -> Result<String, Refusal> {
+        hash::hash(password)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::account::hash::OWN;
+
+    const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
+    const ARGON2: &str =
+        "$argon2id$v=19$m=64,t=2,p=2$MDEyMzQ1Njc4OWFiY2RlZg$ehqGRlXhNY90u1mXokuaGpor9OaG4WSZVb4jCfev4ys";
+    const ARGON2I: &str =
+        "$argon2i$v=19$m=64,p=2,t=2$MDEyMzQ1Njc4OWFiY2RlZg$JJ/ZDykYOnhMabOK2tGFjoWMyIA2jiyUS51az8rbHG4";
+    const RIGHT: &str = "correct horse";
+
+    /// Counts, and computes only what is cheap.
+    #[derive(Debug, Default, PartialEq)]
+    struct Counted {
+        own: usize,
+        bcrypt: usize,
+        other_argon2: usize,
+    }
+
+    impl Work for Counted {
+        fn verify(&mut self, stored: &Stored, password: &str) -> bool {
+            if stored.is_own() {
+                self.own += 1;
+                return stored.tag() == [1; 32] && password == RIGHT;
+            }
+            *(if stored.is_bcrypt() { &mut self.bcrypt } else { &mut self.other_argon2 }) += 1;
+            stored.verify(password)
+        }
+
+        fn hash(&mut self, _password: &str) -> Result<String, Refusal> {
+            self.own += 1;
+            Ok("fresh".to_owned())
+        }
+    }
+
+    /// For [`Counted`]: the hash of [`RIGHT`] with our parameters.
+    fn own() -> String {
+        format!("{OWN}AAAAAAAAAAAAAAAAAAAAAA${}AQE", "AQEB".repeat(10))
+    }
+
+    fn account(hash: Option<&str>, disabled: bool) -> Option<AccountRow> {
+        Some(AccountRow {
+            id: "1".to_owned(),
+            email: "ann@example.com".to_owned(),
+            email_key: "ann@example.com".to_owned(),
+            name: None,
+            roles: Vec::new(),
+            password_hash: hash.map(str::to_owned),
+            disabled,
+            created_at: 1,
+            password_version: 1,
+        })
+    }
+
+    fn attempt(account: Option<AccountRow>, foreign: Option<&str>, password: &str) -> (Option<Proven>, Counted) {
+        let mut work = Counted::default();
+        (Candidate::new(account, foreign).verify_with(password, &mut work), work)
+    }
+
+    #[test]
+    fn every_attempt_costs_the_same_whoever_it_names() {
+        let own = own();
+        for foreign in [None, Some(BCRYPT), Some(ARGON2)] {
+            let expected = Counted {
+                own: 1,
+                bcrypt: usize::from(foreign == Some(BCRYPT)),
+                other_argon2: usize::from(foreign == Some(ARGON2)),
+            };
+            let hashes = [Some(own.as_str()), None, Some("damaged"), Some("$2b$31$too.dear"), foreign];
+            for hash in hashes {
+                for disabled in [false, true] {
+                    for password in [RIGHT, "wrong horse"] {
+                        let (proven, work) = attempt(account(hash, disabled), foreign, password);
+                        let is_good =
+                            !disabled && password == RIGHT && (hash == Some(&own) || hash == foreign && hash.is_some());
+                        assert_eq!(proven.is_some(), is_good, "{hash:?} {disabled} {password}");
+                        assert_eq!(work, expected, "{hash:?} {disabled} {password}");
+                    }
+                }
+            }
+            let (proven, work) = attempt(None, foreign, RIGHT);
+            assert!(proven.is_none(), "nobody has the password of whoever has the foreign hash");
+            assert_eq!(work, expected);
+        }
+    }
+
+    #[test]
+    fn a_rarer_imported_hash_is_verified_in_place_of_the_common_kind() {
+        let (proven, work) = attempt(account(Some(ARGON2I), false), Some(BCRYPT), RIGHT);
+        assert!(proven.is_some());
+        assert_eq!(work, Counted { own: 1, bcrypt: 0, other_argon2: 1 });
+    }
+
+    #[test]
+    fn an_imported_hash_gets_a_replacement_and_our_own_does_not() {
+        for imported in [BCRYPT, ARGON2, ARGON2I] {
+            let (proven, _) = attempt(account(Some(imported), false), Some(BCRYPT), RIGHT);
+            assert_eq!(proven.unwrap().rehash, Some((imported.to_owned(), "fresh".to_owned())));
+        }
+        let (proven, _) = attempt(account(Some(&own()), false), Some(BCRYPT), RIGHT);
+        assert_eq!(proven.unwrap().rehash, None);
+    }
+
+    #[test]
+    fn an_empty_and_an_endless_password_are_refused_before_any_work() {
+        let of_nothing = "$2b$04$abcdefghijklmnopqrstuubyCG3zY1GIXMyxfivm.ClDiInHzxjiq";
+        assert!(Stored::parse(of_nothing).unwrap().verify(""), "the hash of the empty password");
+        for password in ["", &"x".repeat(MAX_PASSWORD_BYTES + 1)] {
+            let (proven, work) = attempt(account(Some(of_nothing), false), Some(BCRYPT), password);
+            assert!(proven.is_none());
+            assert_eq!(work, Counted::default());
+        }
+        assert_eq!(attempt(None, None, &"x".repeat(MAX_PASSWORD_BYTES)).1.own, 1);
+    }
+
+    #[test]
+    fn the_real_thing_lets_in_who_has_the_password_and_replaces_what_was_imported() {
+        let proven = Candidate::new(account(Some(BCRYPT), false), Some(BCRYPT)).verify(RIGHT).unwrap();
+        let (from, to) = proven.rehash.unwrap();
+        assert_eq!(from, BCRYPT);
+        assert!(Candidate::new(account(Some(&to), false), None).verify("wrong horse").is_none());
+        let proven = Candidate::new(account(Some(&to), false), None).verify(RIGHT).unwrap();
+        assert_eq!((proven.account.id.as_str(), proven.rehash), ("1", None));
+    }
+
+    #[test]
+    fn debug_output_holds_no_hash() {
+        let candidate = Candidate::new(account(Some(BCRYPT), false), Some(ARGON2));
+        let proven =
+            Proven { account: account(Some(BCRYPT), false).unwrap(), rehash: Some((BCRYPT.into(), ARGON2.into())) };
+        let text = format!("{candidate:?} {proven:?}");
+        assert!(text.contains("ann@example.com") && !text.contains('$'), "{text}");
+    }
+}

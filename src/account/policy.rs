@@ -1,0 +1,327 @@
+//! What an account may consist of: its name, its roles, its password.
+//!
+//! Enters: what somebody typed, or an operator wrote. Leaves: it, tidied, or the [`Fault`] that it has. Never here: a
+//! password in an error, changed, cut off, or put anywhere it would outlive the call.
+
+use std::cmp::Ordering;
+
+use zeroize::Zeroizing;
+
+use super::email;
+use super::hash::HashFault;
+use crate::refusal::Refusal;
+
+/// The longest display name, in characters.
+pub const MAX_NAME: usize = 128;
+/// The longest role, in bytes.
+pub const MAX_ROLE_BYTES: usize = 64;
+/// The most roles of one account.
+pub const MAX_ROLES: usize = 64;
+/// The longest list of roles, in bytes with a comma between each two: it travels in a cookie with the rest of a token.
+pub const MAX_ROLES_BYTES: usize = 1024;
+/// The longest id, in bytes, for the same reason.
+pub const MAX_ID_BYTES: usize = 128;
+/// The longest password that is looked at, in bytes.
+pub const MAX_PASSWORD_BYTES: usize = 4096;
+
+/// Passwords that everybody tries first; sorted by their bytes, after a head that ends with an empty line.
+const COMMON: &str = include_str!("common-passwords.txt");
+
+/// What the configuration says about accounts.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The fewest characters of a new password.
+    pub min_length: usize,
+    /// The roles of who registers.
+    pub default_roles: Vec<String>,
+}
+
+/// What keeps an account from being made or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// No email address.
+    #[error("that is no email address: it needs one `@` with something on both sides, no space, and at most 254 bytes")]
+    EmailInvalid,
+    /// Another account has it.
+    #[error("there is an account with this email address already")]
+    EmailTaken,
+    /// Cannot be a `sub`.
+    #[error("an id has 1 to {MAX_ID_BYTES} bytes of visible text")]
+    IdInvalid,
+    /// Another account has it.
+    #[error("there is an account with this id already")]
+    IdTaken,
+    /// The account was to be the first one.
+    #[error("there is an account already")]
+    NotFirst,
+    /// Too long, or with characters that end a line or turn it around.
+    #[error("a name has at most {MAX_NAME} characters, none of them a control character")]
+    NameInvalid,
+    /// Empty, too long, or not text that can be seen.
+    #[error("`{role}` is no role: 1 to {MAX_ROLE_BYTES} bytes of visible text, without a space at either end")]
+    RoleInvalid {
+        /// Its beginning, with what cannot be seen escaped.
+        role: String,
+    },
+    /// Too many.
+    #[error("an account has at most {MAX_ROLES} roles")]
+    RolesTooMany,
+    /// Too long together.
+    #[error("the roles of an account have at most {MAX_ROLES_BYTES} bytes together")]
+    RolesTooLong,
+    /// Easily guessed.
+    #[error("the password needs at least {least} characters")]
+    PasswordTooShort {
+        /// The fewest characters.
+        least: usize,
+    },
+    /// More than anybody types.
+    #[error("the password has more than {MAX_PASSWORD_BYTES} bytes")]
+    PasswordTooLong,
+    /// Guessed first.
+    #[error("the password is among those that are tried first: it is widely used, or it is the email address")]
+    PasswordCommon,
+    /// The system has none.
+    #[error("the system has no random numbers, so there can be no new id")]
+    NoRandomNumbers,
+    /// An imported hash that cannot be verified.
+    #[error("the password hash cannot be used: {0}")]
+    Hash(#[from] HashFault),
+}
+
+impl Fault {
+    /// What a client is told.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::EmailInvalid => Refusal::EmailInvalid,
+            Self::EmailTaken | Self::IdTaken => Refusal::EmailTaken,
+            // Whoever asks for the first account where there is one finds no such endpoint.
+            Self::NotFirst => Refusal::RouteMissing,
+            Self::NameInvalid => Refusal::NameInvalid,
+            Self::PasswordTooShort { .. } => Refusal::PasswordTooShort,
+            Self::PasswordTooLong => Refusal::PasswordTooLong,
+            Self::PasswordCommon => Refusal::PasswordCommon,
+            Self::NoRandomNumbers => Refusal::Internal,
+            // A client has no field for any of these.
+            Self::IdInvalid | Self::RoleInvalid { .. } | Self::RolesTooMany | Self::RolesTooLong | Self::Hash(_) => {
+                Refusal::FormMalformed
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// Whether `password` may be the new one of the account with the address `email`.
+    ///
+    /// # Errors
+    /// [`Fault::PasswordTooLong`], [`Fault::PasswordTooShort`], [`Fault::PasswordCommon`].
+    pub fn check_password(&self, email: &str, password: &str) -> Result<(), Fault> {
+        if password.len() > MAX_PASSWORD_BYTES {
+            return Err(Fault::PasswordTooLong);
+        }
+        if password.chars().count() < self.min_length {
+            return Err(Fault::PasswordTooShort { least: self.min_length });
+        }
+        let address = email::fold(email);
+        // As `email::fold` does it, but each copy is wiped.
+        let lower = Zeroizing::new(password.trim().to_lowercase());
+        let upper = Zeroizing::new(lower.to_uppercase());
+        let guess = Zeroizing::new(upper.to_lowercase());
+        let is_own = *guess == address || address.split_once('@').is_some_and(|(local, _)| *guess == local);
+        if is_own || is_common(&guess) { Err(Fault::PasswordCommon) } else { Ok(()) }
+    }
+}
+
+/// A display name without white space around it; `None` where nothing is left.
+///
+/// # Errors
+/// [`Fault::NameInvalid`].
+pub fn parse_name(text: &str) -> Result<Option<String>, Fault> {
+    let name = text.trim();
+    if name.chars().count() > MAX_NAME || name.chars().any(breaks_line) {
+        return Err(Fault::NameInvalid);
+    }
+    Ok((!name.is_empty()).then(|| name.to_owned()))
+}
+
+/// Whether `id` can be the `sub` of tokens, and so the id of an account.
+///
+/// # Errors
+/// [`Fault::IdInvalid`].
+pub fn check_id(id: &str) -> Result<(), Fault> {
+    if is_visible(id, MAX_ID_BYTES) { Ok(()) } else { Err(Fault::IdInvalid) }
+}
+
+/// The roles that `text` names with commas between them, sorted, each once. Nothing between two commas is no role.
+///
+/// # Errors
+/// As [`check_roles`].
+pub fn parse_roles(text: &str) -> Result<Vec<String>, Fault> {
+    let roles = text.split(',').map(str::trim).filter(|role| !role.is_empty()).map(str::to_owned).collect();
+    tidy_roles(roles)
+}
+
+/// `roles` sorted, each once, if they are good.
+///
+/// # Errors
+/// As [`check_roles`].
+pub fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, Fault> {
+    roles.sort_unstable();
+    roles.dedup();
+    check_roles(&roles)?;
+    Ok(roles)
+}
+
+/// Whether `roles` may be those of an account.
+///
+/// # Errors
+/// [`Fault::RoleInvalid`], [`Fault::RolesTooMany`], [`Fault::RolesTooLong`].
+pub fn check_roles(roles: &[String]) -> Result<(), Fault> {
+    if let Some(role) = roles.iter().find(|role| !is_visible(role, MAX_ROLE_BYTES)) {
+        return Err(Fault::RoleInvalid {
+            role: role.chars().take(MAX_ROLE_BYTES).flat_map(char::escape_debug).collect(),
+        });
+    }
+    if roles.len() > MAX_ROLES {
+        return Err(Fault::RolesTooMany);
+    }
+    let bytes = roles.iter().map(|role| role.len() + 1).sum::<usize>().saturating_sub(1);
+    if bytes > MAX_ROLES_BYTES { Err(Fault::RolesTooLong) } else { Ok(()) }
+}
+
+/// Whether `text` is 1 to `most` bytes of one visible line that looks the same when white space around it is gone.
+fn is_visible(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.trim() == text && !text.chars().any(breaks_line)
+}
+
+/// Control characters, line and paragraph separators, and the marks that turn the direction of what follows them.
+fn breaks_line(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a folded password stands on the list. Looked up where it stands: no copy of the list, none of the password.
+fn is_common(guess: &str) -> bool {
+    let mut rest = common().as_bytes();
+    while !rest.is_empty() {
+        let middle = rest.len() / 2;
+        let start = rest[..middle].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let end = rest[middle..].iter().position(|byte| *byte == b'\n').map_or(rest.len(), |length| middle + length);
+        match rest[start..end].cmp(guess.as_bytes()) {
+            Ordering::Equal => return true,
+            Ordering::Less => rest = rest.get(end + 1..).unwrap_or_default(),
+            Ordering::Greater => rest = &rest[..start],
+        }
+    }
+    false
+}
+
+/// The list without its head.
+fn common() -> &'static str {
+    COMMON.split_once("\n\n").map_or("", |(_, list)| list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { min_length: 8, default_roles: Vec::new() };
+
+    fn password(text: &str) -> Result<(), Fault> {
+        POLICY.check_password("Margarethe@Example.com", text)
+    }
+
+    #[test]
+    fn a_password_is_measured_in_characters_and_limited_in_bytes() {
+        let short = Err(Fault::PasswordTooShort { least: 8 });
+        assert_eq!(password(""), short);
+        assert_eq!(password("xk3öü9v"), short);
+        assert_eq!(password("xk3öü9vä"), Ok(()));
+        assert_eq!(password("🔑🦀🌲🌊"), short, "16 bytes are 4 characters");
+        assert_eq!(password("a quiet field of barley "), Ok(()));
+        assert_eq!(password(&"yx".repeat(2048)), Ok(()), "4096 bytes, none cut off");
+        assert_eq!(password(&"yxz".repeat(1366)), Err(Fault::PasswordTooLong));
+        assert_eq!(Policy { min_length: 12, ..POLICY }.check_password("a@b", "xk3öü9väqp"), {
+            Err(Fault::PasswordTooShort { least: 12 })
+        });
+    }
+
+    #[test]
+    fn a_password_that_is_tried_first_is_refused_in_any_case() {
+        for common in
+            ["password", "PassWord", "12345678", "qwertyuiop", "Password1", "trustno1", "p@ssw0rd", " baseball "]
+        {
+            assert_eq!(password(common), Err(Fault::PasswordCommon), "{common}");
+        }
+        for rare in ["password-of-hers", "12345678901234567890123456789", "\n\n\n\n\n\n\n\n", "password\npassword1"] {
+            assert_eq!(password(rare), Ok(()), "{rare}");
+        }
+    }
+
+    #[test]
+    fn the_address_and_what_stands_before_its_at_sign_are_no_passwords() {
+        for own in ["margarethe@example.com", "Margarethe", "MARGARETHE@EXAMPLE.COM", " margarethe "] {
+            assert_eq!(password(own), Err(Fault::PasswordCommon), "{own}");
+        }
+        assert_eq!(password("margarethe!"), Ok(()));
+    }
+
+    #[test]
+    fn every_line_of_the_list_is_found_and_nothing_of_its_head() {
+        let lines: Vec<&str> = common().lines().collect();
+        assert!(lines.len() > 10_000, "{}", lines.len());
+        assert!(lines.is_sorted_by(|one, other| one < other), "sorted, each once");
+        for line in &lines {
+            assert!(is_common(line), "{line}");
+            assert!(line.len() >= 8 && *line == email::fold(line), "{line}");
+        }
+        for missing in ["", "\n", "zzzzzzzzzzzzzzzzzzzz~", "!", "Redistribution", "# MIT License"] {
+            assert!(!is_common(missing), "{missing:?}");
+        }
+        let head = COMMON.lines().take_while(|line| !line.is_empty());
+        assert!(head.clone().count() > 10 && head.clone().all(|line| line.starts_with('#')));
+    }
+
+    #[test]
+    fn a_name_is_one_line_of_at_most_128_characters() {
+        assert_eq!(parse_name("  Ann O'Brien "), Ok(Some("Ann O'Brien".to_owned())));
+        assert_eq!(parse_name("علي"), Ok(Some("علي".to_owned())));
+        assert_eq!(parse_name(" \t "), Ok(None));
+        assert_eq!(parse_name(&"ü".repeat(128)), Ok(Some("ü".repeat(128))));
+        for wrong in [&*"u".repeat(129), "a\nb", "a\0b", "a\u{7f}b", "a\u{85}b", "a\u{2028}b", "a\u{202e}b"] {
+            assert_eq!(parse_name(wrong), Err(Fault::NameInvalid), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn roles_are_sorted_and_each_once() {
+        assert_eq!(parse_roles(" ops,admin ,, ops,").unwrap(), ["admin", "ops"]);
+        assert_eq!(parse_roles("").unwrap(), [""; 0]);
+        assert_eq!(tidy_roles(vec!["b c".into(), "a,b".into(), "b c".into()]).unwrap(), ["a,b", "b c"]);
+    }
+
+    #[test]
+    fn roles_that_would_not_fit_into_a_header_or_a_cookie_are_refused() {
+        for wrong in ["", " a", "a ", "a\nb", "\u{2028}", &"r".repeat(65), &"ü".repeat(33)] {
+            let fault = check_roles(&["good".into(), wrong.into()]).unwrap_err();
+            assert!(matches!(fault, Fault::RoleInvalid { .. }), "{wrong:?} {fault}");
+            assert!(!fault.to_string().contains('\n'), "{fault}");
+        }
+        let of = |count: usize, bytes: usize| -> Vec<String> { (0..count).map(|n| format!("{n:0bytes$}")).collect() };
+        assert_eq!(check_roles(&of(64, 15)), Ok(()), "1023 bytes");
+        assert_eq!(check_roles(&of(65, 3)), Err(Fault::RolesTooMany));
+        assert_eq!(check_roles(&of(16, 64)), Err(Fault::RolesTooLong), "1039 bytes");
+        assert_eq!(parse_roles(&"a,".repeat(65)).unwrap(), ["a"], "counted once tidied");
+    }
+
+    #[test]
+    fn an_id_is_one_visible_line() {
+        for good in ["507f1f77bcf86cd799439011", "42", "auth0|5f7c", "a b", &"i".repeat(128)] {
+            assert_eq!(check_id(good), Ok(()), "{good}");
+        }
+        for wrong in ["", " ", "a\n", &"i".repeat(129)] {
+            assert_eq!(check_id(wrong), Err(Fault::IdInvalid), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The accounts and sessions of a state as the command line sees them.
+//!
+//! Enters: a file, and what an operator wants. Leaves: what is there then, without a hash. What must never happen here: a
+//! password in a text, or an account that may no longer sign in and whose sessions go on.
+//!
+//! Nothing but the text of the file is read (see [`outline`](super::plan::outline)), so that all of it works in a shell
+//! that cannot read the gateway's secrets. A running gateway sees what is written here when it next looks at the state.
+
+mod change;
+mod import;
+mod sessions;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::open::open_state;
+use super::plan::{Outline, outline};
+use super::{Failure, time_text};
+use crate::account::{Accounts, Fault, Policy};
+use crate::clock::{Clock, UnixSeconds};
+use crate::config::raw::{RawPassword, RawSession};
+use crate::config::{At, nearest};
+use crate::state::{AccountRow, EndSessions, State, StateError};
+
+pub use change::{NewUser, RolesChange, hash_password};
+pub use import::{ImportMode, Imported};
+pub use sessions::Session;
+
+/// The shortest time for which an ended session is remembered: a gateway that runs with an earlier file may have given
+/// its tokens a longer life than the file says now.
+const REMEMBER_ENDED: UnixSeconds = 24 * 60 * 60;
+
+/// An account, as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Account {
+    /// What apps get as `X-Auth-User`.
+    pub id: String,
+    /// The address as it was typed.
+    pub email: String,
+    /// The display name.
+    pub name: Option<String>,
+    /// The roles, in order.
+    pub roles: Vec<String>,
+    /// Whether nobody may sign in.
+    pub disabled: bool,
+    /// How the password is hashed, `argon2id` or `bcrypt`; `None`: there is none.
+    pub password_hash: Option<String>,
+    /// RFC 3339.
+    pub created_at: String,
+}
+
+impl From<AccountRow> for Account {
+    fn from(row: AccountRow) -> Self {
+        Self {
+            password_hash: row.password_hash.as_deref().map(scheme),
+            id: row.id,
+            email: row.email,
+            name: row.name,
+            roles: row.roles,
+            disabled: row.disabled,
+            created_at: time_text(row.created_at),
+        }
+    }
+}
+
+/// How a hash was made: the word between its first two `$`.
+fn scheme(hash: &str) -> String {
+    match hash.split('$').nth(1).unwrap_or_default() {
+        kind if kind.starts_with('2') => "bcrypt".to_owned(),
+        kind => kind.to_owned(),
+    }
+}
+
+/// What the commands of accounts and sessions need of a file, with what holds where it says nothing.
+impl Outline {
+    fn policy(&self) -> Policy {
+        let min_length = self.password.as_ref().and_then(|password| password.min_length.as_ref());
+        let min_length = min_length.map_or(*RawPassword::MIN_LENGTHS.start(), |length| length.value);
+        Policy { min_length: usize::try_from(min_length).unwrap_or(usize::MAX), default_roles: Vec::new() }
+    }
+
+    fn token_lifetime(&self) -> UnixSeconds {
+        seconds(self.session.token_lifetime.as_ref(), RawSession::TOKEN_LIFETIME)
+    }
+
+    fn idle_timeout(&self) -> UnixSeconds {
+        seconds(self.session.idle_timeout.as_ref(), RawSession::IDLE_TIMEOUT)
+    }
+
+    /// Seconds from signing in to signing in again.
+    pub(super) fn lifetime(&self) -> UnixSeconds {
+        seconds(self.session.lifetime.as_ref(), RawSession::LIFETIME)
+    }
+}
+
+fn seconds(typed: Option<&At<Duration>>, default: Duration) -> UnixSeconds {
+    i64::try_from(typed.map_or(default, |typed| typed.value).as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The accounts of one state.
+#[derive(Debug)]
+pub struct Directory {
+    state: Arc<dyn State>,
+    accounts: Accounts,
+    clock: Clock,
+    /// Seconds.
+    token_lifetime: UnixSeconds,
+    /// Seconds that a browser's session may go unused.
+    idle_timeout: UnixSeconds,
+    /// Whether the file has `[password]`.
+    by_password: bool,
+}
+
+impl Directory {
+    /// Opens the state that `file` names.
+    ///
+    /// # Errors
+    /// The file or the state cannot be used.
+    pub fn open(file: &Path) -> Result<Self, Failure> {
+        let outline = outline(file)?;
+        let state = open_state(&outline.state_url, file)?;
+        Ok(Self::new(state, Clock::system(), &outline))
+    }
+
+    pub(super) fn new(state: Arc<dyn State>, clock: Clock, outline: &Outline) -> Self {
+        Self {
+            accounts: Accounts::new(Arc::clone(&state), clock.clone(), outline.policy()),
+            state,
+            clock,
+            token_lifetime: outline.token_lifetime(),
+            idle_timeout: outline.idle_timeout(),
+            by_password: outline.password.is_some(),
+        }
+    }
+
+    /// Whether the file lets local accounts sign in by password.
+    #[must_use]
+    pub fn by_password(&self) -> bool {
+        self.by_password
+    }
+
+    /// Seconds after which an open session has its account's roles at the latest.
+    #[must_use]
+    pub fn token_lifetime(&self) -> UnixSeconds {
+        self.token_lifetime
+    }
+
+    /// All accounts, in the order of their addresses.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn list(&self) -> Result<Vec<Account>, Failure> {
+        Ok(self.state.accounts().map_err(failed)?.into_iter().map(Account::from).collect())
+    }
+
+    /// The account with this email address or id.
+    ///
+    /// # Errors
+    /// There is none, or the state cannot be read.
+    pub fn account(&self, who: &str) -> Result<Account, Failure> {
+        self.find(who).map(Account::from)
+    }
+
+    /// An email address goes before an id that looks like it.
+    fn find(&self, who: &str) -> Result<AccountRow, Failure> {
+        self.look_up(who)?.ok_or_else(|| match self.state.accounts() {
+            Ok(all) => unknown(who, &all),
+            Err(error) => failed(error),
+        })
+    }
+
+    fn look_up(&self, who: &str) -> Result<Option<AccountRow>, Failure> {
+        if let Some(row) = self.state.account_by_email(&email_key(who)).map_err(failed)? {
+            return Ok(Some(row));
+        }
+        self.state.account(who.trim()).map_err(failed)
+    }
+
+    /// How sessions end now.
+    fn ending(&self) -> EndSessions<'static> {
+        let now = self.clock.now();
+        EndSessions { now, revoked_until: revoked_until(now, self.token_lifetime), keep: None }
+    }
+}
+
+/// What keeps an account from being made or changed, and what to do about it.
+fn refused(fault: &Fault, email: &str) -> Failure {
+    let hint = match fault {
+        Fault::EmailTaken => format!("`passgate user show {}` shows it", shown(email)),
+        Fault::PasswordTooShort { .. } | Fault::PasswordCommon => {
+            "four or five words at random are hard to guess and easy to remember".to_owned()
+        }
+        _ => "nothing was changed".to_owned(),
+    };
+    refuse(&fault.to_string(), &hint)
+}
+
+/// When tokens of a session that ends at `now` would be void anyway.
+pub(super) fn revoked_until(now: UnixSeconds, token_lifetime: UnixSeconds) -> UnixSeconds {
+    now.saturating_add(token_lifetime.max(REMEMBER_ENDED))
+}
+
+/// What an operator asked for cannot be done.
+fn refuse(error: &str, hint: &str) -> Failure {
+    Failure::Config(format!("error: {error}\nhint: {hint}\n"))
+}
+
+fn failed(error: StateError) -> Failure {
+    Failure::Runtime(error.into())
+}
+
+/// Text of somebody else's, fit for a terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).take(256).collect()
+}
+
+fn unknown(who: &str, all: &[AccountRow]) -> Failure {
+    let emails = || all.iter().map(|row| row.email.as_str());
+    let key = email_key(who);
+    let same_person = emails().find(|email| email_key(email).split_once('@').is_some_and(|(name, _)| name == key));
+    let near = nearest(&key, emails()).or(same_person).or_else(|| nearest(who, all.iter().map(|row| row.id.as_str())));
+    let hint = match (near, all.len()) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, 0) => "there are no accounts yet; `passgate user add EMAIL` makes one".to_owned(),
+        (None, _) => "`passgate user list` shows all".to_owned(),
+    };
+    refuse(&format!("there is no account `{}`", shown(who)), &hint)
+}

@@ -1,0 +1,183 @@
+//! Making, changing and deleting accounts.
+
+use zeroize::Zeroizing;
+
+use super::{Account, Directory, failed, refuse, shown, unknown};
+use crate::account::{self, NewAccount};
+use crate::app::Failure;
+use crate::config::nearest;
+use crate::refusal::Refusal;
+use crate::state::{AccountChange, AccountRow, EndSessions, Which};
+
+/// An account that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// The address as typed.
+    pub email: String,
+    /// The display name.
+    pub name: Option<String>,
+    /// The roles.
+    pub roles: Vec<String>,
+}
+
+/// What is to become of an account's roles.
+#[derive(Clone, Debug)]
+pub enum RolesChange {
+    /// These and no others.
+    Set(Vec<String>),
+    /// The present ones, without some and with some.
+    Edit {
+        /// To be there.
+        add: Vec<String>,
+        /// To be there no longer.
+        remove: Vec<String>,
+    },
+}
+
+impl Directory {
+    /// Whether the account could be made, before somebody is asked for its password.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that its address is taken.
+    pub fn check_new(&self, new: &NewUser) -> Result<(), Failure> {
+        self.accounts
+            .check_profile(&new.email, new.name.as_deref(), &new.roles)
+            .map_err(|refusal| self.refused(refusal, &new.email))?;
+        match self.state.account_by_email(&account::email_key(&new.email)).map_err(failed)? {
+            Some(_) => Err(self.refused(Refusal::EmailTaken, &new.email)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `password` may be the new one of the account with the address `email`.
+    ///
+    /// # Errors
+    /// What is wrong with it, without repeating it.
+    pub fn check_password(&self, email: &str, password: &str) -> Result<(), Failure> {
+        self.accounts.check_password(email, password).map_err(|refusal| self.refused(refusal, email))
+    }
+
+    /// Makes an account; without a password, nobody can sign in to it with one.
+    ///
+    /// # Errors
+    /// As of [`Directory::check_new`] and [`Directory::check_password`], or the state cannot be written.
+    pub fn add(&self, new: NewUser, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
+        let password_hash = password.map(|password| self.hash(&new.email, password)).transpose()?;
+        let email = new.email.clone();
+        let new = NewAccount {
+            id: None,
+            email: new.email,
+            name: new.name,
+            roles: new.roles,
+            password_hash,
+            disabled: false,
+        };
+        let added = self.accounts.add(new, false).map_err(failed)?;
+        added.map(Account::from).map_err(|refusal| self.refused(refusal, &email))
+    }
+
+    /// Changes the roles of an account.
+    ///
+    /// # Errors
+    /// It has no role that is to be removed, a role is none, or the state cannot be written.
+    pub fn change_roles(&self, of: &Account, change: RolesChange) -> Result<Account, Failure> {
+        let roles = match change {
+            RolesChange::Set(roles) => roles,
+            RolesChange::Edit { add, remove } => {
+                if let Some(missing) = remove.iter().find(|role| !of.roles.contains(role)) {
+                    return Err(no_role(of, missing));
+                }
+                of.roles.iter().filter(|role| !remove.contains(role)).cloned().chain(add).collect()
+            }
+        };
+        let roles = account::tidy_roles(roles).map_err(|fault| refused(&fault, &of.email))?;
+        self.change(of, &AccountChange { roles: Some(roles), ..AccountChange::default() }, None)
+    }
+
+    /// Gives an account another password and ends its sessions. Returns how many there were.
+    ///
+    /// # Errors
+    /// The password may not be, or the state cannot be written.
+    pub fn change_password(&self, of: &Account, password: &Zeroizing<String>) -> Result<usize, Failure> {
+        let hash = self.hash(&of.email, password)?;
+        let sessions = self.count(of)?;
+        self.accounts.change_password(&of.id, hash, &self.ending()).map_err(failed)?.ok_or_else(|| gone(of))?;
+        Ok(sessions)
+    }
+
+    /// Lets nobody sign in to an account and ends its sessions. Returns how many there were.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub fn disable(&self, account: &Account) -> Result<usize, Failure> {
+        let sessions = self.count(account)?;
+        let change = AccountChange { disabled: Some(true), ..AccountChange::default() };
+        self.change(account, &change, Some(&self.ending()))?;
+        Ok(sessions)
+    }
+
+    /// Lets the owner of an account sign in again.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub fn enable(&self, account: &Account) -> Result<(), Failure> {
+        self.change(account, &AccountChange { disabled: Some(false), ..AccountChange::default() }, None)?;
+        Ok(())
+    }
+
+    /// Deletes an account and ends its sessions. Returns how many there were.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub fn delete(&self, account: &Account) -> Result<usize, Failure> {
+        let sessions = self.count(account)?;
+        if !self.state.delete_account(&account.id, &self.ending()).map_err(failed)? {
+            return Err(gone(account));
+        }
+        Ok(sessions)
+    }
+
+    fn change(
+        &self,
+        of: &Account,
+        change: &AccountChange,
+        end: Option<&EndSessions<'_>>,
+    ) -> Result<Account, Failure> {
+        let changed = self.state.change_account(&of.id, change, end).map_err(failed)?;
+        changed.map(Account::from).ok_or_else(|| gone(of))
+    }
+
+    fn hash(&self, email: &str, password: &Zeroizing<String>) -> Result<String, Failure> {
+        self.check_password(email, password)?;
+        account::hash(password).map_err(|refusal| self.refused(refusal, email))
+    }
+}
+
+/// It was there a moment ago.
+fn gone(account: &Account) -> Failure {
+    refuse(&format!("somebody else has just deleted `{}`", account.email), "`passgate user list` shows all accounts")
+}
+
+/// A role that is not there is a slip of the finger, and the role that was meant would stay.
+fn no_role(of: &Account, missing: &str) -> Failure {
+    let hint = match nearest(missing, of.roles.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if of.roles.is_empty() => "it has no roles".to_owned(),
+        None => {
+            let roles: Vec<_> = of.roles.iter().map(|role| format!("`{role}`")).collect();
+            format!("it has {}", roles.join(", "))
+        }
+    };
+    refuse(&format!("`{}` has no role `{}`; nothing was changed", of.email, shown(missing)), &hint)
+}
+
+/// The hash of a password, for an import or another program.
+///
+/// # Errors
+/// It is too long, or hashing failed.
+pub fn hash_password(password: &Zeroizing<String>) -> Result<String, Failure> {
+    account::hash(password).map_err(|refusal| match refusal {
+        Refusal::PasswordTooLong => refuse("the password has more than 4096 bytes", "a shorter one is as safe"),
+        other => Failure::Runtime(anyhow::anyhow!("the password could not be hashed ({other})")),
+    })
+}

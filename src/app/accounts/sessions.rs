@@ -1,0 +1,127 @@
+//! What is live, and ending it.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::{Account, Directory, email_key, failed, refuse, shown};
+use crate::app::trial::OWN_ISSUER;
+use crate::app::{Failure, time_text};
+use crate::clock::UnixSeconds;
+use crate::config::nearest;
+use crate::state::{Revocation, RevocationTarget, SessionRow, Which};
+
+/// A session, as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Session {
+    /// The `sid` of its tokens.
+    pub id: String,
+    /// The id of its account.
+    pub account_id: String,
+    /// The address of its account.
+    pub email: String,
+    /// `browser`, with a cookie, or `client`, with a refresh token.
+    pub kind: &'static str,
+    /// `User-Agent`
+    pub user_agent: String,
+    /// Where it was last seen from.
+    pub address: String,
+    /// RFC 3339, as the two below.
+    pub created_at: String,
+    /// When its token was last renewed.
+    pub last_seen_at: String,
+    /// When it ends, used or not.
+    pub expires_at: String,
+}
+
+impl Directory {
+    /// The sessions that are open, of one account or of all, the one last seen first.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn sessions(&self, of: Option<&Account>) -> Result<Vec<Session>, Failure> {
+        let rows = self.open_sessions(of)?;
+        let all = if of.is_none() { self.list()? } else { Vec::new() };
+        let emails: HashMap<&str, &str> =
+            all.iter().chain(of).map(|account| (account.id.as_str(), account.email.as_str())).collect();
+        let shown = |row: SessionRow| Session {
+            email: emails.get(row.account_id.as_str()).copied().unwrap_or_default().to_owned(),
+            kind: if row.refresh.is_some() { "client" } else { "browser" },
+            id: row.id,
+            account_id: row.account_id,
+            user_agent: row.user_agent,
+            address: row.address,
+            created_at: time_text(row.created_at),
+            last_seen_at: time_text(row.seen_at),
+            expires_at: time_text(row.expires_at),
+        };
+        Ok(rows.into_iter().map(shown).collect())
+    }
+
+    /// Ends one session.
+    ///
+    /// # Errors
+    /// There is no such session, or the state cannot be written.
+    pub fn end_session(&self, id: &str) -> Result<(), Failure> {
+        let ended = self.state.end_sessions(Which::One(id), &self.ending()).map_err(failed)?;
+        if !ended.is_empty() {
+            return Ok(());
+        }
+        let all = self.state.sessions(None).map_err(failed)?;
+        let hint = match nearest(id, all.iter().map(|row| row.id.as_str())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "it may be over already; `passgate session list` shows what is open".to_owned(),
+        };
+        Err(refuse(&format!("there is no session `{}`", shown(id)), &hint))
+    }
+
+    /// Ends all sessions of an account. Returns how many there were.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub fn end_sessions(&self, of: &Account) -> Result<usize, Failure> {
+        let open = self.count(of)?;
+        self.state.end_sessions(Which::Account(&of.id), &self.ending()).map_err(failed)?;
+        Ok(open)
+    }
+
+    /// Ends the sessions of an account whose tokens are revoked. Where `subject` is no account's id and the address of
+    /// one, that account is meant, and its tokens are revoked too. Returns what to tell the operator, in whole lines.
+    pub(in crate::app) fn revoke_subject(&self, subject: &str) -> Result<String, Failure> {
+        let mut said = String::new();
+        let account = match self.state.account(subject).map_err(failed)? {
+            Some(account) => account,
+            None => {
+                let by_email = self.state.account_by_email(&email_key(subject)).map_err(failed)?;
+                let Some(account) = by_email else { return Ok(said) };
+                let end = self.ending();
+                let target = RevocationTarget::Subject(account.id.clone());
+                let revocation =
+                    Revocation { issuer: OWN_ISSUER.to_owned(), target, revoked_at: end.now, expires_at: None };
+                self.state.revoke(&revocation).map_err(failed)?;
+                said = format!("revoked: the same of `{}`, the account of this address\n", account.id);
+                account
+            }
+        };
+        let ended = self.state.end_sessions(Which::Account(&account.id), &self.ending()).map_err(failed)?.len();
+        said.push_str(&format!("ended: {ended} session{} of `{}`\n", if ended == 1 { "" } else { "s" }, account.email));
+        Ok(said)
+    }
+
+    /// How many sessions of an account are open.
+    pub(super) fn count(&self, of: &Account) -> Result<usize, Failure> {
+        Ok(self.open_sessions(Some(of))?.len())
+    }
+
+    fn open_sessions(&self, of: Option<&Account>) -> Result<Vec<SessionRow>, Failure> {
+        let now = self.clock.now();
+        let mut rows = self.state.sessions(of.map(|account| account.id.as_str())).map_err(failed)?;
+        rows.retain(|row| !is_over(row, now, self.idle_timeout));
+        Ok(rows)
+    }
+}
+
+/// Whether a session is past its limits; the gateway deletes it before long.
+fn is_over(row: &SessionRow, now: UnixSeconds, idle_timeout: UnixSeconds) -> bool {
+    row.expires_at <= now || (row.refresh.is_none() && row.seen_at.saturating_add(idle_timeout) <= now)
+}

@@ -1,0 +1,106 @@
+//! Rules on signing in: a session cookie that nobody on the way can read, and that nothing else is taken for.
+//!
+//! Enters: a file that parses. Leaves: problems. What must never happen here: that people can sign in at an address of
+//! another machine over plain HTTP without an error.
+
+use super::Problems;
+use super::raw::{At, RawConfig, RawListen, RawPassword, RawSession, RawSource};
+use super::values::{self, echo};
+
+/// Judges what `raw` says about sessions and their cookie.
+pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
+    lifetimes(&raw.session, problems);
+    let Some(password) = &raw.password else { return };
+    let is_plain = transport(raw, password, problems);
+    another_cookie(raw, is_plain, problems);
+}
+
+/// What was not written yields to what was: tokens end with their session at the latest.
+fn lifetimes(session: &RawSession, problems: &mut Problems) {
+    let Some(lifetime) = &session.lifetime else { return };
+    if let Some(token) = session.token_lifetime.as_ref().filter(|token| token.value > lifetime.value) {
+        problems
+            .error(&lifetime.span, "`lifetime` is shorter than `token_lifetime`")
+            .also(token.span.clone(), "this is longer")
+            .hint("a session has many tokens, one after the other: `\"7d\"` and `\"15m\"` are usual");
+    }
+    if let Some(idle) = session.idle_timeout.as_ref().filter(|idle| idle.value > lifetime.value) {
+        problems
+            .warning(&idle.span, "`idle_timeout` is longer than `lifetime` and changes nothing")
+            .also(lifetime.span.clone(), "every session is over then")
+            .hint("take it out, or make it shorter");
+    }
+}
+
+/// Whether the session cookie goes over plain HTTP, which only this machine may.
+fn transport(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problems) -> bool {
+    const HTTPS: &str = "write the `https://` origin that browsers see, also where a proxy in front ends TLS";
+    let span = match &raw.server.public_url {
+        Some(public_url) => {
+            let Ok(url) = values::url(public_url) else { return false };
+            if url.scheme != "http" {
+                return false;
+            }
+            if !is_this_machine(&url) {
+                problems
+                    .error(&public_url.span, "with `[password]`, `public_url` must be `https://`")
+                    .label("session cookies and passwords would cross the network in the clear")
+                    .hint(HTTPS);
+                return true;
+            }
+            &public_url.span
+        }
+        None if raw.server.tls.is_some() => return false,
+        // What browsers call the site can be guessed only where nobody else can reach it.
+        None => match raw.server.listen.iter().find(|listen| !is_loopback(listen)) {
+            Some(listen) => {
+                problems
+                    .error(&listen.span, "with `[password]`, `public_url` must be written")
+                    .label("not only this machine can connect here")
+                    .hint(HTTPS);
+                return true;
+            }
+            None => &password.span,
+        },
+    };
+    let name = cookie(&raw.session);
+    let message = match values::cookie_on_http(name) {
+        plain if plain == name => format!("the session cookie `{name}` is not `Secure`"),
+        plain => format!("the session cookie is called `{plain}` instead of `{name}`, and is not `Secure`"),
+    };
+    problems
+        .warning(span, message)
+        .label("plain HTTP, for trying things out on this machine")
+        .hint("an `https://` origin in `public_url` makes it so, also where a proxy in front ends TLS");
+    true
+}
+
+fn cookie(session: &RawSession) -> &str {
+    session.cookie.as_ref().map_or(RawSession::COOKIE, |cookie| cookie.value.as_str())
+}
+
+/// Whether a browser would say of `url` that it never leaves this machine (RFC 6761 section 6.3).
+fn is_this_machine(url: &values::Url<'_>) -> bool {
+    url.is_loopback() || url.host.to_ascii_lowercase().ends_with(".localhost")
+}
+
+fn is_loopback(listen: &RawListen) -> bool {
+    matches!(listen, RawListen::Tcp(address) if address.ip().is_loopback())
+}
+
+/// No source of tokens is the session cookie, by either of its names: the two hold tokens of different kinds.
+fn another_cookie(raw: &RawConfig, is_plain: bool, problems: &mut Problems) {
+    let name = cookie(&raw.session);
+    for source in raw.sources.iter().flatten() {
+        let RawSource::Cookie(cookie) = &source.value else { continue };
+        if cookie != name && !(is_plain && cookie == values::cookie_on_http(name)) {
+            continue;
+        }
+        let problem = problems
+            .error(&source.span, format!("the cookie `{}` is the session cookie", echo(cookie)))
+            .hint("take it out of `sources`, or call the session cookie something else with `cookie` in `[session]`");
+        if let Some(written) = &raw.session.cookie {
+            problem.also(written.span.clone(), "named here");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The session cookie on its way in: whose it is, and a new token where the one in it has expired and its session has not.
+//!
+//! Enters: the headers of a request. Leaves: who the cookie names, with a `Set-Cookie` where it was renewed; or that it
+//! is no good. Only a cookie that our own key has signed makes anybody look into the state, and of many requests with the
+//! same one only the first does.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue};
+use moka::sync::Cache;
+use tokio::sync::OnceCell;
+
+use crate::blocking::Blocking;
+use crate::clock::UnixSeconds;
+use crate::http::cookie;
+use crate::refusal::Refusal;
+use crate::session::{Cookie, Sessions};
+use crate::verify::{LocalCache, Verified, Verifier};
+
+/// How long the answer about a session is given to further requests with the old cookie, which were on their way.
+const SHARED_FOR: Duration = Duration::from_secs(5);
+/// The most sessions that such an answer is kept for.
+const SHARED: u64 = 10_000;
+
+/// What there is where people can sign in.
+#[derive(Debug)]
+pub struct SignIn {
+    /// The name of the session cookie on the wire.
+    pub cookie: String,
+    /// Takes what such a cookie holds, and no other kind of token.
+    pub verifier: Verifier,
+    /// `None` where a request is only explained.
+    pub renewal: Option<Renewal>,
+}
+
+/// The way to new tokens.
+#[derive(Debug)]
+pub struct Renewal {
+    sessions: Arc<Sessions>,
+    blocking: Arc<Blocking>,
+    /// `Set-Cookie` that deletes the cookie.
+    clear: HeaderValue,
+    /// By session: what its first request is finding out for all.
+    shared: Cache<String, Arc<OnceCell<Option<Cookie>>>>,
+}
+
+/// What a request has in the way of a session cookie.
+#[derive(Debug)]
+pub enum Presented {
+    /// None.
+    Nothing,
+    /// One that is no good, or several.
+    Bad(Refusal),
+    /// A good one; with what to set, where it was renewed.
+    Good(Arc<Verified>, Option<HeaderValue>),
+}
+
+impl Renewal {
+    /// Renewal by `sessions`, on the threads of `blocking`.
+    #[must_use]
+    pub fn new(sessions: Arc<Sessions>, blocking: Arc<Blocking>) -> Self {
+        let shared = Cache::builder().max_capacity(SHARED).time_to_live(SHARED_FOR).build();
+        Self { clear: sessions.clear_cookie(), sessions, blocking, shared }
+    }
+
+    /// The cookie of the session, as it is now; `None` where it is over.
+    async fn renew(
+        &self,
+        session: &str,
+        account: &str,
+        client: IpAddr,
+    ) -> Result<Option<(String, HeaderValue)>, Refusal> {
+        let cell = match self.shared.get(session) {
+            Some(cell) => cell,
+            None => self.shared.get_with(session.to_owned(), Arc::default),
+        };
+        // A request that goes away leaves the work to the next one that waits.
+        let cookie = cell
+            .get_or_try_init(|| async {
+                let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
+                self.blocking.run(move || sessions.renew(&session, &account, client)).await?
+            })
+            .await?;
+        Ok(cookie.as_ref().map(|cookie| (cookie.token.clone(), cookie.set_cookie.clone())))
+    }
+}
+
+impl SignIn {
+    /// The one value of the cookie. Two different ones are nobody's.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialMalformed`] where there is one and it is no text, or there are several.
+    pub fn find<'a>(&'a self, headers: &'a HeaderMap) -> Result<Option<&'a str>, Refusal> {
+        let mut values = cookie::values(headers, &self.cookie);
+        let Some(first) = values.next() else { return Ok(None) };
+        if values.any(|other| other != first) {
+            return Err(Refusal::CredentialMalformed);
+        }
+        match std::str::from_utf8(first) {
+            Ok(token) if !token.is_empty() => Ok(Some(token)),
+            _ => Err(Refusal::CredentialMalformed),
+        }
+    }
+
+    /// Who the session cookie in `headers` names, after a renewal where its token has expired.
+    ///
+    /// # Errors
+    /// 503, where that cannot be found out now.
+    pub(super) async fn present(
+        &self,
+        cache: &Mutex<LocalCache>,
+        headers: &HeaderMap,
+        now: UnixSeconds,
+        client: IpAddr,
+    ) -> Result<Presented, Refusal> {
+        let token = match self.find(headers) {
+            Ok(None) => return Ok(Presented::Nothing),
+            Ok(Some(token)) => token,
+            Err(refusal) => return Ok(Presented::Bad(refusal)),
+        };
+        match self.verify(cache, token, now) {
+            Ok(verified) => Ok(Presented::Good(verified, None)),
+            Err(Refusal::Expired) => self.renew(cache, token, now, client).await,
+            Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Whose cookie it is or was, without a renewal: for who wants to leave.
+    pub(super) fn recognize(&self, headers: &HeaderMap, now: UnixSeconds) -> Option<Arc<Verified>> {
+        let token = self.find(headers).ok()??;
+        self.verifier.verify_expired(token, now).ok()
+    }
+
+    async fn renew(
+        &self,
+        cache: &Mutex<LocalCache>,
+        token: &str,
+        now: UnixSeconds,
+        client: IpAddr,
+    ) -> Result<Presented, Refusal> {
+        let old = match self.verifier.verify_expired(token, now) {
+            Ok(old) => old,
+            Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
+            Err(refusal) => return Err(refusal),
+        };
+        let identity = &old.caller.identity;
+        let (Some(session), Some(renewal)) = (&identity.session_id, &self.renewal) else {
+            return Ok(Presented::Bad(Refusal::Expired));
+        };
+        match renewal.renew(session, &identity.subject, client).await? {
+            None => Ok(Presented::Bad(Refusal::Expired)),
+            Some((token, set_cookie)) => match self.verify(cache, &token, now) {
+                Ok(verified) => Ok(Presented::Good(verified, Some(set_cookie))),
+                // Ended since, or so short-lived that it is over already.
+                Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
+                Err(refusal) => Err(refusal),
+            },
+        }
+    }
+
+    fn verify(&self, cache: &Mutex<LocalCache>, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
+        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        self.verifier.verify(&mut cache, token, now)
+    }
+
+    /// `Set-Cookie` that deletes the cookie.
+    pub(super) fn clear(&self) -> Option<HeaderValue> {
+        self.renewal.as_ref().map(|renewal| renewal.clear.clone())
+    }
+
+    /// Whether `field` is a `Set-Cookie` of our cookie.
+    fn is_ours(&self, field: &HeaderValue) -> bool {
+        let name = field.as_bytes().split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or_default();
+        name.trim_ascii() == self.cookie.as_bytes()
+    }
+
+    /// Takes out of an app's answer what would set our cookie: who is signed in is not for an app to change.
+    pub(super) fn strip_set_cookie(&self, headers: &mut HeaderMap) {
+        if !headers.get_all(SET_COOKIE).iter().any(|field| self.is_ours(field)) {
+            return;
+        }
+        let kept: Vec<HeaderValue> =
+            headers.get_all(SET_COOKIE).iter().filter(|field| !self.is_ours(field)).cloned().collect();
+        headers.remove(SET_COOKIE);
+        for field in kept {
+            headers.append(SET_COOKIE, field);
+        }
+    }
+
+    /// Adds `set_cookie` to an answer that does not set the cookie itself. No cache may keep such an answer for others.
+    pub(super) fn set_cookie(&self, headers: &mut HeaderMap, set_cookie: HeaderValue) {
+        if headers.get_all(SET_COOKIE).iter().any(|field| self.is_ours(field)) {
+            return;
+        }
+        headers.append(SET_COOKIE, set_cookie);
+        let is_kept_private = |field: &HeaderValue| {
+            field.to_str().is_ok_and(|text| {
+                text.split(',').any(|part| {
+                    let part = part.trim();
+                    part.eq_ignore_ascii_case("private") || part.eq_ignore_ascii_case("no-store")
+                })
+            })
+        };
+        if !headers.get_all(http::header::CACHE_CONTROL).iter().any(is_kept_private) {
+            headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! While an answer is under way, or a WebSocket is open, its caller may be signed out or revoked: then it ends.
+//!
+//! Enters: who was let in, and the count of revocations when that was decided. Leaves: that it is over. A look costs one
+//! atomic load; only who waits for the app, with nothing else to wake it, is woken by a revocation.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::refusal::Refusal;
+use crate::verify::{Revocations, Verified};
+
+/// One request's.
+pub(super) struct Vigil {
+    verified: Arc<Verified>,
+    /// The count of revocations up to which it is known to be in force.
+    seen: u64,
+    waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl std::fmt::Debug for Vigil {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vigil").field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
+impl Vigil {
+    /// `seen`: [`Revocations::generation`] before `verified` was verified.
+    pub(super) fn new(verified: Arc<Verified>, seen: u64) -> Self {
+        Self { verified, seen, waiting: None }
+    }
+
+    /// Whether it is over, by a look.
+    pub(super) fn is_over(&mut self, revocations: &Revocations) -> bool {
+        let generation = revocations.generation();
+        if generation == self.seen {
+            return false;
+        }
+        self.seen = generation;
+        is_revoked(revocations, &self.verified)
+    }
+
+    /// Ready when it is over.
+    pub(super) fn poll_over(&mut self, revocations: &Arc<Revocations>, cx: &mut Context<'_>) -> Poll<()> {
+        let waiting =
+            self.waiting.get_or_insert_with(|| Box::pin(over(Arc::clone(revocations), Arc::clone(&self.verified))));
+        waiting.as_mut().poll(cx)
+    }
+
+    /// The same to be awaited.
+    pub(super) fn over(&self, revocations: &Arc<Revocations>) -> impl Future<Output = ()> + Send + 'static {
+        over(Arc::clone(revocations), Arc::clone(&self.verified))
+    }
+}
+
+/// Ends when `verified` is revoked.
+async fn over(revocations: Arc<Revocations>, verified: Arc<Verified>) {
+    // First the ear, then the look: what comes between the two is heard.
+    let mut news = revocations.subscribe();
+    while !is_revoked(&revocations, &verified) {
+        if news.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// A state that cannot be read ends nothing that was let in while it could.
+fn is_revoked(revocations: &Revocations, verified: &Verified) -> bool {
+    let checked = revocations.check(verified.issuer.revocation_key(), &verified.caller.identity, Instant::now());
+    checked == Err(Refusal::Revoked)
+}

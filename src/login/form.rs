@@ -1,0 +1,456 @@
+//! What somebody sent us: a JSON object or a form, and the parameters of a query.
+//!
+//! Enters: the head and the body of a request. Leaves: the few fields that we know, each a text, or a refusal. What must
+//! never happen here: a body without an end, or one that takes its time, holds something up; a field has two meanings;
+//! a type is guessed, so that a page of another site could send JSON as `text/plain` without asking first (Fetch
+//! standard, "CORS-safelisted request-header"); a password outlives its use.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use zeroize::Zeroizing;
+
+use crate::refusal::Refusal;
+
+/// The longest body, in bytes.
+pub(super) const MAX_BYTES: usize = 16 * 1024;
+
+/// How long a body may take to arrive. We hold nothing but this for it, and ten seconds are enough for one packet.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// In which way the fields came, and so the answer is meant to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `application/json`
+    Json,
+    /// `application/x-www-form-urlencoded`
+    Form,
+    /// No body and no type.
+    Empty,
+}
+
+/// The fields that some endpoint of ours reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    Email,
+    Password,
+    Name,
+    Setup,
+    ReturnTo,
+    RefreshToken,
+    CurrentPassword,
+    NewPassword,
+}
+
+impl Field {
+    const COUNT: usize = 8;
+
+    /// JSON has the one spelling and forms the other; nobody who mixes them up means anything else.
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "email" => Self::Email,
+            "password" => Self::Password,
+            "name" => Self::Name,
+            "setup" => Self::Setup,
+            "return_to" | "returnTo" => Self::ReturnTo,
+            "refresh_token" | "refreshToken" => Self::RefreshToken,
+            "current_password" | "currentPassword" => Self::CurrentPassword,
+            "new_password" | "newPassword" => Self::NewPassword,
+            _ => return None,
+        })
+    }
+}
+
+/// What was sent. Any of it may be a secret, so that all of it is wiped.
+pub(super) struct Fields {
+    kind: Kind,
+    texts: [Option<Zeroizing<String>>; Field::COUNT],
+    /// Fields that came, also as `null`.
+    seen: [bool; Field::COUNT],
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fields").field("kind", &self.kind).field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
+impl Fields {
+    fn new(kind: Kind) -> Self {
+        Self { kind, texts: [const { None }; Field::COUNT], seen: [false; Field::COUNT] }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Takes a field out. An empty one is none: that is what a form sends for a box that was left empty.
+    pub(super) fn take(&mut self, field: Field) -> Option<Zeroizing<String>> {
+        self.texts[field as usize].take().filter(|text| !text.is_empty())
+    }
+
+    /// The same where it cannot go without.
+    ///
+    /// # Errors
+    /// `FormMalformed`.
+    pub(super) fn require(&mut self, field: Field) -> Result<Zeroizing<String>, Refusal> {
+        self.take(field).ok_or(Refusal::FormMalformed)
+    }
+
+    /// A field that stays, or nothing.
+    pub(super) fn peek(&self, field: Field) -> &str {
+        self.texts[field as usize].as_ref().map_or("", |text| text)
+    }
+
+    /// Says whether it is the first of its name.
+    fn put(&mut self, field: Field, text: Option<Zeroizing<String>>) -> bool {
+        let is_first = !std::mem::replace(&mut self.seen[field as usize], true);
+        self.texts[field as usize] = text;
+        is_first
+    }
+}
+
+/// Reads the body of a request.
+///
+/// # Errors
+/// `FormTypeRefused`, `BodyTooLarge`, `ClientTimeout`, `FormMalformed`.
+pub(super) async fn read<B: Body<Data = Bytes>>(headers: &HeaderMap, body: B) -> Result<Fields, Refusal> {
+    read_within(headers, body, PATIENCE).await
+}
+
+async fn read_within<B: Body<Data = Bytes>>(
+    headers: &HeaderMap,
+    body: B,
+    patience: Duration,
+) -> Result<Fields, Refusal> {
+    let kind = kind(headers)?;
+    let body = tokio::time::timeout(patience, collect(body)).await.map_err(|_| Refusal::ClientTimeout)??;
+    if body.is_empty() {
+        return Ok(Fields::new(kind));
+    }
+    let fields = match kind {
+        Kind::Empty => return Err(Refusal::FormTypeRefused),
+        Kind::Json => read_json(&body),
+        Kind::Form => read_form(&body),
+    };
+    fields.ok_or(Refusal::FormMalformed)
+}
+
+/// What `Content-Type` says. Anything that it says besides the two types, but for their one encoding, is refused.
+fn kind(headers: &HeaderMap) -> Result<Kind, Refusal> {
+    // What is packed would have to be unpacked to be seen, and would not be held to the limit.
+    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::FormTypeRefused);
+    }
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let Some(first) = types.next() else { return Ok(Kind::Empty) };
+    let text = first.to_str().ok().filter(|_| types.next().is_none()).ok_or(Refusal::FormTypeRefused)?;
+    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
+    let is_utf8 = |parameter: &str| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    };
+    if !parameters.split(';').all(is_utf8) {
+        return Err(Refusal::FormTypeRefused);
+    }
+    match essence.trim() {
+        json if json.eq_ignore_ascii_case("application/json") => Ok(Kind::Json),
+        form if form.eq_ignore_ascii_case("application/x-www-form-urlencoded") => Ok(Kind::Form),
+        _ => Err(Refusal::FormTypeRefused),
+    }
+}
+
+async fn collect<B: Body<Data = Bytes>>(body: B) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    let hint = body.size_hint();
+    if hint.lower() > MAX_BYTES as u64 {
+        return Err(Refusal::BodyTooLarge);
+    }
+    // As large as it may get, so that it does not move and leave a copy behind.
+    let room = hint.upper().and_then(|most| usize::try_from(most).ok()).map_or(MAX_BYTES, |most| most.min(MAX_BYTES));
+    let mut whole = Zeroizing::new(Vec::with_capacity(room));
+    let mut body = pin!(body);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Refusal::FormMalformed)?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.remaining() > MAX_BYTES {
+            return Err(Refusal::BodyTooLarge);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole)
+}
+
+/// A JSON object (RFC 8259): of the fields that we know each at most once, and a string, or `null` for none.
+fn read_json(body: &[u8]) -> Option<Fields> {
+    struct Object;
+
+    impl<'de> Visitor<'de> for Object {
+        type Value = Fields;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+            let mut fields = Fields::new(Kind::Json);
+            while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                let Some(field) = Field::named(&name) else {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                };
+                if !fields.put(field, map.next_value::<Option<String>>()?.map(Zeroizing::new)) {
+                    return Err(A::Error::custom("a name stands twice"));
+                }
+            }
+            Ok(fields)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let fields = deserializer.deserialize_map(Object).ok()?;
+    deserializer.end().ok()?;
+    Some(fields)
+}
+
+/// A form (URL standard, section 5.1), but that what browsers never send is refused instead of guessed at: a `%` without
+/// two digits, bytes that are not UTF-8, a known name twice.
+fn read_form(body: &[u8]) -> Option<Fields> {
+    let mut fields = Fields::new(Kind::Form);
+    for pair in body.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
+        let equals = memchr::memchr(b'=', pair);
+        let (name, value) = equals.map_or((pair, &[][..]), |at| (&pair[..at], &pair[at + 1..]));
+        let (name, value) = (decode(name)?, decode(value)?);
+        let Some(field) = Field::named(&name) else { continue };
+        if !fields.put(field, Some(value)) {
+            return None;
+        }
+    }
+    Some(fields)
+}
+
+/// The value of a parameter of a query; `None` too where it stands twice or is not text.
+pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<Zeroizing<String>> {
+    let mut values = query?.split('&').filter_map(|pair| {
+        let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
+        decode(found.as_bytes()).is_some_and(|found| *found == name).then_some(value)
+    });
+    let value = values.next()?;
+    values.next().is_none().then(|| decode(value.as_bytes()))?
+}
+
+fn decode(encoded: &[u8]) -> Option<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(encoded.len()));
+    let mut rest = encoded.iter();
+    while let Some(&byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || rest.next().and_then(|&digit| char::from(digit).to_digit(16));
+                let (high, low) = (digit()?, digit()?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    Some(Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+    use http_body_util::Full;
+
+    use super::*;
+
+    const JSON: &str = "application/json";
+    const FORM: &str = "application/x-www-form-urlencoded";
+
+    fn typed(kind: &str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())])
+    }
+
+    fn now<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    fn sent(kind: &str, body: &str) -> Result<Fields, Refusal> {
+        now(read(&typed(kind), Full::new(Bytes::copy_from_slice(body.as_bytes()))))
+    }
+
+    fn password(kind: &str, body: &str) -> Result<String, Refusal> {
+        sent(kind, body)?.require(Field::Password).map(|text| text.to_string())
+    }
+
+    #[test]
+    fn the_same_fields_come_as_json_and_as_a_form() {
+        let mut json =
+            sent(JSON, r#"{"email":"a@b","password":"p\u00e4ss \"1\"","name":null,"more":[1,{"a":2}]}"#).unwrap();
+        let mut form = sent(FORM, "email=a%40b&password=p%C3%A4ss+%221%22&name=&more=x&&").unwrap();
+        for fields in [&mut json, &mut form] {
+            assert_eq!(fields.peek(Field::Email), "a@b");
+            assert_eq!(fields.take(Field::Email).unwrap().as_str(), "a@b");
+            assert_eq!(fields.take(Field::Password).unwrap().as_str(), "päss \"1\"");
+            assert!(fields.take(Field::Name).is_none());
+            assert_eq!(fields.require(Field::Setup), Err(Refusal::FormMalformed));
+        }
+        assert_eq!((json.kind(), form.kind()), (Kind::Json, Kind::Form));
+        assert_eq!(sent(JSON, r#"{"refreshToken":"r"}"#).unwrap().peek(Field::RefreshToken), "r");
+        assert_eq!(sent(FORM, "current_password=c").unwrap().peek(Field::CurrentPassword), "c");
+    }
+
+    #[test]
+    fn every_byte_of_a_password_arrives() {
+        assert_eq!(password(FORM, "password=%2B+%25%26%3D%00%0D%0A%F0%9F%94%91=&").unwrap(), "+ %&=\0\r\n🔑=");
+        assert_eq!(password(JSON, r#"{"password":"+%41 \u0000\ud83d\udd11"}"#).unwrap(), "+%41 \0🔑");
+        assert_eq!(password(FORM, "password=  x  ").unwrap(), "  x  ", "nothing is trimmed");
+    }
+
+    #[test]
+    fn what_has_no_single_meaning_is_refused() {
+        for body in [
+            "password=a&password=a",
+            "password=a&%70assword=b",
+            "new_password=a&newPassword=b",
+            "password=100%",
+            "password=%4",
+            "password=%+1",
+            "password=%zz",
+            "password=%ff",
+            "%ff=a",
+        ] {
+            assert_eq!(sent(FORM, body).unwrap_err(), Refusal::FormMalformed, "{body}");
+        }
+        for body in [
+            r#"{"password":"a","password":"a"}"#,
+            r#"{"password":null,"password":"a"}"#,
+            r#"{"password":"a","\u0070assword":"b"}"#,
+            r#"{"password":1}"#,
+            r#"{"password":["a"]}"#,
+            r#"{"password":{"$ne":""}}"#,
+            r#"{"password":true}"#,
+            r#"{"password":"a"} x"#,
+            r#"{"password":"a"}{}"#,
+            r#"{"password":"a",}"#,
+            r#"{"password":"\ud800"}"#,
+            r#"["password","a"]"#,
+            r#""password""#,
+            "null",
+            "{",
+            "password=a",
+            "\u{feff}{}",
+        ] {
+            assert_eq!(sent(JSON, body).unwrap_err(), Refusal::FormMalformed, "{body}");
+        }
+        let deep = format!(r#"{{"more":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
+        assert_eq!(sent(JSON, &deep).unwrap_err(), Refusal::FormMalformed);
+    }
+
+    #[test]
+    fn no_type_is_guessed() {
+        let body = || Full::new(Bytes::from_static(br#"{"password":"a"}"#));
+        for kind in [
+            "text/plain",
+            "text/plain; application/json",
+            "text/json",
+            "application/jsonx",
+            "application/problem+json",
+            "multipart/form-data; boundary=x",
+            "application/json; charset=utf-16",
+            "application/json, text/plain",
+            "",
+        ] {
+            assert_eq!(now(read(&typed(kind), body())).unwrap_err(), Refusal::FormTypeRefused, "{kind}");
+        }
+        assert_eq!(now(read(&HeaderMap::new(), body())).unwrap_err(), Refusal::FormTypeRefused);
+        let mut two = typed(JSON);
+        two.append(CONTENT_TYPE, "text/plain".parse().unwrap());
+        assert_eq!(now(read(&two, body())).unwrap_err(), Refusal::FormTypeRefused);
+        let mut packed = typed(JSON);
+        packed.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert_eq!(now(read(&packed, body())).unwrap_err(), Refusal::FormTypeRefused);
+        for kind in ["Application/JSON", "application/json ; charset=UTF-8", "application/json;charset=\"utf-8\""] {
+            assert_eq!(now(read(&typed(kind), body())).unwrap().kind(), Kind::Json, "{kind}");
+        }
+    }
+
+    #[test]
+    fn no_body_is_no_fields() {
+        let empty = now(read(&HeaderMap::new(), Full::new(Bytes::new()))).unwrap();
+        assert_eq!(empty.kind(), Kind::Empty);
+        assert_eq!(sent(JSON, "").unwrap().kind(), Kind::Json);
+        assert_eq!(sent(FORM, "").unwrap().kind(), Kind::Form);
+    }
+
+    #[test]
+    fn a_body_is_limited_in_length_whether_it_says_so_or_not() {
+        let longest = format!("password={}", "a".repeat(MAX_BYTES - 9));
+        assert_eq!(password(FORM, &longest).unwrap().len(), MAX_BYTES - 9);
+        assert_eq!(sent(FORM, &format!("{longest}a")).unwrap_err(), Refusal::BodyTooLarge);
+        let mut taken = 0_usize;
+        assert_eq!(now(read(&typed(FORM), Endless(&mut taken))).unwrap_err(), Refusal::BodyTooLarge);
+        assert_eq!(taken, MAX_BYTES + 1024);
+    }
+
+    #[test]
+    fn a_body_that_does_not_come_is_not_waited_for() {
+        let read = async { read_within(&typed(FORM), Waiting, Duration::from_millis(1)).await };
+        assert_eq!(now(read).unwrap_err(), Refusal::ClientTimeout);
+    }
+
+    #[test]
+    fn a_parameter_of_the_query_is_decoded_and_stands_once() {
+        let value = |query: &str| parameter(Some(query), "all").map(|value| value.to_string());
+        assert_eq!(value("all=true").as_deref(), Some("true"));
+        assert_eq!(value("x=1&%61ll=a%2Fb+c").as_deref(), Some("a/b c"));
+        assert_eq!(value("all"), Some(String::new()));
+        assert_eq!(value("all=true&all=true"), None);
+        assert_eq!(value("all=%"), None);
+        assert_eq!(value("All=true"), None);
+        assert_eq!(parameter(None, "all"), None);
+    }
+
+    #[test]
+    fn debug_output_holds_no_text() {
+        assert!(!format!("{:?}", sent(FORM, "password=hunter2").unwrap()).contains("hunter2"));
+    }
+
+    /// A body without an end, which counts what was taken of it.
+    struct Endless<'a>(&'a mut usize);
+
+    impl Body for Endless<'_> {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            *self.0 += 1024;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'a'; 1024])))))
+        }
+    }
+
+    /// A body of which nothing arrives.
+    struct Waiting;
+
+    impl Body for Waiting {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+}

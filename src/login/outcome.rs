@@ -1,0 +1,146 @@
+//! What comes out: an answer, or why there is none.
+//!
+//! Leaves: responses that nobody keeps (`no-store`), that are what they say they are (`nosniff`), and that tell no other
+//! site where somebody was. Never here: a text that somebody sent.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE};
+use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::Value;
+
+use super::visit::Visit;
+use crate::identity::Caller;
+use crate::pages::Pages;
+use crate::refusal::Refusal;
+
+/// An answer of ours.
+#[derive(Debug)]
+pub struct Answered {
+    /// The whole of it.
+    pub response: Response<Bytes>,
+    /// Who has just signed in, for the log line.
+    pub caller: Option<Arc<Caller>>,
+}
+
+impl Answered {
+    pub(super) fn json(status: StatusCode, value: &Value) -> Self {
+        let mut response = Response::new(Bytes::from(value.to_string()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.into()
+    }
+
+    pub(super) fn empty() -> Self {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.into()
+    }
+
+    /// 303: the browser gets `location` instead of sending the form again (RFC 9110 section 15.4.4).
+    pub(super) fn see_other(location: HeaderValue) -> Self {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        response.headers_mut().insert(LOCATION, location);
+        response.into()
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.response.headers_mut().append(name, value);
+        self
+    }
+
+    pub(super) fn with_cookie(self, set_cookie: HeaderValue) -> Self {
+        self.with(SET_COOKIE, set_cookie)
+    }
+
+    pub(super) fn as_caller(mut self, caller: Caller) -> Self {
+        self.caller = Some(Arc::new(caller));
+        self
+    }
+}
+
+impl From<Response<Bytes>> for Answered {
+    fn from(response: Response<Bytes>) -> Self {
+        Self { response, caller: None }
+    }
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub struct Failure {
+    /// The reason, for log and metrics; the answer too where there is no `page`.
+    pub refusal: Refusal,
+    /// The answer, where it is a form that is shown again. Its status is the refusal's.
+    pub page: Option<Response<Bytes>>,
+    /// For 429, in seconds; `None` for what says itself when to come again.
+    pub retry_after: Option<u64>,
+}
+
+impl From<Refusal> for Box<Failure> {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Failure { refusal, page: None, retry_after: None })
+    }
+}
+
+impl Failure {
+    pub(super) fn throttled(seconds: u64) -> Box<Self> {
+        Box::new(Self { refusal: Refusal::Throttled, page: None, retry_after: Some(seconds) })
+    }
+
+    /// The same with the form to try again, where it was about what stands in the form.
+    pub(super) fn shown(
+        mut self: Box<Self>,
+        visit: &Visit<'_>,
+        page: impl FnOnce(&Pages, StatusCode, &str) -> Response<Bytes>,
+    ) -> Box<Self> {
+        if let Some(words) = self.words(visit.login.accounts.policy().min_length) {
+            let mut page = page(&visit.login.pages, self.refusal.status(), &words);
+            if let Some(seconds) = self.retry_after {
+                page.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
+            self.page = Some(page);
+        }
+        self
+    }
+
+    /// What somebody who filled in a form is told; `None` where trying again would be no use.
+    fn words(&self, min_length: usize) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self.refusal {
+            Refusal::FormMalformed => "Something is missing. Please fill in the form and try again.",
+            Refusal::EmailInvalid => "This is not an email address.",
+            Refusal::NameInvalid => "The name is too long, or holds characters that cannot be shown.",
+            Refusal::PasswordTooShort => {
+                return Some(format!("The password is too short. It needs at least {min_length} characters.").into());
+            }
+            Refusal::PasswordTooLong => "The password is too long.",
+            Refusal::PasswordCommon => {
+                "This password is one of the first that others would try. Please choose another."
+            }
+            Refusal::LoginRefused => "The email address or the password is wrong.",
+            Refusal::EmailTaken => "There is an account with this email address already.",
+            Refusal::Throttled => {
+                let seconds = self.retry_after.unwrap_or(1);
+                let unit = if seconds == 1 { "second" } else { "seconds" };
+                return Some(format!("Too many attempts. Please wait {seconds} {unit} and try again.").into());
+            }
+            Refusal::Overloaded | Refusal::StateUnavailable => {
+                "This cannot be done at the moment. Please try again shortly."
+            }
+            _ => return None,
+        }))
+    }
+}
+
+/// What every answer has that is not for everybody to keep. What a page says of itself stays.
+pub(super) fn seal(response: &mut Response<Bytes>) {
+    let headers = response.headers_mut();
+    for (name, value) in
+        [(CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff"), (REFERRER_POLICY, "no-referrer")]
+    {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}

@@ -1,0 +1,99 @@
+//! A new password in place of the present one.
+//!
+//! Enters: both of them, from somebody with a session. Leaves: no other session of the account, and for a browser a new
+//! one. What must never happen here: a password is changed without the present one, which a stolen session does not know;
+//! a session that was opened with the old password outlives it; guesses are counted less strictly than at sign-in.
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::form::{Field, Fields};
+use super::outcome::{Answered, Failure};
+use super::visit::{OwnSession, Visit, unavailable};
+use crate::account::{self, Accounts};
+use crate::clock::UnixSeconds;
+use crate::refusal::Refusal;
+use crate::session::Sessions;
+use crate::state::{AccountRow, EndSessions, Which};
+
+/// GET.
+pub(super) fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
+    visit.require_session()?;
+    Ok(visit.login.pages.password(StatusCode::OK, &visit.person(), None).into())
+}
+
+/// POST. A browser gets a new session as well, so that a copy of its cookie is worth nothing any more; an API client
+/// keeps its tokens.
+pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+    let own = visit.require_session()?;
+    let speaks_json = visit.speaks_json(&fields);
+    let account = match change(visit, &mut fields, &own).await {
+        Ok(account) => account,
+        Err(failure) if speaks_json => return Err(failure),
+        Err(failure) => {
+            let is_wrong = failure.refusal == Refusal::LoginRefused;
+            return Err(failure.shown(visit, |pages, status, words| {
+                let words = if is_wrong { "The current password is wrong." } else { words };
+                pages.password(status, &visit.person(), Some(words))
+            }));
+        }
+    };
+    let answered = match speaks_json {
+        true => Answered::json(StatusCode::OK, &json!({"message": "Password changed"})),
+        false => Answered::see_other(visit.to("/sessions?done=password")),
+    };
+    if !visit.asked.by_cookie {
+        return Ok(answered);
+    }
+    let device = visit.device();
+    let renewed = visit.state(move |_, sessions| {
+        sessions.end(Which::Own { id: &own.id, account_id: &own.account_id })?;
+        sessions.open_browser(&account, &device)
+    });
+    Ok(match renewed.await {
+        Ok(cookie) => answered.with_cookie(cookie.set_cookie),
+        // The password is changed, whatever comes now: the worst is to sign in again.
+        Err(refusal) => {
+            tracing::warn!(%refusal, "cannot replace the session of somebody who changed their password");
+            if speaks_json { visit.without_cookie(answered) } else { visit.signed_out() }
+        }
+    })
+}
+
+async fn change(visit: &Visit<'_>, fields: &mut Fields, own: &OwnSession) -> Result<AccountRow, Box<Failure>> {
+    let current = fields.require(Field::CurrentPassword)?;
+    let new = fields.require(Field::NewPassword)?;
+    let email = visit.person().email;
+    visit.login.accounts.check_password(&email, &new)?;
+    // The same account to the throttle as at sign-in: there are not ten guesses here and ten there.
+    let counted = if email.is_empty() { &own.account_id } else { &email };
+    let id = own.account_id.clone();
+    let proven = visit.prove(counted, current, move |accounts| accounts.candidate_by_id(&id)).await?;
+    let hash = visit.login.hasher.run(move || account::hash(&new)).await??;
+    let (own, now) = (own.clone(), visit.now);
+    Ok(visit.state(move |accounts, sessions| replace(accounts, sessions, &proven, &own, hash, now)).await?)
+}
+
+/// Puts the new hash in place. Hashing took its time: whoever has been signed out meanwhile, or was not the first to
+/// change the password, changes nothing any more.
+fn replace(
+    accounts: &Accounts,
+    sessions: &Sessions,
+    proven: &AccountRow,
+    own: &OwnSession,
+    hash: String,
+    now: UnixSeconds,
+) -> Result<AccountRow, Refusal> {
+    if !sessions.list(&own.account_id)?.iter().any(|session| session.id == own.id) {
+        return Err(Refusal::Revoked);
+    }
+    let present = accounts.by_id(&own.account_id).map_err(unavailable)?;
+    if present.is_none_or(|present| present.password_version != proven.password_version) {
+        return Err(Refusal::LoginRefused);
+    }
+    // First so that it holds in this process at once, then, in one step with the change, whatever was opened in between.
+    sessions.end(Which::Others { account_id: &own.account_id, keep: &own.id })?;
+    let end = EndSessions { now, revoked_until: sessions.revoked_until(), keep: Some(&own.id) };
+    let changed = accounts.change_password(&own.account_id, hash, &end).map_err(unavailable)?;
+    changed.ok_or(Refusal::LoginRefused)
+}

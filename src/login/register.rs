@@ -1,0 +1,88 @@
+//! Making an account for oneself: where `password.registration` allows it, and once, by the link of the first run.
+//!
+//! Enters: an email address, a name, a password. Leaves: an account, and for a browser its first session. What must never
+//! happen here: a second administrator by the same link; an account with roles that somebody chose for themselves.
+
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::form::{Field, Fields, parameter};
+use super::outcome::{Answered, Failure};
+use super::visit::{Visit, unavailable};
+use crate::account::{self, NewAccount};
+use crate::refusal::Refusal;
+use crate::state::AccountRow;
+
+/// The role of the account that is made by the link of the first run.
+const FIRST_ROLE: &str = "admin";
+
+/// GET.
+pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
+    let setup = parameter(visit.asked.query, "setup").filter(|token| !token.is_empty());
+    let is_first = admit(visit, setup.as_ref())?;
+    // Somebody may have made an account on the command line since.
+    if is_first && visit.state(|accounts, _| accounts.has_any().map_err(unavailable)).await? {
+        visit.login.setup.void();
+        return Err(Refusal::RouteMissing.into());
+    }
+    let setup = setup.as_ref().map(|token| token.as_str());
+    Ok(visit.login.pages.register(StatusCode::OK, "", "", setup, None).into())
+}
+
+/// POST.
+pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+    let setup = fields.take(Field::Setup);
+    let is_first = admit(visit, setup.as_ref())?;
+    if visit.speaks_json(&fields) {
+        let account = register(visit, &mut fields, is_first).await?;
+        return Ok(Answered::json(StatusCode::CREATED, &json!({"id": account.id, "email": account.email})));
+    }
+    let registered = async {
+        let account = register(visit, &mut fields, is_first).await?;
+        Ok(visit.open_browser(account, HeaderValue::from_static("/")).await?)
+    };
+    registered.await.map_err(|failure: Box<Failure>| {
+        failure.shown(visit, |pages, status, words| {
+            let setup = setup.as_ref().map(|token| token.as_str());
+            pages.register(status, fields.peek(Field::Email), fields.peek(Field::Name), setup, Some(words))
+        })
+    })
+}
+
+/// Whether the account will be the first one. Whoever comes with a token wants that account and no other, so that a void
+/// one is not taken for a wish to register as everybody else.
+///
+/// # Errors
+/// `RouteMissing`: there is nothing to be had here.
+fn admit(visit: &Visit<'_>, setup: Option<&Zeroizing<String>>) -> Result<bool, Refusal> {
+    match setup {
+        Some(token) if visit.login.setup.is_good(token) => Ok(true),
+        None if visit.login.registration => Ok(false),
+        _ => Err(Refusal::RouteMissing),
+    }
+}
+
+async fn register(visit: &Visit<'_>, fields: &mut Fields, is_first: bool) -> Result<AccountRow, Box<Failure>> {
+    let login = visit.login;
+    let password = fields.require(Field::Password)?;
+    let email = fields.peek(Field::Email).to_owned();
+    if email.is_empty() {
+        return Err(Refusal::FormMalformed.into());
+    }
+    let name = Some(fields.peek(Field::Name)).filter(|name| !name.is_empty()).map(str::to_owned);
+    login.accounts.check_new(&email, name.as_deref(), &password)?;
+    // From here on it costs something, and the answer says whether there is such an account.
+    login.throttle.register(visit.asked.client).map_err(Failure::throttled)?;
+    let hash = login.hasher.run(move || account::hash(&password)).await??;
+    let roles = match is_first {
+        true => vec![FIRST_ROLE.to_owned()],
+        false => login.accounts.policy().default_roles.clone(),
+    };
+    let new = NewAccount { id: None, email, name, roles, password_hash: Some(hash), disabled: false };
+    let added = visit.state(move |accounts, _| accounts.add(new, is_first).map_err(unavailable)).await?;
+    if is_first && matches!(added, Ok(_) | Err(Refusal::RouteMissing)) {
+        login.setup.void();
+    }
+    Ok(added?)
+}

@@ -1,0 +1,76 @@
+//! What an API client does with its tokens, and the end of a session: refresh, sign out.
+//!
+//! Enters: a refresh token, or whatever else names a session of the caller. Leaves: two new tokens, or the session's end.
+//! What must never happen here: "signed out" is said, and the session lives on.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::form::{Field, Fields, parameter};
+use super::outcome::{Answered, Failure};
+use super::visit::{OwnSession, Visit};
+use crate::refusal::Refusal;
+use crate::session::{Sessions, Tokens};
+use crate::state::Which;
+
+/// As RFC 6749 section 5.1 has it, spelled as JavaScript does.
+pub(super) fn to_json(tokens: &Tokens) -> Value {
+    json!({
+        "accessToken": tokens.access_token,
+        "refreshToken": tokens.refresh_token.as_str(),
+        "tokenType": "Bearer",
+        "expiresIn": tokens.expires_in,
+    })
+}
+
+/// POST of a refresh token: both tokens anew.
+pub(super) async fn refresh(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+    let token = fields.require(Field::RefreshToken)?;
+    let address = visit.asked.client;
+    let tokens = visit.state(move |_, sessions| sessions.refresh(&token, address)).await?;
+    Ok(Answered::json(StatusCode::OK, &to_json(&tokens)))
+}
+
+/// POST: ends the caller's session, the one of a refresh token in the body, or both where they are two; with `?all=true`
+/// all sessions of the account.
+///
+/// A browser always gets to the sign-in page without a cookie, also where there was nothing to end any more. To a program
+/// 401 says that what it sent was no session of ours: a token of another issuer, or one that was minted by hand, is not
+/// ended by this, and it would be wrong to say so.
+pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+    let speaks_json = visit.speaks_json(&fields);
+    let is_all = parameter(visit.asked.query, "all").is_some_and(|all| *all == "true");
+    let (own, token) = (visit.own_session(), fields.take(Field::RefreshToken));
+    let nothing = if token.is_some() { Refusal::RefreshRefused } else { Refusal::CredentialMissing };
+    let is_named = own.is_some() || token.is_some();
+    let ended = is_named && visit.state(move |_, sessions| end(sessions, own, token, is_all)).await?;
+    if !speaks_json {
+        return Ok(visit.signed_out());
+    }
+    if !ended {
+        return Err(nothing.into());
+    }
+    let answered = Answered::json(StatusCode::OK, &json!({"message": "Signed out"}));
+    Ok(if visit.asked.by_cookie { visit.without_cookie(answered) } else { answered })
+}
+
+/// Says whether there was a session to end, or one that has ended already.
+fn end(
+    sessions: &Sessions,
+    own: Option<OwnSession>,
+    token: Option<Zeroizing<String>>,
+    is_all: bool,
+) -> Result<bool, Refusal> {
+    let of_token = token.map(|token| sessions.of_refresh_token(&token)).transpose()?.flatten();
+    let of_token = of_token.map(|row| OwnSession { id: row.id, account_id: row.account_id });
+    let mut is_any = false;
+    for session in own.into_iter().chain(of_token) {
+        is_any = true;
+        sessions.end(match is_all {
+            true => Which::Account(&session.account_id),
+            false => Which::Own { id: &session.id, account_id: &session.account_id },
+        })?;
+    }
+    Ok(is_any)
+}

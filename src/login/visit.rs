@@ -1,0 +1,221 @@
+//! One request for one of our own endpoints: what was asked, and the rooms that are needed for an answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::Map;
+use zeroize::Zeroizing;
+
+use super::form::{Fields, Kind};
+use super::outcome::{Answered, Failure};
+use super::{Endpoint, Login};
+use crate::account::{Accounts, Candidate};
+use crate::clock::UnixSeconds;
+use crate::identity::{Caller, Identity};
+use crate::pages::Person;
+use crate::refusal::Refusal;
+use crate::session::{Device, Sessions};
+use crate::state::{AccountRow, StateError, Which};
+use crate::verify::OWN_NAME;
+
+/// A request for one of our own endpoints, as the gateway has understood it.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Which one.
+    pub endpoint: &'a Endpoint,
+    /// One that the endpoint has.
+    pub method: &'a Method,
+    /// The raw query.
+    pub query: Option<&'a str>,
+    /// As sent.
+    pub headers: &'a HeaderMap,
+    /// The Host as sent, for `http::origin`.
+    pub host: &'a str,
+    /// The client's address, as a trusted proxy may have named it.
+    pub client: IpAddr,
+    /// Whether the client wants a page (`http::reply::wants_page`).
+    pub browser: bool,
+    /// The id in the log line.
+    pub request_id: &'a str,
+    /// Who asks, where that could be found out; for [`Endpoint::Logout`] also by a session cookie that has expired.
+    pub caller: Option<Arc<Caller>>,
+    /// Whether `caller` is by the session cookie.
+    pub by_cookie: bool,
+}
+
+/// The session of ours that a caller has.
+#[derive(Clone, Debug)]
+pub(super) struct OwnSession {
+    pub(super) id: String,
+    pub(super) account_id: String,
+}
+
+/// What was asked, and by what it is answered.
+#[derive(Debug)]
+pub(super) struct Visit<'a> {
+    pub(super) asked: Asked<'a>,
+    pub(super) login: &'a Login,
+    pub(super) prefix: &'a str,
+    pub(super) now: UnixSeconds,
+}
+
+impl Visit<'_> {
+    /// The session that the caller has with us. Who has none – a token of another issuer, or one that was minted by hand –
+    /// is known here, but there is nothing of theirs to show or to end.
+    pub(super) fn own_session(&self) -> Option<OwnSession> {
+        let identity = &self.asked.caller.as_ref()?.identity;
+        let id = identity.session_id.clone().filter(|_| &*identity.issuer == OWN_NAME)?;
+        Some(OwnSession { id, account_id: identity.subject.clone() })
+    }
+
+    /// The same where nothing can be done without.
+    ///
+    /// # Errors
+    /// `CredentialMissing`: to sign in is what helps, and is where a browser is led.
+    pub(super) fn require_session(&self) -> Result<OwnSession, Refusal> {
+        self.own_session().ok_or(Refusal::CredentialMissing)
+    }
+
+    /// The session of the cookie, which a browser gives up when it gets another one.
+    pub(super) fn browser_session(&self) -> Option<OwnSession> {
+        self.own_session().filter(|_| self.asked.by_cookie)
+    }
+
+    /// Whom pages speak to.
+    pub(super) fn person(&self) -> Person {
+        let identity = self.asked.caller.as_ref().map(|caller| &caller.identity);
+        let (email, name) = identity.map(|who| (who.email.clone(), who.name.clone())).unwrap_or_default();
+        Person { email: email.unwrap_or_default(), name }
+    }
+
+    /// Whether who sent `fields` reads JSON. A form is a browser's, and where nothing was sent the head decides.
+    pub(super) fn speaks_json(&self, fields: &Fields) -> bool {
+        match fields.kind() {
+            Kind::Json => true,
+            Kind::Form => false,
+            Kind::Empty => !self.asked.browser,
+        }
+    }
+
+    pub(super) fn device(&self) -> Device {
+        let agent = self.asked.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        Device { user_agent: agent.unwrap_or_default().into_owned(), address: self.asked.client }
+    }
+
+    /// A path of ours as a `Location`.
+    pub(super) fn to(&self, rest: &'static str) -> HeaderValue {
+        HeaderValue::try_from(format!("{}{rest}", self.prefix)).unwrap_or(HeaderValue::from_static("/"))
+    }
+
+    /// 303 to the sign-in page, for a browser that has no session any more: its cookie goes, and with it the copies that
+    /// the browser keeps of pages, so that the back button shows none of them. (`no-store` does that for our own pages;
+    /// what apps allow to be kept, and pages kept for the back button, end by `Clear-Site-Data`.) Cookies and storage
+    /// of the apps stay: they are theirs.
+    pub(super) fn signed_out(&self) -> Answered {
+        self.without_cookie(Answered::see_other(self.to("/login")))
+    }
+
+    pub(super) fn without_cookie(&self, answered: Answered) -> Answered {
+        const CLEAR: http::HeaderName = http::HeaderName::from_static("clear-site-data");
+        answered.with_cookie(self.login.sessions.clear_cookie()).with(CLEAR, HeaderValue::from_static(r#""cache""#))
+    }
+
+    /// Does something with the state, where nobody's request waits for it.
+    pub(super) async fn state<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Accounts, &Sessions) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (accounts, sessions) = (Arc::clone(&self.login.accounts), Arc::clone(&self.login.sessions));
+        self.login.blocking.run(move || work(&accounts, &sessions)).await?
+    }
+
+    /// Proves to be somebody by password. Counted against `email` and the client's address before anything is looked up;
+    /// what is done then, and how long it takes, does not depend on whether there is such an account.
+    ///
+    /// # Errors
+    /// `Throttled`, `LoginRefused`, `Overloaded`, `StateUnavailable`.
+    pub(super) async fn prove(
+        &self,
+        email: &str,
+        password: Zeroizing<String>,
+        candidate: impl FnOnce(&Accounts) -> Result<Candidate, StateError> + Send + 'static,
+    ) -> Result<AccountRow, Box<Failure>> {
+        let attempt = self.login.throttle.attempt(&email_key(email), self.asked.client).map_err(Failure::throttled)?;
+        let verified = match self.state(|accounts, _| candidate(accounts).map_err(unavailable)).await {
+            Ok(candidate) => self.login.hasher.run(move || candidate.verify(&password)).await,
+            Err(refusal) => Err(refusal),
+        };
+        match verified {
+            Ok(Some(proven)) => {
+                attempt.succeeded();
+                let account = proven.account.clone();
+                if proven.rehash.is_some() {
+                    let done = self.state(move |accounts, _| accounts.rehash(&proven).map_err(unavailable)).await;
+                    // Nobody is kept out because a hash stays as it was: it is good, and there is a next time.
+                    if let Err(refusal) = done {
+                        tracing::warn!(%refusal, account = account.id, "cannot replace an outdated hash");
+                    }
+                }
+                Ok(account)
+            }
+            Ok(None) => Err(Refusal::LoginRefused.into()),
+            Err(refusal) => {
+                attempt.not_made();
+                Err(refusal.into())
+            }
+        }
+    }
+
+    /// Opens a browser's session and leads on to `location`.
+    ///
+    /// There is a new session whenever somebody signs in, and the one that the browser had ends: an id that somebody
+    /// else may have planted or seen is worth nothing afterwards.
+    ///
+    /// # Errors
+    /// `LoginRefused` where the account has changed meanwhile, `StateUnavailable`, `Overloaded`.
+    pub(super) async fn open_browser(&self, account: AccountRow, location: HeaderValue) -> Result<Answered, Refusal> {
+        let (device, former, now) = (self.device(), self.browser_session(), self.now);
+        self.state(move |_, sessions| {
+            let cookie = sessions.open_browser(&account, &device)?;
+            if let Some(former) = former
+                && let Err(refusal) = sessions.end(Which::Own { id: &former.id, account_id: &former.account_id })
+            {
+                // Its cookie is replaced all the same, and it ends by its limits.
+                tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
+            }
+            let answered = Answered::see_other(location).with_cookie(cookie.set_cookie);
+            Ok(answered.as_caller(caller(account, cookie.session_id, now)))
+        })
+        .await
+    }
+}
+
+/// Who has just signed in, as the log line names them.
+pub(super) fn caller(account: AccountRow, session_id: String, now: UnixSeconds) -> Caller {
+    Caller::new(Identity {
+        issuer: OWN_NAME.into(),
+        subject: account.id,
+        email: Some(account.email),
+        name: account.name,
+        roles: account.roles,
+        scopes: Vec::new(),
+        token_id: None,
+        session_id: Some(session_id),
+        issued_at: Some(now),
+        expires_at: now,
+        claims: Map::new(),
+    })
+}
+
+/// What the state said goes to the log; the client learns that there is nothing to be had at the moment.
+pub(super) fn unavailable(error: StateError) -> Refusal {
+    tracing::error!(%error, "cannot use the state");
+    Refusal::StateUnavailable
+}
+
+/// The address as it is compared, so that another spelling is no other account to the throttle.
+fn email_key(email: &str) -> String {
+    email.trim().to_lowercase().to_uppercase().to_lowercase()
+}

@@ -1,0 +1,121 @@
+//! The session cookie as it is set and deleted (RFC 6265 section 4.1).
+//!
+//! Enters: a token and how long its session lives. Leaves: a `Set-Cookie` value. Never here: a cookie that a script can
+//! read, that another site's request brings along unasked for anything but a navigation, or that is sent without TLS
+//! where the site has it.
+
+use http::HeaderValue;
+
+use super::Settings;
+use crate::clock::UnixSeconds;
+
+/// Browsers keep a cookie of 4,096 bytes, attributes included, and may drop a longer one without a word (RFC 6265
+/// section 6.1).
+pub const MAX_BYTES: usize = 4096;
+
+/// Prefixes by which a browser refuses a cookie that did not come over TLS; it reads them in any case of letters.
+const PREFIXES: [&str; 2] = ["__Host-", "__Secure-"];
+/// Where nothing but a prefix was configured.
+const DEFAULT_NAME: &str = "session";
+
+/// The name of the cookie as it is on the wire: on plain http without the prefixes that would have a browser refuse it.
+#[must_use]
+pub fn wire_name(configured: &str, https: bool) -> &str {
+    if https {
+        return configured;
+    }
+    let mut name = configured;
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| without(name, prefix)) {
+        name = rest;
+    }
+    if name.is_empty() { DEFAULT_NAME } else { name }
+}
+
+fn without<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    let start = name.get(..prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then(|| &name[prefix.len()..])
+}
+
+/// `Set-Cookie` for `token`, to be kept for `max_age` seconds; `None` where browsers would not keep it.
+pub(super) fn set(settings: &Settings, token: &str, max_age: UnixSeconds) -> Option<HeaderValue> {
+    let text = write(settings, token, max_age);
+    if text.len() > MAX_BYTES {
+        return None;
+    }
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// `Set-Cookie` that deletes the cookie; `None` where its name is none.
+pub(super) fn clear(settings: &Settings) -> Option<HeaderValue> {
+    HeaderValue::try_from(write(settings, "", 0)).ok()
+}
+
+/// No `Domain`: the cookie is this host's alone, and another host below cannot be given it.
+fn write(settings: &Settings, token: &str, max_age: UnixSeconds) -> String {
+    let name = &settings.cookie;
+    let secure = if settings.secure { "; Secure" } else { "" };
+    format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{secure}", max_age.max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn settings(cookie: &str, secure: bool) -> Settings {
+        Settings {
+            cookie: cookie.to_owned(),
+            secure,
+            token_lifetime: 900,
+            idle_timeout: 86_400,
+            lifetime: 604_800,
+            public_url: "https://app.example.com".to_owned(),
+        }
+    }
+
+    #[test]
+    fn prefixes_stay_on_https_and_go_on_http() {
+        for (configured, on_http) in [
+            ("__Host-session", "session"),
+            ("__Secure-session", "session"),
+            ("__host-Session", "Session"),
+            ("__SECURE-__Host-x", "x"),
+            ("__Host-", "session"),
+            ("session", "session"),
+            ("_Host-session", "_Host-session"),
+            ("x__Host-session", "x__Host-session"),
+            ("é", "é"),
+        ] {
+            assert_eq!(wire_name(configured, true), configured);
+            assert_eq!(wire_name(configured, false), on_http, "{configured}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_is_out_of_reach_of_scripts_and_other_sites_and_secure_on_https() {
+        let https = set(&settings("__Host-session", true), "a.b.c", 60).unwrap();
+        assert_eq!(https, "__Host-session=a.b.c; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure");
+        let http = set(&settings("session", false), "a.b.c", 60).unwrap();
+        assert_eq!(http, "session=a.b.c; Path=/; HttpOnly; SameSite=Lax; Max-Age=60");
+        assert!(https.is_sensitive() && http.is_sensitive());
+        assert_eq!(set(&settings("s", false), "t", -1).unwrap(), "s=t; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+    }
+
+    #[test]
+    fn deleting_it_names_the_same_cookie() {
+        let https = clear(&settings("__Host-session", true)).unwrap();
+        assert_eq!(https, "__Host-session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0; Secure");
+        let http = clear(&settings("session", false)).unwrap();
+        assert_eq!(http, "session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+    }
+
+    #[test]
+    fn what_a_browser_would_drop_is_not_set() {
+        let settings = settings("__Host-session", true);
+        let around = set(&settings, "", 60).unwrap().len();
+        assert!(set(&settings, &"a".repeat(MAX_BYTES - around), 60).is_some());
+        assert!(set(&settings, &"a".repeat(MAX_BYTES - around + 1), 60).is_none());
+    }
+}

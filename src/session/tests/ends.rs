@@ -1,0 +1,192 @@
+//! Sessions that end: at once, whoever reads the state meanwhile, and no more of them than are kept.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::*;
+use crate::state::{Revocation, RevocationTarget};
+
+fn rows(state: &dyn State) -> Vec<RevocationRow> {
+    let row = |kept: Revocation| {
+        let RevocationTarget::Session(id) = kept.target else { panic!("only sessions are revoked here") };
+        let kind = Revoked::Session(id);
+        RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
+    };
+    state.revocations(NOW).unwrap().into_iter().map(row).collect()
+}
+
+#[test]
+fn an_ended_session_is_refused_at_once() {
+    let house = House::new();
+    let (cookie, tokens, other) = (house.browser(), house.client(), house.browser());
+    let mut bell = house.revocations.subscribe();
+    assert_eq!((house.check(&cookie), house.verify(&tokens.access_token)), (Ok(()), Ok(())));
+    assert_eq!(house.sessions.end(Which::One(&cookie.session_id)).unwrap(), [cookie.session_id.clone()]);
+    assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
+    assert!(bell.has_changed().unwrap(), "open streams hear of it");
+    assert!(house.renew(&cookie).is_none());
+    assert_eq!(house.verify(&tokens.access_token), Ok(()));
+    house.sessions.end(Which::One(&tokens.session_id)).unwrap();
+    assert_eq!(house.verify(&tokens.access_token), Err(Refusal::Revoked), "also one that was verified before");
+    assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
+    bell.mark_unchanged();
+    assert!(house.sessions.end(Which::One(&cookie.session_id)).unwrap().is_empty());
+    assert!(!bell.has_changed().unwrap(), "nothing ended");
+    assert_eq!(house.check(&other), Ok(()));
+}
+
+#[test]
+fn the_store_and_the_process_remember_the_same_until_no_token_can_live() {
+    let house = House::new();
+    let cookie = house.browser();
+    house.clock.advance(5);
+    house.sessions.end(Which::One(&cookie.session_id)).unwrap();
+    assert_eq!(house.sessions.revoked_until(), NOW + 5 + 900 + 60);
+    let kept = rows(&*house.state);
+    assert_eq!(kept.len(), 1);
+    assert_eq!((kept[0].revoked_at, kept[0].expires_at), (NOW + 5, Some(NOW + 965)));
+    let generation = house.revocations.generation();
+    house.revocations.replace(kept);
+    assert_eq!(house.revocations.generation(), generation, "what the watcher reads is in force already");
+    assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
+}
+
+#[test]
+fn one_all_or_all_others_of_an_account_end() {
+    let house = House::new();
+    let bob = account("bob");
+    house.add(&bob);
+    let [one, two, three] = [house.browser(), house.browser(), house.browser()];
+    let bobs = house.sessions.open_browser(&bob, &device()).unwrap();
+    let end = |which: Which<'_>| house.sessions.end(which).unwrap().len();
+    assert_eq!(end(Which::Own { id: &bobs.session_id, account_id: "ann" }), 0);
+    assert_eq!(end(Which::Own { id: &one.session_id, account_id: "ann" }), 1);
+    assert_eq!(end(Which::Others { account_id: "ann", keep: &two.session_id }), 1);
+    assert_eq!([&one, &two, &three].map(|it| house.check(it).is_ok()), [false, true, false]);
+    assert_eq!(end(Which::Account("ann")), 1);
+    assert_eq!(house.check(&two), Err(Refusal::Revoked));
+    assert_eq!(house.check(&bobs), Ok(()));
+}
+
+#[test]
+fn a_sweep_ends_what_is_over_to_the_second_and_nothing_else() {
+    let house = House::new();
+    let (cookie, tokens) = (house.browser(), house.client());
+    house.clock.advance(86_399);
+    assert_eq!(house.sessions.sweep().unwrap(), 0);
+    house.clock.advance(1);
+    assert_eq!(house.sessions.sweep().unwrap(), 1);
+    assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
+    house.clock.advance(6 * 86_400 - 1);
+    assert_eq!(house.sessions.sweep().unwrap(), 0);
+    house.clock.advance(1);
+    assert_eq!(house.sessions.sweep().unwrap(), 1);
+    assert!(house.row(&tokens.session_id).is_none());
+    assert!(house.state.sessions(None).unwrap().is_empty());
+}
+
+#[test]
+fn whoever_reads_the_store_meanwhile_does_not_bring_an_ended_session_back() {
+    let house = House::new();
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                house
+                    .revocations
+                    .reconcile(|| {
+                        let read = rows(&*house.state);
+                        thread::yield_now();
+                        Ok::<_, StateError>(((), Change::Replace(read)))
+                    })
+                    .unwrap();
+            }
+        });
+        let verdicts: Vec<_> = (0..200)
+            .map(|_| {
+                let cookie = house.browser();
+                let before = house.check(&cookie);
+                house.sessions.end(Which::One(&cookie.session_id)).unwrap();
+                (0..20).map(|_| house.check(&cookie)).chain([before]).collect::<Vec<_>>()
+            })
+            .collect();
+        is_done.store(true, Ordering::Relaxed);
+        for verdict in verdicts {
+            let (before, after) = verdict.split_last().unwrap();
+            assert_eq!(*before, Ok(()));
+            assert!(after.iter().all(|verdict| *verdict == Err(Refusal::Revoked)), "{after:?}");
+        }
+    });
+}
+
+#[test]
+fn beyond_a_hundred_sessions_the_one_unseen_for_longest_ends() {
+    let house = House::new();
+    let cookies: Vec<_> = (0..MOST_SESSIONS)
+        .map(|_| {
+            house.clock.advance(1);
+            house.browser()
+        })
+        .collect();
+    house.clock.advance(1);
+    assert!(house.renew(&cookies[0]).is_some());
+    let last = house.client();
+    let is_there = |index: usize| house.row(&cookies[index].session_id).is_some();
+    assert_eq!([is_there(0), is_there(1), is_there(2)], [true, false, true]);
+    assert_eq!(house.check(&cookies[1]), Err(Refusal::Revoked));
+    assert!(house.row(&last.session_id).is_some());
+    assert_eq!(house.state.sessions(Some("ann")).unwrap().len(), MOST_SESSIONS);
+}
+
+#[test]
+fn the_session_just_opened_is_not_the_one_to_go_and_others_accounts_lose_none() {
+    let house = House::new();
+    let bob = account("bob");
+    house.add(&bob);
+    let bobs = house.sessions.open_browser(&bob, &device()).unwrap();
+    for _ in 0..=MOST_SESSIONS {
+        let cookie = house.browser();
+        assert!(house.row(&cookie.session_id).is_some(), "all within one second");
+    }
+    assert_eq!(house.state.sessions(Some("ann")).unwrap().len(), MOST_SESSIONS);
+    assert!(house.row(&bobs.session_id).is_some());
+}
+
+#[test]
+fn of_too_many_sessions_those_that_are_over_go_first() {
+    let settings = Settings { lifetime: 1000, ..settings() };
+    let house = House::with(settings, Arc::new(Memory::default()));
+    let mut over = house.client();
+    house.clock.advance(500);
+    let oldest = house.browser();
+    for _ in 2..MOST_SESSIONS {
+        house.browser();
+    }
+    house.clock.advance(499);
+    over = house.refresh(&over).unwrap();
+    house.clock.advance(1);
+    house.browser();
+    assert!(house.row(&over.session_id).is_none(), "seen last, and over");
+    assert!(house.row(&oldest.session_id).is_some());
+}
+
+#[test]
+fn a_state_that_fails_is_said_to_and_lets_nobody_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let house = House::with(settings(), crate::state::open("sqlite:passgate.db", directory.path()).unwrap());
+    let (cookie, tokens) = (house.browser(), house.client());
+    let generation = house.revocations.generation();
+    std::fs::remove_file(directory.path().join("passgate.db")).unwrap();
+    let refusals = [
+        house.sessions.open_browser(&house.ann, &device()).unwrap_err(),
+        house.sessions.open_client(&house.ann, &device()).unwrap_err(),
+        house.sessions.renew(&cookie.session_id, "ann", HERE).unwrap_err(),
+        house.refresh(&tokens).unwrap_err(),
+        house.sessions.of_refresh_token(&tokens.refresh_token).unwrap_err(),
+        house.sessions.end(Which::Account("ann")).unwrap_err(),
+        house.sessions.list("ann").unwrap_err(),
+    ];
+    assert_eq!(refusals, [Refusal::StateUnavailable; 7]);
+    assert!(house.sessions.sweep().is_err());
+    assert_eq!(house.revocations.generation(), generation);
+}

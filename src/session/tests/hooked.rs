@@ -1,0 +1,85 @@
+//! A state in which something happens between two of our calls.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::*;
+use crate::state::{Revocation, SigningKeyRow, TokenHash, Version};
+
+type Deed = Box<dyn FnOnce(&Memory) + Send>;
+
+#[derive(Default)]
+pub(super) struct Hooked {
+    memory: Memory,
+    /// Done once, after the next exchange of a refresh token.
+    pub(super) after_rotation: Mutex<Option<Deed>>,
+    /// Whether noting that a session was seen fails.
+    pub(super) touch_fails: AtomicBool,
+}
+
+impl std::fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooked")
+    }
+}
+
+pub(super) fn failure() -> StateError {
+    StateError::PathMissing { example: "sqlite:passgate.db" }
+}
+
+macro_rules! pass_on {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(fn $name(&self, $($argument: $type),*) -> Result<$result, StateError> { self.memory.$name($($argument),*) })*
+    };
+}
+
+impl State for Hooked {
+    fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError> {
+        if self.touch_fails.load(Ordering::Relaxed) {
+            return Err(failure());
+        }
+        self.memory.touch_session(id, seen_at, address)
+    }
+
+    fn rotate_refresh(
+        &self,
+        id: &str,
+        presented: &TokenHash,
+        successor: &TokenHash,
+        now: UnixSeconds,
+        grace: UnixSeconds,
+        address: &str,
+    ) -> Result<Rotation, StateError> {
+        let rotation = self.memory.rotate_refresh(id, presented, successor, now, grace, address);
+        if let Some(deed) = self.after_rotation.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            deed(&self.memory);
+        }
+        rotation
+    }
+
+    pass_on! {
+        version() -> Version;
+        revoke(revocation: &Revocation) -> ();
+        revocations(now: UnixSeconds) -> Vec<Revocation>;
+        signing_keys() -> Vec<SigningKeyRow>;
+        ensure_signing_key(candidate: &SigningKeyRow) -> Vec<SigningKeyRow>;
+        rotate_signing_key(next: &SigningKeyRow, now: UnixSeconds, until: UnixSeconds) -> Vec<SigningKeyRow>;
+        note_token(key_id: &str, expires_at: UnixSeconds) -> ();
+        ensure_secret(name: &str, candidate: &[u8; 32]) -> Zeroizing<[u8; 32]>;
+        add_account(account: &AccountRow, first: bool) -> Added;
+        account(id: &str) -> Option<AccountRow>;
+        account_by_email(email_key: &str) -> Option<AccountRow>;
+        accounts() -> Vec<AccountRow>;
+        has_accounts() -> bool;
+        change_account(id: &str, change: &AccountChange, end: Option<&EndSessions<'_>>) -> Option<AccountRow>;
+        rehash_account(id: &str, from: &str, to: &str) -> bool;
+        delete_account(id: &str, end: &EndSessions<'_>) -> bool;
+        foreign_hash(like: &str) -> Option<String>;
+        add_session(session: &SessionRow, password_version: i64) -> bool;
+        session(id: &str) -> Option<(SessionRow, AccountRow)>;
+        sessions(account_id: Option<&str>) -> Vec<SessionRow>;
+        end_sessions(which: Which<'_>, end: &EndSessions<'_>) -> Vec<String>;
+        load_jwks(issuer: &str, url: &str) -> Option<(Vec<u8>, UnixSeconds)>;
+        save_jwks(issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> ();
+    }
+}

@@ -1,0 +1,65 @@
+//! What the signed tokens of a session say, and until when.
+//!
+//! Enters: a session and its account as the state has them. Leaves: a JWT of the kind that the session has. Never here: a
+//! token that outlives its session, or one for longer than `token_lifetime`, by which revocations are kept.
+
+use serde_json::Map;
+use uuid::Uuid;
+
+use super::Settings;
+use crate::clock::UnixSeconds;
+use crate::signing::{Kind, SigningError, SigningKeys};
+use crate::state::{AccountRow, SessionRow};
+
+/// A token and its `exp`.
+pub(super) struct Signed {
+    pub(super) text: String,
+    pub(super) expires_at: UnixSeconds,
+}
+
+/// Signs a token: a browser's for its cookie, an API client's for its `Authorization` header.
+///
+/// # Errors
+/// Signing fails, or the system has no random numbers.
+pub(super) fn sign(
+    settings: &Settings,
+    keys: &SigningKeys,
+    session: &SessionRow,
+    account: &AccountRow,
+    now: UnixSeconds,
+) -> Result<Signed, SigningError> {
+    let kind = if session.refresh.is_some() { Kind::Access } else { Kind::Session };
+    let expires_at = expires_at(settings, session, now);
+    let mut claims = Map::new();
+    claims.insert("iss".to_owned(), settings.public_url.as_str().into());
+    claims.insert("aud".to_owned(), settings.public_url.as_str().into());
+    claims.insert("sub".to_owned(), account.id.as_str().into());
+    claims.insert("email".to_owned(), account.email.as_str().into());
+    if let Some(name) = &account.name {
+        claims.insert("name".to_owned(), name.as_str().into());
+    }
+    claims.insert("roles".to_owned(), account.roles.clone().into());
+    claims.insert("sid".to_owned(), session.id.as_str().into());
+    claims.insert("jti".to_owned(), new_id(now)?.to_string().into());
+    claims.insert("iat".to_owned(), now.into());
+    claims.insert("exp".to_owned(), expires_at.into());
+    Ok(Signed { text: keys.sign(kind, &claims)?, expires_at })
+}
+
+/// A browser's session is seen when its cookie is renewed. With half the idle limit as the longest time between two
+/// renewals, somebody who keeps coming is never signed out for not having been seen.
+fn expires_at(settings: &Settings, session: &SessionRow, now: UnixSeconds) -> UnixSeconds {
+    let end = now.saturating_add(settings.token_lifetime).min(session.expires_at);
+    if session.refresh.is_some() { end } else { end.min(now.saturating_add((settings.idle_timeout / 2).max(1))) }
+}
+
+/// A UUID of version 7 (RFC 9562 section 5.7): a name, not a secret.
+///
+/// # Errors
+/// The system has no random numbers.
+pub(super) fn new_id(now: UnixSeconds) -> Result<Uuid, SigningError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|_| SigningError::Cryptography { action: "make an id" })?;
+    let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
+    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
+}

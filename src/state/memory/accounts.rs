@@ -1,0 +1,61 @@
+//! What is done to the accounts in memory, each method under the one lock.
+
+use std::collections::BTreeMap;
+
+use super::Content;
+use crate::state::account::hash_kind;
+use crate::state::{AccountChange, AccountRow, Added, EndSessions, Which};
+
+impl Content {
+    pub(super) fn add_account(&mut self, account: &AccountRow, first: bool) -> Added {
+        if first && !self.accounts.is_empty() {
+            return Added::NotFirst;
+        }
+        if self.accounts.values().any(|known| known.email_key == account.email_key) {
+            return Added::EmailTaken;
+        }
+        if self.accounts.contains_key(&account.id) {
+            return Added::IdTaken;
+        }
+        self.accounts.insert(account.id.clone(), account.clone());
+        Added::Done
+    }
+
+    pub(super) fn change_account(
+        &mut self,
+        id: &str,
+        change: &AccountChange,
+        end: Option<&EndSessions<'_>>,
+    ) -> Option<AccountRow> {
+        let account = self.accounts.get_mut(id)?;
+        change.apply(account);
+        let changed = account.clone();
+        if let Some(end) = end {
+            self.end_sessions(Which::Account(id), end);
+        }
+        Some(changed)
+    }
+
+    pub(super) fn rehash_account(&mut self, id: &str, from: &str, to: &str) -> bool {
+        let account = self.accounts.get_mut(id).filter(|known| known.password_hash.as_deref() == Some(from));
+        account.map(|account| account.password_hash = Some(to.to_owned())).is_some()
+    }
+
+    pub(super) fn delete_account(&mut self, id: &str, end: &EndSessions<'_>) -> bool {
+        self.end_sessions(Which::Account(id), &EndSessions { keep: None, ..*end });
+        self.accounts.remove(id).is_some()
+    }
+
+    pub(super) fn foreign_hash(&self, like: &str) -> Option<String> {
+        let like = like.trim_end_matches('$');
+        let mut kinds: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+        for hash in self.accounts.values().filter_map(|account| account.password_hash.as_deref()) {
+            let kind = hash_kind(hash);
+            if kind != like {
+                kinds.entry(kind).or_insert((0, hash)).0 += 1;
+            }
+        }
+        // Of equals the last, as in SQL.
+        kinds.into_iter().max_by_key(|(kind, (accounts, _))| (*accounts, *kind)).map(|(_, (_, hash))| hash.to_owned())
+    }
+}

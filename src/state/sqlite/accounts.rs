@@ -1,0 +1,149 @@
+//! Statements on the tables `accounts` and `hash_kinds`.
+
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
+
+use super::sessions;
+use crate::state::account::hash_kind;
+use crate::state::{AccountChange, AccountRow, Added, EndSessions, Which};
+
+/// The account in a row of which [`COLUMNS`] begin at `first`.
+pub(super) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountRow> {
+    // An error of the parser would quote what it found.
+    let roles = serde_json::from_str(row.get_ref(first + 4)?.as_str()?).map_err(|_| {
+        rusqlite::Error::FromSqlConversionFailure(first + 4, Type::Text, Box::new(FromSqlError::InvalidType))
+    })?;
+    Ok(AccountRow {
+        id: row.get(first)?,
+        email: row.get(first + 1)?,
+        email_key: row.get(first + 2)?,
+        name: row.get(first + 3)?,
+        roles,
+        password_hash: row.get(first + 5)?,
+        disabled: row.get(first + 6)?,
+        created_at: row.get(first + 7)?,
+        password_version: row.get(first + 8)?,
+    })
+}
+
+/// What [`from_row`] reads.
+macro_rules! columns {
+    () => {
+        "accounts.id, accounts.email, accounts.email_key, accounts.name, accounts.roles, accounts.password_hash,
+         accounts.disabled, accounts.created_at, accounts.password_version"
+    };
+}
+pub(super) use columns;
+
+pub(super) fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Option<AccountRow>> {
+    one(connection, concat!("SELECT ", columns!(), " FROM accounts WHERE id = ?1"), [id])
+}
+
+pub(super) fn by_email(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<AccountRow>> {
+    one(connection, concat!("SELECT ", columns!(), " FROM accounts WHERE email_key = ?1"), [email_key])
+}
+
+fn one(connection: &Connection, statement: &str, values: impl Params) -> rusqlite::Result<Option<AccountRow>> {
+    connection.prepare_cached(statement)?.query_row(values, |row| from_row(row, 0)).optional()
+}
+
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<AccountRow>> {
+    let mut statement = connection.prepare(concat!("SELECT ", columns!(), " FROM accounts ORDER BY email_key"))?;
+    let rows = statement.query_map([], |row| from_row(row, 0))?;
+    rows.collect()
+}
+
+pub(super) fn has_any(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM accounts)")?.query_row([], |row| row.get(0))
+}
+
+pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: bool) -> rusqlite::Result<Added> {
+    if first && has_any(transaction)? {
+        return Ok(Added::NotFirst);
+    }
+    if by_email(transaction, &account.email_key)?.is_some() {
+        return Ok(Added::EmailTaken);
+    }
+    if by_id(transaction, &account.id)?.is_some() {
+        return Ok(Added::IdTaken);
+    }
+    let hash = account.password_hash.as_deref();
+    transaction
+        .prepare_cached(
+            "INSERT INTO accounts (id, email, email_key, name, roles, password_hash, hash_kind, disabled, created_at,
+                                   password_version)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            account.id,
+            account.email,
+            account.email_key,
+            account.name,
+            roles_text(account)?,
+            hash,
+            hash.map(hash_kind),
+            account.disabled,
+            account.created_at,
+            account.password_version,
+        ])?;
+    Ok(Added::Done)
+}
+
+pub(super) fn change(
+    transaction: &Transaction<'_>,
+    id: &str,
+    change: &AccountChange,
+    end: Option<&EndSessions<'_>>,
+) -> rusqlite::Result<Option<AccountRow>> {
+    let Some(mut account) = by_id(transaction, id)? else { return Ok(None) };
+    change.apply(&mut account);
+    let hash = account.password_hash.as_deref();
+    transaction
+        .prepare_cached(
+            "UPDATE accounts
+             SET name = ?2, roles = ?3, password_hash = ?4, hash_kind = ?5, disabled = ?6, password_version = ?7
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            account.name,
+            roles_text(&account)?,
+            hash,
+            hash.map(hash_kind),
+            account.disabled,
+            account.password_version,
+        ])?;
+    if let Some(end) = end {
+        sessions::end(transaction, Which::Account(id), end)?;
+    }
+    Ok(Some(account))
+}
+
+fn roles_text(account: &AccountRow) -> rusqlite::Result<String> {
+    serde_json::to_string(&account.roles).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+pub(super) fn rehash(transaction: &Transaction<'_>, id: &str, from: &str, to: &str) -> rusqlite::Result<bool> {
+    let changed = transaction
+        .prepare_cached("UPDATE accounts SET password_hash = ?3, hash_kind = ?4 WHERE id = ?1 AND password_hash = ?2")?
+        .execute([id, from, to, hash_kind(to)])?;
+    Ok(changed > 0)
+}
+
+pub(super) fn delete(transaction: &Transaction<'_>, id: &str, end: &EndSessions<'_>) -> rusqlite::Result<bool> {
+    // A session refers to its account, so none may stay.
+    sessions::end(transaction, Which::Account(id), &EndSessions { keep: None, ..*end })?;
+    Ok(transaction.prepare_cached("DELETE FROM accounts WHERE id = ?1")?.execute([id])? > 0)
+}
+
+/// Two searches in an index, however many accounts there are: the kinds are counted by triggers.
+pub(super) fn foreign_hash(connection: &Connection, like: &str) -> rusqlite::Result<Option<String>> {
+    connection
+        .prepare_cached(
+            "SELECT password_hash FROM accounts WHERE hash_kind =
+                (SELECT kind FROM hash_kinds WHERE kind <> ?1 ORDER BY accounts DESC, kind DESC LIMIT 1)
+             LIMIT 1",
+        )?
+        .query_row([like.trim_end_matches('$')], |row| row.get(0))
+        .optional()
+}

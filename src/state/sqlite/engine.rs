@@ -1,0 +1,157 @@
+//! Each promise of [`State`] as one reading or one transaction.
+
+use zeroize::Zeroizing;
+
+use super::{Sqlite, accounts, key_sets, revocations, secrets, sessions, signing_keys};
+use crate::clock::UnixSeconds;
+use crate::state::{
+    AccountChange, AccountRow, Added, EndSessions, PURGE_AFTER, Revocation, Rotation, SessionRow, SigningKeyRow, State,
+    StateError, TokenHash, Version, Which,
+};
+
+impl State for Sqlite {
+    fn version(&self) -> Result<Version, StateError> {
+        // Moves when any other connection commits, and the one that asks never does.
+        let version = self.read("look for changes", |connection| {
+            connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0))
+        })?;
+        Ok(Version(version.cast_unsigned()))
+    }
+
+    fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
+        self.write("revoke", |transaction| revocations::insert(transaction, revocation))
+    }
+
+    fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError> {
+        let too_old = now.saturating_sub(PURGE_AFTER);
+        let (known, has_old) = self.read("read revocations", |connection| {
+            Ok((revocations::live(connection, now)?, revocations::has_expired(connection, too_old)?))
+        })?;
+        if has_old && let Err(error) = self.write("delete old revocations", |it| revocations::purge(it, too_old)) {
+            // What was read is right without it, and the next reading tries again.
+            tracing::warn!(%error, "old revocations were not deleted");
+        }
+        Ok(known)
+    }
+
+    fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
+        self.read("read signing keys", signing_keys::all)
+    }
+
+    fn ensure_signing_key(&self, candidate: &SigningKeyRow) -> Result<Vec<SigningKeyRow>, StateError> {
+        self.write("add a signing key", |transaction| signing_keys::ensure(transaction, candidate))
+    }
+
+    fn rotate_signing_key(
+        &self,
+        next: &SigningKeyRow,
+        now: UnixSeconds,
+        verify_until: UnixSeconds,
+    ) -> Result<Vec<SigningKeyRow>, StateError> {
+        self.erase("rotate the signing key", |it| signing_keys::rotate(it, next, now, verify_until), |_| true)
+    }
+
+    fn note_token(&self, key_id: &str, expires_at: UnixSeconds) -> Result<(), StateError> {
+        self.write("note a token", |transaction| signing_keys::note_token(transaction, key_id, expires_at))
+    }
+
+    fn ensure_secret(&self, name: &str, candidate: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError> {
+        if let Some(known) = self.read("read a secret", |connection| secrets::load(connection, name))? {
+            return Ok(known);
+        }
+        self.write("add a secret", |transaction| secrets::ensure(transaction, name, candidate))
+    }
+
+    fn add_account(&self, account: &AccountRow, first: bool) -> Result<Added, StateError> {
+        self.write("add an account", |transaction| accounts::add(transaction, account, first))
+    }
+
+    fn account(&self, id: &str) -> Result<Option<AccountRow>, StateError> {
+        self.read("read an account", |connection| accounts::by_id(connection, id))
+    }
+
+    fn account_by_email(&self, email_key: &str) -> Result<Option<AccountRow>, StateError> {
+        self.read("read an account", |connection| accounts::by_email(connection, email_key))
+    }
+
+    fn accounts(&self) -> Result<Vec<AccountRow>, StateError> {
+        self.read("read accounts", accounts::all)
+    }
+
+    fn has_accounts(&self) -> Result<bool, StateError> {
+        self.read("look for an account", accounts::has_any)
+    }
+
+    fn change_account(
+        &self,
+        id: &str,
+        change: &AccountChange,
+        end: Option<&EndSessions<'_>>,
+    ) -> Result<Option<AccountRow>, StateError> {
+        let has_erased = |changed: &Option<AccountRow>| changed.is_some() && change.password_hash.is_some();
+        self.erase("change an account", |transaction| accounts::change(transaction, id, change, end), has_erased)
+    }
+
+    fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError> {
+        // The old hash is of the present password, and the weaker one.
+        self.erase("change a hash", |transaction| accounts::rehash(transaction, id, from, to), |is_done| *is_done)
+    }
+
+    fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError> {
+        self.erase("delete an account", |transaction| accounts::delete(transaction, id, end), |is_done| *is_done)
+    }
+
+    fn foreign_hash(&self, like: &str) -> Result<Option<String>, StateError> {
+        self.read("look for a kind of hash", |connection| accounts::foreign_hash(connection, like))
+    }
+
+    fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError> {
+        self.write("add a session", |transaction| sessions::add(transaction, session, password_version))
+    }
+
+    fn session(&self, id: &str) -> Result<Option<(SessionRow, AccountRow)>, StateError> {
+        self.read("read a session", |connection| sessions::with_account(connection, id))
+    }
+
+    fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError> {
+        self.read("read sessions", |connection| sessions::of(connection, account_id))
+    }
+
+    fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError> {
+        self.write("note a session", |transaction| sessions::touch(transaction, id, seen_at, address))
+    }
+
+    fn rotate_refresh(
+        &self,
+        id: &str,
+        presented: &TokenHash,
+        successor: &TokenHash,
+        now: UnixSeconds,
+        grace: UnixSeconds,
+        address: &str,
+    ) -> Result<Rotation, StateError> {
+        self.write("exchange a refresh token", |transaction| {
+            sessions::rotate_refresh(transaction, id, presented, successor, now, grace, address)
+        })
+    }
+
+    fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {
+        let mut ended = Vec::new();
+        loop {
+            let some = self.write("end sessions", |transaction| sessions::end(transaction, which, end))?;
+            let may_be_more = matches!(which, Which::Over { .. }) && some.len() >= sessions::OVER_AT_ONCE;
+            ended.extend(some);
+            if !may_be_more {
+                return Ok(ended);
+            }
+        }
+    }
+
+    fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {
+        self.read("read a key set", |connection| key_sets::load(connection, issuer, url))
+    }
+
+    fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError> {
+        self.write("save a key set", |transaction| key_sets::save(transaction, issuer, url, jwks, now))
+    }
+}

@@ -1,0 +1,165 @@
+//! Statements on the table `sessions`.
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, named_params, params};
+
+use super::{accounts, revocations};
+use crate::clock::UnixSeconds;
+use crate::state::{AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, TokenHash, Which};
+
+/// The most that one transaction ends because they are over: others want to write too.
+pub(super) const OVER_AT_ONCE: usize = 500;
+
+/// What [`from_row`] reads.
+macro_rules! columns {
+    () => {
+        "sessions.id, sessions.account_id, sessions.created_at, sessions.seen_at, sessions.expires_at,
+         sessions.user_agent, sessions.address, sessions.refresh_current, sessions.refresh_previous,
+         sessions.refresh_rotated_at"
+    };
+}
+const COLUMN_COUNT: usize = 10;
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    let refresh = match row.get(7)? {
+        Some(current) => Some(RefreshRow { current, previous: row.get(8)?, rotated_at: row.get(9)? }),
+        None => None,
+    };
+    Ok(SessionRow {
+        id: row.get(0)?,
+        account_id: row.get(1)?,
+        created_at: row.get(2)?,
+        seen_at: row.get(3)?,
+        expires_at: row.get(4)?,
+        user_agent: row.get(5)?,
+        address: row.get(6)?,
+        refresh,
+    })
+}
+
+pub(super) fn add(transaction: &Transaction<'_>, session: &SessionRow, version: i64) -> rusqlite::Result<bool> {
+    let refresh = session.refresh.as_ref();
+    let added = transaction
+        .prepare_cached(
+            "INSERT INTO sessions (id, account_id, created_at, seen_at, expires_at, user_agent, address,
+                                   refresh_current, refresh_previous, refresh_rotated_at)
+             SELECT :id, accounts.id, :created_at, :seen_at, :expires_at, :user_agent, :address,
+                    :current, :previous, :rotated_at
+             FROM accounts WHERE accounts.id = :account_id AND NOT disabled AND password_version = :version
+             ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(named_params! {
+            ":id": session.id,
+            ":account_id": session.account_id,
+            ":created_at": session.created_at,
+            ":seen_at": session.seen_at,
+            ":expires_at": session.expires_at,
+            ":user_agent": session.user_agent,
+            ":address": session.address,
+            ":current": refresh.map(|refresh| refresh.current),
+            ":previous": refresh.and_then(|refresh| refresh.previous),
+            ":rotated_at": refresh.map(|refresh| refresh.rotated_at),
+            ":version": version,
+        })?;
+    Ok(added > 0)
+}
+
+pub(super) fn with_account(connection: &Connection, id: &str) -> rusqlite::Result<Option<(SessionRow, AccountRow)>> {
+    connection
+        .prepare_cached(concat!(
+            "SELECT ",
+            columns!(),
+            ", ",
+            accounts::columns!(),
+            " FROM sessions JOIN accounts ON accounts.id = sessions.account_id WHERE sessions.id = ?1"
+        ))?
+        .query_row([id], |row| Ok((from_row(row)?, accounts::from_row(row, COLUMN_COUNT)?)))
+        .optional()
+}
+
+pub(super) fn of(connection: &Connection, account_id: Option<&str>) -> rusqlite::Result<Vec<SessionRow>> {
+    let read = |statement: &str, values: &[&str]| {
+        let mut statement = connection.prepare_cached(statement)?;
+        let rows = statement.query_map(rusqlite::params_from_iter(values), from_row)?;
+        rows.collect()
+    };
+    match account_id {
+        Some(id) => read(
+            concat!("SELECT ", columns!(), " FROM sessions WHERE account_id = ?1 ORDER BY seen_at DESC, id DESC"),
+            &[id],
+        ),
+        None => read(concat!("SELECT ", columns!(), " FROM sessions ORDER BY seen_at DESC, id DESC"), &[]),
+    }
+}
+
+pub(super) fn touch(
+    transaction: &Transaction<'_>,
+    id: &str,
+    seen_at: UnixSeconds,
+    address: &str,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE sessions SET seen_at = ?2, address = ?3 WHERE id = ?1 AND seen_at <= ?2")?
+        .execute(params![id, seen_at, address])?;
+    Ok(())
+}
+
+pub(super) fn rotate_refresh(
+    transaction: &Transaction<'_>,
+    id: &str,
+    presented: &TokenHash,
+    successor: &TokenHash,
+    now: UnixSeconds,
+    grace: UnixSeconds,
+    address: &str,
+) -> rusqlite::Result<Rotation> {
+    let Some((session, account)) = with_account(transaction, id)? else { return Ok(Rotation::Missing) };
+    let Some(refresh) = session.refresh.filter(|_| !account.disabled) else { return Ok(Rotation::Missing) };
+    let judged = refresh.judge(presented, now, grace);
+    if judged == Rotation::Rotated {
+        transaction
+            .prepare_cached(
+                "UPDATE sessions SET refresh_current = ?2, refresh_previous = ?3, refresh_rotated_at = ?4 WHERE id = ?1",
+            )?
+            .execute(params![id, successor, presented, now])?;
+        touch(transaction, id, now, address)?;
+    }
+    Ok(judged)
+}
+
+/// Of [`Which::Over`] at most [`OVER_AT_ONCE`].
+pub(super) fn end(
+    transaction: &Transaction<'_>,
+    which: Which<'_>,
+    end: &EndSessions<'_>,
+) -> rusqlite::Result<Vec<String>> {
+    // Nothing is kept where ?1 is NULL.
+    let keep = end.keep;
+    let ended = match which {
+        Which::One(id) => delete(transaction, "id = ?2", params![keep, id]),
+        Which::Own { id, account_id } => {
+            delete(transaction, "id = ?2 AND account_id = ?3", params![keep, id, account_id])
+        }
+        Which::Account(account_id) => delete(transaction, "account_id = ?2", params![keep, account_id]),
+        Which::Others { account_id, keep: other } => {
+            delete(transaction, "account_id = ?2 AND id <> ?3", params![keep, account_id, other])
+        }
+        Which::Over { now, idle } => delete(
+            transaction,
+            "id IN (SELECT id FROM sessions
+                    WHERE (expires_at <= ?2 OR (refresh_current IS NULL AND seen_at <= ?3)) AND id IS NOT ?1
+                    LIMIT ?4)",
+            params![keep, now, now.saturating_sub(idle), i64::try_from(OVER_AT_ONCE).unwrap_or(i64::MAX)],
+        ),
+    }?;
+    for id in &ended {
+        revocations::insert(transaction, &end.revocation(id))?;
+    }
+    Ok(ended)
+}
+
+fn delete(transaction: &Transaction<'_>, condition: &str, values: impl Params) -> rusqlite::Result<Vec<String>> {
+    let mut statement =
+        transaction.prepare_cached(&format!("DELETE FROM sessions WHERE {condition} AND id IS NOT ?1 RETURNING id"))?;
+    let rows = statement.query_map(values, |row| row.get(0))?;
+    rows.collect()
+}

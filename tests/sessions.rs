@@ -1,0 +1,724 @@
+//! Signing in, staying signed in, being signed out. DESIGN.md sections 2.4, 2.6 and 2.7.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::people::*;
+use support::*;
+
+const ALICE: &str = "alice@example.com";
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+// --- browsers
+
+#[test]
+fn a_browser_is_sent_to_sign_in_comes_back_and_is_known_to_the_app() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    let id = setup.add_account(ALICE, &["user", "ops"]);
+    let gateway = setup.start();
+
+    let away = gateway.send(&navigate("/reports?year=2026&q=a%20b")).expect(302);
+    assert_eq!(away.header("location"), Some("/auth/login?return_to=/reports%3Fyear%3D2026%26q%3Da%2520b"));
+    assert_eq!(away.header("cache-control"), Some("no-store"));
+    let page = gateway.send(&navigate(away.header("location").unwrap())).expect(200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert!(page.text().contains("value=\"/reports?year=2026&amp;q=a%20b\""), "{}", page.text());
+    assert_eq!(app.count(), 0);
+
+    let fields = [("email", "Alice@Example.COM"), ("password", PASSWORD), ("return_to", "/reports?year=2026&q=a%20b")];
+    let signed_in = gateway.send(&post_form("/auth/login", &fields)).expect(303);
+    assert_eq!(signed_in.header("location"), Some("/reports?year=2026&q=a%20b"));
+    assert_eq!(signed_in.header("cache-control"), Some("no-store"));
+    let cookie = session_cookie(&signed_in).unwrap();
+    let attributes = signed_in.header("set-cookie").unwrap();
+    for attribute in ["; Path=/", "; HttpOnly", "; SameSite=Lax", "; Max-Age=604800"] {
+        assert!(attributes.contains(attribute), "{attributes}");
+    }
+    assert!(!attributes.contains("Secure") && !attributes.contains("Domain"), "{attributes}");
+    assert_eq!(gateway.log_line(|line| line["status"] == 303)["subject"], id.as_str());
+
+    let request = navigate("/reports?year=2026").header("Cookie", &format!("theme=dark; {cookie}; lang=en"));
+    gateway.send(&request).expect(200);
+    let seen = app.only();
+    assert_eq!(seen.header("x-auth-user"), Some(id.as_str()));
+    assert_eq!(seen.header("x-auth-email"), Some(ALICE));
+    assert_eq!(seen.header("x-auth-roles"), Some("user,ops"));
+    assert_eq!(seen.header("x-auth-issuer"), Some("session"));
+    assert_eq!(seen.header("cookie"), Some("theme=dark; lang=en"));
+    assert!(!seen.text().contains(&cookie["session=".len()..]), "the app has the session");
+}
+
+#[test]
+fn only_a_navigation_is_sent_to_sign_in() {
+    let app = App::start();
+    let gateway = sign_in_gateway(&app, "");
+    let get = || Request::get("/x").host("localhost");
+    for (name, request) in [
+        ("a program", get()),
+        ("a program that takes anything", get().header("Accept", "*/*")),
+        (
+            "fetch",
+            get().header("Accept", "text/html").header("Sec-Fetch-Dest", "empty").header("Sec-Fetch-Mode", "cors"),
+        ),
+        ("XMLHttpRequest", get().header("Accept", "text/html").header("X-Requested-With", "XMLHttpRequest")),
+        ("a form", post_form("/x", &[])),
+        (
+            "a WebSocket",
+            get().header("Connection", "Upgrade").header("Upgrade", "websocket").header("Sec-Fetch-Dest", "websocket"),
+        ),
+    ] {
+        let answer = gateway.send(&request);
+        assert_eq!(answer.status, 401, "{name}");
+        assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer realm="), "{name}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{name}");
+    }
+    let bad = gateway.send(&navigate("/x").header("Authorization", "Bearer nonsense")).expect(401);
+    assert!(bad.header("www-authenticate").unwrap().contains("invalid_token"));
+    gateway.send(&navigate("/nowhere/../x")).expect(400);
+    gateway.send(&navigate("/public/x")).expect(200);
+}
+
+#[test]
+fn after_signing_out_the_old_cookie_is_nobodys_at_once_and_is_cleared() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let (here, elsewhere) = (gateway.sign_in(ALICE), gateway.sign_in(ALICE));
+    for _ in 0..3 {
+        gateway.get_with(&here, "/x").expect(200);
+    }
+    let out = gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &here)).expect(303);
+    assert_eq!(session_cookie(&out).as_deref(), Some("session="));
+    assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"), "{out:?}");
+    let before = app.count();
+    for _ in 0..3 {
+        let refused = gateway.get_with(&here, "/x").expect(401);
+        assert_eq!(session_cookie(&refused).as_deref(), Some("session="), "a cookie that is no good is cleared");
+        assert_eq!(gateway.log_of(&refused)["reason"], "credential-missing");
+    }
+    gateway.send(&navigate("/x").header("Cookie", &here)).expect(302);
+    // Where nobody is needed, nobody asks.
+    gateway.get_with(&here, "/maybe/x").expect(200);
+    assert_eq!(app.last().header("x-auth-user"), None);
+    assert_eq!(app.count(), before + 1);
+    gateway.get_with(&elsewhere, "/x").expect(200);
+    // Signing out twice is no error for a browser.
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &here)).expect(303);
+}
+
+#[test]
+fn signing_out_everywhere_ends_every_session_and_token_of_the_account_and_of_no_other() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    setup.add_account("bob@example.com", &[]);
+    let gateway = setup.start();
+    let cookies = [gateway.sign_in(ALICE), gateway.sign_in(ALICE)];
+    let client = gateway.sign_in_client(ALICE);
+    let bob = gateway.sign_in("bob@example.com");
+    gateway.get_as(&text(&client["accessToken"]), "/x").expect(200);
+    gateway.send(&post_form("/auth/logout?all=true", &[]).header("Cookie", &cookies[0])).expect(303);
+    for cookie in &cookies {
+        gateway.get_with(cookie, "/x").expect(401);
+    }
+    gateway.get_as(&text(&client["accessToken"]), "/x").expect(401);
+    let refresh = json!({ "refreshToken": client["refreshToken"] });
+    gateway.send(&post_json("/auth/refresh", &refresh)).expect(401);
+    gateway.get_with(&bob, "/x").expect(200);
+}
+
+#[test]
+fn every_sign_in_is_a_new_session_and_ends_the_browsers_old_one() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let first = gateway.sign_in(ALICE);
+    let again = post_form("/auth/login", &[("email", ALICE), ("password", PASSWORD)]).header("Cookie", &first);
+    let second = session_cookie(&gateway.send(&again).expect(303)).unwrap();
+    let sid = |cookie: &str| text(&claims(&cookie["session=".len()..])["sid"]);
+    assert_ne!(sid(&first), sid(&second));
+    gateway.get_with(&second, "/x").expect(200);
+    gateway.get_with(&first, "/x").expect(401);
+}
+
+#[test]
+fn the_cookie_is_renewed_without_a_word_when_its_token_has_expired() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "[session]\ntoken_lifetime = \"1s\"\n");
+    let id = setup.add_account(ALICE, &["user"]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let expiry = claims(&cookie["session=".len()..])["exp"].as_i64().unwrap();
+    setup_of(&gateway).command(["user", "roles", ALICE, "--add", "admin"]).expect(0);
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    eventually("the token has expired", || i64::try_from(now()).unwrap() >= expiry);
+
+    // Many at once, on many connections: each is answered as if nothing were.
+    let answers: Vec<Response> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..40).map(|_| scope.spawn(|| gateway.get_with(&cookie, "/admin/x"))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut sids = BTreeSet::new();
+    for answer in &answers {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let renewed = session_cookie(answer).expect("a new cookie comes with the answer");
+        sids.insert(text(&claims(&renewed["session=".len()..])["sid"]));
+        let caching = answer.header("cache-control").unwrap_or_default();
+        assert!(caching.contains("private"), "a shared cache could keep somebody's cookie: {caching}");
+    }
+    assert_eq!(sids.len(), 1, "it is the same session");
+    assert_eq!(app.last().header("x-auth-user"), Some(id.as_str()));
+    assert_eq!(app.last().header("x-auth-roles"), Some("user,admin"), "roles are read afresh");
+    // The old cookie still works, as other requests may be on their way with it, and so does the new one.
+    let renewed = session_cookie(&answers[0]).unwrap();
+    gateway.get_with(&renewed, "/x").expect(200);
+    gateway.get_with(&cookie, "/x").expect(200);
+}
+
+/// The directory of a running gateway.
+fn setup_of(gateway: &Gateway) -> &Setup {
+    &gateway.setup
+}
+
+#[test]
+fn an_ended_session_is_not_renewed_and_neither_is_one_past_its_limits() {
+    let app = App::start();
+    let limits = "[session]\ntoken_lifetime = \"1s\"\nidle_timeout = \"4s\"\nlifetime = \"3s\"\n";
+    let setup = sign_in_setup(&app, limits);
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let ended = gateway.sign_in(ALICE);
+    let cookie = gateway.sign_in(ALICE);
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &ended)).expect(303);
+    let mut answer = gateway.get_with(&cookie, "/x").expect(200);
+    // It is used all the time, and is over all the same.
+    let mut newest = cookie;
+    eventually("the session is over", || {
+        assert_eq!(gateway.get_with(&ended, "/x").status, 401);
+        answer = gateway.get_with(&newest, "/x");
+        if let (200, Some(renewed)) = (answer.status, session_cookie(&answer)) {
+            newest = renewed;
+        }
+        answer.status == 401
+    });
+    assert_eq!(session_cookie(&answer).as_deref(), Some("session="));
+}
+
+#[test]
+fn another_site_can_neither_sign_in_nor_out_nor_act() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "[password]\nregistration = true\n");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let hostile: [&[(&str, &str)]; 4] = [
+        &[("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.example")],
+        &[("Sec-Fetch-Site", "same-site")],
+        &[("Origin", "https://evil.example")],
+        &[("Origin", "null")],
+    ];
+    let credentials = form(&[("email", ALICE), ("password", PASSWORD)]);
+    for fields in hostile {
+        let targets = ["/auth/login", "/auth/register", "/auth/logout", "/auth/refresh", "/auth/password", "/x"];
+        for target in targets {
+            let mut request = Request::post(target, credentials.clone())
+                .host("localhost")
+                .header("Content-Type", "application/x-www-form-urlencoded")
+                .header("Cookie", &cookie);
+            for (name, value) in fields {
+                request = request.header(name, value);
+            }
+            let answer = gateway.send(&request);
+            assert_eq!(answer.status, 403, "{target} {fields:?}");
+            assert_eq!(session_cookie(&answer), None, "{target}");
+        }
+    }
+    gateway.get_with(&cookie, "/x").expect(200);
+    assert_eq!(app.count(), 1);
+}
+
+#[test]
+fn two_different_session_cookies_are_nobodys() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let (one, other) = (gateway.sign_in(ALICE), gateway.sign_in(ALICE));
+    gateway.get_with(&format!("{one}; {other}"), "/x").expect(401);
+    gateway.get_with(&format!("{one}; session=x"), "/x").expect(401);
+    gateway.get_with(&format!("{one}; {one}"), "/x").expect(200);
+}
+
+#[test]
+fn a_cookies_token_is_no_access_token_and_an_access_token_no_cookie_cached_or_not() {
+    let app = App::start();
+    let setup = sign_in_setup(
+        &app,
+        "[credentials]\nsources = [{ header = \"authorization\", scheme = \"Bearer\" }, { cookie = \"other\" }]\n",
+    );
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let access = text(&gateway.sign_in_client(ALICE)["accessToken"]);
+    let in_cookie = &cookie["session=".len()..];
+    for _ in 0..3 {
+        gateway.get_with(&cookie, "/x").expect(200);
+        gateway.get_as(&access, "/x").expect(200);
+        gateway.get_as(in_cookie, "/x").expect(401);
+        gateway.get_with(&format!("session={access}"), "/x").expect(401);
+        gateway.get_with(&format!("other={in_cookie}"), "/x").expect(401);
+    }
+}
+
+#[test]
+fn an_app_cannot_set_the_session_cookie() {
+    let app = App::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: session=planted; Path=/\r\nSet-Cookie: sessions=1\r\n\
+         Set-Cookie:  session = planted\r\nSet-Cookie: theme=dark\r\n\r\n",
+    );
+    let gateway = sign_in_gateway(&app, "");
+    let answer = gateway.get("/public/x").expect(200);
+    assert_eq!(values(&answer.fields, "set-cookie"), ["sessions=1", "theme=dark"]);
+}
+
+// --- API clients
+
+#[test]
+fn an_api_client_registers_signs_in_refreshes_and_signs_out() {
+    let app = App::start();
+    let gateway = sign_in_gateway(&app, "[password]\nregistration = true\ndefault_roles = [\"user\"]\n");
+    let account = json!({ "email": ALICE, "password": PASSWORD, "name": "Alice" });
+    let made = gateway.send(&post_json("/auth/register", &account)).expect(201).json();
+    let id = text(&made["id"]);
+    assert_eq!(made["email"], ALICE);
+    let taken = json!({ "email": "ALICE@example.com", "password": PASSWORD, "name": "Mallory" });
+    gateway.send(&post_json("/auth/register", &taken)).expect(409);
+
+    let tokens = gateway.sign_in_client(ALICE);
+    let keys: BTreeSet<&str> = tokens.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, BTreeSet::from(["accessToken", "refreshToken", "tokenType", "expiresIn"]));
+    assert_eq!((&tokens["tokenType"], &tokens["expiresIn"]), (&json!("Bearer"), &json!(900)));
+    let access = text(&tokens["accessToken"]);
+    let said = claims(&access);
+    assert_eq!((&said["sub"], &said["email"], &said["name"]), (&json!(id), &json!(ALICE), &json!("Alice")));
+    assert_eq!(
+        (&said["iss"], &said["aud"], &said["roles"]),
+        (&json!("http://localhost"), &json!("http://localhost"), &json!(["user"]))
+    );
+    gateway.get_as(&access, "/x").expect(200);
+    assert_eq!(app.last().header("x-auth-user"), Some(id.as_str()));
+    let me = gateway.get_as(&access, "/auth/me").expect(200).json();
+    assert_eq!(me, json!({ "id": id, "email": ALICE, "name": "Alice", "roles": ["user"] }));
+    gateway.get_as(&access, "/admin/x").expect(403);
+
+    let renewed = gateway
+        .send(&post_json("/auth/refresh", &json!({ "refreshToken": tokens["refreshToken"] })))
+        .expect(200)
+        .json();
+    assert_ne!(renewed["refreshToken"], tokens["refreshToken"]);
+    gateway.get_as(&text(&renewed["accessToken"]), "/x").expect(200);
+    let sessions = gateway.get_as(&access, "/auth/sessions").expect(200).json();
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1, "{sessions}");
+
+    let out = post_json("/auth/logout", &json!({})).bearer(&text(&renewed["accessToken"]));
+    gateway.send(&out).expect(200);
+    gateway.get_as(&access, "/x").expect(401);
+    gateway.send(&post_json("/auth/refresh", &json!({ "refreshToken": renewed["refreshToken"] }))).expect(401);
+    gateway.get("/auth/me").expect(401);
+}
+
+#[test]
+fn a_wrong_password_an_unknown_account_and_a_disabled_one_get_the_same_answer() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    setup.add_account("disabled@example.com", &[]);
+    setup.command(["user", "disable", "disabled@example.com"]).expect(0);
+    let gateway = setup.start();
+    let mut answers = Vec::new();
+    for (email, password) in
+        [(ALICE, "wrong password"), ("nobody@example.com", PASSWORD), ("disabled@example.com", PASSWORD)]
+    {
+        let refused =
+            gateway.send(&post_json("/auth/login", &json!({ "email": email, "password": password }))).expect(401);
+        assert_eq!(refused.json()["message"], "Invalid credentials");
+        assert_eq!(gateway.log_of(&refused)["reason"], "login-refused");
+        let mut body = refused.json();
+        body["request_id"] = json!("");
+        let fields: Vec<_> = refused
+            .fields
+            .iter()
+            .filter(|(name, _)| !["date", "x-request-id"].contains(&name.to_lowercase().as_str()))
+            .cloned()
+            .collect();
+        answers.push((body, fields));
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:#?}");
+    let page = gateway.send(&post_form("/auth/login", &[("email", ALICE), ("password", "wrong password")])).expect(401);
+    assert!(page.text().contains(&format!("value=\"{ALICE}\"")), "the address is kept: {}", page.text());
+    assert!(!page.text().contains("wrong password"), "{}", page.text());
+}
+
+#[test]
+fn guessing_is_slowed_down_for_an_account_that_is_there_and_for_one_that_is_not() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    for email in [ALICE, "nobody@example.com"] {
+        let guess = || gateway.send(&post_json("/auth/login", &json!({ "email": email, "password": "guess" })));
+        let statuses: Vec<u16> = (0..14).map(|_| guess().status).collect();
+        assert_eq!(&statuses[..10], [401; 10], "{email}");
+        assert!(statuses[10..].contains(&429), "{email}: {statuses:?}");
+        let answer = guess();
+        if answer.status == 429 {
+            let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert!((1..=60).contains(&wait), "{wait}");
+            assert_eq!(answer.json()["message"], "Too many requests");
+        }
+    }
+}
+
+#[test]
+fn twenty_refreshes_at_once_leave_one_branch_and_sign_nobody_out() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let tokens = gateway.sign_in_client(ALICE);
+    let refresh = |token: &Value| gateway.send(&post_json("/auth/refresh", &json!({ "refreshToken": token })));
+    let answers: Vec<Response> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..20).map(|_| scope.spawn(|| refresh(&tokens["refreshToken"]))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let successors: BTreeSet<String> =
+        answers.into_iter().map(|answer| text(&answer.expect(200).json()["refreshToken"])).collect();
+    assert_eq!(successors.len(), 1, "all get the same successor");
+    let second = refresh(&json!(successors.first().unwrap())).expect(200).json();
+    // The first token is spent now beyond any retry: whoever has it stole it, or was stolen from.
+    refresh(&tokens["refreshToken"]).expect(401);
+    refresh(&second["refreshToken"]).expect(401);
+    gateway.get_as(&text(&second["accessToken"]), "/x").expect(401);
+    // A token that somebody makes up ends nothing.
+    let other = gateway.sign_in_client(ALICE);
+    let mut forged = text(&other["refreshToken"]);
+    let last = forged.pop().unwrap();
+    forged.push(if last == 'A' { 'B' } else { 'A' });
+    refresh(&json!(forged)).expect(401);
+    refresh(&other["refreshToken"]).expect(200);
+}
+
+// --- what the command line changes
+
+#[test]
+fn what_the_command_line_ends_is_over_in_the_running_gateway() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    setup.add_account("bob@example.com", &[]);
+    let gateway = setup.start();
+    let (cookie, client) = (gateway.sign_in(ALICE), gateway.sign_in_client(ALICE));
+    let (bob, kept) = (gateway.sign_in("bob@example.com"), gateway.sign_in("bob@example.com"));
+    gateway.get_with(&cookie, "/x").expect(200);
+    gateway.command(["user", "disable", ALICE]).expect(0);
+    eventually("her cookie is refused", || gateway.get_with(&cookie, "/x").status == 401);
+    gateway.get_as(&text(&client["accessToken"]), "/x").expect(401);
+    gateway.send(&post_json("/auth/refresh", &json!({ "refreshToken": client["refreshToken"] }))).expect(401);
+    gateway.send(&post_json("/auth/login", &json!({ "email": ALICE, "password": PASSWORD }))).expect(401);
+
+    let sid = text(&claims(&bob["session=".len()..])["sid"]);
+    let listed = gateway.command(["session", "list", "bob@example.com", "--format", "json"]).expect(0).json();
+    assert!(listed.as_array().unwrap().iter().any(|session| session["id"] == sid.as_str()), "{listed}");
+    gateway.command(["session", "revoke", &sid]).expect(0);
+    eventually("his session is over", || gateway.get_with(&bob, "/x").status == 401);
+    gateway.get_with(&kept, "/x").expect(200);
+
+    gateway.command(["user", "enable", ALICE]).expect(0);
+    gateway.get_with(&cookie, "/x").expect(401);
+    gateway.sign_in(ALICE);
+}
+
+#[test]
+fn a_rotated_key_signs_nobody_out() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "[session]\ntoken_lifetime = \"1s\"\n");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let kid = |cookie: &str| {
+        use base64::Engine as _;
+        let head = cookie["session=".len()..].split('.').next().unwrap();
+        let head = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(head).unwrap();
+        text(&serde_json::from_slice::<Value>(&head).unwrap()["kid"])
+    };
+    gateway.command(["key", "rotate"]).expect(0);
+    let mut renewed = None;
+    eventually("the cookie is renewed by the new key", || {
+        renewed = session_cookie(&gateway.get_with(&cookie, "/x").expect(200)).filter(|new| kid(new) != kid(&cookie));
+        renewed.is_some()
+    });
+    gateway.get_with(&renewed.unwrap(), "/x").expect(200);
+}
+
+// --- what is open when a session ends
+
+const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: x\r\n\r\n";
+
+#[test]
+fn a_websocket_is_closed_with_1008_when_its_session_ends() {
+    let app = App::with(|exchange| {
+        exchange.send(format!("{SWITCHING}\x01\x02hi"));
+        exchange.wait_until_closed();
+        Answer::Close
+    });
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let (cookie, other) = (gateway.sign_in(ALICE), gateway.sign_in(ALICE));
+    let open = |cookie: &str| {
+        let request = Request::get("/chat")
+            .host("localhost")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Cookie", cookie);
+        let mut client = Client::connect(gateway.address);
+        client.send(request.bytes());
+        assert_eq!(client.head().status, 101);
+        assert_eq!(client.read_exact(4), b"\x01\x02hi");
+        client
+    };
+    let (mut ended, mut kept) = (open(&cookie), open(&other));
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &cookie)).expect(303);
+    let close = ended.rest();
+    assert_eq!(&close[..4], b"\x88\x0f\x03\xf0", "{close:?}");
+    assert_eq!(gateway.log_line(|line| line["status"] == 101)["reason"], "revoked");
+    kept.set_timeout(Duration::from_millis(50));
+    assert!(kept.rest().is_empty(), "nothing comes, and it stays open");
+    gateway.command(["user", "disable", ALICE]).expect(0);
+    kept.set_timeout(DEADLINE);
+    assert_eq!(&kept.rest()[..4], b"\x88\x0f\x03\xf0");
+}
+
+#[test]
+fn an_event_stream_ends_and_a_download_breaks_off_when_the_session_ends() {
+    let app = App::with(|exchange| {
+        let kind = if exchange.request().target() == "/events" { "text/event-stream" } else { "application/zip" };
+        exchange.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ndata\n\r\n"
+        ));
+        exchange.wait_until_closed();
+        Answer::Close
+    });
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let access = text(&gateway.sign_in_client(ALICE)["accessToken"]);
+    let open = |target: &str| {
+        let mut client = Client::connect(gateway.address);
+        client.send(Request::get(target).host("localhost").bearer(&access).bytes());
+        client.read_through(b"data\n\r\n");
+        client
+    };
+    let (mut events, mut download) = (open("/events"), open("/download"));
+    gateway.send(&post_json("/auth/logout", &json!({})).bearer(&access)).expect(200);
+    assert_eq!(events.read_through(b"0\r\n\r\n"), b"0\r\n\r\n", "an event stream has a proper end");
+    assert_eq!(download.rest(), b"", "half a file must not look like a whole one");
+}
+
+#[test]
+fn an_app_that_answers_after_the_session_has_ended_is_not_heard() {
+    let gate = std::sync::Arc::new(Gate::default());
+    let held = gate.clone();
+    let app = App::with(move |exchange| {
+        if exchange.request().target() == "/slow" {
+            held.pass();
+        }
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+        Answer::Keep
+    });
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let mut client = Client::connect(gateway.address);
+    client.send(Request::get("/slow").host("localhost").header("Cookie", &cookie).bytes());
+    app.wait_for(1);
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &cookie)).expect(303);
+    gate.open();
+    let answer = client.response().expect(401);
+    assert!(!answer.text().contains("secret"));
+}
+
+// --- the first administrator
+
+#[test]
+fn the_first_link_makes_one_administrator_and_is_void_then() {
+    let app = App::start();
+    let gateway = sign_in_gateway(&app, "");
+    let mut link = None;
+    eventually("the link is said", || {
+        link = gateway
+            .diagnostics()
+            .iter()
+            .find_map(|line| line.trim().strip_prefix("http://localhost/auth/register?setup=").map(str::to_owned));
+        link.is_some()
+    });
+    let token = link.unwrap();
+    let page = gateway.send(&navigate(&format!("/auth/register?setup={token}"))).expect(200);
+    assert!(page.text().contains(&format!("value=\"{token}\"")), "{}", page.text());
+    assert!(!gateway.log_text().join("\n").contains(&token), "the log has the token");
+    gateway.send(&navigate("/auth/register")).expect(404);
+    gateway.send(&navigate("/auth/register?setup=wrong")).expect(404);
+    let account = |setup: &str| {
+        [("email", ALICE), ("password", PASSWORD), ("name", "Alice"), ("setup", setup)]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+    };
+    let post = |setup: &str| {
+        let fields = account(setup);
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        gateway.send(&post_form("/auth/register", &fields))
+    };
+    assert_eq!(post("wrong").status, 404);
+    let made = post(&token).expect(303);
+    let cookie = session_cookie(&made).expect("whoever made the account is signed in");
+    gateway.get_with(&cookie, "/admin/x").expect(200);
+    assert_eq!(post(&token).status, 404);
+    gateway.send(&navigate(&format!("/auth/register?setup={token}"))).expect(404);
+    let again = gateway.restart();
+    assert!(!again.diagnostics().iter().any(|line| line.contains("setup=")), "there is an account");
+}
+
+// --- what survives, and what is nowhere
+
+#[test]
+fn what_was_answered_survives_a_kill_at_any_point() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "[password]\nregistration = true\n");
+    setup.add_account(ALICE, &[]);
+    let mut gateway = setup.start();
+    let ended = gateway.sign_in(ALICE);
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &ended)).expect(303);
+    let mut live: Vec<String> = Vec::new();
+    let mut refresh = text(&gateway.sign_in_client(ALICE)["refreshToken"]);
+    for round in 0..3 {
+        let (signed_in, last) = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let (mut signed_in, mut last) = (Vec::new(), refresh.clone());
+                let attempt = |request: &Request| {
+                    Client::connect(gateway.address).send(request.bytes()).try_response_to("POST").ok().flatten()
+                };
+                let form = post_form("/auth/login", &[("email", ALICE), ("password", PASSWORD)]);
+                for _ in 0..4 {
+                    let Some(answer) = attempt(&form) else { break };
+                    signed_in.push(session_cookie(&answer).unwrap());
+                    let Some(answer) = attempt(&post_json("/auth/refresh", &json!({ "refreshToken": last }))) else {
+                        break;
+                    };
+                    last = text(&answer.expect(200).json()["refreshToken"]);
+                }
+                (signed_in, last)
+            });
+            if round > 0 {
+                // In the middle of it.
+                app_pause(round);
+                gateway.signal("KILL");
+            }
+            writer.join().unwrap()
+        });
+        live.extend(signed_in);
+        refresh = last;
+        if round == 0 {
+            gateway.signal("KILL");
+        }
+        gateway.wait();
+        gateway = gateway.revive();
+        for cookie in &live {
+            gateway.get_with(cookie, "/x").expect(200);
+        }
+        gateway.get_with(&ended, "/x").expect(401);
+        // The last exchange may have been made and not answered: then its retry gets the same answer.
+        let answer = gateway.send(&post_json("/auth/refresh", &json!({ "refreshToken": refresh }))).expect(200);
+        refresh = text(&answer.json()["refreshToken"]);
+    }
+}
+
+/// Lets some of what is under way happen. Nothing depends on how much.
+fn app_pause(round: u32) {
+    std::thread::sleep(Duration::from_millis(u64::from(round) * 30));
+}
+
+#[test]
+fn no_secret_of_a_run_is_in_the_state_the_logs_or_the_metrics() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "[password]\nregistration = true\n[identity]\nassertion = true\n");
+    setup.add_account(ALICE, &["admin"]);
+    let gateway = setup.start();
+    let mut secrets = vec![PASSWORD.to_owned()];
+    let cookie = gateway.sign_in(ALICE);
+    secrets.push(cookie["session=".len()..].to_owned());
+    let mut tokens = gateway.sign_in_client(ALICE);
+    for _ in 0..3 {
+        secrets.push(text(&tokens["accessToken"]));
+        secrets.push(text(&tokens["refreshToken"]));
+        gateway.get_as(&text(&tokens["accessToken"]), "/x").expect(200);
+        tokens = gateway
+            .send(&post_json("/auth/refresh", &json!({ "refreshToken": tokens["refreshToken"] })))
+            .expect(200)
+            .json();
+    }
+    secrets.push(text(&tokens["refreshToken"]));
+    for wrong in ["hunter2 hunter2", "another wrong one"] {
+        gateway.send(&post_json("/auth/login", &json!({ "email": ALICE, "password": wrong }))).expect(401);
+        gateway.send(&post_form("/auth/login", &[("email", ALICE), ("password", wrong)])).expect(401);
+        secrets.push(wrong.to_owned());
+    }
+    let new = "a new and secret password";
+    let change = [("current_password", PASSWORD), ("new_password", new)];
+    let changed = gateway.send(&post_form("/auth/password", &change).header("Cookie", &cookie)).expect(303);
+    secrets.extend([new.to_owned(), session_cookie(&changed).unwrap()["session=".len()..].to_owned()]);
+    let broken = "a broken request's password";
+    gateway
+        .send(
+            &Request::post("/auth/login", format!("{{\"email\":\"x\",\"password\":\"{broken}\""))
+                .host("localhost")
+                .header("Content-Type", "application/json"),
+        )
+        .expect(400);
+    gateway.send(&Request::get(&format!("/auth/login?password={broken}").replace(' ', "%20")).host("localhost"));
+    secrets.extend([broken.to_owned(), broken.replace(' ', "%20")]);
+    gateway.get_with(&cookie, "/x").expect(401);
+    secrets.push(app.last().header("x-auth-assertion").unwrap().to_owned());
+
+    let metrics = gateway.admin_get("/metrics").expect(200).text();
+    let mut places: Vec<(String, Vec<u8>)> = vec![
+        ("the access log".to_owned(), gateway.log_text().join("\n").into_bytes()),
+        ("standard error".to_owned(), gateway.diagnostics().join("\n").into_bytes()),
+        ("the metrics".to_owned(), metrics.into_bytes()),
+        ("user list".to_owned(), gateway.command(["user", "list", "--format", "json"]).all().into_bytes()),
+        ("session list".to_owned(), gateway.command(["session", "list", "--format", "json"]).all().into_bytes()),
+    ];
+    for name in ["passgate.db", "passgate.db-wal"] {
+        places.push((name.to_owned(), std::fs::read(gateway.setup.path(name)).unwrap()));
+    }
+    for (place, content) in &places {
+        assert!(!content.is_empty(), "{place} is empty, so that nothing was searched");
+        for secret in &secrets {
+            assert!(secret.len() > 12, "{secret:?} is too short to be searched for");
+            let found = content.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{place} holds a secret: {}…", &secret[..8]);
+        }
+    }
+    assert!(String::from_utf8_lossy(&places[0].1).contains("/auth/login"));
+}
