@@ -80,7 +80,7 @@ impl Sqlite {
         statements: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StateError> {
         self.file.is_still_there()?;
-        statements(&*lock(&self.reader)).map_err(|error| StateError::from_sqlite(&self.path, action, error))
+        statements(&lock(&self.reader)).map_err(|error| StateError::from_sqlite(&self.path, action, error))
     }
 
     fn write<T>(

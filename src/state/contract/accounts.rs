@@ -1,0 +1,188 @@
+//! Accounts: who is who, and what hangs on them.
+
+use super::{END, Opened, account, add_all, add_two, argon2, at_once, client, left, revoked, session};
+use crate::state::{AccountChange, AccountRow, Added, EndSessions};
+
+const BCRYPT: &str = "$2b$12$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W";
+const OURS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
+
+pub(in crate::state) fn an_account_is_found_until_it_is_deleted(state: &Opened) {
+    assert!(!state.one.has_accounts().unwrap());
+    assert_eq!(state.one.accounts().unwrap(), []);
+    let a = account("a");
+    let b = AccountRow {
+        email_key: "0@example.com".to_owned(),
+        name: None,
+        roles: vec![],
+        password_hash: None,
+        disabled: true,
+        ..account("b")
+    };
+    for new in [&a, &b] {
+        assert_eq!(state.one.add_account(new, false).unwrap(), Added::Done);
+    }
+    for side in [&state.one, &state.other] {
+        assert!(side.has_accounts().unwrap());
+        assert_eq!(side.account("a").unwrap().as_ref(), Some(&a));
+        assert_eq!(side.account_by_email("0@example.com").unwrap().as_ref(), Some(&b));
+        // As it is compared, and in no other spelling.
+        assert_eq!(side.account_by_email("a@Example.com").unwrap(), None);
+        assert_eq!(side.account("A").unwrap(), None);
+        assert_eq!(side.accounts().unwrap(), [b.clone(), a.clone()], "in the order of email_key");
+    }
+    assert!(state.other.delete_account("a", &END).unwrap());
+    assert!(!state.one.delete_account("a", &END).unwrap());
+    assert_eq!(state.one.account("a").unwrap(), None);
+    assert_eq!(state.one.account_by_email("a@example.com").unwrap(), None);
+    assert_eq!(state.one.accounts().unwrap(), [b]);
+}
+
+pub(in crate::state) fn no_two_accounts_have_one_email_or_one_id(state: &Opened) {
+    add_two(state);
+    let same_id = AccountRow { email_key: "c@example.com".to_owned(), ..account("a") };
+    let same_email = AccountRow { id: "c".to_owned(), ..account("a") };
+    for first in [false, true] {
+        let instead = |reason| if first { Added::NotFirst } else { reason };
+        assert_eq!(state.other.add_account(&same_email, first).unwrap(), instead(Added::EmailTaken));
+        assert_eq!(state.other.add_account(&same_id, first).unwrap(), instead(Added::IdTaken));
+        assert_eq!(state.other.add_account(&account("b"), first).unwrap(), instead(Added::EmailTaken));
+        assert_eq!(state.other.add_account(&account("c"), true).unwrap(), Added::NotFirst);
+    }
+    assert_eq!(state.one.accounts().unwrap(), [account("a"), account("b")], "nothing was changed");
+    state.one.delete_account("a", &END).unwrap();
+    assert_eq!(state.other.add_account(&same_email, false).unwrap(), Added::Done);
+}
+
+pub(in crate::state) fn of_many_first_accounts_one_is_made(state: &Opened) {
+    let added = at_once(state, 8, |side, number| side.add_account(&account(&format!("a{number}")), true).unwrap());
+    assert_eq!(added.iter().filter(|added| **added == Added::Done).count(), 1, "{added:?}");
+    assert!(added.iter().all(|added| matches!(added, Added::Done | Added::NotFirst)), "{added:?}");
+    let there = state.one.accounts().unwrap();
+    let winner = added.iter().position(|added| *added == Added::Done).unwrap();
+    assert_eq!(there, [account(&format!("a{winner}"))]);
+}
+
+pub(in crate::state) fn of_many_with_one_email_one_is_made(state: &Opened) {
+    let added = at_once(state, 8, |side, number| {
+        side.add_account(&AccountRow { id: number.to_string(), ..account("a") }, false).unwrap()
+    });
+    assert_eq!(added.iter().filter(|added| **added == Added::Done).count(), 1, "{added:?}");
+    assert_eq!(added.iter().filter(|added| **added == Added::EmailTaken).count(), 7, "{added:?}");
+    assert_eq!(state.one.accounts().unwrap().len(), 1);
+}
+
+pub(in crate::state) fn a_change_changes_what_it_names(state: &Opened) {
+    add_two(state);
+    let mut expected = account("a");
+    let mut check = |number, change: &AccountChange, adjust: &dyn Fn(&mut AccountRow)| {
+        adjust(&mut expected);
+        assert_eq!(state.side(number).change_account("a", change, None).unwrap().as_ref(), Some(&expected));
+        assert_eq!(state.side(number + 1).account("a").unwrap().as_ref(), Some(&expected));
+    };
+    let none = AccountChange::default;
+    check(0, &none(), &|_| {});
+    check(1, &AccountChange { name: Some(None), ..none() }, &|it| it.name = None);
+    check(2, &AccountChange { name: Some(Some("N".to_owned())), ..none() }, &|it| it.name = Some("N".to_owned()));
+    check(3, &AccountChange { roles: Some(vec![]), ..none() }, &|it| it.roles = vec![]);
+    let roles = vec!["b".to_owned(), "a,b".to_owned()];
+    check(4, &AccountChange { roles: Some(roles.clone()), ..none() }, &|it| it.roles.clone_from(&roles));
+    check(5, &AccountChange { disabled: Some(true), ..none() }, &|it| it.disabled = true);
+    check(6, &AccountChange { disabled: Some(false), ..none() }, &|it| it.disabled = false);
+    for version in 2..4 {
+        // The same password again is a new one all the same.
+        check(7, &AccountChange { password_hash: Some(argon2(7)), ..none() }, &|it| {
+            it.password_hash = Some(argon2(7));
+            it.password_version = version;
+        });
+    }
+    assert_eq!(state.one.change_account("nobody", &AccountChange::default(), Some(&END)).unwrap(), None);
+    assert_eq!(state.one.account("b").unwrap(), Some(account("b")), "the other one is as it was");
+}
+
+pub(in crate::state) fn a_new_password_ends_the_sessions_but_the_one_it_was_changed_in(state: &Opened) {
+    add_two(state);
+    add_all(state, &[session("s1", "a"), session("s2", "a"), client("s3", "a", 1), session("s4", "b")]);
+    let change = AccountChange { password_hash: Some(argon2(2)), ..AccountChange::default() };
+    state.one.change_account("a", &change, Some(&EndSessions { keep: Some("s2"), ..END })).unwrap();
+    assert_eq!(left(state), ["s2", "s4"]);
+    assert_eq!(revoked(state), ["s1", "s3"]);
+    // Who proved to know the one before comes too late.
+    assert!(!state.other.add_session(&session("s5", "a"), 1).unwrap());
+    assert!(state.other.add_session(&session("s5", "a"), 2).unwrap());
+    state.one.change_account("a", &AccountChange { disabled: Some(true), ..AccountChange::default() }, None).unwrap();
+    assert_eq!(left(state), ["s2", "s4", "s5"], "without being told, none ends");
+}
+
+pub(in crate::state) fn a_hash_is_replaced_only_if_it_is_the_one_that_was_verified(state: &Opened) {
+    add_two(state);
+    add_all(state, &[session("s1", "a")]);
+    assert!(state.one.rehash_account("a", &argon2(0), &argon2(1)).unwrap());
+    let expected = AccountRow { password_hash: Some(argon2(1)), ..account("a") };
+    assert_eq!(state.other.account("a").unwrap().as_ref(), Some(&expected), "the password is the same one");
+    assert!(!state.other.rehash_account("a", &argon2(0), &argon2(2)).unwrap());
+    assert!(!state.other.rehash_account("nobody", &argon2(0), &argon2(2)).unwrap());
+    assert_eq!(state.one.account("a").unwrap().as_ref(), Some(&expected));
+    assert_eq!(state.one.account("b").unwrap(), Some(account("b")));
+    assert_eq!(left(state), ["s1"]);
+    // Of many good sign-ins at once one replaces it.
+    let done = at_once(state, 6, |side, number| side.rehash_account("a", &argon2(1), &argon2(number + 10)).unwrap());
+    assert_eq!(done.iter().filter(|is_done| **is_done).count(), 1);
+}
+
+pub(in crate::state) fn deleting_an_account_ends_its_sessions(state: &Opened) {
+    add_two(state);
+    add_all(state, &[session("s1", "a"), client("s2", "a", 1), session("s3", "b")]);
+    assert!(state.one.delete_account("a", &EndSessions { keep: Some("s1"), ..END }).unwrap());
+    assert_eq!(left(state), ["s3"], "there is none to keep");
+    assert_eq!(revoked(state), ["s1", "s2"]);
+    assert_eq!(state.other.session("s1").unwrap(), None);
+    assert!(!state.other.add_session(&session("s4", "a"), 1).unwrap());
+    // Another one under the same id, by an import, inherits nothing.
+    assert_eq!(state.other.add_account(&account("a"), false).unwrap(), Added::Done);
+    assert_eq!(state.one.sessions(Some("a")).unwrap(), []);
+}
+
+pub(in crate::state) fn the_foreign_hash_is_of_the_kind_of_most(state: &Opened) {
+    let add = |id: &str, hash: Option<&str>| {
+        let new = AccountRow { password_hash: hash.map(str::to_owned), ..account(id) };
+        assert_eq!(state.one.add_account(&new, false).unwrap(), Added::Done);
+    };
+    let foreign = |like| state.other.foreign_hash(like).unwrap();
+    assert_eq!(foreign(OURS), None, "without an account");
+    add("none", None);
+    add("ours", Some(&argon2(0)));
+    add("ours too", Some(&argon2(1)));
+    assert_eq!(foreign(OURS), None);
+    let older = "$argon2id$v=19$m=4096,t=3,p=1$c2FsdHNhbHQ$aGFzaA";
+    add("older", Some(older));
+    assert_eq!(foreign(OURS).as_deref(), Some(older), "the algorithm is the same, the parameters are not");
+    assert_eq!(foreign(OURS.trim_end_matches('$')).as_deref(), Some(older));
+    add("b1", Some(BCRYPT));
+    add("b2", Some(&BCRYPT.replace("abc", "xyz")));
+    assert!(foreign(OURS).unwrap().starts_with("$2b$12$"));
+    // One that is cheaper is of another kind.
+    add("b3", Some(&BCRYPT.replace("$12$", "$10$")));
+    assert!(foreign(OURS).unwrap().starts_with("$2b$12$"));
+    assert_eq!(foreign("$2b$12$").unwrap().split('$').nth(3), Some("m=19456,t=2,p=1"), "ours, seen from there");
+}
+
+pub(in crate::state) fn the_foreign_hash_follows_every_change(state: &Opened) {
+    let imported = |id: &str| AccountRow { password_hash: Some(BCRYPT.to_owned()), ..account(id) };
+    for id in ["a", "b", "c"] {
+        state.one.add_account(&imported(id), false).unwrap();
+    }
+    let foreign = || state.other.foreign_hash(OURS).unwrap();
+    state.one.rehash_account("a", BCRYPT, &argon2(1)).unwrap();
+    assert_eq!(foreign().as_deref(), Some(BCRYPT));
+    let change = AccountChange { password_hash: Some(argon2(2)), ..AccountChange::default() };
+    state.one.change_account("b", &change, None).unwrap();
+    assert_eq!(foreign().as_deref(), Some(BCRYPT));
+    state.one.delete_account("c", &END).unwrap();
+    assert_eq!(foreign(), None);
+    state.one.add_account(&imported("d"), false).unwrap();
+    assert_eq!(foreign().as_deref(), Some(BCRYPT));
+    // A change of something else leaves the count as it is.
+    state.one.change_account("d", &AccountChange { name: Some(None), ..AccountChange::default() }, None).unwrap();
+    state.one.change_account("d", &change, None).unwrap();
+    assert_eq!(foreign(), None);
+}

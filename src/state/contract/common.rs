@@ -1,0 +1,93 @@
+//! What is promised of everything that is kept.
+
+use super::{END, Opened, account, argon2, client, key, session, token};
+use crate::state::{AccountChange, AccountRow, Added, RevocationTarget, Rotation, SessionRow, State, Which};
+
+pub(in crate::state) fn any_text_survives(state: &Opened) {
+    let odd = ["", "'; DROP TABLE revocations; --", "a\0b", "é\u{2028}\u{10ffff}", " x ", "[\"admin\"]", "\"\\u0000,"];
+    for id in odd {
+        state.one.revoke(&token(id, i64::MAX, Some(i64::MAX))).unwrap();
+    }
+    let known = state.other.revocations(0).unwrap();
+    assert_eq!(known.len(), odd.len());
+    for id in odd {
+        assert!(known.iter().any(|known| known.target == RevocationTarget::Token(id.to_owned())), "{id:?}");
+    }
+    state.one.save_jwks(odd[1], odd[3], b"\0\xff", -1).unwrap();
+    assert_eq!(state.other.load_jwks(odd[1], odd[3]).unwrap(), Some((b"\0\xff".to_vec(), -1)));
+    for (number, text) in odd.into_iter().enumerate() {
+        let kept = AccountRow {
+            id: text.to_owned(),
+            email: text.to_owned(),
+            email_key: text.to_owned(),
+            name: Some(text.to_owned()),
+            roles: odd[number..].iter().map(|&role| role.to_owned()).collect(),
+            password_hash: Some(text.to_owned()),
+            disabled: false,
+            created_at: i64::MIN,
+            password_version: i64::MAX,
+        };
+        state.one.add_account(&kept, false).unwrap();
+        let open = SessionRow {
+            id: text.to_owned(),
+            account_id: text.to_owned(),
+            created_at: i64::MIN,
+            seen_at: i64::MIN,
+            expires_at: i64::MAX,
+            user_agent: text.to_owned(),
+            address: text.to_owned(),
+            refresh: None,
+        };
+        assert!(state.one.add_session(&open, i64::MAX).unwrap());
+        assert_eq!(state.other.account_by_email(text).unwrap().as_ref(), Some(&kept), "{text:?}");
+        assert_eq!(state.other.session(text).unwrap(), Some((open, kept)), "{text:?}");
+        assert_eq!(*state.one.ensure_secret(text, &[7; 32]).unwrap(), [7; 32]);
+        assert_eq!(*state.other.ensure_secret(text, &[8; 32]).unwrap(), [7; 32]);
+    }
+}
+
+pub(in crate::state) fn the_version_moves_with_writes_of_either_side_and_only_with_them(state: &Opened) {
+    let mut last = state.one.version().unwrap();
+    let still = |last, at: usize| {
+        for side in [&state.one, &state.other] {
+            side.revocations(0).unwrap();
+            side.signing_keys().unwrap();
+            side.accounts().unwrap();
+            side.sessions(None).unwrap();
+            side.account_by_email("a@example.com").unwrap();
+            side.session("s1").unwrap();
+            side.foreign_hash("$").unwrap();
+        }
+        assert_eq!(state.one.version().unwrap(), last, "reading after write {at}");
+    };
+    let disabled = |disabled| AccountChange { disabled: Some(disabled), ..AccountChange::default() };
+    let writes: [&dyn Fn(&dyn State); 15] = [
+        &|side| side.revoke(&token("t", 1, None)).unwrap(),
+        &|side| drop(side.ensure_signing_key(&key("k1", 1)).unwrap()),
+        &|side| drop(side.rotate_signing_key(&key("k2", 2), 2, 10).unwrap()),
+        &|side| side.note_token("k2", 100).unwrap(),
+        &|side| drop(side.ensure_secret("refresh", &[1; 32]).unwrap()),
+        &|side| side.save_jwks("corp", "https://id.example/keys", b"{}", 1).unwrap(),
+        &|side| assert_eq!(side.add_account(&account("a"), true).unwrap(), Added::Done),
+        &|side| assert!(side.add_session(&session("s1", "a"), 1).unwrap()),
+        &|side| assert!(side.add_session(&client("s2", "a", 1), 1).unwrap()),
+        &|side| side.touch_session("s1", 150, "192.0.2.2").unwrap(),
+        &|side| {
+            assert_eq!(side.rotate_refresh("s2", &[1; 32], &[2; 32], 150, 10, "192.0.2.2").unwrap(), Rotation::Rotated)
+        },
+        &|side| assert_eq!(side.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"]),
+        &|side| drop(side.change_account("a", &disabled(true), None).unwrap().unwrap()),
+        &|side| assert!(side.rehash_account("a", &argon2(0), &argon2(1)).unwrap()),
+        &|side| assert!(side.delete_account("a", &END).unwrap()),
+    ];
+    // Each write is done by the other side or by this one; then, where it can be repeated, the other way round.
+    for (round, first) in [(0, 0), (1, 6)] {
+        for (number, write) in writes.iter().enumerate().skip(first) {
+            still(last, number);
+            write(&**state.side(number + 1 + round));
+            let now = state.one.version().unwrap();
+            assert_ne!(now, last, "write {number} of round {round}");
+            last = now;
+        }
+    }
+}
