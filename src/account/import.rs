@@ -34,6 +34,10 @@ pub struct Import {
 pub struct Imported {
     /// The account, without a look at those that are there already.
     pub account: NewAccount,
+    /// Whether the line says anything about roles; where not, the account has none.
+    pub says_roles: bool,
+    /// Whether it says anything about being disabled; where not, the account is not.
+    pub says_disabled: bool,
     /// Fields that were passed over and that no line before had.
     pub ignored: Vec<String>,
 }
@@ -120,7 +124,12 @@ impl Import {
             Err(error) => return Err(ImportFault::NotJson { column: error.column() }),
         };
         let account = account(&fields)?;
-        Ok(Some(Imported { account, ignored: self.note_ignored(&fields) }))
+        Ok(Some(Imported {
+            account,
+            says_roles: first(&fields, ROLES).is_some(),
+            says_disabled: first(&fields, DISABLED).is_some(),
+            ignored: self.note_ignored(&fields),
+        }))
     }
 
     fn note_ignored(&mut self, fields: &Map<String, Value>) -> Vec<String> {
@@ -296,6 +305,16 @@ mod tests {
         assert!(read(r#"{"email":"ann@b","disabled":1}"#).disabled);
         assert!(Import::new().line(" \r\n").unwrap().is_none());
         assert_eq!(read("\u{feff}{\"email\":\"ann@b\"}\r\n").email, "ann@b");
+    }
+
+    #[test]
+    fn what_a_line_does_not_say_is_told_from_what_it_denies() {
+        let says = |line: &str| {
+            let imported = Import::new().line(line).unwrap().unwrap();
+            (imported.says_roles, imported.says_disabled)
+        };
+        assert_eq!(says(r#"{"email":"ann@b","roles":null}"#), (false, false));
+        assert_eq!(says(r#"{"email":"ann@b","roles":[],"disabled":false}"#), (true, true));
     }
 
     #[test]

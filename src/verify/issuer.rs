@@ -227,7 +227,7 @@ impl Issuers {
         keys: KeySet,
     ) -> (Self, Arc<Issuer>) {
         let own = Arc::new(own(name, issuer, audience, algorithms, keys, "session+jwt"));
-        (Self { list: vec![own.clone()], by_iss: HashMap::from([(issuer.to_owned(), 0)]) }, own)
+        (Self { list: vec![own.clone()], by_iss: HashMap::from([(issuer.to_owned(), 0)]), without_iss: None }, own)
     }
 
     pub(super) fn add(&mut self, issuer: Issuer) -> Result<Arc<Issuer>, String> {
