@@ -619,3 +619,13 @@ fn wanted_upgrade(
     }
     Ok(parts.extensions.remove::<OnUpgrade>())
 }
+
+impl reply::ErrorPages for Pages {
+    fn page(&self, status: StatusCode, title: &str, detail: &str, request_id: &str) -> Bytes {
+        self.error(status, title, detail, request_id)
+    }
+
+    fn policy(&self) -> &HeaderValue {
+        Self::policy(self)
+    }
+}

@@ -34,6 +34,10 @@ pub struct Import {
 pub struct Imported {
     /// The account, without a look at those that are there already.
     pub account: NewAccount,
+    /// Whether the line says anything about roles; where not, the account has none.
+    pub says_roles: bool,
+    /// Whether it says anything about being disabled; where not, the account is not.
+    pub says_disabled: bool,
     /// Fields that were passed over and that no line before had.
     pub ignored: Vec<String>,
 }
@@ -120,7 +124,12 @@ impl Import {
             Err(error) => return Err(ImportFault::NotJson { column: error.column() }),
         };
         let account = account(&fields)?;
-        Ok(Some(Imported { account, ignored: self.note_ignored(&fields) }))
+        Ok(Some(Imported {
+            account,
+            says_roles: first(&fields, ROLES).is_some(),
+            says_disabled: first(&fields, DISABLED).is_some(),
+            ignored: self.note_ignored(&fields),
+        }))
     }
 
     fn note_ignored(&mut self, fields: &Map<String, Value>) -> Vec<String> {
@@ -153,8 +162,8 @@ fn account(fields: &Map<String, Value>) -> Result<NewAccount, ImportFault> {
             None => false,
             Some((_, Value::Bool(disabled))) => *disabled,
             // As databases without booleans write them.
-            Some((_, value)) if *value == Value::from(0) => false,
-            Some((_, value)) if *value == Value::from(1) => true,
+            Some((_, value)) if value.as_u64() == Some(0) => false,
+            Some((_, value)) if value.as_u64() == Some(1) => true,
             Some((field, _)) => return Err(ImportFault::Type { field, what: "`true` or `false`" }),
         },
     })
@@ -201,7 +210,7 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportFault> {
         last = field;
         match value {
             Value::String(text) => {
-                roles.extend(policy::parse_roles(text).map_err(|fault| ImportFault::Value { field, fault })?);
+                roles.extend(policy::parse_roles(text).map_err(|fault| value_of_roles(field, fault))?);
             }
             Value::Array(elements) => {
                 for element in elements {
@@ -211,7 +220,16 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportFault> {
             _ => return Err(wrong),
         }
     }
-    policy::tidy_roles(roles).map_err(|fault| ImportFault::Value { field: last, fault })
+    policy::tidy_roles(roles).map_err(|fault| value_of_roles(last, fault))
+}
+
+/// Without the role: whoever got the columns wrong may have a hash there.
+fn value_of_roles(field: &'static str, fault: Fault) -> ImportFault {
+    let fault = match fault {
+        Fault::RoleInvalid { .. } => Fault::RoleInvalid { role: "…".to_owned() },
+        other => other,
+    };
+    ImportFault::Value { field, fault }
 }
 
 /// The one hash of the line.
@@ -290,6 +308,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_line_does_not_say_is_told_from_what_it_denies() {
+        let says = |line: &str| {
+            let imported = Import::new().line(line).unwrap().unwrap();
+            (imported.says_roles, imported.says_disabled)
+        };
+        assert_eq!(says(r#"{"email":"ann@b","roles":null}"#), (false, false));
+        assert_eq!(says(r#"{"email":"ann@b","roles":[],"disabled":false}"#), (true, true));
+    }
+
+    #[test]
     fn every_name_of_a_hash_is_known() {
         for field in ["password_hash", "passwordHash", "hash", "password"] {
             for hash in [BCRYPT, ARGON2] {
@@ -337,13 +365,14 @@ mod tests {
             (r#"{"email":"ann@b","name":"a\nb"}"#.to_owned(), "`name`: a name has"),
             (r#"{"email":"ann@b","roles":{"admin":true}}"#.to_owned(), "`roles` must be an array"),
             (r#"{"email":"ann@b","roles":[1]}"#.to_owned(), "`roles` must be an array"),
-            (r#"{"email":"ann@b","roles":[""]}"#.to_owned(), "`roles`: `` is no role"),
+            (r#"{"email":"ann@b","roles":[""]}"#.to_owned(), "`roles`: `…` is no role"),
+            (format!(r#"{{"email":"ann@b","roles":["a"],"role":"{ARGON2}{BCRYPT}"}}"#), "`role`: `…` is no role"),
             (r#"{"email":"ann@b","disabled":"false"}"#.to_owned(), "`disabled` must be"),
             (format!(r#"{{"email":"ann@b","note":"{}"}}"#, "x".repeat(MAX_LINE)), "more than 65536 bytes"),
         ] {
             let of = fault(&line);
             assert!(of.contains(expected), "{line}: {of}");
-            assert!(!of.contains("qrstuu") && !of.contains("5f4dcc"), "{of}");
+            assert!(!of.contains("qrstuu") && !of.contains("ehqGRl") && !of.contains("5f4dcc"), "{of}");
         }
     }
 

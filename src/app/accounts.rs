@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::open::open_state;
 use super::plan::{Outline, outline};
 use super::{Failure, time_text};
-use crate::account::{Accounts, Fault, Policy};
+use crate::account::{Accounts, Fault, Policy, fold_email};
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::raw::{RawPassword, RawSession};
 use crate::config::{At, nearest};
@@ -166,17 +166,13 @@ impl Directory {
 
     /// An email address goes before an id that looks like it.
     fn find(&self, who: &str) -> Result<AccountRow, Failure> {
-        self.look_up(who)?.ok_or_else(|| match self.state.accounts() {
-            Ok(all) => unknown(who, &all),
-            Err(error) => failed(error),
-        })
-    }
-
-    fn look_up(&self, who: &str) -> Result<Option<AccountRow>, Failure> {
-        if let Some(row) = self.state.account_by_email(&email_key(who)).map_err(failed)? {
-            return Ok(Some(row));
+        if let Some(row) = self.accounts.by_email(who).map_err(failed)? {
+            return Ok(row);
         }
-        self.state.account(who.trim()).map_err(failed)
+        match self.accounts.by_id(who.trim()).map_err(failed)? {
+            Some(row) => Ok(row),
+            None => Err(unknown(who, &self.state.accounts().map_err(failed)?)),
+        }
     }
 
     /// How sessions end now.
@@ -219,8 +215,8 @@ fn shown(text: &str) -> String {
 
 fn unknown(who: &str, all: &[AccountRow]) -> Failure {
     let emails = || all.iter().map(|row| row.email.as_str());
-    let key = email_key(who);
-    let same_person = emails().find(|email| email_key(email).split_once('@').is_some_and(|(name, _)| name == key));
+    let key = fold_email(who);
+    let same_person = emails().find(|email| fold_email(email).split_once('@').is_some_and(|(name, _)| name == key));
     let near = nearest(&key, emails()).or(same_person).or_else(|| nearest(who, all.iter().map(|row| row.id.as_str())));
     let hint = match (near, all.len()) {
         (Some(near), _) => format!("did you mean `{near}`?"),

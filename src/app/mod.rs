@@ -23,9 +23,7 @@ use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::observe::Metrics;
 
-pub use accounts::{
-    Account, Directory, ImportMode, Imported, NewUser, RolesChange, Session, hash_password,
-};
+pub use accounts::{Account, Directory, ImportMode, Imported, NewUser, RolesChange, Session, hash_password};
 pub use commands::{Inspection, Revoked, TokenRequest, inspect, mint, revoke, signing_keys};
 pub use explain::{Explanation, Question, explain};
 pub use plan::{Plan, SignInPlan, load};

@@ -22,21 +22,23 @@ const MOST: usize = 8 * 1024;
 /// What `check` says, or that there is none, it is not UTF-8, or the two differ.
 pub(super) fn new_password(check: impl Fn(&str) -> Result<(), Failure>) -> Result<Zeroizing<String>, Failure> {
     let stdin = std::io::stdin();
-    let mut input = own(&stdin)?;
+    let input = own(&stdin)?;
     if !stdin.is_terminal() {
-        let password = text(read_line(&mut input, None)?)?;
+        let password = text(read_line(&mut &input, None)?)?;
         check(&password)?;
         return Ok(password);
     }
     let quiet = Quiet::start(&input)?;
     say("Password: ");
-    let password = text(read_line(&mut input, quiet.interrupt)?)?;
+    let password = text(read_line(&mut &input, quiet.interrupt)?)?;
     check(&password)?;
     say("The same password again: ");
-    let again = text(read_line(&mut input, quiet.interrupt)?)?;
+    let again = text(read_line(&mut &input, quiet.interrupt)?)?;
     drop(quiet);
     if *password != *again {
-        return Err(Failure::Config("error: the two passwords differ\nhint: nothing was changed; try again\n".to_owned()));
+        return Err(Failure::Config(
+            "error: the two passwords differ\nhint: nothing was changed; try again\n".to_owned(),
+        ));
     }
     Ok(password)
 }
@@ -84,10 +86,13 @@ fn read_line(input: &mut impl Read, interrupt: Option<u8>) -> Result<Option<Zero
             Ok(0) => break,
             Ok(_) if byte[0] == b'\n' => break,
             Ok(_) if interrupt == Some(byte[0]) => {
+                say("\n");
                 return Err(Failure::Runtime(anyhow::anyhow!("interrupted; nothing was changed")));
             }
             Ok(_) if line.len() == MOST => {
-                return Err(Failure::Config(format!("error: the line has more than {MOST} bytes\n")));
+                return Err(Failure::Config(format!(
+                    "error: the first line has more than {MOST} bytes\nhint: a password is one line of at most 4096\n"
+                )));
             }
             Ok(_) => line.push(byte[0]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -110,7 +115,9 @@ fn text(line: Option<Zeroizing<Vec<u8>>>) -> Result<Zeroizing<String>, Failure> 
     })?;
     match std::str::from_utf8(&line) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(Failure::Config("error: the password is not UTF-8 text\nhint: set the terminal to UTF-8\n".to_owned())),
+        Err(_) => {
+            Err(Failure::Config("error: the password is not UTF-8 text\nhint: set the terminal to UTF-8\n".to_owned()))
+        }
     }
 }
 

@@ -26,12 +26,15 @@ pub(super) fn body<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> S
 /// Some cells come from strangers (a `User-Agent`): none may move the cursor, colour the terminal or turn a line around.
 fn visible(cell: String) -> String {
     let is_unfit = |letter: char| {
-        letter.is_control() || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        letter.is_control()
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !cell.contains(is_unfit) {
         return cell;
     }
-    cell.chars().map(|letter| if is_unfit(letter) { letter.escape_unicode().to_string() } else { letter.into() }).collect()
+    cell.chars()
+        .map(|letter| if is_unfit(letter) { letter.escape_unicode().to_string() } else { letter.into() })
+        .collect()
 }
 
 /// `1 route`, `2 routes`.

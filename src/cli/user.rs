@@ -1,14 +1,15 @@
 //! `passgate user`: local accounts.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{ConfigFile, Format, ask, print, print_json, session, table, warn};
-use crate::app::{Account, Directory, Failure, ImportMode, NewUser, RolesChange, Session};
+use crate::app::{Account, Directory, Failure, ImportMode, Imported, NewUser, RolesChange, Session};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -302,19 +303,43 @@ fn delete(directory: &Directory, account: &Account, yes: bool) -> Result<ExitCod
     print(format!("deleted `{}`; {}\n", account.email, ended_text(ended)).as_bytes())
 }
 
-fn import(directory: &Directory, lines: Option<&std::path::Path>, mode: ImportMode) -> Result<ExitCode, Failure> {
+fn import(directory: &Directory, lines: Option<&Path>, mode: ImportMode) -> Result<ExitCode, Failure> {
     let imported = match lines {
         Some(path) => {
             let file = std::fs::File::open(path).map_err(|error| {
-                Failure::Config(format!("error: cannot read `{}`: {error}\n", path.display()))
+                Failure::Config(format!(
+                    "error: cannot read `{}`: {error}\nhint: name a file of JSON lines, or pipe them in\n",
+                    path.display()
+                ))
             })?;
             directory.import(std::io::BufReader::new(file), mode)?
         }
         None => directory.import(std::io::stdin().lock(), mode)?,
     };
-    let mut text = String::new();
-    for problem in &imported.problems {
-        let _ = writeln!(text, "line {}: {}", problem.line, problem.text);
+    let mut said = String::new();
+    for (line, text) in &imported.problems {
+        let _ = writeln!(said, "line {line}: {text}");
     }
-    todo!()
+    let bad = table::count(imported.problems.len(), "bad line");
+    if !mode.skip_bad && !imported.problems.is_empty() {
+        let _ = writeln!(said, "error: {bad}; nothing was imported");
+        let _ = writeln!(said, "hint: correct them, or add `--skip-bad` to import the others");
+        return Err(Failure::Config(said));
+    }
+    let _ = std::io::stderr().write_all(said.as_bytes());
+    if !imported.ignored.is_empty() {
+        let fields: Vec<_> = imported.ignored.iter().map(|field| format!("`{field}`")).collect();
+        warn(&format!("fields that mean nothing here were left out: {}", fields.join(", ")));
+    }
+    let Imported { added, updated, unchanged, .. } = imported;
+    let would = if mode.dry_run { "would have " } else { "" };
+    let mut text = format!("{would}added {}", table::count(added, "account"));
+    if mode.update {
+        let _ = write!(text, ", changed {updated}, {unchanged} unchanged");
+    }
+    if !imported.problems.is_empty() {
+        let _ = write!(text, ", left out {bad}");
+    }
+    text.push('\n');
+    print(text.as_bytes())
 }

@@ -1,35 +1,106 @@
 //! Pages for people: sign in, register, change the password, one's sessions, errors.
-#![allow(clippy::todo, unused_variables, dead_code, missing_docs)]
+//!
+//! Enters: `[pages]` once, then plain values, some of them just typed by a stranger. Leaves: whole pages with the headers
+//! that keep them harmless. They need no script and load nothing but the logo. What must never happen: a value that
+//! becomes markup, a page that a cache keeps, or a page that says more than it was given.
 
+mod device;
+mod logo;
+mod moment;
+mod palette;
+mod templates;
+#[cfg(test)]
+mod tests;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_FRAME_OPTIONS};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use minijinja::context;
+use minijinja::value::Value;
 
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
 
+use logo::Logo;
+use palette::Palette;
+use templates::{Own, Page, Templates};
+
+/// The longest of anything that is shown, in bytes; what is longer is cut. Nothing valid is.
+const LONGEST_TEXT: usize = 1_024;
+/// The longest return address, in bytes; a longer one is left out.
+const LONGEST_ADDRESS: usize = 2_048;
+/// The longest `[pages] name`, in characters.
+const LONGEST_NAME: usize = 100;
+/// How many sessions are listed.
+const MOST_SESSIONS: usize = 100;
+
+/// All pages, ready to be filled in. A page takes some tens of microseconds, and waits for nothing.
 #[derive(Debug)]
-pub struct Pages;
+pub struct Pages {
+    site: String,
+    prefix: String,
+    registration: bool,
+    min_length: u64,
+    /// A page has it as it is: it is our own text, which has no way out of its element.
+    style: Value,
+    palette: Palette,
+    policy: HeaderValue,
+    logo: Option<Logo>,
+    templates: Templates,
+}
 
 /// What all pages of somebody who is signed in show.
 #[derive(Clone, Debug, Default)]
 pub struct Person {
+    /// Of the account.
     pub email: String,
+    /// Of the account, where it has one.
     pub name: Option<String>,
 }
 
+/// One session, for the list of them.
 #[derive(Clone, Debug)]
 pub struct SessionItem {
+    /// What `{prefix}/sessions/{id}/end` needs.
     pub id: String,
+    /// Whether it is the session of the request that asks.
     pub is_current: bool,
     /// An API client's, not a browser's.
     pub is_client: bool,
     /// As sent.
     pub user_agent: String,
+    /// Where it was last seen.
     pub address: String,
+    /// When it began.
     pub created_at: UnixSeconds,
+    /// When it was last used.
     pub seen_at: UnixSeconds,
+    /// When it ends at the latest.
     pub expires_at: UnixSeconds,
+}
+
+/// What a page shows, besides what all show. Every template gets all of it, so that a name that is not known to one is
+/// a mistake in it.
+#[derive(Default)]
+struct Content<'a> {
+    message: Option<&'a str>,
+    notice: Option<&'a str>,
+    email: &'a str,
+    name: &'a str,
+    return_to: Option<&'a str>,
+    setup: Option<&'a str>,
+    person: Option<&'a Person>,
+    sessions: Vec<Value>,
+    /// Sessions that are not listed.
+    more: usize,
+    status: StatusCode,
+    title: &'a str,
+    detail: &'a str,
+    request_id: &'a str,
 }
 
 impl Pages {
@@ -37,9 +108,34 @@ impl Pages {
     /// sign-in page links to it. Reads the logo and the templates and renders each template once, so that a broken one is
     /// a problem here.
     pub fn compile(raw: &RawPages, prefix: &str, site: &str, registration: bool, problems: &mut Problems) -> Self {
-        todo!()
+        let own = Own::read(raw.templates.as_ref(), problems);
+        let palette = Palette::compile(&raw.colors, problems);
+        let style = palette.css() + "\n" + own.style();
+        let logo = raw.logo.as_ref().and_then(|logo| Logo::compile(logo, problems));
+        let mut pages = Self {
+            site: name(raw, problems).unwrap_or(site).to_owned(),
+            prefix: path(prefix),
+            registration,
+            min_length: 8,
+            policy: policy(&style, logo.is_some()),
+            style: Value::from_safe_string(style.clone()),
+            palette,
+            logo,
+            templates: Templates::compile(&Own::default(), &[], "", problems),
+        };
+        pages.templates = Templates::compile(&own, &pages.samples(), &style, problems);
+        pages
     }
-    /// `message`: what went wrong before, in plain words.
+
+    /// These, saying how many characters a new password needs: `[password] min_length`, and 8 unless it is said here.
+    #[must_use]
+    pub fn with_min_length(mut self, characters: u64) -> Self {
+        self.min_length = characters;
+        self
+    }
+
+    /// Where one signs in. `message`: what went wrong before, in plain words.
+    #[must_use]
     pub fn sign_in(
         &self,
         status: StatusCode,
@@ -47,9 +143,11 @@ impl Pages {
         return_to: Option<&str>,
         message: Option<&str>,
     ) -> Response<Bytes> {
-        todo!()
+        self.answer(status, Page::SignIn, Content { email, return_to, message, ..Content::default() })
     }
-    /// `setup`: the one-time token of the first-run link, which goes into a hidden field.
+
+    /// Where one makes an account. `setup`: the one-time token of the first-run link, which goes into a hidden field.
+    #[must_use]
     pub fn register(
         &self,
         status: StatusCode,
@@ -58,12 +156,17 @@ impl Pages {
         setup: Option<&str>,
         message: Option<&str>,
     ) -> Response<Bytes> {
-        todo!()
+        self.answer(status, Page::Register, Content { email, name, setup, message, ..Content::default() })
     }
+
+    /// Where one changes one's password.
+    #[must_use]
     pub fn password(&self, status: StatusCode, person: &Person, message: Option<&str>) -> Response<Bytes> {
-        todo!()
+        self.answer(status, Page::Password, Content { person: Some(person), message, ..Content::default() })
     }
-    /// `notice`: what has just been done ("Password changed.").
+
+    /// The list of one's sessions, in the order given. `notice`: what has just been done ("Password changed.").
+    #[must_use]
     pub fn sessions(
         &self,
         person: &Person,
@@ -71,18 +174,215 @@ impl Pages {
         now: UnixSeconds,
         notice: Option<&str>,
     ) -> Response<Bytes> {
-        todo!()
+        let content = Content {
+            person: Some(person),
+            sessions: sessions.iter().take(MOST_SESSIONS).map(|session| self.session(session, now)).collect(),
+            more: sessions.len().saturating_sub(MOST_SESSIONS),
+            notice,
+            ..Content::default()
+        };
+        self.answer(StatusCode::OK, Page::Sessions, content)
     }
+
     /// Instead of the plain page of `http::reply`: the body alone.
+    #[must_use]
     pub fn error(&self, status: StatusCode, title: &str, detail: &str, request_id: &str) -> Bytes {
-        todo!()
+        let content = Content { status, title, detail, request_id, ..Content::default() };
+        self.templates.render(Page::Error, &self.values(&content)).into()
     }
+
     /// The Content-Security-Policy of every page, [`Pages::error`]'s too.
+    #[must_use]
     pub fn policy(&self) -> &HeaderValue {
-        todo!()
+        &self.policy
     }
+
     /// The logo at `{prefix}/logo`, where there is one.
+    #[must_use]
     pub fn logo(&self) -> Option<Response<Bytes>> {
-        todo!()
+        self.logo.as_ref().map(Logo::answer)
     }
+
+    fn answer(&self, status: StatusCode, page: Page, content: Content<'_>) -> Response<Bytes> {
+        let html = self.templates.render(page, &self.values(&Content { status, ..content }));
+        let mut response = Response::new(Bytes::from(html));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
+        for (name, value) in HEADERS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    /// What templates see. The addresses are safe in a quoted attribute: nothing but a path is left of them.
+    fn values(&self, content: &Content<'_>) -> Value {
+        let own = |end: &str| Value::from_safe_string(format!("{}{end}", self.prefix));
+        let text = |text: &str| Value::from(cut(text, LONGEST_TEXT));
+        let optional = |given: Option<&str>| given.filter(|given| !given.is_empty()).map(text);
+        let code = content.status.as_u16();
+        context! {
+            site => text(&self.site),
+            style => self.style.clone(),
+            theme => context! {
+                light => self.palette.light.color("background").map(|color| color.to_string()),
+                dark => self.palette.dark.color("background").map(|color| color.to_string()),
+            },
+            logo => self.logo.as_ref().map(|_| own("/logo")),
+            registration => self.registration,
+            min_length => self.min_length,
+            urls => context! {
+                home => Value::from_safe_string("/".to_owned()),
+                login => own("/login"),
+                register => own("/register"),
+                password => own("/password"),
+                sessions => own("/sessions"),
+                logout => own("/logout"),
+                logout_all => own("/logout?all=true"),
+            },
+            message => optional(content.message),
+            notice => optional(content.notice),
+            email => text(content.email),
+            name => text(content.name),
+            // Cut, it would be another address.
+            return_to => content.return_to.filter(|address| !address.is_empty() && address.len() <= LONGEST_ADDRESS),
+            setup => optional(content.setup),
+            person => content.person.map(|person| context! {
+                email => text(&person.email),
+                name => optional(person.name.as_deref()),
+            }),
+            sessions => content.sessions.clone(),
+            more => content.more,
+            status => code,
+            title => text(content.title),
+            detail => text(content.detail),
+            request_id => text(content.request_id),
+            // What may be better in a moment.
+            retry => matches!(code, 408 | 502..=504),
+        }
+    }
+
+    fn session(&self, session: &SessionItem, now: UnixSeconds) -> Value {
+        let (device, form) = device::describe(&session.user_agent, session.is_client);
+        let moment = |at, words| context! { words => words, exact => moment::exact(at), machine => moment::machine(at) };
+        // Its own session ends by the way that takes the cookie with it.
+        let end_url = if session.is_current {
+            format!("{}/logout", self.prefix)
+        } else {
+            format!("{}/sessions/{}/end", self.prefix, path(cut(&session.id, LONGEST_TEXT)))
+        };
+        context! {
+            id => cut(&session.id, LONGEST_TEXT),
+            is_current => session.is_current,
+            is_client => session.is_client,
+            device => device,
+            form => form.as_str(),
+            address => cut(&session.address, LONGEST_TEXT),
+            created => moment(session.created_at, moment::ago(session.created_at, now)),
+            seen => moment(session.seen_at, moment::ago(session.seen_at, now)),
+            expires => moment(session.expires_at, moment::ahead(session.expires_at, now)),
+            end_url => Value::from_safe_string(end_url),
+        }
+    }
+
+    /// Each page with little and with everything there can be.
+    fn samples(&self) -> Vec<(Page, Value)> {
+        let now = 1_795_310_280;
+        let person = Person { email: "ann@example.com".to_owned(), name: Some("Ann".to_owned()) };
+        let nameless = Person { name: None, ..person.clone() };
+        let session = |is_current, is_client| SessionItem {
+            id: "0197".to_owned(),
+            is_current,
+            is_client,
+            user_agent: String::new(),
+            address: "192.0.2.1".to_owned(),
+            created_at: now - 86_400,
+            seen_at: now,
+            expires_at: now + 86_400,
+        };
+        let sessions = [session(true, false), session(false, true)].map(|session| self.session(&session, now)).to_vec();
+        let error = |status, request_id| Content {
+            status,
+            title: "Title",
+            detail: "A sentence.",
+            request_id,
+            ..Content::default()
+        };
+        let message = Some("A message.");
+        [
+            (Page::SignIn, Content::default()),
+            (Page::SignIn, Content { email: "ann@example.com", return_to: Some("/"), message, ..Content::default() }),
+            (Page::Register, Content::default()),
+            (
+                Page::Register,
+                Content { email: "ann@example.com", name: "Ann", setup: Some("token"), message, ..Content::default() },
+            ),
+            (Page::Password, Content { person: Some(&nameless), ..Content::default() }),
+            (Page::Password, Content { person: Some(&person), message, ..Content::default() }),
+            (Page::Sessions, Content { person: Some(&nameless), ..Content::default() }),
+            (Page::Sessions, Content { person: Some(&person), sessions, more: 1, notice: message, ..Content::default() }),
+            (Page::Error, error(StatusCode::NOT_FOUND, "")),
+            (Page::Error, error(StatusCode::BAD_GATEWAY, "0197")),
+        ]
+        .into_iter()
+        .map(|(page, content)| (page, self.values(&content)))
+        .collect()
+    }
+}
+
+/// Besides the type and the policy.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "no-store"),
+    (REFERRER_POLICY, "no-referrer"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("x-content-type-options"), "nosniff"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// Nothing runs and nothing is loaded but the logo; the one style sheet is named by its hash (CSP Level 3).
+fn policy(style: &str, has_logo: bool) -> HeaderValue {
+    let hash = BASE64.encode(digest::digest(&digest::SHA256, style.as_bytes()));
+    let images = if has_logo { " img-src 'self';" } else { "" };
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}';{images} form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
+}
+
+/// `[pages] name`, where it is there and can be used.
+fn name<'a>(raw: &'a RawPages, problems: &mut Problems) -> Option<&'a str> {
+    let name = raw.name.as_ref()?;
+    let wrong = match name.trim() {
+        "" => "empty".to_owned(),
+        text if text.chars().any(char::is_control) => "not one line of plain text".to_owned(),
+        text if text.chars().count() > LONGEST_NAME => format!("longer than {LONGEST_NAME} characters"),
+        text => return Some(text),
+    };
+    problems
+        .error(&name.span, format!("`name` is {wrong}"))
+        .hint("write what people call the site; without this key, it is the host of `public_url`");
+    None
+}
+
+/// The beginning of `text`, of at most `longest` bytes and without half a character.
+fn cut(text: &str, longest: usize) -> &str {
+    let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
+/// `text` as part of a path (RFC 3986 section 3.3), everything but unreserved characters and `/` percent-encoded.
+fn path(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut path, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => path.push(char::from(byte)),
+            _ => {
+                path.push('%');
+                path.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
+                path.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
+            }
+        }
+        path
+    })
 }

@@ -2,12 +2,12 @@
 
 use zeroize::Zeroizing;
 
-use super::{Account, Directory, failed, refuse, shown, unknown};
-use crate::account::{self, NewAccount};
+use super::{Account, Directory, failed, refuse, refused, shown};
+use crate::account::{self, Fault, NewAccount};
 use crate::app::Failure;
 use crate::config::nearest;
 use crate::refusal::Refusal;
-use crate::state::{AccountChange, AccountRow, EndSessions, Which};
+use crate::state::{AccountChange, EndSessions};
 
 /// An account that is to be made.
 #[derive(Clone, Debug)]
@@ -40,13 +40,15 @@ impl Directory {
     /// # Errors
     /// What is wrong with it, or that its address is taken.
     pub fn check_new(&self, new: &NewUser) -> Result<(), Failure> {
-        self.accounts
-            .check_profile(&new.email, new.name.as_deref(), &new.roles)
-            .map_err(|refusal| self.refused(refusal, &new.email))?;
-        match self.state.account_by_email(&account::email_key(&new.email)).map_err(failed)? {
-            Some(_) => Err(self.refused(Refusal::EmailTaken, &new.email)),
-            None => Ok(()),
-        }
+        let fault = if !account::is_email(&new.email) {
+            Some(Fault::EmailInvalid)
+        } else if self.accounts.by_email(&new.email).map_err(failed)?.is_some() {
+            Some(Fault::EmailTaken)
+        } else {
+            let name = account::parse_name(new.name.as_deref().unwrap_or_default()).map(|_| ());
+            name.and_then(|()| account::tidy_roles(new.roles.clone()).map(|_| ())).err()
+        };
+        fault.map_or(Ok(()), |fault| Err(refused(&fault, &new.email)))
     }
 
     /// Whether `password` may be the new one of the account with the address `email`.
@@ -54,7 +56,7 @@ impl Directory {
     /// # Errors
     /// What is wrong with it, without repeating it.
     pub fn check_password(&self, email: &str, password: &str) -> Result<(), Failure> {
-        self.accounts.check_password(email, password).map_err(|refusal| self.refused(refusal, email))
+        self.accounts.policy().check_password(email, password).map_err(|fault| refused(&fault, email))
     }
 
     /// Makes an account; without a password, nobody can sign in to it with one.
@@ -64,16 +66,10 @@ impl Directory {
     pub fn add(&self, new: NewUser, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
         let password_hash = password.map(|password| self.hash(&new.email, password)).transpose()?;
         let email = new.email.clone();
-        let new = NewAccount {
-            id: None,
-            email: new.email,
-            name: new.name,
-            roles: new.roles,
-            password_hash,
-            disabled: false,
-        };
-        let added = self.accounts.add(new, false).map_err(failed)?;
-        added.map(Account::from).map_err(|refusal| self.refused(refusal, &email))
+        let new =
+            NewAccount { id: None, email: new.email, name: new.name, roles: new.roles, password_hash, disabled: false };
+        let added = self.accounts.insert(new, false).map_err(failed)?;
+        added.map(Account::from).map_err(|fault| refused(&fault, &email))
     }
 
     /// Changes the roles of an account.
@@ -137,19 +133,14 @@ impl Directory {
         Ok(sessions)
     }
 
-    fn change(
-        &self,
-        of: &Account,
-        change: &AccountChange,
-        end: Option<&EndSessions<'_>>,
-    ) -> Result<Account, Failure> {
+    fn change(&self, of: &Account, change: &AccountChange, end: Option<&EndSessions<'_>>) -> Result<Account, Failure> {
         let changed = self.state.change_account(&of.id, change, end).map_err(failed)?;
         changed.map(Account::from).ok_or_else(|| gone(of))
     }
 
     fn hash(&self, email: &str, password: &Zeroizing<String>) -> Result<String, Failure> {
         self.check_password(email, password)?;
-        account::hash(password).map_err(|refusal| self.refused(refusal, email))
+        hash_password(password)
     }
 }
 
@@ -177,7 +168,7 @@ fn no_role(of: &Account, missing: &str) -> Failure {
 /// It is too long, or hashing failed.
 pub fn hash_password(password: &Zeroizing<String>) -> Result<String, Failure> {
     account::hash(password).map_err(|refusal| match refusal {
-        Refusal::PasswordTooLong => refuse("the password has more than 4096 bytes", "a shorter one is as safe"),
+        Refusal::PasswordTooLong => refused(&Fault::PasswordTooLong, ""),
         other => Failure::Runtime(anyhow::anyhow!("the password could not be hashed ({other})")),
     })
 }

@@ -5,12 +5,12 @@
 //! because of a line that could have been known to be bad.
 
 use std::collections::HashMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 
 use super::{Directory, failed};
-use crate::account::import::{self, Line};
-use crate::account::{Fault, NewAccount, fold};
-use crate::app::Failure;
+use crate::account::import::{Import, Imported as Read, MAX_LINE};
+use crate::account::{Fault, NewAccount, fold_email};
+use crate::app::{Failure, chain_text};
 use crate::state::{AccountChange, AccountRow};
 
 /// How an import deals with what is not as it should be.
@@ -24,19 +24,20 @@ pub struct ImportMode {
     pub dry_run: bool,
 }
 
-/// What an import came to.
+/// What an import came to, or would.
 #[derive(Clone, Debug, Default)]
 pub struct Imported {
-    /// How many accounts were made, or would have been.
+    /// How many accounts are new.
     pub added: usize,
-    /// How many were changed.
+    /// How many are changed.
     pub updated: usize,
     /// How many were like their lines already.
     pub unchanged: usize,
-    /// What is wrong with which line, from 1, in the order of the lines.
+    /// What is wrong with which line, from 1, in the order of the lines. Unless bad lines were to be left out, nothing
+    /// was imported where there is one.
     pub problems: Vec<(usize, String)>,
-    /// Whether the good lines were looked at no further because of the bad ones.
-    pub refused: bool,
+    /// Fields that were not understood, each once.
+    pub ignored: Vec<String>,
 }
 
 /// What a good line leads to.
@@ -44,4 +45,182 @@ enum Step {
     Add(NewAccount),
     Change(AccountRow, AccountChange),
     Nothing,
+}
+
+impl Directory {
+    /// Imports accounts from `lines`, one JSON object each.
+    ///
+    /// # Errors
+    /// The lines cannot be read, or the state cannot be read or written. Bad lines are no error here.
+    pub fn import(&self, lines: impl BufRead, mode: ImportMode) -> Result<Imported, Failure> {
+        let mut imported = Imported::default();
+        let steps = self.judge(lines, mode, &mut imported)?;
+        let is_refused = !mode.skip_bad && !imported.problems.is_empty();
+        for (line, step) in steps {
+            let before = imported.added + imported.updated;
+            match step {
+                Step::Add(_) if mode.dry_run || is_refused => imported.added += 1,
+                Step::Add(new) => {
+                    let added = self.accounts.insert(new, false);
+                    match added.map_err(|error| stopped(failed(error), line, before))? {
+                        Ok(_) => imported.added += 1,
+                        // Somebody else was faster.
+                        Err(fault) => imported.problems.push((line, fault.to_string())),
+                    }
+                }
+                Step::Change(row, change) => {
+                    if !mode.dry_run && !is_refused {
+                        self.update(&row, &change).map_err(|failure| stopped(failure, line, before))?;
+                    }
+                    imported.updated += 1;
+                }
+                Step::Nothing => imported.unchanged += 1,
+            }
+        }
+        Ok(imported)
+    }
+
+    fn judge(
+        &self,
+        mut lines: impl BufRead,
+        mode: ImportMode,
+        imported: &mut Imported,
+    ) -> Result<Vec<(usize, Step)>, Failure> {
+        let mut reader = Import::new();
+        let mut steps = Vec::new();
+        let mut emails: HashMap<String, usize> = HashMap::new();
+        let mut ids: HashMap<String, usize> = HashMap::new();
+        let mut bytes = Vec::new();
+        for line in 1.. {
+            let is_there = next_line(&mut lines, &mut bytes).map_err(|error| {
+                Failure::Runtime(anyhow::anyhow!(
+                    "cannot read line {line} of the import: {error}; nothing was imported"
+                ))
+            })?;
+            if !is_there {
+                break;
+            }
+            let read = match std::str::from_utf8(&bytes).map(|text| reader.line(text)) {
+                Ok(Ok(Some(read))) => read,
+                Ok(Ok(None)) => continue,
+                Ok(Err(fault)) => {
+                    imported.problems.push((line, fault.to_string()));
+                    continue;
+                }
+                Err(_) => {
+                    imported.problems.push((line, "this is not UTF-8 text".to_owned()));
+                    continue;
+                }
+            };
+            imported.ignored.extend(read.ignored.iter().cloned());
+            let earlier = |seen: &mut HashMap<String, usize>, key: String, what: &str| {
+                let first = *seen.entry(key).or_insert(line);
+                if first == line { Ok(()) } else { Err(format!("line {first} has the same {what}")) }
+            };
+            let step = earlier(&mut emails, fold_email(&read.account.email), "address")
+                .and_then(|()| read.account.id.clone().map_or(Ok(()), |id| earlier(&mut ids, id, "id")));
+            let step = match step {
+                Ok(()) => self.step(read, mode)?,
+                Err(problem) => Err(problem),
+            };
+            match step {
+                Ok(step) => steps.push((line, step)),
+                Err(problem) => imported.problems.push((line, problem)),
+            }
+        }
+        Ok(steps)
+    }
+
+    /// What a line leads to beside what is there already. The inner error is a problem of the line.
+    fn step(&self, read: Read, mode: ImportMode) -> Result<Result<Step, String>, Failure> {
+        let new = &read.account;
+        let Some(row) = self.accounts.by_email(&new.email).map_err(failed)? else {
+            let other = new.id.as_deref().map(|id| self.accounts.by_id(id)).transpose().map_err(failed)?.flatten();
+            return Ok(match other {
+                Some(other) => Err(format!("{}: `{}`", Fault::IdTaken, other.email)),
+                None => Ok(Step::Add(read.account)),
+            });
+        };
+        if !mode.update {
+            return Ok(Err(format!("{}; `--update` changes it", Fault::EmailTaken)));
+        }
+        if new.id.as_ref().is_some_and(|id| *id != row.id) {
+            return Ok(Err(format!(
+                "the account with this email address has the id `{}`, which cannot change",
+                row.id
+            )));
+        }
+        let change = difference(&row, read);
+        let is_none = change.name.is_none()
+            && change.roles.is_none()
+            && change.disabled.is_none()
+            && change.password_hash.is_none();
+        Ok(Ok(if is_none { Step::Nothing } else { Step::Change(row, change) }))
+    }
+
+    /// As by hand: who knew the old password, or may not sign in any more, is out at once.
+    fn update(&self, row: &AccountRow, change: &AccountChange) -> Result<(), Failure> {
+        let ending = (change.password_hash.is_some() || change.disabled == Some(true)).then(|| self.ending());
+        self.state.change_account(&row.id, change, ending.as_ref()).map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// How an account is to be different to be what a line says; what the line does not say stays.
+fn difference(row: &AccountRow, read: Read) -> AccountChange {
+    let new = read.account;
+    AccountChange {
+        name: new.name.filter(|name| row.name.as_ref() != Some(name)).map(Some),
+        roles: (read.says_roles && new.roles != row.roles).then_some(new.roles),
+        disabled: (read.says_disabled && new.disabled != row.disabled).then_some(new.disabled),
+        password_hash: new.password_hash.filter(|hash| row.password_hash.as_ref() != Some(hash)),
+    }
+}
+
+/// Reads a line, or of a longer one so much that it is known to be too long. Says whether there was one.
+fn next_line(lines: &mut impl BufRead, bytes: &mut Vec<u8>) -> std::io::Result<bool> {
+    bytes.clear();
+    let most = MAX_LINE as u64 + 2;
+    if lines.by_ref().take(most).read_until(b'\n', bytes)? == 0 {
+        return Ok(false);
+    }
+    let mut is_whole = bytes.len() as u64 != most || bytes.ends_with(b"\n");
+    while !is_whole {
+        let buffer = lines.fill_buf()?;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        is_whole = end.is_some() || buffer.is_empty();
+        let read = end.map_or(buffer.len(), |end| end + 1);
+        lines.consume(read);
+    }
+    Ok(true)
+}
+
+/// The state failed in the middle; what was written stays.
+fn stopped(failure: Failure, line: usize, written: usize) -> Failure {
+    match failure {
+        Failure::Runtime(error) => Failure::Runtime(anyhow::anyhow!(
+            "the import stopped at line {line}, after {written} accounts, which stay: {}; \
+             put that right and run it again with `--update`",
+            chain_text(&error)
+        )),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_and_the_next_one_is_whole() {
+        let text = format!("a\n{}\nb\n{}", "x".repeat(3 * MAX_LINE), "y".repeat(MAX_LINE + 1));
+        let mut input = std::io::BufReader::with_capacity(1000, text.as_bytes());
+        let mut bytes = Vec::new();
+        let mut lengths = Vec::new();
+        while next_line(&mut input, &mut bytes).unwrap() {
+            lengths.push(bytes.len());
+        }
+        assert_eq!(lengths, [2, MAX_LINE + 2, 2, MAX_LINE + 1]);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{Account, Directory, email_key, failed, refuse, shown};
+use super::{Account, Directory, failed, refuse, shown};
 use crate::app::trial::OWN_ISSUER;
 use crate::app::{Failure, time_text};
 use crate::clock::UnixSeconds;
@@ -89,10 +89,10 @@ impl Directory {
     /// one, that account is meant, and its tokens are revoked too. Returns what to tell the operator, in whole lines.
     pub(in crate::app) fn revoke_subject(&self, subject: &str) -> Result<String, Failure> {
         let mut said = String::new();
-        let account = match self.state.account(subject).map_err(failed)? {
+        let account = match self.accounts.by_id(subject).map_err(failed)? {
             Some(account) => account,
             None => {
-                let by_email = self.state.account_by_email(&email_key(subject)).map_err(failed)?;
+                let by_email = self.accounts.by_email(subject).map_err(failed)?;
                 let Some(account) = by_email else { return Ok(said) };
                 let end = self.ending();
                 let target = RevocationTarget::Subject(account.id.clone());
