@@ -337,7 +337,7 @@ class Express(Move):
         (self.home / "again.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         command = [binary(), "user", "import", "--skip-bad", "-c", "gateway.toml", "again.jsonl"]
         done = subprocess.run(command, cwd=self.home, capture_output=True, text=True, timeout=60)
-        self.assertIn("bob@example.com", done.stdout + done.stderr)
+        self.assertRegex(done.stdout + done.stderr, r"line 1: there is an account with this email address already")
         self.assertDoneBy(self.gateway, self.login("late@example.com", PASSWORDS["Alice@example.com"]), 200)
         self.assertDoneBy(self.gateway, self.login("bob@example.com"), 200)
 
@@ -394,7 +394,8 @@ class JwtPassport(Move):
     def test_a_cookie_that_never_expires_is_as_none(self):
         self.assertNotIn("exp", claims(self.endless), "jwt-passport ignores its own `expiresIn`")
         answer = self.go("/account", self.endless)
-        self.assertEqual((answer.status, answer.fields["location"]), (302, "/auth/login?return_to=%2Faccount"))
+        location = urllib.parse.unquote(answer.fields["location"])
+        self.assertEqual((answer.status, location), (302, "/auth/login?return_to=/account"))
         self.assertEqual(self.go("/", self.endless).body.decode(), "Welcome, guest!")
 
     def test_an_old_cookie_can_be_revoked(self):

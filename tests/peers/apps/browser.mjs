@@ -69,7 +69,7 @@ async function isSignedIn(page, who = anna) {
 
 async function isSignedOut(page) {
   await page.goto(`${base}/hello`);
-  assert.equal(path(page), "/auth/login?return_to=%2Fhello");
+  assert.equal(decodeURIComponent(path(page)), "/auth/login?return_to=/hello");
   assert.equal(await seen(page), undefined);
 }
 
