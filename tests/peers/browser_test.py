@@ -10,7 +10,7 @@ import pathlib
 import re
 import subprocess
 
-from harness import APPS, REPOSITORY, Gateway, PeerTest, free_port
+from harness import APPS, REPOSITORY, Gateway, Nginx, PeerTest, binary, free_port
 
 
 def stories() -> list[str]:
@@ -27,13 +27,14 @@ class Browser(PeerTest):
         cls.gateway = cls.start(Gateway(cls.directory, toml))
         setup = cls.gateway.line(cls.gateway.stderr, r"(http://\S+/auth/register\?setup=\S+)")[1]
         cls.secret = setup.partition("setup=")[2]
+        kept = cls.start(cls.kept())
         directory = os.environ.get("PASSGATE_SCREENSHOTS")
         if directory:
             pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
             directory = str(pathlib.Path(directory).resolve())
         done = subprocess.run(
             ["node", APPS / "browser.mjs"],
-            input=json.dumps({"base": cls.gateway.url, "setup": setup, "screenshots": directory}),
+            input=json.dumps({"base": cls.gateway.url, "setup": setup, "kept": kept.url, "screenshots": directory}),
             capture_output=True,
             text=True,
             timeout=300,
@@ -41,6 +42,34 @@ class Browser(PeerTest):
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         cls.outcomes = {line["story"]: line["error"] for line in lines}
         cls.said = done.stderr
+
+    @classmethod
+    def kept(cls) -> Gateway:
+        """A gateway before an app that lets browsers keep its pages, as most do that say nothing about it."""
+        site, public = free_port(), free_port()
+        page = "default_type text/html; add_header Cache-Control max-age=600;"
+        page += " location / { return 200 '<!doctype html><title>Page</title><p>For $http_x_auth_email'; }"
+        cls.start(Nginx(cls.directory, "nginx", site, f"server {{ listen 127.0.0.1:{site}; {page} }}"))
+        toml = f"""
+        [server]
+        listen = "127.0.0.1:{public}"
+        public_url = "http://127.0.0.1:{public}"
+        [admin]
+        listen = "127.0.0.1:0"
+        [state]
+        url = "sqlite:kept.db"
+        [password]
+        registration = true
+        [upstreams.app]
+        servers = ["http://127.0.0.1:{site}"]
+        [[routes]]
+        path = "/*"
+        upstream = "app"
+        """
+        (cls.directory / "kept.toml").write_text(toml)
+        add = [binary(), "user", "add", "anna@example.com", "-c", cls.directory / "kept.toml"]
+        subprocess.run(add, input="Anna's first password\n", text=True, check=True, capture_output=True)
+        return Gateway(cls.directory, toml, "kept")
 
     def tell(self, story: str):
         self.assertIn(story, self.outcomes, f"never told\n{self.said}")

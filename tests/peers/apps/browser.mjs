@@ -1,8 +1,9 @@
 // Chromium, driven by npm's playwright-core: node browser.mjs, and a line of JSON on standard input with
-// {base, setup, screenshots}: the gateway, its first-run link, and a directory for pictures or null.
+// {base, setup, kept, screenshots}: the gateway; its first-run link; another gateway, which knows Anna already, where
+// everybody may register, and whose app lets browsers keep its pages for ten minutes; and a directory for pictures or null.
 //
 // Lives through the stories below, one after another, as people do: without JavaScript, by labels and names of buttons.
-// Prints one line of JSON for each: {story, error}, where `error` is null if it went as told.
+// Prints one line of JSON for each: {story, error, seconds}, where `error` is null if it went as told.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -10,11 +11,17 @@ import { createRequire } from "node:module";
 import { text } from "node:stream/consumers";
 import { chromium } from "playwright-core";
 
-const { base, setup, screenshots } = JSON.parse(await text(process.stdin));
+const { base, setup, kept, screenshots } = JSON.parse(await text(process.stdin));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const anna = { email: "anna@example.com", name: "Anna Ångström", password: "Anna's long password" };
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+const LOOKS = {
+  light: { colorScheme: "light" },
+  dark: { colorScheme: "dark" },
+  phone: { colorScheme: "light", ...PHONE },
+  "phone-dark": { colorScheme: "dark", ...PHONE },
+};
 
 // With the cache for the back button, which Playwright switches off by default: it is one of the things that are tried.
 const browser = await chromium.launch({
@@ -81,8 +88,31 @@ async function sessionCookie(page) {
 }
 
 // A request with this cookie by something that is no browser.
-function replay(cookie, to = "/hello") {
-  return fetch(base + to, { headers: { cookie: `${cookie.name}=${cookie.value}` }, redirect: "manual" });
+function replay(cookie, to) {
+  return fetch(to, { headers: { cookie: `${cookie.name}=${cookie.value}` }, redirect: "manual" });
+}
+
+// Somebody who looks at pages with a checker for accessibility. Only here is JavaScript on, and the policy off: the checker
+// is a script in the page.
+async function inspector(look, options) {
+  const page = await person({ ...options, javaScriptEnabled: true, bypassCSP: true });
+  return Object.assign(page, { look });
+}
+
+async function inspect(name, page) {
+  await page.waitForLoadState();
+  if (screenshots) await page.screenshot({ path: `${screenshots}/${name}-${page.look}.png`, fullPage: true });
+  const [wide, room] = await page.evaluate(() => {
+    const { scrollWidth, clientWidth } = document.documentElement;
+    return [scrollWidth, clientWidth];
+  });
+  assert.ok(wide <= room, `${name} in ${page.look}: ${wide} px wide on a screen of ${room}`);
+  if (page.look === "phone-dark") return; // the colours are those of `dark`, and the rest that of `phone`
+  await page.evaluate(axe);
+  const { violations, passes } = await page.evaluate(() => window.axe.run(document));
+  assert.ok(passes.length > 10, "the checker has looked");
+  const told = violations.map(({ id, help, nodes }) => `${id}: ${help}\n  ${nodes.map(({ html }) => html).join("\n  ")}`);
+  assert.deepEqual(told, [], `${name} in ${page.look}`);
 }
 
 // --- the stories, in order ----------------------------------------------------------------------------------------------
@@ -90,6 +120,15 @@ function replay(cookie, to = "/hello") {
 let home; // Anna's own browser
 
 const stories = {
+  async "the page behind the printed link is good for screen readers and fits a phone"() {
+    for (const [look, options] of Object.entries(LOOKS)) {
+      const page = await inspector(look, options);
+      await page.goto(setup);
+      await inspect("first-run", page);
+      await page.context().close();
+    }
+  },
+
   async "the printed link makes the first account and lands signed in"() {
     home = await person();
     await home.goto(setup);
@@ -231,28 +270,40 @@ const stories = {
   },
 
   async "signed out is signed out: the back button and the old cookie show nothing"() {
-    const page = await person();
-    await page.goto(`${base}/hello?secret=1`);
-    await signIn(page, anna);
-    await page.waitForURL(`${base}/hello?secret=1`);
-    await page.goto(`${base}/hello?secret=2`);
-    assert.ok(await seen(page));
-    const cookie = await sessionCookie(page);
-    assert.equal((await replay(cookie)).status, 200);
-    await page.goto(`${base}/auth/sessions`);
-    await page.locator("li.current").getByRole("button", { name: /^sign out/i }).click();
-    await page.waitForURL(/\/auth\/login/);
-    assert.equal((await page.context().cookies()).length, 0, "the cookie is gone");
-    for (let turn = 0; turn < 3; turn += 1) {
-      await page.goBack({ waitUntil: "load" }).catch(() => undefined);
-      assert.equal(await seen(page), undefined, `${path(page)} after ${turn + 1} times back`);
-      assert.doesNotMatch(await whole(page), new RegExp(anna.email), path(page));
+    for (const [site, who] of [
+      [base, anna],
+      [kept, { email: anna.email, password: "Anna's first password" }],
+    ]) {
+      const page = await person();
+      // Not the end of loading: a page that the browser has kept whole does not load.
+      const back = async () => {
+        await page.goBack({ waitUntil: "commit" });
+        return whole(page);
+      };
+      await page.goto(`${site}/page?1`);
+      await signIn(page, who);
+      await page.waitForURL(`${site}/page?1`);
+      await page.goto(`${site}/page?2`);
+      assert.match(await whole(page), new RegExp(anna.email));
+      const cookie = await sessionCookie(page);
+      assert.equal((await replay(cookie, `${site}/page`)).status, 200);
+      await page.goto(`${site}/auth/sessions`);
+      assert.match(await back(), new RegExp(anna.email), "while signed in, it does show the page");
+
+      await page.goto(`${site}/auth/sessions`);
+      await page.locator("li.current").getByRole("button", { name: /^sign out/i }).click();
+      await page.waitForURL(`${site}/auth/login`);
+      assert.equal((await page.context().cookies()).length, 0, "the cookie is gone");
+      for (const was of ["/auth/sessions", "/page?2", "/page?1"]) {
+        assert.doesNotMatch(await back(), new RegExp(anna.email), was);
+        assert.equal(decodeURIComponent(page.url()), `${site}/auth/login?return_to=${was}`);
+      }
+      const replayed = await replay(cookie, `${site}/page`);
+      assert.equal(replayed.status, 401);
+      assert.doesNotMatch(await replayed.text(), new RegExp(anna.email));
+      assert.equal((await replay(cookie, `${site}/auth/me`)).status, 401);
+      await page.context().close();
     }
-    const replayed = await replay(cookie);
-    assert.equal(replayed.status, 401);
-    assert.doesNotMatch(await replayed.text(), /X-Auth-User/i);
-    assert.equal((await replay(cookie, "/auth/me")).status, 401);
-    await page.context().close();
     await isSignedIn(home); // a session of its own, which nobody has ended
   },
 
@@ -269,35 +320,22 @@ const stories = {
 
   async "the pages are good for screen readers, in light and dark, and fit a phone"() {
     const state = await home.context().storageState();
-    for (const [look, options] of Object.entries({
-      light: { colorScheme: "light" },
-      dark: { colorScheme: "dark" },
-      phone: { colorScheme: "light", ...PHONE },
-      "phone-dark": { colorScheme: "dark", ...PHONE },
-    })) {
-      // Only here is JavaScript on, and the policy off: the checker is a script in the page.
-      const inside = { ...options, javaScriptEnabled: true, bypassCSP: true };
-      const [guest, member] = [await person(inside), await person({ ...inside, storageState: state })];
-      for (const [name, page, go] of [
-        ["sign-in", guest, () => guest.goto(`${base}/auth/login?return_to=%2Fhello`)],
-        ["sign-in-wrong", guest, () => signIn(guest, { ...anna, password: "wrong" })],
-        ["not-found", guest, () => guest.goto(`${base}/auth/nothing`)],
-        ["bad-request", guest, () => guest.goto(`${base}/a//b`)],
-        ["sessions", member, () => member.goto(`${base}/auth/sessions`)],
-        ["password", member, () => member.goto(`${base}/auth/password`)],
-      ]) {
-        await go();
-        await page.waitForLoadState();
-        if (screenshots) await page.screenshot({ path: `${screenshots}/${name}-${look}.png`, fullPage: true });
-        const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-        assert.ok(wide <= room, `${name} in ${look}: ${wide} px wide on a screen of ${room}`);
-        await page.evaluate(axe);
-        const { violations, passes } = await page.evaluate(() => window.axe.run(document));
-        assert.ok(passes.length > 10, "the checker has looked");
-        const told = violations.map(({ id, help, nodes }) => `${id}: ${help}\n  ${nodes.map(({ html }) => html).join("\n  ")}`);
-        assert.deepEqual(told, [], `${name} in ${look}`);
-      }
+    for (const [look, options] of Object.entries(LOOKS)) {
+      const guest = await inspector(look, options);
+      await guest.goto(`${base}/auth/login?return_to=%2Fhello`);
+      await inspect("sign-in", guest);
+      await signIn(guest, { ...anna, password: "wrong" });
+      await inspect("sign-in-wrong", guest);
+      await guest.goto(`${kept}/auth/register`);
+      await inspect("register", guest);
+      await guest.goto(`${base}/auth/nothing`);
+      await inspect("not-found", guest);
       await guest.context().close();
+      const member = await inspector(look, { ...options, storageState: state });
+      await member.goto(`${base}/auth/sessions`);
+      await inspect("sessions", member);
+      await member.goto(`${base}/auth/password`);
+      await inspect("password", member);
       await member.context().close();
     }
   },
@@ -309,11 +347,12 @@ const stories = {
 
 for (const [story, live] of Object.entries(stories)) {
   let error = null;
+  const began = performance.now();
   try {
     await live();
   } catch (failure) {
     error = String(failure.stack ?? failure);
   }
-  console.log(JSON.stringify({ story, error }));
+  console.log(JSON.stringify({ story, error, seconds: (performance.now() - began) / 1000 }));
 }
 await browser.close();
