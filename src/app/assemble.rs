@@ -35,7 +35,9 @@ impl Current {
         match own_keys(&mirror.signing.load(), mirror.clock.now()) {
             Ok(keys) => {
                 let keys = Arc::new(keys);
-                self.own.iter().for_each(|own| drop(own.replace_keys(Arc::clone(&keys))));
+                for own in &self.own {
+                    own.replace_keys(Arc::clone(&keys));
+                }
             }
             Err(error) => tracing::error!(%error, "cannot use our own signing keys; those in use stay"),
         }
