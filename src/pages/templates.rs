@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{Environment, Error, HtmlEscape, UndefinedBehavior};
+use minijinja::{Environment, Error, ErrorKind, HtmlEscape, UndefinedBehavior};
 
 use crate::config::raw::At;
 use crate::config::{Problems, nearest};
@@ -175,7 +175,9 @@ const BLOCKED: [(&str, InLine); 3] = [
 ];
 
 fn has_event_handler(line: &str) -> bool {
-    attribute(line, |name| name.len() > 4 && name.starts_with("on") && name.bytes().all(|byte| byte.is_ascii_lowercase()))
+    attribute(line, |name| {
+        name.len() > 4 && name.starts_with("on") && name.bytes().all(|byte| byte.is_ascii_lowercase())
+    })
 }
 
 /// Whether a word right before a `=`, and after a space or a quote, is one that `is_meant`.
@@ -183,7 +185,8 @@ fn attribute(line: &str, is_meant: impl Fn(&str) -> bool) -> bool {
     line.match_indices('=').any(|(at, _)| {
         let before = line[..at].trim_end();
         let start = before.rfind(|letter: char| letter.is_whitespace() || "\"'/<>".contains(letter));
-        start.is_some_and(|start| is_meant(before[start..].trim_start_matches(|letter: char| !letter.is_alphanumeric())))
+        start
+            .is_some_and(|start| is_meant(before[start..].trim_start_matches(|letter: char| !letter.is_alphanumeric())))
     })
 }
 
@@ -280,6 +283,9 @@ impl Own {
         let error = innermost(error);
         let name = error.name().filter(|name| self.templates.contains_key(name)).unwrap_or(file);
         let what = match error.detail() {
+            _ if error.kind() == ErrorKind::WriteFailure => {
+                format!("the page gets longer than {} KiB", LONGEST_PAGE / 1024)
+            }
             Some(detail) => format!("{}: {detail}", error.kind()),
             None => error.kind().to_string(),
         };
@@ -344,7 +350,7 @@ fn built_in() -> Environment<'static> {
 fn render(environment: &Environment<'_>, page: Page, values: &Value) -> Result<String, Error> {
     let mut html = Bounded(Vec::with_capacity(16 * 1024));
     environment.get_template(page.file())?.render_captured_to(values, &mut html)?;
-    String::from_utf8(html.0).map_err(|_| minijinja::ErrorKind::WriteFailure.into())
+    String::from_utf8(html.0).map_err(|_| ErrorKind::WriteFailure.into())
 }
 
 /// Takes no more than [`LONGEST_PAGE`].
