@@ -7,6 +7,7 @@
 mod device;
 mod logo;
 mod moment;
+mod own;
 mod palette;
 mod templates;
 #[cfg(test)]
@@ -26,8 +27,9 @@ use crate::config::Problems;
 use crate::config::raw::RawPages;
 
 use logo::Logo;
+use own::Own;
 use palette::Palette;
-use templates::{Own, Page, Templates};
+use templates::{Page, Templates};
 
 /// The longest of anything that is shown, in bytes; what is longer is cut. Nothing valid is.
 const LONGEST_TEXT: usize = 1_024;

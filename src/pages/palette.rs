@@ -137,7 +137,7 @@ impl Palette {
         warn_if_faint(raw.accent.as_ref(), accent, &LIGHT, BLACK, problems);
         warn_if_faint(raw.accent_dark.as_ref(), accent_dark, &DARK, WHITE, problems);
         // Who chooses one accent means it on dark pages too, where most colours are too dark as they are.
-        let follows = accent.map(|accent| accent.until(TEXT, &[DARK.card], WHITE));
+        let follows = accent.map(|accent| accent.until(6.0, &[DARK.card], WHITE));
         Self {
             light: Shade::of(&LIGHT, accent, background),
             dark: Shade::of(&DARK, accent_dark.or(follows), background_dark),
