@@ -4,10 +4,10 @@
 //! mail would arrive; nobody is trusted for an address that they only typed.
 
 /// The longest address, in bytes (RFC 5321 section 4.5.3.1.3 less the angle brackets).
-pub const MAX_BYTES: usize = 254;
+pub(super) const MAX_BYTES: usize = 254;
 
 /// Whether `text`, without the white space around it, can be the address of an account: one `@` with something on both
-/// sides, at most [`MAX_BYTES`], and no character that cannot be seen. Whatever else mail servers agree on is theirs.
+/// sides, at most 254 bytes, and no character that cannot be seen. Whatever else mail servers agree on is theirs.
 #[must_use]
 pub fn is_valid(text: &str) -> bool {
     let address = text.trim();
@@ -78,11 +78,11 @@ mod tests {
             ("\u{212a}ai@b", "kai@b"),
             ("\u{17f}am@b", "SAM@b"),
             ("İpek@b", "i\u{307}pek@b"),
+            ("ıpek@b", "ipek@b"),
         ] {
             assert_eq!(fold(one), fold(other), "{one} {other}");
         }
         assert_ne!(fold("ann@example.com"), fold("anna@example.com"));
-        assert_ne!(fold("ipek@b"), fold("ıpek@b".trim_start_matches('ı')));
     }
 
     #[test]

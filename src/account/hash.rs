@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 
 /// All that stands before the salt of a hash of ours: argon2id with 19 MiB, two passes, one lane (OWASP Password Storage
 /// Cheat Sheet). Any other hash is replaced when its password is next seen.
-pub const OWN: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
+pub(super) const OWN: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 /// As in [`OWN`].
 const OWN_COST: (u32, u32, u32) = (19_456, 2, 1);
 /// Bytes of a salt of ours (RFC 9106 section 3.1).

@@ -162,8 +162,8 @@ fn account(fields: &Map<String, Value>) -> Result<NewAccount, ImportFault> {
             None => false,
             Some((_, Value::Bool(disabled))) => *disabled,
             // As databases without booleans write them.
-            Some((_, value)) if *value == Value::from(0) => false,
-            Some((_, value)) if *value == Value::from(1) => true,
+            Some((_, value)) if value.as_u64() == Some(0) => false,
+            Some((_, value)) if value.as_u64() == Some(1) => true,
             Some((field, _)) => return Err(ImportFault::Type { field, what: "`true` or `false`" }),
         },
     })
@@ -210,7 +210,7 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportFault> {
         last = field;
         match value {
             Value::String(text) => {
-                roles.extend(policy::parse_roles(text).map_err(|fault| ImportFault::Value { field, fault })?);
+                roles.extend(policy::parse_roles(text).map_err(|fault| value_of_roles(field, fault))?);
             }
             Value::Array(elements) => {
                 for element in elements {
@@ -220,7 +220,16 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportFault> {
             _ => return Err(wrong),
         }
     }
-    policy::tidy_roles(roles).map_err(|fault| ImportFault::Value { field: last, fault })
+    policy::tidy_roles(roles).map_err(|fault| value_of_roles(last, fault))
+}
+
+/// Without the role: whoever got the columns wrong may have a hash there.
+fn value_of_roles(field: &'static str, fault: Fault) -> ImportFault {
+    let fault = match fault {
+        Fault::RoleInvalid { .. } => Fault::RoleInvalid { role: "…".to_owned() },
+        other => other,
+    };
+    ImportFault::Value { field, fault }
 }
 
 /// The one hash of the line.
@@ -356,13 +365,14 @@ mod tests {
             (r#"{"email":"ann@b","name":"a\nb"}"#.to_owned(), "`name`: a name has"),
             (r#"{"email":"ann@b","roles":{"admin":true}}"#.to_owned(), "`roles` must be an array"),
             (r#"{"email":"ann@b","roles":[1]}"#.to_owned(), "`roles` must be an array"),
-            (r#"{"email":"ann@b","roles":[""]}"#.to_owned(), "`roles`: `` is no role"),
+            (r#"{"email":"ann@b","roles":[""]}"#.to_owned(), "`roles`: `…` is no role"),
+            (format!(r#"{{"email":"ann@b","roles":["a"],"role":"{ARGON2}{BCRYPT}"}}"#), "`role`: `…` is no role"),
             (r#"{"email":"ann@b","disabled":"false"}"#.to_owned(), "`disabled` must be"),
             (format!(r#"{{"email":"ann@b","note":"{}"}}"#, "x".repeat(MAX_LINE)), "more than 65536 bytes"),
         ] {
             let of = fault(&line);
             assert!(of.contains(expected), "{line}: {of}");
-            assert!(!of.contains("qrstuu") && !of.contains("5f4dcc"), "{of}");
+            assert!(!of.contains("qrstuu") && !of.contains("ehqGRl") && !of.contains("5f4dcc"), "{of}");
         }
     }
 

@@ -12,15 +12,15 @@ use super::hash::HashFault;
 use crate::refusal::Refusal;
 
 /// The longest display name, in characters.
-pub const MAX_NAME: usize = 128;
+pub(super) const MAX_NAME: usize = 128;
 /// The longest role, in bytes.
-pub const MAX_ROLE_BYTES: usize = 64;
+pub(super) const MAX_ROLE_BYTES: usize = 64;
 /// The most roles of one account.
-pub const MAX_ROLES: usize = 64;
+pub(super) const MAX_ROLES: usize = 64;
 /// The longest list of roles, in bytes with a comma between each two: it travels in a cookie with the rest of a token.
-pub const MAX_ROLES_BYTES: usize = 1024;
+pub(super) const MAX_ROLES_BYTES: usize = 1024;
 /// The longest id, in bytes, for the same reason.
-pub const MAX_ID_BYTES: usize = 128;
+pub(super) const MAX_ID_BYTES: usize = 128;
 /// The longest password that is looked at, in bytes.
 pub const MAX_PASSWORD_BYTES: usize = 4096;
 
