@@ -136,14 +136,11 @@ pub(super) fn delete(transaction: &Transaction<'_>, id: &str, end: &EndSessions<
     Ok(transaction.prepare_cached("DELETE FROM accounts WHERE id = ?1")?.execute([id])? > 0)
 }
 
-/// Two searches in an index, however many accounts there are: the kinds are counted by triggers.
+/// Two searches, however many accounts there are: triggers count the kinds.
+pub(super) const FOREIGN_HASH: &str = "SELECT password_hash FROM accounts WHERE hash_kind =
+        (SELECT kind FROM hash_kinds WHERE kind <> ?1 ORDER BY accounts DESC, kind DESC LIMIT 1)
+    LIMIT 1";
+
 pub(super) fn foreign_hash(connection: &Connection, like: &str) -> rusqlite::Result<Option<String>> {
-    connection
-        .prepare_cached(
-            "SELECT password_hash FROM accounts WHERE hash_kind =
-                (SELECT kind FROM hash_kinds WHERE kind <> ?1 ORDER BY accounts DESC, kind DESC LIMIT 1)
-             LIMIT 1",
-        )?
-        .query_row([like.trim_end_matches('$')], |row| row.get(0))
-        .optional()
+    connection.prepare_cached(FOREIGN_HASH)?.query_row([like.trim_end_matches('$')], |row| row.get(0)).optional()
 }

@@ -27,12 +27,12 @@ pub(super) fn insert(transaction: &Transaction<'_>, revocation: &Revocation) -> 
     Ok(())
 }
 
+pub(super) const LIVE: &str = "SELECT issuer, kind, value, revoked_at, expires_at FROM revocations
+    WHERE expires_at > ?1 OR expires_at IS NULL";
+
 /// Those that have not expired at `now`.
 pub(super) fn live(connection: &Connection, now: UnixSeconds) -> rusqlite::Result<Vec<Revocation>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT issuer, kind, value, revoked_at, expires_at FROM revocations
-         WHERE expires_at > ?1 OR expires_at IS NULL",
-    )?;
+    let mut statement = connection.prepare_cached(LIVE)?;
     let rows = statement.query_map([now], |row| {
         let value = row.get(2)?;
         let target = match row.get_ref(1)?.as_str()? {

@@ -10,7 +10,7 @@ use crate::state::StateError;
 const APPLICATION_ID: i64 = 0x7067_6174;
 
 /// `user_version` is the number of steps that a file has seen.
-const STEPS: &[&str] = &[
+pub(super) const STEPS: &[&str] = &[
     // 1: revocations, our signing keys, the issuers' last good key sets.
     "
     CREATE TABLE revocations (

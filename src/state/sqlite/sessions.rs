@@ -63,15 +63,17 @@ pub(super) fn add(transaction: &Transaction<'_>, session: &SessionRow, version: 
     Ok(added > 0)
 }
 
+pub(super) const WITH_ACCOUNT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", ",
+    accounts::columns!(),
+    " FROM sessions JOIN accounts ON accounts.id = sessions.account_id WHERE sessions.id = ?1"
+);
+
 pub(super) fn with_account(connection: &Connection, id: &str) -> rusqlite::Result<Option<(SessionRow, AccountRow)>> {
     connection
-        .prepare_cached(concat!(
-            "SELECT ",
-            columns!(),
-            ", ",
-            accounts::columns!(),
-            " FROM sessions JOIN accounts ON accounts.id = sessions.account_id WHERE sessions.id = ?1"
-        ))?
+        .prepare_cached(WITH_ACCOUNT)?
         .query_row([id], |row| Ok((from_row(row)?, accounts::from_row(row, COLUMN_COUNT)?)))
         .optional()
 }
@@ -126,6 +128,10 @@ pub(super) fn rotate_refresh(
     Ok(judged)
 }
 
+/// The condition of [`Which::Over`].
+pub(super) const OVER: &str = "id IN (SELECT id FROM sessions
+    WHERE (expires_at <= ?2 OR (refresh_current IS NULL AND seen_at <= ?3)) AND id IS NOT ?1 LIMIT ?4)";
+
 /// Of [`Which::Over`] at most [`OVER_AT_ONCE`].
 pub(super) fn end(
     transaction: &Transaction<'_>,
@@ -143,13 +149,10 @@ pub(super) fn end(
         Which::Others { account_id, keep: other } => {
             delete(transaction, "account_id = ?2 AND id <> ?3", params![keep, account_id, other])
         }
-        Which::Over { now, idle } => delete(
-            transaction,
-            "id IN (SELECT id FROM sessions
-                    WHERE (expires_at <= ?2 OR (refresh_current IS NULL AND seen_at <= ?3)) AND id IS NOT ?1
-                    LIMIT ?4)",
-            params![keep, now, now.saturating_sub(idle), i64::try_from(OVER_AT_ONCE).unwrap_or(i64::MAX)],
-        ),
+        Which::Over { now, idle } => {
+            let most = i64::try_from(OVER_AT_ONCE).unwrap_or(i64::MAX);
+            delete(transaction, OVER, params![keep, now, now.saturating_sub(idle), most])
+        }
     }?;
     for id in &ended {
         revocations::insert(transaction, &end.revocation(id))?;

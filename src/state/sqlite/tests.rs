@@ -1,14 +1,17 @@
-//! What is true of the SQLite engine beyond the contract: the file, other processes, and death at any point.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+//! What is true of the SQLite engine beyond the contract: the file, its locks, its searches.
+#![allow(clippy::unwrap_used)]
+
+mod migration;
+mod processes;
+mod remains;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::{Child, Command, Stdio};
 
 use super::*;
 use crate::state::State;
-use crate::state::contract::{self, Opened, key, token};
+use crate::state::Which;
+use crate::state::contract::{self, END, Opened, account, key, session, token};
 
 fn open() -> Opened {
     let directory = tempfile::tempdir().unwrap();
@@ -24,20 +27,6 @@ fn mode(path: &Path) -> u32 {
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-#[test]
-fn the_file_and_its_log_are_for_the_owner_alone_whatever_the_umask() {
-    let directory = tempfile::tempdir().unwrap();
-    set_mode(directory.path(), 0o700);
-    let path = directory.path().join("passgate.db");
-    let mut writer = child(&path, "revoke-forever");
-    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-    assert!(revoked(&mut lines).is_some());
-    for name in ["passgate.db", "passgate.db-wal", "passgate.db-shm"] {
-        assert_eq!(mode(&directory.path().join(name)), 0o600, "{name}");
-    }
-    kill(writer);
 }
 
 #[test]
@@ -157,133 +146,96 @@ fn a_link_that_is_turned_elsewhere_is_noticed() {
 }
 
 #[test]
-fn two_openings_in_one_process_keep_the_log_while_another_process_comes_and_goes() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("passgate.db");
-    let first = Sqlite::open(&path).unwrap();
-    let second = Sqlite::open(&path).unwrap();
-    // It would delete the log if it believed itself the last one.
-    assert!(child(&path, "ensure-key").wait_with_output().unwrap().status.success());
-    for state in [first, second] {
-        state.version().unwrap();
-        assert_eq!(state.signing_keys().unwrap().len(), 1);
-    }
-}
-
-#[test]
-fn a_rotated_private_key_is_nowhere_in_the_files() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("passgate.db");
+fn readings_wait_for_no_write() {
+    let state = open();
+    state.one.add_account(&account("a"), true).unwrap();
+    let path = state._directory.as_ref().unwrap().path().join("passgate.db");
     let state = Sqlite::open(&path).unwrap();
-    let holds = |name: &str, text: &str| {
-        let content = fs::read(directory.path().join(name)).unwrap();
-        memchr::memmem::find(&content, text.as_bytes()).is_some()
-    };
-    state.ensure_signing_key(&key("first", 1)).unwrap();
-    assert!(holds("passgate.db-wal", "private part of first"));
-    state.rotate_signing_key(&key("second", 2), 2, 100).unwrap();
-    assert!(!holds("passgate.db", "private part of first") && !holds("passgate.db-wal", "private part of first"));
-    assert!(holds("passgate.db", "private part of second"));
-}
-
-// What follows starts this test binary again as another process, in `works_as_another_process`.
-
-const TASK: &str = "PASSGATE_TEST_STATE_TASK";
-const PATH: &str = "PASSGATE_TEST_STATE_PATH";
-
-/// With a umask that takes no permission away.
-fn child(path: &Path, task: &str) -> Child {
-    Command::new("/bin/sh")
-        .args(["-c", "umask 0; exec \"$0\" \"$@\""])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "state::sqlite::tests::works_as_another_process", "--nocapture"])
-        .env(TASK, task)
-        .env(PATH, path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-fn kill(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
-/// The id in the next line `revoked ID` of a child.
-fn revoked(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> Option<String> {
-    lines.find_map(|line| line.unwrap().split_once("revoked ").map(|(_, id)| id.to_owned()))
-}
-
-#[test]
-fn works_as_another_process() {
-    let (Ok(task), Ok(path)) = (std::env::var(TASK), std::env::var(PATH)) else { return };
-    let state = Sqlite::open(Path::new(&path)).unwrap();
-    match task.as_str() {
-        "revoke-forever" => {
-            for number in 0.. {
-                let id = format!("{}-{number}", std::process::id());
-                state.revoke(&token(&id, 1, None)).unwrap();
-                // A parent that is gone ends it.
-                if writeln!(std::io::stdout(), "\nrevoked {id}").is_err() {
-                    return;
-                }
-            }
-        }
-        "ensure-key" => {
-            let keys = state.ensure_signing_key(&key(&std::process::id().to_string(), 1)).unwrap();
-            println!("\nkeys {}", keys.iter().map(|key| key.key_id.as_str()).collect::<Vec<_>>().join(" "));
-        }
-        _ => unreachable!("no such task"),
-    }
-}
-
-#[test]
-fn what_was_acknowledged_survives_a_kill_at_any_point() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("passgate.db");
-    let mut acknowledged = Vec::new();
-    for lives in [1, 7, 40] {
-        let mut writer = child(&path, "revoke-forever");
-        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-        for _ in 0..lives {
-            acknowledged.push(revoked(&mut lines).unwrap());
-        }
-        kill(writer);
-        acknowledged.extend(std::iter::from_fn(|| revoked(&mut lines)));
-        let kept = Sqlite::open(&path).unwrap().revocations(0).unwrap();
-        for id in &acknowledged {
-            assert!(kept.contains(&token(id, 1, None)), "{id} was acknowledged and is lost");
-        }
-        // At most the one that was under way when it died is there beyond those.
-        assert!(kept.len() <= acknowledged.len() + 3);
-    }
-}
-
-#[test]
-fn processes_that_start_at_once_on_a_new_file_end_with_one_key() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("passgate.db");
-    let children: Vec<_> = (0..4).map(|_| child(&path, "ensure-key")).collect();
-    let outputs: Vec<_> = children
-        .into_iter()
-        .map(|child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap())
-        .map(|text| text.lines().find_map(|line| line.strip_prefix("keys ").map(str::to_owned)).expect("a key"))
-        .collect();
-    let kept = Sqlite::open(&path).unwrap().signing_keys().unwrap();
-    assert_eq!(kept.len(), 1);
-    assert!(outputs.iter().all(|seen| *seen == kept[0].key_id), "{outputs:?}");
-}
-
-#[test]
-fn the_version_sees_a_write_of_another_process_before_that_write_is_acknowledged() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("passgate.db");
-    let state = Sqlite::open(&path).unwrap();
+    // Another process holds the lock, and a write of ours waits for it.
+    let mut another = Connection::open(&path).unwrap();
+    let writing = another.transaction_with_behavior(TransactionBehavior::Exclusive).unwrap();
+    writing.execute("UPDATE accounts SET disabled = 1", []).unwrap();
+    let waiting = lock(&state.writer);
     let before = state.version().unwrap();
-    let mut writer = child(&path, "revoke-forever");
-    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-    assert!(revoked(&mut lines).is_some());
+    assert!(!state.account("a").unwrap().unwrap().disabled);
+    assert_eq!(state.revocations(0).unwrap(), []);
+    writing.commit().unwrap();
+    assert!(state.account("a").unwrap().unwrap().disabled);
     assert_ne!(state.version().unwrap(), before);
-    kill(writer);
+    drop(waiting);
+}
+
+#[test]
+fn what_was_written_is_seen_by_the_next_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
+    state.add_account(&account("a"), true).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let state = &state;
+            scope.spawn(move || {
+                for number in 0..25 {
+                    let id = format!("{thread}-{number}");
+                    assert!(state.add_session(&session(&id, "a"), 1).unwrap());
+                    assert!(state.session(&id).unwrap().is_some(), "{id}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_reading_can_write_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
+    assert!(state.read("try", |connection| connection.execute("DELETE FROM accounts", [])).is_err());
+}
+
+#[test]
+fn however_many_sessions_are_over_all_are_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
+    state.add_account(&account("a"), true).unwrap();
+    let many = 2 * sessions::OVER_AT_ONCE + 1;
+    let ids: Vec<_> = (0..many).map(|number| format!("s{number:05}")).collect();
+    state
+        .write("prepare a test", |it| ids.iter().try_for_each(|id| sessions::add(it, &session(id, "a"), 1).map(drop)))
+        .unwrap();
+    let mut ended = state.end_sessions(Which::Over { now: 1000, idle: 1 }, &END).unwrap();
+    ended.sort();
+    assert_eq!(ended, ids);
+    assert_eq!(state.sessions(None).unwrap(), []);
+    assert_eq!(state.revocations(0).unwrap().len(), many);
+}
+
+#[test]
+fn what_is_asked_at_every_sign_in_reads_no_whole_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
+    let plan = |statement: &str| {
+        state.read("plan", |connection| {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
+            let count = statement.parameter_count();
+            let rows = statement.query_map(rusqlite::params_from_iter((0..count).map(|_| 1)), |row| row.get(3))?;
+            rows.collect::<rusqlite::Result<Vec<String>>>()
+        })
+    };
+    let over = format!("DELETE FROM sessions WHERE {} RETURNING id", sessions::OVER);
+    for statement in [accounts::FOREIGN_HASH, sessions::WITH_ACCOUNT, &over, revocations::LIVE] {
+        let plan = plan(statement).unwrap().join("; ");
+        for table in ["accounts", "sessions", "revocations"] {
+            assert!(!plan.contains(&format!("SCAN {table}")), "{statement}: {plan}");
+        }
+        assert!(plan.contains("SEARCH "), "{plan}");
+    }
+}
+
+#[test]
+fn a_row_that_somebody_broke_is_an_error_that_repeats_none_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
+    state.add_account(&account("a"), true).unwrap();
+    lock(&state.writer).execute("UPDATE accounts SET roles = '{\"CONTENT\":1}'", []).unwrap();
+    let error = state.account("a").unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("CONTENT"), "{error:?}");
 }

@@ -1,0 +1,91 @@
+//! Files of earlier versions.
+#![allow(clippy::unwrap_used)]
+
+use rusqlite::params;
+
+use super::*;
+use crate::state::contract::{END, account, client};
+use crate::state::{Added, Revocation, RevocationTarget, Rotation, SigningKeyRow, Which};
+
+/// As version 0.1 left it.
+fn first_version(path: &Path) {
+    drop(file::prepare(path).unwrap());
+    let file = Connection::open(path).unwrap();
+    file.pragma_update(None, "journal_mode", "WAL").unwrap();
+    file.execute_batch(schema::STEPS[0]).unwrap();
+    let revocation = "INSERT INTO revocations VALUES (?1, ?2, ?3, ?4, ?5)";
+    file.execute(revocation, params!["corp", "token", "t1", 100, 200]).unwrap();
+    file.execute(revocation, params!["corp", "token", "t2", 101, None::<i64>]).unwrap();
+    file.execute(revocation, params!["corp", "subject", "t1", 102, 300]).unwrap();
+    let key = "INSERT INTO signing_keys VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    file.execute(key, params!["k1", b"k1", None::<Vec<u8>>, 10, 20, 120]).unwrap();
+    file.execute(key, params!["k2", b"k2", b"private part of k2", 20, None::<i64>, None::<i64>]).unwrap();
+    file.execute("INSERT INTO key_sets VALUES ('corp', 'https://id.example/keys', x'7b7d', 5)", []).unwrap();
+    file.pragma_update(None, "application_id", 0x7067_6174).unwrap();
+    file.pragma_update(None, "user_version", 1).unwrap();
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_along_with_all_that_is_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("passgate.db");
+    first_version(&path);
+    // The second opening finds nothing to do.
+    for _ in 0..2 {
+        let state = Sqlite::open(&path).unwrap();
+        let mut known = state.revocations(0).unwrap();
+        known.sort_by_key(|known| known.revoked_at);
+        let subject = Revocation { target: RevocationTarget::Subject("t1".to_owned()), ..token("", 102, Some(300)) };
+        assert_eq!(known, [token("t1", 100, Some(200)), token("t2", 101, None), subject]);
+        let retired =
+            SigningKeyRow { private_key: None, retired_at: Some(20), verify_until: Some(120), ..key("k1", 10) };
+        assert_eq!(state.signing_keys().unwrap(), [key("k2", 20), retired]);
+        let set = state.load_jwks("corp", "https://id.example/keys").unwrap();
+        assert_eq!(set, Some((b"{}".to_vec(), 5)));
+    }
+    let state = Sqlite::open(&path).unwrap();
+    // What is new works on it.
+    assert_eq!(state.add_account(&account("a"), true).unwrap(), Added::Done);
+    assert!(state.add_session(&client("s1", "a", 1), 1).unwrap());
+    assert_eq!(state.rotate_refresh("s1", &[1; 32], &[2; 32], 5, 10, "::1").unwrap(), Rotation::Rotated);
+    assert_eq!(state.end_sessions(Which::Account("a"), &END).unwrap(), ["s1"]);
+    assert_eq!(state.revocations(0).unwrap().len(), 4);
+    state.note_token("k2", 900).unwrap();
+    assert_eq!(state.rotate_signing_key(&key("k3", 30), 30, 130).unwrap()[1].verify_until, Some(900));
+    let writer = lock(&state.writer);
+    for pragma in ["integrity_check", "foreign_key_check"] {
+        let found: Vec<String> = writer
+            .prepare(&format!("PRAGMA {pragma}"))
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert!(found.is_empty() || found == ["ok"], "{pragma}: {found:?}");
+    }
+}
+
+#[test]
+fn several_that_open_an_old_file_at_once_bring_it_along_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("passgate.db");
+    first_version(&path);
+    let start = std::sync::Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                start.wait();
+                assert_eq!(Sqlite::open(&path).unwrap().revocations(0).unwrap().len(), 3);
+            });
+        }
+    });
+}
+
+/// Files out there have seen them: whoever has to change one adds another one after it.
+#[test]
+fn the_released_steps_are_as_they_were_released() {
+    let released = ["aee43536254e4fd1f06ce91270812bd51fb12cf94d7c5981756a75aac53382a1"];
+    for (step, digest) in schema::STEPS.iter().zip(released) {
+        assert_eq!(blake3::hash(step.as_bytes()).to_hex().as_str(), digest);
+    }
+}
