@@ -61,6 +61,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "roles_claims",
             "leeway",
             "max_age",
+            "subject_claim",
+            "missing_claims",
         ],
     ),
     ("issuers.*.secret", &["file", "env", "credential"]),

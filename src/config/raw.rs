@@ -145,9 +145,9 @@ pub enum RawSecret {
 /// `[issuers.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct RawIssuer {
-    /// The exact `iss`.
+    /// The exact `iss`; also where its tokens may lack it.
     pub issuer: Option<At<String>>,
-    /// Accepted audiences; at least one.
+    /// Accepted audiences; at least one, but where its tokens may lack `aud`.
     pub audiences: Vec<At<String>>,
     /// The claim that holds the audience; `aud` unless said.
     pub audience_claim: Option<At<String>>,

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::issuer::Issuer;
+use super::issuer::{Issuer, Issuers};
 use super::steps::Steps;
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
@@ -13,6 +13,10 @@ use crate::refusal::Refusal;
 
 /// 9999-12-31T23:59:59Z. An `exp` after it was written in other units than seconds, and would never come.
 const LATEST_EXPIRY: UnixSeconds = 253_402_300_799;
+
+/// The largest number that every reader of JSON takes for the same one (RFC 8259 section 6): two larger ones may have
+/// been one to whoever signed, and would be two callers here.
+const LARGEST_ROW: u64 = (1 << 53) - 1;
 
 /// The identity in `claims`, and the last moment at which it may still be answered from a cache: neither past `exp` nor
 /// past `max_age`, both without leeway.
@@ -45,7 +49,13 @@ pub(super) fn check(
             issuer.audiences
         )
     })?;
-    let subject = steps.check("subject", subject(&claims), || format!("`sub` is {}", shown(&claims, "sub")))?;
+    let subject = steps.check("subject", subject(&claims, issuer), || match &issuer.subject_claim {
+        Some(claim) => {
+            let found = claim.find(&claims).map_or_else(|| "missing".to_owned(), Value::to_string);
+            format!("`{}` is {found}", claim.as_str())
+        }
+        None => format!("`sub` is {}", shown(&claims, "sub")),
+    })?;
     let token_id =
         steps.check("token-id", token_id(&claims), || format!("`jti` is {}", shown(&claims, "jti")))?.flatten();
     steps.verdict()?;
@@ -70,9 +80,13 @@ pub(super) fn check(
     Ok((identity, expires_at.min(age_limit)))
 }
 
-/// `iss` (RFC 7519 section 4.1.1): one string.
-pub(super) fn issuer(claims: &Map<String, Value>) -> Result<&str, Refusal> {
-    claims.get("iss").and_then(Value::as_str).ok_or(Refusal::IssuerMalformed)
+/// `iss` (RFC 7519 section 4.1.1): one string. `None`: there is no such claim, and an issuer that allows for that.
+pub(super) fn issuer<'c>(claims: &'c Map<String, Value>, issuers: &Issuers) -> Result<Option<&'c str>, Refusal> {
+    match claims.get("iss") {
+        Some(Value::String(iss)) => Ok(Some(iss)),
+        None if issuers.without_iss().is_some() => Ok(None),
+        Some(_) | None => Err(Refusal::IssuerMalformed),
+    }
 }
 
 /// `exp` (RFC 7519 section 4.1.4): required, and in the future.
@@ -116,7 +130,11 @@ fn audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Refusal>
     if let Some(aud) = claims.get("aud") {
         audiences(aud)?;
     }
-    let named = audiences(issuer.audience_claim.find(claims).ok_or(Refusal::AudienceMalformed)?)?;
+    let named = match issuer.audience_claim.find(claims) {
+        Some(named) => audiences(named)?,
+        None if issuer.may_lack_aud && !claims.contains_key("aud") => return Ok(()),
+        None => return Err(Refusal::AudienceMalformed),
+    };
     if !named.iter().any(|name| issuer.audiences.iter().any(|ours| ours == name)) {
         return Err(Refusal::AudienceRefused);
     }
@@ -127,10 +145,19 @@ fn audiences(value: &Value) -> Result<Vec<&str>, Refusal> {
     strings(value).ok_or(Refusal::AudienceMalformed)
 }
 
-/// `sub` (RFC 7519 section 4.1.2): a string that is not empty.
-fn subject(claims: &Map<String, Value>) -> Result<String, Refusal> {
-    match claims.get("sub") {
-        Some(Value::String(sub)) if !sub.is_empty() => Ok(sub.clone()),
+/// `sub` (RFC 7519 section 4.1.2): a string that is not empty. Another claim that an issuer has instead may also be the
+/// number of a row in a database.
+fn subject(claims: &Map<String, Value>, issuer: &Issuer) -> Result<String, Refusal> {
+    let found = match &issuer.subject_claim {
+        Some(claim) => claim.find(claims),
+        None => claims.get("sub"),
+    };
+    match found {
+        Some(Value::String(subject)) if !subject.is_empty() => Ok(subject.clone()),
+        Some(Value::Number(number)) if issuer.subject_claim.is_some() => match number.as_u64() {
+            Some(row) if row <= LARGEST_ROW => Ok(row.to_string()),
+            _ => Err(Refusal::SubjectMalformed),
+        },
         _ => Err(Refusal::SubjectMalformed),
     }
 }

@@ -30,6 +30,7 @@ impl Issuers {
     /// Makes the issuers of a file ready. An issuer with an error is left out; the configuration is not used then.
     pub fn compile(raw: &[Named<RawIssuer>], problems: &mut Problems) -> Self {
         let mut issuers = Self::default();
+        one_without_iss(raw, problems);
         let mut seen: Vec<(String, Range<usize>)> = Vec::new();
         for (name, raw) in raw {
             let Some(issuer) = issuer(name, raw, problems) else { continue };
@@ -41,6 +42,9 @@ impl Issuers {
                     .hint("a token names its issuer by this alone; put the audiences of both into one table");
                 continue;
             }
+            if issuer.may_lack_iss && issuers.without_iss().is_some() {
+                continue;
+            }
             seen.push((issuer.issuer.clone(), iss.span.clone()));
             if let Err(message) = issuers.add(issuer) {
                 problems
@@ -49,6 +53,23 @@ impl Issuers {
             }
         }
         issuers
+    }
+}
+
+/// A token without `iss` can be of one issuer only: which keys verify it must not depend on the order of the file.
+fn one_without_iss(raw: &[Named<RawIssuer>], problems: &mut Problems) {
+    let mut first: Option<(&str, &Range<usize>)> = None;
+    for (name, raw) in raw {
+        let Some(iss) = raw.missing_claims.iter().find(|claim| claim.value == "iss") else { continue };
+        match first {
+            Some((other, span)) => {
+                problems
+                    .error(&iss.span, format!("`{other}` and `{}` both take tokens without `iss`", name.value))
+                    .also(span.clone(), "the other one")
+                    .hint("such a token can be of one issuer only: take `iss` out of one of them");
+            }
+            None => first = Some((name, &iss.span)),
+        }
     }
 }
 
@@ -73,8 +94,10 @@ fn issuer(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Option
         problems.error(&iss.span, "`issuer` is empty").hint("the exact `iss` of its tokens");
     }
     check_audiences(name, raw, problems);
+    check_missing_claims(raw, problems);
     let algorithms = algorithms(name, raw, problems);
     let audience_claim = raw.audience_claim.as_ref().and_then(|claim| claim_path(claim, problems));
+    let subject_claim = raw.subject_claim.as_ref().and_then(|claim| claim_path(claim, problems));
     let roles_claims: Vec<_> = raw.roles_claims.iter().filter_map(|claim| claim_path(claim, problems)).collect();
     check_durations(raw, problems);
     let (keys, source) = key_origin(name, raw, &algorithms, problems);
@@ -90,6 +113,10 @@ fn issuer(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Option
     if let Some(claim) = audience_claim {
         issuer.audience_claim = claim;
     }
+    // `sub` keeps its own rule however it came to be named.
+    issuer.subject_claim = subject_claim.filter(|claim| claim.as_str() != "sub");
+    issuer.may_lack_iss = may_lack(raw, "iss");
+    issuer.may_lack_aud = may_lack(raw, "aud");
     if !roles_claims.is_empty() {
         issuer.roles_claims = roles_claims;
     }
@@ -116,13 +143,44 @@ fn check_name(name: &At<String>, problems: &mut Problems) {
 }
 
 fn check_audiences(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) {
-    if raw.audiences.is_empty() {
+    if raw.audiences.is_empty() && !may_lack(raw, "aud") {
         problems
             .error(&name.span, format!("`issuers.{}` has no `audiences`", name.value))
             .hint("what the issuer writes into `aud` for this site; without it, a token for any other app would do");
     }
     for audience in raw.audiences.iter().filter(|audience| audience.is_empty()) {
         problems.error(&audience.span, "an audience is empty").hint("write what the issuer puts into `aud`");
+    }
+}
+
+fn may_lack(raw: &RawIssuer, claim: &str) -> bool {
+    raw.missing_claims.iter().any(|missing| missing.value == claim)
+}
+
+/// `iss` and `aud` say whose token it is and for whom. Where the keys are kept here alone, the signature may say it.
+fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
+    for claim in raw.missing_claims.iter().filter(|claim| !["iss", "aud"].contains(&claim.as_str())) {
+        problems.error(&claim.span, format!("`{}` may not be missing", claim.value)).hint("only `iss` and `aud` may");
+    }
+    let Some(first) = raw.missing_claims.first() else { return };
+    let discovers = raw.discovery.as_ref().is_some_and(|discovery| discovery.value);
+    if raw.jwks_url.is_some() || discovers {
+        problems
+            .error(&first.span, "`missing_claims` needs keys that are kept here, and these are fetched")
+            .hint("whoever publishes keys signs for many: a token that does not say for whom may be for anybody");
+    }
+    let other = raw.audience_claim.as_ref().filter(|claim| claim.value != "aud");
+    if let (Some(claim), Some(missing)) = (other, raw.missing_claims.iter().find(|claim| claim.value == "aud")) {
+        problems
+            .error(&missing.span, format!("`aud` may be missing, and `{}` is compared instead of it", claim.value))
+            .also(claim.span.clone(), "here")
+            .hint("keep one of them");
+    }
+    if raw.max_age.is_none() && may_lack(raw, "aud") {
+        problems
+            .warning(&first.span, "whatever else is signed with these keys is taken as well")
+            .label("refresh tokens and links to reset a password, for instance")
+            .hint("`max_age`, as long as its access tokens live, refuses those that are older");
     }
 }
 

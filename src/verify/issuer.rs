@@ -26,10 +26,16 @@ pub struct Issuer {
     pub name: Arc<str>,
     /// The exact `iss`.
     pub issuer: String,
+    /// Whether a token without `iss` is of this issuer; one at most among all.
+    pub may_lack_iss: bool,
     /// Whom its tokens may be for; one of these is enough.
     pub audiences: Vec<String>,
     /// The claim that says whom a token is for.
     pub audience_claim: ClaimPath,
+    /// Whether a token may be for nobody in particular.
+    pub may_lack_aud: bool,
+    /// The claim that says who a token is about, where that is not `sub`.
+    pub subject_claim: Option<ClaimPath>,
     /// The algorithms that its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// Where its tokens name roles.
@@ -66,8 +72,11 @@ impl Issuer {
         Self {
             name: name.into(),
             issuer,
+            may_lack_iss: false,
             audiences: Vec::new(),
             audience_claim: path("aud"),
+            may_lack_aud: false,
+            subject_claim: None,
             algorithms: Vec::new(),
             roles_claims: vec![path("roles"), path("role")],
             leeway: LEEWAY,
@@ -136,6 +145,7 @@ pub(super) fn path(text: &'static str) -> ClaimPath {
 pub struct Issuers {
     list: Vec<Arc<Issuer>>,
     by_iss: HashMap<String, usize>,
+    without_iss: Option<usize>,
 }
 
 impl Issuers {
@@ -143,6 +153,18 @@ impl Issuers {
     #[must_use]
     pub fn by_iss(&self, iss: &str) -> Option<&Arc<Issuer>> {
         self.by_iss.get(iss).map(|index| &self.list[*index])
+    }
+
+    /// The issuer whose tokens may lack `iss`.
+    #[must_use]
+    pub fn without_iss(&self) -> Option<&Arc<Issuer>> {
+        self.without_iss.map(|index| &self.list[index])
+    }
+
+    /// The issuer of a token with this `iss`, or with none at all. A token that has one is never taken for one that
+    /// lacks it.
+    pub(super) fn of(&self, iss: Option<&str>) -> Option<&Arc<Issuer>> {
+        iss.map_or_else(|| self.without_iss(), |iss| self.by_iss(iss))
     }
 
     /// The issuer of this name in the TOML.
@@ -195,6 +217,12 @@ impl Issuers {
         }
         if self.by_name(&issuer.name).is_some() {
             return Err(format!("there are two issuers of the name `{}`", issuer.name));
+        }
+        if issuer.may_lack_iss {
+            if let Some(other) = self.without_iss() {
+                return Err(format!("`{}` and `{}` both take tokens without `iss`", other.name, issuer.name));
+            }
+            self.without_iss = Some(self.list.len());
         }
         self.by_iss.insert(issuer.issuer.clone(), self.list.len());
         let issuer = Arc::new(issuer);

@@ -138,7 +138,9 @@ impl Verifier {
         }
         let Ok(jws) = Jws::parse(token) else { return false };
         let (Ok(algorithm), Ok(kid), Ok(claims)) = (jws.algorithm(), jws.kid(), jws.claims()) else { return false };
-        let Some(issuer) = claims::issuer(&claims).ok().and_then(|iss| self.issuers.by_iss(iss)) else { return false };
+        let Some(issuer) = claims::issuer(&claims, &self.issuers).ok().and_then(|iss| self.issuers.of(iss)) else {
+            return false;
+        };
         match &issuer.source {
             Some(source) => source.await_key(issuer, kid, algorithm).await,
             None => false,
@@ -161,19 +163,21 @@ impl Verifier {
         let algorithm = steps.must("algorithm", jws.algorithm(), || format!("`alg` is {}", shown("alg")))?;
         let kid = steps.must("key-id", jws.kid(), || format!("`kid` is {}", shown("kid")))?;
         let claims = steps.must("payload", jws.claims(), || format!("{} bytes", jws.payload.len()))?;
-        let iss = steps.must("issuer", claims::issuer(&claims), || {
+        let iss = steps.must("issuer", claims::issuer(&claims, &self.issuers), || {
             format!("`iss` is {}", claims.get("iss").map_or_else(|| "missing".to_owned(), ToString::to_string))
         })?;
-        let issuer =
-            steps.must("issuer-known", self.issuers.by_iss(iss).ok_or(Refusal::IssuerUnknown), || {
-                match self.issuers.by_iss(iss).map(AsRef::as_ref) {
-                    Some(Issuer { name, place: Some(place), .. }) => format!("it is `{name}` ({place})"),
-                    Some(issuer) => format!("it is `{}`, the gateway itself", issuer.name),
-                    None => {
-                        format!("known are {:?}", self.issuers.iter().map(|known| &known.issuer).collect::<Vec<_>>())
-                    }
+        let issuer = steps.must("issuer-known", self.issuers.of(iss).ok_or(Refusal::IssuerUnknown), || {
+            match self.issuers.of(iss).map(AsRef::as_ref) {
+                Some(Issuer { name, place: Some(place), .. }) if iss.is_none() => {
+                    format!("it is `{name}` ({place}), whose tokens may lack `iss`")
                 }
-            })?;
+                Some(Issuer { name, place: Some(place), .. }) => format!("it is `{name}` ({place})"),
+                Some(issuer) => format!("it is `{}`, the gateway itself", issuer.name),
+                None => {
+                    format!("known are {:?}", self.issuers.iter().map(|known| &known.issuer).collect::<Vec<_>>())
+                }
+            }
+        })?;
         let is_listed = if issuer.algorithms.contains(&algorithm) { Ok(()) } else { Err(Refusal::AlgorithmRefused) };
         steps.must("algorithm-listed", is_listed, || {
             let listed: Vec<_> = issuer.algorithms.iter().map(|listed| listed.as_str()).collect();

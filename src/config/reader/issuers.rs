@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::Reader;
-use super::fields::{Empty, One, claim_path};
+use super::fields::{Empty, One, choose, claim_path};
 use super::section::{Item, Section};
 use crate::config::nearest;
 use crate::config::raw::{At, RawIssuer, RawSecret, RawSource};
@@ -21,14 +21,29 @@ const SECRET_FORM: &str =
 
 impl Reader<'_> {
     pub(super) fn issuer(&mut self, mut section: Section<'_>) -> RawIssuer {
-        self.require(
-            &section,
-            &[
-                ("issuer", "the exact `iss` of its tokens"),
-                ("audiences", "the `aud` values that mean this gateway, like `audiences = [\"api\"]`"),
-                ("algorithms", "the algorithms that it signs with, like `algorithms = [\"RS256\"]`"),
-            ],
-        );
+        let missing_claims = self
+            .list(
+                &mut section,
+                "missing_claims",
+                One::Taken,
+                Empty::Refused("leave it out where every token has `iss` and `aud`"),
+                |reader, item| reader.parse(item, "`iss` or `aud`", missing_claim),
+            )
+            .map(|claims| claims.value)
+            .unwrap_or_default();
+        let may_lack = |claim: &str| missing_claims.iter().any(|missing| missing.value == claim);
+        let iss = if may_lack("iss") {
+            "a name for it, which revocations are kept under; a token that has an `iss` must have this one"
+        } else {
+            "the exact `iss` of its tokens"
+        };
+        self.require(&section, &[("issuer", iss)]);
+        if !may_lack("aud") {
+            let hint = "the `aud` values that mean this gateway, like `audiences = [\"api\"]`";
+            self.require(&section, &[("audiences", hint)]);
+        }
+        let hint = "the algorithms that it signs with, like `algorithms = [\"RS256\"]`";
+        self.require(&section, &[("algorithms", hint)]);
         let written: Vec<&str> = KEY_SOURCES.into_iter().filter(|key| section.has(key)).collect();
         let only_secret = written == ["secret"];
         let no_secret = !written.is_empty() && !written.contains(&"secret");
@@ -51,8 +66,6 @@ impl Reader<'_> {
             |reader, item| reader.algorithm(item, only_secret, no_secret),
         );
         let raw = RawIssuer {
-            subject_claim: None,
-            missing_claims: Vec::new(),
             issuer,
             audiences: self
                 .strings(&mut section, "audiences", One::Taken, Empty::Refused("without an audience no token is good"))
@@ -81,6 +94,8 @@ impl Reader<'_> {
                 .unwrap_or_default(),
             leeway: self.duration_or_zero(&mut section, "leeway"),
             max_age: self.duration(&mut section, "max_age"),
+            subject_claim: self.parsed(&mut section, "subject_claim", "the path of a claim", claim_path),
+            missing_claims,
         };
         if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.as_secs() > 300) {
             self.warning(&leeway.span, format!("a token is good for {} s after it has expired", leeway.as_secs()))
@@ -265,6 +280,15 @@ impl Reader<'_> {
             .map(|name| RawSource::Header { name: name.value, scheme: scheme.map(|scheme| scheme.value) })
             .or(cookie.map(|name| RawSource::Cookie(name.value)))
             .or(query.map(|name| RawSource::Query(name.value)))
+    }
+}
+
+/// A claim that tokens may lack.
+fn missing_claim(text: &str) -> Result<String, String> {
+    match text {
+        "exp" => Err("a token without `exp` would be good for ever: no issuer may leave it out".to_owned()),
+        "sub" => Err("`subject_claim` names the claim that its tokens have instead".to_owned()),
+        _ => choose(text, &["iss", "aud"]),
     }
 }
 

@@ -280,6 +280,157 @@ fn what_would_not_work_or_not_protect_is_an_error() {
     }
 }
 
+fn homemade(raw: &mut RawIssuer) {
+    raw.secret = Some(at(RawSecret::File("secret".into())));
+    raw.algorithms = texts(&["HS256"]);
+    raw.missing_claims = texts(&["iss", "aud"]);
+    raw.audiences = Vec::new();
+    raw.max_age = Some(at(Duration::from_secs(900)));
+}
+
+#[test]
+fn tokens_of_an_app_that_signed_its_own_are_a_table_without_audiences() {
+    let (issuers, problems) = Table::new(|raw| {
+        homemade(raw);
+        raw.subject_claim = Some(at("user.id".to_owned()));
+    })
+    .compile();
+    // The secret of the test has the mode of any other file.
+    let shown: Vec<_> = problems.errors().iter().map(|problem| &problem.message).collect();
+    assert_eq!(shown, [""; 0]);
+    let issuer = issuers.without_iss().unwrap();
+    assert!(issuer.may_lack_iss && issuer.may_lack_aud && issuer.audiences.is_empty());
+    assert_eq!(issuer.subject_claim.as_ref().unwrap().as_str(), "user.id");
+    assert_eq!(issuer.revocation_key(), ISS, "`issuer` stays its name");
+    assert!(issuers.by_iss(ISS).is_some());
+
+    let (issuers, _) = Table::new(from_pem).compile();
+    let issuer = issuers.by_name("corp").unwrap();
+    assert!(issuers.without_iss().is_none() && !issuer.may_lack_iss && !issuer.may_lack_aud);
+    assert!(issuer.subject_claim.is_none());
+    let (issuers, _) = Table::new(|raw| {
+        from_pem(raw);
+        raw.subject_claim = Some(at("sub".to_owned()));
+    })
+    .compile();
+    assert!(issuers.by_name("corp").unwrap().subject_claim.is_none(), "`sub` stays a string");
+}
+
+#[test]
+fn claims_may_be_missing_where_only_the_keys_of_this_machine_count() {
+    type Change = fn(&mut RawIssuer);
+    let cases: &[(Change, &str)] = &[
+        (
+            |raw| {
+                from_url(raw);
+                raw.missing_claims = texts(&["aud"]);
+                raw.max_age = Some(at(Duration::from_secs(900)));
+            },
+            "`missing_claims` needs keys that are kept here",
+        ),
+        (
+            |raw| {
+                raw.discovery = Some(at(true));
+                raw.missing_claims = texts(&["iss"]);
+            },
+            "`missing_claims` needs keys that are kept here",
+        ),
+        (
+            |raw| {
+                homemade(raw);
+                raw.missing_claims = texts(&["iss"]);
+            },
+            "`issuers.corp` has no `audiences`",
+        ),
+        (
+            |raw| {
+                homemade(raw);
+                raw.missing_claims = texts(&["aud", "exp"]);
+            },
+            "`exp` may not be missing",
+        ),
+        (
+            |raw| {
+                homemade(raw);
+                raw.issuer = None;
+            },
+            "`issuers.corp` has no `issuer`",
+        ),
+        (
+            |raw| {
+                homemade(raw);
+                raw.audience_claim = Some(at("azp".to_owned()));
+            },
+            "`aud` may be missing, and `azp` is compared instead",
+        ),
+        (
+            |raw| {
+                homemade(raw);
+                raw.subject_claim = Some(at("a..b".to_owned()));
+            },
+            "`a..b` is not a path of claim names",
+        ),
+    ];
+    for (change, expected) in cases {
+        let found = errors(change);
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+    }
+    for (change, warned) in [
+        (homemade as Change, false),
+        (
+            |raw| {
+                homemade(raw);
+                raw.max_age = None;
+            },
+            true,
+        ),
+        (
+            |raw| {
+                homemade(raw);
+                raw.missing_claims = texts(&["iss"]);
+                raw.audiences = texts(&["api"]);
+                raw.max_age = None;
+            },
+            false,
+        ),
+        (
+            |raw| {
+                from_pem(raw);
+                raw.missing_claims = texts(&["aud", "iss"]);
+                raw.audience_claim = Some(at("aud".to_owned()));
+                raw.max_age = None;
+            },
+            true,
+        ),
+    ] {
+        let (issuers, problems) = Table::new(change).compile();
+        let warning = "whatever else is signed with these keys is taken as well";
+        assert_eq!(problems.warnings().iter().any(|problem| problem.message == warning), warned);
+        assert_eq!(issuers.len(), 1);
+    }
+}
+
+#[test]
+fn two_tables_that_take_tokens_without_iss_are_an_error_that_names_both() {
+    let table = Table::new(homemade);
+    let mut problems = Problems::new(&table.directory.path().join("gateway.toml"), "\n");
+    let mut second = table.raw.clone();
+    second.issuer = Some(at("other".to_owned()));
+    second.missing_claims = vec![At { value: "iss".to_owned(), span: 7..8 }];
+    second.audiences = texts(&["api"]);
+    let mut third = second.clone();
+    third.issuer = Some(at("third".to_owned()));
+    third.missing_claims = texts(&["aud"]);
+    let tables = [("a", table.raw), ("b", second), ("c", third)].map(|(name, raw)| (at(name.to_owned()), raw));
+    let issuers = Issuers::compile(&tables, &mut problems);
+    assert_eq!(problems.errors().len(), 1);
+    let problem = &problems.errors()[0];
+    assert_eq!(problem.message, "`a` and `b` both take tokens without `iss`");
+    assert_eq!((problem.span.clone(), problem.also.as_ref().unwrap().0.clone()), (7..8, 0..1));
+    assert_eq!(issuers.iter().map(|issuer| &*issuer.name).collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(&*issuers.without_iss().unwrap().name, "a");
+}
+
 #[test]
 fn two_tables_of_one_iss_are_an_error_that_names_both() {
     let table = Table::new(from_pem);

@@ -4,6 +4,7 @@
 
 mod compiling;
 mod fetching;
+mod homemade;
 mod keys;
 mod remembering;
 mod tokens;
