@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -612,7 +613,8 @@ fn what_was_answered_survives_a_kill_at_any_point() {
     gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &ended)).expect(303);
     let mut live: Vec<String> = Vec::new();
     let mut refresh = text(&gateway.sign_in_client(ALICE)["refreshToken"]);
-    for round in 0..3 {
+    for round in 0..3_usize {
+        let answered = AtomicUsize::new(0);
         let (signed_in, last) = std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 let (mut signed_in, mut last) = (Vec::new(), refresh.clone());
@@ -623,6 +625,7 @@ fn what_was_answered_survives_a_kill_at_any_point() {
                 for _ in 0..4 {
                     let Some(answer) = attempt(&form) else { break };
                     signed_in.push(session_cookie(&answer).unwrap());
+                    answered.fetch_add(1, Ordering::SeqCst);
                     let Some(answer) = attempt(&post_json("/auth/refresh", &json!({ "refreshToken": last }))) else {
                         break;
                     };
@@ -631,8 +634,8 @@ fn what_was_answered_survives_a_kill_at_any_point() {
                 (signed_in, last)
             });
             if round > 0 {
-                // In the middle of it.
-                app_pause(round);
+                // In the middle of it: after the first answer, and after the third.
+                eventually("some were answered", || answered.load(Ordering::SeqCst) >= round * 2 - 1);
                 gateway.signal("KILL");
             }
             writer.join().unwrap()
@@ -652,11 +655,6 @@ fn what_was_answered_survives_a_kill_at_any_point() {
         let answer = gateway.send(&post_json("/auth/refresh", &json!({ "refreshToken": refresh }))).expect(200);
         refresh = text(&answer.json()["refreshToken"]);
     }
-}
-
-/// Lets some of what is under way happen. Nothing depends on how much.
-fn app_pause(round: u32) {
-    std::thread::sleep(Duration::from_millis(u64::from(round) * 30));
 }
 
 #[test]
