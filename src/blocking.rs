@@ -70,7 +70,13 @@ mod tests {
         while blocking.run(|| 7).await == Err(Refusal::Overloaded) {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_an_error_of_ours() {
+        let blocking = Blocking::new(Handle::current(), 1, Duration::from_secs(60));
         let panicked = blocking.run(|| assert!(Duration::ZERO > Duration::ZERO)).await;
         assert_eq!(panicked, Err(Refusal::Internal));
+        assert_eq!(blocking.run(|| 7).await, Ok(7));
     }
 }

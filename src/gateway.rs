@@ -503,7 +503,9 @@ async fn answer(
             if answered.caller.is_some() {
                 record.caller = answered.caller;
             }
-            record.has_been_read();
+            if parts.method == Method::POST {
+                record.has_been_read();
+            }
             Ok(answered.response.map(Content::Own))
         }
         Err(failure) => {

@@ -26,7 +26,7 @@ const TAG: usize = 32;
 
 /// The dearest argon2 that is verified: KiB of memory, passes, lanes.
 const MOST_COST: (u32, u32, u32) = (256 * 1024, 16, 16);
-/// The dearest bcrypt that is verified: the logarithm of its rounds. 14 takes about a second.
+/// The dearest bcrypt that is verified: the logarithm of its rounds. 14 takes a second or two.
 const MOST_ROUNDS: u32 = 14;
 /// The cheapest that there is.
 const LEAST_ROUNDS: u32 = 4;

@@ -3,7 +3,7 @@
 //! Enters: a file, and what an operator wants. Leaves: what is there then, without a hash. What must never happen here: a
 //! password in a text, or an account that may no longer sign in and whose sessions go on.
 //!
-//! Nothing but the text of the file is read (see [`outline`](super::plan::outline)), so that all of it works in a shell
+//! Nothing but the text of the file is read (see [`outline`]), so that all of it works in a shell
 //! that cannot read the gateway's secrets. A running gateway sees what is written here when it next looks at the state.
 
 mod change;

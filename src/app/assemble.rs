@@ -7,6 +7,7 @@ use super::control::Mirror;
 use super::plan::{Plan, SignInPlan};
 use super::services::Services;
 use crate::account::Accounts;
+use crate::clock::UnixSeconds;
 use crate::forward::{BodyRules, Upstream};
 use crate::gateway::{Gateway, Label, Renewal, SignIn};
 use crate::login::{Endpoints, Login};
@@ -31,11 +32,13 @@ pub(super) struct Current {
 
 impl Current {
     /// Takes over our own keys where they have changed: a rotation, or the end of a retired key.
-    pub(super) fn refresh_own_keys(&self, mirror: &Mirror) {
-        match own_keys(&mirror.signing.load(), mirror.clock.now()) {
+    pub(super) fn take_own_keys(&self, signing: &SigningKeys, now: UnixSeconds) {
+        match own_keys(signing, now) {
             Ok(keys) => {
                 let keys = Arc::new(keys);
-                self.own.iter().for_each(|own| drop(own.replace_keys(Arc::clone(&keys))));
+                for own in &self.own {
+                    own.replace_keys(Arc::clone(&keys));
+                }
             }
             Err(error) => tracing::error!(%error, "cannot use our own signing keys; those in use stay"),
         }

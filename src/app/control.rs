@@ -43,8 +43,9 @@ impl Mirror {
         Ok(Self { state, revocations, signing: Arc::new(ArcSwap::from_pointee(signing)), clock })
     }
 
-    /// Reads again what has changed since `seen`.
-    fn refresh(&self, seen: &mut Option<Version>) -> Result<(), StateError> {
+    /// Reads again what has changed since `seen`. `announce` hears of our keys before the first token is signed with a new
+    /// one: a session that is renewed at that moment would be nobody's.
+    fn refresh(&self, seen: &mut Option<Version>, announce: &dyn Fn(&SigningKeys)) -> Result<(), StateError> {
         let asked = Instant::now();
         let version = self.state.version()?;
         if *seen != Some(version) {
@@ -55,7 +56,10 @@ impl Mirror {
                 Ok::<_, StateError>(((), Change::Replace(rows)))
             })?;
             match SigningKeys::load_or_create(&*self.state, now) {
-                Ok(keys) => self.signing.store(Arc::new(keys)),
+                Ok(keys) => {
+                    announce(&keys);
+                    self.signing.store(Arc::new(keys));
+                }
                 Err(error) => tracing::error!(%error, "cannot read the signing keys; those in use are kept"),
             }
             *seen = Some(version);
@@ -82,19 +86,21 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Starts it. `after` runs after each look, to pass on what has changed.
+    /// Starts it. `announce` gets our keys before they are used, also where they have not changed; `after` runs after each
+    /// look.
     ///
     /// # Errors
     /// When the system has no thread left.
     pub(super) fn start(
         mirror: Arc<Mirror>,
         certificates: Option<Arc<Certificates>>,
+        announce: impl Fn(&SigningKeys) + Send + 'static,
         after: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(0); // never sent on: its end is the message
         let thread = std::thread::Builder::new()
             .name("state".to_owned())
-            .spawn(move || watch(&mirror, certificates.as_deref(), &after, &stopped))?;
+            .spawn(move || watch(&mirror, certificates.as_deref(), &announce, &after, &stopped))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -108,12 +114,18 @@ impl Drop for Watch {
     }
 }
 
-fn watch(mirror: &Mirror, certificates: Option<&Certificates>, after: &dyn Fn(), stopped: &Receiver<()>) {
+fn watch(
+    mirror: &Mirror,
+    certificates: Option<&Certificates>,
+    announce: &dyn Fn(&SigningKeys),
+    after: &dyn Fn(),
+    stopped: &Receiver<()>,
+) {
     let mut seen = None;
     let mut failing = false;
     let mut certificates_seen = Instant::now();
     while stopped.recv_timeout(STATE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        match mirror.refresh(&mut seen) {
+        match mirror.refresh(&mut seen, announce) {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("the state can be read again");
@@ -138,6 +150,8 @@ fn watch(mirror: &Mirror, certificates: Option<&Certificates>, after: &dyn Fn(),
                 }
             }
         }
+        // A key's time runs out also where nothing has changed, and a configuration may have been read again meanwhile.
+        announce(&mirror.signing.load());
         after();
     }
 }

@@ -163,12 +163,12 @@ fn compile_sign_in(raw: &RawConfig, settings: &Settings, problems: &mut Problems
     let registration =
         raw.password.as_ref().and_then(|password| password.registration.as_ref()).is_some_and(|open| open.value);
     let pages = Pages::compile(&raw.pages, &settings.own_prefix, &settings.realm(), registration, problems);
-    let password = raw.password.as_ref()?;
+    let policy = settings::policy(raw.password.as_ref()?);
     Some(SignInPlan {
         session: settings::session(&raw.session, &settings.public_url),
-        policy: settings::policy(password),
+        pages: Arc::new(pages.with_min_length(policy.min_length as u64)),
+        policy,
         registration,
-        pages: Arc::new(pages),
     })
 }
 

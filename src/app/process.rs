@@ -162,14 +162,15 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     let draining = watch::Sender::new(false);
     let mut workers = start_workers(&settings, &seats, &listeners, &draining)?;
 
-    let watched = Arc::clone(&current);
-    let key_mirror = Arc::clone(&mirror);
+    let (keyed, swept) = (Arc::clone(&current), Arc::clone(&current));
+    let clock = mirror.clock.clone();
     let sweeper = Sweeper::default();
-    let _watch = Watch::start(Arc::clone(&mirror), settings.tls.clone(), move || {
-        let current = watched.load();
-        current.refresh_own_keys(&key_mirror);
-        sweeper.sweep(&current);
-    })
+    let _watch = Watch::start(
+        Arc::clone(&mirror),
+        settings.tls.clone(),
+        move |keys| keyed.load().take_own_keys(keys, clock.now()),
+        move || sweeper.sweep(&swept.load()),
+    )
     .context("cannot start the thread that watches the state")?;
     let mut tasks = start_tasks(&current.load(), &mirror);
 

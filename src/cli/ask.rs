@@ -29,11 +29,17 @@ pub(super) fn new_password(check: impl Fn(&str) -> Result<(), Failure>) -> Resul
         return Ok(password);
     }
     let quiet = Quiet::start(&input)?;
-    say("Password: ");
-    let password = text(read_line(&mut &input, quiet.interrupt)?)?;
+    let ask = |question| {
+        say(question);
+        let line = read_line(&mut &input, quiet.interrupt)?;
+        if line.is_none() {
+            say("\n");
+        }
+        text(line)
+    };
+    let password = ask("Password: ")?;
     check(&password)?;
-    say("The same password again: ");
-    let again = text(read_line(&mut &input, quiet.interrupt)?)?;
+    let again = ask("The same password again: ")?;
     drop(quiet);
     if *password != *again {
         return Err(Failure::Config(

@@ -57,7 +57,7 @@ impl Answered {
         self.with(SET_COOKIE, set_cookie)
     }
 
-    pub(super) fn as_caller(mut self, caller: Caller) -> Self {
+    pub(super) fn by_caller(mut self, caller: Caller) -> Self {
         self.caller = Some(Arc::new(caller));
         self
     }
@@ -76,13 +76,17 @@ pub struct Failure {
     pub refusal: Refusal,
     /// The answer, where it is a form that is shown again. Its status is the refusal's.
     pub page: Option<Response<Bytes>>,
-    /// For 429, in seconds; `None` for what says itself when to come again.
+    /// For 429 and 503, in seconds.
     pub retry_after: Option<u64>,
 }
 
+/// When to come again after 503, in seconds.
+const WHEN_BUSY: u64 = 5;
+
 impl From<Refusal> for Box<Failure> {
     fn from(refusal: Refusal) -> Self {
-        Self::new(Failure { refusal, page: None, retry_after: None })
+        let is_busy = refusal.status() == StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(Failure { refusal, page: None, retry_after: is_busy.then_some(WHEN_BUSY) })
     }
 }
 
@@ -135,12 +139,13 @@ impl Failure {
     }
 }
 
-/// What every answer has that is not for everybody to keep. What a page says of itself stays.
+/// What every answer has that is not for everybody to keep. What a page says of itself stays, but for one thing: under
+/// `no-referrer` a browser sends our forms with `Origin: null` (Fetch standard, "append a request `Origin` header"), and
+/// one that sends no `Sec-Fetch-Site` either could then not be told from another site's page. `strict-origin` says no
+/// more than which site it was: no path, no query, no one-time token.
 pub(super) fn seal(response: &mut Response<Bytes>) {
     let headers = response.headers_mut();
-    for (name, value) in
-        [(CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff"), (REFERRER_POLICY, "no-referrer")]
-    {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
-    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
 }

@@ -75,7 +75,8 @@ async fn change(visit: &Visit<'_>, fields: &mut Fields, own: &OwnSession) -> Res
 }
 
 /// Puts the new hash in place. Hashing took its time: whoever has been signed out meanwhile, or was not the first to
-/// change the password, changes nothing any more.
+/// change the password, changes nothing any more. Of two sessions that try at once each ends the other before it looks
+/// whether it is still there itself, so that never both are.
 fn replace(
     accounts: &Accounts,
     sessions: &Sessions,
@@ -84,15 +85,18 @@ fn replace(
     hash: String,
     now: UnixSeconds,
 ) -> Result<AccountRow, Refusal> {
-    if !sessions.list(&own.account_id)?.iter().any(|session| session.id == own.id) {
-        return Err(Refusal::Revoked);
-    }
+    let require_alive = || match sessions.list(&own.account_id)?.iter().any(|session| session.id == own.id) {
+        true => Ok(()),
+        false => Err(Refusal::Revoked),
+    };
+    require_alive()?;
+    // First so that it holds in this process at once, then, in one step with the change, whatever was opened in between.
+    sessions.end(Which::Others { account_id: &own.account_id, keep: &own.id })?;
+    require_alive()?;
     let present = accounts.by_id(&own.account_id).map_err(unavailable)?;
     if present.is_none_or(|present| present.password_version != proven.password_version) {
         return Err(Refusal::LoginRefused);
     }
-    // First so that it holds in this process at once, then, in one step with the change, whatever was opened in between.
-    sessions.end(Which::Others { account_id: &own.account_id, keep: &own.id })?;
     let end = EndSessions { now, revoked_until: sessions.revoked_until(), keep: Some(&own.id) };
     let changed = accounts.change_password(&own.account_id, hash, &end).map_err(unavailable)?;
     changed.ok_or(Refusal::LoginRefused)

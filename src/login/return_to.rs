@@ -42,13 +42,17 @@ pub(super) fn accept<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 /// may not be sent back there.
 #[must_use]
 pub fn login_location(prefix: &str, target: &Target) -> HeaderValue {
+    login_then(prefix, target.path_and_query().as_str())
+}
+
+/// `Location` of the sign-in page, and of `path` after it.
+pub(super) fn login_then(prefix: &str, path: &str) -> HeaderValue {
     let mut location = format!("{prefix}/login");
-    let wanted = target.path_and_query();
-    if let Some(wanted) = accept(wanted.as_str(), prefix).filter(|wanted| *wanted != "/") {
+    if let Some(path) = accept(path, prefix).filter(|path| *path != "/") {
         location.push('?');
         location.push_str(PARAMETER);
         location.push('=');
-        for byte in wanted.bytes() {
+        for byte in path.bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
                 location.push(char::from(byte));
             } else {

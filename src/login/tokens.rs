@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::form::{Field, Fields, parameter};
 use super::outcome::{Answered, Failure};
+use super::return_to;
 use super::visit::{OwnSession, Visit};
 use crate::refusal::Refusal;
 use crate::session::{Sessions, Tokens};
@@ -38,6 +39,10 @@ pub(super) async fn refresh(visit: &Visit<'_>, mut fields: Fields) -> Result<Ans
 /// A browser always gets to the sign-in page without a cookie, also where there was nothing to end any more. To a program
 /// 401 says that what it sent was no session of ours: a token of another issuer, or one that was minted by hand, is not
 /// ended by this, and it would be wrong to say so.
+///
+/// A cookie that has expired still ends its own session, which may be alive. It ends the others only if it is: whoever
+/// finds a cookie of last year must not be able to sign its owner out everywhere. Who meant to, in a window that was left
+/// open for too long, comes by way of the sign-in page to the list of sessions.
 pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
     let speaks_json = visit.speaks_json(&fields);
     let is_all = parameter(visit.asked.query, "all").is_some_and(|all| *all == "true");
@@ -45,6 +50,10 @@ pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     let nothing = if token.is_some() { Refusal::RefreshRefused } else { Refusal::CredentialMissing };
     let is_named = own.is_some() || token.is_some();
     let ended = is_named && visit.state(move |_, sessions| end(sessions, own, token, is_all)).await?;
+    if !speaks_json && is_all && !ended {
+        let sessions = format!("{}/sessions", visit.prefix);
+        return Ok(visit.without_cookie(Answered::see_other(return_to::login_then(visit.prefix, &sessions))));
+    }
     if !speaks_json {
         return Ok(visit.signed_out());
     }
@@ -55,7 +64,7 @@ pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     Ok(if visit.asked.by_cookie { visit.without_cookie(answered) } else { answered })
 }
 
-/// Says whether there was a session to end, or one that has ended already.
+/// Says whether all that was asked for has ended; also where it had before.
 fn end(
     sessions: &Sessions,
     own: Option<OwnSession>,
@@ -65,12 +74,15 @@ fn end(
     let of_token = token.map(|token| sessions.of_refresh_token(&token)).transpose()?.flatten();
     let of_token = of_token.map(|row| OwnSession { id: row.id, account_id: row.account_id });
     let mut is_any = false;
-    for session in own.into_iter().chain(of_token) {
-        is_any = true;
-        sessions.end(match is_all {
-            true => Which::Account(&session.account_id),
-            false => Which::Own { id: &session.id, account_id: &session.account_id },
-        })?;
+    for OwnSession { id, account_id } in own.into_iter().chain(of_token) {
+        let is_alive = || Ok(sessions.list(&account_id)?.iter().any(|session| session.id == id));
+        if is_all && is_alive()? {
+            sessions.end(Which::Account(&account_id))?;
+            is_any = true;
+        } else {
+            sessions.end(Which::Own { id: &id, account_id: &account_id })?;
+            is_any |= !is_all;
+        }
     }
     Ok(is_any)
 }

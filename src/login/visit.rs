@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::form::{Fields, Kind};
 use super::outcome::{Answered, Failure};
 use super::{Endpoint, Login};
-use crate::account::{Accounts, Candidate};
+use crate::account::{Accounts, Candidate, fold_email};
 use crate::clock::UnixSeconds;
 use crate::identity::{Caller, Identity};
 use crate::pages::Person;
@@ -117,6 +117,7 @@ impl Visit<'_> {
         self.without_cookie(Answered::see_other(self.to("/login")))
     }
 
+    /// The same for an answer that leads nowhere.
     pub(super) fn without_cookie(&self, answered: Answered) -> Answered {
         const CLEAR: http::HeaderName = http::HeaderName::from_static("clear-site-data");
         answered.with_cookie(self.login.sessions.clear_cookie()).with(CLEAR, HeaderValue::from_static(r#""cache""#))
@@ -142,7 +143,8 @@ impl Visit<'_> {
         password: Zeroizing<String>,
         candidate: impl FnOnce(&Accounts) -> Result<Candidate, StateError> + Send + 'static,
     ) -> Result<AccountRow, Box<Failure>> {
-        let attempt = self.login.throttle.attempt(&email_key(email), self.asked.client).map_err(Failure::throttled)?;
+        let attempt =
+            self.login.throttle.attempt(&throttle_key(email), self.asked.client).map_err(Failure::throttled)?;
         let verified = match self.state(|accounts, _| candidate(accounts).map_err(unavailable)).await {
             Ok(candidate) => self.login.hasher.run(move || candidate.verify(&password)).await,
             Err(refusal) => Err(refusal),
@@ -186,7 +188,7 @@ impl Visit<'_> {
                 tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
             }
             let answered = Answered::see_other(location).with_cookie(cookie.set_cookie);
-            Ok(answered.as_caller(caller(account, cookie.session_id, now)))
+            Ok(answered.by_caller(caller(account, cookie.session_id, now)))
         })
         .await
     }
@@ -215,7 +217,9 @@ pub(super) fn unavailable(error: StateError) -> Refusal {
     Refusal::StateUnavailable
 }
 
-/// The address as it is compared, so that another spelling is no other account to the throttle.
-fn email_key(email: &str) -> String {
-    email.trim().to_lowercase().to_uppercase().to_lowercase()
+/// What an account is called in the throttle. Another spelling is no other account; and all that is too long to be an
+/// address is one, so that no time is spent on it.
+fn throttle_key(email: &str) -> String {
+    const LONGEST: usize = 254;
+    if email.trim().len() > LONGEST { String::new() } else { fold_email(email) }
 }

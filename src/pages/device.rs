@@ -138,7 +138,11 @@ mod tests {
         let webkit = "AppleWebKit/537.36 (KHTML, like Gecko)";
         let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)";
         for (user_agent, words, form) in [
-            ("Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0", "Firefox on Linux", Form::Computer),
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
+                "Firefox on Linux",
+                Form::Computer,
+            ),
             (
                 &format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) {webkit} Chrome/130.0.0.0 Safari/537.36"),
                 "Chrome on Windows",
@@ -173,11 +177,17 @@ mod tests {
                 Form::Phone,
             ),
             (
-                &format!("Mozilla/5.0 (Linux; Android 14; SM-X710) {webkit} SamsungBrowser/26.0 Chrome/122.0 Safari/537.36"),
+                &format!(
+                    "Mozilla/5.0 (Linux; Android 14; SM-X710) {webkit} SamsungBrowser/26.0 Chrome/122.0 Safari/537.36"
+                ),
                 "Samsung Internet on Android",
                 Form::Tablet,
             ),
-            ("Mozilla/5.0 (Windows NT 6.1; Trident/7.0; rv:11.0) like Gecko", "Internet Explorer on Windows", Form::Computer),
+            (
+                "Mozilla/5.0 (Windows NT 6.1; Trident/7.0; rv:11.0) like Gecko",
+                "Internet Explorer on Windows",
+                Form::Computer,
+            ),
         ] {
             assert_eq!(describe(user_agent, false), (words.to_owned(), form), "{user_agent}");
         }

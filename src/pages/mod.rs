@@ -7,6 +7,7 @@
 mod device;
 mod logo;
 mod moment;
+mod own;
 mod palette;
 mod templates;
 #[cfg(test)]
@@ -26,11 +27,14 @@ use crate::config::Problems;
 use crate::config::raw::RawPages;
 
 use logo::Logo;
+use own::Own;
 use palette::Palette;
-use templates::{Own, Page, Templates};
+use templates::{Page, Templates};
 
 /// The longest of anything that is shown, in bytes; what is longer is cut. Nothing valid is.
 const LONGEST_TEXT: usize = 1_024;
+/// The longest id or network address of a session, in bytes.
+const LONGEST_ID: usize = 64;
 /// The longest return address, in bytes; a longer one is left out.
 const LONGEST_ADDRESS: usize = 2_048;
 /// The longest `[pages] name`, in characters.
@@ -265,20 +269,21 @@ impl Pages {
 
     fn session(&self, session: &SessionItem, now: UnixSeconds) -> Value {
         let (device, form) = device::describe(&session.user_agent, session.is_client);
-        let moment = |at, words| context! { words => words, exact => moment::exact(at), machine => moment::machine(at) };
+        let moment =
+            |at, words| context! { words => words, exact => moment::exact(at), machine => moment::machine(at) };
         // Its own session ends by the way that takes the cookie with it.
         let end_url = if session.is_current {
             format!("{}/logout", self.prefix)
         } else {
-            format!("{}/sessions/{}/end", self.prefix, path(cut(&session.id, LONGEST_TEXT)))
+            format!("{}/sessions/{}/end", self.prefix, path(cut(&session.id, LONGEST_ID)))
         };
         context! {
-            id => cut(&session.id, LONGEST_TEXT),
+            id => cut(&session.id, LONGEST_ID),
             is_current => session.is_current,
             is_client => session.is_client,
             device => device,
             form => form.as_str(),
-            address => cut(&session.address, LONGEST_TEXT),
+            address => cut(&session.address, LONGEST_ID),
             created => moment(session.created_at, moment::ago(session.created_at, now)),
             seen => moment(session.seen_at, moment::ago(session.seen_at, now)),
             expires => moment(session.expires_at, moment::ahead(session.expires_at, now)),
@@ -321,7 +326,10 @@ impl Pages {
             (Page::Password, Content { person: Some(&nameless), ..Content::default() }),
             (Page::Password, Content { person: Some(&person), message, ..Content::default() }),
             (Page::Sessions, Content { person: Some(&nameless), ..Content::default() }),
-            (Page::Sessions, Content { person: Some(&person), sessions, more: 1, notice: message, ..Content::default() }),
+            (
+                Page::Sessions,
+                Content { person: Some(&person), sessions, more: 1, notice: message, ..Content::default() },
+            ),
             (Page::Error, error(StatusCode::NOT_FOUND, "")),
             (Page::Error, error(StatusCode::BAD_GATEWAY, "0197")),
         ]
@@ -334,7 +342,9 @@ impl Pages {
 /// Besides the type and the policy.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
-    (REFERRER_POLICY, "no-referrer"),
+    // Not `no-referrer`: by that a browser sends `Origin: null` with a form (Fetch, "append a request Origin header"), and
+    // one that has no `Sec-Fetch-Site` would be taken for another site. A path or a query is not sent by this either.
+    (REFERRER_POLICY, "strict-origin"),
     (X_FRAME_OPTIONS, "DENY"),
     (HeaderName::from_static("x-content-type-options"), "nosniff"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),

@@ -34,10 +34,7 @@ pub(super) fn ahead(then: UnixSeconds, now: UnixSeconds) -> String {
 
 /// For people: `22 November 2026, 01:18 UTC`. Empty for a time that no calendar has.
 pub(super) fn exact(at: UnixSeconds) -> String {
-    Timestamp::from_second(at)
-        .ok()
-        .and_then(|at| strtime::format("%-d %B %Y, %H:%M UTC", at).ok())
-        .unwrap_or_default()
+    Timestamp::from_second(at).ok().and_then(|at| strtime::format("%-d %B %Y, %H:%M UTC", at).ok()).unwrap_or_default()
 }
 
 /// For machines: RFC 3339 in UTC. Empty for a time that no calendar has.

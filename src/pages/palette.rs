@@ -28,11 +28,7 @@ impl Color {
         let digit = |index: usize| char::from(digits[index]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         match digits.len() {
             3 => Some(Self([digit(0)? * 17, digit(1)? * 17, digit(2)? * 17])),
-            6 => Some(Self([
-                digit(0)? * 16 + digit(1)?,
-                digit(2)? * 16 + digit(3)?,
-                digit(4)? * 16 + digit(5)?,
-            ])),
+            6 => Some(Self([digit(0)? * 16 + digit(1)?, digit(2)? * 16 + digit(3)?, digit(4)? * 16 + digit(5)?])),
             _ => None,
         }
     }
@@ -141,7 +137,7 @@ impl Palette {
         warn_if_faint(raw.accent.as_ref(), accent, &LIGHT, BLACK, problems);
         warn_if_faint(raw.accent_dark.as_ref(), accent_dark, &DARK, WHITE, problems);
         // Who chooses one accent means it on dark pages too, where most colours are too dark as they are.
-        let follows = accent.map(|accent| accent.until(TEXT, &[DARK.card], WHITE));
+        let follows = accent.map(|accent| accent.until(6.0, &[DARK.card], WHITE));
         Self {
             light: Shade::of(&LIGHT, accent, background),
             dark: Shade::of(&DARK, accent_dark.or(follows), background_dark),
@@ -188,8 +184,10 @@ impl Shade {
             ("link", accent.until(TEXT, &[base.card, soft], card_end)),
             ("danger", base.danger),
             ("danger-soft", danger_soft),
+            ("danger-line", base.card.mix(base.danger, 28)),
             ("good", base.good),
             ("good-soft", good_soft),
+            ("good-line", base.card.mix(base.good, 28)),
         ])
     }
 
@@ -343,7 +341,9 @@ mod tests {
 
     #[test]
     fn anything_but_a_hex_colour_is_an_error_and_stays_out_of_the_style_sheet() {
-        for wrong in ["red", "", "#", "#12", "#1234", "#12345678", "#ggg", "2f6f4f", "#fff;}*{color:red", "#ééé", "#+1+1+1"] {
+        for wrong in
+            ["red", "", "#", "#12", "#1234", "#12345678", "#ggg", "2f6f4f", "#fff;}*{color:red", "#ééé", "#+1+1+1"]
+        {
             let (palette, problems) = compile([None, None, Some(wrong), None]);
             assert_eq!(problems.errors().len(), 1, "{wrong}");
             assert_eq!(problems.errors()[0].message, "`background` is not a colour that is understood here");

@@ -1,1 +1,341 @@
-//! x
+//! The pages as a browser, a screen reader, a stranger and an operator with templates of their own meet them.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::*;
+use crate::config::At;
+
+mod own;
+
+const NOW: UnixSeconds = 1_795_310_280;
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";
+
+fn compile(raw: &RawPages) -> (Pages, Problems) {
+    let mut problems = Problems::new(&PathBuf::from("gateway.toml"), "[pages]\n");
+    let pages = Pages::compile(raw, "/auth", "app.example.com", true, &mut problems);
+    (pages, problems)
+}
+
+fn pages() -> Pages {
+    let (pages, problems) = compile(&RawPages::default());
+    assert!(problems.errors().is_empty() && problems.warnings().is_empty());
+    pages
+}
+
+fn at<T>(value: T) -> Option<At<T>> {
+    Some(At { value, span: 0..7 })
+}
+
+fn ann() -> Person {
+    Person { email: "ann@example.com".to_owned(), name: Some("Ann".to_owned()) }
+}
+
+fn session(id: &str, is_current: bool, is_client: bool) -> SessionItem {
+    SessionItem {
+        id: id.to_owned(),
+        is_current,
+        is_client,
+        user_agent: FIREFOX.to_owned(),
+        address: "192.0.2.1".to_owned(),
+        created_at: NOW - 2 * 86_400,
+        seen_at: NOW - 7_300,
+        expires_at: NOW + 86_400,
+    }
+}
+
+fn text(response: &Response<Bytes>) -> String {
+    String::from_utf8(response.body().to_vec()).unwrap()
+}
+
+/// Every page with `value` in all the places where somebody else than us can put something.
+fn all(pages: &Pages, value: &str, message: Option<&str>) -> Vec<Response<Bytes>> {
+    let person = Person { email: value.to_owned(), name: Some(value.to_owned()) };
+    let item = SessionItem {
+        id: value.to_owned(),
+        user_agent: value.to_owned(),
+        address: value.to_owned(),
+        ..session("", false, true)
+    };
+    let ok = StatusCode::OK;
+    vec![
+        pages.sign_in(ok, value, Some(value), message),
+        pages.sign_in(ok, "", None, message),
+        pages.register(ok, value, value, Some(value), message),
+        pages.register(ok, "", "", None, message),
+        pages.password(ok, &person, message),
+        pages.sessions(&person, &[item, session("b", true, false)], NOW, message),
+        pages.sessions(&Person::default(), &[], NOW, None),
+        Response::new(pages.error(StatusCode::BAD_GATEWAY, value, value, value)),
+    ]
+}
+
+/// Everything from `<` to `>`, quotes taken into account, outside of the style sheet.
+fn tags(html: &str) -> Vec<String> {
+    let (head, rest) = html.split_once("<style>").unwrap();
+    let html = [head, rest.split_once("</style>").unwrap().1].concat();
+    let (mut tags, mut quoted) = (Vec::<String>::new(), false);
+    let mut open: Option<String> = None;
+    for letter in html.chars() {
+        match (&mut open, letter) {
+            (None, '<') => open = Some(String::new()),
+            (None, _) => {}
+            (Some(_), '>') if !quoted => tags.extend(open.take()),
+            (Some(tag), _) => {
+                quoted ^= letter == '"';
+                tag.push(letter);
+            }
+        }
+    }
+    tags
+}
+
+fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
+    Some(tag.split_once(&format!(" {name}=\""))?.1.split_once('"')?.0)
+}
+
+#[test]
+fn every_page_is_kept_by_nobody_and_may_load_nothing() {
+    for response in all(&pages(), "ann", None).iter().take(7) {
+        let header = |name: &str| response.headers()[name].to_str().unwrap();
+        assert_eq!(header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(header("cache-control"), "no-store");
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("cross-origin-opener-policy"), "same-origin");
+        assert_eq!(header("x-frame-options"), "DENY");
+        assert_eq!(header("referrer-policy"), "strict-origin");
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        assert!(policy.ends_with("'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("img-src"), "{policy}");
+    }
+}
+
+#[test]
+fn the_policy_names_the_style_sheet_that_is_in_the_page() {
+    let pages = pages();
+    for response in all(&pages, "ann", Some("Wrong.")) {
+        let html = text(&response);
+        let style = html.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+        let hash = BASE64.encode(digest::digest(&digest::SHA256, style.as_bytes()));
+        assert!(pages.policy().to_str().unwrap().contains(&format!("style-src 'sha256-{hash}';")));
+        assert_eq!(html.matches("<style").count(), 1);
+    }
+}
+
+#[test]
+fn every_page_can_be_read_by_a_screen_reader_and_on_a_phone_and_needs_no_script() {
+    for response in all(&pages(), "ann", Some("Wrong.")) {
+        let html = text(&response);
+        let tags = tags(&html);
+        let count = |name: &str| tags.iter().filter(|tag| tag.split(' ').next() == Some(name)).count();
+        assert!(html.starts_with("<!doctype html>\n<html lang=\"en\">") && html.trim_end().ends_with("</html>"));
+        assert_eq!((count("h1"), count("main"), count("title"), count("script"), count("link")), (1, 1, 1, 0, 0));
+        assert!(html.contains("content=\"width=device-width, initial-scale=1\""));
+        let ids: Vec<&str> = tags.iter().filter_map(|tag| attribute(tag, "id")).collect();
+        assert_eq!(ids.len(), ids.iter().collect::<HashSet<_>>().len(), "{ids:?}");
+        for tag in &tags {
+            assert!(attribute(tag, "style").is_none() && !tag.contains(" on"), "{tag}");
+            for of in ["aria-describedby", "for"].into_iter().filter_map(|name| attribute(tag, name)) {
+                assert!(ids.contains(&of), "{tag}");
+            }
+            let is_typed_in =
+                tag.starts_with("input ") && !tag.contains("type=\"hidden\"") && !tag.ends_with(" hidden");
+            if is_typed_in {
+                let label = format!("<label for=\"{}\">", attribute(tag, "id").unwrap());
+                assert!(html.contains(&label) && attribute(tag, "autocomplete").is_some(), "{tag}");
+            }
+            for address in ["href", "src", "action"].into_iter().filter_map(|name| attribute(tag, name)) {
+                assert!(address.is_empty() || address.starts_with('/') && !address.starts_with("//"), "{tag}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_forms_post_what_our_endpoints_take() {
+    let pages = pages();
+    let ok = StatusCode::OK;
+    let fields = |response: Response<Bytes>| -> Vec<String> {
+        let tags = tags(&text(&response));
+        let form = tags.iter().find(|tag| tag.starts_with("form ")).unwrap();
+        assert_eq!(attribute(form, "method"), Some("post"));
+        let inputs = tags.iter().filter(|tag| tag.starts_with("input "));
+        let sent = inputs.filter_map(|tag| {
+            let secret = attribute(tag, "autocomplete").unwrap_or_default();
+            Some(format!("{} {secret}", attribute(tag, "name")?).trim_end().to_owned())
+        });
+        std::iter::once(attribute(form, "action").unwrap().to_owned()).chain(sent).collect()
+    };
+    assert_eq!(
+        fields(pages.sign_in(ok, "", Some("/x"), None)),
+        ["/auth/login", "return_to", "email username", "password current-password"]
+    );
+    assert_eq!(
+        fields(pages.sign_in(ok, "", None, None)),
+        ["/auth/login", "email username", "password current-password"]
+    );
+    assert_eq!(
+        fields(pages.register(ok, "", "", Some("token"), None)),
+        ["/auth/register", "setup", "name name", "email username", "password new-password"]
+    );
+    assert_eq!(
+        fields(pages.register(ok, "", "", None, None)),
+        ["/auth/register", "name name", "email username", "password new-password"]
+    );
+    assert_eq!(
+        fields(pages.password(ok, &ann(), None)),
+        ["/auth/password", "current_password current-password", "new_password new-password"]
+    );
+}
+
+#[test]
+fn what_was_typed_before_is_there_again_and_the_error_is_announced_and_linked() {
+    let pages = pages();
+    let html = text(&pages.sign_in(StatusCode::UNAUTHORIZED, "ann@example.com", Some("/a?b=c"), Some("Wrong & sad.")));
+    assert!(html.contains("role=\"alert\"") && html.contains("<p>Wrong &amp; sad.</p>"));
+    assert!(html.contains("<title>Error: Sign in · app.example.com</title>"));
+    let tags = tags(&html);
+    let input = |name: &str| tags.iter().find(|tag| attribute(tag, "name") == Some(name)).unwrap();
+    assert_eq!(attribute(input("email"), "value"), Some("ann@example.com"));
+    assert_eq!(attribute(input("return_to"), "value"), Some("&#x2f;a?b=c"));
+    assert!(input("password").contains(" autofocus") && !input("email").contains(" autofocus"));
+    assert_eq!(attribute(input("password"), "aria-describedby"), Some("error"));
+    assert_eq!(attribute(input("password"), "value"), None);
+    let quiet = text(&pages.sign_in(StatusCode::OK, "", None, None));
+    assert!(!quiet.contains("role=\"alert\"") && !quiet.contains("Error") && !quiet.contains("aria-describedby"));
+}
+
+#[test]
+fn the_status_is_the_one_given_and_the_first_account_is_told_from_the_others() {
+    let pages = pages().with_min_length(14);
+    let first = pages.register(StatusCode::CONFLICT, "", "", Some("s3cret"), Some("Taken."));
+    assert_eq!(first.status(), StatusCode::CONFLICT);
+    let first = text(&first);
+    assert!(first.contains("<h1>Create the first administrator</h1>") && first.contains("value=\"s3cret\""));
+    assert!(first.contains("minlength=\"14\"") && first.contains("At least 14 characters."));
+    assert!(text(&pages.register(StatusCode::OK, "", "", None, None)).contains("<h1>Create an account</h1>"));
+    assert!(text(&pages.register(StatusCode::OK, "", "", Some(""), None)).contains("<h1>Create an account</h1>"));
+}
+
+#[test]
+fn the_link_to_register_is_there_only_where_one_can() {
+    let mut problems = Problems::new(&PathBuf::from("gateway.toml"), "");
+    for (registration, links) in [(true, 1), (false, 0)] {
+        let pages = Pages::compile(&RawPages::default(), "/own path", "a", registration, &mut problems);
+        let html = text(&pages.sign_in(StatusCode::OK, "", None, None));
+        assert_eq!(html.matches("href=\"/own%20path/register\"").count(), links);
+        assert!(html.contains("action=\"/own%20path/login\""));
+    }
+}
+
+#[test]
+fn the_sessions_are_listed_with_device_and_times_and_a_way_to_end_each() {
+    let sessions = [session("0197-a", true, false), session("0197-b", false, true)];
+    let html = text(&pages().sessions(&ann(), &sessions, NOW, Some("Password changed.")));
+    assert!(html.contains("<bdi>Ann</bdi>") && html.contains("<bdi>ann@example.com</bdi>"));
+    assert!(html.contains("role=\"status\"") && html.contains("<p>Password changed.</p>"));
+    assert_eq!(html.matches("<h2>Firefox on Linux").count(), 2);
+    assert_eq!(html.matches("This device</span>").count(), 1);
+    assert_eq!(html.matches("API</span>").count(), 1);
+    let seen = "<time datetime=\"2026-11-21T23:16:20Z\" title=\"21 November 2026, 23:16 UTC\">2 hours ago</time>";
+    assert_eq!(html.matches(seen).count(), 2, "{html}");
+    assert_eq!(html.matches(">2 days ago</time>").count(), 2);
+    let tags = tags(&html);
+    let actions: Vec<&str> = tags.iter().filter_map(|tag| attribute(tag, "action")).collect();
+    assert_eq!(actions, ["/auth/logout", "/auth/sessions/0197-b/end", "/auth/logout?all=true"]);
+    assert!(html.contains("href=\"/auth/password\"") && html.contains("href=\"/\""));
+}
+
+#[test]
+fn an_error_has_its_status_and_request_id_and_offers_another_try_where_that_may_help() {
+    let pages = pages();
+    let error = |status| String::from_utf8(pages.error(status, "A title", "A sentence.", "0197-id").to_vec()).unwrap();
+    let html = error(StatusCode::BAD_GATEWAY);
+    assert!(html.contains("<h1>A title</h1>") && html.contains("A sentence.</p>"));
+    assert!(html.contains("Error 502") && html.contains("<code>0197-id</code>") && html.contains("href=\"/\""));
+    assert!(html.contains("Try again"));
+    assert!(!error(StatusCode::FORBIDDEN).contains("Try again"));
+}
+
+#[test]
+fn nothing_that_somebody_sends_becomes_markup() {
+    let pages = pages();
+    let harmless: Vec<usize> = all(&pages, "x", Some("x")).iter().map(|page| tags(&text(page)).len()).collect();
+    for hostile in
+        ["\"><script>alert(1)</script>", "'><img src=x onerror=alert(1)>", "{{7*7}}", "{% raw %}", "</style></main>"]
+    {
+        let found = all(&pages, hostile, Some(hostile));
+        for (page, tags_before) in found.iter().zip(&harmless) {
+            let html = text(page);
+            assert_eq!(tags(&html).len(), *tags_before, "{hostile}\n{html}");
+            assert!(!html.contains("<script") && !html.contains("<img") && !html.contains(">49<"), "{html}");
+        }
+    }
+    let address = text(&pages.sign_in(StatusCode::OK, "", Some("\"><script>"), None));
+    assert!(address.contains("value=\"&quot;&gt;&lt;script&gt;\""));
+    let item = SessionItem { id: "../\"?#".to_owned(), ..session("", false, false) };
+    assert!(text(&pages.sessions(&ann(), &[item], NOW, None)).contains("action=\"/auth/sessions/../%22%3F%23/end\""));
+}
+
+#[test]
+fn text_that_turns_the_direction_does_so_within_its_own_element_only() {
+    let turned = Person { email: "\u{202e}moc.elpmaxe@nna".to_owned(), name: Some("\u{202e}nnA".to_owned()) };
+    let html = text(&pages().sessions(&turned, &[session("a", true, false)], NOW, None));
+    assert!(html.contains("<bdi>\u{202e}nnA</bdi>") && html.contains("<bdi>\u{202e}moc.elpmaxe@nna</bdi>"));
+    assert_eq!(html.matches('\u{202e}').count(), 2);
+}
+
+#[test]
+fn no_value_and_no_number_of_sessions_makes_a_page_long() {
+    let pages = pages();
+    let base: Vec<usize> = all(&pages, "", None).iter().map(|page| page.body().len()).collect();
+    // Each byte of it is escaped to six.
+    for (page, base) in all(&pages, &"\"".repeat(10_000), None).iter().zip(base) {
+        assert!(page.body().len() < base + 32 * 1_024, "{} instead of {base}", page.body().len());
+    }
+    let kept = text(&pages.sign_in(StatusCode::OK, "", Some(&"/".repeat(2_048)), None));
+    assert!(kept.contains("name=\"return_to\""));
+    let dropped = text(&pages.sign_in(StatusCode::OK, "", Some(&"/".repeat(2_049)), None));
+    assert!(!dropped.contains("name=\"return_to\""), "half an address is another one");
+    let odd = "é".repeat(1_000);
+    assert!(text(&pages.sign_in(StatusCode::OK, &odd, None, None)).contains(&odd[..1_024]));
+
+    let many = vec![session("a", false, false); 5_000];
+    let html = text(&pages.sessions(&ann(), &many, NOW, None));
+    assert_eq!(html.matches("Firefox on Linux</h2>").count(), MOST_SESSIONS);
+    assert!(html.contains("And 4900 more."));
+    let hostile = "\"".repeat(10_000);
+    let worst = SessionItem { id: hostile.clone(), address: hostile.clone(), ..session("", false, true) };
+    let person = Person { email: hostile.clone(), name: Some(hostile) };
+    let html = text(&pages.sessions(&person, &vec![worst; 5_000], NOW, None));
+    assert!(html.contains("And 4900 more.") && html.len() < 256 * 1_024, "{}", html.len());
+}
+
+#[test]
+fn the_name_and_the_logo_of_the_operator_are_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let logo = directory.path().join("logo.svg");
+    std::fs::write(&logo, "<svg xmlns=\"http://www.w3.org/2000/svg\"/>").unwrap();
+    let raw = RawPages { name: at(" Ann & Co ".to_owned()), logo: at(logo), ..RawPages::default() };
+    let (pages, problems) = compile(&raw);
+    assert!(problems.errors().is_empty(), "{:?}", problems.errors());
+    let html = text(&pages.sign_in(StatusCode::OK, "", None, None));
+    assert!(html.contains("<title>Sign in · Ann &amp; Co</title>"));
+    assert!(html.contains("<img src=\"/auth/logo\" alt=\"Ann &amp; Co\">"));
+    assert!(pages.policy().to_str().unwrap().contains("; img-src 'self'; form-action"));
+    assert_eq!(pages.logo().unwrap().headers()["content-type"], "image/svg+xml");
+    assert!(super::tests::pages().logo().is_none());
+}
+
+#[test]
+fn a_name_that_is_no_name_is_an_error() {
+    for (wrong, what) in [
+        (" ", "`name` is empty"),
+        ("a\nb", "`name` is not one line of plain text"),
+        (&*"x".repeat(101), "`name` is longer than 100 characters"),
+    ] {
+        let (_, problems) = compile(&RawPages { name: at(wrong.to_owned()), ..RawPages::default() });
+        assert_eq!(problems.errors()[0].message, what);
+    }
+}

@@ -6,6 +6,7 @@
 //! session that is over or an account that is disabled, a session id that outlives a sign-in, or a token in a log.
 
 mod cookie;
+mod device;
 mod refresh;
 #[cfg(test)]
 mod tests;
@@ -24,16 +25,18 @@ use crate::refusal::Refusal;
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, State, StateError, Which};
 use crate::verify::{Change, OWN_NAME, RevocationRow, Revocations, Revoked};
+use device::{address_text, shorten};
 use refresh::RefreshKeys;
 
 pub use cookie::{MAX_BYTES, wire_name};
+pub use device::Device;
 
 /// For how many seconds after its exchange a refresh token is taken for a client's retry.
 pub const GRACE: UnixSeconds = 10;
 /// How many sessions of one account live at a time.
 pub const MOST_SESSIONS: usize = 100;
-/// Bytes of `User-Agent` that are kept.
-const USER_AGENT_BYTES: usize = 256;
+/// The longest `token_lifetime` that the configuration takes, in seconds.
+const LONGEST_TOKEN: UnixSeconds = 24 * 60 * 60;
 
 /// What the configuration says about sessions. Times are in seconds.
 #[derive(Clone, Debug)]
@@ -50,15 +53,6 @@ pub struct Settings {
     pub lifetime: UnixSeconds,
     /// `iss` and `aud`.
     pub public_url: String,
-}
-
-/// Where somebody signs in from.
-#[derive(Clone, Debug)]
-pub struct Device {
-    /// As sent, or empty.
-    pub user_agent: String,
-    /// The client's.
-    pub address: IpAddr,
 }
 
 /// What an API client gets.
@@ -132,13 +126,14 @@ impl Sessions {
 
     /// Until when the end of a session must be remembered, if it ends now. Does not block.
     ///
-    /// Its tokens carry an `exp` of at most `token_lifetime` after they were signed, and no more are signed: that needs
-    /// the row, for a refresh as well as for a cookie's renewal, and the row is gone. The minute is for those that had
-    /// read the row before it went and sign a little after, and for a clock that is put right. It does not make up for a
-    /// `token_lifetime` that was longer before a reload or a restart.
+    /// No token is signed for it from now on: a renewal as well as a refresh needs its row, and that is gone. Those that
+    /// were signed carry an `exp` of at most `token_lifetime` later, but of the `token_lifetime` of then: what a reload or
+    /// a restart has made shorter since must not let a token of an ended session come back. So it is the longest that can
+    /// be configured. The minute is for who had read the row before it went and signs a little after, and for a clock
+    /// that is put right.
     #[must_use]
     pub fn revoked_until(&self) -> UnixSeconds {
-        self.clock.now().saturating_add(self.settings.token_lifetime).saturating_add(60)
+        self.tokens_until(self.clock.now(), LONGEST_TOKEN)
     }
 
     /// Signs a browser in.
@@ -228,7 +223,7 @@ impl Sessions {
                     account = ?account.id,
                     session = id,
                     address,
-                    "a refresh token was used a second time, so one of its holders has stolen it: the session is ended"
+                    "a refresh token was used a second time, by a thief or after one: the session is ended"
                 );
                 self.end(Which::One(id))?;
                 Err(Refusal::RefreshReused)
@@ -259,7 +254,8 @@ impl Sessions {
     /// # Errors
     /// The state cannot be written; then nothing has ended.
     pub fn end(&self, which: Which<'_>) -> Result<Vec<String>, Refusal> {
-        self.end_now(which).map_err(failed)
+        let until = |now| self.tokens_until(now, LONGEST_TOKEN);
+        self.end_until(which, until).map_err(failed)
     }
 
     /// Of an account, without those that are over, the one last seen first.
@@ -285,14 +281,22 @@ impl Sessions {
     /// The state cannot be written; some may have ended then, and the rest waits for the next time.
     pub fn sweep(&self) -> Result<usize, StateError> {
         let over = Which::Over { now: self.clock.now(), idle: self.settings.idle_timeout };
-        self.end_now(over).map(|ended| ended.len())
+        // Nobody has ended these, and they are many: as many a day as sign in. They are remembered for no longer than
+        // tokens live by the present configuration, which most of theirs have not done for hours.
+        let until = |now| self.tokens_until(now, 0);
+        self.end_until(over, until).map(|ended| ended.len())
     }
 
     /// Behind [`Revocations::reconcile`]: whoever reads all revocations meanwhile would not find these yet, and must not
     /// put what was read in force after them.
-    fn end_now(&self, which: Which<'_>) -> Result<Vec<String>, StateError> {
+    fn end_until(
+        &self,
+        which: Which<'_>,
+        until: impl FnOnce(UnixSeconds) -> UnixSeconds,
+    ) -> Result<Vec<String>, StateError> {
         self.revocations.reconcile(|| {
-            let (now, revoked_until) = (self.clock.now(), self.revoked_until());
+            let now = self.clock.now();
+            let revoked_until = until(now);
             let ended = self.state.end_sessions(which, &EndSessions { now, revoked_until, keep: None })?;
             let row = |id: &String| RevocationRow {
                 issuer: OWN_NAME.to_owned(),
@@ -303,6 +307,11 @@ impl Sessions {
             let rows = ended.iter().map(row).collect();
             Ok((ended, Change::Add(rows)))
         })
+    }
+
+    /// When tokens signed up to `now` are over that live for `token_lifetime`, or for `at_least` seconds.
+    fn tokens_until(&self, now: UnixSeconds, at_least: UnixSeconds) -> UnixSeconds {
+        now.saturating_add(self.settings.token_lifetime.max(at_least)).saturating_add(60)
     }
 
     /// Past one of its limits, or opened before everything that its account had been issued was revoked.
@@ -390,36 +399,12 @@ impl Sessions {
 }
 
 /// No text of a [`StateError`] holds anything that is kept.
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failed(error: StateError) -> Refusal {
     tracing::error!(%error, "the sessions cannot be read or written");
     Refusal::StateUnavailable
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unsigned(error: SigningError) -> Refusal {
     tracing::error!(%error, "a token of a session was not made");
     Refusal::Internal
-}
-
-/// IPv4 within IPv6 as IPv4, as the access log has it.
-fn address_text(address: IpAddr) -> String {
-    address.to_canonical().to_string()
-}
-
-/// What is kept of `User-Agent`: nothing that moves a terminal's cursor or turns the direction of the text around it, and
-/// no more than has a place in a list.
-fn shorten(user_agent: &str) -> String {
-    let is_unseen = |letter: &char| {
-        letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut kept = String::new();
-    for letter in user_agent.trim().chars().filter(|letter| !is_unseen(letter)) {
-        if kept.len() + letter.len_utf8() > USER_AGENT_BYTES {
-            break;
-        }
-        kept.push(letter);
-    }
-    kept
 }

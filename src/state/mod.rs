@@ -267,8 +267,8 @@ impl Debug for SigningKeyRow {
     }
 }
 
-/// The issuer of revocations of our own sessions.
-const SESSION_ISSUER: &str = "session";
+/// [`Revocation::issuer`] of our own tokens.
+pub const SESSION_ISSUER: &str = "session";
 
 /// How long a revocation is kept after it expired, in seconds.
 const PURGE_AFTER: UnixSeconds = 24 * 60 * 60;

@@ -21,7 +21,8 @@ fn an_ended_session_is_refused_at_once() {
     let (cookie, tokens, other) = (house.browser(), house.client(), house.browser());
     let mut bell = house.revocations.subscribe();
     assert_eq!((house.check(&cookie), house.verify(&tokens.access_token)), (Ok(()), Ok(())));
-    assert_eq!(house.sessions.end(Which::One(&cookie.session_id)).unwrap(), [cookie.session_id.clone()]);
+    let ended = house.sessions.end(Which::One(&cookie.session_id)).unwrap();
+    assert_eq!(ended, std::slice::from_ref(&cookie.session_id));
     assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
     assert!(bell.has_changed().unwrap(), "open streams hear of it");
     assert!(house.renew(&cookie).is_none());
@@ -41,10 +42,11 @@ fn the_store_and_the_process_remember_the_same_until_no_token_can_live() {
     let cookie = house.browser();
     house.clock.advance(5);
     house.sessions.end(Which::One(&cookie.session_id)).unwrap();
-    assert_eq!(house.sessions.revoked_until(), NOW + 5 + 900 + 60);
+    // A day: the longest that a token can live by any configuration.
+    assert_eq!(house.sessions.revoked_until(), NOW + 5 + 86_400 + 60);
     let kept = rows(&*house.state);
     assert_eq!(kept.len(), 1);
-    assert_eq!((kept[0].revoked_at, kept[0].expires_at), (NOW + 5, Some(NOW + 965)));
+    assert_eq!((kept[0].revoked_at, kept[0].expires_at), (NOW + 5, Some(NOW + 5 + 86_400 + 60)));
     let generation = house.revocations.generation();
     house.revocations.replace(kept);
     assert_eq!(house.revocations.generation(), generation, "what the watcher reads is in force already");
@@ -77,6 +79,7 @@ fn a_sweep_ends_what_is_over_to_the_second_and_nothing_else() {
     house.clock.advance(1);
     assert_eq!(house.sessions.sweep().unwrap(), 1);
     assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
+    assert_eq!(rows(&*house.state)[0].expires_at, Some(NOW + 86_400 + 900 + 60));
     house.clock.advance(6 * 86_400 - 1);
     assert_eq!(house.sessions.sweep().unwrap(), 0);
     house.clock.advance(1);
@@ -148,6 +151,9 @@ fn the_session_just_opened_is_not_the_one_to_go_and_others_accounts_lose_none() 
         let cookie = house.browser();
         assert!(house.row(&cookie.session_id).is_some(), "all within one second");
     }
+    house.clock.advance(-10);
+    let cookie = house.browser();
+    assert!(house.row(&cookie.session_id).is_some(), "the clock was set back, so that it looks older than all others");
     assert_eq!(house.state.sessions(Some("ann")).unwrap().len(), MOST_SESSIONS);
     assert!(house.row(&bobs.session_id).is_some());
 }

@@ -46,6 +46,8 @@ pub(in crate::state) fn any_text_survives(state: &Opened) {
     }
 }
 
+type Write = &'static dyn Fn(&dyn State);
+
 pub(in crate::state) fn the_version_moves_with_writes_of_either_side_and_only_with_them(state: &Opened) {
     let mut last = state.one.version().unwrap();
     let still = |last, at: usize| {
@@ -60,8 +62,7 @@ pub(in crate::state) fn the_version_moves_with_writes_of_either_side_and_only_wi
         }
         assert_eq!(state.one.version().unwrap(), last, "reading after write {at}");
     };
-    let disabled = |disabled| AccountChange { disabled: Some(disabled), ..AccountChange::default() };
-    let writes: [&dyn Fn(&dyn State); 15] = [
+    let writes: [Write; 15] = [
         &|side| side.revoke(&token("t", 1, None)).unwrap(),
         &|side| drop(side.ensure_signing_key(&key("k1", 1)).unwrap()),
         &|side| drop(side.rotate_signing_key(&key("k2", 2), 2, 10).unwrap()),
@@ -76,7 +77,7 @@ pub(in crate::state) fn the_version_moves_with_writes_of_either_side_and_only_wi
             assert_eq!(side.rotate_refresh("s2", &[1; 32], &[2; 32], 150, 10, "192.0.2.2").unwrap(), Rotation::Rotated)
         },
         &|side| assert_eq!(side.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"]),
-        &|side| drop(side.change_account("a", &disabled(true), None).unwrap().unwrap()),
+        &|side| drop(side.change_account("a", &AccountChange::default(), None).unwrap().unwrap()),
         &|side| assert!(side.rehash_account("a", &argon2(0), &argon2(1)).unwrap()),
         &|side| assert!(side.delete_account("a", &END).unwrap()),
     ];

@@ -7,7 +7,7 @@ use super::sessions;
 use crate::state::account::hash_kind;
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, Which};
 
-/// The account in a row of which [`COLUMNS`] begin at `first`.
+/// The account in a row of which [`columns`] begin at `first`.
 pub(super) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountRow> {
     // An error of the parser would quote what it found.
     let roles = serde_json::from_str(row.get_ref(first + 4)?.as_str()?).map_err(|_| {

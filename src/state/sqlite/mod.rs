@@ -41,7 +41,7 @@ pub struct Sqlite {
     /// Whoever locks both locks this one first.
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
-    /// Whether the log still has something that was to be gone.
+    /// Whether the log may still have something that was to be gone.
     has_remains: AtomicBool,
 }
 
@@ -70,7 +70,8 @@ impl Sqlite {
             file,
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
-            has_remains: AtomicBool::new(false),
+            // A process that was killed may have left some.
+            has_remains: AtomicBool::new(true),
         })
     }
 

@@ -1,0 +1,331 @@
+//! Behaviour of the whole room, on a state in memory.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod hostile;
+mod own;
+mod registering;
+mod signing_in;
+mod signing_out;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use http::header::{LOCATION, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
+use http_body_util::Full;
+use serde_json::{Map, Value};
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::account::{NewAccount, Policy, hash};
+use crate::clock::UnixSeconds;
+use crate::config::Problems;
+use crate::config::raw::RawPages;
+use crate::http::target::Target;
+use crate::identity::{Caller, Identity};
+use crate::session::{Device, Settings};
+use crate::state::memory::Memory;
+use crate::state::{AccountChange, AccountRow, State};
+use crate::verify::{OWN_NAME, Revocations};
+
+const NOW: UnixSeconds = 1_800_000_000;
+const URL: &str = "https://app.example.com";
+const HOST: &str = "app.example.com";
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const PASSWORD: &str = "correct horse battery";
+
+/// Of [`PASSWORD`]; hashed once, because that takes as long as it should.
+static HASH: LazyLock<String> = LazyLock::new(|| hash(PASSWORD).unwrap());
+
+/// Our own endpoints with all around them, and the account `ann`.
+struct House {
+    endpoints: Endpoints,
+    state: Arc<dyn State>,
+    revocations: Arc<Revocations>,
+    clock: Clock,
+    login: Login,
+    ann: AccountRow,
+}
+
+impl House {
+    fn new() -> Self {
+        let mut house = Self::empty(Setup::none());
+        house.ann = house.add("ann@example.com", Some(&HASH));
+        house
+    }
+
+    /// Without an account.
+    fn empty(setup: Setup) -> Self {
+        let clock = Clock::fixed(NOW);
+        let state: Arc<dyn State> = Arc::new(Memory::default());
+        let keys = SigningKeys::load_or_create(&*state, NOW).unwrap();
+        let keys = Arc::new(ArcSwap::from_pointee(keys));
+        let revocations = Arc::new(Revocations::new());
+        let settings = Settings {
+            cookie: "__Host-session".to_owned(),
+            secure: true,
+            token_lifetime: 900,
+            idle_timeout: 86_400,
+            lifetime: 7 * 86_400,
+            public_url: URL.to_owned(),
+        };
+        let sessions = Sessions::new(settings, state.clone(), keys.clone(), revocations.clone(), clock.clone());
+        let policy = Policy { min_length: 10, default_roles: vec!["user".to_owned()] };
+        let mut problems = Problems::new(Path::new("gateway.toml"), "");
+        let pages = Pages::compile(&RawPages::default(), "/auth", "app.example.com", true, &mut problems);
+        assert_eq!(problems.render(false), "");
+        let login = Login {
+            accounts: Arc::new(Accounts::new(state.clone(), clock.clone(), policy)),
+            sessions: Arc::new(sessions.unwrap()),
+            hasher: Arc::new(Hasher::start(1).unwrap()),
+            blocking: Arc::new(Blocking::new(Handle::current(), 64, Duration::from_secs(60))),
+            pages: Arc::new(pages),
+            throttle: Arc::new(Throttle::fixed()),
+            setup: Arc::new(setup),
+            registration: true,
+        };
+        let ann = AccountRow {
+            id: String::new(),
+            email: String::new(),
+            email_key: String::new(),
+            name: None,
+            roles: Vec::new(),
+            password_hash: None,
+            disabled: false,
+            created_at: NOW,
+            password_version: 0,
+        };
+        let endpoints = Endpoints::new("/auth", keys, clock.clone(), Some(login.clone()));
+        Self { endpoints, state, revocations, clock, login, ann }
+    }
+
+    /// The same, but for what `change` does about signing in.
+    fn with(mut self, change: impl FnOnce(&mut Login)) -> Self {
+        change(&mut self.login);
+        self.endpoints.login = Some(self.login.clone());
+        self
+    }
+
+    fn add(&self, email: &str, hash: Option<&str>) -> AccountRow {
+        let new = NewAccount {
+            id: None,
+            email: email.to_owned(),
+            name: Some("Ann <b>".to_owned()),
+            roles: vec!["user".to_owned()],
+            password_hash: hash.map(str::to_owned),
+            disabled: false,
+        };
+        self.login.accounts.add(new, false).unwrap().unwrap()
+    }
+
+    fn change(&self, account: &AccountRow, change: AccountChange) -> AccountRow {
+        self.state.change_account(&account.id, &change, None).unwrap().unwrap()
+    }
+
+    /// A session in a browser, and its caller.
+    fn browser(&self, account: &AccountRow) -> Arc<Caller> {
+        let device = Device { user_agent: "Firefox".to_owned(), address: HERE };
+        let cookie = self.login.sessions.open_browser(account, &device).unwrap();
+        caller_of(account, cookie.session_id)
+    }
+
+    /// A session of an API client, its caller and its refresh token.
+    fn client(&self, account: &AccountRow) -> (Arc<Caller>, String) {
+        let device = Device { user_agent: "curl/8".to_owned(), address: HERE };
+        let tokens = self.login.sessions.open_client(account, &device).unwrap();
+        (caller_of(account, tokens.session_id.clone()), tokens.refresh_token.to_string())
+    }
+
+    /// The sessions that are there.
+    fn ids(&self) -> Vec<String> {
+        self.state.sessions(None).unwrap().into_iter().map(|session| session.id).collect()
+    }
+
+    /// Whether requests of this caller are refused in this process by now.
+    fn is_revoked(&self, caller: &Caller) -> bool {
+        self.revocations.check(OWN_NAME, &caller.identity, Instant::now()) == Err(Refusal::Revoked)
+    }
+
+    async fn ask(&self, ask: Ask) -> Seen {
+        let uri: http::Uri = ask.path.parse().unwrap();
+        let target = Target::parse(&uri).unwrap();
+        let found = find(&ask.method, &target, "/auth", self.endpoints.is_sign_in()).unwrap();
+        let endpoint = match found {
+            Ok(endpoint) => endpoint,
+            Err((refusal, _)) => return Seen::refused(refusal),
+        };
+        let asked = Asked {
+            endpoint: &endpoint,
+            method: &ask.method,
+            query: target.query(),
+            headers: &ask.headers,
+            host: HOST,
+            client: HERE,
+            browser: ask.browser,
+            request_id: "0197",
+            caller: ask.caller,
+            by_cookie: ask.by_cookie,
+        };
+        match self.endpoints.answer(asked, Full::new(Bytes::from(ask.body))).await {
+            Ok(answered) => Seen::response(None, None, answered.response, answered.caller),
+            Err(failure) => {
+                let Failure { refusal, page, retry_after } = *failure;
+                match page {
+                    None => Seen { retry_after, ..Seen::refused(refusal) },
+                    Some(page) => Seen::response(Some(refusal), retry_after, page, None),
+                }
+            }
+        }
+    }
+}
+
+/// A caller by a good token of this session.
+fn caller_of(account: &AccountRow, session_id: String) -> Arc<Caller> {
+    let caller = visit::caller(account.clone(), session_id, NOW);
+    let identity = Identity { expires_at: NOW + 900, ..caller.identity };
+    Arc::new(Caller::new(identity))
+}
+
+/// A caller without a session of ours.
+fn stranger(issuer: &str, subject: &str) -> Arc<Caller> {
+    Arc::new(Caller::new(Identity {
+        issuer: issuer.into(),
+        subject: subject.to_owned(),
+        email: None,
+        name: None,
+        roles: vec!["ops".to_owned()],
+        scopes: Vec::new(),
+        token_id: None,
+        session_id: None,
+        issued_at: Some(NOW),
+        expires_at: NOW + 900,
+        claims: Map::new(),
+    }))
+}
+
+/// A request, as somebody makes it.
+#[derive(Clone)]
+struct Ask {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: String,
+    caller: Option<Arc<Caller>>,
+    by_cookie: bool,
+    browser: bool,
+}
+
+impl Ask {
+    fn new(method: Method, path: &str) -> Self {
+        Self {
+            method,
+            path: path.to_owned(),
+            headers: HeaderMap::new(),
+            body: String::new(),
+            caller: None,
+            by_cookie: false,
+            browser: false,
+        }
+    }
+
+    fn get(path: &str) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    fn post(path: &str) -> Self {
+        Self::new(Method::POST, path)
+    }
+
+    fn delete(path: &str) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
+    fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, value.parse().unwrap());
+        self
+    }
+
+    fn json(mut self, body: &Value) -> Self {
+        self.body = body.to_string();
+        self.header("content-type", "application/json")
+    }
+
+    /// A form as a browser sends it.
+    fn form(mut self, fields: &[(&str, &str)]) -> Self {
+        let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        self.body = pairs.join("&");
+        self.browser().header("content-type", "application/x-www-form-urlencoded")
+    }
+
+    /// By somebody who looks at pages.
+    fn browser(mut self) -> Self {
+        self.browser = true;
+        self.header("sec-fetch-site", "same-origin")
+    }
+
+    fn bearer(mut self, caller: &Arc<Caller>) -> Self {
+        self.caller = Some(Arc::clone(caller));
+        self
+    }
+
+    fn cookie(mut self, caller: &Arc<Caller>) -> Self {
+        self.by_cookie = true;
+        self.bearer(caller).header("cookie", "__Host-session=…")
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+struct Seen {
+    status: StatusCode,
+    refusal: Option<Refusal>,
+    retry_after: Option<u64>,
+    headers: HeaderMap,
+    text: String,
+    caller: Option<Arc<Caller>>,
+}
+
+impl Seen {
+    fn refused(refusal: Refusal) -> Self {
+        Self {
+            status: refusal.status(),
+            refusal: Some(refusal),
+            retry_after: None,
+            headers: HeaderMap::new(),
+            text: String::new(),
+            caller: None,
+        }
+    }
+
+    fn response(
+        refusal: Option<Refusal>,
+        retry_after: Option<u64>,
+        response: Response<Bytes>,
+        caller: Option<Arc<Caller>>,
+    ) -> Self {
+        let (parts, body) = response.into_parts();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        Self { status: parts.status, refusal, retry_after, headers: parts.headers, text, caller }
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.headers[CONTENT_TYPE], "application/json");
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    fn location(&self) -> &str {
+        assert_eq!(self.status, StatusCode::SEE_OTHER, "{self:?}");
+        self.headers[LOCATION].to_str().unwrap()
+    }
+
+    fn cookie(&self) -> Option<&str> {
+        self.headers.get(SET_COOKIE).map(|cookie| cookie.to_str().unwrap())
+    }
+
+    fn is_cookie_cleared(&self) -> bool {
+        self.cookie().is_some_and(|cookie| cookie.starts_with("__Host-session=;") && cookie.contains("Max-Age=0"))
+    }
+}
