@@ -10,7 +10,7 @@ import pathlib
 import re
 import subprocess
 
-from harness import APPS, REPOSITORY, Gateway, Nginx, PeerTest, binary, free_port
+from harness import APPS, REPOSITORY, Gateway, Nginx, NodeApp, PeerTest, binary, free_port
 
 
 def stories() -> list[str]:
@@ -50,6 +50,7 @@ class Browser(PeerTest):
         page = "default_type text/html; add_header Cache-Control max-age=600;"
         page += " location / { return 200 '<!doctype html><title>Page</title><p>For $http_x_auth_email'; }"
         cls.start(Nginx(cls.directory, "nginx", site, f"server {{ listen 127.0.0.1:{site}; {page} }}"))
+        streams = cls.start(NodeApp(cls.directory, "streams"))
         toml = f"""
         [server]
         listen = "127.0.0.1:{public}"
@@ -58,13 +59,23 @@ class Browser(PeerTest):
         listen = "127.0.0.1:0"
         [state]
         url = "sqlite:kept.db"
+        [session]
+        token_lifetime = "2s"
         [password]
         registration = true
         [upstreams.app]
         servers = ["http://127.0.0.1:{site}"]
+        [upstreams.streams]
+        servers = ["http://127.0.0.1:{streams.port}"]
         [[routes]]
         path = "/*"
         upstream = "app"
+        [[routes]]
+        path = "/ws"
+        upstream = "streams"
+        [[routes]]
+        path = "/events"
+        upstream = "streams"
         """
         (cls.directory / "kept.toml").write_text(toml)
         add = [binary(), "user", "add", "anna@example.com", "-c", cls.directory / "kept.toml"]
