@@ -1,7 +1,7 @@
 // Chromium, driven by npm's playwright-core: node browser.mjs, and a line of JSON on standard input with
-// {base, setup, kept, screenshots}: the gateway; its first-run link; another gateway, which knows Anna already, where
-// everybody may register, whose tokens live for two seconds, and whose app lets browsers keep its pages for ten minutes and
-// has a WebSocket at /ws and events at /events; and a directory for pictures or null.
+// {base, setup, kept, trusted, screenshots}: the gateway; its first-run link; another gateway, over HTTPS, which knows Anna
+// already, where everybody may register, whose tokens live for two seconds, and whose app lets browsers keep its pages for ten
+// minutes and has a WebSocket at /ws and events at /events; the digest of its key; and a directory for pictures or null.
 //
 // Lives through the stories below, one after another, as people do: without JavaScript, by labels and names of buttons.
 // Prints one line of JSON for each: {story, error, seconds}, where `error` is null if it went as told.
@@ -12,7 +12,7 @@ import { createRequire } from "node:module";
 import { text } from "node:stream/consumers";
 import { chromium } from "playwright-core";
 
-const { base, setup, kept, screenshots } = JSON.parse(await text(process.stdin));
+const { base, setup, kept, trusted, screenshots } = JSON.parse(await text(process.stdin));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const anna = { email: "anna@example.com", name: "Anna Ångström", password: "Anna's long password" };
@@ -27,6 +27,7 @@ const LOOKS = {
 // With the cache for the back button, which Playwright switches off by default: it is one of the things that are tried.
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: [`--ignore-certificate-errors-spki-list=${trusted}`],
   ignoreDefaultArgs: ["--disable-back-forward-cache"],
 });
 const complaints = [];
@@ -322,7 +323,9 @@ const stories = {
       socket.onclose = ({ code }) => (window.code = code);
       await Promise.all([socket, events].map((one) => new Promise((open) => (one.onopen = open))));
     });
-    const first = claims((await sessionCookie(page)).value);
+    const cookie = await sessionCookie(page);
+    assert.deepEqual([cookie.name, cookie.secure, cookie.path], ["__Host-session", true, "/"]);
+    const first = claims(cookie.value);
     await new Promise((over) => setTimeout(over, (first.exp + 1) * 1000 - Date.now()));
     assert.deepEqual(await page.evaluate(() => [socket.readyState, events.readyState]), [1, 1], "open");
 
@@ -331,6 +334,8 @@ const stories = {
       Promise.all(Array.from({ length: 20 }, (_, turn) => fetch(`/page?${turn}`).then(({ status }) => status))),
     );
     assert.deepEqual(new Set(statuses), new Set([200]));
+    const protocols = await page.evaluate(() => performance.getEntriesByType("resource").map((one) => one.nextHopProtocol));
+    assert.ok(protocols.includes("h2"), `${protocols}`);
     const next = claims((await sessionCookie(page)).value);
     assert.ok(next.exp > first.exp && next.sid === first.sid, "a new token of the same session");
 
