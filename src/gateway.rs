@@ -398,9 +398,15 @@ async fn walk(
     let asked = Instant::now();
     let mut forwarding =
         std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop));
-    let forwarded = std::future::poll_fn(|cx| match record.is_caller_gone() {
-        true => Poll::Ready(Err(Refusal::Revoked)),
-        false => forwarding.as_mut().poll(cx),
+    let forwarded = std::future::poll_fn(|cx| {
+        if record.is_caller_gone() {
+            return Poll::Ready(Err(Refusal::Revoked));
+        }
+        match forwarding.as_mut().poll(cx) {
+            // An answer that is waited for is refused when it comes; an upload must not go on until then.
+            Poll::Pending if record.is_uploading() => record.poll_caller_gone(cx).map(|()| Err(Refusal::Revoked)),
+            polled => polled,
+        }
     })
     .await;
     record.upstream_time = Some(asked.elapsed());

@@ -77,13 +77,14 @@ impl Renewal {
             Some(cell) => cell,
             None => self.shared.get_with(session.to_owned(), Arc::default),
         };
-        // A request that goes away leaves the work to the next one that waits.
-        let cookie = cell
-            .get_or_try_init(|| async {
-                let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
-                self.blocking.run(move || sessions.renew(&session, &account, client)).await?
-            })
-            .await?;
+        // A request that goes away leaves the work to the next one that waits, and so does one for which it failed.
+        let asked = cell.get_or_try_init(|| async {
+            let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
+            self.blocking.run(move || sessions.renew(&session, &account, client)).await?
+        });
+        // Nobody waits for the failures of all who came before.
+        let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;
+        let cookie = cookie.map_err(|_| Refusal::StateUnavailable)??;
         Ok(cookie.as_ref().map(|cookie| (cookie.token.clone(), cookie.set_cookie.clone())))
     }
 }
