@@ -248,6 +248,11 @@ impl Lane {
             }
             Err(refusal) => {
                 record.refused(refusal);
+                if refusal == Refusal::Revoked {
+                    // The session ended while this was under way. Its renewed cookie must not take the place of the one
+                    // that the browser may have got since.
+                    record.set_cookie = None;
+                }
                 let mut response = if let Some(page) = record.page.take() {
                     page
                 } else if refusal == Refusal::CredentialMissing && browser && is_safe && self.gateway.sign_in.is_some()
@@ -449,9 +454,9 @@ async fn identify<'l>(
         }
     }
     let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
-    let now = lane.gateway.clock.now();
-    match sign_in.present(&lane.session_cache, &parts.headers, now, record.client_ip).await? {
-        Presented::Nothing => Ok(None),
+    match sign_in.present(&lane.session_cache, &parts.headers, &lane.gateway.clock, record.client_ip).await? {
+        // A clock that was put back a little signs nobody out.
+        Presented::Nothing | Presented::Bad(Refusal::NotYetValid) => Ok(None),
         Presented::Bad(_) => {
             record.set_cookie = sign_in.clear();
             Ok(None)
