@@ -4,13 +4,15 @@ The gateway runs as the README says, on `gateway.example.toml` with other ports.
 pictures of the pages, light, dark and on a phone.
 """
 
+import base64
+import hashlib
 import json
 import os
 import pathlib
 import re
 import subprocess
 
-from harness import APPS, REPOSITORY, Gateway, Nginx, PeerTest, binary, free_port
+from harness import APPS, REPOSITORY, Authority, Gateway, Nginx, NodeApp, PeerTest, binary, free_port
 
 
 def stories() -> list[str]:
@@ -32,9 +34,14 @@ class Browser(PeerTest):
         if directory:
             pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
             directory = str(pathlib.Path(directory).resolve())
+        # Chromium takes this one key for good, and knows of no other way to trust an authority without its own tools.
+        public_key = ["openssl", "pkey", "-in", cls.directory / "localhost.key", "-pubout", "-outform", "DER"]
+        digest = hashlib.sha256(subprocess.run(public_key, capture_output=True, check=True).stdout).digest()
+        told = {"base": cls.gateway.url, "kept": kept.url, "trusted": base64.b64encode(digest).decode()}
         done = subprocess.run(
             ["node", APPS / "browser.mjs"],
-            input=json.dumps({"base": cls.gateway.url, "setup": setup, "kept": kept.url, "screenshots": directory}),
+            input=json.dumps({**told, "setup": setup, "screenshots": directory}),
+            env={**os.environ, "NODE_EXTRA_CA_CERTS": str(cls.directory / "ca.pem")},
             capture_output=True,
             text=True,
             timeout=300,
@@ -45,26 +52,41 @@ class Browser(PeerTest):
 
     @classmethod
     def kept(cls) -> Gateway:
-        """A gateway before an app that lets browsers keep its pages, as most do that say nothing about it."""
+        """One over HTTPS, before an app that lets browsers keep its pages, as most do that say nothing about it."""
         site, public = free_port(), free_port()
         page = "default_type text/html; add_header Cache-Control max-age=600;"
         page += " location / { return 200 '<!doctype html><title>Page</title><p>For $http_x_auth_email'; }"
         cls.start(Nginx(cls.directory, "nginx", site, f"server {{ listen 127.0.0.1:{site}; {page} }}"))
+        streams = cls.start(NodeApp(cls.directory, "streams"))
+        certificate, key = Authority(cls.directory).issue("localhost", "IP:127.0.0.1")
         toml = f"""
         [server]
         listen = "127.0.0.1:{public}"
-        public_url = "http://127.0.0.1:{public}"
+        public_url = "https://127.0.0.1:{public}"
+        [server.tls]
+        certificate = "{certificate}"
+        private_key = "{key}"
         [admin]
         listen = "127.0.0.1:0"
         [state]
         url = "sqlite:kept.db"
+        [session]
+        token_lifetime = "2s"
         [password]
         registration = true
         [upstreams.app]
         servers = ["http://127.0.0.1:{site}"]
+        [upstreams.streams]
+        servers = ["http://127.0.0.1:{streams.port}"]
         [[routes]]
         path = "/*"
         upstream = "app"
+        [[routes]]
+        path = "/ws"
+        upstream = "streams"
+        [[routes]]
+        path = "/events"
+        upstream = "streams"
         """
         (cls.directory / "kept.toml").write_text(toml)
         add = [binary(), "user", "add", "anna@example.com", "-c", cls.directory / "kept.toml"]

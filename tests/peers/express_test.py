@@ -330,6 +330,20 @@ class Express(Move):
             with self.subTest(path):
                 self.assertNotEqual(self.get(path, token).status, 200)
 
+    def test_what_clients_may_notice_is_as_the_page_says(self):
+        new = {"email": "third@example.com", "password": "2short"}
+        self.assertEqual(self.post(self.gateway.port, "/auth/register", new).json()["message"], "Password too short")
+        new["password"] = "password123"
+        self.assertEqual(self.post(self.gateway.port, "/auth/register", new).json()["message"], "Password too common")
+        bob = {"email": "bob@example.com", "password": PASSWORDS["bob@example.com"]}
+        for page in ({"Origin": "https://app.example.com"}, {"Sec-Fetch-Site": "same-site"}):
+            self.assertDoneBy(self.gateway, self.post(self.gateway.port, "/auth/login", bob, page), 403)
+        token = self.login("Alice@example.com").json()["accessToken"]
+        self.assertDoneBy(self.gateway, self.get("/auth/forgot", token), 404)
+        wrong = {"email": "throttled@example.com", "password": "wrong"}
+        statuses = [self.post(self.gateway.port, "/auth/login", wrong).status for _ in range(11)]
+        self.assertEqual(statuses, [401] * 10 + [429])
+
     def test_the_import_can_be_done_again(self):
         """For those who register between the export and the move."""
         late = {"email": "late@example.com", "password_hash": self.users[0]["passwordHash"], "roles": ["user"]}

@@ -1,6 +1,7 @@
 // Chromium, driven by npm's playwright-core: node browser.mjs, and a line of JSON on standard input with
-// {base, setup, kept, screenshots}: the gateway; its first-run link; another gateway, which knows Anna already, where
-// everybody may register, and whose app lets browsers keep its pages for ten minutes; and a directory for pictures or null.
+// {base, setup, kept, trusted, screenshots}: the gateway; its first-run link; another gateway, over HTTPS, which knows Anna
+// already, where everybody may register, whose tokens live for two seconds, and whose app lets browsers keep its pages for ten
+// minutes and has a WebSocket at /ws and events at /events; the digest of its key; and a directory for pictures or null.
 //
 // Lives through the stories below, one after another, as people do: without JavaScript, by labels and names of buttons.
 // Prints one line of JSON for each: {story, error, seconds}, where `error` is null if it went as told.
@@ -11,7 +12,7 @@ import { createRequire } from "node:module";
 import { text } from "node:stream/consumers";
 import { chromium } from "playwright-core";
 
-const { base, setup, kept, screenshots } = JSON.parse(await text(process.stdin));
+const { base, setup, kept, trusted, screenshots } = JSON.parse(await text(process.stdin));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const anna = { email: "anna@example.com", name: "Anna Ångström", password: "Anna's long password" };
@@ -26,6 +27,7 @@ const LOOKS = {
 // With the cache for the back button, which Playwright switches off by default: it is one of the things that are tried.
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: [`--ignore-certificate-errors-spki-list=${trusted}`],
   ignoreDefaultArgs: ["--disable-back-forward-cache"],
 });
 const complaints = [];
@@ -86,6 +88,8 @@ async function sessionCookie(page) {
   assert.equal(found.length, 1, JSON.stringify(cookies.map(({ name }) => name)));
   return found[0];
 }
+
+const claims = (token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
 
 // A request with this cookie by something that is no browser.
 function replay(cookie, to) {
@@ -305,6 +309,48 @@ const stories = {
       await page.context().close();
     }
     await isSignedIn(home); // a session of its own, which nobody has ended
+  },
+
+  async "what a page has open outlives its token and ends with its session"() {
+    const who = { email: anna.email, password: "Anna's first password" };
+    const page = await person({ javaScriptEnabled: true });
+    await page.goto(`${kept}/page`);
+    await signIn(page, who);
+    await page.waitForURL(`${kept}/page`);
+    await page.evaluate(async () => {
+      window.socket = new WebSocket(location.origin.replace("http", "ws") + "/ws");
+      window.events = new EventSource("/events");
+      socket.onclose = ({ code }) => (window.code = code);
+      await Promise.all([socket, events].map((one) => new Promise((open) => (one.onopen = open))));
+    });
+    const cookie = await sessionCookie(page);
+    assert.deepEqual([cookie.name, cookie.secure, cookie.path], ["__Host-session", true, "/"]);
+    const first = claims(cookie.value);
+    await new Promise((over) => setTimeout(over, (first.exp + 1) * 1000 - Date.now()));
+    assert.deepEqual(await page.evaluate(() => [socket.readyState, events.readyState]), [1, 1], "open");
+
+    // Twenty requests at once, all with the token that has expired: the session goes on, with one cookie.
+    const statuses = await page.evaluate(() =>
+      Promise.all(Array.from({ length: 20 }, (_, turn) => fetch(`/page?${turn}`).then(({ status }) => status))),
+    );
+    assert.deepEqual(new Set(statuses), new Set([200]));
+    const protocols = await page.evaluate(() => performance.getEntriesByType("resource").map((one) => one.nextHopProtocol));
+    assert.ok(protocols.includes("h2"), `${protocols}`);
+    const next = claims((await sessionCookie(page)).value);
+    assert.ok(next.exp > first.exp && next.sid === first.sid, "a new token of the same session");
+
+    const other = await person();
+    await other.goto(`${kept}/auth/login`);
+    await signIn(other, who);
+    await other.goto(`${kept}/auth/sessions`);
+    await other.locator(`form[action*="${first.sid}"]`).getByRole("button").click();
+    await page.waitForFunction(() => window.code !== undefined);
+    assert.equal(await page.evaluate(() => code), 1008);
+    // A browser tries again to get its events, and gives up for good when that is refused.
+    await page.waitForFunction(() => events.readyState === EventSource.CLOSED);
+    await page.goto(`${kept}/page?later`);
+    assert.equal(decodeURIComponent(page.url()), `${kept}/auth/login?return_to=/page?later`);
+    for (const one of [page, other]) await one.context().close();
   },
 
   async "a return address leads nowhere else"() {
