@@ -539,6 +539,32 @@ fn an_event_stream_ends_and_a_download_breaks_off_when_the_session_ends() {
 }
 
 #[test]
+fn a_renewed_cookie_of_a_session_that_ended_meanwhile_does_not_replace_the_next_one() {
+    let gate = std::sync::Arc::new(Gate::default());
+    let held = gate.clone();
+    let app = App::with(move |exchange| {
+        held.pass();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+        Answer::Keep
+    });
+    let setup = sign_in_setup(&app, "[session]\ntoken_lifetime = \"1s\"\n");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let expiry = claims(&cookie["session=".len()..])["exp"].as_u64().unwrap();
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    eventually("the token has expired", || now() >= expiry);
+    let mut client = Client::connect(gateway.address);
+    client.send(Request::get("/slow").host("localhost").header("Cookie", &cookie).bytes());
+    app.wait_for(1);
+    let again = post_form("/auth/login", &[("email", ALICE), ("password", PASSWORD)]).header("Cookie", &cookie);
+    gateway.send(&again).expect(303);
+    let answer = client.response().expect(401);
+    gate.open();
+    assert_eq!(session_cookie(&answer), None, "the browser would lose the session that it has now");
+}
+
+#[test]
 fn an_app_that_answers_after_the_session_has_ended_is_not_heard() {
     let gate = std::sync::Arc::new(Gate::default());
     let held = gate.clone();

@@ -232,11 +232,18 @@ impl Revocations {
         if !self.is_fresh(at) {
             return Err(Refusal::StateUnavailable);
         }
+        if self.covers(issuer, identity) { Err(Refusal::Revoked) } else { Ok(()) }
+    }
+
+    /// Whether `identity`, whose issuer has this key, is revoked as far as is known. Says nothing about how old that
+    /// knowledge is: for what is to end, not for what is to begin. Allocates nothing.
+    #[must_use]
+    pub fn covers(&self, issuer: &str, identity: &Identity) -> bool {
         let by_issuer = self.by_issuer.load();
         if by_issuer.is_empty() {
-            return Ok(());
+            return false;
         }
-        let Some(of_issuer) = by_issuer.get(issuer) else { return Ok(()) };
+        let Some(of_issuer) = by_issuer.get(issuer) else { return false };
         let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| of_issuer.token_ids.contains(id));
         let is_session_over = identity.session_id.as_ref().is_some_and(|id| of_issuer.sessions.contains(id));
         let is_subject_revoked = of_issuer
@@ -244,7 +251,7 @@ impl Revocations {
             .get(&identity.subject)
             // A token that does not say when it was issued may have been issued before.
             .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= *until));
-        if is_id_revoked || is_session_over || is_subject_revoked { Err(Refusal::Revoked) } else { Ok(()) }
+        is_id_revoked || is_session_over || is_subject_revoked
     }
 
     /// Whether a session that this subject opened at `opened_at` is over by a revocation in force: its own, or one of
@@ -351,6 +358,11 @@ mod tests {
         revocations.touch(after(5));
         revocations.attach();
         assert_eq!(revocations.check("corp", &ann, after(30)), Ok(()));
+        // What is known to be revoked stays so, however old that knowledge is.
+        assert!(!revocations.covers("corp", &ann));
+        revocations.replace([row("corp", Revoked::Subject("ann".into()), 100)]);
+        assert!(revocations.covers("corp", &ann));
+        assert_eq!(revocations.check("corp", &ann, after(40)), Err(Refusal::StateUnavailable));
     }
 
     fn session(id: &str) -> RevocationRow {
