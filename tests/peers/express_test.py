@@ -412,6 +412,8 @@ class JwtPassport(Move):
         cls.write("create-token.mjs")
         app = cls.app("before")
         assert cls.client(app.port, cls.told()) == cls.client_before
+        over = sign(SECRET, **{**claims(cls.old_cookie(app.port, "bob@example.com")), "exp": int(time.time()) - 60})
+        cls.renewed = request(app.port, "GET", "/account", {"Cookie": f"__session={over}"})
         cls.old_cookies = {email: cls.old_cookie(app.port, email) for email in ("Alice@example.com", "bob@example.com")}
         app.stop()
 
@@ -434,6 +436,12 @@ class JwtPassport(Move):
         self.assertEqual(self.go("/account", bob).body.decode(), "64f1c0ffef bob@example.com")
         self.assertDoneBy(self.gateway, self.go("/staff", bob), 403)
         self.assertDoneBy(self.gateway, self.go("/staff", alice), 200)
+
+    def test_the_old_app_renews_a_cookie_that_has_expired(self):
+        """So the page may say that an `exp` in its cookies signs nobody out."""
+        self.assertEqual(self.renewed.body.decode(), "64f1c0ffef bob@example.com")
+        cookie = http.cookies.SimpleCookie(self.renewed.fields["set-cookie"])["__session"].value
+        self.assertGreater(claims(cookie)["exp"], time.time() + 3000)
 
     def test_a_cookie_that_never_expires_is_as_none(self):
         self.assertNotIn("exp", claims(self.endless), "jwt-passport ignores its own `expiresIn`")

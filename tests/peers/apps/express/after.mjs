@@ -9,6 +9,7 @@ const publicUser = ({ id, email, name, roles }) => ({ id, email, name, roles });
 
 const app = express();
 app.enable("case sensitive routing"); // /API/ADMIN is not /api/admin for passgate, so it must not be for the app
+app.set("trust proxy", "loopback");
 app.use(express.json());
 app.use(identity);
 

@@ -7,6 +7,7 @@ const { PORT = 0 } = process.env;
 
 const app = express();
 app.enable("case sensitive routing"); // /STAFF is not /staff for passgate, so it must not be for the app
+app.set("trust proxy", "loopback");
 app.use(express.urlencoded());
 app.use(identity);
 
