@@ -1,4 +1,5 @@
-//! The session cookie on its way in: whose it is, and a new token where the one in it has expired and its session has not.
+//! The session cookie on its way in: whose it is, and a new token where the one in it has expired, or says what is no
+//! longer so, and its session goes on.
 //!
 //! Enters: the headers of a request. Leaves: who the cookie names, with a `Set-Cookie` where it was renewed; or that it
 //! is no good. Only a cookie that our own key has signed makes anybody look into the state, and of many requests with the
@@ -24,6 +25,8 @@ use crate::verify::{LocalCache, Verified, Verifier};
 const SHARED_FOR: Duration = Duration::from_secs(5);
 /// The most sessions that such an answer is kept for.
 const SHARED: u64 = 10_000;
+/// How often an account is read again that has changed since it was read.
+const ATTEMPTS: usize = 3;
 
 /// What there is where people can sign in.
 #[derive(Debug)]
@@ -43,8 +46,8 @@ pub struct Renewal {
     blocking: Arc<Blocking>,
     /// `Set-Cookie` that deletes the cookie.
     clear: HeaderValue,
-    /// By session: what its first request is finding out for all.
-    shared: Cache<String, Arc<OnceCell<Option<Cookie>>>>,
+    /// By session, and the revision of its account that is up to date: what its first request is finding out for all.
+    shared: Cache<(String, Option<i64>), Arc<OnceCell<Option<Cookie>>>>,
 }
 
 /// What a request has in the way of a session cookie.
@@ -66,17 +69,16 @@ impl Renewal {
         Self { clear: sessions.clear_cookie(), sessions, blocking, shared }
     }
 
-    /// The cookie of the session, as it is now; `None` where it is over.
+    /// The cookie of the session, as it is now, or as it was a moment ago and not before `revision`; `None` where it is
+    /// over.
     async fn renew(
         &self,
         session: &str,
         account: &str,
+        revision: Option<i64>,
         client: IpAddr,
     ) -> Result<Option<(String, HeaderValue)>, Refusal> {
-        let cell = match self.shared.get(session) {
-            Some(cell) => cell,
-            None => self.shared.get_with(session.to_owned(), Arc::default),
-        };
+        let cell = self.shared.get_with((session.to_owned(), revision), Arc::default);
         // A request that goes away leaves the work to the next one that waits.
         let cookie = cell
             .get_or_try_init(|| async {
@@ -105,7 +107,7 @@ impl SignIn {
         }
     }
 
-    /// Who the session cookie in `headers` names, after a renewal where its token has expired.
+    /// Who the session cookie in `headers` names, after a renewal where its token has expired or is stale.
     ///
     /// # Errors
     /// 503, where that cannot be found out now.
@@ -123,7 +125,7 @@ impl SignIn {
         };
         match self.verify(cache, token, now) {
             Ok(verified) => Ok(Presented::Good(verified, None)),
-            Err(Refusal::Expired) => self.renew(cache, token, now, client).await,
+            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, now, client).await,
             Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
             Err(refusal) => Err(refusal),
         }
@@ -151,15 +153,21 @@ impl SignIn {
         let (Some(session), Some(renewal)) = (&identity.session_id, &self.renewal) else {
             return Ok(Presented::Bad(Refusal::Expired));
         };
-        match renewal.renew(session, &identity.subject, client).await? {
-            None => Ok(Presented::Bad(Refusal::Expired)),
-            Some((token, set_cookie)) => match self.verify(cache, &token, now) {
-                Ok(verified) => Ok(Presented::Good(verified, Some(set_cookie))),
+        for _ in 0..ATTEMPTS {
+            let revision = self.verifier.revocations().revision(old.issuer.revocation_key(), &identity.subject);
+            let renewed = renewal.renew(session, &identity.subject, revision, client).await?;
+            let Some((token, set_cookie)) = renewed else { return Ok(Presented::Bad(Refusal::Expired)) };
+            match self.verify(cache, &token, now) {
+                Ok(verified) => return Ok(Presented::Good(verified, Some(set_cookie))),
+                // Changed once more since it was read.
+                Err(Refusal::Stale) => {}
                 // Ended since, or so short-lived that it is over already.
-                Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
-                Err(refusal) => Err(refusal),
-            },
+                Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
+                Err(refusal) => return Err(refusal),
+            }
         }
+        // Not signed out for that: the state will say what it is sure of.
+        Err(Refusal::StateUnavailable)
     }
 
     fn verify(&self, cache: &Mutex<LocalCache>, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
