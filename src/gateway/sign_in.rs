@@ -24,7 +24,7 @@ use crate::verify::{LocalCache, Verified, Verifier};
 /// How long the answer about a session is given to further requests with the old cookie, which were on their way.
 const SHARED_FOR: Duration = Duration::from_secs(5);
 /// The most sessions that such an answer is kept for.
-const SHARED: u64 = 10_000;
+const MOST_SHARED: u64 = 10_000;
 /// How often an account is read again that has changed since it was read.
 const ATTEMPTS: usize = 3;
 
@@ -47,8 +47,11 @@ pub struct Renewal {
     /// `Set-Cookie` that deletes the cookie.
     clear: HeaderValue,
     /// By session, and the revision of its account that is up to date: what its first request is finding out for all.
-    shared: Cache<(String, Option<i64>), Arc<OnceCell<Option<Cookie>>>>,
+    shared: Cache<(String, Option<i64>), Shared>,
 }
+
+/// A new cookie, or that there is none; found out by one request, and awaited by the others.
+type Shared = Arc<OnceCell<Option<Cookie>>>;
 
 /// What a request has in the way of a session cookie.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ impl Renewal {
     /// Renewal by `sessions`, on the threads of `blocking`.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, blocking: Arc<Blocking>) -> Self {
-        let shared = Cache::builder().max_capacity(SHARED).time_to_live(SHARED_FOR).build();
+        let shared = Cache::builder().max_capacity(MOST_SHARED).time_to_live(SHARED_FOR).build();
         Self { clear: sessions.clear_cookie(), sessions, blocking, shared }
     }
 
