@@ -248,6 +248,11 @@ impl Lane {
             }
             Err(refusal) => {
                 record.refused(refusal);
+                if refusal == Refusal::Revoked {
+                    // The session ended while this was under way. Its renewed cookie must not take the place of the one
+                    // that the browser may have got since.
+                    record.set_cookie = None;
+                }
                 let mut response = if let Some(page) = record.page.take() {
                     page
                 } else if refusal == Refusal::CredentialMissing && browser && is_safe && self.gateway.sign_in.is_some()
@@ -398,9 +403,15 @@ async fn walk(
     let asked = Instant::now();
     let mut forwarding =
         std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop));
-    let forwarded = std::future::poll_fn(|cx| match record.is_caller_gone() {
-        true => Poll::Ready(Err(Refusal::Revoked)),
-        false => forwarding.as_mut().poll(cx),
+    let forwarded = std::future::poll_fn(|cx| {
+        if record.is_caller_gone() {
+            return Poll::Ready(Err(Refusal::Revoked));
+        }
+        match forwarding.as_mut().poll(cx) {
+            // An answer that is waited for is refused when it comes; an upload must not go on until then.
+            Poll::Pending if record.is_uploading() => record.poll_caller_gone(cx).map(|()| Err(Refusal::Revoked)),
+            polled => polled,
+        }
     })
     .await;
     record.upstream_time = Some(asked.elapsed());
@@ -443,9 +454,9 @@ async fn identify<'l>(
         }
     }
     let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
-    let now = lane.gateway.clock.now();
-    match sign_in.present(&lane.session_cache, &parts.headers, now, record.client_ip).await? {
-        Presented::Nothing => Ok(None),
+    match sign_in.present(&lane.session_cache, &parts.headers, &lane.gateway.clock, record.client_ip).await? {
+        // A clock that was put back a little signs nobody out.
+        Presented::Nothing | Presented::Bad(Refusal::NotYetValid) => Ok(None),
         Presented::Bad(_) => {
             record.set_cookie = sign_in.clear();
             Ok(None)
@@ -503,7 +514,9 @@ async fn answer(
             if answered.caller.is_some() {
                 record.caller = answered.caller;
             }
-            record.has_been_read();
+            if parts.method == Method::POST {
+                record.has_been_read();
+            }
             Ok(answered.response.map(Content::Own))
         }
         Err(failure) => {

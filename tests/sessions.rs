@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -651,6 +652,32 @@ fn an_event_stream_ends_and_a_download_breaks_off_when_the_session_ends() {
 }
 
 #[test]
+fn a_renewed_cookie_of_a_session_that_ended_meanwhile_does_not_replace_the_next_one() {
+    let gate = std::sync::Arc::new(Gate::default());
+    let held = gate.clone();
+    let app = App::with(move |exchange| {
+        held.pass();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+        Answer::Keep
+    });
+    let setup = sign_in_setup(&app, "[session]\ntoken_lifetime = \"1s\"\n");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let expiry = claims(&cookie["session=".len()..])["exp"].as_u64().unwrap();
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    eventually("the token has expired", || now() >= expiry);
+    let mut client = Client::connect(gateway.address);
+    client.send(Request::get("/slow").host("localhost").header("Cookie", &cookie).bytes());
+    app.wait_for(1);
+    let again = post_form("/auth/login", &[("email", ALICE), ("password", PASSWORD)]).header("Cookie", &cookie);
+    gateway.send(&again).expect(303);
+    let answer = client.response().expect(401);
+    gate.open();
+    assert_eq!(session_cookie(&answer), None, "the browser would lose the session that it has now");
+}
+
+#[test]
 fn an_app_that_answers_after_the_session_has_ended_is_not_heard() {
     let gate = std::sync::Arc::new(Gate::default());
     let held = gate.clone();
@@ -725,7 +752,8 @@ fn what_was_answered_survives_a_kill_at_any_point() {
     gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &ended)).expect(303);
     let mut live: Vec<String> = Vec::new();
     let mut refresh = text(&gateway.sign_in_client(ALICE)["refreshToken"]);
-    for round in 0..3 {
+    for round in 0..3_usize {
+        let answered = AtomicUsize::new(0);
         let (signed_in, last) = std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 let (mut signed_in, mut last) = (Vec::new(), refresh.clone());
@@ -736,6 +764,7 @@ fn what_was_answered_survives_a_kill_at_any_point() {
                 for _ in 0..4 {
                     let Some(answer) = attempt(&form) else { break };
                     signed_in.push(session_cookie(&answer).unwrap());
+                    answered.fetch_add(1, Ordering::SeqCst);
                     let Some(answer) = attempt(&post_json("/auth/refresh", &json!({ "refreshToken": last }))) else {
                         break;
                     };
@@ -744,8 +773,8 @@ fn what_was_answered_survives_a_kill_at_any_point() {
                 (signed_in, last)
             });
             if round > 0 {
-                // In the middle of it.
-                app_pause(round);
+                // In the middle of it: after the first answer, and after the third.
+                eventually("some were answered", || answered.load(Ordering::SeqCst) >= round * 2 - 1);
                 gateway.signal("KILL");
             }
             writer.join().unwrap()
@@ -765,11 +794,6 @@ fn what_was_answered_survives_a_kill_at_any_point() {
         let answer = gateway.send(&post_json("/auth/refresh", &json!({ "refreshToken": refresh }))).expect(200);
         refresh = text(&answer.json()["refreshToken"]);
     }
-}
-
-/// Lets some of what is under way happen. Nothing depends on how much.
-fn app_pause(round: u32) {
-    std::thread::sleep(Duration::from_millis(u64::from(round) * 30));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
 use crate::blocking::Blocking;
-use crate::clock::UnixSeconds;
+use crate::clock::{Clock, UnixSeconds};
 use crate::http::cookie;
 use crate::refusal::Refusal;
 use crate::session::{Cookie, Sessions};
@@ -24,8 +24,9 @@ use crate::verify::{LocalCache, Verified, Verifier};
 /// How long the answer about a session is given to further requests with the old cookie, which were on their way.
 const SHARED_FOR: Duration = Duration::from_secs(5);
 /// The most sessions that such an answer is kept for.
-const MOST_SHARED: u64 = 10_000;
-/// How often an account is read again that has changed since it was read.
+const SHARED: u64 = 10_000;
+/// How often a token is made where the last one is over already: lives of a few seconds can be configured, and an account
+/// can change while it is read.
 const ATTEMPTS: usize = 3;
 
 /// What there is where people can sign in.
@@ -46,11 +47,10 @@ pub struct Renewal {
     blocking: Arc<Blocking>,
     /// `Set-Cookie` that deletes the cookie.
     clear: HeaderValue,
-    /// By session, and the revision of its account that is up to date: what its first request is finding out for all.
-    shared: Cache<(String, Option<i64>), Shared>,
+    /// By session: what its first request is finding out for all.
+    shared: Cache<String, Shared>,
 }
 
-/// A new cookie, or that there is none; found out by one request, and awaited by the others.
 type Shared = Arc<OnceCell<Option<Cookie>>>;
 
 /// What a request has in the way of a session cookie.
@@ -68,27 +68,41 @@ impl Renewal {
     /// Renewal by `sessions`, on the threads of `blocking`.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, blocking: Arc<Blocking>) -> Self {
-        let shared = Cache::builder().max_capacity(MOST_SHARED).time_to_live(SHARED_FOR).build();
+        let shared = Cache::builder().max_capacity(SHARED).time_to_live(SHARED_FOR).build();
         Self { clear: sessions.clear_cookie(), sessions, blocking, shared }
     }
 
-    /// The cookie of the session, as it is now, or as it was a moment ago and not before `revision`; `None` where it is
-    /// over.
+    /// What is being found out about the session, or was a moment ago.
+    fn shared(&self, session: &str) -> Shared {
+        match self.shared.get(session) {
+            Some(cell) => cell,
+            None => self.shared.get_with(session.to_owned(), Arc::default),
+        }
+    }
+
+    /// Finds it out anew, if nobody has begun to.
+    fn forget(&self, session: &str, cell: &Shared) {
+        if self.shared.get(session).is_some_and(|known| Arc::ptr_eq(&known, cell)) {
+            self.shared.invalidate(session);
+        }
+    }
+
+    /// The cookie of the session, as it is now; `None` where it is over.
     async fn renew(
         &self,
+        cell: &Shared,
         session: &str,
         account: &str,
-        revision: Option<i64>,
         client: IpAddr,
     ) -> Result<Option<(String, HeaderValue)>, Refusal> {
-        let cell = self.shared.get_with((session.to_owned(), revision), Arc::default);
-        // A request that goes away leaves the work to the next one that waits.
-        let cookie = cell
-            .get_or_try_init(|| async {
-                let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
-                self.blocking.run(move || sessions.renew(&session, &account, client)).await?
-            })
-            .await?;
+        // A request that goes away leaves the work to the next one that waits, and so does one for which it failed.
+        let asked = cell.get_or_try_init(|| async {
+            let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
+            self.blocking.run(move || sessions.renew(&session, &account, client)).await?
+        });
+        // Nobody waits for the failures of all who came before.
+        let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;
+        let cookie = cookie.map_err(|_| Refusal::StateUnavailable)??;
         Ok(cookie.as_ref().map(|cookie| (cookie.token.clone(), cookie.set_cookie.clone())))
     }
 }
@@ -118,7 +132,7 @@ impl SignIn {
         &self,
         cache: &Mutex<LocalCache>,
         headers: &HeaderMap,
-        now: UnixSeconds,
+        clock: &Clock,
         client: IpAddr,
     ) -> Result<Presented, Refusal> {
         let token = match self.find(headers) {
@@ -126,9 +140,9 @@ impl SignIn {
             Ok(Some(token)) => token,
             Err(refusal) => return Ok(Presented::Bad(refusal)),
         };
-        match self.verify(cache, token, now) {
+        match self.verify(cache, token, clock.now()) {
             Ok(verified) => Ok(Presented::Good(verified, None)),
-            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, now, client).await,
+            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, clock, client).await,
             Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
             Err(refusal) => Err(refusal),
         }
@@ -144,10 +158,10 @@ impl SignIn {
         &self,
         cache: &Mutex<LocalCache>,
         token: &str,
-        now: UnixSeconds,
+        clock: &Clock,
         client: IpAddr,
     ) -> Result<Presented, Refusal> {
-        let old = match self.verifier.verify_expired(token, now) {
+        let old = match self.verifier.verify_expired(token, clock.now()) {
             Ok(old) => old,
             Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
             Err(refusal) => return Err(refusal),
@@ -157,19 +171,20 @@ impl SignIn {
             return Ok(Presented::Bad(Refusal::Expired));
         };
         for _ in 0..ATTEMPTS {
-            let revision = self.verifier.revocations().revision(old.issuer.revocation_key(), &identity.subject);
-            let renewed = renewal.renew(session, &identity.subject, revision, client).await?;
-            let Some((token, set_cookie)) = renewed else { return Ok(Presented::Bad(Refusal::Expired)) };
-            match self.verify(cache, &token, now) {
+            let cell = renewal.shared(session);
+            let Some((token, set_cookie)) = renewal.renew(&cell, session, &identity.subject, client).await? else {
+                return Ok(Presented::Bad(Refusal::Expired));
+            };
+            // By the time of now: the token is younger than the question that it answers.
+            match self.verify(cache, &token, clock.now()) {
                 Ok(verified) => return Ok(Presented::Good(verified, Some(set_cookie))),
-                // Changed once more since it was read.
-                Err(Refusal::Stale) => {}
-                // Ended since, or so short-lived that it is over already.
+                Err(Refusal::Expired | Refusal::Stale) => renewal.forget(session, &cell),
+                // Ended since.
                 Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
                 Err(refusal) => return Err(refusal),
             }
         }
-        // Not signed out for that: the state will say what it is sure of.
+        // The session lives, and its tokens do not live for as long as it takes to make one.
         Err(Refusal::StateUnavailable)
     }
 
@@ -183,9 +198,13 @@ impl SignIn {
         self.renewal.as_ref().map(|renewal| renewal.clear.clone())
     }
 
-    /// Whether `field` is a `Set-Cookie` of our cookie.
+    /// Whether `field` is a `Set-Cookie` of our cookie, or of one without a name that comes back as ours: browsers keep
+    /// `=session=x` as the value `session=x` of no name, and send just that (RFC 6265bis sections 5.6 and 5.8.3).
     fn is_ours(&self, field: &HeaderValue) -> bool {
-        let name = field.as_bytes().split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or_default();
+        let pair = field.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        let is_before_name = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
+        let start = pair.iter().position(|byte| !is_before_name(byte)).unwrap_or(pair.len());
+        let name = pair[start..].split(|byte| *byte == b'=').next().unwrap_or_default();
         name.trim_ascii() == self.cookie.as_bytes()
     }
 
@@ -221,3 +240,6 @@ impl SignIn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,6 +113,23 @@ impl OfIssuer {
             }
         }
     }
+
+    fn revokes(&self, identity: &Identity) -> bool {
+        let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| self.token_ids.contains(id));
+        let is_session_over = identity.session_id.as_ref().is_some_and(|id| self.sessions.contains(id));
+        let is_subject_revoked = self
+            .subjects
+            .get(&identity.subject)
+            // A token that does not say when it was issued may have been issued before.
+            .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= *until));
+        is_id_revoked || is_session_over || is_subject_revoked
+    }
+
+    /// Only a token of a session was made of an account, and can be had anew.
+    fn outdates(&self, identity: &Identity) -> bool {
+        identity.session_id.is_some()
+            && self.revisions.get(&identity.subject).is_some_and(|latest| revision(identity) < *latest)
+    }
 }
 
 /// By [`Issuer::revocation_key`](super::Issuer::revocation_key). A row more copies those of its own issuer only.
@@ -257,32 +274,18 @@ impl Revocations {
             return Err(Refusal::StateUnavailable);
         }
         let by_issuer = self.by_issuer.load();
-        if by_issuer.is_empty() {
-            return Ok(());
-        }
-        let Some(of_issuer) = by_issuer.get(issuer) else { return Ok(()) };
-        let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| of_issuer.token_ids.contains(id));
-        let is_session_over = identity.session_id.as_ref().is_some_and(|id| of_issuer.sessions.contains(id));
-        let is_subject_revoked = of_issuer
-            .subjects
-            .get(&identity.subject)
-            // A token that does not say when it was issued may have been issued before.
-            .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= *until));
-        // Only a token of a session was made of an account, and can be had anew.
-        let is_stale = identity.session_id.is_some()
-            && of_issuer.revisions.get(&identity.subject).is_some_and(|latest| revision(identity) < *latest);
-        match (is_id_revoked || is_session_over || is_subject_revoked, is_stale) {
-            (true, _) => Err(Refusal::Revoked),
-            (false, true) => Err(Refusal::Stale),
-            (false, false) => Ok(()),
+        match by_issuer.get(issuer) {
+            Some(of_issuer) if of_issuer.revokes(identity) => Err(Refusal::Revoked),
+            Some(of_issuer) if of_issuer.outdates(identity) => Err(Refusal::Stale),
+            Some(_) | None => Ok(()),
         }
     }
 
-    /// The revision of the account of `subject` that is up to date, where it has changed of late. Tokens of an earlier one
-    /// are stale.
+    /// Whether `identity`, whose issuer has this key, is revoked as far as is known. Says nothing about how old that
+    /// knowledge is: for what is to end, not for what is to begin. Allocates nothing.
     #[must_use]
-    pub fn revision(&self, issuer: &str, subject: &str) -> Option<i64> {
-        self.by_issuer.load().get(issuer)?.revisions.get(subject).copied()
+    pub fn covers(&self, issuer: &str, identity: &Identity) -> bool {
+        self.by_issuer.load().get(issuer).is_some_and(|of_issuer| of_issuer.revokes(identity))
     }
 
     /// Whether a session that this subject opened at `opened_at` is over by a revocation in force: its own, or one of
@@ -394,6 +397,11 @@ mod tests {
         revocations.touch(after(5));
         revocations.attach();
         assert_eq!(revocations.check("corp", &ann, after(30)), Ok(()));
+        // What is known to be revoked stays so, however old that knowledge is.
+        assert!(!revocations.covers("corp", &ann));
+        revocations.replace([row("corp", Revoked::Subject("ann".into()), 100)]);
+        assert!(revocations.covers("corp", &ann));
+        assert_eq!(revocations.check("corp", &ann, after(40)), Err(Refusal::StateUnavailable));
     }
 
     fn session(id: &str) -> RevocationRow {
@@ -415,8 +423,7 @@ mod tests {
         let now = Instant::now();
         let stale = |revision| row("session", Revoked::Stale { subject: "ann".to_owned(), revision }, 100);
         revocations.replace([stale(3), stale(5), stale(4)]);
-        assert_eq!((revocations.len(), revocations.revision("session", "ann")), (1, Some(5)));
-        assert_eq!((revocations.revision("session", "bob"), revocations.revision("corp", "ann")), (None, None));
+        assert_eq!(revocations.len(), 1);
         for (revision, expected) in
             [(None, Err(Refusal::Stale)), (Some(4), Err(Refusal::Stale)), (Some(5), Ok(())), (Some(6), Ok(()))]
         {
@@ -436,11 +443,14 @@ mod tests {
         let stale = row("session", Revoked::Stale { subject: "ann".to_owned(), revision: 1 }, 100);
         revocations.replace([stale.clone()]);
         assert_eq!(revocations.generation(), 1);
-        assert_eq!(revocations.check("session", &of_revision(Some("s1"), Some(0)), now), Err(Refusal::Stale));
+        let earlier = of_revision(Some("s1"), Some(0));
+        assert_eq!(revocations.check("session", &earlier, now), Err(Refusal::Stale));
+        assert!(!revocations.covers("session", &earlier), "what is open goes on");
         revocations.replace([stale.clone()]);
         assert_eq!(revocations.generation(), 1, "nothing new");
         revocations.replace([stale, session("s1")]);
-        assert_eq!(revocations.check("session", &of_revision(Some("s1"), Some(0)), now), Err(Refusal::Revoked));
+        assert_eq!(revocations.check("session", &earlier, now), Err(Refusal::Revoked));
+        assert!(revocations.covers("session", &earlier));
         assert_eq!(revocations.check("session", &of_revision(Some("s1"), Some(1)), now), Err(Refusal::Revoked));
     }
 
