@@ -450,6 +450,119 @@ fn what_the_command_line_ends_is_over_in_the_running_gateway() {
     gateway.sign_in(ALICE);
 }
 
+/// Adds the role `admin` to `email` and takes `user` away, in the running gateway.
+#[track_caller]
+fn promote(gateway: &Gateway, email: &str) {
+    gateway.command(["user", "roles", email, "--add", "admin", "--remove", "user"]).expect(0);
+}
+
+#[test]
+fn other_roles_hold_for_a_cookie_long_before_it_expires_and_end_nothing() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &["user"]);
+    setup.add_account("bob@example.com", &["user"]);
+    let gateway = setup.start();
+    let (cookie, bob) = (gateway.sign_in(ALICE), gateway.sign_in("bob@example.com"));
+    let token = |cookie: &str| claims(&cookie["session=".len()..]);
+    gateway.get_with(&cookie, "/admin/x").expect(403);
+    promote(&gateway, ALICE);
+    let mut answer = gateway.get_with(&cookie, "/admin/x");
+    eventually("she has the new roles", || {
+        answer = gateway.get_with(&cookie, "/admin/x");
+        assert!(matches!(answer.status, 200 | 403), "she stays signed in: {answer:?}");
+        answer.status == 200
+    });
+    assert_eq!(app.last().header("x-auth-roles"), Some("admin"));
+    let renewed = session_cookie(&answer).expect("a new cookie comes with the answer");
+    assert_eq!(token(&renewed)["sid"], token(&cookie)["sid"], "it is the same session");
+    assert_eq!(token(&renewed)["roles"], json!(["admin"]));
+
+    // The new cookie needs no other one; the old one gets one each time, as requests may be on their way with it.
+    for _ in 0..3 {
+        assert_eq!(session_cookie(&gateway.get_with(&renewed, "/admin/x").expect(200)), None);
+        assert!(session_cookie(&gateway.get_with(&cookie, "/admin/x").expect(200)).is_some());
+    }
+    assert_eq!(session_cookie(&gateway.get_with(&bob, "/x").expect(200)), None, "nobody else's is renewed");
+    gateway.get_with(&bob, "/admin/x").expect(403);
+
+    // The answer that was shared a moment ago is not that of the next change, be it within the same second.
+    gateway.command(["user", "roles", ALICE, "--remove", "admin"]).expect(0);
+    for cookie in [&renewed, &cookie] {
+        eventually("she is no admin any more", || match gateway.get_with(cookie, "/admin/x").status {
+            403 => true,
+            200 => false,
+            other => panic!("{other}"),
+        });
+    }
+    // And who may not come any more is out, stale or not.
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &cookie)).expect(303);
+    gateway.get_with(&renewed, "/x").expect(401);
+    gateway.get_with(&cookie, "/x").expect(401);
+}
+
+#[test]
+fn other_roles_make_a_program_refresh_which_gives_them_at_once() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &["user"]);
+    let gateway = setup.start();
+    let (tokens, other) = (gateway.sign_in_client(ALICE), gateway.sign_in_client(ALICE));
+    let access = text(&tokens["accessToken"]);
+    gateway.get_as(&access, "/x").expect(200);
+    promote(&gateway, ALICE);
+    let mut refused = gateway.get_as(&access, "/x");
+    eventually("the access token is refused", || {
+        refused = gateway.get_as(&access, "/x");
+        refused.status == 401
+    });
+    assert!(refused.header("www-authenticate").unwrap().contains("error=\"invalid_token\""));
+    assert_eq!(gateway.log_of(&refused)["reason"], "stale");
+    let refreshed = post_json("/auth/refresh", &json!({ "refreshToken": tokens["refreshToken"] }));
+    let refreshed = gateway.send(&refreshed).expect(200).json();
+    let renewed = text(&refreshed["accessToken"]);
+    assert_eq!(claims(&renewed)["sid"], claims(&access)["sid"], "it is the same session");
+    gateway.get_as(&renewed, "/admin/x").expect(200);
+    gateway.get_as(&access, "/admin/x").expect(401);
+    // Whoever leaves with such a token has left.
+    gateway.send(&post_json("/auth/logout", &json!({})).bearer(&text(&other["accessToken"]))).expect(200);
+    let gone = post_json("/auth/refresh", &json!({ "refreshToken": other["refreshToken"] }));
+    gateway.send(&gone).expect(401);
+    gateway.get_as(&renewed, "/x").expect(200);
+}
+
+#[test]
+fn other_roles_cut_no_open_stream() {
+    let gate = std::sync::Arc::new(Gate::default());
+    let held = gate.clone();
+    let app = App::with(move |exchange| {
+        if exchange.request().target() != "/events" {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            return Answer::Keep;
+        }
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        exchange.send(format!("{head}5\r\ndata\n\r\n"));
+        held.pass();
+        exchange.send("5\r\nmore\n\r\n");
+        exchange.wait_until_closed();
+        Answer::Close
+    });
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &["user"]);
+    let gateway = setup.start();
+    let access = text(&gateway.sign_in_client(ALICE)["accessToken"]);
+    let mut events = Client::connect(gateway.address);
+    events.send(Request::get("/events").host("localhost").bearer(&access).bytes());
+    events.read_through(b"data\n\r\n");
+    promote(&gateway, ALICE);
+    eventually("the access token is refused", || gateway.get_as(&access, "/x").status == 401);
+    gate.open();
+    events.read_through(b"more\n\r\n");
+    // The end of the session is another matter, also now.
+    gateway.command(["user", "disable", ALICE]).expect(0);
+    assert_eq!(events.read_through(b"0\r\n\r\n"), b"0\r\n\r\n");
+}
+
 #[test]
 fn a_rotated_key_signs_nobody_out() {
     let app = App::start();

@@ -74,6 +74,7 @@ fn row(kept: Revocation) -> RevocationRow {
         RevocationTarget::Token(id) => Revoked::TokenId(id),
         RevocationTarget::Subject(subject) => Revoked::Subject(subject),
         RevocationTarget::Session(id) => Revoked::Session(id),
+        RevocationTarget::Stale { subject, revision } => Revoked::Stale { subject, revision },
     };
     RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
 }

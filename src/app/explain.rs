@@ -267,7 +267,7 @@ impl Talk {
             }
             Err(refusal) if refusal.is_invalid_token() => {
                 self.step(true, format_args!("a bad cookie is as good as none ({refusal})"));
-                if refusal == Refusal::Expired {
+                if matches!(refusal, Refusal::Expired | Refusal::Stale) {
                     self.step(true, format_args!("the gateway would renew it here if its session is not over"));
                 }
                 Ok(None)

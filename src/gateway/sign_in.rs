@@ -1,4 +1,5 @@
-//! The session cookie on its way in: whose it is, and a new token where the one in it has expired and its session has not.
+//! The session cookie on its way in: whose it is, and a new token where the one in it has expired, or says what is no
+//! longer so, and its session goes on.
 //!
 //! Enters: the headers of a request. Leaves: who the cookie names, with a `Set-Cookie` where it was renewed; or that it
 //! is no good. Only a cookie that our own key has signed makes anybody look into the state, and of many requests with the
@@ -24,8 +25,9 @@ use crate::verify::{LocalCache, Verified, Verifier};
 const SHARED_FOR: Duration = Duration::from_secs(5);
 /// The most sessions that such an answer is kept for.
 const SHARED: u64 = 10_000;
-/// How often a token is made where the last one is over already: lives of a few seconds can be configured.
-const ATTEMPTS: usize = 2;
+/// How often a token is made where the last one is over already: lives of a few seconds can be configured, and an account
+/// can change while it is read.
+const ATTEMPTS: usize = 3;
 
 /// What there is where people can sign in.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl SignIn {
         }
     }
 
-    /// Who the session cookie in `headers` names, after a renewal where its token has expired.
+    /// Who the session cookie in `headers` names, after a renewal where its token has expired or is stale.
     ///
     /// # Errors
     /// 503, where that cannot be found out now.
@@ -140,7 +142,7 @@ impl SignIn {
         };
         match self.verify(cache, token, clock.now()) {
             Ok(verified) => Ok(Presented::Good(verified, None)),
-            Err(Refusal::Expired) => self.renew(cache, token, clock, client).await,
+            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, clock, client).await,
             Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
             Err(refusal) => Err(refusal),
         }
@@ -176,7 +178,7 @@ impl SignIn {
             // By the time of now: the token is younger than the question that it answers.
             match self.verify(cache, &token, clock.now()) {
                 Ok(verified) => return Ok(Presented::Good(verified, Some(set_cookie))),
-                Err(Refusal::Expired) => renewal.forget(session, &cell),
+                Err(Refusal::Expired | Refusal::Stale) => renewal.forget(session, &cell),
                 // Ended since.
                 Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
                 Err(refusal) => return Err(refusal),

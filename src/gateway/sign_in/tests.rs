@@ -14,8 +14,8 @@ use super::*;
 use crate::session::{Device, Settings};
 use crate::signing::SigningKeys;
 use crate::state::memory::Memory;
-use crate::state::{AccountRow, State};
-use crate::verify::{Algorithm, Issuers, KeySet, OWN_NAME, Origin, Revocations};
+use crate::state::{AccountChange, AccountRow, EndSessions, RevocationTarget, State};
+use crate::verify::{Algorithm, Issuers, KeySet, OWN_NAME, Origin, RevocationRow, Revocations, Revoked};
 
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
@@ -24,6 +24,7 @@ const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Sessions whose tokens live for `token_lifetime`, and one thread for the state.
 struct House {
     runtime: Runtime,
+    state: Arc<dyn State>,
     clock: Clock,
     sign_in: SignIn,
     cache: Mutex<LocalCache>,
@@ -59,6 +60,7 @@ impl House {
             disabled: false,
             created_at: NOW,
             password_version: 0,
+            revision: 0,
         };
         state.add_account(&ann, false).unwrap();
         let cookie = sessions.open_browser(&ann, &Device { user_agent: String::new(), address: HERE }).unwrap();
@@ -70,11 +72,40 @@ impl House {
         };
         let cookie = format!("__Host-session={}", cookie.token).parse().unwrap();
         let headers = HeaderMap::from_iter([(COOKIE, cookie)]);
-        Self { runtime, clock, sign_in, cache: Mutex::new(LocalCache::new()), headers }
+        Self { runtime, state, clock, sign_in, cache: Mutex::new(LocalCache::new()), headers }
     }
 
     async fn present(&self) -> Result<Presented, Refusal> {
         self.sign_in.present(&self.cache, &self.headers, &self.clock, HERE).await
+    }
+
+    /// Gives Ann this role alone.
+    fn change_role(&self, role: &str) {
+        let change = AccountChange { roles: Some(vec![role.to_owned()]), ..AccountChange::default() };
+        let end = EndSessions { now: NOW, revoked_until: NOW + 90_000, keep: None };
+        self.state.change_account("ann", &change, &end).unwrap().unwrap();
+    }
+
+    /// What the state says becomes known here.
+    fn hear(&self) {
+        let rows = self.state.revocations(NOW).unwrap().into_iter().map(|kept| match kept.target {
+            RevocationTarget::Stale { subject, revision } => RevocationRow {
+                issuer: kept.issuer,
+                kind: Revoked::Stale { subject, revision },
+                revoked_at: kept.revoked_at,
+                expires_at: kept.expires_at,
+            },
+            other => panic!("{other:?}"),
+        });
+        self.sign_in.verifier.revocations().replace(rows);
+    }
+
+    /// Ann's roles, and whether she gets another cookie.
+    fn roles(&self) -> (Vec<String>, bool) {
+        match self.runtime.block_on(self.present()) {
+            Ok(Presented::Good(verified, set_cookie)) => (verified.caller.identity.roles.clone(), set_cookie.is_some()),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Keeps the state busy until what is returned is dropped.
@@ -116,6 +147,32 @@ fn a_token_that_is_shared_and_over_is_made_anew() {
         let presented = house.runtime.block_on(house.present());
         assert!(is_renewed(&presented), "{presented:?}");
     }
+}
+
+#[test]
+fn a_stale_token_is_renewed_and_what_is_shared_is_never_of_before_a_change() {
+    let house = House::new(900);
+    assert_eq!(house.roles(), (vec![], false));
+    // All in one second, with an answer that was shared a moment ago each time.
+    for role in ["one", "two", "three"] {
+        house.change_role(role);
+        house.hear();
+        for _ in 0..2 {
+            assert_eq!(house.roles(), (vec![role.to_owned()], true));
+        }
+    }
+}
+
+#[test]
+fn who_is_renewed_before_a_change_is_heard_of_has_the_new_roles_all_the_same() {
+    let house = House::new(900);
+    house.clock.advance(1000);
+    house.change_role("one");
+    assert_eq!(house.roles(), (vec!["one".to_owned()], true));
+    house.change_role("two");
+    assert_eq!(house.roles(), (vec!["one".to_owned()], true), "shared, as nobody has heard of it");
+    house.hear();
+    assert_eq!(house.roles(), (vec!["two".to_owned()], true));
 }
 
 #[test]
