@@ -72,10 +72,16 @@ impl Renewal {
         session: &str,
         account: &str,
         client: IpAddr,
+        now: UnixSeconds,
     ) -> Result<Option<(String, HeaderValue)>, Refusal> {
-        let cell = match self.shared.get(session) {
+        let found = self.shared.get(session);
+        let cell = match found.filter(|cell| !is_expired(cell, now)) {
             Some(cell) => cell,
-            None => self.shared.get_with(session.to_owned(), Arc::default),
+            None => {
+                // A token may live for less than its answer is kept. Of several that see this at once each may renew it.
+                self.shared.invalidate(session);
+                self.shared.get_with(session.to_owned(), Arc::default)
+            }
         };
         // A request that goes away leaves the work to the next one that waits.
         let cookie = cell
@@ -86,6 +92,11 @@ impl Renewal {
             .await?;
         Ok(cookie.as_ref().map(|cookie| (cookie.token.clone(), cookie.set_cookie.clone())))
     }
+}
+
+/// Whether what was found out for all is a token that has expired as well.
+fn is_expired(cell: &OnceCell<Option<Cookie>>, now: UnixSeconds) -> bool {
+    cell.get().and_then(Option::as_ref).is_some_and(|cookie| cookie.expires_at <= now)
 }
 
 impl SignIn {
@@ -151,7 +162,7 @@ impl SignIn {
         let (Some(session), Some(renewal)) = (&identity.session_id, &self.renewal) else {
             return Ok(Presented::Bad(Refusal::Expired));
         };
-        match renewal.renew(session, &identity.subject, client).await? {
+        match renewal.renew(session, &identity.subject, client, now).await? {
             None => Ok(Presented::Bad(Refusal::Expired)),
             Some((token, set_cookie)) => match self.verify(cache, &token, now) {
                 Ok(verified) => Ok(Presented::Good(verified, Some(set_cookie))),
