@@ -1,7 +1,7 @@
 //! `passgate user`: local accounts.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,7 +82,7 @@ pub(super) enum Command {
     Delete {
         #[command(flatten)]
         who: Who,
-        /// Without asking
+        /// Without asking, which is done on a terminal only
         #[arg(long)]
         yes: bool,
     },
@@ -276,9 +276,9 @@ fn change_roles(
     warn_of_roles(&account.roles);
     if !directory.sessions(Some(&account))?.is_empty() {
         warn(&format!(
-            "its open sessions get these roles with their next token, within {} minutes; \
+            "its open sessions get these roles with their next token, within {}; \
              `passgate session revoke --all {}` ends them now",
-            directory.token_lifetime().div_euclid(60).max(1),
+            table::duration(directory.token_lifetime()),
             account.email
         ));
     }
@@ -293,9 +293,10 @@ fn print_roles(roles: &[String], format: Format) -> Result<ExitCode, Failure> {
 }
 
 fn delete(directory: &Directory, account: &Account, yes: bool) -> Result<ExitCode, Failure> {
-    if !yes {
+    // A script has nobody to ask, and has said what it wants.
+    if !yes && std::io::stdin().is_terminal() {
         let question = format!("Delete `{}` (id `{}`) for good?", account.email, account.id);
-        if !ask::confirm(&question, "add `--yes` to delete it without being asked")? {
+        if !ask::confirm(&question)? {
             return Err(Failure::Runtime(anyhow::anyhow!("nothing was deleted")));
         }
     }
