@@ -253,7 +253,8 @@ impl Lane {
                     // that the browser may have got since.
                     record.set_cookie = None;
                 }
-                let mut response = if let Some(page) = record.page.take() {
+                let mut response = if let Some(mut page) = record.page.take() {
+                    reply::mark(page.headers_mut(), refusal, record.request_id(), &self.gateway.realm);
                     page
                 } else if refusal == Refusal::CredentialMissing && browser && is_safe && self.gateway.sign_in.is_some()
                 {
@@ -476,19 +477,23 @@ async fn answer(
     parts: &Parts,
     host: &Host,
     target: &Target,
-    body: Incoming,
+    mut body: Incoming,
     record: &mut Record,
 ) -> Result<Response<Content>, Refusal> {
     let gateway = &*lane.gateway;
     let leaving = || gateway.sign_in.as_ref()?.recognize(&parts.headers, gateway.clock.now());
+    let mut bad = None;
     let found = match endpoint {
         Endpoint::Jwks | Endpoint::Logo | Endpoint::Refresh => None,
         // Who is signed in already signs in anew: the session of before ends.
         Endpoint::Login | Endpoint::Register => leaving().map(|verified| (verified, None)),
         // Nothing may keep anybody from leaving, least of all that a credential has expired.
         Endpoint::Logout => match identify_by_source(lane, parts, target).await {
-            Some(found) => Some(found),
-            None => leaving().map(|verified| (verified, None)),
+            Ok(Some(found)) => Some(found),
+            other => {
+                bad = other.err();
+                leaving().map(|verified| (verified, None))
+            }
         },
         Endpoint::Me | Endpoint::Password | Endpoint::Sessions | Endpoint::Session(_) | Endpoint::EndSession(_) => {
             identify(lane, parts, host, target, record).await?
@@ -509,7 +514,11 @@ async fn answer(
         by_cookie: caller.is_some() && source.flatten().is_none(),
         caller,
     };
-    match gateway.endpoints.answer(asked, body).await {
+    let answered = gateway.endpoints.answer(asked, &mut body).await;
+    if http_body::Body::is_end_stream(&body) {
+        record.has_been_read();
+    }
+    match answered {
         Ok(answered) => {
             if answered.caller.is_some() {
                 record.caller = answered.caller;
@@ -522,26 +531,28 @@ async fn answer(
         Err(failure) => {
             record.page = failure.page;
             record.retry_after = failure.retry_after;
-            Err(failure.refusal)
+            // What was sent and is no good is told from nothing at all.
+            Err(bad.filter(|_| failure.refusal == Refusal::CredentialMissing).unwrap_or(failure.refusal))
         }
     }
 }
 
-/// Who a header, a query parameter or a cookie of the configuration names; a bad one is as good as none.
+/// Who a header, a query parameter or a cookie of the configuration names.
+///
+/// # Errors
+/// What is wrong with it.
 async fn identify_by_source<'l>(
     lane: &'l Lane,
     parts: &Parts,
     target: &Target,
-) -> Option<(Arc<Verified>, Option<&'l Source>)> {
-    let credential = lane.gateway.sources.find(&parts.headers, target.query()).ok()??;
+) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
+    let Some(credential) = lane.gateway.sources.find(&parts.headers, target.query())? else { return Ok(None) };
     let verified = match verify(lane, &credential.token).await {
         // Of whatever roles, it is the caller's.
-        Err(Refusal::Stale) => {
-            lane.gateway.verifier.verify_expired(&credential.token, lane.gateway.clock.now()).ok()?
-        }
-        verified => verified.ok()?,
+        Err(Refusal::Stale) => lane.gateway.verifier.verify_expired(&credential.token, lane.gateway.clock.now())?,
+        verified => verified?,
     };
-    Some((verified, Some(credential.source)))
+    Ok(Some((verified, Some(credential.source))))
 }
 
 /// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a

@@ -84,6 +84,8 @@ fn only_a_navigation_is_sent_to_sign_in() {
     }
     let bad = gateway.send(&navigate("/x").header("Authorization", "Bearer nonsense")).expect(401);
     assert!(bad.header("www-authenticate").unwrap().contains("invalid_token"));
+    let socket = navigate("/x").header("Connection", "Upgrade").header("Upgrade", "websocket");
+    assert_eq!(gateway.send(&socket).status, 401, "a WebSocket, whatever else it says");
     gateway.send(&navigate("/nowhere/../x")).expect(400);
     gateway.send(&navigate("/public/x")).expect(200);
 }
@@ -185,6 +187,92 @@ fn the_cookie_is_renewed_without_a_word_when_its_token_has_expired() {
     let renewed = session_cookie(&answers[0]).unwrap();
     gateway.get_with(&renewed, "/x").expect(200);
     gateway.get_with(&cookie, "/x").expect(200);
+}
+
+#[test]
+fn a_session_goes_on_when_its_tokens_expire_faster_than_answers_are_shared() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "[session]\ntoken_lifetime = \"1s\"\n");
+    setup.add_account(ALICE, &["user"]);
+    let gateway = setup.start();
+    let mut cookie = gateway.sign_in(ALICE);
+    let mut renewals = 0;
+    eventually("it was renewed twice", || {
+        let answer = gateway.get_with(&cookie, "/x").expect(200);
+        if let Some(renewed) = session_cookie(&answer).filter(|renewed| *renewed != cookie) {
+            (cookie, renewals) = (renewed, renewals + 1);
+        }
+        renewals == 2
+    });
+}
+
+#[test]
+fn explain_knows_a_session_that_would_be_renewed_and_what_is_only_for_who_is_signed_in() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "[session]\ntoken_lifetime = \"1s\"\n");
+    setup.add_account(ALICE, &["user"]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let field = format!("Cookie: {cookie}");
+    let explain = |url: &str, field: &str| gateway.command(["explain", "GET", url, "-H", field]);
+    setup_of(&gateway).command(["user", "roles", ALICE, "--add", "admin"]).expect(0);
+    let mut said = String::new();
+    eventually("the token has expired", || {
+        said = explain("/admin/x", &field).stdout;
+        said.contains("its session goes on")
+    });
+    assert!(said.ends_with("allowed: forwarded to upstream `app`\n"), "{said}");
+    explain("/auth/me", &field).expect(0);
+    explain("/auth/login", "Accept: */*").expect(0);
+    assert!(explain("/auth/me", "Accept: */*").expect(3).stdout.contains("401"));
+    assert!(explain("/x", "Accept: text/html").expect(3).stdout.contains("302 to sign in at /auth/login"));
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &cookie)).expect(303);
+    assert!(explain("/admin/x", &field).expect(3).stdout.contains("401"));
+}
+
+#[test]
+fn a_page_that_says_no_has_the_challenge_and_the_id_and_keeps_the_connection() {
+    let app = App::start();
+    let gateway = sign_in_gateway(&app, "");
+    let wrong = post_form("/auth/login", &[("email", ALICE), ("password", "not this one")]);
+    let answer = gateway.send(&wrong).expect(401);
+    assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer realm="), "RFC 9110 section 15.5.2");
+    let id = answer.header("x-request-id").unwrap();
+    assert_eq!(gateway.log_line(|line| line["request_id"] == id)["reason"], "login-refused");
+    assert_eq!(answer.header("connection"), None, "the whole body was read");
+}
+
+#[test]
+fn who_posts_to_the_address_of_the_page_is_led_back_as_well() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let fields = [("email", ALICE), ("password", PASSWORD)];
+    let there = |query: &str| gateway.send(&post_form(&format!("/auth/login{query}"), &fields)).expect(303);
+    assert_eq!(there("?return_to=/reports").header("location"), Some("/reports"));
+    assert_eq!(there("?return_to=//evil.example").header("location"), Some("/"));
+    let both = [("email", ALICE), ("password", PASSWORD), ("return_to", "/form")];
+    let answer = gateway.send(&post_form("/auth/login?return_to=/query", &both)).expect(303);
+    assert_eq!(answer.header("location"), Some("/form"));
+}
+
+#[test]
+fn a_program_that_signs_out_is_answered_as_one() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let bearer = format!("Bearer {}", text(&gateway.sign_in_client(ALICE)["accessToken"]));
+    // Some clients call the body that is not there a form.
+    let leave = Request::post("/auth/logout", "")
+        .host("localhost")
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .header("Authorization", &bearer);
+    assert_eq!(gateway.send(&leave).expect(200).json()["message"], "Signed out");
+    let again = gateway.send(&leave).expect(401);
+    assert_eq!(again.json()["message"], "Invalid token");
+    assert!(again.header("www-authenticate").unwrap().contains("invalid_token"), "one was sent");
 }
 
 /// The directory of a running gateway.
@@ -731,6 +819,10 @@ fn the_first_link_makes_one_administrator_and_is_void_then() {
         gateway.send(&post_form("/auth/register", &fields))
     };
     assert_eq!(post("wrong").status, 404);
+    // Whoever posts to the link itself gets as far as whoever fills in the form.
+    let short = json!({"email": ALICE, "password": "short"});
+    let answer = gateway.send(&post_json(&format!("/auth/register?setup={token}"), &short)).expect(400);
+    assert_eq!(answer.json()["message"], "Password too short");
     let made = post(&token).expect(303);
     let cookie = session_cookie(&made).expect("whoever made the account is signed in");
     gateway.get_with(&cookie, "/admin/x").expect(200);

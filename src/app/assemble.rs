@@ -73,10 +73,9 @@ pub(super) fn assemble(
         let url = &settings.public_url;
         let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
-        let parts = services.map(|services| open_sessions(plan, mirror, services)).transpose()?;
-        let (renewal, opened, open) =
-            parts.map_or((None, None, None), |(renewal, login, sessions)| (Some(renewal), Some(login), Some(sessions)));
-        (login, sessions) = (opened, open);
+        let open = open_sessions(plan, mirror)?;
+        let (renewal, opened) = services.map(|services| join(plan, mirror, services, &open)).unzip();
+        (login, sessions) = (opened, Some(open));
         let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
         sign_in = Some(SignIn { cookie: plan.session.cookie.clone(), verifier, renewal });
     }
@@ -105,23 +104,10 @@ pub(super) fn assemble(
 }
 
 /// The rooms that sign people in, joined with the state.
-fn open_sessions(
-    plan: &SignInPlan,
-    mirror: &Mirror,
-    services: &Services,
-) -> Result<(Renewal, Login, Arc<Sessions>), Failure> {
-    let sessions = Sessions::new(
-        plan.session.clone(),
-        Arc::clone(&mirror.state),
-        Arc::clone(&mirror.signing),
-        Arc::clone(&mirror.revocations),
-        mirror.clock.clone(),
-    )
-    .map_err(|error| Failure::Runtime(error.into()))?;
-    let sessions = Arc::new(sessions);
+fn join(plan: &SignInPlan, mirror: &Mirror, services: &Services, sessions: &Arc<Sessions>) -> (Renewal, Login) {
     let login = Login {
         accounts: Arc::new(Accounts::new(Arc::clone(&mirror.state), mirror.clock.clone(), plan.policy.clone())),
-        sessions: Arc::clone(&sessions),
+        sessions: Arc::clone(sessions),
         hasher: Arc::clone(&services.hasher),
         blocking: Arc::clone(&services.blocking),
         pages: Arc::clone(&plan.pages),
@@ -129,7 +115,18 @@ fn open_sessions(
         setup: Arc::clone(&services.setup),
         registration: plan.registration,
     };
-    Ok((Renewal::new(Arc::clone(&sessions), Arc::clone(&services.blocking)), login, sessions))
+    (Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)), login)
+}
+
+fn open_sessions(plan: &SignInPlan, mirror: &Mirror) -> Result<Arc<Sessions>, Failure> {
+    let sessions = Sessions::new(
+        plan.session.clone(),
+        Arc::clone(&mirror.state),
+        Arc::clone(&mirror.signing),
+        Arc::clone(&mirror.revocations),
+        mirror.clock.clone(),
+    );
+    sessions.map(Arc::new).map_err(|error| Failure::Runtime(error.into()))
 }
 
 fn unusable(error: String) -> Failure {

@@ -208,7 +208,7 @@ impl Inspection {
 /// The file or the state cannot be used. A bad token is no error.
 pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
     let (plan, _) = load(file, &Metrics::new())?;
-    let gateway = offline(plan, file)?;
+    let gateway = offline(plan, file)?.gateway;
     let mut checks = Vec::new();
     let verdict = gateway.verifier.examine(token, Clock::system().now(), &mut |step| {
         checks.push(Check { name: step.name, passed: step.outcome.is_ok(), detail: step.detail });

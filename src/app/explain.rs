@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
 use super::Failure;
+use super::assemble::Current;
 use super::open::offline;
 use super::plan::load;
 use super::trial::{self, Asked};
@@ -17,10 +18,10 @@ use crate::authorize::Auth;
 use crate::credential::{Found, Kind};
 use crate::gateway::{Gateway, Route, locate};
 use crate::http::headers::Host;
-use crate::http::origin;
 use crate::http::target::Target;
+use crate::http::{origin, reply};
 use crate::identity::{Caller, Identity};
-use crate::login;
+use crate::login::{self, Endpoint};
 use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::verify::{OWN_NAME, Verified, Verifier};
@@ -67,11 +68,21 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
         let claims = question.claims.iter().cloned().collect();
         trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), claims)
     });
-    let gateway = offline(plan, file)?;
-    let outcome = talk.decide(&gateway, &asked, &headers, identity);
+    let current = offline(plan, file)?;
+    let outcome = talk.decide(&current, &asked, &headers, identity);
     match outcome {
         Ok(Some(route)) => talk.line(format_args!("allowed: forwarded to upstream `{}`", route.upstream.name)),
         Ok(None) => talk.line(format_args!("allowed: answered by the gateway itself")),
+        Err(Refusal::CredentialMissing)
+            if current.gateway.sign_in.is_some()
+                && matches!(asked.method, Method::GET | Method::HEAD)
+                && reply::wants_page(&headers) =>
+        {
+            talk.line(format_args!(
+                "refused: 302 to sign in at {}/login (credential-missing)",
+                current.gateway.endpoints.prefix()
+            ));
+        }
         Err(refusal) => talk.line(format_args!(
             "refused: {} {} ({refusal})",
             refusal.status().as_u16(),
@@ -130,11 +141,12 @@ impl Talk {
 
     fn decide<'a>(
         &mut self,
-        gateway: &'a Gateway,
+        current: &'a Current,
         asked: &Asked,
         headers: &HeaderMap,
         identity: Option<Identity>,
     ) -> Result<Option<&'a Route>, Refusal> {
+        let gateway = &*current.gateway;
         let host = match headers.get(HOST) {
             Some(host) => Host::parse(host.to_str().map_err(|_| Refusal::HostInvalid)?)?,
             None => asked.host.clone(),
@@ -157,7 +169,8 @@ impl Talk {
         let prefix = gateway.endpoints.prefix();
         if let Some(found) = login::find(&asked.method, &target, prefix, gateway.sign_in.is_some()) {
             self.step(found.is_ok(), format_args!("the gateway itself answers here; no app gets this request"));
-            return found.map(|_| None).map_err(|(refusal, _)| refusal);
+            let endpoint = found.map_err(|(refusal, _)| refusal)?;
+            return self.decide_own(current, &endpoint, asked, &host, headers, &target, identity).map(|()| None);
         }
         let route = locate(&gateway.routes, host.name(), &target, &asked.method).map_err(|miss| {
             match (miss.route, miss.allow) {
@@ -191,7 +204,7 @@ impl Talk {
                 self.step(true, format_args!("asked as `{}`, without a token", identity.subject));
                 Some(Arc::new(Caller::new(identity)))
             }
-            None => self.identify(gateway, asked, &host, headers, target.query())?,
+            None => self.identify(current, asked, &host, headers, target.query())?,
         };
 
         self.line(format_args!("rules"));
@@ -201,14 +214,48 @@ impl Talk {
         route.rules.decide(caller).map(|_permit| Some(route)).map_err(|denial| denial.refusal)
     }
 
+    /// What an endpoint of ours asks for before it looks at what was sent.
+    #[allow(clippy::too_many_arguments)] // all that there is to a request
+    fn decide_own(
+        &mut self,
+        current: &Current,
+        endpoint: &Endpoint,
+        asked: &Asked,
+        host: &Host,
+        headers: &HeaderMap,
+        target: &Target,
+        identity: Option<Identity>,
+    ) -> Result<(), Refusal> {
+        if !endpoint.needs_caller() {
+            return self.check_origin(asked, host, headers);
+        }
+        self.line(format_args!("credential"));
+        let caller = match identity {
+            Some(identity) => {
+                self.step(true, format_args!("asked as `{}`, without a token", identity.subject));
+                Some(Arc::new(Caller::new(identity)))
+            }
+            None => self.identify(current, asked, host, headers, target.query())?,
+        };
+        self.check_origin(asked, host, headers)?;
+        match caller {
+            Some(_) => Ok(()),
+            None => {
+                self.step(false, format_args!("there is nothing here for who is not signed in"));
+                Err(Refusal::CredentialMissing)
+            }
+        }
+    }
+
     fn identify(
         &mut self,
-        gateway: &Gateway,
+        current: &Current,
         asked: &Asked,
         host: &Host,
         headers: &HeaderMap,
         query: Option<&str>,
     ) -> Result<Option<Arc<Caller>>, Refusal> {
+        let gateway = &*current.gateway;
         for (source, found) in gateway.sources.each(headers, query) {
             match found {
                 Found::Absent(why) => self.step(true, format_args!("{source}: {why}")),
@@ -233,17 +280,18 @@ impl Talk {
                 }
             }
         }
-        self.identify_session(gateway, asked, host, headers)
+        self.identify_session(current, asked, host, headers)
     }
 
     /// The session cookie, which is looked at last.
     fn identify_session(
         &mut self,
-        gateway: &Gateway,
+        current: &Current,
         asked: &Asked,
         host: &Host,
         headers: &HeaderMap,
     ) -> Result<Option<Arc<Caller>>, Refusal> {
+        let gateway = &*current.gateway;
         let Some(sign_in) = &gateway.sign_in else { return Ok(None) };
         let token = match sign_in.find(headers) {
             Ok(Some(token)) => token,
@@ -265,15 +313,44 @@ impl Talk {
                 self.check_origin(asked, host, headers)?;
                 Ok(Some(Arc::clone(&verified.caller)))
             }
+            Err(Refusal::Expired | Refusal::Stale) => match self.renewed(current, token)? {
+                Some(caller) => {
+                    self.check_origin(asked, host, headers)?;
+                    Ok(Some(caller))
+                }
+                None => Ok(None),
+            },
             Err(refusal) if refusal.is_invalid_token() => {
                 self.step(true, format_args!("a bad cookie is as good as none ({refusal})"));
-                if matches!(refusal, Refusal::Expired | Refusal::Stale) {
-                    self.step(true, format_args!("the gateway would renew it here if its session is not over"));
-                }
                 Ok(None)
             }
             Err(refusal) => Err(refusal),
         }
+    }
+
+    /// Whom a cookie whose token has expired would be renewed for, with the roles of now.
+    fn renewed(&mut self, current: &Current, token: &str) -> Result<Option<Arc<Caller>>, Refusal> {
+        let (Some(sign_in), Some(sessions)) = (&current.gateway.sign_in, &current.sessions) else { return Ok(None) };
+        let old = match sign_in.verifier.verify_expired(token, current.gateway.clock.now()) {
+            Ok(old) => old,
+            Err(refusal) if refusal.is_invalid_token() => {
+                self.step(true, format_args!("it cannot be renewed, and is as good as none ({refusal})"));
+                return Ok(None);
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        let mut identity = old.caller.identity.clone();
+        let session = identity.session_id.clone().unwrap_or_default();
+        let Some(account) = sessions.would_renew(&session, &identity.subject)? else {
+            self.step(true, format_args!("its session is over, so that it is as good as none"));
+            return Ok(None);
+        };
+        self.step(
+            true,
+            format_args!("its session goes on: the gateway renews it here, with the roles as they are now"),
+        );
+        (identity.email, identity.name, identity.roles) = (Some(account.email), account.name, account.roles);
+        Ok(Some(Arc::new(Caller::new(identity))))
     }
 
     fn examine(&mut self, verifier: &Verifier, token: &str, gateway: &Gateway) -> Result<Arc<Verified>, Refusal> {

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::assemble::assemble;
+use super::assemble::{Current, assemble};
 use super::control::Mirror;
 use super::plan::Plan;
 use super::{Failure, key_store};
 use crate::clock::Clock;
-use crate::gateway::Gateway;
 use crate::observe::Metrics;
 use crate::state::{self, State, memory::Memory};
 use crate::verify::{KeySet, Origin};
@@ -24,7 +23,7 @@ pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failu
 }
 
 /// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
-pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> {
+pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
     let path = plan.settings.state_url.strip_prefix("sqlite:").map(|path| directory(file).join(path));
     let state: Arc<dyn State> = match path {
         Some(path) if !path.exists() => Arc::new(Memory::default()),
@@ -40,5 +39,5 @@ pub(super) fn offline(plan: Plan, file: &Path) -> Result<Arc<Gateway>, Failure> 
             issuer.replace_keys(keys);
         }
     }
-    Ok(current.gateway)
+    Ok(current)
 }

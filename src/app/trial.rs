@@ -67,7 +67,12 @@ pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Calle
         Err(refusal) => return refused(refusal),
     };
     if let Some(own) = login::find(&asked.method, &target, &plan.settings.own_prefix, plan.sign_in.is_some()) {
-        return Verdict { route: None, refusal: own.err().map(|(refusal, _)| refusal), rule: None };
+        let refusal = match own {
+            Err((refusal, _)) => Some(refusal),
+            Ok(endpoint) if endpoint.needs_caller() && caller.is_none() => Some(Refusal::CredentialMissing),
+            Ok(_) => None,
+        };
+        return Verdict { route: None, refusal, rule: None };
     }
     let route = match gateway::locate(&plan.routes, asked.host.name(), &target, &asked.method) {
         Ok(route) => route,

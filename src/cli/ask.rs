@@ -49,19 +49,13 @@ pub(super) fn new_password(check: impl Fn(&str) -> Result<(), Failure>) -> Resul
     Ok(password)
 }
 
-/// Whether the operator says yes to `question`.
+/// Whether the operator, on the terminal, says yes to `question`.
 ///
 /// # Errors
-/// There is nobody to ask: standard input is no terminal. `instead` says what to do then.
-pub(super) fn confirm(question: &str, instead: &str) -> Result<bool, Failure> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::Config(format!(
-            "error: nobody can be asked to confirm, because standard input is no terminal\nhint: {instead}\n"
-        )));
-    }
+/// Standard input cannot be read.
+pub(super) fn confirm(question: &str) -> Result<bool, Failure> {
     say(&format!("{question} [y/N] "));
-    let answer = read_line(&mut own(&stdin)?, None)?;
+    let answer = read_line(&mut own(&std::io::stdin())?, None)?;
     Ok(answer.is_some_and(|answer| matches!(answer.trim_ascii(), b"y" | b"Y" | b"yes" | b"Yes" | b"YES")))
 }
 

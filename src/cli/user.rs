@@ -1,7 +1,7 @@
 //! `passgate user`: local accounts.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,7 +82,7 @@ pub(super) enum Command {
     Delete {
         #[command(flatten)]
         who: Who,
-        /// Without asking
+        /// Without asking, which is done on a terminal only
         #[arg(long)]
         yes: bool,
     },
@@ -292,9 +292,10 @@ fn print_roles(roles: &[String], format: Format) -> Result<ExitCode, Failure> {
 }
 
 fn delete(directory: &Directory, account: &Account, yes: bool) -> Result<ExitCode, Failure> {
-    if !yes {
+    // A script has nobody to ask, and has said what it wants.
+    if !yes && std::io::stdin().is_terminal() {
         let question = format!("Delete `{}` (id `{}`) for good?", account.email, account.id);
-        if !ask::confirm(&question, "add `--yes` to delete it without being asked")? {
+        if !ask::confirm(&question)? {
             return Err(Failure::Runtime(anyhow::anyhow!("nothing was deleted")));
         }
     }

@@ -20,8 +20,8 @@ fn lifetimes(session: &RawSession, problems: &mut Problems) {
     let Some(lifetime) = &session.lifetime else { return };
     if let Some(token) = session.token_lifetime.as_ref().filter(|token| token.value > lifetime.value) {
         problems
-            .error(&lifetime.span, "`lifetime` is shorter than `token_lifetime`")
-            .also(token.span.clone(), "this is longer")
+            .warning(&token.span, "`token_lifetime` is longer than `lifetime` and changes nothing")
+            .also(lifetime.span.clone(), "every session is over then, and its tokens with it")
             .hint("a session has many tokens, one after the other: `\"7d\"` and `\"15m\"` are usual");
     }
     if let Some(idle) = session.idle_timeout.as_ref().filter(|idle| idle.value > lifetime.value) {

@@ -437,7 +437,7 @@ fn what_is_not_written_about_sessions_yields_to_what_is() {
     };
     assert_eq!(judge("lifetime = '10m'"), (0, 0), "a token ends with its session");
     assert_eq!(judge("token_lifetime = '1h'\nlifetime = '1h'\nidle_timeout = '1h'"), (0, 0));
-    assert_eq!(judge("token_lifetime = '1h'\nlifetime = '59m'"), (1, 0));
+    assert_eq!(judge("token_lifetime = '1h'\nlifetime = '59m'"), (0, 1));
     assert_eq!(judge("idle_timeout = '1h'\nlifetime = '59m'"), (0, 1));
     assert_eq!(judge("token_lifetime = '1s'\nlifetime = '1s'\nidle_timeout = '1s'"), (0, 0));
     assert_eq!(judge("token_lifetime = '999ms'\nlifetime = '999ms'\nidle_timeout = '0s'"), (3, 0));

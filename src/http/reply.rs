@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
@@ -72,12 +72,7 @@ pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     }
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-    if let Ok(id) = HeaderValue::from_str(about.request_id) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
-    }
-    if let Some(challenge) = challenge(refusal, about.realm) {
-        headers.insert(WWW_AUTHENTICATE, challenge);
-    }
+    mark(headers, refusal, about.request_id, about.realm);
     match status {
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(ALLOW, about.allow.cloned().unwrap_or(HeaderValue::from_static("")));
@@ -91,6 +86,16 @@ pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// What every refusal has in its head, whatever its body is: the id of the request, and the challenge.
+pub fn mark(headers: &mut HeaderMap, refusal: Refusal, request_id: &str, realm: &str) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    if let Some(challenge) = challenge(refusal, realm) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
 }
 
 /// `WWW-Authenticate` (RFC 6750 section 3): for 401, and for a 403 that more roles or scopes would have avoided.
@@ -184,20 +189,42 @@ fn page(refusal: Refusal, request_id: &str) -> String {
     )
 }
 
-/// Whether the client is a browser that navigates, and so wants a page: it says so by `Sec-Fetch-Dest` or, without
-/// that, prefers HTML in `Accept`. Whoever sends a credential in a header or `X-Requested-With` is a program.
+/// Whether the client is a browser that navigates, and so wants a page: it says so by `Sec-Fetch-Mode` and
+/// `Sec-Fetch-Dest` or, without these, prefers HTML in `Accept`. Whoever sends a credential in a header or
+/// `X-Requested-With`, or wants a WebSocket, is a program.
 #[must_use]
 pub fn wants_page(headers: &HeaderMap) -> bool {
-    if headers.contains_key("x-requested-with") || headers.contains_key(http::header::AUTHORIZATION) {
+    if is_said_to_be_program(headers) {
+        return false;
+    }
+    if headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return false;
+    }
+    if headers.get("sec-fetch-mode").is_some_and(|mode| mode != "navigate") {
         return false;
     }
     if let Some(destination) = headers.get("sec-fetch-dest") {
         return matches!(destination.as_bytes(), b"document" | b"iframe" | b"frame");
     }
-    headers
-        .get(http::header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.split(',').any(|kind| kind.trim_start().starts_with("text/html")))
+    prefers(headers, "text/html", "application/json")
+}
+
+/// Whether the client says itself that it is a program, which a form cannot: by a credential in a header, by
+/// `X-Requested-With`, or by preferring JSON.
+#[must_use]
+pub fn is_program(headers: &HeaderMap) -> bool {
+    is_said_to_be_program(headers) || prefers(headers, "application/json", "text/html")
+}
+
+fn is_said_to_be_program(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-requested-with") || headers.contains_key(AUTHORIZATION)
+}
+
+/// Whether `Accept` names `kind`, and `other` not before it.
+fn prefers(headers: &HeaderMap, kind: &str, other: &str) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let mut kinds = accept.split(',').map(str::trim_start);
+    kinds.find(|named| named.starts_with(kind) || named.starts_with(other)).is_some_and(|named| named.starts_with(kind))
 }
 
 #[cfg(test)]
@@ -264,6 +291,11 @@ mod tests {
         assert!(!wants(&[("accept", "text/html"), ("sec-fetch-dest", "empty")]));
         assert!(!wants(&[("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")]));
         assert!(!wants(&[("accept", "text/html"), ("authorization", "Bearer x")]));
+        assert!(!wants(&[("accept", "text/html"), ("sec-fetch-mode", "cors")]));
+        assert!(!wants(&[("accept", "text/html"), ("sec-fetch-dest", "document"), ("sec-fetch-mode", "websocket")]));
+        assert!(!wants(&[("accept", "text/html"), ("upgrade", "websocket")]));
+        assert!(!wants(&[("accept", "application/json, text/html;q=0.5")]));
+        assert!(wants(&[("accept", "text/html, application/json;q=0.5"), ("sec-fetch-mode", "navigate")]));
         assert!(!wants(&[("accept", "*/*")]));
         assert!(!wants(&[]));
     }

@@ -55,6 +55,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether there is nothing for who has no session.
+    #[must_use]
+    pub const fn needs_caller(&self) -> bool {
+        matches!(self, Self::Me | Self::Password | Self::Sessions | Self::Session(_) | Self::EndSession(_))
+    }
+
     /// The endpoint whose path, below the prefix, is `rest`.
     fn below(rest: &str) -> Option<Self> {
         Some(match rest {

@@ -95,6 +95,11 @@ impl Fields {
         self.kind
     }
 
+    /// Whether no field that we know came.
+    pub(super) fn is_nothing(&self) -> bool {
+        !self.seen.contains(&true)
+    }
+
     /// Takes a field out. An empty one is none: that is what a form sends for a box that was left empty.
     pub(super) fn take(&mut self, field: Field) -> Option<Zeroizing<String>> {
         self.texts[field as usize].take().filter(|text| !text.is_empty())

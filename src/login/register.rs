@@ -19,7 +19,7 @@ const FIRST_ROLE: &str = "admin";
 
 /// GET.
 pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
-    let setup = parameter(visit.asked.query, "setup").filter(|token| !token.is_empty());
+    let setup = setup_of(visit);
     let is_first = admit(visit, setup.as_ref())?;
     // Somebody may have made an account on the command line since.
     if is_first && visit.state(|accounts, _| accounts.has_any().map_err(unavailable)).await? {
@@ -32,7 +32,8 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
 
 /// POST.
 pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
-    let setup = fields.take(Field::Setup);
+    // Whoever posts to the link itself has the token still in there.
+    let setup = fields.take(Field::Setup).or_else(|| setup_of(visit));
     let is_first = admit(visit, setup.as_ref())?;
     if visit.speaks_json(&fields) {
         let account = register(visit, &mut fields, is_first).await?;
@@ -48,6 +49,10 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
             pages.register(status, fields.peek(Field::Email), fields.peek(Field::Name), setup, Some(words))
         })
     })
+}
+
+fn setup_of(visit: &Visit<'_>) -> Option<Zeroizing<String>> {
+    parameter(visit.asked.query, "setup").filter(|token| !token.is_empty())
 }
 
 /// Whether the account will be the first one. Whoever comes with a token wants that account and no other, so that a void

@@ -26,7 +26,8 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         let account = prove(visit, &mut fields).await?;
         return Ok(open_client(visit, account).await?);
     }
-    let wanted = fields.take(Field::ReturnTo);
+    // Whoever posts to the address of the page itself has the path still in there.
+    let wanted = fields.take(Field::ReturnTo).or_else(|| parameter(visit.asked.query, return_to::PARAMETER));
     let return_to = wanted.as_ref().and_then(|wanted| return_to::accept(wanted, visit.prefix));
     let signed_in = async {
         let account = prove(visit, &mut fields).await?;

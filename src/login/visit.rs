@@ -13,6 +13,7 @@ use super::outcome::{Answered, Failure};
 use super::{Endpoint, Login};
 use crate::account::{Accounts, Candidate, fold_email};
 use crate::clock::UnixSeconds;
+use crate::http::reply;
 use crate::identity::{Caller, Identity};
 use crate::pages::Person;
 use crate::refusal::Refusal;
@@ -90,11 +91,12 @@ impl Visit<'_> {
         Person { email: email.unwrap_or_default(), name }
     }
 
-    /// Whether who sent `fields` reads JSON. A form is a browser's, and where nothing was sent the head decides.
+    /// Whether who sent `fields` reads JSON. A form is a browser's, and where nothing was sent the head decides: some
+    /// clients call nothing a form.
     pub(super) fn speaks_json(&self, fields: &Fields) -> bool {
         match fields.kind() {
             Kind::Json => true,
-            Kind::Form => false,
+            Kind::Form => fields.is_nothing() && reply::is_program(self.asked.headers),
             Kind::Empty => !self.asked.browser,
         }
     }

@@ -143,6 +143,19 @@ impl Templates {
     }
 }
 
+/// Text with what means something in HTML escaped. The slash means nothing there, and stays as it is: paths can be read,
+/// and taken out of a form, as they are.
+struct Escaped<'a>(&'a str);
+
+impl std::fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, part) in self.0.split('/').enumerate() {
+            write!(f, "{}{}", if at == 0 { "" } else { "/" }, HtmlEscape(part))?;
+        }
+        Ok(())
+    }
+}
+
 fn built_in() -> Environment<'static> {
     let mut environment = Environment::new();
     // What fails here has no template, and the plain page instead; a test holds us to it.
@@ -156,9 +169,9 @@ fn built_in() -> Environment<'static> {
         match value.as_str() {
             // What `{% autoescape false %}` says is not asked for.
             Some(text) if value.is_safe() => output.write_str(text),
-            Some(text) => write!(output, "{}", HtmlEscape(text)),
+            Some(text) => write!(output, "{}", Escaped(text)),
             None if value.is_none() => Ok(()),
-            None => write!(output, "{}", HtmlEscape(&value.to_string())),
+            None => write!(output, "{}", Escaped(&value.to_string())),
         }
         .map_err(Error::from)
     });

@@ -81,6 +81,8 @@ pub struct Cookie {
     pub set_cookie: HeaderValue,
     /// The session's name.
     pub session_id: String,
+    /// When the JWT expires.
+    pub expires_at: UnixSeconds,
 }
 
 impl std::fmt::Debug for Cookie {
@@ -172,10 +174,7 @@ impl Sessions {
     /// The state cannot be read, or signing fails.
     pub fn renew(&self, session_id: &str, account_id: &str, address: IpAddr) -> Result<Option<Cookie>, Refusal> {
         let now = self.clock.now();
-        let Some((session, account)) = self.state.session(session_id).map_err(failed)? else { return Ok(None) };
-        if session.refresh.is_some() || session.account_id != account_id || account.disabled {
-            return Ok(None);
-        }
+        let Some((session, account)) = self.browser_of(session_id, account_id)? else { return Ok(None) };
         if self.is_over(&session, now) {
             self.end(Which::One(session_id))?;
             return Ok(None);
@@ -188,6 +187,24 @@ impl Sessions {
             tracing::error!(%error, "it was not noted that a session was seen");
         }
         self.cookie(&session, &account, now).map(Some)
+    }
+
+    /// Whom [`Sessions::renew`] would renew the cookie for; nothing is changed by asking.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn would_renew(&self, session_id: &str, account_id: &str) -> Result<Option<AccountRow>, Refusal> {
+        let now = self.clock.now();
+        let found = self.browser_of(session_id, account_id)?;
+        Ok(found.filter(|(session, _)| !self.is_over(session, now)).map(|(_, account)| account))
+    }
+
+    /// A browser's session, and its account, which may use it.
+    fn browser_of(&self, session_id: &str, account_id: &str) -> Result<Option<(SessionRow, AccountRow)>, Refusal> {
+        let found = self.state.session(session_id).map_err(failed)?;
+        Ok(found.filter(|(session, account)| {
+            session.refresh.is_none() && session.account_id == account_id && !account.disabled
+        }))
     }
 
     /// Exchanges a refresh token for the next one (RFC 6749 section 6, RFC 9700 section 4.14.2).
@@ -378,7 +395,7 @@ impl Sessions {
             );
             return Err(Refusal::Internal);
         };
-        Ok(Cookie { token: signed.text, set_cookie, session_id: session.id.clone() })
+        Ok(Cookie { token: signed.text, set_cookie, session_id: session.id.clone(), expires_at: signed.expires_at })
     }
 
     fn tokens(

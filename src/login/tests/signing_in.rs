@@ -79,7 +79,7 @@ async fn a_form_that_was_filled_in_wrongly_is_shown_again_without_the_password()
     let seen = house.ask(Ask::post("/auth/login").form(&fields)).await;
     assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
     assert!(seen.text.contains("The email address or the password is wrong."));
-    assert!(seen.text.contains("value=\"/reports\"") || seen.text.contains("value=\"&#x2f;reports\""), "{}", seen.text);
+    assert!(seen.text.contains("value=\"/reports\""), "{}", seen.text);
     assert!(seen.text.contains("ann@ex&quot;"), "{}", seen.text);
     assert!(!seen.text.contains("hunter2") && !seen.text.contains("\"><b>"), "{}", seen.text);
 
