@@ -232,6 +232,12 @@ impl SignIn {
                 })
             })
         };
+        // What is said to one kind of cache alone counts more there (RFC 9213 section 2.2).
+        let is_targeted = |name: &str| name.ends_with("cdn-cache-control") || name == "surrogate-control";
+        let targeted: Vec<_> = headers.keys().filter(|name| is_targeted(name.as_str())).cloned().collect();
+        for name in targeted {
+            headers.remove(name);
+        }
         if !headers.get_all(http::header::CACHE_CONTROL).iter().any(is_kept_private) {
             headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         }
