@@ -190,9 +190,10 @@ impl SignIn {
         self.verifier.verify(&mut cache, token, now)
     }
 
-    /// `Set-Cookie` that deletes the cookie.
-    pub(super) fn clear(&self) -> Option<HeaderValue> {
-        self.renewal.as_ref().map(|renewal| renewal.clear.clone())
+    /// `Set-Cookie` that deletes the cookie, where it is no good because of `refusal`. One that is good a little later
+    /// stays: a clock that was put back signs nobody out.
+    pub(super) fn clear(&self, refusal: Refusal) -> Option<HeaderValue> {
+        self.renewal.as_ref().filter(|_| refusal != Refusal::NotYetValid).map(|renewal| renewal.clear.clone())
     }
 
     /// Whether `field` is a `Set-Cookie` of our cookie, or of one without a name that comes back as ours: browsers keep

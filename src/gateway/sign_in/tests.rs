@@ -158,3 +158,15 @@ fn no_cache_may_keep_an_answer_with_a_cookie() {
         assert_eq!(headers["cache-control"], kept);
     }
 }
+
+#[test]
+fn a_clock_that_is_put_back_deletes_no_cookie() {
+    let house = House::new(900);
+    house.clock.advance(-2);
+    let presented = house.runtime.block_on(house.present());
+    let Ok(Presented::Bad(refusal)) = presented else { panic!("{presented:?}") };
+    assert_eq!(house.sign_in.clear(refusal), None);
+    house.clock.advance(2);
+    assert!(matches!(house.runtime.block_on(house.present()), Ok(Presented::Good(_, None))));
+    assert!(house.sign_in.clear(Refusal::Revoked).is_some());
+}
