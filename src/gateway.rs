@@ -456,10 +456,9 @@ async fn identify<'l>(
     }
     let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
     match sign_in.present(&lane.session_cache, &parts.headers, &lane.gateway.clock, record.client_ip).await? {
-        // A clock that was put back a little signs nobody out.
-        Presented::Nothing | Presented::Bad(Refusal::NotYetValid) => Ok(None),
-        Presented::Bad(_) => {
-            record.set_cookie = sign_in.clear();
+        Presented::Nothing => Ok(None),
+        Presented::Bad(refusal) => {
+            record.set_cookie = sign_in.clear(refusal);
             Ok(None)
         }
         Presented::Good(..) if may_be_forged(parts, host) => Err(Refusal::CrossSite),

@@ -193,9 +193,10 @@ impl SignIn {
         self.verifier.verify(&mut cache, token, now)
     }
 
-    /// `Set-Cookie` that deletes the cookie.
-    pub(super) fn clear(&self) -> Option<HeaderValue> {
-        self.renewal.as_ref().map(|renewal| renewal.clear.clone())
+    /// `Set-Cookie` that deletes the cookie, where it is no good because of `refusal`. One that is good a little later
+    /// stays: a clock that was put back signs nobody out.
+    pub(super) fn clear(&self, refusal: Refusal) -> Option<HeaderValue> {
+        self.renewal.as_ref().filter(|_| refusal != Refusal::NotYetValid).map(|renewal| renewal.clear.clone())
     }
 
     /// Whether `field` is a `Set-Cookie` of our cookie, or of one without a name that comes back as ours: browsers keep
@@ -235,6 +236,12 @@ impl SignIn {
                 })
             })
         };
+        // What is said to one kind of cache alone counts more there (RFC 9213 section 2.2).
+        let is_targeted = |name: &str| name.ends_with("cdn-cache-control") || name == "surrogate-control";
+        let targeted: Vec<_> = headers.keys().filter(|name| is_targeted(name.as_str())).cloned().collect();
+        for name in targeted {
+            headers.remove(name);
+        }
         if !headers.get_all(http::header::CACHE_CONTROL).iter().any(is_kept_private) {
             headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         }

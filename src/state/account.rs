@@ -5,8 +5,9 @@ use crate::clock::UnixSeconds;
 /// One account.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccountRow {
-    /// What our tokens have as `sub`, and apps as `X-Auth-User`: it never changes and is never given again. A UUID of
-    /// version 7 unless it was imported.
+    /// What our tokens have as `sub`, and apps as `X-Auth-User`: it never changes, and no account is given one that was
+    /// in use before. A UUID of version 7 unless it was imported: an import names ids itself, and by that may also bring a
+    /// deleted account back to what the apps know about it.
     pub id: String,
     /// The address as it was typed.
     pub email: String,

@@ -195,3 +195,35 @@ fn an_app_cannot_set_our_cookie_however_it_is_spelled() {
         assert_eq!(sign_in.is_ours(&HeaderValue::from_str(set).unwrap()), is_ours, "{set}");
     }
 }
+
+#[test]
+fn no_cache_may_keep_an_answer_with_a_cookie() {
+    let sign_in = House::new(900).sign_in;
+    for (said, kept) in [
+        ("public, max-age=60", "private, no-cache"),
+        ("private=\"x\", max-age=60", "private, no-cache"),
+        ("Private, max-age=60", "Private, max-age=60"),
+        ("no-store", "no-store"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("cache-control", said.parse().unwrap());
+        headers.insert("cdn-cache-control", "max-age=60".parse().unwrap());
+        headers.insert("some-cdn-cache-control", "max-age=60".parse().unwrap());
+        headers.insert("surrogate-control", "max-age=60".parse().unwrap());
+        sign_in.set_cookie(&mut headers, HeaderValue::from_static("__Host-session=x"));
+        assert_eq!(headers.len(), 2, "{headers:?}");
+        assert_eq!(headers["cache-control"], kept);
+    }
+}
+
+#[test]
+fn a_clock_that_is_put_back_deletes_no_cookie() {
+    let house = House::new(900);
+    house.clock.advance(-2);
+    let presented = house.runtime.block_on(house.present());
+    let Ok(Presented::Bad(refusal)) = presented else { panic!("{presented:?}") };
+    assert_eq!(house.sign_in.clear(refusal), None);
+    house.clock.advance(2);
+    assert!(matches!(house.runtime.block_on(house.present()), Ok(Presented::Good(_, None))));
+    assert!(house.sign_in.clear(Refusal::Revoked).is_some());
+}
