@@ -449,8 +449,7 @@ async fn identify<'l>(
         }
     }
     let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
-    let now = lane.gateway.clock.now();
-    match sign_in.present(&lane.session_cache, &parts.headers, now, record.client_ip).await? {
+    match sign_in.present(&lane.session_cache, &parts.headers, &lane.gateway.clock, record.client_ip).await? {
         Presented::Nothing => Ok(None),
         Presented::Bad(_) => {
             record.set_cookie = sign_in.clear();

@@ -104,11 +104,7 @@ fn grpc_app() -> (SocketAddr, Seen) {
     (address, seen)
 }
 
-async fn converse(
-    request: http::Request<h2::RecvStream>,
-    mut respond: h2::server::SendResponse<Bytes>,
-    noted: Seen,
-) {
+async fn converse(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>, noted: Seen) {
     let path = request.uri().path().to_owned();
     let index = {
         let mut noted = noted.lock().unwrap();
@@ -256,8 +252,7 @@ fn an_event_stream_over_http_2_has_a_proper_end_and_a_download_has_none() {
     let mut events = [open("/events", Some(&cookie)), open("/maybe/events", Some(&cookie))];
     let mut downloads = [open("/download", Some(&cookie)), open("/maybe/download", Some(&cookie))];
     // Somebody else's, nobody's, and one where nobody was asked who it is.
-    let mut kept =
-        [open("/events", Some(&other)), open("/maybe/events", None), open("/public/events", Some(&cookie))];
+    let mut kept = [open("/events", Some(&other)), open("/maybe/events", None), open("/public/events", Some(&cookie))];
     sign_out(&gateway, &cookie);
     for stream in &mut events {
         assert!(stream.next().is_none());

@@ -14,7 +14,7 @@ use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
 use crate::blocking::Blocking;
-use crate::clock::UnixSeconds;
+use crate::clock::{Clock, UnixSeconds};
 use crate::http::cookie;
 use crate::refusal::Refusal;
 use crate::session::{Cookie, Sessions};
@@ -114,7 +114,7 @@ impl SignIn {
         &self,
         cache: &Mutex<LocalCache>,
         headers: &HeaderMap,
-        now: UnixSeconds,
+        clock: &Clock,
         client: IpAddr,
     ) -> Result<Presented, Refusal> {
         let token = match self.find(headers) {
@@ -122,9 +122,9 @@ impl SignIn {
             Ok(Some(token)) => token,
             Err(refusal) => return Ok(Presented::Bad(refusal)),
         };
-        match self.verify(cache, token, now) {
+        match self.verify(cache, token, clock.now()) {
             Ok(verified) => Ok(Presented::Good(verified, None)),
-            Err(Refusal::Expired) => self.renew(cache, token, now, client).await,
+            Err(Refusal::Expired) => self.renew(cache, token, clock, client).await,
             Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
             Err(refusal) => Err(refusal),
         }
@@ -140,10 +140,10 @@ impl SignIn {
         &self,
         cache: &Mutex<LocalCache>,
         token: &str,
-        now: UnixSeconds,
+        clock: &Clock,
         client: IpAddr,
     ) -> Result<Presented, Refusal> {
-        let old = match self.verifier.verify_expired(token, now) {
+        let old = match self.verifier.verify_expired(token, clock.now()) {
             Ok(old) => old,
             Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
             Err(refusal) => return Err(refusal),
@@ -154,7 +154,8 @@ impl SignIn {
         };
         match renewal.renew(session, &identity.subject, client).await? {
             None => Ok(Presented::Bad(Refusal::Expired)),
-            Some((token, set_cookie)) => match self.verify(cache, &token, now) {
+            // The time once more: it has gone on, and the new token is not from the future.
+            Some((token, set_cookie)) => match self.verify(cache, &token, clock.now()) {
                 Ok(verified) => Ok(Presented::Good(verified, Some(set_cookie))),
                 // Ended since, or so short-lived that it is over already.
                 Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
