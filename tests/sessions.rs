@@ -789,6 +789,131 @@ fn an_app_that_answers_after_the_session_has_ended_is_not_heard() {
     assert!(!answer.text().contains("secret"));
 }
 
+// --- many at once, and a state that others hold
+
+/// Expired cookies of so many sessions, each good for a renewal, made behind the gateway's back and before its start:
+/// signing in takes a password's time for each.
+fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
+    use std::sync::Arc;
+
+    use passgate::session::{Device, Sessions, Settings};
+    use passgate::signing::SigningKeys;
+    use passgate::verify::Revocations;
+
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = i64::try_from(now).unwrap() - 3600;
+    let state = passgate::state::open("sqlite:passgate.db", setup.path("gateway.toml").parent().unwrap()).unwrap();
+    let signing = Arc::new(arc_swap::ArcSwap::from_pointee(SigningKeys::load_or_create(&*state, now).unwrap()));
+    let settings = Settings {
+        cookie: "session".to_owned(),
+        secure: false,
+        token_lifetime: 900,
+        idle_timeout: 86_400,
+        lifetime: 7 * 86_400,
+        public_url: "http://localhost".to_owned(),
+    };
+    let clock = passgate::clock::Clock::fixed(now);
+    let sessions = Sessions::new(settings, Arc::clone(&state), signing, Revocations::new().into(), clock).unwrap();
+    let device = Device { user_agent: "a test".to_owned(), address: [127, 0, 0, 1].into() };
+    let accounts = state.accounts().unwrap();
+    let cookie = |index: usize| {
+        let opened = sessions.open_browser(&accounts[index % accounts.len()], &device).unwrap();
+        format!("session={}", opened.token)
+    };
+    (0..count).map(cookie).collect()
+}
+
+/// The answers to one request each for these cookies, all under way at once.
+fn all_at_once(gateway: &Gateway, cookies: &[String]) -> Vec<Response> {
+    let open = |cookie: &String| {
+        let mut client = gateway.connect();
+        client.send(Request::get("/x").host("localhost").header("Cookie", cookie).bytes());
+        client
+    };
+    let mut clients: Vec<Client> = cookies.iter().map(open).collect();
+    clients.iter_mut().map(Client::response).collect()
+}
+
+#[test]
+fn hundreds_of_sessions_are_renewed_at_once() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    for number in 0..5 {
+        setup.add_account(&format!("{number}@example.com"), &[]);
+    }
+    let cookies = expired_cookies(&setup, 400);
+    let gateway = setup.start();
+    let answers = all_at_once(&gateway, &cookies);
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200; 400]);
+    assert!(answers.iter().all(|answer| session_cookie(answer).is_some()));
+}
+
+#[test]
+fn hundreds_of_requests_with_one_expired_cookie_get_one_new_session_cookie() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let cookie = expired_cookies(&setup, 1).remove(0);
+    let gateway = setup.start();
+    let mut renewed: BTreeSet<String> = BTreeSet::new();
+    for answer in all_at_once(&gateway, &vec![cookie.clone(); 300]) {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        renewed.insert(session_cookie(&answer).unwrap());
+    }
+    let http2 = http2::Http2::connect(gateway.address);
+    let request = || http::Request::get("http://localhost/x").header("cookie", &cookie).body(()).unwrap();
+    for answer in http2.send_all((0..100).map(|_| request()).collect()) {
+        assert_eq!(answer.status(), 200);
+        let set = answer.headers()["set-cookie"].to_str().unwrap();
+        renewed.insert(set.split(';').next().unwrap().to_owned());
+    }
+    assert_eq!(renewed.len(), 1, "the state was asked once");
+}
+
+#[test]
+fn a_state_that_another_process_holds_holds_up_nobody_whose_session_is_known() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    let toml = std::fs::read_to_string(setup.path("gateway.toml")).unwrap();
+    setup.write("gateway.toml", toml.replacen("[server]", "[server]\nworkers = 1", 1));
+    setup.add_account(ALICE, &[]);
+    let expired = expired_cookies(&setup, 20);
+    let gateway = setup.start();
+    let (cookie, client) = (gateway.sign_in(ALICE), gateway.sign_in_client(ALICE));
+    gateway.get_with(&cookie, "/x").expect(200);
+
+    let other = rusqlite::Connection::open(gateway.setup.path("passgate.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let send = |request: &Request| {
+        let mut client = gateway.connect();
+        client.send(request.bytes());
+        client
+    };
+    let mut renewals: Vec<Client> =
+        expired.iter().map(|cookie| send(&Request::get("/x").host("localhost").header("Cookie", cookie))).collect();
+    let mut sign_in = send(&post_form("/auth/login", &[("email", ALICE), ("password", PASSWORD)]));
+    let mut refresh = send(&post_json("/auth/refresh", &json!({ "refreshToken": client["refreshToken"] })));
+    // There is one worker: it does all of this while the others wait.
+    for _ in 0..20 {
+        gateway.get_with(&cookie, "/x").expect(200);
+        gateway.get_as(&text(&client["accessToken"]), "/x").expect(200);
+    }
+    let waiting = |client: &mut Client| {
+        client.set_timeout(Duration::from_millis(1));
+        let nothing = client.try_response_to("GET").is_err();
+        client.set_timeout(DEADLINE);
+        nothing
+    };
+    assert!(waiting(&mut sign_in) && waiting(&mut refresh), "the state is held, or nothing was shown");
+    other.execute_batch("ROLLBACK").unwrap();
+    for client in &mut renewals {
+        assert!(session_cookie(&client.response().expect(200)).is_some());
+    }
+    assert!(session_cookie(&sign_in.response_to("POST").expect(303)).is_some());
+    refresh.response_to("POST").expect(200);
+}
+
 // --- the first administrator
 
 #[test]

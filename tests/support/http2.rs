@@ -105,6 +105,23 @@ impl Http2 {
         self.try_send(request, &[], None).unwrap()
     }
 
+    /// Requests without bodies, all under way at once, and their answers.
+    #[track_caller]
+    pub fn send_all(&self, requests: Vec<Request<()>>) -> Vec<http::Response<RecvStream>> {
+        self.within(async {
+            let mut answers = Vec::new();
+            for request in requests {
+                let mut sender = self.sender.clone().ready().await.unwrap();
+                answers.push(sender.send_request(request, true).unwrap().0);
+            }
+            let mut heads = Vec::new();
+            for answer in answers {
+                heads.push(answer.await.unwrap());
+            }
+            heads
+        })
+    }
+
     /// A GET with a bearer token.
     #[track_caller]
     pub fn get(&self, url: &str, token: Option<&str>) -> Http2Response {
