@@ -26,6 +26,9 @@ const TAG: usize = 32;
 
 /// The dearest argon2 that is verified: KiB of memory, passes, lanes.
 const MOST_COST: (u32, u32, u32) = (256 * 1024, 16, 16);
+/// The most KiB that all passes together go through: every attempt to sign in pays for the dearest hash that is there, so
+/// that nobody learns which accounts are (`State::foreign_hash`). Common presets stay far below it.
+const MOST_WORK: u32 = 4 * 256 * 1024;
 /// The dearest bcrypt that is verified: the logarithm of its rounds. 14 takes a second or two.
 const MOST_ROUNDS: u32 = 14;
 /// The cheapest that there is.
@@ -229,6 +232,7 @@ fn parameters_of(text: &str) -> Result<Option<ParamsBuilder>, HashFault> {
         }
     }
     let (Some(memory), Some(passes), Some(lanes)) = (memory, passes, lanes) else { return Ok(None) };
+    within("m × t", memory.saturating_mul(passes), MOST_WORK)?;
     let mut params = ParamsBuilder::new();
     params.m_cost(within("m", memory, MOST_COST.0)?).t_cost(within("t", passes, MOST_COST.1)?).p_cost(within(
         "p",
@@ -346,12 +350,16 @@ mod tests {
     fn a_hash_that_would_take_gigabytes_or_minutes_is_refused_unverified() {
         let salt_and_tag = "MDEyMzQ1Njc4OWFiY2RlZg$pZJz8pOA01UdXsdWyCEweg";
         let argon2 = |parameters: &str| check_hash(&format!("$argon2id$v=19${parameters}${salt_and_tag}"));
-        assert_eq!(argon2("m=262144,t=16,p=16"), Ok(()));
+        for good in ["m=262144,t=4,p=16", "m=65536,t=16,p=1", "m=65536,t=3,p=4"] {
+            assert_eq!(argon2(good), Ok(()), "{good}");
+        }
         for (parameters, parameter, value, most) in [
             ("m=262145,t=1,p=1", "m", 262_145, 262_144),
             ("m=4294967295,t=1,p=1", "m", u32::MAX, 262_144),
             ("m=64,t=17,p=1", "t", 17, 16),
             ("m=4096,t=1,p=17", "p", 17, 16),
+            ("m=262144,t=5,p=1", "m × t", 1_310_720, 1_048_576),
+            ("m=65537,t=16,p=1", "m × t", 1_048_592, 1_048_576),
         ] {
             assert_eq!(argon2(parameters), Err(HashFault::TooCostly { parameter, value, most }));
         }

@@ -39,10 +39,10 @@ async fn the_list_has_the_sessions_of_ones_own_account() {
     let seen = house.ask(Ask::get("/auth/sessions").cookie(&caller)).await;
     let at = |minute: u8| format!("2027-01-15T08:0{minute}:00Z");
     let expected = json!({"sessions": [
-        {"id": client.identity.session_id, "current": false, "kind": "client", "userAgent": "curl/8",
-         "address": "192.0.2.1", "createdAt": at(1), "lastSeenAt": at(1), "expiresAt": "2027-01-22T08:01:00Z"},
         {"id": caller.identity.session_id, "current": true, "kind": "browser", "userAgent": "Firefox",
          "address": "192.0.2.1", "createdAt": at(0), "lastSeenAt": at(0), "expiresAt": "2027-01-22T08:00:00Z"},
+        {"id": client.identity.session_id, "current": false, "kind": "client", "userAgent": "curl/8",
+         "address": "192.0.2.1", "createdAt": at(1), "lastSeenAt": at(1), "expiresAt": "2027-01-22T08:01:00Z"},
     ]});
     assert_eq!(seen.json(), expected);
     let page = house.ask(Ask::get("/auth/sessions").browser().cookie(&caller)).await;
