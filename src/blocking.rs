@@ -102,7 +102,9 @@ mod tests {
         let mut all: Vec<_> = (0..room + 3)
             .map(|_| {
                 let wait = Arc::clone(&wait);
-                Box::pin(blocking.run(move || drop(wait.lock().unwrap().recv())))
+                Box::pin(blocking.run(move || {
+                    let _ = wait.lock().unwrap().recv();
+                }))
             })
             .collect();
         let mut done = Vec::new();
