@@ -22,7 +22,7 @@ pub struct Memory(Mutex<Content>);
 struct Content {
     /// How often something was written that [`Version`] is about.
     version: u64,
-    /// By issuer and what [`RevocationTarget`] says is its kind and name.
+    /// By issuer, and the kind and name of the target.
     revocations: BTreeMap<(String, &'static str, String), Revocation>,
     signing_keys: Vec<SigningKeyRow>,
     /// By key id: the end of its longest token.
