@@ -19,14 +19,16 @@ use arc_swap::ArcSwap;
 use passgate::app;
 use passgate::clock::Clock;
 use passgate::forward::{BodyRules, Pool};
-use passgate::gateway::{Gateway, Label, Lane};
+use passgate::gateway::{Gateway, Label, Lane, SignIn};
 use passgate::login::Endpoints;
 use passgate::observe::{AccessLog, Desk, Metrics};
 use passgate::server::connection::{Context, serve};
-use passgate::signing::{Assertions, SigningKeys};
+use passgate::signing::{Assertions, Kind, SigningKeys};
 use passgate::state::memory::Memory;
-use passgate::verify::{LocalCache, RevocationRow, Revocations, Revoked, Verifier};
-use serde_json::json;
+use passgate::verify::{
+    Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, RevocationRow, Revocations, Revoked, Verifier,
+};
+use serde_json::{Map, Value, json};
 use support::tokens::{Key, jwks, now};
 use support::{Bench, main as measure};
 use tikv_jemallocator::Jemalloc;
@@ -46,6 +48,8 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 const CONNECTIONS: usize = 16;
 /// What fits into the pipe between a client and the gateway.
 const PIPE: usize = 64 * 1024;
+/// The name of the session cookie.
+const COOKIE: &str = "__Host-session";
 /// What the app says to everything.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nserver: stub\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
     content-type: application/json\r\ncontent-length: 28\r\n\r\n{\"id\":42,\"name\":\"a gadget\"}\n";
@@ -84,29 +88,46 @@ upstream = "app"
 "#;
 
 fn main() {
-    let get = |path: &'static str| move |token: Option<&str>| request("GET", path, token, "");
-    let post = |token: Option<&str>| request("POST", "/api/v1/items/42", token, &"x".repeat(1024));
+    let get = |path: &'static str| move |credential: Option<&str>| request("GET", path, credential, "");
+    let post = |credential: Option<&str>| request("POST", "/api/v1/items/42", credential, &"x".repeat(1024));
     measure(
         write_fixture,
         vec![
             Bench::new("app alone (floor)", |directory| {
                 let runtime = runtime();
                 let app = start_app(&runtime, directory);
-                let request = request("GET", "/api/v1/items/42?page=3", Some(&token(directory)), "");
+                let request = request("GET", "/api/v1/items/42?page=3", Some(&bearer(directory)), "");
                 let streams = (0..CONNECTIONS)
                     .map(|_| runtime.block_on(UnixStream::connect(&app)).expect("the app listens"))
                     .collect();
                 converse(runtime, streams, request, 200)
             }),
-            bench("no authentication", "", 200, false, get("/public/items/42?page=3")),
-            bench("role", "", 200, true, get("/api/v1/items/42?page=3")),
-            bench("role, assertion", "[identity]\nassertion = true\n", 200, true, get("/api/v1/items/42?page=3")),
-            bench("role, body of 1 KiB", "", 200, true, post),
-            bench("role, whoami", "", 200, true, get("/whoami/items/42?page=3")),
-            bench("refused, 401", "", 401, false, get("/api/v1/items/42?page=3")),
-            bench("refused, 403", "", 403, true, get("/internal/items/42?page=3")),
+            bench("no authentication", "", 200, Credential::None, get("/public/items/42?page=3")),
+            bench("role", "", 200, Credential::Bearer, get("/api/v1/items/42?page=3")),
+            bench("role, session cookie", "", 200, Credential::Cookie, get("/api/v1/items/42?page=3")),
+            bench(
+                "role, assertion",
+                "[identity]\nassertion = true\n",
+                200,
+                Credential::Bearer,
+                get("/api/v1/items/42?page=3"),
+            ),
+            bench("role, body of 1 KiB", "", 200, Credential::Bearer, post),
+            bench("role, whoami", "", 200, Credential::Bearer, get("/whoami/items/42?page=3")),
+            bench("refused, 401", "", 401, Credential::None, get("/api/v1/items/42?page=3")),
+            bench("refused, 403", "", 403, Credential::Bearer, get("/internal/items/42?page=3")),
         ],
     );
+}
+
+/// Who asks, and how it is said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Credential {
+    None,
+    /// A token of another issuer, by RS256.
+    Bearer,
+    /// One of our own sessions, by EdDSA.
+    Cookie,
 }
 
 /// A bench of one request through a gateway that is configured with [`TOML`] and `more`.
@@ -114,16 +135,20 @@ fn bench(
     name: &str,
     more: &'static str,
     status: u16,
-    has_token: bool,
+    credential: Credential,
     request: impl Fn(Option<&str>) -> String + 'static,
 ) -> Bench {
     Bench::new(name, move |directory| {
-        let token = has_token.then(|| token(directory));
         let runtime = runtime();
         let app = start_app(&runtime, directory);
-        let gateway = Running::new(directory, &app, more);
+        let gateway = Running::new(directory, &app, more, credential == Credential::Cookie);
+        let line = match credential {
+            Credential::None => None,
+            Credential::Bearer => Some(bearer(directory)),
+            Credential::Cookie => Some(format!("cookie: theme=dark; {COOKIE}={}", gateway.session)),
+        };
         let streams = (0..CONNECTIONS).map(|_| gateway.connect(&runtime)).collect();
-        let mut run = converse(runtime, streams, request(token.as_deref()), status);
+        let mut run = converse(runtime, streams, request(line.as_deref()), status);
         move |times| {
             let gateway = &gateway; // all of it: the gateway ends with its last part
             // As the thread does that watches the state; without it nobody would be let in.
@@ -138,13 +163,15 @@ fn bench(
 /// What the composition root makes of a file, on one worker.
 struct Running {
     context: Arc<Context>,
+    /// What a session cookie holds.
+    session: String,
     revocations: Arc<Revocations>,
     /// The gateway ends when it is dropped.
     _draining: watch::Sender<bool>,
 }
 
 impl Running {
-    fn new(directory: &Path, app: &Path, more: &str) -> Self {
+    fn new(directory: &Path, app: &Path, more: &str, has_sign_in: bool) -> Self {
         let file = directory.join("gateway.toml");
         let toml = TOML.replace("unix:app.sock", &format!("unix:{}", app.display()));
         std::fs::write(&file, toml + more).expect("the fixture can be written");
@@ -162,6 +189,14 @@ impl Running {
             expires_at: None,
         }));
         let signing = SigningKeys::load_or_create(&Memory::default(), now()).expect("a new key");
+        let session = signing.sign(Kind::Session, &session_claims(settings.public_url.as_str())).expect("a token");
+        let sign_in = has_sign_in.then(|| {
+            let (keys, _) = KeySet::from_jwks(signing.jwks(now()).to_string().as_bytes(), Origin::File).expect("keys");
+            let url = settings.public_url.as_str();
+            let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
+            let verifier = Verifier::new(issuers, Arc::clone(&revocations));
+            SignIn { cookie: COOKIE.to_owned(), verifier, renewal: None }
+        });
         let signing = Arc::new(ArcSwap::from_pointee(signing));
         let protected = plan.naming.clone();
         let gateway = Gateway {
@@ -170,7 +205,7 @@ impl Running {
             verifier: Verifier::new(plan.issuers, Arc::clone(&revocations)),
             assertions: plan.assertion.then(|| Assertions::new(settings.public_url.as_str())),
             endpoints: Endpoints::new(&settings.own_prefix, Arc::clone(&signing), Clock::system(), None),
-            sign_in: None,
+            sign_in,
             pages: None,
             signing,
             own_label: Label { text: "(own)".into(), series: metrics.route("(own)") },
@@ -201,7 +236,7 @@ impl Running {
             limits: settings.limits.clone(),
             draining: draining.subscribe(),
         };
-        Self { context: Arc::new(context), revocations, _draining: draining }
+        Self { context: Arc::new(context), session, revocations, _draining: draining }
     }
 
     fn connect(&self, runtime: &Runtime) -> DuplexStream {
@@ -344,18 +379,32 @@ fn write_fixture(directory: &Path) {
     write("token", key.token(&claims));
 }
 
-fn token(directory: &Path) -> String {
-    std::fs::read_to_string(directory.join("token")).expect("the fixture is there")
+/// A header line with the token of the fixture.
+fn bearer(directory: &Path) -> String {
+    let token = std::fs::read_to_string(directory.join("token")).expect("the fixture is there");
+    format!("authorization: Bearer {token}")
+}
+
+/// What our own session tokens say.
+fn session_claims(public_url: &str) -> Map<String, Value> {
+    let now = now();
+    let claims = json!({
+        "iss": public_url, "aud": public_url, "sub": "0b8f53e2-6ad4-44a9-b7e7-2a9d4c7f1e10",
+        "email": "ann@example.com", "name": "Ann Example", "roles": ["admin", "user"],
+        "sid": "01a2010c-1979-7280-b349-5493364df83c", "jti": "01a2010c-1979-7280-b349-5493364df83d",
+        "iat": now, "exp": now + 86_400,
+    });
+    claims.as_object().cloned().unwrap_or_default()
 }
 
 /// A request as a program sends it.
-fn request(method: &str, target: &str, token: Option<&str>, body: &str) -> String {
+fn request(method: &str, target: &str, credential: Option<&str>, body: &str) -> String {
     let mut request = format!(
         "{method} {target} HTTP/1.1\r\nhost: app.example.com\r\nuser-agent: orders/4.1\r\naccept: application/json\r\n\
          accept-encoding: gzip\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"
     );
-    if let Some(token) = token {
-        request += &format!("authorization: Bearer {token}\r\n");
+    if let Some(line) = credential {
+        request += &format!("{line}\r\n");
     }
     if !body.is_empty() {
         request += &format!("content-type: text/plain\r\ncontent-length: {}\r\n", body.len());

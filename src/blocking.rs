@@ -1,7 +1,8 @@
 //! Work that blocks (SQLite above all), carried to threads on which nobody's request waits.
 //!
-//! Enters: a closure, from a worker. Leaves: what it returned, or a refusal at once where too much waits already or the
-//! work does not come back in time. What must never happen here: a worker that waits for a lock or a disk.
+//! Enters: a closure, from a worker. Leaves: what it returned, or a refusal: at once where too much waits already, or
+//! after a while where the work does not come back in time. What must never happen here: a worker that waits for a lock
+//! or a disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,33 +12,54 @@ use tokio::sync::Semaphore;
 
 use crate::refusal::Refusal;
 
+/// For each piece of work on a thread or in the threads' queue, so many wait for a place there. Each is a request that
+/// holds its connection or stream anyway: what waits here costs less than what the client's retry would.
+const WAITING_A_PLACE: usize = 16;
+
 /// The way to the threads of the control runtime on which work may block.
 #[derive(Debug)]
 pub struct Blocking {
     control: Handle,
-    /// One for each piece of work that waits or runs.
+    /// One for each piece of work that has been given to the threads. They finish it, also when nobody waits any more.
     places: Arc<Semaphore>,
+    /// One for each request that waits, for a place or for its work.
+    waiting: Semaphore,
     patience: Duration,
 }
 
 impl Blocking {
-    /// At most `most` pieces of work wait or run at a time, and nobody waits for one longer than `patience`.
+    /// The threads have at most `most` pieces of work at a time, a small multiple of that waits until they take it, and
+    /// nobody waits for longer than `patience`, both waits together.
     #[must_use]
     pub fn new(control: Handle, most: usize, patience: Duration) -> Self {
-        Self { control, places: Arc::new(Semaphore::new(most)), patience }
+        let waiting = Semaphore::new(most.saturating_mul(1 + WAITING_A_PLACE));
+        Self { control, places: Arc::new(Semaphore::new(most)), waiting, patience }
     }
 
-    /// Runs `work` and waits for it without blocking. Work that nobody waits for any more is still finished.
+    /// The longest that [`Blocking::run`] takes.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Runs `work` and waits for it without blocking. Work that has begun, or is about to, when nobody waits for it any
+    /// more is still finished.
     ///
     /// # Errors
     /// [`Refusal::Overloaded`] where too much waits already, [`Refusal::StateUnavailable`] where it takes too long, and
     /// [`Refusal::Internal`] where it panicked.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
-        let running = self.control.spawn_blocking(move || {
-            let _place = place;
-            work()
-        });
+        let _waiting = self.waiting.try_acquire().map_err(|_| Refusal::Overloaded)?;
+        let running = async {
+            // In the order in which they came. Never closed.
+            let place = Arc::clone(&self.places).acquire_owned().await.ok();
+            self.control
+                .spawn_blocking(move || {
+                    let _place = place;
+                    work()
+                })
+                .await
+        };
         match tokio::time::timeout(self.patience, running).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => {
@@ -57,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_beyond_the_places_is_refused_at_once_and_late_work_after_a_while() {
+    async fn work_waits_for_a_place_and_nobody_for_longer_than_that_takes() {
         let blocking = Blocking::new(Handle::current(), 1, Duration::from_millis(20));
         assert_eq!(blocking.run(|| 7).await, Ok(7));
         let (release, wait) = sync_channel::<()>(0);
@@ -65,11 +87,40 @@ mod tests {
             let _ = wait.recv();
         });
         assert_eq!(late.await, Err(Refusal::StateUnavailable));
-        assert_eq!(blocking.run(|| 7).await, Err(Refusal::Overloaded), "the place is taken until the work is done");
+        let next = blocking.run(|| 7).await;
+        assert_eq!(next, Err(Refusal::StateUnavailable), "the place is taken until the work is done");
         drop(release);
-        while blocking.run(|| 7).await == Err(Refusal::Overloaded) {
-            tokio::task::yield_now().await;
+        while blocking.run(|| 7).await.is_err() {}
+    }
+
+    #[tokio::test]
+    async fn more_work_than_there_are_places_is_done_and_far_more_is_refused_at_once() {
+        let blocking = Blocking::new(Handle::current(), 2, Duration::from_secs(60));
+        let (release, wait) = sync_channel::<()>(0);
+        let wait = Arc::new(std::sync::Mutex::new(wait));
+        let room = 2 * (1 + WAITING_A_PLACE);
+        let mut all: Vec<_> = (0..room + 3)
+            .map(|_| {
+                let wait = Arc::clone(&wait);
+                Box::pin(blocking.run(move || {
+                    let _ = wait.lock().unwrap().recv();
+                }))
+            })
+            .collect();
+        let mut done = Vec::new();
+        for running in &mut all {
+            tokio::select! {
+                biased;
+                result = running => done.push(result),
+                () = std::future::ready(()) => {}
+            }
         }
+        assert_eq!(done, [Err(Refusal::Overloaded); 3], "only what is too much");
+        drop(release);
+        for running in all.iter_mut().take(room) {
+            assert_eq!(running.await, Ok(()));
+        }
+        assert_eq!(blocking.run(|| 7).await, Ok(7));
     }
 
     #[tokio::test]

@@ -248,6 +248,11 @@ impl Lane {
             }
             Err(refusal) => {
                 record.refused(refusal);
+                if refusal == Refusal::Revoked {
+                    // The session ended while this was under way. Its renewed cookie must not take the place of the one
+                    // that the browser may have got since.
+                    record.set_cookie = None;
+                }
                 let mut response = if let Some(mut page) = record.page.take() {
                     reply::mark(page.headers_mut(), refusal, record.request_id(), &self.gateway.realm);
                     page
@@ -399,9 +404,15 @@ async fn walk(
     let asked = Instant::now();
     let mut forwarding =
         std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop));
-    let forwarded = std::future::poll_fn(|cx| match record.is_caller_gone() {
-        true => Poll::Ready(Err(Refusal::Revoked)),
-        false => forwarding.as_mut().poll(cx),
+    let forwarded = std::future::poll_fn(|cx| {
+        if record.is_caller_gone() {
+            return Poll::Ready(Err(Refusal::Revoked));
+        }
+        match forwarding.as_mut().poll(cx) {
+            // An answer that is waited for is refused when it comes; an upload must not go on until then.
+            Poll::Pending if record.is_uploading() => record.poll_caller_gone(cx).map(|()| Err(Refusal::Revoked)),
+            polled => polled,
+        }
     })
     .await;
     record.upstream_time = Some(asked.elapsed());
@@ -444,11 +455,10 @@ async fn identify<'l>(
         }
     }
     let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
-    let now = lane.gateway.clock.now();
-    match sign_in.present(&lane.session_cache, &parts.headers, now, record.client_ip).await? {
+    match sign_in.present(&lane.session_cache, &parts.headers, &lane.gateway.clock, record.client_ip).await? {
         Presented::Nothing => Ok(None),
-        Presented::Bad(_) => {
-            record.set_cookie = sign_in.clear();
+        Presented::Bad(refusal) => {
+            record.set_cookie = sign_in.clear(refusal);
             Ok(None)
         }
         Presented::Good(..) if may_be_forged(parts, host) => Err(Refusal::CrossSite),
@@ -512,7 +522,9 @@ async fn answer(
             if answered.caller.is_some() {
                 record.caller = answered.caller;
             }
-            record.has_been_read();
+            if parts.method == Method::POST {
+                record.has_been_read();
+            }
             Ok(answered.response.map(Content::Own))
         }
         Err(failure) => {
@@ -534,7 +546,11 @@ async fn identify_by_source<'l>(
     target: &Target,
 ) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
     let Some(credential) = lane.gateway.sources.find(&parts.headers, target.query())? else { return Ok(None) };
-    let verified = verify(lane, &credential.token).await?;
+    let verified = match verify(lane, &credential.token).await {
+        // Of whatever roles, it is the caller's.
+        Err(Refusal::Stale) => lane.gateway.verifier.verify_expired(&credential.token, lane.gateway.clock.now())?,
+        verified => verified?,
+    };
     Ok(Some((verified, Some(credential.source))))
 }
 

@@ -128,6 +128,8 @@ refusals! {
     TooOld = UNAUTHORIZED, "too-old", "Invalid token";
     /// The token, its session, or all of its subject's, was revoked.
     Revoked = UNAUTHORIZED, "revoked", "Invalid token";
+    /// The account has other roles or another name since the token was made; a new one can be had.
+    Stale = UNAUTHORIZED, "stale", "Invalid token";
     /// A refresh token that is none of ours, or whose session is over.
     RefreshRefused = UNAUTHORIZED, "refresh-refused", "Invalid token";
     /// A refresh token that had been used before: its session was ended (RFC 9700 section 4.14.2).

@@ -18,11 +18,16 @@ use http::{HeaderMap, Method, Uri};
 use passgate::authorize::Rules;
 use passgate::config::{Problems, RawConfig, read};
 use passgate::credential::Sources;
+use passgate::gateway::SignIn;
 use passgate::http::target::Target;
 use passgate::identity::Caller;
 use passgate::refusal::Refusal;
 use passgate::route::{Builder, HostPattern, Lookup, Pattern, Table};
-use passgate::verify::{Issuers, LocalCache, RevocationRow, Revocations, Revoked, Verifier};
+use passgate::signing::{Kind, SigningKeys};
+use passgate::state::memory::Memory;
+use passgate::verify::{
+    Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, RevocationRow, Revocations, Revoked, Verifier,
+};
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
 
@@ -77,6 +82,42 @@ fn a_credential_is_found_without_an_allocation() {
     headers.insert("authorization", "Bearer a.b.c".parse().unwrap());
     assert_eq!(sources.find(&headers, Some("page=3")).unwrap().unwrap().token, "a.b.c");
     assert_eq!(allocations(|| sources.find(&headers, Some("page=3")).unwrap().is_some()), 0);
+}
+
+#[test]
+fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
+    let signing = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
+    let url = "https://app.example.com";
+    let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
+    let revocations = Revocations::new();
+    revocations.touch(Instant::now() + Duration::from_secs(3600));
+    let other = Revoked::Session("another".to_owned());
+    revocations.replace([RevocationRow { issuer: OWN_NAME.to_owned(), ..revoked(other) }]);
+    let verifier = Verifier::new(issuers, Arc::new(revocations));
+    let sign_in = SignIn { cookie: "__Host-session".to_owned(), verifier, renewal: None };
+    let claims = json!({
+        "iss": url, "aud": url, "sub": "ann", "sid": "s1", "jti": "7", "iat": NOW, "exp": NOW + 600,
+        "email": "ann@example.com", "roles": ["user", "admin"],
+    });
+    let token = signing.sign(Kind::Session, claims.as_object().unwrap()).unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert("accept", "*/*".parse().unwrap());
+    headers.append("cookie", "theme=dark".parse().unwrap());
+    headers.append("cookie", format!("a=b; __Host-session={token}; lang=en").parse().unwrap());
+    let mut local = LocalCache::new();
+    let mut present = || {
+        let token = sign_in.find(&headers).unwrap().unwrap();
+        sign_in.verifier.verify(&mut local, token, NOW)
+    };
+    assert_eq!(present().unwrap().caller.identity.subject, "ann");
+    assert_eq!(allocations(|| present().unwrap()), 0);
+    sign_in
+        .verifier
+        .revocations()
+        .replace([RevocationRow { issuer: OWN_NAME.to_owned(), ..revoked(Revoked::Session("s1".to_owned())) }]);
+    assert_eq!(present().unwrap_err(), Refusal::Revoked);
+    assert_eq!(allocations(|| present().unwrap_err()), 0);
 }
 
 #[test]

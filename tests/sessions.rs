@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -537,6 +538,119 @@ fn what_the_command_line_ends_is_over_in_the_running_gateway() {
     gateway.sign_in(ALICE);
 }
 
+/// Adds the role `admin` to `email` and takes `user` away, in the running gateway.
+#[track_caller]
+fn promote(gateway: &Gateway, email: &str) {
+    gateway.command(["user", "roles", email, "--add", "admin", "--remove", "user"]).expect(0);
+}
+
+#[test]
+fn other_roles_hold_for_a_cookie_long_before_it_expires_and_end_nothing() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &["user"]);
+    setup.add_account("bob@example.com", &["user"]);
+    let gateway = setup.start();
+    let (cookie, bob) = (gateway.sign_in(ALICE), gateway.sign_in("bob@example.com"));
+    let token = |cookie: &str| claims(&cookie["session=".len()..]);
+    gateway.get_with(&cookie, "/admin/x").expect(403);
+    promote(&gateway, ALICE);
+    let mut answer = gateway.get_with(&cookie, "/admin/x");
+    eventually("she has the new roles", || {
+        answer = gateway.get_with(&cookie, "/admin/x");
+        assert!(matches!(answer.status, 200 | 403), "she stays signed in: {answer:?}");
+        answer.status == 200
+    });
+    assert_eq!(app.last().header("x-auth-roles"), Some("admin"));
+    let renewed = session_cookie(&answer).expect("a new cookie comes with the answer");
+    assert_eq!(token(&renewed)["sid"], token(&cookie)["sid"], "it is the same session");
+    assert_eq!(token(&renewed)["roles"], json!(["admin"]));
+
+    // The new cookie needs no other one; the old one gets one each time, as requests may be on their way with it.
+    for _ in 0..3 {
+        assert_eq!(session_cookie(&gateway.get_with(&renewed, "/admin/x").expect(200)), None);
+        assert!(session_cookie(&gateway.get_with(&cookie, "/admin/x").expect(200)).is_some());
+    }
+    assert_eq!(session_cookie(&gateway.get_with(&bob, "/x").expect(200)), None, "nobody else's is renewed");
+    gateway.get_with(&bob, "/admin/x").expect(403);
+
+    // The answer that was shared a moment ago is not that of the next change, be it within the same second.
+    gateway.command(["user", "roles", ALICE, "--remove", "admin"]).expect(0);
+    for cookie in [&renewed, &cookie] {
+        eventually("she is no admin any more", || match gateway.get_with(cookie, "/admin/x").status {
+            403 => true,
+            200 => false,
+            other => panic!("{other}"),
+        });
+    }
+    // And who may not come any more is out, stale or not.
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &cookie)).expect(303);
+    gateway.get_with(&renewed, "/x").expect(401);
+    gateway.get_with(&cookie, "/x").expect(401);
+}
+
+#[test]
+fn other_roles_make_a_program_refresh_which_gives_them_at_once() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &["user"]);
+    let gateway = setup.start();
+    let (tokens, other) = (gateway.sign_in_client(ALICE), gateway.sign_in_client(ALICE));
+    let access = text(&tokens["accessToken"]);
+    gateway.get_as(&access, "/x").expect(200);
+    promote(&gateway, ALICE);
+    let mut refused = gateway.get_as(&access, "/x");
+    eventually("the access token is refused", || {
+        refused = gateway.get_as(&access, "/x");
+        refused.status == 401
+    });
+    assert!(refused.header("www-authenticate").unwrap().contains("error=\"invalid_token\""));
+    assert_eq!(gateway.log_of(&refused)["reason"], "stale");
+    let refreshed = post_json("/auth/refresh", &json!({ "refreshToken": tokens["refreshToken"] }));
+    let refreshed = gateway.send(&refreshed).expect(200).json();
+    let renewed = text(&refreshed["accessToken"]);
+    assert_eq!(claims(&renewed)["sid"], claims(&access)["sid"], "it is the same session");
+    gateway.get_as(&renewed, "/admin/x").expect(200);
+    gateway.get_as(&access, "/admin/x").expect(401);
+    // Whoever leaves with such a token has left.
+    gateway.send(&post_json("/auth/logout", &json!({})).bearer(&text(&other["accessToken"]))).expect(200);
+    let gone = post_json("/auth/refresh", &json!({ "refreshToken": other["refreshToken"] }));
+    gateway.send(&gone).expect(401);
+    gateway.get_as(&renewed, "/x").expect(200);
+}
+
+#[test]
+fn other_roles_cut_no_open_stream() {
+    let gate = std::sync::Arc::new(Gate::default());
+    let held = gate.clone();
+    let app = App::with(move |exchange| {
+        if exchange.request().target() != "/events" {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            return Answer::Keep;
+        }
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        exchange.send(format!("{head}5\r\ndata\n\r\n"));
+        held.pass();
+        exchange.send("5\r\nmore\n\r\n");
+        exchange.wait_until_closed();
+        Answer::Close
+    });
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &["user"]);
+    let gateway = setup.start();
+    let access = text(&gateway.sign_in_client(ALICE)["accessToken"]);
+    let mut events = Client::connect(gateway.address);
+    events.send(Request::get("/events").host("localhost").bearer(&access).bytes());
+    events.read_through(b"data\n\r\n");
+    promote(&gateway, ALICE);
+    eventually("the access token is refused", || gateway.get_as(&access, "/x").status == 401);
+    gate.open();
+    events.read_through(b"more\n\r\n");
+    // The end of the session is another matter, also now.
+    gateway.command(["user", "disable", ALICE]).expect(0);
+    assert_eq!(events.read_through(b"0\r\n\r\n"), b"0\r\n\r\n");
+}
+
 #[test]
 fn a_rotated_key_signs_nobody_out() {
     let app = App::start();
@@ -626,6 +740,32 @@ fn an_event_stream_ends_and_a_download_breaks_off_when_the_session_ends() {
 }
 
 #[test]
+fn a_renewed_cookie_of_a_session_that_ended_meanwhile_does_not_replace_the_next_one() {
+    let gate = std::sync::Arc::new(Gate::default());
+    let held = gate.clone();
+    let app = App::with(move |exchange| {
+        held.pass();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+        Answer::Keep
+    });
+    let setup = sign_in_setup(&app, "[session]\ntoken_lifetime = \"1s\"\n");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let expiry = claims(&cookie["session=".len()..])["exp"].as_u64().unwrap();
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    eventually("the token has expired", || now() >= expiry);
+    let mut client = Client::connect(gateway.address);
+    client.send(Request::get("/slow").host("localhost").header("Cookie", &cookie).bytes());
+    app.wait_for(1);
+    let again = post_form("/auth/login", &[("email", ALICE), ("password", PASSWORD)]).header("Cookie", &cookie);
+    gateway.send(&again).expect(303);
+    let answer = client.response().expect(401);
+    gate.open();
+    assert_eq!(session_cookie(&answer), None, "the browser would lose the session that it has now");
+}
+
+#[test]
 fn an_app_that_answers_after_the_session_has_ended_is_not_heard() {
     let gate = std::sync::Arc::new(Gate::default());
     let held = gate.clone();
@@ -647,6 +787,131 @@ fn an_app_that_answers_after_the_session_has_ended_is_not_heard() {
     gate.open();
     let answer = client.response().expect(401);
     assert!(!answer.text().contains("secret"));
+}
+
+// --- many at once, and a state that others hold
+
+/// Expired cookies of so many sessions, each good for a renewal, made behind the gateway's back and before its start:
+/// signing in takes a password's time for each.
+fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
+    use std::sync::Arc;
+
+    use passgate::session::{Device, Sessions, Settings};
+    use passgate::signing::SigningKeys;
+    use passgate::verify::Revocations;
+
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = i64::try_from(now).unwrap() - 3600;
+    let state = passgate::state::open("sqlite:passgate.db", setup.path("gateway.toml").parent().unwrap()).unwrap();
+    let signing = Arc::new(arc_swap::ArcSwap::from_pointee(SigningKeys::load_or_create(&*state, now).unwrap()));
+    let settings = Settings {
+        cookie: "session".to_owned(),
+        secure: false,
+        token_lifetime: 900,
+        idle_timeout: 86_400,
+        lifetime: 7 * 86_400,
+        public_url: "http://localhost".to_owned(),
+    };
+    let clock = passgate::clock::Clock::fixed(now);
+    let sessions = Sessions::new(settings, Arc::clone(&state), signing, Revocations::new().into(), clock).unwrap();
+    let device = Device { user_agent: "a test".to_owned(), address: [127, 0, 0, 1].into() };
+    let accounts = state.accounts().unwrap();
+    let cookie = |index: usize| {
+        let opened = sessions.open_browser(&accounts[index % accounts.len()], &device).unwrap();
+        format!("session={}", opened.token)
+    };
+    (0..count).map(cookie).collect()
+}
+
+/// The answers to one request each for these cookies, all under way at once.
+fn all_at_once(gateway: &Gateway, cookies: &[String]) -> Vec<Response> {
+    let open = |cookie: &String| {
+        let mut client = gateway.connect();
+        client.send(Request::get("/x").host("localhost").header("Cookie", cookie).bytes());
+        client
+    };
+    let mut clients: Vec<Client> = cookies.iter().map(open).collect();
+    clients.iter_mut().map(Client::response).collect()
+}
+
+#[test]
+fn hundreds_of_sessions_are_renewed_at_once() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    for number in 0..5 {
+        setup.add_account(&format!("{number}@example.com"), &[]);
+    }
+    let cookies = expired_cookies(&setup, 400);
+    let gateway = setup.start();
+    let answers = all_at_once(&gateway, &cookies);
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200; 400]);
+    assert!(answers.iter().all(|answer| session_cookie(answer).is_some()));
+}
+
+#[test]
+fn hundreds_of_requests_with_one_expired_cookie_get_one_new_session_cookie() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let cookie = expired_cookies(&setup, 1).remove(0);
+    let gateway = setup.start();
+    let mut renewed: BTreeSet<String> = BTreeSet::new();
+    for answer in all_at_once(&gateway, &vec![cookie.clone(); 300]) {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        renewed.insert(session_cookie(&answer).unwrap());
+    }
+    let http2 = http2::Http2::connect(gateway.address);
+    let request = || http::Request::get("http://localhost/x").header("cookie", &cookie).body(()).unwrap();
+    for answer in http2.send_all((0..100).map(|_| request()).collect()) {
+        assert_eq!(answer.status(), 200);
+        let set = answer.headers()["set-cookie"].to_str().unwrap();
+        renewed.insert(set.split(';').next().unwrap().to_owned());
+    }
+    assert_eq!(renewed.len(), 1, "the state was asked once");
+}
+
+#[test]
+fn a_state_that_another_process_holds_holds_up_nobody_whose_session_is_known() {
+    let app = App::start();
+    let setup = sign_in_setup(&app, "");
+    let toml = std::fs::read_to_string(setup.path("gateway.toml")).unwrap();
+    setup.write("gateway.toml", toml.replacen("[server]", "[server]\nworkers = 1", 1));
+    setup.add_account(ALICE, &[]);
+    let expired = expired_cookies(&setup, 20);
+    let gateway = setup.start();
+    let (cookie, client) = (gateway.sign_in(ALICE), gateway.sign_in_client(ALICE));
+    gateway.get_with(&cookie, "/x").expect(200);
+
+    let other = rusqlite::Connection::open(gateway.setup.path("passgate.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let send = |request: &Request| {
+        let mut client = gateway.connect();
+        client.send(request.bytes());
+        client
+    };
+    let mut renewals: Vec<Client> =
+        expired.iter().map(|cookie| send(&Request::get("/x").host("localhost").header("Cookie", cookie))).collect();
+    let mut sign_in = send(&post_form("/auth/login", &[("email", ALICE), ("password", PASSWORD)]));
+    let mut refresh = send(&post_json("/auth/refresh", &json!({ "refreshToken": client["refreshToken"] })));
+    // There is one worker: it does all of this while the others wait.
+    for _ in 0..20 {
+        gateway.get_with(&cookie, "/x").expect(200);
+        gateway.get_as(&text(&client["accessToken"]), "/x").expect(200);
+    }
+    let waiting = |client: &mut Client| {
+        client.set_timeout(Duration::from_millis(1));
+        let nothing = client.try_response_to("GET").is_err();
+        client.set_timeout(DEADLINE);
+        nothing
+    };
+    assert!(waiting(&mut sign_in) && waiting(&mut refresh), "the state is held, or nothing was shown");
+    other.execute_batch("ROLLBACK").unwrap();
+    for client in &mut renewals {
+        assert!(session_cookie(&client.response().expect(200)).is_some());
+    }
+    assert!(session_cookie(&sign_in.response_to("POST").expect(303)).is_some());
+    refresh.response_to("POST").expect(200);
 }
 
 // --- the first administrator
@@ -704,7 +969,8 @@ fn what_was_answered_survives_a_kill_at_any_point() {
     gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &ended)).expect(303);
     let mut live: Vec<String> = Vec::new();
     let mut refresh = text(&gateway.sign_in_client(ALICE)["refreshToken"]);
-    for round in 0..3 {
+    for round in 0..3_usize {
+        let answered = AtomicUsize::new(0);
         let (signed_in, last) = std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 let (mut signed_in, mut last) = (Vec::new(), refresh.clone());
@@ -715,6 +981,7 @@ fn what_was_answered_survives_a_kill_at_any_point() {
                 for _ in 0..4 {
                     let Some(answer) = attempt(&form) else { break };
                     signed_in.push(session_cookie(&answer).unwrap());
+                    answered.fetch_add(1, Ordering::SeqCst);
                     let Some(answer) = attempt(&post_json("/auth/refresh", &json!({ "refreshToken": last }))) else {
                         break;
                     };
@@ -723,8 +990,8 @@ fn what_was_answered_survives_a_kill_at_any_point() {
                 (signed_in, last)
             });
             if round > 0 {
-                // In the middle of it.
-                app_pause(round);
+                // In the middle of it: after the first answer, and after the third.
+                eventually("some were answered", || answered.load(Ordering::SeqCst) >= round * 2 - 1);
                 gateway.signal("KILL");
             }
             writer.join().unwrap()
@@ -744,11 +1011,6 @@ fn what_was_answered_survives_a_kill_at_any_point() {
         let answer = gateway.send(&post_json("/auth/refresh", &json!({ "refreshToken": refresh }))).expect(200);
         refresh = text(&answer.json()["refreshToken"]);
     }
-}
-
-/// Lets some of what is under way happen. Nothing depends on how much.
-fn app_pause(round: u32) {
-    std::thread::sleep(Duration::from_millis(u64::from(round) * 30));
 }
 
 #[test]

@@ -162,6 +162,7 @@ mod tests {
             disabled,
             created_at: 1,
             password_version: 1,
+            revision: 0,
         })
     }
 

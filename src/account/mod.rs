@@ -190,8 +190,8 @@ impl Accounts {
         hash: String,
         end: &EndSessions<'_>,
     ) -> Result<Option<AccountRow>, StateError> {
-        let change = AccountChange { password_hash: Some(hash), ..AccountChange::default() };
-        self.state.change_account(id, &change, Some(end))
+        let change = AccountChange { password_hash: Some(hash), ends_sessions: true, ..AccountChange::default() };
+        self.state.change_account(id, &change, end)
     }
 }
 
@@ -213,6 +213,7 @@ fn prepare(new: NewAccount, now: UnixSeconds) -> Result<AccountRow, Fault> {
         name: policy::parse_name(new.name.as_deref().unwrap_or_default())?,
         roles: policy::tidy_roles(new.roles)?,
         password_version: i64::from(new.password_hash.is_some()),
+        revision: 0,
         password_hash: new.password_hash,
         disabled: new.disabled,
         created_at: now,

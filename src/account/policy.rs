@@ -17,7 +17,8 @@ pub(super) const MAX_NAME: usize = 128;
 pub(super) const MAX_ROLE_BYTES: usize = 64;
 /// The most roles of one account.
 pub(super) const MAX_ROLES: usize = 64;
-/// The longest list of roles, in bytes with a comma between each two: it travels in a cookie with the rest of a token.
+/// The longest list of roles, in bytes with a comma between each two: it travels in a cookie with the rest of a token,
+/// as JSON, in which `"` and `\` take two bytes.
 pub(super) const MAX_ROLES_BYTES: usize = 1024;
 /// The longest id, in bytes, for the same reason.
 pub(super) const MAX_ID_BYTES: usize = 128;
@@ -68,7 +69,7 @@ pub enum Fault {
     #[error("an account has at most {MAX_ROLES} roles")]
     RolesTooMany,
     /// Too long together.
-    #[error("the roles of an account have at most {MAX_ROLES_BYTES} bytes together")]
+    #[error(r#"the roles of an account have at most {MAX_ROLES_BYTES} bytes together, `"` and `\` counted twice"#)]
     RolesTooLong,
     /// Easily guessed.
     #[error("the password needs at least {least} characters")]
@@ -187,7 +188,8 @@ pub fn check_roles(roles: &[String]) -> Result<(), Fault> {
     if roles.len() > MAX_ROLES {
         return Err(Fault::RolesTooMany);
     }
-    let bytes = roles.iter().map(|role| role.len() + 1).sum::<usize>().saturating_sub(1);
+    let escaped = |role: &str| role.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    let bytes = roles.iter().map(|role| role.len() + escaped(role) + 1).sum::<usize>().saturating_sub(1);
     if bytes > MAX_ROLES_BYTES { Err(Fault::RolesTooLong) } else { Ok(()) }
 }
 
@@ -312,6 +314,12 @@ mod tests {
         assert_eq!(check_roles(&of(64, 15)), Ok(()), "1023 bytes");
         assert_eq!(check_roles(&of(65, 3)), Err(Fault::RolesTooMany));
         assert_eq!(check_roles(&of(16, 64)), Err(Fault::RolesTooLong), "1039 bytes");
+        for quoted in ['"', '\\'] {
+            let quoted =
+                |count| of(count, 60).iter().map(|role| role.replace('0', &quoted.to_string())).collect::<Vec<_>>();
+            assert_eq!(check_roles(&quoted(8)), Ok(()), "962 bytes of JSON");
+            assert_eq!(check_roles(&quoted(9)), Err(Fault::RolesTooLong), "they take two bytes each in a token");
+        }
         assert_eq!(parse_roles(&"a,".repeat(65)).unwrap(), ["a"], "counted once tidied");
     }
 

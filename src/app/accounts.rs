@@ -30,8 +30,9 @@ pub use import::{ImportMode, Imported};
 pub use sessions::Session;
 
 /// The shortest time for which an ended session is remembered: a gateway that runs with an earlier file may have given
-/// its tokens a longer life than the file says now.
-const REMEMBER_ENDED: UnixSeconds = 24 * 60 * 60;
+/// its tokens a longer life than the file says now. The minute is for who had read an account or a session just before
+/// it was changed and signs a token just after.
+const REMEMBER_ENDED: UnixSeconds = 24 * 60 * 60 + 60;
 
 /// An account, as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -140,12 +141,6 @@ impl Directory {
     #[must_use]
     pub fn by_password(&self) -> bool {
         self.by_password
-    }
-
-    /// Seconds after which an open session has its account's roles at the latest.
-    #[must_use]
-    pub fn token_lifetime(&self) -> UnixSeconds {
-        self.token_lifetime
     }
 
     /// All accounts, in the order of their addresses.

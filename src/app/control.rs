@@ -74,6 +74,7 @@ fn row(kept: Revocation) -> RevocationRow {
         RevocationTarget::Token(id) => Revoked::TokenId(id),
         RevocationTarget::Subject(subject) => Revoked::Subject(subject),
         RevocationTarget::Session(id) => Revoked::Session(id),
+        RevocationTarget::Stale { subject, revision } => Revoked::Stale { subject, revision },
     };
     RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
 }
@@ -86,8 +87,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Starts it. `announce` gets our keys before they are used, also where they have not changed; `after` runs after each
-    /// look.
+    /// Starts it. `announce` gets our keys before they are used, also where they have not changed.
     ///
     /// # Errors
     /// When the system has no thread left.
@@ -95,12 +95,11 @@ impl Watch {
         mirror: Arc<Mirror>,
         certificates: Option<Arc<Certificates>>,
         announce: impl Fn(&SigningKeys) + Send + 'static,
-        after: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(0); // never sent on: its end is the message
         let thread = std::thread::Builder::new()
             .name("state".to_owned())
-            .spawn(move || watch(&mirror, certificates.as_deref(), &announce, &after, &stopped))?;
+            .spawn(move || watch(&mirror, certificates.as_deref(), &announce, &stopped))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -118,7 +117,6 @@ fn watch(
     mirror: &Mirror,
     certificates: Option<&Certificates>,
     announce: &dyn Fn(&SigningKeys),
-    after: &dyn Fn(),
     stopped: &Receiver<()>,
 ) {
     let mut seen = None;
@@ -152,6 +150,5 @@ fn watch(
         }
         // A key's time runs out also where nothing has changed, and a configuration may have been read again meanwhile.
         announce(&mirror.signing.load());
-        after();
     }
 }

@@ -313,7 +313,7 @@ impl Talk {
                 self.check_origin(asked, host, headers)?;
                 Ok(Some(Arc::clone(&verified.caller)))
             }
-            Err(Refusal::Expired) => match self.renewed(current, token)? {
+            Err(Refusal::Expired | Refusal::Stale) => match self.renewed(current, token)? {
                 Some(caller) => {
                     self.check_origin(asked, host, headers)?;
                     Ok(Some(caller))

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
@@ -32,6 +32,7 @@ use crate::server::admin;
 use crate::server::connection::Context;
 use crate::server::listen::{self, Address, Listener};
 use crate::server::worker::Worker;
+use crate::session::Sessions;
 use crate::state::State;
 use crate::verify::{LocalCache, OWN_NAME, keep_fresh};
 
@@ -120,22 +121,15 @@ impl Seat {
 /// How often sessions that are over by their limits are deleted.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Ends sessions that are over by their limits, now and then.
-#[derive(Default)]
-struct Sweeper(Mutex<Option<Instant>>);
-
-impl Sweeper {
-    fn sweep(&self, current: &Current) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| last.elapsed() < SWEEP_INTERVAL) {
-            return;
-        }
-        *last = Some(Instant::now());
-        if let Some(sessions) = &current.sessions
-            && let Err(error) = sessions.sweep()
-        {
+/// Ends sessions that are over by their limits, now and then. Not on the thread that watches the state: it writes, and so
+/// waits for whoever else does, and meanwhile that thread could not say that what is known is fresh.
+async fn sweep(sessions: Arc<Sessions>) {
+    loop {
+        let swept = Arc::clone(&sessions);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || swept.sweep()).await {
             tracing::warn!(%error, "sessions that are over were not deleted; they are refused all the same");
         }
+        tokio::time::sleep(SWEEP_INTERVAL).await;
     }
 }
 
@@ -162,15 +156,11 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     let draining = watch::Sender::new(false);
     let mut workers = start_workers(&settings, &seats, &listeners, &draining)?;
 
-    let (keyed, swept) = (Arc::clone(&current), Arc::clone(&current));
+    let keyed = Arc::clone(&current);
     let clock = mirror.clock.clone();
-    let sweeper = Sweeper::default();
-    let _watch = Watch::start(
-        Arc::clone(&mirror),
-        settings.tls.clone(),
-        move |keys| keyed.load().take_own_keys(keys, clock.now()),
-        move || sweeper.sweep(&swept.load()),
-    )
+    let _watch = Watch::start(Arc::clone(&mirror), settings.tls.clone(), move |keys| {
+        keyed.load().take_own_keys(keys, clock.now());
+    })
     .context("cannot start the thread that watches the state")?;
     let mut tasks = start_tasks(&current.load(), &mirror);
 
@@ -301,7 +291,7 @@ fn start_workers(
     Ok(workers)
 }
 
-/// Key sets and health checks of one version of the configuration; they end when the set is dropped.
+/// Key sets, health checks and the sweep of one version of the configuration; they end when the set is dropped.
 fn start_tasks(current: &Current, mirror: &Arc<Mirror>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let store = key_store::shared(mirror);
@@ -310,6 +300,9 @@ fn start_tasks(current: &Current, mirror: &Arc<Mirror>) -> JoinSet<()> {
     }
     for upstream in &current.upstreams {
         tasks.spawn(watch_health(Arc::clone(upstream), std::future::pending()));
+    }
+    if let Some(sessions) = &current.sessions {
+        tasks.spawn(sweep(Arc::clone(sessions)));
     }
     tasks
 }

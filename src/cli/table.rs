@@ -37,12 +37,6 @@ fn visible(cell: String) -> String {
         .collect()
 }
 
-/// `15 minutes`, `1 second`: whole minutes, or seconds.
-pub(super) fn duration(seconds: i64) -> String {
-    let (number, unit) = if seconds >= 60 { (seconds.div_euclid(60), "minute") } else { (seconds, "second") };
-    count(usize::try_from(number).unwrap_or_default(), unit)
-}
-
 /// `1 route`, `2 routes`.
 pub(super) fn count(number: usize, name: &str) -> String {
     format!("{number} {name}{}", if number == 1 { "" } else { "s" })
@@ -54,12 +48,6 @@ mod tests {
     fn no_cell_commands_the_terminal() {
         let rows = [["a\u{1b}[2Jb\u{202e}c\nd".to_owned()]];
         assert_eq!(super::body(rows.into_iter()), "a\\u{1b}[2Jb\\u{202e}c\\u{a}d\n");
-    }
-
-    #[test]
-    fn a_duration_is_said_in_words() {
-        let said = [0, 1, 2, 59, 60, 119, 900].map(super::duration);
-        assert_eq!(said, ["0 seconds", "1 second", "2 seconds", "59 seconds", "1 minute", "1 minute", "15 minutes"]);
     }
 
     #[test]

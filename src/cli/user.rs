@@ -276,9 +276,8 @@ fn change_roles(
     warn_of_roles(&account.roles);
     if !directory.sessions(Some(&account))?.is_empty() {
         warn(&format!(
-            "its open sessions get these roles with their next token, within {}; \
-             `passgate session revoke --all {}` ends them now",
-            table::duration(directory.token_lifetime()),
+            "its open sessions go on, and have these roles within two seconds; \
+             `passgate session revoke --all {}` ends them",
             account.email
         ));
     }

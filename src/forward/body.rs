@@ -9,8 +9,8 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,8 @@ pub struct Progress {
     bytes: AtomicU64,
     complete: AtomicBool,
     failure: OnceLock<BodyFailure>,
+    /// Who waits for more of it.
+    waiting: Mutex<Option<Waker>>,
 }
 
 impl Progress {
@@ -60,6 +62,30 @@ impl Progress {
             bytes: AtomicU64::new(0),
             complete: AtomicBool::new(false),
             failure: OnceLock::new(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Lets nothing more of it through, whoever holds it: over HTTP/2 the connection to the app has it, and goes on with
+    /// it when the exchange that it belongs to is over already.
+    pub fn end(&self) {
+        if self.is_complete() {
+            return;
+        }
+        let _ = self.failure.set(BodyFailure::Ended);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+
+    /// `task` is woken by [`Progress::end`].
+    fn await_end(&self, task: &Waker) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.as_ref().is_some_and(|known| known.will_wake(task)) {
+            let before = waiting.replace(task.clone());
+            drop(waiting);
+            drop(before);
         }
     }
 
@@ -103,6 +129,8 @@ pub enum BodyFailure {
     Broken,
     /// The chunked coding was not well formed (RFC 9112 section 7.1).
     Malformed,
+    /// Its sender was signed out or revoked.
+    Ended,
 }
 
 impl BodyFailure {
@@ -113,6 +141,7 @@ impl BodyFailure {
             Self::TooLarge => Refusal::BodyTooLarge,
             Self::TimedOut | Self::Broken => Refusal::ClientTimeout,
             Self::Malformed => Refusal::AmbiguousFraming,
+            Self::Ended => Refusal::Revoked,
         }
     }
 
@@ -131,6 +160,7 @@ impl fmt::Display for BodyFailure {
             Self::TimedOut => "client stopped sending the request body",
             Self::Broken => "client closed the connection inside the request body",
             Self::Malformed => "request body is not well-formed chunked coding",
+            Self::Ended => "the session of the request body's sender has ended",
         })
     }
 }
@@ -232,9 +262,14 @@ impl Streaming {
             none => none.insert(Box::pin(tokio::time::sleep(self.rules.idle_timeout))),
         };
         self.waiting = true;
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => self.fail(BodyFailure::TimedOut),
-            Poll::Pending => Poll::Pending,
+        if timer.as_mut().poll(cx).is_ready() {
+            return self.fail(BodyFailure::TimedOut);
+        }
+        // First the ear, then the look.
+        self.progress.await_end(cx.waker());
+        match self.progress.failure() {
+            Some(failure) => Poll::Ready(Some(Err(failure))),
+            None => Poll::Pending,
         }
     }
 }

@@ -161,6 +161,14 @@ impl App {
     }
 }
 
+/// What is known of the ends of upgraded connections.
+#[derive(Clone)]
+struct Ends {
+    spliced: Arc<Mutex<Vec<super::Traffic>>>,
+    close: Arc<Notify>,
+    closing: Arc<AtomicUsize>,
+}
+
 /// A server that forwards everything to one upstream.
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
@@ -190,15 +198,15 @@ impl Gateway {
             closing: Arc::default(),
         };
         let (pool, rules) = (gateway.pool.clone(), Arc::new(rules));
-        let spliced = (gateway.spliced.clone(), gateway.close.clone(), gateway.closing.clone());
+        let ends =
+            Ends { spliced: gateway.spliced.clone(), close: gateway.close.clone(), closing: gateway.closing.clone() };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
-                let (upstream, pool, spliced, rules) = (upstream.clone(), pool.clone(), spliced.clone(), rules.clone());
+                let (upstream, pool, ends, rules) = (upstream.clone(), pool.clone(), ends.clone(), rules.clone());
                 let service = service_fn(move |request| {
-                    let (upstream, pool, spliced, rules) =
-                        (upstream.clone(), pool.clone(), spliced.clone(), rules.clone());
-                    async move { Ok::<_, Infallible>(serve(request, &upstream, &pool, &spliced, &rules).await) }
+                    let (upstream, pool, ends, rules) = (upstream.clone(), pool.clone(), ends.clone(), rules.clone());
+                    async move { Ok::<_, Infallible>(serve(request, &upstream, &pool, &ends, &rules).await) }
                 });
                 tokio::spawn(async move {
                     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -234,7 +242,7 @@ async fn serve(
     mut request: Request<Incoming>,
     upstream: &Arc<Upstream>,
     pool: &Pool,
-    (spliced, close, closing): &(Arc<Mutex<Vec<super::Traffic>>>, Arc<Notify>, Arc<AtomicUsize>),
+    ends: &Ends,
     rules: &Arc<BodyRules>,
 ) -> Response<ResponseBody> {
     let client = hyper::upgrade::on(&mut request);
@@ -255,7 +263,7 @@ async fn serve(
     match forwarded {
         Ok(forwarded) => {
             if let Some(app) = forwarded.upgrade {
-                let (spliced, close, closing) = (spliced.clone(), close.clone(), closing.clone());
+                let Ends { spliced, close, closing } = ends.clone();
                 tokio::spawn(async move {
                     let close = async {
                         close.notified().await;

@@ -160,6 +160,9 @@ impl Record {
 
     /// The gateway answers instead of the app.
     pub(super) fn refused(&mut self, refusal: Refusal) {
+        if let (Refusal::Revoked, Some(body)) = (refusal, &self.body) {
+            body.end();
+        }
         self.refusal = Some(refusal);
         self.status = refusal.status().as_u16();
     }
@@ -167,6 +170,11 @@ impl Record {
     /// The request's body was read to its end, and not for an app.
     pub(super) fn has_been_read(&mut self) {
         self.has_body = false;
+    }
+
+    /// Whether the app has not got all of the request yet, which may go on for long.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| !body.is_complete())
     }
 
     /// Whether the caller has been signed out or revoked since; by a look.
@@ -184,6 +192,9 @@ impl Record {
     /// The gateway ends the answer.
     pub(super) fn ended(&mut self) {
         self.is_ended = true;
+        if let Some(body) = &self.body {
+            body.end();
+        }
     }
 
     /// The app's answer ended before its end.
@@ -268,7 +279,7 @@ impl Drop for Record {
                 route: self.route.as_ref().map_or(RouteLabel::NONE, |route| route.series),
                 method: &self.method,
                 status: self.status,
-                refusal: self.refusal,
+                refusal: self.refusal.or(self.is_ended.then_some(Refusal::Revoked)),
                 upstream: self.upstream_time,
                 gateway: head_after.saturating_sub(self.upstream_time.unwrap_or_default()),
             },

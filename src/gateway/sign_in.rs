@@ -1,4 +1,5 @@
-//! The session cookie on its way in: whose it is, and a new token where the one in it has expired and its session has not.
+//! The session cookie on its way in: whose it is, and a new token where the one in it has expired, or says what is no
+//! longer so, and its session goes on.
 //!
 //! Enters: the headers of a request. Leaves: who the cookie names, with a `Set-Cookie` where it was renewed; or that it
 //! is no good. Only a cookie that our own key has signed makes anybody look into the state, and of many requests with the
@@ -14,7 +15,7 @@ use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
 use crate::blocking::Blocking;
-use crate::clock::UnixSeconds;
+use crate::clock::{Clock, UnixSeconds};
 use crate::http::cookie;
 use crate::refusal::Refusal;
 use crate::session::{Cookie, Sessions};
@@ -24,6 +25,9 @@ use crate::verify::{LocalCache, Verified, Verifier};
 const SHARED_FOR: Duration = Duration::from_secs(5);
 /// The most sessions that such an answer is kept for.
 const SHARED: u64 = 10_000;
+/// How often a token is made where the last one is over already: lives of a few seconds can be configured, and an account
+/// can change while it is read.
+const ATTEMPTS: usize = 3;
 
 /// What there is where people can sign in.
 #[derive(Debug)]
@@ -44,8 +48,10 @@ pub struct Renewal {
     /// `Set-Cookie` that deletes the cookie.
     clear: HeaderValue,
     /// By session: what its first request is finding out for all.
-    shared: Cache<String, Arc<OnceCell<Option<Cookie>>>>,
+    shared: Cache<String, Shared>,
 }
+
+type Shared = Arc<OnceCell<Option<Cookie>>>;
 
 /// What a request has in the way of a session cookie.
 #[derive(Debug)]
@@ -66,37 +72,39 @@ impl Renewal {
         Self { clear: sessions.clear_cookie(), sessions, blocking, shared }
     }
 
+    /// What is being found out about the session, or was a moment ago.
+    fn shared(&self, session: &str) -> Shared {
+        match self.shared.get(session) {
+            Some(cell) => cell,
+            None => self.shared.get_with(session.to_owned(), Arc::default),
+        }
+    }
+
+    /// Finds it out anew, if nobody has begun to.
+    fn forget(&self, session: &str, cell: &Shared) {
+        if self.shared.get(session).is_some_and(|known| Arc::ptr_eq(&known, cell)) {
+            self.shared.invalidate(session);
+        }
+    }
+
     /// The cookie of the session, as it is now; `None` where it is over.
     async fn renew(
         &self,
+        cell: &Shared,
         session: &str,
         account: &str,
         client: IpAddr,
-        now: UnixSeconds,
     ) -> Result<Option<(String, HeaderValue)>, Refusal> {
-        let found = self.shared.get(session);
-        let cell = match found.filter(|cell| !is_expired(cell, now)) {
-            Some(cell) => cell,
-            None => {
-                // A token may live for less than its answer is kept. Of several that see this at once each may renew it.
-                self.shared.invalidate(session);
-                self.shared.get_with(session.to_owned(), Arc::default)
-            }
-        };
-        // A request that goes away leaves the work to the next one that waits.
-        let cookie = cell
-            .get_or_try_init(|| async {
-                let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
-                self.blocking.run(move || sessions.renew(&session, &account, client)).await?
-            })
-            .await?;
+        // A request that goes away leaves the work to the next one that waits, and so does one for which it failed.
+        let asked = cell.get_or_try_init(|| async {
+            let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
+            self.blocking.run(move || sessions.renew(&session, &account, client)).await?
+        });
+        // Nobody waits for the failures of all who came before.
+        let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;
+        let cookie = cookie.map_err(|_| Refusal::StateUnavailable)??;
         Ok(cookie.as_ref().map(|cookie| (cookie.token.clone(), cookie.set_cookie.clone())))
     }
-}
-
-/// Whether what was found out for all is a token that has expired as well.
-fn is_expired(cell: &OnceCell<Option<Cookie>>, now: UnixSeconds) -> bool {
-    cell.get().and_then(Option::as_ref).is_some_and(|cookie| cookie.expires_at <= now)
 }
 
 impl SignIn {
@@ -116,7 +124,7 @@ impl SignIn {
         }
     }
 
-    /// Who the session cookie in `headers` names, after a renewal where its token has expired.
+    /// Who the session cookie in `headers` names, after a renewal where its token has expired or is stale.
     ///
     /// # Errors
     /// 503, where that cannot be found out now.
@@ -124,7 +132,7 @@ impl SignIn {
         &self,
         cache: &Mutex<LocalCache>,
         headers: &HeaderMap,
-        now: UnixSeconds,
+        clock: &Clock,
         client: IpAddr,
     ) -> Result<Presented, Refusal> {
         let token = match self.find(headers) {
@@ -132,9 +140,9 @@ impl SignIn {
             Ok(Some(token)) => token,
             Err(refusal) => return Ok(Presented::Bad(refusal)),
         };
-        match self.verify(cache, token, now) {
+        match self.verify(cache, token, clock.now()) {
             Ok(verified) => Ok(Presented::Good(verified, None)),
-            Err(Refusal::Expired) => self.renew(cache, token, now, client).await,
+            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, clock, client).await,
             Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
             Err(refusal) => Err(refusal),
         }
@@ -150,10 +158,10 @@ impl SignIn {
         &self,
         cache: &Mutex<LocalCache>,
         token: &str,
-        now: UnixSeconds,
+        clock: &Clock,
         client: IpAddr,
     ) -> Result<Presented, Refusal> {
-        let old = match self.verifier.verify_expired(token, now) {
+        let old = match self.verifier.verify_expired(token, clock.now()) {
             Ok(old) => old,
             Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
             Err(refusal) => return Err(refusal),
@@ -162,15 +170,22 @@ impl SignIn {
         let (Some(session), Some(renewal)) = (&identity.session_id, &self.renewal) else {
             return Ok(Presented::Bad(Refusal::Expired));
         };
-        match renewal.renew(session, &identity.subject, client, now).await? {
-            None => Ok(Presented::Bad(Refusal::Expired)),
-            Some((token, set_cookie)) => match self.verify(cache, &token, now) {
-                Ok(verified) => Ok(Presented::Good(verified, Some(set_cookie))),
-                // Ended since, or so short-lived that it is over already.
-                Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
-                Err(refusal) => Err(refusal),
-            },
+        for _ in 0..ATTEMPTS {
+            let cell = renewal.shared(session);
+            let Some((token, set_cookie)) = renewal.renew(&cell, session, &identity.subject, client).await? else {
+                return Ok(Presented::Bad(Refusal::Expired));
+            };
+            // By the time of now: the token is younger than the question that it answers.
+            match self.verify(cache, &token, clock.now()) {
+                Ok(verified) => return Ok(Presented::Good(verified, Some(set_cookie))),
+                Err(Refusal::Expired | Refusal::Stale) => renewal.forget(session, &cell),
+                // Ended since.
+                Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
+                Err(refusal) => return Err(refusal),
+            }
         }
+        // The session lives, and its tokens do not live for as long as it takes to make one.
+        Err(Refusal::StateUnavailable)
     }
 
     fn verify(&self, cache: &Mutex<LocalCache>, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
@@ -178,14 +193,19 @@ impl SignIn {
         self.verifier.verify(&mut cache, token, now)
     }
 
-    /// `Set-Cookie` that deletes the cookie.
-    pub(super) fn clear(&self) -> Option<HeaderValue> {
-        self.renewal.as_ref().map(|renewal| renewal.clear.clone())
+    /// `Set-Cookie` that deletes the cookie, where it is no good because of `refusal`. One that is good a little later
+    /// stays: a clock that was put back signs nobody out.
+    pub(super) fn clear(&self, refusal: Refusal) -> Option<HeaderValue> {
+        self.renewal.as_ref().filter(|_| refusal != Refusal::NotYetValid).map(|renewal| renewal.clear.clone())
     }
 
-    /// Whether `field` is a `Set-Cookie` of our cookie.
+    /// Whether `field` is a `Set-Cookie` of our cookie, or of one without a name that comes back as ours: browsers keep
+    /// `=session=x` as the value `session=x` of no name, and send just that (RFC 6265bis sections 5.6 and 5.8.3).
     fn is_ours(&self, field: &HeaderValue) -> bool {
-        let name = field.as_bytes().split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or_default();
+        let pair = field.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        let is_before_name = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
+        let start = pair.iter().position(|byte| !is_before_name(byte)).unwrap_or(pair.len());
+        let name = pair[start..].split(|byte| *byte == b'=').next().unwrap_or_default();
         name.trim_ascii() == self.cookie.as_bytes()
     }
 
@@ -216,8 +236,17 @@ impl SignIn {
                 })
             })
         };
+        // What is said to one kind of cache alone counts more there (RFC 9213 section 2.2).
+        let is_targeted = |name: &str| name.ends_with("cdn-cache-control") || name == "surrogate-control";
+        let targeted: Vec<_> = headers.keys().filter(|name| is_targeted(name.as_str())).cloned().collect();
+        for name in targeted {
+            headers.remove(name);
+        }
         if !headers.get_all(http::header::CACHE_CONTROL).iter().any(is_kept_private) {
             headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
-use crate::refusal::Refusal;
 use crate::verify::{Revocations, Verified};
 
 /// One request's.
@@ -65,8 +63,47 @@ async fn over(revocations: Arc<Revocations>, verified: Arc<Verified>) {
     }
 }
 
-/// A state that cannot be read ends nothing that was let in while it could.
+/// However old what is known may be: a state that cannot be read ends nothing that was let in while it could, and what is
+/// heard of when it can be read again must not pass unnoticed, for it is told once.
 fn is_revoked(revocations: &Revocations, verified: &Verified) -> bool {
-    let checked = revocations.check(verified.issuer.revocation_key(), &verified.caller.identity, Instant::now());
-    checked == Err(Refusal::Revoked)
+    revocations.covers(verified.issuer.revocation_key(), &verified.caller.identity)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Instant;
+
+    use super::*;
+    use crate::signing::{MintRequest, SigningKeys};
+    use crate::state::memory::Memory;
+    use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, RevocationRow, Revoked, Verifier};
+
+    const NOW: i64 = 1_800_000_000;
+
+    #[tokio::test]
+    async fn what_is_heard_after_a_silence_of_the_state_ends_it_too() {
+        let revocations = Arc::new(Revocations::new());
+        revocations.attach();
+        revocations.touch(Instant::now());
+        let signing = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+        let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
+        let mut issuers = Issuers::default();
+        issuers.add_own("session", "http://localhost", "http://localhost", &[Algorithm::EdDSA], keys).unwrap();
+        let verifier = Verifier::new(issuers, Arc::clone(&revocations));
+        let token = signing.mint(&MintRequest::new("http://localhost", "ann"), NOW).unwrap();
+        let verified = verifier.verify(&mut LocalCache::new(), &token, NOW).unwrap();
+
+        // As after ten seconds without a reading: nobody new is let in.
+        let silent = Arc::new(Revocations::new());
+        silent.attach();
+        let mut vigil = Vigil::new(verified, silent.generation());
+        let waiting = vigil.over(&silent);
+        assert!(!vigil.is_over(&silent), "the silence alone ends nothing");
+        let kind = Revoked::Subject("ann".to_owned());
+        // Put in force before it is said that the reading was good.
+        silent.replace([RevocationRow { issuer: "session".to_owned(), kind, revoked_at: NOW, expires_at: None }]);
+        assert!(vigil.is_over(&silent));
+        waiting.await;
+    }
 }

@@ -116,7 +116,9 @@ fn title(status: StatusCode) -> &'static str {
 fn detail(refusal: Refusal) -> &'static str {
     // What is wrong with a form can be said to whoever filled it in.
     match refusal {
-        Refusal::FormMalformed => return "A field is missing, or the body is not what its type says.",
+        Refusal::FormMalformed => {
+            return "A field is missing, or the body is not the JSON or the form that is expected.";
+        }
         Refusal::EmailInvalid => return "This is not an email address.",
         Refusal::NameInvalid => return "A name has at most 128 characters, all of them visible.",
         Refusal::PasswordTooShort => return "The password has too few characters.",

@@ -2,12 +2,11 @@
 //!
 //! Enters: a method and a target. Leaves: an [`Endpoint`], a refusal, or `None` for everything that belongs to a route.
 //! Everything below the prefix is ours, whether or not there is anything: an app must never answer under the address
-//! where people type their passwords. A path that is spelled oddly is never one of ours: it goes on to the routes, which
-//! refuse it.
+//! where people type their passwords. So a path below it that is spelled oddly is refused here, whatever the routes accept.
 
 use http::{HeaderValue, Method};
 
-use crate::http::target::Target;
+use crate::http::target::{Oddities, Target};
 use crate::refusal::Refusal;
 
 /// The public keys of our own tokens (RFC 7517 section 5).
@@ -100,7 +99,7 @@ pub fn is_own(path: &str, prefix: &str) -> bool {
 /// set, and the rest of the prefix is kept free for the day when there is.
 ///
 /// # Errors
-/// Inside: `RouteMissing`, and `MethodRefused` with the methods that the path has.
+/// Inside: `RouteMissing`, `MethodRefused` with the methods that the path has, and what is odd about the path.
 #[must_use]
 pub fn find(
     method: &Method,
@@ -109,8 +108,11 @@ pub fn find(
     sign_in: bool,
 ) -> Option<Result<Endpoint, (Refusal, Option<HeaderValue>)>> {
     let path = target.matching();
-    if !is_own(path, prefix) || !target.oddities().is_none() {
+    if !is_own(path, prefix) {
         return None;
+    }
+    if let Some(refusal) = target.oddities().refusal_unless(Oddities::default()) {
+        return Some(Err((refusal, None)));
     }
     let endpoint = match path {
         JWKS_PATH => Some(Endpoint::Jwks),
@@ -187,18 +189,25 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_and_odd_spellings_belong_to_the_routes() {
-        for path in [
-            "/",
-            "/authors",
-            "/authlogin",
-            "/x/auth/login",
-            "/auth;x/login",
-            "/auth%2Flogin",
-            "/auth//login",
-            "/.well-known",
-        ] {
+    fn other_paths_belong_to_the_routes() {
+        for path in ["/", "/authors", "/authlogin", "/x/auth/login", "/auth%2Flogin", "/;x/authors", "/.well-known"] {
             assert_eq!(found("GET", path, true), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_odd_spelling_of_ours_is_refused_and_never_an_apps() {
+        for (path, refusal) in [
+            ("/auth/login;x", Refusal::PathParameter),
+            ("/auth;x/login", Refusal::PathParameter),
+            ("/auth;x", Refusal::PathParameter),
+            ("/auth//login", Refusal::PathEmptySegment),
+            ("/auth/login%2F", Refusal::PathEncodedSlash),
+            ("/auth/sessions/a%2Fb", Refusal::PathEncodedSlash),
+            ("/.well-known/jwks.json;x", Refusal::PathParameter),
+        ] {
+            assert_eq!(found("GET", path, true), Some(Err((refusal, None))), "{path}");
+            assert_eq!(found("GET", path, false), Some(Err((refusal, None))), "{path}");
         }
     }
 }

@@ -57,7 +57,7 @@ impl Answered {
         self.with(SET_COOKIE, set_cookie)
     }
 
-    pub(super) fn as_caller(mut self, caller: Caller) -> Self {
+    pub(super) fn by_caller(mut self, caller: Caller) -> Self {
         self.caller = Some(Arc::new(caller));
         self
     }
@@ -76,13 +76,17 @@ pub struct Failure {
     pub refusal: Refusal,
     /// The answer, where it is a form that is shown again. Its status is the refusal's.
     pub page: Option<Response<Bytes>>,
-    /// For 429, in seconds; `None` for what says itself when to come again.
+    /// For 429 and 503, in seconds.
     pub retry_after: Option<u64>,
 }
 
+/// When to come again after 503, in seconds.
+const WHEN_BUSY: u64 = 5;
+
 impl From<Refusal> for Box<Failure> {
     fn from(refusal: Refusal) -> Self {
-        Self::new(Failure { refusal, page: None, retry_after: None })
+        let is_busy = refusal.status() == StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(Failure { refusal, page: None, retry_after: is_busy.then_some(WHEN_BUSY) })
     }
 }
 

@@ -37,7 +37,9 @@ pub(super) async fn me(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
 pub(super) async fn list(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     let own = visit.require_session()?;
     let current = own.id.clone();
-    let rows = visit.state(move |_, sessions| sessions.list(&own.account_id)).await?;
+    let mut rows = visit.state(move |_, sessions| sessions.list(&own.account_id)).await?;
+    // The one that somebody looks at it with goes first; the others stay in their order.
+    rows.sort_by_key(|row| row.id != current);
     if !visit.asked.browser {
         let sessions: Vec<Value> = rows.iter().map(|row| to_json(row, &current)).collect();
         return Ok(Answered::json(StatusCode::OK, &json!({"sessions": sessions})));

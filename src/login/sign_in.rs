@@ -56,7 +56,7 @@ async fn open_client(visit: &Visit<'_>, account: AccountRow) -> Result<Answered,
         .state(move |_, sessions| {
             let opened = sessions.open_client(&account, &device)?;
             let answered = Answered::json(StatusCode::OK, &tokens::to_json(&opened));
-            Ok(answered.as_caller(caller(account, opened.session_id, now)))
+            Ok(answered.by_caller(caller(account, opened.session_id, now)))
         })
         .await
 }

@@ -14,6 +14,8 @@
 //! start. Two that share a slot are throttled together, which only ever means earlier; and nobody can work out who shares
 //! one. A slot is one number, the "theoretical arrival time" of the generic cell rate algorithm (ITU-T I.371 annex A).
 //!
+//! Behind a proxy that `server.trusted_proxies` does not name, everybody comes from one address and is held to its limit.
+//!
 //! What this lets an attacker do is keep somebody from signing in by attacking their account, for as long as the attack
 //! lasts and ten seconds more. Sessions that are open stay as they are. The other way round – no limit per account – would
 //! let many addresses guess one password together; 8640 guesses a day find no password that is not on every list.

@@ -28,6 +28,9 @@ pub(super) fn to_json(tokens: &Tokens) -> Value {
 /// POST of a refresh token: both tokens anew.
 pub(super) async fn refresh(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
     let token = fields.require(Field::RefreshToken)?;
+    if !visit.login.sessions.is_refresh_token(&token) {
+        return Err(Refusal::RefreshRefused.into());
+    }
     let address = visit.asked.client;
     let tokens = visit.state(move |_, sessions| sessions.refresh(&token, address)).await?;
     Ok(Answered::json(StatusCode::OK, &to_json(&tokens)))
@@ -48,6 +51,7 @@ pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     let is_all = parameter(visit.asked.query, "all").is_some_and(|all| *all == "true");
     let (own, token) = (visit.own_session(), fields.take(Field::RefreshToken));
     let nothing = if token.is_some() { Refusal::RefreshRefused } else { Refusal::CredentialMissing };
+    let token = token.filter(|token| visit.login.sessions.is_refresh_token(token));
     let is_named = own.is_some() || token.is_some();
     let ended = is_named && visit.state(move |_, sessions| end(sessions, own, token, is_all)).await?;
     if !speaks_json && is_all && !ended {

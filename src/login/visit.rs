@@ -190,7 +190,7 @@ impl Visit<'_> {
                 tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
             }
             let answered = Answered::see_other(location).with_cookie(cookie.set_cookie);
-            Ok(answered.as_caller(caller(account, cookie.session_id, now)))
+            Ok(answered.by_caller(caller(account, cookie.session_id, now)))
         })
         .await
     }

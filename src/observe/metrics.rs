@@ -47,7 +47,7 @@ pub struct Observation<'a> {
     pub method: &'a Method,
     /// The status of the answer.
     pub status: u16,
-    /// Why the gateway answered instead of the app.
+    /// Why the gateway answered instead of the app, or ended the app's answer.
     pub refusal: Option<Refusal>,
     /// From sending to the app to the head of its answer; `None` where no app was asked.
     pub upstream: Option<Duration>,

@@ -249,6 +249,13 @@ impl Sessions {
         }
     }
 
+    /// Whether `token` was made here, used or not. Does not block: what anybody can make up is refused before it takes a
+    /// place in the queue for the state.
+    #[must_use]
+    pub fn is_refresh_token(&self, token: &str) -> bool {
+        self.keys.parse(token).is_some()
+    }
+
     /// The session that a refresh token belongs to, if the token would be exchanged now, or answered as a retry.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use super::Settings;
 use crate::clock::UnixSeconds;
 use crate::signing::{Kind, SigningError, SigningKeys};
 use crate::state::{AccountRow, SessionRow};
+use crate::verify::REVISION_CLAIM;
 
 /// A token and its `exp`.
 pub(super) struct Signed {
@@ -40,6 +41,9 @@ pub(super) fn sign(
     }
     claims.insert("roles".to_owned(), account.roles.clone().into());
     claims.insert("sid".to_owned(), session.id.as_str().into());
+    if account.revision != 0 {
+        claims.insert(REVISION_CLAIM.to_owned(), account.revision.into());
+    }
     claims.insert("jti".to_owned(), new_id(now)?.to_string().into());
     claims.insert("iat".to_owned(), now.into());
     claims.insert("exp".to_owned(), expires_at.into());

@@ -5,8 +5,9 @@ use crate::clock::UnixSeconds;
 /// One account.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccountRow {
-    /// What our tokens have as `sub`, and apps as `X-Auth-User`: it never changes and is never given again. A UUID of
-    /// version 7 unless it was imported.
+    /// What our tokens have as `sub`, and apps as `X-Auth-User`: it never changes, and no account is given one that was
+    /// in use before. A UUID of version 7 unless it was imported: an import names ids itself, and by that may also bring a
+    /// deleted account back to what the apps know about it.
     pub id: String,
     /// The address as it was typed.
     pub email: String,
@@ -24,6 +25,8 @@ pub struct AccountRow {
     pub created_at: UnixSeconds,
     /// Counts the passwords that it had: who proved to know one may open a session only while it is the present one.
     pub password_version: i64,
+    /// Counts the changes of its name and roles: tokens that were made of an earlier one are stale.
+    pub revision: i64,
 }
 
 /// A hash is worth guessing at, so it stands in no log.
@@ -62,6 +65,8 @@ pub struct AccountChange {
     pub disabled: Option<bool>,
     /// The hash of a new password; raises `password_version`.
     pub password_hash: Option<String>,
+    /// Whether its sessions end in the same step.
+    pub ends_sessions: bool,
 }
 
 /// A change may hold a hash too.
@@ -78,6 +83,11 @@ impl std::fmt::Debug for AccountChange {
 impl AccountChange {
     /// The account as it is after the change.
     pub(super) fn apply(&self, account: &mut AccountRow) {
+        let is_other_name = self.name.as_ref().is_some_and(|name| *name != account.name);
+        let are_other_roles = self.roles.as_ref().is_some_and(|roles| *roles != account.roles);
+        if is_other_name || are_other_roles {
+            account.revision = account.revision.saturating_add(1);
+        }
         if let Some(name) = &self.name {
             account.name.clone_from(name);
         }
@@ -135,6 +145,7 @@ mod tests {
             disabled: false,
             created_at: 1,
             password_version: 1,
+            revision: 0,
         };
         let change = AccountChange { password_hash: account.password_hash.clone(), ..AccountChange::default() };
         let text = format!("{account:?} {change:?}");

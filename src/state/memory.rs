@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 use super::{
-    AccountChange, AccountRow, Added, EndSessions, PURGE_AFTER, Revocation, RevocationTarget, Rotation, SessionRow,
-    SigningKeyRow, State, StateError, TokenHash, Version, Which,
+    AccountChange, AccountRow, Added, EndSessions, PURGE_AFTER, Revocation, Rotation, SessionRow, SigningKeyRow, State,
+    StateError, TokenHash, Version, Which,
 };
 use crate::clock::UnixSeconds;
 
@@ -20,8 +20,10 @@ pub struct Memory(Mutex<Content>);
 
 #[derive(Default)]
 struct Content {
-    writes: u64,
-    revocations: BTreeMap<(String, RevocationTarget), Revocation>,
+    /// How often something was written that [`Version`] is about.
+    version: u64,
+    /// By issuer and what [`RevocationTarget`] says is its kind and name.
+    revocations: BTreeMap<(String, &'static str, String), Revocation>,
     signing_keys: Vec<SigningKeyRow>,
     /// By key id: the end of its longest token.
     longest_tokens: BTreeMap<String, UnixSeconds>,
@@ -43,24 +45,24 @@ impl std::fmt::Debug for Memory {
 }
 
 impl Memory {
-    fn read(&self) -> MutexGuard<'_, Content> {
+    fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> MutexGuard<'_, Content> {
-        let mut content = self.read();
-        content.writes += 1;
-        content
     }
 }
 
 impl Content {
     fn revoke(&mut self, revocation: Revocation) {
+        self.version += 1;
+        let (kind, name, _) = revocation.target.parts();
         self.revocations
-            .entry((revocation.issuer.clone(), revocation.target.clone()))
+            .entry((revocation.issuer.clone(), kind, name.to_owned()))
             .and_modify(|known| {
                 known.revoked_at = known.revoked_at.max(revocation.revoked_at);
                 known.expires_at = known.expires_at.zip(revocation.expires_at).map(|(one, other)| one.max(other));
+                // Of two with the same kind and name, the revision is all that can differ.
+                if known.target < revocation.target {
+                    known.target.clone_from(&revocation.target);
+                }
             })
             .or_insert(revocation);
     }
@@ -68,28 +70,31 @@ impl Content {
 
 impl State for Memory {
     fn version(&self) -> Result<Version, StateError> {
-        Ok(Version(self.read().writes))
+        Ok(Version(self.content().version))
     }
 
     fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
-        self.write().revoke(revocation.clone());
+        self.content().revoke(revocation.clone());
         Ok(())
     }
 
     fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError> {
-        let mut content = self.read();
+        let mut content = self.content();
         let too_old = now.saturating_sub(PURGE_AFTER);
+        let before = content.revocations.len();
         content.revocations.retain(|_, known| known.expires_at.is_none_or(|end| end > too_old));
+        content.version += u64::from(content.revocations.len() != before);
         Ok(content.revocations.values().filter(|known| known.expires_at.is_none_or(|end| end > now)).cloned().collect())
     }
 
     fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
-        Ok(self.read().signing_keys.clone())
+        Ok(self.content().signing_keys.clone())
     }
 
     fn ensure_signing_key(&self, candidate: &SigningKeyRow) -> Result<Vec<SigningKeyRow>, StateError> {
-        let mut content = self.write();
+        let mut content = self.content();
         if !content.signing_keys.iter().any(|key| key.retired_at.is_none()) {
+            content.version += 1;
             content.signing_keys.insert(0, candidate.clone());
         }
         Ok(content.signing_keys.clone())
@@ -101,7 +106,8 @@ impl State for Memory {
         now: UnixSeconds,
         verify_until: UnixSeconds,
     ) -> Result<Vec<SigningKeyRow>, StateError> {
-        let mut content = self.write();
+        let mut content = self.content();
+        content.version += 1;
         let Content { signing_keys, longest_tokens, .. } = &mut *content;
         for key in signing_keys.iter_mut().filter(|key| key.retired_at.is_none()) {
             key.private_key = None;
@@ -114,10 +120,13 @@ impl State for Memory {
     }
 
     fn note_token(&self, key_id: &str, expires_at: UnixSeconds) -> Result<(), StateError> {
-        let mut content = self.write();
-        let Content { signing_keys, longest_tokens, .. } = &mut *content;
+        let mut content = self.content();
+        let Content { version, signing_keys, longest_tokens, .. } = &mut *content;
         if let Some(key) = signing_keys.iter_mut().find(|key| key.key_id == key_id) {
-            key.verify_until = key.verify_until.map(|until| until.max(expires_at));
+            if key.verify_until.is_some_and(|until| until < expires_at) {
+                key.verify_until = Some(expires_at);
+                *version += 1;
+            }
             let longest = longest_tokens.entry(key_id.to_owned()).or_insert(expires_at);
             *longest = expires_at.max(*longest);
         }
@@ -125,69 +134,69 @@ impl State for Memory {
     }
 
     fn ensure_secret(&self, name: &str, candidate: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError> {
-        Ok(self.write().secrets.entry(name.to_owned()).or_insert_with(|| Zeroizing::new(*candidate)).clone())
+        Ok(self.content().secrets.entry(name.to_owned()).or_insert_with(|| Zeroizing::new(*candidate)).clone())
     }
 
     fn add_account(&self, account: &AccountRow, first: bool) -> Result<Added, StateError> {
-        Ok(self.write().add_account(account, first))
+        Ok(self.content().add_account(account, first))
     }
 
     fn account(&self, id: &str) -> Result<Option<AccountRow>, StateError> {
-        Ok(self.read().accounts.get(id).cloned())
+        Ok(self.content().accounts.get(id).cloned())
     }
 
     fn account_by_email(&self, email_key: &str) -> Result<Option<AccountRow>, StateError> {
-        Ok(self.read().accounts.values().find(|known| known.email_key == email_key).cloned())
+        Ok(self.content().accounts.values().find(|known| known.email_key == email_key).cloned())
     }
 
     fn accounts(&self) -> Result<Vec<AccountRow>, StateError> {
-        let mut all: Vec<_> = self.read().accounts.values().cloned().collect();
+        let mut all: Vec<_> = self.content().accounts.values().cloned().collect();
         all.sort_by(|one, other| one.email_key.cmp(&other.email_key));
         Ok(all)
     }
 
     fn has_accounts(&self) -> Result<bool, StateError> {
-        Ok(!self.read().accounts.is_empty())
+        Ok(!self.content().accounts.is_empty())
     }
 
     fn change_account(
         &self,
         id: &str,
         change: &AccountChange,
-        end: Option<&EndSessions<'_>>,
+        end: &EndSessions<'_>,
     ) -> Result<Option<AccountRow>, StateError> {
-        Ok(self.write().change_account(id, change, end))
+        Ok(self.content().change_account(id, change, end))
     }
 
     fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError> {
-        Ok(self.write().rehash_account(id, from, to))
+        Ok(self.content().rehash_account(id, from, to))
     }
 
     fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError> {
-        Ok(self.write().delete_account(id, end))
+        Ok(self.content().delete_account(id, end))
     }
 
     fn foreign_hash(&self, like: &str) -> Result<Option<String>, StateError> {
-        Ok(self.read().foreign_hash(like))
+        Ok(self.content().foreign_hash(like))
     }
 
     fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError> {
-        Ok(self.write().add_session(session, password_version))
+        Ok(self.content().add_session(session, password_version))
     }
 
     fn session(&self, id: &str) -> Result<Option<(SessionRow, AccountRow)>, StateError> {
-        let content = self.read();
+        let content = self.content();
         let found =
             content.sessions.get(id).and_then(|session| Some((session, content.accounts.get(&session.account_id)?)));
         Ok(found.map(|(session, account)| (session.clone(), account.clone())))
     }
 
     fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError> {
-        Ok(self.read().sessions_of(account_id))
+        Ok(self.content().sessions_of(account_id))
     }
 
     fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError> {
-        self.write().touch_session(id, seen_at, address);
+        self.content().touch_session(id, seen_at, address);
         Ok(())
     }
 
@@ -200,21 +209,21 @@ impl State for Memory {
         grace: UnixSeconds,
         address: &str,
     ) -> Result<Rotation, StateError> {
-        Ok(self.write().rotate_refresh(id, presented, successor, now, grace, address))
+        Ok(self.content().rotate_refresh(id, presented, successor, now, grace, address))
     }
 
     fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {
-        Ok(self.write().end_sessions(which, end))
+        Ok(self.content().end_sessions(which, end))
     }
 
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {
-        let content = self.read();
+        let content = self.content();
         let saved = content.key_sets.get(issuer).filter(|(from, ..)| from == url);
         Ok(saved.map(|(_, jwks, fetched_at)| (jwks.clone(), *fetched_at)))
     }
 
     fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError> {
-        self.write().key_sets.insert(issuer.to_owned(), (url.to_owned(), jwks.to_owned(), now));
+        self.content().key_sets.insert(issuer.to_owned(), (url.to_owned(), jwks.to_owned(), now));
         Ok(())
     }
 }

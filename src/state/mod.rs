@@ -71,21 +71,25 @@ pub fn open(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
     (kind.open)(rest, base)
 }
 
-/// A number that differs from an earlier one if anything was written in between, by whatever process. Only equality
-/// means something.
+/// A number that differs from an earlier one if a revocation or a signing key was written in between, by whatever process.
+/// Only equality means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version(u64);
 
 /// What is kept. Each method that writes has written durably when it returns `Ok`.
 pub trait State: Debug + Send + Sync {
-    /// Where things stand now. Costs microseconds; ask once a second and read again what you hold when it has changed.
+    /// Where revocations and signing keys stand now: what a process holds in memory, and nothing else. It moves with every
+    /// write to them, purging included, and not with accounts, sessions, key sets and secrets, which are read when they are
+    /// needed: signing in and being seen make nobody read everything again. Costs microseconds; ask every now and then, and
+    /// read again what you hold when it has changed.
     ///
     /// # Errors
     /// Also [`StateError::Replaced`]: what is open is no longer what other processes would open, so their writes can
     /// no longer be seen here. What was read before must not be trusted for long after an error.
     fn version(&self) -> Result<Version, StateError>;
 
-    /// Adds a revocation. One for the same token or subject is widened: the later `revoked_at`, the later `expires_at`.
+    /// Adds a revocation. One for the same token, subject or session is widened: the later `revoked_at`, the later
+    /// `expires_at`, the later `revision`.
     fn revoke(&self, revocation: &Revocation) -> Result<(), StateError>;
 
     /// All revocations that have not expired at `now`, in no particular order. Those that expired more than a day ago
@@ -132,19 +136,22 @@ pub trait State: Debug + Send + Sync {
     /// Whether there is an account.
     fn has_accounts(&self) -> Result<bool, StateError>;
 
-    /// Changes an account, in one step, and returns it as it is then; `None` where there is none. With `end`, its
-    /// sessions but for `keep` end in the same step, as by [`State::end_sessions`].
+    /// Changes an account, in one step, and returns it as it is then; `None` where there is none. With
+    /// [`AccountChange::ends_sessions`], its sessions but for `end.keep` end in the same step, as by
+    /// [`State::end_sessions`]. Where its name or roles are others than before, so does a
+    /// [`RevocationTarget::Stale`] come to be, with `end`'s times.
     fn change_account(
         &self,
         id: &str,
         change: &AccountChange,
-        end: Option<&EndSessions<'_>>,
+        end: &EndSessions<'_>,
     ) -> Result<Option<AccountRow>, StateError>;
 
     /// Puts a hash of the same password in place of `from`, if that is still the hash. Says whether it was.
     fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError>;
 
-    /// Deletes an account, and ends its sessions (there is none to keep), in one step. Says whether there was one.
+    /// Deletes an account and its [`RevocationTarget::Stale`], so that it does not hold for another one of the same id, and
+    /// ends its sessions (there is none to keep), in one step. Says whether there was one.
     fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError>;
 
     /// A hash that is not of the kind `like`, of the kind of which most accounts have one; `None` where all are like
@@ -191,18 +198,18 @@ pub trait State: Debug + Send + Sync {
     fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError>;
 }
 
-/// How sessions are ended.
+/// How sessions are ended, and tokens become stale.
 #[derive(Clone, Copy, Debug)]
 pub struct EndSessions<'a> {
     /// The time.
     pub now: UnixSeconds,
-    /// The time from which no token of theirs would be taken anyway.
+    /// The time from which no token that was issued until then would be taken anyway.
     pub revoked_until: UnixSeconds,
     /// The session that does not end.
     pub keep: Option<&'a str>,
 }
 
-/// A revocation of one token, or of everything issued to a subject until then.
+/// A revocation: of one token, of everything issued to a subject until then, of a session; or that tokens are stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// The `iss` of the tokens; `session` for the gateway's own.
@@ -224,7 +231,32 @@ pub enum RevocationTarget {
     Subject(String),
     /// All tokens of this `sid`; only of our own.
     Session(String),
+    /// Nothing ends, but our own tokens of this `sub` that were made of an earlier [`AccountRow::revision`] say what is no
+    /// longer so.
+    Stale {
+        /// [`AccountRow::id`].
+        subject: String,
+        /// The revision that is up to date.
+        revision: i64,
+    },
 }
+
+impl RevocationTarget {
+    /// The kind and the name under which it is kept, once for each issuer, and the revision, where it has one.
+    fn parts(&self) -> (&'static str, &str, Option<i64>) {
+        match self {
+            Self::Token(id) => (TOKEN, id, None),
+            Self::Subject(subject) => (SUBJECT, subject, None),
+            Self::Session(id) => (SESSION, id, None),
+            Self::Stale { subject, revision } => (STALE, subject, Some(*revision)),
+        }
+    }
+}
+
+const TOKEN: &str = "token";
+const SUBJECT: &str = "subject";
+const SESSION: &str = "session";
+const STALE: &str = "stale";
 
 /// One of our own signing keys (Ed25519).
 #[derive(Clone, PartialEq, Eq)]
@@ -249,6 +281,16 @@ impl EndSessions<'_> {
         Revocation {
             issuer: SESSION_ISSUER.to_owned(),
             target: RevocationTarget::Session(id.to_owned()),
+            revoked_at: self.now,
+            expires_at: Some(self.revoked_until),
+        }
+    }
+
+    /// What is remembered of an account that has another name or other roles now.
+    fn staleness(&self, account: &AccountRow) -> Revocation {
+        Revocation {
+            issuer: SESSION_ISSUER.to_owned(),
+            target: RevocationTarget::Stale { subject: account.id.clone(), revision: account.revision },
             revoked_at: self.now,
             expires_at: Some(self.revoked_until),
         }

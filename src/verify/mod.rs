@@ -36,7 +36,7 @@ pub use jwks::{KeyStatus, KeyStore, keep_fresh};
 pub use jws::{Unverified, read_unverified, verify_signature};
 pub use keys::{Key, KeySet, MAX_KEYS, Unusable};
 pub use kind::TypeRule;
-pub use revocation::{Change, RevocationRow, Revocations, Revoked};
+pub use revocation::{Change, REVISION_CLAIM, RevocationRow, Revocations, Revoked};
 pub use steps::Step;
 
 use crate::clock::UnixSeconds;
@@ -108,7 +108,7 @@ impl Verifier {
             return Ok(own_copy(local, token, &verified));
         }
         local.counters().count_miss();
-        let verified = Arc::new(self.check(token, now, &mut Steps::silent())?);
+        let verified = Arc::new(self.check(token, now, Tense::Present, &mut Steps::silent())?);
         if verified.holds(now) {
             self.shared.keep(digest, verified.clone());
             return Ok(own_copy(local, token, &verified));
@@ -126,18 +126,18 @@ impl Verifier {
         now: UnixSeconds,
         observer: &mut dyn FnMut(Step),
     ) -> Result<Arc<Verified>, Refusal> {
-        self.check(token, now, &mut Steps::heard_by(observer)).map(Arc::new)
+        self.check(token, now, Tense::Present, &mut Steps::heard_by(observer)).map(Arc::new)
     }
 
-    /// The same for a token that was good until its `exp`: what it said then, without any cache. Signature, keys and
-    /// revocation are those of now.
+    /// The same for a token that was good until its `exp`, or until what it says was changed: what it said then, without
+    /// any cache. Signature, keys and revocation are those of now.
     ///
     /// # Errors
     /// The refusal of the first check that failed, or would have then.
     pub fn verify_expired(&self, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
         let exp = Jws::parse(token)?.claims()?.get("exp").and_then(serde_json::Value::as_i64);
         let last = exp.ok_or(Refusal::TimeMalformed)?.saturating_sub(1);
-        self.check(token, last.min(now), &mut Steps::silent()).map(Arc::new)
+        self.check(token, last.min(now), Tense::Past, &mut Steps::silent()).map(Arc::new)
     }
 
     /// After `refusal` of `token`: waits, two seconds at most, for keys of its issuer that may help. True where it is
@@ -163,7 +163,7 @@ impl Verifier {
     }
 
     /// Every check, in order.
-    fn check(&self, token: &str, now: UnixSeconds, steps: &mut Steps<'_>) -> Result<Verified, Refusal> {
+    fn check(&self, token: &str, now: UnixSeconds, tense: Tense, steps: &mut Steps<'_>) -> Result<Verified, Refusal> {
         let jws = steps.must("form", Jws::parse(token), || {
             format!("{} bytes in {} parts", token.len(), token.split('.').count())
         })?;
@@ -211,9 +211,11 @@ impl Verifier {
         // The fields of the identity and the headers made of it later are parts of the claims once more.
         let weight = 1024 + token.len() + claims.values().map(cache::weigh).sum::<usize>() * 2;
         let (identity, good_until) = claims::check(claims, &issuer, now, steps)?;
-        steps.must("revocation", self.check_revocation(&issuer, &identity), || {
-            format!("{} in force", self.revocations.len())
-        })?;
+        let standing = match (self.check_revocation(&issuer, &identity), tense) {
+            (Err(Refusal::Stale), Tense::Past) => Ok(()),
+            (standing, _) => standing,
+        };
+        steps.must("revocation", standing, || format!("{} in force", self.revocations.len()))?;
         Ok(Verified {
             caller: Arc::new(Caller::new(identity)),
             issuer,
@@ -223,6 +225,13 @@ impl Verifier {
             weight,
         })
     }
+}
+
+/// Whether a token is to say what is so, or may say what was so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tense {
+    Present,
+    Past,
 }
 
 impl std::fmt::Debug for Verifier {

@@ -34,7 +34,18 @@ pub enum Revoked {
     Subject(String),
     /// Every token of this `sid`.
     Session(String),
+    /// Nothing; but what tokens of a session of this `sub` say that were made of an earlier revision of its account is no
+    /// longer so.
+    Stale {
+        /// `sub`
+        subject: String,
+        /// The revision that is up to date.
+        revision: i64,
+    },
 }
+
+/// The claim of our own tokens that says of which revision of the account they were made; none is the first one, 0.
+pub const REVISION_CLAIM: &str = "rev";
 
 /// One revocation, as the state store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +77,8 @@ struct OfIssuer {
     sessions: HashSet<String>,
     /// `sub`s, with the last moment up to which their tokens are revoked.
     subjects: HashMap<String, UnixSeconds>,
+    /// `sub`s, with the revision that is up to date.
+    revisions: HashMap<String, i64>,
 }
 
 impl OfIssuer {
@@ -82,6 +95,10 @@ impl OfIssuer {
                 let until = self.subjects.entry(subject).or_insert(revoked_at);
                 *until = revoked_at.max(*until);
             }
+            Revoked::Stale { subject, revision } => {
+                let latest = self.revisions.entry(subject).or_insert(revision);
+                *latest = revision.max(*latest);
+            }
         }
     }
 
@@ -91,7 +108,27 @@ impl OfIssuer {
             Revoked::TokenId(id) => self.token_ids.contains(id),
             Revoked::Session(id) => self.sessions.contains(id),
             Revoked::Subject(subject) => self.subjects.get(subject).is_some_and(|until| revoked_at <= *until),
+            Revoked::Stale { subject, revision } => {
+                self.revisions.get(subject).is_some_and(|latest| revision <= latest)
+            }
         }
+    }
+
+    fn revokes(&self, identity: &Identity) -> bool {
+        let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| self.token_ids.contains(id));
+        let is_session_over = identity.session_id.as_ref().is_some_and(|id| self.sessions.contains(id));
+        let is_subject_revoked = self
+            .subjects
+            .get(&identity.subject)
+            // A token that does not say when it was issued may have been issued before.
+            .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= *until));
+        is_id_revoked || is_session_over || is_subject_revoked
+    }
+
+    /// Only a token of a session was made of an account, and can be had anew.
+    fn outdates(&self, identity: &Identity) -> bool {
+        identity.session_id.is_some()
+            && self.revisions.get(&identity.subject).is_some_and(|latest| revision(identity) < *latest)
     }
 }
 
@@ -214,7 +251,10 @@ impl Revocations {
         self.by_issuer
             .load()
             .values()
-            .map(|of_issuer| of_issuer.token_ids.len() + of_issuer.subjects.len() + of_issuer.sessions.len())
+            .map(|of_issuer| {
+                let OfIssuer { token_ids, sessions, subjects, revisions } = &**of_issuer;
+                token_ids.len() + sessions.len() + subjects.len() + revisions.len()
+            })
             .sum()
     }
 
@@ -227,24 +267,25 @@ impl Revocations {
     /// Whether `identity`, whose issuer has this key, may still be let in at `at`. Allocates nothing.
     ///
     /// # Errors
-    /// [`Refusal::Revoked`], or [`Refusal::StateUnavailable`] where nobody can know.
+    /// [`Refusal::Revoked`]; [`Refusal::Stale`] where it is not, and a new token would say something else;
+    /// [`Refusal::StateUnavailable`] where nobody can know.
     pub fn check(&self, issuer: &str, identity: &Identity, at: Instant) -> Result<(), Refusal> {
         if !self.is_fresh(at) {
             return Err(Refusal::StateUnavailable);
         }
         let by_issuer = self.by_issuer.load();
-        if by_issuer.is_empty() {
-            return Ok(());
+        match by_issuer.get(issuer) {
+            Some(of_issuer) if of_issuer.revokes(identity) => Err(Refusal::Revoked),
+            Some(of_issuer) if of_issuer.outdates(identity) => Err(Refusal::Stale),
+            Some(_) | None => Ok(()),
         }
-        let Some(of_issuer) = by_issuer.get(issuer) else { return Ok(()) };
-        let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| of_issuer.token_ids.contains(id));
-        let is_session_over = identity.session_id.as_ref().is_some_and(|id| of_issuer.sessions.contains(id));
-        let is_subject_revoked = of_issuer
-            .subjects
-            .get(&identity.subject)
-            // A token that does not say when it was issued may have been issued before.
-            .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= *until));
-        if is_id_revoked || is_session_over || is_subject_revoked { Err(Refusal::Revoked) } else { Ok(()) }
+    }
+
+    /// Whether `identity`, whose issuer has this key, is revoked as far as is known. Says nothing about how old that
+    /// knowledge is: for what is to end, not for what is to begin. Allocates nothing.
+    #[must_use]
+    pub fn covers(&self, issuer: &str, identity: &Identity) -> bool {
+        self.by_issuer.load().get(issuer).is_some_and(|of_issuer| of_issuer.revokes(identity))
     }
 
     /// Whether a session that this subject opened at `opened_at` is over by a revocation in force: its own, or one of
@@ -269,6 +310,11 @@ impl Revocations {
             }
         }
     }
+}
+
+/// Of the account that one of our own tokens was made of.
+fn revision(identity: &Identity) -> i64 {
+    identity.claims.get(REVISION_CLAIM).and_then(serde_json::Value::as_i64).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -351,6 +397,11 @@ mod tests {
         revocations.touch(after(5));
         revocations.attach();
         assert_eq!(revocations.check("corp", &ann, after(30)), Ok(()));
+        // What is known to be revoked stays so, however old that knowledge is.
+        assert!(!revocations.covers("corp", &ann));
+        revocations.replace([row("corp", Revoked::Subject("ann".into()), 100)]);
+        assert!(revocations.covers("corp", &ann));
+        assert_eq!(revocations.check("corp", &ann, after(40)), Err(Refusal::StateUnavailable));
     }
 
     fn session(id: &str) -> RevocationRow {
@@ -359,6 +410,48 @@ mod tests {
 
     fn of_session(id: &str) -> Identity {
         Identity { session_id: Some(id.to_owned()), ..identity("session", "ann", Some("t"), Some(500)) }
+    }
+
+    fn of_revision(session_id: Option<&str>, revision: Option<i64>) -> Identity {
+        let claims = revision.map(|revision| (REVISION_CLAIM.to_owned(), revision.into())).into_iter().collect();
+        Identity { session_id: session_id.map(str::to_owned), claims, ..of_session("s1") }
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_revision_is_stale_and_one_without_a_session_never() {
+        let revocations = Revocations::new();
+        let now = Instant::now();
+        let stale = |revision| row("session", Revoked::Stale { subject: "ann".to_owned(), revision }, 100);
+        revocations.replace([stale(3), stale(5), stale(4)]);
+        assert_eq!(revocations.len(), 1);
+        for (revision, expected) in
+            [(None, Err(Refusal::Stale)), (Some(4), Err(Refusal::Stale)), (Some(5), Ok(())), (Some(6), Ok(()))]
+        {
+            assert_eq!(revocations.check("session", &of_revision(Some("s1"), revision), now), expected, "{revision:?}");
+            assert_eq!(revocations.check("session", &of_revision(None, revision), now), Ok(()), "{revision:?}");
+            assert_eq!(revocations.check("corp", &of_revision(Some("s1"), revision), now), Ok(()), "{revision:?}");
+        }
+        let bob = Identity { subject: "bob".to_owned(), ..of_revision(Some("s1"), None) };
+        assert_eq!(revocations.check("session", &bob, now), Ok(()));
+        assert!(!revocations.covers_session("session", "s1", "ann", 0), "its session goes on");
+    }
+
+    #[test]
+    fn what_is_revoked_and_stale_is_revoked() {
+        let revocations = Revocations::new();
+        let now = Instant::now();
+        let stale = row("session", Revoked::Stale { subject: "ann".to_owned(), revision: 1 }, 100);
+        revocations.replace([stale.clone()]);
+        assert_eq!(revocations.generation(), 1);
+        let earlier = of_revision(Some("s1"), Some(0));
+        assert_eq!(revocations.check("session", &earlier, now), Err(Refusal::Stale));
+        assert!(!revocations.covers("session", &earlier), "what is open goes on");
+        revocations.replace([stale.clone()]);
+        assert_eq!(revocations.generation(), 1, "nothing new");
+        revocations.replace([stale, session("s1")]);
+        assert_eq!(revocations.check("session", &earlier, now), Err(Refusal::Revoked));
+        assert!(revocations.covers("session", &earlier));
+        assert_eq!(revocations.check("session", &of_revision(Some("s1"), Some(1)), now), Err(Refusal::Revoked));
     }
 
     #[test]

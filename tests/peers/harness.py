@@ -66,7 +66,13 @@ class Process:
     """A child process; its output goes to files, so that no full pipe ever stops it."""
 
     def __init__(
-        self, name: str, command: list, directory: pathlib.Path, keep_input: bool = False, env: dict | None = None
+        self,
+        name: str,
+        command: list,
+        directory: pathlib.Path,
+        keep_input: bool = False,
+        env: dict | None = None,
+        cwd: pathlib.Path | None = None,
     ):
         self.name = name
         self.stdout = directory / f"{name}.stdout"
@@ -77,6 +83,7 @@ class Process:
             stdout=self.stdout.open("wb"),
             stderr=self.stderr.open("wb"),
             env={**os.environ, **(env or {})},
+            cwd=cwd,
             preexec_fn=_end_with_parent,
         )
 

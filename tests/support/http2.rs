@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -88,10 +89,37 @@ impl Http2 {
         })
     }
 
+    /// Sends the head of a request whose body is still to come.
+    #[track_caller]
+    pub fn open(&self, request: Request<()>) -> Http2Stream<'_> {
+        let (response, upload) = self.runtime.block_on(async {
+            let mut sender = self.sender.clone().ready().await.unwrap();
+            sender.send_request(request, false).unwrap()
+        });
+        Http2Stream { http2: self, response: Some(response), upload, incoming: None }
+    }
+
     /// A request without a body.
     #[track_caller]
     pub fn send(&self, request: Request<()>) -> Http2Response {
         self.try_send(request, &[], None).unwrap()
+    }
+
+    /// Requests without bodies, all under way at once, and their answers.
+    #[track_caller]
+    pub fn send_all(&self, requests: Vec<Request<()>>) -> Vec<http::Response<RecvStream>> {
+        self.within(async {
+            let mut answers = Vec::new();
+            for request in requests {
+                let mut sender = self.sender.clone().ready().await.unwrap();
+                answers.push(sender.send_request(request, true).unwrap().0);
+            }
+            let mut heads = Vec::new();
+            for answer in answers {
+                heads.push(answer.await.unwrap());
+            }
+            heads
+        })
     }
 
     /// A GET with a bearer token.
@@ -102,6 +130,68 @@ impl Http2 {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         self.send(request.body(()).unwrap())
+    }
+}
+
+/// One exchange that both sides take their time over.
+pub struct Http2Stream<'a> {
+    http2: &'a Http2,
+    response: Option<ResponseFuture>,
+    upload: SendStream<Bytes>,
+    incoming: Option<RecvStream>,
+}
+
+impl Http2Stream<'_> {
+    /// Sends a piece of the body; false when nobody takes it any more.
+    pub fn upload(&mut self, piece: &[u8]) -> bool {
+        self.http2.runtime.block_on(async { self.upload.send_data(Bytes::copy_from_slice(piece), false).is_ok() })
+    }
+
+    /// The head of the answer.
+    #[track_caller]
+    pub fn head(&mut self) -> http::Response<()> {
+        let response = self.response.take().expect("the head was not read before");
+        let (head, body) = self.http2.within(response).unwrap().into_parts();
+        self.incoming = Some(body);
+        http::Response::from_parts(head, ())
+    }
+
+    /// The next piece of the answer; `None` at its end.
+    #[track_caller]
+    pub fn next(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        let incoming = self.incoming.as_mut().expect("the head was read");
+        loop {
+            let data = self.http2.within(async { incoming.data().await });
+            match &data {
+                // The end may come with a frame of its own.
+                Some(Ok(data)) if data.is_empty() => continue,
+                Some(Ok(data)) => drop(incoming.flow_control().release_capacity(data.len())),
+                _ => {}
+            }
+            return data;
+        }
+    }
+
+    /// Whether nothing comes, neither more nor the end, for a little while.
+    pub fn is_silent(&mut self) -> bool {
+        let incoming = self.incoming.as_mut().expect("the head was read");
+        let wait = std::time::Duration::from_millis(50);
+        self.http2.runtime.block_on(async { tokio::time::timeout(wait, incoming.data()).await }).is_err()
+    }
+
+    /// The trailers, after the end.
+    #[track_caller]
+    pub fn trailers(&mut self) -> Option<HeaderMap> {
+        let incoming = self.incoming.as_mut().expect("the head was read");
+        self.http2.within(async { incoming.trailers().await }).unwrap()
+    }
+}
+
+impl Http2 {
+    #[track_caller]
+    fn within<T>(&self, future: impl Future<Output = T>) -> T {
+        let done = self.runtime.block_on(async { tokio::time::timeout(super::DEADLINE, future).await });
+        done.expect("nothing came by the deadline")
     }
 }
 

@@ -7,7 +7,7 @@ use crate::account::{self, Fault, NewAccount};
 use crate::app::Failure;
 use crate::config::nearest;
 use crate::refusal::Refusal;
-use crate::state::{AccountChange, EndSessions};
+use crate::state::AccountChange;
 
 /// An account that is to be made.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ impl Directory {
         added.map(Account::from).map_err(|fault| refused(&fault, &email))
     }
 
-    /// Changes the roles of an account.
+    /// Changes the roles of an account. Its sessions go on, with them.
     ///
     /// # Errors
     /// It has no role that is to be removed, a role is none, or the state cannot be written.
@@ -87,7 +87,7 @@ impl Directory {
             }
         };
         let roles = account::tidy_roles(roles).map_err(|fault| refused(&fault, &of.email))?;
-        self.change(of, &AccountChange { roles: Some(roles), ..AccountChange::default() }, None)
+        self.change(of, &AccountChange { roles: Some(roles), ..AccountChange::default() })
     }
 
     /// Gives an account another password and ends its sessions. Returns how many there were.
@@ -107,8 +107,8 @@ impl Directory {
     /// The state cannot be written.
     pub fn disable(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
-        let change = AccountChange { disabled: Some(true), ..AccountChange::default() };
-        self.change(account, &change, Some(&self.ending()))?;
+        let change = AccountChange { disabled: Some(true), ends_sessions: true, ..AccountChange::default() };
+        self.change(account, &change)?;
         Ok(sessions)
     }
 
@@ -117,7 +117,7 @@ impl Directory {
     /// # Errors
     /// The state cannot be written.
     pub fn enable(&self, account: &Account) -> Result<(), Failure> {
-        self.change(account, &AccountChange { disabled: Some(false), ..AccountChange::default() }, None)?;
+        self.change(account, &AccountChange { disabled: Some(false), ..AccountChange::default() })?;
         Ok(())
     }
 
@@ -133,8 +133,8 @@ impl Directory {
         Ok(sessions)
     }
 
-    fn change(&self, of: &Account, change: &AccountChange, end: Option<&EndSessions<'_>>) -> Result<Account, Failure> {
-        let changed = self.state.change_account(&of.id, change, end).map_err(failed)?;
+    fn change(&self, of: &Account, change: &AccountChange) -> Result<Account, Failure> {
+        let changed = self.state.change_account(&of.id, change, &self.ending()).map_err(failed)?;
         changed.map(Account::from).ok_or_else(|| gone(of))
     }
 

@@ -158,10 +158,8 @@ impl Directory {
         Ok(Ok(if is_none { Step::Nothing } else { Step::Change(row, change) }))
     }
 
-    /// As by hand: who knew the old password, or may not sign in any more, is out at once.
     fn update(&self, row: &AccountRow, change: &AccountChange) -> Result<(), Failure> {
-        let ending = (change.password_hash.is_some() || change.disabled == Some(true)).then(|| self.ending());
-        self.state.change_account(&row.id, change, ending.as_ref()).map_err(failed)?;
+        self.state.change_account(&row.id, change, &self.ending()).map_err(failed)?;
         Ok(())
     }
 }
@@ -169,11 +167,15 @@ impl Directory {
 /// How an account is to be different to be what a line says; what the line does not say stays.
 fn difference(row: &AccountRow, read: Read) -> AccountChange {
     let new = read.account;
+    let disabled = (read.says_disabled && new.disabled != row.disabled).then_some(new.disabled);
+    let password_hash = new.password_hash.filter(|hash| row.password_hash.as_ref() != Some(hash));
     AccountChange {
+        // As by hand: who knew the old password, or may not sign in any more, is out at once.
+        ends_sessions: password_hash.is_some() || disabled == Some(true),
         name: new.name.filter(|name| row.name.as_ref() != Some(name)).map(Some),
         roles: (read.says_roles && new.roles != row.roles).then_some(new.roles),
-        disabled: (read.says_disabled && new.disabled != row.disabled).then_some(new.disabled),
-        password_hash: new.password_hash.filter(|hash| row.password_hash.as_ref() != Some(hash)),
+        disabled,
+        password_hash,
     }
 }
 

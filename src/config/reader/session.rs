@@ -92,7 +92,9 @@ impl Reader<'_> {
     }
 
     fn all_roles(&mut self, roles: &At<Vec<At<String>>>) {
-        let bytes: usize = roles.iter().map(|role| role.len() + 1).sum();
+        // In a token they are JSON, where these two are written with a `\` before them.
+        let escaped = |role: &str| role.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+        let bytes: usize = roles.iter().map(|role| role.len() + escaped(role) + 1).sum();
         if roles.len() > MOST_ROLES || bytes > MOST_ROLE_BYTES {
             self.error(&roles.span, "`default_roles` are too many")
                 .hint(format!("at most {MOST_ROLES}, and {MOST_ROLE_BYTES} bytes together: they travel in a cookie"));

@@ -27,7 +27,7 @@ use crate::http::target::Target;
 use crate::identity::{Caller, Identity};
 use crate::session::{Device, Settings};
 use crate::state::memory::Memory;
-use crate::state::{AccountChange, AccountRow, State};
+use crate::state::{AccountChange, AccountRow, EndSessions, State};
 use crate::verify::{OWN_NAME, Revocations};
 
 const NOW: UnixSeconds = 1_800_000_000;
@@ -96,6 +96,7 @@ impl House {
             disabled: false,
             created_at: NOW,
             password_version: 0,
+            revision: 0,
         };
         let endpoints = Endpoints::new("/auth", keys, clock.clone(), Some(login.clone()));
         Self { endpoints, state, revocations, clock, login, ann }
@@ -121,7 +122,8 @@ impl House {
     }
 
     fn change(&self, account: &AccountRow, change: AccountChange) -> AccountRow {
-        self.state.change_account(&account.id, &change, None).unwrap().unwrap()
+        let end = EndSessions { now: NOW, revoked_until: NOW + 90_000, keep: None };
+        self.state.change_account(&account.id, &change, &end).unwrap().unwrap()
     }
 
     /// A session in a browser, and its caller.

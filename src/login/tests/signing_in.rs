@@ -140,7 +140,7 @@ async fn what_was_turned_away_is_not_held_against_the_account() {
     });
     for _ in 0..20 {
         let seen = house.ask(form("ann@example.com", PASSWORD)).await;
-        assert_eq!(seen.refusal, Some(Refusal::Overloaded));
+        assert_eq!((seen.refusal, seen.retry_after), (Some(Refusal::Overloaded), Some(5)));
         assert!(seen.text.contains("try again shortly"), "{}", seen.text);
     }
     for _ in 0..10 {

@@ -48,6 +48,22 @@ async fn a_browser_without_a_session_gets_to_the_sign_in_page_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_made_up_refresh_token_takes_no_place_in_the_queue_for_the_state() {
+    let full = Arc::new(Blocking::new(Handle::current(), 0, Duration::from_secs(60)));
+    let house = House::new();
+    let (_, good) = house.client(&house.ann);
+    let house = house.with(|login| login.blocking = full);
+    for path in ["/auth/refresh", "/auth/logout"] {
+        let refusal =
+            async |token: &str| house.ask(Ask::post(path).json(&json!({"refreshToken": token}))).await.refusal;
+        assert_eq!(refusal(&good).await, Some(Refusal::Overloaded));
+        for made_up in ["x", &"A".repeat(86), &good.to_lowercase()] {
+            assert_eq!(refusal(made_up).await, Some(Refusal::RefreshRefused), "{path} {made_up}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_program_signs_out_by_access_token_refresh_token_or_cookie() {
     let house = House::new();
     let signed_out = json!({"message": "Signed out"});

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::hooked::Hooked;
 use super::*;
+use crate::state::RevocationTarget;
 
 #[test]
 fn an_api_client_gets_an_access_token_of_its_session() {
@@ -166,10 +167,10 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
     let after = |deed: fn(&Memory)| {
         *state.after_rotation.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
     };
-    after(|memory| drop(memory.change_account("ann", &disabled(true), None).unwrap()));
+    after(|memory| drop(memory.change_account("ann", &disabled(true), &END).unwrap()));
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
     house.change(&disabled(false));
-    after(|memory| drop(memory.change_account("ann", &roles(&["demoted"]), None).unwrap()));
+    after(|memory| drop(memory.change_account("ann", &roles(&["demoted"]), &END).unwrap()));
     let tokens = house.refresh(&tokens).unwrap();
     assert_eq!(read_unverified(&tokens.access_token).unwrap().claims["roles"], json!(["demoted"]));
     after(|memory| {
@@ -177,6 +178,34 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
         drop(memory.end_sessions(Which::Account("ann"), &end).unwrap());
     });
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
+}
+
+#[test]
+fn a_token_made_of_an_account_as_it_was_is_stale_also_if_it_was_made_after_the_change() {
+    let house = House::new();
+    let before = house.client();
+    let changed = house.change(&roles(&["demoted"]));
+    // Whoever proved to be Ann before the change signs in after it, all in one second.
+    let late = house.client();
+    assert_eq!(read_unverified(&late.access_token).unwrap().claims["roles"], json!(["user"]));
+    assert_eq!(house.verify(&late.access_token), Ok(()), "nobody has heard of it yet");
+    let rows = house.state.revocations(NOW).unwrap().into_iter().map(|kept| match kept.target {
+        RevocationTarget::Stale { subject, revision } => {
+            assert_eq!((subject.as_str(), revision), ("ann", changed.revision));
+            let kind = Revoked::Stale { subject, revision };
+            RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
+        }
+        other => panic!("{other:?}"),
+    });
+    house.revocations.replace(rows);
+    for tokens in [before, late] {
+        assert_eq!(house.verify(&tokens.access_token), Err(Refusal::Stale));
+        let then = house.verifier.verify_expired(&tokens.access_token, NOW).unwrap();
+        assert_eq!(then.caller.identity.roles, ["user"], "what it said then can be known");
+        let next = house.refresh(&tokens).unwrap();
+        assert_eq!(house.verify(&next.access_token), Ok(()));
+        assert_eq!(read_unverified(&next.access_token).unwrap().claims["roles"], json!(["demoted"]));
+    }
 }
 
 #[test]

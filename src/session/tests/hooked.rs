@@ -1,6 +1,6 @@
 //! A state in which something happens between two of our calls.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
@@ -15,6 +15,8 @@ pub(super) struct Hooked {
     pub(super) after_rotation: Mutex<Option<Deed>>,
     /// Whether noting that a session was seen fails.
     pub(super) touch_fails: AtomicBool,
+    /// How often that was noted.
+    pub(super) touches: AtomicUsize,
 }
 
 impl std::fmt::Debug for Hooked {
@@ -38,6 +40,7 @@ impl State for Hooked {
         if self.touch_fails.load(Ordering::Relaxed) {
             return Err(failure());
         }
+        self.touches.fetch_add(1, Ordering::Relaxed);
         self.memory.touch_session(id, seen_at, address)
     }
 
@@ -71,7 +74,7 @@ impl State for Hooked {
         account_by_email(email_key: &str) -> Option<AccountRow>;
         accounts() -> Vec<AccountRow>;
         has_accounts() -> bool;
-        change_account(id: &str, change: &AccountChange, end: Option<&EndSessions<'_>>) -> Option<AccountRow>;
+        change_account(id: &str, change: &AccountChange, end: &EndSessions<'_>) -> Option<AccountRow>;
         rehash_account(id: &str, from: &str, to: &str) -> bool;
         delete_account(id: &str, end: &EndSessions<'_>) -> bool;
         foreign_hash(like: &str) -> Option<String>;

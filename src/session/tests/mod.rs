@@ -45,12 +45,15 @@ fn account(id: &str) -> AccountRow {
         disabled: false,
         created_at: NOW - 1000,
         password_version: 1,
+        revision: 0,
     }
 }
 
 fn device() -> Device {
     Device { user_agent: "Firefox".to_owned(), address: HERE }
 }
+
+const END: EndSessions<'static> = EndSessions { now: NOW, revoked_until: NOW + 90_000, keep: None };
 
 /// Sessions with all around them, and the account `ann`.
 struct House {
@@ -91,7 +94,7 @@ impl House {
     }
 
     fn change(&self, change: &AccountChange) -> AccountRow {
-        self.state.change_account(&self.ann.id, change, None).unwrap().unwrap()
+        self.state.change_account(&self.ann.id, change, &END).unwrap().unwrap()
     }
 
     fn browser(&self) -> Cookie {

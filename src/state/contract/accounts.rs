@@ -1,7 +1,7 @@
 //! Accounts: who is who, and what hangs on them.
 
 use super::{END, Opened, account, add_all, add_two, argon2, at_once, client, left, revoked, session};
-use crate::state::{AccountChange, AccountRow, Added, EndSessions};
+use crate::state::{AccountChange, AccountRow, Added, EndSessions, Revocation, RevocationTarget, SESSION_ISSUER};
 
 const BCRYPT: &str = "$2b$12$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W";
 const OURS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
@@ -76,16 +76,30 @@ pub(in crate::state) fn a_change_changes_what_it_names(state: &Opened) {
     let mut expected = account("a");
     let mut check = |number, change: &AccountChange, adjust: &dyn Fn(&mut AccountRow)| {
         adjust(&mut expected);
-        assert_eq!(state.side(number).change_account("a", change, None).unwrap().as_ref(), Some(&expected));
+        assert_eq!(state.side(number).change_account("a", change, &END).unwrap().as_ref(), Some(&expected));
         assert_eq!(state.side(number + 1).account("a").unwrap().as_ref(), Some(&expected));
     };
     let none = AccountChange::default;
     check(0, &none(), &|_| {});
-    check(1, &AccountChange { name: Some(None), ..none() }, &|it| it.name = None);
-    check(2, &AccountChange { name: Some(Some("N".to_owned())), ..none() }, &|it| it.name = Some("N".to_owned()));
-    check(3, &AccountChange { roles: Some(vec![]), ..none() }, &|it| it.roles = vec![]);
+    check(1, &AccountChange { name: Some(None), ..none() }, &|it| {
+        it.name = None;
+        it.revision = 1;
+    });
+    check(2, &AccountChange { name: Some(Some("N".to_owned())), ..none() }, &|it| {
+        it.name = Some("N".to_owned());
+        it.revision = 2;
+    });
+    check(3, &AccountChange { roles: Some(vec![]), ..none() }, &|it| {
+        it.roles = vec![];
+        it.revision = 3;
+    });
     let roles = vec!["b".to_owned(), "a,b".to_owned()];
-    check(4, &AccountChange { roles: Some(roles.clone()), ..none() }, &|it| it.roles.clone_from(&roles));
+    check(4, &AccountChange { roles: Some(roles.clone()), ..none() }, &|it| {
+        it.roles.clone_from(&roles);
+        it.revision = 4;
+    });
+    // What is the same again makes nothing stale.
+    check(5, &AccountChange { name: Some(Some("N".to_owned())), roles: Some(roles.clone()), ..none() }, &|_| {});
     check(5, &AccountChange { disabled: Some(true), ..none() }, &|it| it.disabled = true);
     check(6, &AccountChange { disabled: Some(false), ..none() }, &|it| it.disabled = false);
     for version in 2..4 {
@@ -95,22 +109,79 @@ pub(in crate::state) fn a_change_changes_what_it_names(state: &Opened) {
             it.password_version = version;
         });
     }
-    assert_eq!(state.one.change_account("nobody", &AccountChange::default(), Some(&END)).unwrap(), None);
+    assert_eq!(state.one.change_account("nobody", &AccountChange::default(), &END).unwrap(), None);
     assert_eq!(state.one.account("b").unwrap(), Some(account("b")), "the other one is as it was");
 }
 
 pub(in crate::state) fn a_new_password_ends_the_sessions_but_the_one_it_was_changed_in(state: &Opened) {
     add_two(state);
     add_all(state, &[session("s1", "a"), session("s2", "a"), client("s3", "a", 1), session("s4", "b")]);
-    let change = AccountChange { password_hash: Some(argon2(2)), ..AccountChange::default() };
-    state.one.change_account("a", &change, Some(&EndSessions { keep: Some("s2"), ..END })).unwrap();
+    let change = AccountChange { password_hash: Some(argon2(2)), ends_sessions: true, ..AccountChange::default() };
+    state.one.change_account("a", &change, &EndSessions { keep: Some("s2"), ..END }).unwrap();
     assert_eq!(left(state), ["s2", "s4"]);
     assert_eq!(revoked(state), ["s1", "s3"]);
     // Who proved to know the one before comes too late.
     assert!(!state.other.add_session(&session("s5", "a"), 1).unwrap());
     assert!(state.other.add_session(&session("s5", "a"), 2).unwrap());
-    state.one.change_account("a", &AccountChange { disabled: Some(true), ..AccountChange::default() }, None).unwrap();
+    state.one.change_account("a", &AccountChange { disabled: Some(true), ..AccountChange::default() }, &END).unwrap();
     assert_eq!(left(state), ["s2", "s4", "s5"], "without being told, none ends");
+}
+
+/// What tokens of the account `id` are stale by, if by anything.
+fn staleness(state: &Opened, id: &str) -> Option<i64> {
+    let mut found = state.other.revocations(200).unwrap().into_iter().filter_map(|known| match known.target {
+        RevocationTarget::Stale { subject, revision } if subject == id => {
+            assert_eq!((known.issuer.as_str(), known.expires_at), (SESSION_ISSUER, Some(300)));
+            Some(revision)
+        }
+        _ => None,
+    });
+    let first = found.next();
+    assert_eq!(found.next(), None, "one row an account");
+    first
+}
+
+pub(in crate::state) fn another_name_or_other_roles_make_tokens_stale_and_end_nothing(state: &Opened) {
+    add_two(state);
+    add_all(state, &[session("s1", "a"), client("s2", "a", 1)]);
+    let none = AccountChange::default;
+    let roles =
+        |roles: &[&str]| AccountChange { roles: Some(roles.iter().map(|&role| role.to_owned()).collect()), ..none() };
+    let unchanged = [
+        none(),
+        roles(&["user", "ops"]),
+        AccountChange { name: Some(Some("Name of a".to_owned())), ..none() },
+        AccountChange { disabled: Some(true), ..none() },
+        AccountChange { disabled: Some(false), password_hash: Some(argon2(3)), ..none() },
+    ];
+    for change in &unchanged {
+        state.one.change_account("a", change, &END).unwrap();
+        assert_eq!(state.other.revocations(0).unwrap(), [], "{change:?}");
+    }
+    for (number, change) in
+        [roles(&["user"]), AccountChange { name: Some(None), ..none() }, roles(&[])].iter().enumerate()
+    {
+        let changed = state.side(number).change_account("a", change, &END).unwrap().unwrap();
+        assert_eq!(Some(changed.revision), staleness(state, "a"), "{change:?}");
+        assert_eq!(changed.revision, i64::try_from(number).unwrap() + 1);
+    }
+    assert_eq!(staleness(state, "b"), None);
+    assert_eq!(left(state), ["s1", "s2"]);
+    assert_eq!(state.one.session("s1").unwrap().unwrap().1.revision, 3);
+    // An earlier one comes too late, whoever says so.
+    let earlier = RevocationTarget::Stale { subject: "a".to_owned(), revision: 2 };
+    let late = Revocation { issuer: SESSION_ISSUER.to_owned(), target: earlier, revoked_at: 1, expires_at: Some(1) };
+    state.one.revoke(&late).unwrap();
+    assert_eq!(staleness(state, "a"), Some(3));
+    // With an end of the sessions both are there.
+    let both = AccountChange { ends_sessions: true, ..roles(&["x"]) };
+    state.one.change_account("a", &both, &EndSessions { keep: Some("s1"), ..END }).unwrap();
+    assert_eq!((staleness(state, "a"), left(state)), (Some(4), vec!["s1".to_owned()]));
+    // Another account of the same id starts anew, and its tokens are not stale.
+    assert!(state.one.delete_account("a", &END).unwrap());
+    assert_eq!(staleness(state, "a"), None);
+    state.one.change_account("b", &roles(&[]), &END).unwrap();
+    assert_eq!(staleness(state, "b"), Some(1));
 }
 
 pub(in crate::state) fn a_hash_is_replaced_only_if_it_is_the_one_that_was_verified(state: &Opened) {
@@ -175,14 +246,14 @@ pub(in crate::state) fn the_foreign_hash_follows_every_change(state: &Opened) {
     state.one.rehash_account("a", BCRYPT, &argon2(1)).unwrap();
     assert_eq!(foreign().as_deref(), Some(BCRYPT));
     let change = AccountChange { password_hash: Some(argon2(2)), ..AccountChange::default() };
-    state.one.change_account("b", &change, None).unwrap();
+    state.one.change_account("b", &change, &END).unwrap();
     assert_eq!(foreign().as_deref(), Some(BCRYPT));
     state.one.delete_account("c", &END).unwrap();
     assert_eq!(foreign(), None);
     state.one.add_account(&imported("d"), false).unwrap();
     assert_eq!(foreign().as_deref(), Some(BCRYPT));
     // A change of something else leaves the count as it is.
-    state.one.change_account("d", &AccountChange { name: Some(None), ..AccountChange::default() }, None).unwrap();
-    state.one.change_account("d", &change, None).unwrap();
+    state.one.change_account("d", &AccountChange { name: Some(None), ..AccountChange::default() }, &END).unwrap();
+    state.one.change_account("d", &change, &END).unwrap();
     assert_eq!(foreign(), None);
 }

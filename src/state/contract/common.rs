@@ -26,6 +26,7 @@ pub(in crate::state) fn any_text_survives(state: &Opened) {
             disabled: false,
             created_at: i64::MIN,
             password_version: i64::MAX,
+            revision: i64::MAX,
         };
         state.one.add_account(&kept, false).unwrap();
         let open = SessionRow {
@@ -48,7 +49,9 @@ pub(in crate::state) fn any_text_survives(state: &Opened) {
 
 type Write = &'static dyn Fn(&dyn State);
 
-pub(in crate::state) fn the_version_moves_with_writes_of_either_side_and_only_with_them(state: &Opened) {
+pub(in crate::state) fn the_version_moves_with_revocations_and_signing_keys_of_either_side_and_with_nothing_else(
+    state: &Opened,
+) {
     let mut last = state.one.version().unwrap();
     let still = |last, at: usize| {
         for side in [&state.one, &state.other] {
@@ -62,33 +65,56 @@ pub(in crate::state) fn the_version_moves_with_writes_of_either_side_and_only_wi
         }
         assert_eq!(state.one.version().unwrap(), last, "reading after write {at}");
     };
-    let writes: [Write; 15] = [
-        &|side| side.revoke(&token("t", 1, None)).unwrap(),
-        &|side| drop(side.ensure_signing_key(&key("k1", 1)).unwrap()),
-        &|side| drop(side.rotate_signing_key(&key("k2", 2), 2, 10).unwrap()),
-        &|side| side.note_token("k2", 100).unwrap(),
-        &|side| drop(side.ensure_secret("refresh", &[1; 32]).unwrap()),
-        &|side| side.save_jwks("corp", "https://id.example/keys", b"{}", 1).unwrap(),
-        &|side| assert_eq!(side.add_account(&account("a"), true).unwrap(), Added::Done),
-        &|side| assert!(side.add_session(&session("s1", "a"), 1).unwrap()),
-        &|side| assert!(side.add_session(&client("s2", "a", 1), 1).unwrap()),
-        &|side| side.touch_session("s1", 150, "192.0.2.2").unwrap(),
-        &|side| {
-            assert_eq!(side.rotate_refresh("s2", &[1; 32], &[2; 32], 150, 10, "192.0.2.2").unwrap(), Rotation::Rotated)
-        },
-        &|side| assert_eq!(side.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"]),
-        &|side| drop(side.change_account("a", &AccountChange::default(), None).unwrap().unwrap()),
-        &|side| assert!(side.rehash_account("a", &argon2(0), &argon2(1)).unwrap()),
-        &|side| assert!(side.delete_account("a", &END).unwrap()),
+    // With each, whether it moves.
+    let writes: [(bool, Write); 24] = [
+        (true, &|side| side.revoke(&token("t", 1, None)).unwrap()),
+        (true, &|side| drop(side.ensure_signing_key(&key("k1", 1)).unwrap())),
+        (true, &|side| drop(side.rotate_signing_key(&key("k2", 2), 2, 10).unwrap())),
+        (false, &|side| drop(side.ensure_signing_key(&key("k3", 1)).unwrap())),
+        // Of the active key it is nobody's to hold; of a retired one it is when it ends.
+        (false, &|side| side.note_token("k2", 100).unwrap()),
+        (true, &|side| side.note_token("k1", 100).unwrap()),
+        (false, &|side| side.note_token("k1", 90).unwrap()),
+        (false, &|side| drop(side.ensure_secret("refresh", &[1; 32]).unwrap())),
+        (false, &|side| side.save_jwks("corp", "https://id.example/keys", b"{}", 1).unwrap()),
+        (true, &|side| side.revoke(&token("t", 2, None)).unwrap()),
+        // What is done at every sign-in and all the time.
+        (false, &|side| assert_eq!(side.add_account(&account("a"), true).unwrap(), Added::Done)),
+        (false, &|side| assert!(side.add_session(&session("s1", "a"), 1).unwrap())),
+        (false, &|side| assert!(side.add_session(&client("s2", "a", 1), 1).unwrap())),
+        (false, &|side| side.touch_session("s1", 150, "192.0.2.2").unwrap()),
+        (false, &|side| {
+            let rotation = side.rotate_refresh("s2", &[1; 32], &[2; 32], 150, 10, "192.0.2.2").unwrap();
+            assert_eq!(rotation, Rotation::Rotated);
+        }),
+        (false, &|side| assert!(side.rehash_account("a", &argon2(0), &argon2(1)).unwrap())),
+        (false, &|side| drop(side.change_account("a", &AccountChange::default(), &END).unwrap().unwrap())),
+        // What others have to hear of.
+        (true, &|side| {
+            let change = AccountChange { roles: Some(vec![]), ..AccountChange::default() };
+            side.change_account("a", &change, &END).unwrap().unwrap();
+        }),
+        (true, &|side| assert_eq!(side.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"])),
+        (false, &|side| assert!(side.end_sessions(Which::One("s1"), &END).unwrap().is_empty())),
+        (true, &|side| {
+            let change = AccountChange { ends_sessions: true, disabled: Some(true), ..AccountChange::default() };
+            side.change_account("a", &change, &END).unwrap().unwrap();
+        }),
+        (true, &|side| assert!(side.delete_account("a", &END).unwrap())),
+        (false, &|side| assert!(!side.delete_account("a", &END).unwrap())),
+        // Those of sessions and accounts have expired for long then.
+        (true, &|side| assert_eq!(side.revocations(1_000_000).unwrap().len(), 1)),
     ];
     // Each write is done by the other side or by this one; then, where it can be repeated, the other way round.
-    for (round, first) in [(0, 0), (1, 6)] {
-        for (number, write) in writes.iter().enumerate().skip(first) {
+    for (round, first) in [(0, 0), (1, 9)] {
+        for (number, (moves, write)) in writes.iter().enumerate().skip(first) {
             still(last, number);
             write(&**state.side(number + 1 + round));
-            let now = state.one.version().unwrap();
-            assert_ne!(now, last, "write {number} of round {round}");
-            last = now;
+            for side in [&state.one, &state.other] {
+                let now = side.version().unwrap();
+                assert_eq!(now != last, *moves, "write {number} of round {round}");
+            }
+            last = state.one.version().unwrap();
         }
     }
 }

@@ -27,7 +27,7 @@ macro_rules! suite {
     ($open:path) => {
         $crate::state::contract::suite!($open, common:
             any_text_survives
-            the_version_moves_with_writes_of_either_side_and_only_with_them
+            the_version_moves_with_revocations_and_signing_keys_of_either_side_and_with_nothing_else
         );
         $crate::state::contract::suite!($open, revocations:
             a_revocation_is_seen_by_the_other_side_once_it_has_expired_no_more
@@ -49,6 +49,7 @@ macro_rules! suite {
             of_many_first_accounts_one_is_made
             of_many_with_one_email_one_is_made
             a_change_changes_what_it_names
+            another_name_or_other_roles_make_tokens_stale_and_end_nothing
             a_new_password_ends_the_sessions_but_the_one_it_was_changed_in
             a_hash_is_replaced_only_if_it_is_the_one_that_was_verified
             deleting_an_account_ends_its_sessions
@@ -135,6 +136,7 @@ pub(super) fn account(id: &str) -> AccountRow {
         disabled: false,
         created_at: 1,
         password_version: 1,
+        revision: 0,
     }
 }
 

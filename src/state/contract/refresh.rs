@@ -1,6 +1,6 @@
 //! Refresh tokens: each is exchanged once, and a retry is told from a theft.
 
-use super::{Opened, add_all, add_two, at_once, client, session};
+use super::{END, Opened, add_all, add_two, at_once, client, session};
 use crate::state::{AccountChange, RefreshRow, Rotation, SessionRow, State};
 
 const GRACE: i64 = 10;
@@ -71,12 +71,12 @@ pub(in crate::state) fn nothing_is_exchanged_for_who_may_not_sign_in(state: &Ope
     assert_eq!(rotate("nobody's"), Rotation::Missing);
     assert_eq!(rotate("browser"), Rotation::Missing);
     let disabled = |disabled| AccountChange { disabled: Some(disabled), ..AccountChange::default() };
-    state.one.change_account("a", &disabled(true), None).unwrap();
+    state.one.change_account("a", &disabled(true), &END).unwrap();
     assert_eq!(rotate("s1"), Rotation::Missing);
     assert_eq!(stored(state), client("s1", "a", 1));
-    state.one.change_account("a", &disabled(false), None).unwrap();
+    state.one.change_account("a", &disabled(false), &END).unwrap();
     assert_eq!(rotate("s1"), Rotation::Rotated);
-    state.one.change_account("a", &disabled(true), None).unwrap();
+    state.one.change_account("a", &disabled(true), &END).unwrap();
     assert_eq!(rotate("s1"), Rotation::Missing, "a retry neither");
 }
 

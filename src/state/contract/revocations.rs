@@ -31,7 +31,9 @@ pub(in crate::state) fn tokens_and_subjects_and_sessions_and_issuers_are_kept_ap
     let subject = Revocation { target: RevocationTarget::Subject("x".to_owned()), ..token("", 1, None) };
     let session = Revocation { target: RevocationTarget::Session("x".to_owned()), ..token("", 1, None) };
     let elsewhere = Revocation { issuer: "partner".to_owned(), ..token("x", 1, None) };
-    let all = [token("x", 1, None), token("X", 1, None), subject, session, elsewhere];
+    let stale = RevocationTarget::Stale { subject: "x".to_owned(), revision: 1 };
+    let stale = Revocation { target: stale, ..token("", 1, None) };
+    let all = [token("x", 1, None), token("X", 1, None), subject, session, stale, elsewhere];
     for revocation in &all {
         state.one.revoke(revocation).unwrap();
     }

@@ -23,10 +23,10 @@ pub(in crate::state) fn a_session_is_opened_only_by_who_may_sign_in_now(state: &
     refused("s1", "a", 1);
     refused("s1", "b", 1);
     let disabled = |disabled| AccountChange { disabled: Some(disabled), ..AccountChange::default() };
-    state.one.change_account("a", &disabled(true), None).unwrap();
+    state.one.change_account("a", &disabled(true), &END).unwrap();
     refused("s3", "a", 1);
     assert!(state.other.session("s1").unwrap().unwrap().1.disabled, "what is open says so at the next look");
-    state.one.change_account("a", &disabled(false), None).unwrap();
+    state.one.change_account("a", &disabled(false), &END).unwrap();
     assert!(state.other.add_session(&session("s3", "a"), 1).unwrap());
     assert_eq!(left(state), ["s1", "s2", "s3"]);
     assert_eq!(state.one.session("s4").unwrap(), None);
@@ -166,8 +166,9 @@ pub(in crate::state) fn a_password_that_changes_while_somebody_signs_in_leaves_n
     add_two(state);
     let opened = at_once(state, 8, |side, number| {
         if number == 3 {
-            let change = AccountChange { password_hash: Some("$2b$12$x".to_owned()), ..AccountChange::default() };
-            side.change_account("a", &change, Some(&END)).unwrap();
+            let hash = Some("$2b$12$x".to_owned());
+            let change = AccountChange { password_hash: hash, ends_sessions: true, ..AccountChange::default() };
+            side.change_account("a", &change, &END).unwrap();
             return None;
         }
         let id = format!("s{number}");

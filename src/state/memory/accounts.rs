@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Content;
 use crate::state::account::hash_kind;
-use crate::state::{AccountChange, AccountRow, Added, EndSessions, Which};
+use crate::state::{AccountChange, AccountRow, Added, EndSessions, SESSION_ISSUER, STALE, Which};
 
 impl Content {
     pub(super) fn add_account(&mut self, account: &AccountRow, first: bool) -> Added {
@@ -25,12 +25,16 @@ impl Content {
         &mut self,
         id: &str,
         change: &AccountChange,
-        end: Option<&EndSessions<'_>>,
+        end: &EndSessions<'_>,
     ) -> Option<AccountRow> {
         let account = self.accounts.get_mut(id)?;
+        let revision = account.revision;
         change.apply(account);
         let changed = account.clone();
-        if let Some(end) = end {
+        if changed.revision != revision {
+            self.revoke(end.staleness(&changed));
+        }
+        if change.ends_sessions {
             self.end_sessions(Which::Account(id), end);
         }
         Some(changed)
@@ -43,6 +47,9 @@ impl Content {
 
     pub(super) fn delete_account(&mut self, id: &str, end: &EndSessions<'_>) -> bool {
         self.end_sessions(Which::Account(id), &EndSessions { keep: None, ..*end });
+        if self.revocations.remove(&(SESSION_ISSUER.to_owned(), STALE, id.to_owned())).is_some() {
+            self.version += 1;
+        }
         self.accounts.remove(id).is_some()
     }
 

@@ -3,7 +3,7 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
 
-use super::sessions;
+use super::{revocations, sessions};
 use crate::state::account::hash_kind;
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, Which};
 
@@ -23,6 +23,7 @@ pub(super) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountR
         disabled: row.get(first + 6)?,
         created_at: row.get(first + 7)?,
         password_version: row.get(first + 8)?,
+        revision: row.get(first + 9)?,
     })
 }
 
@@ -30,7 +31,7 @@ pub(super) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountR
 macro_rules! columns {
     () => {
         "accounts.id, accounts.email, accounts.email_key, accounts.name, accounts.roles, accounts.password_hash,
-         accounts.disabled, accounts.created_at, accounts.password_version"
+         accounts.disabled, accounts.created_at, accounts.password_version, accounts.revision"
     };
 }
 pub(super) use columns;
@@ -71,8 +72,8 @@ pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: bo
     transaction
         .prepare_cached(
             "INSERT INTO accounts (id, email, email_key, name, roles, password_hash, hash_kind, disabled, created_at,
-                                   password_version)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                                   password_version, revision)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             account.id,
@@ -85,6 +86,7 @@ pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: bo
             account.disabled,
             account.created_at,
             account.password_version,
+            account.revision,
         ])?;
     Ok(Added::Done)
 }
@@ -93,15 +95,17 @@ pub(super) fn change(
     transaction: &Transaction<'_>,
     id: &str,
     change: &AccountChange,
-    end: Option<&EndSessions<'_>>,
+    end: &EndSessions<'_>,
 ) -> rusqlite::Result<Option<AccountRow>> {
     let Some(mut account) = by_id(transaction, id)? else { return Ok(None) };
+    let revision = account.revision;
     change.apply(&mut account);
     let hash = account.password_hash.as_deref();
     transaction
         .prepare_cached(
             "UPDATE accounts
-             SET name = ?2, roles = ?3, password_hash = ?4, hash_kind = ?5, disabled = ?6, password_version = ?7
+             SET name = ?2, roles = ?3, password_hash = ?4, hash_kind = ?5, disabled = ?6, password_version = ?7,
+                 revision = ?8
              WHERE id = ?1",
         )?
         .execute(params![
@@ -112,8 +116,12 @@ pub(super) fn change(
             hash.map(hash_kind),
             account.disabled,
             account.password_version,
+            account.revision,
         ])?;
-    if let Some(end) = end {
+    if account.revision != revision {
+        revocations::insert(transaction, &end.staleness(&account))?;
+    }
+    if change.ends_sessions {
         sessions::end(transaction, Which::Account(id), end)?;
     }
     Ok(Some(account))
@@ -133,6 +141,7 @@ pub(super) fn rehash(transaction: &Transaction<'_>, id: &str, from: &str, to: &s
 pub(super) fn delete(transaction: &Transaction<'_>, id: &str, end: &EndSessions<'_>) -> rusqlite::Result<bool> {
     // A session refers to its account, so none may stay.
     sessions::end(transaction, Which::Account(id), &EndSessions { keep: None, ..*end })?;
+    revocations::forget_staleness(transaction, id)?;
     Ok(transaction.prepare_cached("DELETE FROM accounts WHERE id = ?1")?.execute([id])? > 0)
 }
 

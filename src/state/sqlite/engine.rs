@@ -11,10 +11,7 @@ use crate::state::{
 
 impl State for Sqlite {
     fn version(&self) -> Result<Version, StateError> {
-        // Moves when any other connection commits, and the one that asks never does.
-        let version = self.read("look for changes", |connection| {
-            connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0))
-        })?;
+        let version = self.read("look for changes", revocations::version)?;
         Ok(Version(version.cast_unsigned()))
     }
 
@@ -86,7 +83,7 @@ impl State for Sqlite {
         &self,
         id: &str,
         change: &AccountChange,
-        end: Option<&EndSessions<'_>>,
+        end: &EndSessions<'_>,
     ) -> Result<Option<AccountRow>, StateError> {
         let has_erased = |changed: &Option<AccountRow>| changed.is_some() && change.password_hash.is_some();
         self.erase("change an account", |transaction| accounts::change(transaction, id, change, end), has_erased)

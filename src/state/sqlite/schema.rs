@@ -42,17 +42,20 @@ pub(super) const STEPS: &[&str] = &[
         fetched_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     ",
-    // 2: accounts, sessions, secrets; revocations of sessions; the longest token of a signing key.
+    // 2: accounts, sessions, secrets; revocations of sessions, staleness; the longest token of a signing key; the version.
     "
     CREATE TABLE revocations_2 (
         issuer TEXT NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('token', 'subject', 'session')),
+        kind TEXT NOT NULL CHECK (kind IN ('token', 'subject', 'session', 'stale')),
         value TEXT NOT NULL,
         revoked_at INTEGER NOT NULL,
         expires_at INTEGER,
-        PRIMARY KEY (issuer, kind, value)
+        -- Tokens of an earlier one are stale.
+        revision INTEGER,
+        PRIMARY KEY (issuer, kind, value),
+        CHECK ((kind = 'stale') = (revision IS NOT NULL))
     ) STRICT, WITHOUT ROWID;
-    INSERT INTO revocations_2 SELECT issuer, kind, value, revoked_at, expires_at FROM revocations;
+    INSERT INTO revocations_2 SELECT issuer, kind, value, revoked_at, expires_at, NULL FROM revocations;
     DROP TABLE revocations;
     ALTER TABLE revocations_2 RENAME TO revocations;
     CREATE INDEX revocations_expires_at ON revocations (expires_at);
@@ -77,6 +80,8 @@ pub(super) const STEPS: &[&str] = &[
         disabled INTEGER NOT NULL CHECK (disabled IN (0, 1)),
         created_at INTEGER NOT NULL,
         password_version INTEGER NOT NULL,
+        -- Counts changes of name and roles.
+        revision INTEGER NOT NULL,
         CHECK ((password_hash IS NULL) = (hash_kind IS NULL))
     ) STRICT;
     CREATE INDEX accounts_hash_kind ON accounts (hash_kind) WHERE hash_kind IS NOT NULL;
@@ -121,6 +126,33 @@ pub(super) const STEPS: &[&str] = &[
     CREATE INDEX sessions_expires_at ON sessions (expires_at);
     -- Only a browser's may be idle for too long.
     CREATE INDEX sessions_seen_at ON sessions (seen_at) WHERE refresh_current IS NULL;
+
+    -- Moves with what processes hold in memory, and with nothing else: whoever sees the same number reads nothing again.
+    CREATE TABLE version (
+        one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+        number INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO version VALUES (1, 0);
+    CREATE TRIGGER revocations_added AFTER INSERT ON revocations BEGIN
+        UPDATE version SET number = number + 1;
+    END;
+    CREATE TRIGGER revocations_changed AFTER UPDATE ON revocations BEGIN
+        UPDATE version SET number = number + 1;
+    END;
+    CREATE TRIGGER revocations_deleted AFTER DELETE ON revocations BEGIN
+        UPDATE version SET number = number + 1;
+    END;
+    CREATE TRIGGER signing_keys_added AFTER INSERT ON signing_keys BEGIN
+        UPDATE version SET number = number + 1;
+    END;
+    -- The longest token of the active key is nobody's to hold.
+    CREATE TRIGGER signing_keys_changed AFTER UPDATE ON signing_keys
+    WHEN new.retired_at IS NOT old.retired_at OR new.verify_until IS NOT old.verify_until BEGIN
+        UPDATE version SET number = number + 1;
+    END;
+    CREATE TRIGGER signing_keys_deleted AFTER DELETE ON signing_keys BEGIN
+        UPDATE version SET number = number + 1;
+    END;
     ",
 ];
 

@@ -108,7 +108,7 @@ fn sign_in_forever(state: &Sqlite) {
         }
         if number % 2 == 1 {
             let change = AccountChange { password_hash: Some(argon2(1)), ..AccountChange::default() };
-            state.change_account(&name, &change, None).unwrap().unwrap();
+            state.change_account(&name, &change, &END).unwrap().unwrap();
             is_heard &= say(&name, "change");
             assert_eq!(state.end_sessions(Which::One(&name), &END).unwrap(), [name.as_str()]);
             is_heard &= say(&name, "end");

@@ -41,7 +41,7 @@ fn a_hash_that_was_replaced_or_deleted_is_nowhere_in_the_files() {
     assert!(state.rehash_account("a", "$2b$12$the-first", "$argon2id$the$second").unwrap());
     assert_eq!(holds(&directory, "the-first"), [false; 2]);
     assert!(holds(&directory, "the$second")[0]);
-    state.change_account("a", &new_hash("$argon2id$the$third"), None).unwrap();
+    state.change_account("a", &new_hash("$argon2id$the$third"), &END).unwrap();
     assert_eq!(holds(&directory, "the$second"), [false; 2]);
     assert!(holds(&directory, "the$third")[0]);
     assert!(state.delete_account("a", &END).unwrap());
@@ -99,7 +99,7 @@ fn of_many_accounts_on_many_pages_no_hash_is_left_behind() {
                 let id = format!("{number:04}");
                 match number % 3 {
                     0 => assert!(accounts::delete(transaction, &id, &END)?),
-                    1 => assert!(accounts::change(transaction, &id, &new_hash(&longer), None)?.is_some()),
+                    1 => assert!(accounts::change(transaction, &id, &new_hash(&longer), &END)?.is_some()),
                     _ => assert!(accounts::rehash(transaction, &id, &old(number), "$short")?),
                 }
             }
@@ -119,7 +119,7 @@ fn where_another_reader_is_in_the_way_the_log_is_emptied_by_a_later_write() {
     let mut backup = Connection::open(&path).unwrap();
     let reading = backup.transaction().unwrap();
     reading.query_row("SELECT count(*) FROM accounts", [], |row| row.get::<_, i64>(0)).unwrap();
-    state.change_account("a", &new_hash("$2b$12$the-second"), None).unwrap();
+    state.change_account("a", &new_hash("$2b$12$the-second"), &END).unwrap();
     assert_ne!(holds(&directory, "the-first"), [false; 2], "else this shows nothing");
     drop(reading);
     state.touch_session("nobody's", 1, "192.0.2.1").unwrap();
