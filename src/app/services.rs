@@ -57,7 +57,7 @@ impl Services {
         let sign_in = sign_in?;
         let token = self.offered.take()?;
         Some(format!(
-            "no account yet: make the first administrator here, once, before this process ends:\n\n  {}{own_prefix}/register?setup={}\n\n",
+            "no account yet: open this link to make the first administrator; it works once, and until passgate is restarted:\n\n  {}{own_prefix}/register?setup={}\n\n",
             sign_in.session.public_url, &*token
         ))
     }
