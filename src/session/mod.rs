@@ -187,7 +187,8 @@ impl Sessions {
             // Whoever is not noted as seen is signed out too early, never too late: a full disk signs nobody out at once.
             tracing::error!(%error, "it was not noted that a session was seen");
         }
-        self.cookie(&session, &account, now).map(Some)
+        // The time once more: where the state was held by another process, a short-lived token would be over already.
+        self.cookie(&session, &account, self.clock.now()).map(Some)
     }
 
     /// Exchanges a refresh token for the next one (RFC 6749 section 6, RFC 9700 section 4.14.2).
