@@ -186,7 +186,8 @@ impl Sessions {
             // Whoever is not noted as seen is signed out too early, never too late: a full disk signs nobody out at once.
             tracing::error!(%error, "it was not noted that a session was seen");
         }
-        self.cookie(&session, &account, now).map(Some)
+        // The time once more: where the state was held by another process, a short-lived token would be over already.
+        self.cookie(&session, &account, self.clock.now()).map(Some)
     }
 
     /// Whom [`Sessions::renew`] would renew the cookie for; nothing is changed by asking.

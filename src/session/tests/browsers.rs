@@ -261,3 +261,14 @@ fn debug_output_holds_no_token() {
         assert!(!text.contains(secret) && !text.contains(&secret[secret.len() - 20..]), "{text}");
     }
 }
+
+#[test]
+fn a_renewal_that_takes_long_gives_a_token_that_still_lives() {
+    let state = Arc::new(Hooked::default());
+    let house = House::with(Settings { token_lifetime: 2, ..settings() }, Arc::clone(&state) as Arc<dyn State>);
+    let cookie = house.browser();
+    house.clock.advance(10);
+    *state.touch_takes.lock().unwrap() = Some((house.clock.clone(), 3));
+    let claims = house.cookie_claims(&house.renew(&cookie).unwrap());
+    assert_eq!((&claims["iat"], &claims["exp"]), (&(NOW + 13).into(), &(NOW + 15).into()));
+}

@@ -17,6 +17,8 @@ pub(super) struct Hooked {
     pub(super) touch_fails: AtomicBool,
     /// How often that was noted.
     pub(super) touches: AtomicUsize,
+    /// A clock, and how many seconds go by on it while a session is noted as seen.
+    pub(super) touch_takes: Mutex<Option<(Clock, i64)>>,
 }
 
 impl std::fmt::Debug for Hooked {
@@ -41,6 +43,9 @@ impl State for Hooked {
             return Err(failure());
         }
         self.touches.fetch_add(1, Ordering::Relaxed);
+        if let Some((clock, seconds)) = &*self.touch_takes.lock().unwrap_or_else(PoisonError::into_inner) {
+            clock.advance(*seconds);
+        }
         self.memory.touch_session(id, seen_at, address)
     }
 
