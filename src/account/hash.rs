@@ -232,13 +232,13 @@ fn parameters_of(text: &str) -> Result<Option<ParamsBuilder>, HashFault> {
         }
     }
     let (Some(memory), Some(passes), Some(lanes)) = (memory, passes, lanes) else { return Ok(None) };
-    within("m × t", memory.saturating_mul(passes), MOST_WORK)?;
     let mut params = ParamsBuilder::new();
     params.m_cost(within("m", memory, MOST_COST.0)?).t_cost(within("t", passes, MOST_COST.1)?).p_cost(within(
         "p",
         lanes,
         MOST_COST.2,
     )?);
+    within("m × t", memory.saturating_mul(passes), MOST_WORK)?;
     if let Some(data) = data {
         params.data(data);
     }
