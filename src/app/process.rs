@@ -174,6 +174,10 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
         reload_failed: AtomicBool::new(false),
         draining: draining.subscribe(),
     });
+    // Before anybody hears that there is somebody to be told.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     for listener in &listeners {
         say(&format!("listening on {}\n", shown(&listener.address(), settings.tls.is_some())));
     }
@@ -190,9 +194,6 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     }
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut ended = Ok(());
     loop {
         tokio::select! {
