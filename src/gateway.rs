@@ -488,9 +488,11 @@ async fn answer(
         Endpoint::Login | Endpoint::Register => leaving().map(|verified| (verified, None)),
         // Nothing may keep anybody from leaving, least of all that a credential has expired.
         Endpoint::Logout => match identify_by_source(lane, parts, target).await {
-            Ok(Some(found)) => Some(found),
-            other => {
-                bad = other.err();
+            Ok(Some(found)) if found.0.caller.identity.session_id.is_some() => Some(found),
+            // Another issuer's token has no session here, and beside it there may be one.
+            Ok(other) => leaving().map(|verified| (verified, None)).or(other),
+            Err(refusal) => {
+                bad = Some(refusal);
                 leaving().map(|verified| (verified, None))
             }
         },

@@ -338,6 +338,31 @@ fn another_site_can_neither_sign_in_nor_out_nor_act() {
 }
 
 #[test]
+fn a_cookie_of_another_issuer_does_not_outlive_signing_in_or_out() {
+    let app = App::start();
+    let sources =
+        "[credentials]\nsources = [{ header = \"authorization\", scheme = \"Bearer\" }, { cookie = \"old\" }]\n";
+    let setup = sign_in_setup(&app, sources);
+    let id = setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let old = format!("old={}", corp_token("bob", &[]));
+    gateway.get_with(&old, "/x").expect(200);
+    assert_eq!(app.last().header("x-auth-user"), Some("bob"));
+    let cleared = |answer: &Response| values(&answer.fields, "set-cookie").contains(&"old=; Path=/; Max-Age=0");
+    let fields = [("email", ALICE), ("password", PASSWORD)];
+    let signed_in = gateway.send(&post_form("/auth/login", &fields).header("Cookie", &old)).expect(303);
+    assert!(cleared(&signed_in), "she would go on as bob: {signed_in:?}");
+    let cookie = session_cookie(&signed_in).unwrap();
+    gateway.get_with(&cookie, "/x").expect(200);
+    assert_eq!(app.last().header("x-auth-user"), Some(id.as_str()));
+    let out = gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &format!("{old}; {cookie}"))).expect(303);
+    assert!(cleared(&out), "bob would still be signed in: {out:?}");
+    gateway.get_with(&cookie, "/x").expect(401);
+    let without = gateway.send(&post_form("/auth/login", &fields)).expect(303);
+    assert!(!cleared(&without), "there is none to clear");
+}
+
+#[test]
 fn two_different_session_cookies_are_nobodys() {
     let app = App::start();
     let setup = sign_in_setup(&app, "");

@@ -8,11 +8,12 @@ use super::plan::{Plan, SignInPlan};
 use super::services::Services;
 use crate::account::Accounts;
 use crate::clock::UnixSeconds;
+use crate::credential::Sources;
 use crate::forward::{BodyRules, Upstream};
 use crate::gateway::{Gateway, Label, Renewal, SignIn};
 use crate::login::{Endpoints, Login};
 use crate::observe::Metrics;
-use crate::session::Sessions;
+use crate::session::{self, Sessions};
 use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{Algorithm, Issuer, Issuers, KeySet, OWN_NAME, Origin, Verifier};
 
@@ -68,13 +69,15 @@ pub(super) fn assemble(
         })?;
     let mut own = vec![own];
     let (mut sign_in, mut login, mut sessions) = (None, None, None);
+    let sources = &plan.sources;
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
         let url = &settings.public_url;
         let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror)?;
-        let (renewal, opened) = services.map(|services| join(plan, mirror, services, &open)).unzip();
+        let joined = services.map(|services| join(plan, sources, mirror, services, &open));
+        let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
         let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
         sign_in = Some(SignIn { cookie: plan.session.cookie.clone(), verifier, renewal });
@@ -104,7 +107,14 @@ pub(super) fn assemble(
 }
 
 /// The rooms that sign people in, joined with the state.
-fn join(plan: &SignInPlan, mirror: &Mirror, services: &Services, sessions: &Arc<Sessions>) -> (Renewal, Login) {
+fn join(
+    plan: &SignInPlan,
+    sources: &Sources,
+    mirror: &Mirror,
+    services: &Services,
+    sessions: &Arc<Sessions>,
+) -> (Renewal, Login) {
+    let with_deletion = |name: &str| Some((name.to_owned(), session::deletion(name, plan.session.secure)?));
     let login = Login {
         accounts: Arc::new(Accounts::new(Arc::clone(&mirror.state), mirror.clock.clone(), plan.policy.clone())),
         sessions: Arc::clone(sessions),
@@ -113,6 +123,7 @@ fn join(plan: &SignInPlan, mirror: &Mirror, services: &Services, sessions: &Arc<
         pages: Arc::clone(&plan.pages),
         throttle: Arc::clone(&services.throttle),
         setup: Arc::clone(&services.setup),
+        other_cookies: sources.cookie_names().filter_map(with_deletion).collect(),
         registration: plan.registration,
     };
     (Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)), login)

@@ -54,6 +54,10 @@ impl Cookie {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn strip(&self, headers: &mut HeaderMap) {
         cookie::remove(headers, &[&self.name]);
     }

@@ -215,6 +215,14 @@ impl Sources {
         self.sources.iter().map(move |source| (source, source.read(headers, query)))
     }
 
+    /// The names of the cookies among the sources.
+    pub fn cookie_names(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Cookie(cookie) => Some(cookie.name()),
+            Source::Header(_) | Source::Query(_) => None,
+        })
+    }
+
     /// The sources in order.
     #[must_use]
     pub fn as_slice(&self) -> &[Source] {

@@ -66,6 +66,8 @@ pub struct Login {
     pub throttle: Arc<Throttle>,
     /// The link of the first run.
     pub setup: Arc<Setup>,
+    /// Cookies of other issuers' tokens (`credentials.sources`), each with the `Set-Cookie` that deletes it.
+    pub other_cookies: Arc<[(String, HeaderValue)]>,
     /// `password.registration`: whether everybody may make an account.
     pub registration: bool,
 }

@@ -13,7 +13,7 @@ use super::outcome::{Answered, Failure};
 use super::{Endpoint, Login};
 use crate::account::{Accounts, Candidate, fold_email};
 use crate::clock::UnixSeconds;
-use crate::http::reply;
+use crate::http::{cookie, reply};
 use crate::identity::{Caller, Identity};
 use crate::pages::Person;
 use crate::refusal::Refusal;
@@ -120,8 +120,17 @@ impl Visit<'_> {
     }
 
     /// The same for an answer that leads nowhere.
+    /// Takes the cookies of other issuers' tokens from a browser that has one: it would go before the session, so that who
+    /// signs in would stay who it says, and who signs out would not be signed out.
+    fn without_others(&self, answered: Answered) -> Answered {
+        let has = |name: &str| cookie::values(self.asked.headers, name).next().is_some();
+        let deletions = self.login.other_cookies.iter().filter(|(name, _)| has(name));
+        deletions.fold(answered, |answered, (_, deletion)| answered.with_cookie(deletion.clone()))
+    }
+
     pub(super) fn without_cookie(&self, answered: Answered) -> Answered {
         const CLEAR: http::HeaderName = http::HeaderName::from_static("clear-site-data");
+        let answered = self.without_others(answered);
         answered.with_cookie(self.login.sessions.clear_cookie()).with(CLEAR, HeaderValue::from_static(r#""cache""#))
     }
 
@@ -181,7 +190,7 @@ impl Visit<'_> {
     /// `LoginRefused` where the account has changed meanwhile, `StateUnavailable`, `Overloaded`.
     pub(super) async fn open_browser(&self, account: AccountRow, location: HeaderValue) -> Result<Answered, Refusal> {
         let (device, former, now) = (self.device(), self.browser_session(), self.now);
-        self.state(move |_, sessions| {
+        let answered = self.state(move |_, sessions| {
             let cookie = sessions.open_browser(&account, &device)?;
             if let Some(former) = former
                 && let Err(refusal) = sessions.end(Which::Own { id: &former.id, account_id: &former.account_id })
@@ -191,8 +200,8 @@ impl Visit<'_> {
             }
             let answered = Answered::see_other(location).with_cookie(cookie.set_cookie);
             Ok(answered.by_caller(caller(account, cookie.session_id, now)))
-        })
-        .await
+        });
+        Ok(self.without_others(answered.await?))
     }
 }
 

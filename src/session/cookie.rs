@@ -52,6 +52,13 @@ pub(super) fn clear(settings: &Settings) -> Option<HeaderValue> {
     HeaderValue::try_from(write(settings, "", 0)).ok()
 }
 
+/// `Set-Cookie` that deletes another cookie of the site, by which somebody is known here too; `None` where its name is none.
+#[must_use]
+pub fn deletion(name: &str, secure: bool) -> Option<HeaderValue> {
+    let secure = if secure { "; Secure" } else { "" };
+    HeaderValue::try_from(format!("{name}=; Path=/; Max-Age=0{secure}")).ok()
+}
+
 /// No `Domain`: the cookie is this host's alone, and another host below cannot be given it.
 fn write(settings: &Settings, token: &str, max_age: UnixSeconds) -> String {
     let name = &settings.cookie;

@@ -28,7 +28,7 @@ use crate::verify::{Change, OWN_NAME, RevocationRow, Revocations, Revoked};
 use device::{address_text, shorten};
 use refresh::RefreshKeys;
 
-pub use cookie::{MAX_BYTES, wire_name};
+pub use cookie::{MAX_BYTES, deletion, wire_name};
 pub use device::Device;
 
 /// For how many seconds after its exchange a refresh token is taken for a client's retry.

@@ -77,6 +77,7 @@ impl House {
         let pages = Pages::compile(&RawPages::default(), "/auth", "app.example.com", true, &mut problems);
         assert_eq!(problems.render(false), "");
         let login = Login {
+            other_cookies: std::iter::empty().collect(),
             accounts: Arc::new(Accounts::new(state.clone(), clock.clone(), policy)),
             sessions: Arc::new(sessions.unwrap()),
             hasher: Arc::new(Hasher::start(1).unwrap()),
