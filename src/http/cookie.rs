@@ -18,9 +18,7 @@ pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item =
 
 /// The values of all cookies called `name` in one line.
 pub fn values_in<'a, 'n>(line: &'a [u8], name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    line.split(|&byte| byte == b';')
-        .filter_map(pair)
-        .filter_map(move |(found, value)| (found == name.as_bytes()).then_some(value))
+    split(line).filter_map(pair).filter_map(move |(found, value)| (found == name.as_bytes()).then_some(value))
 }
 
 /// Cuts every cookie called one of `names` out. All other bytes stay as they came; a line of which nothing is left goes.
@@ -55,7 +53,18 @@ pub fn join(headers: &mut HeaderMap) {
 }
 
 fn pieces(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    line.as_bytes().split(|&byte| byte == b';')
+    split(line.as_bytes())
+}
+
+/// As `line.split(';')`, but not byte by byte: a session cookie has hundreds, and is read several times a request.
+fn split(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let Some(at) = memchr::memchr(b';', line) else { return rest.take() };
+        rest = Some(&line[at + 1..]);
+        Some(&line[..at])
+    })
 }
 
 fn pair(piece: &[u8]) -> Option<(&[u8], &[u8])> {
