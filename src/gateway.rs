@@ -6,46 +6,49 @@
 
 mod activity;
 mod answer;
+mod identify;
+mod own;
 mod record;
+mod rewrite;
 mod sign_in;
 mod vigil;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, EXPECT, LOCATION, UPGRADE};
-use http::request::Parts;
+use http::header::{CACHE_CONTROL, CONNECTION, LOCATION};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use ipnet::IpNet;
 
-use crate::authorize::{Auth, Permit, Rules};
-use crate::caller::forwarded::{client_ip, set_forwarded};
+use crate::authorize::{Auth, Rules};
+use crate::caller::forwarded::client_ip;
 use crate::caller::{Naming, Peer};
 use crate::clock::Clock;
 use crate::config::Place;
-use crate::credential::{Kind, Source, Sources};
-use crate::forward::{BodyRules, Hop, Pool, RequestBody, Upstream, forward};
-use crate::http::headers::{self, Host};
-use crate::http::target::{Oddities, QueryEdit, Target};
-use crate::http::{cookie, origin, reply};
-use crate::login::{self, Asked, Endpoint, Endpoints};
+use crate::credential::Sources;
+use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
+use crate::http::headers::{self};
+use crate::http::reply;
+use crate::http::target::{Oddities, Target};
+use crate::login::{self, Endpoints};
 use crate::observe::{Desk, RouteLabel};
 use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
 use crate::signing::{Assertions, SigningKeys};
-use crate::verify::{LocalCache, Verified, Verifier};
+use crate::verify::{LocalCache, Verifier};
 
 pub use activity::Activity;
 pub use answer::{Answer, Content};
+use identify::identify;
 use record::Record;
+use rewrite::rewrite;
 pub use sign_in::{Presented, Renewal, SignIn};
 use vigil::Vigil;
 
@@ -366,7 +369,7 @@ async fn walk(
             record.allow = allow;
             refusal
         })?;
-        return Box::pin(answer(lane, &endpoint, &parts, &host, &target, body, record)).await;
+        return Box::pin(own::answer(lane, &endpoint, &parts, &host, &target, body, record)).await;
     }
     let route = locate(&gateway.routes, host.name(), &target, &parts.method).map_err(|miss| {
         record.route = miss.route.map(|route| route.label.clone());
@@ -428,235 +431,4 @@ async fn walk(
         }
         _ => forwarded.response.map(Content::App),
     })
-}
-
-/// Who asks, and where it says so: the first credential that is there and good, or nobody. A bad one in a header or the query ends the walk;
-/// a bad one in a cookie is as good as none, because the browser sends it whether it wants or not. The session cookie comes last.
-async fn identify<'l>(
-    lane: &'l Lane,
-    parts: &Parts,
-    host: &Host,
-    target: &Target,
-    record: &mut Record,
-) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
-    let mut after = None;
-    while let Some(credential) = lane.gateway.sources.find_after(after, &parts.headers, target.query())? {
-        match verify(lane, &credential.token).await {
-            Ok(verified) => {
-                if credential.kind == Kind::Cookie && may_be_forged(parts, host) {
-                    return Err(Refusal::CrossSite);
-                }
-                return Ok(Some((verified, Some(credential.source))));
-            }
-            Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => {
-                after = Some(credential.source);
-            }
-            Err(refusal) => return Err(refusal),
-        }
-    }
-    let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
-    match sign_in.present(&lane.session_cache, &parts.headers, &lane.gateway.clock, record.client_ip).await? {
-        Presented::Nothing => Ok(None),
-        Presented::Bad(refusal) => {
-            record.set_cookie = sign_in.clear(refusal);
-            Ok(None)
-        }
-        Presented::Good(..) if may_be_forged(parts, host) => Err(Refusal::CrossSite),
-        Presented::Good(verified, set_cookie) => {
-            record.set_cookie = set_cookie;
-            Ok(Some((verified, None)))
-        }
-    }
-}
-
-/// Answers a request for one of our own endpoints.
-async fn answer(
-    lane: &Lane,
-    endpoint: &Endpoint,
-    parts: &Parts,
-    host: &Host,
-    target: &Target,
-    mut body: Incoming,
-    record: &mut Record,
-) -> Result<Response<Content>, Refusal> {
-    let gateway = &*lane.gateway;
-    let leaving = || gateway.sign_in.as_ref()?.recognize(&parts.headers, gateway.clock.now());
-    let mut bad = None;
-    let found = match endpoint {
-        Endpoint::Jwks | Endpoint::Logo | Endpoint::Refresh => None,
-        // Who is signed in already signs in anew: the session of before ends.
-        Endpoint::Login | Endpoint::Register => leaving().map(|verified| (verified, None)),
-        // Nothing may keep anybody from leaving, least of all that a credential has expired.
-        Endpoint::Logout => match identify_by_source(lane, parts, target).await {
-            Ok(Some(found)) if found.0.caller.identity.session_id.is_some() => Some(found),
-            // Another issuer's token has no session here, and beside it there may be one.
-            Ok(other) => leaving().map(|verified| (verified, None)).or(other),
-            Err(refusal) => {
-                bad = Some(refusal);
-                leaving().map(|verified| (verified, None))
-            }
-        },
-        Endpoint::Me | Endpoint::Password | Endpoint::Sessions | Endpoint::Session(_) | Endpoint::EndSession(_) => {
-            identify(lane, parts, host, target, record).await?
-        }
-    };
-    let (verified, source) = found.unzip();
-    let caller = verified.map(|verified| Arc::clone(&verified.caller));
-    record.caller.clone_from(&caller);
-    let asked = Asked {
-        endpoint,
-        method: &parts.method,
-        query: target.query(),
-        headers: &parts.headers,
-        host: host.as_sent(),
-        client: record.client_ip,
-        browser: reply::wants_page(&parts.headers),
-        request_id: record.request_id(),
-        by_cookie: caller.is_some() && source.flatten().is_none(),
-        caller,
-    };
-    let answered = gateway.endpoints.answer(asked, &mut body).await;
-    if http_body::Body::is_end_stream(&body) {
-        record.has_been_read();
-    }
-    match answered {
-        Ok(answered) => {
-            if answered.caller.is_some() {
-                record.caller = answered.caller;
-            }
-            if parts.method == Method::POST {
-                record.has_been_read();
-            }
-            Ok(answered.response.map(Content::Own))
-        }
-        Err(failure) => {
-            record.page = failure.page;
-            record.retry_after = failure.retry_after;
-            // What was sent and is no good is told from nothing at all.
-            Err(bad.filter(|_| failure.refusal == Refusal::CredentialMissing).unwrap_or(failure.refusal))
-        }
-    }
-}
-
-/// Who a header, a query parameter or a cookie of the configuration names.
-///
-/// # Errors
-/// What is wrong with it.
-async fn identify_by_source<'l>(
-    lane: &'l Lane,
-    parts: &Parts,
-    target: &Target,
-) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
-    let Some(credential) = lane.gateway.sources.find(&parts.headers, target.query())? else { return Ok(None) };
-    let verified = match verify(lane, &credential.token).await {
-        // Of whatever roles, it is the caller's.
-        Err(Refusal::Stale) => lane.gateway.verifier.verify_expired(&credential.token, lane.gateway.clock.now())?,
-        verified => verified?,
-    };
-    Ok(Some((verified, Some(credential.source))))
-}
-
-/// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
-/// channel in both directions, so it counts as unsafe.
-fn may_be_forged(parts: &Parts, host: &Host) -> bool {
-    (origin::is_unsafe(&parts.method) || parts.headers.contains_key(UPGRADE))
-        && origin::is_cross_origin(&parts.headers, host.as_sent())
-}
-
-async fn verify(lane: &Lane, token: &str) -> Result<Arc<Verified>, Refusal> {
-    let gateway = &*lane.gateway;
-    let verify = || {
-        let mut cache = lane.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        gateway.verifier.verify(&mut cache, token, gateway.clock.now())
-    };
-    let verified = verify();
-    match verified {
-        // The issuer may have a new key that we have not heard of; it is asked at most once a cooldown.
-        Err(refusal) if gateway.verifier.refetch(token, refusal).await => verify(),
-        verified => verified,
-    }
-}
-
-/// Turns the client's request into the gateway's: hop-by-hop fields go first, so that `Connection` cannot name a field
-/// of ours; then every name that the gateway speaks for, and every credential but the one in `kept`; then ours are set.
-/// Returns what holds for the client's connection alone, and its side of an upgrade.
-#[allow(clippy::too_many_arguments)] // all of the walk comes together here, once
-fn rewrite(
-    gateway: &Gateway,
-    peer: &Peer,
-    route: &Route,
-    permit: &Permit,
-    kept: Option<&Source>,
-    target: &Target,
-    host: Host,
-    record: &Record,
-    parts: &mut Parts,
-) -> Result<(Hop, Option<OnUpgrade>), Refusal> {
-    let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers);
-    let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
-
-    let fields = &mut parts.headers;
-    gateway.naming.strip(fields, peer.trusted);
-    let mut query = QueryEdit::Keep;
-    let stripped;
-    // Where nothing was read, nothing was consumed: what is there is for the app.
-    if route.rules.auth() != Auth::None {
-        gateway.sources.strip_lookalikes(fields);
-        gateway.sources.strip(fields, kept);
-        stripped = gateway.sources.strip_query(target.query(), kept);
-        if let Some(stripped) = &stripped {
-            query = QueryEdit::Replace(stripped.as_deref());
-        }
-    }
-    // Ours is nobody else's, on whatever route.
-    if let Some(sign_in) = &gateway.sign_in {
-        cookie::remove(fields, &[&sign_in.cookie]);
-    }
-    cookie::join(fields);
-    fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
-
-    let host = host.as_value();
-    set_forwarded(fields, peer, &host, &record.request_id_value());
-    for (name, value) in &route.headers {
-        fields.insert(name, value.clone());
-    }
-    gateway.naming.set(fields, permit.caller().map(|caller| &**caller))?;
-    if let (Some(assertions), Some(name), Some(caller)) =
-        (&gateway.assertions, gateway.naming.assertion_header(), permit.caller())
-    {
-        let now = gateway.clock.now();
-        let assertion = assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
-        fields.insert(name, assertion);
-    }
-    parts.uri = target.rewritten(route.strip_prefix.as_deref(), query)?.into();
-    Ok((Hop { host, trailers: hop_by_hop.te_trailers, websocket: upgrade.is_some() }, upgrade))
-}
-
-/// The client's side of the connection, if it asks for a WebSocket (RFC 6455 section 4.1). No other protocol is
-/// switched to: `h2c` would let the client talk past us.
-fn wanted_upgrade(
-    protocol: Option<&HeaderValue>,
-    parts: &mut Parts,
-    record: &Record,
-) -> Result<Option<OnUpgrade>, Refusal> {
-    if parts.version != Version::HTTP_11
-        || !protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-    {
-        return Ok(None);
-    }
-    // Whoever reads a body here and whoever does not would disagree about where the new protocol begins.
-    if parts.method != Method::GET || record.is_body_pending() {
-        return Err(Refusal::UpgradeInvalid);
-    }
-    Ok(parts.extensions.remove::<OnUpgrade>())
-}
-
-impl reply::ErrorPages for Pages {
-    fn page(&self, status: StatusCode, title: &str, detail: &str, request_id: &str) -> Bytes {
-        self.error(status, title, detail, request_id)
-    }
-
-    fn policy(&self) -> &HeaderValue {
-        Self::policy(self)
-    }
 }

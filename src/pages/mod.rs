@@ -25,6 +25,7 @@ use minijinja::value::Value;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
+use crate::http::reply::ErrorPages;
 
 use logo::Logo;
 use own::Own;
@@ -105,6 +106,16 @@ struct Content<'a> {
     title: &'a str,
     detail: &'a str,
     request_id: &'a str,
+}
+
+impl ErrorPages for Pages {
+    fn page(&self, status: StatusCode, title: &str, detail: &str, request_id: &str) -> Bytes {
+        self.error(status, title, detail, request_id)
+    }
+
+    fn policy(&self) -> &HeaderValue {
+        Self::policy(self)
+    }
 }
 
 impl Pages {

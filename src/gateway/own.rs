@@ -1,0 +1,88 @@
+//! A request for one of our own endpoints: who asks is found out as the endpoint needs it, and `login` answers.
+//!
+//! Enters: the request, and which endpoint it is for. Leaves: the answer; or a refusal, with a page in the record where it
+//! is a form that is shown again.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Response};
+use hyper::body::Incoming;
+
+use super::identify::{identify, identify_by_source};
+use super::record::Record;
+use super::{Content, Lane};
+use crate::http::headers::Host;
+use crate::http::reply;
+use crate::http::target::Target;
+use crate::login::{Asked, Endpoint};
+use crate::refusal::Refusal;
+
+/// Answers a request for one of our own endpoints.
+pub(super) async fn answer(
+    lane: &Lane,
+    endpoint: &Endpoint,
+    parts: &Parts,
+    host: &Host,
+    target: &Target,
+    mut body: Incoming,
+    record: &mut Record,
+) -> Result<Response<Content>, Refusal> {
+    let gateway = &*lane.gateway;
+    let leaving = || gateway.sign_in.as_ref()?.recognize(&parts.headers, gateway.clock.now());
+    let mut bad = None;
+    let found = match endpoint {
+        Endpoint::Jwks | Endpoint::Logo | Endpoint::Refresh => None,
+        // Who is signed in already signs in anew: the session of before ends.
+        Endpoint::Login | Endpoint::Register => leaving().map(|verified| (verified, None)),
+        // Nothing may keep anybody from leaving, least of all that a credential has expired.
+        Endpoint::Logout => match identify_by_source(lane, parts, target).await {
+            Ok(Some(found)) if found.0.caller.identity.session_id.is_some() => Some(found),
+            // Another issuer's token has no session here, and beside it there may be one.
+            Ok(other) => leaving().map(|verified| (verified, None)).or(other),
+            Err(refusal) => {
+                bad = Some(refusal);
+                leaving().map(|verified| (verified, None))
+            }
+        },
+        Endpoint::Me | Endpoint::Password | Endpoint::Sessions | Endpoint::Session(_) | Endpoint::EndSession(_) => {
+            identify(lane, parts, host, target, record).await?
+        }
+    };
+    let (verified, source) = found.unzip();
+    let caller = verified.map(|verified| Arc::clone(&verified.caller));
+    record.caller.clone_from(&caller);
+    let asked = Asked {
+        endpoint,
+        method: &parts.method,
+        query: target.query(),
+        headers: &parts.headers,
+        host: host.as_sent(),
+        client: record.client_ip,
+        browser: reply::wants_page(&parts.headers),
+        request_id: record.request_id(),
+        by_cookie: caller.is_some() && source.flatten().is_none(),
+        caller,
+    };
+    let answered = gateway.endpoints.answer(asked, &mut body).await;
+    if http_body::Body::is_end_stream(&body) {
+        record.has_been_read();
+    }
+    match answered {
+        Ok(answered) => {
+            if answered.caller.is_some() {
+                record.caller = answered.caller;
+            }
+            if parts.method == Method::POST {
+                record.has_been_read();
+            }
+            Ok(answered.response.map(Content::Own))
+        }
+        Err(failure) => {
+            record.page = failure.page;
+            record.retry_after = failure.retry_after;
+            // What was sent and is no good is told from nothing at all.
+            Err(bad.filter(|_| failure.refusal == Refusal::CredentialMissing).unwrap_or(failure.refusal))
+        }
+    }
+}
