@@ -791,6 +791,29 @@ fn a_renewed_cookie_of_a_session_that_ended_meanwhile_does_not_replace_the_next_
 }
 
 #[test]
+fn an_answer_that_is_on_its_way_when_the_session_ends_may_still_arrive() {
+    let gate = std::sync::Arc::new(Gate::default());
+    let held = gate.clone();
+    let app = App::with(move |exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhal");
+        held.pass();
+        exchange.send("ved");
+        Answer::Keep
+    });
+    let setup = sign_in_setup(&app, "");
+    setup.add_account(ALICE, &[]);
+    let gateway = setup.start();
+    let cookie = gateway.sign_in(ALICE);
+    let mut client = Client::connect(gateway.address);
+    client.send(Request::get("/x").host("localhost").header("Cookie", &cookie).bytes());
+    assert_eq!(client.head().status, 200);
+    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &cookie)).expect(303);
+    gate.open();
+    assert_eq!(client.read_exact(6), b"halved");
+    assert_eq!(gateway.log_line(|line| line["path"] == "/x")["reason"], Value::Null);
+}
+
+#[test]
 fn an_app_that_answers_after_the_session_has_ended_is_not_heard() {
     let gate = std::sync::Arc::new(Gate::default());
     let held = gate.clone();

@@ -4,12 +4,14 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
+use tokio::time::Sleep;
 
 use super::record::Record;
 use crate::forward::{ResponseBody, Upgrade};
@@ -40,12 +42,18 @@ pub struct Answer {
     broken: Option<io::Error>,
     /// How it ends if its caller may not be here any more.
     ending: Ending,
+    /// Runs from the moment on at which that became known.
+    grace: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long an ordinary answer may still go on once its caller may not be here any more. It was asked for while they
+/// might; cut at that very moment, the client would have a broken connection for an answer.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How a client learns that an answer was ended by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// By the connection's or the stream's end: half an answer must not look like a whole one.
+    /// By the connection's or the stream's end, after [`GRACE`]: half an answer must not look like a whole one.
     Abrupt,
     /// An event stream may end at any time; the client asks again, and is told.
     Clean,
@@ -92,11 +100,11 @@ enum AnswerBody {
 impl Answer {
     pub(super) fn own(bytes: Bytes, record: Option<Box<Record>>) -> Self {
         let body = AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty()));
-        Self { body, record, broken: None, ending: Ending::Abrupt }
+        Self { body, record, broken: None, ending: Ending::Abrupt, grace: None }
     }
 
     pub(super) fn app(body: ResponseBody, ending: Ending, record: Box<Record>) -> Self {
-        Self { body: AnswerBody::App(body), record: Some(record), broken: None, ending }
+        Self { body: AnswerBody::App(body), record: Some(record), broken: None, ending, grace: None }
     }
 }
 
@@ -108,11 +116,17 @@ impl Answer {
             AnswerBody::App(body) => body,
         };
         let Some(record) = &mut self.record else { return Pin::new(body).poll_frame(cx) };
-        if !record.is_caller_gone() {
-            match Pin::new(body).poll_frame(cx) {
+        if self.grace.is_none() && !record.is_caller_gone() {
+            match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(next) => return Poll::Ready(next),
                 // While the app has nothing to say, only a revocation can end this.
                 Poll::Pending => ready!(record.poll_caller_gone(cx)),
+            }
+        }
+        if self.ending == Ending::Abrupt {
+            let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(GRACE)));
+            if grace.as_mut().poll(cx).is_pending() {
+                return Pin::new(body).poll_frame(cx);
             }
         }
         record.ended();
