@@ -12,27 +12,21 @@ mod sessions;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::open::open_state;
 use super::plan::{Outline, outline};
 use super::{Failure, time_text};
-use crate::account::{Accounts, Fault, Policy, fold_email};
-use crate::clock::{Clock, UnixSeconds};
-use crate::config::raw::{RawPassword, RawSession};
-use crate::config::{At, nearest};
+use crate::account::{Accounts, Fault, fold_email};
+use crate::clock::Clock;
+use crate::config::nearest;
+use crate::session;
 use crate::state::{AccountRow, EndSessions, State, StateError};
 
 pub use change::{NewUser, RolesChange, hash_password};
 pub use import::{ImportMode, Imported};
 pub use sessions::Session;
-
-/// The shortest time for which an ended session is remembered: a gateway that runs with an earlier file may have given
-/// its tokens a longer life than the file says now. The minute is for who had read an account or a session just before
-/// it was changed and signs a token just after.
-const REMEMBER_ENDED: UnixSeconds = 24 * 60 * 60 + 60;
 
 /// An account, as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -75,42 +69,14 @@ fn scheme(hash: &str) -> String {
     }
 }
 
-/// What the commands of accounts and sessions need of a file, with what holds where it says nothing.
-impl Outline {
-    fn policy(&self) -> Policy {
-        let min_length = self.password.as_ref().and_then(|password| password.min_length.as_ref());
-        let min_length = min_length.map_or(*RawPassword::MIN_LENGTHS.start(), |length| length.value);
-        Policy { min_length: usize::try_from(min_length).unwrap_or(usize::MAX), default_roles: Vec::new() }
-    }
-
-    fn token_lifetime(&self) -> UnixSeconds {
-        seconds(self.session.token_lifetime.as_ref(), RawSession::TOKEN_LIFETIME)
-    }
-
-    fn idle_timeout(&self) -> UnixSeconds {
-        seconds(self.session.idle_timeout.as_ref(), RawSession::IDLE_TIMEOUT)
-    }
-
-    /// Seconds from signing in to signing in again.
-    pub(super) fn lifetime(&self) -> UnixSeconds {
-        seconds(self.session.lifetime.as_ref(), RawSession::LIFETIME)
-    }
-}
-
-fn seconds(typed: Option<&At<Duration>>, default: Duration) -> UnixSeconds {
-    i64::try_from(typed.map_or(default, |typed| typed.value).as_secs()).unwrap_or(i64::MAX)
-}
-
 /// The accounts of one state.
 #[derive(Debug)]
 pub struct Directory {
     state: Arc<dyn State>,
     accounts: Accounts,
     clock: Clock,
-    /// Seconds.
-    token_lifetime: UnixSeconds,
-    /// Seconds that a browser's session may go unused.
-    idle_timeout: UnixSeconds,
+    /// What sessions are like.
+    session: session::Settings,
     /// Whether the file has `[password]`.
     by_password: bool,
 }
@@ -131,8 +97,7 @@ impl Directory {
             accounts: Accounts::new(Arc::clone(&state), clock.clone(), outline.policy()),
             state,
             clock,
-            token_lifetime: outline.token_lifetime(),
-            idle_timeout: outline.idle_timeout(),
+            session: outline.session_settings(),
             by_password: outline.password.is_some(),
         }
     }
@@ -173,7 +138,7 @@ impl Directory {
     /// How sessions end now.
     fn ending(&self) -> EndSessions<'static> {
         let now = self.clock.now();
-        EndSessions { now, revoked_until: revoked_until(now, self.token_lifetime), keep: None }
+        EndSessions { now, revoked_until: self.session.revoked_until(now), keep: None }
     }
 }
 
@@ -187,11 +152,6 @@ fn refused(fault: &Fault, email: &str) -> Failure {
         _ => "nothing was changed".to_owned(),
     };
     refuse(&fault.to_string(), &hint)
-}
-
-/// When tokens of a session that ends at `now` would be void anyway.
-pub(super) fn revoked_until(now: UnixSeconds, token_lifetime: UnixSeconds) -> UnixSeconds {
-    now.saturating_add(token_lifetime.max(REMEMBER_ENDED))
 }
 
 /// What an operator asked for cannot be done.

@@ -79,7 +79,7 @@ pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Fail
     let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
     let keys = if rotate {
-        let keep_for = KEEP_RETIRED_KEYS.max(outline.lifetime().saturating_add(DAY));
+        let keep_for = KEEP_RETIRED_KEYS.max(outline.session_settings().lifetime.saturating_add(DAY));
         SigningKeys::rotate(&*state, now, keep_for)
     } else {
         SigningKeys::load_or_create(&*state, now)

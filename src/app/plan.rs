@@ -90,6 +90,18 @@ pub(super) struct Outline {
     pub(super) password: Option<At<RawPassword>>,
 }
 
+impl Outline {
+    /// What sessions are like.
+    pub(super) fn session_settings(&self) -> session::Settings {
+        settings::session(&self.session, &self.public_url)
+    }
+
+    /// What accounts and passwords are held to.
+    pub(super) fn policy(&self) -> Policy {
+        self.password.as_ref().map_or_else(|| settings::policy(&RawPassword::default()), |raw| settings::policy(raw))
+    }
+}
+
 /// Reads `file`, and no other one.
 ///
 /// # Errors

@@ -111,17 +111,17 @@ pub(super) fn workers(server: &RawServer) -> usize {
 
 /// `[session]`, with the cookie's name as it is on the wire of the site at `public_url`.
 pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
-    let seconds = |typed: Option<&At<Duration>>, default: u64| {
-        i64::try_from(duration(typed, default).as_secs()).unwrap_or(i64::MAX).max(1)
+    let seconds = |typed: Option<&At<Duration>>, default: Duration| {
+        i64::try_from(typed.map_or(default, |typed| typed.value).as_secs()).unwrap_or(i64::MAX).max(1)
     };
     let secure = public_url.starts_with("https://");
     session::Settings {
-        cookie: session::wire_name(raw.cookie.as_ref().map_or("__Host-session", |cookie| cookie.as_str()), secure)
+        cookie: session::wire_name(raw.cookie.as_ref().map_or(RawSession::COOKIE, |cookie| cookie.as_str()), secure)
             .to_owned(),
         secure,
-        token_lifetime: seconds(raw.token_lifetime.as_ref(), 15 * 60),
-        idle_timeout: seconds(raw.idle_timeout.as_ref(), 24 * 60 * 60),
-        lifetime: seconds(raw.lifetime.as_ref(), 7 * 24 * 60 * 60),
+        token_lifetime: seconds(raw.token_lifetime.as_ref(), RawSession::TOKEN_LIFETIME),
+        idle_timeout: seconds(raw.idle_timeout.as_ref(), RawSession::IDLE_TIMEOUT),
+        lifetime: seconds(raw.lifetime.as_ref(), RawSession::LIFETIME),
         public_url: public_url.to_owned(),
     }
 }
@@ -129,7 +129,7 @@ pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
 /// `[password]`: what a new account and a new password are held to.
 pub(super) fn policy(raw: &RawPassword) -> Policy {
     Policy {
-        min_length: raw.min_length.as_ref().map_or(8, |least| clamp(least.value)),
+        min_length: clamp(raw.min_length.as_ref().map_or(*RawPassword::MIN_LENGTHS.start(), |least| least.value)),
         default_roles: raw.default_roles.iter().map(|role| role.value.clone()).collect(),
     }
 }

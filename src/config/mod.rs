@@ -26,3 +26,4 @@ pub use raw::{At, RawConfig};
 pub use reader::read;
 pub use secret::Secret;
 pub use suggest::nearest;
+pub use values::cookie_on_http;

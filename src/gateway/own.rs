@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use http::Response;
 use http::request::Parts;
-use http::{Method, Response};
 use hyper::body::Incoming;
 
 use super::identify::{identify, identify_by_source};
@@ -72,9 +72,6 @@ pub(super) async fn answer(
         Ok(answered) => {
             if answered.caller.is_some() {
                 record.caller = answered.caller;
-            }
-            if parts.method == Method::POST {
-                record.has_been_read();
             }
             Ok(answered.response.map(Content::Own))
         }

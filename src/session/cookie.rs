@@ -8,32 +8,16 @@ use http::HeaderValue;
 
 use super::Settings;
 use crate::clock::UnixSeconds;
+use crate::config::cookie_on_http;
 
 /// Browsers keep a cookie of 4,096 bytes, attributes included, and may drop a longer one without a word (RFC 6265
 /// section 6.1).
 pub const MAX_BYTES: usize = 4096;
 
-/// Prefixes by which a browser refuses a cookie that did not come over TLS; it reads them in any case of letters.
-const PREFIXES: [&str; 2] = ["__Host-", "__Secure-"];
-/// Where nothing but a prefix was configured.
-const DEFAULT_NAME: &str = "session";
-
 /// The name of the cookie as it is on the wire: on plain http without the prefixes that would have a browser refuse it.
 #[must_use]
 pub fn wire_name(configured: &str, https: bool) -> &str {
-    if https {
-        return configured;
-    }
-    let mut name = configured;
-    while let Some(rest) = PREFIXES.iter().find_map(|prefix| without(name, prefix)) {
-        name = rest;
-    }
-    if name.is_empty() { DEFAULT_NAME } else { name }
-}
-
-fn without<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
-    let start = name.get(..prefix.len())?;
-    start.eq_ignore_ascii_case(prefix).then(|| &name[prefix.len()..])
+    if https { configured } else { cookie_on_http(configured) }
 }
 
 /// `Set-Cookie` for `token`, to be kept for `max_age` seconds; `None` where browsers would not keep it.

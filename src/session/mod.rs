@@ -55,6 +55,32 @@ pub struct Settings {
     pub public_url: String,
 }
 
+impl Settings {
+    /// Until when the end of a session must be remembered, if it ends at `now`.
+    ///
+    /// No token is signed for it from now on: a renewal as well as a refresh needs its row, and that is gone. Those that
+    /// were signed carry an `exp` of at most `token_lifetime` later, but of the `token_lifetime` of then: what a reload or
+    /// a restart has made shorter since must not let a token of an ended session come back. So it is the longest that can
+    /// be configured. The minute is for who had read the row before it went and signs a little after, and for a clock
+    /// that is put right.
+    #[must_use]
+    pub fn revoked_until(&self, now: UnixSeconds) -> UnixSeconds {
+        self.tokens_until(now, LONGEST_TOKEN)
+    }
+
+    /// When tokens signed up to `now` are over that live for `token_lifetime`, or for `at_least` seconds.
+    fn tokens_until(&self, now: UnixSeconds, at_least: UnixSeconds) -> UnixSeconds {
+        now.saturating_add(self.token_lifetime.max(at_least)).saturating_add(60)
+    }
+
+    /// Whether `session` is past one of its limits.
+    #[must_use]
+    pub fn is_over(&self, session: &SessionRow, now: UnixSeconds) -> bool {
+        let is_idle = session.refresh.is_none() && now >= session.seen_at.saturating_add(self.idle_timeout);
+        now >= session.expires_at || is_idle
+    }
+}
+
 /// What an API client gets.
 pub struct Tokens {
     /// For `Authorization: Bearer`.
@@ -126,16 +152,10 @@ impl Sessions {
         &self.settings
     }
 
-    /// Until when the end of a session must be remembered, if it ends now. Does not block.
-    ///
-    /// No token is signed for it from now on: a renewal as well as a refresh needs its row, and that is gone. Those that
-    /// were signed carry an `exp` of at most `token_lifetime` later, but of the `token_lifetime` of then: what a reload or
-    /// a restart has made shorter since must not let a token of an ended session come back. So it is the longest that can
-    /// be configured. The minute is for who had read the row before it went and signs a little after, and for a clock
-    /// that is put right.
+    /// [`Settings::revoked_until`], for a session that ends now. Does not block.
     #[must_use]
     pub fn revoked_until(&self) -> UnixSeconds {
-        self.tokens_until(self.clock.now(), LONGEST_TOKEN)
+        self.settings.revoked_until(self.clock.now())
     }
 
     /// Signs a browser in.
@@ -279,7 +299,7 @@ impl Sessions {
     /// # Errors
     /// The state cannot be written; then nothing has ended.
     pub fn end(&self, which: Which<'_>) -> Result<Vec<String>, Refusal> {
-        let until = |now| self.tokens_until(now, LONGEST_TOKEN);
+        let until = |now| self.settings.revoked_until(now);
         self.end_until(which, until).map_err(failed)
     }
 
@@ -308,7 +328,7 @@ impl Sessions {
         let over = Which::Over { now: self.clock.now(), idle: self.settings.idle_timeout };
         // Nobody has ended these, and they are many: as many a day as sign in. They are remembered for no longer than
         // tokens live by the present configuration, which most of theirs have not done for hours.
-        let until = |now| self.tokens_until(now, 0);
+        let until = |now| self.settings.tokens_until(now, 0);
         self.end_until(over, until).map(|ended| ended.len())
     }
 
@@ -334,16 +354,9 @@ impl Sessions {
         })
     }
 
-    /// When tokens signed up to `now` are over that live for `token_lifetime`, or for `at_least` seconds.
-    fn tokens_until(&self, now: UnixSeconds, at_least: UnixSeconds) -> UnixSeconds {
-        now.saturating_add(self.settings.token_lifetime.max(at_least)).saturating_add(60)
-    }
-
     /// Past one of its limits, or opened before everything that its account had been issued was revoked.
     fn is_over(&self, session: &SessionRow, now: UnixSeconds) -> bool {
-        let is_idle = session.refresh.is_none() && now >= session.seen_at.saturating_add(self.settings.idle_timeout);
-        now >= session.expires_at
-            || is_idle
+        self.settings.is_over(session, now)
             || self.revocations.covers_session(OWN_NAME, &session.id, &session.account_id, session.created_at)
     }
 

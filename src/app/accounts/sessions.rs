@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::{Account, Directory, failed, refuse, shown};
 use crate::app::trial::OWN_ISSUER;
 use crate::app::{Failure, time_text};
-use crate::clock::UnixSeconds;
 use crate::config::nearest;
 use crate::state::{Revocation, RevocationTarget, SessionRow, Which};
 
@@ -116,12 +115,7 @@ impl Directory {
     fn open_sessions(&self, of: Option<&Account>) -> Result<Vec<SessionRow>, Failure> {
         let now = self.clock.now();
         let mut rows = self.state.sessions(of.map(|account| account.id.as_str())).map_err(failed)?;
-        rows.retain(|row| !is_over(row, now, self.idle_timeout));
+        rows.retain(|row| !self.session.is_over(row, now));
         Ok(rows)
     }
-}
-
-/// Whether a session is past its limits; the gateway deletes it before long.
-fn is_over(row: &SessionRow, now: UnixSeconds, idle_timeout: UnixSeconds) -> bool {
-    row.expires_at <= now || (row.refresh.is_none() && row.seen_at.saturating_add(idle_timeout) <= now)
 }
