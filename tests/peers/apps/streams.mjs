@@ -5,6 +5,8 @@
 // GET /events    an event stream: one event at once, each further one only after a POST /next, so that a client which
 //                sees an event before it asks for the next one proves that nothing held it back
 // POST /next     lets one event go; 200 {"streams": n} with the number of open streams
+// GET /headers   the fields of the request as JSON
+// POST /upload   {"bytes": n}, the length of the body as it arrived
 // GET /state     {"streams": n, "upgrades": n, "requests": n}
 
 import { createServer } from "node:http";
@@ -42,6 +44,22 @@ const server = createServer((request, response) => {
     for (const stream of open) emit(stream);
     response.setHeader("content-type", "application/json");
     response.end(JSON.stringify({ streams: open.size }));
+    return;
+  }
+  if (path === "/headers") {
+    response.setHeader("content-type", "application/json");
+    response.end(JSON.stringify(request.headers));
+    return;
+  }
+  if (path === "/upload") {
+    let bytes = 0;
+    request.on("data", (part) => {
+      bytes += part.length;
+    });
+    request.on("end", () => {
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify({ bytes }));
+    });
     return;
   }
   response.statusCode = 404;
