@@ -84,6 +84,37 @@ enum Check {
     Scope(Box<str>),
 }
 
+/// The rules of one route for programs: `check --format json` prints it as `who`. A caller has to satisfy each part that
+/// is there.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Who {
+    /// `none`, `optional` or `required`.
+    pub auth: &'static str,
+    /// The rule on roles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<WhoRoles>,
+    /// Claims by their paths, each of which must equal or contain its value.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub claims: serde_json::Map<String, Value>,
+    /// Scopes, all of which are needed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+}
+
+/// The rule on roles of a [`Who`].
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct WhoRoles {
+    /// One of these at least.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub any: Vec<String>,
+    /// Each of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub all: Vec<String>,
+    /// Not one of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub none: Vec<String>,
+}
+
 /// Proof that the rules of a route let a request through, and for whom. Only [`Rules::decide`] makes one.
 #[derive(Debug)]
 #[must_use = "a permit that nobody asks for permits nothing"]
@@ -228,6 +259,30 @@ impl Rules {
             }));
         }
         steps
+    }
+
+    /// These rules for programs.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        let mut who = Who { auth: self.auth.as_str(), ..Who::default() };
+        let owned = |names: &[Box<str>]| names.iter().map(|name| String::from(&**name)).collect::<Vec<_>>();
+        for rule in &self.rules {
+            match &rule.check {
+                Check::AnyRole(roles) => who.roles.get_or_insert_default().any = owned(roles),
+                Check::AllRoles(roles) => who.roles.get_or_insert_default().all = owned(roles),
+                Check::NoRole(roles) => who.roles.get_or_insert_default().none = owned(roles),
+                Check::Claim(path, wanted) => {
+                    let wanted = match wanted {
+                        RawClaim::Text(text) => Value::from(text.as_str()),
+                        RawClaim::Integer(number) => Value::from(*number),
+                        RawClaim::Boolean(truth) => Value::from(*truth),
+                    };
+                    who.claims.insert(path.as_str().to_owned(), wanted);
+                }
+                Check::Scope(scope) => who.scopes.push(scope.to_string()),
+            }
+        }
+        who
     }
 
     /// The names of all roles that a rule mentions, for `check` to compare with the roles of `[[tests]]`.

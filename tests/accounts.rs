@@ -264,9 +264,9 @@ fn roles_are_shown_added_removed_and_set() {
     assert_eq!(roles(&setup, &["--add", "ops"]), ["admin", "ops"], "each once");
     assert_eq!(roles(&setup, &["--add", "user", "--remove", "admin"]), ["ops", "user"]);
     assert_eq!(roles(&setup, &["--set", "x"]), ["x"]);
-    assert_eq!(roles(&setup, &["--set", "x y", "--set", "a,b"]), ["a,b", "x y"]);
-    assert_eq!(roles(&setup, &[]), ["a,b", "x y"]);
-    assert_eq!(setup.succeed(["user", "roles", "ann@example.com"]), "a,b\nx y\n");
+    assert_eq!(roles(&setup, &["--set", "x y", "--set", "a,b"]), ["a", "b", "x y"]);
+    assert_eq!(roles(&setup, &[]), ["a", "b", "x y"]);
+    assert_eq!(setup.succeed(["user", "roles", "ann@example.com"]), "a\nb\nx y\n");
     setup.command(["user", "roles", "ann@example.com", "--set", "x", "--add", "y"]).expect(2);
 }
 
@@ -444,11 +444,56 @@ fn open_sessions_are_listed() {
         assert!(shown[name].as_str().unwrap().ends_with('Z'), "{shown}");
     }
     let text = setup.succeed(["session", "list"]);
-    for part in ["s-browser", "s-client", "ann@example.com", "client", "203.0.113.7", "Firefox"] {
+    for part in ["s-browser", "s-client", "ann@example.com", "203.0.113.7", "Firefox"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     assert_eq!(show(&setup, "ann@example.com")["sessions"][0]["id"], "s-browser");
     assert!(setup.succeed(["user", "show", "ann@example.com"]).contains("s-browser"));
+}
+
+#[test]
+fn a_list_of_sessions_fits_a_hundred_columns_whoever_is_signed_in() {
+    let setup = setup();
+    let long = format!("{}@{}.example.com", "a".repeat(60), "b".repeat(60));
+    for (email, address, user_agent) in [
+        (
+            "alice@example.com",
+            "203.0.113.107",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
+        ),
+        (&long, "2001:db8:1234:5678:9abc:def0:1234:5678", "Mozilla/5.0 (Linux; Android 14) SamsungBrowser/26.0"),
+    ] {
+        let id = account(&setup, email);
+        let row = session(&id, &format!("01976f0e-7c1d-7a52-a0a4-8c1f5e3b9d{:02}", address.len()));
+        sign_in(&setup, &SessionRow { address: address.to_owned(), user_agent: user_agent.to_owned(), ..row });
+    }
+    let text = setup.succeed(["session", "list"]);
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    assert_eq!(text.matches("01976f0e-7c1d-7a52-a0a4-8c1f5e3b9d").count(), 2, "ids are whole:\n{text}");
+    let one = setup.succeed(["session", "list", &long]);
+    assert!(one.lines().all(|line| line.chars().count() <= 100), "{one}");
+    // Where there is room, nothing is cut.
+    setup.command(["user", "delete", "--yes", &long]).expect(0);
+    let text = setup.succeed(["session", "list"]);
+    assert!(
+        text.contains("alice@example.com  ") && text.contains("203.0.113.107") && text.contains("Firefox on Linux"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_new_account_is_printed_for_programs() {
+    let setup = setup();
+    let words = ["user", "add", "carl@example.com", "--role", "a,b", "--role", "c", "--format", "json"];
+    let added = setup.command_with_input(words, &format!("{PASSWORD}\n")).expect(0).json();
+    let shown = show(&setup, "carl@example.com");
+    assert_eq!(added, serde_json::json!({ "id": shown["id"], "email": "carl@example.com" }));
+    assert_eq!(shown["roles"], serde_json::json!(["a", "b", "c"]));
+    setup.command(["user", "roles", "carl@example.com", "--set", "x,y"]).expect(0);
+    assert_eq!(show(&setup, "carl@example.com")["roles"], serde_json::json!(["x", "y"]));
+    setup.command(["user", "roles", "carl@example.com", "--add", "z,w", "--remove", "x,y"]).expect(0);
+    assert_eq!(show(&setup, "carl@example.com")["roles"], serde_json::json!(["w", "z"]));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
+#[path = "commands/troubleshooting.rs"]
+mod troubleshooting;
 
 use serde_json::{Value, json};
 use support::gateway::{CORP_ISSUER, Output, before, run};
@@ -297,8 +299,69 @@ fn what_works_and_surprises_is_warned_about() {
     let named = "[server]\npublic_url = \"https://app.example.com\"\n";
     let said = check(&format!("{}{named}[identity]\nassertion = true\n", good())).expect(0).stderr;
     assert_eq!(said, "");
-    let said = check("").expect(0).stderr;
-    assert!(said.contains("warning: there are no routes"), "{said}");
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_no_file() {
+    let said = Setup::exactly("").command(["check"]).expect(2).stderr;
+    assert!(said.contains("error: the file is empty") && said.contains("`passgate example`"), "{said}");
+    let said = check("").expect(2).stderr;
+    assert!(said.contains("error: the file has no `[[routes]]`"), "{said}");
+    // One mistake is one problem.
+    for toml in ["[routes]\npath = \"/*\"\n", "[[route]]\npath = \"/*\"\n", "routes = 1\n", "{}\n", "[[routes]\n"] {
+        let said = Setup::exactly(toml).command(["check"]).expect(2).stderr;
+        assert!(said.ends_with("1 error in ".to_owned().as_str()) || said.contains("\n1 error in "), "{toml}:\n{said}");
+    }
+}
+
+#[test]
+fn a_running_gateway_does_not_take_a_file_that_was_cut_short() {
+    let app = App::start();
+    let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n");
+    for (at, cut) in ["", "[server]\n", "[upstreams.app]\nbuiltin = \"whoami\"\n"].into_iter().enumerate() {
+        gateway.setup.write("gateway.toml", cut);
+        gateway.signal("HUP");
+        eventually("the file is refused", || {
+            gateway.diagnostics().iter().filter(|line| line.contains("was not taken")).count() == at + 1
+        });
+        gateway.get("/x").expect(200);
+    }
+}
+
+#[test]
+fn a_file_without_a_way_to_become_a_caller_is_warned_about() {
+    let route = "[upstreams.app]\nbuiltin = \"whoami\"\n[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";
+    let warned = |toml: &str| check(toml).expect(0).stderr.contains("this route needs a caller");
+    assert!(warned(route));
+    assert!(warned(&format!("{route}auth = \"required\"\n")));
+    assert!(!warned(&format!("{route}auth = \"none\"\n")));
+    assert!(!warned(&format!("{route}auth = \"optional\"\n")));
+    assert!(!warned(&format!("{CORP_ISSUER}{route}")));
+    assert!(!warned(&format!(
+        "{route}[password]\n[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://a.test\"\n"
+    )));
+}
+
+#[test]
+fn a_path_that_no_request_can_have_is_an_error() {
+    let with = |path: &str, more: &str| good().replacen("path = \"/public/*\"", &format!("path = \"{path}\"{more}"), 1);
+    for (path, needle) in [
+        ("/a b", "`/a%20b`"),
+        ("/%61uth/*", "`/auth/*`"),
+        ("/a%2Db/c d/*", "`/a-b/c%20d/*`"),
+        ("/a%2fb", "`accept = [\\\"encoded-slash\\\"]`"),
+        ("/a/b%2Fc/*", "encoded-slash"),
+        ("^/api", "no regular expression"),
+        ("/*.css", "no endings"),
+        ("/search?q=*", "leave `?q=*` out"),
+    ] {
+        let needle = needle.replace("\\\"", "\"");
+        is_refused_at(&with(path, ""), &format!("path = \"{path}\""), &[&needle]);
+    }
+    check(&with("/a%2Fb", "\naccept = [\"encoded-slash\"]")).expect(0);
+    for path in ["/caf\u{e9}/*", "/caf%c3%a9", "/%3Ax", "/%2A", "/a@b", "/100%25"] {
+        check(&with(path, "")).expect(0);
+    }
 }
 
 #[test]
@@ -673,6 +736,215 @@ fn a_minted_token_can_be_revoked() {
 }
 
 // --- the rest
+
+#[test]
+fn check_prints_routes_and_problems_for_programs() {
+    let toml = format!(
+        "{}[[routes]]\nhost = \"*.example.com\"\npath = \"/r\"\nmethods = [\"GET\", \"POST\"]\n\
+         roles = {{ any = [\"a\", \"b,c\"], none = [\"x\"] }}\nclaims = {{ tenant = \"acme\", level = 3 }}\n\
+         scopes = [\"r:read\"]\nupstream = \"app\"\n",
+        good()
+    );
+    let setup = Setup::new(&toml);
+    let report = setup.command(["check", "--format", "json"]).expect(0);
+    assert_eq!(report.stderr, "");
+    let report = report.json();
+    let routes = report["routes"].as_array().unwrap();
+    let route = |path: &str| routes.iter().find(|route| route["path"] == path).unwrap();
+    assert_eq!(route("/public/*")["who"], json!({ "auth": "none" }));
+    assert_eq!((&route("/public/*")["host"], &route("/public/*")["methods"]), (&json!("*"), &json!(["*"])));
+    assert_eq!(route("/admin/*")["who"], json!({ "auth": "required", "roles": { "any": ["admin"] } }));
+    assert_eq!(route("/r")["host"], "*.example.com");
+    assert_eq!(route("/r")["methods"], json!(["GET", "POST"]));
+    assert_eq!(
+        route("/r")["who"],
+        json!({
+            "auth": "required",
+            "roles": { "any": ["a", "b,c"], "none": ["x"] },
+            "claims": { "level": 3, "tenant": "acme" },
+            "scopes": ["r:read"],
+        })
+    );
+    let problems = report["problems"].as_array().unwrap();
+    let comma = problems.iter().find(|problem| problem["message"].as_str().unwrap().contains("comma")).unwrap();
+    let line = line_of(&toml, "b,c");
+    assert_eq!(comma["level"], "warning");
+    assert_eq!((&comma["line"], &comma["column"]), (&json!(line), &json!(23)));
+    assert!(comma["file"].as_str().unwrap().ends_with("gateway.toml"));
+    assert!(comma["hint"].as_str().unwrap().contains("[\"b\", \"c\"]"), "{comma}");
+
+    // A wrong file, one that is none, and none at all.
+    let wrong = Setup::new(&good().replacen("upstream = \"app\"", "upsteam = \"app\"", 1));
+    let report = wrong.command(["check", "--format", "json"]).expect(2);
+    assert_eq!(report.stderr, "");
+    let report = report.json();
+    assert_eq!(report["routes"], json!([]));
+    assert_eq!(report["problems"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["problems"][0]["level"], "error");
+    assert_eq!(report["problems"][0]["hint"], "did you mean `upstream`?");
+    let report = run(&["check", "--format", "json", "-c", "/nowhere/gateway.toml"], "").expect(2).json();
+    assert_eq!(report["problems"][0]["line"], Value::Null);
+    assert!(report["problems"][0]["message"].as_str().unwrap().contains("/nowhere/gateway.toml"), "{report}");
+    setup.write("gateway.toml", b"[server]\nlisten = \"\xff\"\n");
+    let report = setup.command(["check", "--format", "json"]).expect(2).json();
+    assert_eq!(report["problems"][0]["line"], 2);
+}
+
+#[test]
+fn the_configuration_is_named_before_the_command_or_behind_it() {
+    let setup = Setup::new(&good());
+    let file = setup.path("gateway.toml").display().to_string();
+    for words in [
+        &["-c", &file, "check"][..],
+        &["check", "-c", &file],
+        &["--config", &file, "token", "mint", "--subject", "u"],
+        &["token", "-c", &file, "mint", "--subject", "u"],
+        &["token", "mint", "--subject", "u", "-c", &file],
+        // Of two, the one behind the command.
+        &["-c", "/nowhere", "check", "-c", &file],
+    ] {
+        run(words, "").expect(0);
+    }
+    let said = run(&["check", &file], "").expect(2).stderr;
+    assert!(said.contains(&format!("tip: the configuration is named by an option: `-c {file}`")), "{said}");
+    let said = run(&["run", "x"], "").expect(2).stderr;
+    assert!(said.contains("`-c x`"), "{said}");
+}
+
+#[test]
+fn what_is_no_command_tips_the_one_that_does_it() {
+    for (words, tip) in [
+        (&["serve"][..], "tip: `passgate run` serves"),
+        (&["version"], "tip: `passgate --version`"),
+        (&["validate"], "tip: `passgate check`"),
+        (&["gateway.toml"], "tip: `passgate run -c gateway.toml`"),
+        (&["reload"], "SIGHUP"),
+        (&["user", "rm", "a@example.com"], "tip: `passgate user delete EMAIL`"),
+        (&["user", "create", "a@example.com"], "tip: `passgate user add EMAIL`"),
+        (&["user", "ls"], "tip: `passgate user list`"),
+        (&["session", "ls"], "tip: `passgate session list`"),
+        (&["session", "kill", "1"], "tip: `passgate session revoke ID`"),
+        (&["token", "create"], "tip: `passgate token mint"),
+        (&["key", "new"], "tip: `passgate key rotate`"),
+        (&["check", "--json"], "tip: `--format json`"),
+        (&["user", "add", "a@example.com", "--password", "x"], "tip: a password is no argument"),
+        (&["chek"], "'check'"),
+        (&["check", "--frmat", "json"], "--format"),
+    ] {
+        let said = run(words, "").expect(2).stderr;
+        assert!(said.contains(tip), "{words:?}: {tip:?} is not in\n{said}");
+        assert!(said.matches("tip:").count() == 1, "{words:?}:\n{said}");
+    }
+}
+
+#[test]
+fn colour_goes_where_it_is_wanted() {
+    let setup = Setup::new("[servr]\n");
+    let file = setup.path("gateway.toml").display().to_string();
+    let has_color = |environment: &[(&str, &str)], words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_passgate"));
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PASSGATE_CONFIG"] {
+            command.env_remove(name);
+        }
+        let output =
+            command.args(["check", "-c", &file]).args(words).envs(environment.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap().contains('\u{1b}')
+    };
+    // Standard error is a pipe here.
+    assert!(!has_color(&[], &[]));
+    assert!(has_color(&[("CLICOLOR_FORCE", "1")], &[]));
+    assert!(!has_color(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], &[]));
+    assert!(has_color(&[("NO_COLOR", "1")], &["--color", "always"]));
+    assert!(has_color(&[("TERM", "dumb")], &["--color=always"]));
+    assert!(!has_color(&[("CLICOLOR_FORCE", "1")], &["--color", "never"]));
+    assert!(!has_color(&[], &["--color", "auto"]));
+    // The usage as well.
+    assert!(has_color(&[], &["--color", "always", "--nonsense"]));
+    assert!(!has_color(&[("CLICOLOR_FORCE", "1")], &["--color", "never", "--nonsense"]));
+}
+
+#[test]
+fn inspect_reads_standard_input_by_its_usual_name() {
+    let setup = Setup::new(&good());
+    let token = corp_token("alice", &["admin"]);
+    let said = setup.command_with_input(["token", "inspect", "-"], &format!("{token}\n")).expect(0).stdout;
+    assert!(said.contains("accepted"), "{said}");
+    setup.write("token.txt", format!("{token}\n"));
+    setup.command(["token", "inspect", &setup.path("token.txt").display().to_string()]).expect(0);
+}
+
+#[test]
+fn an_example_is_a_file_that_runs() {
+    for words in [&["example"][..], &["example", "--minimal"]] {
+        let text = run(words, "").expect(0).stdout;
+        assert!(text.is_ascii() || text.contains('…'), "{text}");
+        let setup = Setup::exactly(&text);
+        setup.command(["check"]).expect(0);
+        // On ports of the system's choice.
+        let text = text.replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"");
+        let text = text.replace("listen = \"127.0.0.1:8081\"", "listen = \"127.0.0.1:0\"");
+        let gateway = Gateway::start(&text);
+        gateway.diagnostic("/auth/register?setup=");
+        assert_eq!(gateway.get("/auth/login").status, 200);
+    }
+    let nowhere = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_passgate"));
+    let output = command.arg("run").current_dir(nowhere.path()).env_remove("PASSGATE_CONFIG").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("`passgate example > gateway.toml`") && said.contains("--minimal"), "{said}");
+}
+
+#[test]
+fn the_built_in_pages_are_written_once_and_can_be_used() {
+    let setup =
+        Setup::new(&format!("{}[pages]\ntemplates = \"mine\"\n[password]\n", good().replace("http://app.test", "")));
+    let directory = setup.path("mine").display().to_string();
+    let said = run(&["pages", "export", &directory], "").expect(0).stdout;
+    for file in ["layout.html", "sign_in.html", "sessions.html", "error.html", "style.css"] {
+        assert!(said.contains(file) && setup.path("mine").join(file).exists(), "{file}:\n{said}");
+    }
+    assert!(said.contains("[pages]\n  templates = "), "{said}");
+    let good = setup.path("mine").join("error.html");
+    let before = std::fs::read_to_string(&good).unwrap();
+    std::fs::write(&good, "mine").unwrap();
+    std::fs::remove_file(setup.path("mine").join("style.css")).unwrap();
+    let refused = run(&["pages", "export", &directory], "").expect(2).stderr;
+    assert!(refused.contains("error.html") && refused.contains("--force"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&good).unwrap(), "mine");
+    assert!(!setup.path("mine").join("style.css").exists(), "nothing is written");
+    run(&["pages", "export", &directory, "--force"], "").expect(0);
+    assert_eq!(std::fs::read_to_string(&good).unwrap(), before);
+    // The test server is on plain HTTP, where nobody signs in.
+    let toml =
+        std::fs::read_to_string(setup.path("gateway.toml")).unwrap().replace("http://app.test", "https://app.test");
+    setup.write("gateway.toml", &toml);
+    assert_eq!(setup.command(["check"]).expect(0).stderr, "");
+    std::fs::write(&good, "<style>{{ style }}</style>\n{{ titel }}\n").unwrap();
+    let said = setup.command(["check"]).expect(2).stderr;
+    assert!(said.contains("`mine/error.html:2` is broken: `titel` is undefined"), "{said}");
+    assert!(said.contains("did you mean `title`?"), "{said}");
+}
+
+#[test]
+fn there_is_a_manual_page_for_each_command_and_for_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("man");
+    run(&["man", "--dir", &target.display().to_string()], "").expect(0);
+    let mut names: Vec<String> =
+        std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    for name in
+        ["passgate.1", "passgate-run.1", "passgate-check.1", "passgate-user-add.1", "passgate-user.1", "gateway.toml.5"]
+    {
+        assert!(names.iter().any(|there| there == name), "{name} is not in {names:?}");
+    }
+    let text = std::fs::read_to_string(target.join("gateway.toml.5")).unwrap();
+    for part in [".SH EXAMPLES", "max\\-body\\-bytes", "max_body_bytes", ".SH \"FILES\"", ".SH \"ENVIRONMENT\""] {
+        assert!(text.contains(part) || part.contains("\\-"), "{part}");
+    }
+}
 
 #[test]
 fn usage_errors_exit_with_2_and_say_what_is_possible() {

@@ -15,13 +15,16 @@ mod settings;
 mod trial;
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::authorize::Who;
 use crate::clock::UnixSeconds;
-use crate::config::Problems;
+use crate::config::{Listed, Problems};
 use crate::observe::Metrics;
+use crate::pages;
 
 pub use accounts::{Account, Directory, ImportMode, Imported, NewUser, RolesChange, Session, hash_password};
 pub use commands::{Inspection, Revoked, TokenRequest, inspect, mint, revoke, signing_keys};
@@ -33,15 +36,58 @@ pub use settings::Settings;
 /// Why a command ends without having done its work.
 #[derive(Debug)]
 pub enum Failure {
-    /// The configuration or the request cannot be used; the text is complete. Exit code 2.
+    /// What was asked for cannot be used; the text is complete. Exit code 2.
     Config(String),
+    /// The configuration has errors. Exit code 2.
+    Problems(Box<Problems>),
+    /// The configuration cannot be read at all. Exit code 2.
+    Unreadable(Unreadable),
     /// Something failed while running. Exit code 1.
     Runtime(anyhow::Error),
 }
 
+/// A configuration without a text to point at.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The file as it was named on the command line.
+    pub file: String,
+    /// The line that it cannot be read beyond, from 1.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+impl Unreadable {
+    /// The same as one of the problems of a file that can be read.
+    #[must_use]
+    pub fn listed(&self) -> Listed<'_> {
+        Listed {
+            level: "error",
+            file: &self.file,
+            line: self.line,
+            column: None,
+            message: &self.message,
+            hint: Some(self.hint),
+        }
+    }
+}
+
 impl Failure {
-    fn problems(problems: &Problems) -> Self {
-        Self::Config(problems.render(is_terminal()))
+    fn problems(problems: Problems) -> Self {
+        Self::Problems(Box::new(problems))
+    }
+
+    /// What to tell a person, with a line break at the end.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Config(text) => text.clone(),
+            Self::Problems(problems) => problems.render(has_color()),
+            Self::Unreadable(Unreadable { message, hint, .. }) => format!("error: {message}\nhint: {hint}\n"),
+            Self::Runtime(error) => format!("error: {}\n", chain_text(error)),
+        }
     }
 }
 
@@ -61,15 +107,50 @@ pub fn chain_text(error: &anyhow::Error) -> String {
     })
 }
 
-/// Whether problems are printed in colour.
-fn is_terminal() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+/// Whether standard error is written in colour.
+static COLOR: OnceLock<bool> = OnceLock::new();
+
+/// Says once, before anything else is called here, whether what goes to standard error is in colour; it is not unless
+/// this says so.
+pub fn set_color(color: bool) {
+    // A second call would be a second opinion.
+    let _ = COLOR.set(color);
+}
+
+fn has_color() -> bool {
+    COLOR.get().copied().unwrap_or_default()
 }
 
 /// A time as people and programs read it: RFC 3339, UTC, seconds.
 #[must_use]
 pub fn time_text(seconds: UnixSeconds) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+}
+
+/// Writes the built-in templates of pages into `directory`, which is made where there is none. Returns their names.
+///
+/// # Errors
+/// A file is there already, unless `force` writes over it; nothing is written then. Or a file cannot be written.
+pub fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, Failure> {
+    let failed = |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
+    std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    let there: Vec<String> = pages::BUILT_IN
+        .iter()
+        .map(|(file, _)| directory.join(file))
+        .filter(|path| !force && path.symlink_metadata().is_ok())
+        .map(|path| format!("`{}`", path.display()))
+        .collect();
+    if !there.is_empty() {
+        return Err(Failure::Config(format!(
+            "error: already there: {}\nhint: name an empty directory, or write over them with `--force`\n",
+            there.join(", ")
+        )));
+    }
+    for (file, text) in pages::BUILT_IN {
+        let path = directory.join(file);
+        std::fs::write(&path, text).map_err(|error| failed(&path, error))?;
+    }
+    Ok(pages::BUILT_IN.map(|(file, _)| file).to_vec())
 }
 
 /// What `check` found in a file that is good.
@@ -79,36 +160,47 @@ pub struct Checked {
     pub routes: Vec<CheckedRoute>,
     /// How many of the file's own tests passed.
     pub tests: usize,
-    /// Warnings, rendered; empty where there is none.
-    pub remarks: String,
+    /// The file, and its warnings.
+    pub problems: Problems,
+}
+
+impl Checked {
+    /// The warnings, rendered; empty where there is none.
+    #[must_use]
+    pub fn remarks(&self) -> String {
+        self.problems.render(has_color())
+    }
 }
 
 /// One route as `check` prints it.
 #[derive(Debug, Serialize)]
 pub struct CheckedRoute {
-    /// `gateway.toml:12`
-    pub place: String,
     /// `*` for every host.
     pub host: String,
     /// The pattern.
     pub path: String,
-    /// `*` for every method.
-    pub methods: String,
+    /// `*` alone for every method.
+    pub methods: Vec<String>,
     /// Who may.
-    pub who: String,
+    pub who: Who,
+    /// `who` in one line, for people.
+    #[serde(skip)]
+    pub who_text: String,
     /// The upstream's name.
     pub upstream: String,
+    /// `gateway.toml:12`
+    pub place: String,
 }
 
 /// Validates `file` and runs its tests.
 ///
 /// # Errors
-/// [`Failure::Config`] with every problem.
+/// [`Failure::Problems`] with every problem, [`Failure::Unreadable`].
 pub fn check(file: &Path) -> Result<Checked, Failure> {
     let (plan, mut problems) = load(file, &Metrics::new())?;
     let tests = trial::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
-        return Err(Failure::problems(&problems));
+        return Err(Failure::problems(problems));
     }
     let routes = plan
         .routes
@@ -117,11 +209,14 @@ pub fn check(file: &Path) -> Result<Checked, Failure> {
             place: route.place.to_string(),
             host: route.pattern.0.clone().unwrap_or_else(|| "*".to_owned()),
             path: route.pattern.1.clone(),
-            methods: route.pattern.2.clone().unwrap_or_else(|| "*".to_owned()),
-            who: route.rules.to_string(),
+            methods: match &route.pattern.2 {
+                Some(methods) => methods.split(", ").map(str::to_owned).collect(),
+                None => vec!["*".to_owned()],
+            },
+            who: route.rules.who(),
+            who_text: route.rules.to_string(),
             upstream: route.upstream.name.to_string(),
         })
         .collect();
-    let remarks = if problems.warnings().is_empty() { String::new() } else { problems.render(is_terminal()) };
-    Ok(Checked { routes, tests, remarks })
+    Ok(Checked { routes, tests, problems })
 }

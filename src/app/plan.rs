@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::Failure;
 use super::settings::{self, Settings};
+use super::{Failure, Unreadable};
 use crate::account::Policy;
 use crate::authorize::Rules;
 use crate::caller::Naming;
@@ -66,13 +66,13 @@ pub struct SignInPlan {
 /// Reads and compiles `file`. The problems come with the plan, because there may be warnings, and tests to be run.
 ///
 /// # Errors
-/// [`Failure::Config`] with all problems, rendered.
+/// [`Failure::Problems`] with all problems, [`Failure::Unreadable`].
 pub fn load(file: &Path, metrics: &Metrics) -> Result<(Plan, Problems), Failure> {
     let (raw, mut problems) = parse(file)?;
     let plan = compile(&raw, metrics, &mut problems);
     match plan {
         Some(plan) if problems.errors().is_empty() => Ok((plan, problems)),
-        _ => Err(Failure::problems(&problems)),
+        _ => Err(Failure::problems(problems)),
     }
 }
 
@@ -105,11 +105,11 @@ impl Outline {
 /// Reads `file`, and no other one.
 ///
 /// # Errors
-/// [`Failure::Config`] with the problems of the file's text.
+/// [`Failure::Problems`] with the problems of the file's text, [`Failure::Unreadable`].
 pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
     let (raw, problems) = parse(file)?;
     if !problems.errors().is_empty() {
-        return Err(Failure::problems(&problems));
+        return Err(Failure::problems(problems));
     }
     Ok(Outline {
         state_url: settings::state_url(&raw),
@@ -121,16 +121,23 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
 }
 
 fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
+    let shown = file.display().to_string();
     let source = std::fs::read(file).map_err(|error| {
-        Failure::Config(format!(
-            "error: cannot read the configuration `{}`: {error}\nhint: name it with `-c FILE` or `$PASSGATE_CONFIG`\n",
-            file.display()
-        ))
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "name it with `-c FILE` or `$PASSGATE_CONFIG`; `passgate example > gateway.toml` writes a first one, \
+                 `passgate example --minimal` a short one"
+            }
+            _ => "name it with `-c FILE` or `$PASSGATE_CONFIG`",
+        };
+        let message = format!("cannot read the configuration `{shown}`: {error}");
+        Failure::Unreadable(Unreadable { file: shown.clone(), line: None, message, hint })
     })?;
     let source = String::from_utf8(source).map_err(|error| {
         let line =
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        Failure::Config(format!("error: `{}:{line}` is not UTF-8 text\nhint: save the file as UTF-8\n", file.display()))
+        let message = format!("`{shown}:{line}` is not UTF-8 text");
+        Failure::Unreadable(Unreadable { file: shown, line: Some(line), message, hint: "save the file as UTF-8" })
     })?;
     let mut problems = Problems::new(file, &source);
     let raw = config::read(&mut problems);
@@ -152,6 +159,7 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     let naming = Naming::compile(&raw.identity, route_headers, problems);
     let issuers = Issuers::compile(&raw.issuers, problems);
     check_own_name(raw, &settings.public_url, problems);
+    check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
     let routes =
         compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
@@ -195,15 +203,35 @@ fn check_own_name(raw: &RawConfig, public_url: &str, problems: &mut Problems) {
     }
     if let Some(assertion) = raw.identity.assertion.as_ref().filter(|assertion| assertion.value)
         && raw.server.public_url.is_none()
+        && !raw.failed.has("server", "public_url")
     {
         problems
             .warning(&assertion.span, format!("without `public_url`, assertions have the `iss` `{public_url}`"))
             .hint("apps compare it: set `public_url` in `[server]`, so that it stays when `listen` changes");
     }
-    if raw.routes.is_empty() {
-        problems
-            .warning(&(0..0), "there are no routes, so that every request is answered with 404")
-            .hint("add `[[routes]]` with `path = \"/*\"` and an `upstream`");
+    // A file that was cut short while it was written must not take the place of a whole one.
+    if raw.routes.is_empty() && !raw.failed.has("", "routes") {
+        let what =
+            if problems.source().trim().is_empty() { "the file is empty" } else { "the file has no `[[routes]]`" };
+        problems.error(&(0..0), what).hint(
+            "add `[[routes]]` with `path = \"/*\"` and an `upstream`; `passgate example` prints a file to start from",
+        );
+    }
+}
+
+/// A route that needs a caller, in a file that names no way to become one.
+fn check_callers(raw: &RawConfig, problems: &mut Problems) {
+    let is_unknown = ["issuers", "password"].iter().any(|table| raw.failed.has("", table));
+    if is_unknown || raw.failed.has("routes", "auth") || !raw.issuers.is_empty() || raw.password.is_some() {
+        return;
+    }
+    let needs_caller = |route: &&At<RawRoute>| route.auth.as_ref().is_none_or(|auth| auth.value == "required");
+    if let Some(route) = raw.routes.iter().find(needs_caller) {
+        let span = route.auth.as_ref().map_or(&route.span, |auth| &auth.span);
+        problems.warning(span, "this route needs a caller, and there is no way to become one").hint(
+            "add `[password]` for local accounts or `[issuers.NAME]` for tokens; until then only tokens of `passgate \
+             token mint` are accepted",
+        );
     }
 }
 
@@ -320,6 +348,9 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
             }
         }
     }
+    if let (Some(path), Some(typed)) = (&path, &route.value.path) {
+        check_reachable(path, typed, accept, problems);
+    }
     let headers = route
         .value
         .headers
@@ -355,6 +386,25 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
         forward_credential: route.value.forward_credential.as_ref().is_some_and(|forward| forward.value),
     };
     Some((host, path, methods, compiled))
+}
+
+/// A path that no request can have on this route, because each one that would match is refused first.
+fn check_reachable(pattern: &Pattern, path: &At<String>, accept: Oddities, problems: &mut Problems) {
+    let Ok(uri) = pattern.example().parse() else { return };
+    let refusal = match Target::parse(&uri) {
+        Ok(target) => match target.oddities().refusal_unless(accept) {
+            None => return,
+            Some(refusal) => refusal,
+        },
+        Err(refusal) => refusal,
+    };
+    let passes =
+        |accept: Oddities| Target::parse(&uri).is_ok_and(|target| target.oddities().refusal_unless(accept).is_none());
+    let problem = problems.error(&path.span, format!("no request can match `{}`: {refusal}", path.value));
+    match Oddities::NAMES.iter().find(|name| accept.with_name(name).is_some_and(passes)) {
+        Some(name) => problem.hint(format!("add `accept = [\"{name}\"]` to the route, or write another path")),
+        None => problem.hint("requests with such a path are refused before routes are looked at: write another path"),
+    };
 }
 
 /// A route as log lines and metrics name it: `GET,POST admin.example.com/admin/*`.

@@ -42,7 +42,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// Serves with the configuration in `file` until the process is told to end.
 ///
 /// # Errors
-/// [`Failure::Config`] where the file cannot be used, [`Failure::Runtime`] where something else failed.
+/// [`Failure::Problems`] and others where the file cannot be used, [`Failure::Runtime`] where something else failed.
 pub fn run(file: &Path) -> Result<(), Failure> {
     start_diagnostics();
     // A second call would be the only way to fail.
@@ -64,10 +64,10 @@ fn load_tested(file: &Path, metrics: &Metrics) -> Result<Plan, Failure> {
     let (plan, mut problems) = load(file, metrics)?;
     trial::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
-        return Err(Failure::problems(&problems));
+        return Err(Failure::problems(problems));
     }
     if !problems.warnings().is_empty() {
-        say(&problems.render(super::is_terminal()));
+        say(&problems.render(super::has_color()));
     }
     Ok(plan)
 }
@@ -79,7 +79,7 @@ fn start_diagnostics() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(super::is_terminal())
+        .with_ansi(super::has_color())
         .with_target(false)
         .try_init();
 }
@@ -337,17 +337,17 @@ async fn reload(
             tracing::info!("configuration read again from `{}`", file.display());
             Some(next)
         }
-        Err(Failure::Config(text)) => {
-            say(&text);
-            tracing::error!("`{}` was not taken; the configuration in use stays", file.display());
-            None
-        }
         Err(Failure::Runtime(error)) => {
             tracing::error!(
                 "`{}` was not taken: {}; the configuration in use stays",
                 file.display(),
                 super::chain_text(&error)
             );
+            None
+        }
+        Err(failure) => {
+            say(&failure.text());
+            tracing::error!("`{}` was not taken; the configuration in use stays", file.display());
             None
         }
     }

@@ -3,20 +3,32 @@
 //! Exit codes: 0 done, 1 failed while running, 2 wrong configuration or wrong usage, 3 (`explain`, `token inspect`) refused.
 
 mod ask;
+mod color;
 mod key;
+mod man;
 mod revoke;
 mod session;
 mod table;
+mod tips;
 mod token;
 mod user;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::app::{self, Failure};
+use crate::config::Listed;
+use color::Color;
+
+/// Every key there is, with what it does; it runs as it is.
+const EXAMPLE: &str = include_str!("../../gateway.example.toml");
+/// The shortest file for one app.
+const MINIMAL: &str = include_str!("minimal.toml");
 
 /// An authentication gateway: verifies who is calling, decides by a rule per route, tells the app, forwards.
 #[derive(Debug, Parser)]
@@ -26,14 +38,27 @@ use crate::app::{self, Failure};
     usage, 3 refused (`explain`, `token inspect`)"
 )]
 struct Arguments {
+    #[command(flatten)]
+    _file: ConfigFile,
+    /// Whether to write in colour
+    #[arg(long, value_enum, value_name = "WHEN", global = true, default_value_t, hide_default_value = true)]
+    color: Color,
     #[command(subcommand)]
     command: Command,
 }
 
+/// It may stand before the command as well as behind it.
 #[derive(Debug, Args)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(short = 'c', long = "config", value_name = "FILE", env = "PASSGATE_CONFIG", default_value = "gateway.toml")]
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "FILE",
+        env = "PASSGATE_CONFIG",
+        default_value = "gateway.toml",
+        global = true
+    )]
     config: PathBuf,
 }
 
@@ -109,15 +134,50 @@ enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print a configuration to start from: every key there is, with what it does. It runs as it is
+    Example {
+        /// The shortest file for one app
+        #[arg(long)]
+        minimal: bool,
+    },
+    /// The pages where people sign in, see their sessions and read about errors
+    #[command(subcommand)]
+    Pages(Pages),
+    /// Print the manual pages
+    Man {
+        /// Write the pages of all commands and gateway.toml(5) into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Pages {
+    /// Write the built-in templates into a directory, to be changed and named by `[pages] templates`
+    Export {
+        /// The directory; it is made where there is none
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Write over files that are there
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    // clap itself ends the process for `--help` (0) and wrong usage (2).
-    let done = match Arguments::parse().command {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let arguments = match parse(&words) {
+        Ok(arguments) => arguments,
+        // For `--help` and `--version` it is no error, and 0.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    app::set_color(arguments.color.of(&std::io::stderr()));
+    let done = match arguments.command {
         Command::Run { file } => app::run(&file.config).map(|()| ExitCode::SUCCESS),
         Command::Check { file, format } => check(&file, format),
         Command::Explain { file, method, url, headers, subject, roles, scopes, claims } => {
@@ -134,36 +194,58 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "passgate", &mut text);
             print(&text)
         }
-        Command::Man => man(),
+        Command::Example { minimal } => print(if minimal { MINIMAL } else { EXAMPLE }.as_bytes()),
+        Command::Pages(Pages::Export { directory, force }) => export_pages(&directory, force),
+        Command::Man { dir } => man::run(dir.as_deref()),
     };
     done.unwrap_or_else(|failure| {
-        let mut stderr = std::io::stderr().lock();
+        let _ = write!(std::io::stderr(), "{}", failure.text());
         match failure {
-            Failure::Config(text) => {
-                let _ = write!(stderr, "{text}");
-                ExitCode::from(2)
-            }
-            Failure::Runtime(error) => {
-                let _ = writeln!(stderr, "error: {}", app::chain_text(&error));
-                ExitCode::from(1)
-            }
+            Failure::Runtime(_) => ExitCode::from(1),
+            Failure::Config(_) | Failure::Problems(_) | Failure::Unreadable(_) => ExitCode::from(2),
         }
     })
 }
 
+/// The arguments in `words`, which begin with the name of the program.
+fn parse(words: &[OsString]) -> Result<Arguments, clap::Error> {
+    let mut command = Arguments::command().color(Color::typed(words));
+    let parsed = command.try_get_matches_from_mut(words).and_then(|matches| Arguments::from_arg_matches(&matches));
+    parsed.map_err(|mut error| {
+        let words: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        tips::add(&mut error, &words);
+        error
+    })
+}
+
+/// What `check --format json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    routes: &'a [app::CheckedRoute],
+    problems: Vec<Listed<'a>>,
+}
+
 fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
-    let checked = app::check(&file.config)?;
-    let _ = write!(std::io::stderr(), "{}", checked.remarks);
+    let checked = app::check(&file.config);
     if format == Format::Json {
-        return print_json(&checked.routes);
+        let (routes, problems) = match &checked {
+            Ok(checked) => (checked.routes.as_slice(), checked.problems.list()),
+            Err(Failure::Problems(problems)) => (&[][..], problems.list()),
+            Err(Failure::Unreadable(unreadable)) => (&[][..], vec![unreadable.listed()]),
+            Err(_) => return checked.map(|_| ExitCode::SUCCESS),
+        };
+        let printed = print_json(&Report { routes, problems })?;
+        return Ok(if checked.is_ok() { printed } else { ExitCode::from(2) });
     }
+    let checked = checked?;
+    let _ = write!(std::io::stderr(), "{}", checked.remarks());
     let rows = checked.routes.iter().map(|route| {
         [
             route.place.clone(),
             route.host.clone(),
             route.path.clone(),
-            route.methods.clone(),
-            route.who.clone(),
+            route.methods.join(", "),
+            route.who_text.clone(),
             route.upstream.clone(),
         ]
     });
@@ -178,6 +260,7 @@ fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
 }
 
 fn explain(file: &ConfigFile, question: &app::Question) -> Result<ExitCode, Failure> {
+    warn_of_commas(&question.roles);
     let explanation = app::explain(&file.config, question)?;
     print(explanation.text.as_bytes())?;
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::from(3) })
@@ -188,22 +271,29 @@ fn hash_password() -> Result<ExitCode, Failure> {
     print(format!("{}\n", app::hash_password(&password)?).as_bytes())
 }
 
-/// One page for the command and one section for each of its commands, and of theirs.
-fn man() -> Result<ExitCode, Failure> {
-    fn render(command: &clap::Command, text: &mut Vec<u8>) -> std::io::Result<()> {
-        clap_mangen::Man::new(command.clone()).render(text)?;
-        command.get_subcommands().try_for_each(|command| render(command, text))
+fn export_pages(directory: &std::path::Path, force: bool) -> Result<ExitCode, Failure> {
+    let written = app::export_pages(directory, force)?;
+    let shown = directory.display();
+    let mut text = String::new();
+    for file in &written {
+        text.push_str(&format!("wrote `{shown}/{file}`\n"));
     }
-    let mut text = Vec::new();
-    let mut root = Arguments::command().disable_help_subcommand(true);
-    root.build();
-    render(&root, &mut text).map_err(anyhow::Error::from)?;
-    print(&text)
+    text.push_str(&format!(
+        "\nname the directory in the configuration, and delete what you do not change:\n\n  [pages]\n  templates = \"{shown}\"\n"
+    ));
+    print(text.as_bytes())
 }
 
 /// Something that works and surprises; standard output stays for what was asked for.
 fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {text}");
+}
+
+/// A token may hold a role with a comma in its name, and rarely does.
+fn warn_of_commas(roles: &[String]) {
+    if let Some(role) = roles.iter().find(|role| role.contains(',')) {
+        warn(&format!("`{role}` is one role; repeat the option for several"));
+    }
 }
 
 /// Standard output; a reader that has gone (`| head`) is no failure.

@@ -9,7 +9,7 @@ use crate::app::{Directory, Failure, Session};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List the open sessions, the one last seen first
+    /// List the open sessions, the one last seen first. `--format json` has all that is known of each
     List {
         #[command(flatten)]
         file: ConfigFile,
@@ -71,26 +71,26 @@ impl Command {
     }
 }
 
-/// A table of sessions, with the column of their accounts or without.
+/// The widest line of a table of sessions, in characters.
+const WIDEST: usize = 100;
+
+/// A table of sessions, with the column of their accounts or without. What does not fit is cut.
 pub(super) fn text(sessions: &[Session], with_account: bool) -> String {
-    let cells = |session: &Session| {
-        [
-            session.id.clone(),
-            session.kind.to_owned(),
-            session.created_at.clone(),
-            session.last_seen_at.clone(),
-            session.expires_at.clone(),
-            session.address.clone(),
-            session.user_agent.clone(),
-        ]
+    let cell = |session: &Session| {
+        let day = session.expires_at.get(..10).unwrap_or_default().to_owned();
+        let Session { id, email, last_seen, address, device, .. } = session.clone();
+        (id, email, day, last_seen, address, device)
     };
-    let header @ [id, a, b, c, d, e, f] = ["ID", "KIND", "SIGNED IN", "LAST SEEN", "EXPIRES", "ADDRESS", "DEVICE"];
-    if !with_account {
-        return table::render(header, sessions.iter().map(cells));
+    if with_account {
+        let rows = sessions.iter().map(|session| {
+            let (id, email, _, seen, address, device) = cell(session);
+            [id, email, seen, address, device]
+        });
+        return table::fitted(["ID", "EMAIL", "SEEN", "ADDRESS", "DEVICE"], rows, [1, 3, 4], WIDEST);
     }
     let rows = sessions.iter().map(|session| {
-        let [id, a, b, c, d, e, f] = cells(session);
-        [id, session.email.clone(), a, b, c, d, e, f]
+        let (id, _, day, seen, address, device) = cell(session);
+        [id, seen, day, address, device]
     });
-    table::render([id, "EMAIL", a, b, c, d, e, f], rows)
+    table::fitted(["ID", "SEEN", "EXPIRES", "ADDRESS", "DEVICE"], rows, [3, 4], WIDEST)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{ConfigFile, Format, print, print_json};
+use super::{ConfigFile, Format, print, print_json, warn_of_commas};
 use crate::app::{self, Failure, TokenRequest};
 
 #[derive(Debug, Subcommand)]
@@ -37,12 +37,12 @@ pub(super) enum Command {
         #[arg(long, default_value = "15m", value_parser = duration)]
         lifetime: Duration,
     },
-    /// Show what a token says and whether the gateway would take it; the token is read from standard input, or from the
-    /// first line of a file
+    /// Show what a token says and whether the gateway would take it; the token is the first line of a file or of standard
+    /// input
     Inspect {
         #[command(flatten)]
         file: ConfigFile,
-        /// A file with the token; standard input unless said
+        /// A file with the token; `-` or nothing: standard input
         #[arg(value_name = "TOKEN_FILE")]
         token: Option<std::path::PathBuf>,
         /// How it is printed
@@ -67,6 +67,7 @@ impl Command {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         match self {
             Self::Mint { file, subject, roles, scopes, email, name, claims, lifetime } => {
+                warn_of_commas(&roles);
                 let request = TokenRequest { subject, roles, scopes, email, name, claims, lifetime };
                 let token = app::mint(&file.config, request)?;
                 print(format!("{token}\n").as_bytes())
@@ -74,7 +75,7 @@ impl Command {
             Self::Inspect { file, token, format } => {
                 let mut text = String::new();
                 // A token is a secret: it does not come as an argument. 64 KiB is more than any token we read.
-                let read = match &token {
+                let read = match token.filter(|path| path.as_os_str() != "-") {
                     Some(path) => {
                         std::fs::File::open(path).and_then(|file| file.take(65_536).read_to_string(&mut text))
                     }

@@ -23,12 +23,15 @@ pub(super) enum Command {
         /// What its owner is called
         #[arg(long)]
         name: Option<String>,
-        /// A role; may be repeated
-        #[arg(long = "role", value_name = "ROLE")]
+        /// A role; may be repeated, or several with commas between
+        #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
         roles: Vec<String>,
         /// Without a password: nobody can sign in to it with one until `user password` gives it one
         #[arg(long)]
         no_password: bool,
+        /// How the new account is printed
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
     /// List the accounts
     List {
@@ -50,14 +53,14 @@ pub(super) enum Command {
     Roles {
         #[command(flatten)]
         who: Who,
-        /// A role that it is to have as well; may be repeated
-        #[arg(long, value_name = "ROLE")]
+        /// A role that it is to have as well; may be repeated, or several with commas between
+        #[arg(long, value_name = "ROLE", value_delimiter = ',')]
         add: Vec<String>,
-        /// A role that it is to have no longer; may be repeated
-        #[arg(long, value_name = "ROLE")]
+        /// A role that it is to have no longer; may be repeated, or several with commas between
+        #[arg(long, value_name = "ROLE", value_delimiter = ',')]
         remove: Vec<String>,
-        /// A role that it is to have, and no others; may be repeated
-        #[arg(long, value_name = "ROLE", conflicts_with_all = ["add", "remove"])]
+        /// A role that it is to have, and no others; may be repeated, or several with commas between
+        #[arg(long, value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["add", "remove"])]
         set: Vec<String>,
         /// How they are printed
         #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -129,8 +132,8 @@ impl Who {
 impl Command {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            Self::Add { file, email, name, roles, no_password } => {
-                add(&Directory::open(&file.config)?, NewUser { email, name, roles }, no_password)
+            Self::Add { file, email, name, roles, no_password, format } => {
+                add(&Directory::open(&file.config)?, NewUser { email, name, roles }, no_password, format)
             }
             Self::List { file, format } => list(&Directory::open(&file.config)?.list()?, format),
             Self::Show { who, format } => {
@@ -175,10 +178,16 @@ impl Command {
     }
 }
 
-fn add(directory: &Directory, new: NewUser, no_password: bool) -> Result<ExitCode, Failure> {
+/// What `user add --format json` prints.
+#[derive(Serialize)]
+struct Added<'a> {
+    id: &'a str,
+    email: &'a str,
+}
+
+fn add(directory: &Directory, new: NewUser, no_password: bool, format: Format) -> Result<ExitCode, Failure> {
     // What can be known to be wrong is said before a password is typed.
     directory.check_new(&new)?;
-    warn_of_roles(&new.roles);
     let password = match no_password {
         true => None,
         false => Some(ask::new_password(|password| directory.check_password(&new.email, password))?),
@@ -187,14 +196,10 @@ fn add(directory: &Directory, new: NewUser, no_password: bool) -> Result<ExitCod
     if password.is_some() {
         warn_of_missing_table(directory);
     }
-    print(format!("added `{}` with the id `{}`{}\n", account.email, account.id, roles_text(&account.roles)).as_bytes())
-}
-
-/// A comma in a role is allowed, and rarely meant.
-fn warn_of_roles(roles: &[String]) {
-    if let Some(role) = roles.iter().find(|role| role.contains(',')) {
-        warn(&format!("`{role}` is one role; repeat the option for several"));
+    if format == Format::Json {
+        return print_json(&Added { id: &account.id, email: &account.email });
     }
+    print(format!("added `{}` with the id `{}`{}\n", account.email, account.id, roles_text(&account.roles)).as_bytes())
 }
 
 fn warn_of_missing_table(directory: &Directory) {
@@ -273,7 +278,6 @@ fn change_roles(
     format: Format,
 ) -> Result<ExitCode, Failure> {
     let account = directory.change_roles(account, change)?;
-    warn_of_roles(&account.roles);
     if !directory.sessions(Some(&account))?.is_empty() {
         warn(&format!(
             "its open sessions go on, and have these roles within two seconds; \

@@ -16,10 +16,12 @@ const MAX_ROLES: usize = 1000;
 /// Judges what `raw` says as a whole.
 pub fn check(raw: &RawConfig, problems: &mut Problems) {
     addresses(raw, problems);
+    admin(raw, problems);
     issuers(raw, problems);
     upstreams(raw, problems);
     callers(raw, problems);
     roles(raw, problems);
+    commas(raw, problems);
     sign_in::check(raw, problems);
 }
 
@@ -40,6 +42,33 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
                 .also(first.clone(), "first here")
                 .hint("take one of them out");
         }
+    }
+}
+
+/// The admin port tells everybody who can reach it what goes on here, and asks for no credential.
+fn admin(raw: &RawConfig, problems: &mut Problems) {
+    let Some(admin) = &raw.admin else { return };
+    if let RawListen::Tcp(address) = &admin.listen.value
+        && address.ip().is_unspecified()
+    {
+        problems
+            .warning(&admin.listen.span, format!("the admin port listens on every network, at `{address}`"))
+            .label("it answers without a credential")
+            .hint(format!(
+                "write `\"127.0.0.1:{}\"`, the address of a private network, or `\"unix:…\"`",
+                address.port()
+            ));
+    }
+}
+
+/// A role with a comma in it is rarely one role.
+fn commas(raw: &RawConfig, problems: &mut Problems) {
+    for role in all_roles(raw).filter(|role| role.contains(',')) {
+        let several: Vec<String> =
+            role.split(',').map(str::trim).filter(|role| !role.is_empty()).map(|role| format!("\"{role}\"")).collect();
+        problems
+            .warning(&role.span, format!("`{}` is one role, with a comma in its name", echo(role)))
+            .hint(format!("several roles are `[{}]`", echo(&several.join(", "))));
     }
 }
 
@@ -72,6 +101,10 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
             unknown.entry(upstream).or_default().push(&upstream.span);
         }
     }
+    // The name that a route uses may stand in a table that could not be read.
+    if raw.failed.has("", "upstreams") {
+        return;
+    }
     for (name, spans) in unknown {
         let hint = match nearest(name, names.iter().copied()) {
             Some(near) => {
@@ -94,6 +127,9 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
             more => drop(problem.label(format!("and in {more} more routes"))),
         }
     }
+    if raw.failed.has("", "routes") || raw.failed.has("routes", "upstream") {
+        return;
+    }
     for (name, _) in raw.upstreams.iter().filter(|(name, _)| !used.contains(name.as_str())) {
         problems
             .warning(&name.span, format!("no route leads to upstream `{}`", name.value))
@@ -103,6 +139,9 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
 
 /// The issuers that tests name exist.
 fn callers(raw: &RawConfig, problems: &mut Problems) {
+    if raw.failed.has("", "issuers") {
+        return;
+    }
     let names = || raw.issuers.iter().map(|(name, _)| name.as_str()).chain(["session"]);
     for issuer in raw.tests.iter().filter_map(|test| test.caller.as_ref()?.issuer.as_ref()) {
         if names().any(|name| name == issuer.as_str()) {

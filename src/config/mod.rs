@@ -21,7 +21,7 @@ pub mod values;
 
 pub use check::check;
 pub use keys::KEYS;
-pub use problems::{Place, Problems};
+pub use problems::{Listed, Place, Problems};
 pub use raw::{At, RawConfig};
 pub use reader::read;
 pub use secret::Secret;

@@ -62,6 +62,23 @@ impl Problem {
     }
 }
 
+/// One problem as `check --format json` prints it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Listed<'a> {
+    /// `error` or `warning`.
+    pub level: &'static str,
+    /// The file as it was named on the command line.
+    pub file: &'a str,
+    /// Line, from 1; `None` where the file cannot be read.
+    pub line: Option<usize>,
+    /// Column, in characters, from 1.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub message: &'a str,
+    /// What to do.
+    pub hint: Option<&'a str>,
+}
+
 /// The source text and all problems found in it so far.
 #[derive(Clone, Debug)]
 pub struct Problems {
@@ -181,6 +198,28 @@ impl Problems {
         known.extend(warnings.0.iter().map(|problem| &problem.span));
         let later = warnings.1.iter().filter(|problem| !known.contains(&problem.span));
         (shown_errors, in_order(warnings.0.iter().chain(later)))
+    }
+
+    /// What is shown of all problems, for programs: errors first, each kind in the order of the file.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed<'_>> {
+        let (errors, warnings) = self.shown();
+        let errors = errors.into_iter().map(|problem| self.listed("error", problem));
+        errors.chain(warnings.into_iter().map(|problem| self.listed("warning", problem))).collect()
+    }
+
+    fn listed<'a>(&'a self, level: &'static str, problem: &'a Problem) -> Listed<'a> {
+        let line = self.line(problem.span.start);
+        let Range { start, end } = self.line_span(line);
+        let before = self.source.get(start..problem.span.start.min(end)).unwrap_or_default();
+        Listed {
+            level,
+            file: &self.file,
+            line: Some(line),
+            column: Some(before.chars().count() + 1),
+            message: &problem.message,
+            hint: problem.hint.as_deref(),
+        }
     }
 
     /// What [`Problems::hide`] was told.

@@ -3,6 +3,7 @@
 //! What leaves here is well-typed (a duration is a duration) and knows where in the file it stood. What it means
 //! together with the rest is `compile`'s work in the room that needs it.
 
+use std::collections::BTreeSet;
 use std::ops::{Deref, Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,9 +29,38 @@ impl<T> Deref for At<T> {
 /// A named table, `[issuers.corp]`: the name and the table's content.
 pub type Named<T> = (At<String>, T);
 
+/// Keys that stand in the file and could not be read. Their values are unknown, and not absent: a rule that draws a
+/// conclusion from an absent value asks here first, so that one mistake in the file is one problem.
+#[derive(Clone, Debug, Default)]
+pub struct Failed {
+    everything: bool,
+    keys: BTreeSet<(&'static str, &'static str)>,
+}
+
+impl Failed {
+    /// The file as a whole cannot be read.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { everything: true, keys: BTreeSet::new() }
+    }
+
+    /// Notes `key` of a table of the kind `table`, which is named as in [`KEYS`](super::KEYS).
+    pub fn insert(&mut self, table: &'static str, key: &'static str) {
+        self.keys.insert((table, key));
+    }
+
+    /// Whether `key` of some table of the kind `table` could not be read.
+    #[must_use]
+    pub fn has(&self, table: &'static str, key: &'static str) -> bool {
+        self.everything || self.keys.contains(&(table, key))
+    }
+}
+
 /// The whole file.
 #[derive(Clone, Debug, Default)]
 pub struct RawConfig {
+    /// What could not be read.
+    pub failed: Failed,
     /// `[server]`
     pub server: RawServer,
     /// `[admin]`

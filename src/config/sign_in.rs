@@ -11,8 +11,22 @@ use super::values::{self, echo};
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     lifetimes(&raw.session, problems);
     let Some(password) = &raw.password else { return };
-    let is_plain = transport(raw, password, problems);
+    // An address that could not be read says nothing about where the cookie goes.
+    let unknown = ["listen", "public_url", "tls"].iter().any(|key| raw.failed.has("server", key));
+    let is_plain = !unknown && transport(raw, password, problems);
+    if !unknown && !is_plain {
+        prefix(&raw.session, problems);
+    }
     another_cookie(raw, is_plain, problems);
+}
+
+/// Over HTTPS, a cookie without the prefix can be set by every other host of the domain (RFC 6265bis section 4.1.3.2).
+fn prefix(session: &RawSession, problems: &mut Problems) {
+    let Some(name) = session.cookie.as_ref().filter(|name| !name.starts_with("__Host-")) else { return };
+    let bare = name.strip_prefix("__Secure-").unwrap_or(name);
+    problems
+        .warning(&name.span, format!("other hosts of the domain can set the cookie `{}`", echo(name)))
+        .hint(format!("write `\"__Host-{}\"`, which browsers accept from this host only", echo(bare)));
 }
 
 /// What was not written yields to what was: tokens end with their session at the latest.

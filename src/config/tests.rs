@@ -217,7 +217,7 @@ preset = "authelia"
 headers = { X-Tenant = "tenant" }
 assertion = true
 [session]
-cookie = "__Secure-app"
+cookie = "__Host-app"
 token_lifetime = "5m"
 idle_timeout = "1h"
 lifetime = "1d"
@@ -265,7 +265,7 @@ fn a_right_file_is_read_as_it_is_written() {
     assert!(route.roles.as_ref().unwrap().all.is_none());
     assert_eq!(route.claims.len(), 3);
     assert_eq!(route.headers.len(), 2);
-    assert_eq!(raw.session.cookie.unwrap().value, "__Secure-app");
+    assert_eq!(raw.session.cookie.unwrap().value, "__Host-app");
     assert_eq!(raw.session.token_lifetime.unwrap().value, Duration::from_secs(300));
     assert_eq!(raw.session.idle_timeout.unwrap().value, Duration::from_secs(3600));
     assert_eq!(raw.session.lifetime.unwrap().value, Duration::from_secs(86_400));

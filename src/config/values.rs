@@ -3,7 +3,7 @@
 //! Enters: the text of one string. Leaves: the value, or what to write instead, as a sentence for a hint. Nothing is
 //! looked up: a name is never resolved and a file never opened here.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +25,48 @@ const SIZE_FORM: &str = "a size is a whole number with a unit: `B`, `KiB`, `MiB`
 /// # Errors
 /// What a duration looks like.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    exact_duration(text).map_err(|form| match mended_duration(text) {
+        Some(mended) => format!("write `\"{mended}\"`"),
+        None => form,
+    })
+}
+
+/// What `text` says in the form that a duration has, where it is clear what is meant: `1h` for `1 hour`.
+fn mended_duration(text: &str) -> Option<String> {
+    const WORDS: [(&str, &[&str]); 5] = [
+        ("d", &["d", "day", "days"]),
+        ("h", &["h", "hr", "hrs", "hour", "hours"]),
+        ("m", &["m", "min", "mins", "minute", "minutes"]),
+        ("s", &["", "s", "sec", "secs", "second", "seconds"]),
+        ("ms", &["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"]),
+    ];
+    let mut mended = String::new();
+    for (number, word) in quantities(text)? {
+        let unit = WORDS.iter().find(|(_, words)| words.contains(&word.as_str())).map(|(unit, _)| *unit);
+        match (unit, word.as_str()) {
+            (Some(unit), _) => mended.push_str(&format!("{number}{unit}")),
+            (None, "w" | "week" | "weeks") => mended.push_str(&format!("{}d", number.checked_mul(7)?)),
+            (None, _) => return None,
+        }
+    }
+    exact_duration(&mended).is_ok().then_some(mended)
+}
+
+/// `1 hour, 30 Min` as numbers with their words in lower case; `None` where it is something else.
+fn quantities(text: &str) -> Option<Vec<(u64, String)>> {
+    let mut found = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() && found.len() < 5 {
+        let (digits, after) = split(rest, |byte| byte.is_ascii_digit());
+        let (word, after) = split(after.trim_start(), |byte| byte.is_ascii_alphabetic());
+        found.push((digits.parse().ok()?, word.to_ascii_lowercase()));
+        rest = after.trim_start_matches([' ', ',']);
+        rest = rest.strip_prefix("and ").unwrap_or(rest).trim_start();
+    }
+    (!found.is_empty() && rest.is_empty()).then_some(found)
+}
+
+fn exact_duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     let too_long = || format!("the longest duration is `\"{}d\"`", MAX_DURATION.as_secs() / 86_400);
     let mut rest = text;
@@ -66,16 +108,38 @@ pub fn size(text: &str) -> Result<u64, String> {
         ("GB", 1_000_000_000),
         ("TB", 1_000_000_000_000),
     ];
-    let (digits, unit) = split(text, |byte| byte.is_ascii_digit());
-    if digits.is_empty() {
-        return Err(SIZE_FORM.to_owned());
-    }
-    let Some((_, bytes)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-        return Err(match UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)) {
-            Some((name, _)) => format!("units are case-sensitive: `\"{digits}{name}\"`"),
-            None => SIZE_FORM.to_owned(),
-        });
+    const WORDS: [(&str, &str); 12] = [
+        ("", "B"),
+        ("byte", "B"),
+        ("bytes", "B"),
+        ("kilobyte", "KB"),
+        ("kilobytes", "KB"),
+        ("megabyte", "MB"),
+        ("megabytes", "MB"),
+        ("gigabyte", "GB"),
+        ("gigabytes", "GB"),
+        ("kibibytes", "KiB"),
+        ("mebibytes", "MiB"),
+        ("gibibytes", "GiB"),
+    ];
+    let mended = || match quantities(text)?.as_slice() {
+        [(number, word)] => {
+            let known = UNITS.iter().map(|(unit, _)| *unit).find(|unit| unit.eq_ignore_ascii_case(word));
+            let named = WORDS.iter().find(|(name, _)| name == word).map(|(_, unit)| *unit);
+            match (known.or(named), word.as_str()) {
+                (Some(unit), _) => Some(format!("write `\"{number}{unit}\"`")),
+                (None, "k" | "m" | "g" | "t") => {
+                    let prefix = word.to_ascii_uppercase();
+                    Some(format!("write `\"{number}{prefix}iB\"` (units of 1024) or `\"{number}{prefix}B\"` (of 1000)"))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
     };
+    let (digits, unit) = split(text, |byte| byte.is_ascii_digit());
+    let unit = UNITS.iter().find(|(name, _)| *name == unit).filter(|_| !digits.is_empty());
+    let Some((_, bytes)) = unit else { return Err(mended().unwrap_or_else(|| SIZE_FORM.to_owned())) };
     digits
         .parse::<u64>()
         .ok()
@@ -101,19 +165,32 @@ pub fn listen(text: &str) -> Result<RawListen, String> {
         return Ok(RawListen::Tcp(address));
     }
     if text.starts_with('/') {
-        return Err(format!("a unix socket is written `unix:{}`", echo(text)));
+        return Err(format!("a unix socket is written `\"unix:{}\"`", echo(text)));
     }
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Err(format!("the port is missing: `{}`", SocketAddr::new(address, 8080)));
+    // Without brackets, the last part of an IPv6 address and a port look the same: with a port it is no longer than one.
+    if let Some((host, port)) = text.rsplit_once(':')
+        && let (Ok(host), Ok(port)) = (host.parse::<Ipv6Addr>(), port.parse::<u16>())
+    {
+        return Err(format!("an IPv6 address stands in brackets: `\"{}\"`", SocketAddr::from((host, port))));
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Err(format!("the port is missing: `\"{}\"`", SocketAddr::new(address, 8080)));
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        let address = rest.trim_end_matches('/');
+        return Err(format!("an address has no scheme: `\"{}\"`", echo(address)));
     }
     match text.rsplit_once(':') {
         Some(("" | "*", port)) if port.parse::<u16>().is_ok() => Err(format!(
-            "name the address: `127.0.0.1:{port}` for this machine, `0.0.0.0:{port}` or `[::]:{port}` for all"
+            "name the address: `\"127.0.0.1:{port}\"` for this machine, `\"0.0.0.0:{port}\"` or `\"[::]:{port}\"` for all"
         )),
         Some(("localhost", port)) if port.parse::<u16>().is_ok() => {
-            Err(format!("names are not looked up: write `127.0.0.1:{port}` or `[::1]:{port}`"))
+            Err(format!("names are not looked up: write `\"127.0.0.1:{port}\"` or `\"[::1]:{port}\"`"))
         }
-        _ if text.parse::<u16>().is_ok() => Err(format!("name the address too: `127.0.0.1:{text}`")),
+        _ if text.parse::<u16>().is_ok() => Err(format!(
+            "write `\"127.0.0.1:{text}\"` for this machine, `\"0.0.0.0:{text}\"` or `\"[::]:{text}\"` for all"
+        )),
         _ => Err("an address is `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/passgate.sock` or `systemd`".to_owned()),
     }
 }

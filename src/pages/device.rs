@@ -104,6 +104,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("passgate/", "passgate"),
 ];
 
+/// What is said of a browser and of a program that are in none of the tables.
+pub(super) const UNKNOWN: [&str; 2] = ["Unknown device", "API client"];
+
 /// What `user_agent` says it is. `is_client`: it signed in as a program does, by JSON.
 pub(super) fn describe(user_agent: &str, is_client: bool) -> (String, Form) {
     let text = super::cut(user_agent, LONGEST);
@@ -123,8 +126,7 @@ pub(super) fn describe(user_agent: &str, is_client: bool) -> (String, Form) {
         (Some(browser), None) => browser.to_owned(),
         (None, Some((system, _))) if is_client => format!("API client on {system}"),
         (None, Some((system, _))) => format!("Browser on {system}"),
-        (None, None) if is_client => "API client".to_owned(),
-        (None, None) => "Unknown device".to_owned(),
+        (None, None) => UNKNOWN[usize::from(is_client)].to_owned(),
     };
     (words, form)
 }

@@ -32,6 +32,8 @@ use own::Own;
 use palette::Palette;
 use templates::{Page, Templates};
 
+pub use templates::BUILT_IN;
+
 /// The longest of anything that is shown, in bytes; what is longer is cut. Nothing valid is.
 const LONGEST_TEXT: usize = 1_024;
 /// The longest id or network address of a session, in bytes.
@@ -347,6 +349,16 @@ impl Pages {
         .into_iter()
         .map(|(page, content)| (page, self.values(&content)))
         .collect()
+    }
+}
+
+/// What `user_agent` says it is, in words: `Firefox on Linux`; itself where it is of no known kind. `is_client`: it signed in
+/// as a program does.
+#[must_use]
+pub fn device(user_agent: &str, is_client: bool) -> String {
+    match device::describe(user_agent, is_client).0 {
+        words if user_agent.is_empty() || !device::UNKNOWN.contains(&words.as_str()) => words,
+        _ => cut(user_agent, LONGEST_TEXT).to_owned(),
     }
 }
 

@@ -12,14 +12,12 @@ use crate::config::raw::At;
 use crate::config::{Problems, nearest};
 
 use super::logo::read;
-use super::templates::{LAYOUT, LONGEST_PAGE, Page, innermost};
+use super::templates::{LAYOUT, LONGEST_PAGE, Page, STYLE, innermost};
 
 /// The largest file that is taken, in bytes.
 const LARGEST_FILE: u64 = 256 * 1024;
 /// How many files of the directory are looked at.
 const MOST_FILES: usize = 256;
-
-const STYLE: &str = "style.css";
 
 /// What an operator's directory holds.
 #[derive(Debug, Default)]
@@ -116,6 +114,7 @@ impl Own {
         let error = innermost(error);
         let name = error.name().filter(|name| self.templates.contains_key(name)).unwrap_or(file);
         let what = match error.detail() {
+            Some(detail) if error.kind() == ErrorKind::UndefinedError => detail.to_owned(),
             _ if error.kind() == ErrorKind::WriteFailure => {
                 format!("the page gets longer than {} KiB", LONGEST_PAGE / 1024)
             }

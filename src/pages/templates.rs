@@ -5,15 +5,15 @@
 //! page without end, or a broken template that is found out by a visitor: each one is rendered with samples at the
 //! start, and one that fails all the same gives way to the built-in one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, HtmlEscape, UndefinedBehavior};
 
-use crate::config::Problems;
+use crate::config::{Problems, nearest};
 
 use super::own::Own;
 
@@ -23,6 +23,21 @@ pub(super) const LONGEST_PAGE: usize = 512 * 1024;
 const FUEL: u64 = 100_000;
 
 pub(super) const LAYOUT: &str = "layout.html";
+pub(super) const STYLE: &str = "style.css";
+
+/// The built-in templates and their style sheet: file name and text. A file of the same name in `pages.templates` takes the
+/// place of one.
+pub const BUILT_IN: [(&str, &str); Page::ALL.len() + 2] = {
+    let mut files = [("", ""); Page::ALL.len() + 2];
+    files[0] = (LAYOUT, include_str!("templates/layout.html"));
+    files[1] = (STYLE, include_str!("templates/style.css"));
+    let mut at = 0;
+    while at < Page::ALL.len() {
+        files[at + 2] = (Page::ALL[at].file(), Page::ALL[at].built_in());
+        at += 1;
+    }
+    files
+};
 
 /// A page that there is a template for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,27 +108,47 @@ impl Templates {
             return Self { built_in, own: None, failed };
         };
         let mut environment = built_in.clone();
-        let mut found: Vec<String> = Vec::new();
+        // An undefined variable is named.
+        environment.set_debug(true);
+        let mut found: Vec<(String, String)> = Vec::new();
+        let mut describe = |error: &Error, file| {
+            let known = variables(samples);
+            let near = undefined(error).and_then(|typed| nearest(typed, known.iter().map(String::as_str)));
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "compare it with the built-in template, which `passgate pages export DIR` writes; `docs/pages.md` has \
+                         all variables there are"
+                    .to_owned(),
+            };
+            let described = (own.describe(error, file), hint);
+            if !found.contains(&described) {
+                found.push(described);
+            }
+        };
         for (file, text) in &own.templates {
             if let Err(error) = environment.add_template_owned(*file, text.clone()) {
-                found.push(own.describe(&error, file));
+                describe(&error, file);
             }
         }
         let mut pages: BTreeMap<&'static str, String> = BTreeMap::new();
         for (page, sample) in samples {
             match render(&environment, *page, sample) {
                 Ok(html) => *pages.entry(page.file()).or_default() += &html,
-                Err(error) => found.push(own.describe(&error, page.file())),
+                Err(error) => describe(&error, page.file()),
             }
         }
-        found.dedup();
-        for message in found {
-            problems
-                .error(&directory.span, message)
-                .hint("compare it with the built-in template of that name, which has all the variables there are");
+        for (message, hint) in found {
+            problems.error(&directory.span, message).hint(hint);
         }
         own.judge(&pages, style, problems);
         Self { built_in, own: Some(environment), failed }
+    }
+
+    /// The variables that the built-in template of a page, or [`LAYOUT`], uses.
+    #[cfg(test)]
+    pub(super) fn undeclared(&self, file: &str) -> Vec<String> {
+        let template = self.built_in.get_template(file).expect("it is built in");
+        template.undeclared_variables(true).into_iter().collect()
     }
 
     /// The page. Where even a built-in template fails, a plain one.
@@ -204,6 +239,43 @@ impl Write for Bounded {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// The variable that `error` is about, where it is about one that is not defined.
+pub(super) fn undefined(error: &Error) -> Option<&str> {
+    let error = innermost(error);
+    let detail = error.detail().filter(|_| error.kind() == ErrorKind::UndefinedError)?;
+    detail.strip_prefix('`')?.split('`').next()
+}
+
+/// The names of all variables in `samples`, `person.email` for one in another. Those of the elements of a list are named
+/// with `[]`.
+pub(super) fn variables(samples: &[(Page, Value)]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (_, sample) in samples {
+        collect(sample, "", &mut names);
+    }
+    // A person who is not there has no name of its own beside those of one who is.
+    let parents: Vec<String> = names.iter().filter_map(|name| Some(name.rsplit_once('.')?.0.to_owned())).collect();
+    names.retain(|name| !parents.iter().any(|parent| parent == name || parent.strip_suffix("[]") == Some(name)));
+    names
+}
+
+fn collect(value: &Value, name: &str, names: &mut BTreeSet<String>) {
+    let entries = value.try_iter().into_iter().flatten();
+    match value.kind() {
+        ValueKind::Map => {
+            for key in entries {
+                let path = if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
+                collect(&value.get_item(&key).unwrap_or_default(), &path, names);
+            }
+        }
+        ValueKind::Seq => {
+            names.insert(name.to_owned());
+            entries.for_each(|element| collect(&element, &format!("{name}[]"), names));
+        }
+        _ => drop(names.insert(name.to_owned())),
     }
 }
 

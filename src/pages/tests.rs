@@ -339,3 +339,52 @@ fn a_name_that_is_no_name_is_an_error() {
         assert_eq!(problems.errors()[0].message, what);
     }
 }
+
+/// The rows of the table of variables in `docs/pages.md`: name, and the templates where it has a value.
+fn documented() -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pages.md")).unwrap();
+    let text = text.split_once("\n## Variables\n").unwrap().1;
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| {
+        let mut cells = row.split(" | ");
+        Some((cells.next()?.trim_end_matches('`').to_owned(), cells.next()?.to_owned()))
+    })
+    .collect()
+}
+
+#[test]
+fn the_documentation_has_each_variable_and_no_other() {
+    let known = templates::variables(&pages().samples());
+    let named: std::collections::BTreeSet<String> = documented().into_iter().map(|(name, _)| name).collect();
+    let missing: Vec<_> = known.difference(&named).collect();
+    let wrong: Vec<_> = named.difference(&known).collect();
+    assert!(missing.is_empty() && wrong.is_empty(), "docs/pages.md lacks {missing:?}, and has {wrong:?}");
+}
+
+#[test]
+fn the_documentation_names_each_template_that_a_variable_stands_in() {
+    let pages = pages();
+    let rows = documented();
+    for file in Page::ALL.map(Page::file).into_iter().chain([templates::LAYOUT]) {
+        for used in pages.templates.undeclared(file) {
+            let has_row = rows.iter().any(|(name, where_)| {
+                let is_it =
+                    *name == used || name.starts_with(&format!("{used}.")) || name.starts_with(&format!("{used}["));
+                is_it && (where_ == "all" || where_.contains(&format!("`{file}`")))
+            });
+            assert!(has_row || used == "loop", "docs/pages.md has no row for `{used}` in `{file}`");
+        }
+    }
+}
+
+#[test]
+fn the_documented_template_works() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pages.md")).unwrap();
+    let block = text.split_once("```html error.html\n").unwrap().1.split_once("\n```").unwrap().0;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("error.html"), block).unwrap();
+    let raw = RawPages { templates: at(directory.path().to_owned()), ..RawPages::default() };
+    let (pages, problems) = compile(&raw);
+    assert!(problems.errors().is_empty() && problems.warnings().is_empty(), "{problems:?}");
+    assert!(String::from_utf8_lossy(&pages.error(StatusCode::NOT_FOUND, "Not found", "", "r-1")).contains("r-1"));
+}

@@ -30,7 +30,7 @@ pub(super) enum Segment {
 pub enum PatternError {
     /// It does not start with `/`.
     #[error("a path starts with `/`")]
-    NoSlash,
+    NoSlash(String),
     /// `//` somewhere.
     #[error("a path has no empty segment")]
     EmptySegment,
@@ -49,6 +49,12 @@ pub enum PatternError {
     /// `:name`, as other routers write a parameter.
     #[error("`{0}` is not how a parameter is written")]
     Colon(String),
+    /// A segment in another spelling than that in which paths are matched, and the whole path in that one.
+    #[error("no path has the spelling `{0}` when it is matched")]
+    Spelling(String, String),
+    /// A query or a fragment.
+    #[error("`{0}` is no part of a path")]
+    Query(String),
     /// A segment that no path may hold.
     #[error("no path can hold the segment `{0}`: {1}")]
     Segment(String, Refusal),
@@ -62,12 +68,31 @@ impl PatternError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NoSlash => "write `/…`; the host goes into `host`".to_owned(),
+            Self::NoSlash(text) => without_slash(text),
             Self::EmptySegment => "write one `/` between segments".to_owned(),
             Self::StarNotLast => "write `{name}` for one segment in the middle of a path".to_owned(),
-            Self::StarInSegment(_) => {
-                "write `/*` for everything below; a star itself is written `%2A`, in any segment".to_owned()
+            Self::StarInSegment(segment) if segment.starts_with("*.") => format!(
+                "a pattern covers whole segments, and no endings: put what ends with `{}` below one path, like \
+                 `/static/*`, or name each file",
+                &segment[1..]
+            ),
+            Self::StarInSegment(segment) if matches!(segment.as_str(), "**" | ".*" | "(.*)") => {
+                "write `/*`, which covers everything below".to_owned()
             }
+            Self::StarInSegment(_) => {
+                "a pattern covers whole segments: write `{name}` for any one segment, `/*` for everything below; a star \
+                 itself is written `%2A`"
+                    .to_owned()
+            }
+            Self::Query(query) => {
+                format!("the query takes no part in matching: leave `{query}` out, the route covers every query")
+            }
+            Self::Spelling(segment, _) if segment.contains(['^', '|', '[', ']']) => {
+                "a pattern is no regular expression: write a route for each path, `{name}` for any one segment, `/*` for \
+                 everything below"
+                    .to_owned()
+            }
+            Self::Spelling(_, canonical) => format!("write `{canonical}`"),
             Self::Parameter(segment) if segment.contains("...") => "write `*` for the rest of a path".to_owned(),
             Self::Parameter(_) => {
                 "write `{name}` as a whole segment, with letters, digits and `_`; a brace itself is `%7B` or `%7D`"
@@ -94,7 +119,10 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, which [`PatternError::hint`] has an answer to.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let path = text.strip_prefix('/').ok_or(PatternError::NoSlash)?;
+        let path = text.strip_prefix('/').ok_or_else(|| PatternError::NoSlash(text.to_owned()))?;
+        if let Some(query) = path.find(['?', '#']) {
+            return Err(PatternError::Query(path[query..].to_owned()));
+        }
         let mut pattern = Self { text: text.into(), segments: Vec::new(), subtree: false };
         let mut names = Vec::new();
         let mut segments = path.split('/').peekable();
@@ -105,7 +133,12 @@ impl Pattern {
                 "*" => return Err(PatternError::StarNotLast),
                 "" if last => pattern.segments.push(Segment::Literal("".into())),
                 "" => return Err(PatternError::EmptySegment),
-                _ => pattern.segments.push(read_segment(segment, &mut names)?),
+                _ => match read_segment(segment, &mut names) {
+                    Err(PatternError::Spelling(segment, _)) => {
+                        return Err(PatternError::Spelling(segment, canonical_path(path)));
+                    }
+                    segment => pattern.segments.push(segment?),
+                },
             }
         }
         if pattern.segments.len() > MAX_SEGMENTS {
@@ -144,7 +177,8 @@ impl Pattern {
     }
 
     /// A path that this covers.
-    pub(super) fn example(&self) -> String {
+    #[must_use]
+    pub fn example(&self) -> String {
         let mut path = String::new();
         for segment in &self.segments {
             path.push('/');
@@ -185,8 +219,49 @@ fn read_segment<'a>(segment: &'a str, names: &mut Vec<&'a str>) -> Result<Segmen
         return Err(PatternError::Colon(segment.to_owned()));
     }
     match canonical_pattern_segment(segment) {
+        // Of two spellings in the file, a reader takes one for another path: `/%61uth` is `/auth`.
+        Ok(literal) if !is_spelt_so(segment) => Err(PatternError::Spelling(segment.to_owned(), literal.into_owned())),
         Ok(literal) => Ok(Segment::Literal(literal.into())),
         Err(refusal) => Err(PatternError::Segment(segment.to_owned(), refusal)),
+    }
+}
+
+/// `/` and `path` with each segment in the spelling in which it is matched.
+fn canonical_path(path: &str) -> String {
+    path.split('/').fold(String::new(), |written, segment| match canonical_pattern_segment(segment) {
+        Ok(literal) if !is_spelt_so(segment) => written + "/" + &literal,
+        _ => written + "/" + segment,
+    })
+}
+
+/// Whether `segment` holds neither a character that paths have only escaped, nor the escape of one that they never have
+/// escaped (RFC 3986 section 2.3). Letters outside ASCII may stand in a file, where people read them.
+fn is_spelt_so(segment: &str) -> bool {
+    let bytes = segment.as_bytes();
+    let escapes_unreserved = bytes.windows(3).any(|escape| {
+        let digits = std::str::from_utf8(&escape[1..]).ok().filter(|_| escape[0] == b'%');
+        let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        value.is_some_and(|value| value.is_ascii_alphanumeric() || b"-._~".contains(&value))
+    });
+    !escapes_unreserved && !bytes.iter().any(|byte| b" \"<>[]^`|".contains(byte))
+}
+
+/// What to write instead of `text`, which is no path.
+fn without_slash(text: &str) -> String {
+    if text.contains("://") {
+        return "write the path alone, like `/…`; the host goes into `host`".to_owned();
+    }
+    let is_expression = text.starts_with(['^', '~']) || text.contains(".*") || text.ends_with('$');
+    let plain = text.trim_start_matches(['^', '~', ' ', '*']).trim_end_matches(['$', ')', '?']);
+    let whole = text.ends_with('$') && !text.contains(".*");
+    let plain = ["(/.*", "/.*", "/?", ".*", "/"].iter().find_map(|end| plain.strip_suffix(end)).unwrap_or(plain);
+    let path = format!("/{}", plain.trim_matches('/'));
+    let suggested = if whole || path == "/" { path.clone() } else { format!("{path}/*") };
+    match Pattern::parse(&suggested) {
+        Ok(_) if is_expression => format!("a pattern is no regular expression: write `{suggested}`"),
+        Ok(_) if text == "*" || text == "**" => "write `/*` for every path".to_owned(),
+        Ok(_) if !text.starts_with('*') => format!("write `{path}`; the host goes into `host`"),
+        _ => "a pattern covers whole segments, like `/static/*`: endings and expressions are not possible".to_owned(),
     }
 }
 
@@ -235,10 +310,13 @@ mod tests {
     fn what_is_no_pattern_says_why_and_what_to_write() {
         let segment = |text: &str, refusal| PatternError::Segment(text.to_owned(), refusal);
         let parameter = |text: &str| PatternError::Parameter(text.to_owned());
+        let no_slash = |text: &str| PatternError::NoSlash(text.to_owned());
+        let spelling = |text: &str, canonical: &str| PatternError::Spelling(text.to_owned(), canonical.to_owned());
         for (text, error) in [
-            ("", PatternError::NoSlash),
-            ("admin", PatternError::NoSlash),
-            ("*", PatternError::NoSlash),
+            ("", no_slash("")),
+            ("admin", no_slash("admin")),
+            ("*", no_slash("*")),
+            ("^/api", no_slash("^/api")),
             ("//", PatternError::EmptySegment),
             ("/a//b", PatternError::EmptySegment),
             ("/*/a", PatternError::StarNotLast),
@@ -258,7 +336,13 @@ mod tests {
             ("/users/:id", PatternError::Colon(":id".to_owned())),
             ("/a/../b", segment("..", Refusal::PathDotSegment)),
             ("/%2e%2e", segment("%2e%2e", Refusal::PathDotSegment)),
-            ("/a?b", segment("a?b", Refusal::TargetByte)),
+            ("/a?b", PatternError::Query("?b".to_owned())),
+            ("/search?q=*", PatternError::Query("?q=*".to_owned())),
+            ("/a#b", PatternError::Query("#b".to_owned())),
+            ("/a b", spelling("a b", "/a%20b")),
+            ("/%61uth/*", spelling("%61uth", "/auth/*")),
+            ("/{x}/a%2Db/c d", spelling("a%2Db", "/{x}/a-b/c%20d")),
+            ("/(v1|v2)/x", spelling("(v1|v2)", "/(v1%7Cv2)/x")),
             ("/a;b", segment("a;b", Refusal::PathParameter)),
             ("/a\\b", segment("a\\b", Refusal::PathBackslash)),
             ("/100%", segment("100%", Refusal::PathBadEncoding)),
@@ -270,5 +354,27 @@ mod tests {
         assert!(Pattern::parse(&"/a".repeat(MAX_SEGMENTS)).is_ok());
         assert_eq!(Pattern::parse(&"/a".repeat(MAX_SEGMENTS + 1)).err(), Some(PatternError::TooLong));
         assert_eq!(PatternError::Colon(":id".to_owned()).hint(), "write `{id}`; a colon itself is written `%3A`");
+        for (text, hint) in [
+            ("^/api", "write `/api/*`"),
+            ("^/api/.*$", "write `/api/*`"),
+            ("^/api/?$", "write `/api`"),
+            ("^/api(/.*)?", "write `/api/*`"),
+            ("~ ^/api", "write `/api/*`"),
+            ("api/v1", "write `/api/v1`"),
+            ("*", "write `/*`"),
+            ("*.css", "whole segments"),
+            ("https://a.example/x", "`host`"),
+            ("/*.css", "`/static/*`"),
+            ("/api/.*", "`/*`"),
+            ("/**", "write `/*`"),
+            ("/v*", "`{name}`"),
+            ("/search?q=*", "leave `?q=*` out"),
+            ("/a b", "write `/a%20b`"),
+            ("/%61uth/*", "write `/auth/*`"),
+            ("/(v1|v2)/x", "no regular expression"),
+        ] {
+            let found = Pattern::parse(text).unwrap_err().hint();
+            assert!(found.contains(hint), "{text}: {found}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::{Account, Directory, failed, refuse, shown};
 use crate::app::trial::OWN_ISSUER;
 use crate::app::{Failure, time_text};
 use crate::config::nearest;
+use crate::pages;
 use crate::state::{Revocation, RevocationTarget, SessionRow, Which};
 
 /// A session, as it is shown.
@@ -23,14 +24,29 @@ pub struct Session {
     pub kind: &'static str,
     /// `User-Agent`
     pub user_agent: String,
+    /// The same in words: `Firefox on Linux`.
+    pub device: String,
     /// Where it was last seen from.
     pub address: String,
     /// RFC 3339, as the two below.
     pub created_at: String,
     /// When its token was last renewed.
     pub last_seen_at: String,
+    /// How long ago that was: `12m ago`.
+    #[serde(skip)]
+    pub last_seen: String,
     /// When it ends, used or not.
     pub expires_at: String,
+}
+
+/// A time in the past, in its largest unit.
+fn ago(seconds: i64) -> String {
+    match seconds {
+        ..60 => "now".to_owned(),
+        60..3600 => format!("{}m ago", seconds / 60),
+        3600..86_400 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
 }
 
 impl Directory {
@@ -43,15 +59,18 @@ impl Directory {
         let all = if of.is_none() { self.list()? } else { Vec::new() };
         let emails: HashMap<&str, &str> =
             all.iter().chain(of).map(|account| (account.id.as_str(), account.email.as_str())).collect();
+        let now = self.clock.now();
         let shown = |row: SessionRow| Session {
             email: emails.get(row.account_id.as_str()).copied().unwrap_or_default().to_owned(),
             kind: if row.refresh.is_some() { "client" } else { "browser" },
+            device: pages::device(&row.user_agent, row.refresh.is_some()),
             id: row.id,
             account_id: row.account_id,
             user_agent: row.user_agent,
             address: row.address,
             created_at: time_text(row.created_at),
             last_seen_at: time_text(row.seen_at),
+            last_seen: ago(now.saturating_sub(row.seen_at)),
             expires_at: time_text(row.expires_at),
         };
         Ok(rows.into_iter().map(shown).collect())

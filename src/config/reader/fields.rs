@@ -46,13 +46,7 @@ impl Reader<'_> {
     /// A string that is not empty and holds no control character.
     pub(super) fn text(&mut self, item: &Item<'_>) -> Option<At<String>> {
         let DeValue::String(text) = &item.value else {
-            let hint = match &item.value {
-                _ if names_a_secret(&item.key) => None,
-                DeValue::Integer(number) => Some(number.to_string()),
-                DeValue::Float(number) => Some(number.to_string()),
-                DeValue::Boolean(yes) => Some(yes.to_string()),
-                _ => None,
-            };
+            let hint = scalar(&item.value).filter(|_| !names_a_secret(&item.key));
             let problem = self.expected(item, "a string");
             if let Some(hint) = hint {
                 problem.hint(format!("put it in quotes: `\"{hint}\"`"));
@@ -129,6 +123,14 @@ impl Reader<'_> {
         what: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<At<T>> {
+        if let Some(written) = scalar(&item.value).filter(|_| !names_a_secret(&item.key)) {
+            let hint = match parse(&written) {
+                Ok(_) => format!("put it in quotes: `\"{written}\"`"),
+                Err(reason) => reason,
+            };
+            self.expected(item, what).hint(hint);
+            return None;
+        }
         let text = self.text(item)?;
         match parse(&text) {
             Ok(value) => Some(At { value, span: text.span }),
@@ -164,9 +166,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn duration_or_zero(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Duration>> {
-        let item = section.take(key)?;
-        self.with_unit(&item, "a duration", "s")?;
-        self.parse(&item, "a duration", values::duration)
+        self.parsed(section, key, "a duration", values::duration)
     }
 
     pub(super) fn size(
@@ -176,22 +176,12 @@ impl Reader<'_> {
         range: RangeInclusive<u64>,
         bounds: &str,
     ) -> Option<At<u64>> {
-        let item = section.take(key)?;
-        self.with_unit(&item, "a size", "B")?;
-        let found = self.parse(&item, "a size", values::size)?;
+        let found = self.parsed(section, key, "a size", values::size)?;
         if !range.contains(&found) {
             self.error(&found.span, format!("`{key}` must be {bounds}")).hint("leave the key out for the default");
             return None;
         }
         Some(found)
-    }
-
-    /// A bare number where a unit is needed is worth its own hint.
-    pub(super) fn with_unit(&mut self, item: &Item<'_>, what: &str, unit: &str) -> Option<()> {
-        let DeValue::Integer(number) = &item.value else { return Some(()) };
-        let hint = format!("write the unit: `\"{}{unit}\"`", echo(&number.to_string()));
-        self.expected(item, what).hint(hint);
-        None
     }
 
     /// One of a closed list of words.
@@ -215,7 +205,7 @@ impl Reader<'_> {
     ) -> Option<At<Vec<At<T>>>> {
         let item = section.take(key)?;
         let span = item.span.clone();
-        if one == One::Taken && item.value.is_str() {
+        if one == One::Taken && (item.value.is_str() || scalar(&item.value).is_some()) {
             return Some(At { value: parse(self, &item).into_iter().collect(), span });
         }
         let quoted = item.value.as_str().map(echo);
@@ -323,6 +313,16 @@ impl Reader<'_> {
     }
 }
 
+/// A number or a boolean, as it would stand in quotes.
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Integer(number) => Some(echo(&number.to_string())),
+        DeValue::Float(number) => Some(echo(&number.to_string())),
+        DeValue::Boolean(yes) => Some(yes.to_string()),
+        _ => None,
+    }
+}
+
 /// `text` if it is one of `choices`.
 pub(super) fn choose(text: &str, choices: &[&str]) -> Result<String, String> {
     if choices.contains(&text) {
@@ -330,7 +330,7 @@ pub(super) fn choose(text: &str, choices: &[&str]) -> Result<String, String> {
     }
     Err(match nearest(text, choices.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("the words are `{}`", choices.join("`, `")),
+        None => format!("write one of `\"{}\"`", choices.join("\"`, `\"")),
     })
 }
 

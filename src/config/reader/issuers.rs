@@ -111,6 +111,7 @@ impl Reader<'_> {
         match sources.as_slice() {
             [_] => {}
             [] if !self.broken.is_empty() => {}
+            [] if KEY_SOURCES.iter().any(|key| self.is_misspelt(section, key)) => {}
             [] => {
                 self.error(&section.span, format!("`{}` says nothing about its keys", section.title))
                     .hint("add one of `jwks_url`, `jwks_file`, `public_key_file`, `secret` or `discovery = true`");

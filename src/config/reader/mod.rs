@@ -21,9 +21,9 @@ use toml::de::DeTable;
 use self::fields::Empty;
 use self::section::{Item, Section};
 use super::problems::{Problem, Problems};
-use super::raw::{At, Named, RawConfig};
+use super::raw::{At, Failed, Named, RawConfig};
 use super::values::echo;
-use super::{check, keys, nearest, redact};
+use super::{check, keys, redact};
 
 /// Reads the text that `problems` was made from. What comes back is to be used only if `problems` holds no error.
 pub fn read(problems: &mut Problems) -> RawConfig {
@@ -37,12 +37,18 @@ pub fn read(problems: &mut Problems) -> RawConfig {
     for span in &secrets {
         problems.hide(span);
     }
+    if !errors.is_empty() && syntax::report_format(&source, problems) {
+        problems.end_reading();
+        return RawConfig { failed: Failed::everything(), ..RawConfig::default() };
+    }
     let broken = syntax::report(&errors, problems);
     let parses = broken.is_empty();
 
-    let mut reader = Reader { problems, broken, discarded: Problem::new(&(0..0), "") };
-    let raw = reader.file(Section::new("", "", root.span(), root.into_inner()));
     // What a syntax error swallowed would be missed by rules about the whole.
+    let failed = if parses { Failed::default() } else { Failed::everything() };
+    let mut reader = Reader { problems, broken, discarded: Problem::new(&(0..0), ""), failed };
+    let mut raw = reader.file(Section::new("", "", root.span(), root.into_inner()));
+    raw.failed = reader.failed;
     if parses {
         check(&raw, problems);
     }
@@ -57,6 +63,8 @@ struct Reader<'p> {
     broken: Vec<Range<usize>>,
     /// Takes the problems that are not reported.
     discarded: Problem,
+    /// Keys whose values are unknown.
+    failed: Failed,
 }
 
 impl Reader<'_> {
@@ -88,6 +96,7 @@ impl Reader<'_> {
         let tests = self.tables(&mut root, "tests", "tests", "[[tests]]", Empty::Taken, Self::case);
         self.finish(root);
         RawConfig {
+            failed: Failed::default(),
             server: server.unwrap_or_default(),
             admin,
             state: state.unwrap_or_default(),
@@ -139,9 +148,21 @@ impl Reader<'_> {
             return;
         }
         for (key, hint) in keys.iter().filter(|(key, _)| !section.has(key)) {
+            if let Some(known) = keys::of(keys::KEYS, section.kind).iter().find(|known| *known == key) {
+                self.failed.insert(section.kind, known);
+            }
+            // It is there under another name, which is a problem by itself.
+            if self.is_misspelt(section, key) {
+                continue;
+            }
             let message = format!("`{key}` is missing in `{}`", section.title);
             self.error(&section.span, message).hint(*hint);
         }
+    }
+
+    /// Whether `section` has a key that was likely meant to be `key`.
+    fn is_misspelt(&self, section: &Section<'_>, key: &str) -> bool {
+        section.unknown().any(|typed| keys::suggestion(section.kind, typed) == Some(key))
     }
 
     /// The sub-table `key` of `section`, to be read as the table `kind`: `form` is how it is
@@ -175,13 +196,14 @@ impl Reader<'_> {
     fn named<'i, T>(
         &mut self,
         root: &mut Section<'i>,
-        key: &str,
+        key: &'static str,
         kind: &'static str,
         read: fn(&mut Self, Section<'i>) -> T,
     ) -> Vec<Named<T>> {
         let Some(item) = root.take(key) else { return Vec::new() };
         if !item.is_table() {
-            self.expected(&item, "a table of names").hint(format!("give it a name: `[{key}.main]`"));
+            let form = if item.is_tables() { "single brackets and a name" } else { "a name" };
+            self.expected(&item, "a table of names").hint(format!("give it {form}: `[{key}.main]`"));
             return Vec::new();
         }
         let Some(table) = item.into_section(kind, String::new()) else { return Vec::new() };
@@ -195,8 +217,10 @@ impl Reader<'_> {
             }
             self.name(&name, key);
             let title = format!("[{key}.{}]", echo(&name));
-            if let Some(section) = self.section(item, kind, &title) {
-                found.push((name, read(self, section)));
+            match self.section(item, kind, &title) {
+                Some(section) => found.push((name, read(self, section))),
+                // Names in it may be meant elsewhere in the file.
+                None => self.failed.insert("", key),
             }
         }
         found
@@ -248,6 +272,14 @@ impl Reader<'_> {
     /// Ends the reading of `section`: what is left in it is unknown.
     fn finish(&mut self, section: Section<'_>) {
         let Section { kind, errors, .. } = section;
+        // The file itself is looked at as a whole; a table whose owner does not ask has no key that is asked for.
+        let since = if kind.is_empty() { 0 } else { errors.min(self.problems.errors().len()) };
+        let found = &self.problems.errors()[since..];
+        for (key, span) in &section.taken {
+            if found.iter().any(|problem| span.start <= problem.span.start && problem.span.end <= span.end) {
+                self.failed.insert(kind, key);
+            }
+        }
         let (title, span) = (section.title.clone(), section.span.clone());
         let known = keys::of(keys::KEYS, kind);
         for item in section.into_rest() {
@@ -264,8 +296,11 @@ impl Reader<'_> {
             } else {
                 format!("unknown {what} `{shown}` in `{title}`")
             };
-            let hint = match nearest(&item.key, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
+            let hint = match keys::suggestion(kind, &item.key) {
+                Some(near) => {
+                    self.failed.insert(kind, near);
+                    format!("did you mean `{near}`?")
+                }
                 None if kind.is_empty() => format!("the tables are `{}`", known.join("`, `")),
                 None => format!("`{title}` has `{}`", known.join("`, `")),
             };

@@ -80,6 +80,8 @@ pub(super) struct Section<'i> {
     pub errors: usize,
     /// A bit for each key of [`keys::KEYS`] that was asked for.
     asked: u32,
+    /// The keys that were there, each with the bytes of its value.
+    pub taken: Vec<(&'static str, Range<usize>)>,
 }
 
 impl<'i> Section<'i> {
@@ -102,6 +104,7 @@ impl<'i> Section<'i> {
             items: items.into_iter().map(Some).collect(),
             errors: usize::MAX,
             asked: 0,
+            taken: Vec::new(),
         }
     }
 
@@ -114,8 +117,17 @@ impl<'i> Section<'i> {
     pub(super) fn take(&mut self, key: &str) -> Option<Item<'i>> {
         let place = keys::of(keys::KEYS, self.kind).iter().position(|known| *known == key);
         debug_assert!(place.is_some(), "`{key}` of `{}` is not in KEYS, so nobody would be told about it", self.kind);
-        self.asked |= 1 << place?;
-        self.items.iter_mut().find(|item| item.as_ref().is_some_and(|item| item.key == key))?.take()
+        let place = place?;
+        self.asked |= 1 << place;
+        let item = self.items.iter_mut().find(|item| item.as_ref().is_some_and(|item| item.key == key))?.take()?;
+        self.taken.push((keys::of(keys::KEYS, self.kind)[place], item.span.clone()));
+        Some(item)
+    }
+
+    /// Keys that are not yet taken and that no table of this kind has.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = &str> {
+        let known = keys::of(keys::KEYS, self.kind);
+        self.items.iter().flatten().map(|item| &*item.key).filter(move |key| !known.contains(key))
     }
 
     /// All entries, of a table whose keys are free.

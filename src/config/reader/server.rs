@@ -44,9 +44,7 @@ impl Reader<'_> {
 
     /// `"unlimited"` is `None`.
     fn body_limit(&mut self, section: &mut Section<'_>) -> Option<At<Option<u64>>> {
-        let item = section.take("max_body_bytes")?;
-        self.with_unit(&item, "a size or `\"unlimited\"`", "B")?;
-        self.parse(&item, "a size or `\"unlimited\"`", |text| match text {
+        self.parsed(section, "max_body_bytes", "a size or `\"unlimited\"`", |text| match text {
             "unlimited" => Ok(None),
             _ => values::size(text).map(Some),
         })
@@ -103,7 +101,11 @@ impl Reader<'_> {
 
     fn state_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
         const HINT: &str = "write `\"sqlite:passgate.db\"`";
-        let url = self.text(item)?;
+        let mut url = self.text(item)?;
+        // With three slashes, as other programs write an absolute path in such a URL.
+        if let Some(path) = url.strip_prefix("sqlite:///").filter(|path| !path.is_empty() && !path.starts_with('/')) {
+            url.value = format!("sqlite:/{path}");
+        }
         match url.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() && !path.starts_with("//") && path != ":memory:" => Some(url),
             Some(("sqlite", ":memory:")) => {

@@ -80,21 +80,103 @@ fn blanked(text: &str, ranges: &[Range<usize>]) -> String {
     String::from_utf8(bytes).expect("whole lines were replaced by ASCII")
 }
 
+/// Reports that `source`, which is no TOML, is in another format; `false` where it is not.
+pub(super) fn report_format(source: &str, problems: &mut Problems) -> bool {
+    let Some((span, format)) = other_format(source) else { return false };
+    problems
+        .error(&span, format!("this is {format}, and the configuration is TOML"))
+        .hint("`passgate example` prints a file to start from");
+    true
+}
+
+/// The first significant line of `source`, and the name of the format that it is in, where that is not TOML.
+fn other_format(source: &str) -> Option<(Range<usize>, &'static str)> {
+    let mut first: Option<Range<usize>> = None;
+    let mut lines = 0_i64;
+    let mut yaml = 0_i64;
+    let mut start = 0;
+    for whole in source.split_inclusive('\n') {
+        let text = whole.trim_matches(|char: char| char.is_whitespace() || char == '\u{feff}');
+        let at = start + whole.find(text).unwrap_or(0);
+        start += whole.len();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        lines += 1;
+        first.get_or_insert(at..at + text.len());
+        // A header or an assignment is no line of YAML; a flow value after a `:` may hold anything.
+        let key = text.trim_start_matches("- ");
+        let name = key.find(':').filter(|end| is_yaml_key(&key[..*end], &key[end + 1..]));
+        if name.is_some() || text.starts_with("- ") || text == "---" || text.starts_with("%YAML") {
+            yaml += 1;
+        } else if text.starts_with('[') || text.contains('=') {
+            yaml -= 1;
+        }
+    }
+    let first = first?;
+    let text = &source[first.clone()];
+    // No key and no header of TOML begins so.
+    if text.starts_with('{') || text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{')) {
+        return Some((first.start..first.start + 1, "JSON"));
+    }
+    (2 * yaml > lines).then_some((first, "YAML"))
+}
+
+/// Whether a line of YAML may begin with `key` and a colon, behind which `rest` stands.
+fn is_yaml_key(key: &str, rest: &str) -> bool {
+    let key = key.trim_matches(['"', '\'']);
+    (rest.is_empty() || rest.starts_with(char::is_whitespace))
+        && !key.is_empty()
+        && key.chars().all(|char| char.is_alphanumeric() || "-_./ ".contains(char))
+}
+
+/// Quotes of typography, which word processors put in place of straight ones.
+const CURLY: [char; 11] = ['“', '”', '„', '‟', '‘', '’', '‚', '‛', '«', '»', '″'];
+
+/// The first quote of typography on a line that stands where a string could begin or end: not inside of straight
+/// quotes, and not in a comment.
+fn curly_quote(line: &str) -> Option<(usize, char)> {
+    let mut inside = None;
+    for (at, char) in line.char_indices() {
+        match (inside, char) {
+            (None, '#') => return None,
+            (None, '"' | '\'') => inside = Some(char),
+            (Some(quote), _) if quote == char => inside = None,
+            (None, _) if CURLY.contains(&char) => return Some((at, char)),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Reports `errors`, the first of each line, and returns the spans of these lines in their order.
 pub(super) fn report(errors: &[SyntaxError], problems: &mut Problems) -> Vec<Range<usize>> {
     let source = problems.source().clone();
     let mut broken: Vec<Range<usize>> = Vec::new();
     let mut unshown = 0;
+    let mut curly: Vec<(Range<usize>, char)> = Vec::new();
     for error in errors {
         let line = line_at(&source, error.span.start);
         if broken.last().is_some_and(|last| last.start == line.start) {
             continue;
         }
         broken.push(line.start..line.end.max(error.span.end.min(source.len())));
-        if broken.len() > MAX_SHOWN {
+        if let Some((at, quote)) = curly_quote(&source[line.clone()]) {
+            curly.push((line.start + at..line.start + at + quote.len_utf8(), quote));
+        } else if broken.len() > MAX_SHOWN {
             unshown += 1;
         } else {
             one(&source, error, &line, problems);
+        }
+    }
+    if let Some((span, quote)) = curly.first() {
+        let problem = problems
+            .error(span, format!("`{quote}` is no quote of TOML"))
+            .hint("text stands in straight quotes: `key = \"value\"`");
+        match curly.len() - 1 {
+            0 => {}
+            1 => drop(problem.label("and on one more line")),
+            more => drop(problem.label(format!("and on {more} more lines"))),
         }
     }
     if let Some(last) = broken.last().filter(|_| unshown > 0) {

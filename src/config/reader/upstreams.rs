@@ -1,5 +1,7 @@
 //! `[upstreams.*]`: the apps.
 
+use toml::de::DeValue;
+
 use super::Reader;
 use super::fields::{Empty, One, choose};
 use super::section::{Item, Section};
@@ -47,6 +49,11 @@ impl Reader<'_> {
     }
 
     fn server_address(&mut self, item: &Item<'_>) -> Option<At<String>> {
+        if let DeValue::Integer(port) = &item.value {
+            let hint = format!("write `\"http://127.0.0.1:{}\"`", echo(&port.to_string()));
+            self.expected(item, "the address of a server").hint(hint);
+            return None;
+        }
         let text = self.text(item)?;
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() || path.ends_with('/') || path.starts_with("//") {
@@ -55,11 +62,24 @@ impl Reader<'_> {
             }
             return Some(text);
         }
+        if !text.contains("://") && text.contains('@') {
+            // A password may stand in front of it.
+            self.error(&item.span, "the address of a server holds a user or a password").hint(SERVER_FORM);
+            self.problems.hide(&item.span);
+            return None;
+        }
         let url = match values::url(&text) {
             Ok(url) => url,
             Err(reason) => {
-                self.error(&item.span, format!("`{}` is no address of a server", echo(&text)))
-                    .hint(format!("{reason}; {SERVER_FORM}"));
+                let hint = match text.strip_prefix('/') {
+                    Some(_) => format!("a unix socket is written `\"unix:{}\"`", echo(&text)),
+                    // A name or address and a port, as `listen` has it.
+                    None if !text.contains("://") && values::url(&format!("http://{}", *text)).is_ok() => {
+                        format!("the scheme is missing: `\"http://{}\"`", echo(&text))
+                    }
+                    None => format!("{reason}; {SERVER_FORM}"),
+                };
+                self.error(&item.span, format!("`{}` is no address of a server", echo(&text))).hint(hint);
                 return None;
             }
         };

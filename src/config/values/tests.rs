@@ -71,7 +71,7 @@ fn sizes_are_whole_numbers_and_do_not_overflow() {
     for text in ["", "32", "KiB", "1.5MiB", "-1B", "1 KiB", "32kib", "16777216TiB", "99999999999999999999B"] {
         assert!(size(text).is_err(), "{text}");
     }
-    assert_eq!(size("32kib").unwrap_err(), "units are case-sensitive: `\"32KiB\"`");
+    assert_eq!(size("32kib").unwrap_err(), "write `\"32KiB\"`");
 }
 
 #[test]
@@ -157,4 +157,55 @@ fn what_is_echoed_is_short_tame_and_without_passwords() {
     assert_eq!(echo("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
     assert_eq!(echo("postgres://me:pw@db/x"), "postgres://<hidden>@db/x");
     assert_eq!(echo(&"x".repeat(100)).chars().count(), 60);
+}
+
+#[test]
+fn what_is_clear_is_said_in_the_form_that_it_has_here() {
+    for (text, mended) in [
+        ("1 hour", "1h"),
+        ("3600", "3600s"),
+        ("30 s", "30s"),
+        ("5M", "5m"),
+        ("2 Hours, 30 Min", "2h30m"),
+        ("1 day and 12 hours", "1d12h"),
+        ("2 weeks", "14d"),
+        ("100 milliseconds", "100ms"),
+    ] {
+        assert_eq!(duration(text).unwrap_err(), format!("write `\"{mended}\"`"), "{text}");
+    }
+    for text in
+        ["", "soon", "1.5h", "1 fortnight", "30m1h", "1h1h", "-1s", "99999999999999999999 hours", "1w1w1w1w1w1w"]
+    {
+        assert_eq!(duration(text).unwrap_err(), DURATION_FORM, "{text}");
+    }
+    for (text, mended) in [
+        ("10 MB", "10MB"),
+        ("10mb", "10MB"),
+        ("1048576", "1048576B"),
+        ("32 kib", "32KiB"),
+        ("2 megabytes", "2MB"),
+        ("1 Byte", "1B"),
+    ] {
+        assert_eq!(size(text).unwrap_err(), format!("write `\"{mended}\"`"), "{text}");
+    }
+    assert!(size("10M").unwrap_err().contains("`\"10MiB\"`") && size("10M").unwrap_err().contains("`\"10MB\"`"));
+    for text in ["", "1.5MB", "MB", "10 pages", "1 KB 2"] {
+        assert_eq!(size(text).unwrap_err(), SIZE_FORM, "{text}");
+    }
+}
+
+#[test]
+fn an_ipv6_address_with_a_port_stands_in_brackets() {
+    for (text, hint) in [
+        ("::1:8080", "`\"[::1]:8080\"`"),
+        ("2001:db8::5:443", "`\"[2001:db8::5]:443\"`"),
+        ("::1", "the port is missing: `\"[::1]:8080\"`"),
+        ("[::1]", "the port is missing: `\"[::1]:8080\"`"),
+        ("fe80::", "the port is missing: `\"[fe80::]:8080\"`"),
+        ("8080", "`\"127.0.0.1:8080\"`"),
+        ("http://0.0.0.0:80/", "`\"0.0.0.0:80\"`"),
+    ] {
+        let said = listen(text).unwrap_err();
+        assert!(said.contains(hint), "{text}: {said}");
+    }
 }

@@ -54,12 +54,13 @@ fn a_layout_of_the_operator_holds_for_our_pages() {
 fn a_broken_template_is_an_error_with_its_file_and_line() {
     for (name, content, expected) in [
         ("error.html", "<p>\n{% if %}\n", "`pages/error.html:2` is broken: syntax error: "),
-        ("error.html", "<p>\n\n{{ titel }}", "`pages/error.html:3` is broken: undefined value"),
-        ("error.html", "{% if titel %}{% endif %}", "`pages/error.html:1` is broken: undefined value"),
-        ("error.html", "{{ person.email }}", "`pages/error.html:1` is broken: undefined value"),
+        ("error.html", "<p>\n\n{{ titel }}", "`pages/error.html:3` is broken: `titel` is undefined"),
+        ("error.html", "{% if titel %}{% endif %}", "`pages/error.html:1` is broken: `titel` is undefined"),
+        ("error.html", "{{ person.email }}", "`pages/error.html:1` is broken: `person.email` is undefined"),
+        ("error.html", "\n{{ urls.hom }}", "`pages/error.html:2` is broken: `urls.hom` is undefined"),
         ("sign_in.html", "{% include \"other.html\" %}", "`pages/sign_in.html:1` is broken: template not found"),
         ("error.html", "\n{{ title|safe }}", "`pages/error.html:2` is broken: unknown filter: "),
-        ("layout.html", "<p>\n{{ nothing }}", "`pages/layout.html:2` is broken: undefined value"),
+        ("layout.html", "<p>\n{{ nothing }}", "`pages/layout.html:2` is broken: `nothing` is undefined"),
         (
             "error.html",
             "{% for a in range(90000) %}{% for b in range(90000) %}x{% endfor %}{% endfor %}",
@@ -75,6 +76,19 @@ fn a_broken_template_is_an_error_with_its_file_and_line() {
         let (errors, _) = said(name, content);
         assert_eq!(errors.len(), 1, "{content}: {errors:?}");
         assert!(errors[0].starts_with(expected), "{content}: {errors:?}");
+    }
+}
+
+#[test]
+fn an_undefined_variable_suggests_the_nearest_of_those_there_are() {
+    for (content, hint) in [
+        ("{{ titel }}", "did you mean `title`?"),
+        ("{{ urls.hom }}", "did you mean `urls.home`?"),
+        ("{{ something_else }}", "compare it with the built-in template, which `passgate pages export DIR` writes"),
+    ] {
+        let (_, problems) = own(&[("error.html", content)]);
+        let said = problems.errors()[0].hint.clone().unwrap();
+        assert!(said.starts_with(hint), "{content}: {said}");
     }
 }
 

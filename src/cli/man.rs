@@ -1,0 +1,365 @@
+//! `passgate man`: manual pages of every command and of the configuration file, made from what the program itself knows.
+//!
+//! Enters: the commands, and `gateway.example.toml`. Leaves: pages in the language of man(7).
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_mangen::Man;
+
+use super::{Arguments, EXAMPLE, Failure, MINIMAL, print};
+
+mod example;
+
+/// What is done with each command, as its page shows it. A command without an entry fails a test.
+const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "passgate",
+        &[
+            ("Write a first configuration, check it, serve", "passgate example > gateway.toml"),
+            ("", "passgate check"),
+            ("", "passgate run"),
+        ],
+    ),
+    ("passgate-run", &[("Serve with a file of another name", "passgate run -c /etc/passgate/gateway.toml")]),
+    (
+        "passgate-check",
+        &[
+            ("Validate a file before a running gateway reads it", "passgate check -c /etc/passgate/gateway.toml"),
+            ("The same for a program", "passgate check --format json"),
+        ],
+    ),
+    (
+        "passgate-explain",
+        &[
+            ("Why is this person refused?", "passgate explain GET /admin/users --as alice --role user"),
+            (
+                "The same with a real token, which does not show in the list of processes",
+                "printf 'Authorization: Bearer %s\\n' \"$TOKEN\" | passgate explain GET https://app.example.com/admin/users -H @-",
+            ),
+        ],
+    ),
+    (
+        "passgate-token-mint",
+        &[(
+            "A token for a script, good for an hour",
+            "passgate token mint --subject backup --role reader --lifetime 1h",
+        )],
+    ),
+    (
+        "passgate-token-inspect",
+        &[
+            ("What does this token say, and would it be accepted?", "passgate token inspect token.txt"),
+            ("", "printf '%s\\n' \"$TOKEN\" | passgate token inspect -"),
+        ],
+    ),
+    (
+        "passgate-user-add",
+        &[
+            ("The password is asked for", "passgate user add alice@example.com --name Alice --role admin,ops"),
+            ("In a script", "passgate user add bob@example.com --format json < password-file"),
+        ],
+    ),
+    ("passgate-user-list", &[("All accounts, for a program", "passgate user list --format json")]),
+    ("passgate-user-show", &[("An account and its open sessions", "passgate user show alice@example.com")]),
+    (
+        "passgate-user-roles",
+        &[
+            ("Add two roles and take one away", "passgate user roles alice@example.com --add ops,admin --remove guest"),
+            ("These and no others", "passgate user roles alice@example.com --set user"),
+        ],
+    ),
+    ("passgate-user-password", &[("A new password, which is asked for", "passgate user password alice@example.com")]),
+    ("passgate-user-disable", &[("Lock an account", "passgate user disable alice@example.com")]),
+    ("passgate-user-enable", &[("Unlock it", "passgate user enable alice@example.com")]),
+    ("passgate-user-delete", &[("Delete an account in a script", "passgate user delete --yes alice@example.com")]),
+    (
+        "passgate-user-import",
+        &[
+            ("See what would be done", "passgate user import --dry-run accounts.jsonl"),
+            ("Make the accounts", "passgate user import accounts.jsonl"),
+        ],
+    ),
+    ("passgate-session-list", &[("Who is signed in", "passgate session list")]),
+    (
+        "passgate-session-revoke",
+        &[
+            ("Sign one browser out", "passgate session revoke 01976f0e-7c1d-7a52-a0a4-8c1f5e3b9d10"),
+            ("Sign a person out everywhere", "passgate session revoke --all alice@example.com"),
+        ],
+    ),
+    ("passgate-key-list", &[("The keys, and until when old ones verify", "passgate key list")]),
+    ("passgate-key-rotate", &[("Sign with a new key from now on", "passgate key rotate")]),
+    (
+        "passgate-revoke",
+        &[
+            ("Everything that an issuer gave to a subject until now", "passgate revoke --issuer corp --subject alice"),
+            ("One token", "passgate revoke --issuer corp --token-id 5f2c"),
+        ],
+    ),
+    ("passgate-hash-password", &[("A hash for `passgate user import`", "passgate hash-password")]),
+    ("passgate-completions", &[("For bash", "passgate completions bash > /etc/bash_completion.d/passgate")]),
+    (
+        "passgate-example",
+        &[
+            ("A first file with every key", "passgate example > gateway.toml"),
+            ("A short one", "passgate example --minimal > gateway.toml"),
+        ],
+    ),
+    ("passgate-pages-export", &[("The templates, to be changed", "passgate pages export templates")]),
+    ("passgate-man", &[("Install all pages", "passgate man --dir /usr/local/share/man/man1")]),
+];
+
+const FILES: &[(&str, &str)] = &[
+    (
+        "gateway.toml",
+        "The configuration, in the working directory, unless --config or $PASSGATE_CONFIG names another; see gateway.toml(5).",
+    ),
+    ("passgate.db", "The state: accounts, sessions, revocations, signing keys. [state] url names another place."),
+];
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("PASSGATE_CONFIG", "The configuration file, where --config does not name one."),
+    ("PASSGATE_LOG", "Which diagnostics are written to standard error: error, warn, info, debug or trace."),
+    ("CREDENTIALS_DIRECTORY", "Where the secrets { credential = \"…\" } are; systemd sets it for a service."),
+    (
+        "NO_COLOR, CLICOLOR_FORCE, TERM",
+        "With --color auto: no colour if NO_COLOR is not empty; else colour if CLICOLOR_FORCE is not empty and not 0; else none if TERM is dumb.",
+    ),
+];
+
+const EXIT: &[(&str, &str)] = &[
+    ("0", "Done; of explain and token inspect: allowed."),
+    ("1", "Failed while running."),
+    ("2", "The configuration or the usage is wrong."),
+    ("3", "Of explain and token inspect: refused."),
+];
+
+/// The pages of all commands in one text; with `directory`, these and that of the configuration as files in it.
+pub(super) fn run(directory: Option<&Path>) -> Result<ExitCode, Failure> {
+    let pages = pages().map_err(anyhow::Error::from)?;
+    let Some(directory) = directory else {
+        let of_commands = pages.into_iter().filter(|(name, _)| name.ends_with(".1"));
+        return print(of_commands.map(|(_, text)| text).collect::<String>().as_bytes());
+    };
+    let failed = |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
+    std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    for (name, text) in &pages {
+        let path = directory.join(name);
+        std::fs::write(&path, text).map_err(|error| failed(&path, error))?;
+    }
+    print(format!("wrote {} pages into `{}`\n", pages.len(), directory.display()).as_bytes())
+}
+
+/// The name and the text of each page, that of the program first.
+fn pages() -> std::io::Result<Vec<(String, String)>> {
+    let mut root = Arguments::command().disable_help_subcommand(true);
+    root.build();
+    let mut pages = Vec::new();
+    all(&root, &mut pages)?;
+    let names: Vec<String> = pages.iter().map(|(name, _)| name.clone()).collect();
+    for (name, text) in &mut pages {
+        text.push_str(&see_also(name, &names));
+    }
+    pages.push(("gateway.toml.5".to_owned(), configuration()));
+    Ok(pages)
+}
+
+fn all(command: &clap::Command, pages: &mut Vec<(String, String)>) -> std::io::Result<()> {
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+    pages.push((format!("{name}.1"), page(command, &name)?));
+    command.get_subcommands().try_for_each(|command| all(command, pages))
+}
+
+fn page(command: &clap::Command, name: &str) -> std::io::Result<String> {
+    // What stands below the help is a section here.
+    let man = Man::new(command.clone()).title(name.to_uppercase()).manual("passgate");
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    if command.get_arguments().next().is_some() {
+        man.render_options_section(&mut text)?;
+    }
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut text)?;
+    }
+    let mut text = String::from_utf8_lossy(&text).chars().map(ascii).collect::<String>();
+    text.push_str(&definitions("FILES", FILES));
+    text.push_str(&definitions("ENVIRONMENT", ENVIRONMENT));
+    text.push_str(&definitions("EXIT STATUS", EXIT));
+    if let Some((_, examples)) = EXAMPLES.iter().find(|(of, _)| *of == name) {
+        text.push_str(".SH EXAMPLES\n");
+        for (what, line) in *examples {
+            if !what.is_empty() {
+                text.push_str(&format!(".PP\n{}:\n", escaped(what)));
+            }
+            text.push_str(&format!(".PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", escaped(line)));
+        }
+    }
+    Ok(text)
+}
+
+/// The pages of the commands one step above and below, and that of the configuration.
+fn see_also(name: &str, names: &[String]) -> String {
+    let stem = name.trim_end_matches(".1");
+    let depth = |name: &str| name.matches('-').count();
+    let is_near = |other: &str| {
+        let (above, below) = if depth(stem) < depth(other) { (stem, other) } else { (other, stem) };
+        below.starts_with(&format!("{above}-"))
+    };
+    let near = names.iter().map(|name| name.trim_end_matches(".1")).filter(|other| is_near(other));
+    let pages: Vec<String> = near.map(|name| format!("{name}(1)")).chain(["gateway.toml(5)".to_owned()]).collect();
+    format!(".SH \"SEE ALSO\"\n{}\n", escaped(&pages.join(", ")))
+}
+
+/// gateway.toml(5): every table and key of the example, with what its comments say.
+fn configuration() -> String {
+    let mut text = format!(
+        ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n.TH GATEWAY.TOML 5 \"\" \"passgate {}\" \"passgate\"\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    text.push_str(".SH NAME\ngateway.toml \\- the configuration of passgate\n");
+    text.push_str(".SH DESCRIPTION\n");
+    for paragraph in [
+        "One TOML file (https://toml.io) says where passgate listens, whose tokens and which accounts it accepts, and what it \
+         lets through to which app. Unknown keys are errors. passgate-check(1) reports every problem of a file with its line, and \
+         a running gateway reads the file again on SIGHUP; a file with errors never takes the place of one without.",
+        "A value shown is the default where its text does not name another. Durations are written \"250ms\", \"30s\", \"5m\", \
+         \"24h\", \"7d\" or \"1h30m\"; sizes \"512B\", \"32KiB\" or \"1MiB\" (1024), \"1MB\" (1000). Relative paths start from the \
+         directory of the file. A secret never stands in it: write { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }.",
+    ] {
+        text.push_str(&format!(".PP\n{}\n", escaped(paragraph)));
+    }
+    text.push_str(&example::sections(EXAMPLE));
+    text.push_str(&definitions("FILES", FILES));
+    text.push_str(&definitions("ENVIRONMENT", ENVIRONMENT));
+    text.push_str(&format!(
+        ".SH EXAMPLES\n.PP\n{}:\n.PP\n.nf\n{}\n.fi\n",
+        escaped("Accounts in front of one app, as `passgate example --minimal` prints it"),
+        escaped(MINIMAL.trim_end())
+    ));
+    text.push_str(".SH \"SEE ALSO\"\npassgate(1), passgate\\-check(1), passgate\\-example(1)\n");
+    text
+}
+
+fn definitions(title: &str, entries: &[(&str, &str)]) -> String {
+    entries.iter().fold(format!(".SH \"{title}\"\n"), |text, (name, what)| {
+        text + &format!(".TP\n\\fB{}\\fR\n{}\n", escaped(name), escaped(what))
+    })
+}
+
+/// `text` as roff takes it for words: no line of it is a request.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, line) in text.split('\n').enumerate() {
+        if at > 0 {
+            out.push('\n');
+        }
+        if line.starts_with(['.', '\'', '…']) {
+            out.push_str("\\&");
+        }
+        for letter in line.chars() {
+            match letter {
+                '\\' => out.push_str("\\e"),
+                '-' => out.push_str("\\-"),
+                '\'' => out.push_str("\\(aq"),
+                '`' => out.push_str("\\(ga"),
+                '^' => out.push_str("\\(ha"),
+                '~' => out.push_str("\\(ti"),
+                letter => out.push_str(&ascii(letter)),
+            }
+        }
+    }
+    out
+}
+
+/// A letter for readers of roff that know no others than those of ASCII.
+fn ascii(letter: char) -> String {
+    match letter {
+        '…' => "...".to_owned(),
+        letter if letter.is_ascii() => letter.to_string(),
+        letter => format!("\\[u{:04X}]", u32::from(letter)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::config::KEYS;
+
+    #[test]
+    fn every_command_has_a_page_with_examples_that_the_program_takes() {
+        let pages = pages().unwrap();
+        let mut root = Arguments::command().disable_help_subcommand(true);
+        root.build();
+        let mut open = vec![&root];
+        let mut count = 1;
+        while let Some(command) = open.pop() {
+            count += 1;
+            let name = command.get_display_name().unwrap_or("passgate");
+            let (_, text) = pages.iter().find(|(page, _)| *page == format!("{name}.1")).unwrap();
+            for section in ["NAME", "SYNOPSIS", "FILES", "ENVIRONMENT", "\"SEE ALSO\""] {
+                assert!(
+                    text.contains(&format!(".SH {section}")) || text.contains(&format!(".SH \"{section}\"")),
+                    "{name}: {section}"
+                );
+            }
+            open.extend(command.get_subcommands());
+            if command.has_subcommands() {
+                continue;
+            }
+            assert!(text.contains(".SH EXAMPLES"), "{name} has no examples");
+        }
+        assert_eq!(pages.len(), count);
+        for (name, examples) in EXAMPLES {
+            assert!(pages.iter().any(|(page, _)| page.trim_end_matches(".1") == *name), "{name} is no command");
+            for (_, line) in *examples {
+                let words = &line[line.rfind("passgate ").unwrap()..];
+                let words = words.split([' ']).take_while(|word| !matches!(*word, ">" | "<" | "|"));
+                let parsed = super::super::parse(&words.map(Into::into).collect::<Vec<_>>());
+                assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_configuration_has_every_key_with_words_about_it() {
+        // Tables that are written in one line: their keys stand in the value of another one.
+        const INLINE: [&str; 6] = [
+            "issuers.*.secret",
+            "credentials.sources",
+            "upstreams.*.health_check",
+            "routes.roles",
+            "tests.as",
+            "server.tls.more",
+        ];
+        let text = configuration();
+        for (table, keys) in KEYS {
+            for key in *keys {
+                let key = escaped(key);
+                let table_of_its_own = format!("[{table}.{key}]");
+                let has_term = text.contains(&format!(".TP\n\\fB{key}\\fR"));
+                let has_section = text.lines().any(|line| {
+                    line.starts_with(".SH") && (line.contains(&table_of_its_own) || line.contains(&format!("[{key}")))
+                });
+                assert!(
+                    has_term || has_section || INLINE.contains(table) && text.contains(&key),
+                    "`{key}` of `{table}`"
+                );
+            }
+        }
+        assert!(text.contains("= \"30s\"\nOn SIGTERM, how long requests under way may go on."), "{text}");
+    }
+
+    #[test]
+    fn no_word_is_a_request_of_roff() {
+        assert_eq!(escaped("…"), "\\&...");
+        assert!(pages().unwrap().iter().all(|(_, text)| text.is_ascii()));
+        assert_eq!(escaped(".x\n'y\\-`…ä"), "\\&.x\n\\&\\(aqy\\e\\-\\(ga...\\[u00E4]");
+    }
+}
