@@ -453,7 +453,7 @@ fn open_sessions_are_listed() {
 }
 
 #[test]
-fn a_list_of_sessions_fits_a_hundred_columns_whoever_is_signed_in() {
+fn a_list_of_sessions_fits_a_hundred_columns() {
     let setup = setup();
     let long = format!("{}@{}.example.com", "a".repeat(60), "b".repeat(60));
     for (email, address, user_agent) in [

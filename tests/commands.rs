@@ -916,7 +916,7 @@ fn the_built_in_pages_are_written_once_and_can_be_used() {
     assert!(!setup.path("mine").join("style.css").exists(), "nothing is written");
     run(&["pages", "export", &directory, "--force"], "").expect(0);
     assert_eq!(std::fs::read_to_string(&good).unwrap(), before);
-    // The test server is on plain HTTP, where nobody signs in.
+    // On plain HTTP there is no sign-in.
     let toml =
         std::fs::read_to_string(setup.path("gateway.toml")).unwrap().replace("http://app.test", "https://app.test");
     setup.write("gateway.toml", &toml);

@@ -14,6 +14,7 @@ mod services;
 mod settings;
 mod trial;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -148,7 +149,10 @@ pub fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, 
     }
     for (file, text) in pages::BUILT_IN {
         let path = directory.join(file);
-        std::fs::write(&path, text).map_err(|error| failed(&path, error))?;
+        let mut options = std::fs::File::options();
+        options.write(true).truncate(true).create(force).create_new(!force);
+        let written = options.open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| failed(&path, error))?;
     }
     Ok(pages::BUILT_IN.map(|(file, _)| file).to_vec())
 }

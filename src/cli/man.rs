@@ -33,7 +33,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "passgate-explain",
         &[
-            ("Why is this person refused?", "passgate explain GET /admin/users --as alice --role user"),
+            ("Why a request is refused", "passgate explain GET /admin/users --as alice --role user"),
             (
                 "The same with a real token, which does not show in the list of processes",
                 "printf 'Authorization: Bearer %s\\n' \"$TOKEN\" | passgate explain GET https://app.example.com/admin/users -H @-",
@@ -50,7 +50,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "passgate-token-inspect",
         &[
-            ("What does this token say, and would it be accepted?", "passgate token inspect token.txt"),
+            ("What a token says, and whether it is accepted", "passgate token inspect token.txt"),
             ("", "printf '%s\\n' \"$TOKEN\" | passgate token inspect -"),
         ],
     ),
@@ -190,14 +190,16 @@ fn page(command: &clap::Command, name: &str) -> std::io::Result<String> {
     text.push_str(&definitions("FILES", FILES));
     text.push_str(&definitions("ENVIRONMENT", ENVIRONMENT));
     text.push_str(&definitions("EXIT STATUS", EXIT));
-    if let Some((_, examples)) = EXAMPLES.iter().find(|(of, _)| *of == name) {
-        text.push_str(".SH EXAMPLES\n");
-        for (what, line) in *examples {
-            if !what.is_empty() {
-                text.push_str(&format!(".PP\n{}:\n", escaped(what)));
-            }
-            text.push_str(&format!(".PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", escaped(line)));
+    text.push_str(".SH EXAMPLES\n");
+    // A command that only has others below it shows theirs.
+    let below = format!("{name}-");
+    let own = EXAMPLES.iter().any(|(of, _)| *of == name);
+    let is_shown = |of: &str| if own { of == name } else { of.starts_with(&below) };
+    for (what, line) in EXAMPLES.iter().filter(|(of, _)| is_shown(of)).flat_map(|(_, examples)| *examples) {
+        if !what.is_empty() {
+            text.push_str(&format!(".PP\n{}:\n", escaped(what)));
         }
+        text.push_str(&format!(".PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", escaped(line)));
     }
     Ok(text)
 }
@@ -310,10 +312,8 @@ mod tests {
                 );
             }
             open.extend(command.get_subcommands());
-            if command.has_subcommands() {
-                continue;
-            }
-            assert!(text.contains(".SH EXAMPLES"), "{name} has no examples");
+            let examples = text.split(".SH EXAMPLES\n").nth(1).unwrap();
+            assert!(examples.starts_with(".PP\n"), "{name} has no examples");
         }
         assert_eq!(pages.len(), count);
         for (name, examples) in EXAMPLES {

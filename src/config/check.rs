@@ -45,7 +45,7 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
     }
 }
 
-/// The admin port tells everybody who can reach it what goes on here, and asks for no credential.
+/// The admin port answers every client that can reach it, and asks for no credential.
 fn admin(raw: &RawConfig, problems: &mut Problems) {
     let Some(admin) = &raw.admin else { return };
     if let RawListen::Tcp(address) = &admin.listen.value

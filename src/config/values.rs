@@ -178,7 +178,8 @@ pub fn listen(text: &str) -> Result<RawListen, String> {
         return Err(format!("the port is missing: `\"{}\"`", SocketAddr::new(address, 8080)));
     }
     if let Some((_, rest)) = text.split_once("://") {
-        let address = rest.trim_end_matches('/');
+        // Without a user or a password, which may stand in front of it.
+        let address = rest.rsplit('@').next().unwrap_or(rest).trim_end_matches('/');
         return Err(format!("an address has no scheme: `\"{}\"`", echo(address)));
     }
     match text.rsplit_once(':') {
