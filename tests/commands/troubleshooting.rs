@@ -200,8 +200,13 @@ max_body_bytes = "1KiB"
         let body = format!("{{\"email\": \"ann@example.com\", \"password\": \"{password}\"}}");
         Request::post("/auth/login", body).header("Content-Type", "application/json")
     };
-    gateway.setup.command_with_input(["user", "add", "ann@example.com"], "correct horse battery staple\n").expect(0);
-    let session = login("correct horse battery staple").send_to(gateway.address).expect(200).json();
+    for email in ["ann@example.com", "bob@example.com"] {
+        gateway.setup.command_with_input(["user", "add", email], "correct horse battery staple\n").expect(0);
+    }
+    // Of an account whose sessions end before the rows on cookies and attempts.
+    let body = "{\"email\": \"bob@example.com\", \"password\": \"correct horse battery staple\"}";
+    let session = Request::post("/auth/login", body).header("Content-Type", "application/json");
+    let session = session.send_to(gateway.address).expect(200).json();
     let access = session["accessToken"].as_str().unwrap().to_owned();
     let form = Request::post("/auth/login", "email=ann%40example.com&password=correct+horse+battery+staple")
         .header("Content-Type", "application/x-www-form-urlencoded");
@@ -251,7 +256,6 @@ max_body_bytes = "1KiB"
     ask("upstream-timeout", get("/slow"));
     ask("upstream-down", get("/ill"));
     ask("keys-unavailable", get("/x").bearer(&far));
-    // The session is ended, and the attempts are used up, after all the others.
     ask("revoked", get("/x").bearer(&access));
     ask("throttled", login("wrong horse battery"));
 
@@ -266,7 +270,7 @@ max_body_bytes = "1KiB"
             continue;
         }
         if reason == "revoked" {
-            gateway.command(["session", "revoke", "--all", "ann@example.com"]).expect(0);
+            gateway.command(["session", "revoke", "--all", "bob@example.com"]).expect(0);
             eventually("the session has ended", || gateway.get_as(&access, "/x").status == 401);
         }
         if reason == "upstream-down" {
