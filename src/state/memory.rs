@@ -1,6 +1,7 @@
 //! State in memory, for tests and benches: keeps the contract, and forgets everything with the process.
 
 mod accounts;
+mod codes;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -9,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 use super::{
-    AccountChange, AccountRow, Added, EndSessions, PURGE_AFTER, Revocation, Rotation, SessionRow, SigningKeyRow, State,
-    StateError, TokenHash, Version, Which,
+    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGE_AFTER, Revocation, Rotation, SessionRow,
+    SigningKeyRow, State, StateError, TokenHash, Version, Which,
 };
 use crate::clock::UnixSeconds;
 
@@ -35,6 +36,8 @@ struct Content {
     accounts: BTreeMap<String, AccountRow>,
     /// By id.
     sessions: BTreeMap<String, SessionRow>,
+    /// In the order in which they were added.
+    codes: Vec<CodeRow>,
 }
 
 /// Secrets, hashes and keys stand in no log.
@@ -214,6 +217,14 @@ impl State for Memory {
 
     fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {
         Ok(self.content().end_sessions(which, end))
+    }
+
+    fn add_code(&self, code: &CodeRow, now: UnixSeconds) -> Result<bool, StateError> {
+        Ok(self.content().add_code(code, now))
+    }
+
+    fn take_code(&self, hash: &TokenHash) -> Result<Option<CodeRow>, StateError> {
+        Ok(self.content().take_code(hash))
     }
 
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {

@@ -9,6 +9,7 @@
 //! beside `sqlite/revocations.rs`, the same in `memory.rs`, and its promises in `contract.rs`.
 
 mod account;
+mod code;
 #[cfg(test)]
 mod contract;
 mod error;
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 use crate::clock::UnixSeconds;
 
 pub use account::{AccountChange, AccountRow, Added};
+pub use code::{CodeRow, MOST_CODES};
 pub use error::StateError;
 pub use session::{RefreshRow, Rotation, SessionRow, TokenHash, Which};
 
@@ -190,6 +192,14 @@ pub trait State: Debug + Send + Sync {
     /// Ends sessions: deletes them and adds a [`RevocationTarget::Session`] of the issuer `session` for each, in one
     /// step ([`Which::Over`] in several, where there are many). Returns the ids of those that were there.
     fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError>;
+
+    /// Adds a one-time code if its session is there, and deletes on the way the session's codes that have expired at
+    /// `now`, and its oldest ones where there would be more than [`MOST_CODES`]. Says whether it was added.
+    fn add_code(&self, code: &CodeRow, now: UnixSeconds) -> Result<bool, StateError>;
+
+    /// Takes a code out, in one step: of many that ask for it at once one gets it. `None` where there is none, or its
+    /// session has ended. Whether it has expired is the caller's to know.
+    fn take_code(&self, hash: &TokenHash) -> Result<Option<CodeRow>, StateError>;
 
     /// The last key set that was saved for an issuer, as it came from `url`, and when. A set from another URL is none.
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError>;

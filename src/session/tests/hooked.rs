@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
-use crate::state::{Revocation, SigningKeyRow, TokenHash, Version};
+use crate::state::{CodeRow, Revocation, SigningKeyRow, TokenHash, Version};
 
 type Deed = Box<dyn FnOnce(&Memory) + Send>;
 
@@ -87,6 +87,8 @@ impl State for Hooked {
         session(id: &str) -> Option<(SessionRow, AccountRow)>;
         sessions(account_id: Option<&str>) -> Vec<SessionRow>;
         end_sessions(which: Which<'_>, end: &EndSessions<'_>) -> Vec<String>;
+        add_code(code: &CodeRow, now: UnixSeconds) -> bool;
+        take_code(hash: &TokenHash) -> Option<CodeRow>;
         load_jwks(issuer: &str, url: &str) -> Option<(Vec<u8>, UnixSeconds)>;
         save_jwks(issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> ();
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(super) mod accounts;
+pub(super) mod codes;
 pub(super) mod common;
 pub(super) mod keys;
 pub(super) mod refresh;
@@ -74,6 +75,12 @@ macro_rules! suite {
             nothing_is_exchanged_for_who_may_not_sign_in
             of_many_that_present_one_token_one_exchanges_it
             of_many_that_go_on_from_one_token_one_branch_is_left
+        );
+        $crate::state::contract::suite!($open, codes:
+            a_code_is_taken_once_by_either_side
+            of_many_that_take_one_code_one_gets_it
+            a_code_needs_its_session_and_goes_with_it
+            of_one_session_a_few_codes_are_kept_and_none_that_has_expired
         );
     };
     ($open:path, $room:ident: $($name:ident)*) => {

@@ -67,6 +67,7 @@ impl Content {
         let ended: Vec<_> = meant.map(|session| session.id.clone()).collect();
         for id in &ended {
             self.sessions.remove(id);
+            self.codes.retain(|code| code.session_id != *id);
             self.revoke(end.revocation(id));
         }
         ended

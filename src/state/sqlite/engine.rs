@@ -2,11 +2,11 @@
 
 use zeroize::Zeroizing;
 
-use super::{Sqlite, accounts, key_sets, revocations, secrets, sessions, signing_keys};
+use super::{Sqlite, accounts, codes, key_sets, revocations, secrets, sessions, signing_keys};
 use crate::clock::UnixSeconds;
 use crate::state::{
-    AccountChange, AccountRow, Added, EndSessions, PURGE_AFTER, Revocation, Rotation, SessionRow, SigningKeyRow, State,
-    StateError, TokenHash, Version, Which,
+    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGE_AFTER, Revocation, Rotation, SessionRow,
+    SigningKeyRow, State, StateError, TokenHash, Version, Which,
 };
 
 impl State for Sqlite {
@@ -142,6 +142,17 @@ impl State for Sqlite {
                 return Ok(ended);
             }
         }
+    }
+
+    fn add_code(&self, code: &CodeRow, now: UnixSeconds) -> Result<bool, StateError> {
+        self.write("add a code", |transaction| codes::add(transaction, code, now))
+    }
+
+    fn take_code(&self, hash: &TokenHash) -> Result<Option<CodeRow>, StateError> {
+        if !self.read("look for a code", |connection| codes::is_there(connection, hash))? {
+            return Ok(None);
+        }
+        self.write("take a code", |transaction| codes::take(transaction, hash))
     }
 
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {

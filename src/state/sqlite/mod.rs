@@ -6,6 +6,7 @@
 //! looks first whether the file at the path is still the one that is open, and each write looks again after its commit.
 
 mod accounts;
+mod codes;
 mod connect;
 mod engine;
 mod file;

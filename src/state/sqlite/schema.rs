@@ -154,6 +154,19 @@ pub(super) const STEPS: &[&str] = &[
         UPDATE version SET number = number + 1;
     END;
     ",
+    // 3: one-time codes.
+    "
+    CREATE TABLE codes (
+        -- BLAKE3 of the code.
+        hash BLOB NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+        session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+        host TEXT NOT NULL,
+        nonce BLOB NOT NULL CHECK (length(nonce) = 32),
+        return_to TEXT NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX codes_session ON codes (session_id);
+    ",
 ];
 
 /// Takes the steps that the file has not seen, all in one transaction.

@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::*;
 use crate::state::contract::{END, account, client};
-use crate::state::{Added, Revocation, RevocationTarget, Rotation, SigningKeyRow, Which};
+use crate::state::{Added, CodeRow, Revocation, RevocationTarget, Rotation, SigningKeyRow, Which};
 
 /// As version 0.1 left it.
 fn first_version(path: &Path) {
@@ -63,6 +63,38 @@ fn a_file_of_the_first_version_is_brought_along_with_all_that_is_in_it() {
             .unwrap();
         assert!(found.is_empty() || found == ["ok"], "{pragma}: {found:?}");
     }
+}
+
+#[test]
+fn a_file_with_sessions_is_brought_along_and_takes_codes_for_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("passgate.db");
+    first_version(&path);
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch(schema::STEPS[1]).unwrap();
+    file.pragma_update(None, "user_version", 2).unwrap();
+    let account =
+        "INSERT INTO accounts VALUES ('a', 'a@Example.com', 'a@example.com', NULL, '[]', NULL, NULL, 0, 1, 1, 0)";
+    file.execute(account, []).unwrap();
+    let session = "INSERT INTO sessions VALUES ('s1', 'a', 100, 100, 1000, '', '', NULL, NULL, NULL)";
+    file.execute(session, []).unwrap();
+    drop(file);
+    let state = Sqlite::open(&path).unwrap();
+    assert_eq!(state.session("s1").unwrap().unwrap().1.id, "a");
+    let code = |number| CodeRow {
+        hash: [number; 32],
+        session_id: "s1".to_owned(),
+        host: "app.example.com".to_owned(),
+        nonce: [9; 32],
+        return_to: "/".to_owned(),
+        expires_at: 160,
+    };
+    for number in [1, 2] {
+        assert!(state.add_code(&code(number), 100).unwrap());
+    }
+    assert_eq!(state.take_code(&[1; 32]).unwrap(), Some(code(1)));
+    assert_eq!(state.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"]);
+    assert_eq!(state.take_code(&[2; 32]).unwrap(), None);
 }
 
 #[test]
