@@ -338,7 +338,7 @@ pub struct RawSession {
 
 impl RawSession {
     /// `cookie` unless said.
-    pub const COOKIE: &str = "__Host-session";
+    pub const COOKIE: &str = super::values::COOKIE;
     /// `token_lifetime` unless said.
     pub const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
     /// `idle_timeout` unless said.

@@ -85,7 +85,10 @@ fn the_example_is_right_and_names_every_key() {
     assert_eq!(problems.errors().len(), 0, "{}", problems.render(false));
     // It runs on `http://127.0.0.1`, and says what that means.
     let warnings: Vec<&str> = problems.warnings().iter().map(|warning| warning.message.as_str()).collect();
-    assert_eq!(warnings, ["the session cookie is called `session` instead of `__Host-session`, and is not `Secure`"]);
+    assert_eq!(
+        warnings,
+        ["the session cookie is called `passgate-session` instead of `__Host-session`, and is not `Secure`"]
+    );
     assert_eq!(missing_in(&text), BTreeSet::new(), "gateway.example.toml does not show these");
 }
 
@@ -384,7 +387,7 @@ fn people_sign_in_over_https_or_on_this_machine() {
         "public_url = 'http://127.255.0.1:1'",
         "public_url = 'http://[::1]:8080'\nlisten = 'systemd'",
     ] {
-        assert!(transport(server).starts_with("warning: the session cookie is called `session`"), "{server}");
+        assert!(transport(server).starts_with("warning: the session cookie is called `passgate-session`"), "{server}");
     }
     for server in [
         "public_url = 'http://app.example.com'",
@@ -420,9 +423,10 @@ fn the_session_cookie_is_no_source_of_tokens_by_the_name_that_browsers_send() {
     };
     assert_eq!(judge("", "__Host-session", "https"), 1);
     assert_eq!(judge("", "__Host-session", "http"), 1, "it would be one with the next `public_url`");
-    assert_eq!(judge("", "session", "http"), 1, "on plain HTTP this is its name");
-    assert_eq!(judge("", "session", "https"), 0);
-    assert_eq!(judge("", "Session", "http"), 0, "names of cookies have a case");
+    assert_eq!(judge("", "passgate-session", "http"), 1, "on plain HTTP this is its name");
+    assert_eq!(judge("", "passgate-session", "https"), 0);
+    assert_eq!(judge("", "Passgate-session", "http"), 0, "names of cookies have a case");
+    assert_eq!(judge("", "session", "http"), 0, "many apps call theirs so");
     assert_eq!(judge("cookie = '__Secure-a'", "a", "http"), 1);
     assert_eq!(judge("cookie = 'a'", "a", "https"), 1);
     assert_eq!(judge("cookie = 'a'", "__Host-session", "https"), 0);

@@ -361,10 +361,19 @@ pub fn cookie_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The default name of the session cookie.
+pub const COOKIE: &str = "__Host-session";
+
+/// The same on plain HTTP. Not `session`, which is what Flask, Starlette and Express call theirs.
+const COOKIE_ON_HTTP: &str = "passgate-session";
+
 /// What the cookie `name` is called on plain HTTP, where browsers take none with such a prefix, in whatever case of
-/// letters; `session` where nothing is left.
+/// letters.
 #[must_use]
 pub fn cookie_on_http(name: &str) -> &str {
+    if name == COOKIE {
+        return COOKIE_ON_HTTP;
+    }
     let without = |name: &str, prefix: &str| {
         name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)).then_some(prefix.len())
     };
@@ -372,7 +381,7 @@ pub fn cookie_on_http(name: &str) -> &str {
     while let Some(end) = COOKIE_PREFIXES.iter().find_map(|prefix| without(name, prefix)) {
         name = &name[end..];
     }
-    if name.is_empty() { "session" } else { name }
+    if name.is_empty() { COOKIE_ON_HTTP } else { name }
 }
 
 /// A colour as CSS writes it in hexadecimal digits, `#rgb` or `#rrggbb`: nothing else can get into a style sheet.

@@ -5,7 +5,9 @@ use super::*;
 #[test]
 fn a_cookie_has_a_name_that_browsers_keep_and_one_for_plain_http() {
     for (name, plain) in [
-        ("__Host-session", "session"),
+        ("__Host-session", "passgate-session"),
+        ("__Host-app", "app"),
+        ("__Secure-session", "session"),
         ("__Secure-a", "a"),
         ("session", "session"),
         ("__session", "__session"),
