@@ -20,8 +20,9 @@ use passgate::app;
 use passgate::clock::Clock;
 use passgate::forward::{BodyRules, Pool};
 use passgate::gateway::{Gateway, Label, Lane, SignIn};
-use passgate::login::Endpoints;
+use passgate::login::{Endpoints, Sites};
 use passgate::observe::{AccessLog, Desk, Metrics};
+use passgate::route::NamedHosts;
 use passgate::server::connection::{Context, serve};
 use passgate::signing::{Assertions, Kind, SigningKeys};
 use passgate::state::memory::Memory;
@@ -195,7 +196,8 @@ impl Running {
             let url = settings.public_url.as_str();
             let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
             let verifier = Verifier::new(issuers, Arc::clone(&revocations));
-            SignIn { cookie: COOKIE.to_owned(), verifier, renewal: None }
+            let sites = Arc::new(Sites::new(url, NamedHosts::default()));
+            SignIn { cookie: COOKIE.to_owned(), sites, verifier, renewal: None }
         });
         let signing = Arc::new(ArcSwap::from_pointee(signing));
         let protected = plan.naming.clone();

@@ -21,19 +21,20 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, LOCATION};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
 use crate::authorize::{Auth, Rules};
 use crate::caller::forwarded::client_ip;
+use crate::caller::scheme::Scheme;
 use crate::caller::{Naming, Peer};
 use crate::clock::Clock;
 use crate::config::Place;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
-use crate::http::headers::{self};
+use crate::http::headers::{self, Host};
 use crate::http::reply;
 use crate::http::target::{Oddities, Target};
 use crate::login::{self, Endpoints};
@@ -138,6 +139,14 @@ pub struct Lane {
     pub desk: Arc<Desk>,
 }
 
+/// What there is to know of a browser that may have to sign in, of whose request nothing else is left by then.
+struct Journey {
+    /// The names of the nonces that it has on this host.
+    nonces: Vec<String>,
+    /// Whether it would keep a session cookie.
+    keeps_cookie: bool,
+}
+
 /// The connection that a request came on.
 #[derive(Debug)]
 pub struct Client {
@@ -228,6 +237,11 @@ fn hides_another_route(routes: &Table<Route>, host: &str, target: &Target, metho
 }
 
 impl Gateway {
+    /// By which scheme the client came, as it sees it.
+    fn scheme(&self, headers: &HeaderMap, peer: &Peer) -> Scheme {
+        Scheme::of(headers, peer, self.sign_in.as_ref().is_some_and(|sign_in| sign_in.sites.is_https()))
+    }
+
     /// A connection from `address`.
     #[must_use]
     pub fn peer(&self, address: IpAddr, https: bool) -> Peer {
@@ -240,6 +254,7 @@ impl Lane {
     pub async fn serve(self: Arc<Self>, client: Arc<Client>, request: Request<Incoming>) -> Response<Answer> {
         let mut record = Record::open(&self, &client, &request);
         let browser = reply::wants_page(request.headers());
+        let journey = browser.then(|| self.journey(&client, request.headers())).flatten();
         let http1 = request.version() < Version::HTTP_2;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
         let mut response = match walk(&self, &client, request, &mut record).await {
@@ -259,9 +274,11 @@ impl Lane {
                 let mut response = if let Some(mut page) = record.page.take() {
                     reply::mark(page.headers_mut(), refusal, record.request_id(), &self.gateway.realm);
                     page
-                } else if refusal == Refusal::CredentialMissing && browser && is_safe && self.gateway.sign_in.is_some()
+                } else if refusal == Refusal::CredentialMissing
+                    && is_safe
+                    && let Some(journey) = journey
                 {
-                    self.to_sign_in(&record)
+                    self.to_sign_in(&record, journey)
                 } else {
                     self.refusal(refusal, &record, browser)
                 };
@@ -295,15 +312,45 @@ impl Lane {
         )
     }
 
-    /// The way to the sign-in page and back.
-    fn to_sign_in(&self, record: &Record) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::FOUND;
+    /// What the way to the sign-in page depends on, where people can sign in.
+    fn journey(&self, client: &Client, headers: &HeaderMap) -> Option<Journey> {
+        let sites = &self.gateway.sign_in.as_ref()?.sites;
+        let scheme = self.gateway.scheme(headers, &client.peer.under(&self.gateway.trusted_proxies));
+        Some(Journey { nonces: sites.nonce_names(headers), keeps_cookie: sites.keeps_cookie(scheme) })
+    }
+
+    /// The way to the sign-in page and back. It leads to `public_url` from a host that a route names, and else to the page
+    /// of the host that was asked, which knows where to sign in.
+    fn to_sign_in(&self, record: &Record, journey: Journey) -> Response<Bytes> {
+        let gateway = &*self.gateway;
+        let host = record.host.as_ref().and_then(|host| Host::parse(host.to_str().ok()?).ok());
+        let named =
+            gateway.sign_in.as_ref().zip(host).filter(|(sign_in, host)| {
+                journey.keeps_cookie && sign_in.sites.place(host.name()) == login::Place::Named
+            });
         // It was a target once, and still is.
         let target = record.path.clone().and_then(|path| Target::parse(&path.into()).ok());
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::FOUND;
         let headers = response.headers_mut();
-        let location = target.map(|target| login::login_location(self.gateway.endpoints.prefix(), &target));
-        headers.insert(LOCATION, location.unwrap_or(HeaderValue::from_static("/")));
+        let location = match (named, target) {
+            (_, None) => HeaderValue::from_static("/"),
+            (None, Some(target)) => login::login_location(gateway.endpoints.prefix(), &target),
+            (Some((sign_in, host)), Some(target)) => {
+                let path = target.path_and_query();
+                let prefix = gateway.endpoints.prefix();
+                match sign_in.sites.begin(prefix, &host, path.as_str(), journey.nonces, gateway.clock.now()) {
+                    Ok(attempt) => {
+                        for set_cookie in attempt.set_cookies {
+                            headers.append(SET_COOKIE, set_cookie);
+                        }
+                        attempt.location
+                    }
+                    Err(refusal) => return self.refusal(refusal, record, true),
+                }
+            }
+        };
+        headers.insert(LOCATION, location);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Ok(id) = HeaderValue::from_str(record.request_id()) {
             headers.insert(HeaderName::from_static("x-request-id"), id);
@@ -369,7 +416,7 @@ async fn walk(
             record.allow = allow;
             refusal
         })?;
-        return Box::pin(own::answer(lane, &endpoint, &parts, &host, &target, body, record)).await;
+        return Box::pin(own::answer(lane, &endpoint, &parts, &host, &peer, &target, body, record)).await;
     }
     let route = locate(&gateway.routes, host.name(), &target, &parts.method).map_err(|miss| {
         record.route = miss.route.map(|route| route.label.clone());
@@ -421,7 +468,8 @@ async fn walk(
     record.upstream_time = Some(asked.elapsed());
     let mut forwarded = forwarded?;
     if let Some(sign_in) = &gateway.sign_in {
-        sign_in.strip_set_cookie(forwarded.response.headers_mut());
+        let dropped = sign_in.strip_set_cookie(forwarded.response.headers_mut());
+        route.upstream.note_dropped_cookies(dropped, &sign_in.cookie);
     }
     record.upstream = Some(forwarded.server);
     Ok(match (upgrade, forwarded.upgrade) {

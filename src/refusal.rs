@@ -85,6 +85,9 @@ refusals! {
     /// A new password that stands in every attacker's list, or is the email address itself.
     PasswordCommon = BAD_REQUEST, "password-common", "Password too common";
 
+    /// A one-time code that is none of ours, was used, has expired, or belongs to another host, browser or session.
+    CodeRefused = BAD_REQUEST, "code-refused", "Invalid code";
+
     // 401: who is asking is not known.
     /// The route needs a caller and no source held a credential.
     CredentialMissing = UNAUTHORIZED, "credential-missing", "Unauthorized";
@@ -144,6 +147,8 @@ refusals! {
     ClaimRefused = FORBIDDEN, "claim-refused", "Forbidden";
     /// A scope is missing.
     ScopeRefused = FORBIDDEN, "scope-refused", "Forbidden";
+    /// A form to sign in on a host, or over a scheme, where the session's cookie could not be kept.
+    SignInElsewhere = FORBIDDEN, "sign-in-elsewhere", "Forbidden";
     /// A cookie was the credential and another site asked.
     CrossSite = FORBIDDEN, "cross-site", "Forbidden";
 
@@ -229,6 +234,7 @@ mod tests {
                 // What is wrong with a form is the business of whoever filled it in.
                 400 => &[
                     "Bad request",
+                    "Invalid code",
                     "Invalid email address",
                     "Invalid name",
                     "Password too short",

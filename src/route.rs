@@ -16,6 +16,7 @@
 //! - Methods are compared literally: `GET` does not cover `HEAD`.
 
 mod host;
+mod named;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use std::collections::HashMap;
 use http::{HeaderValue, Method};
 
 pub use host::{HostPattern, HostPatternError};
+pub use named::NamedHosts;
 pub use pattern::{MAX_SEGMENTS, Pattern, PatternError};
 use tree::{Leaf, NodeId, Tree};
 

@@ -21,8 +21,9 @@ use passgate::credential::Sources;
 use passgate::gateway::SignIn;
 use passgate::http::target::Target;
 use passgate::identity::Caller;
+use passgate::login::Sites;
 use passgate::refusal::Refusal;
-use passgate::route::{Builder, HostPattern, Lookup, Pattern, Table};
+use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::signing::{Kind, SigningKeys};
 use passgate::state::memory::Memory;
 use passgate::verify::{
@@ -95,10 +96,11 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     let other = Revoked::Session("another".to_owned());
     revocations.replace([RevocationRow { issuer: OWN_NAME.to_owned(), ..revoked(other) }]);
     let verifier = Verifier::new(issuers, Arc::new(revocations));
-    let sign_in = SignIn { cookie: "__Host-session".to_owned(), verifier, renewal: None };
+    let sites = Arc::new(Sites::new(url, NamedHosts::default()));
+    let sign_in = SignIn { cookie: "__Host-session".to_owned(), sites, verifier, renewal: None };
     let claims = json!({
         "iss": url, "aud": url, "sub": "ann", "sid": "s1", "jti": "7", "iat": NOW, "exp": NOW + 600,
-        "email": "ann@example.com", "roles": ["user", "admin"],
+        "email": "ann@example.com", "roles": ["user", "admin"], "host": "app.example.com",
     });
     let token = signing.sign(Kind::Session, claims.as_object().unwrap()).unwrap();
     let mut headers = HeaderMap::new();
@@ -108,7 +110,9 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     let mut local = LocalCache::new();
     let mut present = || {
         let token = sign_in.find(&headers).unwrap().unwrap();
-        sign_in.verifier.verify(&mut local, token, NOW)
+        let verified = sign_in.verifier.verify(&mut local, token, NOW)?;
+        assert!(sign_in.counts_on(&verified, "app.example.com"));
+        Ok::<_, Refusal>(verified)
     };
     assert_eq!(present().unwrap().caller.identity.subject, "ann");
     assert_eq!(allocations(|| present().unwrap()), 0);

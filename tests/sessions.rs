@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "sessions/several_hosts.rs"]
+mod several_hosts;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -55,7 +58,7 @@ fn a_browser_is_sent_to_sign_in_comes_back_and_is_known_to_the_app() {
     assert_eq!(seen.header("x-auth-roles"), Some("ops,user"));
     assert_eq!(seen.header("x-auth-issuer"), Some("session"));
     assert_eq!(seen.header("cookie"), Some("theme=dark; lang=en"));
-    assert!(!seen.text().contains(&cookie["session=".len()..]), "the app has the session");
+    assert!(!seen.text().contains(&cookie["passgate-session=".len()..]), "the app has the session");
 }
 
 #[test]
@@ -101,12 +104,16 @@ fn after_signing_out_the_old_cookie_is_nobodys_at_once_and_is_cleared() {
         gateway.get_with(&here, "/x").expect(200);
     }
     let out = gateway.send(&post_form("/auth/logout", &[]).header("Cookie", &here)).expect(303);
-    assert_eq!(session_cookie(&out).as_deref(), Some("session="));
+    assert_eq!(session_cookie(&out).as_deref(), Some("passgate-session="));
     assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"), "{out:?}");
     let before = app.count();
     for _ in 0..3 {
         let refused = gateway.get_with(&here, "/x").expect(401);
-        assert_eq!(session_cookie(&refused).as_deref(), Some("session="), "a cookie that is no good is cleared");
+        assert_eq!(
+            session_cookie(&refused).as_deref(),
+            Some("passgate-session="),
+            "a cookie that is no good is cleared"
+        );
         assert_eq!(gateway.log_of(&refused)["reason"], "credential-missing");
     }
     gateway.send(&navigate("/x").header("Cookie", &here)).expect(302);
@@ -149,7 +156,7 @@ fn every_sign_in_is_a_new_session_and_ends_the_browsers_old_one() {
     let first = gateway.sign_in(ALICE);
     let again = post_form("/auth/login", &[("email", ALICE), ("password", PASSWORD)]).header("Cookie", &first);
     let second = session_cookie(&gateway.send(&again).expect(303)).unwrap();
-    let sid = |cookie: &str| text(&claims(&cookie["session=".len()..])["sid"]);
+    let sid = |cookie: &str| text(&claims(&cookie["passgate-session=".len()..])["sid"]);
     assert_ne!(sid(&first), sid(&second));
     gateway.get_with(&second, "/x").expect(200);
     gateway.get_with(&first, "/x").expect(401);
@@ -162,7 +169,7 @@ fn the_cookie_is_renewed_without_a_word_when_its_token_has_expired() {
     let id = setup.add_account(ALICE, &["user"]);
     let gateway = setup.start();
     let cookie = gateway.sign_in(ALICE);
-    let expiry = claims(&cookie["session=".len()..])["exp"].as_i64().unwrap();
+    let expiry = claims(&cookie["passgate-session=".len()..])["exp"].as_i64().unwrap();
     setup_of(&gateway).command(["user", "roles", ALICE, "--add", "admin"]).expect(0);
     let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     eventually("the token has expired", || i64::try_from(now()).unwrap() >= expiry);
@@ -176,7 +183,7 @@ fn the_cookie_is_renewed_without_a_word_when_its_token_has_expired() {
     for answer in &answers {
         assert_eq!(answer.status, 200, "{answer:?}");
         let renewed = session_cookie(answer).expect("a new cookie comes with the answer");
-        sids.insert(text(&claims(&renewed["session=".len()..])["sid"]));
+        sids.insert(text(&claims(&renewed["passgate-session=".len()..])["sid"]));
         let caching = answer.header("cache-control").unwrap_or_default();
         assert!(caching.contains("private"), "a shared cache could keep somebody's cookie: {caching}");
     }
@@ -301,7 +308,7 @@ fn an_ended_session_is_not_renewed_and_neither_is_one_past_its_limits() {
         }
         answer.status == 401
     });
-    assert_eq!(session_cookie(&answer).as_deref(), Some("session="));
+    assert_eq!(session_cookie(&answer).as_deref(), Some("passgate-session="));
 }
 
 #[test]
@@ -370,7 +377,7 @@ fn two_different_session_cookies_are_nobodys() {
     let gateway = setup.start();
     let (one, other) = (gateway.sign_in(ALICE), gateway.sign_in(ALICE));
     gateway.get_with(&format!("{one}; {other}"), "/x").expect(401);
-    gateway.get_with(&format!("{one}; session=x"), "/x").expect(401);
+    gateway.get_with(&format!("{one}; passgate-session=x"), "/x").expect(401);
     gateway.get_with(&format!("{one}; {one}"), "/x").expect(200);
 }
 
@@ -385,12 +392,12 @@ fn a_cookies_token_is_no_access_token_and_an_access_token_no_cookie_cached_or_no
     let gateway = setup.start();
     let cookie = gateway.sign_in(ALICE);
     let access = text(&gateway.sign_in_client(ALICE)["accessToken"]);
-    let in_cookie = &cookie["session=".len()..];
+    let in_cookie = &cookie["passgate-session=".len()..];
     for _ in 0..3 {
         gateway.get_with(&cookie, "/x").expect(200);
         gateway.get_as(&access, "/x").expect(200);
         gateway.get_as(in_cookie, "/x").expect(401);
-        gateway.get_with(&format!("session={access}"), "/x").expect(401);
+        gateway.get_with(&format!("passgate-session={access}"), "/x").expect(401);
         gateway.get_with(&format!("other={in_cookie}"), "/x").expect(401);
     }
 }
@@ -398,12 +405,25 @@ fn a_cookies_token_is_no_access_token_and_an_access_token_no_cookie_cached_or_no
 #[test]
 fn an_app_cannot_set_the_session_cookie() {
     let app = App::answering(
-        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: session=planted; Path=/\r\nSet-Cookie: sessions=1\r\n\
-         Set-Cookie:  session = planted\r\nSet-Cookie: theme=dark\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: passgate-session=planted; Path=/\r\n\
+         Set-Cookie: session=of the app\r\nSet-Cookie:  passgate-session = planted\r\nSet-Cookie: theme=dark\r\n\
+         Set-Cookie: passgate-nonce-1800000000-abcdefgh=planted\r\nSet-Cookie: =passgate-nonce-x=planted\r\n\r\n",
     );
     let gateway = sign_in_gateway(&app, "");
-    let answer = gateway.get("/public/x").expect(200);
-    assert_eq!(values(&answer.fields, "set-cookie"), ["sessions=1", "theme=dark"]);
+    for _ in 0..2 {
+        let answer = gateway.get("/public/x").expect(200);
+        assert_eq!(values(&answer.fields, "set-cookie"), ["session=of the app", "theme=dark"]);
+    }
+    // Said once, and counted.
+    gateway.diagnostic("the app sets a cookie of the gateway's own");
+    let said = gateway.diagnostics().iter().filter(|line| line.contains("sets a cookie")).count();
+    assert_eq!(said, 1, "{:?}", gateway.diagnostics());
+    let metrics = gateway.admin_get("/metrics").text();
+    assert!(metrics.contains("passgate_set_cookies_dropped_total{upstream=\"app\"} 8"), "{metrics}");
+    // Neither does it get one.
+    let cookies = "a=b; passgate-nonce-1800000000-abcdefgh=secret; passgate-session=x; session=of the app";
+    gateway.get_with(cookies, "/public/x").expect(200);
+    assert_eq!(app.last().header("cookie"), Some("a=b; session=of the app"));
 }
 
 // --- API clients
@@ -551,7 +571,7 @@ fn what_the_command_line_ends_is_over_in_the_running_gateway() {
     gateway.send(&post_json("/auth/refresh", &json!({ "refreshToken": client["refreshToken"] }))).expect(401);
     gateway.send(&post_json("/auth/login", &json!({ "email": ALICE, "password": PASSWORD }))).expect(401);
 
-    let sid = text(&claims(&bob["session=".len()..])["sid"]);
+    let sid = text(&claims(&bob["passgate-session=".len()..])["sid"]);
     let listed = gateway.command(["session", "list", "bob@example.com", "--format", "json"]).expect(0).json();
     assert!(listed.as_array().unwrap().iter().any(|session| session["id"] == sid.as_str()), "{listed}");
     gateway.command(["session", "revoke", &sid]).expect(0);
@@ -577,7 +597,7 @@ fn other_roles_hold_for_a_cookie_long_before_it_expires_and_end_nothing() {
     setup.add_account("bob@example.com", &["user"]);
     let gateway = setup.start();
     let (cookie, bob) = (gateway.sign_in(ALICE), gateway.sign_in("bob@example.com"));
-    let token = |cookie: &str| claims(&cookie["session=".len()..]);
+    let token = |cookie: &str| claims(&cookie["passgate-session=".len()..]);
     gateway.get_with(&cookie, "/admin/x").expect(403);
     promote(&gateway, ALICE);
     let mut answer = gateway.get_with(&cookie, "/admin/x");
@@ -685,7 +705,7 @@ fn a_rotated_key_signs_nobody_out() {
     let cookie = gateway.sign_in(ALICE);
     let kid = |cookie: &str| {
         use base64::Engine as _;
-        let head = cookie["session=".len()..].split('.').next().unwrap();
+        let head = cookie["passgate-session=".len()..].split('.').next().unwrap();
         let head = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(head).unwrap();
         text(&serde_json::from_slice::<Value>(&head).unwrap()["kid"])
     };
@@ -777,7 +797,7 @@ fn a_renewed_cookie_of_a_session_that_ended_meanwhile_does_not_replace_the_next_
     setup.add_account(ALICE, &[]);
     let gateway = setup.start();
     let cookie = gateway.sign_in(ALICE);
-    let expiry = claims(&cookie["session=".len()..])["exp"].as_u64().unwrap();
+    let expiry = claims(&cookie["passgate-session=".len()..])["exp"].as_u64().unwrap();
     let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     eventually("the token has expired", || now() >= expiry);
     let mut client = Client::connect(gateway.address);
@@ -865,8 +885,8 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
     let device = Device { user_agent: "a test".to_owned(), address: [127, 0, 0, 1].into() };
     let accounts = state.accounts().unwrap();
     let cookie = |index: usize| {
-        let opened = sessions.open_browser(&accounts[index % accounts.len()], &device).unwrap();
-        format!("session={}", opened.token)
+        let opened = sessions.open_browser(&accounts[index % accounts.len()], &device, "localhost").unwrap();
+        format!("passgate-session={}", opened.token)
     };
     (0..count).map(cookie).collect()
 }
@@ -1069,7 +1089,7 @@ fn no_secret_of_a_run_is_in_the_state_the_logs_or_the_metrics() {
     let gateway = setup.start();
     let mut secrets = vec![PASSWORD.to_owned()];
     let cookie = gateway.sign_in(ALICE);
-    secrets.push(cookie["session=".len()..].to_owned());
+    secrets.push(cookie["passgate-session=".len()..].to_owned());
     let mut tokens = gateway.sign_in_client(ALICE);
     for _ in 0..3 {
         secrets.push(text(&tokens["accessToken"]));
@@ -1089,7 +1109,7 @@ fn no_secret_of_a_run_is_in_the_state_the_logs_or_the_metrics() {
     let new = "a new and secret password";
     let change = [("current_password", PASSWORD), ("new_password", new)];
     let changed = gateway.send(&post_form("/auth/password", &change).header("Cookie", &cookie)).expect(303);
-    secrets.extend([new.to_owned(), session_cookie(&changed).unwrap()["session=".len()..].to_owned()]);
+    secrets.extend([new.to_owned(), session_cookie(&changed).unwrap()["passgate-session=".len()..].to_owned()]);
     let broken = "a broken request's password";
     gateway
         .send(

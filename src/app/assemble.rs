@@ -11,7 +11,7 @@ use crate::clock::UnixSeconds;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Upstream};
 use crate::gateway::{Gateway, Label, Renewal, SignIn};
-use crate::login::{Endpoints, Login};
+use crate::login::{Endpoints, Login, Sites};
 use crate::observe::Metrics;
 use crate::session::{self, Sessions};
 use crate::signing::{Assertions, SigningKeys};
@@ -69,6 +69,7 @@ pub(super) fn assemble(
         })?;
     let mut own = vec![own];
     let (mut sign_in, mut login, mut sessions) = (None, None, None);
+    let sites = Arc::new(Sites::new(&settings.public_url, plan.named_hosts));
     let sources = &plan.sources;
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
@@ -76,11 +77,11 @@ pub(super) fn assemble(
         let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror)?;
-        let joined = services.map(|services| join(plan, sources, mirror, services, &open));
+        let joined = services.map(|services| join(plan, sources, mirror, services, &open, &sites));
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
         let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
-        sign_in = Some(SignIn { cookie: plan.session.cookie.clone(), verifier, renewal });
+        sign_in = Some(SignIn { cookie: plan.session.cookie.clone(), sites, verifier, renewal });
     }
     let protected = plan.naming.clone();
     let gateway = Gateway {
@@ -113,6 +114,7 @@ fn join(
     mirror: &Mirror,
     services: &Services,
     sessions: &Arc<Sessions>,
+    sites: &Arc<Sites>,
 ) -> (Renewal, Login) {
     let with_deletion = |name: &str| Some((name.to_owned(), session::deletion(name, plan.session.secure)?));
     let login = Login {
@@ -120,6 +122,7 @@ fn join(
         sessions: Arc::clone(sessions),
         hasher: Arc::clone(&services.hasher),
         blocking: Arc::clone(&services.blocking),
+        sites: Arc::clone(sites),
         pages: Arc::clone(&plan.pages),
         throttle: Arc::clone(&services.throttle),
         setup: Arc::clone(&services.setup),

@@ -78,9 +78,10 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
                 && matches!(asked.method, Method::GET | Method::HEAD)
                 && reply::wants_page(&headers) =>
         {
+            let prefix = current.gateway.endpoints.prefix();
             talk.line(format_args!(
-                "refused: 302 to sign in at {}/login (credential-missing)",
-                current.gateway.endpoints.prefix()
+                "refused: 302 to sign in at {}{prefix}/login (credential-missing)",
+                sign_in_origin(&current.gateway, &asked, &headers)
             ));
         }
         Err(refusal) => talk.line(format_args!(
@@ -90,6 +91,16 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
         )),
     }
     Ok(Explanation { allowed: outcome.is_ok(), text: talk.text })
+}
+
+/// From a host that a route names, a browser is sent to `public_url`.
+fn sign_in_origin<'a>(gateway: &'a Gateway, asked: &Asked, headers: &HeaderMap) -> &'a str {
+    let host = headers.get(HOST).and_then(|host| Host::parse(host.to_str().ok()?).ok());
+    let place = |sites: &login::Sites| sites.place(host.as_ref().unwrap_or(&asked.host).name());
+    match &gateway.sign_in {
+        Some(sign_in) if place(&sign_in.sites) == login::Place::Named => sign_in.sites.public_url(),
+        _ => "",
+    }
 }
 
 fn usage(error: String) -> Failure {
@@ -309,11 +320,15 @@ impl Talk {
         };
         self.step(true, format_args!("session cookie `{}`: a token", sign_in.cookie));
         match self.examine(&sign_in.verifier, token, gateway) {
+            Ok(verified) if !sign_in.counts_on(&verified, host.name()) => {
+                self.step(true, format_args!("it is for another host, and is as good as none"));
+                Ok(None)
+            }
             Ok(verified) => {
                 self.check_origin(asked, host, headers)?;
                 Ok(Some(Arc::clone(&verified.caller)))
             }
-            Err(Refusal::Expired | Refusal::Stale) => match self.renewed(current, token)? {
+            Err(Refusal::Expired | Refusal::Stale) => match self.renewed(current, token, host)? {
                 Some(caller) => {
                     self.check_origin(asked, host, headers)?;
                     Ok(Some(caller))
@@ -329,7 +344,7 @@ impl Talk {
     }
 
     /// Whom a cookie whose token has expired would be renewed for, with the roles of now.
-    fn renewed(&mut self, current: &Current, token: &str) -> Result<Option<Arc<Caller>>, Refusal> {
+    fn renewed(&mut self, current: &Current, token: &str, host: &Host) -> Result<Option<Arc<Caller>>, Refusal> {
         let (Some(sign_in), Some(sessions)) = (&current.gateway.sign_in, &current.sessions) else { return Ok(None) };
         let old = match sign_in.verifier.verify_expired(token, current.gateway.clock.now()) {
             Ok(old) => old,
@@ -339,6 +354,10 @@ impl Talk {
             }
             Err(refusal) => return Err(refusal),
         };
+        if !sign_in.counts_on(&old, host.name()) {
+            self.step(true, format_args!("it is for another host, and is as good as none"));
+            return Ok(None);
+        }
         let mut identity = old.caller.identity.clone();
         let session = identity.session_id.clone().unwrap_or_default();
         let Some(account) = sessions.would_renew(&session, &identity.subject)? else {

@@ -23,7 +23,7 @@ use crate::http::target::{Oddities, Target, canonical_prefix};
 use crate::login;
 use crate::observe::Metrics;
 use crate::pages::Pages;
-use crate::route::{Builder, HostPattern, Lookup, Pattern, Table};
+use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::session;
 use crate::verify::Issuers;
 
@@ -34,6 +34,8 @@ pub struct Plan {
     pub settings: Arc<Settings>,
     /// The routes.
     pub routes: Table<Route>,
+    /// The hosts that they name.
+    pub named_hosts: NamedHosts,
     /// The upstreams, for health checks.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Who may sign.
@@ -163,9 +165,11 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     let sources = Sources::compile(raw.sources.as_deref(), problems);
     let routes =
         compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
-    let sign_in = compile_sign_in(raw, &settings, problems);
+    let named_hosts = named_hosts(raw);
+    let sign_in = compile_sign_in(raw, &settings, &named_hosts, problems);
     Some(Plan {
         sign_in,
+        named_hosts,
         routes: routes?,
         upstreams,
         issuers,
@@ -179,17 +183,31 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
 
 /// People can sign in where `[password]` is there. The pages are compiled in any case, so that what is wrong with them is
 /// said.
-fn compile_sign_in(raw: &RawConfig, settings: &Settings, problems: &mut Problems) -> Option<SignInPlan> {
+fn compile_sign_in(
+    raw: &RawConfig,
+    settings: &Settings,
+    named: &NamedHosts,
+    problems: &mut Problems,
+) -> Option<SignInPlan> {
     let registration =
         raw.password.as_ref().and_then(|password| password.registration.as_ref()).is_some_and(|open| open.value);
     let pages = Pages::compile(&raw.pages, &settings.own_prefix, &settings.realm(), registration, problems);
     let policy = settings::policy(raw.password.as_ref()?);
+    // Where there is one host, forms stay there.
+    let pages = if named.is_empty() { pages } else { pages.with_forms_to(&settings.public_url) };
     Some(SignInPlan {
         session: settings::session(&raw.session, &settings.public_url),
         pages: Arc::new(pages.with_min_length(policy.min_length as u64)),
         policy,
         registration,
     })
+}
+
+/// Patterns that are wrong are said where the routes are compiled.
+fn named_hosts(raw: &RawConfig) -> NamedHosts {
+    let hosts = raw.routes.iter().filter_map(|route| route.value.host.as_ref());
+    let patterns: Vec<_> = hosts.filter_map(|host| HostPattern::parse(host).ok()).collect();
+    NamedHosts::new(&patterns)
 }
 
 /// `public_url` is the `iss` of our own tokens: nobody else may have it, and whoever checks it must be able to count on it.

@@ -82,6 +82,11 @@ impl admin::Report for Report {
                     + current.gateway.sign_in.as_ref().map_or(0, |sign_in| sign_in.verifier.cached()),
             },
             key_sets,
+            cookies_dropped: current
+                .upstreams
+                .iter()
+                .map(|upstream| (upstream.name.to_string(), upstream.dropped_cookies()))
+                .collect(),
             log_lines_dropped: self.log.dropped(),
             config_loaded_at: self.loaded_at.load(Ordering::Relaxed),
             config_reload_failed: self.reload_failed.load(Ordering::Relaxed),

@@ -9,6 +9,7 @@
 pub mod forwarded;
 mod naming;
 mod presets;
+pub mod scheme;
 mod value;
 
 pub use forwarded::Peer;

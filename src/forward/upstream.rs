@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::uri::{Authority, PathAndQuery};
@@ -45,6 +46,8 @@ pub struct Upstream {
     pub(super) health_check: Option<HealthCheck>,
     /// What the times in [`Health`] count from.
     pub(super) epoch: Instant,
+    /// `Set-Cookie` fields of its answers that were dropped.
+    dropped_cookies: AtomicU64,
 }
 
 /// What answers instead of an app.
@@ -101,6 +104,25 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Upstream {
+    /// Counts `Set-Cookie` fields of an answer that were dropped because the gateway itself has cookies of their names,
+    /// `cookie` above all. The first time it is said in the log: the app does not learn of it.
+    pub fn note_dropped_cookies(&self, count: usize, cookie: &str) {
+        if count > 0 && self.dropped_cookies.fetch_add(count as u64, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                upstream = &*self.name,
+                cookie,
+                "the app sets a cookie of the gateway's own; such a `Set-Cookie` is dropped, here and from now on. Give the \
+                 app's cookie another name, or the gateway's: `cookie` in `[session]`"
+            );
+        }
+    }
+
+    /// How many that were.
+    #[must_use]
+    pub fn dropped_cookies(&self) -> u64 {
+        self.dropped_cookies.load(Ordering::Relaxed)
+    }
+
     /// Whether something built in answers, and no app.
     #[must_use]
     pub fn is_builtin(&self) -> bool {
@@ -161,6 +183,7 @@ impl Upstream {
             max_connections: compile_limit(raw, workers, problems),
             health_check: raw.health_check.as_ref().and_then(|check| compile_check(check, raw, problems)),
             epoch: Instant::now(),
+            dropped_cookies: AtomicU64::new(0),
         }
     }
 }

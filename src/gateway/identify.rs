@@ -43,7 +43,10 @@ pub(super) async fn identify<'l>(
         }
     }
     let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
-    match sign_in.present(&lane.session_cache, &parts.headers, &lane.gateway.clock, record.client_ip).await? {
+    match sign_in
+        .present(&lane.session_cache, &parts.headers, host.name(), &lane.gateway.clock, record.client_ip)
+        .await?
+    {
         Presented::Nothing => Ok(None),
         Presented::Bad(refusal) => {
             record.set_cookie = sign_in.clear(refusal);

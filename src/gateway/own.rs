@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use super::identify::{identify, identify_by_source};
 use super::record::Record;
 use super::{Content, Lane};
+use crate::caller::Peer;
 use crate::http::headers::Host;
 use crate::http::reply;
 use crate::http::target::Target;
@@ -19,22 +20,24 @@ use crate::login::{Asked, Endpoint};
 use crate::refusal::Refusal;
 
 /// Answers a request for one of our own endpoints.
+#[allow(clippy::too_many_arguments)] // all that there is to a request
 pub(super) async fn answer(
     lane: &Lane,
     endpoint: &Endpoint,
     parts: &Parts,
     host: &Host,
+    peer: &Peer,
     target: &Target,
     mut body: Incoming,
     record: &mut Record,
 ) -> Result<Response<Content>, Refusal> {
     let gateway = &*lane.gateway;
-    let leaving = || gateway.sign_in.as_ref()?.recognize(&parts.headers, gateway.clock.now());
+    let leaving = || gateway.sign_in.as_ref()?.recognize(&parts.headers, host.name(), gateway.clock.now());
     let mut bad = None;
     let found = match endpoint {
         Endpoint::Jwks | Endpoint::Logo | Endpoint::Refresh => None,
         // Who is signed in already signs in anew: the session of before ends.
-        Endpoint::Login | Endpoint::Register => leaving().map(|verified| (verified, None)),
+        Endpoint::Login | Endpoint::Register | Endpoint::Continue => leaving().map(|verified| (verified, None)),
         // Nothing may keep anybody from leaving, least of all that a credential has expired.
         Endpoint::Logout => match identify_by_source(lane, parts, target).await {
             Ok(Some(found)) if found.0.caller.identity.session_id.is_some() => Some(found),
@@ -57,7 +60,8 @@ pub(super) async fn answer(
         method: &parts.method,
         query: target.query(),
         headers: &parts.headers,
-        host: host.as_sent(),
+        host,
+        scheme: gateway.scheme(&parts.headers, peer),
         client: record.client_ip,
         browser: reply::wants_page(&parts.headers),
         request_id: record.request_id(),

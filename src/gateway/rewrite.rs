@@ -53,7 +53,7 @@ pub(super) fn rewrite(
     }
     // Ours is nobody else's, on whatever route.
     if let Some(sign_in) = &gateway.sign_in {
-        cookie::remove(fields, &[&sign_in.cookie]);
+        cookie::remove_where(fields, |name| sign_in.is_our_name(name));
     }
     cookie::join(fields);
     fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes

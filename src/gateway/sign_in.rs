@@ -17,8 +17,9 @@ use tokio::sync::OnceCell;
 use crate::blocking::Blocking;
 use crate::clock::{Clock, UnixSeconds};
 use crate::http::cookie;
+use crate::login::Sites;
 use crate::refusal::Refusal;
-use crate::session::{Cookie, Sessions};
+use crate::session::{Cookie, HOST_CLAIM, Sessions};
 use crate::verify::{LocalCache, Verified, Verifier};
 
 /// How long the answer about a session is given to further requests with the old cookie, which were on their way.
@@ -34,6 +35,8 @@ const ATTEMPTS: usize = 3;
 pub struct SignIn {
     /// The name of the session cookie on the wire.
     pub cookie: String,
+    /// On which hosts people are signed in.
+    pub sites: Arc<Sites>,
     /// Takes what such a cookie holds, and no other kind of token.
     pub verifier: Verifier,
     /// `None` where a request is only explained.
@@ -47,7 +50,7 @@ pub struct Renewal {
     blocking: Arc<Blocking>,
     /// `Set-Cookie` that deletes the cookie.
     clear: HeaderValue,
-    /// By session: what its first request is finding out for all.
+    /// By session and host: what its first request there is finding out for all.
     shared: Cache<String, Shared>,
 }
 
@@ -72,33 +75,35 @@ impl Renewal {
         Self { clear: sessions.clear_cookie(), sessions, blocking, shared }
     }
 
-    /// What is being found out about the session, or was a moment ago.
-    fn shared(&self, session: &str) -> Shared {
-        match self.shared.get(session) {
+    /// What is being found out about the session on a host, or was a moment ago.
+    fn shared(&self, key: &str) -> Shared {
+        match self.shared.get(key) {
             Some(cell) => cell,
-            None => self.shared.get_with(session.to_owned(), Arc::default),
+            None => self.shared.get_with(key.to_owned(), Arc::default),
         }
     }
 
     /// Finds it out anew, if nobody has begun to.
-    fn forget(&self, session: &str, cell: &Shared) {
-        if self.shared.get(session).is_some_and(|known| Arc::ptr_eq(&known, cell)) {
-            self.shared.invalidate(session);
+    fn forget(&self, key: &str, cell: &Shared) {
+        if self.shared.get(key).is_some_and(|known| Arc::ptr_eq(&known, cell)) {
+            self.shared.invalidate(key);
         }
     }
 
-    /// The cookie of the session, as it is now; `None` where it is over.
+    /// The cookie of the session on `host`, as it is now; `None` where it is over.
     async fn renew(
         &self,
         cell: &Shared,
         session: &str,
         account: &str,
+        host: &str,
         client: IpAddr,
     ) -> Result<Option<(String, HeaderValue)>, Refusal> {
         // A request that goes away leaves the work to the next one that waits, and so does one for which it failed.
         let asked = cell.get_or_try_init(|| async {
             let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
-            self.blocking.run(move || sessions.renew(&session, &account, client)).await?
+            let host = host.to_owned();
+            self.blocking.run(move || sessions.renew(&session, &account, &host, client)).await?
         });
         // Nobody waits for the failures of all who came before.
         let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;
@@ -124,7 +129,18 @@ impl SignIn {
         }
     }
 
-    /// Who the session cookie in `headers` names, after a renewal where its token has expired or is stale.
+    /// Whether a token in the session cookie counts on `host`: it names its host. One that names none was made before there
+    /// were several, on the host of `public_url`.
+    #[must_use]
+    pub fn counts_on(&self, verified: &Verified, host: &str) -> bool {
+        match verified.caller.identity.claims.get(HOST_CLAIM) {
+            Some(named) => named.as_str() == Some(host),
+            None => self.sites.is_home(host),
+        }
+    }
+
+    /// Who the session cookie in `headers` names, after a renewal where its token has expired or is stale. One of another
+    /// host is none.
     ///
     /// # Errors
     /// 503, where that cannot be found out now.
@@ -132,6 +148,7 @@ impl SignIn {
         &self,
         cache: &Mutex<LocalCache>,
         headers: &HeaderMap,
+        host: &str,
         clock: &Clock,
         client: IpAddr,
     ) -> Result<Presented, Refusal> {
@@ -141,23 +158,25 @@ impl SignIn {
             Err(refusal) => return Ok(Presented::Bad(refusal)),
         };
         match self.verify(cache, token, clock.now()) {
+            Ok(verified) if !self.counts_on(&verified, host) => Ok(Presented::Nothing),
             Ok(verified) => Ok(Presented::Good(verified, None)),
-            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, clock, client).await,
+            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, host, clock, client).await,
             Err(refusal) if refusal.is_invalid_token() => Ok(Presented::Bad(refusal)),
             Err(refusal) => Err(refusal),
         }
     }
 
     /// Whose cookie it is or was, without a renewal: for who wants to leave.
-    pub(super) fn recognize(&self, headers: &HeaderMap, now: UnixSeconds) -> Option<Arc<Verified>> {
+    pub(super) fn recognize(&self, headers: &HeaderMap, host: &str, now: UnixSeconds) -> Option<Arc<Verified>> {
         let token = self.find(headers).ok()??;
-        self.verifier.verify_expired(token, now).ok()
+        self.verifier.verify_expired(token, now).ok().filter(|verified| self.counts_on(verified, host))
     }
 
     async fn renew(
         &self,
         cache: &Mutex<LocalCache>,
         token: &str,
+        host: &str,
         clock: &Clock,
         client: IpAddr,
     ) -> Result<Presented, Refusal> {
@@ -166,19 +185,25 @@ impl SignIn {
             Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
             Err(refusal) => return Err(refusal),
         };
+        if !self.counts_on(&old, host) {
+            return Ok(Presented::Nothing);
+        }
         let identity = &old.caller.identity;
         let (Some(session), Some(renewal)) = (&identity.session_id, &self.renewal) else {
             return Ok(Presented::Bad(Refusal::Expired));
         };
+        // A cookie made for one host is never given to another.
+        let key = format!("{session} {host}");
         for _ in 0..ATTEMPTS {
-            let cell = renewal.shared(session);
-            let Some((token, set_cookie)) = renewal.renew(&cell, session, &identity.subject, client).await? else {
+            let cell = renewal.shared(&key);
+            let renewed = renewal.renew(&cell, session, &identity.subject, host, client).await?;
+            let Some((token, set_cookie)) = renewed else {
                 return Ok(Presented::Bad(Refusal::Expired));
             };
             // By the time of now: the token is younger than the question that it answers.
             match self.verify(cache, &token, clock.now()) {
                 Ok(verified) => return Ok(Presented::Good(verified, Some(set_cookie))),
-                Err(Refusal::Expired | Refusal::Stale) => renewal.forget(session, &cell),
+                Err(Refusal::Expired | Refusal::Stale) => renewal.forget(&key, &cell),
                 // Ended since.
                 Err(refusal) if refusal.is_invalid_token() => return Ok(Presented::Bad(refusal)),
                 Err(refusal) => return Err(refusal),
@@ -199,20 +224,22 @@ impl SignIn {
         self.renewal.as_ref().filter(|_| refusal != Refusal::NotYetValid).map(|renewal| renewal.clear.clone())
     }
 
-    /// Whether `field` is a `Set-Cookie` of our cookie, or of one without a name that comes back as ours: browsers keep
-    /// `=session=x` as the value `session=x` of no name, and send just that (RFC 6265bis sections 5.6 and 5.8.3).
-    fn is_ours(&self, field: &HeaderValue) -> bool {
-        let pair = field.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        let is_before_name = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
-        let start = pair.iter().position(|byte| !is_before_name(byte)).unwrap_or(pair.len());
-        let name = pair[start..].split(|byte| *byte == b'=').next().unwrap_or_default();
-        name.trim_ascii() == self.cookie.as_bytes()
+    /// Whether a cookie of this name is ours: the session's, or a nonce.
+    pub(super) fn is_our_name(&self, name: &[u8]) -> bool {
+        name == self.cookie.as_bytes() || name.starts_with(self.sites.nonce_prefix().as_bytes())
     }
 
-    /// Takes out of an app's answer what would set our cookie: who is signed in is not for an app to change.
-    pub(super) fn strip_set_cookie(&self, headers: &mut HeaderMap) {
-        if !headers.get_all(SET_COOKIE).iter().any(|field| self.is_ours(field)) {
-            return;
+    /// Whether `field` is a `Set-Cookie` of a cookie of ours.
+    fn is_ours(&self, field: &HeaderValue) -> bool {
+        self.is_our_name(name_of(field))
+    }
+
+    /// Takes out of an app's answer what would set a cookie of ours: who is signed in is not for an app to change. Says
+    /// how many these were.
+    pub(super) fn strip_set_cookie(&self, headers: &mut HeaderMap) -> usize {
+        let ours = headers.get_all(SET_COOKIE).iter().filter(|field| self.is_ours(field)).count();
+        if ours == 0 {
+            return 0;
         }
         let kept: Vec<HeaderValue> =
             headers.get_all(SET_COOKIE).iter().filter(|field| !self.is_ours(field)).cloned().collect();
@@ -220,11 +247,12 @@ impl SignIn {
         for field in kept {
             headers.append(SET_COOKIE, field);
         }
+        ours
     }
 
     /// Adds `set_cookie` to an answer that does not set the cookie itself. No cache may keep such an answer for others.
     pub(super) fn set_cookie(&self, headers: &mut HeaderMap, set_cookie: HeaderValue) {
-        if headers.get_all(SET_COOKIE).iter().any(|field| self.is_ours(field)) {
+        if headers.get_all(SET_COOKIE).iter().any(|field| name_of(field) == self.cookie.as_bytes()) {
             return;
         }
         headers.append(SET_COOKIE, set_cookie);
@@ -246,6 +274,15 @@ impl SignIn {
             headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         }
     }
+}
+
+/// The name of the cookie that a `Set-Cookie` sets. Of one without a name it is what comes back as the name: browsers keep
+/// `=session=x` as the value `session=x` of no name, and send just that (RFC 6265bis sections 5.6 and 5.8.3).
+fn name_of(field: &HeaderValue) -> &[u8] {
+    let pair = field.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let is_before_name = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
+    let start = pair.iter().position(|byte| !is_before_name(byte)).unwrap_or(pair.len());
+    pair[start..].split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
 }
 
 #[cfg(test)]

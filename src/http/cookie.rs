@@ -21,14 +21,25 @@ pub fn values_in<'a, 'n>(line: &'a [u8], name: &'n str) -> impl Iterator<Item = 
     split(line).filter_map(pair).filter_map(move |(found, value)| (found == name.as_bytes()).then_some(value))
 }
 
+/// All cookies of all `Cookie` lines, name and value, in order.
+pub fn all(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(COOKIE).iter().flat_map(pieces).filter_map(pair)
+}
+
 /// Cuts every cookie called one of `names` out. All other bytes stay as they came; a line of which nothing is left goes.
 /// Allocates only where there is something to cut out.
 pub fn remove(headers: &mut HeaderMap, names: &[impl AsRef<str>]) {
-    if names.is_empty() || !headers.get_all(COOKIE).iter().any(|line| pieces(line).any(|piece| is_named(piece, names)))
-    {
+    if !names.is_empty() {
+        remove_where(headers, |name| names.iter().any(|wanted| wanted.as_ref().as_bytes() == name));
+    }
+}
+
+/// The same for every cookie whose name is meant.
+pub fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&[u8]) -> bool) {
+    if !headers.get_all(COOKIE).iter().any(|line| pieces(line).any(|piece| is_meant(name_of(piece)))) {
         return;
     }
-    let kept: Vec<HeaderValue> = headers.get_all(COOKIE).iter().filter_map(|line| without(line, names)).collect();
+    let kept: Vec<HeaderValue> = headers.get_all(COOKIE).iter().filter_map(|line| without(line, &is_meant)).collect();
     headers.remove(COOKIE);
     for line in kept {
         headers.append(COOKIE, line);
@@ -73,17 +84,16 @@ fn pair(piece: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A piece without `=` is cut out as well where the whole of it is such a name: it is nothing that an app needs.
-fn is_named(piece: &[u8], names: &[impl AsRef<str>]) -> bool {
-    let name = pair(piece).map_or_else(|| piece.trim_ascii(), |(name, _)| name);
-    names.iter().any(|wanted| wanted.as_ref().as_bytes() == name)
+fn name_of(piece: &[u8]) -> &[u8] {
+    pair(piece).map_or_else(|| piece.trim_ascii(), |(name, _)| name)
 }
 
-fn without(line: &HeaderValue, names: &[impl AsRef<str>]) -> Option<HeaderValue> {
-    if !pieces(line).any(|piece| is_named(piece, names)) {
+fn without(line: &HeaderValue, is_meant: impl Fn(&[u8]) -> bool) -> Option<HeaderValue> {
+    if !pieces(line).any(|piece| is_meant(name_of(piece))) {
         return Some(line.clone());
     }
     let mut kept = Vec::with_capacity(line.len());
-    for piece in pieces(line).filter(|piece| !is_named(piece, names)) {
+    for piece in pieces(line).filter(|piece| !is_meant(name_of(piece))) {
         if kept.is_empty() {
             kept.extend_from_slice(piece.trim_ascii_start());
         } else {

@@ -103,7 +103,9 @@ fn challenge(refusal: Refusal, realm: &str) -> Option<HeaderValue> {
     let error = match refusal.status() {
         StatusCode::UNAUTHORIZED if refusal.is_invalid_token() => r#", error="invalid_token""#,
         StatusCode::UNAUTHORIZED => "",
-        StatusCode::FORBIDDEN if refusal != Refusal::CrossSite => r#", error="insufficient_scope""#,
+        StatusCode::FORBIDDEN if !matches!(refusal, Refusal::CrossSite | Refusal::SignInElsewhere) => {
+            r#", error="insufficient_scope""#
+        }
         _ => return None,
     };
     HeaderValue::try_from(format!(r#"Bearer realm="{realm}"{error}"#)).ok()
@@ -126,6 +128,11 @@ fn detail(refusal: Refusal) -> &'static str {
         Refusal::PasswordCommon => return "This password stands in lists that attackers try first.",
         Refusal::LoginRefused => return "There is no such account, or the password is wrong.",
         Refusal::EmailTaken => return "There is an account with this email address already.",
+        Refusal::CodeRefused => {
+            return "This sign-in cannot be completed: it took too long, was completed before, or began in another browser. \
+                    Open the page that you wanted to see again.";
+        }
+        Refusal::SignInElsewhere => return "There is no sign-in at this address.",
         Refusal::CrossSite => return "Another site asked for this in your name, so it was not done.",
         _ => {}
     }

@@ -40,6 +40,8 @@ pub enum Endpoint {
     EndSession(String),
     /// `/logo`
     Logo,
+    /// `/continue`: a one-time code of a sign-in on another host
+    Continue,
 }
 
 impl Endpoint {
@@ -48,6 +50,8 @@ impl Endpoint {
     pub const fn allow(&self) -> &'static str {
         match self {
             Self::Jwks | Self::Me | Self::Sessions | Self::Logo => "GET, HEAD",
+            // HEAD would spend the code.
+            Self::Continue => "GET",
             Self::Login | Self::Register | Self::Password => "GET, HEAD, POST",
             Self::Refresh | Self::Logout | Self::EndSession(_) => "POST",
             Self::Session(_) => "DELETE",
@@ -71,6 +75,7 @@ impl Endpoint {
             "/password" => Self::Password,
             "/sessions" => Self::Sessions,
             "/logo" => Self::Logo,
+            "/continue" => Self::Continue,
             _ => {
                 let id = rest.strip_prefix("/sessions/")?;
                 match id.strip_suffix("/end") {
@@ -151,6 +156,7 @@ mod tests {
             ("/auth/sessions/0197-ab", Endpoint::Session(id()), &["DELETE"]),
             ("/auth/sessions/0197-ab/end", Endpoint::EndSession(id()), &["POST"]),
             ("/auth/logo", Endpoint::Logo, &["GET", "HEAD"]),
+            ("/auth/continue", Endpoint::Continue, &["GET"]),
         ] {
             for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get"] {
                 let expected = if methods.contains(&method) {

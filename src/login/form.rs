@@ -48,13 +48,14 @@ pub(super) enum Field {
     Name,
     Setup,
     ReturnTo,
+    Attempt,
     RefreshToken,
     CurrentPassword,
     NewPassword,
 }
 
 impl Field {
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 
     /// JSON has the one spelling and forms the other; nobody who mixes them up means anything else.
     fn named(name: &str) -> Option<Self> {
@@ -64,6 +65,7 @@ impl Field {
             "name" => Self::Name,
             "setup" => Self::Setup,
             "return_to" | "returnTo" => Self::ReturnTo,
+            "attempt" => Self::Attempt,
             "refresh_token" | "refreshToken" => Self::RefreshToken,
             "current_password" | "currentPassword" => Self::CurrentPassword,
             "new_password" | "newPassword" => Self::NewPassword,

@@ -8,6 +8,8 @@
 //! JSON is answered with JSON, a form with a page or a redirect. To add an endpoint: a path in `endpoint.rs`, a line in
 //! [`Endpoints::answer`], a file for what it does.
 
+mod arrival;
+mod attempt;
 mod endpoint;
 mod form;
 mod outcome;
@@ -17,8 +19,10 @@ mod register;
 mod return_to;
 mod setup;
 mod sign_in;
+mod sites;
 #[cfg(test)]
 mod tests;
+mod then;
 mod throttle;
 mod tokens;
 mod visit;
@@ -40,10 +44,12 @@ use crate::refusal::Refusal;
 use crate::session::Sessions;
 use crate::signing::SigningKeys;
 
+pub use attempt::Attempt;
 pub use endpoint::{Endpoint, JWKS_PATH, find, is_own};
 pub use outcome::{Answered, Failure};
 pub use return_to::login_location;
 pub use setup::Setup;
+pub use sites::{Place, Site, Sites};
 pub use throttle::Throttle;
 pub use visit::Asked;
 
@@ -60,6 +66,8 @@ pub struct Login {
     pub hasher: Arc<Hasher>,
     /// Where the state is waited for.
     pub blocking: Arc<Blocking>,
+    /// On which hosts.
+    pub sites: Arc<Sites>,
     /// What people see.
     pub pages: Arc<Pages>,
     /// How often one may try.
@@ -120,10 +128,11 @@ impl Endpoints {
         }
         // Before anything is read or counted, whatever the credential: a page elsewhere must not even sign somebody in,
         // as somebody else.
-        if origin::is_unsafe(asked.method) && origin::is_cross_origin(asked.headers, asked.host) {
+        if origin::is_unsafe(asked.method) && origin::is_cross_origin(asked.headers, asked.host.as_sent()) {
             return Err(Refusal::CrossSite.into());
         }
-        let visit = Visit { asked, login, prefix: &self.prefix, now: self.clock.now() };
+        let site = login.sites.site(asked.host, asked.scheme);
+        let visit = Visit { asked, login, site, prefix: &self.prefix, now: self.clock.now() };
         match dispatch(&visit, body).await {
             Ok(mut answered) => {
                 outcome::seal(&mut answered.response);
@@ -164,7 +173,8 @@ async fn dispatch<B: Body<Data = Bytes>>(visit: &Visit<'_>, body: B) -> Result<A
     let fields = async { form::read(visit.asked.headers, body).await };
     match visit.asked.endpoint {
         Endpoint::Login if is_post => sign_in::submit(visit, fields.await?).await,
-        Endpoint::Login => Ok(sign_in::page(visit)),
+        Endpoint::Login => sign_in::page(visit).await,
+        Endpoint::Continue => arrival::land(visit).await,
         Endpoint::Register if is_post => register::submit(visit, fields.await?).await,
         Endpoint::Register => register::page(visit).await,
         Endpoint::Refresh => tokens::refresh(visit, fields.await?).await,

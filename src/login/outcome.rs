@@ -95,6 +95,12 @@ impl Failure {
         Box::new(Self { refusal: Refusal::Throttled, page: None, retry_after: Some(seconds) })
     }
 
+    /// A form that was sent to a host, or over a scheme, where the session's cookie could not be kept.
+    pub(super) fn elsewhere(visit: &Visit<'_>, url: &str) -> Box<Self> {
+        let page = Some(visit.elsewhere(StatusCode::FORBIDDEN, url));
+        Box::new(Self { refusal: Refusal::SignInElsewhere, page, retry_after: None })
+    }
+
     /// The same with the form to try again, where it was about what stands in the form.
     pub(super) fn shown(
         mut self: Box<Self>,
@@ -147,5 +153,5 @@ pub(super) fn seal(response: &mut Response<Bytes>) {
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
+    headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("strict-origin"));
 }

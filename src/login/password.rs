@@ -19,6 +19,9 @@ use crate::state::{AccountRow, EndSessions, Which};
 /// GET.
 pub(super) fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     visit.require_session()?;
+    if !visit.has_forms() {
+        return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/password")).into());
+    }
     Ok(visit.login.pages.password(StatusCode::OK, &visit.person(), None).into())
 }
 
@@ -27,6 +30,9 @@ pub(super) fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
 pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
     let own = visit.require_session()?;
     let speaks_json = visit.speaks_json(&fields);
+    if !speaks_json && !visit.has_forms() {
+        return Err(Failure::elsewhere(visit, &visit.at_home("/password")));
+    }
     let account = match change(visit, &mut fields, &own).await {
         Ok(account) => account,
         Err(failure) if speaks_json => return Err(failure),
@@ -45,10 +51,10 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     if !visit.asked.by_cookie {
         return Ok(answered);
     }
-    let device = visit.device();
+    let (device, host) = (visit.device(), visit.site.name.clone());
     let renewed = visit.state(move |_, sessions| {
         sessions.end(Which::Own { id: &own.id, account_id: &own.account_id })?;
-        sessions.open_browser(&account, &device)
+        sessions.open_browser(&account, &device, &host)
     });
     Ok(match renewed.await {
         Ok(cookie) => answered.with_cookie(cookie.set_cookie),

@@ -3,12 +3,14 @@
 //! Enters: an email address, a name, a password. Leaves: an account, and for a browser its first session. What must never
 //! happen here: a second administrator by the same link; an account with roles that somebody chose for themselves.
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::form::{Field, Fields, parameter};
 use super::outcome::{Answered, Failure};
+use super::return_to;
+use super::then::Then;
 use super::visit::{Visit, unavailable};
 use crate::account::{self, NewAccount};
 use crate::refusal::Refusal;
@@ -27,6 +29,9 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
         return Err(Refusal::RouteMissing.into());
     }
     let setup = setup.as_ref().map(|token| token.as_str());
+    if !visit.has_forms() {
+        return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home(&link(setup))).into());
+    }
     Ok(visit.login.pages.register(StatusCode::OK, "", "", setup, None).into())
 }
 
@@ -39,9 +44,13 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         let account = register(visit, &mut fields, is_first).await?;
         return Ok(Answered::json(StatusCode::CREATED, &json!({"id": account.id, "email": account.email})));
     }
+    if !visit.has_forms() {
+        let link = link(setup.as_ref().map(|token| token.as_str()));
+        return Err(Failure::elsewhere(visit, &visit.at_home(&link)));
+    }
     let registered = async {
         let account = register(visit, &mut fields, is_first).await?;
-        Ok(visit.open_browser(account, HeaderValue::from_static("/")).await?)
+        Ok(visit.open_browser(account, Then::start()).await?)
     };
     registered.await.map_err(|failure: Box<Failure>| {
         failure.shown(visit, |pages, status, words| {
@@ -49,6 +58,16 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
             pages.register(status, fields.peek(Field::Email), fields.peek(Field::Name), setup, Some(words))
         })
     })
+}
+
+/// This page below the prefix.
+fn link(setup: Option<&str>) -> String {
+    let mut link = "/register".to_owned();
+    if let Some(token) = setup {
+        link.push_str("?setup=");
+        return_to::encode(token, &mut link);
+    }
+    link
 }
 
 fn setup_of(visit: &Visit<'_>) -> Option<Zeroizing<String>> {

@@ -30,7 +30,7 @@ pub(super) fn accept<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     }
     let target = Target::parse(&text.parse::<Uri>().ok()?).ok()?;
     let is_circle = |rest: &str| {
-        ["/login", "/logout", "/register"]
+        ["/login", "/logout", "/register", "/continue"]
             .iter()
             .filter_map(|ours| rest.strip_prefix(ours))
             .any(|below| below.is_empty() || below.starts_with('/'))
@@ -52,17 +52,22 @@ pub(super) fn login_then(prefix: &str, path: &str) -> HeaderValue {
         location.push('?');
         location.push_str(PARAMETER);
         location.push('=');
-        for byte in path.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-                location.push(char::from(byte));
-            } else {
-                // Writing into a string does not fail.
-                let _ = write!(location, "%{byte:02X}");
-            }
-        }
+        encode(path, &mut location);
     }
     // The prefix is a canonical path, so that this always is a header value.
     HeaderValue::try_from(location).unwrap_or(HeaderValue::from_static("/"))
+}
+
+/// Writes `text` as the value of a parameter.
+pub(super) fn encode(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            into.push(char::from(byte));
+        } else {
+            // Writing into a string does not fail.
+            let _ = write!(into, "%{byte:02X}");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,6 +145,7 @@ mod tests {
             "/auth/%6cogin",
             "/auth/login/x",
             "/auth/logout",
+            "/auth/continue?code=x",
             "/auth/register?setup=x",
             "/auth;a/login",
             "/auth//login",

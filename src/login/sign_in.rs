@@ -4,20 +4,53 @@
 //! happen here: unknown, wrong and disabled can be told apart; the password is shown again; somebody is led to another
 //! site.
 
-use http::{HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode};
+use zeroize::Zeroizing;
 
 use super::form::{Field, Fields, parameter};
 use super::outcome::{Answered, Failure};
-use super::visit::{Visit, caller};
-use super::{return_to, tokens};
+use super::sites::{Place, ReturnTo};
+use super::then::Then;
+use super::visit::{OwnSession, Visit, caller};
+use super::{attempt, return_to, tokens};
+use crate::pages;
 use crate::refusal::Refusal;
 use crate::state::AccountRow;
 
-/// GET.
-pub(super) fn page(visit: &Visit<'_>) -> Answered {
-    let wanted = parameter(visit.asked.query, return_to::PARAMETER);
-    let return_to = wanted.as_ref().and_then(|wanted| return_to::accept(wanted, visit.prefix));
-    visit.login.pages.sign_in(StatusCode::OK, "", return_to, None).into()
+/// GET. A host that a route names sends its visitor to the page of `public_url`; who is signed in there passes through.
+pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
+    let way = Way::of(visit, None, None);
+    let site = &visit.site;
+    if visit.has_forms() {
+        if let Some(own) = visit.browser_session().filter(|_| way.then.passes_through())
+            && let Some(answered) = pass_through(visit, own, way.then.clone()).await?
+        {
+            return Ok(answered);
+        }
+        return Ok(way.shown(visit, StatusCode::OK, "", None).into());
+    }
+    if site.place != Place::Named || !site.keeps_cookie {
+        return Ok(visit.elsewhere(StatusCode::OK, &way.link(visit)).into());
+    }
+    let Some(path) = way.path_here() else {
+        // To another host, which begins its own attempt.
+        let location = HeaderValue::try_from(way.link(visit));
+        return Ok(Answered::see_other(location.unwrap_or(HeaderValue::from_static("/"))));
+    };
+    let sites = &visit.login.sites;
+    let present = sites.nonce_names(visit.asked.headers);
+    let attempt = sites.begin(visit.prefix, visit.asked.host, path, present, visit.now)?;
+    Ok(attempt.set_cookies.into_iter().fold(Answered::see_other(attempt.location), Answered::with_cookie))
+}
+
+/// Gives a session that is there a code for the host that sent its browser here. `None` where it is over.
+async fn pass_through(visit: &Visit<'_>, own: OwnSession, then: Then) -> Result<Option<Answered>, Refusal> {
+    match visit.state(move |_, sessions| then.location(sessions, &own.id, &own.account_id)).await {
+        Ok(location) => Ok(Some(Answered::see_other(location))),
+        Err(Refusal::CredentialMissing) => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// POST. Who has a session already gets another one.
@@ -26,19 +59,78 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         let account = prove(visit, &mut fields).await?;
         return Ok(open_client(visit, account).await?);
     }
-    // Whoever posts to the address of the page itself has the path still in there.
-    let wanted = fields.take(Field::ReturnTo).or_else(|| parameter(visit.asked.query, return_to::PARAMETER));
-    let return_to = wanted.as_ref().and_then(|wanted| return_to::accept(wanted, visit.prefix));
+    // Whoever posts to the address of the page itself has both still in there.
+    let way = Way::of(visit, fields.take(Field::ReturnTo), fields.take(Field::Attempt));
+    if !visit.has_forms() {
+        return Err(Failure::elsewhere(visit, &way.link(visit)));
+    }
     let signed_in = async {
         let account = prove(visit, &mut fields).await?;
-        let location = return_to.and_then(|path| HeaderValue::from_str(path).ok());
-        Ok(visit.open_browser(account, location.unwrap_or(HeaderValue::from_static("/"))).await?)
+        Ok(visit.open_browser(account, way.then.clone()).await?)
     };
     signed_in.await.map_err(|failure: Box<Failure>| {
-        failure.shown(visit, |pages, status, words| {
-            pages.sign_in(status, fields.peek(Field::Email), return_to, Some(words))
-        })
+        failure.shown(visit, |_, status, words| way.shown(visit, status, fields.peek(Field::Email), Some(words)))
     })
+}
+
+/// Where somebody goes from here, as it was written and as it is meant.
+struct Way {
+    /// A return address that is fine.
+    return_to: Option<Zeroizing<String>>,
+    /// The hash of a nonce, in its one spelling.
+    attempt: Option<Zeroizing<String>>,
+    then: Then,
+}
+
+impl Way {
+    /// What a form says, else the query.
+    fn of(visit: &Visit<'_>, return_to: Option<Zeroizing<String>>, attempt: Option<Zeroizing<String>>) -> Self {
+        let or_query = |said: Option<Zeroizing<String>>, name| said.or_else(|| parameter(visit.asked.query, name));
+        let (return_to, attempt) = (or_query(return_to, return_to::PARAMETER), or_query(attempt, attempt::PARAMETER));
+        let sites = &visit.login.sites;
+        let accepted = return_to.as_ref().and_then(|text| sites.accept(text, visit.prefix));
+        let nonce = attempt.as_ref().and_then(|text| attempt::parse(text));
+        let (is_fine, is_attempt) =
+            (accepted.is_some(), matches!(accepted, Some(ReturnTo::Named { .. })) && nonce.is_some());
+        let then = Then::new(sites, visit.prefix, accepted, nonce);
+        Self { return_to: return_to.filter(|_| is_fine), attempt: attempt.filter(|_| is_attempt), then }
+    }
+
+    /// The path, where it is one of the host that was asked.
+    fn path_here(&self) -> Option<&str> {
+        let written = self.return_to.as_ref().map_or("/", |return_to| return_to.as_str());
+        written.starts_with('/').then_some(written)
+    }
+
+    /// The page with the form.
+    fn shown(&self, visit: &Visit<'_>, status: StatusCode, email: &str, message: Option<&str>) -> Response<Bytes> {
+        let text = |text: &'_ Option<Zeroizing<String>>| text.as_ref().map(|text| text.to_string());
+        let (return_to, attempt) = (text(&self.return_to), text(&self.attempt));
+        let then = pages::Then { return_to: return_to.as_deref(), attempt: attempt.as_deref() };
+        visit.login.pages.sign_in(status, email, then, message)
+    }
+
+    /// The sign-in page at `public_url`, with the return address; without an attempt, which is of one host. A host that
+    /// takes part, where the browser came by the wrong scheme, begins one once it is asked by the right one.
+    fn link(&self, visit: &Visit<'_>) -> String {
+        let (sites, site) = (&visit.login.sites, &visit.site);
+        let mut link = match site.place {
+            Place::Named if !site.keeps_cookie => sites.url(&site.authority, &format!("{}/login", visit.prefix)),
+            Place::Named | Place::Home | Place::Other => visit.at_home("/login"),
+        };
+        // A path is one of the host that the link is to, or of the same page at `public_url`.
+        let return_to = match (self.path_here(), &self.return_to) {
+            (Some(path), _) if site.place == Place::Named && site.keeps_cookie => sites.url(&site.authority, path),
+            (Some("/"), _) | (None, None) => return link,
+            (Some(path), _) => path.to_owned(),
+            (None, Some(address)) => address.to_string(),
+        };
+        link.push('?');
+        link.push_str(return_to::PARAMETER);
+        link.push('=');
+        return_to::encode(&return_to, &mut link);
+        link
+    }
 }
 
 async fn prove(visit: &Visit<'_>, fields: &mut Fields) -> Result<AccountRow, Box<Failure>> {

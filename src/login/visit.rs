@@ -3,16 +3,21 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde_json::Map;
 use zeroize::Zeroizing;
 
 use super::form::{Fields, Kind};
 use super::outcome::{Answered, Failure};
+use super::sites::{Place, Site};
+use super::then::Then;
 use super::{Endpoint, Login};
 use crate::account::{Accounts, Candidate, fold_email};
+use crate::caller::scheme::Scheme;
 use crate::clock::UnixSeconds;
+use crate::http::headers::Host;
 use crate::http::{cookie, reply};
 use crate::identity::{Caller, Identity};
 use crate::pages::Person;
@@ -32,8 +37,10 @@ pub struct Asked<'a> {
     pub query: Option<&'a str>,
     /// As sent.
     pub headers: &'a HeaderMap,
-    /// The Host as sent, for `http::origin`.
-    pub host: &'a str,
+    /// The host.
+    pub host: &'a Host,
+    /// By which scheme, as the browser sees it.
+    pub scheme: Scheme,
     /// The client's address, as a trusted proxy may have named it.
     pub client: IpAddr,
     /// Whether the client wants a page (`http::reply::wants_page`).
@@ -58,6 +65,8 @@ pub(super) struct OwnSession {
 pub(super) struct Visit<'a> {
     pub(super) asked: Asked<'a>,
     pub(super) login: &'a Login,
+    /// The host that was asked, as signing in sees it.
+    pub(super) site: Site,
     pub(super) prefix: &'a str,
     pub(super) now: UnixSeconds,
 }
@@ -111,23 +120,48 @@ impl Visit<'_> {
         HeaderValue::try_from(format!("{}{rest}", self.prefix)).unwrap_or(HeaderValue::from_static("/"))
     }
 
+    /// Whether there is a form here that gives a browser a session: on the host of `public_url` alone, and by a scheme over
+    /// which the browser keeps the cookie.
+    pub(super) fn has_forms(&self) -> bool {
+        self.site.place == Place::Home && self.site.keeps_cookie
+    }
+
+    /// The page in place of a form, with a link to where the form is.
+    pub(super) fn elsewhere(&self, status: StatusCode, url: &str) -> Response<Bytes> {
+        self.login.pages.elsewhere(status, self.login.sites.public_url(), url)
+    }
+
+    /// An endpoint of ours at `public_url`.
+    pub(super) fn at_home(&self, rest: &str) -> String {
+        format!("{}{}{rest}", self.login.sites.public_url(), self.prefix)
+    }
+
     /// 303 to the sign-in page, for a browser that has no session any more: its cookie goes, and with it the copies that
     /// the browser keeps of pages, so that the back button shows none of them. (`no-store` does that for our own pages;
     /// what apps allow to be kept, and pages kept for the back button, end by `Clear-Site-Data`.) Cookies and storage
     /// of the apps stay: they are theirs.
+    ///
+    /// From another host that is the page at `public_url`, without an attempt: signed in again at once, by another session
+    /// that the browser has there, would not be signed out.
     pub(super) fn signed_out(&self) -> Answered {
-        self.without_cookie(Answered::see_other(self.to("/login")))
+        let (sites, site) = (&self.login.sites, &self.site);
+        let location = match site.place {
+            Place::Home => self.to("/login"),
+            Place::Named => sites.sign_in_url(self.prefix, Some((&site.authority, "/")), None),
+            Place::Other => sites.sign_in_url(self.prefix, None, None),
+        };
+        self.without_cookie(Answered::see_other(location))
     }
 
-    /// The same for an answer that leads nowhere.
     /// Takes the cookies of other issuers' tokens from a browser that has one: it would go before the session, so that who
     /// signs in would stay who it says, and who signs out would not be signed out.
-    fn without_others(&self, answered: Answered) -> Answered {
+    pub(super) fn without_others(&self, answered: Answered) -> Answered {
         let has = |name: &str| cookie::values(self.asked.headers, name).next().is_some();
         let deletions = self.login.other_cookies.iter().filter(|(name, _)| has(name));
         deletions.fold(answered, |answered, (_, deletion)| answered.with_cookie(deletion.clone()))
     }
 
+    /// The same as [`Visit::signed_out`] for an answer that leads nowhere.
     pub(super) fn without_cookie(&self, answered: Answered) -> Answered {
         const CLEAR: http::HeaderName = http::HeaderName::from_static("clear-site-data");
         let answered = self.without_others(answered);
@@ -181,23 +215,25 @@ impl Visit<'_> {
         }
     }
 
-    /// Opens a browser's session and leads on to `location`.
+    /// Opens a browser's session on this host and leads on to `then`.
     ///
     /// There is a new session whenever somebody signs in, and the one that the browser had ends: an id that somebody
     /// else may have planted or seen is worth nothing afterwards.
     ///
     /// # Errors
     /// `LoginRefused` where the account has changed meanwhile, `StateUnavailable`, `Overloaded`.
-    pub(super) async fn open_browser(&self, account: AccountRow, location: HeaderValue) -> Result<Answered, Refusal> {
+    pub(super) async fn open_browser(&self, account: AccountRow, then: Then) -> Result<Answered, Refusal> {
         let (device, former, now) = (self.device(), self.browser_session(), self.now);
+        let host = self.site.name.clone();
         let answered = self.state(move |_, sessions| {
-            let cookie = sessions.open_browser(&account, &device)?;
+            let cookie = sessions.open_browser(&account, &device, &host)?;
             if let Some(former) = former
                 && let Err(refusal) = sessions.end(Which::Own { id: &former.id, account_id: &former.account_id })
             {
                 // Its cookie is replaced all the same, and it ends by its limits.
                 tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
             }
+            let location = then.location(sessions, &cookie.session_id, &account.id)?;
             let answered = Answered::see_other(location).with_cookie(cookie.set_cookie);
             Ok(answered.by_caller(caller(account, cookie.session_id, now)))
         });

@@ -198,6 +198,8 @@ pub struct OtherCounts {
     pub cache: CacheCounts,
     /// The key set of each issuer that has one.
     pub key_sets: Vec<KeySetState>,
+    /// `Set-Cookie` fields of apps that were dropped, by upstream.
+    pub cookies_dropped: Vec<(String, u64)>,
     /// Lines that the access log dropped.
     pub log_lines_dropped: u64,
     /// When the configuration in force was loaded, in seconds since 1970.

@@ -39,7 +39,7 @@ const LONGEST_TEXT: usize = 1_024;
 /// The longest id or network address of a session, in bytes.
 const LONGEST_ID: usize = 64;
 /// The longest return address, in bytes; a longer one is left out.
-const LONGEST_ADDRESS: usize = 2_048;
+const LONGEST_ADDRESS: usize = 2_560;
 /// The longest `[pages] name`, in characters.
 const LONGEST_NAME: usize = 100;
 /// How many sessions are listed.
@@ -56,8 +56,25 @@ pub struct Pages {
     style: Value,
     palette: Palette,
     policy: HeaderValue,
+    /// Of the pages whose form leads on to an app.
+    policy_of_forms: HeaderValue,
     logo: Option<Logo>,
     templates: Templates,
+}
+
+/// What the form of the sign-in page sends along.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Then<'a> {
+    /// Where one goes after signing in.
+    pub return_to: Option<&'a str>,
+    /// Of the host that sent the browser here.
+    pub attempt: Option<&'a str>,
+}
+
+impl<'a> From<Option<&'a str>> for Then<'a> {
+    fn from(return_to: Option<&'a str>) -> Self {
+        Self { return_to, attempt: None }
+    }
 }
 
 /// What all pages of somebody who is signed in show.
@@ -99,6 +116,9 @@ struct Content<'a> {
     email: &'a str,
     name: &'a str,
     return_to: Option<&'a str>,
+    attempt: Option<&'a str>,
+    /// Where one signs in, and the address of the page there.
+    elsewhere: Option<(&'a str, &'a str)>,
     setup: Option<&'a str>,
     person: Option<&'a Person>,
     sessions: Vec<Value>,
@@ -134,7 +154,8 @@ impl Pages {
             prefix: path(prefix),
             registration,
             min_length: 8,
-            policy: policy(&style, logo.is_some()),
+            policy: policy(&style, logo.is_some(), Some("'self'")),
+            policy_of_forms: policy(&style, logo.is_some(), None),
             style: Value::from_safe_string(style.clone()),
             palette,
             logo,
@@ -142,6 +163,20 @@ impl Pages {
         };
         pages.templates = Templates::compile(&own, &pages.samples(), &style, problems);
         pages
+    }
+
+    /// These, on several hosts: a form that signs somebody out leads to the sign-in page of `public_url`.
+    #[must_use]
+    pub fn with_forms_to(mut self, public_url: &str) -> Self {
+        // A host in brackets is none to a policy, and browsers complain.
+        let is_source = |byte: u8| byte.is_ascii_graphic() && !b";,'[".contains(&byte);
+        if !public_url.bytes().all(is_source) {
+            return self;
+        }
+        let logo = self.logo.is_some();
+        let style = self.style.as_str().unwrap_or_default();
+        self.policy = policy(style, logo, Some(&format!("'self' {public_url}")));
+        self
     }
 
     /// These, saying how many characters a new password needs: `[password] min_length`, and 8 unless it is said here.
@@ -153,14 +188,21 @@ impl Pages {
 
     /// Where one signs in. `message`: what went wrong before, in plain words.
     #[must_use]
-    pub fn sign_in(
+    pub fn sign_in<'a>(
         &self,
         status: StatusCode,
         email: &str,
-        return_to: Option<&str>,
+        then: impl Into<Then<'a>>,
         message: Option<&str>,
     ) -> Response<Bytes> {
-        self.answer(status, Page::SignIn, Content { email, return_to, message, ..Content::default() })
+        let Then { return_to, attempt } = then.into();
+        self.answer(status, Page::SignIn, Content { email, return_to, attempt, message, ..Content::default() })
+    }
+
+    /// In place of a form, where none would work: `site` is where one signs in, `url` the address of the same page there.
+    #[must_use]
+    pub fn elsewhere(&self, status: StatusCode, site: &str, url: &str) -> Response<Bytes> {
+        self.answer(status, Page::Elsewhere, Content { elsewhere: Some((site, url)), ..Content::default() })
     }
 
     /// Where one makes an account. `setup`: the one-time token of the first-run link, which goes into a hidden field.
@@ -208,7 +250,7 @@ impl Pages {
         self.templates.render(Page::Error, &self.values(&content)).into()
     }
 
-    /// The Content-Security-Policy of every page, [`Pages::error`]'s too.
+    /// The Content-Security-Policy of every page but those whose form leads on to an app, [`Pages::error`]'s too.
     #[must_use]
     pub fn policy(&self) -> &HeaderValue {
         &self.policy
@@ -226,7 +268,8 @@ impl Pages {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
+        let policy = if page.leads_on() { &self.policy_of_forms } else { &self.policy };
+        headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
         for (name, value) in HEADERS {
             headers.insert(name, HeaderValue::from_static(value));
         }
@@ -264,6 +307,8 @@ impl Pages {
             name => text(content.name),
             // Cut, it would be another address.
             return_to => content.return_to.filter(|address| !address.is_empty() && address.len() <= LONGEST_ADDRESS),
+            attempt => optional(content.attempt),
+            elsewhere => content.elsewhere.map(|(site, url)| context! { site => text(site), url => url }),
             setup => optional(content.setup),
             person => content.person.map(|person| context! {
                 email => text(&person.email),
@@ -328,9 +373,19 @@ impl Pages {
             ..Content::default()
         };
         let message = Some("A message.");
+        let elsewhere = Some(("https://app.example.com", "https://app.example.com/auth/login"));
         [
             (Page::SignIn, Content::default()),
-            (Page::SignIn, Content { email: "ann@example.com", return_to: Some("/"), message, ..Content::default() }),
+            (
+                Page::SignIn,
+                Content {
+                    email: "ann@example.com",
+                    return_to: Some("/"),
+                    attempt: Some("hash"),
+                    message,
+                    ..Content::default()
+                },
+            ),
             (Page::Register, Content::default()),
             (
                 Page::Register,
@@ -343,6 +398,7 @@ impl Pages {
                 Page::Sessions,
                 Content { person: Some(&person), sessions, more: 1, notice: message, ..Content::default() },
             ),
+            (Page::Elsewhere, Content { elsewhere, ..Content::default() }),
             (Page::Error, error(StatusCode::NOT_FOUND, "")),
             (Page::Error, error(StatusCode::BAD_GATEWAY, "0197")),
         ]
@@ -374,12 +430,13 @@ const HEADERS: [(HeaderName, &str); 5] = [
 ];
 
 /// Nothing runs and nothing is loaded but the logo; the one style sheet is named by its hash (CSP Level 3).
-fn policy(style: &str, has_logo: bool) -> HeaderValue {
+/// `form_action`: where forms may lead, redirects included; `None` is anywhere.
+fn policy(style: &str, has_logo: bool, form_action: Option<&str>) -> HeaderValue {
     let hash = BASE64.encode(digest::digest(&digest::SHA256, style.as_bytes()));
     let images = if has_logo { " img-src 'self';" } else { "" };
+    let forms = form_action.map(|sources| format!(" form-action {sources};")).unwrap_or_default();
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}';{images} form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{hash}';{images}{forms} base-uri 'none'; frame-ancestors 'none'"
     );
     HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
 }

@@ -46,11 +46,13 @@ pub(super) enum Page {
     Register,
     Password,
     Sessions,
+    Elsewhere,
     Error,
 }
 
 impl Page {
-    pub(super) const ALL: [Self; 5] = [Self::SignIn, Self::Register, Self::Password, Self::Sessions, Self::Error];
+    pub(super) const ALL: [Self; 6] =
+        [Self::SignIn, Self::Register, Self::Password, Self::Sessions, Self::Elsewhere, Self::Error];
 
     pub(super) const fn file(self) -> &'static str {
         match self {
@@ -58,6 +60,7 @@ impl Page {
             Self::Register => "register.html",
             Self::Password => "password.html",
             Self::Sessions => "sessions.html",
+            Self::Elsewhere => "elsewhere.html",
             Self::Error => "error.html",
         }
     }
@@ -68,7 +71,17 @@ impl Page {
             Self::Register => include_str!("templates/register.html"),
             Self::Password => include_str!("templates/password.html"),
             Self::Sessions => include_str!("templates/sessions.html"),
+            Self::Elsewhere => include_str!("templates/elsewhere.html"),
             Self::Error => include_str!("templates/error.html"),
+        }
+    }
+
+    /// Whether its form leads on to an app, which may redirect to any origin. Chromium holds `form-action` against the whole
+    /// chain of redirects, and drops the form without a word.
+    pub(super) const fn leads_on(self) -> bool {
+        match self {
+            Self::SignIn | Self::Register => true,
+            Self::Password | Self::Sessions | Self::Elsewhere | Self::Error => false,
         }
     }
 
@@ -78,7 +91,7 @@ impl Page {
             Self::SignIn => &["email", "password", "return_to"],
             Self::Register => &["email", "password", "setup"],
             Self::Password => &["current_password", "new_password"],
-            Self::Sessions | Self::Error => &[],
+            Self::Sessions | Self::Elsewhere | Self::Error => &[],
         }
     }
 }

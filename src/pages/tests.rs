@@ -59,13 +59,14 @@ fn all(pages: &Pages, value: &str, message: Option<&str>) -> Vec<Response<Bytes>
     };
     let ok = StatusCode::OK;
     vec![
-        pages.sign_in(ok, value, Some(value), message),
+        pages.sign_in(ok, value, Then { return_to: Some(value), attempt: Some(value) }, message),
         pages.sign_in(ok, "", None, message),
         pages.register(ok, value, value, Some(value), message),
         pages.register(ok, "", "", None, message),
         pages.password(ok, &person, message),
         pages.sessions(&person, &[item, session("b", true, false)], NOW, message),
         pages.sessions(&Person::default(), &[], NOW, None),
+        pages.elsewhere(ok, value, value),
         Response::new(pages.error(StatusCode::BAD_GATEWAY, value, value, value)),
     ]
 }
@@ -96,7 +97,7 @@ fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
 
 #[test]
 fn every_page_is_kept_by_nobody_and_may_load_nothing() {
-    for response in all(&pages(), "ann", None).iter().take(7) {
+    for (number, response) in all(&pages(), "ann", None).iter().take(8).enumerate() {
         let header = |name: &str| response.headers()[name].to_str().unwrap();
         assert_eq!(header("content-type"), "text/html; charset=utf-8");
         assert_eq!(header("cache-control"), "no-store");
@@ -106,8 +107,26 @@ fn every_page_is_kept_by_nobody_and_may_load_nothing() {
         assert_eq!(header("referrer-policy"), "strict-origin");
         let policy = header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
-        assert!(policy.ends_with("'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"), "{policy}");
+        // The first four lead on to an app, which may redirect to any origin.
+        let forms = if number < 4 { "" } else { " form-action 'self';" };
+        assert!(policy.ends_with(&format!("';{forms} base-uri 'none'; frame-ancestors 'none'")), "{policy}");
         assert!(!policy.contains("unsafe") && !policy.contains("img-src"), "{policy}");
+    }
+}
+
+#[test]
+fn on_several_hosts_the_other_forms_may_lead_to_the_sign_in_page_as_well() {
+    for (url, sources) in [
+        ("https://login.example.com:8443", "'self' https://login.example.com:8443"),
+        ("http://[::1]:8080", "'self'"),
+        ("https://a.example;script-src *", "'self'"),
+    ] {
+        let pages = pages().with_forms_to(url);
+        let policy =
+            |response: Response<Bytes>| response.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        let sessions = policy(pages.sessions(&Person::default(), &[], NOW, None));
+        assert!(sessions.contains(&format!("; form-action {sources}; ")), "{sessions}");
+        assert!(!policy(pages.sign_in(StatusCode::OK, "", None, None)).contains("form-action"));
     }
 }
 
@@ -294,9 +313,9 @@ fn no_value_and_no_number_of_sessions_makes_a_page_long() {
     for (page, base) in all(&pages, &"\"".repeat(10_000), None).iter().zip(base) {
         assert!(page.body().len() < base + 32 * 1_024, "{} instead of {base}", page.body().len());
     }
-    let kept = text(&pages.sign_in(StatusCode::OK, "", Some(&"/".repeat(2_048)), None));
+    let kept = text(&pages.sign_in(StatusCode::OK, "", Some("/".repeat(2_560).as_str()), None));
     assert!(kept.contains("name=\"return_to\""));
-    let dropped = text(&pages.sign_in(StatusCode::OK, "", Some(&"/".repeat(2_049)), None));
+    let dropped = text(&pages.sign_in(StatusCode::OK, "", Some("/".repeat(2_561).as_str()), None));
     assert!(!dropped.contains("name=\"return_to\""), "half an address is another one");
     let odd = "é".repeat(1_000);
     assert!(text(&pages.sign_in(StatusCode::OK, &odd, None, None)).contains(&odd[..1_024]));

@@ -69,11 +69,12 @@ mod tests {
     #[test]
     fn prefixes_stay_on_https_and_go_on_http() {
         for (configured, on_http) in [
-            ("__Host-session", "session"),
+            ("__Host-session", "passgate-session"),
             ("__Secure-session", "session"),
+            ("__Host-app", "app"),
             ("__host-Session", "Session"),
             ("__SECURE-__Host-x", "x"),
-            ("__Host-", "session"),
+            ("__Host-", "passgate-session"),
             ("session", "session"),
             ("_Host-session", "_Host-session"),
             ("x__Host-session", "x__Host-session"),

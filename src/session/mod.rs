@@ -5,6 +5,7 @@
 //! refused by this process's [`Revocations`] before [`Sessions::end`] returns. Never here: a cookie or a token for a
 //! session that is over or an account that is disabled, a session id that outlives a sign-in, or a token in a log.
 
+mod code;
 mod cookie;
 mod device;
 mod refresh;
@@ -25,11 +26,14 @@ use crate::refusal::Refusal;
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, State, StateError, Which};
 use crate::verify::{Change, OWN_NAME, RevocationRow, Revocations, Revoked};
+use code::CodeKey;
 use device::{address_text, shorten};
 use refresh::RefreshKeys;
 
+pub use code::{Arrival, Arrived, CODE_LIFETIME, Destination, Landing};
 pub use cookie::{MAX_BYTES, deletion, wire_name};
 pub use device::Device;
+pub use token::HOST_CLAIM;
 
 /// For how many seconds after its exchange a refresh token is taken for a client's retry.
 pub const GRACE: UnixSeconds = 10;
@@ -126,6 +130,7 @@ pub struct Sessions {
     revocations: Arc<Revocations>,
     clock: Clock,
     keys: RefreshKeys,
+    codes: CodeKey,
     clear_cookie: HeaderValue,
 }
 
@@ -141,9 +146,9 @@ impl Sessions {
         revocations: Arc<Revocations>,
         clock: Clock,
     ) -> Result<Self, SigningError> {
-        let keys = RefreshKeys::load_or_create(&*state)?;
+        let (keys, codes) = (RefreshKeys::load_or_create(&*state)?, CodeKey::load_or_create(&*state)?);
         let clear_cookie = cookie::clear(&settings).expect("a cookie's name is a token, and a token is a header value");
-        Ok(Self { settings, state, signing, revocations, clock, keys, clear_cookie })
+        Ok(Self { settings, state, signing, revocations, clock, keys, codes, clear_cookie })
     }
 
     /// What the configuration says. Does not block.
@@ -158,16 +163,16 @@ impl Sessions {
         self.settings.revoked_until(self.clock.now())
     }
 
-    /// Signs a browser in.
+    /// Signs a browser in on `host`, the name without a port, which is the only one that its cookie counts on.
     ///
     /// # Errors
     /// [`Refusal::LoginRefused`] where the account was disabled, deleted or got another password since it was read.
-    pub fn open_browser(&self, account: &AccountRow, device: &Device) -> Result<Cookie, Refusal> {
+    pub fn open_browser(&self, account: &AccountRow, device: &Device, host: &str) -> Result<Cookie, Refusal> {
         let now = self.clock.now();
         let id = token::new_id(now).map_err(unsigned)?;
         let session = self.new_session(id.to_string(), account, device, None, now);
         // Signed before it is added, so that nothing is left behind where that fails.
-        let cookie = self.cookie(&session, account, now)?;
+        let cookie = self.cookie(&session, account, host, now)?;
         self.add(&session, account, now)?;
         Ok(cookie)
     }
@@ -187,12 +192,29 @@ impl Sessions {
         Ok(tokens)
     }
 
-    /// A new cookie for one whose JWT was good, revocation included, and has expired. `Ok(None)`: the session is over,
-    /// or is not this account's, or the account is disabled.
+    /// A new cookie for `host`, for one whose JWT was good there, revocation included, and has expired. `Ok(None)`: the
+    /// session is over, or is not this account's, or the account is disabled.
     ///
     /// # Errors
     /// The state cannot be read, or signing fails.
-    pub fn renew(&self, session_id: &str, account_id: &str, address: IpAddr) -> Result<Option<Cookie>, Refusal> {
+    pub fn renew(
+        &self,
+        session_id: &str,
+        account_id: &str,
+        host: &str,
+        address: IpAddr,
+    ) -> Result<Option<Cookie>, Refusal> {
+        Ok(self.renew_for(session_id, account_id, host, address)?.map(|(cookie, _)| cookie))
+    }
+
+    /// The same, with the account.
+    fn renew_for(
+        &self,
+        session_id: &str,
+        account_id: &str,
+        host: &str,
+        address: IpAddr,
+    ) -> Result<Option<(Cookie, AccountRow)>, Refusal> {
         let now = self.clock.now();
         let Some((session, account)) = self.browser_of(session_id, account_id)? else { return Ok(None) };
         if self.is_over(&session, now) {
@@ -207,7 +229,8 @@ impl Sessions {
             tracing::error!(%error, "it was not noted that a session was seen");
         }
         // The time once more: where the state was held by another process, a short-lived token would be over already.
-        self.cookie(&session, &account, self.clock.now()).map(Some)
+        let cookie = self.cookie(&session, &account, host, self.clock.now())?;
+        Ok(Some((cookie, account)))
     }
 
     /// Whom [`Sessions::renew`] would renew the cookie for; nothing is changed by asking.
@@ -404,8 +427,15 @@ impl Sessions {
         Ok(())
     }
 
-    fn cookie(&self, session: &SessionRow, account: &AccountRow, now: UnixSeconds) -> Result<Cookie, Refusal> {
-        let signed = token::sign(&self.settings, &self.signing.load(), session, account, now).map_err(unsigned)?;
+    fn cookie(
+        &self,
+        session: &SessionRow,
+        account: &AccountRow,
+        host: &str,
+        now: UnixSeconds,
+    ) -> Result<Cookie, Refusal> {
+        let signed = token::sign(&self.settings, &self.signing.load(), session, account, Some(host), now);
+        let signed = signed.map_err(unsigned)?;
         let max_age = session.expires_at.saturating_sub(now);
         let Some(set_cookie) = cookie::set(&self.settings, &signed.text, max_age) else {
             tracing::error!(
@@ -426,7 +456,8 @@ impl Sessions {
         refresh_token: Zeroizing<String>,
         now: UnixSeconds,
     ) -> Result<Tokens, Refusal> {
-        let signed = token::sign(&self.settings, &self.signing.load(), session, account, now).map_err(unsigned)?;
+        let signed =
+            token::sign(&self.settings, &self.signing.load(), session, account, None, now).map_err(unsigned)?;
         Ok(Tokens {
             access_token: signed.text,
             refresh_token,

@@ -12,13 +12,16 @@ use crate::signing::{Kind, SigningError, SigningKeys};
 use crate::state::{AccountRow, SessionRow};
 use crate::verify::REVISION_CLAIM;
 
+/// The claim of the token in a cookie that names the host, without a port, on which alone it counts.
+pub const HOST_CLAIM: &str = "host";
+
 /// A token and its `exp`.
 pub(super) struct Signed {
     pub(super) text: String,
     pub(super) expires_at: UnixSeconds,
 }
 
-/// Signs a token: a browser's for its cookie, an API client's for its `Authorization` header.
+/// Signs a token: a browser's for its cookie on `host`, an API client's for its `Authorization` header.
 ///
 /// # Errors
 /// Signing fails, or the system has no random numbers.
@@ -27,6 +30,7 @@ pub(super) fn sign(
     keys: &SigningKeys,
     session: &SessionRow,
     account: &AccountRow,
+    host: Option<&str>,
     now: UnixSeconds,
 ) -> Result<Signed, SigningError> {
     let kind = if session.refresh.is_some() { Kind::Access } else { Kind::Session };
@@ -41,6 +45,9 @@ pub(super) fn sign(
     }
     claims.insert("roles".to_owned(), account.roles.clone().into());
     claims.insert("sid".to_owned(), session.id.as_str().into());
+    if let Some(host) = host {
+        claims.insert(HOST_CLAIM.to_owned(), host.into());
+    }
     if account.revision != 0 {
         claims.insert(REVISION_CLAIM.to_owned(), account.revision.into());
     }

@@ -97,8 +97,10 @@ pub fn navigate(target: &str) -> Request {
 /// The session cookie that an answer sets, as `name=value`; `None` where it sets none. A deletion is `name=`.
 #[track_caller]
 pub fn session_cookie(response: &Response) -> Option<String> {
-    let set: Vec<&str> =
-        values(&response.fields, "set-cookie").into_iter().filter(|field| field.starts_with("session=")).collect();
+    let set: Vec<&str> = values(&response.fields, "set-cookie")
+        .into_iter()
+        .filter(|field| field.starts_with("passgate-session="))
+        .collect();
     assert!(set.len() < 2, "two session cookies: {response:?}");
     set.first().map(|field| field.split(';').next().unwrap_or_default().to_owned())
 }

@@ -11,6 +11,7 @@ use http::header::COOKIE;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
+use crate::route::NamedHosts;
 use crate::session::{Device, Settings};
 use crate::signing::SigningKeys;
 use crate::state::memory::Memory;
@@ -19,6 +20,7 @@ use crate::verify::{Algorithm, Issuers, KeySet, OWN_NAME, Origin, RevocationRow,
 
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
+const HOST: &str = "app.example.com";
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// Sessions whose tokens live for `token_lifetime`, and one thread for the state.
@@ -63,10 +65,11 @@ impl House {
             revision: 0,
         };
         state.add_account(&ann, false).unwrap();
-        let cookie = sessions.open_browser(&ann, &Device { user_agent: String::new(), address: HERE }).unwrap();
+        let cookie = sessions.open_browser(&ann, &Device { user_agent: String::new(), address: HERE }, HOST).unwrap();
         let blocking = Arc::new(Blocking::new(runtime.handle().clone(), 8, Duration::from_secs(60)));
         let sign_in = SignIn {
             cookie: "__Host-session".to_owned(),
+            sites: Arc::new(Sites::new(URL, NamedHosts::default())),
             verifier: Verifier::new(issuers, revocations),
             renewal: Some(Renewal::new(Arc::new(sessions), blocking)),
         };
@@ -76,7 +79,7 @@ impl House {
     }
 
     async fn present(&self) -> Result<Presented, Refusal> {
-        self.sign_in.present(&self.cache, &self.headers, &self.clock, HERE).await
+        self.sign_in.present(&self.cache, &self.headers, HOST, &self.clock, HERE).await
     }
 
     /// Gives Ann this role alone.

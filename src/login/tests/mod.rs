@@ -20,11 +20,14 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::account::{NewAccount, Policy, hash};
+use crate::caller::scheme::Scheme;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
+use crate::http::headers::Host;
 use crate::http::target::Target;
 use crate::identity::{Caller, Identity};
+use crate::route::{HostPattern, NamedHosts};
 use crate::session::{Device, Settings};
 use crate::state::memory::Memory;
 use crate::state::{AccountChange, AccountRow, EndSessions, State};
@@ -72,6 +75,7 @@ impl House {
             public_url: URL.to_owned(),
         };
         let sessions = Sessions::new(settings, state.clone(), keys.clone(), revocations.clone(), clock.clone());
+        let patterns = ["reports.example.com", "*.example.net"].map(|text| HostPattern::parse(text).unwrap());
         let policy = Policy { min_length: 10, default_roles: vec!["user".to_owned()] };
         let mut problems = Problems::new(Path::new("gateway.toml"), "");
         let pages = Pages::compile(&RawPages::default(), "/auth", "app.example.com", true, &mut problems);
@@ -82,6 +86,7 @@ impl House {
             sessions: Arc::new(sessions.unwrap()),
             hasher: Arc::new(Hasher::start(1).unwrap()),
             blocking: Arc::new(Blocking::new(Handle::current(), 64, Duration::from_secs(60))),
+            sites: Arc::new(Sites::new(URL, NamedHosts::new(&patterns))),
             pages: Arc::new(pages),
             throttle: Arc::new(Throttle::fixed()),
             setup: Arc::new(setup),
@@ -130,7 +135,7 @@ impl House {
     /// A session in a browser, and its caller.
     fn browser(&self, account: &AccountRow) -> Arc<Caller> {
         let device = Device { user_agent: "Firefox".to_owned(), address: HERE };
-        let cookie = self.login.sessions.open_browser(account, &device).unwrap();
+        let cookie = self.login.sessions.open_browser(account, &device, HOST).unwrap();
         caller_of(account, cookie.session_id)
     }
 
@@ -164,7 +169,8 @@ impl House {
             method: &ask.method,
             query: target.query(),
             headers: &ask.headers,
-            host: HOST,
+            host: &Host::parse(&ask.host).unwrap(),
+            scheme: ask.scheme,
             client: HERE,
             browser: ask.browser,
             request_id: "0197",
@@ -218,6 +224,8 @@ struct Ask {
     caller: Option<Arc<Caller>>,
     by_cookie: bool,
     browser: bool,
+    host: String,
+    scheme: Scheme,
 }
 
 impl Ask {
@@ -230,6 +238,8 @@ impl Ask {
             caller: None,
             by_cookie: false,
             browser: false,
+            host: HOST.to_owned(),
+            scheme: Scheme::Https,
         }
     }
 

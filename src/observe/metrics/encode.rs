@@ -61,6 +61,14 @@ impl Collector for Scrape {
         out.counter("token_cache_misses", "Tokens that had to be verified", [(NO_LABELS, others.cache.misses)])?;
         out.gauge("token_cache_entries", "Tokens that are known", [(NO_LABELS, others.cache.entries)])?;
         out.counter(
+            "set_cookies_dropped",
+            "Set-Cookie fields of an app that were dropped because the gateway has cookies of their names",
+            others
+                .cookies_dropped
+                .iter()
+                .map(|(upstream, count)| (Labels(vec![("upstream", upstream.as_str().into())]), *count)),
+        )?;
+        out.counter(
             "access_log_lines_dropped",
             "Lines that were dropped because the log was not read or could not be written",
             [(NO_LABELS, others.log_lines_dropped)],

@@ -97,6 +97,7 @@ fn what_others_counted_is_there_with_escaped_labels() {
         failures: 1,
     };
     let text = Metrics::new().encode(OtherCounts {
+        cookies_dropped: vec![("app".to_owned(), 3)],
         cache: CacheCounts { hits: 10, misses: 2, entries: 1 },
         key_sets: vec![issuer("corp", Some(1_800_000_000)), issuer("a\"b\\\n", None)],
         log_lines_dropped: 4,
@@ -107,6 +108,7 @@ fn what_others_counted_is_there_with_escaped_labels() {
         "passgate_token_cache_hits_total 10",
         "passgate_token_cache_misses_total 2",
         "passgate_token_cache_entries 1",
+        r#"passgate_set_cookies_dropped_total{upstream="app"} 3"#,
         "passgate_access_log_lines_dropped_total 4",
         "passgate_config_loaded_timestamp_seconds 1700000000",
         "passgate_config_reload_failed 1",

@@ -18,7 +18,7 @@ fn a_cookie_says_who_it_is_for_and_lives_no_longer_than_it_may() {
     assert_eq!((token_id.get_version_num(), session_id.get_version_num()), (7, 7));
     assert_ne!(token_id, session_id);
     let expected = json!({"iss": URL, "aud": URL, "sub": "ann", "email": "ann@example.com", "name": "Ann",
-        "roles": ["user"], "sid": cookie.session_id, "jti": null, "iat": NOW, "exp": NOW + 900});
+        "roles": ["user"], "sid": cookie.session_id, "host": HOST, "jti": null, "iat": NOW, "exp": NOW + 900});
     assert_eq!(claims, expected);
     let set_cookie = format!("__Host-session={}; Path=/; HttpOnly; SameSite=Lax; Max-Age=604800; Secure", cookie.token);
     assert_eq!(cookie.set_cookie, set_cookie);
@@ -31,8 +31,8 @@ fn on_plain_http_the_cookie_has_no_prefix_and_is_not_secure() {
     let settings = Settings { cookie, secure: false, public_url: "http://localhost:8080".to_owned(), ..settings() };
     let house = House::with(settings, Arc::new(Memory::default()));
     let text = house.browser().set_cookie.to_str().unwrap().to_owned();
-    assert!(text.starts_with("session=ey") && !text.contains("Secure"), "{text}");
-    assert_eq!(house.sessions.clear_cookie(), "session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+    assert!(text.starts_with("passgate-session=ey") && !text.contains("Secure"), "{text}");
+    assert_eq!(house.sessions.clear_cookie(), "passgate-session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn an_account_without_a_name_has_none_in_its_tokens() {
     let house = House::new();
     house.change(&AccountChange { name: Some(None), ..AccountChange::default() });
     let account = house.state.account("ann").unwrap().unwrap();
-    let cookie = house.sessions.open_browser(&account, &device()).unwrap();
+    let cookie = house.sessions.open_browser(&account, &device(), HOST).unwrap();
     assert_eq!(house.cookie_claims(&cookie).get("name"), None);
 }
 
@@ -61,7 +61,7 @@ fn who_was_disabled_deleted_or_given_another_password_meanwhile_is_not_signed_in
     let house = House::new();
     house.change(&disabled(true));
     let refused = |account: &AccountRow| {
-        assert_eq!(house.sessions.open_browser(account, &device()).unwrap_err(), Refusal::LoginRefused);
+        assert_eq!(house.sessions.open_browser(account, &device(), HOST).unwrap_err(), Refusal::LoginRefused);
         assert_eq!(house.sessions.open_client(account, &device()).unwrap_err(), Refusal::LoginRefused);
     };
     refused(&house.ann);
@@ -69,7 +69,7 @@ fn who_was_disabled_deleted_or_given_another_password_meanwhile_is_not_signed_in
     house.browser();
     let after = house.change(&password());
     refused(&house.ann);
-    house.sessions.open_browser(&after, &device()).unwrap();
+    house.sessions.open_browser(&after, &device(), HOST).unwrap();
     house.state.delete_account("ann", &EndSessions { now: NOW, revoked_until: NOW, keep: None }).unwrap();
     refused(&after);
     assert!(house.state.sessions(None).unwrap().is_empty());
@@ -110,9 +110,9 @@ fn a_session_is_renewed_for_its_own_account_and_kind_only() {
     let house = House::new();
     house.add(&account("bob"));
     let (cookie, tokens) = (house.browser(), house.client());
-    assert!(house.sessions.renew(&cookie.session_id, "bob", HERE).unwrap().is_none());
-    assert!(house.sessions.renew(&tokens.session_id, "ann", HERE).unwrap().is_none());
-    assert!(house.sessions.renew("no-such-session", "ann", HERE).unwrap().is_none());
+    assert!(house.sessions.renew(&cookie.session_id, "bob", HOST, HERE).unwrap().is_none());
+    assert!(house.sessions.renew(&tokens.session_id, "ann", HOST, HERE).unwrap().is_none());
+    assert!(house.sessions.renew("no-such-session", "ann", HOST, HERE).unwrap().is_none());
     assert!(house.renew(&cookie).is_some());
     assert!(house.refresh(&tokens).is_ok(), "nothing was ended by that");
 }
@@ -226,7 +226,7 @@ fn the_largest_account_has_a_cookie_well_under_what_browsers_keep() {
     };
     assert_eq!(account.roles.concat().len(), 1024);
     house.add(&account);
-    let cookie = house.sessions.open_browser(&account, &device()).unwrap();
+    let cookie = house.sessions.open_browser(&account, &device(), HOST).unwrap();
     assert!(cookie.set_cookie.len() < 3500, "{}", cookie.set_cookie.len());
 }
 
@@ -235,7 +235,7 @@ fn an_account_whose_cookie_no_browser_would_keep_is_told_apart_from_one_that_is_
     let house = House::new();
     let large = AccountRow { roles: vec!["r".repeat(3000)], ..account("large") };
     house.add(&large);
-    assert_eq!(house.sessions.open_browser(&large, &device()).unwrap_err(), Refusal::Internal);
+    assert_eq!(house.sessions.open_browser(&large, &device(), HOST).unwrap_err(), Refusal::Internal);
     assert!(house.state.sessions(None).unwrap().is_empty(), "nothing is left behind");
     assert!(house.sessions.open_client(&large, &device()).is_ok(), "a header may be longer");
 }
@@ -245,7 +245,7 @@ fn what_is_kept_of_a_device_is_short_and_harmless() {
     let house = House::new();
     let user_agent = format!(" Fire\u{1b}[31mfox\r\n\u{202e}{}", "é".repeat(200));
     let address = "::ffff:203.0.113.9".parse().unwrap();
-    let cookie = house.sessions.open_browser(&house.ann, &Device { user_agent, address }).unwrap();
+    let cookie = house.sessions.open_browser(&house.ann, &Device { user_agent, address }, HOST).unwrap();
     let row = house.row(&cookie.session_id).unwrap();
     assert_eq!(row.user_agent, format!("Fire[31mfox{}", "é".repeat(122)));
     assert_eq!((row.user_agent.len(), row.address.as_str()), (255, "203.0.113.9"));

@@ -59,7 +59,7 @@ fn one_all_or_all_others_of_an_account_end() {
     let bob = account("bob");
     house.add(&bob);
     let [one, two, three] = [house.browser(), house.browser(), house.browser()];
-    let bobs = house.sessions.open_browser(&bob, &device()).unwrap();
+    let bobs = house.sessions.open_browser(&bob, &device(), HOST).unwrap();
     let end = |which: Which<'_>| house.sessions.end(which).unwrap().len();
     assert_eq!(end(Which::Own { id: &bobs.session_id, account_id: "ann" }), 0);
     assert_eq!(end(Which::Own { id: &one.session_id, account_id: "ann" }), 1);
@@ -146,7 +146,7 @@ fn the_session_just_opened_is_not_the_one_to_go_and_others_accounts_lose_none() 
     let house = House::new();
     let bob = account("bob");
     house.add(&bob);
-    let bobs = house.sessions.open_browser(&bob, &device()).unwrap();
+    let bobs = house.sessions.open_browser(&bob, &device(), HOST).unwrap();
     for _ in 0..=MOST_SESSIONS {
         let cookie = house.browser();
         assert!(house.row(&cookie.session_id).is_some(), "all within one second");
@@ -184,9 +184,9 @@ fn a_state_that_fails_is_said_to_and_lets_nobody_in() {
     let generation = house.revocations.generation();
     std::fs::remove_file(directory.path().join("passgate.db")).unwrap();
     let refusals = [
-        house.sessions.open_browser(&house.ann, &device()).unwrap_err(),
+        house.sessions.open_browser(&house.ann, &device(), HOST).unwrap_err(),
         house.sessions.open_client(&house.ann, &device()).unwrap_err(),
-        house.sessions.renew(&cookie.session_id, "ann", HERE).unwrap_err(),
+        house.sessions.renew(&cookie.session_id, "ann", HOST, HERE).unwrap_err(),
         house.refresh(&tokens).unwrap_err(),
         house.sessions.of_refresh_token(&tokens.refresh_token).unwrap_err(),
         house.sessions.end(Which::Account("ann")).unwrap_err(),

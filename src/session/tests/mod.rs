@@ -4,6 +4,7 @@
 
 mod browsers;
 mod clients;
+mod codes;
 mod ends;
 mod hooked;
 
@@ -20,6 +21,7 @@ use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Verifier, re
 /// The moment at which all tests start.
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
+const HOST: &str = "app.example.com";
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 2));
 
@@ -98,7 +100,7 @@ impl House {
     }
 
     fn browser(&self) -> Cookie {
-        self.sessions.open_browser(&self.ann, &device()).unwrap()
+        self.sessions.open_browser(&self.ann, &device(), HOST).unwrap()
     }
 
     fn client(&self) -> Tokens {
@@ -106,7 +108,7 @@ impl House {
     }
 
     fn renew(&self, cookie: &Cookie) -> Option<Cookie> {
-        self.sessions.renew(&cookie.session_id, &self.ann.id, THERE).unwrap()
+        self.sessions.renew(&cookie.session_id, &self.ann.id, HOST, THERE).unwrap()
     }
 
     fn refresh(&self, tokens: &Tokens) -> Result<Tokens, Refusal> {
