@@ -229,6 +229,7 @@ max_body_bytes = "1KiB"
     ask("path-parameter", as_alice("/a;b"));
     ask("credential-repeated", as_alice("/x").bearer(&alice));
     ask("host-invalid", as_alice("/x").host("a b"));
+    ask("code-refused", get("/auth/continue?code=x"));
     ask("credential-missing", get("/x"));
     ask("credential-malformed", get("/x").header("Authorization", "Bearer "));
     ask("token-malformed", get("/x").bearer("opaque"));
