@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use passgate::caller::Naming;
+use passgate::caller::{Naming, Passing};
 use passgate::config::{Problems, RawConfig, read};
 use passgate::credential::Sources;
 use passgate::http::headers::drop_hop_by_hop;
@@ -59,8 +59,8 @@ fn main() {
     benches.push(Bench::new("headers, stripped", |directory| {
         let (naming, sources) = (naming(directory), sources(directory));
         with_headers(move |headers| {
-            drop_hop_by_hop(headers);
-            naming.strip(headers, false);
+            drop_hop_by_hop(headers, &[]);
+            naming.strip(headers, Passing::default());
             sources.strip(headers, None);
         })
     }));
@@ -282,7 +282,7 @@ fn routes() -> Table<usize> {
 
 fn naming(directory: &Path) -> Naming {
     let (raw, mut problems) = config(directory);
-    Naming::compile(&raw.identity, [], &mut problems)
+    Naming::compile(&raw, &mut problems)
 }
 
 fn sources(directory: &Path) -> Sources {

@@ -212,6 +212,7 @@ impl Running {
             signing,
             own_label: Label { text: "(own)".into(), series: metrics.route("(own)") },
             realm: settings.realm(),
+            public_https: settings.public_https,
             bodies: Arc::new(BodyRules {
                 max_bytes: settings.max_body_bytes,
                 idle_timeout: settings.limits.idle_timeout,

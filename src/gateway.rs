@@ -36,7 +36,7 @@ use crate::credential::Sources;
 use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
 use crate::http::headers::{self, Host};
 use crate::http::reply;
-use crate::http::target::{Oddities, Target};
+use crate::http::target::{Oddities, QueryEdit, Target};
 use crate::login::{self, Endpoints};
 use crate::observe::{Desk, RouteLabel};
 use crate::pages::Pages;
@@ -78,6 +78,8 @@ pub struct Gateway {
     pub own_label: Label,
     /// `realm` of challenges.
     pub realm: String,
+    /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
+    pub public_https: Option<bool>,
     /// What request bodies are held to.
     pub bodies: Arc<BodyRules>,
     /// Whose `X-Forwarded-*` are believed.
@@ -105,6 +107,8 @@ pub struct Route {
     pub strip_prefix: Option<String>,
     /// Set on the request to the app.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What other products say to apps, and passes from clients on this route.
+    pub keep_headers: Vec<HeaderName>,
     /// Whether the app gets the credential as well.
     pub forward_credential: bool,
 }
@@ -209,8 +213,16 @@ pub fn locate<'a>(
     match routes.find(host, target.matching(), method) {
         Lookup::Found(route) => match odd(route.accept) {
             Some(refusal) => Err(Miss { refusal, route: Some(route), allow: None }),
+            // What is left of the path begins with an empty segment, and `rewrite` could not forward it.
+            None if !target.oddities().is_none()
+                && target.rewritten(route.strip_prefix.as_deref(), QueryEdit::Keep).is_err() =>
+            {
+                Err(Miss { refusal: Refusal::PathEmptySegment, route: Some(route), allow: None })
+            }
             None if hides_another_route(routes, host, target, method, route) => {
-                Err(Miss { refusal: Refusal::PathEncodedSlash, route: Some(route), allow: None })
+                let harmless = Oddities { empty_segment: true, path_parameter: true, ..Oddities::default() };
+                let refusal = target.oddities().refusal_unless(harmless).unwrap_or(Refusal::PathEncodedSlash);
+                Err(Miss { refusal, route: Some(route), allow: None })
             }
             None => Ok(route),
         },
@@ -225,15 +237,18 @@ pub fn locate<'a>(
     }
 }
 
-/// Whether an app that decodes `%2f` before it matches would take the path for one of another route, which asks for more
-/// than this one or does not have the method: what is decided here would then not be decided about what it does.
+/// Whether an app that reads an odd path in its own way (it decodes `%2f` before it matches, say) would take it for one of
+/// another route, which asks for more than this one or does not have the method: what is decided here would then not be
+/// decided about what it does.
 fn hides_another_route(routes: &Table<Route>, host: &str, target: &Target, method: &Method, route: &Route) -> bool {
-    let Some(decoded) = target.matching_with_slashes() else { return false };
-    match routes.find(host, &decoded, method) {
-        Lookup::Found(other) => !route.rules.cover(&other.rules),
-        Lookup::MethodRefused { .. } => true,
-        Lookup::Missing => false,
-    }
+    target.other_readings().any(|reading| {
+        let Ok(path) = reading else { return true };
+        match routes.find(host, &path, method) {
+            Lookup::Found(other) => !route.rules.cover(&other.rules),
+            Lookup::MethodRefused { .. } => true,
+            Lookup::Missing => false,
+        }
+    })
 }
 
 impl Gateway {
@@ -364,7 +379,13 @@ impl Lane {
     }
 
     /// Writes the line for a connection that was given up before it became a request, and returns the answer for it.
-    pub fn refuse_connection(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) -> Response<Bytes> {
+    /// `method` is HEAD where the request began with it.
+    pub fn refuse_connection(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        refusal: Refusal,
+        method: &Method,
+    ) -> Response<Bytes> {
         let mut record = Record::open_without_request(self, client);
         record.refused(refusal);
         let response = reply::refuse(
@@ -379,8 +400,10 @@ impl Lane {
                 retry_after: None,
             },
         );
-        record.bytes = response.body().len() as u64;
-        response
+        let (mut head, body) = response.into_parts();
+        let body = reply::finish(method, &mut head, body);
+        record.bytes = body.len() as u64;
+        Response::from_parts(head, body)
     }
 }
 

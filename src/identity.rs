@@ -16,7 +16,7 @@ pub struct Identity {
     pub issuer: Arc<str>,
     /// `sub`; never empty.
     pub subject: String,
-    /// `email`, where the token has one and it is a string.
+    /// `email`, where the token has one and it is a string. Whether it is verified: see [`Identity::is_email_verified`].
     pub email: Option<String>,
     /// `name`, where the token has one and it is a string.
     pub name: Option<String>,
@@ -37,11 +37,38 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The claim at a path of member names, `["realm_access", "roles"]`.
+    /// The claim at a path of member names, `["realm_access", "roles"]`, as rules compare it: an unverified `email` is as
+    /// good as none, because its bearer may have typed in another person's.
     #[must_use]
     pub fn claim(&self, path: &ClaimPath) -> Option<&Value> {
-        path.find(&self.claims)
+        self.told_claim(path, false)
     }
+
+    /// The claim at `path` as an app is told: an unverified `email` only `with_unverified_email`.
+    #[must_use]
+    pub fn told_claim(&self, path: &ClaimPath, with_unverified_email: bool) -> Option<&Value> {
+        let may_be_told = with_unverified_email || !path.is_email() || is_email_verified(&self.claims);
+        path.find(&self.claims).filter(|_| may_be_told)
+    }
+
+    /// The email address as an app is told: an unverified one only `with_unverified_email`.
+    #[must_use]
+    pub fn told_email(&self, with_unverified_email: bool) -> Option<&str> {
+        self.email.as_deref().filter(|_| with_unverified_email || self.is_email_verified())
+    }
+
+    /// Whether `email` may be taken for the caller's: see [`is_email_verified`].
+    #[must_use]
+    pub fn is_email_verified(&self) -> bool {
+        is_email_verified(&self.claims)
+    }
+}
+
+/// Whether the `email` among `claims` may be taken for the caller's: `email_verified` (OpenID Connect Core 1.0 section 5.1)
+/// is the boolean `true`, or is not there. This is the only place that decides it.
+#[must_use]
+pub fn is_email_verified(claims: &Map<String, Value>) -> bool {
+    claims.get("email_verified").is_none_or(|verified| *verified == Value::Bool(true))
 }
 
 /// A path into the claims as the TOML writes it: `realm_access.roles`.
@@ -72,6 +99,12 @@ impl ClaimPath {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.whole
+    }
+
+    /// Whether it leads to the claim `email` (OpenID Connect Core 1.0 section 5.1), which counts only where it is verified.
+    #[must_use]
+    pub fn is_email(&self) -> bool {
+        self.whole == "email"
     }
 
     /// The value at this path in `claims`.
@@ -138,5 +171,43 @@ mod tests {
         assert_eq!(find("a.b.c", &claims), None);
         assert!(ClaimPath::parse("").is_none());
         assert!(ClaimPath::parse("a..b").is_none());
+    }
+
+    #[test]
+    fn an_email_counts_unless_the_token_says_that_it_is_not_verified() {
+        for (verified, counts) in [
+            (None, true),
+            (Some(json!(true)), true),
+            (Some(json!(false)), false),
+            (Some(json!("true")), false),
+            (Some(json!(1)), false),
+            (Some(Value::Null), false),
+            (Some(json!([true])), false),
+        ] {
+            let mut claims = json!({"email": "ann@example.com", "mail": "ann@example.com"});
+            if let Some(verified) = &verified {
+                claims["email_verified"] = verified.clone();
+            }
+            let claims = claims.as_object().expect("an object").clone();
+            let identity = Identity {
+                issuer: "corp".into(),
+                subject: "ann".to_owned(),
+                email: Some("ann@example.com".to_owned()),
+                name: None,
+                roles: Vec::new(),
+                scopes: Vec::new(),
+                token_id: None,
+                session_id: None,
+                issued_at: None,
+                expires_at: 0,
+                claims,
+            };
+            let path = |text: &str| ClaimPath::parse(text).expect("a path");
+            let told =
+                |with| (identity.told_email(with).is_some(), identity.told_claim(&path("email"), with).is_some());
+            assert_eq!((told(false), told(true)), ((counts, counts), (true, true)), "{verified:?}");
+            assert_eq!(identity.claim(&path("email")).is_some(), counts, "{verified:?}");
+            assert!(identity.claim(&path("mail")).is_some());
+        }
     }
 }

@@ -56,7 +56,11 @@ refusals! {
     PathEncodedControl = BAD_REQUEST, "path-encoded-control", "Bad request";
     /// The path has a `%` that two hexadecimal digits do not follow.
     PathBadEncoding = BAD_REQUEST, "path-bad-encoding", "Bad request";
-    /// The path has `//`, and the route does not accept `empty-segment`.
+    /// The path has escapes that are not UTF-8, and the route does not accept `not-utf8`.
+    PathNotUtf8 = BAD_REQUEST, "path-not-utf8", "Bad request";
+    /// The path has a letter that was escaped twice (`%2561`), and the route does not accept `double-encoding`.
+    PathDoubleEncoding = BAD_REQUEST, "path-double-encoding", "Bad request";
+    /// The path has `//`, and the route does not accept `empty-segment`; or it begins with `//`.
     PathEmptySegment = BAD_REQUEST, "path-empty-segment", "Bad request";
     /// The path has a `;`, and the route does not accept `path-parameter`.
     PathParameter = BAD_REQUEST, "path-parameter", "Bad request";

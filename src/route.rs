@@ -10,7 +10,8 @@
 //! - Of the patterns that cover a path the most specific one is found segment by segment from the left: a literal is
 //!   more specific than a `{parameter}`, that than a `*`, and an end is more specific than a `*`. So on `/a/b/c` the
 //!   route `/a/b/*` comes before `/a/{x}/c`. This puts every two different patterns in order; the names of parameters
-//!   make no difference. Routes with one host and one pattern that share a method are a [`Conflict`].
+//!   make no difference. Of the routes with one host and one pattern, those that name the method come before the one for
+//!   all methods; two that name the same method, or that both name none, are a [`Conflict`].
 //! - `/a` and `/a/` are different paths. `/a/*` covers both and everything below; `/a/{x}` covers neither, because a
 //!   parameter is one segment that is not empty.
 //! - Methods are compared literally: `GET` does not cover `HEAD`.
@@ -34,7 +35,7 @@ use tree::{Leaf, NodeId, Tree};
 /// The most conflicts that are reported of one table: a file with more of them has one mistake many times.
 pub const MOST_CONFLICTS: usize = 100;
 
-/// Two routes with one host and one pattern, but for the names of parameters, that share a method.
+/// Two routes with one host and one pattern, but for the names of parameters, that name the same method or both none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The index of the one that was added first.
@@ -204,6 +205,23 @@ impl<T> Table<T> {
             Some(some) => Lookup::MethodRefused { allow: &leaf.allow, some },
             None => Lookup::Missing,
         }
+    }
+
+    /// For each pattern of a host the route that each of `methods` leads to, by its index; `None` where the method is
+    /// refused.
+    pub fn by_method<'a, const N: usize>(
+        &'a self,
+        methods: &'a [Method; N],
+    ) -> impl Iterator<Item = [Option<usize>; N]> + 'a {
+        self.tree.leaves().iter().map(move |leaf| {
+            methods.each_ref().map(|method| Some(leaf.routes.iter().find(|route| route.covers(method))?.index))
+        })
+    }
+
+    /// The value that was added with this index.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        self.values.get(index)
     }
 
     /// All routes in match order: the most specific host first, then the most specific path.

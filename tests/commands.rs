@@ -82,6 +82,43 @@ fn check_warns_where_a_slash_at_the_end_leads_around_a_rule() {
 }
 
 #[test]
+fn check_warns_where_rules_differ_by_method_and_a_form_or_head_gets_the_weaker_ones() {
+    let with = |routes: &[(&str, &str)]| {
+        let routes: String = routes
+            .iter()
+            .map(|(methods, rules)| {
+                let methods = if methods.is_empty() { String::new() } else { format!("methods = [{methods}]\n") };
+                format!("\n[[routes]]\npath = \"/items/{{id}}\"\nupstream = \"app\"\n{methods}{rules}\n")
+            })
+            .collect();
+        check(&format!("{}{routes}", good())).expect(0).all()
+    };
+    let (anyone, admin) = ("auth = \"none\"", "roles = [\"admin\"]");
+    let post = "POST asks for less here than ";
+    for (routes, wanted) in [
+        (vec![("\"POST\"", ""), ("\"DELETE\"", admin)], Some("DELETE")),
+        (vec![("\"PUT\"", admin), ("\"GET\", \"POST\"", "")], Some("PUT")),
+        (vec![("\"PATCH\"", admin), ("", "")], Some("PATCH")),
+        (vec![("\"GET\", \"HEAD\"", ""), ("\"POST\"", anyone)], Some("GET")),
+        (vec![("\"DELETE\"", "roles = [\"admin\", \"ops\"]"), ("\"POST\"", admin)], Some("DELETE")),
+        (vec![("\"POST\"", admin), ("\"DELETE\"", admin)], None),
+        (vec![("\"POST\"", admin), ("\"DELETE\"", "")], None),
+        (vec![("\"GET\", \"HEAD\"", anyone), ("", admin)], None),
+        (vec![("\"DELETE\"", admin), ("\"GET\", \"HEAD\"", "")], None),
+        (vec![("", admin)], None),
+    ] {
+        let said = with(&routes);
+        let told = said.split_once(post).map(|(_, rest)| rest.split(' ').next().unwrap());
+        assert_eq!(told, wanted, "{routes:?}\n{said}");
+        assert_eq!(said.contains("_method"), wanted.is_some(), "{said}");
+    }
+    let said = with(&[("\"GET\"", admin), ("", "")]);
+    assert!(said.contains("HEAD asks for less here than GET on the same path"), "{said}");
+    let said = with(&[("\"GET\", \"HEAD\", \"POST\"", admin), ("", "")]);
+    assert!(!said.contains("asks for less here"), "{said}");
+}
+
+#[test]
 fn check_needs_no_network() {
     // Nobody is at these addresses; what is wrong with that is for `/ready` to say.
     let toml = "[issuers.corp]\nissuer = \"http://127.0.0.1:1\"\naudiences = [\"api\"]\nalgorithms = [\"RS256\"]\n\
@@ -214,6 +251,35 @@ fn a_route_cannot_set_a_header_of_the_identity() {
         let toml = good().replacen("auth = \"none\"", &format!("headers = {{ \"{name}\" = \"x\" }}"), 1);
         is_refused_at(&toml, name, &[]);
     }
+}
+
+#[test]
+fn what_the_gateway_sets_or_reads_can_be_neither_kept_nor_trusted() {
+    let route = |kept: &str| format!("{}keep_headers = [\n\"{kept}\"]\n", good());
+    let server = |trusted: &str| {
+        format!("{}[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\ntrusted_headers = [\n\"{trusted}\"]\n", good())
+    };
+    for name in [
+        "X-Auth-User",
+        "x-auth-x",
+        "Remote-Groups",
+        "X-Forwarded-Email",
+        "X-Forwarded-For",
+        "Authorization",
+        "Cookie",
+        "Host",
+    ] {
+        is_refused_at(&route(name), &format!("\"{name}\""), &["`keep_headers` cannot name"]);
+        is_refused_at(&server(name), &format!("\"{name}\""), &["`trusted_headers` cannot name"]);
+    }
+    is_refused_at(&route("X_HTTP_Method"), "\"X_HTTP_Method\"", &["write `X-HTTP-Method`"]);
+    is_refused_at(&route("X-Real-IP"), "\"X-Real-IP\"", &["`[server] trusted_headers`"]);
+    check(&route("X-HTTP-Method-Override")).expect(0);
+    check(&server("X-Real-IP")).expect(0);
+    let said = check(&server("X-Real-IP").replace("trusted_proxies = [\"10.0.0.0/8\"]", "")).expect(0).stderr;
+    assert!(said.contains("`trusted_headers` has no effect without `trusted_proxies`"), "{said}");
+    let said = check(&route("X-Gitlab-Token")).expect(0).stderr;
+    assert!(said.contains("`X-Gitlab-Token` is not removed"), "{said}");
 }
 
 #[test]

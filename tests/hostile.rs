@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::json;
 use support::gateway::before;
-use support::http2::Http2;
+use support::http2::{Frames, Http2, RawFrame};
 use support::*;
 
 /// A public tree, an optional one, one that needs a caller and one that needs a role.
@@ -158,6 +158,18 @@ fn paths_that_apps_would_read_differently_are_refused() {
         b"/a%2e%2e%2fb",
         b"/a/%2e%2e%2fb",
         b"/a/..%00/b",
+        b"/adm%FFin/secret",
+        b"/adm%ffin",
+        b"/caf%e9",
+        b"/%80",
+        b"/a%c3",
+        b"/a%c3/%a9",
+        b"/a%ed%a0%80",
+        b"/a%f4%90%80%80",
+        b"/%2561dmin/secret",
+        b"/%252561dmin",
+        b"/%25%36%31dmin",
+        b"/a/%252e%252e/admin",
     ];
     for path in paths {
         let bytes = [b"GET ", *path, b" HTTP/1.1\r\nHost: app.test\r\n\r\n"].concat();
@@ -199,7 +211,7 @@ fn ordinary_paths_with_odd_looks_pass_as_they_are() {
         "/a.b/c.d",
         "/a%20b",
         "/a%25b",
-        "/%252e%252e/a",
+        "/%252f%252fa",
         "/a+b",
         "/a:b@c",
         "/a,b",
@@ -262,6 +274,121 @@ fn a_route_may_accept_some_odd_paths_and_only_those() {
         assert_eq!(gateway.get(path).status, 400, "{path}");
     }
     assert_eq!(app.count(), before);
+}
+
+/// PHP's `parse_url` and CherryPy read `//public/admin/x` as a host and `/admin/x`.
+#[test]
+fn a_path_that_begins_with_an_empty_segment_is_refused_whatever_a_route_accepts() {
+    let app = App::start();
+    let gateway = Gateway::before(
+        &app,
+        r#"
+[[routes]]
+path = "/*"
+auth = "none"
+accept = ["encoded-slash", "path-parameter", "empty-segment", "not-utf8", "double-encoding"]
+upstream = "app"
+
+[[routes]]
+path = "/cut/*"
+auth = "none"
+strip_prefix = "/cut"
+accept = ["encoded-slash", "path-parameter", "empty-segment"]
+upstream = "app"
+"#,
+    );
+    for path in [
+        "//",
+        "//public/admin/x",
+        "///a",
+        "/%2f",
+        "/%2Fpublic/admin/x",
+        "/%2f%2fa",
+        "/;/admin/x",
+        "/;x=1/admin/x",
+        "/cut/%2Fpublic/admin/x",
+        "/cut/;x/admin",
+    ] {
+        gateway.get(path).expect(400);
+        gateway.log_line(|line| line["reason"] == "path-empty-segment" && line["status"] == 400);
+    }
+    assert_eq!(app.count(), 0);
+    for (path, forwarded) in [("/a//b", "/a//b"), ("/;x", "/;x"), ("/cut//a", "/a"), ("/cut/", "/")] {
+        gateway.get(path).expect(200);
+        assert_eq!(app.last().target(), forwarded);
+    }
+}
+
+/// Bottle drops bytes that are not UTF-8; an nginx with `proxy_pass http://app$uri` decodes a path before it passes it on.
+#[test]
+fn what_is_no_text_and_what_was_escaped_twice_passes_where_a_route_accepts_it_and_leads_around_no_other() {
+    let app = App::start();
+    let gateway = Gateway::before(
+        &app,
+        r#"
+[[routes]]
+path = "/*"
+auth = "none"
+upstream = "app"
+
+[[routes]]
+path = "/latin/*"
+auth = "none"
+accept = ["not-utf8"]
+upstream = "app"
+
+[[routes]]
+path = "/twice/*"
+auth = "none"
+accept = ["double-encoding"]
+upstream = "app"
+
+[[routes]]
+host = "old.test"
+path = "/*"
+auth = "none"
+accept = ["not-utf8", "double-encoding", "encoded-slash"]
+upstream = "app"
+
+[[routes]]
+host = "old.test"
+path = "/admin/*"
+roles = ["admin"]
+upstream = "app"
+"#,
+    );
+    for (path, reason) in [
+        ("/caf%E9", "path-not-utf8"),
+        ("/twice/caf%E9", "path-not-utf8"),
+        ("/%2561", "path-double-encoding"),
+        ("/latin/%2561", "path-double-encoding"),
+    ] {
+        gateway.get(path).expect(400);
+        gateway.log_line(|line| line["path"] == path && line["reason"] == reason);
+    }
+    let old = |path: &str| gateway.send(&Request::get(path).host("old.test"));
+    for path in [
+        "/adm%FFin/x",
+        "/%FFadmin",
+        "/%2561dmin/x",
+        "/%252561dmin/x",
+        "/adm%FFin%2Fx",
+        "/%2561dmin%252Fx",
+        "/adm%FF%2569n/x",
+        "/a/%252e%252e/admin/x",
+        "/a/.%FF./admin/x",
+    ] {
+        old(path).expect(400);
+    }
+    assert_eq!(app.count(), 0);
+    for path in ["/latin/caf%E9/%FF", "/twice/%2561/%252561"] {
+        gateway.get(path).expect(200);
+        assert_eq!(app.last().target(), path);
+    }
+    old("/%FFother/%2561").expect(200);
+    assert_eq!(app.last().target(), "/%FFother/%2561");
+    gateway.send(&Request::get("/x?q=%FF&r=%2561")).expect(200);
+    assert_eq!(app.last().target(), "/x?q=%FF&r=%2561", "the query takes no part");
 }
 
 /// An app that decodes before it matches (CGI, WSGI) reads `/admin%2fx` as `/admin/x`.
@@ -798,6 +925,159 @@ fn identity_headers_of_a_client_reach_no_app_in_any_spelling_on_any_route() {
         let named = token.is_some() && target != "/x";
         assert_eq!(users.len(), usize::from(named), "{target}: {users:?}");
         assert_eq!(seen.header("x-auth-user"), named.then_some("alice"));
+    }
+}
+
+/// What other products tell an app, one name at least of each kind; the unit tests have all of them.
+const FOREIGN: [&str; 26] = [
+    "X-Auth-Request-User",
+    "X-Auth-Username",
+    "X-WEBAUTH-USER",
+    "X-Authentik-Username",
+    "X-Pomerium-Jwt-Assertion",
+    "Cf-Access-Authenticated-User-Email",
+    "X-Goog-Authenticated-User-Email",
+    "X-Goog-Iap-Jwt-Assertion",
+    "X-Amzn-Oidc-Data",
+    "X-MS-CLIENT-PRINCIPAL",
+    "Remote-User-Id",
+    "OIDC_CLAIM_email",
+    "X-Userinfo",
+    "X-Consumer-Username",
+    "Tailscale-User-Login",
+    "X-Forwarded-Client-Cert",
+    "Ssl-Client-Verify",
+    "Client-Cert",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-HTTP-Method-Override",
+    "X-Host",
+    "Proxy",
+    "True-Client-IP",
+    "WL-Proxy-Client-IP",
+    "Front-End-Https",
+];
+
+#[test]
+fn what_other_products_tell_apps_comes_from_no_client_on_any_route() {
+    let app = App::start();
+    let gateway = Gateway::before(
+        &app,
+        &format!(
+            "{ROUTES}\n[[routes]]\npath = \"/kept/*\"\nauth = \"none\"\nupstream = \"app\"\n\
+             keep_headers = [\"X-HTTP-Method-Override\", \"cf-access-authenticated-user-email\"]\n"
+        ),
+    );
+    let token = corp_token("alice", &["admin"]);
+    let every = |mut request: Request| {
+        for name in FOREIGN {
+            request = request.header(name, "forged").header(&name.replace('-', "_"), "forged");
+            request = request.header(&name.to_lowercase().replace('-', "."), "forged");
+        }
+        request
+    };
+    for target in ["/x", "/optional/x", "/private/x", "/admin/x", "/odd/x"] {
+        gateway.send(&every(Request::get(target).bearer(&token))).expect(200);
+        knows_nothing_of_the_forgery(&app.last());
+    }
+    gateway.send(&every(Request::get("/kept/x"))).expect(200);
+    let seen = app.last();
+    for name in ["x-http-method-override", "cf-access-authenticated-user-email"] {
+        assert_eq!(seen.header(name), Some("forged"));
+    }
+    assert_eq!(seen.text().matches("forged").count(), 2, "{}", seen.text());
+
+    // As trailers they are dropped also where the route keeps the header.
+    let mut bytes = "POST /kept/x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n".to_owned();
+    bytes.push_str(&format!("Trailer: {}, X-Sum\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n", FOREIGN.join(", ")));
+    for name in FOREIGN {
+        bytes.push_str(&format!("{name}: forged\r\n{}: forged\r\n", name.replace('-', "_")));
+    }
+    bytes.push_str("\r\n");
+    gateway.send_bytes(&bytes).expect(200);
+    knows_nothing_of_the_forgery(&app.last());
+}
+
+/// A token in a header of another product is verified, and the app may have that field; in no other spelling.
+#[test]
+fn a_credential_in_a_field_of_another_product_may_go_on_to_the_app() {
+    let app = App::start();
+    let gateway = Gateway::before(
+        &app,
+        r#"
+[credentials]
+sources = [{ header = "Cf-Access-Jwt-Assertion" }]
+[[routes]]
+path = "/*"
+upstream = "app"
+[[routes]]
+path = "/app/*"
+forward_credential = true
+upstream = "app"
+[[routes]]
+path = "/open/*"
+auth = "none"
+forward_credential = true
+upstream = "app"
+"#,
+    );
+    let token = corp_token("alice", &[]);
+    let ask = |path: &str| {
+        Request::get(path).header("Cf-Access-Jwt-Assertion", &token).header("Cf_Access_Jwt_Assertion", "forged")
+    };
+    for (path, passed) in [("/x", None), ("/app/x", Some(token.as_str())), ("/open/x", None)] {
+        gateway.send(&ask(path)).expect(200);
+        assert_eq!(app.last().header("cf-access-jwt-assertion"), passed, "{path}");
+        knows_nothing_of_the_forgery(&app.last());
+    }
+}
+
+/// RFC 9113 section 8.2.1: a value neither begins nor ends with a space or a tab.
+#[test]
+fn a_padded_field_value_over_http_2_resets_its_stream_and_no_other() {
+    let (app, gateway) = open();
+    let mut frames = Frames::connect(gateway.address);
+    let mut stream = 1;
+    for (name, value) in [
+        ("x-a", " b"),
+        ("x-a", "b "),
+        ("x-a", "\tb"),
+        ("x-a", "b\t"),
+        ("x-a", " "),
+        ("cookie", "a=b "),
+        ("content-length", " 0"),
+    ] {
+        frames.request(stream, "GET", "/x", &[(name, value)]);
+        let answer = frames.answer(stream);
+        assert_eq!(answer.len(), 1, "{name}: {value:?} {answer:?}");
+        assert_eq!(
+            (answer[0].kind, &answer[0].payload[..]),
+            (RawFrame::RST_STREAM, &[0, 0, 0, 1][..]),
+            "{name}: {value:?}"
+        );
+        stream += 2;
+    }
+    assert_eq!(app.count(), 0);
+    gateway.log_line(|line| line["reason"] == "malformed-head" && line["status"] == 400);
+    frames.request(stream, "GET", "/x", &[("x-a", "b c\td"), ("x-empty", "")]);
+    assert_eq!(frames.answer(stream)[0].kind, RawFrame::HEADERS);
+    assert_eq!(app.only().header("x-a"), Some("b c\td"));
+}
+
+/// The HTTP library cuts `#` and what follows off a `:path` before the gateway sees it: what is decided is what is
+/// forwarded, without it.
+#[test]
+fn a_fragment_over_http_2_takes_part_in_nothing_and_reaches_no_app() {
+    let (app, gateway) = open();
+    let mut frames = Frames::connect(gateway.address);
+    for (stream, path, target) in
+        [(1, "/x#/../admin", Some("/x")), (3, "/admin#/x", None), (5, "/a?b#c", Some("/a?b")), (7, "#/x", None)]
+    {
+        let before = app.count();
+        frames.request(stream, "GET", path, &[]);
+        frames.answer(stream);
+        let seen = (app.count() > before).then(|| app.last().target().to_owned());
+        assert_eq!(seen.as_deref(), target, "{path}");
     }
 }
 

@@ -15,7 +15,7 @@ use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use support::gateway::{CORP_ISSUER, before};
-use support::http2::Http2;
+use support::http2::{Frames, Http2, RawFrame};
 use support::tls::Certificate;
 use support::tokens::{is_signed_by, payload};
 use support::*;
@@ -284,6 +284,101 @@ fn behind_a_trusted_proxy_the_client_cannot_choose_its_own_address() {
     assert_eq!(gateway.log_line(|line| line["path"] == "/x")["client"], "203.0.113.9");
 }
 
+/// What a trusted proxy says: For, Proto, Host, Port and the request id are read, others pass where the file names them.
+#[test]
+fn of_a_trusted_proxy_five_fields_are_read_and_others_pass_by_name() {
+    let app = App::start();
+    let said = Request::get("/x")
+        .header("X-Forwarded-For", "203.0.113.9, unknown, 198.51.100.7:4711, 127.0.0.2")
+        .header("X-Forwarded-Proto", "https, http")
+        .header("X-Forwarded-Host", "shop.example, inner.example")
+        .header("X-Forwarded-Port", "8443, 80")
+        .header("X-Forwarded-Prefix", "/said")
+        .header("X-Forwarded-Uri", "/said")
+        .header("X-Forwarded-Client-Cert", "Subject=said")
+        .header("X-Forwarded-Access-Token", "said")
+        .header("X_Forwarded_Proto", "said")
+        .header("Forwarded", "for=203.0.113.9;by=said")
+        .header("X-Real-IP", "203.0.113.10")
+        .header("X-SSL-Client-Verify", "said")
+        .header("X_SSL_Client_Verify", "said-otherwise")
+        .header("CF-Connecting-IP", "203.0.113.11")
+        .header("X-Auth-User", "said");
+    let trusting = |proxies: &str, headers: &str| {
+        let server = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [{proxies}]\ntrusted_headers = [{headers}]\n"
+        );
+        Gateway::before(&app, &format!("{server}{OPEN}"))
+    };
+    let gateway = trusting("\"127.0.0.0/8\"", "");
+    gateway.send(&said).expect(200);
+    let seen = app.last();
+    assert_eq!(seen.header("x-forwarded-for"), Some("198.51.100.7:4711, 127.0.0.2, 127.0.0.1"));
+    assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(seen.header("x-forwarded-host"), Some("shop.example"));
+    assert_eq!(seen.header("x-forwarded-port"), Some("8443"));
+    assert!(!seen.text().contains("said") && !seen.text().contains("203.0.113."), "{}", seen.text());
+    assert_eq!(gateway.log_line(|line| line["path"] == "/x")["client"], "198.51.100.7");
+
+    let named = "\"X-Real-IP\", \"Forwarded\", \"x-ssl-client-verify\", \"X-Forwarded-Client-Cert\"";
+    let gateway = trusting("\"127.0.0.0/8\"", named);
+    gateway.send(&said).expect(200);
+    let seen = app.last();
+    for (name, value) in [
+        ("forwarded", Some("for=203.0.113.9;by=said")),
+        ("x-real-ip", Some("203.0.113.10")),
+        ("x-ssl-client-verify", Some("said")),
+        ("x-forwarded-client-cert", Some("Subject=said")),
+        ("x-forwarded-uri", None),
+        ("x-forwarded-prefix", None),
+        ("cf-connecting-ip", None),
+        ("x-auth-user", None),
+    ] {
+        assert_eq!(seen.header(name), value, "{}", seen.text());
+    }
+    assert!(!seen.text().contains("said-otherwise"), "{}", seen.text());
+
+    // The names are believed from nobody else.
+    let gateway = trusting("\"10.0.0.0/8\"", named);
+    gateway.send(&said).expect(200);
+    let seen = app.last();
+    assert!(!seen.text().contains("said") && !seen.text().contains("203.0.113."), "{}", seen.text());
+    assert_eq!((seen.header("x-forwarded-port"), seen.header("x-forwarded-proto")), (Some("80"), Some("http")));
+}
+
+/// HAProxy passes the client's `Connection` on, and with it the names of the fields that it sets itself.
+#[test]
+fn a_connection_header_cannot_delete_what_a_trusted_proxy_says() {
+    let app = App::start();
+    let server = "[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1/32\"]\ntrusted_headers = [\"Forwarded\", \"X-Real-IP\", \"X-SSL-Client-Verify\"]\n";
+    let gateway = Gateway::before(&app, &format!("{server}{OPEN}"));
+    let fields = [
+        ("x-forwarded-for", "203.0.113.9", "203.0.113.9, 127.0.0.1"),
+        ("x-forwarded-proto", "https", "https"),
+        ("x-forwarded-host", "shop.example", "shop.example"),
+        ("x-forwarded-port", "8443", "8443"),
+        ("forwarded", "for=203.0.113.9", "for=203.0.113.9"),
+        ("x-real-ip", "203.0.113.9", "203.0.113.9"),
+        ("x-request-id", "edge-1", "edge-1"),
+        ("x-ssl-client-verify", "SUCCESS", "SUCCESS"),
+        ("authorization", "Basic YTpi", "Basic YTpi"),
+        ("cookie", "a=b", "a=b"),
+        ("host", "app.test", "app.test"),
+    ];
+    let mut request = Request::get("/x").header("X-Other", "1");
+    let listed: Vec<&str> = fields.iter().map(|(name, ..)| *name).chain(["x-other"]).collect();
+    request = request.header("Connection", &listed.join(", "));
+    for (name, value, _) in fields.iter().filter(|(name, ..)| *name != "host") {
+        request = request.header(name, value);
+    }
+    gateway.send(&request).expect(200);
+    let seen = app.last();
+    for (name, _, value) in fields {
+        assert_eq!(seen.header(name), Some(value), "{name} in {}", seen.text());
+    }
+    assert_eq!(seen.header("x-other"), None);
+}
+
 #[test]
 fn a_request_keeps_the_id_that_a_trusted_proxy_gave_it() {
     let app = App::start();
@@ -342,6 +437,109 @@ fn the_presets_speak_the_dialects_of_others() {
         gateway.send(&forged(Request::get("/open/x"))).expect(200);
         assert!(!app.last().text().contains("forged"), "{}", app.last().text());
     }
+}
+
+/// Bytes outside ASCII, as the products send them after which the presets are named.
+#[test]
+fn names_outside_ascii_are_sent_as_the_preset_or_the_file_says() {
+    let mut claims = corp_claims("josé");
+    claims["email"] = json!("josé@example.com");
+    claims["name"] = json!("José Łódź\r\nX-Auth-User: root");
+    claims["preferred_username"] = json!("josé");
+    claims["roles"] = json!(["équipe", "a,b", "100%", "a%2Cb"]);
+    let token = corp_token_of(&claims);
+    for (identity, name, groups, user) in [
+        ("preset = \"passgate\"", "X-Auth-Name", "X-Auth-Roles", "X-Auth-User"),
+        ("encoding = \"utf-8\"", "X-Auth-Name", "X-Auth-Roles", "X-Auth-User"),
+        ("preset = \"authelia\"", "Remote-Name", "Remote-Groups", "Remote-User"),
+        ("preset = \"authelia\"\nencoding = \"percent\"", "Remote-Name", "Remote-Groups", "Remote-User"),
+        ("preset = \"oauth2-proxy\"", "", "X-Forwarded-Groups", "X-Forwarded-User"),
+    ] {
+        let app = App::start();
+        let gateway = Gateway::before(&app, &format!("[identity]\n{identity}\n{PRIVATE}"));
+        gateway.get_as(&token, "/x").expect(200);
+        let seen = app.last();
+        let is_utf8 = identity.contains("utf-8") || !identity.contains("percent") && !identity.contains("passgate");
+        let (roles, who, full) = if is_utf8 {
+            ("équipe,a%2Cb,100%,a%252Cb", "josé", "José Łódź%0D%0AX-Auth-User: root")
+        } else {
+            ("%C3%A9quipe,a%2Cb,100%25,a%252Cb", "jos%C3%A9", "Jos%C3%A9 %C5%81%C3%B3d%C5%BA%0D%0AX-Auth-User: root")
+        };
+        // The app of these tests reads each byte as a character.
+        let sent = |text: &str| text.bytes().map(char::from).collect::<String>();
+        assert_eq!(seen.header(groups), Some(&*sent(roles)), "{identity}");
+        assert_eq!(seen.header(user), Some(&*sent(who)), "{identity}");
+        if !name.is_empty() {
+            assert_eq!(seen.header(name), Some(&*sent(full)), "{identity}");
+        }
+    }
+}
+
+/// What is there of an address that the token calls unverified, or does not call verified.
+#[test]
+fn an_unverified_email_is_told_to_no_app_and_fits_no_rule() {
+    let email = "ann@example.com";
+    let routes = r#"
+[[routes]]
+path = "/*"
+upstream = "app"
+[[routes]]
+path = "/rule"
+claims = { email = "ann@example.com" }
+upstream = "app"
+[[routes]]
+path = "/role"
+roles = ["ann@example.com"]
+upstream = "app"
+"#;
+    let token = |verified: Option<&serde_json::Value>| {
+        let mut claims = corp_claims("u-1");
+        claims["email"] = json!(email);
+        if let Some(verified) = verified {
+            claims["email_verified"] = verified.clone();
+        }
+        corp_token_of(&claims)
+    };
+    let identity =
+        |lines: &str| format!("[identity]\nassertion = true\nheaders = {{ \"X-Mail\" = \"email\" }}\n{lines}");
+    for (lines, is_told) in [("", false), ("unverified_email = false\n", false), ("unverified_email = true\n", true)] {
+        let app = App::start();
+        let toml = before(&app, &format!("{}{routes}", identity(lines)));
+        let gateway = Gateway::start(&toml.replace("roles_claims = [\"roles\"]", "roles_claims = [\"email\"]"));
+        for (verified, is_good) in [
+            (None, true),
+            (Some(json!(true)), true),
+            (Some(json!(false)), false),
+            (Some(json!("true")), false),
+            (Some(json!(null)), false),
+        ] {
+            let token = token(verified.as_ref());
+            gateway.get_as(&token, "/x").expect(200);
+            let seen = app.last();
+            let told = (is_good || is_told).then_some(email);
+            assert_eq!(seen.header("x-auth-email"), told, "{lines}{verified:?}");
+            assert_eq!(seen.header("x-mail"), told, "{lines}{verified:?}");
+            let assertion = payload(seen.header("x-auth-assertion").unwrap());
+            assert_eq!(assertion["email"].as_str(), told, "{lines}{verified:?}");
+            let said = (!is_good && is_told).then_some(false);
+            assert_eq!(assertion["email_verified"].as_bool(), said, "{lines}{verified:?}");
+            for (path, reason) in [("/rule", "claim-refused"), ("/role", "role-refused")] {
+                let answer = gateway.get_as(&token, path);
+                assert_eq!(answer.status, if is_good { 200 } else { 403 }, "{path} {lines}{verified:?}");
+                if !is_good {
+                    assert_eq!(gateway.log_of(&answer)["reason"], reason);
+                }
+            }
+        }
+    }
+    // An address as the subject would be told as who is calling.
+    let app = App::start();
+    let toml = before(&app, PRIVATE).replace("roles_claims", "subject_claim = \"email\"\nroles_claims");
+    let gateway = Gateway::start(&toml);
+    gateway.get_as(&token(Some(&json!(true))), "/x").expect(200);
+    assert_eq!(app.last().header("x-auth-user"), Some(email));
+    let answer = gateway.get_as(&token(Some(&json!(false))), "/x").expect(401);
+    assert_eq!(gateway.log_of(&answer)["reason"], "subject-malformed");
 }
 
 #[test]
@@ -519,6 +717,125 @@ fn a_refusal_of_head_has_no_body() {
     client.response_to("HEAD").expect(401);
     let response = Request::get("/x").bearer(&corp_token("alice", &[])).over(&mut client);
     assert_eq!(response.expect(200).text(), "ok");
+}
+
+/// Every kind of answer of the gateway's own: pages, endpoints, keys, redirects, refusals, the upstream that is built in.
+#[test]
+fn an_own_answer_to_head_is_that_to_get_without_its_body_in_both_versions() {
+    let app = App::start();
+    let nobody = nobody();
+    let toml = format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+public_url = "http://localhost"
+[password]
+registration = true
+[upstreams.me]
+builtin = "whoami"
+[upstreams.down]
+servers = [{nobody}]
+[[routes]]
+path = "/*"
+upstream = "app"
+[[routes]]
+path = "/me"
+auth = "none"
+upstream = "me"
+[[routes]]
+path = "/down"
+auth = "none"
+upstream = "down"
+[[routes]]
+path = "/posted"
+methods = ["POST"]
+auth = "none"
+upstream = "app"
+[[routes]]
+path = "/admin"
+roles = ["admin"]
+upstream = "app"
+"#
+    );
+    let gateway = Gateway::before(&app, &toml);
+    let user = format!("Bearer {}", corp_token("ann", &[]));
+    let http2 = Http2::connect(gateway.address);
+    let mut frames = Frames::connect(gateway.address);
+    let mut kept = gateway.connect();
+    let (html, json) = (("accept", "text/html"), ("accept", "application/json"));
+    let known = ("authorization", user.as_str());
+    let mut stream = 1;
+    for (target, field, status) in [
+        ("/auth/login", html, 200),
+        ("/auth/register", html, 200),
+        ("/auth/me", json, 401),
+        ("/auth/me", known, 200),
+        ("/auth/sessions", html, 302),
+        ("/auth/nothing", json, 404),
+        ("/auth/refresh", json, 405),
+        ("/.well-known/jwks.json", json, 200),
+        ("/x", html, 302),
+        ("/x", json, 401),
+        ("/x", ("authorization", "Bearer x"), 401),
+        ("/admin", known, 403),
+        ("/a%2fb", json, 400),
+        ("/a%2fb", html, 400),
+        ("/posted", json, 405),
+        ("/down", html, 502),
+        ("/down", json, 502),
+        ("/me", json, 200),
+        ("/me", ("accept", "*/*"), 200),
+    ] {
+        let ask = |method: &str| Request::new(method, target).host("localhost").header(field.0, field.1);
+        let got = ask("GET").over(&mut kept);
+        // What it says of the request itself is longer by the name of the method.
+        let longer = usize::from(target == "/me");
+        let length = (got.body.len() + longer).to_string();
+        let head = ask("HEAD").over(&mut kept);
+        assert_eq!((got.status, head.status), (status, status), "{target} {field:?}");
+        assert_eq!(head.header("content-length"), Some(length.as_str()), "{target} {field:?}");
+        assert_eq!(got.header("content-type"), head.header("content-type"));
+
+        let uri = format!("http://localhost{target}");
+        let ask =
+            |method: &str| http::Request::builder().method(method).uri(&uri).header(field.0, field.1).body(()).unwrap();
+        let got = http2.send(ask("GET"));
+        assert_eq!(got.headers["content-length"], got.body.len().to_string(), "{target} {field:?}");
+        let head = http2.send_all(vec![ask("HEAD")]).remove(0);
+        assert_eq!((got.status.as_u16(), head.status().as_u16()), (status, status), "{target} {field:?}");
+        // The version stands in what `whoami` says, and is as long in both.
+        assert_eq!(head.headers()["content-length"], (got.body.len() + longer).to_string(), "{target} {field:?}");
+        assert!(head.body().is_end_stream(), "{target} {field:?}: more follows than the head");
+
+        if field.1.len() < 100 {
+            frames.request(stream, "HEAD", target, &[field]);
+            let answer = frames.answer(stream);
+            let kinds: Vec<_> = answer.iter().map(|frame| (frame.kind, frame.ends())).collect();
+            assert_eq!(kinds, [(RawFrame::HEADERS, true)], "{target} {field:?}");
+            stream += 2;
+        }
+    }
+    frames.request(stream, "GET", "/me", &[]);
+    assert_eq!(frames.answer(stream).last().unwrap().kind, RawFrame::DATA, "the connection goes on");
+}
+
+#[test]
+fn a_request_for_a_head_that_is_no_request_gets_a_head() {
+    let app = App::start();
+    let gateway = Gateway::before(&app, OPEN);
+    let long = "a".repeat(9000);
+    for (bytes, status) in [
+        ("HEAD /a#b HTTP/1.1\r\nHost: app.test\r\n\r\n".to_owned(), "400"),
+        ("HEAD /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(), "400"),
+        (format!("HEAD /{long} HTTP/1.1\r\nHost: app.test\r\n\r\n"), "414"),
+        (format!("HEAD /x HTTP/1.1\r\nHost: app.test\r\nX-Long: {}\r\n\r\n", long.repeat(5)), "431"),
+    ] {
+        let mut client = gateway.connect();
+        client.send(&bytes).finish_sending();
+        let answer = String::from_utf8(client.rest()).unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n") && !answer.contains("content-length: 0"), "{answer}");
+    }
 }
 
 #[test]

@@ -373,6 +373,22 @@ fn one_path_may_have_a_route_a_method() {
 }
 
 #[test]
+fn a_route_for_all_methods_takes_those_that_no_other_route_of_its_path_names() {
+    let app = App::start();
+    let preflight = open_route("preflight", "path = \"/cors/*\"\nmethods = [\"OPTIONS\"]");
+    let rest = route("rest", "path = \"/cors/*\"\nroles = [\"user\"]");
+    for routes in [[preflight.as_str(), &rest], [&rest, &preflight]] {
+        let gateway = Gateway::before(&app, &routes.concat());
+        assert_eq!(routed(&gateway, &app, &Request::new("OPTIONS", "/cors/x")), "preflight");
+        let user = corp_token("ann", &["user"]);
+        for method in ["GET", "POST", "DELETE", "PROPFIND"] {
+            gateway.send(&Request::new(method, "/cors/x")).expect(401);
+            assert_eq!(routed(&gateway, &app, &Request::new(method, "/cors/x").bearer(&user)), "rest");
+        }
+    }
+}
+
+#[test]
 fn hosts_are_matched_exactly_or_by_wildcard_without_case_and_port() {
     let app = App::start();
     let gateway = Gateway::before(
@@ -448,7 +464,6 @@ fn routes_that_could_tie_are_an_error_that_names_both_lines() {
         ("path = \"/a/*\"", "path = \"/a/*\""),
         ("path = \"/a/{x}\"", "path = \"/a/{y}\""),
         ("path = \"/a\"\nmethods = [\"GET\", \"POST\"]", "path = \"/a\"\nmethods = [\"POST\"]"),
-        ("path = \"/a\"", "path = \"/a\"\nmethods = [\"GET\"]"),
         ("host = \"a.test\"\npath = \"/a\"", "host = \"A.test\"\npath = \"/a\""),
     ] {
         let padding = "# one line of comment\n".repeat(40);
@@ -476,6 +491,7 @@ fn routes_that_cannot_meet_are_no_tie() {
         &[
             open_route("1", "path = \"/a\"\nmethods = [\"GET\"]"),
             open_route("2", "path = \"/a\"\nmethods = [\"POST\"]"),
+            open_route("7", "path = \"/a\""),
             open_route("3", "host = \"a.test\"\npath = \"/a\""),
             open_route("4", "host = \"*.test\"\npath = \"/a\""),
             open_route("5", "path = \"/{x}/b\""),

@@ -344,6 +344,42 @@ fn another_site_can_neither_sign_in_nor_out_nor_act() {
     assert_eq!(app.count(), 1);
 }
 
+/// A page of `http://` is another origin than one of `https://` with the same name (RFC 6454 section 5).
+#[test]
+fn the_scheme_of_an_origin_is_that_of_the_site() {
+    let app = App::start();
+    for (public_url, good, bad) in [
+        (Some("https://localhost"), "https://localhost", "http://localhost"),
+        (Some("http://localhost"), "http://localhost", "https://localhost"),
+        (None, "https://localhost", "null"),
+    ] {
+        let cookies = "[credentials]\nsources = [{ cookie = \"token\" }]\n[password]\n";
+        let url = public_url.map_or_else(String::new, |url| format!("public_url = \"{url}\"\n"));
+        let toml = support::gateway::before(
+            &app,
+            &format!("[server]\nlisten = \"127.0.0.1:0\"\n{url}{cookies}{}", people::ROUTES),
+        );
+        let setup = Setup::new(&toml);
+        setup.add_account(ALICE, &[]);
+        let gateway = setup.start();
+        let cookie = format!("token={}", corp_token("ann", &[]));
+        let credentials = form(&[("email", ALICE), ("password", PASSWORD)]);
+        for (origin, is_good) in [(good, true), (bad, false)] {
+            let act = Request::post("/x", "").host("localhost").header("Cookie", &cookie).header("Origin", origin);
+            assert_eq!(gateway.send(&act).status, if is_good { 200 } else { 403 }, "{public_url:?} {origin}");
+            if public_url.is_none() {
+                // Sign-in lives at the address of the gateway then, and not at this host.
+                continue;
+            }
+            let sign_in = Request::post("/auth/login", credentials.clone())
+                .host("localhost")
+                .header("Content-Type", "application/x-www-form-urlencoded")
+                .header("Origin", origin);
+            assert_eq!(gateway.send(&sign_in).status == 403, !is_good, "{public_url:?} {origin}");
+        }
+    }
+}
+
 #[test]
 fn a_cookie_of_another_issuer_does_not_outlive_signing_in_or_out() {
     let app = App::start();

@@ -88,13 +88,16 @@ pub(super) fn assemble(
         routes: plan.routes,
         sources: plan.sources,
         verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations)),
-        assertions: plan.assertion.then(|| Assertions::new(settings.public_url.as_str())),
+        assertions: plan.assertion.then(|| {
+            Assertions::new(settings.public_url.as_str()).with_unverified_email(plan.naming.tells_unverified_email())
+        }),
         signing: Arc::clone(&mirror.signing),
         endpoints: Endpoints::new(&settings.own_prefix, Arc::clone(&mirror.signing), mirror.clock.clone(), login),
         sign_in,
         pages: plan.sign_in.as_ref().map(|plan| Arc::clone(&plan.pages)),
         own_label: Label { text: OWN_LABEL.into(), series: metrics.route(OWN_LABEL) },
         realm: settings.realm(),
+        public_https: settings.public_https,
         bodies: Arc::new(BodyRules {
             max_bytes: settings.max_body_bytes,
             idle_timeout: settings.limits.idle_timeout,

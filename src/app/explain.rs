@@ -238,7 +238,7 @@ impl Talk {
         identity: Option<Identity>,
     ) -> Result<(), Refusal> {
         if !endpoint.needs_caller() {
-            return self.check_origin(asked, host, headers);
+            return self.check_origin(current, asked, host, headers);
         }
         self.line(format_args!("credential"));
         let caller = match identity {
@@ -248,7 +248,7 @@ impl Talk {
             }
             None => self.identify(current, asked, host, headers, target.query())?,
         };
-        self.check_origin(asked, host, headers)?;
+        self.check_origin(current, asked, host, headers)?;
         match caller {
             Some(_) => Ok(()),
             None => {
@@ -279,7 +279,7 @@ impl Talk {
                     match self.examine(&gateway.verifier, &token, gateway) {
                         Ok(verified) => {
                             if source.kind() == Kind::Cookie {
-                                self.check_origin(asked, host, headers)?;
+                                self.check_origin(current, asked, host, headers)?;
                             }
                             return Ok(Some(Arc::clone(&verified.caller)));
                         }
@@ -325,12 +325,12 @@ impl Talk {
                 Ok(None)
             }
             Ok(verified) => {
-                self.check_origin(asked, host, headers)?;
+                self.check_origin(current, asked, host, headers)?;
                 Ok(Some(Arc::clone(&verified.caller)))
             }
             Err(Refusal::Expired | Refusal::Stale) => match self.renewed(current, token, host)? {
                 Some(caller) => {
-                    self.check_origin(asked, host, headers)?;
+                    self.check_origin(current, asked, host, headers)?;
                     Ok(Some(caller))
                 }
                 None => Ok(None),
@@ -380,9 +380,15 @@ impl Talk {
     }
 
     /// What a cookie proves nothing about: that somebody meant to send it.
-    fn check_origin(&mut self, asked: &Asked, host: &Host, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn check_origin(
+        &mut self,
+        current: &Current,
+        asked: &Asked,
+        host: &Host,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
         let is_forged = (origin::is_unsafe(&asked.method) || headers.contains_key(http::header::UPGRADE))
-            && origin::is_cross_origin(headers, host.as_sent());
+            && origin::is_cross_origin(headers, host.as_sent(), current.gateway.public_https);
         if !is_forged {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! nobody over the network and opens no state.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -156,9 +157,7 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         .map(|(name, upstream)| Arc::new(Upstream::compile(name, upstream, workers, problems)))
         .collect();
     let by_name: HashMap<&str, &Arc<Upstream>> = upstreams.iter().map(|upstream| (&*upstream.name, upstream)).collect();
-    let route_headers: Vec<&At<String>> =
-        raw.routes.iter().flat_map(|route| route.headers.iter().map(|(name, _)| name)).collect();
-    let naming = Naming::compile(&raw.identity, route_headers, problems);
+    let naming = Naming::compile(raw, problems);
     let issuers = Issuers::compile(&raw.issuers, problems);
     check_own_name(raw, &settings.public_url, problems);
     check_callers(raw, problems);
@@ -265,6 +264,7 @@ fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Pro
     match builder.build() {
         Ok(table) => {
             raw.routes.iter().for_each(|route| warn_of_the_other_slash(&route.value, &table, problems));
+            warn_of_method_override(&table, &spans, problems);
             Some(table)
         }
         Err(conflicts) => {
@@ -276,7 +276,7 @@ fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Pro
                     )
                     .label("this one")
                     .also(spans[conflict.first].clone(), "and this one")
-                    .hint("give them different hosts, paths or methods, or make them one route");
+                    .hint("give them different hosts, paths or `methods` (named methods come before all methods), or make them one route");
             }
             None
         }
@@ -316,6 +316,42 @@ fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mu
                 .label("many apps take the two for one")
                 .hint(format!("write `{}/*`, or add a route for the other one", path.trim_end_matches('/')));
             return;
+        }
+    }
+}
+
+/// Rules of one path that differ by method hold for the method that the request has. Many frameworks let a form send POST
+/// and name another method in a field of its body (`_method`), where the gateway does not look; and answer HEAD as GET.
+/// `spans` are those of the routes' paths, by index.
+fn warn_of_method_override(table: &Table<Route>, spans: &[Range<usize>], problems: &mut Problems) {
+    const SENT: [Method; 2] = [Method::POST, Method::HEAD];
+    // In the order in which they are told; HEAD is answered as GET by nearly every app, the others take a middleware.
+    let methods = [SENT[0].clone(), SENT[1].clone(), Method::DELETE, Method::PUT, Method::PATCH, Method::GET];
+    for [post, head, others @ ..] in table.by_method(&methods) {
+        let weaker = |sent: Option<usize>, other: Option<usize>| {
+            let (sent, other) = (sent.filter(|sent| Some(*sent) != other)?, other?);
+            let (asked, wanted) = (table.get(sent)?, table.get(other)?);
+            (!asked.rules.cover(&wanted.rules)).then_some((sent, other))
+        };
+        let found = others.iter().zip(&methods[SENT.len()..]).find_map(|(other, method)| {
+            let (sent, other) = weaker(post, *other)?;
+            Some((sent, other, method))
+        });
+        if let Some((post, other, method)) = found {
+            problems
+                .warning(&spans[post], format!("POST asks for less here than {method} on the same path"))
+                .label("this route takes POST")
+                .also(spans[other].clone(), format!("{method} asks for more"))
+                .hint(format!(
+                    "an app that takes the method from a form field (`_method`) runs {method} for a POST: ask POST for the same, or switch that off in the app"
+                ));
+        }
+        if let Some((head, get)) = weaker(head, others[3]) {
+            problems
+                .warning(&spans[head], "HEAD asks for less here than GET on the same path")
+                .label("this route takes HEAD")
+                .also(spans[get].clone(), "GET asks for more")
+                .hint("apps answer HEAD as they answer GET, without the body: add `HEAD` to the methods of the other route");
         }
     }
 }
@@ -378,6 +414,9 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
             Some((HeaderName::try_from(name.value.as_str()).ok()?, HeaderValue::try_from(value.value.as_str()).ok()?))
         })
         .collect();
+    // They were checked with the names of `[identity]`.
+    let kept = route.value.keep_headers.iter();
+    let keep_headers = kept.filter_map(|name| HeaderName::try_from(name.value.as_str()).ok()).collect();
     let strip_prefix = compile_strip_prefix(&route.value, problems);
     let upstream = route.value.upstream.as_ref().and_then(|name| around.upstreams.get(name.value.as_str()))?;
     let host = match host {
@@ -401,6 +440,7 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
         upstream: Arc::clone(upstream),
         strip_prefix,
         headers,
+        keep_headers,
         forward_credential: route.value.forward_credential.as_ref().is_some_and(|forward| forward.value),
     };
     Some((host, path, methods, compiled))

@@ -24,6 +24,8 @@ pub struct Settings {
     pub admin: Option<Address>,
     /// Scheme, host and port of the site as browsers see it; the issuer of our own tokens.
     pub public_url: String,
+    /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
+    pub public_https: Option<bool>,
     /// Worker threads, at least one.
     pub workers: usize,
     /// Connections from clients, all workers together.
@@ -56,6 +58,7 @@ impl Settings {
             listen,
             admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
             public_url,
+            public_https: server.public_url.as_ref().map(|url| url.starts_with("https://")),
             workers: workers(server),
             max_connections: server.max_connections.as_ref().map_or(10_000, |most| clamp(most.value)),
             limits: Limits {

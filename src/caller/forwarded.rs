@@ -1,28 +1,46 @@
-//! Where a request came from: `X-Forwarded-For/Proto/Host` and `X-Request-Id`.
+//! Where a request came from: `X-Forwarded-For/Proto/Host/Port` and `X-Request-Id`.
 //!
-//! From anybody but a trusted proxy nothing of it is believed; a trusted proxy's word is kept where it is well-formed,
-//! and its own address is added.
+//! From a peer that is no trusted proxy nothing of it is believed; of a trusted proxy these five are read, and its word is kept
+//! where it is well-formed, and its own address is added. Everything else that it says passes only where
+//! `server.trusted_headers` names it.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::http::headers::FoldedNames;
+use crate::http::headers::{Entry, FoldedNames};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 static HTTP: HeaderValue = HeaderValue::from_static("http");
 static HTTPS: HeaderValue = HeaderValue::from_static("https");
+static PORT_80: HeaderValue = HeaderValue::from_static("80");
+static PORT_443: HeaderValue = HeaderValue::from_static("443");
 
-/// Every name that says where a request came from.
-static FORWARDING: LazyLock<FoldedNames> =
-    LazyLock::new(|| FoldedNames::new(["forwarded", "x-real-ip", "x-request-id"]).and_prefixes(["x-forwarded-"]));
+/// Every name that says where a request came from, as [`Entry::pattern`] reads them.
+pub(super) const NAMES: [&str; 4] = ["Forwarded", "X-Forwarded-*", "X-Real-IP", "X-Request-Id"];
+
+/// The same.
+pub(super) static FORWARDING: LazyLock<FoldedNames> = LazyLock::new(|| FoldedNames::of(NAMES.map(Entry::pattern)));
+
+/// Those that [`set_forwarded`] sets, and the prefix that was cut off.
+static SET: LazyLock<FoldedNames> = LazyLock::new(|| {
+    FoldedNames::new([
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "X-Request-Id",
+    ])
+});
 
 /// The longest request id taken from a trusted proxy.
 const MAX_REQUEST_ID: usize = 128;
@@ -39,6 +57,8 @@ pub struct Peer {
     /// Whether it is in `server.trusted_proxies`.
     pub trusted: bool,
     ip_value: HeaderValue,
+    /// The port that its first request named, where that is neither 80 nor 443: most others name the same.
+    port: OnceLock<(u16, HeaderValue)>,
 }
 
 impl Peer {
@@ -47,7 +67,7 @@ impl Peer {
     pub fn new(ip: IpAddr, https: bool, trusted_proxies: &[IpNet]) -> Self {
         let ip = ip.to_canonical();
         let ip_value = HeaderValue::try_from(ip.to_string()).expect("an address is a header value");
-        Self { ip, https, trusted: is_in(ip, trusted_proxies), ip_value }
+        Self { ip, https, trusted: is_in(ip, trusted_proxies), ip_value, port: OnceLock::new() }
     }
 
     /// The same peer under `trusted_proxies`, which may have changed since the connection was accepted.
@@ -58,21 +78,65 @@ impl Peer {
             trusted => Cow::Owned(Self { trusted, ..self.clone() }),
         }
     }
+
+    fn port_value(&self, port: u16) -> HeaderValue {
+        match port {
+            80 => PORT_80.clone(),
+            443 => PORT_443.clone(),
+            _ => {
+                let (known, value) = self.port.get_or_init(|| (port, HeaderValue::from(port)));
+                if *known == port { value.clone() } else { HeaderValue::from(port) }
+            }
+        }
+    }
 }
 
 /// Sets the forwarding headers for the app, after [`super::Naming::strip`].
 ///
-/// `host` is the Host of the request, `request_id` the id in our log (see [`incoming_request_id`]).
+/// `host` is the Host of the request, `request_id` the id in our log (see [`incoming_request_id`]). Of a list that a
+/// trusted proxy gave as scheme, host or port (`https, http`) the first element counts: each proxy adds its own at the end.
 pub fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, host: &HeaderValue, request_id: &HeaderValue) {
+    let said = if peer.trusted { Said::read(headers) } else { Said::default() };
     let path = if peer.trusted { extended_path(headers, peer) } else { None };
+    let https = said.https.unwrap_or(peer.https);
+    let host = said.host.unwrap_or_else(|| host.clone());
+    let port = said.port.or_else(|| port_of(host.as_bytes())).unwrap_or(if https { 443 } else { 80 });
     headers.insert(X_FORWARDED_FOR.clone(), path.unwrap_or_else(|| peer.ip_value.clone()));
-    if !(peer.trusted && single(headers, &X_FORWARDED_PROTO).is_some_and(is_proto)) {
-        headers.insert(X_FORWARDED_PROTO.clone(), if peer.https { HTTPS.clone() } else { HTTP.clone() });
-    }
-    if !(peer.trusted && single(headers, &X_FORWARDED_HOST).is_some_and(is_host)) {
-        headers.insert(X_FORWARDED_HOST.clone(), host.clone());
-    }
+    headers.insert(X_FORWARDED_PROTO.clone(), if https { HTTPS.clone() } else { HTTP.clone() });
+    headers.insert(X_FORWARDED_PORT.clone(), peer.port_value(port));
+    headers.insert(X_FORWARDED_HOST.clone(), host);
     headers.insert(X_REQUEST_ID.clone(), request_id.clone());
+}
+
+/// What a trusted proxy said well.
+#[derive(Debug, Default)]
+struct Said {
+    https: Option<bool>,
+    host: Option<HeaderValue>,
+    port: Option<u16>,
+}
+
+impl Said {
+    fn read(headers: &HeaderMap) -> Self {
+        let (host, list) = first(headers, &X_FORWARDED_HOST);
+        Self {
+            https: is_https(first(headers, &X_FORWARDED_PROTO).0),
+            host: if is_host(host) { as_value(host, list) } else { None },
+            port: port(first(headers, &X_FORWARDED_PORT).0),
+        }
+    }
+}
+
+/// The first element of the list in the first line of a field, and that line; nothing where there is none.
+fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> (&'a [u8], Option<&'a HeaderValue>) {
+    let line = headers.get(name);
+    let element = line.and_then(|line| line.as_bytes().split(|byte| *byte == b',').next());
+    (element.unwrap_or_default().trim_ascii(), line)
+}
+
+/// `text`, which stands in `line`, as a value of its own; without copying where it is the whole line.
+fn as_value(text: &[u8], line: Option<&HeaderValue>) -> Option<HeaderValue> {
+    line.filter(|line| line.as_bytes() == text).cloned().or_else(|| HeaderValue::from_bytes(text).ok())
 }
 
 /// The request id that a trusted proxy gave, where it is one line of 1 to 128 letters, digits and `-._~:=+/@`. To be
@@ -93,42 +157,45 @@ pub fn client_ip(headers: &HeaderMap, peer: &Peer, trusted_proxies: &[IpNet]) ->
     if !peer.trusted {
         return client;
     }
-    for line in headers.get_all(&X_FORWARDED_FOR).into_iter().rev() {
-        for entry in line.as_bytes().rsplit(|byte| *byte == b',') {
-            let Some(ip) = parse_address(entry) else { return client };
-            client = ip;
-            if !is_in(ip, trusted_proxies) {
-                return client;
-            }
+    for (ip, _) in path_so_far(headers) {
+        client = ip;
+        if !is_in(ip, trusted_proxies) {
+            return client;
         }
     }
     client
 }
 
-/// Whether a name, in any spelling, says where a request came from.
-pub(super) fn is_forwarding(name: &HeaderName) -> bool {
-    FORWARDING.matches(name)
+/// Whether a trusted proxy's field of this name is read, and so stays. It is spelled in the one plain way.
+pub(super) fn is_read(name: &HeaderName) -> bool {
+    [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST, &X_FORWARDED_PORT, &X_REQUEST_ID].contains(&name)
 }
 
-/// As [`is_forwarding`], for a name as configured.
-pub(super) fn is_forwarding_text(name: &str) -> bool {
-    FORWARDING.matches_text(name)
+/// Whether a name as configured, in any spelling, is one that passgate sets to say where a request came from.
+pub(super) fn is_set(name: &str) -> bool {
+    SET.matches_text(name)
 }
 
-/// Whether a name is spelt with letters, digits and hyphens alone; a `HeaderName` is in lower case.
-pub(super) fn is_plainly_spelt(name: &HeaderName) -> bool {
-    name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+/// The entries of `X-Forwarded-For` from the right, as addresses and as written, up to one that is no address: past that,
+/// nothing is known.
+fn path_so_far(headers: &HeaderMap) -> impl Iterator<Item = (IpAddr, &[u8])> {
+    let lines = headers.get_all(&X_FORWARDED_FOR).into_iter().rev();
+    lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map_while(|entry| {
+        let entry = entry.trim_ascii();
+        Some((parse_address(entry)?, entry))
+    })
 }
 
 /// What a trusted proxy knew of the path so far, and the proxy itself.
 fn extended_path(headers: &HeaderMap, peer: &Peer) -> Option<HeaderValue> {
-    let mut path = Vec::new();
-    for line in headers.get_all(&X_FORWARDED_FOR).into_iter().filter(|line| !line.is_empty()) {
-        path.extend_from_slice(line.as_bytes());
-        path.extend_from_slice(b", ");
-    }
-    if path.is_empty() {
+    let entries: Vec<&[u8]> = path_so_far(headers).map(|(_, entry)| entry).collect();
+    if entries.is_empty() {
         return None;
+    }
+    let mut path = Vec::with_capacity(entries.iter().map(|entry| entry.len() + 2).sum::<usize>() + 48);
+    for entry in entries.into_iter().rev() {
+        path.extend_from_slice(entry);
+        path.extend_from_slice(b", ");
     }
     path.extend_from_slice(peer.ip_value.as_bytes());
     HeaderValue::try_from(path).ok()
@@ -139,13 +206,18 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVal
     lines.next().filter(|_| lines.next().is_none())
 }
 
-fn is_proto(value: &HeaderValue) -> bool {
-    value.as_bytes().eq_ignore_ascii_case(b"http") || value.as_bytes().eq_ignore_ascii_case(b"https")
+/// `None` where it is no scheme of a site. Some proxies name that of a WebSocket.
+fn is_https(scheme: &[u8]) -> Option<bool> {
+    let is = |name: &str| scheme.eq_ignore_ascii_case(name.as_bytes());
+    if is("https") || is("wss") {
+        return Some(true);
+    }
+    (is("http") || is("ws")).then_some(false)
 }
 
 /// RFC 9110 section 7.2, without the characters of reg-name that no host has.
-fn is_host(value: &HeaderValue) -> bool {
-    let Ok(text) = value.to_str() else { return false };
+fn is_host(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
     let (host, rest) = match text.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         Some((inner, rest)) => {
             return inner.parse::<std::net::Ipv6Addr>().is_ok() && (rest.is_empty() || is_port(rest));
@@ -157,8 +229,21 @@ fn is_host(value: &HeaderValue) -> bool {
 }
 
 fn is_port(text: &str) -> bool {
-    text.strip_prefix(':')
-        .is_some_and(|digits| (1..=5).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    text.strip_prefix(':').is_some_and(|digits| port(digits.as_bytes()).is_some())
+}
+
+/// The port behind a host.
+fn port_of(host: &[u8]) -> Option<u16> {
+    let colon = host.iter().rposition(|byte| *byte == b':').filter(|_| host.last() != Some(&b']'))?;
+    port(&host[colon + 1..])
+}
+
+/// 1 to 65535, in digits alone.
+fn port(digits: &[u8]) -> Option<u16> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|port| *port != 0)
 }
 
 fn is_request_id(value: &HeaderValue) -> bool {

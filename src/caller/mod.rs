@@ -6,6 +6,7 @@
 //! The walk calls, in this order: [`Naming::strip`] (after hop-by-hop fields went), [`forwarded::set_forwarded`],
 //! [`Naming::set`].
 
+mod foreign;
 pub mod forwarded;
 mod naming;
 mod presets;
@@ -13,4 +14,4 @@ pub mod scheme;
 mod value;
 
 pub use forwarded::Peer;
-pub use naming::Naming;
+pub use naming::{Naming, Passing};

@@ -14,6 +14,8 @@ pub(super) struct Preset {
     pub(super) roles: Option<String>,
     pub(super) issuer: Option<String>,
     pub(super) assertion: String,
+    /// `percent` unless said.
+    pub(super) encoding: Option<String>,
     /// Header name and claim path.
     #[serde(default)]
     pub(super) claims: BTreeMap<String, String>,
@@ -40,6 +42,7 @@ pub(super) fn all() -> BTreeMap<String, Preset> {
 mod tests {
     use http::HeaderName;
 
+    use super::super::value::Encoding;
     use super::*;
     use crate::identity::ClaimPath;
 
@@ -50,6 +53,7 @@ mod tests {
         for preset in presets.values() {
             assert!(preset.header_names().all(|name| HeaderName::try_from(name).is_ok()));
             assert!(preset.claims.values().all(|path| ClaimPath::parse(path).is_some()));
+            assert!(preset.encoding.as_deref().is_none_or(|name| Encoding::named(name).is_some()));
         }
     }
 }

@@ -98,6 +98,8 @@ pub struct RawServer {
     pub workers: Option<At<u64>>,
     /// Networks whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<At<IpNet>>,
+    /// Further fields that pass from them.
+    pub trusted_headers: Vec<At<String>>,
     /// Bytes of a request head.
     pub max_header_bytes: Option<At<u64>>,
     /// Bytes of a request body; `Some(None)` is `"unlimited"`.
@@ -286,8 +288,10 @@ pub struct RawRoute {
     pub headers: Vec<(At<String>, At<String>)>,
     /// `true`: the app gets the credential as well.
     pub forward_credential: Option<At<bool>>,
-    /// `encoded-slash`, `empty-segment`, `path-parameter`.
+    /// `encoded-slash`, `empty-segment`, `path-parameter`, `not-utf8`, `double-encoding`.
     pub accept: Vec<At<String>>,
+    /// Headers of other products that pass from clients.
+    pub keep_headers: Vec<At<String>>,
 }
 
 /// `roles = ["a"]` is `any`.
@@ -321,6 +325,10 @@ pub struct RawIdentity {
     pub headers: Vec<(At<String>, At<String>)>,
     /// `true`: `X-Auth-Assertion` is sent.
     pub assertion: Option<At<bool>>,
+    /// `percent` or `utf-8`; that of the preset unless said.
+    pub encoding: Option<At<String>>,
+    /// `true`: apps are told an email address that the token calls unverified.
+    pub unverified_email: Option<At<bool>>,
 }
 
 /// `[session]`

@@ -86,7 +86,9 @@ macro_rules! kinds {
                 match self { $(Self::$name(source) => source.query_name(),)* }
             }
 
-            fn header_name(&self) -> Option<&HeaderName> {
+            /// The field that it is read from; `None` for other kinds.
+            #[must_use]
+            pub fn header_name(&self) -> Option<&HeaderName> {
                 match self { $(Self::$name(source) => source.header_name(),)* }
             }
         }

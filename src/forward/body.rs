@@ -19,6 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use crate::http::headers::has_padded_value;
 use crate::refusal::Refusal;
 
 /// What holds for every request body of a server.
@@ -245,6 +246,10 @@ impl Streaming {
     }
 
     fn trailers(&mut self, mut trailers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        // hyper trims what HTTP/1 sends.
+        if has_padded_value(&trailers) {
+            return self.fail(BodyFailure::Malformed);
+        }
         drop_trailers(&mut trailers, &*self.rules.protected);
         self.complete();
         if trailers.is_empty() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(Frame::trailers(trailers)))) }

@@ -15,6 +15,7 @@ use super::body::{BodyFailure, RequestBody};
 use super::head::Hop;
 use super::response::ResponseBody;
 use super::upstream::Upstream;
+use crate::http::reply;
 use crate::refusal::Refusal;
 
 /// # Errors
@@ -45,12 +46,12 @@ pub(super) async fn answer(
         let _ = writeln!(text, "\n{length} bytes of body");
         (text, "text/plain; charset=utf-8")
     };
-    let mut response = Response::new(ResponseBody::whole(text));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    let (mut answer, ()) = Response::new(()).into_parts();
+    answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let text = reply::finish(&head.method, &mut answer, text.into());
+    Ok(Response::from_parts(answer, ResponseBody::whole(text)))
 }
 
 async fn count(mut body: RequestBody) -> Result<u64, BodyFailure> {

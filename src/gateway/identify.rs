@@ -31,7 +31,7 @@ pub(super) async fn identify<'l>(
     while let Some(credential) = lane.gateway.sources.find_after(after, &parts.headers, target.query())? {
         match verify(lane, &credential.token).await {
             Ok(verified) => {
-                if credential.kind == Kind::Cookie && may_be_forged(parts, host) {
+                if credential.kind == Kind::Cookie && may_be_forged(lane, parts, host) {
                     return Err(Refusal::CrossSite);
                 }
                 return Ok(Some((verified, Some(credential.source))));
@@ -52,7 +52,7 @@ pub(super) async fn identify<'l>(
             record.set_cookie = sign_in.clear(refusal);
             Ok(None)
         }
-        Presented::Good(..) if may_be_forged(parts, host) => Err(Refusal::CrossSite),
+        Presented::Good(..) if may_be_forged(lane, parts, host) => Err(Refusal::CrossSite),
         Presented::Good(verified, set_cookie) => {
             record.set_cookie = set_cookie;
             Ok(Some((verified, None)))
@@ -80,9 +80,9 @@ pub(super) async fn identify_by_source<'l>(
 
 /// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
 /// channel in both directions, so it counts as unsafe.
-fn may_be_forged(parts: &Parts, host: &Host) -> bool {
+fn may_be_forged(lane: &Lane, parts: &Parts, host: &Host) -> bool {
     (origin::is_unsafe(&parts.method) || parts.headers.contains_key(UPGRADE))
-        && origin::is_cross_origin(&parts.headers, host.as_sent())
+        && origin::is_cross_origin(&parts.headers, host.as_sent(), lane.gateway.public_https)
 }
 
 async fn verify(lane: &Lane, token: &str) -> Result<Arc<Verified>, Refusal> {

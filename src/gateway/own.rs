@@ -62,6 +62,7 @@ pub(super) async fn answer(
         headers: &parts.headers,
         host,
         scheme: gateway.scheme(&parts.headers, peer),
+        https: gateway.public_https,
         client: record.client_ip,
         browser: reply::wants_page(&parts.headers),
         request_id: record.request_id(),

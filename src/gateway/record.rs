@@ -15,6 +15,7 @@ use super::{Client, Label, Lane, Vigil};
 use crate::authorize::RuleName;
 use crate::caller::forwarded::incoming_request_id;
 use crate::forward::{Progress, splice};
+use crate::http::reply;
 use crate::identity::Caller;
 use crate::observe::{Decision, Entry, Observation, RequestId, RouteLabel};
 use crate::refusal::Refusal;
@@ -207,9 +208,9 @@ impl Record {
     pub(super) fn answered(mut self: Box<Self>, response: Response<Content>) -> Response<Answer> {
         self.status = response.status().as_u16();
         self.answered_after = Some(self.opened.elapsed());
-        let (parts, content) = response.into_parts();
+        let (mut parts, content) = response.into_parts();
         let answer = match content {
-            Content::Own(bytes) => Answer::own(bytes, Some(self)),
+            Content::Own(bytes) => Answer::own(reply::finish(&self.method, &mut parts, bytes), Some(self)),
             Content::App(body) => Answer::app(body, Ending::of(&parts.headers), self),
             Content::Switched { client, app } => {
                 tokio::spawn(async move {

@@ -11,8 +11,8 @@ use hyper::upgrade::OnUpgrade;
 use super::record::Record;
 use super::{Gateway, Route};
 use crate::authorize::{Auth, Permit};
-use crate::caller::Peer;
 use crate::caller::forwarded::set_forwarded;
+use crate::caller::{Passing, Peer};
 use crate::credential::Source;
 use crate::forward::Hop;
 use crate::http::cookie;
@@ -35,11 +35,12 @@ pub(super) fn rewrite(
     record: &Record,
     parts: &mut Parts,
 ) -> Result<(Hop, Option<OnUpgrade>), Refusal> {
-    let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers);
+    let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
     let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
 
     let fields = &mut parts.headers;
-    gateway.naming.strip(fields, peer.trusted);
+    let credential = kept.and_then(Source::header_name);
+    gateway.naming.strip(fields, Passing { peer_is_trusted: peer.trusted, kept: &route.keep_headers, credential });
     let mut query = QueryEdit::Keep;
     let stripped;
     // Where nothing was read, nothing was consumed: what is there is for the app.

@@ -8,6 +8,6 @@ mod folded;
 mod hop_by_hop;
 mod host;
 
-pub use folded::{FoldedNames, remove_if};
-pub use hop_by_hop::{HopByHop, drop_hop_by_hop, is_forbidden_trailer};
+pub use folded::{Entry, FoldedNames, FoldedTable, remove_if};
+pub use hop_by_hop::{HopByHop, drop_hop_by_hop, has_padded_value, is_forbidden_trailer};
 pub use host::{Host, request_host};

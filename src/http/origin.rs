@@ -14,10 +14,10 @@ pub fn is_unsafe(method: &Method) -> bool {
 /// Whether the browser says that another origin made this request: by `Sec-Fetch-Site` (Fetch Metadata), else by
 /// `Origin` (RFC 6454) against `host`. Who sends neither is not a browser of today, and no page made the request.
 ///
-/// `host` is the Host header as sent, port included. Only host and port are compared: which scheme the browser saw is
-/// not known behind a proxy that ends TLS.
+/// `host` is the Host header as sent, port included. The scheme that the browser saw is that of `public_url`, whatever
+/// ends TLS in front of us; `https` is `None` where the file does not name it, and then only host and port are compared.
 #[must_use]
-pub fn is_cross_origin(headers: &HeaderMap, host: &str) -> bool {
+pub fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
     match (sites.next(), sites.next()) {
         (Some(site), None) => return !matches!(site.as_bytes(), b"same-origin" | b"none"),
@@ -27,19 +27,22 @@ pub fn is_cross_origin(headers: &HeaderMap, host: &str) -> bool {
     let mut origins = headers.get_all(http::header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (None, _) => false,
-        (Some(origin), None) => !origin.to_str().is_ok_and(|origin| names_host(origin, host)),
+        (Some(origin), None) => !origin.to_str().is_ok_and(|origin| is_origin_of(origin, host, https)),
         (Some(_), Some(_)) => true,
     }
 }
 
-fn names_host(origin: &str, host: &str) -> bool {
-    let (default_port, authority) = if let Some(authority) = origin.strip_prefix("https://") {
-        (":443", authority)
+fn is_origin_of(origin: &str, host: &str, https: Option<bool>) -> bool {
+    let (is_https, default_port, authority) = if let Some(authority) = origin.strip_prefix("https://") {
+        (true, ":443", authority)
     } else if let Some(authority) = origin.strip_prefix("http://") {
-        (":80", authority)
+        (false, ":80", authority)
     } else {
         return false; // `null`, or the scheme of an extension
     };
+    if https.is_some_and(|https| https != is_https) {
+        return false;
+    }
     let without_default = |authority: &'_ str| authority.strip_suffix(default_port).unwrap_or(authority).to_owned();
     without_default(authority).eq_ignore_ascii_case(&without_default(host))
 }
@@ -50,11 +53,15 @@ mod tests {
     use super::*;
 
     fn cross(pairs: &[(&'static str, &str)], host: &str) -> bool {
+        cross_on(None, pairs, host)
+    }
+
+    fn cross_on(https: Option<bool>, pairs: &[(&'static str, &str)], host: &str) -> bool {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, value.parse().unwrap());
         }
-        is_cross_origin(&headers, host)
+        is_cross_origin(&headers, host, https)
     }
 
     #[test]
@@ -78,5 +85,23 @@ mod tests {
         assert!(cross(&[("origin", "https://a.example.evil.example")], "a.example"));
         assert!(cross(&[("origin", "https://a.example"), ("origin", "https://a.example")], "a.example"));
         assert!(cross(&[("origin", "file://a.example")], "a.example"));
+    }
+
+    #[test]
+    fn the_scheme_is_that_of_the_site_where_it_is_known() {
+        for (https, origin, is_cross) in [
+            (Some(true), "https://a.example", false),
+            (Some(true), "http://a.example", true),
+            (Some(true), "http://a.example:443", true),
+            (Some(true), "https://a.example:443", false),
+            (Some(false), "http://a.example", false),
+            (Some(false), "https://a.example", true),
+            (None, "http://a.example", false),
+            (None, "https://a.example", false),
+        ] {
+            assert_eq!(cross_on(https, &[("origin", origin)], "a.example"), is_cross, "{https:?} {origin}");
+        }
+        let by_metadata = [("sec-fetch-site", "same-origin"), ("origin", "http://a.example")];
+        assert!(!cross_on(Some(true), &by_metadata, "a.example"));
     }
 }

@@ -9,10 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-    RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    REFERRER_POLICY, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::refusal::Refusal;
 
@@ -86,6 +86,19 @@ pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The last step of every answer of the gateway's own, in both versions of HTTP: the body that goes out with `head` in
+/// answer to `method`. `Content-Length` is that of the answer to a GET. HEAD, and a status that has no content, get no
+/// body (RFC 9110 sections 6.4.1 and 8.6): the HTTP library would send one over HTTP/2.
+#[must_use]
+pub fn finish(method: &Method, head: &mut http::response::Parts, body: Bytes) -> Bytes {
+    let status = head.status;
+    if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Bytes::new();
+    }
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if *method == Method::HEAD { Bytes::new() } else { body }
 }
 
 /// What every refusal has in its head, whatever its body is: the id of the request, and the challenge.
@@ -274,6 +287,24 @@ mod tests {
         assert_eq!(challenge(Refusal::RoleRefused).unwrap(), forbidden);
         assert_eq!(challenge(Refusal::CrossSite), None);
         assert_eq!(challenge(Refusal::RouteMissing), None);
+    }
+
+    #[test]
+    fn an_answer_to_head_is_that_to_get_without_its_body() {
+        for (method, status, length, body) in [
+            (Method::GET, 200, Some("4"), "text"),
+            (Method::HEAD, 200, Some("4"), ""),
+            (Method::HEAD, 404, Some("4"), ""),
+            (Method::POST, 403, Some("4"), "text"),
+            (Method::GET, 204, None, ""),
+            (Method::GET, 304, None, ""),
+            (Method::HEAD, 304, None, ""),
+        ] {
+            let (mut head, ()) = Response::builder().status(status).body(()).unwrap().into_parts();
+            assert_eq!(finish(&method, &mut head, Bytes::from_static(b"text")), body, "{method} {status}");
+            let sent = head.headers.get(CONTENT_LENGTH).map(|length| length.to_str().unwrap());
+            assert_eq!(sent, length, "{method} {status}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::refusal::Refusal;
 /// The longest target that is read, path and query together, in bytes. RFC 9110 section 4.1 asks for 8000 at least.
 pub const MAX_TARGET_BYTES: usize = 8192;
 
+static ROOT: PathAndQuery = PathAndQuery::from_static("/");
+
 /// What is odd about a path, and refused unless the route accepts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Oddities {
@@ -31,11 +33,17 @@ pub struct Oddities {
     pub empty_segment: bool,
     /// `;` somewhere.
     pub path_parameter: bool,
+    /// Escapes somewhere that do not decode to UTF-8 (`%FF`): some apps leave such bytes out.
+    pub not_utf8: bool,
+    /// `%25` and behind it the escape of an unreserved character (`%2561`, `%252561`): the same path as `%61` to an app
+    /// behind a server that decodes what it forwards.
+    pub double_encoding: bool,
 }
 
 impl Oddities {
     /// The names under which a route accepts them (`accept = […]`).
-    pub const NAMES: [&'static str; 3] = ["encoded-slash", "empty-segment", "path-parameter"];
+    pub const NAMES: [&'static str; 5] =
+        ["encoded-slash", "empty-segment", "path-parameter", "not-utf8", "double-encoding"];
 
     /// These and the one that is called `name`; `None` where none is called so.
     #[must_use]
@@ -44,6 +52,8 @@ impl Oddities {
             "encoded-slash" => self.encoded_slash = true,
             "empty-segment" => self.empty_segment = true,
             "path-parameter" => self.path_parameter = true,
+            "not-utf8" => self.not_utf8 = true,
+            "double-encoding" => self.double_encoding = true,
             _ => return None,
         }
         Some(self)
@@ -64,6 +74,10 @@ impl Oddities {
             Some(Refusal::PathEmptySegment)
         } else if self.path_parameter && !accepted.path_parameter {
             Some(Refusal::PathParameter)
+        } else if self.not_utf8 && !accepted.not_utf8 {
+            Some(Refusal::PathNotUtf8)
+        } else if self.double_encoding && !accepted.double_encoding {
+            Some(Refusal::PathDoubleEncoding)
         } else {
             None
         }
@@ -104,12 +118,16 @@ impl Target {
         if sent.as_str().len() > MAX_TARGET_BYTES {
             return Err(Refusal::TargetTooLong);
         }
-        if !sent.as_str().starts_with('/') {
+        // A `:path` of nothing but a fragment is left without a byte, which shows as `/` and would be written as nothing.
+        if !sent.as_str().starts_with('/') || (sent.as_str() == "/" && *sent != ROOT) {
             return Err(Refusal::TargetForm);
         }
-        let survey = canonical::survey(sent.path().as_bytes())?;
+        let mut survey = canonical::survey(sent.path().as_bytes())?;
         let forwarded =
             if survey.rewrite { join(&canonical::canonical(sent.path()), sent.query())? } else { sent.clone() };
+        // In the canonical spelling, because `%25%36%31` is `%2561` as well.
+        survey.oddities.double_encoding =
+            survey.has_escaped_percent && canonical::is_double_encoded(forwarded.path().as_bytes());
         let matching = survey.unlike_matching.then(|| canonical::matching(forwarded.path()).into_boxed_str());
         Ok(Self { forwarded, matching, oddities: survey.oddities })
     }
@@ -126,11 +144,34 @@ impl Target {
         self.matching.as_deref().unwrap_or_else(|| self.path())
     }
 
-    /// The path that routes would see if each escaped slash were one that divides segments, as apps that decode a path
-    /// before they match it (CGI, WSGI) have it; `None` where there is none.
-    #[must_use]
-    pub fn matching_with_slashes(&self) -> Option<String> {
-        self.oddities.encoded_slash.then(|| canonical::matching(&self.path().replace("%2F", "/")))
+    /// The paths that routes would see if they read this one as some apps do: each escaped slash divides segments, as for
+    /// apps that decode a path before they match it (CGI, WSGI); bytes that are not UTF-8 are left out; the path is
+    /// decoded once more. Each way that is to be had, and each combination; none for a path without such oddities.
+    ///
+    /// # Errors
+    /// A reading for which no route could be asked, because it is refused as a path: a dot segment that shows then.
+    pub fn other_readings(&self) -> impl Iterator<Item = Result<String, Refusal>> {
+        let Oddities { encoded_slash, not_utf8, double_encoding, .. } = self.oddities;
+        let ways = [double_encoding, not_utf8, encoded_slash];
+        let can = (0..3).fold(0, |can, way| can | u8::from(ways[way]) << way);
+        (1..=can).filter(move |chosen| chosen & !can == 0).map(|chosen| self.read_as(chosen))
+    }
+
+    fn read_as(&self, ways: u8) -> Result<String, Refusal> {
+        let mut path = Cow::Borrowed(self.path());
+        if ways & 1 != 0 {
+            path = canonical::decoded_again(&path).into();
+        }
+        if ways & 2 != 0 {
+            path = canonical::without_foreign_bytes(&path).into();
+        }
+        // Who decodes twice decodes `%252F` as well.
+        if ways & 5 != 0 {
+            path = path.replace("%2F", "/").into();
+        }
+        // What shows now has not been looked at.
+        canonical::survey(path.as_bytes())?;
+        Ok(canonical::matching(&canonical::canonical(&path)))
     }
 
     /// The query, byte for byte; `Some("")` for a bare `?`.
@@ -157,6 +198,7 @@ impl Target {
     /// path that does not begin with it stays whole. The result starts with one `/`.
     ///
     /// # Errors
+    /// `PathEmptySegment` where the first segment of what is left is empty in another spelling (`/%2Fadmin`);
     /// `Internal` where the result is no target, which canonical parts cannot bring about.
     pub fn rewritten(&self, strip_prefix: Option<&str>, query: QueryEdit<'_>) -> Result<PathAndQuery, Refusal> {
         let rest = strip_prefix.and_then(|prefix| self.without_prefix(prefix));
@@ -168,7 +210,13 @@ impl Target {
         match rest {
             None => join(self.path(), query),
             // More than one slash in front would read as the start of an authority (RFC 3986 section 4.2).
-            Some(rest) => join(&format!("/{}", rest.trim_start_matches('/')), query),
+            Some(rest) => {
+                let path = format!("/{}", rest.trim_start_matches('/'));
+                if canonical::begins_with_empty_segment(path.as_bytes()) {
+                    return Err(Refusal::PathEmptySegment);
+                }
+                join(&path, query)
+            }
         }
     }
 

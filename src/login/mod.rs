@@ -128,7 +128,8 @@ impl Endpoints {
         }
         // Before anything is read or counted, whatever the credential: a page elsewhere must not even sign somebody in,
         // as somebody else.
-        if origin::is_unsafe(asked.method) && origin::is_cross_origin(asked.headers, asked.host.as_sent()) {
+        if origin::is_unsafe(asked.method) && origin::is_cross_origin(asked.headers, asked.host.as_sent(), asked.https)
+        {
             return Err(Refusal::CrossSite.into());
         }
         let site = login.sites.site(asked.host, asked.scheme);

@@ -52,7 +52,7 @@ pub(super) async fn list(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
 /// was changed.
 fn notice(visit: &Visit<'_>) -> Option<&'static str> {
     let done = parameter(visit.asked.query, "done")?;
-    if origin::is_cross_origin(visit.asked.headers, visit.asked.host.as_sent()) {
+    if origin::is_cross_origin(visit.asked.headers, visit.asked.host.as_sent(), visit.asked.https) {
         return None;
     }
     match done.as_str() {

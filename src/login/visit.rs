@@ -41,6 +41,8 @@ pub struct Asked<'a> {
     pub host: &'a Host,
     /// By which scheme, as the browser sees it.
     pub scheme: Scheme,
+    /// Whether `public_url` is `https://`; `None` where the file has none.
+    pub https: Option<bool>,
     /// The client's address, as a trusted proxy may have named it.
     pub client: IpAddr,
     /// Whether the client wants a page (`http::reply::wants_page`).

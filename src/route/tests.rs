@@ -185,7 +185,8 @@ fn routes_that_tie_are_conflicts_with_an_example() {
     for (lines, first, second, example) in [
         (&["- /a", "- /a"][..], 0, 1, "/a"),
         (&["- /a GET", "- /b", "- /a GET POST"], 0, 2, "/a"),
-        (&["- /a GET", "- /a"], 0, 1, "/a"),
+        (&["- /a GET", "- /a", "- /a PUT", "- /a"], 1, 3, "/a"),
+        (&["- /a", "- /a GET", "- /a POST GET"], 1, 2, "/a"),
         (&["- /{x}", "- /{y}"], 0, 1, "/x"),
         (&["- /*", "- /*"], 0, 1, "/"),
         (&["- /ä", "- /%c3%a4"], 0, 1, "/%C3%A4"),
@@ -207,6 +208,23 @@ fn routes_that_cannot_tie_are_no_conflict() {
     // The path decides before the method.
     let table = table(&["- /a/{x} GET", "- /{x}/b POST"]);
     assert!(matches!(table.find("h", "/a/b", &Method::POST), Lookup::MethodRefused { some: 0, .. }));
+}
+
+#[test]
+fn a_route_that_names_the_method_comes_before_the_one_for_all_methods_whatever_the_order() {
+    for lines in [["- /cors OPTIONS", "- /cors"], ["- /cors", "- /cors OPTIONS"]] {
+        let table = table(&lines);
+        let found = |method| match table.find("h", "/cors", &method) {
+            Lookup::Found(&index) => lines[index],
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found(Method::OPTIONS), "- /cors OPTIONS");
+        for method in [Method::GET, Method::POST, "PURGE".parse().unwrap()] {
+            assert_eq!(found(method), "- /cors");
+        }
+        let listed: Vec<_> = table.in_order().map(|&index| lines[index]).collect();
+        assert_eq!(listed, ["- /cors OPTIONS", "- /cors"]);
+    }
 }
 
 #[test]
@@ -327,7 +345,10 @@ fn some_methods() -> impl Strategy<Value = Option<Vec<Method>>> {
 }
 
 fn share(one: Option<&Vec<Method>>, other: Option<&Vec<Method>>) -> bool {
-    one.zip(other).is_none_or(|(one, other)| one.iter().any(|method| other.contains(method)))
+    match (one, other) {
+        (Some(one), Some(other)) => one.iter().any(|method| other.contains(method)),
+        (one, other) => one.is_none() && other.is_none(),
+    }
 }
 
 /// Of patterns that cover one path the smallest is the most specific.
@@ -372,10 +393,13 @@ proptest! {
             let best = (0..kept.len()).filter(covering).map(|index| &kept[index].0).min_by_key(|best| specificity(best));
             for method in [Method::GET, Method::POST, Method::PUT] {
                 let wanted = best.and_then(|best| {
-                    kept.iter().position(|(pattern, methods)| {
-                        pattern.as_str() == best.as_str()
-                            && methods.as_ref().is_none_or(|methods| methods.contains(&method))
-                    })
+                    let of_best = |wanted: &dyn Fn(Option<&Vec<Method>>) -> bool| {
+                        kept.iter().position(|(pattern, methods)| {
+                            pattern.as_str() == best.as_str() && wanted(methods.as_ref())
+                        })
+                    };
+                    of_best(&|methods| methods.is_some_and(|methods| methods.contains(&method)))
+                        .or_else(|| of_best(&|methods| methods.is_none()))
                 });
                 match table.find("h", &path, &method) {
                     Lookup::Found(&index) => prop_assert_eq!(Some(index), wanted, "{} {}", method, path),

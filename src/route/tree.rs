@@ -26,7 +26,8 @@ struct Node {
     subtree: Option<LeafId>,
 }
 
-/// The routes of one pattern, in the order they were added.
+/// The routes of one pattern: those that name their methods, then the one for all others; each in the order they were
+/// added.
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) routes: Vec<LeafRoute>,
@@ -48,14 +49,20 @@ impl LeafRoute {
     pub(super) fn shares_method(&self, methods: Option<&[Method]>) -> bool {
         match (&self.methods, methods) {
             (Some(mine), Some(theirs)) => mine.iter().any(|method| theirs.contains(method)),
-            _ => true,
+            (None, None) => true,
+            // Named methods are more specific than all of them.
+            (Some(_), None) | (None, Some(_)) => false,
         }
     }
 }
 
 impl Leaf {
     pub(super) fn add(&mut self, index: usize, methods: Option<Vec<Method>>) {
-        self.routes.push(LeafRoute { index, methods });
+        let place = match methods {
+            Some(_) => self.routes.iter().position(|route| route.methods.is_none()).unwrap_or(self.routes.len()),
+            None => self.routes.len(),
+        };
+        self.routes.insert(place, LeafRoute { index, methods });
     }
 
     fn write_allow(&mut self) {
@@ -139,6 +146,11 @@ impl Tree {
             return Some(leaf);
         }
         node.subtree
+    }
+
+    /// The routes of each pattern.
+    pub(super) fn leaves(&self) -> &[Leaf] {
+        &self.leaves
     }
 
     /// The indices of all routes below `at` in match order, which is the order of the search.

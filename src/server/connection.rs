@@ -4,7 +4,6 @@
 //! connection before there is a request (a head that is not HTTP, or too long, or too slow) is answered here, through
 //! the same refusals and the same log.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -15,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::framing::Framed;
 use crate::gateway::{Answer, Client, Lane};
+use crate::http::headers::has_padded_value;
 use crate::refusal::Refusal;
 
 /// The connection preface of HTTP/2 (RFC 9113 section 3.4).
@@ -152,7 +152,8 @@ where
     match (ended, framed.fault()) {
         // Nothing of an answer may be under way: the client would take ours for part of it.
         (_, Some(refusal)) if !is_busy => {
-            let answer = context.lane.load_full().refuse_connection(&client, refusal);
+            let method = framed.scanner().method();
+            let answer = context.lane.load_full().refuse_connection(&client, refusal, method);
             if write_answer(&mut framed, &answer).await.is_ok() {
                 linger(&mut framed).await;
             }
@@ -192,16 +193,23 @@ where
 }
 
 /// A request on its way.
-type Serving = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
+type Serving = Pin<Box<dyn Future<Output = Result<Response<Answer>, h2::Error>> + Send>>;
 
 fn service(
     context: &Context,
     client: &Arc<Client>,
-) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = Serving> + Unpin + 'static
+) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = h2::Error, Future = Serving> + Unpin + 'static
 {
     let (lane, client) = (Arc::clone(&context.lane), Arc::clone(client));
     service_fn(move |request| {
-        let answer = lane.load_full().serve(Arc::clone(&client), request);
+        let lane = lane.load_full();
+        if request.version() == Version::HTTP_2 && has_padded_value(request.headers()) {
+            // Malformed (RFC 9113 section 8.2.1): the stream is reset, and the connection goes on.
+            lane.note_refused(&client, Refusal::MalformedHead);
+            let reset: Serving = Box::pin(std::future::ready(Err(h2::Reason::PROTOCOL_ERROR.into())));
+            return reset;
+        }
+        let answer = lane.serve(Arc::clone(&client), request);
         // Boxed: it is some kilobytes, and the library moves it more than once.
         let serving: Serving = Box::pin(async move { Ok(answer.await) });
         serving
@@ -262,7 +270,7 @@ async fn write_answer<I: AsyncWrite + Unpin>(io: &mut I, answer: &Response<Bytes
         text.extend_from_slice(value.as_bytes());
         text.extend_from_slice(b"\r\n");
     }
-    text.extend_from_slice(format!("content-length: {}\r\n\r\n", answer.body().len()).as_bytes());
+    text.extend_from_slice(b"\r\n");
     text.extend_from_slice(answer.body());
     timeout(LINGER, async {
         io.write_all(&text).await?;

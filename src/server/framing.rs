@@ -21,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -36,6 +37,8 @@ const MAX_TRAILER_BYTES: usize = 8 * 1024;
 const MAX_LEADING_EMPTY_LINES: u8 = 1;
 /// The longest method, before the target starts, that is worth waiting for.
 const MAX_METHOD_BYTES: usize = 32;
+/// How the line of a request for a head begins.
+const HEAD: &[u8] = b"HEAD ";
 
 /// Follows the bytes of one connection from request to request.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub struct Scanner {
     /// The beginning of a line whose end has not been read yet.
     partial: Vec<u8>,
     head: Head,
+    /// Whether the last request line began with `HEAD`.
+    is_head: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +79,7 @@ impl Scanner {
     /// A scanner at the start of a connection whose request heads may have `max_header_bytes`.
     #[must_use]
     pub fn new(max_header_bytes: usize) -> Self {
-        Self { max_header_bytes, state: State::RequestLine, partial: Vec::new(), head: Head::default() }
+        Self { max_header_bytes, state: State::RequestLine, partial: Vec::new(), head: Head::default(), is_head: false }
     }
 
     /// Whether part of a request head has been read, and its end has not.
@@ -91,6 +96,13 @@ impl Scanner {
     #[must_use]
     pub fn is_between_requests(&self) -> bool {
         self.state == State::RequestLine && !self.is_inside_head()
+    }
+
+    /// HEAD where the last request line began with it, however it went on; else GET. An answer to HEAD has no body.
+    #[must_use]
+    pub fn method(&self) -> &'static Method {
+        let begins = self.state == State::RequestLine && self.partial.starts_with(HEAD);
+        if self.is_head || begins { &Method::HEAD } else { &Method::GET }
     }
 
     /// Reads on.
@@ -128,6 +140,10 @@ impl Scanner {
     }
 
     fn read_line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Refusal> {
+        if self.state == State::RequestLine {
+            let begins = if self.partial.is_empty() { bytes } else { &self.partial };
+            self.is_head = begins.starts_with(HEAD);
+        }
         let Some(end) = memchr::memchr(b'\n', bytes) else {
             self.check_line_length(self.partial.len() + bytes.len())?;
             self.partial.extend_from_slice(bytes);

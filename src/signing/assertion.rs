@@ -27,13 +27,21 @@ const KEPT: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Assertions {
     public_url: Arc<str>,
+    unverified_email: bool,
 }
 
 impl Assertions {
     /// `public_url` becomes `iss`.
     #[must_use]
     pub fn new(public_url: impl Into<Arc<str>>) -> Self {
-        Self { public_url: public_url.into() }
+        Self { public_url: public_url.into(), unverified_email: false }
+    }
+
+    /// These, which say an unverified `email` as well where `on`, with `email_verified: false`.
+    #[must_use]
+    pub fn with_unverified_email(mut self, on: bool) -> Self {
+        self.unverified_email = on;
+        self
     }
 
     /// The assertion about `caller` for `upstream`: the one at hand, or a new one that is then kept.
@@ -90,8 +98,11 @@ impl Assertions {
         claims.insert("iss".to_owned(), (*self.public_url).into());
         claims.insert("aud".to_owned(), upstream.into());
         claims.insert("sub".to_owned(), identity.subject.as_str().into());
-        if let Some(email) = &identity.email {
-            claims.insert("email".to_owned(), email.as_str().into());
+        if let Some(email) = identity.told_email(self.unverified_email) {
+            claims.insert("email".to_owned(), email.into());
+            if !identity.is_email_verified() {
+                claims.insert("email_verified".to_owned(), false.into());
+            }
         }
         if let Some(name) = &identity.name {
             claims.insert("name".to_owned(), name.as_str().into());

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::issuer::{Issuer, Issuers};
 use super::steps::Steps;
 use crate::clock::UnixSeconds;
-use crate::identity::Identity;
+use crate::identity::{ClaimPath, Identity, is_email_verified};
 use crate::refusal::Refusal;
 
 /// 9999-12-31T23:59:59Z. An `exp` after it was written in other units than seconds, and would never come.
@@ -153,6 +153,10 @@ fn subject(claims: &Map<String, Value>, issuer: &Issuer) -> Result<String, Refus
         None => claims.get("sub"),
     };
     match found {
+        // Apps would take its bearer for whom the address belongs to.
+        Some(_) if issuer.subject_claim.as_ref().is_some_and(ClaimPath::is_email) && !is_email_verified(claims) => {
+            Err(Refusal::SubjectMalformed)
+        }
         Some(Value::String(subject)) if !subject.is_empty() => Ok(subject.clone()),
         Some(Value::Number(number)) if issuer.subject_claim.is_some() => match number.as_u64() {
             Some(row) if row <= LARGEST_ROW => Ok(row.to_string()),
@@ -174,7 +178,8 @@ fn token_id(claims: &Map<String, Value>) -> Result<Option<String>, Refusal> {
 /// The roles under all of the issuer's paths, each once. A claim that is not a string or an array of strings gives none.
 fn roles(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
     let mut roles: Vec<String> = Vec::new();
-    for path in &issuer.roles_claims {
+    // An address that its bearer may have made up gives no role.
+    for path in issuer.roles_claims.iter().filter(|path| !path.is_email() || is_email_verified(claims)) {
         for role in path.find(claims).and_then(strings).unwrap_or_default() {
             if !role.is_empty() && !roles.iter().any(|known| known == role) {
                 roles.push(role.to_owned());

@@ -226,6 +226,8 @@ max_body_bytes = "1KiB"
     ask("path-dot-segment", as_alice("/a/%2e%2e/b"));
     ask("path-encoded-slash", as_alice("/a%2Fb"));
     ask("path-empty-segment", as_alice("/a//b"));
+    ask("path-not-utf8", as_alice("/caf%E9"));
+    ask("path-double-encoding", as_alice("/%2561"));
     ask("path-parameter", as_alice("/a;b"));
     ask("credential-repeated", as_alice("/x").bearer(&alice));
     ask("host-invalid", as_alice("/x").host("a b"));

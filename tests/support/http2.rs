@@ -195,6 +195,106 @@ impl Http2 {
     }
 }
 
+/// A connection that sends frames and fields as they are written, and shows the frames that come back.
+pub struct Frames {
+    stream: std::net::TcpStream,
+}
+
+/// One frame (RFC 9113 section 4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawFrame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+impl RawFrame {
+    pub const DATA: u8 = 0;
+    pub const HEADERS: u8 = 1;
+    pub const RST_STREAM: u8 = 3;
+    pub const GOAWAY: u8 = 7;
+
+    /// The END_STREAM flag of HEADERS and DATA.
+    pub fn ends(&self) -> bool {
+        self.flags & 1 != 0
+    }
+}
+
+impl Frames {
+    /// Cleartext with prior knowledge; the settings of both sides are told and acknowledged.
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Self {
+        use std::io::Write;
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(super::DEADLINE)).unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        let mut frames = Self { stream };
+        frames.send(4, 0, 0, &[]);
+        frames.send(4, 1, 0, &[]);
+        frames
+    }
+
+    /// Sends one frame.
+    #[track_caller]
+    pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        use std::io::Write;
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags]);
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    /// Sends a request to `localhost` without a body, with exactly these fields (RFC 7541 section 6.2.2, without Huffman coding).
+    #[track_caller]
+    pub fn request(&mut self, stream: u32, method: &str, path: &str, fields: &[(&str, &str)]) {
+        let pseudo = [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path)];
+        let mut block = Vec::new();
+        for (name, value) in pseudo.iter().chain(fields) {
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap());
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.send(RawFrame::HEADERS, 0x4 | 0x1, stream, &block);
+    }
+
+    /// The next frame of any stream; `None` at the end of the connection.
+    pub fn try_next(&mut self) -> Option<RawFrame> {
+        use std::io::Read;
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).ok()?;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; length];
+        self.stream.read_exact(&mut payload).ok()?;
+        let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
+        Some(RawFrame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// The frames of this stream up to the one that ends it; frames of the connection are passed over, of other streams
+    /// there are none.
+    #[track_caller]
+    pub fn answer(&mut self, stream: u32) -> Vec<RawFrame> {
+        let mut frames = Vec::new();
+        loop {
+            let frame = self.try_next().expect("the connection goes on");
+            assert_ne!(frame.kind, RawFrame::GOAWAY, "{frame:?}");
+            if frame.stream == 0 {
+                continue;
+            }
+            assert_eq!(frame.stream, stream, "{frame:?}");
+            let is_last = frame.kind == RawFrame::RST_STREAM || frame.kind <= RawFrame::HEADERS && frame.ends();
+            frames.push(frame);
+            if is_last {
+                return frames;
+            }
+        }
+    }
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::config::raw::{RawIdentity, RawRoute, RawServer};
 
 fn at<T>(value: T) -> At<T> {
     At { value, span: 0..0 }
@@ -19,19 +20,33 @@ fn raw(preset: Option<&str>, headers: &[(&str, &str)], assertion: bool) -> RawId
         preset: preset.map(text),
         headers: headers.iter().map(|(name, claim)| (text(name), text(claim))).collect(),
         assertion: Some(at(assertion)),
+        ..RawIdentity::default()
     }
 }
 
+fn file(identity: &RawIdentity, route_headers: &[&str]) -> RawConfig {
+    let headers = route_headers.iter().map(|name| (text(name), text("x"))).collect();
+    let route = RawRoute { headers, ..RawRoute::default() };
+    RawConfig { identity: identity.clone(), routes: vec![at(route)], ..RawConfig::default() }
+}
+
 fn compile(raw: &RawIdentity, route_headers: &[&str]) -> Result<Naming, Vec<String>> {
+    compile_file(&file(raw, route_headers))
+}
+
+fn compile_file(file: &RawConfig) -> Result<Naming, Vec<String>> {
     let mut problems = Problems::new(Path::new("gateway.toml"), "");
-    let route_headers: Vec<_> = route_headers.iter().map(|name| text(name)).collect();
-    let naming = Naming::compile(raw, &route_headers, &mut problems);
+    let naming = Naming::compile(file, &mut problems);
     let errors: Vec<_> = problems
         .errors()
         .iter()
         .map(|problem| format!("{}; {}", problem.message, problem.hint.as_deref().expect("a hint")))
         .collect();
     if errors.is_empty() { Ok(naming) } else { Err(errors) }
+}
+
+fn from(trusted: bool) -> Passing<'static> {
+    Passing { peer_is_trusted: trusted, ..Passing::default() }
 }
 
 fn naming(preset: &str) -> Naming {
@@ -72,8 +87,10 @@ fn caller(claims: Value) -> Caller {
 fn set(naming: &Naming, caller: &Caller) -> Vec<(String, String)> {
     let mut headers = HeaderMap::new();
     naming.set(&mut headers, Some(caller)).unwrap();
-    let mut set: Vec<_> =
-        headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    let mut set: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), std::str::from_utf8(value.as_bytes()).unwrap().to_owned()))
+        .collect();
     set.sort_unstable();
     set
 }
@@ -111,7 +128,7 @@ fn the_other_presets_say_it_in_their_names_and_the_user_is_always_sub() {
     let expected = pairs([
         ("remote-email", "a@example.com"),
         ("remote-groups", "admin,a%2Cb"),
-        ("remote-name", "J%C3%BCrgen, the 1st"),
+        ("remote-name", "Jürgen, the 1st"),
         ("remote-user", "u-1"),
     ]);
     assert_eq!(set(&naming("authelia"), &caller(who)), expected);
@@ -152,7 +169,7 @@ fn every_identity_name_in_any_spelling_is_removed_whoever_sent_it() {
         let mut headers = headers(&sent);
         headers.append("accept", HeaderValue::from_static("*/*"));
         headers.append("x-auth-users", HeaderValue::from_static("another name"));
-        naming.strip(&mut headers, trusted);
+        naming.strip(&mut headers, from(trusted));
         assert_eq!(names(&headers), ["accept", "x-auth-users"]);
     }
     for name in sent {
@@ -164,30 +181,217 @@ fn every_identity_name_in_any_spelling_is_removed_whoever_sent_it() {
 #[test]
 fn every_line_of_a_repeated_name_is_removed() {
     let mut headers = headers(&["X-Auth-User", "X-Auth-User", "x_auth_user", "x_auth_user", "x-auth-user"]);
-    naming("passgate").strip(&mut headers, false);
+    naming("passgate").strip(&mut headers, from(false));
     assert!(headers.is_empty());
 }
 
 #[test]
 fn forwarding_headers_pass_from_a_trusted_proxy_only_and_in_their_plain_spelling_only() {
-    let plain = ["forwarded", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto", "x-real-ip", "x-request-id"];
-    let odd = ["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x.request.id", "x_forwarded-anything"];
+    let plain = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id"];
+    let named = ["forwarded", "x-forwarded-client-cert", "x-real-ip", "x-ssl-client-verify"];
+    let odd = [
+        "x_forwarded_for",
+        "x-forwarded_proto",
+        "x_real_ip",
+        "x.request.id",
+        "x_forwarded-anything",
+        "x_ssl-client-verify",
+    ];
+    let other =
+        ["x-forwarded-uri", "x-forwarded-access-token", "x-forwarded-prefix", "ssl-client-verify", "x-forwarded"];
     let naming = naming("passgate");
-    let all: Vec<_> = plain.into_iter().chain(odd).collect();
+    let all: Vec<_> = plain.into_iter().chain(named).chain(odd).chain(other).collect();
     let mut from_client = headers(&all);
-    naming.strip(&mut from_client, false);
+    naming.strip(&mut from_client, from(false));
     assert!(from_client.is_empty(), "{from_client:?}");
     let mut from_proxy = headers(&all);
-    naming.strip(&mut from_proxy, true);
+    naming.strip(&mut from_proxy, from(true));
     assert_eq!(names(&from_proxy), plain);
+
+    let trusted_headers = named.map(|name| text(&name.to_uppercase())).to_vec();
+    let trusting = RawConfig { server: RawServer { trusted_headers, ..RawServer::default() }, ..RawConfig::default() };
+    let trusting = compile_file(&trusting).unwrap();
+    let mut from_client = headers(&all);
+    trusting.strip(&mut from_client, from(false));
+    assert!(from_client.is_empty(), "{from_client:?}");
+    let mut from_proxy = headers(&all);
+    trusting.strip(&mut from_proxy, from(true));
+    let mut believed: Vec<_> = plain.into_iter().chain(named).collect();
+    believed.sort_unstable();
+    assert_eq!(names(&from_proxy), believed);
     assert!(all.iter().all(|name| naming.is_protected(&HeaderName::try_from(*name).unwrap())));
+}
+
+/// One or more names for each pattern of the embedded list, and what stands beside it.
+#[test]
+fn what_other_products_say_is_removed_on_every_route_in_every_spelling_and_one_may_be_kept() {
+    let naming = naming("passgate");
+    let kept = [HeaderName::from_static("x-http-method-override"), HeaderName::from_static("x-forwarded-uri")];
+    for pattern in foreign::names() {
+        let name = match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
+            (Some(prefix), _) => format!("{prefix}Any"),
+            (None, Some(suffix)) => format!("WL{suffix}"),
+            (None, None) => pattern.clone(),
+        };
+        let underscored = name.replace('-', "_");
+        for spelling in
+            [name.clone(), name.to_lowercase(), underscored, name.replace('-', "."), name.replacen('-', "~", 1)]
+        {
+            for passing in [from(false), from(true), Passing { kept: &kept, ..from(true) }] {
+                let mut sent = headers(&[&spelling]);
+                naming.strip(&mut sent, passing);
+                assert!(sent.is_empty(), "{spelling}");
+            }
+            assert!(naming.is_protected(&HeaderName::try_from(&*spelling).unwrap()));
+        }
+    }
+    let mut sent = headers(&["X-HTTP-Method-Override", "X_HTTP_Method_Override", "X-HTTP-Method", "X-Forwarded-Uri"]);
+    naming.strip(&mut sent, Passing { kept: &kept, ..Passing::default() });
+    assert_eq!(names(&sent), ["x-http-method-override"]);
+    // A credential that was verified, and that the app is to have; never what passgate says itself.
+    let credential = HeaderName::from_static("cf-access-jwt-assertion");
+    let mut sent = headers(&["Cf-Access-Jwt-Assertion", "cf_access_jwt_assertion", "Cf-Access-Email"]);
+    naming.strip(&mut sent, Passing { credential: Some(&credential), ..Passing::default() });
+    assert_eq!(names(&sent), ["cf-access-jwt-assertion"]);
+    let ours = HeaderName::from_static("x-auth-assertion");
+    let mut sent = headers(&["X-Auth-Assertion"]);
+    naming.strip(&mut sent, Passing { credential: Some(&ours), kept: std::slice::from_ref(&ours), ..from(true) });
+    assert!(sent.is_empty());
+}
+
+#[test]
+fn parameters_and_secrets_of_clients_pass() {
+    let sent = [
+        "x-gitlab-token",
+        "x-hasura-role",
+        "x-user-id",
+        "x-csrf-token",
+        "x-requested-with",
+        "x-amzn-trace-id",
+        "x-api-key",
+        "x-correlation-id",
+        "x-request-start",
+        "x-hub-signature",
+        "sec-websocket-key",
+        "true-client",
+        "remote",
+        "proxy-features",
+        "client-id",
+        "ssl-client",
+        "x-auth",
+        "x-sslx",
+        "content-length",
+        "transfer-encoding",
+        "authorization",
+        "cookie",
+    ];
+    let mut passed = headers(&sent);
+    naming("passgate").strip(&mut passed, Passing::default());
+    assert_eq!(passed.len(), sent.len(), "{passed:?}");
+}
+
+#[test]
+fn what_passes_is_never_what_passgate_sets_or_reads() {
+    let never = [
+        "X-Auth-User",
+        "x-auth-anything",
+        "X_AUTH_ROLES",
+        "Remote-User",
+        "Remote-Groups",
+        "X-Forwarded-User",
+        "X-Forwarded-Groups",
+        "X-Forwarded-Preferred-Username",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "x-forwarded-host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "X-Request-Id",
+        "X-Tenant",
+        "X-Env",
+        "X_Env",
+        "Authorization",
+        "Cookie",
+        "Host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+    ];
+    let errors = |kept: &[&str], trusted: &[&str]| {
+        let mut file = file(&raw(None, &[("X-Tenant", "tenant")], false), &["X-Env"]);
+        file.routes
+            .push(at(RawRoute { keep_headers: kept.iter().map(|name| text(name)).collect(), ..RawRoute::default() }));
+        file.server.trusted_headers = trusted.iter().map(|name| text(name)).collect();
+        compile_file(&file).err().unwrap_or_default()
+    };
+    for name in never {
+        for (key, errors) in [("keep_headers", errors(&[name], &[])), ("trusted_headers", errors(&[], &[name]))] {
+            assert_eq!(errors.len(), 1, "{name}: {errors:?}");
+            assert!(errors[0].contains(&format!("`{key}` cannot name `{name}`")), "{errors:?}");
+        }
+    }
+    for name in ["X_HTTP_Method_Override", "X.SSO.User"] {
+        let hint = format!("write `{}`", name.replace(['_', '.'], "-"));
+        assert!(errors(&[name], &[])[0].contains(&hint) && errors(&[], &[name])[0].contains(&hint), "{name}");
+    }
+    for name in ["Forwarded", "X-Real-IP", "X-Forwarded-Uri", "X-Forwarded-Client-Cert"] {
+        assert!(errors(&[name], &[])[0].contains("trusted_headers"), "{name}");
+        assert_eq!(errors(&[], &[name]), [""; 0], "{name}");
+    }
+    for name in ["X-HTTP-Method-Override", "CF-Connecting-IP", "X-SSL-Client-Verify", "Remote-Addr", "X-Unlisted"] {
+        assert_eq!((errors(&[name], &[]), errors(&[], &[name])), (vec![], vec![]), "{name}");
+    }
+}
+
+#[test]
+fn an_encoding_of_the_file_comes_before_that_of_the_preset() {
+    for (preset, encoding, name) in [
+        ("passgate", None, "J%C3%BCrgen, the 1st"),
+        ("passgate", Some("utf-8"), "Jürgen, the 1st"),
+        ("authelia", None, "Jürgen, the 1st"),
+        ("authelia", Some("percent"), "J%C3%BCrgen, the 1st"),
+        ("oauth2-proxy", None, "Jürgen, the 1st"),
+        ("oauth2-proxy", Some("percent"), "J%C3%BCrgen, the 1st"),
+    ] {
+        let raw = RawIdentity { encoding: encoding.map(text), ..raw(Some(preset), &[("X-Full-Name", "name")], false) };
+        let set = set(&compile(&raw, &[]).unwrap(), &caller(json!({"name": "Jürgen\n, the 1st"})));
+        let found = |header: &str| set.iter().find(|(name, _)| name == header).map(|(_, value)| value.as_str());
+        if preset != "oauth2-proxy" {
+            assert_eq!(found(if preset == "authelia" { "remote-name" } else { "x-auth-name" }), Some(name));
+        }
+        assert_eq!(found("x-full-name"), Some(&*name.replace(',', "%0A%2C")), "{preset} {encoding:?}");
+        let roles = match preset {
+            "authelia" => "remote-groups",
+            "oauth2-proxy" => "x-forwarded-groups",
+            _ => "x-auth-roles",
+        };
+        assert_eq!(found(roles), Some("admin,a%2Cb"), "a comma of a role is encoded always");
+    }
+}
+
+#[test]
+fn an_unverified_email_is_told_only_where_the_file_says_so() {
+    let unverified = || caller(json!({"email": "a@example.com", "email_verified": false}));
+    let emails = |on: Option<bool>, caller: Caller| {
+        let raw = RawIdentity { unverified_email: on.map(at), ..raw(None, &[("X-Mail", "email")], false) };
+        let set = set(&compile(&raw, &[]).unwrap(), &caller);
+        set.into_iter().filter(|(_, value)| value == "a@example.com").map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(emails(None, unverified()), [""; 0]);
+    assert_eq!(emails(Some(false), unverified()), [""; 0]);
+    assert_eq!(emails(Some(true), unverified()), ["x-auth-email", "x-mail"]);
+    assert_eq!(
+        emails(None, caller(json!({"email": "a@example.com", "email_verified": true}))),
+        ["x-auth-email", "x-mail"]
+    );
+    assert_eq!(emails(None, caller(json!({"email": "a@example.com"}))), ["x-auth-email", "x-mail"]);
 }
 
 #[test]
 fn a_name_that_a_preset_uses_for_identity_does_not_pass_from_a_trusted_proxy() {
     for preset in ["oauth2-proxy", "passgate"] {
         let mut headers = headers(&["X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Host"]);
-        naming(preset).strip(&mut headers, true);
+        naming(preset).strip(&mut headers, from(true));
         assert_eq!(names(&headers), ["x-forwarded-host"]);
     }
 }
@@ -196,7 +400,7 @@ fn a_name_that_a_preset_uses_for_identity_does_not_pass_from_a_trusted_proxy() {
 fn a_route_may_set_a_forwarding_name_without_taking_a_trusted_proxys_away() {
     let naming = compile(&RawIdentity::default(), &["X-Forwarded-Proto", "X-Forwarded-Prefix"]).unwrap();
     let mut headers = headers(&["X-Forwarded-Proto"]);
-    naming.strip(&mut headers, true);
+    naming.strip(&mut headers, from(true));
     assert_eq!(names(&headers), ["x-forwarded-proto"]);
 }
 
@@ -205,7 +409,7 @@ fn a_name_of_a_preset_that_is_not_active_may_be_configured() {
     let naming = compile(&raw(None, &[("X-Forwarded-User", "sub")], false), &["Remote-User"]).unwrap();
     assert!(set(&naming, &caller(json!({"sub": "u-1"}))).contains(&("x-forwarded-user".to_owned(), "u-1".to_owned())));
     let mut headers = headers(&["X-Forwarded-User", "Remote_User"]);
-    naming.strip(&mut headers, true);
+    naming.strip(&mut headers, from(true));
     assert!(headers.is_empty());
 }
 

@@ -237,6 +237,30 @@ impl Reader<'_> {
         self.list(section, key, one, empty, |reader, item| reader.text(item))
     }
 
+    /// A list of header names, none of them twice in any case (RFC 9110 section 5.1).
+    pub(super) fn header_names(&mut self, section: &mut Section<'_>, key: &str) -> Vec<At<String>> {
+        let read = |reader: &mut Self, item: &Item<'_>| {
+            reader.parse(item, "the name of a header", |text| match values::is_token(text) {
+                true => Ok(text.to_owned()),
+                false => Err("letters, digits and hyphens, like `X-Real-IP`".to_owned()),
+            })
+        };
+        let names =
+            self.list(section, key, One::Refused, Empty::Taken, read).map(|names| names.value).unwrap_or_default();
+        let mut found: Vec<At<String>> = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(first) = found.iter().find(|first| first.eq_ignore_ascii_case(&name)) {
+                let first = first.span.clone();
+                self.error(&name.span, format!("header `{}` stands here a second time", name.value))
+                    .also(first, "first here")
+                    .hint("take one of them out");
+                continue;
+            }
+            found.push(name);
+        }
+        found
+    }
+
     /// A table from header names to `what`, whose values `parse` reads. No name twice in any case (RFC 9110 section 5.1).
     pub(super) fn headers(
         &mut self,

@@ -6,6 +6,7 @@ use super::section::{Item, Section};
 use crate::config::nearest;
 use crate::config::raw::{At, RawIdentity, RawRoles, RawRoute};
 use crate::config::values::{self, echo};
+use crate::http::target::Oddities;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
@@ -20,7 +21,7 @@ impl Reader<'_> {
                 ("upstream", "the name of an upstream, like `upstream = \"app\"`"),
             ],
         );
-        let accept = ["encoded-slash", "empty-segment", "path-parameter"];
+        let accept = Oddities::NAMES;
         let route = RawRoute {
             host: self.string(&mut section, "host"),
             path: self.string(&mut section, "path"),
@@ -48,6 +49,7 @@ impl Reader<'_> {
                 })
                 .map(|accept| accept.value)
                 .unwrap_or_default(),
+            keep_headers: self.header_names(&mut section, "keep_headers"),
         };
         self.finish(section);
         route
@@ -127,6 +129,8 @@ impl Reader<'_> {
             preset: self.choice(&mut section, "preset", &["passgate", "oauth2-proxy", "authelia"]),
             headers: self.headers(&mut section, "the path of a claim", claim_path),
             assertion: self.flag(&mut section, "assertion"),
+            encoding: self.choice(&mut section, "encoding", &["percent", "utf-8"]),
+            unverified_email: self.flag(&mut section, "unverified_email"),
         };
         self.finish(section);
         identity

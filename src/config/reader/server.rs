@@ -29,6 +29,7 @@ impl Reader<'_> {
             public_url: self.parsed(&mut section, "public_url", "an origin", values::origin),
             workers: self.number(&mut section, "workers", 0..=1024),
             trusted_proxies: trusted_proxies.map(|networks| networks.value).unwrap_or_default(),
+            trusted_headers: self.header_names(&mut section, "trusted_headers"),
             max_header_bytes: self.size(&mut section, "max_header_bytes", 8192..=1 << 20, "from 8KiB to 1MiB"),
             max_body_bytes: self.body_limit(&mut section),
             max_connections: self.number(&mut section, "max_connections", 1..=10_000_000),

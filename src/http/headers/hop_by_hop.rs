@@ -1,6 +1,6 @@
 //! Fields that are about one connection and not about the message (RFC 9110 section 7.6.1).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, UPGRADE};
+use http::header::{CONNECTION, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What the dropped fields said, as far as whoever forwards the message needs it.
@@ -21,12 +21,14 @@ pub struct HopByHop {
 /// `HTTP2-Settings` (RFC 7540 section 3.2.1), and `Proxy-Authenticate`, `Proxy-Authentication-Info` and
 /// `Proxy-Authorization` (RFC 9110 section 11.7: for the next proxy, which we are not a tunnel to).
 ///
-/// `Host` and `Content-Length` stay, whatever `Connection` lists: section 7.6.1 forbids to list fields that are meant
-/// for all recipients, and who lists them wants two servers to disagree.
+/// Some fields stay, whatever `Connection` lists: those in `kept`, and `Host`, `Content-Length`, `Authorization`,
+/// `Cookie`, `X-Forwarded-*`, `Forwarded`, `X-Real-IP` and `X-Request-Id`. Section 7.6.1 forbids to list fields that are
+/// meant for all recipients. Who lists them wants two servers to disagree, or to delete what a proxy in front said: many
+/// proxies pass the client's `Connection` on.
 ///
 /// Goes for requests and answers, and has to come before our own fields are set. Allocates only for `Trailer` lines and
 /// for a second `Connection` line.
-pub fn drop_hop_by_hop(headers: &mut HeaderMap) -> HopByHop {
+pub fn drop_hop_by_hop(headers: &mut HeaderMap, kept: &[HeaderName]) -> HopByHop {
     let present = headers.keys().fold(0, |present, name| present | bit(name));
     let mut found = HopByHop::default();
     if present == 0 {
@@ -53,7 +55,7 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap) -> HopByHop {
             if token.eq_ignore_ascii_case(b"upgrade") {
                 found.upgrade = upgrade.take().or(found.upgrade);
             } else {
-                drop_listed(headers, token);
+                drop_listed(headers, token, kept);
             }
         }
     }
@@ -102,14 +104,37 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
-fn drop_listed(headers: &mut HeaderMap, token: &[u8]) {
-    let kept = [b"close".as_slice(), b"keep-alive", HOST.as_str().as_bytes(), CONTENT_LENGTH.as_str().as_bytes()];
-    if kept.iter().any(|name| token.eq_ignore_ascii_case(name)) {
+/// In lower case.
+const NEVER_LISTED: [&str; 9] = [
+    "close",
+    "keep-alive",
+    "host",
+    "content-length",
+    "authorization",
+    "cookie",
+    "forwarded",
+    "x-real-ip",
+    "x-request-id",
+];
+const NEVER_LISTED_PREFIX: &str = "x-forwarded-";
+
+fn drop_listed(headers: &mut HeaderMap, token: &[u8], kept: &[HeaderName]) {
+    let Ok(token) = std::str::from_utf8(token) else { return };
+    let is_kept = |name: &str| token.eq_ignore_ascii_case(name);
+    let begins_kept =
+        token.get(..NEVER_LISTED_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(NEVER_LISTED_PREFIX));
+    if begins_kept || NEVER_LISTED.into_iter().any(is_kept) || kept.iter().any(|name| is_kept(name.as_str())) {
         return;
     }
-    if let Ok(name) = std::str::from_utf8(token) {
-        headers.remove(name);
-    }
+    headers.remove(token);
+}
+
+/// Whether a value begins or ends with a space or a tab, which HTTP/2 forbids (RFC 9113 section 8.2.1): an app to which it
+/// goes on by HTTP/1 reads it without.
+#[must_use]
+pub fn has_padded_value(fields: &HeaderMap) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    fields.values().map(HeaderValue::as_bytes).any(|value| is_space(value.first()) || is_space(value.last()))
 }
 
 /// Whether a field may not stand in trailers, because it says how to read the message, whom it is for, who sent it, or
@@ -158,7 +183,7 @@ mod tests {
 
     fn left(lines: &[(&str, &str)]) -> Vec<String> {
         let mut headers = headers(lines);
-        drop_hop_by_hop(&mut headers);
+        drop_hop_by_hop(&mut headers, &[HeaderName::from_static("x-kept")]);
         let mut names: Vec<_> = headers.keys().map(|name| name.as_str().to_owned()).collect();
         names.sort_unstable();
         names
@@ -207,9 +232,30 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_have_host_or_length_deleted() {
-        let lines = [("connection", "Host, content-length, Transfer-Encoding"), ("host", "a"), ("content-length", "1")];
-        assert_eq!(left(&lines), ["content-length", "host"]);
+    fn a_client_cannot_have_what_is_for_all_recipients_deleted() {
+        let kept = [
+            "authorization",
+            "content-length",
+            "cookie",
+            "forwarded",
+            "host",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-x",
+            "x-kept",
+            "x-real-ip",
+            "x-request-id",
+        ];
+        let upper = kept.map(str::to_ascii_uppercase).join(", ");
+        for listed in [kept.join(","), upper] {
+            let lines = [
+                ("connection", listed.as_str()),
+                ("connection", "X-Other, x-forwarded, x-real-ip2"),
+                ("x-other", "1"),
+                ("x-forwarded", "1"),
+            ];
+            assert_eq!(left(&[&lines[..], &kept.map(|name| (name, "1"))].concat()), kept);
+        }
     }
 
     #[test]
@@ -221,7 +267,7 @@ mod tests {
             ("trailer", "x-a"),
             ("trailer", "x-b"),
         ]);
-        let found = drop_hop_by_hop(&mut map);
+        let found = drop_hop_by_hop(&mut map, &[]);
         assert!(map.is_empty() && found.te_trailers);
         assert_eq!(found.upgrade.unwrap(), "websocket");
         assert_eq!(found.trailer, ["x-a", "x-b"]);
@@ -235,15 +281,15 @@ mod tests {
             &[("upgrade", "websocket"), ("upgrade", "h2c"), ("connection", "upgrade")],
             &[("connection", "upgrade")],
         ] {
-            assert!(drop_hop_by_hop(&mut headers(lines)).upgrade.is_none(), "{lines:?}");
+            assert!(drop_hop_by_hop(&mut headers(lines), &[]).upgrade.is_none(), "{lines:?}");
         }
         for lines in [
             &[("upgrade", "websocket"), ("connection", "keep-alive"), ("connection", "uPgrade")][..],
             &[("upgrade", "websocket"), ("connection", "upgrade, upgrade")],
         ] {
-            assert!(drop_hop_by_hop(&mut headers(lines)).upgrade.is_some(), "{lines:?}");
+            assert!(drop_hop_by_hop(&mut headers(lines), &[]).upgrade.is_some(), "{lines:?}");
         }
-        assert!(!drop_hop_by_hop(&mut headers(&[("te", "gzip")])).te_trailers);
+        assert!(!drop_hop_by_hop(&mut headers(&[("te", "gzip")]), &[]).te_trailers);
     }
 
     #[test]
@@ -279,7 +325,7 @@ mod tests {
         )) {
             let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let mut map = headers(&lines);
-            drop_hop_by_hop(&mut map);
+            drop_hop_by_hop(&mut map, &[]);
             for name in map.keys() {
                 prop_assert_eq!(bit(name), 0);
             }

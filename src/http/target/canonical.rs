@@ -26,6 +26,8 @@ pub(super) struct Survey {
     pub(super) rewrite: bool,
     /// The matching spelling differs from the canonical one.
     pub(super) unlike_matching: bool,
+    /// A `%25` somewhere, so that [`is_double_encoded`] is to be asked.
+    pub(super) has_escaped_percent: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,9 +96,14 @@ impl Part {
 /// # Errors
 /// The refusal for the first offence from the left.
 pub(super) fn survey(path: &[u8]) -> Result<Survey, Refusal> {
+    if begins_with_empty_segment(path) {
+        return Err(Refusal::PathEmptySegment);
+    }
     let mut survey = Survey::default();
     let mut part = Part::default();
     let mut in_parameters = false;
+    // Where the escapes of the character that was read last end.
+    let mut character_end = 0;
     let mut at = 1;
     while let Some(&byte) = path.get(at) {
         at += 1;
@@ -153,6 +160,13 @@ pub(super) fn survey(path: &[u8]) -> Result<Survey, Refusal> {
                     _ if is_overlong(value, path, at) => return Err(Refusal::PathBadEncoding),
                     _ => part.other = true,
                 }
+                survey.has_escaped_percent |= value == b'%';
+                if !value.is_ascii() && at > character_end {
+                    match character_at(path, at - 3) {
+                        Some(end) => character_end = end,
+                        None => survey.oddities.not_utf8 = true,
+                    }
+                }
                 if is_unreserved(value) {
                     survey.rewrite = true;
                 } else {
@@ -166,6 +180,92 @@ pub(super) fn survey(path: &[u8]) -> Result<Survey, Refusal> {
         part.refuse_dots()?;
     }
     Ok(survey)
+}
+
+/// Whether the first segment of `path` is empty and another one follows, in whatever spelling: `//admin`, `/%2Fadmin`,
+/// `/;x/admin`. What follows `//` is an authority to a server that reads a path as a reference (RFC 3986 section 4.2), and what
+/// is left of it another path.
+pub(super) fn begins_with_empty_segment(path: &[u8]) -> bool {
+    match path.get(1) {
+        Some(b'/') => true,
+        Some(b'%') => escape_at(path, 1) == Some(b'/'),
+        Some(b';') => path[1..].contains(&b'/'),
+        _ => false,
+    }
+}
+
+/// Whether `canonical`, decoded twice or more often, would hold an unreserved character that it does not hold decoded
+/// once: `%2561`, `%252E`, `%252561`.
+pub(super) fn is_double_encoded(canonical: &[u8]) -> bool {
+    canonical.windows(3).enumerate().filter(|(_, escape)| escape == b"%25").any(|(start, _)| {
+        let mut at = start + 3;
+        while canonical.get(at..at + 2) == Some(b"25") {
+            at += 2;
+        }
+        match canonical.get(at..at + 2) {
+            Some(&[high, low]) => digit(high).zip(digit(low)).is_some_and(|(high, low)| is_unreserved(high << 4 | low)),
+            _ => false,
+        }
+    })
+}
+
+/// A canonical path in which every `%25` that hides an escape of an unreserved character is the `%` that it stands for.
+pub(super) fn decoded_again(canonical: &str) -> String {
+    let mut path = canonical.to_owned();
+    while is_double_encoded(path.as_bytes()) {
+        // A `%` that hid nothing stays what it was.
+        path = self::canonical(&escape_stray_percents(&path.replace("%25", "%")));
+    }
+    path
+}
+
+fn escape_stray_percents(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for (at, character) in path.char_indices() {
+        out.push(character);
+        if character == '%' && escape_at(path.as_bytes(), at).is_none() {
+            out.push_str("25");
+        }
+    }
+    out
+}
+
+/// A canonical path without the escapes that are no characters.
+pub(super) fn without_foreign_bytes(canonical: &str) -> String {
+    let mut out = String::with_capacity(canonical.len());
+    let mut at = 0;
+    while let Some(rest) = canonical.get(at..) {
+        let Some(first) = rest.chars().next() else { break };
+        let end = match escape_at(canonical.as_bytes(), at) {
+            Some(byte) if !byte.is_ascii() => match character_at(canonical.as_bytes(), at) {
+                Some(end) => end,
+                None => {
+                    at += 3;
+                    continue;
+                }
+            },
+            Some(_) => at + 3,
+            None => at + first.len_utf8(),
+        };
+        out.push_str(&canonical[at..end]);
+        at = end;
+    }
+    out
+}
+
+/// The end of the escapes that begin at `start` and are one character outside ASCII in UTF-8 (RFC 3629); `None` where
+/// they are none.
+fn character_at(path: &[u8], start: usize) -> Option<usize> {
+    let mut bytes = [0; 4];
+    for length in 1..=bytes.len() {
+        bytes[length - 1] = escape_at(path, start + 3 * (length - 1))?;
+        match std::str::from_utf8(&bytes[..length]) {
+            Ok(_) => return Some(start + 3 * length),
+            Err(error) if error.error_len().is_some() => return None,
+            Err(_) => {}
+        }
+    }
+    None
 }
 
 /// Whether `first` and the escape at `next` begin an overlong UTF-8 sequence (RFC 3629 section 3): another spelling of

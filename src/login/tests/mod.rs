@@ -171,6 +171,7 @@ impl House {
             headers: &ask.headers,
             host: &Host::parse(&ask.host).unwrap(),
             scheme: ask.scheme,
+            https: None,
             client: HERE,
             browser: ask.browser,
             request_id: "0197",

@@ -5,7 +5,9 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use libfuzzer_sys::fuzz_target;
-use passgate::http::headers::{FoldedNames, Host, drop_hop_by_hop, is_forbidden_trailer, remove_if, request_host};
+use passgate::http::headers::{
+    Entry, FoldedNames, Host, drop_hop_by_hop, is_forbidden_trailer, remove_if, request_host,
+};
 
 const OURS: [&str; 6] = ["X-Auth-User", "X-Auth-Roles", "X-Auth-Assertion", "Forwarded", "X-Real-IP", "Remote_User"];
 const PREFIX: &str = "X-Forwarded-";
@@ -41,10 +43,10 @@ fuzz_target!(|input: &[u8]| {
         }
     }
 
-    let ours = FoldedNames::new(OURS).and_prefixes([PREFIX]);
+    let ours = FoldedNames::of(OURS.map(Entry::Name).into_iter().chain([Entry::Prefix(PREFIX)]));
     let listed = listed_by_connection(&headers);
     let before = headers.clone();
-    drop_hop_by_hop(&mut headers);
+    drop_hop_by_hop(&mut headers, &[]);
     remove_if(&mut headers, |name| ours.matches(name));
     for name in headers.keys() {
         let name = name.as_str();
@@ -74,14 +76,18 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// What `Connection` asks to drop, but for the two that say where the message ends and whom it is for.
+/// What `Connection` asks to drop, but for what is meant for all recipients.
 fn listed_by_connection(headers: &HeaderMap) -> Vec<String> {
     let lines = headers.get_all("connection").iter();
     lines
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
         .filter_map(|token| std::str::from_utf8(token.trim_ascii()).ok())
         .map(str::to_ascii_lowercase)
-        .filter(|token| !matches!(token.as_str(), "" | "close" | "host" | "content-length"))
+        .filter(|token| !token.starts_with("x-forwarded-"))
+        .filter(|token| {
+            let kept = ["", "close", "host", "content-length", "authorization", "cookie", "forwarded", "x-real-ip"];
+            !kept.contains(&token.as_str()) && token != "x-request-id" && token != "keep-alive"
+        })
         .collect()
 }
 

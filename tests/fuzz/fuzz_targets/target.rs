@@ -6,6 +6,7 @@
 use http::Uri;
 use libfuzzer_sys::fuzz_target;
 use passgate::http::target::{Oddities, QueryEdit, Target, canonical_pattern_segment, canonical_prefix};
+use passgate::refusal::Refusal;
 
 fuzz_target!(|input: &[u8]| {
     let cut = input.iter().position(|&byte| byte == b' ').unwrap_or(input.len());
@@ -33,6 +34,13 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(again.matching(), target.matching());
     assert_eq!(again.oddities(), target.oddities());
 
+    for reading in target.other_readings().flatten() {
+        assert!(reading.starts_with('/') && !reading.contains("//"), "{path} read as {reading}");
+    }
+    if std::str::from_utf8(&decoded(path)).is_err() {
+        assert!(target.oddities().not_utf8, "{path} is not UTF-8, and nothing says so");
+    }
+
     // Escaping what need not be escaped changes nothing.
     let mut respelled = String::new();
     for byte in forwarded.path().bytes() {
@@ -49,7 +57,11 @@ fuzz_target!(|input: &[u8]| {
     }
 
     let Some(prefix) = prefix.and_then(|prefix| canonical_prefix(prefix).ok()) else { return };
-    let rewritten = target.rewritten(Some(&prefix), QueryEdit::Keep).expect("canonical parts make a target");
+    let rewritten = match target.rewritten(Some(&prefix), QueryEdit::Keep) {
+        Ok(rewritten) => rewritten,
+        // What is left begins with an empty segment in another spelling than `//`.
+        Err(refusal) => return assert!(refusal == Refusal::PathEmptySegment && target.oddities().empty_segment),
+    };
     assert_eq!(rewritten.query(), uri.query());
     let rewritten = parse(rewritten.as_str());
     is_unambiguous(rewritten.path(), target.oddities());
