@@ -380,7 +380,9 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
             })
             .ok()?;
         let own_prefix = around.own_prefix;
-        if login::is_own(path, own_prefix) {
+        // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
+        let is_literal = !path.contains('{');
+        if login::is_own(path, own_prefix) || is_literal && login::is_own(&pattern.example(), own_prefix) {
             problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
                 "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
             ));

@@ -244,8 +244,15 @@ impl Url<'_> {
 /// # Errors
 /// What is wrong with it.
 pub fn url(text: &str) -> Result<Url<'_>, String> {
-    if let Some(byte) = text.bytes().find(|byte| !byte.is_ascii_graphic() || b"\\\"<>^`{|}".contains(byte)) {
-        return Err(format!("a URL cannot hold `{}`", byte.escape_ascii()));
+    if let Some(char) = text.chars().find(|char| !char.is_ascii_graphic() || "\\\"<>^`{|}".contains(*char)) {
+        return Err(match char {
+            // Names in other scripts have a form in ASCII (RFC 5891 section 4.4).
+            letter if letter.is_alphanumeric() => {
+                format!("a URL cannot hold `{letter}`: a host is written as DNS has it, like `xn--bcher-kva.example`")
+            }
+            ' ' => "a URL cannot hold a space".to_owned(),
+            sign => format!("a URL cannot hold `{}`", sign.escape_default()),
+        });
     }
     let (scheme, after) = text.split_once("://").ok_or("a URL is `scheme://host/path`")?;
     if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
