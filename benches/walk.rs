@@ -11,7 +11,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -220,6 +220,7 @@ impl Running {
             }),
             naming: plan.naming,
             trusted_proxies: settings.trusted_proxies.clone(),
+            warned_of_proxy: AtomicBool::new(false),
             clock: Clock::system(),
         };
         let log = AccessLog::start(1, Box::new(std::io::sink())).expect("a thread for the log");
@@ -245,7 +246,7 @@ impl Running {
     fn connect(&self, runtime: &Runtime) -> DuplexStream {
         let (client, server) = tokio::io::duplex(PIPE);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        runtime.spawn(serve(Arc::clone(&self.context), server, address, Box::new(())));
+        runtime.spawn(serve(Arc::clone(&self.context), server, address.into(), Box::new(())));
         client
     }
 }

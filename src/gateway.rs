@@ -13,7 +13,6 @@ mod rewrite;
 mod sign_in;
 mod vigil;
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -24,12 +23,11 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use ipnet::IpNet;
 
 use crate::authorize::{Auth, Rules};
-use crate::caller::forwarded::client_ip;
+use crate::caller::forwarded::{client_ip, is_unlisted_proxy};
 use crate::caller::scheme::Scheme;
-use crate::caller::{Naming, Peer};
+use crate::caller::{Naming, Peer, PeerAddress, TrustedProxies};
 use crate::clock::Clock;
 use crate::config::Place;
 use crate::credential::Sources;
@@ -83,7 +81,9 @@ pub struct Gateway {
     /// What request bodies are held to.
     pub bodies: Arc<BodyRules>,
     /// Whose `X-Forwarded-*` are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
+    /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
+    pub warned_of_proxy: AtomicBool,
     /// The time.
     pub clock: Clock,
 }
@@ -259,8 +259,19 @@ impl Gateway {
 
     /// A connection from `address`.
     #[must_use]
-    pub fn peer(&self, address: IpAddr, https: bool) -> Peer {
-        Peer::new(address, https, &self.trusted_proxies)
+    pub fn peer(&self, address: impl Into<PeerAddress>, tls: bool) -> Peer {
+        Peer::new(address, tls, &self.trusted_proxies)
+    }
+
+    /// Says once, at the first request that shows it, that a proxy in front is not listed.
+    fn warn_of_unlisted_proxy(&self, peer: &Peer) {
+        if !self.warned_of_proxy.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer = %peer.ip,
+                "`X-Forwarded-For` from a peer that is not in `trusted_proxies` is ignored; if it is a proxy of yours, list \
+                 it in `[server] trusted_proxies` (\"unix\" for a unix socket): until then all its clients count as one address"
+            );
+        }
     }
 }
 
@@ -423,6 +434,9 @@ async fn walk(
         return Err(Refusal::MethodUnsupported);
     }
     let peer = client.peer.under(&gateway.trusted_proxies);
+    if is_unlisted_proxy(&parts.headers, &peer) {
+        gateway.warn_of_unlisted_proxy(&peer);
+    }
     record.client_ip = client_ip(&parts.headers, &peer, &gateway.trusted_proxies);
     let host = headers::request_host(&parts)?;
     record.host = Some(host.as_value());

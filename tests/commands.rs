@@ -362,7 +362,7 @@ fn what_works_and_surprises_is_warned_about() {
     let address = "[server]\nlisten = \"127.0.0.1:8080\"\n";
     let said = check(&format!("{}{address}[identity]\nassertion = true\n", good())).expect(0).stderr;
     assert!(said.contains("warning: without `public_url`") && said.contains("`http://127.0.0.1:8080`"), "{said}");
-    let named = "[server]\npublic_url = \"https://app.example.com\"\n";
+    let named = "[server]\npublic_url = \"https://app.example.com\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
     let said = check(&format!("{}{named}[identity]\nassertion = true\n", good())).expect(0).stderr;
     assert_eq!(said, "");
 }

@@ -275,6 +275,68 @@ fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
 }
 
 #[test]
+fn the_scheme_is_that_of_public_url_where_a_peer_on_this_machine_is_not_listed() {
+    let app = App::start();
+    let x = || Request::get("/x");
+    let says =
+        |proto: &str| Request::get("/x").header("X-Forwarded-Proto", proto).header("X-Forwarded-For", "192.0.2.7");
+    // `public_url` and `trusted_proxies`; by unix socket; the request; what the app is told of scheme and client.
+    for (site, proxies, unix, request, expected) in [
+        ("https", "[]", false, x(), ("https", "127.0.0.1")),
+        ("https", "[]", false, says("http"), ("https", "127.0.0.1")),
+        ("https", "[]", true, says("http"), ("https", "127.0.0.1")),
+        ("http", "[]", false, says("https"), ("http", "127.0.0.1")),
+        ("http", "[]", true, says("https"), ("http", "127.0.0.1")),
+        ("https", r#"["127.0.0.1"]"#, false, says("http"), ("http", "192.0.2.7, 127.0.0.1")),
+        ("https", r#"["127.0.0.1"]"#, false, x(), ("http", "127.0.0.1")),
+        ("https", r#"["unix"]"#, true, says("http"), ("http", "192.0.2.7, 127.0.0.1")),
+        ("http", r#"["10.0.0.0/8", "unix"]"#, true, says("https"), ("https", "192.0.2.7, 127.0.0.1")),
+        ("http", r#"["unix"]"#, false, says("https"), ("http", "127.0.0.1")),
+        // `unix` is about unix sockets alone; a listed `127.0.0.1` holds for both.
+        ("http", r#"["127.0.0.1"]"#, true, says("https"), ("https", "192.0.2.7, 127.0.0.1")),
+    ] {
+        let server = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\", \"unix:gateway.sock\"]\npublic_url = \"{site}://app.test\"\n\
+             trusted_proxies = {proxies}\n"
+        );
+        let gateway = Gateway::before(&app, &format!("{server}{OPEN}"));
+        let path = gateway.setup.path("gateway.sock");
+        if unix {
+            eventually("the unix socket is there", || path.exists());
+            request.over(&mut Client::connect_unix(&path)).expect(200);
+        } else {
+            gateway.send(&request).expect(200);
+        }
+        let seen = app.last();
+        let seen = (seen.header("x-forwarded-proto").unwrap(), seen.header("x-forwarded-for").unwrap());
+        assert_eq!(seen, expected, "{site} {proxies} {unix}");
+    }
+}
+
+#[test]
+fn a_proxy_that_is_not_listed_is_warned_of_once() {
+    const WARNING: &str = "is not in `trusted_proxies`";
+    let app = App::start();
+    let count = |gateway: &Gateway| gateway.diagnostics().iter().filter(|line| line.contains(WARNING)).count();
+    let server = "[server]\nlisten = \"127.0.0.1:0\"\n";
+    let gateway = Gateway::before(&app, &format!("{server}{OPEN}"));
+    gateway.get("/x").expect(200);
+    for _ in 0..3 {
+        gateway.send(&Request::get("/x").header("X-Forwarded-For", "192.0.2.7")).expect(200);
+    }
+    gateway.diagnostic(WARNING);
+    let line = gateway.diagnostics().into_iter().find(|line| line.contains(WARNING)).unwrap();
+    assert!(line.contains("WARN") && line.contains("127.0.0.1") && !line.contains("192.0.2.7"), "{line}");
+    assert_eq!(count(&gateway), 1);
+
+    // A listed one, and a client that says nothing, are not.
+    let gateway = Gateway::before(&app, &format!("{server}trusted_proxies = [\"127.0.0.1\"]\n{OPEN}"));
+    gateway.send(&Request::get("/x").header("X-Forwarded-For", "192.0.2.7")).expect(200);
+    gateway.get("/x").expect(200);
+    assert_eq!(count(&gateway), 0);
+}
+
+#[test]
 fn behind_a_trusted_proxy_the_client_cannot_choose_its_own_address() {
     let app = App::start();
     let trusting = "[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";

@@ -1180,3 +1180,34 @@ fn no_secret_of_a_run_is_in_the_state_the_logs_or_the_metrics() {
     }
     assert!(String::from_utf8_lossy(&places[0].1).contains("/auth/login"));
 }
+
+#[test]
+fn behind_a_proxy_that_is_not_listed_wrong_passwords_of_one_client_do_not_lock_out_all_others() {
+    let app = App::start();
+    let wrong = |gateway: &Gateway, number: usize| {
+        let email = format!("stranger{number}@example.com");
+        gateway.send(&post_json("/auth/login", &json!({ "email": email, "password": "wrong horse" }))).status
+    };
+    let setup = sign_in_setup(&app, "");
+    let emails: Vec<String> = (0..10).map(|number| format!("{number}@example.com")).collect();
+    let hash = passgate::account::hash(PASSWORD).unwrap();
+    let line = |email: &String| json!({ "email": email, "passwordHash": hash }).to_string();
+    let lines: Vec<String> = emails.iter().map(line).collect();
+    setup.command_with_input(["user", "import"], &lines.join("\n")).expect(0);
+    let gateway = setup.start();
+    let sign_in = |email: &str| post_json("/auth/login", &json!({ "email": email, "password": PASSWORD }));
+    for email in &emails {
+        gateway.send(&sign_in(email)).expect(200);
+    }
+    gateway.diagnostic("many accounts sign in from one local address");
+    let statuses: Vec<u16> = (0..40).map(|number| wrong(&gateway, number)).collect();
+    assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
+    gateway.send(&sign_in(&emails[0])).expect(200);
+    // The limit of an account is what it was.
+    let guesses = (0..11).map(|_| {
+        gateway.send(&post_json("/auth/login", &json!({ "email": emails[1], "password": "wrong horse" }))).status
+    });
+    assert_eq!(guesses.collect::<Vec<_>>(), [vec![401; 10], vec![429]].concat());
+    let warnings = gateway.diagnostics().iter().filter(|line| line.contains("many accounts sign in")).count();
+    assert_eq!(warnings, 1);
+}

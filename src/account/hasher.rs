@@ -2,19 +2,22 @@
 //!
 //! Enters: work of tens of milliseconds, from a worker or the control runtime. Leaves: its result, or a refusal at once
 //! where too much waits already. Never here: a core that a flood of sign-ins takes from those who are signed in, a queue
-//! without an end, work that nobody waits for any more.
+//! without an end, work that nobody waits for any more, a client that waits behind all requests of another one.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::caller::client_network;
 use crate::refusal::Refusal;
 
-/// How much may wait for each thread. At some 25 ms each that is less than a second on an idle machine.
-const WAITING_PER_THREAD: usize = 32;
+/// How much may wait for each thread. At some 25 ms each that is 13 seconds on an idle machine, less than anybody waits; it
+/// is for many clients that sign in at once, since each of them takes its turn.
+const WAITING_PER_THREAD: usize = 512;
 /// How long anybody waits. On a machine whose cores are all busy a hash can take seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The lowest priority (setpriority(2)): a worker that wants the core has it.
@@ -52,16 +55,22 @@ impl Hasher {
         Ok(hasher)
     }
 
-    /// Runs `work` and waits for it without blocking. Work whose requester goes away before it has begun is not done.
+    /// Runs `work` for a client at `client` and waits for it without blocking. The clients that wait take turns; where the
+    /// queue is full, the last request of the client with the most gives way to one of a client with fewer. Work whose
+    /// requester goes away before it has begun is not done.
     ///
     /// # Errors
     /// [`Refusal::Overloaded`] where too many wait already, or after 20 seconds; [`Refusal::Internal`] where the work
     /// panicked.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        client: IpAddr,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let (answer, done) = oneshot::channel();
-        self.queue.add(Box::new(Task { work, answer }), self.most)?;
+        self.queue.add(client_network(client), Box::new(Task { work, answer }), self.most)?;
         match tokio::time::timeout(self.patience, done).await {
-            Ok(Ok(result)) => Ok(result),
+            Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Refusal::Internal),
             Err(_) => Err(Refusal::Overloaded),
         }
@@ -94,11 +103,13 @@ trait Job: Send {
     /// Whether its requester has gone away.
     fn is_abandoned(&self) -> bool;
     fn run(self: Box<Self>);
+    /// Tells its requester that it is not done.
+    fn refuse(self: Box<Self>);
 }
 
 struct Task<T, W> {
     work: W,
-    answer: oneshot::Sender<T>,
+    answer: oneshot::Sender<Result<T, Refusal>>,
 }
 
 impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
@@ -111,9 +122,13 @@ impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
         // The next job finds nothing that this one left behind: it shares nothing with it.
         match catch_unwind(AssertUnwindSafe(work)) {
             // A requester that went away meanwhile wants no answer.
-            Ok(result) => drop(answer.send(result)),
+            Ok(result) => drop(answer.send(Ok(result))),
             Err(_) => tracing::error!("work on a password did not end as it should"),
         }
+    }
+
+    fn refuse(self: Box<Self>) {
+        drop(self.answer.send(Err(Refusal::Overloaded)));
     }
 }
 
@@ -123,10 +138,53 @@ struct Queue {
     changed: Condvar,
 }
 
+/// The clients that wait, in the order of their turns, each with its work in the order in which it came.
 #[derive(Default)]
 struct Waiting {
-    jobs: VecDeque<Box<dyn Job>>,
+    clients: VecDeque<(IpAddr, VecDeque<Box<dyn Job>>)>,
+    /// All of their work together.
+    jobs: usize,
     is_closed: bool,
+}
+
+impl Waiting {
+    fn add(&mut self, client: IpAddr, job: Box<dyn Job>) {
+        self.jobs += 1;
+        match self.clients.iter_mut().find(|(known, _)| *known == client) {
+            Some((_, jobs)) => jobs.push_back(job),
+            None => self.clients.push_back((client, VecDeque::from([job]))),
+        }
+    }
+
+    /// The next work of the client whose turn it is. That client's next turn comes after all others'.
+    fn next(&mut self) -> Option<Box<dyn Job>> {
+        let (client, mut jobs) = self.clients.pop_front()?;
+        let job = jobs.pop_front();
+        if !jobs.is_empty() {
+            self.clients.push_back((client, jobs));
+        }
+        self.jobs -= 1;
+        job
+    }
+
+    fn forget_abandoned(&mut self) {
+        for (_, jobs) in &mut self.clients {
+            jobs.retain(|job| !job.is_abandoned());
+        }
+        self.clients.retain(|(_, jobs)| !jobs.is_empty());
+        self.jobs = self.clients.iter().map(|(_, jobs)| jobs.len()).sum();
+    }
+
+    /// Takes out the last work of the client that has the most, if `client` has less also with one more.
+    fn make_room_for(&mut self, client: IpAddr) -> Option<Box<dyn Job>> {
+        let own = self.clients.iter().find(|(known, _)| *known == client).map_or(0, |(_, jobs)| jobs.len());
+        let (_, jobs) = self.clients.iter_mut().max_by_key(|(_, jobs)| jobs.len())?;
+        if jobs.len() <= own + 1 {
+            return None;
+        }
+        self.jobs -= 1;
+        jobs.pop_back()
+    }
 }
 
 impl Queue {
@@ -135,17 +193,21 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, job: Box<dyn Job>, most: usize) -> Result<(), Refusal> {
+    fn add(&self, client: IpAddr, job: Box<dyn Job>, most: usize) -> Result<(), Refusal> {
         let mut waiting = self.lock();
-        if waiting.jobs.len() >= most {
-            waiting.jobs.retain(|job| !job.is_abandoned());
+        if waiting.jobs >= most {
+            waiting.forget_abandoned();
         }
-        if waiting.jobs.len() >= most {
-            return Err(Refusal::Overloaded);
+        let mut gives_way = None;
+        if waiting.jobs >= most {
+            gives_way = Some(waiting.make_room_for(client).ok_or(Refusal::Overloaded)?);
         }
-        waiting.jobs.push_back(job);
+        waiting.add(client, job);
         drop(waiting);
         self.changed.notify_one();
+        if let Some(job) = gives_way {
+            job.refuse();
+        }
         Ok(())
     }
 
@@ -156,7 +218,7 @@ impl Queue {
             if waiting.is_closed {
                 return None;
             }
-            match waiting.jobs.pop_front() {
+            match waiting.next() {
                 Some(job) if job.is_abandoned() => {}
                 Some(job) => return Some(job),
                 None => waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
@@ -168,7 +230,8 @@ impl Queue {
         let mut waiting = self.lock();
         waiting.is_closed = true;
         // Nobody waits for these: who does borrows the hasher.
-        waiting.jobs.clear();
+        waiting.clients.clear();
+        waiting.jobs = 0;
         drop(waiting);
         self.changed.notify_all();
     }
@@ -182,6 +245,8 @@ mod tests {
     use std::task::Poll;
 
     use super::*;
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
     fn hasher(most: usize) -> Hasher {
         Hasher::with_limits(1, most, Duration::from_secs(60)).unwrap()
@@ -214,55 +279,55 @@ mod tests {
     async fn work_beyond_the_queue_is_refused_at_once() {
         let hasher = hasher(2);
         let (work, has_begun, release) = gate();
-        let mut busy = Box::pin(hasher.run(work));
+        let mut busy = Box::pin(hasher.run(ONE, work));
         assert_eq!(ask(busy.as_mut()).await, None);
         has_begun.recv().unwrap();
-        let mut first = Box::pin(hasher.run(|| 1));
-        let mut second = Box::pin(hasher.run(|| 2));
+        let mut first = Box::pin(hasher.run(ONE, || 1));
+        let mut second = Box::pin(hasher.run(ONE, || 2));
         assert_eq!(ask(first.as_mut()).await, None);
         assert_eq!(ask(second.as_mut()).await, None);
-        assert_eq!(hasher.run(|| 3).await, Err(Refusal::Overloaded));
+        assert_eq!(hasher.run(ONE, || 3).await, Err(Refusal::Overloaded));
         drop(release);
         assert_eq!(busy.await, Ok(()));
         assert_eq!((first.await, second.await), (Ok(1), Ok(2)));
-        assert_eq!(hasher.run(|| 4).await, Ok(4));
+        assert_eq!(hasher.run(ONE, || 4).await, Ok(4));
     }
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_is_not_done_and_takes_no_place() {
         let hasher = hasher(1);
         let (work, has_begun, release) = gate();
-        let mut busy = Box::pin(hasher.run(work));
+        let mut busy = Box::pin(hasher.run(ONE, work));
         assert_eq!(ask(busy.as_mut()).await, None);
         has_begun.recv().unwrap();
         let was_done = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&was_done);
-        let mut abandoned = Box::pin(hasher.run(move || done.store(true, Ordering::SeqCst)));
+        let mut abandoned = Box::pin(hasher.run(ONE, move || done.store(true, Ordering::SeqCst)));
         assert_eq!(ask(abandoned.as_mut()).await, None);
         drop(abandoned);
-        let mut next = Box::pin(hasher.run(|| 7));
+        let mut next = Box::pin(hasher.run(ONE, || 7));
         assert_eq!(ask(next.as_mut()).await, None, "it has the place of the one before");
         assert_eq!(Arc::strong_count(&was_done), 1, "and what that held, a password, is gone");
         drop(next);
         drop(release);
         assert_eq!(busy.await, Ok(()));
-        assert_eq!(hasher.run(|| 8).await, Ok(8), "behind the one abandoned in the queue");
+        assert_eq!(hasher.run(ONE, || 8).await, Ok(8), "behind the one abandoned in the queue");
         assert!(!was_done.load(Ordering::SeqCst));
     }
 
     #[tokio::test]
     async fn work_that_panics_leaves_the_thread_alive() {
         let hasher = hasher(1);
-        let thread = hasher.run(|| std::thread::current().id()).await.unwrap();
-        assert_eq!(hasher.run(|| assert!(Duration::ZERO > Duration::ZERO)).await, Err(Refusal::Internal));
-        assert_eq!(hasher.run(|| std::thread::current().id()).await, Ok(thread));
+        let thread = hasher.run(ONE, || std::thread::current().id()).await.unwrap();
+        assert_eq!(hasher.run(ONE, || assert!(Duration::ZERO > Duration::ZERO)).await, Err(Refusal::Internal));
+        assert_eq!(hasher.run(ONE, || std::thread::current().id()).await, Ok(thread));
     }
 
     #[tokio::test]
     async fn nobody_waits_for_ever() {
         let hasher = Hasher::with_limits(1, 1, Duration::from_millis(20)).unwrap();
         let (work, _has_begun, _release) = gate();
-        assert_eq!(hasher.run(work).await, Err(Refusal::Overloaded));
+        assert_eq!(hasher.run(ONE, work).await, Err(Refusal::Overloaded));
     }
 
     #[cfg(target_os = "linux")]
@@ -270,7 +335,7 @@ mod tests {
     async fn only_its_own_threads_step_back() {
         let before = rustix::process::getpriority_process(None).unwrap();
         let hasher = hasher(1);
-        let inside = hasher.run(|| {
+        let inside = hasher.run(ONE, || {
             let name = std::thread::current().name().map(str::to_owned);
             (name, rustix::process::getpriority_process(None).unwrap())
         });
@@ -281,11 +346,82 @@ mod tests {
     #[tokio::test]
     async fn the_threads_end_when_it_is_dropped() {
         let hasher = Hasher::start(3).unwrap();
-        assert_eq!(hasher.run(|| 7).await, Ok(7));
+        assert_eq!(hasher.run(ONE, || 7).await, Ok(7));
         let queue = Arc::downgrade(&hasher.queue);
         drop(hasher);
         while queue.strong_count() > 0 {
             std::thread::yield_now();
         }
+    }
+
+    /// Requests of clients by their letters while the only thread is busy; `most` may wait.
+    async fn order_of(asked: &str, most: usize) -> (String, String) {
+        let hasher = hasher(most);
+        let (work, has_begun, release) = gate();
+        let mut busy = Box::pin(hasher.run(ONE, work));
+        assert_eq!(ask(busy.as_mut()).await, None);
+        has_begun.recv().unwrap();
+        let done = Arc::new(Mutex::new(String::new()));
+        let mut waiting = Vec::new();
+        let mut refused = String::new();
+        for (at, letter) in asked.chars().enumerate() {
+            let done = Arc::clone(&done);
+            let work = move || done.lock().unwrap().push(letter);
+            // Each client has addresses of its own, in a network of its own.
+            let bits = (u128::from(u32::from(letter)) << 64) + at as u128;
+            let mut asked = Box::pin(hasher.run(IpAddr::from(bits.to_be_bytes()), work));
+            match ask(asked.as_mut()).await {
+                None => waiting.push((letter, asked)),
+                Some(Err(Refusal::Overloaded)) => refused.push(letter),
+                Some(other) => assert_eq!(other, Err(Refusal::Overloaded)),
+            }
+        }
+        drop(release);
+        assert_eq!(busy.await, Ok(()));
+        for (letter, asked) in waiting {
+            match asked.await {
+                Ok(()) => {}
+                Err(refusal) => {
+                    assert_eq!(refusal, Refusal::Overloaded);
+                    refused.push(letter);
+                }
+            }
+        }
+        let done = done.lock().unwrap().clone();
+        (done, refused)
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_fair_by_client_address() {
+        for (asked, most, done, refused) in [
+            ("abc", 9, "abc", ""),
+            // One that floods waits behind its own requests.
+            ("aaaaab", 9, "abaaaa", ""),
+            ("aaaabbc", 9, "abcabaa", ""),
+            // Where the queue is full, the last of whose are most give way, and only to who has less.
+            ("aaaaaa", 4, "aaaa", "aa"),
+            ("aaaab", 4, "abaa", "a"),
+            ("aaaabc", 4, "abca", "aa"),
+            ("aaaabcd", 4, "abcd", "aaa"),
+            ("aaaabcde", 4, "abcd", "eaaa"),
+            ("aaaabb", 4, "abab", "aa"),
+            ("aaaabbb", 4, "abab", "baa"),
+            ("aabbab", 4, "abab", "ab"),
+            ("abcdabcd", 4, "abcd", "abcd"),
+            ("a", 1, "a", ""),
+            ("ab", 1, "a", "b"),
+        ] {
+            let (was_done, was_refused) = order_of(asked, most).await;
+            assert_eq!((was_done.as_str(), was_refused.as_str()), (done, refused), "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_one_address_keeps_nobody_else_from_a_place() {
+        let flood = "a".repeat(300);
+        let (done, refused) = order_of(&format!("{flood}bcdefghij"), 64).await;
+        assert_eq!(&done[..10], "abcdefghij");
+        assert_eq!((done.len(), refused.len()), (64, 245));
+        assert!(refused.chars().all(|letter| letter == 'a'));
     }
 }

@@ -1,6 +1,7 @@
 //! From ready parts to a gateway: the plan joined with what the state keeps.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::Failure;
 use super::control::Mirror;
@@ -105,6 +106,7 @@ pub(super) fn assemble(
         }),
         naming: plan.naming,
         trusted_proxies: settings.trusted_proxies.clone(),
+        warned_of_proxy: AtomicBool::new(false),
         clock: mirror.clock.clone(),
     };
     Ok(Current { gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, own })

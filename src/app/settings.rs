@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use crate::account::Policy;
-use crate::config::raw::{RawListen, RawPassword, RawServer, RawSession};
+use crate::caller::TrustedProxies;
+use crate::config::raw::{RawListen, RawPassword, RawProxy, RawServer, RawSession};
 use crate::config::{At, Problems, RawConfig};
 use crate::server::connection::Limits;
 use crate::server::listen::Address;
@@ -37,7 +36,7 @@ pub struct Settings {
     /// The longest body; `None` is unlimited.
     pub max_body_bytes: Option<u64>,
     /// Whose `X-Forwarded-*` are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// TLS, where it is switched on.
     pub tls: Option<Arc<Certificates>>,
     /// `sqlite:…`
@@ -54,6 +53,7 @@ impl Settings {
         let listen = addresses(server, problems);
         let public_url = public_url(server, problems);
         let tls = compile_tls(server, problems);
+        let trusted_proxies = trusted_proxies(server).with_public_https(public_url.starts_with("https://"));
         Self {
             listen,
             admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
@@ -68,7 +68,7 @@ impl Settings {
             },
             drain_timeout: duration(server.drain_timeout.as_ref(), 30),
             max_body_bytes: server.max_body_bytes.as_ref().and_then(|most| most.value),
-            trusted_proxies: server.trusted_proxies.iter().map(|network| network.value).collect(),
+            trusted_proxies,
             tls,
             state_url: state_url(raw),
             own_prefix: server.own_prefix.as_ref().map_or_else(|| "/auth".to_owned(), |prefix| prefix.value.clone()),
@@ -110,6 +110,16 @@ pub(super) fn workers(server: &RawServer) -> usize {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     }
+}
+
+/// `[server] trusted_proxies`.
+fn trusted_proxies(server: &RawServer) -> TrustedProxies {
+    let unix = server.trusted_proxies.iter().any(|proxy| proxy.value == RawProxy::Unix);
+    let networks = server.trusted_proxies.iter().filter_map(|proxy| match proxy.value {
+        RawProxy::Network(network) => Some(network),
+        RawProxy::Unix => None,
+    });
+    TrustedProxies::new(networks.collect(), unix)
 }
 
 /// `[session]`, with the cookie's name as it is on the wire of the site at `public_url`.

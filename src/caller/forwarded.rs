@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{LazyLock, OnceLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ipnet::IpNet;
 
+use super::{PeerAddress, TrustedProxies};
 use crate::http::headers::{Entry, FoldedNames};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -52,30 +52,37 @@ const MAX_HOST: usize = 255 + 6;
 pub struct Peer {
     /// Its address, an IPv4 one also where the socket is of IPv6. A peer on a unix socket counts as `127.0.0.1`.
     pub ip: IpAddr,
-    /// Whether it came by TLS.
+    /// Whether the client's scheme is https, as far as the connection tells: it came by TLS, or from this machine without
+    /// being listed where `public_url` is `https://`.
     pub https: bool,
     /// Whether it is in `server.trusted_proxies`.
     pub trusted: bool,
+    address: PeerAddress,
+    tls: bool,
     ip_value: HeaderValue,
     /// The port that its first request named, where that is neither 80 nor 443: most others name the same.
     port: OnceLock<(u16, HeaderValue)>,
 }
 
 impl Peer {
-    /// Looks the peer up among the trusted proxies.
+    /// Looks the peer up among the trusted proxies. `tls`: whether the connection is encrypted.
     #[must_use]
-    pub fn new(ip: IpAddr, https: bool, trusted_proxies: &[IpNet]) -> Self {
-        let ip = ip.to_canonical();
+    pub fn new(address: impl Into<PeerAddress>, tls: bool, proxies: &TrustedProxies) -> Self {
+        let address = address.into();
+        let ip = address.ip();
         let ip_value = HeaderValue::try_from(ip.to_string()).expect("an address is a header value");
-        Self { ip, https, trusted: is_in(ip, trusted_proxies), ip_value, port: OnceLock::new() }
+        let (trusted, https) = (proxies.trusts(address), proxies.is_https(address, tls));
+        Self { ip, https, trusted, address, tls, ip_value, port: OnceLock::new() }
     }
 
-    /// The same peer under `trusted_proxies`, which may have changed since the connection was accepted.
+    /// The same peer under `proxies`, which may have changed since the connection was accepted.
     #[must_use]
-    pub fn under(&self, trusted_proxies: &[IpNet]) -> Cow<'_, Self> {
-        match is_in(self.ip, trusted_proxies) {
-            trusted if trusted == self.trusted => Cow::Borrowed(self),
-            trusted => Cow::Owned(Self { trusted, ..self.clone() }),
+    pub fn under(&self, proxies: &TrustedProxies) -> Cow<'_, Self> {
+        let (trusted, https) = (proxies.trusts(self.address), proxies.is_https(self.address, self.tls));
+        if (trusted, https) == (self.trusted, self.https) {
+            Cow::Borrowed(self)
+        } else {
+            Cow::Owned(Self { trusted, https, ..self.clone() })
         }
     }
 
@@ -89,6 +96,20 @@ impl Peer {
             }
         }
     }
+
+    /// Whether it may be a reverse proxy that `server.trusted_proxies` forgets: it is on this machine or in a private
+    /// network, and not listed.
+    #[must_use]
+    pub fn may_be_proxy(&self) -> bool {
+        !self.trusted && self.address.is_local()
+    }
+}
+
+/// Whether a peer that is not trusted says where the request came from, which a proxy does that `server.trusted_proxies`
+/// forgets (and any client can).
+#[must_use]
+pub fn is_unlisted_proxy(headers: &HeaderMap, peer: &Peer) -> bool {
+    !peer.trusted && headers.contains_key(&X_FORWARDED_FOR)
 }
 
 /// Sets the forwarding headers for the app, after [`super::Naming::strip`].
@@ -152,14 +173,14 @@ pub fn incoming_request_id(headers: &HeaderMap, peer: &Peer) -> Option<HeaderVal
 /// The address of the client: that of the peer, or, behind trusted proxies, the last one in `X-Forwarded-For` that is
 /// not a trusted proxy itself. What stands to its left was written by the client and means nothing.
 #[must_use]
-pub fn client_ip(headers: &HeaderMap, peer: &Peer, trusted_proxies: &[IpNet]) -> IpAddr {
+pub fn client_ip(headers: &HeaderMap, peer: &Peer, proxies: &TrustedProxies) -> IpAddr {
     let mut client = peer.ip;
     if !peer.trusted {
         return client;
     }
     for (ip, _) in path_so_far(headers) {
         client = ip;
-        if !is_in(ip, trusted_proxies) {
+        if !proxies.contains(ip) {
             return client;
         }
     }
@@ -261,10 +282,6 @@ fn parse_address(entry: &[u8]) -> Option<IpAddr> {
         .ok()
         .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?;
     Some(ip.to_canonical())
-}
-
-fn is_in(ip: IpAddr, networks: &[IpNet]) -> bool {
-    networks.iter().any(|network| network.contains(&ip))
 }
 
 #[cfg(test)]

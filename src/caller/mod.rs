@@ -10,8 +10,10 @@ mod foreign;
 pub mod forwarded;
 mod naming;
 mod presets;
+mod proxies;
 pub mod scheme;
 mod value;
 
 pub use forwarded::Peer;
 pub use naming::{Naming, Passing};
+pub use proxies::{PeerAddress, TrustedProxies, client_network};

@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_scheme_is_what_the_connection_or_a_trusted_proxy_says() {
-        let proxies = ["10.0.0.0/8".parse().unwrap()];
+        let proxies = crate::caller::TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], false);
         for (address, tls, fields, public_https, public_http) in [
             ("192.0.2.1", true, &[][..], Https, Https),
             ("192.0.2.1", false, &[], Http, Http),

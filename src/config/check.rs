@@ -17,6 +17,7 @@ const MAX_ROLES: usize = 1000;
 pub fn check(raw: &RawConfig, problems: &mut Problems) {
     addresses(raw, problems);
     admin(raw, problems);
+    proxy_in_front(raw, problems);
     issuers(raw, problems);
     upstreams(raw, problems);
     callers(raw, problems);
@@ -69,6 +70,19 @@ fn commas(raw: &RawConfig, problems: &mut Problems) {
         problems
             .warning(&role.span, format!("`{}` is one role, with a comma in its name", echo(role)))
             .hint(format!("several roles are `[{}]`", echo(&several.join(", "))));
+    }
+}
+
+/// Where browsers see https and there is no TLS here, a proxy is in front; unless it is listed, its word on the client is
+/// ignored.
+fn proxy_in_front(raw: &RawConfig, problems: &mut Problems) {
+    let server = &raw.server;
+    let Some(public_url) = server.public_url.as_ref().filter(|url| url.starts_with("https://")) else { return };
+    if server.tls.is_none() && server.trusted_proxies.is_empty() {
+        problems
+            .warning(&public_url.span, "`public_url` is `https://`, without `[server.tls]` and without `trusted_proxies`")
+            .label("all clients of the proxy that ends TLS count as one address")
+            .hint("list the proxy: `trusted_proxies = [\"127.0.0.1\"]`, or `[\"unix\"]` where it connects by a unix socket");
     }
 }
 

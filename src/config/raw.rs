@@ -96,8 +96,8 @@ pub struct RawServer {
     pub public_url: Option<At<String>>,
     /// Worker threads; 0 is one a core.
     pub workers: Option<At<u64>>,
-    /// Networks whose `X-Forwarded-*` are believed.
-    pub trusted_proxies: Vec<At<IpNet>>,
+    /// The peers whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<At<RawProxy>>,
     /// Further fields that pass from them.
     pub trusted_headers: Vec<At<String>>,
     /// Bytes of a request head.
@@ -127,6 +127,15 @@ pub enum RawListen {
     Unix(PathBuf),
     /// Sockets handed over by systemd.
     Systemd,
+}
+
+/// One entry of `server.trusted_proxies`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawProxy {
+    /// The peers of a network.
+    Network(IpNet),
+    /// The peers on unix sockets.
+    Unix,
 }
 
 /// `[server.tls]`

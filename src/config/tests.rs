@@ -167,7 +167,7 @@ const FULL: &str = r##"
 listen = ["127.0.0.1:8080", "unix:/run/passgate.sock", "systemd"]
 public_url = "https://app.example.com"
 workers = 2
-trusted_proxies = ["10.0.0.0/8", "192.0.2.1"]
+trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "unix"]
 max_header_bytes = "32KiB"
 max_body_bytes = "unlimited"
 max_connections = 10_000
@@ -371,8 +371,8 @@ fn transport(server: &str) -> String {
 #[test]
 fn people_sign_in_over_https_or_on_this_machine() {
     for server in [
-        "public_url = 'https://app.example.com'",
-        "public_url = 'https://app.example.com'\nlisten = '0.0.0.0:80'",
+        "public_url = 'https://app.example.com'\ntrusted_proxies = ['127.0.0.1']",
+        "public_url = 'https://app.example.com'\nlisten = '0.0.0.0:80'\ntrusted_proxies = ['10.0.0.0/8']",
         "tls = { certificate = 'c.pem', private_key = 'k.pem' }\nlisten = '0.0.0.0:443'",
     ] {
         assert_eq!(transport(server), "", "{server}");
@@ -414,6 +414,31 @@ fn people_sign_in_over_https_or_on_this_machine() {
 }
 
 #[test]
+fn a_proxy_that_ends_tls_and_is_not_listed_is_warned_of() {
+    let warnings = |server: &str| {
+        let (_, problems) = read_text(&format!("[server]\n{server}\n"));
+        let text = problems.render(false);
+        text.matches("without `[server.tls]` and without `trusted_proxies`").count()
+    };
+    for server in [
+        "public_url = 'https://app.example.com'",
+        "public_url = 'https://app.example.com'\ntrusted_proxies = []",
+        "public_url = 'https://app.example.com'\nlisten = 'unix:/run/x'",
+    ] {
+        assert_eq!(warnings(server), 1, "{server}");
+    }
+    for server in [
+        "",
+        "public_url = 'http://app.example.com'",
+        "public_url = 'https://app.example.com'\ntls = { certificate = 'c.pem', private_key = 'k.pem' }",
+        "public_url = 'https://app.example.com'\ntrusted_proxies = ['127.0.0.1']",
+        "public_url = 'https://app.example.com'\ntrusted_proxies = ['unix']",
+    ] {
+        assert_eq!(warnings(server), 0, "{server}");
+    }
+}
+
+#[test]
 fn the_session_cookie_is_no_source_of_tokens_by_the_name_that_browsers_send() {
     let judge = |session: &str, source: &str, scheme: &str| {
         let (_, problems) = read_text(&format!(
@@ -435,8 +460,9 @@ fn the_session_cookie_is_no_source_of_tokens_by_the_name_that_browsers_send() {
 #[test]
 fn what_is_not_written_about_sessions_yields_to_what_is() {
     let judge = |session: &str| {
-        let (_, problems) =
-            read_text(&format!("[server]\npublic_url = 'https://a.example'\n[session]\n{session}\n[password]\n"));
+        let (_, problems) = read_text(&format!(
+            "[server]\npublic_url = 'https://a.example'\ntrusted_proxies = ['unix']\n[session]\n{session}\n[password]\n"
+        ));
         (problems.errors().len(), problems.warnings().len())
     };
     assert_eq!(judge("lifetime = '10m'"), (0, 0), "a token ends with its session");

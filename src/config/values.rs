@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::raw::RawListen;
+use super::raw::{RawListen, RawProxy};
 
 pub use super::secret::Secret;
 
@@ -211,6 +211,14 @@ pub fn network(text: &str) -> Result<IpNet, String> {
         return Err(format!("write `{}` for the network, or `{}` for the one host", network.trunc(), network.addr()));
     }
     Ok(network)
+}
+
+/// An entry of `trusted_proxies`: a network, or `unix` for the peers on unix sockets.
+///
+/// # Errors
+/// As of [`network`].
+pub fn proxy(text: &str) -> Result<RawProxy, String> {
+    if text == "unix" { Ok(RawProxy::Unix) } else { network(text).map(RawProxy::Network) }
 }
 
 /// A URL of the kinds that the file holds, in its parts (RFC 3986 section 3).

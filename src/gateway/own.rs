@@ -64,6 +64,7 @@ pub(super) async fn answer(
         scheme: gateway.scheme(&parts.headers, peer),
         https: gateway.public_https,
         client: record.client_ip,
+        may_be_proxy: peer.may_be_proxy(),
         browser: reply::wants_page(&parts.headers),
         request_id: record.request_id(),
         by_cookie: caller.is_some() && source.flatten().is_none(),

@@ -18,6 +18,7 @@ mod password;
 mod register;
 mod return_to;
 mod setup;
+mod shared_address;
 mod sign_in;
 mod sites;
 #[cfg(test)]
@@ -50,7 +51,7 @@ pub use outcome::{Answered, Failure};
 pub use return_to::login_location;
 pub use setup::Setup;
 pub use sites::{Place, Site, Sites};
-pub use throttle::Throttle;
+pub use throttle::{ClientAddress, Throttle};
 pub use visit::Asked;
 
 use visit::Visit;

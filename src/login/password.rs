@@ -75,7 +75,7 @@ async fn change(visit: &Visit<'_>, fields: &mut Fields, own: &OwnSession) -> Res
     let counted = if email.is_empty() { &own.account_id } else { &email };
     let id = own.account_id.clone();
     let proven = visit.prove(counted, current, move |accounts| accounts.candidate_by_id(&id)).await?;
-    let hash = visit.login.hasher.run(move || account::hash(&new)).await??;
+    let hash = visit.login.hasher.run(visit.asked.client, move || account::hash(&new)).await??;
     let (own, now) = (own.clone(), visit.now);
     Ok(visit.state(move |accounts, sessions| replace(accounts, sessions, &proven, &own, hash, now)).await?)
 }

@@ -97,8 +97,8 @@ async fn register(visit: &Visit<'_>, fields: &mut Fields, is_first: bool) -> Res
     let name = Some(fields.peek(Field::Name)).filter(|name| !name.is_empty()).map(str::to_owned);
     login.accounts.check_new(&email, name.as_deref(), &password)?;
     // From here on it costs something, and the answer says whether there is such an account.
-    login.throttle.register(visit.asked.client).map_err(Failure::throttled)?;
-    let hash = login.hasher.run(move || account::hash(&password)).await??;
+    login.throttle.register(visit.client_address()).map_err(Failure::throttled)?;
+    let hash = login.hasher.run(visit.asked.client, move || account::hash(&password)).await??;
     let roles = match is_first {
         true => vec![FIRST_ROLE.to_owned()],
         false => login.accounts.policy().default_roles.clone(),

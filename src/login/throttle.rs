@@ -14,16 +14,21 @@
 //! start. Two that share a slot are throttled together, which only ever means earlier; and nobody can work out who shares
 //! one. A slot is one number, the "theoretical arrival time" of the generic cell rate algorithm (ITU-T I.371 annex A).
 //!
-//! Behind a proxy that `server.trusted_proxies` does not name, everybody comes from one address and is held to its limit.
+//! Behind a proxy that `server.trusted_proxies` does not name, all clients come from one address and are held to its limit.
+//! Where such a peer is local and at least ten different accounts signed in from it within the hour, that limit is ten
+//! times as high: a few wrong passwords would lock out all others. The limit per account stays.
 //!
 //! What this lets an attacker do is keep somebody from signing in by attacking their account, for as long as the attack
 //! lasts and ten seconds more. Sessions that are open stay as they are. The other way round – no limit per account – would
 //! let many addresses guess one password together; 8640 guesses a day find no password that is not on every list.
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+
+use super::shared_address::SharedAddresses;
+use crate::caller::client_network;
 
 /// Slots of a table; a power of two. 512 KiB.
 const SLOTS: usize = 1 << 16;
@@ -39,7 +44,15 @@ const PER_ACCOUNT: Rate = Rate { burst: 10, interval: 10_000 };
 const PER_ADDRESS: Rate = Rate { burst: 30, interval: 2_000 };
 const REGISTRATIONS: Rate = Rate { burst: 20, interval: 10_000 };
 
+/// How many times the limit of an ordinary address a shared one has.
+const SHARED: u64 = 10;
+
 impl Rate {
+    /// So many times as fast. The time that a whole burst takes to be free again stays, so that both count in one slot.
+    const fn times(self, factor: u64) -> Self {
+        Self { burst: self.burst * factor, interval: self.interval / factor }
+    }
+
     /// The arrival time after one more at `now`; else the milliseconds to wait.
     fn admit(self, arrival: u64, now: u64) -> Result<u64, u64> {
         let next = arrival.max(now).saturating_add(self.interval);
@@ -84,12 +97,17 @@ impl Table {
 
     /// Counts one at `now`; else the milliseconds to wait.
     fn reserve(&self, key: &impl Hash, now: u64) -> Result<Reserved<'_>, u64> {
+        self.reserve_at(self.rate, key, now)
+    }
+
+    /// The same at another rate.
+    fn reserve_at(&self, rate: Rate, key: &impl Hash, now: u64) -> Result<Reserved<'_>, u64> {
         let slot = self.slot(key);
         let mut arrival = slot.load(Ordering::Relaxed);
         loop {
-            let next = self.rate.admit(arrival, now)?;
+            let next = rate.admit(arrival, now)?;
             match slot.compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(Reserved { slot, interval: self.rate.interval }),
+                Ok(_) => return Ok(Reserved { slot, interval: rate.interval }),
                 Err(other) => arrival = other,
             }
         }
@@ -110,12 +128,31 @@ impl Reserved<'_> {
     }
 }
 
+/// The address that an attempt comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress {
+    /// The client's, as a trusted proxy may have named it.
+    pub ip: IpAddr,
+    /// Whether it is that of a local peer which `server.trusted_proxies` does not list, and so may be a proxy.
+    pub may_be_proxy: bool,
+}
+
+#[cfg(test)]
+impl From<IpAddr> for ClientAddress {
+    fn from(ip: IpAddr) -> Self {
+        Self { ip, may_be_proxy: false }
+    }
+}
+
 /// What has been tried lately. One for the life of the process: a new configuration is no new chance.
 #[derive(Debug)]
 pub struct Throttle {
     accounts: Table,
     addresses: Table,
     registrations: Table,
+    shared: SharedAddresses,
+    /// Whether the log has the warning about a shared address.
+    warned: AtomicBool,
     ticks: Ticks,
 }
 
@@ -155,6 +192,8 @@ impl Throttle {
             accounts: Table::new(PER_ACCOUNT, hashing()),
             addresses: Table::new(PER_ADDRESS, hashing()),
             registrations: Table::new(REGISTRATIONS, hashing()),
+            shared: SharedAddresses::default(),
+            warned: AtomicBool::new(false),
             ticks,
         }
     }
@@ -163,11 +202,11 @@ impl Throttle {
     ///
     /// # Errors
     /// The seconds to wait, at least 1; then nothing was counted, because nothing is tried.
-    pub(super) fn attempt(&self, email_key: &str, address: IpAddr) -> Result<Attempt<'_>, u64> {
+    pub(super) fn attempt(&self, email_key: &str, client: ClientAddress) -> Result<Attempt<'_>, u64> {
         let now = self.ticks.now();
-        let by_address = self.addresses.reserve(&network(address), now).map_err(seconds)?;
+        let by_address = self.reserve_address(&self.addresses, client, now)?;
         match self.accounts.reserve(&email_key, now) {
-            Ok(by_account) => Ok(Attempt { by_account, by_address }),
+            Ok(by_account) => Ok(Attempt { by_account, by_address, client, throttle: self }),
             Err(wait) => {
                 by_address.give_back();
                 Err(seconds(wait))
@@ -179,8 +218,28 @@ impl Throttle {
     ///
     /// # Errors
     /// The seconds to wait, at least 1.
-    pub(super) fn register(&self, address: IpAddr) -> Result<(), u64> {
-        self.registrations.reserve(&network(address), self.ticks.now()).map(|_| ()).map_err(seconds)
+    pub(super) fn register(&self, client: ClientAddress) -> Result<(), u64> {
+        self.reserve_address(&self.registrations, client, self.ticks.now()).map(|_| ())
+    }
+
+    fn reserve_address<'a>(&'a self, table: &'a Table, client: ClientAddress, now: u64) -> Result<Reserved<'a>, u64> {
+        let network = client_network(client.ip);
+        let is_shared = client.may_be_proxy && self.shared.is_shared(network, now);
+        let rate = if is_shared { table.rate.times(SHARED) } else { table.rate };
+        table.reserve_at(rate, &network, now).map_err(seconds)
+    }
+
+    /// `account` proved its password from a local address.
+    fn note_sign_in(&self, client: ClientAddress, account: &str) {
+        let is_new = self.shared.signed_in(client_network(client.ip), account, self.ticks.now());
+        if is_new && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                address = %client.ip,
+                "many accounts sign in from one local address that is not in `trusted_proxies`: if it is a proxy, list it in \
+                 `[server] trusted_proxies`; until then its clients share one limit on attempts to sign in, which is ten \
+                 times that of another address"
+            );
+        }
     }
 }
 
@@ -203,13 +262,18 @@ impl Throttle {
 pub(super) struct Attempt<'a> {
     by_account: Reserved<'a>,
     by_address: Reserved<'a>,
+    client: ClientAddress,
+    throttle: &'a Throttle,
 }
 
 impl Attempt<'_> {
-    /// The password was right.
-    pub(super) fn succeeded(self) {
+    /// The password of the account with the id `account` was right.
+    pub(super) fn succeeded(self, account: &str) {
         self.by_account.give_back();
         self.by_address.give_back();
+        if self.client.may_be_proxy {
+            self.throttle.note_sign_in(self.client, account);
+        }
     }
 
     /// The password was not looked at, because too much else is going on. That is not held against the account, or a
@@ -223,14 +287,6 @@ fn seconds(milliseconds: u64) -> u64 {
     milliseconds.div_ceil(1000).max(1)
 }
 
-/// What one customer of a network has: an IPv4 address, or the 64 bits of an IPv6 address that they did not choose.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -238,6 +294,15 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    /// A client that is no proxy.
+    fn at(text: &str) -> ClientAddress {
+        ip(text).into()
+    }
+
+    fn of(ip: impl Into<IpAddr>) -> ClientAddress {
+        ip.into().into()
     }
 
     #[test]
@@ -262,57 +327,61 @@ mod tests {
     fn one_account_is_guessed_at_ten_times_and_then_every_ten_seconds_from_however_many_addresses() {
         let throttle = Throttle::fixed();
         for number in 0..10 {
-            throttle.attempt("a@example.com", IpAddr::from([10, 0, 0, number])).unwrap();
+            throttle.attempt("a@example.com", of([10, 0, 0, number])).unwrap();
         }
-        assert_eq!(throttle.attempt("a@example.com", ip("10.0.1.1")).unwrap_err(), 10);
+        assert_eq!(throttle.attempt("a@example.com", at("10.0.1.1")).unwrap_err(), 10);
         throttle.advance(9_001);
-        assert_eq!(throttle.attempt("a@example.com", ip("10.0.1.1")).unwrap_err(), 1);
+        assert_eq!(throttle.attempt("a@example.com", at("10.0.1.1")).unwrap_err(), 1);
         throttle.advance(999);
-        throttle.attempt("a@example.com", ip("10.0.1.1")).unwrap();
-        assert_eq!(throttle.attempt("a@example.com", ip("10.0.1.1")).unwrap_err(), 10);
+        throttle.attempt("a@example.com", at("10.0.1.1")).unwrap();
+        assert_eq!(throttle.attempt("a@example.com", at("10.0.1.1")).unwrap_err(), 10);
     }
 
     #[test]
     fn one_address_tries_thirty_accounts_and_an_ipv6_network_counts_as_one() {
         let throttle = Throttle::fixed();
         for number in 0..30_u16 {
-            let address = IpAddr::from([0x2001, 0xdb8, 0, 1, number, 0, 0, number]);
+            let address = of([0x2001, 0xdb8, 0, 1, number, 0, 0, number]);
             throttle.attempt(&format!("{number}@example.com"), address).unwrap();
         }
-        assert_eq!(throttle.attempt("x@example.com", ip("2001:db8:0:1::ffff")).unwrap_err(), 2);
-        throttle.attempt("x@example.com", ip("2001:db8:0:2::1")).unwrap();
-        assert_eq!(network(ip("::ffff:192.0.2.1")), ip("192.0.2.1"), "one client is one, however the system writes it");
-        assert_ne!(network(ip("192.0.2.1")), network(ip("192.0.2.2")));
+        assert_eq!(throttle.attempt("x@example.com", at("2001:db8:0:1::ffff")).unwrap_err(), 2);
+        throttle.attempt("x@example.com", at("2001:db8:0:2::1")).unwrap();
+        assert_eq!(
+            client_network(ip("::ffff:192.0.2.1")),
+            ip("192.0.2.1"),
+            "one client is one, however the system writes it"
+        );
+        assert_ne!(client_network(ip("192.0.2.1")), client_network(ip("192.0.2.2")));
     }
 
     #[test]
     fn a_right_password_costs_nothing_and_frees_no_more_than_it_took() {
         let throttle = Throttle::fixed();
         for _ in 0..100 {
-            throttle.attempt("a@example.com", ip("10.0.0.1")).unwrap().succeeded();
+            throttle.attempt("a@example.com", at("10.0.0.1")).unwrap().succeeded("id");
         }
         for _ in 0..9 {
-            throttle.attempt("a@example.com", ip("10.0.0.1")).unwrap();
-            throttle.attempt("mallory@example.com", ip("10.0.0.1")).unwrap().succeeded();
+            throttle.attempt("a@example.com", at("10.0.0.1")).unwrap();
+            throttle.attempt("mallory@example.com", at("10.0.0.1")).unwrap().succeeded("id");
         }
-        throttle.attempt("a@example.com", ip("10.0.0.1")).unwrap();
-        assert!(throttle.attempt("a@example.com", ip("10.0.0.1")).is_err());
+        throttle.attempt("a@example.com", at("10.0.0.1")).unwrap();
+        assert!(throttle.attempt("a@example.com", at("10.0.0.1")).is_err());
     }
 
     #[test]
     fn a_refused_attempt_and_one_that_was_not_made_do_not_count_against_others() {
         let throttle = Throttle::fixed();
         for _ in 0..10 {
-            throttle.attempt("a@example.com", ip("10.0.0.1")).unwrap();
+            throttle.attempt("a@example.com", at("10.0.0.1")).unwrap();
         }
         for _ in 0..1000 {
-            assert!(throttle.attempt("a@example.com", ip("10.0.0.1")).is_err());
+            assert!(throttle.attempt("a@example.com", at("10.0.0.1")).is_err());
         }
         for _ in 0..20 {
-            throttle.attempt("b@example.com", ip("10.0.0.1")).unwrap().not_made();
+            throttle.attempt("b@example.com", at("10.0.0.1")).unwrap().not_made();
         }
-        assert!(throttle.attempt("b@example.com", ip("10.0.0.1")).is_err(), "the address has had its thirty");
-        throttle.attempt("b@example.com", ip("10.0.0.2")).unwrap();
+        assert!(throttle.attempt("b@example.com", at("10.0.0.1")).is_err(), "the address has had its thirty");
+        throttle.attempt("b@example.com", at("10.0.0.2")).unwrap();
     }
 
     #[test]
@@ -324,7 +393,7 @@ mod tests {
                 let (throttle, let_in) = (&throttle, &let_in);
                 scope.spawn(move || {
                     for _ in 0..10 {
-                        if throttle.attempt("a@example.com", IpAddr::from([10, 0, 0, thread])).is_ok() {
+                        if throttle.attempt("a@example.com", of([10, 0, 0, thread])).is_ok() {
                             let_in.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -338,12 +407,69 @@ mod tests {
     fn registrations_have_a_limit_of_their_own() {
         let throttle = Throttle::fixed();
         for _ in 0..20 {
-            throttle.register(ip("10.0.0.1")).unwrap();
+            throttle.register(at("10.0.0.1")).unwrap();
         }
-        assert_eq!(throttle.register(ip("10.0.0.1")), Err(10));
-        throttle.register(ip("10.0.0.2")).unwrap();
-        throttle.attempt("a@example.com", ip("10.0.0.1")).unwrap();
+        assert_eq!(throttle.register(at("10.0.0.1")), Err(10));
+        throttle.register(at("10.0.0.2")).unwrap();
+        throttle.attempt("a@example.com", at("10.0.0.1")).unwrap();
         throttle.advance(10_000);
-        throttle.register(ip("10.0.0.1")).unwrap();
+        throttle.register(at("10.0.0.1")).unwrap();
+    }
+
+    #[test]
+    fn a_local_peer_that_many_sign_in_from_has_ten_times_the_limit_of_an_address_and_never_none() {
+        // Which peer, how many accounts signed in, and how many wrong passwords it has then.
+        for (may_be_proxy, accounts, limit) in
+            [(true, 0, 30), (true, 9, 30), (true, 10, 300), (true, 200, 300), (false, 200, 30)]
+        {
+            let throttle = Throttle::fixed();
+            let client = ClientAddress { ip: ip("127.0.0.1"), may_be_proxy };
+            for number in 0..accounts {
+                throttle.attempt(&format!("{number}@a"), client).unwrap().succeeded(&number.to_string());
+            }
+            // An account that signs in again and again is one.
+            for _ in 0..20 {
+                throttle.attempt("again@a", at("10.9.9.9")).unwrap().succeeded("again");
+            }
+            let tried = (0..1000).take_while(|number| throttle.attempt(&format!("{number}@b"), client).is_ok()).count();
+            assert_eq!(tried, limit, "{may_be_proxy} {accounts}");
+            assert!(throttle.attempt("x@b", client).is_err());
+            throttle.advance(if limit == 300 { 200 } else { 2000 });
+            throttle.attempt("x@b", client).unwrap();
+            assert!(throttle.attempt("x@b", client).is_err(), "one more each interval");
+        }
+    }
+
+    #[test]
+    fn a_wrong_password_makes_no_address_a_shared_one_and_an_account_keeps_its_limit() {
+        let throttle = Throttle::fixed();
+        let client = ClientAddress { ip: ip("10.0.0.1"), may_be_proxy: true };
+        for number in 0..30 {
+            throttle.attempt(&format!("{number}@a"), client).unwrap();
+        }
+        assert_eq!(throttle.attempt("x@a", client).unwrap_err(), 2);
+        throttle.advance(3_600_000);
+        for number in 0..10 {
+            throttle.attempt(&format!("{number}@a"), client).unwrap().succeeded(&number.to_string());
+        }
+        for _ in 0..10 {
+            throttle.attempt("ann@a", client).unwrap();
+        }
+        assert_eq!(throttle.attempt("ann@a", client).unwrap_err(), 10);
+        // An hour later it is an address like any other.
+        throttle.advance(3_600_000);
+        let tried = (0..1000).take_while(|number| throttle.attempt(&format!("{number}@b"), client).is_ok()).count();
+        assert_eq!(tried, 30);
+    }
+
+    #[test]
+    fn registrations_from_a_shared_address_have_ten_times_the_limit_as_well() {
+        let throttle = Throttle::fixed();
+        let client = ClientAddress { ip: ip("fd00::1"), may_be_proxy: true };
+        for number in 0..10 {
+            throttle.attempt(&format!("{number}@a"), client).unwrap().succeeded(&number.to_string());
+        }
+        let made = (0..1000).take_while(|_| throttle.register(client).is_ok()).count();
+        assert_eq!(made, 200);
     }
 }

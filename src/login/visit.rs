@@ -13,7 +13,7 @@ use super::form::{Fields, Kind};
 use super::outcome::{Answered, Failure};
 use super::sites::{Place, Site};
 use super::then::Then;
-use super::{Endpoint, Login};
+use super::{ClientAddress, Endpoint, Login};
 use crate::account::{Accounts, Candidate, fold_email};
 use crate::caller::scheme::Scheme;
 use crate::clock::UnixSeconds;
@@ -45,6 +45,8 @@ pub struct Asked<'a> {
     pub https: Option<bool>,
     /// The client's address, as a trusted proxy may have named it.
     pub client: IpAddr,
+    /// Whether it is that of a local peer which is no trusted proxy, and so may be one that was not listed.
+    pub may_be_proxy: bool,
     /// Whether the client wants a page (`http::reply::wants_page`).
     pub browser: bool,
     /// The id in the log line.
@@ -110,6 +112,11 @@ impl Visit<'_> {
             Kind::Form => fields.is_nothing() && reply::is_program(self.asked.headers),
             Kind::Empty => !self.asked.browser,
         }
+    }
+
+    /// What attempts are counted against, besides the account.
+    pub(super) fn client_address(&self) -> ClientAddress {
+        ClientAddress { ip: self.asked.client, may_be_proxy: self.asked.may_be_proxy }
     }
 
     pub(super) fn device(&self) -> Device {
@@ -191,14 +198,14 @@ impl Visit<'_> {
         candidate: impl FnOnce(&Accounts) -> Result<Candidate, StateError> + Send + 'static,
     ) -> Result<AccountRow, Box<Failure>> {
         let attempt =
-            self.login.throttle.attempt(&throttle_key(email), self.asked.client).map_err(Failure::throttled)?;
+            self.login.throttle.attempt(&throttle_key(email), self.client_address()).map_err(Failure::throttled)?;
         let verified = match self.state(|accounts, _| candidate(accounts).map_err(unavailable)).await {
-            Ok(candidate) => self.login.hasher.run(move || candidate.verify(&password)).await,
+            Ok(candidate) => self.login.hasher.run(self.asked.client, move || candidate.verify(&password)).await,
             Err(refusal) => Err(refusal),
         };
         match verified {
             Ok(Some(proven)) => {
-                attempt.succeeded();
+                attempt.succeeded(&proven.account.id);
                 let account = proven.account.clone();
                 if proven.rehash.is_some() {
                     let done = self.state(move |accounts, _| accounts.rehash(&proven).map_err(unavailable)).await;

@@ -6,7 +6,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,6 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::framing::Framed;
+use crate::caller::PeerAddress;
 use crate::gateway::{Answer, Client, Lane};
 use crate::http::headers::has_padded_value;
 use crate::refusal::Refusal;
@@ -68,7 +68,7 @@ pub struct Context {
 }
 
 /// Serves all requests of one connection.
-pub async fn serve<I>(context: Arc<Context>, io: I, address: IpAddr, hold: Box<dyn std::any::Any + Send + Sync>)
+pub async fn serve<I>(context: Arc<Context>, io: I, address: PeerAddress, hold: Box<dyn std::any::Any + Send + Sync>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -1,7 +1,6 @@
 //! One worker: a thread with its own runtime, which accepts connections and serves them to their ends.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::connection::{self, Context};
 use super::listen::Listener;
+use crate::caller::PeerAddress;
 
 /// How often unused connections to the apps are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -114,11 +114,10 @@ impl Accept {
             let accepted = match socket {
                 Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
                     set_options(&stream);
-                    tokio::spawn(connection::serve(context, stream, address.ip().to_canonical(), hold()));
+                    tokio::spawn(connection::serve(context, stream, PeerAddress::Ip(address.ip()), hold()));
                 }),
-                // A unix peer has no address; it counts as this machine.
                 Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(connection::serve(context, stream, IpAddr::V4(Ipv4Addr::LOCALHOST), hold()));
+                    tokio::spawn(connection::serve(context, stream, PeerAddress::Unix, hold()));
                 }),
             };
             if let Err(error) = accepted {

@@ -6,8 +6,12 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn proxies() -> Vec<IpNet> {
-    ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()).to_vec()
+fn proxies() -> TrustedProxies {
+    trusting(&["10.0.0.0/8", "fd00::/8"])
+}
+
+fn trusting(networks: &[&str]) -> TrustedProxies {
+    TrustedProxies::new(networks.iter().map(|network| network.parse().unwrap()).collect(), false)
 }
 
 fn peer(address: &str) -> Peer {

@@ -3,7 +3,7 @@
 use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawAdmin, RawCertificate, RawListen, RawServer, RawServerTls, RawState};
+use crate::config::raw::{At, RawAdmin, RawCertificate, RawListen, RawProxy, RawServer, RawServerTls, RawState};
 use crate::config::values;
 
 impl Reader<'_> {
@@ -16,13 +16,15 @@ impl Reader<'_> {
             |reader, item| reader.parse(item, "an address", values::listen),
         );
         let trusted_proxies = self.list(&mut section, "trusted_proxies", One::Refused, Empty::Taken, |reader, item| {
-            let network = reader.parse(item, "a network", values::network)?;
-            if network.prefix_len() == 0 {
+            let proxy = reader.parse(item, "a network", values::proxy)?;
+            if let RawProxy::Network(network) = proxy.value
+                && network.prefix_len() == 0
+            {
                 reader
-                    .warning(&network.span, format!("`{}` trusts everybody's `X-Forwarded-*`", network.value))
+                    .warning(&proxy.span, format!("`{network}` trusts everybody's `X-Forwarded-*`"))
                     .hint("name the networks of the proxies in front of this gateway");
             }
-            Some(network)
+            Some(proxy)
         });
         let server = RawServer {
             listen: listen.map(|listen| listen.value).unwrap_or_default(),

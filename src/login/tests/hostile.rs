@@ -50,7 +50,7 @@ async fn another_site_changes_nothing_whatever_the_credential() {
     assert!(house.state.account(&house.ann.id).unwrap() == Some(house.ann.clone()));
     // Nor is it counted: another site cannot make its visitors lock somebody out.
     for _ in 0..10 {
-        house.login.throttle.attempt("ann@example.com", HERE).unwrap();
+        house.login.throttle.attempt("ann@example.com", HERE.into()).unwrap();
     }
 }
 

@@ -173,6 +173,7 @@ impl House {
             scheme: ask.scheme,
             https: None,
             client: HERE,
+            may_be_proxy: false,
             browser: ask.browser,
             request_id: "0197",
             caller: ask.caller,

@@ -157,7 +157,7 @@ async fn a_wrong_present_password_changes_nothing_and_counts_as_a_guess_at_the_a
     let house = House::new();
     let caller = house.browser(&house.ann);
     for _ in 0..9 {
-        house.login.throttle.attempt("ann@example.com", IpAddr::from([10, 0, 0, 1])).unwrap();
+        house.login.throttle.attempt("ann@example.com", IpAddr::from([10, 0, 0, 1]).into()).unwrap();
     }
     let change = |current: &str, new: &str| {
         Ask::post("/auth/password").form(&[("current_password", current), ("new_password", new)]).cookie(&caller)

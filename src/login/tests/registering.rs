@@ -74,7 +74,7 @@ async fn what_cannot_be_an_account_is_refused_before_it_is_counted_or_hashed() {
     let seen = house.ask(Ask::post("/auth/register").json(&name)).await;
     assert_eq!(seen.refusal, Some(Refusal::NameInvalid));
     for _ in 0..20 {
-        house.login.throttle.register(HERE).unwrap();
+        house.login.throttle.register(HERE.into()).unwrap();
     }
     let seen = house.ask(register("bob@example.com", NEW)).await;
     assert_eq!((seen.refusal, seen.retry_after), (Some(Refusal::Throttled), Some(10)));

@@ -98,7 +98,7 @@ async fn too_many_attempts_are_refused_before_anything_is_looked_up_and_for_ever
     let house = House::new();
     for email in ["ann@example.com", "nobody@example.com"] {
         for number in 0..10 {
-            house.login.throttle.attempt(email, IpAddr::from([10, 0, 0, number])).unwrap();
+            house.login.throttle.attempt(email, IpAddr::from([10, 0, 0, number]).into()).unwrap();
         }
     }
     // Whatever came to the state or to the hasher would be turned away with another refusal.
@@ -120,7 +120,7 @@ async fn too_many_attempts_are_refused_before_anything_is_looked_up_and_for_ever
 async fn an_attempt_counts_when_it_starts_and_not_at_all_when_it_succeeds() {
     let house = House::new();
     for _ in 0..9 {
-        house.login.throttle.attempt("ann@example.com", HERE).unwrap();
+        house.login.throttle.attempt("ann@example.com", HERE.into()).unwrap();
     }
     for _ in 0..2 {
         assert_eq!(house.ask(login("ann@example.com", PASSWORD)).await.status, StatusCode::OK);
@@ -144,7 +144,7 @@ async fn what_was_turned_away_is_not_held_against_the_account() {
         assert!(seen.text.contains("try again shortly"), "{}", seen.text);
     }
     for _ in 0..10 {
-        house.login.throttle.attempt("ann@example.com", IpAddr::from([10, 0, 0, 1])).unwrap();
+        house.login.throttle.attempt("ann@example.com", IpAddr::from([10, 0, 0, 1]).into()).unwrap();
     }
 }
 
