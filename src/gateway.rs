@@ -20,7 +20,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SET_COOKIE};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -33,7 +34,8 @@ use crate::config::Place;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
 use crate::http::headers::{self, Host};
-use crate::http::reply;
+use crate::http::origin;
+use crate::http::reply::{self, Visitor};
 use crate::http::target::{Oddities, QueryEdit, Target};
 use crate::login::{self, Endpoints};
 use crate::observe::{Desk, RouteLabel};
@@ -70,8 +72,8 @@ pub struct Gateway {
     pub endpoints: Endpoints,
     /// The session cookie, where people can sign in.
     pub sign_in: Option<SignIn>,
-    /// What pages look like, where people can sign in.
-    pub pages: Option<Arc<Pages>>,
+    /// What pages look like.
+    pub pages: Arc<Pages>,
     /// How log lines and metrics name what is answered here.
     pub own_label: Label,
     /// `realm` of challenges.
@@ -283,6 +285,7 @@ impl Lane {
         let journey = browser.then(|| self.journey(&client, request.headers())).flatten();
         let http1 = request.version() < Version::HTTP_2;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        let referer = if browser && !is_safe { request.headers().get(REFERER).cloned() } else { None };
         let mut response = match walk(&self, &client, request, &mut record).await {
             Ok(mut response) => {
                 if http1 && record.is_much_pending() {
@@ -306,7 +309,7 @@ impl Lane {
                 {
                     self.to_sign_in(&record, journey)
                 } else {
-                    self.refusal(refusal, &record, browser)
+                    self.refusal(refusal, &record, browser, is_safe, referer.as_ref())
                 };
                 // What is left of the body is not read, and must not be taken for the next request.
                 if http1 && record.is_body_pending() {
@@ -321,18 +324,44 @@ impl Lane {
         record.answered(response)
     }
 
-    /// The answer for a refusal.
-    fn refusal(&self, refusal: Refusal, record: &Record, browser: bool) -> Response<Bytes> {
-        let pages = self.gateway.pages.as_deref().map(|pages| pages as &dyn reply::ErrorPages);
+    /// The answer for a refusal. A person who is known and has no access, and one whose session ended before a form came,
+    /// are told so, with a way on.
+    fn refusal(
+        &self,
+        refusal: Refusal,
+        record: &Record,
+        browser: bool,
+        is_safe: bool,
+        referer: Option<&HeaderValue>,
+    ) -> Response<Bytes> {
+        let gateway = &*self.gateway;
+        let way_back = || sign_in_again(gateway, record, is_safe, referer);
+        let sign_in = browser.then(way_back).flatten();
+        let sign_in = sign_in.as_ref().and_then(|location| location.to_str().ok());
+        let visitor = match (refusal.status(), &record.caller) {
+            (StatusCode::FORBIDDEN, Some(caller))
+                if !matches!(refusal, Refusal::CrossSite | Refusal::SignInElsewhere) =>
+            {
+                Some(Visitor::NoAccess { account: caller.identity.display_name(), sign_in })
+            }
+            (StatusCode::UNAUTHORIZED, _)
+                if !is_safe && matches!(refusal, Refusal::CredentialMissing | Refusal::Revoked) =>
+            {
+                sign_in.map(|sign_in| Visitor::SessionEnded { sign_in })
+            }
+            _ => None,
+        };
         reply::refuse(
             refusal,
             reply::Circumstances {
                 request_id: record.request_id(),
                 browser,
-                pages,
+                pages: Some(&*gateway.pages),
+                visitor,
+                detail: record.detail.as_deref(),
                 allow: record.allow.as_ref(),
                 close: false,
-                realm: &self.gateway.realm,
+                realm: &gateway.realm,
                 retry_after: record.retry_after,
             },
         )
@@ -372,7 +401,7 @@ impl Lane {
                         }
                         attempt.location
                     }
-                    Err(refusal) => return self.refusal(refusal, record, true),
+                    Err(refusal) => return self.refusal(refusal, record, true, true, None),
                 }
             }
         };
@@ -405,6 +434,8 @@ impl Lane {
                 request_id: record.request_id(),
                 browser: false,
                 pages: None,
+                visitor: None,
+                detail: None,
                 allow: None,
                 close: true,
                 realm: &self.gateway.realm,
@@ -416,6 +447,29 @@ impl Lane {
         record.bytes = body.len() as u64;
         Response::from_parts(head, body)
     }
+}
+
+/// The sign-in page, where people can sign in, and after it the page that was asked for; after a form the page that the form
+/// stood on, which the `Referer` of this host names.
+fn sign_in_again(
+    gateway: &Gateway,
+    record: &Record,
+    is_safe: bool,
+    referer: Option<&HeaderValue>,
+) -> Option<HeaderValue> {
+    gateway.sign_in.as_ref()?;
+    let prefix = gateway.endpoints.prefix();
+    let path = record.path.as_ref().map_or("/", PathAndQuery::as_str);
+    let page = if is_safe {
+        path
+    } else if login::is_own(path, prefix) {
+        // Our own pages send no path in a `Referer`.
+        return Some(login::login_then(prefix, &format!("{prefix}/sessions")));
+    } else {
+        let host = record.host.as_ref().and_then(|host| host.to_str().ok())?;
+        referer.and_then(|referer| origin::own_referer(referer.to_str().ok()?, host)).unwrap_or("/")
+    };
+    Some(login::login_then(prefix, page))
 }
 
 /// The walk itself.

@@ -37,6 +37,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// What the caller is called in a sentence to themselves: the email address, else the name, else the subject.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        self.email.as_deref().or(self.name.as_deref()).unwrap_or(&self.subject)
+    }
+
     /// The claim at a path of member names, `["realm_access", "roles"]`, as rules compare it: an unverified `email` is as
     /// good as none, because its bearer may have typed in another person's.
     #[must_use]

@@ -96,6 +96,69 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
+// --- user confirm
+
+#[test]
+fn accounts_of_an_operator_are_confirmed_and_registered_ones_by_a_command() {
+    let setup = setup();
+    account(&setup, "ann@example.com");
+    import(&setup, &[], &json!({"email": "imported@example.com", "passwordHash": BCRYPT}).to_string()).expect(0);
+    let state = open(&setup);
+    for (id, email) in [("r1", "bob@example.com"), ("r2", "carol@example.com")] {
+        let registered = passgate::state::AccountRow {
+            id: id.to_owned(),
+            email: email.to_owned(),
+            email_key: email.to_owned(),
+            confirmed: false,
+            ..state.account_by_email("ann@example.com").unwrap().unwrap()
+        };
+        state.add_account(&registered, None).unwrap();
+    }
+    let confirmed = |email: &str| show(&setup, email)["confirmed"].as_bool().unwrap();
+    assert!(confirmed("ann@example.com") && confirmed("imported@example.com"));
+    assert!(!confirmed("bob@example.com") && !confirmed("carol@example.com"));
+    let list = setup.succeed(["user", "list"]);
+    let line = |email: &str| list.lines().find(|line| line.starts_with(email)).unwrap().to_owned();
+    assert!(line("bob@example.com").contains("unconfirmed") && line("ann@example.com").contains(" active "), "{list}");
+    assert!(setup.succeed(["user", "show", "bob@example.com"]).contains("the address was only typed"));
+
+    let said = setup.command(["user", "confirm", "bob@example.com", "nobody@example.com"]).expect(2);
+    assert!(said.stderr.contains("there is no account `nobody@example.com`"), "{}", said.stderr);
+    assert!(!confirmed("bob@example.com"), "all are looked up before the first one is confirmed");
+    assert_eq!(setup.succeed(["user", "confirm", "bob@example.com"]), "confirmed `bob@example.com`\n");
+    assert!(confirmed("bob@example.com") && !confirmed("carol@example.com"));
+    assert_eq!(setup.succeed(["user", "confirm", "bob@example.com"]), "`bob@example.com` was confirmed already\n");
+    assert_eq!(setup.succeed(["user", "confirm", "--all"]), "confirmed `carol@example.com`\n");
+    assert_eq!(setup.succeed(["user", "confirm", "--all"]), "all accounts were confirmed already\n");
+    assert!(setup.succeed(["user", "show", "bob@example.com"]).contains("confirmed  yes"));
+    setup.command(["user", "confirm"]).expect(2);
+}
+
+#[test]
+fn an_address_that_looks_like_another_accounts_is_refused_with_that_account() {
+    let setup = setup();
+    account(&setup, "ann@example.com");
+    for lookalike in ["\u{430}nn@example.com", "ann@ex\u{430}mple.com"] {
+        let said = setup.command(["user", "add", lookalike, "--no-password"]).expect(2).stderr;
+        assert!(said.contains("looks the same") && said.contains("`passgate user show ann@example.com`"), "{said}");
+        let said = import(&setup, &[], &json!({ "email": lookalike }).to_string()).expect(2).stderr;
+        assert!(said.contains("line 1: ") && said.contains("looks the same"), "{said}");
+    }
+    // Of two lines of one import as well, before anything is written.
+    let lines = [json!({"email": "carol@example.com"}), json!({"email": "c\u{430}rol@example.com"})];
+    let said = import(&setup, &[], &lines.map(|line| line.to_string()).join("\n")).expect(2).stderr;
+    assert!(said.contains("line 2: the address of line 1 looks the same"), "{said}");
+    assert_eq!(emails(&setup), ["ann@example.com"]);
+    // Another spelling of the same address is the same one.
+    let said = setup.command(["user", "add", "\u{ff41}nn@example.com", "--no-password"]).expect(2).stderr;
+    assert!(said.contains("there is an account with this email address already"), "{said}");
+    for refused in ["ann@example.com.", "ann\u{200b}@example.com", "ann\u{fe0f}@example.com"] {
+        let said = setup.command(["user", "add", refused, "--no-password"]).expect(2).stderr;
+        assert!(said.contains("no email address"), "{said}");
+    }
+    assert_eq!(show(&setup, "\u{ff21}NN@example.com")["email"], "ann@example.com");
+}
+
 // --- user add
 
 #[test]

@@ -1120,3 +1120,31 @@ fn one_connection_may_carry_many_callers() {
         }
     }
 }
+
+#[test]
+fn a_gateway_for_tokens_alone_has_error_pages_in_the_one_design_with_an_icon() {
+    let app = App::start();
+    let gateway = Gateway::before(&app, &format!("[pages]\nname = \"Reports & Co\"\n{ROUTES}"));
+    let browse = |target: &str| {
+        let request = Request::get(target)
+            .header("Accept", "text/html,application/xhtml+xml")
+            .header("Sec-Fetch-Mode", "navigate")
+            .header("Sec-Fetch-Dest", "document");
+        gateway.send(&request)
+    };
+    // Whoever has no token is refused: there is no page to sign in.
+    let refused = browse("/private/x").expect(401);
+    let html = refused.text();
+    assert!(html.contains("Reports &amp; Co") && html.contains("<main class=\"card\">"), "{html}");
+    assert!(refused.header("content-security-policy").unwrap().contains("img-src 'self'"));
+    assert!(!html.contains("/auth/login"), "{html}");
+    let icon = html.split_once("<link rel=\"icon\" href=\"").unwrap().1.split_once('"').unwrap().0;
+    let icon = gateway.get(icon).expect(200);
+    assert_eq!(icon.header("content-type"), Some("image/svg+xml"));
+    assert!(icon.text().starts_with("<svg "));
+    // A program gets the problem document, and there is nothing else below the prefix.
+    assert_eq!(gateway.get("/private/x").expect(401).json()["message"], "Unauthorized");
+    for nothing in ["/auth", "/auth/", "/auth/login", "/auth/logout", "/auth/logo"] {
+        gateway.get(nothing).expect(404);
+    }
+}

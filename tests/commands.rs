@@ -1092,3 +1092,26 @@ fn the_example_file_is_good() {
     let setup = Setup::exactly(&std::fs::read_to_string(file).unwrap());
     setup.command(["check"]).expect(0);
 }
+
+#[test]
+fn check_says_what_becomes_of_addresses_that_were_only_typed() {
+    let with = |password: &str| {
+        let server = "[server]\npublic_url = \"https://app.example.com\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+        check(&format!("{}{server}[password]\n{password}", good())).expect(0).stderr
+    };
+    let registration = "registration = true\n";
+    assert!(
+        with(registration).contains("until it is confirmed")
+            && with(registration).contains("`passgate user confirm EMAIL`")
+    );
+    let trusting = with(&format!("{registration}trust_unconfirmed_email = true\n"));
+    assert!(trusting.contains("warning: apps get email addresses that were only typed"), "{trusting}");
+    for quiet in [
+        "",
+        "registration = false\n",
+        "registration = true\ntrust_unconfirmed_email = false\n",
+        "trust_unconfirmed_email = true\n",
+    ] {
+        assert_eq!(with(quiet), "", "{quiet}");
+    }
+}

@@ -160,6 +160,7 @@ mod tests {
             roles: Vec::new(),
             password_hash: hash.map(str::to_owned),
             disabled,
+            confirmed: true,
             created_at: 1,
             password_version: 1,
             revision: 0,

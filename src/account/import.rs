@@ -158,6 +158,8 @@ fn account(fields: &Map<String, Value>) -> Result<NewAccount, ImportFault> {
         name: first(fields, NAME).map(|(field, value)| name(field, value)).transpose()?.flatten(),
         roles: roles(fields)?,
         password_hash: password_hash(fields)?,
+        // An operator says so.
+        confirmed: true,
         disabled: match first(fields, DISABLED) {
             None => false,
             Some((_, Value::Bool(disabled))) => *disabled,

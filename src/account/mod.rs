@@ -15,10 +15,12 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::refusal::Refusal;
+use crate::state::email::normal as normal_email;
+pub use crate::state::email::{key as fold_email, look as look_of_email};
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, State, StateError};
 
 pub use candidate::{Candidate, Proven};
-pub use email::{fold as fold_email, is_valid as is_email};
+pub use email::is_valid as is_email;
 pub use hash::{HashFault, check_hash, hash};
 pub use hasher::Hasher;
 pub use policy::{Fault, MAX_PASSWORD_BYTES, Policy, check_id, check_roles, parse_name, parse_roles, tidy_roles};
@@ -38,6 +40,8 @@ pub struct NewAccount {
     pub password_hash: Option<String>,
     /// Whether nobody may sign in.
     pub disabled: bool,
+    /// Whether the address is known to be its owner's, and not only typed.
+    pub confirmed: bool,
 }
 
 /// A hash is worth guessing at, so it stands in no log.
@@ -48,6 +52,7 @@ impl std::fmt::Debug for NewAccount {
             .field("email", &self.email)
             .field("roles", &self.roles)
             .field("disabled", &self.disabled)
+            .field("confirmed", &self.confirmed)
             .finish_non_exhaustive()
     }
 }
@@ -93,12 +98,12 @@ impl Accounts {
         self.policy.check_password(email, password).map_err(|fault| fault.refusal())
     }
 
-    /// Adds an account; with `first`, only where there is none at all.
+    /// Adds an account; with a role in `first`, only where no enabled account has that role.
     ///
     /// # Errors
     /// The state failed. The inner one is what is wrong with `new`: [`Refusal::EmailTaken`], [`Refusal::EmailInvalid`], …,
     /// and [`Refusal::RouteMissing`] where it is not the first.
-    pub fn add(&self, new: NewAccount, first: bool) -> Result<Result<AccountRow, Refusal>, StateError> {
+    pub fn add(&self, new: NewAccount, first: Option<&str>) -> Result<Result<AccountRow, Refusal>, StateError> {
         Ok(self.insert(new, first)?.map_err(|fault| fault.refusal()))
     }
 
@@ -106,7 +111,7 @@ impl Accounts {
     ///
     /// # Errors
     /// The state failed. The inner one is what is wrong with `new`.
-    pub fn insert(&self, new: NewAccount, first: bool) -> Result<Result<AccountRow, Fault>, StateError> {
+    pub fn insert(&self, new: NewAccount, first: Option<&str>) -> Result<Result<AccountRow, Fault>, StateError> {
         let account = match prepare(new, self.clock.now()) {
             Ok(account) => account,
             Err(fault) => return Ok(Err(fault)),
@@ -114,6 +119,7 @@ impl Accounts {
         Ok(match self.state.add_account(&account, first)? {
             Added::Done => Ok(account),
             Added::EmailTaken => Err(Fault::EmailTaken),
+            Added::Lookalike => Err(Fault::EmailLookalike),
             Added::IdTaken => Err(Fault::IdTaken),
             Added::NotFirst => Err(Fault::NotFirst),
         })
@@ -132,15 +138,23 @@ impl Accounts {
     /// # Errors
     /// The state failed.
     pub fn by_email(&self, email: &str) -> Result<Option<AccountRow>, StateError> {
-        self.state.account_by_email(&email::fold(email))
+        self.state.account_by_email(&fold_email(email))
     }
 
-    /// Whether there is an account.
+    /// The account whose address looks like this one and is another, where there is one that keeps it from being taken.
     ///
     /// # Errors
     /// The state failed.
-    pub fn has_any(&self) -> Result<bool, StateError> {
-        self.state.has_accounts()
+    pub fn lookalike(&self, email: &str) -> Result<Option<AccountRow>, StateError> {
+        self.state.lookalike(&fold_email(email))
+    }
+
+    /// Whether an enabled account has this role.
+    ///
+    /// # Errors
+    /// The state failed.
+    pub fn has_enabled(&self, role: &str) -> Result<bool, StateError> {
+        self.state.has_enabled_account(role)
     }
 
     /// Who wants to sign in with this address. Also where there is no such account, or a disabled one: verifying it then
@@ -208,14 +222,15 @@ fn prepare(new: NewAccount, now: UnixSeconds) -> Result<AccountRow, Fault> {
     }
     Ok(AccountRow {
         id: new.id.map_or_else(|| new_id(now), Ok)?,
-        email_key: email::fold(&new.email),
-        email: new.email.trim().to_owned(),
+        email_key: fold_email(&new.email),
+        email: normal_email(&new.email),
         name: policy::parse_name(new.name.as_deref().unwrap_or_default())?,
         roles: policy::tidy_roles(new.roles)?,
         password_version: i64::from(new.password_hash.is_some()),
         revision: 0,
         password_hash: new.password_hash,
         disabled: new.disabled,
+        confirmed: new.confirmed,
         created_at: now,
     })
 }
@@ -250,7 +265,13 @@ mod tests {
             roles: vec!["user".to_owned(), "admin".to_owned(), "user".to_owned()],
             password_hash: Some(BCRYPT.to_owned()),
             disabled: false,
+            confirmed: true,
         }
+    }
+
+    /// Whether anything was kept.
+    fn is_empty(accounts: &Accounts) -> bool {
+        accounts.state.accounts().unwrap().is_empty()
     }
 
     const END: EndSessions<'static> = EndSessions { now: NOW, revoked_until: NOW + 900, keep: None };
@@ -258,14 +279,14 @@ mod tests {
     #[test]
     fn an_account_is_kept_tidied_and_found_however_its_address_is_typed() {
         let accounts = accounts();
-        assert!(!accounts.has_any().unwrap());
-        let added = accounts.add(new(" Ann@Example.com "), false).unwrap().unwrap();
+        assert!(is_empty(&accounts));
+        let added = accounts.add(new(" Ann@Example.com "), None).unwrap().unwrap();
         assert_eq!(uuid::Uuid::parse_str(&added.id).unwrap().get_version_num(), 7);
         assert_eq!((added.email.as_str(), added.email_key.as_str()), ("Ann@Example.com", "ann@example.com"));
         assert_eq!(added.name.as_deref(), Some("Ann"));
         assert_eq!(added.roles, ["admin", "user"]);
         assert_eq!((added.created_at, added.password_version), (NOW, 1));
-        assert!(accounts.has_any().unwrap());
+        assert!(accounts.has_enabled("user").unwrap() && !accounts.has_enabled("ops").unwrap());
         assert!(accounts.by_id(&added.id).unwrap() == Some(added.clone()));
         assert!(accounts.by_email("ANN@example.com ").unwrap() == Some(added));
         assert!(accounts.by_email("bob@example.com").unwrap().is_none());
@@ -274,21 +295,37 @@ mod tests {
     #[test]
     fn two_accounts_never_share_an_address_or_an_id() {
         let accounts = accounts();
-        let add = |email: &str, id: Option<&str>, first| {
+        let add = |email: &str, id: Option<&str>, first: Option<&str>| {
             accounts.insert(NewAccount { id: id.map(str::to_owned), ..new(email) }, first).unwrap().map(|row| row.email)
         };
-        assert_eq!(add("ann@b", Some("1"), true), Ok("ann@b".to_owned()));
-        assert_eq!(add("ANN@B", None, false), Err(Fault::EmailTaken));
-        assert_eq!(add("bob@b", Some("1"), false), Err(Fault::IdTaken));
-        assert_eq!(add("bob@b", None, true), Err(Fault::NotFirst));
-        assert_eq!(accounts.add(new("ann@b"), false).unwrap().map(|_| ()), Err(Refusal::EmailTaken));
-        assert_eq!(accounts.add(new("bob@b"), true).unwrap().map(|_| ()), Err(Refusal::RouteMissing));
+        assert_eq!(add("ann@b", Some("1"), Some("admin")), Ok("ann@b".to_owned()));
+        assert_eq!(add("ANN@B", None, None), Err(Fault::EmailTaken));
+        assert_eq!(add("bob@b", Some("1"), None), Err(Fault::IdTaken));
+        assert_eq!(add("bob@b", None, Some("admin")), Err(Fault::NotFirst));
+        assert_eq!(accounts.add(new("ann@b"), None).unwrap().map(|_| ()), Err(Refusal::EmailTaken));
+        assert_eq!(accounts.add(new("bob@b"), Some("admin")).unwrap().map(|_| ()), Err(Refusal::RouteMissing));
+    }
+
+    #[test]
+    fn an_address_that_looks_like_anothers_is_refused_and_one_that_is_the_same_in_other_letters_is_found() {
+        let accounts = accounts();
+        let add = |email: &str| accounts.insert(new(email), None).unwrap().map(|row| row.email);
+        assert_eq!(add("\u{ff21}nn@example.com"), Ok("Ann@example.com".to_owned()), "kept without full-width letters");
+        assert!(accounts.by_email("ann\u{ff20}example.com").unwrap().is_some());
+        assert_eq!(add("ann@example\u{3002}com"), Err(Fault::EmailTaken));
+        assert_eq!(add("\u{430}nn@example.com"), Err(Fault::EmailLookalike));
+        assert_eq!(accounts.add(new("\u{430}nn@example.com"), None).unwrap().map(|_| ()), Err(Refusal::EmailTaken));
+        assert!(accounts.lookalike("\u{430}nn@example.com").unwrap().is_some_and(|row| row.email == "Ann@example.com"));
+        for different in ["burn@example.com", "bum@example.com", "a1@example.com", "al@example.com", "m\u{fc}ller@b"] {
+            assert_eq!(add(different), Ok(different.to_owned()));
+        }
+        assert_eq!(add("muller@b"), Ok("muller@b".to_owned()));
     }
 
     #[test]
     fn what_cannot_be_an_account_never_reaches_the_state() {
         let accounts = accounts();
-        let refused = |new: NewAccount| accounts.add(new, false).unwrap().map(|_| ());
+        let refused = |new: NewAccount| accounts.add(new, None).unwrap().map(|_| ());
         let good = new("ann@b");
         assert_eq!(refused(new("ann")), Err(Refusal::EmailInvalid));
         assert_eq!(refused(NewAccount { name: Some("a\nb".into()), ..good.clone() }), Err(Refusal::NameInvalid));
@@ -299,7 +336,7 @@ mod tests {
         ] {
             assert_eq!(refused(wrong), Err(Refusal::FormMalformed));
         }
-        assert!(!accounts.has_any().unwrap());
+        assert!(is_empty(&accounts));
     }
 
     #[test]
@@ -319,7 +356,7 @@ mod tests {
     #[test]
     fn an_imported_hash_is_replaced_at_the_first_good_sign_in() {
         let accounts = accounts();
-        let id = accounts.add(new("ann@b"), false).unwrap().unwrap().id;
+        let id = accounts.add(new("ann@b"), None).unwrap().unwrap().id;
         assert!(accounts.candidate("ann@b").unwrap().verify("wrong horse").is_none());
         let proven = accounts.candidate(" ANN@b").unwrap().verify("correct horse").unwrap();
         assert_eq!(proven.account.id, id);
@@ -334,7 +371,7 @@ mod tests {
     #[test]
     fn a_replacement_that_comes_after_a_change_of_password_is_dropped() {
         let accounts = accounts();
-        let id = accounts.add(new("ann@b"), false).unwrap().unwrap().id;
+        let id = accounts.add(new("ann@b"), None).unwrap().unwrap().id;
         let proven = accounts.candidate_by_id(&id).unwrap().verify("correct horse").unwrap();
         let changed = accounts.change_password(&id, hash("a quiet field").unwrap(), &END).unwrap().unwrap();
         assert_eq!(changed.password_version, 2);
@@ -347,8 +384,8 @@ mod tests {
     #[test]
     fn nobody_and_the_disabled_prove_nothing() {
         let accounts = accounts();
-        accounts.add(NewAccount { disabled: true, ..new("ann@b") }, false).unwrap().unwrap();
-        accounts.add(NewAccount { password_hash: None, ..new("bob@b") }, false).unwrap().unwrap();
+        accounts.add(NewAccount { disabled: true, ..new("ann@b") }, None).unwrap().unwrap();
+        accounts.add(NewAccount { password_hash: None, ..new("bob@b") }, None).unwrap().unwrap();
         for email in ["ann@b", "bob@b", "carol@b", "", &"x".repeat(300)] {
             assert!(accounts.candidate(email).unwrap().verify("correct horse").is_none(), "{email}");
         }

@@ -7,9 +7,9 @@ use std::cmp::Ordering;
 
 use zeroize::Zeroizing;
 
-use super::email;
 use super::hash::HashFault;
 use crate::refusal::Refusal;
+use crate::state::email;
 
 /// The longest display name, in characters.
 pub(super) const MAX_NAME: usize = 128;
@@ -47,14 +47,17 @@ pub enum Fault {
     /// Another account has it.
     #[error("there is an account with this email address already")]
     EmailTaken,
+    /// Another account's looks the same.
+    #[error("there is an account whose email address looks the same in letters of another script")]
+    EmailLookalike,
     /// Cannot be a `sub`.
     #[error("an id has 1 to {MAX_ID_BYTES} bytes of visible text")]
     IdInvalid,
     /// Another account has it.
     #[error("there is an account with this id already")]
     IdTaken,
-    /// The account was to be the first one.
-    #[error("there is an account already")]
+    /// The account was to be the first one with its role.
+    #[error("there is an enabled account with this role already")]
     NotFirst,
     /// Too long, or with characters that end a line or turn it around.
     #[error("a name has at most {MAX_NAME} characters, none of them a control character")]
@@ -97,8 +100,8 @@ impl Fault {
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::EmailInvalid => Refusal::EmailInvalid,
-            Self::EmailTaken | Self::IdTaken => Refusal::EmailTaken,
-            // Whoever asks for the first account where there is one finds no such endpoint.
+            Self::EmailTaken | Self::EmailLookalike | Self::IdTaken => Refusal::EmailTaken,
+            // Whoever asks for the first administrator where there is one finds no such endpoint.
             Self::NotFirst => Refusal::RouteMissing,
             Self::NameInvalid => Refusal::NameInvalid,
             Self::PasswordTooShort { .. } => Refusal::PasswordTooShort,
@@ -125,13 +128,16 @@ impl Policy {
         if password.chars().count() < self.min_length {
             return Err(Fault::PasswordTooShort { least: self.min_length });
         }
-        let address = email::fold(email);
-        // As `email::fold` does it, but each copy is wiped.
+        let address = email::key(email);
+        // Each copy is wiped.
         let lower = Zeroizing::new(password.trim().to_lowercase());
         let upper = Zeroizing::new(lower.to_uppercase());
         let guess = Zeroizing::new(upper.to_lowercase());
         let is_own = *guess == address || address.split_once('@').is_some_and(|(local, _)| *guess == local);
-        if is_own || is_common(&guess) { Err(Fault::PasswordCommon) } else { Ok(()) }
+        // Also where nothing but white space is left.
+        let mut letters = guess.chars();
+        let is_one_letter = letters.next().is_none_or(|first| letters.all(|letter| letter == first));
+        if is_own || is_one_letter || is_common(&guess) { Err(Fault::PasswordCommon) } else { Ok(()) }
     }
 }
 
@@ -256,8 +262,23 @@ mod tests {
         {
             assert_eq!(password(common), Err(Fault::PasswordCommon), "{common}");
         }
-        for rare in ["password-of-hers", "12345678901234567890123456789", "\n\n\n\n\n\n\n\n", "password\npassword1"] {
+        for rare in ["password-of-hers", "12345678901234567890123456789", "\nx\n\n\n\n\n\n\nx", "password\npassword1"] {
             assert_eq!(password(rare), Ok(()), "{rare}");
+        }
+    }
+
+    #[test]
+    fn one_repeated_character_is_no_password_whatever_its_length() {
+        for letter in ["a", "A", "0", "!", "\n", " ", "ü", "🔑"] {
+            for length in [8, 9, 30, 1000] {
+                let repeated = letter.repeat(length);
+                assert_eq!(password(&repeated), Err(Fault::PasswordCommon), "{letter:?} {length}");
+                assert_eq!(password(&format!(" {repeated}\n")), Err(Fault::PasswordCommon), "{letter:?} {length}");
+            }
+        }
+        assert_eq!(password("aAaAaAaAaAaAaAaAa"), Err(Fault::PasswordCommon));
+        for other in ["aaaaaaaaaaaaaaaaaaaaaaaab", "abababababababababababab"] {
+            assert_eq!(password(other), Ok(()), "{other}");
         }
     }
 
@@ -276,7 +297,7 @@ mod tests {
         assert!(lines.is_sorted_by(|one, other| one < other), "sorted, each once");
         for line in &lines {
             assert!(is_common(line), "{line}");
-            assert!(line.len() >= 8 && *line == email::fold(line), "{line}");
+            assert!(line.len() >= 8 && *line == email::key(line), "{line}");
         }
         for missing in ["", "\n", "zzzzzzzzzzzzzzzzzzzz~", "!", "Redistribution", "# MIT License"] {
             assert!(!is_common(missing), "{missing:?}");

@@ -41,6 +41,8 @@ pub struct Account {
     pub roles: Vec<String>,
     /// Whether nobody may sign in.
     pub disabled: bool,
+    /// Whether the address is known to be its owner's, and not only typed.
+    pub confirmed: bool,
     /// How the password is hashed, `argon2id` or `bcrypt`; `None`: there is none.
     pub password_hash: Option<String>,
     /// RFC 3339.
@@ -56,6 +58,7 @@ impl From<AccountRow> for Account {
             name: row.name,
             roles: row.roles,
             disabled: row.disabled,
+            confirmed: row.confirmed,
             created_at: time_text(row.created_at),
         }
     }
@@ -145,7 +148,7 @@ impl Directory {
 /// What keeps an account from being made or changed, and what to do about it.
 fn refused(fault: &Fault, email: &str) -> Failure {
     let hint = match fault {
-        Fault::EmailTaken => format!("`passgate user show {}` shows it", shown(email)),
+        Fault::EmailTaken | Fault::EmailLookalike => format!("`passgate user show {}` shows it", shown(email)),
         Fault::PasswordTooShort { .. } | Fault::PasswordCommon => {
             "four or five words at random are hard to guess and easy to remember".to_owned()
         }

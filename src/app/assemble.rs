@@ -14,6 +14,7 @@ use crate::forward::{BodyRules, Upstream};
 use crate::gateway::{Gateway, Label, Renewal, SignIn};
 use crate::login::{Endpoints, Login, Sites};
 use crate::observe::Metrics;
+use crate::pages::Pages;
 use crate::session::{self, Sessions};
 use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{Algorithm, Issuer, Issuers, KeySet, OWN_NAME, Origin, Verifier};
@@ -71,14 +72,14 @@ pub(super) fn assemble(
     let mut own = vec![own];
     let (mut sign_in, mut login, mut sessions) = (None, None, None);
     let sites = Arc::new(Sites::new(&settings.public_url, plan.named_hosts));
-    let sources = &plan.sources;
+    let (sources, pages) = (&plan.sources, Arc::clone(&plan.pages));
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
         let url = &settings.public_url;
         let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror)?;
-        let joined = services.map(|services| join(plan, sources, mirror, services, &open, &sites));
+        let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
         let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
@@ -93,9 +94,15 @@ pub(super) fn assemble(
             Assertions::new(settings.public_url.as_str()).with_unverified_email(plan.naming.tells_unverified_email())
         }),
         signing: Arc::clone(&mirror.signing),
-        endpoints: Endpoints::new(&settings.own_prefix, Arc::clone(&mirror.signing), mirror.clock.clone(), login),
+        endpoints: Endpoints::new(
+            &settings.own_prefix,
+            Arc::clone(&mirror.signing),
+            Arc::clone(&pages),
+            mirror.clock.clone(),
+            login,
+        ),
         sign_in,
-        pages: plan.sign_in.as_ref().map(|plan| Arc::clone(&plan.pages)),
+        pages,
         own_label: Label { text: OWN_LABEL.into(), series: metrics.route(OWN_LABEL) },
         realm: settings.realm(),
         public_https: settings.public_https,
@@ -115,6 +122,7 @@ pub(super) fn assemble(
 /// The rooms that sign people in, joined with the state.
 fn join(
     plan: &SignInPlan,
+    pages: &Arc<Pages>,
     sources: &Sources,
     mirror: &Mirror,
     services: &Services,
@@ -128,11 +136,12 @@ fn join(
         hasher: Arc::clone(&services.hasher),
         blocking: Arc::clone(&services.blocking),
         sites: Arc::clone(sites),
-        pages: Arc::clone(&plan.pages),
+        pages: Arc::clone(pages),
         throttle: Arc::clone(&services.throttle),
         setup: Arc::clone(&services.setup),
         other_cookies: sources.cookie_names().filter_map(with_deletion).collect(),
         registration: plan.registration,
+        admin_role: plan.admin_role.clone(),
     };
     (Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)), login)
 }

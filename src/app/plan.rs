@@ -49,11 +49,13 @@ pub struct Plan {
     pub assertion: bool,
     /// How people sign in, where they can.
     pub sign_in: Option<SignInPlan>,
+    /// What people see.
+    pub pages: Arc<Pages>,
     /// The file's own tests.
     pub tests: Vec<At<RawTest>>,
 }
 
-/// `[session]`, `[password]` and `[pages]`, ready to be put to work.
+/// `[session]` and `[password]`, ready to be put to work.
 #[derive(Debug)]
 pub struct SignInPlan {
     /// What sessions are like.
@@ -62,8 +64,8 @@ pub struct SignInPlan {
     pub policy: Policy,
     /// Whether anybody may make an account.
     pub registration: bool,
-    /// What people see.
-    pub pages: Arc<Pages>,
+    /// `password.admin_role`
+    pub admin_role: String,
 }
 
 /// Reads and compiles `file`. The problems come with the plan, because there may be warnings, and tests to be run.
@@ -165,8 +167,9 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     let routes =
         compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
     let named_hosts = named_hosts(raw);
-    let sign_in = compile_sign_in(raw, &settings, &named_hosts, problems);
+    let sign_in = compile_sign_in(raw, &settings);
     Some(Plan {
+        pages: Arc::new(compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems)),
         sign_in,
         named_hosts,
         routes: routes?,
@@ -180,25 +183,18 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     })
 }
 
-/// People can sign in where `[password]` is there. The pages are compiled in any case, so that what is wrong with them is
-/// said.
-fn compile_sign_in(
-    raw: &RawConfig,
-    settings: &Settings,
-    named: &NamedHosts,
-    problems: &mut Problems,
-) -> Option<SignInPlan> {
-    let registration =
-        raw.password.as_ref().and_then(|password| password.registration.as_ref()).is_some_and(|open| open.value);
-    let pages = Pages::compile(&raw.pages, &settings.own_prefix, &settings.realm(), registration, problems);
-    let policy = settings::policy(raw.password.as_ref()?);
-    // Where there is one host, forms stay there.
-    let pages = if named.is_empty() { pages } else { pages.with_forms_to(&settings.public_url) };
+/// People can sign in where `[password]` is there.
+fn compile_sign_in(raw: &RawConfig, settings: &Settings) -> Option<SignInPlan> {
+    let password = raw.password.as_ref()?;
+    let is_on = |flag: &Option<At<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
     Some(SignInPlan {
-        session: settings::session(&raw.session, &settings.public_url),
-        pages: Arc::new(pages.with_min_length(policy.min_length as u64)),
-        policy,
-        registration,
+        session: session::Settings {
+            trust_unconfirmed_email: is_on(&password.trust_unconfirmed_email),
+            ..settings::session(&raw.session, &settings.public_url)
+        },
+        policy: settings::policy(password),
+        registration: is_on(&password.registration),
+        admin_role: settings::admin_role(password),
     })
 }
 
@@ -207,6 +203,24 @@ fn named_hosts(raw: &RawConfig) -> NamedHosts {
     let hosts = raw.routes.iter().filter_map(|route| route.value.host.as_ref());
     let patterns: Vec<_> = hosts.filter_map(|host| HostPattern::parse(host).ok()).collect();
     NamedHosts::new(&patterns)
+}
+
+/// Pages are there in any case, at least for errors.
+fn compile_pages(
+    raw: &RawConfig,
+    settings: &Settings,
+    sign_in: Option<&SignInPlan>,
+    named: &NamedHosts,
+    problems: &mut Problems,
+) -> Pages {
+    let registration = sign_in.is_some_and(|sign_in| sign_in.registration);
+    let pages = Pages::compile(&raw.pages, &settings.own_prefix, &settings.realm(), registration, problems);
+    // Where there is one host, forms stay there.
+    let pages = if named.is_empty() { pages } else { pages.with_forms_to(&settings.public_url) };
+    match sign_in {
+        Some(sign_in) => pages.with_min_length(sign_in.policy.min_length as u64),
+        None => pages,
+    }
 }
 
 /// `public_url` is the `iss` of our own tokens: nobody else may have it, and whoever checks it must be able to count on it.

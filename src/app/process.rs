@@ -138,7 +138,7 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     let settings = Arc::clone(&plan.settings);
     let is_demo = is_demo(&plan);
     let mut services = Services::start(&mirror, tokio::runtime::Handle::current())?;
-    let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix);
+    let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix)?;
     let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror, &metrics, Some(&services))?));
 
     let listeners = open_listeners(&settings.listen)?;
@@ -324,7 +324,7 @@ async fn reload(
         for key in settings.differs(&plan.settings) {
             tracing::warn!("`{key}` has changed, which takes a restart; the rest of the file is taken");
         }
-        let link = services.first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix);
+        let link = services.first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix)?;
         let next = assemble(plan, mirror, metrics, Some(services))?;
         if let Some(link) = link {
             say(&link);

@@ -1,5 +1,5 @@
 //! What signing in needs beside the configuration, and keeps while that changes: threads, counts of attempts, and the
-//! first link.
+//! link of the first administrator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::plan::SignInPlan;
 use crate::account::Hasher;
 use crate::blocking::Blocking;
 use crate::login::{Setup, Throttle};
+use crate::state::State;
 
 /// Pieces of work on the state that wait or run at a time.
 const WORK_AT_A_TIME: usize = 256;
@@ -27,6 +28,7 @@ pub(super) struct Services {
     pub(super) setup: Arc<Setup>,
     /// The secret of the first link, until it has been said.
     offered: Option<Zeroizing<String>>,
+    state: Arc<dyn State>,
 }
 
 impl Services {
@@ -37,28 +39,37 @@ impl Services {
     pub(super) fn start(mirror: &Mirror, control: Handle) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let hasher = Hasher::start((cores / 2).max(1)).context("cannot start the threads that check passwords")?;
-        let (setup, offered) = if mirror.state.has_accounts().context("cannot read the accounts")? {
-            (Setup::none(), None)
-        } else {
-            let (setup, token) = Setup::offer().map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-            (setup, Some(token))
-        };
+        let (setup, token) = Setup::offer().map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         Ok(Self {
             blocking: Arc::new(Blocking::new(control, WORK_AT_A_TIME, PATIENCE)),
             hasher: Arc::new(hasher),
             throttle: Arc::default(),
             setup: Arc::new(setup),
-            offered,
+            offered: Some(token),
+            state: Arc::clone(&mirror.state),
         })
     }
 
-    /// What to say once to an operator who has no account yet: where the first one is made.
-    pub(super) fn first_link(&mut self, sign_in: Option<&SignInPlan>, own_prefix: &str) -> Option<String> {
-        let sign_in = sign_in?;
-        let token = self.offered.take()?;
-        Some(format!(
-            "no account yet: open this link to make the first administrator; it works once, and until passgate is restarted:\n\n  {}{own_prefix}/register?setup={}\n\n",
+    /// What to say at the start, where people can sign in, as long as no enabled account is an administrator: where the
+    /// first one is made.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub(super) fn first_link(
+        &mut self,
+        sign_in: Option<&SignInPlan>,
+        own_prefix: &str,
+    ) -> anyhow::Result<Option<String>> {
+        let Some(sign_in) = sign_in else { return Ok(None) };
+        let Some(token) = self.offered.take() else { return Ok(None) };
+        let role = &sign_in.admin_role;
+        if self.state.has_enabled_account(role).context("cannot read the accounts")? {
+            self.setup.void();
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "no administrator yet (an enabled account with the role `{role}`): open this link to make one; it works once, and until passgate is restarted:\n\n  {}{own_prefix}/register?setup={}\n\n",
             sign_in.session.public_url, &*token
-        ))
+        )))
     }
 }

@@ -136,7 +136,13 @@ pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
         idle_timeout: seconds(raw.idle_timeout.as_ref(), RawSession::IDLE_TIMEOUT),
         lifetime: seconds(raw.lifetime.as_ref(), RawSession::LIFETIME),
         public_url: public_url.to_owned(),
+        trust_unconfirmed_email: false,
     }
+}
+
+/// `[password] admin_role`.
+pub(super) fn admin_role(raw: &RawPassword) -> String {
+    raw.admin_role.as_ref().map_or_else(|| RawPassword::ADMIN_ROLE.to_owned(), |role| role.value.clone())
 }
 
 /// `[password]`: what a new account and a new password are held to.

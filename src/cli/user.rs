@@ -71,6 +71,18 @@ pub(super) enum Command {
         #[command(flatten)]
         who: Who,
     },
+    /// Say that the address of an account is its owner's. An account that was registered is not confirmed: apps do not get its
+    /// address, and no rule on email matches it, until this is done
+    Confirm {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The email addresses or ids of the accounts
+        #[arg(value_name = "EMAIL", required_unless_present = "all")]
+        emails: Vec<String>,
+        /// Every account that there is now
+        #[arg(long, conflicts_with = "emails")]
+        all: bool,
+    },
     /// Let nobody sign in to an account. All its sessions end
     Disable {
         #[command(flatten)]
@@ -157,6 +169,7 @@ impl Command {
                 warn_of_missing_table(&directory);
                 print(format!("changed the password of `{}`; {}\n", account.email, ended_text(ended)).as_bytes())
             }
+            Self::Confirm { file, emails, all } => confirm(&Directory::open(&file.config)?, &emails, all),
             Self::Disable { who } => {
                 let (directory, account) = who.open()?;
                 let ended = directory.disable(&account)?;
@@ -234,12 +247,41 @@ fn list(accounts: &[Account], format: Format) -> Result<ExitCode, Failure> {
             account.id.clone(),
             account.name.clone().unwrap_or_default(),
             account.roles.join(", "),
-            if account.disabled { "disabled" } else { "active" }.to_owned(),
+            state(account).to_owned(),
             account.password_hash.clone().unwrap_or_else(|| "none".to_owned()),
             account.created_at.clone(),
         ]
     });
     print(table::render(["EMAIL", "ID", "NAME", "ROLES", "STATE", "PASSWORD", "CREATED"], rows).as_bytes())
+}
+
+/// The account in one word.
+fn state(account: &Account) -> &'static str {
+    match (account.disabled, account.confirmed) {
+        (true, _) => "disabled",
+        (false, true) => "active",
+        (false, false) => "unconfirmed",
+    }
+}
+
+/// All are looked up before the first one is confirmed.
+fn confirm(directory: &Directory, emails: &[String], all: bool) -> Result<ExitCode, Failure> {
+    let accounts = match all {
+        true => directory.list()?,
+        false => emails.iter().map(|email| directory.account(email)).collect::<Result<_, _>>()?,
+    };
+    let mut text = String::new();
+    for account in &accounts {
+        let _ = match directory.confirm(account)? {
+            true => writeln!(text, "confirmed `{}`", account.email),
+            false if all => continue,
+            false => writeln!(text, "`{}` was confirmed already", account.email),
+        };
+    }
+    if text.is_empty() {
+        text.push_str("all accounts were confirmed already\n");
+    }
+    print(text.as_bytes())
 }
 
 #[derive(Serialize)]
@@ -259,6 +301,7 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
         ["name", account.name.as_deref().unwrap_or_default()],
         ["roles", &account.roles.join(", ")],
         ["state", if account.disabled { "disabled: nobody can sign in" } else { "active" }],
+        ["confirmed", if account.confirmed { "yes" } else { "no: the address was only typed, and apps do not get it" }],
         ["password", account.password_hash.as_deref().unwrap_or("none: nobody can sign in with one")],
         ["created", &account.created_at],
         ["sessions", &sessions.len().to_string()],

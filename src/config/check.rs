@@ -78,7 +78,8 @@ fn commas(raw: &RawConfig, problems: &mut Problems) {
 fn proxy_in_front(raw: &RawConfig, problems: &mut Problems) {
     let server = &raw.server;
     let Some(public_url) = server.public_url.as_ref().filter(|url| url.starts_with("https://")) else { return };
-    if server.tls.is_none() && server.trusted_proxies.is_empty() {
+    let is_unknown = ["tls", "trusted_proxies"].iter().any(|key| raw.failed.has("server", key));
+    if server.tls.is_none() && server.trusted_proxies.is_empty() && !is_unknown {
         problems
             .warning(&public_url.span, "`public_url` is `https://`, without `[server.tls]` and without `trusted_proxies`")
             .label("all clients of the proxy that ends TLS count as one address")
@@ -202,7 +203,8 @@ fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &At<String>> {
     let rules = raw.routes.iter().filter_map(|route| route.roles.as_ref());
     let of_routes = rules.flat_map(|rule| [&rule.any, &rule.all, &rule.none]).flatten().flatten();
     let of_tests = raw.tests.iter().filter_map(|test| test.caller.as_ref()).flat_map(|caller| &caller.roles);
-    let of_accounts = raw.password.iter().flat_map(|password| &password.default_roles);
+    let of_accounts =
+        raw.password.iter().flat_map(|password| password.default_roles.iter().chain(&password.admin_role));
     of_routes.chain(of_tests).chain(of_accounts)
 }
 

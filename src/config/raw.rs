@@ -373,11 +373,17 @@ pub struct RawPassword {
     pub default_roles: Vec<At<String>>,
     /// The fewest characters of a new password; 8 unless said, and no less than that.
     pub min_length: Option<At<u64>>,
+    /// The role of administrators, which the setup link gives; `admin` unless said.
+    pub admin_role: Option<At<String>>,
+    /// Whether apps get the address of an account that was only typed; false unless said.
+    pub trust_unconfirmed_email: Option<At<bool>>,
 }
 
 impl RawPassword {
     /// What `min_length` may be; the least unless said (NIST SP 800-63B section 5.1.1.2).
     pub const MIN_LENGTHS: RangeInclusive<u64> = 8..=256;
+    /// `admin_role` unless said.
+    pub const ADMIN_ROLE: &str = "admin";
 }
 
 /// `[pages]`
@@ -391,6 +397,8 @@ pub struct RawPages {
     pub colors: RawColors,
     /// A directory whose templates take the place of the built-in ones of the same name.
     pub templates: Option<At<PathBuf>>,
+    /// A sentence on the sign-in page, for people who cannot sign in; none unless said.
+    pub help: Option<At<String>>,
 }
 
 /// `pages.colors`: `#rgb` or `#rrggbb`. The `_dark` ones hold where the browser asks for a dark page.

@@ -11,6 +11,7 @@ use super::values::{self, echo};
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     lifetimes(&raw.session, problems);
     let Some(password) = &raw.password else { return };
+    addresses(raw, password, problems);
     // An address that could not be read says nothing about where the cookie goes.
     let unknown = ["listen", "public_url", "tls"].iter().any(|key| raw.failed.has("server", key));
     let is_plain = !unknown && transport(raw, password, problems);
@@ -43,6 +44,26 @@ fn lifetimes(session: &RawSession, problems: &mut Problems) {
             .warning(&idle.span, "`idle_timeout` is longer than `lifetime` and changes nothing")
             .also(lifetime.span.clone(), "every session is over then")
             .hint("take it out, or make it shorter");
+    }
+}
+
+/// Where people make accounts for themselves, their addresses are only typed.
+fn addresses(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problems) {
+    let Some(registration) = password.registration.as_ref().filter(|open| open.value) else { return };
+    match &password.trust_unconfirmed_email {
+        Some(trust) if trust.value => {
+            problems
+                .warning(&trust.span, "apps get email addresses that were only typed")
+                .label("anybody can register with the address of another person")
+                .hint("an app that knows people by their address lets them into that person's account: take it out");
+        }
+        Some(_) => {}
+        None if raw.failed.has("password", "trust_unconfirmed_email") => {}
+        None => {
+            problems
+                .warning(&registration.span, "apps do not get the address of an account that was registered until it is confirmed")
+                .hint("`passgate user confirm EMAIL` confirms one; `trust_unconfirmed_email = false` takes this warning away");
+        }
     }
 }
 

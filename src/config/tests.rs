@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::raw::{RawExpect, RawListen, RawPassword, RawSecret, RawSession, RawSource};
+use super::raw::{RawExpect, RawListen, RawPassword, RawProxy, RawSecret, RawSession, RawSource};
 use super::{KEYS, Problems, RawConfig, read};
 
 fn root() -> &'static Path {
@@ -228,11 +228,14 @@ lifetime = "1d"
 registration = true
 default_roles = ["ops"]
 min_length = 12
+admin_role = "ops"
+trust_unconfirmed_email = false
 [pages]
 name = "Ärzte & Co"
 logo = "logo.svg"
 colors = { accent = "#2f6f4f", accent_dark = "#FFF", background = "#000000", background_dark = "#abc" }
 templates = "pages"
+help = "Call the help desk, extension 4711."
 [[tests]]
 request = "GET /admin/users"
 as = { roles = ["admin", "ops", "banned"], claims = { tenant = "acme" } }
@@ -277,13 +280,17 @@ fn a_right_file_is_read_as_it_is_written() {
     assert!(password.registration.as_ref().unwrap().value);
     assert_eq!(password.default_roles[0].value, "ops");
     assert_eq!(password.min_length.as_ref().unwrap().value, 12);
+    assert_eq!(password.admin_role.as_ref().unwrap().value, "ops");
+    assert!(!password.trust_unconfirmed_email.as_ref().unwrap().value);
+    assert_eq!(raw.pages.help.as_ref().unwrap().value, "Call the help desk, extension 4711.");
+    assert_eq!(raw.server.trusted_proxies[2].value, RawProxy::Unix);
     assert_eq!(raw.pages.name.unwrap().value, "Ärzte & Co");
     assert_eq!(raw.pages.logo.unwrap().value, Path::new("logo.svg"));
     assert_eq!(raw.pages.colors.accent_dark.unwrap().value, "#FFF");
     assert_eq!(raw.pages.colors.background_dark.unwrap().value, "#abc");
     assert_eq!(raw.pages.templates.unwrap().value, Path::new("pages"));
     assert_eq!(raw.tests[0].expect.value, RawExpect::Status(403));
-    assert_eq!(problems.place(&raw.tests[1].span).to_string(), "gateway.toml:76");
+    assert_eq!(problems.place(&raw.tests[1].span).to_string(), "gateway.toml:79");
 }
 
 #[test]

@@ -5,19 +5,21 @@
 
 use std::sync::Arc;
 
-use http::Response;
 use http::request::Parts;
+use http::{Method, Response};
 use hyper::body::Incoming;
 
 use super::identify::{identify, identify_by_source};
 use super::record::Record;
-use super::{Content, Lane};
+use super::{Content, Lane, Presented};
 use crate::caller::Peer;
+use crate::credential::Source;
 use crate::http::headers::Host;
 use crate::http::reply;
 use crate::http::target::Target;
 use crate::login::{Asked, Endpoint};
 use crate::refusal::Refusal;
+use crate::verify::Verified;
 
 /// Answers a request for one of our own endpoints.
 #[allow(clippy::too_many_arguments)] // all that there is to a request
@@ -35,7 +37,11 @@ pub(super) async fn answer(
     let leaving = || gateway.sign_in.as_ref()?.recognize(&parts.headers, host.name(), gateway.clock.now());
     let mut bad = None;
     let found = match endpoint {
-        Endpoint::Jwks | Endpoint::Logo | Endpoint::Refresh => None,
+        Endpoint::Jwks | Endpoint::Logo | Endpoint::Icon | Endpoint::Account | Endpoint::Refresh => None,
+        // Their pages say who is signed in.
+        Endpoint::Login | Endpoint::Logout if parts.method != Method::POST => {
+            signed_in(lane, parts, host, record).await
+        }
         // Who is signed in already signs in anew: the session of before ends.
         Endpoint::Login | Endpoint::Register | Endpoint::Continue => leaving().map(|verified| (verified, None)),
         // Nothing may keep anybody from leaving, least of all that a credential has expired.
@@ -84,8 +90,25 @@ pub(super) async fn answer(
         Err(failure) => {
             record.page = failure.page;
             record.retry_after = failure.retry_after;
+            record.detail = failure.detail;
             // What was sent and is no good is told from nothing at all.
             Err(bad.filter(|_| failure.refusal == Refusal::CredentialMissing).unwrap_or(failure.refusal))
         }
     }
+}
+
+/// Who the session cookie names now, renewed where its token has expired. A page is shown also where that cannot be found
+/// out.
+async fn signed_in<'l>(
+    lane: &'l Lane,
+    parts: &Parts,
+    host: &Host,
+    record: &mut Record,
+) -> Option<(Arc<Verified>, Option<&'l Source>)> {
+    let sign_in = lane.gateway.sign_in.as_ref()?;
+    let clock = &lane.gateway.clock;
+    let presented = sign_in.present(&lane.session_cache, &parts.headers, host.name(), clock, record.client_ip).await;
+    let Ok(Presented::Good(verified, set_cookie)) = presented else { return None };
+    record.set_cookie = set_cookie;
+    Some((verified, None))
 }

@@ -71,6 +71,8 @@ pub(super) struct Record {
     pub(super) page: Option<Response<Bytes>>,
     /// When it makes sense to ask again, in seconds.
     pub(super) retry_after: Option<u64>,
+    /// What is said instead of the words for the refusal.
+    pub(super) detail: Option<String>,
     /// The rule that said no.
     pub(super) rule: Option<Arc<RuleName>>,
     /// Whether the request may be forwarded.
@@ -128,6 +130,7 @@ impl Record {
             set_cookie: None,
             page: None,
             retry_after: None,
+            detail: None,
             rule: None,
             is_permitted: false,
             body: None,

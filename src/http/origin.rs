@@ -32,6 +32,14 @@ pub fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> 
     }
 }
 
+/// The path and query of a `Referer` that names a page of `host` (RFC 9110 section 10.1.3); `None` for another site's.
+#[must_use]
+pub fn own_referer<'a>(referer: &'a str, host: &str) -> Option<&'a str> {
+    let authority = referer.find("://")? + 3;
+    let path = referer[authority..].find('/')? + authority;
+    is_origin_of(&referer[..path], host, None).then(|| &referer[path..])
+}
+
 fn is_origin_of(origin: &str, host: &str, https: Option<bool>) -> bool {
     let (is_https, default_port, authority) = if let Some(authority) = origin.strip_prefix("https://") {
         (true, ":443", authority)
@@ -103,5 +111,25 @@ mod tests {
         }
         let by_metadata = [("sec-fetch-site", "same-origin"), ("origin", "http://a.example")];
         assert!(!cross_on(Some(true), &by_metadata, "a.example"));
+    }
+
+    #[test]
+    fn a_referer_of_this_host_gives_its_path() {
+        for (referer, path) in [
+            ("https://a.example/notes/7?edit=1", Some("/notes/7?edit=1")),
+            ("https://A.example:443/", Some("/")),
+            ("http://a.example/x", Some("/x")),
+            ("https://a.example", None),
+            ("https://a.example:8443/x", None),
+            ("https://b.example/x", None),
+            ("https://a.example.evil.example/x", None),
+            ("https://a.example@evil.example/x", None),
+            ("//a.example/x", None),
+            ("/x", None),
+            ("", None),
+        ] {
+            assert_eq!(own_referer(referer, "a.example"), path, "{referer}");
+        }
+        assert_eq!(own_referer("http://a.example:8080/x", "a.example:8080"), Some("/x"));
     }
 }

@@ -3,10 +3,6 @@
 //! Enters: a [`Refusal`] and what the client may know about this answer. Leaves: a response whose text says no more
 //! than its status means. The reason never enters here; it is in the log under the same request id.
 
-use std::sync::LazyLock;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
@@ -23,8 +19,12 @@ pub struct Circumstances<'a> {
     pub request_id: &'a str,
     /// Whether the client wants a page.
     pub browser: bool,
-    /// Whose pages these are; the plain ones of this file where nobody's.
+    /// What pages look like; without them a browser gets a problem document too.
     pub pages: Option<&'a dyn ErrorPages>,
+    /// Who is looking, where the page depends on it.
+    pub visitor: Option<Visitor<'a>>,
+    /// Said instead of the words for the refusal: words of ours alone, without anything that JSON escapes.
+    pub detail: Option<&'a str>,
     /// The methods of the path, for 405 (RFC 9110 section 15.5.6).
     pub allow: Option<&'a HeaderValue>,
     /// Whether the connection ends with this answer (HTTP/1 only).
@@ -35,10 +35,42 @@ pub struct Circumstances<'a> {
     pub retry_after: Option<u64>,
 }
 
-/// Pages that look like the operator's own.
+/// Who is looking at the page of a refusal.
+#[derive(Clone, Copy, Debug)]
+pub enum Visitor<'a> {
+    /// Somebody who is known and has no access.
+    NoAccess {
+        /// What the account is called.
+        account: &'a str,
+        /// The path of the sign-in page that leads back here, where people can sign in.
+        sign_in: Option<&'a str>,
+    },
+    /// Somebody who sent a form and is not signed in any more.
+    SessionEnded {
+        /// The path of the sign-in page that leads back to the form.
+        sign_in: &'a str,
+    },
+}
+
+/// What the page of a refusal says.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorPage<'a> {
+    /// Of the answer.
+    pub status: StatusCode,
+    /// What it is called.
+    pub title: &'a str,
+    /// What it means.
+    pub detail: &'a str,
+    /// The id that the log line has; empty: none.
+    pub request_id: &'a str,
+    /// Who is looking, where the page depends on it.
+    pub visitor: Option<Visitor<'a>>,
+}
+
+/// Pages of the operator's design.
 pub trait ErrorPages {
     /// The whole of the page.
-    fn page(&self, status: StatusCode, title: &str, detail: &str, request_id: &str) -> Bytes;
+    fn page(&self, page: &ErrorPage<'_>) -> Bytes;
 
     /// Its Content-Security-Policy.
     fn policy(&self) -> &HeaderValue;
@@ -54,19 +86,22 @@ impl std::fmt::Debug for dyn ErrorPages + '_ {
 #[must_use]
 pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
     let status = refusal.status();
-    let body = match about.pages.filter(|_| about.browser) {
-        Some(pages) => pages.page(status, title(status), detail(refusal), about.request_id),
-        None if about.browser => page(refusal, about.request_id).into(),
-        None => problem(refusal, about.request_id).into(),
+    let detail = about.detail.unwrap_or_else(|| detail(refusal));
+    let pages = about.pages.filter(|_| about.browser);
+    let body = match pages {
+        Some(pages) => {
+            let (title, request_id, visitor) = (title(status), about.request_id, about.visitor);
+            pages.page(&ErrorPage { status, title, detail, request_id, visitor })
+        }
+        None => problem(refusal, detail, about.request_id).into(),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if about.browser {
+    if let Some(pages) = pages {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        let policy = about.pages.map_or_else(|| PAGE_POLICY.clone(), |pages| pages.policy().clone());
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
+        headers.insert(CONTENT_SECURITY_POLICY, pages.policy().clone());
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -169,43 +204,16 @@ fn detail(refusal: Refusal) -> &'static str {
     }
 }
 
-fn problem(refusal: Refusal, request_id: &str) -> String {
+fn problem(refusal: Refusal, detail: &str, request_id: &str) -> String {
     let status = refusal.status();
     // All texts are ours and hold nothing that JSON escapes; a request id is visible ASCII without quotes.
     format!(
         r#"{{"status":{},"title":"{}","detail":"{}","message":"{}","request_id":"{}"}}"#,
         status.as_u16(),
         title(status),
-        detail(refusal),
+        detail,
         refusal.message(),
         request_id
-    )
-}
-
-const STYLE: &str = ":root{color-scheme:light dark}body{margin:0;min-height:100vh;display:grid;place-items:center;\
-font:16px/1.5 system-ui,sans-serif;background:light-dark(#f6f7f9,#15171a);color:light-dark(#1c2024,#e8eaed)}\
-main{max-width:30rem;padding:2rem}h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem}\
-p{margin:.5rem 0}small{color:light-dark(#5b6470,#9aa3ad)}code{font:.875em ui-monospace,monospace;overflow-wrap:anywhere}";
-
-/// Nothing may be loaded, framed or run; the one style sheet is named by its hash (CSP Level 3).
-static PAGE_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, STYLE.as_bytes());
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        BASE64.encode(digest)
-    );
-    HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
-});
-
-fn page(refusal: Refusal, request_id: &str) -> String {
-    let status = refusal.status();
-    format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head><body><main>\
-         <h1>{title}</h1><p>{detail}</p><p><small>{code} · request <code>{request_id}</code></small></p></main></body></html>",
-        title = title(status),
-        detail = detail(refusal),
-        code = status.as_u16(),
     )
 }
 
@@ -257,6 +265,8 @@ mod tests {
             request_id,
             browser: false,
             pages: None,
+            visitor: None,
+            detail: None,
             allow: None,
             close: false,
             realm: "app.example.com",
@@ -289,6 +299,18 @@ mod tests {
         assert_eq!(challenge(Refusal::RouteMissing), None);
     }
 
+    struct Plain(HeaderValue);
+
+    impl ErrorPages for Plain {
+        fn page(&self, page: &ErrorPage<'_>) -> Bytes {
+            format!("{} {} {} {} {:?}", page.status, page.title, page.detail, page.request_id, page.visitor).into()
+        }
+
+        fn policy(&self) -> &HeaderValue {
+            &self.0
+        }
+    }
+
     #[test]
     fn an_answer_to_head_is_that_to_get_without_its_body() {
         for (method, status, length, body) in [
@@ -308,11 +330,26 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_gets_a_page_that_may_load_nothing() {
-        let response = refuse(Refusal::RouteMissing, Circumstances { browser: true, ..about("abc") });
+    fn a_browser_gets_the_page_and_a_program_the_problem_document() {
+        let pages = Plain(HeaderValue::from_static("default-src 'none'"));
+        let visitor = Some(Visitor::NoAccess { account: "ann", sign_in: None });
+        let about = Circumstances { pages: Some(&pages), visitor, ..about("abc") };
+        let response = refuse(Refusal::RoleRefused, Circumstances { browser: true, ..about });
         assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
-        assert!(response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'none'"));
-        assert!(std::str::from_utf8(response.body()).unwrap().contains("<code>abc</code>"));
+        assert_eq!(response.headers()[CONTENT_SECURITY_POLICY], "default-src 'none'");
+        let body = std::str::from_utf8(response.body()).unwrap();
+        assert!(body.starts_with("403 Forbidden Forbidden") && body.contains("abc") && body.contains("ann"), "{body}");
+        let response = refuse(Refusal::RoleRefused, about);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert!(!std::str::from_utf8(response.body()).unwrap().contains("ann"));
+    }
+
+    #[test]
+    fn the_fields_that_are_missing_are_named_in_place_of_the_general_words() {
+        let detail = Some("The field `email` is missing.");
+        let response = refuse(Refusal::FormMalformed, Circumstances { detail, ..about("abc") });
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!((body["detail"].as_str(), body["status"].as_u64()), (detail, Some(400)));
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub enum Endpoint {
     Logo,
     /// `/continue`: a one-time code of a sign-in on another host
     Continue,
+    /// `/favicon`
+    Icon,
+    /// The prefix itself, with or without a slash: it leads to the account page.
+    Account,
 }
 
 impl Endpoint {
@@ -49,11 +53,11 @@ impl Endpoint {
     #[must_use]
     pub const fn allow(&self) -> &'static str {
         match self {
-            Self::Jwks | Self::Me | Self::Sessions | Self::Logo => "GET, HEAD",
+            Self::Jwks | Self::Me | Self::Sessions | Self::Logo | Self::Icon | Self::Account => "GET, HEAD",
             // HEAD would spend the code.
             Self::Continue => "GET",
-            Self::Login | Self::Register | Self::Password => "GET, HEAD, POST",
-            Self::Refresh | Self::Logout | Self::EndSession(_) => "POST",
+            Self::Login | Self::Register | Self::Password | Self::Logout => "GET, HEAD, POST",
+            Self::Refresh | Self::EndSession(_) => "POST",
             Self::Session(_) => "DELETE",
         }
     }
@@ -76,6 +80,8 @@ impl Endpoint {
             "/sessions" => Self::Sessions,
             "/logo" => Self::Logo,
             "/continue" => Self::Continue,
+            "/favicon" => Self::Icon,
+            "" | "/" => Self::Account,
             _ => {
                 let id = rest.strip_prefix("/sessions/")?;
                 match id.strip_suffix("/end") {
@@ -100,8 +106,8 @@ pub fn is_own(path: &str, prefix: &str) -> bool {
     path == JWKS_PATH || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Which of our endpoints a request is for: `None` where it belongs to a route. Without `sign_in` there is only the key
-/// set, and the rest of the prefix is kept free for the day when there is.
+/// Which of our endpoints a request is for: `None` where it belongs to a route. Without `sign_in` there are only the key
+/// set and the pictures of the error pages, and the rest of the prefix is kept free for the day when there is.
 ///
 /// # Errors
 /// Inside: `RouteMissing`, `MethodRefused` with the methods that the path has, and what is odd about the path.
@@ -121,8 +127,10 @@ pub fn find(
     }
     let endpoint = match path {
         JWKS_PATH => Some(Endpoint::Jwks),
-        _ if !sign_in => None,
-        _ => path.strip_prefix(prefix).and_then(Endpoint::below),
+        _ => path
+            .strip_prefix(prefix)
+            .and_then(Endpoint::below)
+            .filter(|endpoint| sign_in || matches!(endpoint, Endpoint::Logo | Endpoint::Icon)),
     };
     Some(match endpoint {
         None => Err((Refusal::RouteMissing, None)),
@@ -149,7 +157,10 @@ mod tests {
             ("/auth/login", Endpoint::Login, &["GET", "HEAD", "POST"]),
             ("/auth/register", Endpoint::Register, &["GET", "HEAD", "POST"]),
             ("/auth/refresh", Endpoint::Refresh, &["POST"]),
-            ("/auth/logout", Endpoint::Logout, &["POST"]),
+            ("/auth/logout", Endpoint::Logout, &["GET", "HEAD", "POST"]),
+            ("/auth", Endpoint::Account, &["GET", "HEAD"]),
+            ("/auth/", Endpoint::Account, &["GET", "HEAD"]),
+            ("/auth/favicon", Endpoint::Icon, &["GET", "HEAD"]),
             ("/auth/me", Endpoint::Me, &["GET", "HEAD"]),
             ("/auth/password", Endpoint::Password, &["GET", "HEAD", "POST"]),
             ("/auth/sessions", Endpoint::Sessions, &["GET", "HEAD"]),
@@ -175,8 +186,6 @@ mod tests {
     fn what_is_not_there_below_the_prefix_is_missing_and_never_an_apps() {
         let missing = Some(Err((Refusal::RouteMissing, None)));
         for path in [
-            "/auth",
-            "/auth/",
             "/auth/login/",
             "/auth/login/x",
             "/auth/LOGIN",
@@ -191,7 +200,10 @@ mod tests {
         let long = format!("/auth/sessions/{}", "a".repeat(MAX_ID + 1));
         assert_eq!(found("DELETE", &long, true), missing);
         assert_eq!(found("POST", "/auth/login", false), missing, "without sign-in there is none");
+        assert_eq!(found("GET", "/auth/", false), missing);
         assert_eq!(found("GET", "/.well-known/jwks.json", false), Some(Ok(Endpoint::Jwks)));
+        assert_eq!(found("GET", "/auth/favicon", false), Some(Ok(Endpoint::Icon)), "error pages show it");
+        assert_eq!(found("GET", "/auth/logo", false), Some(Ok(Endpoint::Logo)));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use http_body_util::BodyExt as _;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
+use super::outcome::Failure;
 use crate::refusal::Refusal;
 
 /// The longest body, in bytes.
@@ -72,6 +73,26 @@ impl Field {
             _ => return None,
         })
     }
+
+    /// The name that a body of this kind has for it.
+    pub(super) const fn name(self, kind: Kind) -> &'static str {
+        let is_form = matches!(kind, Kind::Form);
+        match self {
+            Self::Email => "email",
+            Self::Password => "password",
+            Self::Name => "name",
+            Self::Setup => "setup",
+            Self::Attempt => "attempt",
+            Self::ReturnTo if is_form => "return_to",
+            Self::ReturnTo => "returnTo",
+            Self::RefreshToken if is_form => "refresh_token",
+            Self::RefreshToken => "refreshToken",
+            Self::CurrentPassword if is_form => "current_password",
+            Self::CurrentPassword => "currentPassword",
+            Self::NewPassword if is_form => "new_password",
+            Self::NewPassword => "newPassword",
+        }
+    }
 }
 
 /// What was sent. Any of it may be a secret, so that all of it is wiped.
@@ -110,9 +131,18 @@ impl Fields {
     /// The same where it cannot go without.
     ///
     /// # Errors
-    /// `FormMalformed`.
-    pub(super) fn require(&mut self, field: Field) -> Result<Zeroizing<String>, Refusal> {
-        self.take(field).ok_or(Refusal::FormMalformed)
+    /// `FormMalformed`, with its name.
+    pub(super) fn require(&mut self, field: Field) -> Result<Zeroizing<String>, Box<Failure>> {
+        self.take(field).ok_or_else(|| Failure::missing(self.kind, &[field]))
+    }
+
+    /// Whether all of these came, before the first one is taken.
+    ///
+    /// # Errors
+    /// `FormMalformed`, with the names of those that did not.
+    pub(super) fn require_all(&self, fields: &[Field]) -> Result<(), Box<Failure>> {
+        let missing: Vec<Field> = fields.iter().copied().filter(|field| self.peek(*field).is_empty()).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Failure::missing(self.kind, &missing)) }
     }
 
     /// A field that stays, or nothing.

@@ -48,7 +48,7 @@ use crate::signing::SigningKeys;
 pub use attempt::Attempt;
 pub use endpoint::{Endpoint, JWKS_PATH, find, is_own};
 pub use outcome::{Answered, Failure};
-pub use return_to::login_location;
+pub use return_to::{login_location, login_then};
 pub use setup::Setup;
 pub use sites::{Place, Site, Sites};
 pub use throttle::{ClientAddress, Throttle};
@@ -79,6 +79,8 @@ pub struct Login {
     pub other_cookies: Arc<[(String, HeaderValue)]>,
     /// `password.registration`: whether everybody may make an account.
     pub registration: bool,
+    /// `password.admin_role`: what the link of the first run gives.
+    pub admin_role: String,
 }
 
 /// Our own endpoints, ready to answer.
@@ -86,15 +88,23 @@ pub struct Login {
 pub struct Endpoints {
     prefix: String,
     keys: Arc<ArcSwap<SigningKeys>>,
+    pages: Arc<Pages>,
     clock: Clock,
     login: Option<Login>,
 }
 
 impl Endpoints {
-    /// Endpoints below `prefix` (`/auth`), and the public halves of `keys`; without `login` nothing but these.
+    /// Endpoints below `prefix` (`/auth`), and the public halves of `keys`; without `login` nothing but these and the
+    /// pictures of `pages`.
     #[must_use]
-    pub fn new(prefix: impl Into<String>, keys: Arc<ArcSwap<SigningKeys>>, clock: Clock, login: Option<Login>) -> Self {
-        Self { prefix: prefix.into(), keys, clock, login }
+    pub fn new(
+        prefix: impl Into<String>,
+        keys: Arc<ArcSwap<SigningKeys>>,
+        pages: Arc<Pages>,
+        clock: Clock,
+        login: Option<Login>,
+    ) -> Self {
+        Self { prefix: prefix.into(), keys, pages, clock, login }
     }
 
     /// `own_prefix`
@@ -120,13 +130,13 @@ impl Endpoints {
     /// # Errors
     /// The refusal, and for a form that was filled in wrongly the form.
     pub async fn answer<B: Body<Data = Bytes>>(&self, asked: Asked<'_>, body: B) -> Result<Answered, Box<Failure>> {
-        if *asked.endpoint == Endpoint::Jwks {
-            return Ok(self.key_set().into());
+        match asked.endpoint {
+            Endpoint::Jwks => return Ok(self.key_set().into()),
+            Endpoint::Logo => return Ok(self.pages.logo().ok_or(Refusal::RouteMissing)?.into()),
+            Endpoint::Icon => return Ok(self.pages.icon().into()),
+            _ => {}
         }
         let login = self.login.as_ref().ok_or(Refusal::RouteMissing)?;
-        if *asked.endpoint == Endpoint::Logo {
-            return Ok(login.pages.logo().ok_or(Refusal::RouteMissing)?.into());
-        }
         // Before anything is read or counted, whatever the credential: a page elsewhere must not even sign somebody in,
         // as somebody else.
         if origin::is_unsafe(asked.method) && origin::is_cross_origin(asked.headers, asked.host.as_sent(), asked.https)
@@ -180,7 +190,9 @@ async fn dispatch<B: Body<Data = Bytes>>(visit: &Visit<'_>, body: B) -> Result<A
         Endpoint::Register if is_post => register::submit(visit, fields.await?).await,
         Endpoint::Register => register::page(visit).await,
         Endpoint::Refresh => tokens::refresh(visit, fields.await?).await,
-        Endpoint::Logout => tokens::logout(visit, fields.await?).await,
+        Endpoint::Logout if is_post => tokens::logout(visit, fields.await?).await,
+        Endpoint::Logout => Ok(visit.login.pages.sign_out(visit.known_person().as_ref()).into()),
+        Endpoint::Account => Ok(Answered::see_other(visit.to("/sessions"))),
         Endpoint::Me => own_sessions::me(visit).await,
         Endpoint::Password if is_post => password::submit(visit, fields.await?).await,
         Endpoint::Password => password::page(visit),
@@ -191,6 +203,6 @@ async fn dispatch<B: Body<Data = Bytes>>(visit: &Visit<'_>, body: B) -> Result<A
             own_sessions::end(visit, id, in_browser).await
         }
         // Answered before: they are for everybody.
-        Endpoint::Jwks | Endpoint::Logo => Err(Refusal::RouteMissing.into()),
+        Endpoint::Jwks | Endpoint::Logo | Endpoint::Icon => Err(Refusal::RouteMissing.into()),
     }
 }

@@ -12,9 +12,10 @@ use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
+use super::form::{Field, Kind};
 use super::visit::Visit;
 use crate::identity::Caller;
-use crate::pages::Pages;
+use crate::pages::{FormError, Pages};
 use crate::refusal::Refusal;
 
 /// An answer of ours.
@@ -78,6 +79,10 @@ pub struct Failure {
     pub page: Option<Response<Bytes>>,
     /// For 429 and 503, in seconds.
     pub retry_after: Option<u64>,
+    /// What is said in the answer instead of the words for the refusal, in words of ours alone.
+    pub detail: Option<String>,
+    /// The field that is wrong, where it is one.
+    pub field: Option<&'static str>,
 }
 
 /// When to come again after 503, in seconds.
@@ -86,29 +91,51 @@ const WHEN_BUSY: u64 = 5;
 impl From<Refusal> for Box<Failure> {
     fn from(refusal: Refusal) -> Self {
         let is_busy = refusal.status() == StatusCode::SERVICE_UNAVAILABLE;
-        Self::new(Failure { refusal, page: None, retry_after: is_busy.then_some(WHEN_BUSY) })
+        let retry_after = is_busy.then_some(WHEN_BUSY);
+        Self::new(Failure { refusal, page: None, retry_after, detail: None, field: None })
     }
 }
 
 impl Failure {
     pub(super) fn throttled(seconds: u64) -> Box<Self> {
-        Box::new(Self { refusal: Refusal::Throttled, page: None, retry_after: Some(seconds) })
+        let refusal = Refusal::Throttled;
+        Box::new(Self { refusal, page: None, retry_after: Some(seconds), detail: None, field: None })
+    }
+
+    /// These fields are not there.
+    pub(super) fn missing(kind: Kind, fields: &[Field]) -> Box<Self> {
+        let names: Vec<String> = fields.iter().map(|field| format!("`{}`", field.name(kind))).collect();
+        let detail = match names.as_slice() {
+            [name] => format!("The field {name} is missing."),
+            names => format!("The fields {} are missing.", names.join(" and ")),
+        };
+        let mut failure: Box<Self> = Refusal::FormMalformed.into();
+        failure.field = fields.first().map(|field| field.name(kind));
+        failure.detail = Some(detail);
+        failure
+    }
+
+    /// The same failure where it is this field that is wrong.
+    pub(super) fn of_field(mut self: Box<Self>, field: Option<&'static str>) -> Box<Self> {
+        self.field = field;
+        self
     }
 
     /// A form that was sent to a host, or over a scheme, where the session's cookie could not be kept.
     pub(super) fn elsewhere(visit: &Visit<'_>, url: &str) -> Box<Self> {
         let page = Some(visit.elsewhere(StatusCode::FORBIDDEN, url));
-        Box::new(Self { refusal: Refusal::SignInElsewhere, page, retry_after: None })
+        Box::new(Self { refusal: Refusal::SignInElsewhere, page, retry_after: None, detail: None, field: None })
     }
 
     /// The same with the form to try again, where it was about what stands in the form.
     pub(super) fn shown(
         mut self: Box<Self>,
         visit: &Visit<'_>,
-        page: impl FnOnce(&Pages, StatusCode, &str) -> Response<Bytes>,
+        page: impl FnOnce(&Pages, StatusCode, FormError<'_>) -> Response<Bytes>,
     ) -> Box<Self> {
         if let Some(words) = self.words(visit.login.accounts.policy().min_length) {
-            let mut page = page(&visit.login.pages, self.refusal.status(), &words);
+            let error = FormError { message: &words, field: self.field.or(field_of(self.refusal)) };
+            let mut page = page(&visit.login.pages, self.refusal.status(), error);
             if let Some(seconds) = self.retry_after {
                 page.headers_mut().insert(RETRY_AFTER, seconds.into());
             }
@@ -142,6 +169,18 @@ impl Failure {
             }
             _ => return None,
         }))
+    }
+}
+
+/// The field of a form that a refusal is about.
+fn field_of(refusal: Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::EmailInvalid | Refusal::EmailTaken => Some("email"),
+        Refusal::NameInvalid => Some("name"),
+        Refusal::PasswordTooShort | Refusal::PasswordTooLong | Refusal::PasswordCommon | Refusal::LoginRefused => {
+            Some("password")
+        }
+        _ => None,
     }
 }
 

@@ -6,11 +6,9 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::form::parameter;
 use super::outcome::{Answered, Failure};
 use super::visit::{Visit, unavailable};
 use crate::clock::UnixSeconds;
-use crate::http::origin;
 use crate::pages::SessionItem;
 use crate::refusal::Refusal;
 use crate::state::{SessionRow, Which};
@@ -48,14 +46,9 @@ pub(super) async fn list(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     Ok(visit.login.pages.sessions(&visit.person(), &items, visit.now, notice(visit)).into())
 }
 
-/// What has just been done, where our own redirect says so: a link on another site must not make us say that a password
-/// was changed.
+/// What has just been done, where our own redirect says so.
 fn notice(visit: &Visit<'_>) -> Option<&'static str> {
-    let done = parameter(visit.asked.query, "done")?;
-    if origin::is_cross_origin(visit.asked.headers, visit.asked.host.as_sent(), visit.asked.https) {
-        return None;
-    }
-    match done.as_str() {
+    match visit.done()?.as_str() {
         "password" => Some("Password changed. All other sessions were signed out."),
         "ended" => Some("The session was signed out."),
         _ => None,

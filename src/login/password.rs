@@ -7,11 +7,12 @@
 use http::StatusCode;
 use serde_json::json;
 
-use super::form::{Field, Fields};
+use super::form::{Field, Fields, Kind};
 use super::outcome::{Answered, Failure};
 use super::visit::{OwnSession, Visit, unavailable};
 use crate::account::{self, Accounts};
 use crate::clock::UnixSeconds;
+use crate::pages::FormError;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
 use crate::state::{AccountRow, EndSessions, Which};
@@ -38,9 +39,16 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         Err(failure) if speaks_json => return Err(failure),
         Err(failure) => {
             let is_wrong = failure.refusal == Refusal::LoginRefused;
-            return Err(failure.shown(visit, |pages, status, words| {
-                let words = if is_wrong { "The current password is wrong." } else { words };
-                pages.password(status, &visit.person(), Some(words))
+            let field = match failure.refusal {
+                Refusal::LoginRefused => Some(Field::CurrentPassword.name(Kind::Form)),
+                Refusal::PasswordTooShort | Refusal::PasswordTooLong | Refusal::PasswordCommon => {
+                    Some(Field::NewPassword.name(Kind::Form))
+                }
+                _ => failure.field,
+            };
+            return Err(failure.of_field(field).shown(visit, |pages, status, error| {
+                let message = if is_wrong { "The current password is wrong." } else { error.message };
+                pages.password(status, &visit.person(), Some(FormError { message, ..error }))
             }));
         }
     };
@@ -67,6 +75,7 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
 }
 
 async fn change(visit: &Visit<'_>, fields: &mut Fields, own: &OwnSession) -> Result<AccountRow, Box<Failure>> {
+    fields.require_all(&[Field::CurrentPassword, Field::NewPassword])?;
     let current = fields.require(Field::CurrentPassword)?;
     let new = fields.require(Field::NewPassword)?;
     let email = visit.person().email;

@@ -13,33 +13,27 @@ use super::return_to;
 use super::then::Then;
 use super::visit::{Visit, unavailable};
 use crate::account::{self, NewAccount};
+use crate::pages::RegisterForm;
 use crate::refusal::Refusal;
 use crate::state::AccountRow;
-
-/// The role of the account that is made by the link of the first run.
-const FIRST_ROLE: &str = "admin";
 
 /// GET.
 pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     let setup = setup_of(visit);
-    let is_first = admit(visit, setup.as_ref())?;
-    // Somebody may have made an account on the command line since.
-    if is_first && visit.state(|accounts, _| accounts.has_any().map_err(unavailable)).await? {
-        visit.login.setup.void();
-        return Err(Refusal::RouteMissing.into());
-    }
+    admit(visit, setup.as_ref(), visit.asked.browser).await?;
     let setup = setup.as_ref().map(|token| token.as_str());
     if !visit.has_forms() {
         return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home(&link(setup))).into());
     }
-    Ok(visit.login.pages.register(StatusCode::OK, "", "", setup, None).into())
+    let form = RegisterForm { setup, ..RegisterForm::default() };
+    Ok(visit.login.pages.register(StatusCode::OK, form, None).into())
 }
 
 /// POST.
 pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
     // Whoever posts to the link itself has the token still in there.
     let setup = fields.take(Field::Setup).or_else(|| setup_of(visit));
-    let is_first = admit(visit, setup.as_ref())?;
+    let is_first = admit(visit, setup.as_ref(), !visit.speaks_json(&fields)).await?;
     if visit.speaks_json(&fields) {
         let account = register(visit, &mut fields, is_first).await?;
         return Ok(Answered::json(StatusCode::CREATED, &json!({"id": account.id, "email": account.email})));
@@ -53,9 +47,14 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         Ok(visit.open_browser(account, Then::start()).await?)
     };
     registered.await.map_err(|failure: Box<Failure>| {
-        failure.shown(visit, |pages, status, words| {
+        // Of two that used the link at once, the second one.
+        if is_first && failure.refusal == Refusal::RouteMissing {
+            return setup_over(visit, true);
+        }
+        failure.shown(visit, |pages, status, error| {
             let setup = setup.as_ref().map(|token| token.as_str());
-            pages.register(status, fields.peek(Field::Email), fields.peek(Field::Name), setup, Some(words))
+            let form = RegisterForm { email: fields.peek(Field::Email), name: fields.peek(Field::Name), setup };
+            pages.register(status, form, Some(error))
         })
     })
 }
@@ -74,37 +73,61 @@ fn setup_of(visit: &Visit<'_>) -> Option<Zeroizing<String>> {
     parameter(visit.asked.query, "setup").filter(|token| !token.is_empty())
 }
 
-/// Whether the account will be the first one. Whoever comes with a token wants that account and no other, so that a void
-/// one is not taken for a wish to register as everybody else.
+/// Whether the account will be the first administrator. Whoever comes with a token wants that account and no other, so that
+/// a void one is not taken for a wish to register as everybody else.
 ///
 /// # Errors
-/// `RouteMissing`: there is nothing to be had here.
-fn admit(visit: &Visit<'_>, setup: Option<&Zeroizing<String>>) -> Result<bool, Refusal> {
+/// `RouteMissing`: there is nothing to be had here; for a person who followed the link, with a page that says why.
+async fn admit(visit: &Visit<'_>, setup: Option<&Zeroizing<String>>, is_person: bool) -> Result<bool, Box<Failure>> {
+    let login = visit.login;
     match setup {
-        Some(token) if visit.login.setup.is_good(token) => Ok(true),
-        None if visit.login.registration => Ok(false),
-        _ => Err(Refusal::RouteMissing),
+        Some(token) if login.setup.is_good(token) => {
+            let role = login.admin_role.clone();
+            // There may be an administrator since, by the command line.
+            if visit.state(move |accounts, _| accounts.has_enabled(&role).map_err(unavailable)).await? {
+                login.setup.void();
+                return Err(setup_over(visit, is_person));
+            }
+            Ok(true)
+        }
+        Some(_) => Err(setup_over(visit, is_person)),
+        None if login.registration => Ok(false),
+        None => Err(Refusal::RouteMissing.into()),
     }
+}
+
+fn setup_over(visit: &Visit<'_>, is_person: bool) -> Box<Failure> {
+    let mut failure: Box<Failure> = Refusal::RouteMissing.into();
+    failure.page = is_person.then(|| visit.login.pages.setup_over(failure.refusal.status()));
+    failure
 }
 
 async fn register(visit: &Visit<'_>, fields: &mut Fields, is_first: bool) -> Result<AccountRow, Box<Failure>> {
     let login = visit.login;
+    fields.require_all(&[Field::Email, Field::Password])?;
     let password = fields.require(Field::Password)?;
     let email = fields.peek(Field::Email).to_owned();
-    if email.is_empty() {
-        return Err(Refusal::FormMalformed.into());
-    }
     let name = Some(fields.peek(Field::Name)).filter(|name| !name.is_empty()).map(str::to_owned);
     login.accounts.check_new(&email, name.as_deref(), &password)?;
     // From here on it costs something, and the answer says whether there is such an account.
     login.throttle.register(visit.client_address()).map_err(Failure::throttled)?;
     let hash = login.hasher.run(visit.asked.client, move || account::hash(&password)).await??;
     let roles = match is_first {
-        true => vec![FIRST_ROLE.to_owned()],
+        true => vec![login.admin_role.clone()],
         false => login.accounts.policy().default_roles.clone(),
     };
-    let new = NewAccount { id: None, email, name, roles, password_hash: Some(hash), disabled: false };
-    let added = visit.state(move |accounts, _| accounts.add(new, is_first).map_err(unavailable)).await?;
+    let new = NewAccount {
+        id: None,
+        email,
+        name,
+        roles,
+        password_hash: Some(hash),
+        disabled: false,
+        // Who has the link speaks for the operator; of all others the address was only typed.
+        confirmed: is_first,
+    };
+    let first = is_first.then(|| login.admin_role.clone());
+    let added = visit.state(move |accounts, _| accounts.add(new, first.as_deref()).map_err(unavailable)).await?;
     if is_first && matches!(added, Ok(_) | Err(Refusal::RouteMissing)) {
         login.setup.void();
     }

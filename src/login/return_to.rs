@@ -46,7 +46,8 @@ pub fn login_location(prefix: &str, target: &Target) -> HeaderValue {
 }
 
 /// `Location` of the sign-in page, and of `path` after it.
-pub(super) fn login_then(prefix: &str, path: &str) -> HeaderValue {
+#[must_use]
+pub fn login_then(prefix: &str, path: &str) -> HeaderValue {
     let mut location = format!("{prefix}/login");
     if let Some(path) = accept(path, prefix).filter(|path| *path != "/") {
         location.push('?');

@@ -14,7 +14,7 @@ use super::sites::{Place, ReturnTo};
 use super::then::Then;
 use super::visit::{OwnSession, Visit, caller};
 use super::{attempt, return_to, tokens};
-use crate::pages;
+use crate::pages::{FormError, SignInForm};
 use crate::refusal::Refusal;
 use crate::state::AccountRow;
 
@@ -53,6 +53,11 @@ async fn pass_through(visit: &Visit<'_>, own: OwnSession, then: Then) -> Result<
     }
 }
 
+/// What has just been done, where our own redirect says so.
+fn notice(visit: &Visit<'_>) -> Option<&'static str> {
+    visit.done().filter(|done| done.as_str() == "signed-out").map(|_| "You are signed out.")
+}
+
 /// POST. Who has a session already gets another one.
 pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
     if visit.speaks_json(&fields) {
@@ -69,7 +74,7 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         Ok(visit.open_browser(account, way.then.clone()).await?)
     };
     signed_in.await.map_err(|failure: Box<Failure>| {
-        failure.shown(visit, |_, status, words| way.shown(visit, status, fields.peek(Field::Email), Some(words)))
+        failure.shown(visit, |_, status, error| way.shown(visit, status, fields.peek(Field::Email), Some(error)))
     })
 }
 
@@ -103,11 +108,25 @@ impl Way {
     }
 
     /// The page with the form.
-    fn shown(&self, visit: &Visit<'_>, status: StatusCode, email: &str, message: Option<&str>) -> Response<Bytes> {
+    fn shown(
+        &self,
+        visit: &Visit<'_>,
+        status: StatusCode,
+        email: &str,
+        error: Option<FormError<'_>>,
+    ) -> Response<Bytes> {
         let text = |text: &'_ Option<Zeroizing<String>>| text.as_ref().map(|text| text.to_string());
         let (return_to, attempt) = (text(&self.return_to), text(&self.attempt));
-        let then = pages::Then { return_to: return_to.as_deref(), attempt: attempt.as_deref() };
-        visit.login.pages.sign_in(status, email, then, message)
+        // What was done before, and who is signed in, is said where nothing went wrong since.
+        let person = visit.known_person().filter(|_| error.is_none());
+        let form = SignInForm {
+            email,
+            return_to: return_to.as_deref(),
+            attempt: attempt.as_deref(),
+            notice: notice(visit).filter(|_| error.is_none()),
+            person: person.as_ref(),
+        };
+        visit.login.pages.sign_in(status, form, error)
     }
 
     /// The sign-in page at `public_url`, with the return address; without an attempt, which is of one host. A host that
@@ -134,11 +153,9 @@ impl Way {
 }
 
 async fn prove(visit: &Visit<'_>, fields: &mut Fields) -> Result<AccountRow, Box<Failure>> {
+    fields.require_all(&[Field::Email, Field::Password])?;
     let password = fields.require(Field::Password)?;
     let email = fields.peek(Field::Email).to_owned();
-    if email.is_empty() {
-        return Err(Refusal::FormMalformed.into());
-    }
     visit.prove(&email.clone(), password, move |accounts| accounts.candidate(&email)).await
 }
 

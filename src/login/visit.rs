@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde_json::Map;
 use zeroize::Zeroizing;
 
-use super::form::{Fields, Kind};
+use super::form::{Fields, Kind, parameter};
 use super::outcome::{Answered, Failure};
 use super::sites::{Place, Site};
 use super::then::Then;
@@ -18,7 +18,7 @@ use crate::account::{Accounts, Candidate, fold_email};
 use crate::caller::scheme::Scheme;
 use crate::clock::UnixSeconds;
 use crate::http::headers::Host;
-use crate::http::{cookie, reply};
+use crate::http::{cookie, origin, reply};
 use crate::identity::{Caller, Identity};
 use crate::pages::Person;
 use crate::refusal::Refusal;
@@ -104,6 +104,18 @@ impl Visit<'_> {
         Person { email: email.unwrap_or_default(), name }
     }
 
+    /// The same where somebody is signed in.
+    pub(super) fn known_person(&self) -> Option<Person> {
+        self.own_session().map(|_| self.person())
+    }
+
+    /// What our own redirect says has just been done: a link on another site must not make us say that a password was
+    /// changed, or that nobody is signed in.
+    pub(super) fn done(&self) -> Option<Zeroizing<String>> {
+        let done = parameter(self.asked.query, "done")?;
+        (!origin::is_cross_origin(self.asked.headers, self.asked.host.as_sent(), self.asked.https)).then_some(done)
+    }
+
     /// Whether who sent `fields` reads JSON. A form is a browser's, and where nothing was sent the head decides: some
     /// clients call nothing a form.
     pub(super) fn speaks_json(&self, fields: &Fields) -> bool {
@@ -145,7 +157,7 @@ impl Visit<'_> {
         format!("{}{}{rest}", self.login.sites.public_url(), self.prefix)
     }
 
-    /// 303 to the sign-in page, for a browser that has no session any more: its cookie goes, and with it the copies that
+    /// 303 to the sign-in page, which says so, for a browser that has no session any more: its cookie goes, and with it the copies that
     /// the browser keeps of pages, so that the back button shows none of them. (`no-store` does that for our own pages;
     /// what apps allow to be kept, and pages kept for the back button, end by `Clear-Site-Data`.) Cookies and storage
     /// of the apps stay: they are theirs.
@@ -155,7 +167,7 @@ impl Visit<'_> {
     pub(super) fn signed_out(&self) -> Answered {
         let (sites, site) = (&self.login.sites, &self.site);
         let location = match site.place {
-            Place::Home => self.to("/login"),
+            Place::Home => self.to("/login?done=signed-out"),
             Place::Named => sites.sign_in_url(self.prefix, Some((&site.authority, "/")), None),
             Place::Other => sites.sign_in_url(self.prefix, None, None),
         };

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response};
 
+use super::palette::Color;
 use crate::config::Problems;
 use crate::config::raw::At;
 
@@ -67,6 +68,17 @@ impl Logo {
                 None
             }
         }
+    }
+
+    /// The icon of a site without a logo: a gate in the colour of buttons.
+    pub(super) fn icon(accent: Option<Color>) -> Self {
+        let accent = accent.map_or_else(|| "#3456c4".to_owned(), |color| color.to_string());
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 32 32\"><rect width=\"32\" height=\"32\" rx=\"7\" \
+             fill=\"{accent}\"/><path d=\"M9 25V14a7 7 0 0 1 14 0v11M16 7.5V25M9 18h14\" fill=\"none\" stroke=\"#fff\" \
+             stroke-width=\"2.4\" stroke-linecap=\"round\"/></svg>"
+        );
+        Self { media_type: "image/svg+xml", bytes: svg.into() }
     }
 
     /// The answer for `{prefix}/logo`.

@@ -1,8 +1,9 @@
 //! Pages for people: sign in, register, change the password, one's sessions, errors.
 //!
 //! Enters: `[pages]` once, then plain values, some of them just typed by a stranger. Leaves: whole pages with the headers
-//! that keep them harmless. They need no script and load nothing but the logo. What must never happen: a value that
-//! becomes markup, a page that a cache keeps, or a page that says more than it was given.
+//! that keep them harmless. They work without script and load nothing but the logo and the icon; one small script of our
+//! own, named by its hash, adds comfort. What must never happen: a value that becomes markup or script, a page that a cache
+//! keeps, or a page that says more than it was given.
 
 mod device;
 mod logo;
@@ -25,7 +26,7 @@ use minijinja::value::Value;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
-use crate::http::reply::ErrorPages;
+use crate::http::reply::{ErrorPage, ErrorPages, Visitor};
 
 use logo::Logo;
 use own::Own;
@@ -59,22 +60,45 @@ pub struct Pages {
     /// Of the pages whose form leads on to an app.
     policy_of_forms: HeaderValue,
     logo: Option<Logo>,
+    icon: Logo,
+    /// `[pages] help`
+    help: Option<String>,
     templates: Templates,
 }
 
-/// What the form of the sign-in page sends along.
+/// What is wrong with a form that is shown again.
+#[derive(Clone, Copy, Debug)]
+pub struct FormError<'a> {
+    /// In plain words.
+    pub message: &'a str,
+    /// The name of the field that is wrong, where it is one of them.
+    pub field: Option<&'a str>,
+}
+
+/// What the sign-in page shows.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Then<'a> {
+pub struct SignInForm<'a> {
+    /// As typed before.
+    pub email: &'a str,
     /// Where one goes after signing in.
     pub return_to: Option<&'a str>,
     /// Of the host that sent the browser here.
     pub attempt: Option<&'a str>,
+    /// What has just been done ("You are signed out.").
+    pub notice: Option<&'a str>,
+    /// Who is signed in already.
+    pub person: Option<&'a Person>,
 }
 
-impl<'a> From<Option<&'a str>> for Then<'a> {
-    fn from(return_to: Option<&'a str>) -> Self {
-        Self { return_to, attempt: None }
-    }
+/// What the page shows where one makes an account.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RegisterForm<'a> {
+    /// As typed before.
+    pub email: &'a str,
+    /// As typed before.
+    pub name: &'a str,
+    /// The one-time token of the first-run link, which goes into a hidden field.
+    pub setup: Option<&'a str>,
 }
 
 /// What all pages of somebody who is signed in show.
@@ -111,7 +135,7 @@ pub struct SessionItem {
 /// a mistake in it.
 #[derive(Default)]
 struct Content<'a> {
-    message: Option<&'a str>,
+    error: Option<FormError<'a>>,
     notice: Option<&'a str>,
     email: &'a str,
     name: &'a str,
@@ -128,11 +152,15 @@ struct Content<'a> {
     title: &'a str,
     detail: &'a str,
     request_id: &'a str,
+    /// Who is looking at an error.
+    account: Option<&'a str>,
+    /// The sign-in page, with where it leads back to; a path of ours, percent-encoded.
+    sign_in_again: Option<&'a str>,
 }
 
 impl ErrorPages for Pages {
-    fn page(&self, status: StatusCode, title: &str, detail: &str, request_id: &str) -> Bytes {
-        self.error(status, title, detail, request_id)
+    fn page(&self, page: &ErrorPage<'_>) -> Bytes {
+        self.error(page)
     }
 
     fn policy(&self) -> &HeaderValue {
@@ -154,11 +182,13 @@ impl Pages {
             prefix: path(prefix),
             registration,
             min_length: 8,
-            policy: policy(&style, logo.is_some(), Some("'self'")),
-            policy_of_forms: policy(&style, logo.is_some(), None),
+            policy: policy(&style, Some("'self'")),
+            policy_of_forms: policy(&style, None),
             style: Value::from_safe_string(style.clone()),
-            palette,
             logo,
+            icon: Logo::icon(palette.light.color("accent")),
+            help: raw.help.as_ref().map(|help| help.value.clone()),
+            palette,
             templates: Templates::compile(&Own::default(), &[], "", problems),
         };
         pages.templates = Templates::compile(&own, &pages.samples(), &style, problems);
@@ -173,9 +203,8 @@ impl Pages {
         if !public_url.bytes().all(is_source) {
             return self;
         }
-        let logo = self.logo.is_some();
         let style = self.style.as_str().unwrap_or_default();
-        self.policy = policy(style, logo, Some(&format!("'self' {public_url}")));
+        self.policy = policy(style, Some(&format!("'self' {public_url}")));
         self
     }
 
@@ -186,17 +215,12 @@ impl Pages {
         self
     }
 
-    /// Where one signs in. `message`: what went wrong before, in plain words.
+    /// Where one signs in.
     #[must_use]
-    pub fn sign_in<'a>(
-        &self,
-        status: StatusCode,
-        email: &str,
-        then: impl Into<Then<'a>>,
-        message: Option<&str>,
-    ) -> Response<Bytes> {
-        let Then { return_to, attempt } = then.into();
-        self.answer(status, Page::SignIn, Content { email, return_to, attempt, message, ..Content::default() })
+    pub fn sign_in(&self, status: StatusCode, form: SignInForm<'_>, error: Option<FormError<'_>>) -> Response<Bytes> {
+        let SignInForm { email, return_to, attempt, notice, person } = form;
+        let content = Content { email, return_to, attempt, notice, person, error, ..Content::default() };
+        self.answer(status, Page::SignIn, content)
     }
 
     /// In place of a form, where none would work: `site` is where one signs in, `url` the address of the same page there.
@@ -205,23 +229,34 @@ impl Pages {
         self.answer(status, Page::Elsewhere, Content { elsewhere: Some((site, url)), ..Content::default() })
     }
 
-    /// Where one makes an account. `setup`: the one-time token of the first-run link, which goes into a hidden field.
+    /// Where one makes an account.
     #[must_use]
     pub fn register(
         &self,
         status: StatusCode,
-        email: &str,
-        name: &str,
-        setup: Option<&str>,
-        message: Option<&str>,
+        form: RegisterForm<'_>,
+        error: Option<FormError<'_>>,
     ) -> Response<Bytes> {
-        self.answer(status, Page::Register, Content { email, name, setup, message, ..Content::default() })
+        let RegisterForm { email, name, setup } = form;
+        self.answer(status, Page::Register, Content { email, name, setup, error, ..Content::default() })
+    }
+
+    /// Whoever followed a setup link that is used or old.
+    #[must_use]
+    pub fn setup_over(&self, status: StatusCode) -> Response<Bytes> {
+        self.answer(status, Page::SetupOver, Content::default())
     }
 
     /// Where one changes one's password.
     #[must_use]
-    pub fn password(&self, status: StatusCode, person: &Person, message: Option<&str>) -> Response<Bytes> {
-        self.answer(status, Page::Password, Content { person: Some(person), message, ..Content::default() })
+    pub fn password(&self, status: StatusCode, person: &Person, error: Option<FormError<'_>>) -> Response<Bytes> {
+        self.answer(status, Page::Password, Content { person: Some(person), error, ..Content::default() })
+    }
+
+    /// Where one is asked whether to sign out; `None`: nobody is signed in.
+    #[must_use]
+    pub fn sign_out(&self, person: Option<&Person>) -> Response<Bytes> {
+        self.answer(StatusCode::OK, Page::SignOut, Content { person, ..Content::default() })
     }
 
     /// The list of one's sessions, in the order given. `notice`: what has just been done ("Password changed.").
@@ -243,11 +278,21 @@ impl Pages {
         self.answer(StatusCode::OK, Page::Sessions, content)
     }
 
-    /// Instead of the plain page of `http::reply`: the body alone.
+    /// The page of a refusal: the body alone.
     #[must_use]
-    pub fn error(&self, status: StatusCode, title: &str, detail: &str, request_id: &str) -> Bytes {
+    pub fn error(&self, page: &ErrorPage<'_>) -> Bytes {
+        let ErrorPage { status, title, detail, request_id, visitor } = *page;
         let content = Content { status, title, detail, request_id, ..Content::default() };
-        self.templates.render(Page::Error, &self.values(&content)).into()
+        let (template, content) = match visitor {
+            None => (Page::Error, content),
+            Some(Visitor::NoAccess { account, sign_in }) => {
+                (Page::Forbidden, Content { account: Some(account), sign_in_again: sign_in, ..content })
+            }
+            Some(Visitor::SessionEnded { sign_in }) => {
+                (Page::SessionEnded, Content { sign_in_again: Some(sign_in), ..content })
+            }
+        };
+        self.templates.render(template, &self.values(&content)).into()
     }
 
     /// The Content-Security-Policy of every page but those whose form leads on to an app, [`Pages::error`]'s too.
@@ -260,6 +305,12 @@ impl Pages {
     #[must_use]
     pub fn logo(&self) -> Option<Response<Bytes>> {
         self.logo.as_ref().map(Logo::answer)
+    }
+
+    /// The icon at `{prefix}/favicon`: the logo, else the built-in one.
+    #[must_use]
+    pub fn icon(&self) -> Response<Bytes> {
+        self.logo.as_ref().unwrap_or(&self.icon).answer()
     }
 
     fn answer(&self, status: StatusCode, page: Page, content: Content<'_>) -> Response<Bytes> {
@@ -290,6 +341,10 @@ impl Pages {
                 dark => self.palette.dark.color("background").map(|color| color.to_string()),
             },
             logo => self.logo.as_ref().map(|_| own("/logo")),
+            icon => own("/favicon"),
+            // Our own text, which has no way out of its element.
+            script => Value::from_safe_string(SCRIPT.to_owned()),
+            help => optional(self.help.as_deref()),
             registration => self.registration,
             min_length => self.min_length,
             urls => context! {
@@ -301,7 +356,9 @@ impl Pages {
                 logout => own("/logout"),
                 logout_all => own("/logout?all=true"),
             },
-            message => optional(content.message),
+            message => optional(content.error.map(|error| error.message)),
+            // Of ours alone, so that it can be compared with the names of fields.
+            invalid => optional(content.error.and_then(|error| error.field)),
             notice => optional(content.notice),
             email => text(content.email),
             name => text(content.name),
@@ -309,6 +366,7 @@ impl Pages {
             return_to => content.return_to.filter(|address| !address.is_empty() && address.len() <= LONGEST_ADDRESS),
             attempt => optional(content.attempt),
             elsewhere => content.elsewhere.map(|(site, url)| context! { site => text(site), url => url }),
+            continue_url => content.return_to.filter(|path| path.starts_with('/') && !path.starts_with("//")).unwrap_or("/"),
             setup => optional(content.setup),
             person => content.person.map(|person| context! {
                 email => text(&person.email),
@@ -316,6 +374,8 @@ impl Pages {
             }),
             sessions => content.sessions.clone(),
             more => content.more,
+            account => optional(content.account),
+            sign_in_again => content.sign_in_again,
             status => code,
             title => text(content.title),
             detail => text(content.detail),
@@ -365,42 +425,59 @@ impl Pages {
             expires_at: now + 86_400,
         };
         let sessions = [session(true, false), session(false, true)].map(|session| self.session(&session, now)).to_vec();
-        let error = |status, request_id| Content {
+        let page = |status, request_id| Content {
             status,
             title: "Title",
             detail: "A sentence.",
             request_id,
             ..Content::default()
         };
-        let message = Some("A message.");
         let elsewhere = Some(("https://app.example.com", "https://app.example.com/auth/login"));
+        let notice = Some("A message.");
+        let error = |field| Some(FormError { message: "A message.", field: Some(field) });
+        let (email, name) = ("ann@example.com", "Ann");
         [
             (Page::SignIn, Content::default()),
             (
                 Page::SignIn,
                 Content {
-                    email: "ann@example.com",
+                    email,
                     return_to: Some("/"),
                     attempt: Some("hash"),
-                    message,
+                    error: error("password"),
+                    notice,
+                    person: Some(&person),
                     ..Content::default()
                 },
             ),
             (Page::Register, Content::default()),
             (
                 Page::Register,
-                Content { email: "ann@example.com", name: "Ann", setup: Some("token"), message, ..Content::default() },
+                Content { email, name, setup: Some("token"), error: error("email"), ..Content::default() },
             ),
+            (Page::SetupOver, Content::default()),
             (Page::Password, Content { person: Some(&nameless), ..Content::default() }),
-            (Page::Password, Content { person: Some(&person), message, ..Content::default() }),
+            (Page::Password, Content { person: Some(&person), error: error("new_password"), ..Content::default() }),
             (Page::Sessions, Content { person: Some(&nameless), ..Content::default() }),
+            (Page::Sessions, Content { person: Some(&person), sessions, more: 1, notice, ..Content::default() }),
+            (Page::SignOut, Content::default()),
+            (Page::SignOut, Content { person: Some(&person), ..Content::default() }),
+            (Page::Forbidden, Content { account: Some(email), ..page(StatusCode::FORBIDDEN, "") }),
             (
-                Page::Sessions,
-                Content { person: Some(&person), sessions, more: 1, notice: message, ..Content::default() },
+                Page::Forbidden,
+                Content {
+                    account: Some(email),
+                    sign_in_again: Some("/auth/login"),
+                    ..page(StatusCode::FORBIDDEN, "0197")
+                },
             ),
             (Page::Elsewhere, Content { elsewhere, ..Content::default() }),
-            (Page::Error, error(StatusCode::NOT_FOUND, "")),
-            (Page::Error, error(StatusCode::BAD_GATEWAY, "0197")),
+            (
+                Page::SessionEnded,
+                Content { sign_in_again: Some("/auth/login"), ..page(StatusCode::UNAUTHORIZED, "0197") },
+            ),
+            (Page::Error, page(StatusCode::NOT_FOUND, "")),
+            (Page::Error, page(StatusCode::BAD_GATEWAY, "0197")),
         ]
         .into_iter()
         .map(|(page, content)| (page, self.values(&content)))
@@ -429,14 +506,19 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Nothing runs and nothing is loaded but the logo; the one style sheet is named by its hash (CSP Level 3).
-/// `form_action`: where forms may lead, redirects included; `None` is anywhere.
-fn policy(style: &str, has_logo: bool, form_action: Option<&str>) -> HeaderValue {
-    let hash = BASE64.encode(digest::digest(&digest::SHA256, style.as_bytes()));
-    let images = if has_logo { " img-src 'self';" } else { "" };
+/// What every page may run: shows a password, keeps the fragment of an address through signing in, goes back.
+const SCRIPT: &str = include_str!("templates/script.js");
+
+/// Nothing runs but our script, and nothing is loaded but the logo and the icon; script and style sheet are named by their
+/// hashes (CSP Level 3). `form_action`: where forms may lead, redirects included; `None` is anywhere.
+fn policy(style: &str, form_action: Option<&str>) -> HeaderValue {
+    let hash = |text: &str| BASE64.encode(digest::digest(&digest::SHA256, text.as_bytes()));
     let forms = form_action.map(|sources| format!(" form-action {sources};")).unwrap_or_default();
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}';{images}{forms} base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src 'self';{forms} base-uri 'none'; \
+         frame-ancestors 'none'",
+        hash(style),
+        hash(SCRIPT)
     );
     HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
 }

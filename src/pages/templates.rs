@@ -47,12 +47,26 @@ pub(super) enum Page {
     Password,
     Sessions,
     Elsewhere,
+    SignOut,
+    SetupOver,
+    Forbidden,
+    SessionEnded,
     Error,
 }
 
 impl Page {
-    pub(super) const ALL: [Self; 6] =
-        [Self::SignIn, Self::Register, Self::Password, Self::Sessions, Self::Elsewhere, Self::Error];
+    pub(super) const ALL: [Self; 10] = [
+        Self::SignIn,
+        Self::Register,
+        Self::Password,
+        Self::Sessions,
+        Self::Elsewhere,
+        Self::SignOut,
+        Self::SetupOver,
+        Self::Forbidden,
+        Self::SessionEnded,
+        Self::Error,
+    ];
 
     pub(super) const fn file(self) -> &'static str {
         match self {
@@ -61,6 +75,10 @@ impl Page {
             Self::Password => "password.html",
             Self::Sessions => "sessions.html",
             Self::Elsewhere => "elsewhere.html",
+            Self::SignOut => "sign_out.html",
+            Self::SetupOver => "setup_over.html",
+            Self::Forbidden => "forbidden.html",
+            Self::SessionEnded => "session_ended.html",
             Self::Error => "error.html",
         }
     }
@@ -72,6 +90,10 @@ impl Page {
             Self::Password => include_str!("templates/password.html"),
             Self::Sessions => include_str!("templates/sessions.html"),
             Self::Elsewhere => include_str!("templates/elsewhere.html"),
+            Self::SignOut => include_str!("templates/sign_out.html"),
+            Self::SetupOver => include_str!("templates/setup_over.html"),
+            Self::Forbidden => include_str!("templates/forbidden.html"),
+            Self::SessionEnded => include_str!("templates/session_ended.html"),
             Self::Error => include_str!("templates/error.html"),
         }
     }
@@ -81,7 +103,7 @@ impl Page {
     pub(super) const fn leads_on(self) -> bool {
         match self {
             Self::SignIn | Self::Register => true,
-            Self::Password | Self::Sessions | Self::Elsewhere | Self::Error => false,
+            _ => false,
         }
     }
 
@@ -91,7 +113,13 @@ impl Page {
             Self::SignIn => &["email", "password", "return_to"],
             Self::Register => &["email", "password", "setup"],
             Self::Password => &["current_password", "new_password"],
-            Self::Sessions | Self::Elsewhere | Self::Error => &[],
+            Self::Sessions
+            | Self::Elsewhere
+            | Self::SignOut
+            | Self::SetupOver
+            | Self::Forbidden
+            | Self::SessionEnded
+            | Self::Error => &[],
         }
     }
 }

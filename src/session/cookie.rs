@@ -63,6 +63,7 @@ mod tests {
             idle_timeout: 86_400,
             lifetime: 604_800,
             public_url: "https://app.example.com".to_owned(),
+            trust_unconfirmed_email: false,
         }
     }
 

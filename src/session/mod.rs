@@ -57,6 +57,8 @@ pub struct Settings {
     pub lifetime: UnixSeconds,
     /// `iss` and `aud`.
     pub public_url: String,
+    /// Whether tokens say nothing of an address that is not confirmed: apps then get it as any other.
+    pub trust_unconfirmed_email: bool,
 }
 
 impl Settings {

@@ -40,6 +40,10 @@ pub(super) fn sign(
     claims.insert("aud".to_owned(), settings.public_url.as_str().into());
     claims.insert("sub".to_owned(), account.id.as_str().into());
     claims.insert("email".to_owned(), account.email.as_str().into());
+    // What is left out counts as verified (OpenID Connect Core section 5.1 has the claim).
+    if !account.confirmed && !settings.trust_unconfirmed_email {
+        claims.insert("email_verified".to_owned(), false.into());
+    }
     if let Some(name) = &account.name {
         claims.insert("name".to_owned(), name.as_str().into());
     }

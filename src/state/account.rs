@@ -21,11 +21,13 @@ pub struct AccountRow {
     pub password_hash: Option<String>,
     /// Whether nobody may sign in.
     pub disabled: bool,
+    /// Whether the address is known to be its owner's, and not only typed.
+    pub confirmed: bool,
     /// When it was made.
     pub created_at: UnixSeconds,
     /// Counts the passwords that it had: who proved to know one may open a session only while it is the present one.
     pub password_version: i64,
-    /// Counts the changes of its name and roles: tokens that were made of an earlier one are stale.
+    /// Counts the changes of its name, its roles and what is known of its address: tokens that were made of an earlier one are stale.
     pub revision: i64,
 }
 
@@ -48,9 +50,11 @@ pub enum Added {
     Done,
     /// Another one has this `email_key`.
     EmailTaken,
+    /// Another one has an `email_key` that looks the same, and one of the two is not ASCII.
+    Lookalike,
     /// Another one has this id.
     IdTaken,
-    /// It was to be the first one, and is not.
+    /// It was to be the first one with a role, and is not.
     NotFirst,
 }
 
@@ -63,6 +67,8 @@ pub struct AccountChange {
     pub roles: Option<Vec<String>>,
     /// Whether nobody may sign in.
     pub disabled: Option<bool>,
+    /// Whether the address is known to be its owner's.
+    pub confirmed: Option<bool>,
     /// The hash of a new password; raises `password_version`.
     pub password_hash: Option<String>,
     /// Whether its sessions end in the same step.
@@ -76,6 +82,7 @@ impl std::fmt::Debug for AccountChange {
             .field("name", &self.name)
             .field("roles", &self.roles)
             .field("disabled", &self.disabled)
+            .field("confirmed", &self.confirmed)
             .finish_non_exhaustive()
     }
 }
@@ -85,7 +92,8 @@ impl AccountChange {
     pub(super) fn apply(&self, account: &mut AccountRow) {
         let is_other_name = self.name.as_ref().is_some_and(|name| *name != account.name);
         let are_other_roles = self.roles.as_ref().is_some_and(|roles| *roles != account.roles);
-        if is_other_name || are_other_roles {
+        let is_other_address = self.confirmed.is_some_and(|confirmed| confirmed != account.confirmed);
+        if is_other_name || are_other_roles || is_other_address {
             account.revision = account.revision.saturating_add(1);
         }
         if let Some(name) = &self.name {
@@ -96,6 +104,9 @@ impl AccountChange {
         }
         if let Some(disabled) = self.disabled {
             account.disabled = disabled;
+        }
+        if let Some(confirmed) = self.confirmed {
+            account.confirmed = confirmed;
         }
         if let Some(hash) = &self.password_hash {
             account.password_hash = Some(hash.clone());
@@ -143,6 +154,7 @@ mod tests {
             roles: vec![],
             password_hash: Some("$2b$12$SECRET".to_owned()),
             disabled: false,
+            confirmed: true,
             created_at: 1,
             password_version: 1,
             revision: 0,

@@ -140,7 +140,7 @@ impl State for Memory {
         Ok(self.content().secrets.entry(name.to_owned()).or_insert_with(|| Zeroizing::new(*candidate)).clone())
     }
 
-    fn add_account(&self, account: &AccountRow, first: bool) -> Result<Added, StateError> {
+    fn add_account(&self, account: &AccountRow, first: Option<&str>) -> Result<Added, StateError> {
         Ok(self.content().add_account(account, first))
     }
 
@@ -158,8 +158,12 @@ impl State for Memory {
         Ok(all)
     }
 
-    fn has_accounts(&self) -> Result<bool, StateError> {
-        Ok(!self.content().accounts.is_empty())
+    fn lookalike(&self, email_key: &str) -> Result<Option<AccountRow>, StateError> {
+        Ok(self.content().lookalike(email_key))
+    }
+
+    fn has_enabled_account(&self, role: &str) -> Result<bool, StateError> {
+        Ok(self.content().has_enabled_account(role))
     }
 
     fn change_account(

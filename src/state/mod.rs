@@ -12,6 +12,7 @@ mod account;
 mod code;
 #[cfg(test)]
 mod contract;
+pub mod email;
 mod error;
 pub mod memory;
 mod session;
@@ -122,9 +123,9 @@ pub trait State: Debug + Send + Sync {
     /// [`State::ensure_signing_key`].
     fn ensure_secret(&self, name: &str, candidate: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError>;
 
-    /// Adds an account. With `first`, only where there is none at all. Of several reasons not to, the email comes before
-    /// the id.
-    fn add_account(&self, account: &AccountRow, first: bool) -> Result<Added, StateError>;
+    /// Adds an account. With a role in `first`, only where no enabled account has that role. Of several reasons not to, that
+    /// comes first, then the email, then the id.
+    fn add_account(&self, account: &AccountRow, first: Option<&str>) -> Result<Added, StateError>;
 
     /// The account with this id.
     fn account(&self, id: &str) -> Result<Option<AccountRow>, StateError>;
@@ -135,12 +136,16 @@ pub trait State: Debug + Send + Sync {
     /// All accounts, in the order of `email_key`.
     fn accounts(&self) -> Result<Vec<AccountRow>, StateError>;
 
-    /// Whether there is an account.
-    fn has_accounts(&self) -> Result<bool, StateError>;
+    /// An account whose address looks like `email_key` and is another one, where one of the two is not ASCII. However many
+    /// accounts there are, this is one search.
+    fn lookalike(&self, email_key: &str) -> Result<Option<AccountRow>, StateError>;
+
+    /// Whether an enabled account has `role`. Reads all accounts where there is none.
+    fn has_enabled_account(&self, role: &str) -> Result<bool, StateError>;
 
     /// Changes an account, in one step, and returns it as it is then; `None` where there is none. With
     /// [`AccountChange::ends_sessions`], its sessions but for `end.keep` end in the same step, as by
-    /// [`State::end_sessions`]. Where its name or roles are others than before, so does a
+    /// [`State::end_sessions`]. Where its name, its roles or `confirmed` are others than before, so does a
     /// [`RevocationTarget::Stale`] come to be, with `end`'s times.
     fn change_account(
         &self,

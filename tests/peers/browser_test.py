@@ -1,4 +1,4 @@
-"""A real browser (Debian's Chromium, driven by Playwright), from the first-run link on, with JavaScript off.
+"""A real browser (Debian's Chromium, driven by Playwright), from the first-run link on, with JavaScript off and on.
 
 The gateway runs as the README says, on `gateway.example.toml` with other ports. PASSGATE_SCREENSHOTS names a directory for
 pictures of the pages, light, dark and on a phone.
@@ -29,6 +29,9 @@ class Browser(PeerTest):
         cls.gateway = cls.start(Gateway(cls.directory, toml))
         setup = cls.gateway.line(cls.gateway.stderr, r"(http://\S+/auth/register\?setup=\S+)")[1]
         cls.secret = setup.partition("setup=")[2]
+        # An account without the role of administrators leaves the link as it is.
+        add = [binary(), "user", "add", "bob@example.com", "--role", "user", "-c", cls.gateway.config]
+        subprocess.run(add, input="Bob's long password\n", text=True, check=True, capture_output=True)
         cls.https = kept = cls.start(cls.kept())
         directory = os.environ.get("PASSGATE_SCREENSHOTS")
         if directory:
@@ -103,7 +106,7 @@ class Browser(PeerTest):
         text = "".join(file.read_text() for file in files).replace(f"setup={self.secret}", "", 1)
         self.assertIn("/hello", text)
         # `eyJ` begins every token.
-        for secret in ("Anna's", "Anna%27s", self.secret, "eyJ"):
+        for secret in ("Anna's", "Anna%27s", "Bob's", self.secret, "eyJ"):
             self.assertNotIn(secret, text)
 
 

@@ -44,6 +44,8 @@ impl Directory {
             Some(Fault::EmailInvalid)
         } else if self.accounts.by_email(&new.email).map_err(failed)?.is_some() {
             Some(Fault::EmailTaken)
+        } else if let Some(other) = self.accounts.lookalike(&new.email).map_err(failed)? {
+            return Err(refused(&Fault::EmailLookalike, &other.email));
         } else {
             let name = account::parse_name(new.name.as_deref().unwrap_or_default()).map(|_| ());
             name.and_then(|()| account::tidy_roles(new.roles.clone()).map(|_| ())).err()
@@ -66,9 +68,17 @@ impl Directory {
     pub fn add(&self, new: NewUser, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
         let password_hash = password.map(|password| self.hash(&new.email, password)).transpose()?;
         let email = new.email.clone();
-        let new =
-            NewAccount { id: None, email: new.email, name: new.name, roles: new.roles, password_hash, disabled: false };
-        let added = self.accounts.insert(new, false).map_err(failed)?;
+        let new = NewAccount {
+            id: None,
+            email: new.email,
+            name: new.name,
+            roles: new.roles,
+            password_hash,
+            disabled: false,
+            // An operator says so.
+            confirmed: true,
+        };
+        let added = self.accounts.insert(new, None).map_err(failed)?;
         added.map(Account::from).map_err(|fault| refused(&fault, &email))
     }
 
@@ -119,6 +129,18 @@ impl Directory {
     pub fn enable(&self, account: &Account) -> Result<(), Failure> {
         self.change(account, &AccountChange { disabled: Some(false), ..AccountChange::default() })?;
         Ok(())
+    }
+
+    /// Says that the address of an account is known to be its owner's. Its sessions go on, and apps get the address. Whether
+    /// it was not known before.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub fn confirm(&self, account: &Account) -> Result<bool, Failure> {
+        if !account.confirmed {
+            self.change(account, &AccountChange { confirmed: Some(true), ..AccountChange::default() })?;
+        }
+        Ok(!account.confirmed)
     }
 
     /// Deletes an account and ends its sessions. Returns how many there were.

@@ -9,7 +9,7 @@ use std::io::{BufRead, Read as _};
 
 use super::{Directory, failed};
 use crate::account::import::{Import, Imported as Read, MAX_LINE};
-use crate::account::{Fault, NewAccount, fold_email};
+use crate::account::{Fault, NewAccount, fold_email, look_of_email};
 use crate::app::{Failure, chain_text};
 use crate::state::{AccountChange, AccountRow};
 
@@ -61,7 +61,7 @@ impl Directory {
             match step {
                 Step::Add(_) if mode.dry_run || is_refused => imported.added += 1,
                 Step::Add(new) => {
-                    let added = self.accounts.insert(new, false);
+                    let added = self.accounts.insert(new, None);
                     match added.map_err(|error| stopped(failed(error), line, before))? {
                         Ok(_) => imported.added += 1,
                         // Somebody else was faster.
@@ -90,6 +90,7 @@ impl Directory {
         let mut steps = Vec::new();
         let mut emails: HashMap<String, usize> = HashMap::new();
         let mut ids: HashMap<String, usize> = HashMap::new();
+        let mut looks = Looks::default();
         let mut bytes = Vec::new();
         for line in 1.. {
             let is_there = next_line(&mut lines, &mut bytes).map_err(|error| {
@@ -118,7 +119,8 @@ impl Directory {
                 if first == line { Ok(()) } else { Err(format!("line {first} has the same {what}")) }
             };
             let step = earlier(&mut emails, fold_email(&read.account.email), "address")
-                .and_then(|()| read.account.id.clone().map_or(Ok(()), |id| earlier(&mut ids, id, "id")));
+                .and_then(|()| read.account.id.clone().map_or(Ok(()), |id| earlier(&mut ids, id, "id")))
+                .and_then(|()| looks.note(&fold_email(&read.account.email), line));
             let step = match step {
                 Ok(()) => self.step(read, mode)?,
                 Err(problem) => Err(problem),
@@ -135,6 +137,9 @@ impl Directory {
     fn step(&self, read: Read, mode: ImportMode) -> Result<Result<Step, String>, Failure> {
         let new = &read.account;
         let Some(row) = self.accounts.by_email(&new.email).map_err(failed)? else {
+            if let Some(other) = self.accounts.lookalike(&new.email).map_err(failed)? {
+                return Ok(Err(format!("{}: `{}`", Fault::EmailLookalike, other.email)));
+            }
             let other = new.id.as_deref().map(|id| self.accounts.by_id(id)).transpose().map_err(failed)?.flatten();
             return Ok(match other {
                 Some(other) => Err(format!("{}: `{}`", Fault::IdTaken, other.email)),
@@ -164,6 +169,23 @@ impl Directory {
     }
 }
 
+/// What the addresses of earlier lines look like, with the first line of each that is ASCII, and the first that is not.
+#[derive(Default)]
+struct Looks(HashMap<String, [Option<usize>; 2]>);
+
+impl Looks {
+    /// Two that look alike are refused where one of them is not ASCII, as in the state.
+    fn note(&mut self, key: &str, line: usize) -> Result<(), String> {
+        let [ascii, other] = self.0.entry(look_of_email(key)).or_default();
+        let first = if key.is_ascii() { *other } else { other.or(*ascii) };
+        if let Some(first) = first {
+            return Err(format!("the address of line {first} looks the same in letters of another script"));
+        }
+        (if key.is_ascii() { ascii } else { other }).get_or_insert(line);
+        Ok(())
+    }
+}
+
 /// How an account is to be different to be what a line says; what the line does not say stays.
 fn difference(row: &AccountRow, read: Read) -> AccountChange {
     let new = read.account;
@@ -175,6 +197,8 @@ fn difference(row: &AccountRow, read: Read) -> AccountChange {
         name: new.name.filter(|name| row.name.as_ref() != Some(name)).map(Some),
         roles: (read.says_roles && new.roles != row.roles).then_some(new.roles),
         disabled,
+        // The address of an account that was registered is not confirmed by a line about its roles.
+        confirmed: None,
         password_hash,
     }
 }

@@ -73,6 +73,8 @@ impl Reader<'_> {
             registration: self.flag(&mut section, "registration"),
             default_roles: roles.map(|roles| roles.value).unwrap_or_default(),
             min_length: self.number(&mut section, "min_length", RawPassword::MIN_LENGTHS),
+            admin_role: section.take("admin_role").and_then(|item| self.role(&item)),
+            trust_unconfirmed_email: self.flag(&mut section, "trust_unconfirmed_email"),
         };
         let span = section.span.clone();
         self.finish(section);
@@ -81,7 +83,7 @@ impl Reader<'_> {
 
     fn role(&mut self, item: &Item<'_>) -> Option<At<String>> {
         self.parse(item, "names of roles", |text| {
-            if text.len() > 64 {
+            if text.is_empty() || text.len() > 64 {
                 Err("a role is a word of at most 64 bytes".to_owned())
             } else if text.trim() == text {
                 Ok(text.to_owned())
@@ -126,6 +128,14 @@ impl Reader<'_> {
             }),
             colors: self.colors(&mut section),
             templates: self.path(&mut section, "templates"),
+            help: self.parsed(&mut section, "help", "a sentence for people who cannot sign in", |text| {
+                match text.chars().count() {
+                    _ if text.trim().is_empty() => Err("write a sentence, or leave the key out".to_owned()),
+                    _ if text.chars().any(char::is_control) => Err("one line of plain text".to_owned()),
+                    0..=300 => Ok(text.trim().to_owned()),
+                    _ => Err("at most 300 characters: it stands on the sign-in page".to_owned()),
+                }
+            }),
         };
         self.finish(section);
         pages

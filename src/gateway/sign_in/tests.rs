@@ -48,6 +48,7 @@ impl House {
             idle_timeout: 86_400,
             lifetime: 7 * 86_400,
             public_url: URL.to_owned(),
+            trust_unconfirmed_email: false,
         };
         let signing = Arc::new(ArcSwap::from_pointee(signing));
         let sessions =
@@ -60,11 +61,12 @@ impl House {
             roles: Vec::new(),
             password_hash: None,
             disabled: false,
+            confirmed: true,
             created_at: NOW,
             password_version: 0,
             revision: 0,
         };
-        state.add_account(&ann, false).unwrap();
+        state.add_account(&ann, None).unwrap();
         let cookie = sessions.open_browser(&ann, &Device { user_agent: String::new(), address: HERE }, HOST).unwrap();
         let blocking = Arc::new(Blocking::new(runtime.handle().clone(), 8, Duration::from_secs(60)));
         let sign_in = SignIn {

@@ -25,7 +25,7 @@ fn sent(kind: &str, body: &str) -> Result<Fields, Refusal> {
 }
 
 fn password(kind: &str, body: &str) -> Result<String, Refusal> {
-    sent(kind, body)?.require(Field::Password).map(|text| text.to_string())
+    sent(kind, body)?.require(Field::Password).map(|text| text.to_string()).map_err(|failure| failure.refusal)
 }
 
 #[test]
@@ -38,11 +38,28 @@ fn the_same_fields_come_as_json_and_as_a_form() {
         assert_eq!(fields.take(Field::Email).unwrap().as_str(), "a@b");
         assert_eq!(fields.take(Field::Password).unwrap().as_str(), "päss \"1\"");
         assert!(fields.take(Field::Name).is_none());
-        assert_eq!(fields.require(Field::Setup), Err(Refusal::FormMalformed));
+        assert_eq!(fields.require(Field::Setup).unwrap_err().refusal, Refusal::FormMalformed);
     }
     assert_eq!((json.kind(), form.kind()), (Kind::Json, Kind::Form));
     assert_eq!(sent(JSON, r#"{"refreshToken":"r"}"#).unwrap().peek(Field::RefreshToken), "r");
     assert_eq!(sent(FORM, "current_password=c").unwrap().peek(Field::CurrentPassword), "c");
+}
+
+#[test]
+fn the_fields_that_are_missing_are_named_as_they_are_written() {
+    let wanted = [Field::Email, Field::CurrentPassword];
+    for (kind, body, detail) in [
+        (JSON, r#"{"username":"a"}"#, Some("The fields `email` and `currentPassword` are missing.")),
+        (JSON, r#"{"email":"a"}"#, Some("The field `currentPassword` is missing.")),
+        (JSON, r#"{"email":"","currentPassword":"x"}"#, Some("The field `email` is missing.")),
+        (JSON, r#"{"email":null,"current_password":"x"}"#, Some("The field `email` is missing.")),
+        (FORM, "email=a", Some("The field `current_password` is missing.")),
+        (FORM, "", Some("The fields `email` and `current_password` are missing.")),
+        (FORM, "email=a&current_password=b", None),
+    ] {
+        let found = sent(kind, body).unwrap().require_all(&wanted);
+        assert_eq!(found.map_err(|failure| failure.detail.unwrap()).err().as_deref(), detail, "{body}");
+    }
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl House {
             idle_timeout: 86_400,
             lifetime: 7 * 86_400,
             public_url: URL.to_owned(),
+            trust_unconfirmed_email: false,
         };
         let sessions = Sessions::new(settings, state.clone(), keys.clone(), revocations.clone(), clock.clone());
         let patterns = ["reports.example.com", "*.example.net"].map(|text| HostPattern::parse(text).unwrap());
@@ -91,6 +92,7 @@ impl House {
             throttle: Arc::new(Throttle::fixed()),
             setup: Arc::new(setup),
             registration: true,
+            admin_role: "admin".to_owned(),
         };
         let ann = AccountRow {
             id: String::new(),
@@ -100,11 +102,12 @@ impl House {
             roles: Vec::new(),
             password_hash: None,
             disabled: false,
+            confirmed: true,
             created_at: NOW,
             password_version: 0,
             revision: 0,
         };
-        let endpoints = Endpoints::new("/auth", keys, clock.clone(), Some(login.clone()));
+        let endpoints = Endpoints::new("/auth", keys, login.pages.clone(), clock.clone(), Some(login.clone()));
         Self { endpoints, state, revocations, clock, login, ann }
     }
 
@@ -123,8 +126,9 @@ impl House {
             roles: vec!["user".to_owned()],
             password_hash: hash.map(str::to_owned),
             disabled: false,
+            confirmed: true,
         };
-        self.login.accounts.add(new, false).unwrap().unwrap()
+        self.login.accounts.add(new, None).unwrap().unwrap()
     }
 
     fn change(&self, account: &AccountRow, change: AccountChange) -> AccountRow {
@@ -182,7 +186,7 @@ impl House {
         match self.endpoints.answer(asked, Full::new(Bytes::from(ask.body))).await {
             Ok(answered) => Seen::response(None, None, answered.response, answered.caller),
             Err(failure) => {
-                let Failure { refusal, page, retry_after } = *failure;
+                let Failure { refusal, page, retry_after, .. } = *failure;
                 match page {
                     None => Seen { retry_after, ..Seen::refused(refusal) },
                     Some(page) => Seen::response(Some(refusal), retry_after, page, None),

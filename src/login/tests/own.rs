@@ -111,7 +111,7 @@ async fn one_ends_ones_own_sessions_and_nobody_elses() {
     assert!(seen.status == StatusCode::NO_CONTENT && seen.is_cookie_cleared() && house.is_revoked(&caller));
     let caller = house.browser(&house.ann);
     let seen = house.ask(Ask::post(&format!("{}/end", path(&caller))).form(&[]).cookie(&caller)).await;
-    assert!(seen.location() == "/auth/login" && seen.is_cookie_cleared());
+    assert!(seen.location() == "/auth/login?done=signed-out" && seen.is_cookie_cleared());
 }
 
 #[tokio::test]

@@ -92,8 +92,12 @@ async fn without_registration_there_is_nothing_here() {
         Ask::post("/auth/register").form(&[("email", "bob@example.com"), ("password", NEW)]),
         Ask::post("/auth/register").form(&[("email", "bob@example.com"), ("password", NEW), ("setup", "x")]),
     ] {
+        // Whoever followed a link of the setup is told that it is over.
+        let is_link = ask.path.ends_with("setup=x") || ask.body.contains("setup=");
         let seen = house.ask(ask).await;
-        assert_eq!((seen.refusal, seen.text.as_str()), (Some(Refusal::RouteMissing), ""));
+        assert_eq!(seen.refusal, Some(Refusal::RouteMissing));
+        assert_eq!(seen.text.contains("This link is not valid any more"), is_link, "{}", seen.text);
+        assert_eq!(seen.text.is_empty(), !is_link);
     }
     assert_eq!(house.state.accounts().unwrap().len(), 1);
 }
@@ -116,10 +120,74 @@ async fn the_link_of_the_first_run_makes_one_administrator() {
     let seen = house.ask(ask("root@example.com", NEW)).await;
     assert_eq!(seen.location(), "/");
     assert_eq!(seen.caller.unwrap().identity.roles, ["admin"]);
-    assert_eq!(house.ask(ask("evil@example.com", NEW)).await.refusal, Some(Refusal::RouteMissing));
-    assert_eq!(house.ask(Ask::get(&link).browser()).await.refusal, Some(Refusal::RouteMissing));
+    for ask in [ask("evil@example.com", NEW), Ask::get(&link).browser()] {
+        let seen = house.ask(ask).await;
+        assert_eq!((seen.refusal, seen.status), (Some(Refusal::RouteMissing), StatusCode::NOT_FOUND));
+        assert!(seen.text.contains("It was used") && seen.text.contains("href=\"/auth/login\">Sign in</a>"));
+    }
     assert!(!house.login.setup.is_good(&token));
-    assert_eq!(house.state.accounts().unwrap().len(), 1);
+    let accounts = house.state.accounts().unwrap();
+    assert_eq!((accounts.len(), accounts[0].confirmed), (1, true));
+}
+
+#[tokio::test]
+async fn accounts_without_the_role_of_administrators_leave_the_link_as_it_is() {
+    // What is there before the link is used: who, with which roles, disabled or not; whether the link still works.
+    for (roles, disabled, works) in [
+        (&["user"][..], false, true),
+        (&[][..], false, true),
+        (&["admin"][..], false, true),
+        (&["boss"][..], true, true),
+        (&["user", "boss"][..], false, false),
+    ] {
+        let (setup, token) = Setup::offer().unwrap();
+        let house = House::empty(setup).with(|login| login.admin_role = "boss".to_owned());
+        let row = house.add("ann@example.com", Some(&HASH));
+        let roles = roles.iter().map(|&role| role.to_owned()).collect();
+        house.change(&row, AccountChange { roles: Some(roles), disabled: Some(disabled), ..AccountChange::default() });
+        let page = house.ask(Ask::get(&format!("/auth/register?setup={}", *token)).browser()).await;
+        assert_eq!(page.status == StatusCode::OK, works);
+        let fields = [("email", "root@example.com"), ("password", NEW), ("setup", &**token)];
+        let seen = house.ask(Ask::post("/auth/register").form(&fields)).await;
+        assert_eq!(seen.status == StatusCode::SEE_OTHER, works);
+        if works {
+            assert_eq!(seen.caller.unwrap().identity.roles, ["boss"]);
+        }
+        assert_eq!(house.state.accounts().unwrap().len(), 1 + usize::from(works));
+        assert!(!house.login.setup.is_good(&token));
+    }
+}
+
+#[tokio::test]
+async fn after_an_error_the_address_of_the_setup_page_stays_good_and_the_wrong_field_is_marked() {
+    let (setup, token) = Setup::offer().unwrap();
+    let house = House::empty(setup).with(|login| login.registration = false);
+    let link = format!("/auth/register?setup={}", *token);
+    for (email, password, marked) in [
+        ("root@example.com", "short", "password"),
+        ("root@example.com", "aaaaaaaaaaaaaaaa", "password"),
+        ("root", NEW, "email"),
+        ("", NEW, "email"),
+        ("root@example.com", "", "password"),
+    ] {
+        // As the form of the page sends it: to the address with the token.
+        let seen =
+            house.ask(Ask::post(&link).form(&[("email", email), ("password", password), ("setup", &**token)])).await;
+        assert_eq!(seen.status, StatusCode::BAD_REQUEST, "{email} {password}");
+        assert!(seen.text.contains(&format!("action=\"{link}\"")), "{}", seen.text);
+        let field = seen.text.split('<').find(|tag| tag.starts_with("input") && tag.contains("aria-invalid")).unwrap();
+        assert!(field.contains(&format!("name=\"{marked}\"")) && field.contains("autofocus"), "{field}");
+        assert_eq!(house.ask(Ask::get(&link).browser()).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_was_only_typed_is_not_confirmed() {
+    let house = House::new();
+    assert_eq!(house.ask(register("bob@example.com", NEW)).await.status, StatusCode::CREATED);
+    assert!(!house.state.account_by_email("bob@example.com").unwrap().unwrap().confirmed);
+    let seen = house.ask(register("\u{430}nn@example.com", NEW)).await;
+    assert_eq!(seen.refusal, Some(Refusal::EmailTaken), "it looks like ann's");
 }
 
 #[tokio::test]
@@ -139,11 +207,12 @@ async fn of_two_who_use_the_link_at_once_one_becomes_administrator() {
 }
 
 #[tokio::test]
-async fn the_link_is_void_where_somebody_made_an_account_by_other_means() {
+async fn the_link_is_void_where_an_administrator_came_by_other_means() {
     for is_page in [true, false] {
         let (setup, token) = Setup::offer().unwrap();
         let house = House::empty(setup);
-        house.add("ann@example.com", None);
+        let ann = house.add("ann@example.com", None);
+        house.change(&ann, AccountChange { roles: Some(vec!["admin".to_owned()]), ..AccountChange::default() });
         let ask = match is_page {
             true => Ask::get(&format!("/auth/register?setup={}", *token)).browser(),
             false => Ask::post("/auth/register")

@@ -30,7 +30,7 @@ async fn a_browser_that_signs_out_has_no_session_no_cookie_and_no_copies_of_page
     let house = House::new();
     let (caller, other) = (house.browser(&house.ann), house.browser(&house.ann));
     let seen = house.ask(logout().form(&[]).cookie(&caller)).await;
-    assert_eq!(seen.location(), "/auth/login");
+    assert_eq!(seen.location(), "/auth/login?done=signed-out");
     assert!(seen.is_cookie_cleared());
     assert_eq!(seen.headers["clear-site-data"], "\"cache\"");
     assert!(house.is_revoked(&caller) && !house.is_revoked(&other));
@@ -42,7 +42,7 @@ async fn a_browser_without_a_session_gets_to_the_sign_in_page_all_the_same() {
     let house = House::new();
     for ask in [logout().form(&[]), logout().browser(), logout().form(&[]).cookie(&stranger("corp", "ann"))] {
         let seen = house.ask(ask).await;
-        assert_eq!(seen.location(), "/auth/login");
+        assert_eq!(seen.location(), "/auth/login?done=signed-out");
         assert!(seen.is_cookie_cleared());
     }
 }
@@ -144,4 +144,44 @@ async fn signed_out_is_not_said_where_the_state_failed() {
     let house = house.with(|login| login.blocking = Arc::new(Blocking::new(Handle::current(), 0, Duration::ZERO)));
     let seen = house.ask(logout().form(&[]).cookie(&caller)).await;
     assert_eq!((seen.refusal, seen.cookie()), (Some(Refusal::Overloaded), None));
+}
+
+#[tokio::test]
+async fn a_link_to_sign_out_asks_and_ends_nothing() {
+    let house = House::new();
+    let caller = house.browser(&house.ann);
+    for ask in [Ask::get("/auth/logout").browser(), Ask::get("/auth/logout"), Ask::new(Method::HEAD, "/auth/logout")] {
+        let seen = house.ask(ask.cookie(&caller)).await;
+        assert_eq!(seen.status, StatusCode::OK);
+        assert!(seen.text.contains("<h1>Sign out?</h1>") && seen.text.contains("ann@example.com"), "{}", seen.text);
+        assert!(seen.cookie().is_none() && !house.is_revoked(&caller));
+    }
+    let seen = house.ask(Ask::get("/auth/logout").browser()).await;
+    assert!(seen.text.contains("You are signed out") && !seen.text.contains("<form"), "{}", seen.text);
+    for path in ["/auth", "/auth/"] {
+        assert_eq!(house.ask(Ask::get(path).browser().cookie(&caller)).await.location(), "/auth/sessions");
+    }
+}
+
+#[tokio::test]
+async fn that_one_is_signed_out_is_said_where_our_own_redirect_says_so() {
+    let house = House::new();
+    let page = |site: &'static str, path: &str| Ask::get(path).browser().header("sec-fetch-site", site);
+    for (site, path, is_said) in [
+        ("same-origin", "/auth/login?done=signed-out", true),
+        ("none", "/auth/login?done=signed-out", true),
+        ("cross-site", "/auth/login?done=signed-out", false),
+        ("same-site", "/auth/login?done=signed-out", false),
+        ("same-origin", "/auth/login?done=password", false),
+        ("same-origin", "/auth/login", false),
+    ] {
+        let seen = house.ask(page(site, path)).await;
+        assert_eq!(seen.text.contains("<p>You are signed out.</p>"), is_said, "{site} {path}");
+    }
+    let caller = house.browser(&house.ann);
+    let seen = house.ask(Ask::get("/auth/login?return_to=/x").browser().cookie(&caller)).await;
+    assert!(
+        seen.text.contains("You are signed in as <bdi>ann@example.com</bdi>")
+            && seen.text.contains("<a href=\"/x\">Continue")
+    );
 }

@@ -4,6 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 
+/// The page of a 404 with this title.
+fn titled(title: &str) -> ErrorPage<'_> {
+    ErrorPage { title, ..error_page(StatusCode::NOT_FOUND, "", None) }
+}
+
 /// An operator's directory with these files, and what came of it.
 fn own(files: &[(&str, &str)]) -> (Pages, Problems) {
     let directory = tempfile::tempdir().unwrap();
@@ -32,13 +37,13 @@ fn a_template_of_the_operator_takes_the_place_of_ours_and_may_build_on_our_layou
         (".swap", "{% if %}"),
     ]);
     assert!(problems.errors().is_empty() && problems.warnings().is_empty(), "{problems:?}");
-    let html = String::from_utf8(pages.error(StatusCode::NOT_FOUND, "<no>", "", "").to_vec()).unwrap();
+    let html = String::from_utf8(pages.error(&titled("<no>")).to_vec()).unwrap();
     assert!(html.contains("<h1>Oh, &lt;no&gt;</h1>"));
     // Line breaks as a browser hashes them, after the colours.
     assert!(
         html.contains("\nbody { color: teal }\n</style>") && html.contains("<style>:root{color-scheme:light dark;")
     );
-    assert!(text(&pages.sign_in(StatusCode::OK, "", None, None)).contains("<h1>Sign in</h1>"), "ours");
+    assert!(text(&pages.sign_in(StatusCode::OK, SignInForm::default(), None)).contains("<h1>Sign in</h1>"), "ours");
 }
 
 #[test]
@@ -46,7 +51,7 @@ fn a_layout_of_the_operator_holds_for_our_pages() {
     let layout = "<!doctype html><style>{{ style }}</style><body>{% block main %}{% endblock %}<p>Ours</p></body>";
     let (pages, problems) = own(&[("layout.html", layout)]);
     assert!(problems.errors().is_empty() && problems.warnings().is_empty(), "{problems:?}");
-    let html = text(&pages.sign_in(StatusCode::OK, "", None, None));
+    let html = text(&pages.sign_in(StatusCode::OK, SignInForm::default(), None));
     assert!(html.contains("<h1>Sign in</h1>") && html.contains("<p>Ours</p>"));
 }
 
@@ -123,7 +128,14 @@ fn what_a_browser_will_not_run_is_a_warning() {
         warnings("<b style=\"color: red\">"),
         ["`pages/error.html:2` has a `style=` attribute, which browsers will ignore"]
     );
-    for harmless in ["{% set one = 1 %}", "<a href=\"/?on=1&button=2\">", "<b data-style=\"x\">", "on = off", "= = ="] {
+    for harmless in [
+        "<script>{{ script }}</script>",
+        "{% set one = 1 %}",
+        "<a href=\"/?on=1&button=2\">",
+        "<b data-style=\"x\">",
+        "on = off",
+        "= = =",
+    ] {
         assert_eq!(warnings(harmless), [""; 0], "{harmless}");
     }
 }
@@ -147,7 +159,7 @@ fn a_template_cannot_switch_the_escaping_off() {
     let unescaped =
         "{% autoescape false %}{{ title }}{% set copy %}{{ title }}{% endset %}{{ copy }}{% endautoescape %}";
     let (pages, _) = own(&[("error.html", unescaped)]);
-    let html = String::from_utf8(pages.error(StatusCode::OK, "<b>", "", "").to_vec()).unwrap();
+    let html = String::from_utf8(pages.error(&titled("<b>")).to_vec()).unwrap();
     assert!(!html.contains("<b>") && html.starts_with("&lt;b&gt;"), "{html}");
 }
 
@@ -178,10 +190,14 @@ fn a_template_that_fails_later_gives_way_to_ours_and_is_logged_once_without_what
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     tracing::subscriber::with_default(subscriber, || {
         for _ in 0..3 {
-            let html = text(&pages.sign_in(StatusCode::OK, "eve", None, None));
+            let html = text(&pages.sign_in(StatusCode::OK, SignInForm { email: "eve", ..SignInForm::default() }, None));
             assert!(html.contains("<h1>Sign in</h1>") && !html.contains("half"));
         }
-        assert!(text(&pages.sign_in(StatusCode::OK, "bob", None, None)).contains("half"), "where it works, it is used");
+        assert!(
+            text(&pages.sign_in(StatusCode::OK, SignInForm { email: "bob", ..SignInForm::default() }, None))
+                .contains("half"),
+            "where it works, it is used"
+        );
     });
     let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
     assert_eq!(log.matches("ERROR").count(), 1, "{log}");

@@ -272,3 +272,19 @@ fn a_renewal_that_takes_long_gives_a_token_that_still_lives() {
     let claims = house.cookie_claims(&house.renew(&cookie).unwrap());
     assert_eq!((&claims["iat"], &claims["exp"]), (&(NOW + 13).into(), &(NOW + 15).into()));
 }
+
+#[test]
+fn the_token_of_an_account_that_is_not_confirmed_says_so_of_its_address() {
+    // Whether the account is confirmed, whether that is trusted, and what the token says.
+    for (confirmed, trust_unconfirmed_email, expected) in
+        [(true, false, None), (true, true, None), (false, false, Some(false)), (false, true, None)]
+    {
+        let state = Arc::new(Memory::default());
+        let house = House::with(Settings { trust_unconfirmed_email, ..settings() }, state);
+        let account = house.change(&AccountChange { confirmed: Some(confirmed), ..AccountChange::default() });
+        let cookie = house.sessions.open_browser(&account, &device(), HOST).unwrap();
+        let claims = house.cookie_claims(&cookie);
+        assert_eq!(claims["email"], "ann@example.com");
+        assert_eq!(claims.get("email_verified").map(|verified| verified.as_bool()), expected.map(Some));
+    }
+}

@@ -74,11 +74,12 @@ impl State for Hooked {
         rotate_signing_key(next: &SigningKeyRow, now: UnixSeconds, until: UnixSeconds) -> Vec<SigningKeyRow>;
         note_token(key_id: &str, expires_at: UnixSeconds) -> ();
         ensure_secret(name: &str, candidate: &[u8; 32]) -> Zeroizing<[u8; 32]>;
-        add_account(account: &AccountRow, first: bool) -> Added;
+        add_account(account: &AccountRow, first: Option<&str>) -> Added;
         account(id: &str) -> Option<AccountRow>;
         account_by_email(email_key: &str) -> Option<AccountRow>;
         accounts() -> Vec<AccountRow>;
-        has_accounts() -> bool;
+        lookalike(email_key: &str) -> Option<AccountRow>;
+        has_enabled_account(role: &str) -> bool;
         change_account(id: &str, change: &AccountChange, end: &EndSessions<'_>) -> Option<AccountRow>;
         rehash_account(id: &str, from: &str, to: &str) -> bool;
         delete_account(id: &str, end: &EndSessions<'_>) -> bool;

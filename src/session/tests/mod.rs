@@ -33,6 +33,7 @@ fn settings() -> Settings {
         idle_timeout: 86_400,
         lifetime: 7 * 86_400,
         public_url: URL.to_owned(),
+        trust_unconfirmed_email: false,
     }
 }
 
@@ -45,6 +46,7 @@ fn account(id: &str) -> AccountRow {
         roles: vec!["user".to_owned()],
         password_hash: Some("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA".to_owned()),
         disabled: false,
+        confirmed: true,
         created_at: NOW - 1000,
         password_version: 1,
         revision: 0,
@@ -92,7 +94,7 @@ impl House {
     }
 
     fn add(&self, account: &AccountRow) {
-        assert_eq!(self.state.add_account(account, false).unwrap(), Added::Done);
+        assert_eq!(self.state.add_account(account, None).unwrap(), Added::Done);
     }
 
     fn change(&self, change: &AccountChange) -> AccountRow {

@@ -7,7 +7,6 @@ const BCRYPT: &str = "$2b$12$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z
 const OURS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 
 pub(in crate::state) fn an_account_is_found_until_it_is_deleted(state: &Opened) {
-    assert!(!state.one.has_accounts().unwrap());
     assert_eq!(state.one.accounts().unwrap(), []);
     let a = account("a");
     let b = AccountRow {
@@ -19,10 +18,9 @@ pub(in crate::state) fn an_account_is_found_until_it_is_deleted(state: &Opened) 
         ..account("b")
     };
     for new in [&a, &b] {
-        assert_eq!(state.one.add_account(new, false).unwrap(), Added::Done);
+        assert_eq!(state.one.add_account(new, None).unwrap(), Added::Done);
     }
     for side in [&state.one, &state.other] {
-        assert!(side.has_accounts().unwrap());
         assert_eq!(side.account("a").unwrap().as_ref(), Some(&a));
         assert_eq!(side.account_by_email("0@example.com").unwrap().as_ref(), Some(&b));
         // As it is compared, and in no other spelling.
@@ -41,20 +39,75 @@ pub(in crate::state) fn no_two_accounts_have_one_email_or_one_id(state: &Opened)
     add_two(state);
     let same_id = AccountRow { email_key: "c@example.com".to_owned(), ..account("a") };
     let same_email = AccountRow { id: "c".to_owned(), ..account("a") };
-    for first in [false, true] {
-        let instead = |reason| if first { Added::NotFirst } else { reason };
+    for first in [None, Some("ops")] {
+        let instead = |reason| if first.is_some() { Added::NotFirst } else { reason };
         assert_eq!(state.other.add_account(&same_email, first).unwrap(), instead(Added::EmailTaken));
         assert_eq!(state.other.add_account(&same_id, first).unwrap(), instead(Added::IdTaken));
         assert_eq!(state.other.add_account(&account("b"), first).unwrap(), instead(Added::EmailTaken));
-        assert_eq!(state.other.add_account(&account("c"), true).unwrap(), Added::NotFirst);
+        assert_eq!(state.other.add_account(&account("c"), Some("ops")).unwrap(), Added::NotFirst);
     }
     assert_eq!(state.one.accounts().unwrap(), [account("a"), account("b")], "nothing was changed");
     state.one.delete_account("a", &END).unwrap();
-    assert_eq!(state.other.add_account(&same_email, false).unwrap(), Added::Done);
+    assert_eq!(state.other.add_account(&same_email, None).unwrap(), Added::Done);
+}
+
+pub(in crate::state) fn the_first_account_with_a_role_is_made_while_no_enabled_one_has_it(state: &Opened) {
+    let with = |id: &str, roles: &[&str], disabled| AccountRow {
+        roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        disabled,
+        ..account(id)
+    };
+    let has = |role: &str| state.other.has_enabled_account(role).unwrap();
+    assert!(!has("admin"));
+    for (id, roles, disabled) in [
+        ("a", &["user"][..], false),
+        ("b", &["admin"], true),
+        ("c", &["admins", "ADMIN", " admin"], false),
+        ("d", &[], false),
+    ] {
+        assert_eq!(state.one.add_account(&with(id, roles, disabled), None).unwrap(), Added::Done);
+        assert!(!has("admin"), "{id}");
+    }
+    assert!(has("user") && has("ADMIN") && !has("") && !has("[\"user\"]"));
+    assert_eq!(state.one.add_account(&with("e", &["user", "admin"], false), Some("admin")).unwrap(), Added::Done);
+    assert!(has("admin"));
+    assert_eq!(state.other.add_account(&with("f", &["admin"], false), Some("admin")).unwrap(), Added::NotFirst);
+    state.one.change_account("e", &AccountChange { disabled: Some(true), ..AccountChange::default() }, &END).unwrap();
+    assert!(!has("admin"));
+    assert_eq!(state.other.add_account(&with("f", &["admin"], false), Some("admin")).unwrap(), Added::Done);
+    state.one.change_account("f", &AccountChange { roles: Some(vec![]), ..AccountChange::default() }, &END).unwrap();
+    assert!(!has("admin"));
+}
+
+pub(in crate::state) fn an_address_that_looks_like_another_is_refused_where_one_is_not_ascii(state: &Opened) {
+    let named = |id: &str, key: &str| AccountRow { email_key: key.to_owned(), ..account(id) };
+    let add = |id: &str, key: &str| state.one.add_account(&named(id, key), None).unwrap();
+    let like = |key: &str| state.other.lookalike(key).unwrap().map(|row| row.id);
+    assert_eq!(add("1", "ann@example.com"), Added::Done);
+    let cyrillic = "\u{430}nn@example.com";
+    assert_eq!((like(cyrillic).as_deref(), like("ann@example.com")), (Some("1"), None));
+    assert_eq!(add("2", cyrillic), Added::Lookalike);
+    // The other way round, and of two that are both not ASCII.
+    assert_eq!(add("3", "\u{441}\u{430}r@example.com"), Added::Done);
+    assert_eq!(add("4", "car@example.com"), Added::Lookalike);
+    assert_eq!(add("5", "c\u{430}r@example.com"), Added::Lookalike);
+    assert_eq!(like("car@example.com").as_deref(), Some("3"));
+    // In ASCII alone these are different people.
+    for (id, key) in [("6", "burn@example.com"), ("7", "bum@example.com"), ("8", "a1@b"), ("9", "al@b"), ("10", "aI@b")]
+    {
+        assert_eq!(add(id, key), Added::Done, "{key}");
+    }
+    assert!(like("b\u{443}rn@example.com").is_none());
+    assert!(matches!(like("a\u{4cf}@b").as_deref(), Some("8" | "9" | "10")));
+    // The same address is taken, and not only alike.
+    assert_eq!(add("11", "\u{441}\u{430}r@example.com"), Added::EmailTaken);
+    assert!(state.one.delete_account("1", &END).unwrap());
+    assert_eq!(add("2", cyrillic), Added::Done);
 }
 
 pub(in crate::state) fn of_many_first_accounts_one_is_made(state: &Opened) {
-    let added = at_once(state, 8, |side, number| side.add_account(&account(&format!("a{number}")), true).unwrap());
+    let added =
+        at_once(state, 8, |side, number| side.add_account(&account(&format!("a{number}")), Some("ops")).unwrap());
     assert_eq!(added.iter().filter(|added| **added == Added::Done).count(), 1, "{added:?}");
     assert!(added.iter().all(|added| matches!(added, Added::Done | Added::NotFirst)), "{added:?}");
     let there = state.one.accounts().unwrap();
@@ -64,7 +117,7 @@ pub(in crate::state) fn of_many_first_accounts_one_is_made(state: &Opened) {
 
 pub(in crate::state) fn of_many_with_one_email_one_is_made(state: &Opened) {
     let added = at_once(state, 8, |side, number| {
-        side.add_account(&AccountRow { id: number.to_string(), ..account("a") }, false).unwrap()
+        side.add_account(&AccountRow { id: number.to_string(), ..account("a") }, None).unwrap()
     });
     assert_eq!(added.iter().filter(|added| **added == Added::Done).count(), 1, "{added:?}");
     assert_eq!(added.iter().filter(|added| **added == Added::EmailTaken).count(), 7, "{added:?}");
@@ -102,6 +155,15 @@ pub(in crate::state) fn a_change_changes_what_it_names(state: &Opened) {
     check(5, &AccountChange { name: Some(Some("N".to_owned())), roles: Some(roles.clone()), ..none() }, &|_| {});
     check(5, &AccountChange { disabled: Some(true), ..none() }, &|it| it.disabled = true);
     check(6, &AccountChange { disabled: Some(false), ..none() }, &|it| it.disabled = false);
+    check(6, &AccountChange { confirmed: Some(true), ..none() }, &|_| {});
+    check(7, &AccountChange { confirmed: Some(false), ..none() }, &|it| {
+        it.confirmed = false;
+        it.revision = 5;
+    });
+    check(8, &AccountChange { confirmed: Some(true), ..none() }, &|it| {
+        it.confirmed = true;
+        it.revision = 6;
+    });
     for version in 2..4 {
         // The same password again is a new one all the same.
         check(7, &AccountChange { password_hash: Some(argon2(7)), ..none() }, &|it| {
@@ -209,14 +271,14 @@ pub(in crate::state) fn deleting_an_account_ends_its_sessions(state: &Opened) {
     assert_eq!(state.other.session("s1").unwrap(), None);
     assert!(!state.other.add_session(&session("s4", "a"), 1).unwrap());
     // Another one under the same id, by an import, inherits nothing.
-    assert_eq!(state.other.add_account(&account("a"), false).unwrap(), Added::Done);
+    assert_eq!(state.other.add_account(&account("a"), None).unwrap(), Added::Done);
     assert_eq!(state.one.sessions(Some("a")).unwrap(), []);
 }
 
 pub(in crate::state) fn the_foreign_hash_is_of_the_kind_of_most(state: &Opened) {
     let add = |id: &str, hash: Option<&str>| {
         let new = AccountRow { password_hash: hash.map(str::to_owned), ..account(id) };
-        assert_eq!(state.one.add_account(&new, false).unwrap(), Added::Done);
+        assert_eq!(state.one.add_account(&new, None).unwrap(), Added::Done);
     };
     let foreign = |like| state.other.foreign_hash(like).unwrap();
     assert_eq!(foreign(OURS), None, "without an account");
@@ -240,7 +302,7 @@ pub(in crate::state) fn the_foreign_hash_is_of_the_kind_of_most(state: &Opened) 
 pub(in crate::state) fn the_foreign_hash_follows_every_change(state: &Opened) {
     let imported = |id: &str| AccountRow { password_hash: Some(BCRYPT.to_owned()), ..account(id) };
     for id in ["a", "b", "c"] {
-        state.one.add_account(&imported(id), false).unwrap();
+        state.one.add_account(&imported(id), None).unwrap();
     }
     let foreign = || state.other.foreign_hash(OURS).unwrap();
     state.one.rehash_account("a", BCRYPT, &argon2(1)).unwrap();
@@ -250,7 +312,7 @@ pub(in crate::state) fn the_foreign_hash_follows_every_change(state: &Opened) {
     assert_eq!(foreign().as_deref(), Some(BCRYPT));
     state.one.delete_account("c", &END).unwrap();
     assert_eq!(foreign(), None);
-    state.one.add_account(&imported("d"), false).unwrap();
+    state.one.add_account(&imported("d"), None).unwrap();
     assert_eq!(foreign().as_deref(), Some(BCRYPT));
     // A change of something else leaves the count as it is.
     state.one.change_account("d", &AccountChange { name: Some(None), ..AccountChange::default() }, &END).unwrap();

@@ -24,11 +24,12 @@ pub(in crate::state) fn any_text_survives(state: &Opened) {
             roles: odd[number..].iter().map(|&role| role.to_owned()).collect(),
             password_hash: Some(text.to_owned()),
             disabled: false,
+            confirmed: true,
             created_at: i64::MIN,
             password_version: i64::MAX,
             revision: i64::MAX,
         };
-        state.one.add_account(&kept, false).unwrap();
+        state.one.add_account(&kept, None).unwrap();
         let open = SessionRow {
             id: text.to_owned(),
             account_id: text.to_owned(),
@@ -79,7 +80,7 @@ pub(in crate::state) fn the_version_moves_with_revocations_and_signing_keys_of_e
         (false, &|side| side.save_jwks("corp", "https://id.example/keys", b"{}", 1).unwrap()),
         (true, &|side| side.revoke(&token("t", 2, None)).unwrap()),
         // What is done at every sign-in and all the time.
-        (false, &|side| assert_eq!(side.add_account(&account("a"), true).unwrap(), Added::Done)),
+        (false, &|side| assert_eq!(side.add_account(&account("a"), Some("ops")).unwrap(), Added::Done)),
         (false, &|side| assert!(side.add_session(&session("s1", "a"), 1).unwrap())),
         (false, &|side| assert!(side.add_session(&client("s2", "a", 1), 1).unwrap())),
         (false, &|side| side.touch_session("s1", 150, "192.0.2.2").unwrap()),

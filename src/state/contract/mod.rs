@@ -47,6 +47,8 @@ macro_rules! suite {
         $crate::state::contract::suite!($open, accounts:
             an_account_is_found_until_it_is_deleted
             no_two_accounts_have_one_email_or_one_id
+            the_first_account_with_a_role_is_made_while_no_enabled_one_has_it
+            an_address_that_looks_like_another_is_refused_where_one_is_not_ascii
             of_many_first_accounts_one_is_made
             of_many_with_one_email_one_is_made
             a_change_changes_what_it_names
@@ -141,6 +143,7 @@ pub(super) fn account(id: &str) -> AccountRow {
         roles: vec!["user".to_owned(), "ops".to_owned()],
         password_hash: Some(argon2(0)),
         disabled: false,
+        confirmed: true,
         created_at: 1,
         password_version: 1,
         revision: 0,
@@ -172,7 +175,7 @@ pub(super) const END: EndSessions<'_> = EndSessions { now: 200, revoked_until: 3
 /// Adds the accounts `a` and `b`.
 fn add_two(state: &Opened) {
     for id in ["a", "b"] {
-        assert_eq!(state.one.add_account(&account(id), false).unwrap(), Added::Done);
+        assert_eq!(state.one.add_account(&account(id), None).unwrap(), Added::Done);
     }
 }
 

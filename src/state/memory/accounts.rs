@@ -4,15 +4,27 @@ use std::collections::BTreeMap;
 
 use super::Content;
 use crate::state::account::hash_kind;
+use crate::state::email::are_lookalikes;
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, SESSION_ISSUER, STALE, Which};
 
 impl Content {
-    pub(super) fn add_account(&mut self, account: &AccountRow, first: bool) -> Added {
-        if first && !self.accounts.is_empty() {
+    pub(super) fn has_enabled_account(&self, role: &str) -> bool {
+        self.accounts.values().any(|known| !known.disabled && known.roles.iter().any(|known| known == role))
+    }
+
+    pub(super) fn lookalike(&self, email_key: &str) -> Option<AccountRow> {
+        self.accounts.values().find(|known| are_lookalikes(&known.email_key, email_key)).cloned()
+    }
+
+    pub(super) fn add_account(&mut self, account: &AccountRow, first: Option<&str>) -> Added {
+        if first.is_some_and(|role| self.has_enabled_account(role)) {
             return Added::NotFirst;
         }
         if self.accounts.values().any(|known| known.email_key == account.email_key) {
             return Added::EmailTaken;
+        }
+        if self.lookalike(&account.email_key).is_some() {
+            return Added::Lookalike;
         }
         if self.accounts.contains_key(&account.id) {
             return Added::IdTaken;

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
 
 use super::{revocations, sessions};
 use crate::state::account::hash_kind;
+use crate::state::email;
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, Which};
 
 /// The account in a row of which [`columns`] begin at `first`.
@@ -21,9 +22,10 @@ pub(super) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountR
         roles,
         password_hash: row.get(first + 5)?,
         disabled: row.get(first + 6)?,
-        created_at: row.get(first + 7)?,
-        password_version: row.get(first + 8)?,
-        revision: row.get(first + 9)?,
+        confirmed: row.get(first + 7)?,
+        created_at: row.get(first + 8)?,
+        password_version: row.get(first + 9)?,
+        revision: row.get(first + 10)?,
     })
 }
 
@@ -31,7 +33,7 @@ pub(super) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountR
 macro_rules! columns {
     () => {
         "accounts.id, accounts.email, accounts.email_key, accounts.name, accounts.roles, accounts.password_hash,
-         accounts.disabled, accounts.created_at, accounts.password_version, accounts.revision"
+         accounts.disabled, accounts.confirmed, accounts.created_at, accounts.password_version, accounts.revision"
     };
 }
 pub(super) use columns;
@@ -54,16 +56,39 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<AccountRow>> 
     rows.collect()
 }
 
-pub(super) fn has_any(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM accounts)")?.query_row([], |row| row.get(0))
+pub(super) fn has_enabled(connection: &Connection, role: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM accounts, json_each(accounts.roles) AS role
+                            WHERE NOT accounts.disabled AND role.value = ?1)",
+        )?
+        .query_row([role], |row| row.get(0))
 }
 
-pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: bool) -> rusqlite::Result<Added> {
-    if first && has_any(transaction)? {
+/// One search in the index, whether or not the address is ASCII.
+pub(super) const LOOKALIKE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM accounts WHERE look = ?1 AND is_ascii IN (0, ?2) AND email_key <> ?3 LIMIT 1"
+);
+
+pub(super) fn lookalike(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<AccountRow>> {
+    // Beside one that is ASCII only the others count.
+    let also_ascii = i64::from(!email_key.is_ascii());
+    one(connection, LOOKALIKE, params![email::look(email_key), also_ascii, email_key])
+}
+
+pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: Option<&str>) -> rusqlite::Result<Added> {
+    if let Some(role) = first
+        && has_enabled(transaction, role)?
+    {
         return Ok(Added::NotFirst);
     }
     if by_email(transaction, &account.email_key)?.is_some() {
         return Ok(Added::EmailTaken);
+    }
+    if lookalike(transaction, &account.email_key)?.is_some() {
+        return Ok(Added::Lookalike);
     }
     if by_id(transaction, &account.id)?.is_some() {
         return Ok(Added::IdTaken);
@@ -72,8 +97,8 @@ pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: bo
     transaction
         .prepare_cached(
             "INSERT INTO accounts (id, email, email_key, name, roles, password_hash, hash_kind, disabled, created_at,
-                                   password_version, revision)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                   password_version, revision, confirmed, look, is_ascii)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             account.id,
@@ -87,8 +112,37 @@ pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: bo
             account.created_at,
             account.password_version,
             account.revision,
+            account.confirmed,
+            email::look(&account.email_key),
+            account.email_key.is_ascii(),
         ])?;
     Ok(Added::Done)
+}
+
+/// Brings the addresses of a file to how they are compared now: their keys, the oldest account first, and what they look
+/// like. An account whose key another one has keeps its own, and is found by its id.
+pub(super) fn compare_anew(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare("SELECT id, email FROM accounts ORDER BY created_at, id")?;
+    let addresses: Vec<(String, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    for (id, address) in addresses {
+        let key = email::key(&address);
+        let changed = transaction
+            .prepare_cached("UPDATE OR IGNORE accounts SET email_key = ?2 WHERE id = ?1")?
+            .execute([&id, &key])?;
+        if changed == 0 {
+            tracing::warn!(
+                account = id,
+                "another account has the same address in other letters; this one cannot sign in"
+            );
+        }
+        transaction.prepare_cached("UPDATE accounts SET look = ?2, is_ascii = ?3 WHERE id = ?1")?.execute(params![
+            id,
+            email::look(&key),
+            key.is_ascii()
+        ])?;
+    }
+    Ok(())
 }
 
 pub(super) fn change(
@@ -105,7 +159,7 @@ pub(super) fn change(
         .prepare_cached(
             "UPDATE accounts
              SET name = ?2, roles = ?3, password_hash = ?4, hash_kind = ?5, disabled = ?6, password_version = ?7,
-                 revision = ?8
+                 revision = ?8, confirmed = ?9
              WHERE id = ?1",
         )?
         .execute(params![
@@ -117,6 +171,7 @@ pub(super) fn change(
             account.disabled,
             account.password_version,
             account.revision,
+            account.confirmed,
         ])?;
     if account.revision != revision {
         revocations::insert(transaction, &end.staleness(&account))?;

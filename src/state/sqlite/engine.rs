@@ -59,7 +59,7 @@ impl State for Sqlite {
         self.write("add a secret", |transaction| secrets::ensure(transaction, name, candidate))
     }
 
-    fn add_account(&self, account: &AccountRow, first: bool) -> Result<Added, StateError> {
+    fn add_account(&self, account: &AccountRow, first: Option<&str>) -> Result<Added, StateError> {
         self.write("add an account", |transaction| accounts::add(transaction, account, first))
     }
 
@@ -75,8 +75,12 @@ impl State for Sqlite {
         self.read("read accounts", accounts::all)
     }
 
-    fn has_accounts(&self) -> Result<bool, StateError> {
-        self.read("look for an account", accounts::has_any)
+    fn lookalike(&self, email_key: &str) -> Result<Option<AccountRow>, StateError> {
+        self.read("look for an account", |connection| accounts::lookalike(connection, email_key))
+    }
+
+    fn has_enabled_account(&self, role: &str) -> Result<bool, StateError> {
+        self.read("look for an account", |connection| accounts::has_enabled(connection, role))
     }
 
     fn change_account(

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::accounts;
 use crate::state::StateError;
 
 /// `PRAGMA application_id` of our files, "pgat" in ASCII.
@@ -167,7 +168,23 @@ pub(super) const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX codes_session ON codes (session_id);
     ",
+    // 4: whether the address of an account is confirmed, and what it looks like.
+    "
+    -- Which of the accounts of before were registered was not kept. What registering cannot have made counts as confirmed:
+    -- an account without a password, with a hash of another program, or with an id of another kind than a UUID of version 7.
+    ALTER TABLE accounts ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0 CHECK (confirmed IN (0, 1));
+    UPDATE accounts SET confirmed = 1
+        WHERE hash_kind IS NOT '$argon2id$v=19$m=19456,t=2,p=1' OR id NOT GLOB '????????-????-7???-????-????????????';
+
+    -- The skeleton of the address (UTS 39), filled in by the program.
+    ALTER TABLE accounts ADD COLUMN look TEXT NOT NULL DEFAULT '';
+    ALTER TABLE accounts ADD COLUMN is_ascii INTEGER NOT NULL DEFAULT 1 CHECK (is_ascii IN (0, 1));
+    CREATE INDEX accounts_look ON accounts (look, is_ascii);
+    ",
 ];
+
+/// The index of the step after which addresses are compared anew.
+const ADDRESSES: usize = 3;
 
 /// Takes the steps that the file has not seen, all in one transaction.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StateError> {
@@ -187,8 +204,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     }
     let seen = usize::try_from(version).map_err(|_| StateError::Foreign { path: path.to_owned() })?;
     (|| {
-        for step in &STEPS[seen..] {
+        for (index, step) in STEPS.iter().enumerate().skip(seen) {
             transaction.execute_batch(step)?;
+            if index == ADDRESSES {
+                accounts::compare_anew(&transaction)?;
+            }
         }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", known)?;

@@ -148,7 +148,7 @@ fn a_link_that_is_turned_elsewhere_is_noticed() {
 #[test]
 fn readings_wait_for_no_write() {
     let state = open();
-    state.one.add_account(&account("a"), true).unwrap();
+    state.one.add_account(&account("a"), Some("ops")).unwrap();
     state.one.revoke(&token("t", 1, None)).unwrap();
     let path = state._directory.as_ref().unwrap().path().join("passgate.db");
     let state = Sqlite::open(&path).unwrap();
@@ -171,7 +171,7 @@ fn readings_wait_for_no_write() {
 fn what_was_written_is_seen_by_the_next_reading() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
-    state.add_account(&account("a"), true).unwrap();
+    state.add_account(&account("a"), Some("ops")).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let state = &state;
@@ -197,7 +197,7 @@ fn a_reading_can_write_nothing() {
 fn however_many_sessions_are_over_all_are_ended() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
-    state.add_account(&account("a"), true).unwrap();
+    state.add_account(&account("a"), Some("ops")).unwrap();
     let many = 2 * sessions::OVER_AT_ONCE + 1;
     let ids: Vec<_> = (0..many).map(|number| format!("s{number:05}")).collect();
     state
@@ -223,7 +223,7 @@ fn what_is_asked_at_every_sign_in_reads_no_whole_table() {
         })
     };
     let over = format!("DELETE FROM sessions WHERE {} RETURNING id", sessions::OVER);
-    for statement in [accounts::FOREIGN_HASH, sessions::WITH_ACCOUNT, &over, revocations::LIVE] {
+    for statement in [accounts::FOREIGN_HASH, accounts::LOOKALIKE, sessions::WITH_ACCOUNT, &over, revocations::LIVE] {
         let plan = plan(statement).unwrap().join("; ");
         for table in ["accounts", "sessions", "revocations"] {
             assert!(!plan.contains(&format!("SCAN {table}")), "{statement}: {plan}");
@@ -236,7 +236,7 @@ fn what_is_asked_at_every_sign_in_reads_no_whole_table() {
 fn a_row_that_somebody_broke_is_an_error_that_repeats_none_of_it() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
-    state.add_account(&account("a"), true).unwrap();
+    state.add_account(&account("a"), Some("ops")).unwrap();
     lock(&state.writer).execute("UPDATE accounts SET roles = '{\"CONTENT\":1}'", []).unwrap();
     let error = state.account("a").unwrap_err();
     assert!(!format!("{error} {error:?}").contains("CONTENT"), "{error:?}");

@@ -3,7 +3,8 @@
 // already, where everybody may register, whose tokens live for two seconds, and whose app lets browsers keep its pages for ten
 // minutes and has a WebSocket at /ws and events at /events; the digest of its key; and a directory for pictures or null.
 //
-// Lives through the stories below, one after another, as people do: without JavaScript, by labels and names of buttons.
+// Lives through the stories below, one after another, as people do: without JavaScript where a story does not say otherwise, by
+// labels and names of buttons. On the first gateway there is the account of Bob, who is no administrator.
 // Prints one line of JSON for each: {story, error, seconds}, where `error` is null if it went as told.
 
 import assert from "node:assert/strict";
@@ -15,6 +16,7 @@ import { chromium } from "playwright-core";
 const { base, setup, kept, trusted, screenshots } = JSON.parse(await text(process.stdin));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
+const bob = { email: "bob@example.com", password: "Bob's long password" };
 const anna = { email: "anna@example.com", name: "Anna Ångström", password: "Anna's long password" };
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 const LOOKS = {
@@ -133,6 +135,29 @@ const stories = {
     }
   },
 
+  async "an error of the setup marks the field that is wrong, and its address stays good"() {
+    for (const javaScriptEnabled of [false, true]) {
+      const page = await person({ javaScriptEnabled });
+      const focused = () => page.evaluate(() => document.activeElement?.getAttribute("name"));
+      await page.goto(setup);
+      assert.equal(await focused(), "email");
+      await field.email(page).fill(anna.email);
+      await field.password(page).fill("aaaaaaaaaaaa");
+      await button(page, /create/i).click();
+      assert.match(await page.getByRole("alert").innerText(), /password/i);
+      assert.equal(await focused(), "password");
+      assert.equal(await page.locator("[aria-invalid=true]").getAttribute("name"), "password");
+      const describing = await page.locator("[aria-invalid=true]").getAttribute("aria-describedby");
+      assert.ok(describing.split(" ").includes(await page.getByRole("alert").getAttribute("id")));
+      assert.equal(await field.email(page).inputValue(), anna.email);
+      // The address of the page is the link.
+      const answer = await page.goto(page.url());
+      assert.deepEqual([answer.status(), page.url()], [200, setup]);
+      assert.equal(await button(page, /create/i).count(), 1);
+      await page.context().close();
+    }
+  },
+
   async "the printed link makes the first account and lands signed in"() {
     home = await person();
     await home.goto(setup);
@@ -157,7 +182,10 @@ const stories = {
     const page = await person();
     const answer = await page.goto(setup);
     assert.equal(await button(page, /create|register|sign up/i).count(), 0, await whole(page));
-    assert.ok(answer.status() >= 400 || path(page).startsWith("/auth/login"), `${answer.status()} ${path(page)}`);
+    assert.equal(answer.status(), 404);
+    assert.match(await whole(page), /not valid any more/i);
+    await page.getByRole("link", { name: /^sign in$/i }).click();
+    await page.waitForURL(`${base}/auth/login`);
   },
 
   async "the cookie is out of reach of scripts and other sites, and small"() {
@@ -167,14 +195,14 @@ const stories = {
     assert.ok(cookie.expires > Date.now() / 1000 + 3600, "it outlives the browser");
   },
 
-  async "the pages allow no script and no frame, and are kept nowhere"() {
+  async "the pages allow no script but their own and no frame, and are kept nowhere"() {
     const page = await person();
     for (const to of ["/auth/login", "/auth/login?return_to=%2Fhello", "/auth/nothing"]) {
       const answer = await page.goto(base + to);
       const fields = answer.headers();
       const policy = fields["content-security-policy"] ?? "";
       assert.match(policy, /default-src 'none'/, to);
-      assert.doesNotMatch(policy, /unsafe|script-src (?!'none')/, to);
+      assert.doesNotMatch(policy, /unsafe|script-src (?!'sha256-[\w+/=]+';)/, to);
       assert.match(policy, /frame-ancestors 'none'/, to);
       assert.match(fields["cache-control"] ?? "", /no-store/, to);
       assert.match(await page.locator("html").getAttribute("lang"), /^en/);
@@ -239,6 +267,152 @@ const stories = {
     await other.context().close();
   },
 
+  async "who has no access is told by which account, and comes back with another one"() {
+    for (const javaScriptEnabled of [false, true]) {
+      const page = await person({ javaScriptEnabled });
+      await page.goto(`${base}/hello`);
+      await signIn(page, bob);
+      await page.waitForURL(`${base}/hello`);
+      const answer = await page.goto(`${base}/admin/users?page=2`);
+      assert.equal(answer.status(), 403);
+      assert.match(await whole(page), /signed in as bob@example\.com\. this account does not have access/i);
+      assert.doesNotMatch(await page.locator("main").innerText(), /admin/i, "the role stays unnamed");
+      await page.getByRole("link", { name: /^back$/i }).click();
+      // Not the end of loading: a page that the browser has kept whole does not load.
+      await page.waitForURL(javaScriptEnabled ? `${base}/hello` : `${base}/`, { waitUntil: "commit" });
+      await page.goto(`${base}/admin/users?page=2`);
+      await page.getByRole("link", { name: /another account/i }).click();
+      assert.match(await whole(page), /you are signed in as bob@example\.com/i);
+      await signIn(page, anna);
+      await page.waitForURL(`${base}/admin/users?page=2`);
+      assert.equal((await seen(page))["x-auth-email"], anna.email);
+      await page.context().close();
+    }
+  },
+
+  async "a form that comes after the session has ended leads back to its page"() {
+    const page = await person({ javaScriptEnabled: true });
+    await page.goto(`${base}/hello?note=7`);
+    await signIn(page, bob);
+    await page.waitForURL(`${base}/hello?note=7`);
+    const write = () =>
+      page.evaluate(() => {
+        document.body.innerHTML = '<form method="post" action="/maybe-not"><textarea name="t">Dear all</textarea><button>Send</button></form>';
+        document.forms[0].action = "/hello/save";
+      });
+    await write();
+    await page.context().clearCookies();
+    const [answer] = await Promise.all([page.waitForNavigation(), button(page, "Send").click()]);
+    assert.equal(answer.status(), 401);
+    assert.match(await whole(page), /your session has ended/i);
+    assert.match(await whole(page), /copy your text/i);
+    await page.getByRole("link", { name: /^sign in$/i }).click();
+    assert.equal(decodeURIComponent(path(page)), "/auth/login?return_to=/hello?note=7");
+    await signIn(page, bob);
+    await page.waitForURL(`${base}/hello?note=7`);
+    assert.equal((await seen(page))["x-auth-email"], bob.email);
+    await page.context().close();
+  },
+
+  async "a link to sign out asks, says who is signed in, and signs out"() {
+    const page = await person();
+    await page.goto(`${base}/auth/logout`);
+    assert.match(await whole(page), /you are signed out/i);
+    await page.goto(`${base}/hello`);
+    await signIn(page, bob);
+    await page.waitForURL(`${base}/hello`);
+    await page.goto(`${base}/auth/login`);
+    assert.match(await whole(page), /you are signed in as bob@example\.com/i);
+    await page.getByRole("link", { name: /^continue$/i }).click();
+    await page.waitForURL(`${base}/`);
+    for (const account of ["/auth", "/auth/"]) {
+      await page.goto(base + account);
+      assert.equal(path(page), "/auth/sessions");
+    }
+    await page.goto(`${base}/auth/logout`);
+    assert.match(await whole(page), /sign out\?/i);
+    assert.match(await whole(page), /bob@example\.com/);
+    await isSignedIn(page, bob); // to look at the page ends nothing
+    await page.goto(`${base}/auth/logout`);
+    await button(page, /^sign out$/i).click();
+    await page.waitForURL(`${base}/auth/login?done=signed-out`);
+    assert.match(await page.getByRole("status").innerText(), /you are signed out/i);
+    await isSignedOut(page);
+    await page.context().close();
+  },
+
+  async "with script a password can be shown, and the fragment of an address survives"() {
+    const page = await person({ javaScriptEnabled: true });
+    await page.goto(`${base}/hello?x=1#part-2`);
+    const type = () => page.locator("#password").getAttribute("type");
+    await field.email(page).fill(bob.email);
+    await page.locator("#password").fill("wrong");
+    await button(page, /show password/i).click();
+    assert.equal(await type(), "text");
+    await button(page, /hide password/i).click();
+    assert.equal(await type(), "password");
+    await button(page, /show password/i).click();
+    await page.keyboard.press("Tab");
+    await button(page, /^sign in$/i).click();
+    assert.ok(await page.getByRole("alert").count());
+    assert.equal(await type(), "password", "the next page hides it again");
+    // Also over an error.
+    await page.locator("#password").fill(bob.password);
+    await button(page, /^sign in$/i).click();
+    await page.waitForURL(`${base}/hello?x=1#part-2`);
+    await page.context().clearCookies();
+    await page.goto(`${base}/#start`);
+    await field.email(page).fill(bob.email);
+    await page.locator("#password").fill(bob.password);
+    await page.keyboard.press("Enter");
+    await page.waitForURL(`${base}/#start`);
+    await page.context().close();
+    const plain = await person();
+    await plain.goto(`${base}/auth/login`);
+    assert.equal(await button(plain, /show password/i).count(), 0, "without script there is no dead button");
+    await plain.context().close();
+  },
+
+  async "the header bar of the documentation says who is signed in, and leads to the account and out"() {
+    const guide = readFileSync(new URL("../../../docs/apps.md", import.meta.url), "utf8");
+    const bars = [...guide.matchAll(/```html\n([^]*?)```/g)].map(([, html]) => html);
+    const body = bars.find((html) => html.includes("/auth/me"));
+    const page = await person({ javaScriptEnabled: true });
+    // The app's page; all else goes to the gateway.
+    await page.route(`${base}/bar`, (route) => route.fulfill({ contentType: "text/html", body: `<!doctype html><title>Bar</title>${body}` }));
+    const bar = page.getByRole("navigation", { name: "Account" });
+    await page.goto(`${base}/bar`);
+    await bar.getByRole("link", { name: "Sign in" }).click();
+    await signIn(page, bob);
+    await page.waitForURL(`${base}/`);
+    await page.goto(`${base}/bar`);
+    await bar.getByText(bob.email).waitFor();
+    await bar.getByRole("link", { name: "Account" }).click();
+    await page.waitForURL(`${base}/auth/sessions`);
+    await page.goto(`${base}/bar`);
+    await bar.getByRole("link", { name: "Sign out" }).click();
+    await button(page, /^sign out$/i).click();
+    await page.waitForURL(`${base}/auth/login?done=signed-out`);
+    // The bar of a page that the app renders has a form.
+    const rendered = bars.find((html) => html.includes("<form"));
+    await page.route(`${base}/rendered`, (route) => route.fulfill({ contentType: "text/html", body: `<!doctype html><title>Bar</title>${rendered}` }));
+    await signIn(page, bob);
+    await page.goto(`${base}/rendered`);
+    await button(page, "Sign out").click();
+    await page.waitForURL(`${base}/auth/login?done=signed-out`);
+    await isSignedOut(page);
+    await page.context().close();
+  },
+
+  async "every page has an icon"() {
+    const page = await person();
+    await page.goto(`${base}/auth/nothing`);
+    const icon = await page.locator("link[rel=icon]").getAttribute("href");
+    const answer = await fetch(base + icon);
+    assert.deepEqual([answer.status, answer.headers.get("content-type")], [200, "image/svg+xml"]);
+    await page.context().close();
+  },
+
   async "a page that is sent from another site ends nothing"() {
     const answer = await fetch(`${base}/auth/logout`, {
       method: "POST",
@@ -296,7 +470,8 @@ const stories = {
 
       await page.goto(`${site}/auth/sessions`);
       await page.locator("li.current").getByRole("button", { name: /^sign out/i }).click();
-      await page.waitForURL(`${site}/auth/login`);
+      await page.waitForURL(`${site}/auth/login?done=signed-out`);
+      assert.match(await page.getByRole("status").innerText(), /you are signed out/i);
       assert.equal((await page.context().cookies()).length, 0, "the cookie is gone");
       for (const was of ["/auth/sessions", "/page?2", "/page?1"]) {
         assert.doesNotMatch(await back(), new RegExp(anna.email), was);
@@ -376,12 +551,36 @@ const stories = {
       await inspect("register", guest);
       await guest.goto(`${base}/auth/nothing`);
       await inspect("not-found", guest);
+      await guest.goto(setup);
+      await inspect("setup-over", guest);
+      await guest.goto(`${base}/auth/logout`);
+      await inspect("signed-out", guest);
+      await guest.goto(`${base}/auth/login`);
+      await guest.evaluate(() => {
+        document.forms[0].action = "/hello/save";
+        document.forms[0].noValidate = true;
+        document.forms[0].submit();
+      });
+      await guest.waitForURL(`${base}/hello/save`);
+      await inspect("session-ended", guest);
+      await guest.goto(`${base}/auth/login?return_to=%2Fadmin%2Fusers`);
+      await signIn(guest, bob);
+      await guest.waitForURL(`${base}/admin/users`);
+      await inspect("no-access", guest);
+      await guest.goto(`${base}/auth/login`);
+      await inspect("sign-in-again", guest);
       await guest.context().close();
       const member = await inspector(look, { ...options, storageState: state });
       await member.goto(`${base}/auth/sessions`);
       await inspect("sessions", member);
       await member.goto(`${base}/auth/password`);
       await inspect("password", member);
+      await field.current(member).fill("x");
+      await field.replacement(member).fill("aaaaaaaaaa");
+      await button(member, /change|save/i).click();
+      await inspect("password-wrong", member);
+      await member.goto(`${base}/auth/logout`);
+      await inspect("sign-out", member);
       await member.context().close();
     }
   },

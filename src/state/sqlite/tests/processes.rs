@@ -95,7 +95,7 @@ fn sign_in_forever(state: &Sqlite) {
     let refresh = Some(RefreshRow { current: nth_token(0), previous: None, rotated_at: 0 });
     for number in 0.. {
         let name = format!("{}-{number}", std::process::id());
-        assert_eq!(state.add_account(&account(&name), false).unwrap(), Added::Done);
+        assert_eq!(state.add_account(&account(&name), None).unwrap(), Added::Done);
         let mut is_heard = say(&name, "register");
         assert!(state.add_session(&SessionRow { refresh, ..client(&name, &name, 0) }, 1).unwrap());
         is_heard &= say(&name, "sign-in");
