@@ -20,10 +20,13 @@ use passgate::app;
 use passgate::clock::Clock;
 use passgate::forward::{BodyRules, Pool};
 use passgate::gateway::{Gateway, Label, Lane, SignIn};
+use passgate::http::client::Share;
+use passgate::http::pace::PaceRules;
 use passgate::login::{Endpoints, Sites};
 use passgate::observe::{AccessLog, Desk, Metrics};
 use passgate::route::NamedHosts;
-use passgate::server::connection::{Context, serve};
+use passgate::server::connection::{Accepted, serve};
+use passgate::server::context::Context;
 use passgate::signing::{Assertions, Kind, SigningKeys};
 use passgate::state::memory::Memory;
 use passgate::verify::{
@@ -219,9 +222,10 @@ impl Running {
             own_label: Label { text: "(own)".into(), series: metrics.route("(own)") },
             realm: settings.realm(),
             public_https: settings.public_https,
+            https_only_host: None,
             bodies: Arc::new(BodyRules {
                 max_bytes: settings.max_body_bytes,
-                idle_timeout: settings.limits.idle_timeout,
+                pace: PaceRules { idle_timeout: settings.limits.idle_timeout, min_rate: 0, step: 0 },
                 protected: Box::new(move |name| protected.is_protected(name)),
             }),
             naming: plan.naming,
@@ -232,7 +236,7 @@ impl Running {
         let log = AccessLog::start(1, Box::new(std::io::sink())).expect("a thread for the log");
         let lane = Lane {
             gateway: Arc::new(gateway),
-            pool: Pool::new(),
+            pool: Pool::new(Share::Percent(25)),
             cache: Arc::new(Mutex::new(LocalCache::new())),
             session_cache: Arc::new(Mutex::new(LocalCache::new())),
             desk: Arc::new(Desk::new(log.worker(0), metrics.worker()).expect("random numbers")),
@@ -252,7 +256,9 @@ impl Running {
     fn connect(&self, runtime: &Runtime) -> DuplexStream {
         let (client, server) = tokio::io::duplex(PIPE);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        runtime.spawn(serve(Arc::clone(&self.context), server, address.into(), Box::new(())));
+        let (activity, exit) = Default::default();
+        let accepted = Accepted { address: address.into(), activity, exit, step: 0, hold: Box::new(()) };
+        runtime.spawn(serve(Arc::clone(&self.context), server, accepted));
         client
     }
 }

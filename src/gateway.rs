@@ -13,17 +13,15 @@ mod rewrite;
 mod sign_in;
 mod vigil;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 
 use crate::authorize::{Auth, Rules};
 use crate::caller::forwarded::{client_ip, is_unlisted_proxy};
@@ -33,7 +31,9 @@ use crate::clock::Clock;
 use crate::config::Place;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
+use crate::http::client::Exit;
 use crate::http::headers::{self, Host};
+use crate::http::incoming::ClientBody;
 use crate::http::origin;
 use crate::http::reply::{self, Visitor};
 use crate::http::target::{Oddities, QueryEdit, Target};
@@ -80,6 +80,8 @@ pub struct Gateway {
     pub realm: String,
     /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
     pub public_https: Option<bool>,
+    /// The host that browsers are told to reach by HTTPS alone.
+    pub https_only_host: Option<String>,
     /// What request bodies are held to.
     pub bodies: Arc<BodyRules>,
     /// Whose `X-Forwarded-*` are believed.
@@ -160,10 +162,10 @@ pub struct Client {
     pub peer: Peer,
     /// The name that the client asked for in TLS.
     pub server_name: Option<String>,
-    /// Its requests.
-    pub activity: Activity,
-    /// Whether it has been handed over to a WebSocket.
-    switched: Arc<AtomicBool>,
+    /// What goes on on it.
+    pub activity: Arc<Activity>,
+    /// How it is ended from elsewhere.
+    pub exit: Arc<Exit>,
     /// Held as long as something of the connection is alive: the limit on connections, and the wait at shutdown.
     _hold: Hold,
 }
@@ -179,14 +181,14 @@ impl std::fmt::Debug for Hold {
 impl Client {
     /// A connection that has had no request yet.
     #[must_use]
-    pub fn new(peer: Peer, server_name: Option<String>, hold: Box<dyn std::any::Any + Send + Sync>) -> Self {
-        Self { peer, server_name, activity: Activity::default(), switched: Arc::default(), _hold: Hold(hold) }
-    }
-
-    /// Becomes true when the bytes of the connection are not HTTP any more.
-    #[must_use]
-    pub fn switched(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.switched)
+    pub fn new(
+        peer: Peer,
+        server_name: Option<String>,
+        activity: Arc<Activity>,
+        exit: Arc<Exit>,
+        hold: Box<dyn std::any::Any + Send + Sync>,
+    ) -> Self {
+        Self { peer, server_name, activity, exit, _hold: Hold(hold) }
     }
 }
 
@@ -253,6 +255,9 @@ fn hides_another_route(routes: &Table<Route>, host: &str, target: &Target, metho
     })
 }
 
+/// A year, for this host alone (RFC 6797 section 6.1).
+const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
 impl Gateway {
     /// By which scheme the client came, as it sees it.
     fn scheme(&self, headers: &HeaderMap, peer: &Peer) -> Scheme {
@@ -279,8 +284,14 @@ impl Gateway {
 
 impl Lane {
     /// Serves one request. Never fails: what goes wrong is an answer too.
-    pub async fn serve(self: Arc<Self>, client: Arc<Client>, request: Request<Incoming>) -> Response<Answer> {
-        let mut record = Record::open(&self, &client, &request);
+    /// `exit` ends this request alone, where the connection has others.
+    pub async fn serve(
+        self: Arc<Self>,
+        client: Arc<Client>,
+        exit: Arc<Exit>,
+        request: Request<ClientBody>,
+    ) -> Response<Answer> {
+        let mut record = Record::open(&self, &client, exit, &request);
         let browser = reply::wants_page(request.headers());
         let journey = browser.then(|| self.journey(&client, request.headers())).flatten();
         let http1 = request.version() < Version::HTTP_2;
@@ -320,6 +331,10 @@ impl Lane {
         };
         if let (Some(sign_in), Some(set_cookie)) = (&self.gateway.sign_in, record.set_cookie.take()) {
             sign_in.set_cookie(response.headers_mut(), set_cookie);
+        }
+        // What the app says of its own host counts more than what we would.
+        if record.is_https_only() && !response.headers().contains_key(STRICT_TRANSPORT_SECURITY) {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
         }
         record.answered(response)
     }
@@ -418,13 +433,20 @@ impl Lane {
         Record::open_without_request(self, client).refused(refusal);
     }
 
+    /// Writes the line for a request that was sent on to `public_url` by HTTPS.
+    pub fn note_redirected(self: &Arc<Self>, client: &Arc<Client>, method: Method, target: &PathAndQuery) {
+        let mut record = Record::open_without_request(self, client);
+        record.redirected(method, target.clone(), self.gateway.own_label.clone());
+    }
+
     /// Writes the line for a connection that was given up before it became a request, and returns the answer for it.
-    /// `method` is HEAD where the request began with it.
+    /// `method` is HEAD where the request began with it; `browser`: a person is to read the answer.
     pub fn refuse_connection(
         self: &Arc<Self>,
         client: &Arc<Client>,
         refusal: Refusal,
         method: &Method,
+        browser: bool,
     ) -> Response<Bytes> {
         let mut record = Record::open_without_request(self, client);
         record.refused(refusal);
@@ -432,7 +454,7 @@ impl Lane {
             refusal,
             reply::Circumstances {
                 request_id: record.request_id(),
-                browser: false,
+                browser,
                 pages: None,
                 visitor: None,
                 detail: None,
@@ -476,7 +498,7 @@ fn sign_in_again(
 async fn walk(
     lane: &Arc<Lane>,
     client: &Client,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
     record: &mut Record,
 ) -> Result<Response<Content>, Refusal> {
     let gateway = &*lane.gateway;
@@ -535,7 +557,7 @@ async fn walk(
     record.is_permitted = true;
 
     // What the app is told.
-    let body = RequestBody::new(body, &gateway.bodies)?;
+    let body = RequestBody::new(body, &parts.headers, &gateway.bodies)?;
     record.body = body.progress();
     let source = source.filter(|_| route.forward_credential);
     let (hop, upgrade) = rewrite(gateway, &peer, route, &permit, source, &target, host, record, &mut parts)?;
@@ -543,8 +565,9 @@ async fn walk(
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
     let asked = Instant::now();
+    let holder = record.holder();
     let mut forwarding =
-        std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop));
+        std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, &holder, Request::from_parts(parts, body), hop));
     let forwarded = std::future::poll_fn(|cx| {
         if record.is_caller_gone() {
             return Poll::Ready(Err(Refusal::Revoked));
@@ -565,7 +588,7 @@ async fn walk(
     record.upstream = Some(forwarded.server);
     Ok(match (upgrade, forwarded.upgrade) {
         (Some(client_side), Some(app)) => {
-            client.switched.store(true, Ordering::Relaxed);
+            client.activity.switch();
             forwarded.response.map(|_| Content::Switched { client: client_side, app })
         }
         _ => forwarded.response.map(Content::App),

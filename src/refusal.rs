@@ -40,6 +40,8 @@ refusals! {
     // 400: what was sent has no single meaning.
     /// The request head is not HTTP (RFC 9112 section 2).
     MalformedHead = BAD_REQUEST, "malformed-head", "Bad request";
+    /// HTTP without TLS on a port that speaks HTTPS.
+    CleartextOnTls = BAD_REQUEST, "cleartext-on-tls", "This port speaks HTTPS";
     /// Two parties could disagree about where this request ends (RFC 9112 sections 6 and 11.2).
     AmbiguousFraming = BAD_REQUEST, "ambiguous-framing", "Bad request";
     /// The target is not in origin form (RFC 9112 section 3.2.1).
@@ -239,6 +241,7 @@ mod tests {
                 400 => &[
                     "Bad request",
                     "Invalid code",
+                    "This port speaks HTTPS",
                     "Invalid email address",
                     "Invalid name",
                     "Password too short",

@@ -12,6 +12,8 @@ use crate::clock::UnixSeconds;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Upstream};
 use crate::gateway::{Gateway, Label, Renewal, SignIn};
+use crate::http::client::Share;
+use crate::http::pace::PaceRules;
 use crate::login::{Endpoints, Login, Sites};
 use crate::observe::Metrics;
 use crate::pages::Pages;
@@ -29,6 +31,8 @@ pub(super) struct Current {
     pub(super) upstreams: Vec<Arc<Upstream>>,
     /// The sessions, where people can sign in.
     pub(super) sessions: Option<Arc<Sessions>>,
+    /// What one client may hold of an app's connections, where all are taken.
+    pub(super) share: Share,
     /// The gateway itself as an issuer: of access tokens, and of what session cookies hold.
     own: Vec<Arc<Issuer>>,
 }
@@ -106,9 +110,10 @@ pub(super) fn assemble(
         own_label: Label { text: OWN_LABEL.into(), series: metrics.route(OWN_LABEL) },
         realm: settings.realm(),
         public_https: settings.public_https,
+        https_only_host: settings.https_only_host(),
         bodies: Arc::new(BodyRules {
             max_bytes: settings.max_body_bytes,
-            idle_timeout: settings.limits.idle_timeout,
+            pace: PaceRules { idle_timeout: settings.limits.idle_timeout, min_rate: settings.limits.min_rate, step: 0 },
             protected: Box::new(move |name| protected.is_protected(name)),
         }),
         naming: plan.naming,
@@ -116,7 +121,8 @@ pub(super) fn assemble(
         warned_of_proxy: AtomicBool::new(false),
         clock: mirror.clock.clone(),
     };
-    Ok(Current { gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, own })
+    let share = settings.max_connections_per_client;
+    Ok(Current { gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, share, own })
 }
 
 /// The rooms that sign people in, joined with the state.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::assemble::{Current, assemble};
@@ -29,8 +29,9 @@ use crate::identity::Caller;
 use crate::observe::{AccessLog, Desk, Metrics};
 use crate::refusal::Refusal;
 use crate::server::admin;
-use crate::server::connection::Context;
+use crate::server::context::Context;
 use crate::server::listen::{self, Address, Listener};
+use crate::server::roster::Roster;
 use crate::server::worker::Worker;
 use crate::session::Sessions;
 use crate::state::State;
@@ -100,7 +101,7 @@ impl Seat {
     fn lane(current: &Current, [cache, session_cache]: &[Arc<Mutex<LocalCache>>; 2], desk: &Arc<Desk>) -> Arc<Lane> {
         Arc::new(Lane {
             gateway: Arc::clone(&current.gateway),
-            pool: Pool::new(),
+            pool: Pool::new(current.share),
             cache: Arc::clone(cache),
             session_cache: Arc::clone(session_cache),
             desk: Arc::clone(desk),
@@ -142,6 +143,7 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror, &metrics, Some(&services))?));
 
     let listeners = open_listeners(&settings.listen)?;
+    let redirects = open_listeners(settings.redirect_http.as_slice())?;
     let admin = match &settings.admin {
         Some(address) => open_listeners(std::slice::from_ref(address))?.into_iter().next(),
         None => None,
@@ -154,7 +156,7 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
         .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
     let log = Arc::new(log);
     let draining = watch::Sender::new(false);
-    let mut workers = start_workers(&settings, &seats, &listeners, &draining)?;
+    let mut workers = start_workers(&settings, &seats, &listeners, &redirects, &draining)?;
 
     let keyed = Arc::clone(&current);
     let clock = mirror.clock.clone();
@@ -180,6 +182,9 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     for listener in &listeners {
         say(&format!("listening on {}\n", shown(&listener.address(), settings.tls.is_some())));
+    }
+    for redirect in &redirects {
+        say(&format!("redirecting {} to {}\n", shown(&redirect.address(), false), settings.public_url));
     }
     if let Some(admin) = admin {
         say(&format!("admin on {}\n", shown(&admin.address(), false)));
@@ -222,8 +227,8 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
 
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tracing::info!("ending: no new connections; requests under way have {:?}", settings.drain_timeout);
-    let paths: Vec<PathBuf> = listeners.iter().filter_map(Listener::made).collect();
-    drop(listeners); // ours; each worker drops its own, and then the system refuses new connections
+    let paths: Vec<PathBuf> = listeners.iter().chain(&redirects).filter_map(Listener::made).collect();
+    drop((listeners, redirects)); // ours; each worker drops its own, and then the system refuses new connections
     draining.send_replace(true);
     drop(tasks);
     tokio::select! {
@@ -253,30 +258,33 @@ fn shown(address: &Address, tls: bool) -> String {
     }
 }
 
+fn share_all(listeners: &[Listener]) -> anyhow::Result<Vec<Listener>> {
+    listeners.iter().map(Listener::share).collect::<Result<_, _>>().context("cannot share a listening socket")
+}
+
 /// Starts one thread a worker. The receiver hears of each that ends, and of the end of all of them.
 fn start_workers(
     settings: &Settings,
     seats: &[Seat],
     listeners: &[Listener],
+    redirects: &[Listener],
     draining: &watch::Sender<bool>,
 ) -> Result<mpsc::Receiver<anyhow::Result<()>>, Failure> {
     let (finished, workers) = mpsc::channel(seats.len().max(1));
-    let connections = Arc::new(Semaphore::new(settings.max_connections));
+    let roster = Roster::new(settings.max_connections, settings.max_connections_per_client);
     let tls = settings.tls.as_ref().map(crate::server::tls::Certificates::server_config);
     for (index, seat) in seats.iter().enumerate() {
         let worker = Worker {
-            listeners: listeners
-                .iter()
-                .map(Listener::share)
-                .collect::<Result<_, _>>()
-                .context("cannot share a listening socket")?,
+            listeners: share_all(listeners)?,
             context: Arc::new(Context {
                 lane: Arc::clone(&seat.lane),
                 tls: tls.clone(),
                 limits: settings.limits.clone(),
                 draining: draining.subscribe(),
             }),
-            connections: Arc::clone(&connections),
+            redirects: share_all(redirects)?,
+            public_url: settings.public_url.as_str().into(),
+            roster: Arc::clone(&roster),
             drain_timeout: settings.drain_timeout,
         };
         let finished = finished.clone();

@@ -9,7 +9,8 @@ use crate::account::Policy;
 use crate::caller::TrustedProxies;
 use crate::config::raw::{RawListen, RawPassword, RawProxy, RawServer, RawSession};
 use crate::config::{At, Problems, RawConfig};
-use crate::server::connection::Limits;
+use crate::http::client::Share;
+use crate::server::context::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part};
 use crate::session;
@@ -29,8 +30,12 @@ pub struct Settings {
     pub workers: usize,
     /// Connections from clients, all workers together.
     pub max_connections: usize,
+    /// The most of them, and of an app's connections, for one client, where all are taken.
+    pub max_connections_per_client: Share,
     /// What connections are held to.
     pub limits: Limits,
+    /// Where clients without TLS are sent to `public_url`.
+    pub redirect_http: Option<Address>,
     /// The longest wait at the end.
     pub drain_timeout: Duration,
     /// The longest body; `None` is unlimited.
@@ -57,19 +62,32 @@ impl Settings {
         Self {
             listen,
             admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
-            public_url,
             public_https: server.public_url.as_ref().map(|url| url.starts_with("https://")),
             workers: workers(server),
             max_connections: server.max_connections.as_ref().map_or(10_000, |most| clamp(most.value)),
+            max_connections_per_client: server
+                .max_connections_per_client
+                .as_ref()
+                .map_or(Share::Percent(25), |share| share.value),
             limits: Limits {
                 max_header_bytes: server.max_header_bytes.as_ref().map_or(32 * 1024, |most| clamp(most.value)),
                 header_timeout: duration(server.header_timeout.as_ref(), 10),
                 idle_timeout: duration(server.idle_timeout.as_ref(), 75),
+                min_rate: server.min_rate.as_ref().map_or(1024, |rate| rate.value),
             },
+            redirect_http: server.redirect_http.as_ref().map(|listen| {
+                if !public_url.starts_with("https://") {
+                    problems
+                        .error(&listen.span, "`redirect_http` leads to `public_url`, which is not `https://`")
+                        .hint("write `public_url = \"https://…\"`, or leave `redirect_http` out");
+                }
+                address(listen, problems)
+            }),
             drain_timeout: duration(server.drain_timeout.as_ref(), 30),
             max_body_bytes: server.max_body_bytes.as_ref().and_then(|most| most.value),
             trusted_proxies,
             tls,
+            public_url,
             state_url: state_url(raw),
             own_prefix: server.own_prefix.as_ref().map_or_else(|| "/auth".to_owned(), |prefix| prefix.value.clone()),
         }
@@ -83,6 +101,9 @@ impl Settings {
             ("server.listen", self.listen != next.listen),
             ("server.workers", self.workers != next.workers),
             ("server.max_connections", self.max_connections != next.max_connections),
+            ("server.max_connections_per_client", self.max_connections_per_client != next.max_connections_per_client),
+            ("server.min_rate", self.limits.min_rate != next.limits.min_rate),
+            ("server.redirect_http", self.redirect_http != next.redirect_http),
             ("server.max_header_bytes", self.limits.max_header_bytes != next.limits.max_header_bytes),
             ("server.header_timeout", self.limits.header_timeout != next.limits.header_timeout),
             ("server.idle_timeout", self.limits.idle_timeout != next.limits.idle_timeout),
@@ -94,6 +115,15 @@ impl Settings {
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
+    }
+
+    /// The host that browsers are told to reach by HTTPS alone: that of `public_url`, where it names no port, for the
+    /// other ports of the host are not ours (RFC 6797 section 8.3).
+    #[must_use]
+    pub fn https_only_host(&self) -> Option<String> {
+        let host = self.public_url.strip_prefix("https://")?;
+        let is_without_port = host.rfind(':').is_none_or(|colon| host[colon..].contains(']'));
+        is_without_port.then(|| host.to_owned())
     }
 
     /// The name in challenges: the host of `public_url`.

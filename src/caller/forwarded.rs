@@ -170,6 +170,21 @@ pub fn incoming_request_id(headers: &HeaderMap, peer: &Peer) -> Option<HeaderVal
     single(headers, &X_REQUEST_ID).filter(|value| is_request_id(value)).cloned()
 }
 
+/// Whether a request came by HTTPS: on this connection or, as a trusted proxy says, to that proxy.
+#[must_use]
+pub fn came_by_https(headers: &HeaderMap, peer: &Peer) -> bool {
+    let said = if peer.trusted { headers.get(&X_FORWARDED_PROTO) } else { None };
+    match said {
+        // Of several proxies the one that the client talks to comes first.
+        Some(said) => said
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .next()
+            .is_some_and(|first| first.trim_ascii().eq_ignore_ascii_case(b"https")),
+        None => peer.https,
+    }
+}
+
 /// The address of the client: that of the peer, or, behind trusted proxies, the last one in `X-Forwarded-For` that is
 /// not a trusted proxy itself. What stands to its left was written by the client and means nothing.
 #[must_use]

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::http::client::Share;
+
 /// A value and the bytes of the file that it was read from.
 #[derive(Clone, Debug)]
 pub struct At<T> {
@@ -106,12 +108,18 @@ pub struct RawServer {
     pub max_body_bytes: Option<At<Option<u64>>>,
     /// Connections from clients, all workers together.
     pub max_connections: Option<At<u64>>,
+    /// The most of them for one client, where all are taken.
+    pub max_connections_per_client: Option<At<Share>>,
     /// The longest wait for a request head.
     pub header_timeout: Option<At<Duration>>,
     /// The longest wait on a kept-alive connection for its next request, and for more of a body.
     pub idle_timeout: Option<At<Duration>>,
+    /// Bytes a second at which a client must take an answer, or send what is waited for; 0 for any rate.
+    pub min_rate: Option<At<u64>>,
     /// The longest wait for requests under way at shutdown.
     pub drain_timeout: Option<At<Duration>>,
+    /// Where clients without TLS are sent to `public_url`.
+    pub redirect_http: Option<At<RawListen>>,
     /// Where our own endpoints live.
     pub own_prefix: Option<At<String>>,
     /// `[server.tls]`

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::raw::{RawListen, RawProxy};
+use crate::http::client::Share;
 
 pub use super::secret::Secret;
 
@@ -145,6 +146,18 @@ pub fn size(text: &str) -> Result<u64, String> {
         .ok()
         .and_then(|number| number.checked_mul(*bytes))
         .ok_or_else(|| "it is larger than 64 bits can count".to_owned())
+}
+
+/// A part of something that all clients share: `"25%"`.
+///
+/// # Errors
+/// What a percentage looks like.
+pub fn share(text: &str) -> Result<Share, String> {
+    let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
+    match percent.filter(|percent| (1..=100).contains(percent) && !text.starts_with('+')) {
+        Some(percent) => Ok(Share::Percent(percent)),
+        None => Err("write a percentage from `\"1%\"` to `\"100%\"`, or a number without quotes".to_owned()),
+    }
 }
 
 /// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`, `systemd`.

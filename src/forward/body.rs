@@ -6,7 +6,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,18 +15,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::http::headers::has_padded_value;
+use crate::http::incoming::{ClientBody, ClientBodyError};
+use crate::http::pace::{Pace, PaceRules};
 use crate::refusal::Refusal;
 
 /// What holds for every request body of a server.
 pub struct BodyRules {
     /// The longest body in bytes; `None` for no limit.
     pub max_bytes: Option<u64>,
-    /// The longest wait for more of a body.
-    pub idle_timeout: Duration,
+    /// How slowly a body may come: the longest wait for more of it and, until the answer begins, its least rate.
+    pub pace: PaceRules,
     /// Says which trailer fields the app must not get from a client, above those of RFC 9110 section 6.5.1: every name
     /// that an app could take for one of ours.
     pub protected: Box<dyn Fn(&HeaderName) -> bool + Send + Sync>,
@@ -37,7 +37,7 @@ impl fmt::Debug for BodyRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyRules")
             .field("max_bytes", &self.max_bytes)
-            .field("idle_timeout", &self.idle_timeout)
+            .field("pace", &self.pace)
             .finish_non_exhaustive()
     }
 }
@@ -50,6 +50,8 @@ pub struct Progress {
     moved: AtomicU64,
     bytes: AtomicU64,
     complete: AtomicBool,
+    /// Whether the answer has begun. From then on it is the app that decides how long it takes the body.
+    answered: AtomicBool,
     failure: OnceLock<BodyFailure>,
     /// Who waits for more of it.
     waiting: Mutex<Option<Waker>>,
@@ -62,6 +64,7 @@ impl Progress {
             moved: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             complete: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             failure: OnceLock::new(),
             waiting: Mutex::default(),
         }
@@ -78,6 +81,11 @@ impl Progress {
         if let Some(waiting) = waiting {
             waiting.wake();
         }
+    }
+
+    /// The answer has begun.
+    pub fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// `task` is woken by [`Progress::end`].
@@ -124,7 +132,7 @@ impl Progress {
 pub enum BodyFailure {
     /// Longer than [`BodyRules::max_bytes`].
     TooLarge,
-    /// Nothing came for [`BodyRules::idle_timeout`].
+    /// Nothing came, or too little, by [`BodyRules::pace`].
     TimedOut,
     /// The client closed the connection or reset the stream.
     Broken,
@@ -145,11 +153,13 @@ impl BodyFailure {
             Self::Ended => Refusal::Revoked,
         }
     }
+}
 
-    fn of_client(error: &hyper::Error) -> Self {
-        match error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind) {
-            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => Self::Malformed,
-            _ => Self::Broken,
+impl From<ClientBodyError> for BodyFailure {
+    fn from(error: ClientBodyError) -> Self {
+        match error {
+            ClientBodyError::Broken => Self::Broken,
+            ClientBodyError::Malformed => Self::Malformed,
         }
     }
 }
@@ -176,12 +186,12 @@ pub struct RequestBody(Option<Box<Streaming>>);
 
 #[derive(Debug)]
 struct Streaming {
-    incoming: Incoming,
+    incoming: ClientBody,
     rules: Arc<BodyRules>,
     left: u64,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Whether `timer` counts for the wait that is going on.
-    waiting: bool,
+    pace: Pace,
+    /// Whether it is gRPC, where either side may be silent for as long as it likes.
+    is_grpc: bool,
     progress: Arc<Progress>,
 }
 
@@ -190,7 +200,8 @@ impl RequestBody {
     ///
     /// # Errors
     /// [`Refusal::BodyTooLarge`] where the declared length is over the limit already; then nothing need be read.
-    pub fn new(incoming: Incoming, rules: &Arc<BodyRules>) -> Result<Self, Refusal> {
+    pub fn new(incoming: impl Into<ClientBody>, headers: &HeaderMap, rules: &Arc<BodyRules>) -> Result<Self, Refusal> {
+        let incoming = incoming.into();
         if incoming.is_end_stream() {
             return Ok(Self::empty());
         }
@@ -202,8 +213,8 @@ impl RequestBody {
             incoming,
             rules: rules.clone(),
             left,
-            timer: None,
-            waiting: false,
+            pace: Pace::default(),
+            is_grpc: is_grpc(headers),
             progress: Arc::new(Progress::new()),
         }))))
     }
@@ -257,17 +268,10 @@ impl Streaming {
 
     /// The client has sent nothing more yet: looks at the clock, which is wound up only now.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                if !self.waiting {
-                    timer.as_mut().reset(Instant::now() + self.rules.idle_timeout);
-                }
-                timer
-            }
-            none => none.insert(Box::pin(tokio::time::sleep(self.rules.idle_timeout))),
-        };
-        self.waiting = true;
-        if timer.as_mut().poll(cx).is_ready() {
+        let answered = self.progress.answered.load(Ordering::Relaxed);
+        // Once a call of gRPC is answered, its stream of requests may be silent until the app ends it.
+        let is_held = !(self.is_grpc && answered);
+        if is_held && self.pace.poll_too_slow(&self.rules.pace, !(self.is_grpc || answered), cx).is_ready() {
             return self.fail(BodyFailure::TimedOut);
         }
         // First the ear, then the look.
@@ -293,13 +297,14 @@ impl Body for RequestBody {
         let Poll::Ready(next) = Pin::new(&mut this.incoming).poll_frame(cx) else {
             return this.wait(cx);
         };
-        this.waiting = false;
+        let bytes = next.as_ref().and_then(|next| next.as_ref().ok()?.data_ref()).map_or(0, |data| data.len() as u64);
+        this.pace.moved(bytes);
         match next {
             None => {
                 this.complete();
                 Poll::Ready(None)
             }
-            Some(Err(error)) => this.fail(BodyFailure::of_client(&error)),
+            Some(Err(error)) => this.fail(error.into()),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => this.data(data),
                 Err(frame) => match frame.into_trailers() {
@@ -317,6 +322,17 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |this| this.incoming.size_hint())
     }
+}
+
+/// Whether a message is one of gRPC, by its content type: `application/grpc`, `application/grpc+proto`,
+/// `application/grpc-web` and the like.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    const TYPE: &[u8] = b"application/grpc";
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let (start, rest) = kind.as_bytes().split_at(TYPE.len().min(kind.len()));
+        start.eq_ignore_ascii_case(TYPE) && !rest.first().is_some_and(u8::is_ascii_alphanumeric)
+    })
 }
 
 /// Drops the fields that are not allowed in trailers because they would say something about framing, routing, caching

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-pub use body::{BodyFailure, BodyRules, Progress, RequestBody};
+pub use body::{BodyFailure, BodyRules, Progress, RequestBody, is_grpc};
 pub use head::Hop;
 pub use health::watch_health;
 pub use pool::Pool;
@@ -40,6 +40,7 @@ pub use upgrade::{Traffic, Upgrade, splice};
 pub use upstream::Upstream;
 
 use crate::authorize::Permit;
+use crate::http::client::Holder;
 use crate::refusal::Refusal;
 use connect::{ConnectError, connect};
 use http1::{Failure, Http1};
@@ -64,6 +65,8 @@ pub struct Forwarded {
 
 /// Sends `request` to `upstream` and returns as soon as the head of the response is there.
 ///
+/// `holder` is the client, as the limits on connections to apps count it.
+///
 /// `request` is in origin form, without hop-by-hop fields; `hop` has what they said. Dropping the future, or the
 /// response's body before its end, cancels the exchange with the app.
 ///
@@ -73,6 +76,7 @@ pub async fn forward(
     _permit: &Permit,
     upstream: &Arc<Upstream>,
     pool: &Pool,
+    holder: &Holder,
     mut request: Request<RequestBody>,
     hop: Hop,
 ) -> Result<Forwarded, Refusal> {
@@ -89,7 +93,7 @@ pub async fn forward(
     let mut unreachable = Vec::new();
     let mut refusal = Refusal::UpstreamDown;
     for _ in 0..TRIES {
-        let Some((index, lease)) = lease(&lanes, &unreachable).await? else { break };
+        let Some((index, lease)) = lease(&lanes, &unreachable, holder).await? else { break };
         let connection = match ready(&lanes, index, lease).await {
             Ok(connection) => connection,
             Err(error) => {
@@ -121,22 +125,22 @@ pub async fn forward(
 
 /// A place at the server whose turn it is, or at another that has room at once, or the first that becomes free. `None`:
 /// no server is left.
-async fn lease(lanes: &Lanes, unreachable: &[usize]) -> Result<Option<(usize, Lease)>, Refusal> {
+async fn lease(lanes: &Lanes, unreachable: &[usize], holder: &Holder) -> Result<Option<(usize, Lease)>, Refusal> {
     let upstream = &lanes.upstream;
     let Some(first) = upstream.choose(&lanes.turn, unreachable) else {
         return Ok(None);
     };
-    if let Claim::Granted(lease) = lanes.lane(first).claim() {
+    if let Claim::Granted(lease) = lanes.lane(first).claim(holder) {
         return Ok(Some((first, lease)));
     }
     let mut full = [unreachable, &[first]].concat();
     while let Some(next) = upstream.choose(&lanes.turn, &full) {
-        match lanes.lane(next).claim() {
+        match lanes.lane(next).claim(holder) {
             Claim::Granted(lease) => return Ok(Some((next, lease))),
             Claim::Full => full.push(next),
         }
     }
-    match lanes.lane(first).wait(upstream.connect_timeout).await {
+    match lanes.lane(first).wait(holder, upstream.connect_timeout).await {
         Some(lease) => Ok(Some((first, lease))),
         None => Err(Refusal::UpstreamBusy),
     }

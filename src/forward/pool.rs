@@ -4,13 +4,17 @@
 //! server's limit and frees it when dropped, wherever that happens. The connection used last is used next, so that few
 //! stay warm and the rest grow old and are closed.
 //!
+//! As long as there is room nobody is counted. Where all places at a server are taken, a client that holds its share has
+//! its turn after the others, and the client that holds most gives way: with what waits for it to read and, where it holds more
+//! than its share, with what it has held longest.
+//!
 //! What must never happen: more connections than the limit, a wait without a bound, a queue without a bound. Locks here
 //! are never contended (one worker, one thread) and never held while something is dropped or woken.
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -19,13 +23,20 @@ use super::connect::Addresses;
 use super::http1::Http1;
 use super::http2::Http2;
 use super::upstream::Upstream;
+use crate::http::client::{ClientKey, Exit, Holder, Share};
 
 /// Requests that may wait for a connection to one server.
 const MAX_WAITING: usize = 1024;
+/// How often it is looked for who could give way, while somebody waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long an answer must have waited for its client to give way for that alone.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// The connections of one worker: one pool a worker and configuration, dropped with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
+    /// What one client may hold of the places at a server, where all are taken.
+    share: Share,
     lanes: Mutex<Vec<Arc<Lanes>>>,
 }
 
@@ -42,6 +53,8 @@ pub(super) struct Lanes {
 #[derive(Debug)]
 pub(super) struct Lane {
     limit: usize,
+    /// Of the limit, for one client.
+    share: usize,
     state: Mutex<State>,
     pub(super) addresses: Addresses,
     /// Held while the HTTP/2 connection is made, so that one is made and not one for each request that waits.
@@ -54,8 +67,81 @@ struct State {
     open: usize,
     /// Used last, last.
     idle: Vec<Idle>,
-    waiting: VecDeque<oneshot::Sender<Lease>>,
+    /// Those whose client had less than its share when they came, and those who have their turn after them.
+    waiting: [VecDeque<Waiting>; 2],
     shared: Option<Shared>,
+    /// Who holds the places in use, and in what order they were taken.
+    held: Vec<Option<(Holder, u64)>>,
+    vacant: Vec<usize>,
+    taken: u64,
+    looked: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    holder: Holder,
+    grant: oneshot::Sender<Lease>,
+}
+
+impl State {
+    /// Notes who holds a place; the number is where.
+    fn hold(&mut self, holder: Holder) -> usize {
+        self.taken += 1;
+        let held = Some((holder, self.taken));
+        match self.vacant.pop() {
+            Some(at) => {
+                self.held[at] = held;
+                at
+            }
+            None => {
+                self.held.push(held);
+                self.held.len() - 1
+            }
+        }
+    }
+
+    fn release(&mut self, at: usize) -> Option<(Holder, u64)> {
+        let held = self.held[at].take();
+        if held.is_some() {
+            self.vacant.push(at);
+        }
+        held
+    }
+
+    /// Places that a client has or waits for. It is asked only where all places are taken, and there are at most as many
+    /// as the limit and [`MAX_WAITING`].
+    fn count(&self, key: ClientKey) -> usize {
+        let held = self.held.iter().flatten().filter(|(holder, _)| holder.key == key).count();
+        let waiting = self.waiting[0].iter();
+        held + waiting.filter(|waiting| waiting.holder.key == key && !waiting.grant.is_closed()).count()
+    }
+
+    /// Whose exchange gives way to one of a client that holds less; at most one look each [`LOOK_AGAIN`].
+    fn longest_idle(&mut self, newcomer: ClientKey, share: usize) -> Option<Arc<Exit>> {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN / 2) {
+            return None;
+        }
+        self.looked = Some(Instant::now());
+        let mut keys: Vec<ClientKey> = self.held.iter().flatten().map(|(holder, _)| holder.key).collect();
+        keys.sort_unstable();
+        let (key, count) =
+            keys.chunk_by(|a, b| a == b).map(|same| (same[0], same.len())).max_by_key(|(_, count)| *count)?;
+        let mine = keys.iter().filter(|key| **key == newcomer).count();
+        if count <= mine {
+            return None;
+        }
+        let theirs = || {
+            let held = self.held.iter().flatten();
+            held.filter(|(holder, _)| holder.key == key && !holder.exit.is_used())
+        };
+        let stalled = theirs().filter_map(|(holder, _)| Some((holder.exit.waits_for()?, holder)));
+        let exit = match stalled.max_by_key(|(waits_for, _)| *waits_for) {
+            Some((waits_for, holder)) if waits_for >= STALLED || count > share => &holder.exit,
+            _ if count > share => &theirs().min_by_key(|(_, taken)| *taken)?.0.exit,
+            _ => return None,
+        };
+        Some(Arc::clone(exit))
+    }
 }
 
 #[derive(Debug)]
@@ -76,10 +162,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    /// No connections yet.
+    /// No connections yet; `share` binds a client where all places at a server are taken.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(share: Share) -> Self {
+        Self { share, lanes: Mutex::default() }
     }
 
     /// Closes connections that the app has closed, and those idle for longer than their upstream's `idle_timeout`. To
@@ -102,7 +188,7 @@ impl Pool {
         let new = Arc::new(Lanes {
             upstream: upstream.clone(),
             turn: AtomicUsize::new(0),
-            each: upstream.servers.iter().map(|_| Arc::new(Lane::new(upstream.max_connections))).collect(),
+            each: upstream.servers.iter().map(|_| Arc::new(Lane::new(upstream.max_connections, self.share))).collect(),
         });
         lanes.push(new.clone());
         new
@@ -125,9 +211,10 @@ pub(super) enum Claim {
 }
 
 impl Lane {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, share: Share) -> Self {
         Self {
             limit,
+            share: share.of(limit),
             state: Mutex::default(),
             addresses: Addresses::default(),
             dialling: tokio::sync::Mutex::default(),
@@ -135,7 +222,7 @@ impl Lane {
     }
 
     /// A connection, or the place for one, if there is any just now.
-    pub(super) fn claim(self: &Arc<Self>) -> Claim {
+    pub(super) fn claim(self: &Arc<Self>, holder: &Holder) -> Claim {
         loop {
             let mut state = lock(&self.state);
             let connection = match state.idle.pop() {
@@ -146,8 +233,9 @@ impl Lane {
                 }
                 None => return Claim::Full,
             };
+            let at = state.hold(holder.clone());
             drop(state);
-            let lease = Lease { connection, slot: Slot::counted(self) };
+            let lease = Lease { connection, slot: Slot::counted(self, Some(at)) };
             match lease.freshened() {
                 Ok(lease) => return Claim::Granted(lease),
                 // The app closed it; dropped, it makes room for the next try.
@@ -157,20 +245,33 @@ impl Lane {
     }
 
     /// Waits for a connection, or the place for one. `None` where none became free in time, or too many wait already.
-    pub(super) async fn wait(self: &Arc<Self>, longest: Duration) -> Option<Lease> {
-        let freed = {
+    pub(super) async fn wait(self: &Arc<Self>, holder: &Holder, longest: Duration) -> Option<Lease> {
+        let mut freed = {
             let mut state = lock(&self.state);
-            if state.waiting.len() >= MAX_WAITING {
-                state.waiting.retain(|waiting| !waiting.is_closed());
+            let is_over = state.count(holder.key) >= self.share;
+            let queue = &mut state.waiting[usize::from(is_over)];
+            if queue.len() >= MAX_WAITING {
+                queue.retain(|waiting| !waiting.grant.is_closed());
             }
-            if state.waiting.len() >= MAX_WAITING {
+            if queue.len() >= MAX_WAITING {
                 return None;
             }
             let (grant, freed) = oneshot::channel();
-            state.waiting.push_back(grant);
+            queue.push_back(Waiting { holder: holder.clone(), grant });
             freed
         };
-        let lease = timeout(longest, freed).await.ok()?.ok()?;
+        let lease = timeout(longest, async {
+            loop {
+                let exit = lock(&self.state).longest_idle(holder.key, self.share);
+                if let Some(exit) = exit {
+                    exit.end();
+                }
+                if let Ok(freed) = timeout(LOOK_AGAIN, &mut freed).await {
+                    return freed.ok();
+                }
+            }
+        });
+        let lease = lease.await.ok()??;
         Some(lease.freshened().unwrap_or_else(|stale| Lease { connection: None, slot: stale.into_slot() }))
     }
 
@@ -199,8 +300,11 @@ impl Lane {
         drop(before);
     }
 
-    fn next_waiting(&self) -> Option<oneshot::Sender<Lease>> {
-        lock(&self.state).waiting.pop_front()
+    /// Whose turn it is. It may have given up.
+    fn next_waiting(&self) -> Option<Waiting> {
+        let mut state = lock(&self.state);
+        let [first, then] = &mut state.waiting;
+        first.pop_front().or_else(|| then.pop_front())
     }
 
     fn sweep(self: &Arc<Self>, now: std::time::Instant, idle_timeout: Duration) {
@@ -220,7 +324,7 @@ impl Lane {
         drop(state);
         drop(shared);
         for idle in old {
-            drop(Lease { connection: Some(idle.connection), slot: Slot::counted(self) });
+            drop(Lease { connection: Some(idle.connection), slot: Slot::counted(self, None) });
         }
     }
 }
@@ -231,22 +335,38 @@ pub(super) struct Slot {
     lane: Arc<Lane>,
     /// `false` once somebody else accounts for the place.
     counted: bool,
+    /// Where it stands who holds it.
+    at: Option<usize>,
 }
 
 impl Slot {
-    fn counted(lane: &Arc<Lane>) -> Self {
-        Self { lane: lane.clone(), counted: true }
+    fn counted(lane: &Arc<Lane>, at: Option<usize>) -> Self {
+        Self { lane: lane.clone(), counted: true, at }
+    }
+
+    /// From now on `holder` has it; `None`: nobody, for it is idle.
+    fn held_by(&mut self, holder: Option<Holder>) {
+        let mut state = lock(&self.lane.state);
+        let before = self.at.take().and_then(|at| state.release(at));
+        self.at = holder.map(|holder| state.hold(holder));
+        drop(state);
+        drop(before);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.at.is_some() {
+            self.held_by(None);
+        }
         while std::mem::take(&mut self.counted) {
-            let Some(waiting) = self.lane.next_waiting() else {
+            let Some(Waiting { holder, grant }) = self.lane.next_waiting() else {
                 lock(&self.lane.state).open -= 1;
                 return;
             };
-            if let Err(mut lease) = waiting.send(Lease { connection: None, slot: Self::counted(&self.lane) }) {
+            let mut lease = Lease { connection: None, slot: Self::counted(&self.lane, None) };
+            lease.slot.held_by(Some(holder));
+            if let Err(mut lease) = grant.send(lease) {
                 // It had given up: this place is still ours to give.
                 lease.slot.counted = false;
                 self.counted = true;
@@ -289,15 +409,101 @@ impl Lease {
             return;
         }
         let lane = self.slot.lane.clone();
-        while let Some(waiting) = lane.next_waiting() {
-            match waiting.send(self) {
+        while let Some(Waiting { holder, grant }) = lane.next_waiting() {
+            self.slot.held_by(Some(holder));
+            match grant.send(self) {
                 Ok(()) => return,
                 Err(lease) => self = lease,
             }
         }
+        self.slot.held_by(None);
         if let Some(connection) = self.connection.take() {
             self.slot.counted = false;
             lock(&lane.state).idle.push(Idle { connection, since: None });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn holder(ip: &str) -> Holder {
+        Holder { key: ip.parse::<IpAddr>().unwrap().into(), exit: Arc::default() }
+    }
+
+    fn claim(lane: &Arc<Lane>, holder: &Holder) -> Lease {
+        match lane.claim(holder) {
+            Claim::Granted(lease) => lease,
+            Claim::Full => panic!("there is room"),
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_client_that_holds_its_share_has_its_turn_after_the_others() {
+        let lane = Arc::new(Lane::new(2, Share::Percent(50)));
+        let (greedy, other) = (holder("192.0.2.1"), holder("192.0.2.2"));
+        let lease = claim(&lane, &greedy);
+        let kept = claim(&lane, &greedy);
+        assert!(matches!(lane.claim(&greedy), Claim::Full), "a share does not bind while there is room");
+        let (lane_1, lane_2, again) = (lane.clone(), lane.clone(), greedy.clone());
+        let first = tokio::spawn(async move { lane_1.wait(&again, LONG).await });
+        while lock(&lane.state).waiting[1].is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let second = tokio::spawn(async move { lane_2.wait(&other, LONG).await });
+        while lock(&lane.state).waiting[0].is_empty() {
+            tokio::task::yield_now().await;
+        }
+        drop(lease);
+        let lease = second.await.unwrap().unwrap();
+        assert!(!first.is_finished());
+        drop(kept);
+        drop((first.await.unwrap().unwrap(), lease));
+        let state = lock(&lane.state);
+        assert_eq!((state.open, state.held.iter().flatten().count()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_else_waits_a_client_gives_way_to_nobody() {
+        let lane = Arc::new(Lane::new(2, Share::Percent(50)));
+        let greedy = holder("192.0.2.1");
+        let held = [claim(&lane, &greedy), claim(&lane, &greedy)];
+        assert!(lane.wait(&greedy, Duration::from_millis(50)).await.is_none());
+        assert!(!greedy.exit.is_used());
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn who_gives_way_holds_more_than_its_share_or_lets_bytes_wait() {
+        let lane = Arc::new(Lane::new(4, Share::Percent(50)));
+        let mut held: Vec<(Holder, Lease)> = Vec::new();
+        for ip in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"] {
+            let holder = holder(ip);
+            let lease = claim(&lane, &holder);
+            held.push((holder, lease));
+        }
+        let newcomer = holder("192.0.2.3");
+        let look = || {
+            lock(&lane.state).looked = None;
+            let exit = lock(&lane.state).longest_idle(newcomer.key, lane.share);
+            exit.map(|exit| held.iter().position(|(holder, _)| Arc::ptr_eq(&holder.exit, &exit)).unwrap())
+        };
+        assert_eq!(look(), None, "all within their shares, and none waits for its client");
+        held[3].0.exit.wait();
+        assert_eq!(look(), None, "not for long yet");
+        tokio::time::sleep(STALLED).await;
+        assert_eq!(look(), Some(3));
+        assert_eq!(lock(&lane.state).longest_idle(newcomer.key, lane.share).map(|_| ()), None, "not at every look");
+        held[3].0.exit.go_on();
+        assert_eq!(look(), None);
+        let one_more = lock(&lane.state).hold(held[0].0.clone());
+        assert_eq!(look(), Some(0), "more than its share: what it has held longest");
+        lock(&lane.state).release(one_more);
     }
 }

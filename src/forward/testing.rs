@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,6 +23,8 @@ use super::{BodyRules, Hop, Pool, RequestBody, ResponseBody, Upstream, forward, 
 use crate::authorize::Permit;
 use crate::config::raw::RawUpstream;
 use crate::config::{At, Problems};
+use crate::http::client::{Holder, Share};
+use crate::http::pace::PaceRules;
 
 /// A value as if it stood at the start of the file.
 pub(super) fn at<T>(value: T) -> At<T> {
@@ -192,7 +194,7 @@ impl Gateway {
         let gateway = Self {
             address: listener.local_addr().unwrap(),
             upstream: upstream.clone(),
-            pool: Arc::default(),
+            pool: Arc::new(Pool::new(Share::Percent(25))),
             spliced: Arc::default(),
             close: Arc::default(),
             closing: Arc::default(),
@@ -233,7 +235,7 @@ impl Gateway {
 pub(super) fn rules() -> BodyRules {
     BodyRules {
         max_bytes: None,
-        idle_timeout: Duration::from_secs(30),
+        pace: PaceRules { idle_timeout: Duration::from_secs(30), min_rate: 0, step: 0 },
         protected: Box::new(|name| name.as_str().starts_with("x-auth")),
     }
 }
@@ -256,8 +258,11 @@ async fn serve(
     head.headers.remove(header::CONNECTION);
     head.headers.remove(header::TRANSFER_ENCODING);
     head.uri = head.uri.path_and_query().unwrap().as_str().parse().unwrap();
-    let forwarded = match RequestBody::new(body, rules) {
-        Ok(body) => forward(&Permit::for_tests(), upstream, pool, Request::from_parts(head, body), hop).await,
+    let forwarded = match RequestBody::new(body, &head.headers, rules) {
+        Ok(body) => {
+            let holder = Holder { key: IpAddr::V4(Ipv4Addr::LOCALHOST).into(), exit: Arc::default() };
+            forward(&Permit::for_tests(), upstream, pool, &holder, Request::from_parts(head, body), hop).await
+        }
         Err(refusal) => Err(refusal),
     };
     match forwarded {

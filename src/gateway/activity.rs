@@ -1,20 +1,38 @@
-//! Whether a connection is being used, and since when it is not: a few stores a request, and no timer.
+//! What goes on on a connection, and since when nothing does: a few stores a request, and no timer.
+//!
+//! The gateway notes its requests here, the server what the client does with the bytes; each reads what the other noted.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The requests of one connection.
+/// One connection from a client.
 #[derive(Debug)]
 pub struct Activity {
     opened: Instant,
     under_way: AtomicUsize,
-    /// Milliseconds after `opened` at which the last request ended.
+    /// Milliseconds after `opened` at which the last request ended, or the client last took bytes that waited for it.
     last_end: AtomicU64,
+    /// Whether bytes wait for the client, which does not take them.
+    blocked: AtomicBool,
+    /// Answers whose rate is not measured: gRPC.
+    unmeasured: AtomicUsize,
+    /// Whether the bytes are not HTTP any more.
+    switched: AtomicBool,
+    /// Whether the connection was ended because the client was too slow.
+    too_slow: AtomicBool,
 }
 
 impl Default for Activity {
     fn default() -> Self {
-        Self { opened: Instant::now(), under_way: AtomicUsize::new(0), last_end: AtomicU64::new(0) }
+        Self {
+            opened: Instant::now(),
+            under_way: AtomicUsize::new(0),
+            last_end: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
+            unmeasured: AtomicUsize::new(0),
+            switched: AtomicBool::new(false),
+            too_slow: AtomicBool::new(false),
+        }
     }
 }
 
@@ -26,9 +44,62 @@ impl Activity {
 
     /// A request that began has ended, its answer included.
     pub(super) fn end(&self, now: Instant) {
-        let ended = u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX);
-        self.last_end.store(ended, Ordering::Relaxed);
+        self.moved(now);
         self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn moved(&self, now: Instant) {
+        let moved = u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX);
+        self.last_end.store(moved, Ordering::Relaxed);
+    }
+
+    /// An answer whose rate is not measured begins.
+    pub(super) fn begin_unmeasured(&self) {
+        self.unmeasured.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has ended.
+    pub(super) fn end_unmeasured(&self) {
+        self.unmeasured.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// From here on the bytes are not HTTP any more.
+    pub(super) fn switch(&self) {
+        self.switched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the bytes are not HTTP any more.
+    #[must_use]
+    pub fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Relaxed)
+    }
+
+    /// Bytes wait for the client from now on.
+    pub fn block(&self) {
+        self.blocked.store(true, Ordering::Relaxed);
+    }
+
+    /// The client took bytes that waited for it.
+    pub fn unblock(&self) {
+        self.moved(Instant::now());
+        self.blocked.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the rate counts at which the client takes bytes.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.unmeasured.load(Ordering::Relaxed) == 0 && !self.is_switched()
+    }
+
+    /// The connection ends because the client is too slow.
+    pub fn mark_too_slow(&self) {
+        self.too_slow.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ended for that.
+    #[must_use]
+    pub fn is_too_slow(&self) -> bool {
+        self.too_slow.load(Ordering::Relaxed)
     }
 
     /// Whether a request or its answer is under way.
@@ -37,10 +108,16 @@ impl Activity {
         self.under_way.load(Ordering::Relaxed) > 0
     }
 
-    /// Since when there has been no request; `None` while there is one.
+    /// Since when there has been no request, and nothing that waits for the client; `None` while there is.
     #[must_use]
     pub fn idle_since(&self) -> Option<Instant> {
-        (!self.is_busy()).then(|| self.opened + Duration::from_millis(self.last_end.load(Ordering::Relaxed)))
+        (!self.is_busy() && !self.blocked.load(Ordering::Relaxed)).then(|| self.last_moved())
+    }
+
+    /// When its last request ended, or the client last took bytes that waited for it.
+    #[must_use]
+    pub fn last_moved(&self) -> Instant {
+        self.opened + Duration::from_millis(self.last_end.load(Ordering::Relaxed))
     }
 }
 
@@ -58,6 +135,16 @@ mod tests {
         assert!(activity.is_busy());
         assert!(activity.idle_since().is_none());
         activity.end(Instant::now());
+        assert!(activity.idle_since().is_some());
+    }
+
+    #[test]
+    fn a_connection_is_not_idle_while_bytes_wait_for_the_client() {
+        let activity = Activity::default();
+        activity.block();
+        assert!(activity.idle_since().is_none());
+        assert!(!activity.is_busy());
+        activity.unblock();
         assert!(activity.idle_since().is_some());
     }
 }

@@ -109,6 +109,19 @@ impl Answer {
 }
 
 impl Answer {
+    /// Whether the rate counts at which the client takes it: not for gRPC.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.record.as_ref().is_none_or(|record| record.is_measured())
+    }
+
+    /// The gateway ends it here, because the client takes it too slowly.
+    pub fn was_too_slow(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.was_too_slow();
+        }
+    }
+
     /// The next frame: the app's, or the last one if its caller may not be here any more.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let body = match &mut self.body {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Response};
-use hyper::body::Incoming;
 
 use super::identify::{identify, identify_by_source};
 use super::record::Record;
@@ -15,6 +14,7 @@ use super::{Content, Lane, Presented};
 use crate::caller::Peer;
 use crate::credential::Source;
 use crate::http::headers::Host;
+use crate::http::incoming::ClientBody;
 use crate::http::reply;
 use crate::http::target::Target;
 use crate::login::{Asked, Endpoint};
@@ -30,7 +30,7 @@ pub(super) async fn answer(
     host: &Host,
     peer: &Peer,
     target: &Target,
-    mut body: Incoming,
+    mut body: ClientBody,
     record: &mut Record,
 ) -> Result<Response<Content>, Refusal> {
     let gateway = &*lane.gateway;

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response};
-use hyper::body::{Body, Incoming};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
 
 use super::answer::{Answer, Content, Ending};
 use super::{Client, Label, Lane, Vigil};
 use crate::authorize::RuleName;
-use crate::caller::forwarded::incoming_request_id;
-use crate::forward::{Progress, splice};
+use crate::caller::forwarded::{came_by_https, incoming_request_id};
+use crate::forward::{Progress, is_grpc, splice};
+use crate::http::client::{Exit, Holder};
+use crate::http::incoming::ClientBody;
 use crate::http::reply;
 use crate::identity::Caller;
 use crate::observe::{Decision, Entry, Observation, RequestId, RouteLabel};
@@ -22,6 +24,12 @@ use crate::refusal::Refusal;
 
 /// The status in log and metrics of a request whose client went away before it was answered, as other proxies have it.
 const CLIENT_GONE: u16 = 499;
+
+/// The reason in the log where the gateway ended an answer that its client did not take, or hardly.
+const TOO_SLOW: &str = "client-too-slow";
+
+/// The reason where a request was ended to make room for those of other clients.
+const GAVE_WAY: &str = "gave-way";
 
 /// Bytes of a body that are read after the answer for the sake of the connection.
 const READ_IN_PASSING: u64 = 64 * 1024;
@@ -31,6 +39,8 @@ const READ_IN_PASSING: u64 = 64 * 1024;
 pub(super) struct Record {
     lane: Arc<Lane>,
     client: Arc<Client>,
+    /// Ends this request from elsewhere.
+    exit: Arc<Exit>,
     opened: Instant,
     /// Milliseconds since 1970.
     opened_at: u64,
@@ -43,12 +53,18 @@ pub(super) struct Record {
     /// From the beginning to the head of the answer.
     answered_after: Option<Duration>,
     has_body: bool,
+    /// Whether it came by HTTPS, as a trusted proxy may have said.
+    is_https: bool,
     /// The length of the body, where it is known.
     body_length: Option<u64>,
     /// Whether the app's answer ended before its end.
     is_broken: bool,
     /// Whether the gateway ended it, because its caller was signed out or revoked.
     is_ended: bool,
+    /// Whether the gateway ended it, because its client took the answer too slowly.
+    is_too_slow: bool,
+    /// Whether the rate at which the client takes the answer is not measured.
+    is_unmeasured: bool,
     /// Bytes of the answer's body that were handed to the connection.
     pub(super) bytes: u64,
     /// The address of the client, as a trusted proxy may have named it.
@@ -86,27 +102,34 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn open(lane: &Arc<Lane>, client: &Arc<Client>, request: &Request<Incoming>) -> Box<Self> {
-        let mut record = Box::new(Self::new(lane, client, request.method().clone()));
+    pub(super) fn open(
+        lane: &Arc<Lane>,
+        client: &Arc<Client>,
+        exit: Arc<Exit>,
+        request: &Request<ClientBody>,
+    ) -> Box<Self> {
+        let mut record = Box::new(Self::new(lane, client, exit, request.method().clone()));
         record.has_body = !request.body().is_end_stream();
         record.body_length = request.body().size_hint().exact();
         record.path = request.uri().path_and_query().cloned();
         let peer = client.peer.under(&lane.gateway.trusted_proxies);
         record.given_id = incoming_request_id(request.headers(), &peer);
+        record.is_https = lane.gateway.https_only_host.is_some() && came_by_https(request.headers(), &peer);
         record
     }
 
     /// For a connection that ended before there was a request.
     pub(super) fn open_without_request(lane: &Arc<Lane>, client: &Arc<Client>) -> Self {
-        Self::new(lane, client, Method::default())
+        Self::new(lane, client, Arc::clone(&client.exit), Method::default())
     }
 
-    fn new(lane: &Arc<Lane>, client: &Arc<Client>, method: Method) -> Self {
+    fn new(lane: &Arc<Lane>, client: &Arc<Client>, exit: Arc<Exit>, method: Method) -> Self {
         client.activity.begin();
         let (opened_at, request_id) = lane.desk.open();
         Self {
             lane: Arc::clone(lane),
             client: Arc::clone(client),
+            exit,
             opened: Instant::now(),
             opened_at,
             request_id,
@@ -116,9 +139,12 @@ impl Record {
             status: CLIENT_GONE,
             answered_after: None,
             has_body: false,
+            is_https: false,
             body_length: None,
             is_broken: false,
             is_ended: false,
+            is_too_slow: false,
+            is_unmeasured: false,
             bytes: 0,
             client_ip: client.peer.ip,
             host: None,
@@ -147,6 +173,32 @@ impl Record {
     /// The same as the value of `X-Request-Id`.
     pub(super) fn request_id_value(&self) -> HeaderValue {
         self.given_id.clone().unwrap_or_else(|| self.request_id.to_header_value())
+    }
+
+    /// Whether the answer tells the browser to reach this host by HTTPS alone. Over HTTP it must not (RFC 6797 section 7.2).
+    pub(super) fn is_https_only(&self) -> bool {
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        self.is_https
+            && self
+                .lane
+                .gateway
+                .https_only_host
+                .as_ref()
+                .is_some_and(|only| only.eq_ignore_ascii_case(without_443(host)))
+    }
+
+    /// The request was sent on to `public_url`.
+    pub(super) fn redirected(&mut self, method: Method, target: PathAndQuery, label: Label) {
+        self.method = method;
+        self.path = Some(target);
+        self.route = Some(label);
+        self.status = StatusCode::PERMANENT_REDIRECT.as_u16();
+        self.answered_after = Some(self.opened.elapsed());
+    }
+
+    /// The client, as limits count it that all clients share.
+    pub(super) fn holder(&self) -> Holder {
+        Holder { key: self.client_ip.into(), exit: Arc::clone(&self.exit) }
     }
 
     /// Whether something of the request's body has not been read. What the connection does with it is not ours to know:
@@ -201,6 +253,16 @@ impl Record {
         }
     }
 
+    /// The gateway ends the answer, because its client takes it too slowly.
+    pub(super) fn was_too_slow(&mut self) {
+        self.is_too_slow = true;
+    }
+
+    /// Whether the rate counts at which its client takes the answer.
+    pub(super) fn is_measured(&self) -> bool {
+        !self.is_unmeasured
+    }
+
     /// The app's answer ended before its end.
     pub(super) fn broke_off(&mut self) {
         self.is_broken = true;
@@ -211,12 +273,20 @@ impl Record {
     pub(super) fn answered(mut self: Box<Self>, response: Response<Content>) -> Response<Answer> {
         self.status = response.status().as_u16();
         self.answered_after = Some(self.opened.elapsed());
+        if let Some(body) = &self.body {
+            body.answered();
+        }
         let (mut parts, content) = response.into_parts();
+        if matches!(content, Content::App(_)) && is_grpc(&parts.headers) {
+            self.is_unmeasured = true;
+            self.client.activity.begin_unmeasured();
+        }
         let answer = match content {
             Content::Own(bytes) => Answer::own(reply::finish(&self.method, &mut parts, bytes), Some(self)),
             Content::App(body) => Answer::app(body, Ending::of(&parts.headers), self),
             Content::Switched { client, app } => {
-                tokio::spawn(async move {
+                let exit = Arc::clone(&self.exit);
+                let task = tokio::spawn(async move {
                     let over = self.vigil.as_ref().map(|vigil| vigil.over(self.lane.gateway.verifier.revocations()));
                     let mut is_over = false;
                     let close = async {
@@ -231,6 +301,7 @@ impl Record {
                     self.bytes = traffic.received;
                     drop(self);
                 });
+                exit.leads_to(task.abort_handle());
                 Answer::own(Bytes::new(), None)
             }
         };
@@ -241,6 +312,8 @@ impl Record {
         match self.refusal {
             Some(refusal) => Some(refusal.reason()),
             None if self.is_ended => Some(Refusal::Revoked.reason()),
+            None if self.is_too_slow || self.client.activity.is_too_slow() => Some(TOO_SLOW),
+            None if self.exit.is_used() => Some(GAVE_WAY),
             None if self.status == CLIENT_GONE && self.answered_after.is_none() => Some("client-gone"),
             None if self.is_broken => Some("upstream-broke-off"),
             None => None,
@@ -251,6 +324,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
+        if self.is_unmeasured {
+            self.client.activity.end_unmeasured();
+        }
         self.client.activity.end(now);
         let duration = now.saturating_duration_since(self.opened);
         let reason = self.reason();
@@ -289,6 +365,10 @@ impl Drop for Record {
             },
         );
     }
+}
+
+fn without_443(host: &str) -> &str {
+    host.strip_suffix(":443").unwrap_or(host)
 }
 
 fn microseconds(duration: Duration) -> u64 {

@@ -1,8 +1,11 @@
 //! HTTP values that every room speaks, and the strictness that the HTTP crates leave to their users.
 
+pub mod client;
 pub mod cookie;
 pub mod gather;
 pub mod headers;
+pub mod incoming;
 pub mod origin;
+pub mod pace;
 pub mod reply;
 pub mod target;

@@ -169,6 +169,7 @@ fn detail(refusal: Refusal) -> &'static str {
         Refusal::FormMalformed => {
             return "A field is missing, or the body is not the JSON or the form that is expected.";
         }
+        Refusal::CleartextOnTls => return "This port speaks HTTPS: use an address that begins with https://",
         Refusal::EmailInvalid => return "This is not an email address.",
         Refusal::NameInvalid => return "A name has at most 128 characters, all of them visible.",
         Refusal::PasswordTooShort => return "The password has too few characters.",

@@ -16,7 +16,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::rewind::Rewind;
+use crate::gateway::Activity;
 use crate::http::target::MAX_TARGET_BYTES;
 use crate::refusal::Refusal;
 
@@ -50,6 +50,8 @@ pub struct Scanner {
     head: Head,
     /// Whether the last request line began with `HEAD`.
     is_head: bool,
+    /// Heads that have been read to their ends.
+    heads: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,8 @@ impl Scanner {
     /// A scanner at the start of a connection whose request heads may have `max_header_bytes`.
     #[must_use]
     pub fn new(max_header_bytes: usize) -> Self {
-        Self { max_header_bytes, state: State::RequestLine, partial: Vec::new(), head: Head::default(), is_head: false }
+        let (state, partial, head) = (State::RequestLine, Vec::new(), Head::default());
+        Self { max_header_bytes, state, partial, head, is_head: false, heads: 0 }
     }
 
     /// Whether part of a request head has been read, and its end has not.
@@ -90,6 +93,24 @@ impl Scanner {
             State::HeaderLine => true,
             _ => false,
         }
+    }
+
+    /// Whether something has been read of which the rest must follow soon: part of a head, or an empty line before one.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.is_inside_head() || self.is_blank()
+    }
+
+    /// Whether an empty line has been read in front of a request, and nothing of the request itself.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.state == State::RequestLine && self.head.empty_lines > 0 && !self.is_inside_head()
+    }
+
+    /// Whether a whole head has been read, of whatever follows it.
+    #[must_use]
+    pub fn has_passed_head(&self) -> bool {
+        self.heads > 0
     }
 
     /// Whether the last request has been read to its end, and nothing of a next one.
@@ -252,6 +273,7 @@ impl Scanner {
 
     fn end_head(&mut self) -> Result<(), Refusal> {
         let head = std::mem::take(&mut self.head);
+        self.heads += 1;
         self.state = match (head.chunked, head.content_length) {
             // RFC 9112 section 6.3: both at once ought to be handled as an error; 6.1: HTTP/1.0 has no transfer codings.
             (true, Some(_)) => return Err(Refusal::AmbiguousFraming),
@@ -320,8 +342,8 @@ pub struct Framed<I> {
     header_timeout: Duration,
     /// Runs only while a head has begun and not ended, which is rare: heads mostly arrive whole.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Set once the bytes are not HTTP any more.
-    switched: Arc<AtomicBool>,
+    /// Says when the bytes are not HTTP any more.
+    activity: Arc<Activity>,
 }
 
 impl<I> Framed<I> {
@@ -331,10 +353,10 @@ impl<I> Framed<I> {
         first: Bytes,
         max_header_bytes: usize,
         header_timeout: Duration,
-        switched: Arc<AtomicBool>,
+        activity: Arc<Activity>,
     ) -> Self {
         let io = Rewind::new(io, first);
-        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None, switched }
+        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None, activity }
     }
 
     /// The connection itself, to end it.
@@ -361,7 +383,7 @@ impl<I> Framed<I> {
 impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.switched.load(Ordering::Relaxed) {
+        if this.activity.is_switched() {
             return Pin::new(&mut this.io).poll_read(cx, buf);
         }
         if let Some(refusal) = this.fault {
@@ -374,7 +396,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
             }
             return Poll::Ready(Ok(()));
         }
-        if !this.scanner.is_inside_head() {
+        if !this.scanner.has_begun() {
             this.deadline = None;
             return Poll::Pending;
         }

@@ -5,12 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use super::connection::{self, Context};
+use super::connection::{self, Accepted};
+use super::context::Context;
 use super::listen::Listener;
+use super::redirect;
+use super::roster::Roster;
 use crate::caller::PeerAddress;
+use crate::gateway::Activity;
+use crate::http::client::Exit;
 
 /// How often unused connections to the apps are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -19,6 +25,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long sent bytes may stay without an acknowledgement, and a peer without reading, before the connection is given
 /// up (`TCP_USER_TIMEOUT`, RFC 5482).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// Bytes that the kernel takes of us ahead of what it has sent (`TCP_NOTSENT_LOWAT`). With megabytes of it, as the kernel
+/// would have it, a client that reads slowly could not be told from one that does not read.
+const UNSENT: u32 = 32 * 1024;
+/// The bytes in which the kernel then tells how far it has come.
+const STEP: u64 = 16 * 1024;
+/// The same for a unix socket, whose buffer is all that there is.
+const UNIX_BUFFER: usize = 16 * 1024;
 /// When the kernel starts to ask whether a silent peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -27,10 +40,14 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub struct Worker {
     /// Its handles on the listening sockets.
     pub listeners: Vec<Listener>,
+    /// The same for those that only lead to `public_url`.
+    pub redirects: Vec<Listener>,
+    /// Where those lead.
+    pub public_url: Arc<str>,
     /// What its connections need.
     pub context: Arc<Context>,
-    /// One permit a connection, all workers together.
-    pub connections: Arc<Semaphore>,
+    /// The connections of all workers together.
+    pub roster: Arc<Roster>,
     /// The longest wait for requests under way at the end.
     pub drain_timeout: Duration,
 }
@@ -48,11 +65,14 @@ impl Worker {
     async fn serve(self) -> io::Result<()> {
         // Every connection holds a sender; the last one gone is the end.
         let (hold, mut all_gone) = mpsc::channel::<()>(1);
-        for listener in self.listeners {
+        let listeners = self.listeners.into_iter().map(|listener| (listener, None));
+        let redirects = self.redirects.into_iter().map(|listener| (listener, Some(Arc::clone(&self.public_url))));
+        for (listener, redirect_to) in listeners.chain(redirects) {
             let accept = Accept {
                 context: Arc::clone(&self.context),
-                connections: Arc::clone(&self.connections),
+                roster: Arc::clone(&self.roster),
                 hold: hold.clone(),
+                redirect_to,
             };
             match listener {
                 Listener::Tcp(listener) => {
@@ -88,8 +108,10 @@ enum Socket {
 
 struct Accept {
     context: Arc<Context>,
-    connections: Arc<Semaphore>,
+    roster: Arc<Roster>,
     hold: mpsc::Sender<()>,
+    /// Where all requests are sent on to, on a listener that does nothing else.
+    redirect_to: Option<Arc<str>>,
 }
 
 impl Accept {
@@ -104,27 +126,53 @@ impl Accept {
 
     async fn accept_all(&self, socket: &Socket) {
         loop {
-            // Without a permit nothing is accepted: what we cannot serve waits in the kernel's bounded queue.
-            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else { return };
-            let context = Arc::clone(&self.context);
-            let hold = || {
-                let counted = self.context.lane.load().desk.connection();
-                Box::new((permit, self.hold.clone(), counted))
-            };
             let accepted = match socket {
-                Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
-                    set_options(&stream);
-                    tokio::spawn(connection::serve(context, stream, PeerAddress::Ip(address.ip()), hold()));
-                }),
-                Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(connection::serve(context, stream, PeerAddress::Unix, hold()));
-                }),
+                Socket::Tcp(listener) => match listener.accept().await {
+                    Ok((stream, address)) => {
+                        set_options(&stream);
+                        self.begin(stream, PeerAddress::Ip(address.ip()), STEP).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                Socket::Unix(listener) => match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let _ = SockRef::from(&stream).set_send_buffer_size(UNIX_BUFFER);
+                        self.begin(stream, PeerAddress::Unix, STEP).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
             };
             if let Err(error) = accepted {
                 tracing::warn!(%error, "cannot accept a connection; if no file descriptor is left, raise `LimitNOFILE`");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+
+    /// Begins to serve a connection once there is a place for it. Until then no other is accepted here: what we cannot
+    /// serve waits in the kernel's bounded queue.
+    async fn begin<I>(&self, stream: I, address: PeerAddress, step: u64)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let lane = self.context.lane.load_full();
+        let is_counted = !lane.gateway.peer(address, false).trusted;
+        let (activity, exit) = (Arc::new(Activity::default()), Arc::new(Exit::default()));
+        let place = self.roster.place(is_counted.then(|| address.ip().into()), &activity, &exit).await;
+        let Some(place) = place else {
+            tracing::debug!(client = %address, "a connection was refused: its client holds its share, and all are taken");
+            return;
+        };
+        let hold = Box::new((place, self.hold.clone(), lane.desk.connection()));
+        let accepted = Accepted { address, activity, exit: Arc::clone(&exit), step, hold };
+        let context = Arc::clone(&self.context);
+        let task = match &self.redirect_to {
+            None => tokio::spawn(connection::serve(context, stream, accepted)),
+            Some(url) => tokio::spawn(redirect::serve(context, stream, accepted, Arc::clone(url))),
+        };
+        exit.leads_to(task.abort_handle());
     }
 }
 
@@ -133,5 +181,6 @@ fn set_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(Duration::from_secs(15)));
 }

@@ -1,10 +1,13 @@
 //! `[server]`, `[admin]`, `[state]`.
 
+use toml::de::DeValue;
+
 use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawAdmin, RawCertificate, RawListen, RawProxy, RawServer, RawServerTls, RawState};
 use crate::config::values;
+use crate::http::client::Share;
 
 impl Reader<'_> {
     pub(super) fn server(&mut self, mut section: Section<'_>) -> RawServer {
@@ -35,14 +38,60 @@ impl Reader<'_> {
             max_header_bytes: self.size(&mut section, "max_header_bytes", 8192..=1 << 20, "from 8KiB to 1MiB"),
             max_body_bytes: self.body_limit(&mut section),
             max_connections: self.number(&mut section, "max_connections", 1..=10_000_000),
+            max_connections_per_client: self.share(&mut section, "max_connections_per_client"),
             header_timeout: self.duration(&mut section, "header_timeout"),
             idle_timeout: self.duration(&mut section, "idle_timeout"),
+            min_rate: self.min_rate(&mut section),
             drain_timeout: self.duration(&mut section, "drain_timeout"),
+            redirect_http: self.redirect_http(&mut section),
             own_prefix: self.parsed(&mut section, "own_prefix", "a prefix of paths", values::prefix),
             tls: self.tls(&mut section),
         };
         self.finish(section);
         server
+    }
+
+    /// A percentage, or a number.
+    fn share(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Share>> {
+        let item = section.take(key)?;
+        if let DeValue::Integer(number) = &item.value {
+            let number = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| *number > 0);
+            let Some(number) = number.and_then(|number| usize::try_from(number).ok()) else {
+                self.error(&item.span, format!("`{key}` must be at least 1")).hint("leave the key out for `\"25%\"`");
+                return None;
+            };
+            return Some(At { value: Share::Count(number), span: item.span });
+        }
+        self.parse(&item, "a percentage or a number", values::share)
+    }
+
+    /// A size, or 0.
+    fn min_rate(&mut self, section: &mut Section<'_>) -> Option<At<u64>> {
+        const MOST: u64 = 1 << 20;
+        let item = section.take("min_rate")?;
+        if let DeValue::Integer(number) = &item.value
+            && u64::from_str_radix(number.as_str(), number.radix()) == Ok(0)
+        {
+            return Some(At { value: 0, span: item.span });
+        }
+        let rate = self.parse(&item, "a size, or 0", values::size)?;
+        if *rate > MOST {
+            self.error(&rate.span, "`min_rate` must be at most 1MiB")
+                .hint("leave the key out for `\"1KiB\"`; 0 is off");
+            return None;
+        }
+        Some(rate)
+    }
+
+    fn redirect_http(&mut self, section: &mut Section<'_>) -> Option<At<RawListen>> {
+        let listen = self.parsed(section, "redirect_http", "an address", values::listen)?;
+        if listen.value == RawListen::Systemd {
+            // All sockets of systemd are one list, and nothing in it says which are not for HTTPS.
+            self.error(&listen.span, "`redirect_http` cannot be a socket of systemd")
+                .hint("write an address, like `0.0.0.0:80`");
+            return None;
+        }
+        Some(listen)
     }
 
     /// `"unlimited"` is `None`.

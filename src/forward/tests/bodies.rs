@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::*;
 use crate::forward::BodyRules;
+use crate::http::pace::PaceRules;
 
 /// An app that answers, and tells what it got.
 async fn listening() -> (App, mpsc::UnboundedReceiver<(String, String)>) {
@@ -134,7 +135,8 @@ async fn a_client_that_stops_sending_is_refused() {
         async move { told.send(wire.rest().await).unwrap() }
     })
     .await;
-    let rules = BodyRules { idle_timeout: Duration::from_millis(30), ..rules() };
+    let pace = PaceRules { idle_timeout: Duration::from_millis(30), min_rate: 0, step: 0 };
+    let rules = BodyRules { pace, ..rules() };
     let gateway = Gateway::start(compile(&raw(&[app.url()])), rules).await;
     let answer = gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc").await;
     assert_eq!((status(&answer), answer.1.as_str()), ("408", "client-timeout"));
