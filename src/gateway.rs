@@ -13,6 +13,7 @@ mod rewrite;
 mod sign_in;
 mod vigil;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Instant;
