@@ -6,21 +6,26 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep, timeout};
 
 use crate::http::headers::has_padded_value;
 use crate::refusal::Refusal;
+
+/// How long the rest of a body is read that nobody waits for.
+const PASSING: Duration = Duration::from_secs(2);
 
 /// What holds for every request body of a server.
 pub struct BodyRules {
@@ -70,17 +75,27 @@ impl Progress {
     /// Lets nothing more of it through, whoever holds it: over HTTP/2 the connection to the app has it, and goes on with
     /// it when the exchange that it belongs to is over already.
     pub fn end(&self) {
+        self.stop(BodyFailure::Ended);
+    }
+
+    /// The app's whole answer is there: lets nothing more of it through either. What the client still sends is read for
+    /// a moment, so that the client can read the answer.
+    pub(super) fn answered(&self) {
+        self.stop(BodyFailure::Answered);
+    }
+
+    fn stop(&self, failure: BodyFailure) {
         if self.is_complete() {
             return;
         }
-        let _ = self.failure.set(BodyFailure::Ended);
+        let _ = self.failure.set(failure);
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waiting) = waiting {
             waiting.wake();
         }
     }
 
-    /// `task` is woken by [`Progress::end`].
+    /// `task` is woken by [`Progress::stop`].
     fn await_end(&self, task: &Waker) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if !waiting.as_ref().is_some_and(|known| known.will_wake(task)) {
@@ -132,6 +147,8 @@ pub enum BodyFailure {
     Malformed,
     /// Its sender was signed out or revoked.
     Ended,
+    /// The app has answered without waiting for it.
+    Answered,
 }
 
 impl BodyFailure {
@@ -143,6 +160,8 @@ impl BodyFailure {
             Self::TimedOut | Self::Broken => Refusal::ClientTimeout,
             Self::Malformed => Refusal::AmbiguousFraming,
             Self::Ended => Refusal::Revoked,
+            // There is an answer, so that this one is not sent.
+            Self::Answered => Refusal::UpstreamClosed,
         }
     }
 
@@ -162,6 +181,7 @@ impl fmt::Display for BodyFailure {
             Self::Broken => "client closed the connection inside the request body",
             Self::Malformed => "request body is not well-formed chunked coding",
             Self::Ended => "the session of the request body's sender has ended",
+            Self::Answered => "the app has answered before the end of the request body",
         })
     }
 }
@@ -221,7 +241,29 @@ impl RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.take()
+            && rest.progress.failure() == Some(BodyFailure::Answered)
+            // Without a runtime the client's connection is gone as well.
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(rest.read_in_passing());
+        }
+    }
+}
+
 impl Streaming {
+    /// Reads what the client still sends, and drops it. A connection that is closed with bytes unread is reset, and the
+    /// answer may be lost with it.
+    async fn read_in_passing(mut self: Box<Self>) {
+        let reading = poll_fn(|cx| {
+            while let Some(Ok(_)) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {}
+            Poll::Ready(())
+        });
+        let _ = timeout(PASSING, reading).await;
+    }
+
     fn fail(&mut self, failure: BodyFailure) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
         // Set once: a body that failed is not polled on.
         let _ = self.progress.failure.set(failure);

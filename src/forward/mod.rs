@@ -45,7 +45,7 @@ use connect::{ConnectError, connect};
 use http1::{Failure, Http1};
 use http2::Http2;
 use pool::{Claim, Lane, Lanes, Lease};
-use response::Detached;
+use response::Uploading;
 use upstream::{Builtin, Protocol, Server};
 
 /// How often a request is tried in all, where it is certain that the tries before did not reach an app.
@@ -100,16 +100,19 @@ pub async fn forward(
             }
         };
         let server = &upstream.servers[index];
-        head::address(&mut request, host, &hop, server.protocol)?;
+        let lane = lanes.lane(index);
+        head::address(&mut request, host, &hop, server.protocol, !lane.is_reusable())?;
         let exchanged = match connection {
             Connection::Http1(lease) => over_http1(upstream, server, lease, request, &hop).await,
             Connection::Http2(connection, lease) => {
-                over_http2(upstream, server, lanes.lane(index), connection, lease, request).await
+                over_http2(upstream, server, lane, connection, lease, request).await
             }
         };
         match exchanged {
             Ok(forwarded) => return Ok(forwarded),
             Err(Failure { unsent: Some(unsent), refusal: reason }) => {
+                // The app closed the connection or spoke on it. Others that it has may be no better.
+                lane.prune();
                 request = *unsent;
                 refusal = reason;
             }
@@ -171,7 +174,7 @@ async fn dial_http1(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http1, C
     let deadline = Instant::now() + lanes.upstream.connect_timeout;
     let link = connect(&lanes.upstream.servers[index], &lane.addresses, deadline).await?;
     lanes.upstream.reached(index);
-    Http1::new(link).await.map_err(ConnectError::Protocol)
+    Http1::new(link, lane.app.clone()).await.map_err(ConnectError::Protocol)
 }
 
 async fn dial_http2(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http2, ConnectError> {
@@ -216,13 +219,14 @@ async fn over_http1(
         return Ok(Forwarded { response, server: server.label.clone(), upgrade: Some(upgrade) });
     }
     head::clean(&mut response);
-    let uploading = uploaded.is_some_and(|uploaded| !uploaded.is_complete());
-    let response = match if uploading { connection.take_driver() } else { None } {
+    let driver = if connection.was_sent_whole() { None } else { connection.take_driver() };
+    let response = match driver {
         None => response.map(|incoming| ResponseBody::driven(incoming, lease)),
-        Some(driver) => response.map(|incoming| {
-            let task = tokio::spawn(driver);
-            ResponseBody::detached(incoming, Detached::new(task, lease.into_slot()))
-        }),
+        Some(driver) => {
+            let socket = connection.socket();
+            let uploading = Uploading { task: tokio::spawn(driver), socket, uploaded, _slot: lease.into_slot() };
+            response.map(|incoming| ResponseBody::uploading(incoming, uploading))
+        }
     };
     Ok(Forwarded { response, server: server.label.clone(), upgrade: None })
 }
@@ -235,6 +239,7 @@ async fn over_http2(
     lease: Lease,
     request: Request<RequestBody>,
 ) -> Result<Forwarded, Failure> {
+    let uploaded = request.body().progress();
     let exchanged = connection.exchange(request, upstream.response_timeout).await;
     if exchanged.is_err() && !connection.is_open() {
         lane.unshare();
@@ -246,6 +251,6 @@ async fn over_http2(
     }
     head::clean(&mut response);
     let slot = lease.into_slot();
-    let response = response.map(|incoming| ResponseBody::stream(incoming, slot));
+    let response = response.map(|incoming| ResponseBody::stream(incoming, slot, uploaded));
     Ok(Forwarded { response, server: server.label.clone(), upgrade: None })
 }

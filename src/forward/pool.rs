@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::connect::Addresses;
-use super::http1::Http1;
+use super::http1::{App, Http1};
 use super::http2::Http2;
 use super::upstream::Upstream;
 
@@ -41,7 +41,7 @@ pub(super) struct Lanes {
 /// The connections to one server.
 #[derive(Debug)]
 pub(super) struct Lane {
-    limit: usize,
+    pub(super) app: App,
     state: Mutex<State>,
     pub(super) addresses: Addresses,
     /// Held while the HTTP/2 connection is made, so that one is made and not one for each request that waits.
@@ -102,7 +102,7 @@ impl Pool {
         let new = Arc::new(Lanes {
             upstream: upstream.clone(),
             turn: AtomicUsize::new(0),
-            each: upstream.servers.iter().map(|_| Arc::new(Lane::new(upstream.max_connections))).collect(),
+            each: (0..upstream.servers.len()).map(|server| Arc::new(Lane::new(upstream.clone(), server))).collect(),
         });
         lanes.push(new.clone());
         new
@@ -125,22 +125,23 @@ pub(super) enum Claim {
 }
 
 impl Lane {
-    fn new(limit: usize) -> Self {
+    fn new(upstream: Arc<Upstream>, server: usize) -> Self {
         Self {
-            limit,
+            app: App { upstream, server },
             state: Mutex::default(),
             addresses: Addresses::default(),
             dialling: tokio::sync::Mutex::default(),
         }
     }
 
-    /// A connection, or the place for one, if there is any just now.
+    /// A connection, or the place for one, if there is any just now. Whether a connection is still good is seen when the
+    /// request is about to be written: an earlier look would only be older.
     pub(super) fn claim(self: &Arc<Self>) -> Claim {
         loop {
             let mut state = lock(&self.state);
             let connection = match state.idle.pop() {
                 Some(idle) => Some(idle.connection),
-                None if state.open < self.limit => {
+                None if state.open < self.app.upstream.max_connections => {
                     state.open += 1;
                     None
                 }
@@ -148,11 +149,10 @@ impl Lane {
             };
             drop(state);
             let lease = Lease { connection, slot: Slot::counted(self) };
-            match lease.freshened() {
-                Ok(lease) => return Claim::Granted(lease),
-                // The app closed it; dropped, it makes room for the next try.
-                Err(stale) => drop(stale),
+            if lease.connection.is_none() || self.is_reusable() {
+                return Claim::Granted(lease);
             }
+            // Dropped, it makes room for the next try.
         }
     }
 
@@ -170,8 +170,27 @@ impl Lane {
             state.waiting.push_back(grant);
             freed
         };
-        let lease = timeout(longest, freed).await.ok()?.ok()?;
-        Some(lease.freshened().unwrap_or_else(|stale| Lease { connection: None, slot: stale.into_slot() }))
+        timeout(longest, freed).await.ok()?.ok()
+    }
+
+    /// Whether a connection to the server may carry more than one request.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.app.upstream.is_reusable(self.app.server)
+    }
+
+    /// Closes the idle connections that the app has closed or spoken on unasked: one was found to be so.
+    pub(super) fn prune(self: &Arc<Self>) {
+        self.close_idle(|idle| !idle.connection.is_fresh());
+    }
+
+    fn close_idle(self: &Arc<Self>, mut is_over: impl FnMut(&mut Idle) -> bool) {
+        // Looked at outside the lock: what has ended is dropped by the look.
+        let mut idle = std::mem::take(&mut lock(&self.state).idle);
+        let over: Vec<Idle> = idle.extract_if(.., |idle| is_over(idle)).collect();
+        lock(&self.state).idle.extend(idle);
+        for idle in over {
+            drop(Lease { connection: Some(idle.connection), slot: Slot::counted(self) });
+        }
     }
 
     /// The HTTP/2 connection, where there is one that takes requests.
@@ -207,21 +226,15 @@ impl Lane {
         let expired = |since: &mut Option<std::time::Instant>| {
             now.saturating_duration_since(*since.get_or_insert(now)) >= idle_timeout
         };
+        self.close_idle(|idle| {
+            let seen = idle.since.is_some();
+            expired(&mut idle.since) || (seen && !idle.connection.is_fresh())
+        });
         let mut state = lock(&self.state);
-        let old: Vec<Idle> = state
-            .idle
-            .extract_if(.., |idle| {
-                let seen = idle.since.is_some();
-                expired(&mut idle.since) || (seen && !idle.connection.is_fresh())
-            })
-            .collect();
         let busy = state.open > 0;
         let shared = state.shared.take_if(|shared| !busy && expired(&mut shared.since));
         drop(state);
         drop(shared);
-        for idle in old {
-            drop(Lease { connection: Some(idle.connection), slot: Slot::counted(self) });
-        }
     }
 }
 
@@ -279,13 +292,9 @@ impl Lease {
         self.slot
     }
 
-    fn freshened(mut self) -> Result<Self, Self> {
-        if self.connection().is_none_or(|connection| connection.is_fresh()) { Ok(self) } else { Err(self) }
-    }
-
     /// Keeps the connection for the next request, if the exchange on it is over in both directions.
     pub(super) fn give_back(mut self) {
-        if !self.connection().is_some_and(Http1::is_idle) {
+        if !self.connection().is_some_and(Http1::is_idle) || !self.slot.lane.is_reusable() {
             return;
         }
         let lane = self.slot.lane.clone();

@@ -3,6 +3,7 @@
 pub mod cookie;
 pub mod gather;
 pub mod headers;
+pub mod location;
 pub mod origin;
 pub mod reply;
 pub mod target;
