@@ -7,8 +7,10 @@
 mod activity;
 mod answer;
 mod identify;
+mod loops;
 mod own;
 mod record;
+mod response;
 mod rewrite;
 mod sign_in;
 mod vigil;
@@ -34,6 +36,7 @@ use crate::config::Place;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
 use crate::http::headers::{self, Host};
+use crate::http::location::Origin;
 use crate::http::origin;
 use crate::http::reply::{self, Visitor};
 use crate::http::target::{Oddities, QueryEdit, Target};
@@ -48,7 +51,10 @@ use crate::verify::{LocalCache, Verifier};
 pub use activity::Activity;
 pub use answer::{Answer, Content};
 use identify::identify;
+pub use loops::LoopMark;
 use record::Record;
+use response::Asked;
+pub use rewrite::Outgoing;
 use rewrite::rewrite;
 pub use sign_in::{Presented, Renewal, SignIn};
 use vigil::Vigil;
@@ -82,6 +88,12 @@ pub struct Gateway {
     pub public_https: Option<bool>,
     /// What request bodies are held to.
     pub bodies: Arc<BodyRules>,
+    /// The host of `public_url`, by which an app may know itself.
+    pub public_origin: Option<Origin>,
+    /// What an answer depends on where a caller may be known or not.
+    pub vary: HeaderValue,
+    /// How a request is known again that comes back.
+    pub loop_mark: LoopMark,
     /// Whose `X-Forwarded-*` are believed.
     pub trusted_proxies: TrustedProxies,
     /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
@@ -106,13 +118,24 @@ pub struct Route {
     /// Where it leads.
     pub upstream: Arc<Upstream>,
     /// Cut off the front of the path.
-    pub strip_prefix: Option<String>,
+    pub strip_prefix: Option<Prefix>,
+    /// Whether addresses of the app in its answers become public ones.
+    pub rewrite_responses: bool,
     /// Set on the request to the app.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What other products say to apps, and passes from clients on this route.
     pub keep_headers: Vec<HeaderName>,
     /// Whether the app gets the credential as well.
     pub forward_credential: bool,
+}
+
+/// What a route cuts off the front of paths.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// As [`crate::http::target::canonical_prefix`] made it.
+    pub path: String,
+    /// The same for `X-Forwarded-Prefix`.
+    pub value: HeaderValue,
 }
 
 /// How log lines and metrics name a route.
@@ -251,6 +274,35 @@ fn hides_another_route(routes: &Table<Route>, host: &str, target: &Target, metho
             Lookup::Missing => false,
         }
     })
+}
+
+impl Route {
+    /// Whether the route's prefix is cut off this path.
+    #[must_use]
+    pub fn cuts(&self, target: &Target) -> bool {
+        self.strip_prefix.as_ref().is_some_and(|prefix| target.begins_with(&prefix.path))
+    }
+
+    /// Which fields of an answer to a request for `target` are rewritten, and what becomes of them, for people.
+    #[must_use]
+    pub fn rewritten(&self, target: &Target) -> Vec<(&'static str, String)> {
+        if !self.rewrite_responses || self.upstream.is_builtin() {
+            return Vec::new();
+        }
+        let prefix = self.strip_prefix.as_ref().filter(|_| self.cuts(target)).map_or("", |prefix| &prefix.path);
+        let path = match (self.upstream.base(), prefix) {
+            ("", "") => None,
+            ("", prefix) => Some(format!("`/…` becomes `{prefix}/…`")),
+            (base, prefix) => Some(format!("`{base}/…` becomes `{prefix}/…`")),
+        };
+        let place = match &path {
+            Some(path) => format!("{path}; the address of a server is taken out"),
+            None => "the address of a server is taken out".to_owned(),
+        };
+        let mut fields: Vec<_> = ["Location", "Content-Location", "Refresh"].map(|name| (name, place.clone())).into();
+        fields.extend(path.map(|path| ("Set-Cookie", format!("in `Path`, {path}"))));
+        fields
+    }
 }
 
 impl Gateway {
@@ -539,10 +591,11 @@ async fn walk(
     record.body = body.progress();
     let source = source.filter(|_| route.forward_credential);
     let (hop, upgrade) = rewrite(gateway, &peer, route, &permit, source, &target, host, record, &mut parts)?;
+    let asked = Asked::of(route, &permit, &target, &hop, &parts.headers);
 
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
-    let asked = Instant::now();
+    let sent = Instant::now();
     let mut forwarding =
         std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop));
     let forwarded = std::future::poll_fn(|cx| {
@@ -556,12 +609,9 @@ async fn walk(
         }
     })
     .await;
-    record.upstream_time = Some(asked.elapsed());
+    record.upstream_time = Some(sent.elapsed());
     let mut forwarded = forwarded?;
-    if let Some(sign_in) = &gateway.sign_in {
-        let dropped = sign_in.strip_set_cookie(forwarded.response.headers_mut());
-        route.upstream.note_dropped_cookies(dropped, &sign_in.cookie);
-    }
+    asked.answer(gateway, forwarded.response.headers_mut());
     record.upstream = Some(forwarded.server);
     Ok(match (upgrade, forwarded.upgrade) {
         (Some(client_side), Some(app)) => {

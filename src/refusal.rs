@@ -201,6 +201,8 @@ refusals! {
     StateUnavailable = SERVICE_UNAVAILABLE, "state-unavailable", "Service unavailable";
     /// So much work with the state, or so many passwords, wait already that this request is turned away.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Service unavailable";
+    /// The request has passed through here before, or through too many others (RFC 8586).
+    LoopDetected = LOOP_DETECTED, "loop-detected", "Loop detected";
     /// The app did not accept the connection in time.
     UpstreamConnectTimeout = GATEWAY_TIMEOUT, "upstream-connect-timeout", "Gateway timeout";
     /// The app did not answer in time.

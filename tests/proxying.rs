@@ -2,6 +2,8 @@
 //! listeners and TLS. DESIGN.md sections 2.2 and 2.5.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
+#[path = "proxying/answers.rs"]
+mod answers;
 mod support;
 
 use std::io::Write;

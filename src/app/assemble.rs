@@ -11,7 +11,8 @@ use crate::account::Accounts;
 use crate::clock::UnixSeconds;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Upstream};
-use crate::gateway::{Gateway, Label, Renewal, SignIn};
+use crate::gateway::{Gateway, Label, LoopMark, Renewal, SignIn};
+use crate::http::location;
 use crate::login::{Endpoints, Login, Sites};
 use crate::observe::Metrics;
 use crate::pages::Pages;
@@ -86,6 +87,7 @@ pub(super) fn assemble(
         sign_in = Some(SignIn { cookie: plan.session.cookie.clone(), sites, verifier, renewal });
     }
     let protected = plan.naming.clone();
+    let vary = plan.sources.vary();
     let gateway = Gateway {
         routes: plan.routes,
         sources: plan.sources,
@@ -112,6 +114,9 @@ pub(super) fn assemble(
             protected: Box::new(move |name| protected.is_protected(name)),
         }),
         naming: plan.naming,
+        public_origin: settings.public_url.split_once("://").and_then(|(_, host)| location::Origin::public(host)),
+        vary,
+        loop_mark: LoopMark::new().map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
         clock: mirror.clock.clone(),

@@ -204,6 +204,8 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
                 let next = reload(file, &settings, &mirror, &current, &metrics, &mut services).await;
                 report.reloaded(next.is_some());
                 if let Some(next) = next {
+                    let before = current.load_full();
+                    next.upstreams.iter().for_each(|upstream| upstream.remember(&before.upstreams));
                     current.store(Arc::new(next));
                     seats.iter().for_each(|seat| seat.change(&current.load()));
                     tasks = start_tasks(&current.load(), &mirror);

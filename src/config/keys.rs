@@ -98,6 +98,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "scopes",
             "upstream",
             "strip_prefix",
+            "rewrite_responses",
             "headers",
             "forward_credential",
             "accept",

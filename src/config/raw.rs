@@ -293,6 +293,8 @@ pub struct RawRoute {
     pub upstream: Option<At<String>>,
     /// Cut off the front of the path.
     pub strip_prefix: Option<At<String>>,
+    /// `false`: addresses of the app in its answers stay.
+    pub rewrite_responses: Option<At<bool>>,
     /// Set on the request to the app.
     pub headers: Vec<(At<String>, At<String>)>,
     /// `true`: the app gets the credential as well.

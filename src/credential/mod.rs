@@ -15,7 +15,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::raw::RawSource;
 use crate::config::{At, Problems};
@@ -215,6 +215,18 @@ impl Sources {
         query: Option<&'a str>,
     ) -> impl Iterator<Item = (&'s Source, Found<'a>)> {
         self.sources.iter().map(move |source| (source, source.read(headers, query)))
+    }
+
+    /// The fields that a credential may come in, for `Vary`: those that it comes in as a rule, and the configured ones.
+    #[must_use]
+    pub fn vary(&self) -> HeaderValue {
+        let mut names = vec!["Cookie", "Authorization"];
+        for name in self.sources.iter().filter_map(Source::header_name).map(HeaderName::as_str) {
+            if !names.iter().any(|there| there.eq_ignore_ascii_case(name)) {
+                names.push(name);
+            }
+        }
+        HeaderValue::try_from(names.join(", ")).expect("names of fields are visible ASCII")
     }
 
     /// The names of the cookies among the sources.

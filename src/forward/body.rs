@@ -363,7 +363,7 @@ impl Body for RequestBody {
 
 /// Drops the fields that are not allowed in trailers because they would say something about framing, routing, caching
 /// or the caller after those have been decided (RFC 9110 section 6.5.1), and the `protected` ones.
-fn drop_trailers(trailers: &mut HeaderMap, protected: &dyn Fn(&HeaderName) -> bool) {
+pub(super) fn drop_trailers(trailers: &mut HeaderMap, protected: &dyn Fn(&HeaderName) -> bool) {
     let forbidden: Vec<HeaderName> =
         trailers.keys().filter(|name| is_forbidden_trailer(name) || protected(name)).cloned().collect();
     for name in forbidden {
@@ -411,5 +411,6 @@ fn is_forbidden_trailer(name: &HeaderName) -> bool {
         header::WARNING,
         header::WWW_AUTHENTICATE,
     ];
-    FORBIDDEN.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    FORBIDDEN.contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info" | "cdn-loop")
 }

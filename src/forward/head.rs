@@ -162,7 +162,10 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == header::TRANSFER_ENCODING
         || *name == header::UPGRADE
         || *name == header::TE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authentication-info"
+        )
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
@@ -178,8 +181,10 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE] {
         headers.remove(name);
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
+    // The last two would be the gateway's to say as a proxy that wants a credential (RFC 9110 section 11.7).
+    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authentication-info"] {
+        headers.remove(name);
+    }
 }
 
 /// Whether a 101 switches to `websocket` and nothing else.

@@ -105,6 +105,20 @@ impl Upstream {
         }
     }
 
+    /// Takes over from the configuration before which servers have sent bytes unasked: a reload changes no app.
+    pub fn remember(&self, before: &[Arc<Self>]) {
+        for server in &self.servers {
+            let same = |upstream: &Arc<Self>| {
+                let known = upstream.servers.iter().find(|known| known.label == server.label)?;
+                Some(known.health.no_reuse_until.load(Ordering::Relaxed).saturating_sub(upstream.now()))
+            };
+            let left = before.iter().filter_map(same).max().unwrap_or(0);
+            if left > 0 {
+                server.health.no_reuse_until.store(self.now().saturating_add(left), Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Whether any server takes requests, for readiness.
     #[must_use]
     pub fn is_up(&self) -> bool {

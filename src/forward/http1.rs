@@ -356,7 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_connection_that_is_open_and_silent_is_fresh() {
-        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
         let (url, app_thread) = app(move |_| assert!(ended.recv().is_err()));
         let mut quiet = connection(url).await;
         assert!(quiet.is_fresh() && quiet.is_fresh());

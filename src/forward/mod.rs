@@ -37,7 +37,7 @@ pub use health::watch_health;
 pub use pool::Pool;
 pub use response::ResponseBody;
 pub use upgrade::{Traffic, Upgrade, splice};
-pub use upstream::Upstream;
+pub use upstream::{Address, Upstream};
 
 use crate::authorize::Permit;
 use crate::refusal::Refusal;

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::task::JoinHandle;
 
-use super::body::Progress;
+use super::body::{Progress, drop_trailers};
 use super::connect::Socket;
 use super::pool::{Lease, Slot};
 
@@ -104,6 +104,20 @@ impl ResponseBody {
     }
 }
 
+/// What an app may not say to a client behind the body, as [`super::head::clean`] has it for the head.
+fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if !frame.is_trailers() {
+        return frame;
+    }
+    frame.into_trailers().map_or_else(
+        |frame| frame,
+        |mut trailers| {
+            drop_trailers(&mut trailers, &|_| false);
+            Frame::trailers(trailers)
+        },
+    )
+}
+
 fn poll_driven(
     incoming: &mut Incoming,
     lease: &mut Option<Lease>,
@@ -155,7 +169,7 @@ impl Body for ResponseBody {
                 next
             }
         };
-        next.map_err(io::Error::other)
+        next.map(|next| next.map(|frame| frame.map(without_forbidden_trailers).map_err(io::Error::other)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -45,9 +45,7 @@ impl Origin {
     fn is(&self, host: &str, port: Option<u16>, scheme_port: Option<u16>) -> bool {
         host == &*self.host
             && match self.ports {
-                Ports::Exactly(default) => {
-                    port.or(scheme_port).unwrap_or(default) == self.port.unwrap_or(default)
-                }
+                Ports::Exactly(default) => port.or(scheme_port).unwrap_or(default) == self.port.unwrap_or(default),
                 Ports::OfAnyScheme => match scheme_port {
                     Some(scheme_port) => port.filter(|port| *port != scheme_port) == self.port,
                     None => port == self.port,

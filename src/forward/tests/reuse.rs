@@ -194,8 +194,7 @@ async fn a_request_without_a_body_or_with_one_that_every_app_expects_keeps_the_c
         }
     }
     for method in ["POST", "PUT", "PATCH"] {
-        for body in
-            ["content-length: 3\r\n\r\nabc", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "\r\n"]
+        for body in ["content-length: 3\r\n\r\nabc", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "\r\n"]
         {
             gateway.ask(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{body}")).await;
         }
@@ -292,4 +291,14 @@ async fn an_answer_to_a_body_that_lies_unsent_ends_the_connection_with_it() {
     assert_eq!(app.connections(), 2);
     drop(read);
     drop(sending.await);
+}
+
+#[test]
+fn a_reload_does_not_forget_which_server_spoke_unasked() {
+    let [first, other] = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(str::to_owned);
+    let before = compile(&raw(&[first.clone(), other.clone()]));
+    before.spoke_unasked(0);
+    let after = compile(&raw(&[other, first]));
+    after.remember(&[before]);
+    assert!(after.is_reusable(0) && !after.is_reusable(1));
 }
