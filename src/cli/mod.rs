@@ -111,6 +111,9 @@ enum Command {
         /// A further claim of the subject, `path=value`, such as `tenant=acme`; may be repeated
         #[arg(long = "claim", value_name = "PATH=VALUE", requires = "subject", value_parser = token::claim)]
         claims: Vec<(String, serde_json::Value)>,
+        /// Text for people, or JSON
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
     /// Tokens: sign one, look into one
     #[command(subcommand)]
@@ -180,8 +183,8 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run { file } => app::run(&file.config).map(|()| ExitCode::SUCCESS),
         Command::Check { file, format } => check(&file, format),
-        Command::Explain { file, method, url, headers, subject, roles, scopes, claims } => {
-            explain(&file, &app::Question { method, url, headers, subject, roles, scopes, claims })
+        Command::Explain { file, method, url, headers, subject, roles, scopes, claims, format } => {
+            explain(&file, &app::Question { method, url, headers, subject, roles, scopes, claims }, format)
         }
         Command::Token(command) => command.run(),
         Command::User(command) => command.run(),
@@ -259,10 +262,13 @@ fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
     print(text.as_bytes())
 }
 
-fn explain(file: &ConfigFile, question: &app::Question) -> Result<ExitCode, Failure> {
+fn explain(file: &ConfigFile, question: &app::Question, format: Format) -> Result<ExitCode, Failure> {
     warn_of_commas(&question.roles);
     let explanation = app::explain(&file.config, question)?;
-    print(explanation.text.as_bytes())?;
+    match format {
+        Format::Text => print(explanation.text.as_bytes())?,
+        Format::Json => print_json(&explanation.json)?,
+    };
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
