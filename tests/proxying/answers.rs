@@ -276,3 +276,32 @@ fn bytes_that_no_request_asked_for_are_said_once_and_end_the_use_of_connections_
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains(&app.address.to_string()) && said[0].contains("app"), "{said:?}");
 }
+
+#[test]
+fn over_tls_connections_are_used_again_and_bytes_that_no_request_asked_for_end_that() {
+    let certificate = Certificate::for_names(&["localhost"]);
+    let app = App::with_tls(&certificate, |exchange| {
+        exchange.read_body();
+        let sent = match exchange.request().target() {
+            "/twice" => exchange.send([OK, OK].concat()),
+            _ => exchange.send(OK),
+        };
+        if sent { Answer::Keep } else { Answer::Close }
+    });
+    let port = app.address.port();
+    let upstream = format!("[upstreams.app]\nservers = [\"https://localhost:{port}\"]\nca_file = \"ca.pem\"\n");
+    let setup = Setup::new(&format!("{ONE_WORKER}{upstream}{OPEN}"));
+    setup.write("ca.pem", &certificate.chain_pem);
+    let gateway = setup.start();
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/x").expect(200).text(), "ok");
+        assert_eq!(gateway.send(&Request::post("/x", "some text")).expect(200).text(), "ok");
+    }
+    assert_eq!(app.connections(), 1);
+    gateway.get("/twice").expect(200);
+    for connections in 2..4 {
+        assert_eq!(gateway.get("/x").expect(200).text(), "ok");
+        assert_eq!(app.connections(), connections);
+    }
+    gateway.diagnostic("no request asked for");
+}
