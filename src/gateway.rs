@@ -240,7 +240,9 @@ pub fn locate<'a>(
             Some(refusal) => Err(Miss { refusal, route: Some(route), allow: None }),
             // What is left of the path begins with an empty segment, and `rewrite` could not forward it.
             None if !target.oddities().is_none()
-                && target.rewritten(route.strip_prefix.as_deref(), QueryEdit::Keep).is_err() =>
+                && target
+                    .rewritten(route.strip_prefix.as_ref().map(|prefix| &*prefix.path), "", QueryEdit::Keep)
+                    .is_err() =>
             {
                 Err(Miss { refusal: Refusal::PathEmptySegment, route: Some(route), allow: None })
             }

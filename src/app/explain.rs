@@ -222,7 +222,7 @@ impl Talk {
         // Which address the client has is not known here, nor is the id that the request will have.
         let peer = Peer::new(Ipv4Addr::UNSPECIFIED.into(), is_https, &[]);
         let unknown = HeaderValue::from_static("<unknown>");
-        drop_hop_by_hop(&mut headers);
+        drop_hop_by_hop(&mut headers, gateway.naming.trusted_headers());
         let kept = way.source.filter(|_| way.route.forward_credential);
         let caller =
             Outgoing { gateway, peer: &peer, route: way.route, permit: &way.permit, kept, target: &way.target };

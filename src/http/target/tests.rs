@@ -305,7 +305,7 @@ fn a_path_that_begins_with_an_empty_segment_is_refused_in_every_spelling() {
     ] {
         assert_eq!(parse(path).err(), Some(Refusal::PathEmptySegment), "{path}");
     }
-    let rest = |path: &str| parsed(path).rewritten(Some("/public"), QueryEdit::Keep).map(|rest| rest.to_string());
+    let rest = |path: &str| parsed(path).rewritten(Some("/public"), "", QueryEdit::Keep).map(|rest| rest.to_string());
     for path in ["/public/%2Fadmin", "/public/;x/admin", "/public//%2Fadmin"] {
         assert_eq!(rest(path).err(), Some(Refusal::PathEmptySegment), "{path}");
     }
