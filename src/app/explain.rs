@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::BufRead as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::open::offline;
 use super::plan::load;
 use super::trial::{self, Asked};
 use crate::authorize::{Auth, Permit};
-use crate::caller::Peer;
+use crate::caller::{Peer, TrustedProxies};
 use crate::credential::{Found as Read, Kind, Source};
 use crate::gateway::{Gateway, Outgoing, Route, locate};
 use crate::http::headers::{Host, drop_hop_by_hop};
@@ -220,7 +220,7 @@ impl Talk {
     ) -> Result<(Value, Value), Refusal> {
         headers.remove(HOST);
         // Which address the client has is not known here, nor is the id that the request will have.
-        let peer = Peer::new(Ipv4Addr::UNSPECIFIED.into(), is_https, &[]);
+        let peer = Peer::new(IpAddr::from(Ipv4Addr::UNSPECIFIED), is_https, &TrustedProxies::default());
         let unknown = HeaderValue::from_static("<unknown>");
         drop_hop_by_hop(&mut headers, gateway.naming.trusted_headers());
         let kept = way.source.filter(|_| way.route.forward_credential);
