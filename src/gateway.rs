@@ -598,8 +598,14 @@ async fn walk(
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
     let sent = Instant::now();
-    let mut forwarding =
-        std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, Request::from_parts(parts, body), hop));
+    let mut forwarding = std::pin::pin!(forward(
+        &permit,
+        &route.upstream,
+        &lane.pool,
+        &route.label.text,
+        Request::from_parts(parts, body),
+        hop
+    ));
     let forwarded = std::future::poll_fn(|cx| {
         if record.is_caller_gone() {
             return Poll::Ready(Err(Refusal::Revoked));

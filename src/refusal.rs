@@ -215,6 +215,13 @@ impl Refusal {
     pub fn is_invalid_token(self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED && !matches!(self, Self::CredentialMissing | Self::LoginRefused)
     }
+
+    /// Whether something failed (the app, the state, an issuer, the gateway itself), as against a request that was refused
+    /// for what it is.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        self.status().is_server_error()
+    }
 }
 
 impl std::fmt::Display for Refusal {

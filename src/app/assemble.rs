@@ -7,6 +7,7 @@ use super::Failure;
 use super::control::Mirror;
 use super::plan::{Plan, SignInPlan};
 use super::services::Services;
+use super::settings::Settings;
 use crate::account::Accounts;
 use crate::clock::UnixSeconds;
 use crate::credential::Sources;
@@ -26,6 +27,7 @@ const OWN_LABEL: &str = "(own)";
 /// What one version of the configuration runs with.
 #[derive(Debug)]
 pub(super) struct Current {
+    pub(super) settings: Arc<Settings>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     /// The sessions, where people can sign in.
@@ -59,7 +61,7 @@ pub(super) fn assemble(
     metrics: &Metrics,
     services: Option<&Services>,
 ) -> Result<Current, Failure> {
-    let settings = &plan.settings;
+    let settings = Arc::clone(&plan.settings);
     let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
     let mut issuers = plan.issuers;
     let own = issuers
@@ -121,7 +123,7 @@ pub(super) fn assemble(
         warned_of_proxy: AtomicBool::new(false),
         clock: mirror.clock.clone(),
     };
-    Ok(Current { gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, own })
+    Ok(Current { settings, gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, own })
 }
 
 /// The rooms that sign people in, joined with the state.

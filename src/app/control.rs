@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::server::tls::Certificates;
+use crate::server::tls::{Certificates, News};
 use crate::signing::SigningKeys;
 use crate::state::{Revocation, RevocationTarget, State, StateError, Version};
 use crate::verify::{Change, RevocationRow, Revocations, Revoked};
@@ -18,6 +18,8 @@ use crate::verify::{Change, RevocationRow, Revocations, Revoked};
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
 /// How often certificates are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a certificate that ends soon is warned of.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(86_400);
 
 /// What the state says, as the workers read it.
 #[derive(Debug)]
@@ -122,6 +124,7 @@ fn watch(
     let mut seen = None;
     let mut failing = false;
     let mut certificates_seen = Instant::now();
+    let mut expiry_said: Option<Instant> = None;
     while stopped.recv_timeout(STATE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         match mirror.refresh(&mut seen, announce) {
             Ok(()) => {
@@ -141,11 +144,16 @@ fn watch(
             && certificates_seen.elapsed() >= CERTIFICATE_INTERVAL
         {
             certificates_seen = Instant::now();
-            for news in certificates.refresh() {
+            let now = mirror.clock.now();
+            for news in certificates.refresh(now) {
                 match news {
-                    Ok(text) => tracing::info!("{text}"),
-                    Err(text) => tracing::error!("{text}"),
+                    News::Taken(text) => tracing::info!("{text}"),
+                    News::Kept(text) => tracing::warn!("{text}"),
                 }
+            }
+            if expiry_said.is_none_or(|said| said.elapsed() >= EXPIRY_INTERVAL) {
+                expiry_said = Some(Instant::now());
+                certificates.expiring(now).iter().for_each(|text| tracing::warn!("{text}"));
             }
         }
         // A key's time runs out also where nothing has changed, and a configuration may have been read again meanwhile.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::settings::{self, Settings};
-use super::{Failure, Unreadable};
+use super::{Failure, Unreadable, guarded};
 use crate::account::Policy;
 use crate::authorize::Rules;
 use crate::caller::Naming;
@@ -119,7 +119,7 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
         return Err(Failure::problems(problems));
     }
     Ok(Outline {
-        state_url: settings::state_url(&raw),
+        state_url: settings::state_url(&raw, &problems),
         public_url: settings::public_url(&raw.server, &problems),
         issuers: raw.issuers,
         session: raw.session,
@@ -129,22 +129,17 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
 
 fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
     let shown = file.display().to_string();
-    let source = std::fs::read(file).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "name it with `-c FILE` or `$PASSGATE_CONFIG`; `passgate example > gateway.toml` writes a first one, \
-                 `passgate example --minimal` a short one"
-            }
-            _ => "name it with `-c FILE` or `$PASSGATE_CONFIG`",
-        };
-        let message = format!("cannot read the configuration `{shown}`: {error}");
-        Failure::Unreadable(Unreadable { file: shown.clone(), line: None, message, hint })
-    })?;
+    let source = guarded::read(file)?;
     let source = String::from_utf8(source).map_err(|error| {
         let line =
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
         let message = format!("`{shown}:{line}` is not UTF-8 text");
-        Failure::Unreadable(Unreadable { file: shown, line: Some(line), message, hint: "save the file as UTF-8" })
+        Failure::Unreadable(Unreadable {
+            file: shown,
+            line: Some(line),
+            message,
+            hint: "save the file as UTF-8".to_owned(),
+        })
     })?;
     let mut problems = Problems::new(file, &source);
     let raw = config::read(&mut problems);

@@ -181,7 +181,7 @@ pub fn main() -> ExitCode {
     };
     app::set_color(arguments.color.of(&std::io::stderr()));
     let done = match arguments.command {
-        Command::Run { file } => app::run(&file.config).map(|()| ExitCode::SUCCESS),
+        Command::Run { file } => Ok(ExitCode::from(app::run(&file.config))),
         Command::Check { file, format } => check(&file, format),
         Command::Explain { file, method, url, headers, subject, roles, scopes, claims, format } => {
             explain(&file, &app::Question { method, url, headers, subject, roles, scopes, claims }, format)
@@ -203,10 +203,7 @@ pub fn main() -> ExitCode {
     };
     done.unwrap_or_else(|failure| {
         let _ = write!(std::io::stderr(), "{}", failure.text());
-        match failure {
-            Failure::Runtime(_) => ExitCode::from(1),
-            Failure::Config(_) | Failure::Problems(_) | Failure::Unreadable(_) => ExitCode::from(2),
-        }
+        ExitCode::from(failure.exit_code())
     })
 }
 

@@ -20,6 +20,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "session",
             "password",
             "pages",
+            "log",
             "tests",
         ],
     ),
@@ -43,7 +44,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ),
     ("server.tls", &["certificate", "private_key", "more"]),
     ("server.tls.more", &["certificate", "private_key"]),
-    ("admin", &["listen"]),
+    ("server.tls.private_key", &["file", "env", "credential"]),
+    ("admin", &["listen", "hosts"]),
     ("state", &["url"]),
     (
         "issuers.*",
@@ -111,6 +113,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("password", &["registration", "default_roles", "min_length", "admin_role", "trust_unconfirmed_email"]),
     ("pages", &["name", "logo", "colors", "templates", "help"]),
     ("pages.colors", &["accent", "accent_dark", "background", "background_dark"]),
+    ("log", &["format", "level", "access", "email", "file"]),
     ("tests", &["request", "as", "expect"]),
     ("tests.as", &["subject", "issuer", "roles", "scopes", "claims"]),
 ];

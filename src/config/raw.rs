@@ -83,6 +83,8 @@ pub struct RawConfig {
     pub password: Option<At<RawPassword>>,
     /// `[pages]`
     pub pages: RawPages,
+    /// `[log]`
+    pub log: RawLog,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
     pub tests: Vec<At<RawTest>>,
 }
@@ -142,9 +144,9 @@ pub enum RawProxy {
 #[derive(Clone, Debug, Default)]
 pub struct RawServerTls {
     /// The certificate chain and key for the main name.
-    pub certificate: Option<At<PathBuf>>,
+    pub certificate: Option<At<RawPem>>,
     /// The private key of `certificate`.
-    pub private_key: Option<At<PathBuf>>,
+    pub private_key: Option<At<RawPem>>,
     /// Further pairs, chosen by SNI: `more = [{ certificate = "…", private_key = "…" }]`.
     pub more: Vec<At<RawCertificate>>,
 }
@@ -152,10 +154,19 @@ pub struct RawServerTls {
 /// One further certificate.
 #[derive(Clone, Debug)]
 pub struct RawCertificate {
-    /// PEM file of the chain, leaf first.
-    pub certificate: At<PathBuf>,
-    /// PEM file of the key.
-    pub private_key: At<PathBuf>,
+    /// PEM of the chain, leaf first.
+    pub certificate: At<RawPem>,
+    /// PEM of the key.
+    pub private_key: At<RawPem>,
+}
+
+/// Where a certificate chain or a private key is kept, in PEM form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawPem {
+    /// `"privkey.pem"`: a file, relative to the TOML file.
+    Path(PathBuf),
+    /// `{ credential = "privkey.pem" }`, and every other place that a secret may have.
+    Secret(RawSecret),
 }
 
 /// `[admin]`
@@ -163,6 +174,23 @@ pub struct RawCertificate {
 pub struct RawAdmin {
     /// Where `/health`, `/ready` and `/metrics` are answered.
     pub listen: At<RawListen>,
+    /// Names besides IP addresses, `localhost` and the host of `public_url` that requests may be for.
+    pub hosts: Vec<At<String>>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default)]
+pub struct RawLog {
+    /// The form of the access log: `json` (unless said) or `text`.
+    pub format: Option<At<String>>,
+    /// The least severe diagnostics that are said: `error`, `warn`, `info` (unless said), `debug`, `trace`.
+    pub level: Option<At<String>>,
+    /// Whether there is an access log; true unless said.
+    pub access: Option<At<bool>>,
+    /// Whether its lines have the email address of the caller; true unless said.
+    pub email: Option<At<bool>>,
+    /// Where the access log is written; standard output unless said.
+    pub file: Option<At<PathBuf>>,
 }
 
 /// `[state]`
@@ -173,7 +201,7 @@ pub struct RawState {
 }
 
 /// A secret, which never stands in the file itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawSecret {
     /// A file, relative to the TOML file; one trailing newline is cut off.
     File(PathBuf),

@@ -65,15 +65,18 @@ impl Upstream {
         last_resort
     }
 
-    /// Leaves `server` out for a while: `error` kept it from being connected to.
-    pub(super) fn leave_out(&self, server: usize, error: &ConnectError) {
+    /// Leaves `server` out for a while: `error` kept `request`, on `route`, from reaching it.
+    pub(super) fn leave_out<B>(&self, server: usize, error: &ConnectError, route: &str, request: &Request<B>) {
         let server = &self.servers[server];
         let now = self.now();
         let until = now.saturating_add(u64::try_from(LEFT_OUT.as_millis()).unwrap_or(u64::MAX));
         let before = server.health.left_out_until.swap(until, Ordering::Relaxed);
         // Once in that while is enough in the log.
         if before <= now {
-            tracing::warn!(upstream = %self.name, server = %server.label, %error, "cannot connect to the app");
+            let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            tracing::warn!(
+                upstream = %self.name, server = %server.label, %route, %request_id, %error, "cannot connect to the app"
+            );
         }
     }
 

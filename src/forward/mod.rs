@@ -64,8 +64,8 @@ pub struct Forwarded {
 
 /// Sends `request` to `upstream` and returns as soon as the head of the response is there.
 ///
-/// `request` is in origin form, without hop-by-hop fields; `hop` has what they said. Dropping the future, or the
-/// response's body before its end, cancels the exchange with the app.
+/// `request` is in origin form, without hop-by-hop fields; `hop` has what they said. `route` is how log lines name the
+/// route. Dropping the future, or the response's body before its end, cancels the exchange with the app.
 ///
 /// # Errors
 /// 502, 503 and 504 as the app fails, and what is wrong with the client's body, as long as the app has not answered.
@@ -73,6 +73,7 @@ pub async fn forward(
     _permit: &Permit,
     upstream: &Arc<Upstream>,
     pool: &Pool,
+    route: &str,
     mut request: Request<RequestBody>,
     hop: Hop,
 ) -> Result<Forwarded, Refusal> {
@@ -93,7 +94,7 @@ pub async fn forward(
         let connection = match ready(&lanes, index, lease).await {
             Ok(connection) => connection,
             Err(error) => {
-                upstream.leave_out(index, &error);
+                upstream.leave_out(index, &error, route, &request);
                 unreachable.push(index);
                 refusal = error.refusal();
                 continue;

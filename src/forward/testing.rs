@@ -257,7 +257,7 @@ async fn serve(
     head.headers.remove(header::TRANSFER_ENCODING);
     head.uri = head.uri.path_and_query().unwrap().as_str().parse().unwrap();
     let forwarded = match RequestBody::new(body, rules) {
-        Ok(body) => forward(&Permit::for_tests(), upstream, pool, Request::from_parts(head, body), hop).await,
+        Ok(body) => forward(&Permit::for_tests(), upstream, pool, "/*", Request::from_parts(head, body), hop).await,
         Err(refusal) => Err(refusal),
     };
     match forwarded {

@@ -76,7 +76,7 @@ impl Reader<'_> {
             jwks_url,
             jwks_file: self.path(&mut section, "jwks_file"),
             public_key_file: self.path(&mut section, "public_key_file"),
-            secret: section.take("secret").and_then(|item| self.secret(item)),
+            secret: section.take("secret").and_then(|item| self.secret(item, "issuers.*.secret")),
             discovery,
             ca_file: self.path(&mut section, "ca_file"),
             allow_http,
@@ -184,15 +184,17 @@ impl Reader<'_> {
         Some(name)
     }
 
-    /// A secret, whose value never stands here: what does is hidden from all output.
-    fn secret(&mut self, item: Item<'_>) -> Option<At<RawSecret>> {
+    /// A secret, whose value never stands here: what does is hidden from all output. `kind` is its table in
+    /// [`keys::KEYS`](crate::config::keys::KEYS).
+    pub(super) fn secret(&mut self, item: Item<'_>, kind: &'static str) -> Option<At<RawSecret>> {
         if !item.is_table() {
             self.problems.hide(&item.span);
             self.error(&item.span, format!("`{}` stands in the file itself", item.key)).hint(SECRET_FORM);
             return None;
         }
         let span = item.span.clone();
-        let mut section = item.into_section("issuers.*.secret", "secret".to_owned())?;
+        let key = item.key.to_string();
+        let mut section = item.into_section(kind, key.clone())?;
         let written: Vec<&str> = ["file", "env", "credential"].into_iter().filter(|key| section.has(key)).collect();
         let file = self.path(&mut section, "file");
         let env = section
@@ -201,9 +203,13 @@ impl Reader<'_> {
         let credential = section
             .take("credential")
             .and_then(|item| self.place_name(&item, "the name of a credential", is_file_name));
+        let errors = self.problems.errors().len();
         self.finish(section);
+        if written.is_empty() && self.problems.errors().len() > errors {
+            return None;
+        }
         if written.len() != 1 {
-            self.error(&span, format!("`secret` must name one place, found {}", written.len())).hint(SECRET_FORM);
+            self.error(&span, format!("`{key}` must name one place, found {}", written.len())).hint(SECRET_FORM);
             return None;
         }
         let value = file

@@ -1,9 +1,11 @@
-//! `[server]`, `[admin]`, `[state]`.
+//! `[server]`, `[admin]`, `[state]`, `[log]`.
 
 use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawAdmin, RawCertificate, RawListen, RawProxy, RawServer, RawServerTls, RawState};
+use crate::config::raw::{
+    At, RawAdmin, RawCertificate, RawListen, RawLog, RawPem, RawProxy, RawServer, RawServerTls, RawState,
+};
 use crate::config::values;
 
 impl Reader<'_> {
@@ -62,8 +64,8 @@ impl Reader<'_> {
                 ("private_key", "the PEM file of the key"),
             ],
         );
-        let certificate = self.path(&mut section, "certificate");
-        let private_key = self.path(&mut section, "private_key");
+        let certificate = self.pem(&mut section, "certificate");
+        let private_key = self.pem(&mut section, "private_key");
         let more = self.tables(
             &mut section,
             "more",
@@ -73,8 +75,8 @@ impl Reader<'_> {
             |reader, mut section| {
                 let hint = "each entry is `{ certificate = \"…\", private_key = \"…\" }`";
                 reader.require(&section, &[("certificate", hint), ("private_key", hint)]);
-                let certificate = reader.path(&mut section, "certificate");
-                let private_key = reader.path(&mut section, "private_key");
+                let certificate = reader.pem(&mut section, "certificate");
+                let private_key = reader.pem(&mut section, "private_key");
                 reader.finish(section);
                 Some(RawCertificate { certificate: certificate?, private_key: private_key? })
             },
@@ -82,6 +84,41 @@ impl Reader<'_> {
         let span = section.span.clone();
         self.finish(section);
         Some(At { value: RawServerTls { certificate, private_key, more: more.unwrap_or_default() }, span })
+    }
+
+    /// The path of a PEM file, or the table of a secret.
+    fn pem(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<RawPem>> {
+        let item = section.take(key)?;
+        if item.is_table() {
+            let secret = self.secret(item, "server.tls.private_key")?;
+            return Some(At { value: RawPem::Secret(secret.value), span: secret.span });
+        }
+        if !item.value.is_str() {
+            self.expected(&item, "a path or a place of a secret")
+                .hint(format!("write `\"{key}.pem\"`, or `{{ credential = \"…\" }}` for a credential of systemd"));
+            return None;
+        }
+        let path = self.text(&item)?;
+        Some(At { value: RawPem::Path(path.value.into()), span: path.span })
+    }
+
+    pub(super) fn log(&mut self, mut section: Section<'_>) -> RawLog {
+        let log = RawLog {
+            format: self.choice(&mut section, "format", &["json", "text"]),
+            level: self.choice(&mut section, "level", &["error", "warn", "info", "debug", "trace"]),
+            access: self.flag(&mut section, "access"),
+            email: self.flag(&mut section, "email"),
+            file: self.path(&mut section, "file"),
+        };
+        if let (Some(access), Some(file)) = (&log.access, &log.file)
+            && !access.value
+        {
+            self.warning(&file.span, "`file` has no effect: there is no access log")
+                .also(access.span.clone(), "switched off here")
+                .hint("take one of the two out");
+        }
+        self.finish(section);
+        log
     }
 
     pub(super) fn admin(&mut self, mut section: Section<'_>) -> Option<RawAdmin> {
@@ -92,8 +129,18 @@ impl Reader<'_> {
             self.error(&systemd.span, "the admin port cannot be a socket of systemd")
                 .hint("write an address, like `127.0.0.1:8081` or `unix:/run/passgate/admin.sock`");
         }
+        let hosts = self.list(&mut section, "hosts", One::Refused, Empty::Taken, |reader, item| {
+            reader.parse(item, "the name of a host", |text| {
+                let name = text.strip_suffix('.').unwrap_or(text);
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+                match !name.is_empty() && name.bytes().all(is_plain) {
+                    true => Ok(name.to_ascii_lowercase()),
+                    false => Err("a name alone, like `passgate.internal`: it is taken with every port".to_owned()),
+                }
+            })
+        });
         self.finish(section);
-        Some(RawAdmin { listen: listen? })
+        Some(RawAdmin { listen: listen?, hosts: hosts.map(|hosts| hosts.value).unwrap_or_default() })
     }
 
     pub(super) fn state(&mut self, mut section: Section<'_>) -> RawState {
