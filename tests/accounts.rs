@@ -52,6 +52,7 @@ fn session(account_id: &str, id: &str) -> SessionRow {
         created_at: now(),
         seen_at: now(),
         expires_at: now() + HOUR,
+        tokens_until: Some(now() + 900),
         user_agent: "Firefox".to_owned(),
         address: "203.0.113.7".to_owned(),
         refresh: None,

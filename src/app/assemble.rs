@@ -76,7 +76,7 @@ pub(super) fn assemble(
         let url = &settings.public_url;
         let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
-        let open = open_sessions(plan, mirror)?;
+        let open = open_sessions(plan, mirror, services)?;
         let joined = services.map(|services| join(plan, sources, mirror, services, &open, &sites));
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
@@ -135,7 +135,7 @@ fn join(
     (Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)), login)
 }
 
-fn open_sessions(plan: &SignInPlan, mirror: &Mirror) -> Result<Arc<Sessions>, Failure> {
+fn open_sessions(plan: &SignInPlan, mirror: &Mirror, services: Option<&Services>) -> Result<Arc<Sessions>, Failure> {
     let sessions = Sessions::new(
         plan.session.clone(),
         Arc::clone(&mirror.state),
@@ -143,7 +143,11 @@ fn open_sessions(plan: &SignInPlan, mirror: &Mirror) -> Result<Arc<Sessions>, Fa
         Arc::clone(&mirror.revocations),
         mirror.clock.clone(),
     );
-    sessions.map(Arc::new).map_err(|error| Failure::Runtime(error.into()))
+    let sessions = sessions.map_err(|error| Failure::Runtime(error.into()))?;
+    Ok(Arc::new(match services {
+        Some(services) => sessions.counted_by(Arc::clone(&services.openings)),
+        None => sessions,
+    }))
 }
 
 fn unusable(error: String) -> Failure {
