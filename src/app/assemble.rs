@@ -87,7 +87,8 @@ pub(super) fn assemble(
     let gateway = Gateway {
         routes: plan.routes,
         sources: plan.sources,
-        verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations)),
+        verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations))
+            .with_max_token_bytes(settings.max_token_bytes),
         assertions: plan.assertion.then(|| {
             Assertions::new(settings.public_url.as_str()).with_unverified_email(plan.naming.tells_unverified_email())
         }),

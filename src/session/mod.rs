@@ -36,8 +36,8 @@ use refresh::RefreshKeys;
 pub use code::{Arrival, Arrived, CODE_LIFETIME, Destination, Landing};
 pub use cookie::{MAX_BYTES, deletion, wire_name};
 pub use device::Device;
-pub use token::HOST_CLAIM;
 pub use openings::{Openings, PER_MINUTE};
+pub use token::HOST_CLAIM;
 
 /// For how many seconds after its exchange a refresh token is taken for a client's retry.
 pub const GRACE: UnixSeconds = 10;

@@ -47,7 +47,7 @@ fn a_session_of_a_version_that_noted_nothing_is_remembered_for_a_day() {
     let row = SessionRow { id: "old".to_owned(), tokens_until: None, ..house.row(&cookie.session_id).unwrap() };
     assert!(house.state.add_session(&row, 1).unwrap());
     house.clock.advance(5);
-    assert!(house.sessions.renew("old", "ann", THERE).unwrap().is_some());
+    assert!(house.sessions.renew("old", "ann", HOST, THERE).unwrap().is_some());
     house.sessions.end(Which::One("old")).unwrap();
     // The longest that a token can live by any configuration.
     assert_eq!(rows(&*house.state)[0].expires_at, Some(NOW + 5 + 86_400 + 60));
@@ -62,11 +62,11 @@ fn an_account_opens_120_sessions_a_minute_of_whatever_kind() {
         if number % 2 == 0 { drop(house.browser()) } else { drop(house.client()) }
     }
     let refused = [
-        house.sessions.open_browser(&house.ann, &device()).unwrap_err(),
+        house.sessions.open_browser(&house.ann, &device(), HOST).unwrap_err(),
         house.sessions.open_client(&house.ann, &device()).unwrap_err(),
     ];
     assert_eq!(refused, [Refusal::SessionsThrottled; 2]);
-    assert!(house.sessions.open_browser(&bob, &device()).is_ok());
+    assert!(house.sessions.open_browser(&bob, &device(), HOST).is_ok());
     house.clock.advance(60);
     house.browser();
 }
