@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -592,6 +592,10 @@ async fn walk(
     let body = RequestBody::new(body, &gateway.bodies)?;
     record.body = body.progress();
     let source = source.filter(|_| route.forward_credential);
+    let protocol = match route.rules.auth() {
+        Auth::None => None,
+        Auth::Optional | Auth::Required => gateway.sources.websocket_protocol(&parts.headers),
+    };
     let (hop, upgrade) = rewrite(gateway, &peer, route, &permit, source, &target, host, record, &mut parts)?;
     let asked = Asked::of(route, &permit, &target, &hop, &parts.headers);
 
@@ -624,6 +628,10 @@ async fn walk(
     Ok(match (upgrade, forwarded.upgrade) {
         (Some(client_side), Some(app)) => {
             client.switched.store(true, Ordering::Relaxed);
+            if let Some(protocol) = protocol {
+                // A browser takes no answer that chooses none (WHATWG WebSockets, "establish a WebSocket connection").
+                forwarded.response.headers_mut().entry(SEC_WEBSOCKET_PROTOCOL).or_insert(protocol);
+            }
             forwarded.response.map(|_| Content::Switched { client: client_side, app })
         }
         _ => forwarded.response.map(Content::App),

@@ -177,6 +177,8 @@ refusals! {
     Misdirected = MISDIRECTED_REQUEST, "misdirected", "Misdirected request";
     /// Too many attempts to sign in or to register, of this account or from this address.
     Throttled = TOO_MANY_REQUESTS, "throttled", "Too many requests";
+    /// The account has opened as many sessions within a minute as it may.
+    SessionsThrottled = TOO_MANY_REQUESTS, "sessions-throttled", "Too many requests";
     /// The head is longer than `max_header_bytes`.
     HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "Request header fields too large";
 

@@ -81,7 +81,7 @@ pub(super) fn assemble(
         let url = &settings.public_url;
         let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
-        let open = open_sessions(plan, mirror)?;
+        let open = open_sessions(plan, mirror, services)?;
         let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
@@ -93,7 +93,8 @@ pub(super) fn assemble(
     let gateway = Gateway {
         routes: plan.routes,
         sources: plan.sources,
-        verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations)),
+        verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations))
+            .with_max_token_bytes(settings.max_token_bytes),
         assertions: plan.assertion.then(|| {
             Assertions::new(settings.public_url.as_str()).with_unverified_email(plan.naming.tells_unverified_email())
         }),
@@ -153,7 +154,7 @@ fn join(
     (Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)), login)
 }
 
-fn open_sessions(plan: &SignInPlan, mirror: &Mirror) -> Result<Arc<Sessions>, Failure> {
+fn open_sessions(plan: &SignInPlan, mirror: &Mirror, services: Option<&Services>) -> Result<Arc<Sessions>, Failure> {
     let sessions = Sessions::new(
         plan.session.clone(),
         Arc::clone(&mirror.state),
@@ -161,7 +162,11 @@ fn open_sessions(plan: &SignInPlan, mirror: &Mirror) -> Result<Arc<Sessions>, Fa
         Arc::clone(&mirror.revocations),
         mirror.clock.clone(),
     );
-    sessions.map(Arc::new).map_err(|error| Failure::Runtime(error.into()))
+    let sessions = sessions.map_err(|error| Failure::Runtime(error.into()))?;
+    Ok(Arc::new(match services {
+        Some(services) => sessions.counted_by(Arc::clone(&services.openings)),
+        None => sessions,
+    }))
 }
 
 fn unusable(error: String) -> Failure {

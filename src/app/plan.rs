@@ -28,7 +28,7 @@ use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
-use crate::verify::Issuers;
+use crate::verify::{Egress, Issuers};
 
 /// Everything that a file says, ready to be put to work.
 #[derive(Debug)]
@@ -158,7 +158,9 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     check_loops(raw, &settings, &upstreams, problems);
     let by_name: HashMap<&str, &Arc<Upstream>> = upstreams.iter().map(|upstream| (&*upstream.name, upstream)).collect();
     let naming = Naming::compile(raw, problems);
-    let issuers = Issuers::compile(&raw.issuers, problems);
+    let environment = |name: &str| std::env::var(name).ok();
+    let egress = Egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
+    let issuers = Issuers::compile(&raw.issuers, &egress, problems);
     check_own_name(raw, &settings.public_url, problems);
     check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);

@@ -74,6 +74,15 @@ impl admin::Report for Report {
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
 
+    fn notes(&self) -> Vec<String> {
+        let current = self.current.load();
+        let left_out = current.gateway.verifier.issuers().iter().filter_map(|issuer| {
+            let skipped = issuer.source.as_ref()?.status().skipped;
+            (!skipped.is_empty()).then(|| format!("keys of `{}` are left out: {}", issuer.name, skipped.join("; ")))
+        });
+        left_out.collect()
+    }
+
     fn metrics(&self) -> (&'static str, String) {
         let current = self.current.load();
         let verifier = &current.gateway.verifier;

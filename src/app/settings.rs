@@ -19,6 +19,7 @@ use crate::server::connection::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part, Source};
 use crate::session;
+use crate::verify::MAX_TOKEN_BYTES;
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The longest wait at the end.
     pub drain_timeout: Duration,
+    /// The longest token, in bytes.
+    pub max_token_bytes: usize,
     /// The longest body; `None` is unlimited.
     pub max_body_bytes: Option<u64>,
     /// Whose `X-Forwarded-*` are believed.
@@ -112,6 +115,7 @@ impl Settings {
                 idle_timeout: duration(server.idle_timeout.as_ref(), 75),
             },
             drain_timeout: duration(server.drain_timeout.as_ref(), 30),
+            max_token_bytes: server.max_token_bytes.as_ref().map_or(MAX_TOKEN_BYTES, |most| clamp(most.value)),
             max_body_bytes: server.max_body_bytes.as_ref().and_then(|most| most.value),
             trusted_proxies,
             tls,

@@ -104,6 +104,10 @@ pub struct RawServer {
     pub trusted_headers: Vec<At<String>>,
     /// Bytes of a request head.
     pub max_header_bytes: Option<At<u64>>,
+    /// Bytes of a token.
+    pub max_token_bytes: Option<At<u64>>,
+    /// The proxy through which keys and providers are asked.
+    pub egress_proxy: Option<At<RawEgressProxy>>,
     /// Bytes of a request body; `Some(None)` is `"unlimited"`.
     pub max_body_bytes: Option<At<Option<u64>>>,
     /// Connections from clients, all workers together.
@@ -118,6 +122,20 @@ pub struct RawServer {
     pub own_prefix: Option<At<String>>,
     /// `[server.tls]`
     pub tls: Option<At<RawServerTls>>,
+}
+
+/// `server.egress_proxy`
+#[derive(Clone, Debug)]
+pub enum RawEgressProxy {
+    /// `"none"`: not even that of the environment.
+    None,
+    /// `"http://proxy:3128"`, or a table.
+    Proxy {
+        /// `http://`, with a user before `@` where there is a password.
+        url: At<String>,
+        /// The user's password.
+        password: Option<At<RawSecret>>,
+    },
 }
 
 /// One entry of `server.listen` or `admin.listen`.
@@ -203,7 +221,7 @@ pub struct RawState {
 /// A secret, which never stands in the file itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawSecret {
-    /// A file, relative to the TOML file; one trailing newline is cut off.
+    /// A file, relative to the TOML file; line ends behind the secret are cut off.
     File(PathBuf),
     /// An environment variable.
     Env(String),
@@ -214,8 +232,10 @@ pub enum RawSecret {
 /// `[issuers.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct RawIssuer {
-    /// The exact `iss`; also where its tokens may lack it.
+    /// The exact `iss`; also where its tokens may lack it. `{tid}` stands for the tenant.
     pub issuer: Option<At<String>>,
+    /// The tenants, where `issuer` has a place for one.
+    pub tenants: Option<At<RawTenants>>,
     /// Accepted audiences; at least one, but where its tokens may lack `aud`.
     pub audiences: Vec<At<String>>,
     /// The claim that holds the audience; `aud` unless said.
@@ -232,6 +252,8 @@ pub struct RawIssuer {
     pub secret: Option<At<RawSecret>>,
     /// `true`: find `jwks_uri` by OpenID Connect Discovery 1.0.
     pub discovery: Option<At<bool>>,
+    /// A bearer token for the server of the keys.
+    pub jwks_token: Option<At<RawSecret>>,
     /// PEM file of the authorities that `jwks_url` and discovery are trusted by, instead of the system's.
     pub ca_file: Option<At<PathBuf>>,
     /// `true`: keys may be fetched by plain HTTP from an address that is not loopback.
@@ -246,10 +268,19 @@ pub struct RawIssuer {
     pub leeway: Option<At<Duration>>,
     /// The greatest age of a token, from `iat`.
     pub max_age: Option<At<Duration>>,
-    /// The claim that says who the token is about; `sub` unless said.
-    pub subject_claim: Option<At<String>>,
+    /// The claims that say who the token is about, the first that is there; `sub` unless said.
+    pub subject_claims: Vec<At<String>>,
     /// Of `iss` and `aud`, those that its tokens may lack.
     pub missing_claims: Vec<At<String>>,
+}
+
+/// `issuers.*.tenants`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawTenants {
+    /// `"any"`
+    Any,
+    /// UUIDs, in lower case.
+    Listed(Vec<String>),
 }
 
 /// One entry of `credentials.sources`.
@@ -266,6 +297,8 @@ pub enum RawSource {
     Cookie(String),
     /// `{ query = "name" }`
     Query(String),
+    /// `{ websocket_protocol = "name" }`
+    WebSocketProtocol(String),
 }
 
 /// `[upstreams.NAME]`

@@ -12,6 +12,7 @@ mod header;
 mod query;
 #[cfg(test)]
 mod tests;
+mod websocket_protocol;
 
 use std::borrow::Cow;
 
@@ -108,6 +109,8 @@ kinds! {
     Cookie = cookie::Cookie;
     /// A query parameter.
     Query = query::Query;
+    /// An entry of the protocols of a WebSocket handshake.
+    WebSocketProtocol = websocket_protocol::WebSocketProtocol;
 }
 
 /// A token as it was sent, and where.
@@ -233,7 +236,17 @@ impl Sources {
     pub fn cookie_names(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().filter_map(|source| match source {
             Source::Cookie(cookie) => Some(cookie.name()),
-            Source::Header(_) | Source::Query(_) => None,
+            Source::Header(_) | Source::Query(_) | Source::WebSocketProtocol(_) => None,
+        })
+    }
+
+    /// The protocol under which a WebSocket handshake brings a credential, as the client spells it: what the client waits
+    /// for where the app chooses none.
+    #[must_use]
+    pub fn websocket_protocol(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        self.sources.iter().find_map(|source| match source {
+            Source::WebSocketProtocol(protocol) => protocol.offered(headers),
+            Source::Header(_) | Source::Cookie(_) | Source::Query(_) => None,
         })
     }
 

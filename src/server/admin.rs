@@ -34,6 +34,8 @@ pub trait Report: Send + Sync + 'static {
     fn is_named(&self, name: &str) -> bool;
     /// `Err` with the reasons while the gateway should get no traffic.
     fn ready(&self) -> Result<(), Vec<String>>;
+    /// What an operator should look at, where the gateway serves all the same.
+    fn notes(&self) -> Vec<String>;
     /// The metrics and their content type.
     fn metrics(&self) -> (&'static str, String);
 }
@@ -150,7 +152,11 @@ fn answer(report: &dyn Report, method: &Method, path: &str) -> Response<Bytes> {
             }
         },
         "/ready" => match report.ready() {
-            Ok(()) => text(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".to_owned()),
+            Ok(()) => {
+                let notes = report.notes().into_iter().map(|note| format!("note: {note}\n"));
+                let body = std::iter::once("ready\n".to_owned()).chain(notes).collect();
+                text(StatusCode::OK, "text/plain; charset=utf-8", body)
+            }
             Err(reasons) => {
                 let reasons = reasons.join("\n");
                 text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("not ready\n{reasons}\n"))

@@ -4,7 +4,7 @@ use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
 use crate::config::raw::{
-    At, RawAdmin, RawCertificate, RawListen, RawLog, RawPem, RawProxy, RawServer, RawServerTls, RawState,
+    At, RawAdmin, RawCertificate, RawEgressProxy, RawListen, RawLog, RawPem, RawProxy, RawServer, RawServerTls, RawState,
 };
 use crate::config::values;
 
@@ -35,6 +35,8 @@ impl Reader<'_> {
             trusted_proxies: trusted_proxies.map(|networks| networks.value).unwrap_or_default(),
             trusted_headers: self.header_names(&mut section, "trusted_headers"),
             max_header_bytes: self.size(&mut section, "max_header_bytes", 8192..=1 << 20, "from 8KiB to 1MiB"),
+            max_token_bytes: self.size(&mut section, "max_token_bytes", 1024..=1 << 20, "from 1KiB to 1MiB"),
+            egress_proxy: self.egress_proxy(&mut section),
             max_body_bytes: self.body_limit(&mut section),
             max_connections: self.number(&mut section, "max_connections", 1..=10_000_000),
             header_timeout: self.duration(&mut section, "header_timeout"),
@@ -44,7 +46,55 @@ impl Reader<'_> {
             tls: self.tls(&mut section),
         };
         self.finish(section);
+        // 16 KiB fit into the smallest `max_header_bytes` but one: what is not written is no mistake of the writer's.
+        let most = server.max_header_bytes.as_ref().map_or(32 * 1024, |most| most.value);
+        if let Some(token) = server.max_token_bytes.as_ref().filter(|token| token.value > most) {
+            self.error(&token.span, format!("`max_token_bytes` is more than a request head may have ({most} bytes)"))
+                .hint("a token is a part of the head: make `max_header_bytes` larger as well");
+        }
         server
+    }
+
+    fn egress_proxy(&mut self, server: &mut Section<'_>) -> Option<At<RawEgressProxy>> {
+        const FORM: &str = "egress_proxy = { url = \"http://user@proxy:3128\", password = { file = \"…\" } }";
+        let item = server.take("egress_proxy")?;
+        let span = item.span.clone();
+        if item.value.as_str() == Some("none") {
+            return Some(At { value: RawEgressProxy::None, span });
+        }
+        let (url, password) = if item.is_table() {
+            let mut section = self.section(item, "server.egress_proxy", FORM)?;
+            self.require(&section, &[("url", "write `url = \"http://proxy:3128\"`")]);
+            let url = section.take("url");
+            let has_password = section.has("password");
+            let password = section.take("password").and_then(|item| self.secret(item, "server.egress_proxy.password"));
+            let title = section.span.clone();
+            self.finish(section);
+            let url = url.and_then(|url| self.proxy_url(&url))?;
+            if has_password && !url.contains('@') {
+                self.error(&title, "`password` goes with a user, and `url` names none")
+                    .hint(format!("write it before `@`: `{FORM}`"));
+                return None;
+            }
+            (url, password)
+        } else {
+            (self.proxy_url(&item)?, None)
+        };
+        Some(At { value: RawEgressProxy::Proxy { url, password }, span })
+    }
+
+    fn proxy_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
+        let text = self.text(item)?;
+        match values::proxy(&text) {
+            Ok(_) => Some(text),
+            Err(reason) => {
+                if text.contains('@') {
+                    self.problems.hide(&item.span);
+                }
+                self.error(&item.span, format!("`{}` must be the URL of a proxy", item.key)).hint(reason);
+                None
+            }
+        }
     }
 
     /// `"unlimited"` is `None`.
