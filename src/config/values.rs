@@ -297,7 +297,7 @@ pub fn url(text: &str) -> Result<Url<'_>, String> {
 ///
 /// # Errors
 /// What to write instead.
-pub fn proxy(text: &str) -> Result<Proxy, String> {
+pub fn egress_proxy(text: &str) -> Result<Proxy, String> {
     const FORM: &str = "it is like `http://proxy:3128`";
     let url = url(text).map_err(|reason| format!("{reason}; {FORM}"))?;
     if url.scheme != "http" {

@@ -198,6 +198,10 @@ mod tests {
             Ok(())
         }
 
+        fn notes(&self) -> Vec<String> {
+            Vec::new()
+        }
+
         fn metrics(&self) -> (&'static str, String) {
             ("text/plain", String::new())
         }

@@ -61,7 +61,7 @@ impl Egress {
             Some(RawEgressProxy::None) => Self(None),
             Some(RawEgressProxy::Proxy { url, password }) => {
                 // It was read when the file was.
-                let Ok(proxy) = values::proxy(url) else { return Self(None) };
+                let Ok(proxy) = values::egress_proxy(url) else { return Self(None) };
                 let password = match password {
                     None => None,
                     Some(secret) => match load_secret(secret, problems) {
@@ -87,7 +87,7 @@ impl Egress {
         let Some((name, url)) = first(["HTTPS_PROXY", "https_proxy"]) else { return Self(None) };
         // There a password stands in the URL, if there is one: the environment is as secret as that of any program.
         let (bare, password) = without_password(&url);
-        let Ok(proxy) = values::proxy(&bare) else {
+        let Ok(proxy) = values::egress_proxy(&bare) else {
             problems
                 .warning(
                     &(0..0),

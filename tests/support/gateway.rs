@@ -442,6 +442,7 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
+    #[expect(clippy::print_stderr, reason = "what the gateway said belongs beside the failure of a test")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

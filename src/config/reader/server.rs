@@ -85,7 +85,7 @@ impl Reader<'_> {
 
     fn proxy_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
         let text = self.text(item)?;
-        match values::proxy(&text) {
+        match values::egress_proxy(&text) {
             Ok(_) => Some(text),
             Err(reason) => {
                 if text.contains('@') {

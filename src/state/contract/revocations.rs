@@ -82,12 +82,12 @@ pub(in crate::state) fn only_what_was_written_since_is_read(state: &Opened) {
     assert_eq!(new(), [token("t2", 101, Some(900)), token("t1", 100, None)]);
     // What else is written is no revocation.
     state.one.ensure_signing_key(&key("k1", 1)).unwrap();
-    state.one.add_account(&account("a"), true).unwrap();
+    state.one.add_account(&account("a"), Some("admin")).unwrap();
     assert_eq!(new(), []);
 }
 
 pub(in crate::state) fn what_is_taken_back_is_read_as_such(state: &Opened) {
-    state.one.add_account(&account("a"), true).unwrap();
+    state.one.add_account(&account("a"), Some("admin")).unwrap();
     let roles = AccountChange { roles: Some(vec![]), ..AccountChange::default() };
     let changed = state.one.change_account("a", &roles, &END).unwrap().unwrap();
     let reading = state.other.revocations_after(None, 200).unwrap();
@@ -99,7 +99,7 @@ pub(in crate::state) fn what_is_taken_back_is_read_as_such(state: &Opened) {
     assert!(!later.is_whole);
     assert_eq!(state.other.revocations(200).unwrap(), [], "and there is nothing of it for who reads all");
     // Another account of the same id begins anew.
-    state.one.add_account(&account("a"), true).unwrap();
+    state.one.add_account(&account("a"), Some("admin")).unwrap();
     let changed = state.one.change_account("a", &roles, &END).unwrap().unwrap();
     assert_eq!(state.other.revocations(200).unwrap()[0].target, stale(changed.revision));
 }
