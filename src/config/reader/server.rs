@@ -4,7 +4,8 @@ use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
 use crate::config::raw::{
-    At, RawAdmin, RawCertificate, RawEgressProxy, RawListen, RawLog, RawPem, RawProxy, RawServer, RawServerTls, RawState,
+    At, RawAdmin, RawCertificate, RawEgressProxy, RawListen, RawLog, RawPem, RawProxy, RawServer, RawServerTls,
+    RawState,
 };
 use crate::config::values;
 
