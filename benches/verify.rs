@@ -17,7 +17,9 @@ use passgate::http::headers::drop_hop_by_hop;
 use passgate::http::target::Target;
 use passgate::identity::Caller;
 use passgate::route::{Builder, Pattern, Table};
-use passgate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, RevocationRow, Revocations, Revoked, Verifier};
+use passgate::verify::{
+    Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, RevocationRow, Revocations, Revoked, Verifier,
+};
 use serde_json::json;
 use support::tokens::{CORP_SECRET, Key, jwks};
 use support::{Bench, main as measure};
@@ -29,7 +31,7 @@ mod support;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-const ALGORITHMS: [&str; 6] = ["HS256", "RS256", "PS256", "ES256", "ES384", "EdDSA"];
+const ALGORITHMS: [&str; 7] = ["HS256", "RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"];
 const NOW: i64 = 1_800_000_000;
 /// Tokens of each algorithm.
 const TOKENS: usize = 128;
@@ -237,7 +239,7 @@ fn config(directory: &Path) -> (RawConfig, Problems) {
 
 fn verifier(directory: &Path) -> Verifier {
     let (raw, mut problems) = config(directory);
-    let issuers = Issuers::compile(&raw.issuers, &mut problems);
+    let issuers = Issuers::compile(&raw.issuers, &Egress::default(), &mut problems);
     assert!(problems.errors().is_empty(), "{}", problems.render(false));
     // Some are in force, or nothing would be looked up.
     let revocations = Revocations::new();

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use passgate::app;
 use passgate::clock::Clock;
 use passgate::forward::{BodyRules, Pool};
-use passgate::gateway::{Gateway, Label, Lane, SignIn};
+use passgate::gateway::{Gateway, Label, Lane, LoopMark, SignIn};
 use passgate::http::client::Share;
 use passgate::http::pace::PaceRules;
 use passgate::login::{Endpoints, Sites};
@@ -204,6 +204,7 @@ impl Running {
         });
         let signing = Arc::new(ArcSwap::from_pointee(signing));
         let protected = plan.naming.clone();
+        let vary = plan.sources.vary();
         let gateway = Gateway {
             routes: plan.routes,
             sources: plan.sources,
@@ -229,6 +230,9 @@ impl Running {
                 protected: Box::new(move |name| protected.is_protected(name)),
             }),
             naming: plan.naming,
+            public_origin: None,
+            vary,
+            loop_mark: LoopMark::new().expect("random numbers"),
             trusted_proxies: settings.trusted_proxies.clone(),
             warned_of_proxy: AtomicBool::new(false),
             clock: Clock::system(),

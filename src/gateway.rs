@@ -7,8 +7,10 @@
 mod activity;
 mod answer;
 mod identify;
+mod loops;
 mod own;
 mod record;
+mod response;
 mod rewrite;
 mod sign_in;
 mod vigil;
@@ -20,7 +22,9 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 
@@ -35,6 +39,7 @@ use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
 use crate::http::client::Exit;
 use crate::http::headers::{self, Host};
 use crate::http::incoming::ClientBody;
+use crate::http::location::Origin;
 use crate::http::origin;
 use crate::http::reply::{self, Visitor};
 use crate::http::target::{Oddities, QueryEdit, Target};
@@ -49,7 +54,10 @@ use crate::verify::{LocalCache, Verifier};
 pub use activity::Activity;
 pub use answer::{Answer, Content};
 use identify::identify;
+pub use loops::LoopMark;
 use record::Record;
+use response::Asked;
+pub use rewrite::Outgoing;
 use rewrite::rewrite;
 pub use sign_in::{Presented, Renewal, SignIn};
 use vigil::Vigil;
@@ -85,6 +93,12 @@ pub struct Gateway {
     pub https_only_host: Option<String>,
     /// What request bodies are held to.
     pub bodies: Arc<BodyRules>,
+    /// The host of `public_url`, by which an app may know itself.
+    pub public_origin: Option<Origin>,
+    /// What an answer depends on where a caller may be known or not.
+    pub vary: HeaderValue,
+    /// How a request is known again that comes back.
+    pub loop_mark: LoopMark,
     /// Whose `X-Forwarded-*` are believed.
     pub trusted_proxies: TrustedProxies,
     /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
@@ -109,13 +123,24 @@ pub struct Route {
     /// Where it leads.
     pub upstream: Arc<Upstream>,
     /// Cut off the front of the path.
-    pub strip_prefix: Option<String>,
+    pub strip_prefix: Option<Prefix>,
+    /// Whether addresses of the app in its answers become public ones.
+    pub rewrite_responses: bool,
     /// Set on the request to the app.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What other products say to apps, and passes from clients on this route.
     pub keep_headers: Vec<HeaderName>,
     /// Whether the app gets the credential as well.
     pub forward_credential: bool,
+}
+
+/// What a route cuts off the front of paths.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// As [`crate::http::target::canonical_prefix`] made it.
+    pub path: String,
+    /// The same for `X-Forwarded-Prefix`.
+    pub value: HeaderValue,
 }
 
 /// How log lines and metrics name a route.
@@ -220,7 +245,9 @@ pub fn locate<'a>(
             Some(refusal) => Err(Miss { refusal, route: Some(route), allow: None }),
             // What is left of the path begins with an empty segment, and `rewrite` could not forward it.
             None if !target.oddities().is_none()
-                && target.rewritten(route.strip_prefix.as_deref(), QueryEdit::Keep).is_err() =>
+                && target
+                    .rewritten(route.strip_prefix.as_ref().map(|prefix| &*prefix.path), "", QueryEdit::Keep)
+                    .is_err() =>
             {
                 Err(Miss { refusal: Refusal::PathEmptySegment, route: Some(route), allow: None })
             }
@@ -256,6 +283,34 @@ fn hides_another_route(routes: &Table<Route>, host: &str, target: &Target, metho
     })
 }
 
+impl Route {
+    /// Whether the route's prefix is cut off this path.
+    #[must_use]
+    pub fn cuts(&self, target: &Target) -> bool {
+        self.strip_prefix.as_ref().is_some_and(|prefix| target.begins_with(&prefix.path))
+    }
+
+    /// Which fields of an answer to a request for `target` are rewritten, and what becomes of them, for people.
+    #[must_use]
+    pub fn rewritten(&self, target: &Target) -> Vec<(&'static str, String)> {
+        if !self.rewrite_responses || self.upstream.is_builtin() {
+            return Vec::new();
+        }
+        let prefix = self.strip_prefix.as_ref().filter(|_| self.cuts(target)).map_or("", |prefix| &prefix.path);
+        let path = match (self.upstream.base(), prefix) {
+            ("", "") => None,
+            ("", prefix) => Some(format!("`/…` becomes `{prefix}/…`")),
+            (base, prefix) => Some(format!("`{base}/…` becomes `{prefix}/…`")),
+        };
+        let place = match &path {
+            Some(path) => format!("{path}; the address of a server is taken out"),
+            None => "the address of a server is taken out".to_owned(),
+        };
+        let mut fields: Vec<_> = ["Location", "Content-Location", "Refresh"].map(|name| (name, place.clone())).into();
+        fields.extend(path.map(|path| ("Set-Cookie", format!("in `Path`, {path}"))));
+        fields
+    }
+}
 /// A year, for this host alone (RFC 6797 section 6.1).
 const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
@@ -561,14 +616,26 @@ async fn walk(
     let body = RequestBody::new(body, &parts.headers, &gateway.bodies)?;
     record.body = body.progress();
     let source = source.filter(|_| route.forward_credential);
+    let protocol = match route.rules.auth() {
+        Auth::None => None,
+        Auth::Optional | Auth::Required => gateway.sources.websocket_protocol(&parts.headers),
+    };
     let (hop, upgrade) = rewrite(gateway, &peer, route, &permit, source, &target, host, record, &mut parts)?;
+    let asked = Asked::of(route, &permit, &target, &hop, &parts.headers);
 
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
-    let asked = Instant::now();
+    let sent = Instant::now();
     let holder = record.holder();
-    let mut forwarding =
-        std::pin::pin!(forward(&permit, &route.upstream, &lane.pool, &holder, Request::from_parts(parts, body), hop));
+    let mut forwarding = std::pin::pin!(forward(
+        &permit,
+        &route.upstream,
+        &lane.pool,
+        &holder,
+        &route.label.text,
+        Request::from_parts(parts, body),
+        hop
+    ));
     let forwarded = std::future::poll_fn(|cx| {
         if record.is_caller_gone() {
             return Poll::Ready(Err(Refusal::Revoked));
@@ -580,16 +647,17 @@ async fn walk(
         }
     })
     .await;
-    record.upstream_time = Some(asked.elapsed());
+    record.upstream_time = Some(sent.elapsed());
     let mut forwarded = forwarded?;
-    if let Some(sign_in) = &gateway.sign_in {
-        let dropped = sign_in.strip_set_cookie(forwarded.response.headers_mut());
-        route.upstream.note_dropped_cookies(dropped, &sign_in.cookie);
-    }
+    asked.answer(gateway, forwarded.response.headers_mut());
     record.upstream = Some(forwarded.server);
     Ok(match (upgrade, forwarded.upgrade) {
         (Some(client_side), Some(app)) => {
             client.activity.switch();
+            if let Some(protocol) = protocol {
+                // A browser takes no answer that chooses none (WHATWG WebSockets, "establish a WebSocket connection").
+                forwarded.response.headers_mut().entry(SEC_WEBSOCKET_PROTOCOL).or_insert(protocol);
+            }
             forwarded.response.map(|_| Content::Switched { client: client_side, app })
         }
         _ => forwarded.response.map(Content::App),

@@ -80,7 +80,7 @@ pub fn is_email_verified(claims: &Map<String, Value>) -> bool {
 /// A path into the claims as the TOML writes it: `realm_access.roles`.
 ///
 /// A claim whose own name holds dots (`https://example.com/roles`) is found too: the whole text is tried as one name
-/// first, then split at its dots.
+/// first, then split at its dots. A name with a dot within a path is quoted as in TOML: `resource_access."my.client".roles`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimPath {
     whole: String,
@@ -88,13 +88,17 @@ pub struct ClaimPath {
 }
 
 impl ClaimPath {
-    /// The path that `text` writes; `None` where it is empty or has an empty segment.
+    /// The path that `text` writes; `None` where it is empty, has an empty segment or a quote that is not closed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.is_empty() {
             return None;
         }
-        let segments: Vec<String> = text.split('.').map(str::to_owned).collect();
+        let segments = if text.contains(['"', '\'']) {
+            quoted_segments(text)?
+        } else {
+            text.split('.').map(str::to_owned).collect()
+        };
         if segments.iter().any(String::is_empty) && !text.contains("://") {
             return None;
         }
@@ -121,6 +125,50 @@ impl ClaimPath {
         }
         let (first, rest) = self.segments.split_first()?;
         rest.iter().try_fold(claims.get(first)?, |value, segment| value.as_object()?.get(segment))
+    }
+}
+
+/// The names of a path in which some are quoted, `"…"` with `\"` and `\\` in it or `'…'` without (TOML 1.0, keys).
+fn quoted_segments(text: &str) -> Option<Vec<String>> {
+    let mut segments = Vec::new();
+    let mut rest = text;
+    loop {
+        let (name, behind) = match rest.chars().next()? {
+            '\'' => {
+                let (name, behind) = rest[1..].split_once('\'')?;
+                (name.to_owned(), behind)
+            }
+            '"' => {
+                let mut name = String::new();
+                let mut chars = rest[1..].char_indices();
+                let end = loop {
+                    match chars.next()? {
+                        (at, '"') => break at,
+                        (_, '\\') => {
+                            name.push(chars.next().map(|(_, char)| char).filter(|char| matches!(char, '"' | '\\'))?)
+                        }
+                        (_, char) => name.push(char),
+                    }
+                };
+                (name, &rest[1 + end + 1..])
+            }
+            _ => {
+                let (name, behind) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+                if name.contains(['"', '\'']) {
+                    return None;
+                }
+                (name.to_owned(), behind)
+            }
+        };
+        if name.is_empty() {
+            return None;
+        }
+        segments.push(name);
+        match behind.strip_prefix('.') {
+            Some(more) => rest = more,
+            None if behind.is_empty() => return Some(segments),
+            None => return None,
+        }
     }
 }
 
@@ -177,6 +225,40 @@ mod tests {
         assert_eq!(find("a.b.c", &claims), None);
         assert!(ClaimPath::parse("").is_none());
         assert!(ClaimPath::parse("a..b").is_none());
+    }
+
+    #[test]
+    fn a_name_with_a_dot_is_quoted_as_in_toml() {
+        let claims = json!({"resource_access": {"my.client": {"roles": ["a"]}, "x\"y\\": 1, "it's": 2}, "a.b": {"c": 3}, "a": {"b": {"c": 4}}});
+        for (path, expected) in [
+            (r#"resource_access."my.client".roles"#, Some(json!(["a"]))),
+            ("resource_access.'my.client'.roles", Some(json!(["a"]))),
+            (r#""resource_access"."my.client"."roles""#, Some(json!(["a"]))),
+            (r#"resource_access."x\"y\\""#, Some(json!(1))),
+            (r#"resource_access."it's""#, Some(json!(2))),
+            (r#""a.b".c"#, Some(json!(3))),
+            ("a.b.c", Some(json!(4))),
+            ("resource_access.my.client.roles", None),
+        ] {
+            assert!(ClaimPath::parse(path).is_some(), "{path}");
+            assert_eq!(find(path, &claims), expected, "{path}");
+        }
+        for path in [
+            r#"""#,
+            r#"a.""#,
+            r#"a."b"#,
+            r#"a."b"c"#,
+            r#"a"b".c"#,
+            r#"a."".c"#,
+            "a.''",
+            r#"a."b"."#,
+            r#".a."b""#,
+            r#"a."b\n""#,
+            "a.'b",
+            "'",
+        ] {
+            assert_eq!(ClaimPath::parse(path), None, "{path}");
+        }
     }
 
     #[test]

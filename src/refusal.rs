@@ -179,6 +179,8 @@ refusals! {
     Misdirected = MISDIRECTED_REQUEST, "misdirected", "Misdirected request";
     /// Too many attempts to sign in or to register, of this account or from this address.
     Throttled = TOO_MANY_REQUESTS, "throttled", "Too many requests";
+    /// The account has opened as many sessions within a minute as it may.
+    SessionsThrottled = TOO_MANY_REQUESTS, "sessions-throttled", "Too many requests";
     /// The head is longer than `max_header_bytes`.
     HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "Request header fields too large";
 
@@ -203,6 +205,8 @@ refusals! {
     StateUnavailable = SERVICE_UNAVAILABLE, "state-unavailable", "Service unavailable";
     /// So much work with the state, or so many passwords, wait already that this request is turned away.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Service unavailable";
+    /// The request has passed through here before, or through too many others (RFC 8586).
+    LoopDetected = LOOP_DETECTED, "loop-detected", "Loop detected";
     /// The app did not accept the connection in time.
     UpstreamConnectTimeout = GATEWAY_TIMEOUT, "upstream-connect-timeout", "Gateway timeout";
     /// The app did not answer in time.
@@ -214,6 +218,13 @@ impl Refusal {
     #[must_use]
     pub fn is_invalid_token(self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED && !matches!(self, Self::CredentialMissing | Self::LoginRefused)
+    }
+
+    /// Whether something failed (the app, the state, an issuer, the gateway itself), as against a request that was refused
+    /// for what it is.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        self.status().is_server_error()
     }
 }
 

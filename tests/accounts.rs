@@ -52,6 +52,7 @@ fn session(account_id: &str, id: &str) -> SessionRow {
         created_at: now(),
         seen_at: now(),
         expires_at: now() + HOUR,
+        tokens_until: Some(now() + 900),
         user_agent: "Firefox".to_owned(),
         address: "203.0.113.7".to_owned(),
         refresh: None,
@@ -64,13 +65,14 @@ fn sign_in(setup: &Setup, session: &SessionRow) {
     assert!(state.add_session(session, account.password_version).unwrap());
 }
 
-/// Whether `id` is gone and its tokens are refused for a day at least, whatever a running gateway gave them.
+/// Whether `id` is gone and its tokens are refused for as long as they live, which [`session`] says, and little longer.
 fn is_ended(setup: &Setup, id: &str) -> bool {
     let state = open(setup);
     let target = RevocationTarget::Session(id.to_owned());
     let revoked = state.revocations(now()).unwrap().into_iter().find(|revocation| revocation.target == target);
     let remembered = revoked.is_some_and(|revocation| {
-        revocation.issuer == "session" && revocation.expires_at.unwrap() >= revocation.revoked_at + 24 * HOUR
+        let lives = revocation.expires_at.unwrap() - revocation.revoked_at;
+        revocation.issuer == "session" && (600..=960).contains(&lives)
     });
     state.session(id).unwrap().is_none() && remembered
 }

@@ -27,7 +27,7 @@ use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::signing::{Kind, SigningKeys};
 use passgate::state::memory::Memory;
 use passgate::verify::{
-    Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, RevocationRow, Revocations, Revoked, Verifier,
+    Algorithm, Egress, Issuers, KeySet, LocalCache, OWN_NAME, Origin, RevocationRow, Revocations, Revoked, Verifier,
 };
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
@@ -216,7 +216,7 @@ fn verifier(algorithm: &'static str) -> (Verifier, String) {
         "[issuers.corp]\nissuer = \"https://id.example.com\"\naudiences = [\"api\"]\nalgorithms = [\"{algorithm}\"]\n{keys}\n"
     );
     let (raw, mut problems) = compile(&directory.path().join("gateway.toml"), "", &[&issuer]);
-    let issuers = Issuers::compile(&raw.issuers, &mut problems);
+    let issuers = Issuers::compile(&raw.issuers, &Egress::default(), &mut problems);
     assert!(problems.errors().is_empty(), "{}", problems.render(false));
     let revocations = Revocations::new();
     // The test may take as long as it wants.

@@ -428,12 +428,23 @@ fn weak_keys_are_refused_when_they_are_loaded() {
 }
 
 #[test]
-fn an_oversized_token_is_refused() {
+fn a_token_is_as_long_as_the_configuration_allows_and_no_longer() {
     let (app, gateway) = corp();
-    let long = claims_with(json!({ "padding": "x".repeat(20_000) }));
-    let status = gateway.get_as(&corp_token_of(&long), "/private/x").status;
-    assert!(matches!(status, 401 | 431), "{status}");
+    let long = corp_token_of(&claims_with(json!({ "groups": ["x".repeat(15_000)] })));
+    assert!((20_000..24_000).contains(&long.len()));
+    let refused = gateway.get_as(&long, "/private/x").expect(401);
+    assert_eq!(gateway.log_of(&refused)["reason"], "token-too-large");
+    let bearer = format!("Authorization: Bearer {long}");
+    let said = gateway.command(["explain", "GET", "/private/x", "-H", bearer.as_str()]).expect(3).all();
+    assert!(said.contains("`max_token_bytes` is 16384"), "{said}");
     assert_eq!(app.count(), 0);
+
+    let server = "[server]\nlisten = \"127.0.0.1:0\"\nmax_token_bytes = \"24KiB\"\n";
+    let gateway = Gateway::before(&app, &format!("{server}{ROUTES}"));
+    gateway.get_as(&long, "/private/x").expect(200);
+    gateway.get_as(&long, "/private/x").expect(200);
+    let longer = corp_token_of(&claims_with(json!({ "groups": ["x".repeat(19_000)] })));
+    gateway.get_as(&longer, "/private/x").expect(401);
 }
 
 #[test]
@@ -824,6 +835,221 @@ fn a_rule_of_one_issuer_does_not_widen_another() {
     // The other issuer's algorithm and secret with this issuer's name.
     gateway.get_as(&Key::corp().token(&of("second")), "/private/x").expect(401);
     gateway.get_as(&corp_token("alice", &[]), "/private/x").expect(200);
+}
+
+// --- whom a token is about
+
+/// The gateway of most tests with another line in the table of its issuer.
+fn corp_with(app: &App, line: &str) -> Gateway {
+    let toml = before(app, ROUTES);
+    let toml = match line.split_once(" = ") {
+        Some((key, _)) if toml.contains(&format!("\n{key} = ")) => {
+            let lines = toml.lines().map(|old| if old.starts_with(&format!("{key} = ")) { line } else { old });
+            lines.collect::<Vec<_>>().join("\n")
+        }
+        _ => toml.replacen("audiences =", &format!("{line}\naudiences ="), 1),
+    };
+    Gateway::start(&toml)
+}
+
+#[test]
+fn a_machine_without_a_subject_is_named_by_its_kind_also_where_it_is_revoked() {
+    let app = App::start();
+    let gateway = corp_with(&app, "subject_claim = [\"sub\", \"client_id\"]");
+    let machine = corp_token_of(&claims_with(json!({ "sub": null, "client_id": "worker" })));
+    let person = corp_token_of(&claims_with(json!({ "client_id": "worker" })));
+    for (token, expected) in [(&machine, "client_id:worker"), (&person, "alice")] {
+        gateway.get_as(token, "/private/x").expect(200);
+        assert_eq!(app.last().header("x-auth-user"), Some(expected));
+        assert_eq!(gateway.log_line(|line| line["subject"] == expected)["status"], 200);
+    }
+    let liar = corp_token_of(&claims_with(json!({ "sub": "client_id:worker" })));
+    let refused = gateway.get_as(&liar, "/private/x").expect(401);
+    assert_eq!(gateway.log_of(&refused)["reason"], "subject-malformed");
+    let said = gateway.command(["token", "inspect", machine.as_str()]).expect(0).all();
+    assert!(said.contains("`client_id:worker`"), "{said}");
+    let bearer = format!("Authorization: Bearer {machine}");
+    let said = gateway.command(["explain", "GET", "/private/x", "-H", bearer.as_str()]).expect(0).all();
+    assert!(said.contains("client_id:worker"), "{said}");
+    gateway.command(["revoke", "--issuer", "corp", "--subject", "worker"]).expect(0);
+    gateway.command(["revoke", "--issuer", "corp", "--subject", "client_id:worker"]).expect(0);
+    eventually("the machine is refused", || gateway.get_as(&machine, "/private/x").status == 401);
+    gateway.get_as(&person, "/private/x").expect(200);
+}
+
+#[test]
+fn roles_of_a_client_whose_name_has_a_dot_and_roles_in_the_names_of_an_object_reach_the_app() {
+    let app = App::start();
+    let line = "roles_claims = ['resource_access.\"my.client\".roles', \"urn:zitadel:iam:org:project:roles\"]";
+    let gateway = corp_with(&app, line);
+    let claims = claims_with(json!({
+        "resource_access": { "my.client": { "roles": ["a"] }, "my": { "client": { "roles": ["wrong"] } } },
+        "urn:zitadel:iam:org:project:roles": { "b": { "1": "x.example" } },
+    }));
+    gateway.get_as(&corp_token_of(&claims), "/private/x").expect(200);
+    assert_eq!(app.last().header("x-auth-roles"), Some("a,b"));
+}
+
+const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+const OTHER_TENANT: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+
+#[test]
+fn an_issuer_of_many_tenants_is_bound_to_the_tenant_of_each_token() {
+    let app = App::start();
+    let key = Key::new("ES256", "1");
+    let provider = Provider::start([&key]);
+    let mut jwk = key.jwk();
+    jwk["issuer"] = json!(format!("{}/{{tenantid}}/v2.0", provider.issuer()));
+    provider.publish_text(&json!({ "keys": [jwk] }).to_string());
+    let toml = format!(
+        "[issuers.entra]\nissuer = \"{}/{{tid}}/v2.0\"\ntenants = [\"{TENANT}\", \"{OTHER_TENANT}\"]\naudiences = [\"api\"]\n\
+         algorithms = [\"ES256\"]\ndiscovery = true\nsubject_claim = \"oid\"\n{}{ROUTES}",
+        provider.issuer(),
+        upstream(&app)
+    );
+    let gateway = Gateway::start(&toml);
+    let token = |tenant: &str, changes: Value| {
+        let mut claims = claims_with(json!({ "iss": format!("{}/{tenant}/v2.0", provider.issuer()), "tid": tenant,
+            "oid": "o1", "email": "alice@example.com" }));
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        key.token(&claims)
+    };
+    wait_until_accepted(&gateway, &token(TENANT, json!({})));
+    assert_eq!(provider.fetches_of("/organizations/v2.0/.well-known/openid-configuration"), 1);
+    for tenant in [TENANT, OTHER_TENANT] {
+        gateway.get_as(&token(tenant, json!({})), "/private/x").expect(200);
+        assert_eq!(app.last().header("x-auth-user"), Some(format!("{tenant}:o1").as_str()));
+        assert_eq!(app.last().header("x-auth-email"), None, "the tenant says what it likes");
+        gateway.get_as(&token(tenant, json!({ "xms_edov": true })), "/private/x").expect(200);
+        assert_eq!(app.last().header("x-auth-email"), Some("alice@example.com"));
+    }
+    let stranger = "11111111-1111-1111-1111-111111111111";
+    for bad in [
+        token(stranger, json!({})),
+        token(TENANT, json!({ "tid": OTHER_TENANT })),
+        token(TENANT, json!({ "tid": null })),
+        token("organizations", json!({ "tid": TENANT })),
+        token("{tid}", json!({ "tid": "{tid}" })),
+    ] {
+        gateway.get_as(&bad, "/private/x").expect(401);
+    }
+}
+
+// --- keys behind a token or a proxy
+
+#[test]
+fn a_token_goes_to_the_server_of_the_keys_and_to_no_other_and_is_read_again() {
+    let app = App::start();
+    let key = Key::new("ES256", "1");
+    let (provider, elsewhere) = (Provider::start([&key]), Provider::start([&key]));
+    provider.require_token("first.token");
+    let toml = format!(
+        "[issuers.corp]\nissuer = \"{}\"\naudiences = [\"api\"]\nalgorithms = [\"ES256\"]\ndiscovery = true\n\
+         jwks_token = {{ file = \"token\" }}\nrefresh_cooldown = \"1s\"\n{}{ROUTES}",
+        provider.issuer(),
+        upstream(&app)
+    );
+    let setup = Setup::new(&toml);
+    setup.write("token", "first.token\n");
+    let token_file = setup.path("token");
+    let gateway = setup.start();
+    let claims = claims_with(json!({ "iss": provider.issuer() }));
+    wait_until_accepted(&gateway, &key.token(&claims));
+    assert!(provider.requests().iter().all(|request| request.header("authorization") == Some("Bearer first.token")));
+
+    // Another token, and keys that discovery says are elsewhere.
+    let next = Key::new("ES256", "2");
+    elsewhere.publish([&next]);
+    provider.require_token("second.token");
+    provider.move_keys(&elsewhere.jwks_url());
+    std::fs::write(token_file, "second.token\r\n").unwrap();
+    wait_until_accepted(&gateway, &next.token(&claims));
+    assert!(elsewhere.fetches() >= 1);
+    assert!(elsewhere.requests().iter().all(|request| request.header("authorization").is_none()));
+    let told = [gateway.diagnostics().join("\n"), gateway.log_text().join("\n")].concat();
+    assert!(!told.contains("first.token") && !told.contains("second.token"), "{told}");
+}
+
+/// An issuer whose keys are at `id.example.test`, which no resolver knows.
+fn far_away(app: &App, server: &str) -> String {
+    format!(
+        "[issuers.corp]\nissuer = \"{CORP}\"\naudiences = [\"api\"]\nalgorithms = [\"ES256\"]\n\
+         jwks_url = \"https://id.example.test:8443/jwks\"\nca_file = \"ca.pem\"\nrefresh_cooldown = \"1s\"\n\
+         [server]\nlisten = \"127.0.0.1:0\"\n{server}\n{}{ROUTES}",
+        upstream(app)
+    )
+}
+
+#[test]
+fn keys_are_fetched_through_a_proxy_that_sees_a_name_and_nothing_else() {
+    let app = App::start();
+    let key = Key::new("ES256", "1");
+    let certificate = tls::Certificate::for_names(&["id.example.test"]);
+    let provider = Provider::start_tls(&certificate, [&key]);
+    let proxy = EgressProxy::to(provider.address());
+    let url = proxy.url().replace("://", "://ann@");
+    let server = format!("egress_proxy = {{ url = \"{url}\", password = {{ file = \"password\" }} }}");
+    let setup = Setup::new(&far_away(&app, &server));
+    setup.write("ca.pem", &certificate.chain_pem);
+    setup.write("password", "s3cret\n");
+    let gateway = setup.start();
+    wait_until_accepted(&gateway, &key.token(&corp_claims("alice")));
+    let heads = proxy.heads();
+    let expected = format!("Proxy-Authorization: Basic {}\r\n", base64url("ann:s3cret").replace('-', "+"));
+    assert!(
+        heads[0].starts_with("CONNECT id.example.test:8443 HTTP/1.1\r\nHost: id.example.test:8443\r\n"),
+        "{heads:?}"
+    );
+    assert!(heads[0].contains(expected.trim_end_matches("\r\n")), "{heads:?}");
+    assert!(provider.requests().iter().all(|request| !request.text().contains("Proxy-Authorization")));
+    // Requests to apps never go there.
+    assert!(proxy.heads().iter().all(|head| head.starts_with("CONNECT id.example.test")));
+}
+
+#[test]
+fn a_proxy_that_answers_oddly_or_as_the_server_itself_gives_no_keys() {
+    let app = App::start();
+    let key = Key::new("ES256", "1");
+    let trusted = tls::Certificate::for_names(&["id.example.test"]);
+    let imposter = Provider::start_tls(&tls::Certificate::for_names(&["id.example.test"]), [&key]);
+    let body = jwks([&key]);
+    let cases: [(EgressProxy, &str); 6] = [
+        (EgressProxy::to(imposter.address()), "no TLS with"),
+        (
+            EgressProxy::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())),
+            "sent more than an answer",
+        ),
+        (EgressProxy::answering("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), "407"),
+        (EgressProxy::answering("HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n"), "answered 302"),
+        (EgressProxy::answering("SSH-2.0-x\r\n\r\n"), "does not answer in HTTP"),
+        (EgressProxy::answering(format!("HTTP/1.1 200 OK\r\n{}", "X: y\r\n".repeat(10_000))), "more than 16384 bytes"),
+    ];
+    for (proxy, expected) in cases {
+        let setup = Setup::new(&far_away(&app, &format!("egress_proxy = \"{}\"", proxy.url())));
+        setup.write("ca.pem", &trusted.chain_pem);
+        let gateway = setup.start();
+        gateway.diagnostic(expected);
+        gateway.get_as(&key.token(&corp_claims("alice")), "/private/x").expect(503);
+    }
+    assert_eq!(app.count(), 0);
+}
+
+#[test]
+fn one_broken_entry_of_a_key_set_is_said_and_harms_no_other() {
+    let app = App::start();
+    let key = Key::new("ES256", "1");
+    let provider = Provider::start([&key]);
+    provider.publish_text(&format!(r#"{{"keys": [7, {{"kty":"EC","kty":"EC"}}, {}]}}"#, key.jwk()));
+    let gateway = Gateway::start(&fetching(&provider, &app));
+    wait_until_accepted(&gateway, &key.token(&corp_claims("alice")));
+    let ready = gateway.admin_get("/ready").expect(200).text();
+    assert!(
+        ready.starts_with("ready\n") && ready.contains("keys of `corp` are left out: entry 1 of `keys`"),
+        "{ready}"
+    );
+    gateway.diagnostic("entry 2 of `keys`: a name stands twice in it");
 }
 
 // --- keys that come by HTTP

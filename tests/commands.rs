@@ -1115,3 +1115,86 @@ fn check_says_what_becomes_of_addresses_that_were_only_typed() {
         assert_eq!(with(quiet), "", "{quiet}");
     }
 }
+
+// --- loops, paths of servers
+
+#[test]
+fn check_refuses_an_upstream_that_is_the_gateway_itself() {
+    for (listen, server, is_loop) in [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080", true),
+        ("127.0.0.1:8080", "http://127.0.0.1:8080/base", true),
+        ("127.0.0.1:8080", "h2c://127.0.0.1:8080", true),
+        ("127.0.0.1:8080", "http://localhost:8080", true),
+        ("127.0.0.1:8080", "http://0.0.0.0:8080", true),
+        ("127.0.0.1:80", "http://127.0.0.1", true),
+        ("0.0.0.0:8080", "http://127.0.0.1:8080", true),
+        ("0.0.0.0:8080", "http://127.1.2.3:8080", true),
+        ("0.0.0.0:8080", "http://localhost:8080", true),
+        ("[::1]:8080", "http://[::1]:8080", true),
+        ("[::]:8080", "http://[::1]:8080", true),
+        ("unix:gate.sock", "unix:gate.sock", true),
+        ("127.0.0.1:8080", "http://127.0.0.1:8081", false),
+        ("127.0.0.1:8080", "http://127.0.0.2:8080", false),
+        ("127.0.0.1:8080", "http://127.0.0.1", false),
+        ("0.0.0.0:8080", "http://192.0.2.7:8080", false),
+        ("0.0.0.0:8080", "http://app.internal:8080", false),
+        // A listener of one family does not take connections of the other.
+        ("[::]:8080", "http://127.0.0.1:8080", false),
+        ("unix:gate.sock", "unix:app.sock", false),
+    ] {
+        let toml = format!(
+            "[server]\nlisten = [\"127.0.0.1:1\", \"{listen}\"]\n[upstreams.app]\nservers = [\"{server}\"]\n\
+             [[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n"
+        );
+        let said = Setup::new(&toml).command(["check"]).expect(if is_loop { 2 } else { 0 }).all();
+        let is_said = said.contains("upstream `app` leads back to the gateway itself");
+        assert_eq!(is_said, is_loop, "{listen} {server}\n{said}");
+    }
+}
+
+// --- explain as JSON
+
+#[test]
+fn explain_gives_json_with_what_the_app_gets_and_what_is_rewritten() {
+    let toml = good().replace(
+        "[[routes]]\npath = \"/admin/*\"",
+        "[[routes]]\npath = \"/both/*\"\nauth = \"optional\"\nupstream = \"app\"\nstrip_prefix = \"/both\"\n\n\
+         [[routes]]\npath = \"/admin/*\"",
+    );
+    assert!(toml.contains("/both/*"), "{toml}");
+    let setup = Setup::new(&toml);
+    let ask = ["explain", "--format", "json", "GET", "/admin/users", "--as", "alice", "--role"];
+    let allowed = setup.command(ask.into_iter().chain(["admin"])).expect(0).json();
+    assert_eq!(allowed["decision"], "allow");
+    assert_eq!((&allowed["status"], &allowed["reason"]), (&Value::Null, &Value::Null));
+    assert_eq!(allowed["route"], "/admin/*");
+    assert!(allowed["place"].as_str().unwrap().contains("gateway.toml:"), "{allowed}");
+    assert_eq!(allowed["request"]["path"], "/admin/users");
+    assert_eq!(allowed["request"]["headers"]["x-auth-user"], "alice");
+    assert_eq!(allowed["answer"]["cache_control"], "private");
+    let steps = allowed["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["passed"] == true && step["detail"].is_string()), "{allowed}");
+    let parts: Vec<_> = steps.iter().filter_map(|step| step["step"].as_str()).collect();
+    assert!(["target", "route", "credential", "rules"].iter().all(|part| parts.contains(part)), "{allowed}");
+
+    let refused = setup.command(ask.into_iter().chain(["user"])).expect(3).json();
+    assert_eq!(refused["decision"], "refuse");
+    assert_eq!((&refused["status"], &refused["reason"]), (&json!(403), &json!("role-refused")));
+    assert_eq!(refused["route"], "/admin/*");
+    assert_eq!(refused["request"], Value::Null);
+    assert!(refused["steps"].as_array().unwrap().iter().any(|step| step["passed"] == false), "{refused}");
+    let missing = setup.command(["explain", "--format", "json", "GET", "/nowhere"]).expect(3).json();
+    assert_eq!((&missing["status"], &missing["route"]), (&json!(404), &Value::Null));
+
+    let token = corp_token("alice", &["admin"]);
+    let field = format!("Authorization: Bearer {token}");
+    let said = setup.command(["explain", "--format", "json", "GET", "/both/x?a=b", "-H", &field]).expect(0);
+    assert!(!said.all().contains(&token), "{said:?}");
+    let cut = said.json();
+    assert_eq!(cut["request"]["path"], "/x");
+    assert_eq!(cut["request"]["headers"]["x-forwarded-prefix"], "/both");
+    assert_eq!(cut["answer"]["rewritten"], json!(["Location", "Content-Location", "Refresh", "Set-Cookie"]));
+    assert_eq!(cut["answer"]["vary"], "Cookie, Authorization");
+    let text = setup.command(["explain", "GET", "/both/x", "-H", &field]).expect(0).stdout;
+    assert!(text.contains("  x-forwarded-prefix: /both\n") && text.contains("becomes `/both/…`"), "{text}");
+}

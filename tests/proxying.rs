@@ -2,6 +2,8 @@
 //! listeners and TLS. DESIGN.md sections 2.2 and 2.5.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
+#[path = "proxying/answers.rs"]
+mod answers;
 mod support;
 
 use std::io::Write;
@@ -1130,6 +1132,59 @@ fn a_websocket_is_opened_and_bytes_pass_both_ways_as_they_are() {
     eventually("the app's side is closed too", || closed.load(Ordering::SeqCst));
     let line = gateway.log_line(|line| line["path"] == "/socket");
     assert_eq!(line["status"], 101);
+}
+
+/// A page can set no other field of a handshake than the list of protocols.
+#[test]
+fn a_token_in_the_protocols_of_a_websocket_is_taken_and_the_client_hears_the_protocol_that_it_waits_for() {
+    let app = App::with(|exchange| {
+        // It speaks `chat`, where that is offered.
+        let speaks = exchange.request().header("sec-websocket-protocol").is_some_and(|list| list.contains("chat"));
+        let chosen = if speaks { "Upgrade: websocket\r\nSec-WebSocket-Protocol: chat" } else { "Upgrade: websocket" };
+        exchange.send(SWITCHING.replace("Upgrade: websocket", chosen));
+        while let Ok(bytes) = exchange.read_exact(5) {
+            exchange.send(bytes);
+        }
+        Answer::Close
+    });
+    let sources = "[credentials]\nsources = [{ header = \"authorization\", scheme = \"Bearer\" }, { websocket_protocol = \"bearer\" }]\n";
+    let gateway = Gateway::before(&app, &format!("{sources}{PRIVATE}"));
+    let token = corp_token("alice", &[]);
+    let cases: [(&[&str], Option<&str>, Option<&str>); 6] = [
+        (&["bearer, TOKEN"], None, Some("bearer")),
+        (&["Bearer,TOKEN"], None, Some("Bearer")),
+        (&["bearer", "TOKEN"], None, Some("bearer")),
+        (&["chat, bearer, TOKEN, v2"], Some("chat, v2"), Some("chat")),
+        (&["v2, BEARER", "TOKEN"], Some("v2"), Some("BEARER")),
+        (&["bearer", "TOKEN, chat"], Some("chat"), Some("chat")),
+    ];
+    for (lines, seen, chosen) in cases {
+        let request = lines.iter().fold(handshake("/socket"), |request, line| {
+            request.header("Sec-WebSocket-Protocol", &line.replace("TOKEN", &token))
+        });
+        let mut client = gateway.connect();
+        client.send(request.header("Origin", "https://spa.example.com").bytes());
+        let head = client.head();
+        assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, chosen), "{lines:?}");
+        client.send(b"hello");
+        assert_eq!(client.read_exact(5), b"hello");
+        let last = app.last();
+        assert_eq!(last.header("sec-websocket-protocol"), seen, "{lines:?}");
+        assert_eq!(last.header("x-auth-user"), Some("alice"));
+        assert!(!last.text().contains(&token), "{lines:?}");
+    }
+    let count = app.count();
+    for (line, status) in [("bearer", 401), ("bearer, rubbish", 401), ("chat", 401), ("bearer, a.b.c, bearer, d", 400)]
+    {
+        gateway.send(&handshake("/socket").header("Sec-WebSocket-Protocol", line)).expect(status);
+    }
+    assert_eq!(app.count(), count);
+    // A handshake that an app declines has no protocol, and one by another credential gets none.
+    let mut client = gateway.connect();
+    client.send(handshake("/socket").bearer(&token).bytes());
+    assert_eq!(client.head().header("sec-websocket-protocol"), None);
+    let told = [gateway.diagnostics().join("\n"), gateway.log_text().join("\n")].concat();
+    assert!(!told.contains(&token));
 }
 
 #[test]

@@ -4,9 +4,11 @@
 
 mod support;
 
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
@@ -133,7 +135,337 @@ fn an_issuer_whose_keys_were_never_had_is_seen_in_the_metrics() {
     gateway.get_as(&corp_token("alice", &[]), "/private/x").expect(200);
 }
 
+#[test]
+fn the_admin_port_answers_to_no_name_that_was_not_given_to_it() {
+    let app = App::start();
+    let toml = |hosts: &str| {
+        let tables = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://app.test:8080\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+        before(&app, &format!("{tables}hosts = {hosts}\n{ROUTES}"))
+    };
+    let gateway = Gateway::start(&toml("[\"gate.internal\", \"Other.Internal\"]"));
+    let asked = |path: &str, host: &str| Request::get(path).host(host).send_to(gateway.admin).status;
+    for path in ["/health", "/ready", "/metrics", "/nowhere"] {
+        let answered = if path == "/nowhere" { 404 } else { 200 };
+        let admin = gateway.admin.to_string();
+        for host in [
+            &*admin,
+            "192.0.2.1",
+            "[::1]:9",
+            "localhost:1",
+            "app.test",
+            "app.test:8080",
+            "GATE.internal:5",
+            "other.internal",
+        ] {
+            eventually(&format!("{path} for {host}"), || asked(path, host) == answered);
+        }
+        for host in ["rebound.example", "xgate.internal", "app.test.rebound.example", "localhost.rebound.example"] {
+            assert_eq!(asked(path, host), 421, "{path} for {host}");
+        }
+    }
+    gateway.setup.rewrite(&toml("[]"));
+    gateway.signal("HUP");
+    eventually("a name that was taken away is refused", || asked("/health", "gate.internal") == 421);
+}
+
+// --- a reader that stops
+
+/// Two workers, and an app that cannot be reached.
+const UNREAD: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+workers = 2
+drain_timeout = "3s"
+[upstreams.app]
+builtin = "whoami"
+[upstreams.dead]
+servers = ["unix:gone.sock"]
+[[routes]]
+path = "/*"
+auth = "none"
+upstream = "app"
+[[routes]]
+path = "/dead"
+auth = "none"
+upstream = "dead"
+"#;
+
+#[test]
+fn a_reader_of_the_log_that_stops_costs_no_request_and_not_the_end() {
+    for is_closed in [false, true] {
+        let (mut gateway, reader) = Setup::new(UNREAD).start_unread();
+        let mut reader = Some(reader).filter(|_| !is_closed);
+        let mut clients: Vec<Client> = (0..8).map(|_| gateway.connect()).collect();
+        // Some 300 KiB of lines, where a pipe holds 64.
+        for client in &mut clients {
+            for _ in 0..100 {
+                Request::get("/x").over(client).expect(200);
+            }
+        }
+        // Each worker has something to warn of.
+        for client in &mut clients {
+            Request::get("/dead").over(client).expect(502);
+        }
+        // And so has the main thread.
+        gateway.setup.write("gateway.toml", "[[[");
+        for _ in 0..20 {
+            gateway.signal("HUP");
+        }
+        eventually("the reload is refused", || sum(&metric_lines(&gateway, &["config_reload_failed"])) > 0.5);
+        for client in &mut clients {
+            Request::get("/x").over(client).expect(200);
+        }
+        gateway.admin_get("/health").expect(200);
+        drop(clients);
+        let asked = Instant::now();
+        assert_eq!(gateway.stop(), Some(0));
+        // `drain_timeout` and two seconds.
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        if let Some(reader) = &mut reader {
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).unwrap();
+            assert!(rest.len() > 40_000, "the pipe was full: {}", rest.len());
+        }
+    }
+}
+
+#[test]
+fn lines_that_were_not_read_in_time_are_read_later() {
+    let (gateway, mut reader) = Setup::new(UNREAD).start_unread();
+    let mut client = gateway.connect();
+    for _ in 0..400 {
+        Request::get("/x").over(&mut client).expect(200);
+    }
+    Request::get("/dead").over(&mut client).expect(502);
+    let mut said = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&said).contains("cannot connect to the app") {
+        let length = reader.read(&mut buffer).unwrap();
+        assert_ne!(length, 0);
+        said.extend_from_slice(&buffer[..length]);
+    }
+}
+
+#[test]
+fn what_ends_the_start_is_said_whatever_the_end_waits_for() {
+    for (toml, code, text) in [
+        ("[[routes]]\npath = \"/*\"\nupstream = \"gone\"\n", 2, "unknown upstream `gone`"),
+        (
+            "[state]\nurl = \"sqlite:gone/passgate.db\"\n[upstreams.a]\nbuiltin = \"whoami\"\n[[routes]]\npath = \"/*\"\nupstream = \"a\"\n",
+            1,
+            "gone/passgate.db",
+        ),
+    ] {
+        let said = Setup::new(toml).command(["run"]).expect(code);
+        assert!(said.stderr.contains(text), "{}", said.stderr);
+    }
+}
+
 // --- the log
+
+#[test]
+fn what_failed_is_an_error_and_what_was_refused_a_refusal() {
+    let app = App::with(|exchange| {
+        exchange.read_body();
+        exchange.wait_until_closed();
+        Answer::Close
+    });
+    let half = App::with(|exchange| {
+        exchange.read_body();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+        Answer::Close
+    });
+    let well = App::start();
+    let provider = Provider::start([]);
+    provider.fail(Fault::Error);
+    let tables = format!(
+        r#"
+[issuers.distant]
+issuer = "https://distant.example"
+audiences = ["api"]
+algorithms = ["ES256"]
+jwks_url = "{jwks}"
+[upstreams.well]
+servers = [{well}]
+[upstreams.half]
+servers = [{half}]
+[upstreams.dead]
+servers = ["unix:gone.sock"]
+[upstreams.silent]
+servers = [{silent}]
+response_timeout = "50ms"
+[[routes]]
+path = "/well"
+auth = "none"
+upstream = "well"
+[[routes]]
+path = "/half"
+auth = "none"
+upstream = "half"
+[[routes]]
+path = "/dead"
+auth = "none"
+upstream = "dead"
+[[routes]]
+path = "/silent"
+auth = "none"
+upstream = "silent"
+[[routes]]
+path = "/private"
+upstream = "well"
+[[routes]]
+path = "/admin"
+roles = ["admin"]
+upstream = "well"
+"#,
+        jwks = provider.jwks_url(),
+        well = well.url(),
+        half = half.url(),
+        silent = app.url(),
+    );
+    let gateway = Gateway::start(&format!("{CORP_ISSUER}{tables}"));
+    let mut distant = corp_claims("alice");
+    distant["iss"] = json!("https://distant.example");
+    let distant = Key::new("ES256", "k").token(&distant);
+    let alice = corp_token("alice", &["user"]);
+    let table = [
+        ("/well", None, 200, "allow", None),
+        ("/dead", None, 502, "error", Some("upstream-unreachable")),
+        ("/silent", None, 504, "error", Some("upstream-timeout")),
+        ("/private", Some(&distant), 503, "error", Some("keys-unavailable")),
+        ("/private", Some(&alice), 200, "allow", None),
+        ("/private", None, 401, "refuse", Some("credential-missing")),
+        ("/admin", Some(&alice), 403, "refuse", Some("role-refused")),
+        ("/nowhere", None, 404, "refuse", Some("route-missing")),
+        ("/well//x", None, 400, "refuse", Some("path-empty-segment")),
+    ];
+    for (number, (path, token, status, decision, reason)) in table.into_iter().enumerate() {
+        let mut request = Request::get(path);
+        if let Some(token) = token {
+            request = request.bearer(token);
+        }
+        gateway.send(&request).expect(status);
+        eventually("there is a line", || gateway.log().len() > number);
+        let line = &gateway.log()[number];
+        assert_eq!((&line["decision"], &line["reason"]), (&json!(decision), &json!(reason)), "{path} {line}");
+        assert_eq!(line["status"], status, "{line}");
+    }
+    let mut client = gateway.connect();
+    client.send(Request::get("/half").bytes());
+    client.read_through(b"half");
+    let line = gateway.log_line(|line| line["path"] == "/half");
+    assert_eq!((&line["decision"], &line["reason"]), (&json!("error"), &json!("upstream-broke-off")), "{line}");
+}
+
+#[test]
+fn the_warning_of_a_dead_app_names_the_request_and_the_route() {
+    let gateway = Gateway::start(UNREAD);
+    let answer = gateway.get("/dead").expect(502);
+    let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+    gateway.diagnostic("cannot connect to the app");
+    let said = gateway.diagnostics().into_iter().find(|line| line.contains("cannot connect to the app")).unwrap();
+    for part in ["WARN", "upstream=dead", "route=/dead", &format!("request_id={id}")] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn the_log_can_be_had_in_other_forms_and_at_a_reload() {
+    let app = App::start();
+    let toml = |log: &str| before(&app, &format!("[log]\n{log}\n{ROUTES}"));
+    let mut gateway = Gateway::start(&toml(""));
+    let mut claims = corp_claims("u-17");
+    claims["email"] = json!("alice@example.com");
+    let token = corp_token_of(&claims);
+    let mut lines = 0;
+    let mut next = |path: &str| {
+        gateway.get_as(&token, path).expect(200);
+        lines += 1;
+        eventually("there is a line", || gateway.log_text().len() >= lines);
+        assert_eq!(gateway.log_text().len(), lines);
+        gateway.log_text()[lines - 1].clone()
+    };
+    let reload = |log: &str| {
+        let known = gateway.diagnostics().len();
+        gateway.setup.rewrite(&toml(log));
+        gateway.signal("HUP");
+        eventually("it is read again", || {
+            gateway.diagnostics()[known..].iter().any(|line| line.contains("configuration read again"))
+        });
+    };
+    let line: serde_json::Value = serde_json::from_str(&next("/private/1")).unwrap();
+    assert_eq!((&line["subject"], &line["email"]), (&json!("u-17"), &json!("alice@example.com")));
+
+    reload("email = false");
+    let line: serde_json::Value = serde_json::from_str(&next("/private/2")).unwrap();
+    assert_eq!((&line["subject"], line.get("email")), (&json!("u-17"), None));
+
+    reload("format = \"text\"");
+    let line = next("/private/3");
+    assert!(line.contains(" 127.0.0.1 GET app.test /private/3 200 allow "), "{line}");
+    assert!(line.contains(" subject=u-17 email=alice@example.com issuer=corp route=/private/* "), "{line}");
+
+    reload("access = false");
+    gateway.get_as(&token, "/private/unseen").expect(200);
+    reload("");
+    let line = next("/private/4");
+    assert!(line.contains("/private/4"), "{line}");
+
+    // The end is said at the level `info`, and so not here.
+    let known = gateway.diagnostics().len();
+    gateway.setup.rewrite(&toml("level = \"error\"\nformat = \"text\""));
+    gateway.signal("HUP");
+    eventually("it is read again", || {
+        gateway.get_as(&token, "/private/5");
+        gateway.log_text().last().is_some_and(|line| line.contains(" 127.0.0.1 GET app.test /private/5 200 "))
+    });
+    gateway.setup.rewrite("[[[");
+    gateway.signal("HUP");
+    eventually("errors are said", || {
+        gateway.diagnostics()[known..].iter().any(|line| line.contains("ERROR") && line.contains("was not taken"))
+    });
+    assert_eq!(gateway.stop(), Some(0));
+    assert!(!gateway.diagnostics().iter().any(|line| line.contains("ending: ")), "{:?}", gateway.diagnostics());
+}
+
+#[test]
+fn the_log_is_written_to_a_file_that_can_be_rotated() {
+    let app = App::start();
+    let gateway = Gateway::start(&before(&app, &format!("[log]\nfile = \"gate.log\"\n{ROUTES}")));
+    let (file, rotated) = (gateway.setup.path("gate.log"), gateway.setup.path("gate.log.1"));
+    let lines = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default().lines().count();
+    gateway.get("/public/1").expect(200);
+    eventually("it is in the file", || lines(&file) == 1);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::rename(&file, &rotated).unwrap();
+    gateway.get("/public/2").expect(200);
+    eventually("it goes on where it was", || lines(&rotated) == 2);
+    gateway.signal("USR1");
+    eventually("there is a new file", || file.exists());
+    gateway.get("/public/3").expect(200);
+    eventually("it is in the new file", || lines(&file) == 1);
+    assert_eq!(lines(&rotated), 2);
+    assert_eq!(gateway.log_text(), [""; 0]);
+    // A place that cannot be had leaves everything as it is.
+    gateway.setup.rewrite(&before(&app, &format!("[log]\nfile = \"gone/gate.log\"\n{ROUTES}")));
+    gateway.signal("HUP");
+    gateway.diagnostic("was not taken");
+    gateway.get("/public/4").expect(200);
+    eventually("it is in the file", || lines(&file) == 2);
+    let setup = Setup::new(&before(&app, &format!("[log]\nfile = \"gone/gate.log\"\n{ROUTES}")));
+    let said = setup.command(["run"]).expect(1);
+    assert!(said.stderr.contains("gone/gate.log"), "{}", said.stderr);
+}
+
+#[test]
+fn a_signal_to_rotate_does_nothing_where_there_is_no_file() {
+    let app = App::start();
+    let mut gateway = Gateway::before(&app, ROUTES);
+    gateway.signal("USR1");
+    gateway.get("/public/1").expect(200);
+    gateway.log_line(|line| line["path"] == "/public/1");
+    assert_eq!(gateway.stop(), Some(0));
+}
 
 #[test]
 fn a_log_line_says_who_what_and_why() {
@@ -440,6 +772,154 @@ fn a_right_file_replaces_the_other_without_a_connection_lost() {
     let admin = corp_token("alice", &["admin"]);
     assert_eq!(Request::get("/private/x").bearer(&admin).over(&mut client).expect(200).text(), "second");
     assert_eq!(gateway.get("/public/x").expect(200).text(), "second");
+}
+
+#[test]
+fn files_are_compared_by_what_is_in_them() {
+    let app = App::start();
+    let (one, two) = (Key::new("ES256", "a"), Key::new("ES256", "a"));
+    let toml = format!(
+        "{CORP_ISSUER}[issuers.disk]\nissuer = \"https://disk.example\"\naudiences = [\"api\"]\nalgorithms = [\"ES256\"]\n\
+         jwks_file = \"disk.json\"\n[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://app.test\"\n[password]\n[pages]\ntemplates = \"templates\"\n[upstreams.app]\nservers = [{}]\n{ROUTES}",
+        app.url()
+    );
+    let setup = Setup::new(&toml);
+    setup.write("disk.json", tokens::jwks([&one]));
+    std::fs::create_dir(setup.path("templates")).unwrap();
+    let template = |word: &str| format!("<style>{{{{ style }}}}</style><p>{word}</p>");
+    setup.write("templates/error.html", template("first!"));
+    let gateway = setup.start();
+    let other = CORP_SECRET.chars().rev().collect::<String>();
+    let claims = |issuer: &str| {
+        let mut claims = corp_claims("alice");
+        claims["iss"] = json!(issuer);
+        claims
+    };
+    let of_corp = |secret: &str| Key::secret("HS256", secret).token(&corp_claims("alice"));
+    let of_disk = |key: &Key| key.token(&claims("https://disk.example"));
+    let page = || {
+        let browser = Request::get("/nowhere").header("Accept", "text/html").header("Sec-Fetch-Dest", "document");
+        gateway.send(&browser.header("Sec-Fetch-Mode", "navigate")).expect(404).text()
+    };
+    // Tokens of both are known to the caches.
+    for token in [of_corp(CORP_SECRET), of_disk(&one)] {
+        gateway.get_as(&token, "/private/x").expect(200);
+    }
+    assert!(page().contains("first!"));
+    for (name, content) in [
+        ("corp.secret", other.clone()),
+        ("disk.json", tokens::jwks([&two])),
+        ("templates/error.html", template("second")),
+    ] {
+        let path = gateway.setup.path(name);
+        let before = path.metadata().unwrap();
+        gateway.setup.write(name, content);
+        std::fs::File::options().append(true).open(&path).unwrap().set_modified(before.modified().unwrap()).unwrap();
+        let after = path.metadata().unwrap();
+        assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()), "{name}");
+    }
+    gateway.signal("HUP");
+    eventually("the new secret is taken", || gateway.get_as(&of_corp(&other), "/private/x").status == 200);
+    gateway.get_as(&of_disk(&two), "/private/x").expect(200);
+    for token in [of_corp(CORP_SECRET), of_disk(&one)] {
+        gateway.get_as(&token, "/private/x").expect(401);
+    }
+    assert!(page().contains("second"));
+}
+
+#[test]
+fn a_file_that_every_user_can_write_is_refused_at_the_start_and_at_a_reload() {
+    let app = App::start();
+    let toml = before(&app, ROUTES);
+    let setup = Setup::new(&toml);
+    let set_mode = |path: &std::path::Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (file, directory) = (setup.path("gateway.toml"), setup.path(""));
+    let table = [(&file, 0o666, 0o644, "(mode 0666)"), (&directory, 0o757, 0o700, "(mode 0757)")];
+    for (path, loose, _, text) in table {
+        let before = path.metadata().unwrap().permissions().mode();
+        set_mode(path, loose);
+        for words in [["run"], ["check"]] {
+            let said = setup.command(words).expect(2);
+            assert!(said.stderr.contains("every user can write") && said.stderr.contains(text), "{}", said.stderr);
+            assert!(said.stderr.contains("hint: "), "{}", said.stderr);
+        }
+        set_mode(path, before);
+    }
+    let gateway = setup.start();
+    for (path, loose, tight, text) in table {
+        gateway.setup.rewrite(&toml.replace("path = \"/public/*\"", "path = \"/open/*\""));
+        set_mode(path, loose);
+        gateway.signal("HUP");
+        gateway.diagnostic(text);
+        eventually("it is not taken", || sum(&metric_lines(&gateway, &["config_reload_failed"])) > 0.5);
+        gateway.get("/public/x").expect(200);
+        set_mode(path, tight);
+        gateway.setup.rewrite(&toml);
+        gateway.signal("HUP");
+        eventually("it is taken", || sum(&metric_lines(&gateway, &["config_reload_failed"])) < 0.5);
+    }
+    // As in /tmp: others can add files there, and not replace this one.
+    set_mode(&gateway.setup.path(""), 0o1777);
+    gateway.setup.succeed(["check"]);
+    set_mode(&gateway.setup.path(""), 0o700);
+}
+
+#[test]
+fn the_state_file_is_in_the_state_directory_where_there_is_one() {
+    let app = App::start();
+    let tables = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://127.0.0.1\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[password]\n";
+    let toml = before(&app, &format!("{tables}{ROUTES}"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let directories = format!("{}:/nowhere", elsewhere.path().display());
+    let setup = Setup::exactly(&toml).environment("STATE_DIRECTORY", directories);
+    let mut gateway = setup.start();
+    assert!(elsewhere.path().join("passgate.db").exists());
+    assert!(!gateway.setup.path("passgate.db").exists());
+    assert_eq!(gateway.stop(), Some(0));
+    // What is written holds, and a relative path starts from the file that it is written in.
+    let setup = Setup::exactly(&format!("{toml}\n[state]\nurl = \"sqlite:own.db\"\n"));
+    let mut gateway = setup.environment("STATE_DIRECTORY", elsewhere.path()).start();
+    assert!(gateway.setup.path("own.db").exists());
+    assert_eq!(gateway.stop(), Some(0));
+    // One beside the file that is not used any more is not passed over in silence.
+    let setup = Setup::exactly(&toml).environment("STATE_DIRECTORY", elsewhere.path());
+    setup.write("passgate.db", "");
+    let said = setup.command(["check"]).expect(0);
+    assert!(said.stderr.contains("is not used") && said.stderr.contains("passgate.db"), "{}", said.stderr);
+}
+
+#[test]
+fn a_certificate_and_its_key_can_be_credentials() {
+    let app = App::start();
+    let credentials = tempfile::tempdir().unwrap();
+    let write = |certificate: &tls::Certificate| {
+        std::fs::write(credentials.path().join("chain"), &certificate.chain_pem).unwrap();
+        std::fs::write(credentials.path().join("key"), &certificate.key_pem).unwrap();
+    };
+    let (first, second) = (tls::Certificate::for_names(&["a.test"]), tls::Certificate::for_names(&["a.test"]));
+    write(&first);
+    let table = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://a.test\"\n[server.tls]\n\
+                 certificate = { credential = \"chain\" }\nprivate_key = { credential = \"key\" }\n";
+    let setup = Setup::new(&before(&app, &format!("{table}{ROUTES}")));
+    // Beside the service, one thing is wrong, and one error says so.
+    let said = setup.command(["check"]).expect(2);
+    assert_eq!(said.stderr.matches("error: ").count(), 2, "one for each half: {}", said.stderr);
+    assert!(said.stderr.contains("CREDENTIALS_DIRECTORY"), "{}", said.stderr);
+    let gateway = setup.environment("CREDENTIALS_DIRECTORY", credentials.path()).start();
+    let ask = |trusted: &tls::Certificate| {
+        tls::connect(&tls::client_config(&[trusted], &[]), gateway.address, "a.test").is_ok()
+    };
+    assert!(ask(&first) && !ask(&second));
+    // As systemd 260 does at a reload; earlier ones leave credentials as they are.
+    write(&second);
+    eventually("the renewed pair is in use", || ask(&second));
+    // Half a renewal: the pair in use stays, and is said to end.
+    std::fs::write(credentials.path().join("chain"), &first.chain_pem).unwrap();
+    gateway.diagnostic("does not go with the certificate");
+    gateway.diagnostic("which expires 4096-01-01T00:00:00Z");
+    assert!(ask(&second));
 }
 
 #[test]

@@ -7,12 +7,14 @@ use super::Failure;
 use super::control::Mirror;
 use super::plan::{Plan, SignInPlan};
 use super::services::Services;
+use super::settings::Settings;
 use crate::account::Accounts;
 use crate::clock::UnixSeconds;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Upstream};
-use crate::gateway::{Gateway, Label, Renewal, SignIn};
+use crate::gateway::{Gateway, Label, LoopMark, Renewal, SignIn};
 use crate::http::client::Share;
+use crate::http::location;
 use crate::http::pace::PaceRules;
 use crate::login::{Endpoints, Login, Sites};
 use crate::observe::Metrics;
@@ -27,6 +29,7 @@ const OWN_LABEL: &str = "(own)";
 /// What one version of the configuration runs with.
 #[derive(Debug)]
 pub(super) struct Current {
+    pub(super) settings: Arc<Settings>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     /// The sessions, where people can sign in.
@@ -62,7 +65,7 @@ pub(super) fn assemble(
     metrics: &Metrics,
     services: Option<&Services>,
 ) -> Result<Current, Failure> {
-    let settings = &plan.settings;
+    let settings = Arc::clone(&plan.settings);
     let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
     let mut issuers = plan.issuers;
     let own = issuers
@@ -82,7 +85,7 @@ pub(super) fn assemble(
         let url = &settings.public_url;
         let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
-        let open = open_sessions(plan, mirror)?;
+        let open = open_sessions(plan, mirror, services)?;
         let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
@@ -90,10 +93,12 @@ pub(super) fn assemble(
         sign_in = Some(SignIn { cookie: plan.session.cookie.clone(), sites, verifier, renewal });
     }
     let protected = plan.naming.clone();
+    let vary = plan.sources.vary();
     let gateway = Gateway {
         routes: plan.routes,
         sources: plan.sources,
-        verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations)),
+        verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations))
+            .with_max_token_bytes(settings.max_token_bytes),
         assertions: plan.assertion.then(|| {
             Assertions::new(settings.public_url.as_str()).with_unverified_email(plan.naming.tells_unverified_email())
         }),
@@ -117,12 +122,15 @@ pub(super) fn assemble(
             protected: Box::new(move |name| protected.is_protected(name)),
         }),
         naming: plan.naming,
+        public_origin: settings.public_url.split_once("://").and_then(|(_, host)| location::Origin::public(host)),
+        vary,
+        loop_mark: LoopMark::new().map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
         clock: mirror.clock.clone(),
     };
     let share = settings.max_connections_per_client;
-    Ok(Current { gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, share, own })
+    Ok(Current { settings, gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, share, own })
 }
 
 /// The rooms that sign people in, joined with the state.
@@ -152,7 +160,7 @@ fn join(
     (Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)), login)
 }
 
-fn open_sessions(plan: &SignInPlan, mirror: &Mirror) -> Result<Arc<Sessions>, Failure> {
+fn open_sessions(plan: &SignInPlan, mirror: &Mirror, services: Option<&Services>) -> Result<Arc<Sessions>, Failure> {
     let sessions = Sessions::new(
         plan.session.clone(),
         Arc::clone(&mirror.state),
@@ -160,7 +168,11 @@ fn open_sessions(plan: &SignInPlan, mirror: &Mirror) -> Result<Arc<Sessions>, Fa
         Arc::clone(&mirror.revocations),
         mirror.clock.clone(),
     );
-    sessions.map(Arc::new).map_err(|error| Failure::Runtime(error.into()))
+    let sessions = sessions.map_err(|error| Failure::Runtime(error.into()))?;
+    Ok(Arc::new(match services {
+        Some(services) => sessions.counted_by(Arc::clone(&services.openings)),
+        None => sessions,
+    }))
 }
 
 fn unusable(error: String) -> Failure {

@@ -8,16 +8,21 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::clock::Clock;
-use crate::server::tls::Certificates;
+use crate::clock::{Clock, UnixSeconds};
+use crate::server::tls::{Certificates, News};
 use crate::signing::SigningKeys;
-use crate::state::{Revocation, RevocationTarget, State, StateError, Version};
+use crate::state::{Reading, Revocation, RevocationTarget, State, StateError, Version};
 use crate::verify::{Change, RevocationRow, Revocations, Revoked};
 
 /// How often the state is looked at: a revocation of another process holds after a second at most.
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
+/// How far apart two looks at the clock are that both find a revocation to have expired before it is forgotten: a clock
+/// that is wrong for a moment forgets none.
+const CERTAINTY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How often certificates are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a certificate that ends soon is warned of.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(86_400);
 
 /// What the state says, as the workers read it.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(super) struct Mirror {
     pub(super) revocations: Arc<Revocations>,
     pub(super) signing: Arc<ArcSwap<SigningKeys>>,
     pub(super) clock: Clock,
+    /// What has been read at the opening.
+    opened: Version,
 }
 
 impl Mirror {
@@ -38,23 +45,33 @@ impl Mirror {
         let signing = SigningKeys::load_or_create(&*state, now)?;
         let revocations = Arc::new(Revocations::new());
         revocations.attach();
-        revocations.replace(state.revocations(now)?.into_iter().map(row));
-        revocations.touch(Instant::now());
-        Ok(Self { state, revocations, signing: Arc::new(ArcSwap::from_pointee(signing)), clock })
+        let asked = Instant::now();
+        // What has expired as well: the clock may be wrong at a start.
+        let Reading { rows, version, .. } = state.revocations_after(None, UnixSeconds::MIN)?;
+        revocations.replace(rows.into_iter().map(row));
+        revocations.touch(asked);
+        Ok(Self { state, revocations, signing: Arc::new(ArcSwap::from_pointee(signing)), clock, opened: version })
     }
 
-    /// Reads again what has changed since `seen`. `announce` hears of our keys before the first token is signed with a new
-    /// one: a session that is renewed at that moment would be nobody's.
-    fn refresh(&self, seen: &mut Option<Version>, announce: &dyn Fn(&SigningKeys)) -> Result<(), StateError> {
+    /// Reads what is new since the last time. `announce` hears of our keys before the first token is signed with a new one:
+    /// a session that is renewed at that moment would be nobody's.
+    fn refresh(&self, seen: &mut Seen, announce: &dyn Fn(&SigningKeys)) -> Result<(), StateError> {
         let asked = Instant::now();
+        let now = self.clock.now();
+        seen.look_at_the_clock(asked, now);
         let version = self.state.version()?;
-        if *seen != Some(version) {
-            let now = self.clock.now();
+        if seen.version != version {
             // In one piece, so that what this process revokes meanwhile is not forgotten again.
-            self.revocations.reconcile(|| {
-                let rows = self.state.revocations(now)?.into_iter().map(row).collect();
-                Ok::<_, StateError>(((), Change::Replace(rows)))
+            let read = self.revocations.reconcile(|| {
+                let Reading { rows, is_whole, version } =
+                    self.state.revocations_after(Some(seen.version), seen.over)?;
+                let rows = rows.into_iter().map(row).collect();
+                Ok::<_, StateError>((version, if is_whole { Change::Replace(rows) } else { Change::Add(rows) }))
             })?;
+            seen.are_keys_new |= !read.has_keys_of(&seen.version);
+            seen.version = read;
+        }
+        if seen.are_keys_new {
             match SigningKeys::load_or_create(&*self.state, now) {
                 Ok(keys) => {
                     announce(&keys);
@@ -62,10 +79,44 @@ impl Mirror {
                 }
                 Err(error) => tracing::error!(%error, "cannot read the signing keys; those in use are kept"),
             }
-            *seen = Some(version);
+            seen.are_keys_new = false;
         }
         self.revocations.touch(asked);
+        self.revocations.sweep(seen.over);
+        if seen.has_old {
+            seen.has_old = self.state.purge_revocations(seen.over)?;
+        }
         Ok(())
+    }
+}
+
+/// What the thread that watches knows.
+#[derive(Debug)]
+struct Seen {
+    /// What was read up to.
+    version: Version,
+    /// Whether the keys have changed, and were not read since.
+    are_keys_new: bool,
+    /// When the clock was last looked at, and what it said.
+    clock: (Instant, UnixSeconds),
+    /// What has expired at this time has certainly expired.
+    over: UnixSeconds,
+    /// Whether there may be something in the state that has.
+    has_old: bool,
+}
+
+impl Seen {
+    fn new(version: Version, asked: Instant, now: UnixSeconds) -> Self {
+        Self { version, are_keys_new: true, clock: (asked, now), over: UnixSeconds::MIN, has_old: false }
+    }
+
+    fn look_at_the_clock(&mut self, asked: Instant, now: UnixSeconds) {
+        let (before, then) = self.clock;
+        if asked.saturating_duration_since(before) >= CERTAINTY_INTERVAL {
+            self.over = then.min(now);
+            self.has_old = true;
+            self.clock = (asked, now);
+        }
     }
 }
 
@@ -119,9 +170,10 @@ fn watch(
     announce: &dyn Fn(&SigningKeys),
     stopped: &Receiver<()>,
 ) {
-    let mut seen = None;
+    let mut seen = Seen::new(mirror.opened, Instant::now(), mirror.clock.now());
     let mut failing = false;
     let mut certificates_seen = Instant::now();
+    let mut expiry_said: Option<Instant> = None;
     while stopped.recv_timeout(STATE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         match mirror.refresh(&mut seen, announce) {
             Ok(()) => {
@@ -141,14 +193,39 @@ fn watch(
             && certificates_seen.elapsed() >= CERTIFICATE_INTERVAL
         {
             certificates_seen = Instant::now();
-            for news in certificates.refresh() {
+            let now = mirror.clock.now();
+            for news in certificates.refresh(now) {
                 match news {
-                    Ok(text) => tracing::info!("{text}"),
-                    Err(text) => tracing::error!("{text}"),
+                    News::Taken(text) => tracing::info!("{text}"),
+                    News::Kept(text) => tracing::warn!("{text}"),
                 }
+            }
+            if expiry_said.is_none_or(|said| said.elapsed() >= EXPIRY_INTERVAL) {
+                expiry_said = Some(Instant::now());
+                certificates.expiring(now).iter().for_each(|text| tracing::warn!("{text}"));
             }
         }
         // A key's time runs out also where nothing has changed, and a configuration may have been read again meanwhile.
         announce(&mirror.signing.load());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_wrong_for_a_moment_forgets_nothing() {
+        let start = Instant::now();
+        let state = crate::state::memory::Memory::default();
+        let mut seen = Seen::new(state.version().expect("in memory"), start, 1000);
+        let mut look = |minutes: u64, now| {
+            seen.look_at_the_clock(start + Duration::from_secs(60 * minutes), now);
+            seen.over
+        };
+        assert_eq!([look(0, 1000), look(4, 900_000), look(5, 1300)], [UnixSeconds::MIN, UnixSeconds::MIN, 1000]);
+        assert_eq!([look(6, 900_000), look(9, 1540), look(10, 900_000)], [1000, 1000, 1300]);
+        // It was wrong at a look, and right again at the next.
+        assert_eq!([look(15, 1900), look(20, 2200), look(25, 2500)], [1900, 1900, 2200]);
     }
 }

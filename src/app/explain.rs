@@ -2,22 +2,24 @@
 
 use std::fmt::Write as _;
 use std::io::BufRead as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use serde_json::Value;
+use http::header::{AUTHORIZATION, COOKIE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::assemble::Current;
 use super::open::offline;
 use super::plan::load;
 use super::trial::{self, Asked};
-use crate::authorize::Auth;
-use crate::credential::{Found, Kind};
-use crate::gateway::{Gateway, Route, locate};
-use crate::http::headers::Host;
+use crate::authorize::{Auth, Permit};
+use crate::caller::{Peer, TrustedProxies};
+use crate::credential::{Found as Read, Kind, Source};
+use crate::gateway::{Gateway, Outgoing, Route, locate};
+use crate::http::headers::{Host, drop_hop_by_hop};
 use crate::http::target::Target;
 use crate::http::{origin, reply};
 use crate::identity::{Caller, Identity};
@@ -52,6 +54,8 @@ pub struct Explanation {
     pub allowed: bool,
     /// All steps, for people.
     pub text: String,
+    /// The same for programs.
+    pub json: Value,
 }
 
 /// Explains the decision for `question` with the configuration in `file`, without the network: keys of issuers are those
@@ -64,23 +68,38 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
     let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
     let mut talk = Talk::default();
+    let is_https = plan.settings.public_url.starts_with("https://");
     let identity = question.subject.as_ref().map(|subject| {
         let claims = question.claims.iter().cloned().collect();
         trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), claims)
     });
     let current = offline(plan, file)?;
     let outcome = talk.decide(&current, &asked, &headers, identity);
-    match outcome {
-        Ok(Some(route)) => talk.line(format_args!("allowed: forwarded to upstream `{}`", route.upstream.name)),
-        Ok(None) => talk.line(format_args!("allowed: answered by the gateway itself")),
-        Err(Refusal::CredentialMissing)
-            if current.gateway.sign_in.is_some()
+    let (decision, status, reason) = match &outcome {
+        Ok(_) => ("allow", None, None),
+        Err(refusal) => {
+            let is_sent_to_sign_in = *refusal == Refusal::CredentialMissing
+                && current.gateway.sign_in.is_some()
                 && matches!(asked.method, Method::GET | Method::HEAD)
-                && reply::wants_page(&headers) =>
-        {
+                && reply::wants_page(&headers);
+            let status = if is_sent_to_sign_in { StatusCode::FOUND } else { refusal.status() };
+            ("refuse", Some(status), Some(refusal.reason()))
+        }
+    };
+    let (mut request, mut answer) = (Value::Null, Value::Null);
+    match &outcome {
+        Ok(Some(way)) => {
+            match talk.forwarded(&current.gateway, way, &asked, headers, is_https) {
+                Ok(told) => (request, answer) = told,
+                Err(refusal) => talk.step(false, format_args!("the request cannot be sent to the app: {refusal}")),
+            }
+            talk.line(format_args!("allowed: forwarded to upstream `{}`", way.route.upstream.name));
+        }
+        Ok(None) => talk.line(format_args!("allowed: answered by the gateway itself")),
+        Err(refusal) if status == Some(StatusCode::FOUND) => {
             let prefix = current.gateway.endpoints.prefix();
             talk.line(format_args!(
-                "refused: 302 to sign in at {}{prefix}/login (credential-missing)",
+                "refused: 302 to sign in at {}{prefix}/login ({refusal})",
                 sign_in_origin(&current.gateway, &asked, &headers)
             ));
         }
@@ -90,7 +109,19 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
             refusal.status().canonical_reason().unwrap_or_default()
         )),
     }
-    Ok(Explanation { allowed: outcome.is_ok(), text: talk.text })
+    let route = talk.route.take();
+    let json = json!({
+        "decision": decision,
+        "status": status.map(|status| status.as_u16()),
+        "reason": reason,
+        "route": route.as_ref().map(|(label, _)| label),
+        "place": route.as_ref().map(|(_, place)| place),
+        "upstream": outcome.as_ref().ok().and_then(Option::as_ref).map(|way| &*way.route.upstream.name),
+        "request": request,
+        "answer": answer,
+        "steps": talk.steps,
+    });
+    Ok(Explanation { allowed: outcome.is_ok(), text: talk.text, json })
 }
 
 /// From a host that a route names, a browser is sent to `public_url`.
@@ -135,9 +166,27 @@ fn add_header(headers: &mut HeaderMap, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What was decided for a request that an app gets.
+struct Way<'a> {
+    route: &'a Route,
+    permit: Permit,
+    /// Where the token was.
+    source: Option<&'a Source>,
+    target: Target,
+    host: Host,
+}
+
+/// Who asks, and where the token was.
+type Found<'a> = Option<(Arc<Caller>, Option<&'a Source>)>;
+
 #[derive(Default)]
 struct Talk {
     text: String,
+    /// What the steps that follow are about.
+    part: &'static str,
+    steps: Vec<Value>,
+    /// The route's label, and its line.
+    route: Option<(String, String)>,
 }
 
 impl Talk {
@@ -146,8 +195,78 @@ impl Talk {
         let _ = writeln!(self.text, "{line}");
     }
 
+    fn part(&mut self, part: &'static str) {
+        self.part = part;
+        self.line(format_args!("{part}"));
+    }
+
     fn step(&mut self, passed: bool, what: std::fmt::Arguments<'_>) {
-        self.line(format_args!("  {} {what}", if passed { "✓" } else { "✗" }));
+        self.step_at("  ", passed, what);
+    }
+
+    fn step_at(&mut self, indent: &str, passed: bool, what: std::fmt::Arguments<'_>) {
+        self.line(format_args!("{indent}{} {what}", if passed { "✓" } else { "✗" }));
+        self.steps.push(json!({ "step": self.part, "passed": passed, "detail": what.to_string() }));
+    }
+
+    /// What the app gets, and what its answer will be turned into, by the functions that do it.
+    fn forwarded(
+        &mut self,
+        gateway: &Gateway,
+        way: &Way<'_>,
+        asked: &Asked,
+        mut headers: HeaderMap,
+        is_https: bool,
+    ) -> Result<(Value, Value), Refusal> {
+        headers.remove(HOST);
+        // Which address the client has is not known here, nor is the id that the request will have.
+        let peer = Peer::new(IpAddr::from(Ipv4Addr::UNSPECIFIED), is_https, &TrustedProxies::default());
+        let unknown = HeaderValue::from_static("<unknown>");
+        drop_hop_by_hop(&mut headers, gateway.naming.trusted_headers());
+        let kept = way.source.filter(|_| way.route.forward_credential);
+        let caller =
+            Outgoing { gateway, peer: &peer, route: way.route, permit: &way.permit, kept, target: &way.target };
+        let sent = caller.rewrite(&way.host.as_value(), &unknown, &mut headers)?;
+        headers.insert("x-forwarded-for", unknown);
+
+        self.part("request");
+        let query = if sent.query().is_some() { "?…" } else { "" };
+        self.line(format_args!("  {} {}{query}", asked.method, sent.path()));
+        let is_secret = |name: &HeaderName| {
+            [AUTHORIZATION, COOKIE].contains(name)
+                || name.as_str() == "cdn-loop"
+                || gateway.naming.assertion_header() == Some(name)
+                || gateway.sources.as_slice().iter().any(|source| source.header_name() == Some(name))
+        };
+        let mut fields = Map::new();
+        for name in headers.keys() {
+            let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let text = if is_secret(name) { "<hidden>".to_owned() } else { values.collect::<Vec<_>>().join(", ") };
+            self.line(format_args!("  {name}: {text}"));
+            fields.insert(name.as_str().to_owned(), text.into());
+        }
+        let request = json!({ "method": asked.method.as_str(), "path": sent.path(), "headers": fields });
+
+        self.part("answer");
+        let rewritten = way.route.rewritten(&way.target);
+        let names: Vec<&str> = rewritten.iter().map(|(name, _)| *name).collect();
+        for (name, what) in &rewritten {
+            self.line(format_args!("  {name}: {what}"));
+        }
+        if rewritten.is_empty() {
+            self.line(format_args!("  every field stays as the app sends it"));
+        }
+        let mut answer = json!({ "rewritten": names });
+        if way.permit.caller().is_some() {
+            self.line(format_args!("  Cache-Control: private, where the app says nothing to caches"));
+            answer["cache_control"] = "private".into();
+        }
+        if way.route.rules.auth() == Auth::Optional {
+            let vary = gateway.vary.to_str().unwrap_or_default();
+            self.line(format_args!("  Vary: {vary} is added"));
+            answer["vary"] = vary.into();
+        }
+        Ok((request, answer))
     }
 
     fn decide<'a>(
@@ -156,7 +275,7 @@ impl Talk {
         asked: &Asked,
         headers: &HeaderMap,
         identity: Option<Identity>,
-    ) -> Result<Option<&'a Route>, Refusal> {
+    ) -> Result<Option<Way<'a>>, Refusal> {
         let gateway = &*current.gateway;
         let host = match headers.get(HOST) {
             Some(host) => Host::parse(host.to_str().map_err(|_| Refusal::HostInvalid)?)?,
@@ -170,13 +289,13 @@ impl Talk {
             return Err(Refusal::MethodUnsupported);
         }
 
-        self.line(format_args!("target"));
+        self.part("target");
         let target = Target::parse(&asked.uri).inspect_err(|refusal| {
             self.step(false, format_args!("the path is refused on every route: {refusal}"));
         })?;
         self.step(true, format_args!("canonical path {}", target.path()));
 
-        self.line(format_args!("route"));
+        self.part("route");
         let prefix = gateway.endpoints.prefix();
         if let Some(found) = login::find(&asked.method, &target, prefix, gateway.sign_in.is_some()) {
             self.step(found.is_ok(), format_args!("the gateway itself answers here; no app gets this request"));
@@ -184,6 +303,7 @@ impl Talk {
             return self.decide_own(current, &endpoint, asked, &host, headers, &target, identity).map(|()| None);
         }
         let route = locate(&gateway.routes, host.name(), &target, &asked.method).map_err(|miss| {
+            self.route = miss.route.map(|route| (route.label.to_string(), route.place.to_string()));
             match (miss.route, miss.allow) {
                 (Some(route), Some(allow)) => {
                     let allow = allow.to_str().unwrap_or_default();
@@ -204,25 +324,28 @@ impl Talk {
             miss.refusal
         })?;
         self.step(true, format_args!("{} ({})", route.label, route.place));
+        self.route = Some((route.label.to_string(), route.place.to_string()));
 
-        self.line(format_args!("credential"));
-        let caller = match identity {
+        self.part("credential");
+        let found = match identity {
             _ if route.rules.auth() == Auth::None => {
                 self.step(true, format_args!("`auth = \"none\"`: none is looked for"));
                 None
             }
             Some(identity) => {
                 self.step(true, format_args!("asked as `{}`, without a token", identity.subject));
-                Some(Arc::new(Caller::new(identity)))
+                Some((Arc::new(Caller::new(identity)), None))
             }
             None => self.identify(current, asked, &host, headers, target.query())?,
         };
+        let (caller, source) = found.unzip();
 
-        self.line(format_args!("rules"));
+        self.part("rules");
         for step in route.rules.steps(caller.as_deref()) {
             self.step(step.passed(), format_args!("{}: {}", step.rule, step.detail));
         }
-        route.rules.decide(caller).map(|_permit| Some(route)).map_err(|denial| denial.refusal)
+        let permit = route.rules.decide(caller).map_err(|denial| denial.refusal)?;
+        Ok(Some(Way { route, permit, source: source.flatten(), target, host }))
     }
 
     /// What an endpoint of ours asks for before it looks at what was sent.
@@ -240,11 +363,11 @@ impl Talk {
         if !endpoint.needs_caller() {
             return self.check_origin(current, asked, host, headers);
         }
-        self.line(format_args!("credential"));
+        self.part("credential");
         let caller = match identity {
             Some(identity) => {
                 self.step(true, format_args!("asked as `{}`, without a token", identity.subject));
-                Some(Arc::new(Caller::new(identity)))
+                Some((Arc::new(Caller::new(identity)), None))
             }
             None => self.identify(current, asked, host, headers, target.query())?,
         };
@@ -258,30 +381,30 @@ impl Talk {
         }
     }
 
-    fn identify(
+    fn identify<'a>(
         &mut self,
-        current: &Current,
+        current: &'a Current,
         asked: &Asked,
         host: &Host,
         headers: &HeaderMap,
         query: Option<&str>,
-    ) -> Result<Option<Arc<Caller>>, Refusal> {
+    ) -> Result<Found<'a>, Refusal> {
         let gateway = &*current.gateway;
         for (source, found) in gateway.sources.each(headers, query) {
             match found {
-                Found::Absent(why) => self.step(true, format_args!("{source}: {why}")),
-                Found::Refused(refusal) => {
+                Read::Absent(why) => self.step(true, format_args!("{source}: {why}")),
+                Read::Refused(refusal) => {
                     self.step(false, format_args!("{source}: {refusal}"));
                     return Err(refusal);
                 }
-                Found::Token(token) => {
+                Read::Token(token) => {
                     self.step(true, format_args!("{source}: a token"));
                     match self.examine(&gateway.verifier, &token, gateway) {
                         Ok(verified) => {
                             if source.kind() == Kind::Cookie {
                                 self.check_origin(current, asked, host, headers)?;
                             }
-                            return Ok(Some(Arc::clone(&verified.caller)));
+                            return Ok(Some((Arc::clone(&verified.caller), Some(source))));
                         }
                         Err(refusal) if source.kind() == Kind::Cookie && refusal.is_invalid_token() => {
                             self.step(true, format_args!("a bad cookie is as good as none ({refusal})"));
@@ -291,7 +414,8 @@ impl Talk {
                 }
             }
         }
-        self.identify_session(current, asked, host, headers)
+        let caller = self.identify_session(current, asked, host, headers)?;
+        Ok(caller.map(|caller| (caller, None)))
     }
 
     /// The session cookie, which is looked at last.
@@ -374,8 +498,7 @@ impl Talk {
 
     fn examine(&mut self, verifier: &Verifier, token: &str, gateway: &Gateway) -> Result<Arc<Verified>, Refusal> {
         verifier.examine(token, gateway.clock.now(), &mut |step| {
-            let mark = if step.outcome.is_ok() { "✓" } else { "✗" };
-            self.line(format_args!("    {mark} {}: {}", step.name, step.detail));
+            self.step_at("    ", step.outcome.is_ok(), format_args!("{}: {}", step.name, step.detail));
         })
     }
 

@@ -5,6 +5,7 @@ mod assemble;
 mod commands;
 mod control;
 mod explain;
+mod guarded;
 mod key_store;
 mod open;
 mod plan;
@@ -57,7 +58,7 @@ pub struct Unreadable {
     /// What is wrong.
     pub message: String,
     /// What to do.
-    pub hint: &'static str,
+    pub hint: String,
 }
 
 impl Unreadable {
@@ -70,7 +71,7 @@ impl Unreadable {
             line: self.line,
             column: None,
             message: &self.message,
-            hint: Some(self.hint),
+            hint: Some(&self.hint),
         }
     }
 }
@@ -88,6 +89,15 @@ impl Failure {
             Self::Problems(problems) => problems.render(has_color()),
             Self::Unreadable(Unreadable { message, hint, .. }) => format!("error: {message}\nhint: {hint}\n"),
             Self::Runtime(error) => format!("error: {}\n", chain_text(error)),
+        }
+    }
+
+    /// How the process ends.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Problems(_) | Self::Unreadable(_) => 2,
+            Self::Runtime(_) => 1,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! nobody over the network and opens no state.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,22 +12,23 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::settings::{self, Settings};
-use super::{Failure, Unreadable};
+use super::{Failure, Unreadable, guarded};
 use crate::account::Policy;
 use crate::authorize::Rules;
 use crate::caller::Naming;
 use crate::config::raw::{Named, RawConfig, RawIssuer, RawPassword, RawRoute, RawSession, RawTest};
 use crate::config::{self, At, Problems, nearest};
 use crate::credential::Sources;
-use crate::forward::Upstream;
-use crate::gateway::{Label, Route};
+use crate::forward::{Address, Upstream};
+use crate::gateway::{Label, Prefix, Route};
 use crate::http::target::{Oddities, Target, canonical_prefix};
 use crate::login;
 use crate::observe::Metrics;
 use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
+use crate::server::listen::Address as Listen;
 use crate::session;
-use crate::verify::Issuers;
+use crate::verify::{Egress, Issuers};
 
 /// Everything that a file says, ready to be put to work.
 #[derive(Debug)]
@@ -117,7 +119,7 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
         return Err(Failure::problems(problems));
     }
     Ok(Outline {
-        state_url: settings::state_url(&raw),
+        state_url: settings::state_url(&raw, &problems),
         public_url: settings::public_url(&raw.server, &problems),
         issuers: raw.issuers,
         session: raw.session,
@@ -127,22 +129,17 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
 
 fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
     let shown = file.display().to_string();
-    let source = std::fs::read(file).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "name it with `-c FILE` or `$PASSGATE_CONFIG`; `passgate example > gateway.toml` writes a first one, \
-                 `passgate example --minimal` a short one"
-            }
-            _ => "name it with `-c FILE` or `$PASSGATE_CONFIG`",
-        };
-        let message = format!("cannot read the configuration `{shown}`: {error}");
-        Failure::Unreadable(Unreadable { file: shown.clone(), line: None, message, hint })
-    })?;
+    let source = guarded::read(file)?;
     let source = String::from_utf8(source).map_err(|error| {
         let line =
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
         let message = format!("`{shown}:{line}` is not UTF-8 text");
-        Failure::Unreadable(Unreadable { file: shown, line: Some(line), message, hint: "save the file as UTF-8" })
+        Failure::Unreadable(Unreadable {
+            file: shown,
+            line: Some(line),
+            message,
+            hint: "save the file as UTF-8".to_owned(),
+        })
     })?;
     let mut problems = Problems::new(file, &source);
     let raw = config::read(&mut problems);
@@ -158,9 +155,12 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         .iter()
         .map(|(name, upstream)| Arc::new(Upstream::compile(name, upstream, workers, problems)))
         .collect();
+    check_loops(raw, &settings, &upstreams, problems);
     let by_name: HashMap<&str, &Arc<Upstream>> = upstreams.iter().map(|upstream| (&*upstream.name, upstream)).collect();
     let naming = Naming::compile(raw, problems);
-    let issuers = Issuers::compile(&raw.issuers, problems);
+    let environment = |name: &str| std::env::var(name).ok();
+    let egress = Egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
+    let issuers = Issuers::compile(&raw.issuers, &egress, problems);
     check_own_name(raw, &settings.public_url, problems);
     check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
@@ -264,6 +264,52 @@ fn check_callers(raw: &RawConfig, problems: &mut Problems) {
              token mint` are accepted",
         );
     }
+}
+
+/// An upstream that is the gateway itself: a request would come back until something breaks.
+fn check_loops(raw: &RawConfig, settings: &Settings, upstreams: &[Arc<Upstream>], problems: &mut Problems) {
+    for (upstream, (_, table)) in upstreams.iter().zip(&raw.upstreams) {
+        // Where one of the servers could not be compiled, that is said, and the two lists are not alike.
+        for (address, written) in upstream.addresses().zip(&table.servers) {
+            let Some(place) = settings.listen.iter().position(|listen| is_same(address, listen)) else { continue };
+            let problem = problems
+                .error(&written.span, format!("upstream `{}` leads back to the gateway itself", upstream.name))
+                .label(format!("the gateway listens on `{}`", settings.listen[place]))
+                .hint("name the address of the app; it and the gateway cannot share a port");
+            if let Some(listen) = raw.server.listen.get(place) {
+                problem.also(listen.span.clone(), "the gateway listens here");
+            }
+        }
+    }
+}
+
+/// Whether connections to `server` arrive at the listener `listen`, as far as this machine can tell without asking for
+/// names. A port of the system's choice and the sockets of systemd are not known yet.
+fn is_same(server: &Address, listen: &Listen) -> bool {
+    match (server, listen) {
+        (Address::Unix(server), Listen::Unix(listen)) => server == listen,
+        (Address::Ip(server), Listen::Tcp(listen)) => {
+            server.port() == listen.port() && reaches(server.ip(), listen.ip())
+        }
+        (Address::Name { host, port }, Listen::Tcp(listen)) => {
+            let is_here = host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
+            *port == listen.port() && is_here && (listen.ip().is_unspecified() || listen.ip().is_loopback())
+        }
+        _ => false,
+    }
+}
+
+fn reaches(server: IpAddr, listen: IpAddr) -> bool {
+    let (server, listen) = (server.to_canonical(), listen.to_canonical());
+    // A connection to `0.0.0.0` or `[::]` goes to this machine.
+    let is_here = || {
+        server.is_loopback() || server.is_unspecified()
+            // Only an address of this machine can be bound to.
+            || std::net::UdpSocket::bind((server, 0)).is_ok()
+    };
+    server == listen
+        || (server.is_ipv4() == listen.is_ipv4()
+            && ((listen.is_unspecified() && is_here()) || (server.is_unspecified() && listen.is_loopback())))
 }
 
 fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Problems) -> Option<Table<Route>> {
@@ -455,6 +501,7 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
         accept,
         upstream: Arc::clone(upstream),
         strip_prefix,
+        rewrite_responses: route.value.rewrite_responses.as_ref().is_none_or(|rewrite| rewrite.value),
         headers,
         keep_headers,
         forward_credential: route.value.forward_credential.as_ref().is_some_and(|forward| forward.value),
@@ -520,7 +567,7 @@ fn compile_method(method: &At<String>, problems: &mut Problems) -> Option<Method
 }
 
 /// The prefix must stand in front of the route's own path, or it would never be cut off.
-fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<String> {
+fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<Prefix> {
     let prefix = route.strip_prefix.as_ref()?;
     let path = route.path.as_ref()?;
     let cut = prefix.value.trim_end_matches('/');
@@ -532,7 +579,8 @@ fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<Str
         return None;
     }
     // In the spelling that paths are matched in. Where it has none, nor has the route's path, and that is said there.
-    canonical_prefix(cut).ok()
+    let path = canonical_prefix(cut).ok().filter(|path| !path.is_empty())?;
+    Some(Prefix { value: HeaderValue::try_from(&path).ok()?, path })
 }
 
 fn did_you_mean(typed: &str, known: &[&str]) -> String {

@@ -1,10 +1,12 @@
 //! The running gateway: everything opened, joined and started in order, reloaded, and ended in order.
 
-use std::io::Write as _;
+use std::cell::OnceCell;
+use std::io::Write;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
@@ -19,37 +21,65 @@ use super::open::open_state;
 use super::plan::{Plan, load};
 use super::report::Report;
 use super::services::Services;
-use super::settings::Settings;
+use super::settings::{LogSettings, Settings};
 use super::trial::Asked;
 use super::{Failure, key_store, trial};
 use crate::clock::Clock;
 use crate::forward::{Pool, watch_health};
 use crate::gateway::Lane;
 use crate::identity::Caller;
-use crate::observe::{AccessLog, Desk, Metrics};
+use crate::observe::{self, AccessLog, Desk, Diagnostics, LevelSwitch, Metrics};
 use crate::refusal::Refusal;
-use crate::server::admin;
+use crate::server::admin::{self, Report as _};
 use crate::server::context::Context;
 use crate::server::listen::{self, Address, Listener};
 use crate::server::roster::Roster;
-use crate::server::worker::Worker;
+use crate::server::worker::{Pulse, Worker};
 use crate::session::Sessions;
 use crate::state::State;
 use crate::verify::{LocalCache, OWN_NAME, keep_fresh};
 
-/// The longest wait for the log to be written at the end.
-const LOG_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest wait at the end for whoever reads what is printed.
+const READER_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest wait at the end for blocking work that is under way.
+const WORK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Serves with the configuration in `file` until the process is told to end.
-///
-/// # Errors
-/// [`Failure::Problems`] and others where the file cannot be used, [`Failure::Runtime`] where something else failed.
-pub fn run(file: &Path) -> Result<(), Failure> {
-    start_diagnostics();
+/// Serves with the configuration in `file` until the process is told to end. Returns the exit code; what went wrong has
+/// been said, because a reader that has stopped must not keep the process from ending.
+#[must_use]
+pub fn run(file: &Path) -> u8 {
+    let diagnostics = match Diagnostics::start() {
+        Ok(diagnostics) => diagnostics,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: cannot start the thread that prints diagnostics: {error}");
+            return 1;
+        }
+    };
+    let voice = Voice { level: diagnostics.install(super::has_color()), diagnostics, until: OnceCell::new() };
+    let ended = open_and_serve(file, &voice);
+    if let Err(failure) = &ended {
+        voice.diagnostics.say(&failure.text());
+    }
+    // One reader may have both streams: what is waited for is waited for once.
+    let until = *voice.until.get_or_init(|| Instant::now() + READER_PATIENCE);
+    voice.diagnostics.flush(until.saturating_duration_since(Instant::now()));
+    ended.map_or_else(|failure| failure.exit_code(), |()| 0)
+}
+
+/// Standard error, for diagnostics; standard output is the access log.
+struct Voice {
+    diagnostics: Diagnostics,
+    level: LevelSwitch,
+    /// When a reader is waited for no longer, once the end has begun.
+    until: OnceCell<Instant>,
+}
+
+fn open_and_serve(file: &Path, voice: &Voice) -> Result<(), Failure> {
     // A second call would be the only way to fail.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let metrics = Arc::new(Metrics::new());
-    let plan = load_tested(file, &metrics)?;
+    let plan = load_tested(file, &metrics, &voice.diagnostics)?;
+    voice.level.set(plan.settings.log.level);
     let state = open_state(&plan.settings.state_url, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -57,36 +87,31 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    runtime.block_on(serve(file, plan, state, metrics))
+    let served = runtime.block_on(serve(file, plan, state, metrics, voice));
+    runtime.shutdown_timeout(WORK_PATIENCE);
+    served
 }
 
 /// Reads the file and runs its tests; warnings are said.
-fn load_tested(file: &Path, metrics: &Metrics) -> Result<Plan, Failure> {
+fn load_tested(file: &Path, metrics: &Metrics, diagnostics: &Diagnostics) -> Result<Plan, Failure> {
     let (plan, mut problems) = load(file, metrics)?;
     trial::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
         return Err(Failure::problems(problems));
     }
     if !problems.warnings().is_empty() {
-        say(&problems.render(super::has_color()));
+        diagnostics.say(&problems.render(super::has_color()));
     }
     Ok(plan)
 }
 
-/// Diagnostics go to standard error; standard output is the access log.
-fn start_diagnostics() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PASSGATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(super::has_color())
-        .with_target(false)
-        .try_init();
-}
-
-fn say(text: &str) {
-    let _ = write!(std::io::stderr(), "{text}");
+/// Where lines of the access log go.
+fn log_output(log: &LogSettings) -> std::io::Result<Box<dyn Write + Send>> {
+    match &log.file {
+        Some(path) => observe::open_file(path).map(|file| Box::new(file) as Box<dyn Write + Send>),
+        // A handle of its own: `std::io::Stdout` would hold what is written at the end of the process.
+        None => Ok(Box::new(std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?))),
+    }
 }
 
 /// One worker as the rest of the process sees it.
@@ -134,7 +159,33 @@ async fn sweep(sessions: Arc<Sessions>) {
     }
 }
 
-async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metrics>) -> Result<(), Failure> {
+/// Tells systemd's watchdog that the gateway works, for as long as it does.
+async fn pet_watchdog(every: Duration, report: Arc<Report>) {
+    let mut turns = tokio::time::interval(every);
+    loop {
+        turns.tick().await;
+        if report.health().is_ok() {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Tells systemd that the file is being read again (sd_notify(3): also for `Type=notify-reload`).
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => drop(sd_notify::notify(&[NotifyState::Reloading, now])),
+        Err(_) => drop(sd_notify::notify(&[NotifyState::Reloading])),
+    }
+}
+
+async fn serve(
+    file: &Path,
+    plan: Plan,
+    state: Arc<dyn State>,
+    metrics: Arc<Metrics>,
+    voice: &Voice,
+) -> Result<(), Failure> {
+    let diagnostics = &voice.diagnostics;
     let mirror = Arc::new(Mirror::open(state, Clock::system()).context("cannot read the state")?);
     let settings = Arc::clone(&plan.settings);
     let is_demo = is_demo(&plan);
@@ -149,14 +200,17 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
         None => None,
     };
 
-    let log = AccessLog::start(settings.workers, Box::new(std::io::stdout())).context("cannot start the access log")?;
+    let output = log_output(&settings.log).map_err(anyhow::Error::from)?;
+    let log = AccessLog::start(settings.workers, output).context("cannot start the access log")?;
+    log.set_form(settings.log.form);
     let seats = (0..settings.workers)
         .map(|number| Desk::new(log.worker(number), metrics.worker()).map(|desk| Seat::new(&current.load(), desk)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
     let log = Arc::new(log);
     let draining = watch::Sender::new(false);
-    let mut workers = start_workers(&settings, &seats, &listeners, &redirects, &draining)?;
+    let pulses: Vec<Arc<Pulse>> = seats.iter().map(|_| Arc::default()).collect();
+    let mut workers = start_workers(&settings, &seats, &pulses, &listeners, &redirects, &draining)?;
 
     let keyed = Arc::clone(&current);
     let clock = mirror.clock.clone();
@@ -170,6 +224,8 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
         current: Arc::clone(&current),
         metrics: Arc::clone(&metrics),
         log: Arc::clone(&log),
+        diagnostics: diagnostics.clone(),
+        pulses,
         caches: seats.iter().flat_map(|seat| seat.caches.iter().map(|cache| Report::counters(cache))).collect(),
         mirror: Arc::clone(&mirror),
         loaded_at: AtomicI64::new(mirror.clock.now()),
@@ -180,22 +236,26 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut rotated = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     for listener in &listeners {
-        say(&format!("listening on {}\n", shown(&listener.address(), settings.tls.is_some())));
+        diagnostics.say(&format!("listening on {}\n", shown(&listener.address(), settings.tls.is_some())));
     }
     for redirect in &redirects {
-        say(&format!("redirecting {} to {}\n", shown(&redirect.address(), false), settings.public_url));
+        diagnostics.say(&format!("redirecting {} to {}\n", shown(&redirect.address(), false), settings.public_url));
     }
     if let Some(admin) = admin {
-        say(&format!("admin on {}\n", shown(&admin.address(), false)));
+        diagnostics.say(&format!("admin on {}\n", shown(&admin.address(), false)));
         let report: Arc<dyn admin::Report> = Arc::<Report>::clone(&report);
         tokio::spawn(admin::serve(admin, report));
     }
     if is_demo {
-        say(&introduction(file, &settings, listeners.first()));
+        diagnostics.say(&introduction(file, &settings, listeners.first()));
     }
     if let Some(link) = first_link {
-        say(&link);
+        diagnostics.say(&link);
+    }
+    if let Some(period) = sd_notify::watchdog_enabled() {
+        tokio::spawn(pet_watchdog(period / 2, Arc::clone(&report)));
     }
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
@@ -205,15 +265,30 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
-                let _ = sd_notify::notify(&[NotifyState::Reloading]);
-                let next = reload(file, &settings, &mirror, &current, &metrics, &mut services).await;
+                notify_reloading();
+                let next = reload(file, &settings, &mirror, &current, &metrics, &mut services, diagnostics).await;
                 report.reloaded(next.is_some());
-                if let Some(next) = next {
+                let mut status = "the last reload was refused, the configuration before it is in use";
+                if let Some((next, output)) = next {
+                    status = "";
+                    log.redirect(output);
+                    log.set_form(next.settings.log.form);
+                    voice.level.set(next.settings.log.level);
+                    let before = current.load_full();
+                    next.upstreams.iter().for_each(|upstream| upstream.remember(&before.upstreams));
                     current.store(Arc::new(next));
                     seats.iter().for_each(|seat| seat.change(&current.load()));
                     tasks = start_tasks(&current.load(), &mirror);
                 }
-                let _ = sd_notify::notify(&[NotifyState::Ready]);
+                let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+            }
+            _ = rotated.recv() => {
+                let settings = current.load().settings.log.clone();
+                match tokio::task::spawn_blocking(move || log_output(&settings)).await {
+                    Ok(Ok(output)) => log.redirect(output),
+                    Ok(Err(error)) => tracing::error!(%error, "the access log goes on where it was"),
+                    Err(error) => tracing::error!(%error, "the access log was not opened again"),
+                }
             }
             finished = workers.recv() => {
                 ended = Err(Failure::Runtime(match finished {
@@ -236,7 +311,8 @@ async fn serve(file: &Path, plan: Plan, state: Arc<dyn State>, metrics: Arc<Metr
         _ = terminate.recv() => tracing::warn!("told to end twice: requests under way are cut off"),
         _ = interrupt.recv() => tracing::warn!("told to end twice: requests under way are cut off"),
     }
-    log.flush_and_stop(LOG_PATIENCE);
+    voice.until.get_or_init(|| Instant::now() + READER_PATIENCE);
+    log.flush_and_stop(READER_PATIENCE);
     for path in paths {
         let _ = std::fs::remove_file(path);
     }
@@ -266,6 +342,7 @@ fn share_all(listeners: &[Listener]) -> anyhow::Result<Vec<Listener>> {
 fn start_workers(
     settings: &Settings,
     seats: &[Seat],
+    pulses: &[Arc<Pulse>],
     listeners: &[Listener],
     redirects: &[Listener],
     draining: &watch::Sender<bool>,
@@ -273,8 +350,9 @@ fn start_workers(
     let (finished, workers) = mpsc::channel(seats.len().max(1));
     let roster = Roster::new(settings.max_connections, settings.max_connections_per_client);
     let tls = settings.tls.as_ref().map(crate::server::tls::Certificates::server_config);
-    for (index, seat) in seats.iter().enumerate() {
+    for (index, (seat, pulse)) in seats.iter().zip(pulses).enumerate() {
         let worker = Worker {
+            pulse: Arc::clone(pulse),
             listeners: share_all(listeners)?,
             context: Arc::new(Context {
                 lane: Arc::clone(&seat.lane),
@@ -324,21 +402,27 @@ async fn reload(
     current: &Arc<ArcSwap<Current>>,
     metrics: &Arc<Metrics>,
     services: &mut Services,
-) -> Option<Current> {
+    diagnostics: &Diagnostics,
+) -> Option<(Current, Box<dyn Write + Send>)> {
     let path: PathBuf = file.to_owned();
-    let labels = Arc::clone(metrics);
-    let loaded = tokio::task::spawn_blocking(move || load_tested(&path, &labels)).await;
-    let next = loaded.map_err(|error| Failure::Runtime(error.into())).flatten().and_then(|plan| {
+    let (labels, said) = (Arc::clone(metrics), diagnostics.clone());
+    let loaded = tokio::task::spawn_blocking(move || {
+        let plan = load_tested(&path, &labels, &said)?;
+        let output = log_output(&plan.settings.log).map_err(|error| Failure::Runtime(error.into()))?;
+        Ok((plan, output))
+    })
+    .await;
+    let next = loaded.map_err(|error| Failure::Runtime(error.into())).flatten().and_then(|(plan, output)| {
         for key in settings.differs(&plan.settings) {
             tracing::warn!("`{key}` has changed, which takes a restart; the rest of the file is taken");
         }
         let link = services.first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix)?;
         let next = assemble(plan, mirror, metrics, Some(services))?;
         if let Some(link) = link {
-            say(&link);
+            diagnostics.say(&link);
         }
         next.gateway.verifier.issuers().inherit(current.load().gateway.verifier.issuers());
-        Ok(next)
+        Ok((next, output))
     });
     match next {
         Ok(next) => {
@@ -354,7 +438,7 @@ async fn reload(
             None
         }
         Err(failure) => {
-            say(&failure.text());
+            diagnostics.say(&failure.text());
             tracing::error!("`{}` was not taken; the configuration in use stays", file.display());
             None
         }

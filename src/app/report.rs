@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use super::assemble::Current;
 use super::control::Mirror;
 use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts};
-use crate::observe::{AccessLog, Metrics};
+use crate::observe::{AccessLog, Diagnostics, Metrics};
 use crate::server::admin;
+use crate::server::worker::Pulse;
 use crate::verify::{CacheCounters, LocalCache};
 
 /// The sources of the numbers.
@@ -19,6 +20,9 @@ pub(super) struct Report {
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: Arc<AccessLog>,
+    pub(super) diagnostics: Diagnostics,
+    /// Of the workers, by their number.
+    pub(super) pulses: Vec<Arc<Pulse>>,
     /// Of all tables of all workers.
     pub(super) caches: Vec<Arc<CacheCounters>>,
     pub(super) mirror: Arc<Mirror>,
@@ -43,6 +47,20 @@ impl Report {
 }
 
 impl admin::Report for Report {
+    /// Healthy means: every worker turns. Connections of one that does not stand still, and only a restart helps.
+    fn health(&self) -> Result<(), Vec<String>> {
+        let now = std::time::Instant::now();
+        let stuck = self.pulses.iter().enumerate().filter(|(_, pulse)| pulse.is_stuck(now));
+        let reasons: Vec<String> =
+            stuck.map(|(number, _)| format!("worker {number} has not turned for 5 seconds")).collect();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        let settings = &self.current.load().settings;
+        settings.public_host() == name || settings.admin_hosts.iter().any(|host| host == name)
+    }
+
     /// Ready means: requests are decided. An issuer that cannot be reached does not make it less so, because the other
     /// routes work; `passgate_jwks_*` and the 503 of the requests concerned tell.
     fn ready(&self) -> Result<(), Vec<String>> {
@@ -54,6 +72,15 @@ impl admin::Report for Report {
             reasons.push("the state cannot be read, so that requests that need a caller are refused".to_owned());
         }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let current = self.current.load();
+        let left_out = current.gateway.verifier.issuers().iter().filter_map(|issuer| {
+            let skipped = issuer.source.as_ref()?.status().skipped;
+            (!skipped.is_empty()).then(|| format!("keys of `{}` are left out: {}", issuer.name, skipped.join("; ")))
+        });
+        left_out.collect()
     }
 
     fn metrics(&self) -> (&'static str, String) {
@@ -88,6 +115,7 @@ impl admin::Report for Report {
                 .map(|upstream| (upstream.name.to_string(), upstream.dropped_cookies()))
                 .collect(),
             log_lines_dropped: self.log.dropped(),
+            diagnostics_dropped: self.diagnostics.dropped(),
             config_loaded_at: self.loaded_at.load(Ordering::Relaxed),
             config_reload_failed: self.reload_failed.load(Ordering::Relaxed),
         };

@@ -13,6 +13,7 @@ use super::plan::SignInPlan;
 use crate::account::Hasher;
 use crate::blocking::Blocking;
 use crate::login::{Setup, Throttle};
+use crate::session::Openings;
 use crate::state::State;
 
 /// Pieces of work on the state that wait or run at a time.
@@ -25,6 +26,7 @@ pub(super) struct Services {
     pub(super) blocking: Arc<Blocking>,
     pub(super) hasher: Arc<Hasher>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) openings: Arc<Openings>,
     pub(super) setup: Arc<Setup>,
     /// The secret of the first link, until it has been said.
     offered: Option<Zeroizing<String>>,
@@ -44,6 +46,7 @@ impl Services {
             blocking: Arc::new(Blocking::new(control, WORK_AT_A_TIME, PATIENCE)),
             hasher: Arc::new(hasher),
             throttle: Arc::default(),
+            openings: Arc::default(),
             setup: Arc::new(setup),
             offered: Some(token),
             state: Arc::clone(&mirror.state),

@@ -1,19 +1,26 @@
-//! `[server]`, `[admin]` and `[state]`, ready to use: addresses, limits, certificates.
+//! `[server]`, `[admin]`, `[state]` and `[log]`, ready to use: addresses, limits, certificates.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Level;
+
 use crate::account::Policy;
 use crate::caller::TrustedProxies;
-use crate::config::raw::{RawListen, RawPassword, RawProxy, RawServer, RawSession};
+use crate::config::raw::{RawListen, RawLog, RawPassword, RawPem, RawProxy, RawServer, RawSession};
 use crate::config::{At, Problems, RawConfig};
 use crate::http::client::Share;
+use crate::http::headers::Host;
+use crate::observe::Form;
 use crate::server::context::Limits;
 use crate::server::listen::Address;
-use crate::server::tls::{Certificates, Pair, Part};
+use crate::server::tls::{Certificates, Pair, Part, Source};
 use crate::session;
+use crate::verify::MAX_TOKEN_BYTES;
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
@@ -22,6 +29,10 @@ pub struct Settings {
     pub listen: Vec<Address>,
     /// Where operators connect.
     pub admin: Option<Address>,
+    /// Names that requests to the admin port may be for, besides addresses, `localhost` and the host of `public_url`.
+    pub admin_hosts: Vec<String>,
+    /// The logs.
+    pub log: LogSettings,
     /// Scheme, host and port of the site as browsers see it; the issuer of our own tokens.
     pub public_url: String,
     /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
@@ -38,6 +49,8 @@ pub struct Settings {
     pub redirect_http: Option<Address>,
     /// The longest wait at the end.
     pub drain_timeout: Duration,
+    /// The longest token, in bytes.
+    pub max_token_bytes: usize,
     /// The longest body; `None` is unlimited.
     pub max_body_bytes: Option<u64>,
     /// Whose `X-Forwarded-*` are believed.
@@ -50,6 +63,32 @@ pub struct Settings {
     pub own_prefix: String,
 }
 
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// What lines of the access log are like.
+    pub form: Form,
+    /// The file of the access log; `None` is standard output.
+    pub file: Option<PathBuf>,
+    /// The least severe diagnostics that are said.
+    pub level: Level,
+}
+
+impl LogSettings {
+    fn compile(raw: &RawLog, problems: &Problems) -> Self {
+        let is_on = |flag: &Option<At<bool>>| flag.as_ref().is_none_or(|flag| flag.value);
+        Self {
+            form: Form {
+                access: is_on(&raw.access),
+                json: raw.format.as_ref().is_none_or(|format| format.value != "text"),
+                email: is_on(&raw.email),
+            },
+            file: raw.file.as_ref().map(|file| problems.resolve(&file.value)),
+            level: raw.level.as_ref().and_then(|level| level.value.parse().ok()).unwrap_or(Level::INFO),
+        }
+    }
+}
+
 impl Settings {
     /// Compiles the tables. Reads the certificates, and nothing else.
     #[must_use]
@@ -59,9 +98,18 @@ impl Settings {
         let public_url = public_url(server, problems);
         let tls = compile_tls(server, problems);
         let trusted_proxies = trusted_proxies(server).with_public_https(public_url.starts_with("https://"));
+        let state_url = state_url(raw, problems);
+        let beside = problems.resolve(Path::new(STATE_FILE));
+        if raw.state.url.is_none() && state_url != format!("sqlite:{STATE_FILE}") && beside.exists() {
+            problems
+                .warning(&(0..0), format!("the state file `{}` is not used", beside.display()))
+                .hint(format!("the state is in `{state_url}`; move the other one away, or name it in `[state]`"));
+        }
         Self {
             listen,
             admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
+            admin_hosts: raw.admin.iter().flat_map(|admin| &admin.hosts).map(|host| host.value.clone()).collect(),
+            log: LogSettings::compile(&raw.log, problems),
             public_https: server.public_url.as_ref().map(|url| url.starts_with("https://")),
             workers: workers(server),
             max_connections: server.max_connections.as_ref().map_or(10_000, |most| clamp(most.value)),
@@ -84,11 +132,12 @@ impl Settings {
                 address(listen, problems)
             }),
             drain_timeout: duration(server.drain_timeout.as_ref(), 30),
+            max_token_bytes: server.max_token_bytes.as_ref().map_or(MAX_TOKEN_BYTES, |most| clamp(most.value)),
             max_body_bytes: server.max_body_bytes.as_ref().and_then(|most| most.value),
             trusted_proxies,
             tls,
             public_url,
-            state_url: state_url(raw),
+            state_url,
             own_prefix: server.own_prefix.as_ref().map_or_else(|| "/auth".to_owned(), |prefix| prefix.value.clone()),
         }
     }
@@ -126,11 +175,20 @@ impl Settings {
         is_without_port.then(|| host.to_owned())
     }
 
+    /// The host of `public_url`, in lower case and without its port.
+    #[must_use]
+    pub fn public_host(&self) -> String {
+        Host::parse(self.authority()).map(|host| host.name().to_owned()).unwrap_or_default()
+    }
+
+    fn authority(&self) -> &str {
+        self.public_url.split_once("://").map_or(self.public_url.as_str(), |(_, rest)| rest)
+    }
+
     /// The name in challenges: the host of `public_url`.
     #[must_use]
     pub fn realm(&self) -> String {
-        let host = self.public_url.split_once("://").map_or(self.public_url.as_str(), |(_, rest)| rest);
-        host.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect()
+        self.authority().chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect()
     }
 }
 
@@ -206,9 +264,40 @@ fn addresses(server: &RawServer, problems: &Problems) -> Vec<Address> {
     server.listen.iter().map(|listen| address(listen, problems)).collect()
 }
 
-/// `[state] url`.
-pub(super) fn state_url(raw: &RawConfig) -> String {
-    raw.state.url.as_ref().map_or_else(|| "sqlite:passgate.db".to_owned(), |url| url.value.clone())
+/// `[state] url`, or where the state file is without it.
+pub(super) fn state_url(raw: &RawConfig, problems: &Problems) -> String {
+    match &raw.state.url {
+        Some(url) => url.value.clone(),
+        None => {
+            let beside = problems.resolve(Path::new(STATE_FILE));
+            let directories = std::env::var_os("STATE_DIRECTORY");
+            match state_file_of_service(&beside, directories.as_deref(), Path::new("/")) {
+                Some(file) => format!("sqlite:{}", file.display()),
+                None => format!("sqlite:{STATE_FILE}"),
+            }
+        }
+    }
+}
+
+const STATE_FILE: &str = "passgate.db";
+
+/// The state file of a TOML file that names none, where it is not `beside` that file: in the first of systemd's state
+/// directories (systemd.exec(5), `StateDirectory=`). A command that an administrator gives beside the service has no
+/// `$STATE_DIRECTORY`; for a TOML file in `/etc/NAME` it uses the file that the service made in `/var/lib/NAME`, and not
+/// another one that the service would never see. `root` is `/` but in tests.
+fn state_file_of_service(beside: &Path, state_directories: Option<&OsStr>, root: &Path) -> Option<PathBuf> {
+    let first = state_directories.and_then(|list| list.as_bytes().split(|byte| *byte == b':').next());
+    if let Some(first) = first.filter(|first| !first.is_empty()) {
+        return Some(Path::new(OsStr::from_bytes(first)).join(STATE_FILE));
+    }
+    let configuration = match beside.parent()? {
+        here if here.as_os_str().is_empty() => Path::new("."),
+        directory => directory,
+    };
+    let configuration = configuration.canonicalize().ok()?;
+    let name = configuration.strip_prefix(root.join("etc")).ok().filter(|name| !name.as_os_str().is_empty())?;
+    let file = root.join("var/lib").join(name).join(STATE_FILE);
+    (file.exists() && !beside.exists()).then_some(file)
 }
 
 /// `[server] public_url`, or what stands in for it.
@@ -242,30 +331,30 @@ fn default_public_url(listen: &[Address], tls: bool) -> String {
 
 fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certificates>> {
     let tls = server.tls.as_ref()?;
-    let mut typed: Vec<(&At<PathBuf>, &At<PathBuf>)> = Vec::new();
-    match (&tls.certificate, &tls.private_key) {
-        (Some(certificate), Some(key)) => typed.push((certificate, key)),
-        (Some(only), None) => {
-            problems.error(&only.span, "`certificate` without `private_key`").hint("name the file of its key");
-        }
-        (None, Some(only)) => {
-            problems
-                .error(&only.span, "`private_key` without `certificate`")
-                .hint("name the file of its certificate chain");
-        }
-        (None, None) => {}
+    let mut typed: Vec<(&At<RawPem>, &At<RawPem>)> = Vec::new();
+    // Where one of the two is missing or cannot be read as a place, the reader has said so.
+    if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.private_key) {
+        typed.push((certificate, key));
     }
     typed.extend(tls.more.iter().map(|more| (&more.value.certificate, &more.value.private_key)));
     if typed.is_empty() {
         return None;
     }
+    let source = |pem: &RawPem| match pem {
+        RawPem::Path(path) => Source::File(problems.resolve(path)),
+        RawPem::Secret(secret) => Source::Secret { secret: secret.clone(), directory: problems.directory().to_owned() },
+    };
     let pairs = typed
         .iter()
-        .map(|(certificate, key)| Pair {
-            certificate: problems.resolve(&certificate.value),
-            private_key: problems.resolve(&key.value),
-        })
+        .map(|(certificate, key)| Pair { certificate: source(certificate), private_key: source(key) })
         .collect();
+    for (_, key) in &typed {
+        if let RawPem::Secret(secret) = &key.value
+            && let Some(exposure) = secret.exposure(problems.directory())
+        {
+            problems.warning(&key.span, exposure).hint("every process that can read it can pass for this site");
+        }
+    }
     match Certificates::load(pairs) {
         Ok(certificates) => Some(Arc::new(certificates)),
         Err(faults) => {
@@ -290,6 +379,32 @@ fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certif
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_service_and_the_commands_beside_it_have_one_state_file() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let (etc, lib) = (root.join("etc/passgate"), root.join("var/lib/passgate"));
+        for directory in [&etc, &lib, &root.join("srv")] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        let find = |beside: &Path, list: Option<&str>| state_file_of_service(beside, list.map(OsStr::new), &root);
+        let (beside, of_service) = (etc.join(STATE_FILE), lib.join(STATE_FILE));
+        for (list, expected) in [
+            ("/var/lib/a", Some("/var/lib/a/passgate.db")),
+            ("/var/lib/a:/var/lib/b", Some("/var/lib/a/passgate.db")),
+            ("", None),
+        ] {
+            assert_eq!(find(&beside, Some(list)), expected.map(PathBuf::from), "{list}");
+        }
+        assert_eq!(find(&beside, None), None, "no service has run yet");
+        std::fs::write(&of_service, "").unwrap();
+        assert_eq!(find(&beside, None), Some(of_service));
+        assert_eq!(find(&root.join("srv").join(STATE_FILE), None), None, "a file of another place is no service's");
+        assert_eq!(find(Path::new("passgate.db"), None), None);
+        std::fs::write(&beside, "").unwrap();
+        assert_eq!(find(&beside, None), None, "what was there before stays in use");
+    }
 
     #[test]
     fn what_the_example_shows_of_the_process_is_the_default() {

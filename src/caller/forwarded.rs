@@ -17,6 +17,7 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 static HTTP: HeaderValue = HeaderValue::from_static("http");
@@ -158,6 +159,17 @@ fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> (&'a [u8], Option<&'a
 /// `text`, which stands in `line`, as a value of its own; without copying where it is the whole line.
 fn as_value(text: &[u8], line: Option<&HeaderValue>) -> Option<HeaderValue> {
     line.filter(|line| line.as_bytes() == text).cloned().or_else(|| HeaderValue::from_bytes(text).ok())
+}
+
+/// Says what was cut off the front of the path, as apps know it from other proxies.
+pub fn set_forwarded_prefix(headers: &mut HeaderMap, prefix: &HeaderValue) {
+    headers.insert(X_FORWARDED_PREFIX.clone(), prefix.clone());
+}
+
+/// The host that the app was told of.
+#[must_use]
+pub fn forwarded_host(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(&X_FORWARDED_HOST)
 }
 
 /// The request id that a trusted proxy gave, where it is one line of 1 to 128 letters, digits and `-._~:=+/@`. To be

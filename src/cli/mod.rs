@@ -111,6 +111,9 @@ enum Command {
         /// A further claim of the subject, `path=value`, such as `tenant=acme`; may be repeated
         #[arg(long = "claim", value_name = "PATH=VALUE", requires = "subject", value_parser = token::claim)]
         claims: Vec<(String, serde_json::Value)>,
+        /// Text for people, or JSON
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
     /// Tokens: sign one, look into one
     #[command(subcommand)]
@@ -178,10 +181,10 @@ pub fn main() -> ExitCode {
     };
     app::set_color(arguments.color.of(&std::io::stderr()));
     let done = match arguments.command {
-        Command::Run { file } => app::run(&file.config).map(|()| ExitCode::SUCCESS),
+        Command::Run { file } => Ok(ExitCode::from(app::run(&file.config))),
         Command::Check { file, format } => check(&file, format),
-        Command::Explain { file, method, url, headers, subject, roles, scopes, claims } => {
-            explain(&file, &app::Question { method, url, headers, subject, roles, scopes, claims })
+        Command::Explain { file, method, url, headers, subject, roles, scopes, claims, format } => {
+            explain(&file, &app::Question { method, url, headers, subject, roles, scopes, claims }, format)
         }
         Command::Token(command) => command.run(),
         Command::User(command) => command.run(),
@@ -200,10 +203,7 @@ pub fn main() -> ExitCode {
     };
     done.unwrap_or_else(|failure| {
         let _ = write!(std::io::stderr(), "{}", failure.text());
-        match failure {
-            Failure::Runtime(_) => ExitCode::from(1),
-            Failure::Config(_) | Failure::Problems(_) | Failure::Unreadable(_) => ExitCode::from(2),
-        }
+        ExitCode::from(failure.exit_code())
     })
 }
 
@@ -259,10 +259,13 @@ fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
     print(text.as_bytes())
 }
 
-fn explain(file: &ConfigFile, question: &app::Question) -> Result<ExitCode, Failure> {
+fn explain(file: &ConfigFile, question: &app::Question, format: Format) -> Result<ExitCode, Failure> {
     warn_of_commas(&question.roles);
     let explanation = app::explain(&file.config, question)?;
-    print(explanation.text.as_bytes())?;
+    match format {
+        Format::Text => print(explanation.text.as_bytes())?,
+        Format::Json => print_json(&explanation.json)?,
+    };
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 

@@ -24,6 +24,6 @@ pub use keys::KEYS;
 pub use problems::{Listed, Place, Problems};
 pub use raw::{At, RawConfig};
 pub use reader::read;
-pub use secret::Secret;
+pub use secret::{Secret, load_secret};
 pub use suggest::nearest;
 pub use values::cookie_on_http;

@@ -85,6 +85,8 @@ pub struct RawConfig {
     pub password: Option<At<RawPassword>>,
     /// `[pages]`
     pub pages: RawPages,
+    /// `[log]`
+    pub log: RawLog,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
     pub tests: Vec<At<RawTest>>,
 }
@@ -104,6 +106,10 @@ pub struct RawServer {
     pub trusted_headers: Vec<At<String>>,
     /// Bytes of a request head.
     pub max_header_bytes: Option<At<u64>>,
+    /// Bytes of a token.
+    pub max_token_bytes: Option<At<u64>>,
+    /// The proxy through which keys and providers are asked.
+    pub egress_proxy: Option<At<RawEgressProxy>>,
     /// Bytes of a request body; `Some(None)` is `"unlimited"`.
     pub max_body_bytes: Option<At<Option<u64>>>,
     /// Connections from clients, all workers together.
@@ -124,6 +130,20 @@ pub struct RawServer {
     pub own_prefix: Option<At<String>>,
     /// `[server.tls]`
     pub tls: Option<At<RawServerTls>>,
+}
+
+/// `server.egress_proxy`
+#[derive(Clone, Debug)]
+pub enum RawEgressProxy {
+    /// `"none"`: not even that of the environment.
+    None,
+    /// `"http://proxy:3128"`, or a table.
+    Proxy {
+        /// `http://`, with a user before `@` where there is a password.
+        url: At<String>,
+        /// The user's password.
+        password: Option<At<RawSecret>>,
+    },
 }
 
 /// One entry of `server.listen` or `admin.listen`.
@@ -150,9 +170,9 @@ pub enum RawProxy {
 #[derive(Clone, Debug, Default)]
 pub struct RawServerTls {
     /// The certificate chain and key for the main name.
-    pub certificate: Option<At<PathBuf>>,
+    pub certificate: Option<At<RawPem>>,
     /// The private key of `certificate`.
-    pub private_key: Option<At<PathBuf>>,
+    pub private_key: Option<At<RawPem>>,
     /// Further pairs, chosen by SNI: `more = [{ certificate = "…", private_key = "…" }]`.
     pub more: Vec<At<RawCertificate>>,
 }
@@ -160,10 +180,19 @@ pub struct RawServerTls {
 /// One further certificate.
 #[derive(Clone, Debug)]
 pub struct RawCertificate {
-    /// PEM file of the chain, leaf first.
-    pub certificate: At<PathBuf>,
-    /// PEM file of the key.
-    pub private_key: At<PathBuf>,
+    /// PEM of the chain, leaf first.
+    pub certificate: At<RawPem>,
+    /// PEM of the key.
+    pub private_key: At<RawPem>,
+}
+
+/// Where a certificate chain or a private key is kept, in PEM form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawPem {
+    /// `"privkey.pem"`: a file, relative to the TOML file.
+    Path(PathBuf),
+    /// `{ credential = "privkey.pem" }`, and every other place that a secret may have.
+    Secret(RawSecret),
 }
 
 /// `[admin]`
@@ -171,6 +200,23 @@ pub struct RawCertificate {
 pub struct RawAdmin {
     /// Where `/health`, `/ready` and `/metrics` are answered.
     pub listen: At<RawListen>,
+    /// Names besides IP addresses, `localhost` and the host of `public_url` that requests may be for.
+    pub hosts: Vec<At<String>>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default)]
+pub struct RawLog {
+    /// The form of the access log: `json` (unless said) or `text`.
+    pub format: Option<At<String>>,
+    /// The least severe diagnostics that are said: `error`, `warn`, `info` (unless said), `debug`, `trace`.
+    pub level: Option<At<String>>,
+    /// Whether there is an access log; true unless said.
+    pub access: Option<At<bool>>,
+    /// Whether its lines have the email address of the caller; true unless said.
+    pub email: Option<At<bool>>,
+    /// Where the access log is written; standard output unless said.
+    pub file: Option<At<PathBuf>>,
 }
 
 /// `[state]`
@@ -181,9 +227,9 @@ pub struct RawState {
 }
 
 /// A secret, which never stands in the file itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawSecret {
-    /// A file, relative to the TOML file; one trailing newline is cut off.
+    /// A file, relative to the TOML file; line ends behind the secret are cut off.
     File(PathBuf),
     /// An environment variable.
     Env(String),
@@ -194,8 +240,10 @@ pub enum RawSecret {
 /// `[issuers.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct RawIssuer {
-    /// The exact `iss`; also where its tokens may lack it.
+    /// The exact `iss`; also where its tokens may lack it. `{tid}` stands for the tenant.
     pub issuer: Option<At<String>>,
+    /// The tenants, where `issuer` has a place for one.
+    pub tenants: Option<At<RawTenants>>,
     /// Accepted audiences; at least one, but where its tokens may lack `aud`.
     pub audiences: Vec<At<String>>,
     /// The claim that holds the audience; `aud` unless said.
@@ -212,6 +260,8 @@ pub struct RawIssuer {
     pub secret: Option<At<RawSecret>>,
     /// `true`: find `jwks_uri` by OpenID Connect Discovery 1.0.
     pub discovery: Option<At<bool>>,
+    /// A bearer token for the server of the keys.
+    pub jwks_token: Option<At<RawSecret>>,
     /// PEM file of the authorities that `jwks_url` and discovery are trusted by, instead of the system's.
     pub ca_file: Option<At<PathBuf>>,
     /// `true`: keys may be fetched by plain HTTP from an address that is not loopback.
@@ -226,10 +276,19 @@ pub struct RawIssuer {
     pub leeway: Option<At<Duration>>,
     /// The greatest age of a token, from `iat`.
     pub max_age: Option<At<Duration>>,
-    /// The claim that says who the token is about; `sub` unless said.
-    pub subject_claim: Option<At<String>>,
+    /// The claims that say who the token is about, the first that is there; `sub` unless said.
+    pub subject_claims: Vec<At<String>>,
     /// Of `iss` and `aud`, those that its tokens may lack.
     pub missing_claims: Vec<At<String>>,
+}
+
+/// `issuers.*.tenants`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawTenants {
+    /// `"any"`
+    Any,
+    /// UUIDs, in lower case.
+    Listed(Vec<String>),
 }
 
 /// One entry of `credentials.sources`.
@@ -246,6 +305,8 @@ pub enum RawSource {
     Cookie(String),
     /// `{ query = "name" }`
     Query(String),
+    /// `{ websocket_protocol = "name" }`
+    WebSocketProtocol(String),
 }
 
 /// `[upstreams.NAME]`
@@ -301,6 +362,8 @@ pub struct RawRoute {
     pub upstream: Option<At<String>>,
     /// Cut off the front of the path.
     pub strip_prefix: Option<At<String>>,
+    /// `false`: addresses of the app in its answers stay.
+    pub rewrite_responses: Option<At<bool>>,
     /// Set on the request to the app.
     pub headers: Vec<(At<String>, At<String>)>,
     /// `true`: the app gets the credential as well.

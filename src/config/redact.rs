@@ -15,7 +15,7 @@ const SECRET_WORDS: [&str; 8] =
     ["secret", "passw", "passphrase", "token", "api_key", "api-key", "apikey", "authorization"];
 
 /// Keys of ours that have such a part, and whose values are no secrets.
-const NO_SECRETS: [&str; 1] = ["token_lifetime"];
+const NO_SECRETS: [&str; 2] = ["token_lifetime", "max_token_bytes"];
 
 /// Keys that say where a secret is kept, so that their values are none.
 const KEPT_IN: [&str; 3] = ["file", "env", "credential"];

@@ -11,10 +11,13 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::raw::RawSecret;
+use super::problems::Problems;
+use super::raw::{At, RawSecret};
 
 /// The largest secret that is read: 64 KiB.
 const MAX_BYTES: usize = 64 * 1024;
+/// Bytes of line ends behind the largest secret.
+const LINE_ENDS: usize = 64;
 
 /// The bytes of a secret, wiped when dropped.
 #[derive(Clone)]
@@ -32,6 +35,45 @@ impl Secret {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+
+    /// What stands at an end of the secret, where its writer hardly meant it to: white space, or the mark of an encoding.
+    fn oddity(&self) -> Option<&'static str> {
+        const MARK: char = '\u{feff}';
+        let bytes = self.expose();
+        let (first, last) = match std::str::from_utf8(bytes) {
+            Ok(text) => (text.chars().next(), text.chars().next_back()),
+            Err(_) if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => (Some(MARK), None),
+            // Bytes of a generator: an end of them that looks like a space means nothing.
+            Err(_) => (None, None),
+        };
+        let is_space = |char: Option<char>| char.is_some_and(|char| char.is_whitespace() || char == '\u{200b}');
+        match (first, last) {
+            (Some(MARK), _) => Some("begins with a byte order mark"),
+            (_, Some(MARK)) => Some("ends with a byte order mark"),
+            (first, last) if is_space(first) && is_space(last) => Some("begins and ends with white space"),
+            (first, _) if is_space(first) => Some("begins with white space"),
+            (_, last) if is_space(last) => Some("ends with white space"),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a secret of the configuration, and warns of a file that others can read, and of white space that is taken for a
+/// part of the secret.
+///
+/// # Errors
+/// As [`RawSecret::load`]; for the caller to report, who knows what it is for.
+pub fn load_secret(secret: &At<RawSecret>, problems: &mut Problems) -> Result<Secret, String> {
+    if let Some(exposure) = secret.exposure(problems.directory()) {
+        problems.warning(&secret.span, exposure).hint("whoever reads it can use it as this gateway does");
+    }
+    let loaded = secret.load(problems.directory())?;
+    if let Some(oddity) = loaded.oddity() {
+        problems
+            .warning(&secret.span, format!("the secret {oddity}, which counts as a part of it"))
+            .hint("write it anew without, for example with `printf %s`; only line ends at its end do not count");
+    }
+    Ok(loaded)
 }
 
 impl fmt::Debug for Secret {
@@ -115,19 +157,20 @@ fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
         ));
     }
     // Room for all of it at once: a vector that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 64));
-    let limit = u64::try_from(MAX_BYTES + 3).expect("64 KiB fit into 64 bits");
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + LINE_ENDS + 64));
+    let limit = u64::try_from(MAX_BYTES + LINE_ENDS + 1).expect("64 KiB fit into 64 bits");
     file.take(limit).read_to_end(&mut bytes).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
     Ok(bytes)
 }
 
-fn finish(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Secret, String> {
+/// Line ends behind a secret were put there by an editor or by `echo`, on whatever system, and are no part of it.
+fn finish(mut bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Secret, String> {
+    if bytes.len() > MAX_BYTES + LINE_ENDS {
+        return Err(format!("{what} is larger than 64 KiB"));
+    }
+    while matches!(bytes.last(), Some(b'\n' | b'\r')) {
+        bytes.pop();
+    }
     match bytes.len() {
         0 => Err(format!("{what} is empty")),
         length if length > MAX_BYTES => Err(format!("{what} is larger than 64 KiB")),
@@ -151,13 +194,51 @@ mod tests {
     }
 
     #[test]
-    fn a_file_loses_one_newline_and_nothing_else() {
+    fn a_file_loses_the_line_ends_behind_it_and_nothing_else() {
         let home = tempfile::tempdir().unwrap();
-        for (bytes, secret) in
-            [(&b"key\n"[..], &b"key"[..]), (b"key\r\n", b"key"), (b" key \n\n", b" key \n"), (b"\0", b"\0")]
-        {
+        for (bytes, secret) in [
+            (&b"key"[..], &b"key"[..]),
+            (b"key\n", b"key"),
+            (b"key\r\n", b"key"),
+            (b"key\r\n\r\n", b"key"),
+            (b"key\n\n\n", b"key"),
+            (b"key\r", b"key"),
+            (b" key \n\n", b" key "),
+            (b"\nkey\n", b"\nkey"),
+            (b"one\ntwo\n", b"one\ntwo"),
+            (b"\xef\xbb\xbfkey\n", b"\xef\xbb\xbfkey"),
+            (b"\0", b"\0"),
+        ] {
             write(home.path(), "s", bytes, 0o600);
             assert_eq!(file("s").load(home.path()).unwrap().expose(), secret);
+        }
+    }
+
+    #[test]
+    fn white_space_that_is_taken_for_a_part_of_a_secret_is_warned_of() {
+        let home = tempfile::tempdir().unwrap();
+        for (bytes, warning) in [
+            (&b"key\r\n\n"[..], None),
+            (b"one two", None),
+            (b"key \n", Some("ends with white space")),
+            (b"key\t", Some("ends with white space")),
+            (b"key\xc2\xa0\n", Some("ends with white space")),
+            (b"key\xe2\x80\x8b\n", Some("ends with white space")),
+            (b" key", Some("begins with white space")),
+            (b"\nkey", Some("begins with white space")),
+            (b" key ", Some("begins and ends with white space")),
+            (b"\xef\xbb\xbfkey\n", Some("begins with a byte order mark")),
+            (b"key\xef\xbb\xbf\n", Some("ends with a byte order mark")),
+            (b"\xff\xfek\0e\0y\0", Some("begins with a byte order mark")),
+            (b" \xff\xf0\x80 ", None),
+        ] {
+            write(home.path(), "s", bytes, 0o600);
+            let mut problems = Problems::new(&home.path().join("gateway.toml"), "\n");
+            let secret = At { value: file("s"), span: 0..1 };
+            assert!(load_secret(&secret, &mut problems).is_ok());
+            let found: Vec<_> = problems.warnings().iter().map(|problem| problem.message.clone()).collect();
+            let expected = warning.map(|warning| format!("the secret {warning}, which counts as a part of it"));
+            assert_eq!(found, Vec::from_iter(expected), "{bytes:?}");
         }
     }
 

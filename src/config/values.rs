@@ -306,6 +306,43 @@ pub fn url(text: &str) -> Result<Url<'_>, String> {
     Ok(Url { scheme, has_userinfo, host, port, rest })
 }
 
+/// A proxy that is asked with CONNECT: `http://proxy:3128`, with a user before `@` where it wants one.
+///
+/// # Errors
+/// What to write instead.
+pub fn egress_proxy(text: &str) -> Result<Proxy, String> {
+    const FORM: &str = "it is like `http://proxy:3128`";
+    let url = url(text).map_err(|reason| format!("{reason}; {FORM}"))?;
+    if url.scheme != "http" {
+        return Err(format!("the proxy itself is spoken to in plain HTTP, and TLS goes through it: {FORM}"));
+    }
+    if !matches!(url.rest, "" | "/") {
+        return Err(format!("leave the path out: {FORM}"));
+    }
+    let user = match url.has_userinfo.then(|| text["http://".len()..].rsplit_once('@')).flatten() {
+        None => None,
+        Some((user, _)) if user.contains(':') => {
+            return Err("the password does not belong here: `{ url = \"http://user@proxy:3128\", password = { file = \"…\" } }`".to_owned());
+        }
+        Some((user, _)) if user.is_empty() || user.contains('%') => {
+            return Err("the user in front of `@` is written without `%`".to_owned());
+        }
+        Some((user, _)) => Some(user.to_owned()),
+    };
+    Ok(Proxy { host: url.host.to_owned(), port: url.port.unwrap_or(80), user })
+}
+
+/// What [`proxy`] reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Without brackets.
+    pub host: String,
+    /// 80 unless written.
+    pub port: u16,
+    /// Before `@`.
+    pub user: Option<String>,
+}
+
 /// An origin as a browser writes it in `Origin` (RFC 6454 section 6.2): `https://host` or `https://host:port`.
 ///
 /// # Errors

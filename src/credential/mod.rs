@@ -12,10 +12,11 @@ mod header;
 mod query;
 #[cfg(test)]
 mod tests;
+mod websocket_protocol;
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::raw::RawSource;
 use crate::config::{At, Problems};
@@ -108,6 +109,8 @@ kinds! {
     Cookie = cookie::Cookie;
     /// A query parameter.
     Query = query::Query;
+    /// An entry of the protocols of a WebSocket handshake.
+    WebSocketProtocol = websocket_protocol::WebSocketProtocol;
 }
 
 /// A token as it was sent, and where.
@@ -217,11 +220,33 @@ impl Sources {
         self.sources.iter().map(move |source| (source, source.read(headers, query)))
     }
 
+    /// The fields that a credential may come in, for `Vary`: those that it comes in as a rule, and the configured ones.
+    #[must_use]
+    pub fn vary(&self) -> HeaderValue {
+        let mut names = vec!["Cookie", "Authorization"];
+        for name in self.sources.iter().filter_map(Source::header_name).map(HeaderName::as_str) {
+            if !names.iter().any(|there| there.eq_ignore_ascii_case(name)) {
+                names.push(name);
+            }
+        }
+        HeaderValue::try_from(names.join(", ")).expect("names of fields are visible ASCII")
+    }
+
     /// The names of the cookies among the sources.
     pub fn cookie_names(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().filter_map(|source| match source {
             Source::Cookie(cookie) => Some(cookie.name()),
-            Source::Header(_) | Source::Query(_) => None,
+            Source::Header(_) | Source::Query(_) | Source::WebSocketProtocol(_) => None,
+        })
+    }
+
+    /// The protocol under which a WebSocket handshake brings a credential, as the client spells it: what the client waits
+    /// for where the app chooses none.
+    #[must_use]
+    pub fn websocket_protocol(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        self.sources.iter().find_map(|source| match source {
+            Source::WebSocketProtocol(protocol) => protocol.offered(headers),
+            Source::Header(_) | Source::Cookie(_) | Source::Query(_) => None,
         })
     }
 

@@ -353,3 +353,46 @@ proptest! {
         prop_assert_eq!(all.strip_query(query.as_deref(), None), None);
     }
 }
+
+fn protocol(name: &str) -> RawSource {
+    RawSource::WebSocketProtocol(name.to_owned())
+}
+
+#[test]
+fn a_token_behind_the_name_of_a_protocol_is_found_in_any_case_and_over_lines() {
+    const LIST: &str = "sec-websocket-protocol";
+    let sources = sources(&[protocol("bearer")]);
+    let cases: [(&[&str], Summary, &[&str]); 14] = [
+        (&[], Ok(None), &[]),
+        (&["chat, v2"], Ok(None), &["chat, v2"]),
+        (&["bearer, a.b.c"], token(Kind::WebSocketProtocol, "a.b.c"), &[]),
+        (&["Bearer,a.b.c"], token(Kind::WebSocketProtocol, "a.b.c"), &[]),
+        (&["chat, BEARER ,\ta.b.c , v2"], token(Kind::WebSocketProtocol, "a.b.c"), &["chat, v2"]),
+        (&["bearer", "a.b.c"], token(Kind::WebSocketProtocol, "a.b.c"), &[]),
+        (&["chat, bearer", "a.b.c, v2", "v3"], token(Kind::WebSocketProtocol, "a.b.c"), &["chat, v2, v3"]),
+        (&["bearer,, a.b.c"], token(Kind::WebSocketProtocol, "a.b.c"), &[]),
+        (&["bearer"], Err(Refusal::CredentialMalformed), &[]),
+        (&["chat, bearer"], Err(Refusal::CredentialMalformed), &["chat"]),
+        (&["bearer, a b"], Err(Refusal::CredentialMalformed), &[]),
+        (&["bearer, a.b.c, bearer, d.e.f"], Err(Refusal::CredentialRepeated), &[]),
+        (&["bearer, a.b.c", "Bearer, a.b.c, chat"], Err(Refusal::CredentialRepeated), &["chat"]),
+        (&["bearer, bearer"], Err(Refusal::CredentialRepeated), &[]),
+    ];
+    for (lines, expected, left) in cases {
+        let lines: Vec<_> = lines.iter().map(|line| (LIST, *line)).collect();
+        assert_eq!(find(&sources, &lines, None), expected, "{lines:?}");
+        let mut headers = headers(&lines);
+        sources.strip(&mut headers, None);
+        let found: Vec<_> = headers.get_all(LIST).iter().map(|line| line.to_str().unwrap()).collect();
+        assert_eq!(found, left, "{lines:?}");
+    }
+    // An app that folds names must not find a token in another spelling.
+    let mut lookalike = headers(&[("sec_websocket_protocol", "bearer, a.b.c"), (LIST, "bearer, a.b.c")]);
+    sources.strip_lookalikes(&mut lookalike);
+    assert_eq!(lookalike.len(), 1);
+    let offered = |line: &str| sources.websocket_protocol(&headers(&[(LIST, line)]));
+    assert_eq!(offered("chat, BeareR, a.b.c").unwrap(), "BeareR");
+    assert_eq!(offered("chat"), None);
+    assert!(compile(&[protocol("bearer"), protocol("Bearer")]).1.errors().len() == 1, "twice");
+    assert!(compile(&[protocol("two words")]).1.errors().len() == 1);
+}

@@ -6,21 +6,26 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
 
 use crate::http::headers::has_padded_value;
 use crate::http::incoming::{ClientBody, ClientBodyError};
 use crate::http::pace::{Pace, PaceRules};
 use crate::refusal::Refusal;
+
+/// How long the rest of a body is read that nobody waits for.
+const PASSING: Duration = Duration::from_secs(2);
 
 /// What holds for every request body of a server.
 pub struct BodyRules {
@@ -51,7 +56,7 @@ pub struct Progress {
     bytes: AtomicU64,
     complete: AtomicBool,
     /// Whether the answer has begun. From then on it is the app that decides how long it takes the body.
-    answered: AtomicBool,
+    answer_began: AtomicBool,
     failure: OnceLock<BodyFailure>,
     /// Who waits for more of it.
     waiting: Mutex<Option<Waker>>,
@@ -64,7 +69,7 @@ impl Progress {
             moved: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             complete: AtomicBool::new(false),
-            answered: AtomicBool::new(false),
+            answer_began: AtomicBool::new(false),
             failure: OnceLock::new(),
             waiting: Mutex::default(),
         }
@@ -73,10 +78,20 @@ impl Progress {
     /// Lets nothing more of it through, whoever holds it: over HTTP/2 the connection to the app has it, and goes on with
     /// it when the exchange that it belongs to is over already.
     pub fn end(&self) {
+        self.stop(BodyFailure::Ended);
+    }
+
+    /// The app's whole answer is there: lets nothing more of it through either. What the client still sends is read for
+    /// a moment, so that the client can read the answer.
+    pub(super) fn answered(&self) {
+        self.stop(BodyFailure::Answered);
+    }
+
+    fn stop(&self, failure: BodyFailure) {
         if self.is_complete() {
             return;
         }
-        let _ = self.failure.set(BodyFailure::Ended);
+        let _ = self.failure.set(failure);
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waiting) = waiting {
             waiting.wake();
@@ -84,11 +99,11 @@ impl Progress {
     }
 
     /// The answer has begun.
-    pub fn answered(&self) {
-        self.answered.store(true, Ordering::Relaxed);
+    pub fn answer_began(&self) {
+        self.answer_began.store(true, Ordering::Relaxed);
     }
 
-    /// `task` is woken by [`Progress::end`].
+    /// `task` is woken by [`Progress::stop`].
     fn await_end(&self, task: &Waker) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if !waiting.as_ref().is_some_and(|known| known.will_wake(task)) {
@@ -140,6 +155,8 @@ pub enum BodyFailure {
     Malformed,
     /// Its sender was signed out or revoked.
     Ended,
+    /// The app has answered without waiting for it.
+    Answered,
 }
 
 impl BodyFailure {
@@ -151,6 +168,8 @@ impl BodyFailure {
             Self::TimedOut | Self::Broken => Refusal::ClientTimeout,
             Self::Malformed => Refusal::AmbiguousFraming,
             Self::Ended => Refusal::Revoked,
+            // There is an answer, so that this one is not sent.
+            Self::Answered => Refusal::UpstreamClosed,
         }
     }
 }
@@ -172,6 +191,7 @@ impl fmt::Display for BodyFailure {
             Self::Broken => "client closed the connection inside the request body",
             Self::Malformed => "request body is not well-formed chunked coding",
             Self::Ended => "the session of the request body's sender has ended",
+            Self::Answered => "the app has answered before the end of the request body",
         })
     }
 }
@@ -232,7 +252,29 @@ impl RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.take()
+            && rest.progress.failure() == Some(BodyFailure::Answered)
+            // Without a runtime the client's connection is gone as well.
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(rest.read_in_passing());
+        }
+    }
+}
+
 impl Streaming {
+    /// Reads what the client still sends, and drops it. A connection that is closed with bytes unread is reset, and the
+    /// answer may be lost with it.
+    async fn read_in_passing(mut self: Box<Self>) {
+        let reading = poll_fn(|cx| {
+            while let Some(Ok(_)) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {}
+            Poll::Ready(())
+        });
+        let _ = timeout(PASSING, reading).await;
+    }
+
     fn fail(&mut self, failure: BodyFailure) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
         // Set once: a body that failed is not polled on.
         let _ = self.progress.failure.set(failure);
@@ -268,7 +310,7 @@ impl Streaming {
 
     /// The client has sent nothing more yet: looks at the clock, which is wound up only now.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
-        let answered = self.progress.answered.load(Ordering::Relaxed);
+        let answered = self.progress.answer_began.load(Ordering::Relaxed);
         // Once a call of gRPC is answered, its stream of requests may be silent until the app ends it.
         let is_held = !(self.is_grpc && answered);
         if is_held && self.pace.poll_too_slow(&self.rules.pace, !(self.is_grpc || answered), cx).is_ready() {
@@ -337,7 +379,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Drops the fields that are not allowed in trailers because they would say something about framing, routing, caching
 /// or the caller after those have been decided (RFC 9110 section 6.5.1), and the `protected` ones.
-fn drop_trailers(trailers: &mut HeaderMap, protected: &dyn Fn(&HeaderName) -> bool) {
+pub(super) fn drop_trailers(trailers: &mut HeaderMap, protected: &dyn Fn(&HeaderName) -> bool) {
     let forbidden: Vec<HeaderName> =
         trailers.keys().filter(|name| is_forbidden_trailer(name) || protected(name)).cloned().collect();
     for name in forbidden {
@@ -385,5 +427,6 @@ fn is_forbidden_trailer(name: &HeaderName) -> bool {
         header::WARNING,
         header::WWW_AUTHENTICATE,
     ];
-    FORBIDDEN.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    FORBIDDEN.contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info" | "cdn-loop")
 }

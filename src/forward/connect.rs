@@ -3,12 +3,12 @@
 //! Enters: a [`Server`] and the time that all of it may take. Leaves: a [`Link`] on which HTTP can be spoken. Nothing is
 //! retried here, and nothing but a handshake is sent.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -26,6 +26,8 @@ use crate::refusal::Refusal;
 const ADDRESSES_LAST: Duration = Duration::from_secs(30);
 /// How long sent bytes may stay without an acknowledgement (RFC 5482) before the connection counts as dead.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(45);
+/// Bytes that a look at an idle connection reads at once.
+const LOOK: usize = 256;
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -101,10 +103,8 @@ pub(super) async fn connect(server: &Server, addresses: &Addresses, deadline: In
             io::ErrorKind::TimedOut => ConnectError::TimedOut,
             _ => ConnectError::Unreachable(error),
         })?;
-    let Some(tls) = &server.tls else {
-        return Ok(Link::Plain(Socket { stream: Arc::new(Mutex::new(socket)), tls: false }));
-    };
-    let socket = Socket { stream: Arc::new(Mutex::new(socket)), tls: true };
+    let socket = Socket { stream: Arc::new(Mutex::new(socket)), marks: Arc::default() };
+    let Some(tls) = &server.tls else { return Ok(Link::Plain(socket)) };
     let handshake = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), socket);
     match timeout_at(deadline, handshake).await {
         Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
@@ -162,12 +162,28 @@ enum Stream {
     Unix(UnixStream),
 }
 
+/// What a [`Link`] remembers of the exchange under way. Written and read by one thread.
+#[derive(Debug, Default)]
+struct Marks {
+    /// The next read asks the kernel, and not what tokio knows.
+    looking: AtomicBool,
+    /// Bytes of HTTP that were written.
+    written: AtomicU64,
+    /// `written` when the first byte after it was read; [`UNANSWERED`] before.
+    answered_at: AtomicU64,
+    /// Whether all that was handed over to be written has been.
+    flushed: AtomicBool,
+}
+
+/// Nothing was read since the request began.
+const UNANSWERED: u64 = u64::MAX;
+
 /// A socket that both hyper and the pool can look at. The lock is held for one system call by one of two owners on the
 /// same thread, so it is always free.
 #[derive(Clone, Debug)]
 pub(super) struct Socket {
     stream: Arc<Mutex<Stream>>,
-    tls: bool,
+    marks: Arc<Marks>,
 }
 
 impl Socket {
@@ -175,19 +191,61 @@ impl Socket {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_tls(&self) -> bool {
-        self.tls
+    /// Makes the next read ask the kernel what lies in the socket. tokio's own knowledge is as old as the last round of
+    /// its event loop, so that a read without this does not see what came since.
+    pub(super) fn look(&self) {
+        self.marks.looking.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the socket is open and nothing lies in it to be read. Asks the kernel; tokio's own knowledge is as old
-    /// as the last round of its event loop.
-    pub(super) fn is_quiet(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let peeked = match &*self.stream() {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+    /// A request begins: looks before its first byte is written.
+    pub(super) fn begin(&self) {
+        self.look();
+        self.marks.written.store(0, Ordering::Relaxed);
+        self.marks.answered_at.store(UNANSWERED, Ordering::Relaxed);
+        self.marks.flushed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a byte of the request that [`Socket::begin`] spoke of was written.
+    pub(super) fn has_sent(&self) -> bool {
+        self.marks.written.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether all that was to be written went out before the first byte of the answer came.
+    pub(super) fn was_flushed_before_the_answer(&self) -> bool {
+        let marks = &self.marks;
+        marks.flushed.load(Ordering::Relaxed)
+            && marks.answered_at.load(Ordering::Relaxed) == marks.written.load(Ordering::Relaxed)
+    }
+
+    /// Makes the kernel drop what it has not sent yet when the socket is closed, instead of sending it first.
+    pub(super) fn cut(&self) {
+        // On a unix socket the bytes are at the other end already. Without the option they are merely sent.
+        if let Stream::Tcp(stream) = &*self.stream() {
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// What lies in the socket at this moment; `None`: nothing, or nobody wants to know.
+    fn poll_look(&self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
+        if !self.marks.looking.load(Ordering::Relaxed) {
+            return None;
+        }
+        // As a rule nothing is there, and a large buffer would be wiped for nothing.
+        let room = buffer.initialize_unfilled_to(buffer.remaining().min(LOOK));
+        let read = match &*self.stream() {
+            Stream::Tcp(stream) => (&*SockRef::from(stream)).read(room),
+            Stream::Unix(stream) => (&*SockRef::from(stream)).read(room),
         };
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        // After a record of TLS another may follow.
+        self.marks.looking.store(matches!(read, Ok(1..)), Ordering::Relaxed);
+        match read {
+            Ok(read) => {
+                buffer.advance(read);
+                Some(Ok(()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 
     fn with<T>(&self, then: impl FnOnce(Pin<&mut dyn Duplex>) -> T) -> T {
@@ -204,6 +262,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(seen) = self.poll_look(buffer) {
+            return Poll::Ready(seen);
+        }
         self.with(|stream| stream.poll_read(cx, buffer))
     }
 }
@@ -229,7 +290,9 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|stream| stream.poll_flush(cx))
+        ready!(self.with(|stream| stream.poll_flush(cx)))?;
+        self.marks.flushed.store(true, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -252,23 +315,56 @@ impl Link {
             Self::Tls(stream) => stream.get_ref().0.clone(),
         }
     }
+
+    fn marks(&self) -> &Marks {
+        match self {
+            Self::Plain(socket) => &socket.marks,
+            Self::Tls(stream) => &stream.get_ref().0.marks,
+        }
+    }
+
+    /// Something of HTTP was read.
+    fn note_read(&self) {
+        let marks = self.marks();
+        if marks.answered_at.load(Ordering::Relaxed) == UNANSWERED {
+            marks.answered_at.store(marks.written.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Something of HTTP is to be written; it was, as far as `outcome` says.
+    fn note_write(&self, outcome: &Poll<io::Result<usize>>) {
+        let marks = self.marks();
+        marks.flushed.store(false, Ordering::Relaxed);
+        if let Poll::Ready(Ok(written)) = outcome {
+            marks.written.fetch_add(*written as u64, Ordering::Relaxed);
+        }
+    }
 }
 
 impl AsyncRead for Link {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let outcome = match this {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        if buffer.filled().len() > before {
+            this.note_read();
         }
+        outcome
     }
 }
 
 impl AsyncWrite for Link {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        let outcome = match this {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        };
+        this.note_write(&outcome);
+        outcome
     }
 
     fn poll_write_vectored(
@@ -276,10 +372,13 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        let outcome = match this {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
+        };
+        this.note_write(&outcome);
+        outcome
     }
 
     fn is_write_vectored(&self) -> bool {

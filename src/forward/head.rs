@@ -26,6 +26,10 @@ pub struct Hop {
 
 /// Makes `request` ready for a server that speaks `protocol`. May be called again for another server.
 ///
+/// With `is_last`, the connection is not used again after this request, and says so. That goes also for a body with a
+/// method for which an app may not expect one: it would read the body as the next request (RFC 9110 section 9.3.1), and
+/// what it says then would be the client's word in place of ours.
+///
 /// # Errors
 /// [`Refusal::HostInvalid`] where the host cannot be an `:authority`; [`Refusal::UpstreamProtocol`] for an upgrade to a
 /// server that does not speak HTTP/1.1.
@@ -34,7 +38,9 @@ pub(super) fn address(
     host: &HeaderValue,
     hop: &Hop,
     protocol: Protocol,
+    is_last: bool,
 ) -> Result<(), Refusal> {
+    let is_last = is_last || (!request.body().is_end_stream() && !expects_body(request.method()));
     frame(request, protocol);
     match protocol {
         Protocol::Http1 => {
@@ -48,10 +54,18 @@ pub(super) fn address(
             if hop.websocket {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            } else if hop.trailers {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+                return Ok(());
+            }
+            if hop.trailers {
                 headers.insert(header::TE, HeaderValue::from_static("trailers"));
             }
+            let options = match (is_last, hop.trailers) {
+                (true, true) => "close, te",
+                (true, false) => "close",
+                (false, true) => "te",
+                (false, false) => return Ok(()),
+            };
+            headers.insert(header::CONNECTION, HeaderValue::from_static(options));
         }
         Protocol::Http2 => {
             if hop.websocket {
@@ -79,10 +93,15 @@ fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
     uri.path_and_query().cloned().ok_or(Refusal::TargetForm)
 }
 
+/// Whether every app expects a body with this method.
+fn expects_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
 /// Sets the fields that say how long the body is, by the body and not by what the client wrote (RFC 9112 section 6).
 fn frame(request: &mut Request<RequestBody>, protocol: Protocol) {
     let (ended, exact) = (request.body().is_end_stream(), request.body().size_hint().exact());
-    let expects_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let expects_body = expects_body(request.method());
     let headers = request.headers_mut();
     if ended {
         headers.remove(header::TRANSFER_ENCODING);
@@ -143,7 +162,10 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == header::TRANSFER_ENCODING
         || *name == header::UPGRADE
         || *name == header::TE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authentication-info"
+        )
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
@@ -159,8 +181,10 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE] {
         headers.remove(name);
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
+    // The last two would be the gateway's to say as a proxy that wants a credential (RFC 9110 section 11.7).
+    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authentication-info"] {
+        headers.remove(name);
+    }
 }
 
 /// Whether a 101 switches to `websocket` and nothing else.

@@ -19,6 +19,8 @@ use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 use super::connect::{Addresses, ConnectError, connect};
 use super::upstream::{HealthCheck, Protocol, Server, Upstream};
 
+/// How long a server that has sent bytes that no request asked for gets a connection of its own for each request.
+const NO_REUSE: Duration = Duration::from_secs(60 * 60);
 /// How long a server is left out after it could not be connected to.
 const LEFT_OUT: Duration = Duration::from_secs(5);
 /// Failed checks in a row after which a server is down.
@@ -32,6 +34,8 @@ pub(super) struct Health {
     down: AtomicBool,
     /// Milliseconds from the upstream's epoch until which it is left out.
     left_out_until: AtomicU64,
+    /// Milliseconds from the upstream's epoch until which no connection to it is used again.
+    no_reuse_until: AtomicU64,
 }
 
 impl Upstream {
@@ -61,21 +65,61 @@ impl Upstream {
         last_resort
     }
 
-    /// Leaves `server` out for a while: `error` kept it from being connected to.
-    pub(super) fn leave_out(&self, server: usize, error: &ConnectError) {
+    /// Leaves `server` out for a while: `error` kept `request`, on `route`, from reaching it.
+    pub(super) fn leave_out<B>(&self, server: usize, error: &ConnectError, route: &str, request: &Request<B>) {
         let server = &self.servers[server];
         let now = self.now();
         let until = now.saturating_add(u64::try_from(LEFT_OUT.as_millis()).unwrap_or(u64::MAX));
         let before = server.health.left_out_until.swap(until, Ordering::Relaxed);
         // Once in that while is enough in the log.
         if before <= now {
-            tracing::warn!(upstream = %self.name, server = %server.label, %error, "cannot connect to the app");
+            let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            tracing::warn!(
+                upstream = %self.name, server = %server.label, %route, %request_id, %error, "cannot connect to the app"
+            );
         }
     }
 
     /// `server` was connected to: it is in turn again.
     pub(super) fn reached(&self, server: usize) {
         self.servers[server].health.left_out_until.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a connection to `server` may be used for another request.
+    pub(super) fn is_reusable(&self, server: usize) -> bool {
+        let until = self.servers[server].health.no_reuse_until.load(Ordering::Relaxed);
+        // The clock is read only where something was seen.
+        until == 0 || until <= self.now()
+    }
+
+    /// `server` has sent bytes that no request asked for. Bytes that come a moment later would be taken for the answer to
+    /// somebody else's request, so that from now on no connection to it carries a second one.
+    pub(super) fn spoke_unasked(&self, server: usize) {
+        let server = &self.servers[server];
+        let now = self.now();
+        let until = now.saturating_add(u64::try_from(NO_REUSE.as_millis()).unwrap_or(u64::MAX));
+        let before = server.health.no_reuse_until.swap(until, Ordering::Relaxed);
+        if before <= now {
+            tracing::warn!(
+                upstream = %self.name, server = %server.label,
+                "the app sent bytes that no request asked for; for an hour each request gets a connection of its own. \
+                 hint: find the answer that has a body with HEAD, 204 or 304, or more bytes than its Content-Length"
+            );
+        }
+    }
+
+    /// Takes over from the configuration before which servers have sent bytes unasked: a reload changes no app.
+    pub fn remember(&self, before: &[Arc<Self>]) {
+        for server in &self.servers {
+            let same = |upstream: &Arc<Self>| {
+                let known = upstream.servers.iter().find(|known| known.label == server.label)?;
+                Some(known.health.no_reuse_until.load(Ordering::Relaxed).saturating_sub(upstream.now()))
+            };
+            let left = before.iter().filter_map(same).max().unwrap_or(0);
+            if left > 0 {
+                server.health.no_reuse_until.store(self.now().saturating_add(left), Ordering::Relaxed);
+            }
+        }
     }
 
     /// Whether any server takes requests, for readiness.

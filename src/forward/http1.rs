@@ -5,7 +5,10 @@
 //! request costs no wake-ups between tasks, and dropping the request closes the connection.
 //!
 //! What must never happen: a request sent a second time that the app may have seen; a connection used again on which
-//! something is still under way.
+//! something is still under way; bytes that the app sent before a request taken for the answer to it. For the last,
+//! each request begins with a read that asks the kernel, in the same poll as its first write and before it: bytes that
+//! are there end the connection, and the request goes to another. What an app sends after that moment is an answer as
+//! far as HTTP/1.1 can tell, so that a connection is kept only where nothing more can be expected of it.
 
 use std::error::Error;
 use std::fmt;
@@ -15,7 +18,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
@@ -24,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 use super::bell::Bell;
 use super::body::{BodyFailure, Progress, RequestBody};
 use super::connect::{Link, Socket};
+use super::upstream::Upstream;
 use crate::refusal::Refusal;
 
 /// Bytes of a response head, and of what is read ahead of a slow client.
@@ -36,12 +41,23 @@ pub(super) struct Http1 {
     /// hyper's side of the connection; `None` once it has ended.
     driver: Option<Driver>,
     socket: Socket,
+    /// The app's end of it.
+    app: App,
     bell: Arc<Bell>,
     waker: Waker,
     /// Wound up for the first request and moved on only when it runs out, not for each request.
     timer: Option<Pin<Box<Sleep>>>,
     /// `false` once something was seen that makes a further request on this connection unsafe.
     reusable: bool,
+    /// `false` where the app answered before it had been sent all of the request.
+    sent_whole: bool,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug)]
+pub(super) struct App {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) server: usize,
 }
 
 impl fmt::Debug for Http1 {
@@ -85,8 +101,8 @@ impl From<Refusal> for Failure {
 }
 
 impl Http1 {
-    /// Speaks HTTP/1.1 on `link`. Sends nothing yet.
-    pub(super) async fn new(link: Link) -> hyper::Result<Self> {
+    /// Speaks HTTP/1.1 on `link` with `app`. Sends nothing yet.
+    pub(super) async fn new(link: Link, app: App) -> hyper::Result<Self> {
         let socket = link.socket();
         let (send, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
@@ -99,10 +115,12 @@ impl Http1 {
             send,
             driver: Some(Box::pin(connection.with_upgrades())),
             socket,
+            app,
             waker: bell.clone().into(),
             bell,
             timer: None,
             reusable: true,
+            sent_whole: true,
         })
     }
 
@@ -113,7 +131,10 @@ impl Http1 {
         timeout: Duration,
     ) -> Result<Response<Incoming>, Failure> {
         let progress = request.body().progress();
+        let is_head = request.method() == Method::HEAD;
         let patience = Patience { timeout, since: Instant::now(), progress };
+        // hyper reads an idle connection before it takes the request up, and gives the request back if anything is there.
+        self.socket.begin();
         let mut response = pin!(self.send.try_send_request(request));
         let result = poll_fn(|cx| {
             if let Poll::Ready(result) = self.drive(cx, |here| response.as_mut().poll(here)) {
@@ -123,12 +144,26 @@ impl Http1 {
         })
         .await;
         match result {
+            Some(Ok(_)) if !self.socket.has_sent() => {
+                // hyper had taken the request up and could not write it yet: this answers something else.
+                self.app.spoke_unasked();
+                Err(Refusal::UpstreamProtocol.into())
+            }
             Some(Ok(response)) => {
+                let is_body_sent = patience.progress.is_none_or(|progress| progress.is_complete());
+                self.sent_whole = is_body_sent && self.socket.was_flushed_before_the_answer();
                 // To an HTTP/1.0 peer hyper would send the next request as HTTP/1.0, and drop a chunked body.
-                self.reusable = response.version() == http::Version::HTTP_11;
+                self.reusable = self.sent_whole
+                    && response.version() == http::Version::HTTP_11
+                    && !may_be_followed_by_a_body(is_head, &response);
                 Ok(response)
             }
-            Some(Err(error)) => Err(failure(error)),
+            Some(Err(error)) => {
+                if error.error().source().and_then(|source| source.downcast_ref()).is_some_and(is_unasked) {
+                    self.app.spoke_unasked();
+                }
+                Err(failure(error))
+            }
             None => Err(Refusal::UpstreamTimeout.into()),
         }
     }
@@ -154,7 +189,7 @@ impl Http1 {
         mut receiver: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         self.bell.mute(cx.waker());
-        settle(&mut self.driver, &self.waker);
+        self.settle();
         let received = receiver(&mut Context::from_waker(&self.waker));
         self.bell.unmute(received.is_pending());
         received
@@ -179,22 +214,27 @@ impl Http1 {
     pub(super) fn is_idle(&mut self) -> bool {
         self.bell.disarm();
         if !self.send.is_ready() {
-            settle(&mut self.driver, &self.waker);
+            self.settle();
         }
         self.reusable && self.driver.is_some() && self.send.is_ready()
     }
 
     /// Whether the app has neither closed this idle connection nor said anything unasked on it, as far as this machine
-    /// knows at this moment: one system call, 0.35 µs.
+    /// knows at this moment.
     pub(super) fn is_fresh(&mut self) -> bool {
-        if self.socket.is_quiet() {
-            return true;
-        }
-        // Over TLS the bytes may be a session ticket: let rustls read them, and look once more.
-        self.socket.is_tls() && {
-            settle(&mut self.driver, &self.waker);
-            self.is_idle() && self.socket.is_quiet()
-        }
+        self.socket.look();
+        self.settle();
+        self.is_idle()
+    }
+
+    /// Whether all of the request had been sent when the app began to answer it.
+    pub(super) fn was_sent_whole(&self) -> bool {
+        self.sent_whole
+    }
+
+    /// The socket below.
+    pub(super) fn socket(&self) -> Socket {
+        self.socket.clone()
     }
 
     /// hyper's side, to be run as a task; `None` where the connection has ended.
@@ -202,15 +242,35 @@ impl Http1 {
         self.bell.disarm();
         self.driver.take()
     }
+
+    fn settle(&mut self) {
+        let Some(running) = &mut self.driver else { return };
+        let Poll::Ready(ended) = running.as_mut().poll(&mut Context::from_waker(&self.waker)) else { return };
+        self.driver = None;
+        // Anything else that went wrong, hyper has told to whoever waits for the response or its body.
+        if ended.is_err_and(|error| is_unasked(&error)) {
+            self.app.spoke_unasked();
+        }
+    }
 }
 
-fn settle(driver: &mut Option<Driver>, waker: &Waker) {
-    if let Some(running) = driver
-        && running.as_mut().poll(&mut Context::from_waker(waker)).is_ready()
-    {
-        // What went wrong, hyper has told to whoever waits for the response or its body.
-        *driver = None;
+impl App {
+    fn spoke_unasked(&self) {
+        self.upstream.spoke_unasked(self.server);
     }
+}
+
+/// Whether an app that sends a body where there is none could send it after this answer: its bytes would be the answer
+/// to the next request. One that names no length with 204 or 304 has no body to send.
+fn may_be_followed_by_a_body<B>(is_head: bool, response: &Response<B>) -> bool {
+    let is_empty = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let headers = response.headers();
+    is_head || (is_empty && (headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING)))
+}
+
+/// Whether the app sent something on a connection on which nothing was asked. hyper has no predicate for this one.
+fn is_unasked(error: &hyper::Error) -> bool {
+    error.to_string() == "received unexpected message from connection"
 }
 
 fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
@@ -235,9 +295,11 @@ pub(super) fn refusal(error: &hyper::Error) -> Refusal {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::io::Write;
+
     use super::*;
     use crate::forward::connect::{Addresses, connect};
-    use crate::forward::testing::{App, compile, raw};
+    use crate::forward::testing::{compile, raw};
 
     #[test]
     fn the_wait_for_an_answer_counts_from_the_last_byte_of_the_request() {
@@ -250,50 +312,79 @@ mod tests {
         assert!(!over(Some(progress)), "something was sent just now");
     }
 
-    async fn connection(app: &App) -> Http1 {
-        let upstream = compile(&raw(&[app.url()]));
+    /// An app on a thread of its own, so that what it does is in the kernel before this task's runtime has heard of it.
+    fn app(then: impl FnOnce(&mut std::net::TcpStream) + Send + 'static) -> (String, std::thread::JoinHandle<()>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || then(&mut listener.accept().unwrap().0));
+        (url, thread)
+    }
+
+    async fn connection(url: String) -> Http1 {
+        let upstream = compile(&raw(&[url]));
         let deadline = Instant::now() + Duration::from_secs(5);
-        Http1::new(connect(&upstream.servers[0], &Addresses::default(), deadline).await.unwrap()).await.unwrap()
+        let link = connect(&upstream.servers[0], &Addresses::default(), deadline).await.unwrap();
+        Http1::new(link, App { upstream, server: 0 }).await.unwrap()
     }
 
     fn request() -> Request<RequestBody> {
         Request::builder().uri("/x").header("x-a", "b").body(RequestBody::empty()).unwrap()
     }
 
-    async fn until_not_quiet(connection: &Http1) {
-        while connection.socket.is_quiet() {
-            tokio::task::yield_now().await;
-        }
-        // The event loop takes it in while nothing else is to be done.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    /// What an app may have done to a connection before a request is written to it, and whether that was to speak.
+    const DONE: [(&str, bool); 5] = [
+        ("", false),
+        ("x", true),
+        ("\r\n", true),
+        ("HTTP/1.1 408 Request Timeout\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsecrets", true),
+    ];
 
     #[tokio::test]
-    async fn a_request_that_finds_the_connection_closed_comes_back_whole() {
-        let app = App::start(|wire, _| async move { drop(wire) }).await;
-        let mut connection = connection(&app).await;
-        until_not_quiet(&connection).await;
-        let failure = connection.exchange(request(), Duration::from_secs(5)).await.unwrap_err();
-        let unsent = failure.unsent.expect("nothing of it was sent");
-        assert_eq!((unsent.uri().path(), &unsent.headers()["x-a"]), ("/x", &"b".parse().unwrap()));
+    async fn what_lies_on_a_connection_before_a_request_is_no_answer_to_it_and_the_request_comes_back_whole() {
+        for (said, is_unasked) in DONE {
+            let (url, app) = app(move |stream| stream.write_all(said.as_bytes()).unwrap());
+            let mut connection = connection(url).await;
+            // Joined without a turn of the event loop: tokio knows of nothing yet.
+            app.join().unwrap();
+            let failure = connection.exchange(request(), Duration::from_secs(5)).await.unwrap_err();
+            let unsent = failure.unsent.expect("nothing of it was sent");
+            assert_eq!((unsent.uri().path(), &unsent.headers()["x-a"]), ("/x", &"b".parse().unwrap()), "{said:?}");
+            assert_eq!(!connection.app.upstream.is_reusable(0), is_unasked, "{said:?}");
+        }
     }
 
     #[tokio::test]
     async fn only_a_connection_that_is_open_and_silent_is_fresh() {
-        let quiet = App::start(|mut wire, _| async move { drop(wire.rest().await) }).await;
-        let mut connection_to_quiet = connection(&quiet).await;
-        assert!(connection_to_quiet.is_fresh());
-        for app in [
-            App::start(|wire, _| async move { drop(wire) }).await,
-            App::start(|mut wire, _| async move {
-                wire.send("HTTP/1.1 408 Request Timeout\r\n\r\n").await;
-                wire.rest().await;
-            })
-            .await,
-        ] {
-            let mut connection = connection(&app).await;
-            until_not_quiet(&connection).await;
-            assert!(!connection.is_fresh());
+        let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
+        let (url, app_thread) = app(move |_| assert!(ended.recv().is_err()));
+        let mut quiet = connection(url).await;
+        assert!(quiet.is_fresh() && quiet.is_fresh());
+        drop(end);
+        app_thread.join().unwrap();
+        for (said, is_unasked) in DONE {
+            let (url, app) = app(move |stream| stream.write_all(said.as_bytes()).unwrap());
+            let mut connection = connection(url).await;
+            app.join().unwrap();
+            assert!(!connection.is_fresh(), "{said:?}");
+            assert_eq!(!connection.app.upstream.is_reusable(0), is_unasked, "{said:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn hypers_error_for_bytes_that_were_not_asked_for_is_told_from_others() {
+        // The text is all that there is to tell it by: if it changes, the two tests above fail as well.
+        let (url, app) = app(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n").unwrap());
+        let link = {
+            let upstream = compile(&raw(&[url]));
+            let deadline = Instant::now() + Duration::from_secs(5);
+            connect(&upstream.servers[0], &Addresses::default(), deadline).await.unwrap()
+        };
+        app.join().unwrap();
+        link.socket().look();
+        let (_send, connection) = http1::handshake::<_, RequestBody>(TokioIo::new(link)).await.unwrap();
+        let error = connection.await.unwrap_err();
+        assert!(is_unasked(&error), "{error}");
+        assert!(!error.is_parse() && !error.is_closed() && !error.is_incomplete_message());
     }
 }

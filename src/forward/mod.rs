@@ -37,7 +37,7 @@ pub use health::watch_health;
 pub use pool::Pool;
 pub use response::ResponseBody;
 pub use upgrade::{Traffic, Upgrade, splice};
-pub use upstream::Upstream;
+pub use upstream::{Address, Upstream};
 
 use crate::authorize::Permit;
 use crate::http::client::Holder;
@@ -46,7 +46,7 @@ use connect::{ConnectError, connect};
 use http1::{Failure, Http1};
 use http2::Http2;
 use pool::{Claim, Lane, Lanes, Lease};
-use response::Detached;
+use response::Uploading;
 use upstream::{Builtin, Protocol, Server};
 
 /// How often a request is tried in all, where it is certain that the tries before did not reach an app.
@@ -65,7 +65,7 @@ pub struct Forwarded {
 
 /// Sends `request` to `upstream` and returns as soon as the head of the response is there.
 ///
-/// `holder` is the client, as the limits on connections to apps count it.
+/// `holder` is the client, as the limits on connections to apps count it. `route` is how log lines name the route.
 ///
 /// `request` is in origin form, without hop-by-hop fields; `hop` has what they said. Dropping the future, or the
 /// response's body before its end, cancels the exchange with the app.
@@ -77,6 +77,7 @@ pub async fn forward(
     upstream: &Arc<Upstream>,
     pool: &Pool,
     holder: &Holder,
+    route: &str,
     mut request: Request<RequestBody>,
     hop: Hop,
 ) -> Result<Forwarded, Refusal> {
@@ -97,23 +98,26 @@ pub async fn forward(
         let connection = match ready(&lanes, index, lease).await {
             Ok(connection) => connection,
             Err(error) => {
-                upstream.leave_out(index, &error);
+                upstream.leave_out(index, &error, route, &request);
                 unreachable.push(index);
                 refusal = error.refusal();
                 continue;
             }
         };
         let server = &upstream.servers[index];
-        head::address(&mut request, host, &hop, server.protocol)?;
+        let lane = lanes.lane(index);
+        head::address(&mut request, host, &hop, server.protocol, !lane.is_reusable())?;
         let exchanged = match connection {
             Connection::Http1(lease) => over_http1(upstream, server, lease, request, &hop).await,
             Connection::Http2(connection, lease) => {
-                over_http2(upstream, server, lanes.lane(index), connection, lease, request).await
+                over_http2(upstream, server, lane, connection, lease, request).await
             }
         };
         match exchanged {
             Ok(forwarded) => return Ok(forwarded),
             Err(Failure { unsent: Some(unsent), refusal: reason }) => {
+                // The app closed the connection or spoke on it. Others that it has may be no better.
+                lane.prune();
                 request = *unsent;
                 refusal = reason;
             }
@@ -175,7 +179,7 @@ async fn dial_http1(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http1, C
     let deadline = Instant::now() + lanes.upstream.connect_timeout;
     let link = connect(&lanes.upstream.servers[index], &lane.addresses, deadline).await?;
     lanes.upstream.reached(index);
-    Http1::new(link).await.map_err(ConnectError::Protocol)
+    Http1::new(link, lane.app.clone()).await.map_err(ConnectError::Protocol)
 }
 
 async fn dial_http2(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http2, ConnectError> {
@@ -220,13 +224,14 @@ async fn over_http1(
         return Ok(Forwarded { response, server: server.label.clone(), upgrade: Some(upgrade) });
     }
     head::clean(&mut response);
-    let uploading = uploaded.is_some_and(|uploaded| !uploaded.is_complete());
-    let response = match if uploading { connection.take_driver() } else { None } {
+    let driver = if connection.was_sent_whole() { None } else { connection.take_driver() };
+    let response = match driver {
         None => response.map(|incoming| ResponseBody::driven(incoming, lease)),
-        Some(driver) => response.map(|incoming| {
-            let task = tokio::spawn(driver);
-            ResponseBody::detached(incoming, Detached::new(task, lease.into_slot()))
-        }),
+        Some(driver) => {
+            let socket = connection.socket();
+            let uploading = Uploading { task: tokio::spawn(driver), socket, uploaded, _slot: lease.into_slot() };
+            response.map(|incoming| ResponseBody::uploading(incoming, uploading))
+        }
     };
     Ok(Forwarded { response, server: server.label.clone(), upgrade: None })
 }
@@ -239,6 +244,7 @@ async fn over_http2(
     lease: Lease,
     request: Request<RequestBody>,
 ) -> Result<Forwarded, Failure> {
+    let uploaded = request.body().progress();
     let exchanged = connection.exchange(request, upstream.response_timeout).await;
     if exchanged.is_err() && !connection.is_open() {
         lane.unshare();
@@ -250,6 +256,6 @@ async fn over_http2(
     }
     head::clean(&mut response);
     let slot = lease.into_slot();
-    let response = response.map(|incoming| ResponseBody::stream(incoming, slot));
+    let response = response.map(|incoming| ResponseBody::stream(incoming, slot, uploaded));
     Ok(Forwarded { response, server: server.label.clone(), upgrade: None })
 }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::connect::Addresses;
-use super::http1::Http1;
+use super::http1::{App, Http1};
 use super::http2::Http2;
 use super::upstream::Upstream;
 use crate::http::client::{ClientKey, Exit, Holder, Share};
@@ -52,8 +52,8 @@ pub(super) struct Lanes {
 /// The connections to one server.
 #[derive(Debug)]
 pub(super) struct Lane {
-    limit: usize,
-    /// Of the limit, for one client.
+    pub(super) app: App,
+    /// Of the connections that the upstream may have, for one client.
     share: usize,
     state: Mutex<State>,
     pub(super) addresses: Addresses,
@@ -188,7 +188,9 @@ impl Pool {
         let new = Arc::new(Lanes {
             upstream: upstream.clone(),
             turn: AtomicUsize::new(0),
-            each: upstream.servers.iter().map(|_| Arc::new(Lane::new(upstream.max_connections, self.share))).collect(),
+            each: (0..upstream.servers.len())
+                .map(|server| Arc::new(Lane::new(upstream.clone(), server, self.share)))
+                .collect(),
         });
         lanes.push(new.clone());
         new
@@ -211,23 +213,24 @@ pub(super) enum Claim {
 }
 
 impl Lane {
-    fn new(limit: usize, share: Share) -> Self {
+    fn new(upstream: Arc<Upstream>, server: usize, share: Share) -> Self {
         Self {
-            limit,
-            share: share.of(limit),
+            share: share.of(upstream.max_connections),
+            app: App { upstream, server },
             state: Mutex::default(),
             addresses: Addresses::default(),
             dialling: tokio::sync::Mutex::default(),
         }
     }
 
-    /// A connection, or the place for one, if there is any just now.
+    /// A connection, or the place for one, if there is any just now. Whether a connection is still good is seen when the
+    /// request is about to be written: an earlier look would only be older.
     pub(super) fn claim(self: &Arc<Self>, holder: &Holder) -> Claim {
         loop {
             let mut state = lock(&self.state);
             let connection = match state.idle.pop() {
                 Some(idle) => Some(idle.connection),
-                None if state.open < self.limit => {
+                None if state.open < self.app.upstream.max_connections => {
                     state.open += 1;
                     None
                 }
@@ -236,11 +239,10 @@ impl Lane {
             let at = state.hold(holder.clone());
             drop(state);
             let lease = Lease { connection, slot: Slot::counted(self, Some(at)) };
-            match lease.freshened() {
-                Ok(lease) => return Claim::Granted(lease),
-                // The app closed it; dropped, it makes room for the next try.
-                Err(stale) => drop(stale),
+            if lease.connection.is_none() || self.is_reusable() {
+                return Claim::Granted(lease);
             }
+            // Dropped, it makes room for the next try.
         }
     }
 
@@ -271,8 +273,27 @@ impl Lane {
                 }
             }
         });
-        let lease = lease.await.ok()??;
-        Some(lease.freshened().unwrap_or_else(|stale| Lease { connection: None, slot: stale.into_slot() }))
+        lease.await.ok()?
+    }
+
+    /// Whether a connection to the server may carry more than one request.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.app.upstream.is_reusable(self.app.server)
+    }
+
+    /// Closes the idle connections that the app has closed or spoken on unasked: one was found to be so.
+    pub(super) fn prune(self: &Arc<Self>) {
+        self.close_idle(|idle| !idle.connection.is_fresh());
+    }
+
+    fn close_idle(self: &Arc<Self>, mut is_over: impl FnMut(&mut Idle) -> bool) {
+        // Looked at outside the lock: what has ended is dropped by the look.
+        let mut idle = std::mem::take(&mut lock(&self.state).idle);
+        let over: Vec<Idle> = idle.extract_if(.., |idle| is_over(idle)).collect();
+        lock(&self.state).idle.extend(idle);
+        for idle in over {
+            drop(Lease { connection: Some(idle.connection), slot: Slot::counted(self, None) });
+        }
     }
 
     /// The HTTP/2 connection, where there is one that takes requests.
@@ -311,21 +332,15 @@ impl Lane {
         let expired = |since: &mut Option<std::time::Instant>| {
             now.saturating_duration_since(*since.get_or_insert(now)) >= idle_timeout
         };
+        self.close_idle(|idle| {
+            let seen = idle.since.is_some();
+            expired(&mut idle.since) || (seen && !idle.connection.is_fresh())
+        });
         let mut state = lock(&self.state);
-        let old: Vec<Idle> = state
-            .idle
-            .extract_if(.., |idle| {
-                let seen = idle.since.is_some();
-                expired(&mut idle.since) || (seen && !idle.connection.is_fresh())
-            })
-            .collect();
         let busy = state.open > 0;
         let shared = state.shared.take_if(|shared| !busy && expired(&mut shared.since));
         drop(state);
         drop(shared);
-        for idle in old {
-            drop(Lease { connection: Some(idle.connection), slot: Slot::counted(self, None) });
-        }
     }
 }
 
@@ -399,13 +414,9 @@ impl Lease {
         self.slot
     }
 
-    fn freshened(mut self) -> Result<Self, Self> {
-        if self.connection().is_none_or(|connection| connection.is_fresh()) { Ok(self) } else { Err(self) }
-    }
-
     /// Keeps the connection for the next request, if the exchange on it is over in both directions.
     pub(super) fn give_back(mut self) {
-        if !self.connection().is_some_and(Http1::is_idle) {
+        if !self.connection().is_some_and(Http1::is_idle) || !self.slot.lane.is_reusable() {
             return;
         }
         let lane = self.slot.lane.clone();
@@ -430,6 +441,14 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::forward::testing::{at, compile, raw};
+
+    /// A lane of so many places, half of them for one client.
+    fn lane(limit: u64) -> Arc<Lane> {
+        let mut raw = raw(&["http://127.0.0.1:1".to_owned()]);
+        raw.max_connections = Some(at(limit));
+        Arc::new(Lane::new(compile(&raw), 0, Share::Percent(50)))
+    }
 
     fn holder(ip: &str) -> Holder {
         Holder { key: ip.parse::<IpAddr>().unwrap().into(), exit: Arc::default() }
@@ -446,7 +465,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_holds_its_share_has_its_turn_after_the_others() {
-        let lane = Arc::new(Lane::new(2, Share::Percent(50)));
+        let lane = lane(2);
         let (greedy, other) = (holder("192.0.2.1"), holder("192.0.2.2"));
         let lease = claim(&lane, &greedy);
         let kept = claim(&lane, &greedy);
@@ -471,7 +490,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_nobody_else_waits_a_client_gives_way_to_nobody() {
-        let lane = Arc::new(Lane::new(2, Share::Percent(50)));
+        let lane = lane(2);
         let greedy = holder("192.0.2.1");
         let held = [claim(&lane, &greedy), claim(&lane, &greedy)];
         assert!(lane.wait(&greedy, Duration::from_millis(50)).await.is_none());
@@ -481,7 +500,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_way_holds_more_than_its_share_or_lets_bytes_wait() {
-        let lane = Arc::new(Lane::new(4, Share::Percent(50)));
+        let lane = lane(4);
         let mut held: Vec<(Holder, Lease)> = Vec::new();
         for ip in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"] {
             let holder = holder(ip);

@@ -1,18 +1,21 @@
 //! The body of a response on its way from the app to the client.
 //!
 //! Enters: what hyper reads from the app, and the connection it comes on. Leaves: the same bytes, frame by frame, as fast
-//! as the client takes them. At the end the connection goes back to the pool, before the end it is closed.
+//! as the client takes them. At the end the connection goes back to the pool, before the end it is closed. Where the
+//! request is still on its way at the answer's end, nothing more of it goes to the app, which could take it for another.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::task::JoinHandle;
 
+use super::body::{Progress, drop_trailers};
+use super::connect::Socket;
 use super::pool::{Lease, Slot};
 
 /// A response body on its way to the client.
@@ -30,50 +33,34 @@ enum Kind {
     Driven { incoming: Incoming, lease: Option<Lease> },
     /// The request body was still on its way when the response began. The connection runs as a task of its own, so that
     /// a client that sends without reading cannot block itself; it is not used again.
-    Detached { incoming: Incoming, task: Option<Detached> },
+    Uploading { incoming: Incoming, uploading: Option<Uploading> },
     /// A stream of an HTTP/2 connection.
-    Stream { incoming: Incoming, slot: Option<Slot> },
+    Stream { incoming: Incoming, slot: Option<Slot>, uploaded: Option<Arc<Progress>> },
 }
 
-/// How long the rest of an upload may take after the whole response was there. A client that is cut off in the middle of
-/// its body may not read the answer, and cannot use its connection again.
-const UPLOAD_PATIENCE: Duration = Duration::from_secs(2);
-
-/// A connection that runs as a task. Dropped, it is closed at once.
+/// A connection that runs as a task, because it still takes the request's body. Dropped, it is closed at once.
 #[derive(Debug)]
-pub(super) struct Detached {
-    running: Option<Running>,
+pub(super) struct Uploading {
+    pub(super) task: JoinHandle<hyper::Result<()>>,
+    pub(super) socket: Socket,
+    pub(super) uploaded: Option<Arc<Progress>>,
+    /// Counts against the server's connections for as long as the task lives.
+    pub(super) _slot: Slot,
 }
 
-#[derive(Debug)]
-struct Running {
-    task: JoinHandle<hyper::Result<()>>,
-    /// Counts against the server's connections for as long as the task may live.
-    slot: Slot,
-}
-
-impl Detached {
-    pub(super) fn new(task: JoinHandle<hyper::Result<()>>, slot: Slot) -> Self {
-        Self { running: Some(Running { task, slot }) }
-    }
-
-    /// The response is over: what is left of the upload still goes to the app, for a moment.
-    fn finish(mut self) {
-        let Some(Running { mut task, slot }) = self.running.take() else { return };
-        tokio::spawn(async move {
-            if tokio::time::timeout(UPLOAD_PATIENCE, &mut task).await.is_err() {
-                task.abort();
-            }
-            drop(slot);
-        });
-    }
-}
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        if let Some(running) = &self.running {
-            running.task.abort();
+impl Uploading {
+    /// The response is over: what is left of the upload does not go to the app any more, not even what the kernel holds.
+    fn finish(self) {
+        if let Some(uploaded) = &self.uploaded {
+            uploaded.answered();
         }
+        self.socket.cut();
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -98,20 +85,37 @@ impl ResponseBody {
         Self(Kind::Driven { incoming, lease: Some(lease) })
     }
 
-    pub(super) fn detached(incoming: Incoming, task: Detached) -> Self {
+    pub(super) fn uploading(incoming: Incoming, uploading: Uploading) -> Self {
         if incoming.is_end_stream() {
-            task.finish();
+            uploading.finish();
             return Self::empty();
         }
-        Self(Kind::Detached { incoming, task: Some(task) })
+        Self(Kind::Uploading { incoming, uploading: Some(uploading) })
     }
 
-    pub(super) fn stream(incoming: Incoming, slot: Slot) -> Self {
+    pub(super) fn stream(incoming: Incoming, slot: Slot, uploaded: Option<Arc<Progress>>) -> Self {
         if incoming.is_end_stream() {
+            if let Some(uploaded) = uploaded {
+                uploaded.answered();
+            }
             return Self::empty();
         }
-        Self(Kind::Stream { incoming, slot: Some(slot) })
+        Self(Kind::Stream { incoming, slot: Some(slot), uploaded })
     }
+}
+
+/// What an app may not say to a client behind the body, as [`super::head::clean`] has it for the head.
+fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if !frame.is_trailers() {
+        return frame;
+    }
+    frame.into_trailers().map_or_else(
+        |frame| frame,
+        |mut trailers| {
+            drop_trailers(&mut trailers, &|_| false);
+            Frame::trailers(trailers)
+        },
+    )
 }
 
 fn poll_driven(
@@ -143,31 +147,35 @@ impl Body for ResponseBody {
                 }
                 next
             }
-            Kind::Detached { incoming, task } => {
+            Kind::Uploading { incoming, uploading } => {
                 let next = Pin::new(&mut *incoming).poll_frame(cx);
                 match &next {
-                    Poll::Ready(Some(Err(_))) => drop(task.take()),
-                    Poll::Ready(None) => drop(task.take().map(Detached::finish)),
-                    _ if incoming.is_end_stream() => drop(task.take().map(Detached::finish)),
+                    Poll::Ready(Some(Err(_))) => drop(uploading.take()),
+                    Poll::Ready(None) => drop(uploading.take().map(Uploading::finish)),
+                    _ if incoming.is_end_stream() => drop(uploading.take().map(Uploading::finish)),
                     _ => {}
                 }
                 next
             }
-            Kind::Stream { incoming, slot } => {
+            Kind::Stream { incoming, slot, uploaded } => {
                 let next = Pin::new(&mut *incoming).poll_frame(cx);
-                if matches!(next, Poll::Ready(None | Some(Err(_)))) || incoming.is_end_stream() {
+                let is_over = matches!(next, Poll::Ready(None)) || incoming.is_end_stream();
+                if is_over && let Some(uploaded) = uploaded.take() {
+                    uploaded.answered();
+                }
+                if is_over || matches!(next, Poll::Ready(Some(Err(_)))) {
                     slot.take();
                 }
                 next
             }
         };
-        next.map_err(io::Error::other)
+        next.map(|next| next.map(|frame| frame.map(without_forbidden_trailers).map_err(io::Error::other)))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Driven { incoming, .. } | Kind::Detached { incoming, .. } | Kind::Stream { incoming, .. } => {
+            Kind::Driven { incoming, .. } | Kind::Uploading { incoming, .. } | Kind::Stream { incoming, .. } => {
                 incoming.is_end_stream()
             }
         }
@@ -176,7 +184,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Driven { incoming, .. } | Kind::Detached { incoming, .. } | Kind::Stream { incoming, .. } => {
+            Kind::Driven { incoming, .. } | Kind::Uploading { incoming, .. } | Kind::Stream { incoming, .. } => {
                 incoming.size_hint()
             }
         }

@@ -261,7 +261,7 @@ async fn serve(
     let forwarded = match RequestBody::new(body, &head.headers, rules) {
         Ok(body) => {
             let holder = Holder { key: IpAddr::V4(Ipv4Addr::LOCALHOST).into(), exit: Arc::default() };
-            forward(&Permit::for_tests(), upstream, pool, &holder, Request::from_parts(head, body), hop).await
+            forward(&Permit::for_tests(), upstream, pool, &holder, "/*", Request::from_parts(head, body), hop).await
         }
         Err(refusal) => Err(refusal),
     };

@@ -18,6 +18,9 @@ use rustls::{ClientConfig, RootCertStore};
 use super::health::Health;
 use crate::config::raw::{RawHealthCheck, RawUpstream};
 use crate::config::{At, Problems, nearest};
+use crate::http::location::Origin;
+use crate::http::target::canonical_prefix;
+use crate::refusal::Refusal;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,6 +35,10 @@ pub struct Upstream {
     /// The name in the TOML.
     pub name: Arc<str>,
     pub(super) servers: Vec<Server>,
+    /// The path that all servers have the app below: `/base`; empty for the root.
+    base: String,
+    /// The servers as an app names itself in absolute addresses: by one of them, or by `host`.
+    origins: Vec<Origin>,
     pub(super) builtin: Option<Builtin>,
     /// The Host that the app gets instead of the client's.
     pub(super) host: Option<HeaderValue>,
@@ -73,15 +80,23 @@ pub(super) struct Server {
     pub(super) tls: Option<Tls>,
     /// The Host of our own requests to it, the health checks.
     pub(super) host: HeaderValue,
+    base: String,
+    origin: Option<Origin>,
     pub(super) health: Health,
 }
 
-#[derive(Debug)]
-pub(super) enum Address {
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub enum Address {
     /// Never resolved.
     Ip(std::net::SocketAddr),
     /// Resolved when a connection is made.
-    Name { host: Box<str>, port: u16 },
+    Name {
+        /// The name.
+        host: Box<str>,
+        /// The port, that of the scheme where none was written.
+        port: u16,
+    },
     /// The path of a socket.
     Unix(PathBuf),
 }
@@ -129,6 +144,23 @@ impl Upstream {
         self.builtin.is_some()
     }
 
+    /// The path that stands in front of every path on the servers; empty for none.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The hosts by which the app may name itself in absolute addresses.
+    #[must_use]
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
+    }
+
+    /// Where its servers listen, in their order.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.servers.iter().map(|server| &server.address)
+    }
+
     /// Makes the table `name` ready for a gateway with `workers` threads. What is wrong goes to `problems`; the result
     /// is then of no use.
     ///
@@ -153,7 +185,15 @@ impl Upstream {
                     .hint("take one of them out");
                 continue;
             }
-            servers.extend(compile_server(written, raw, &mut tls, problems));
+            let Some(server) = compile_server(written, raw, &mut tls, problems) else { continue };
+            if let Some(first) = servers.first().filter(|first| first.base != server.base) {
+                let path = |server: &Server| if server.base.is_empty() { "/".to_owned() } else { server.base.clone() };
+                problems
+                    .error(&written.span, format!("the servers of upstream `{}` have different paths", name.value))
+                    .label(format!("`{}` here, `{}` before", path(&server), path(first)))
+                    .hint("all servers of one upstream have the app below the same path; make two upstreams of them");
+            }
+            servers.push(server);
         }
         if let Some(ca_file) = &raw.ca_file
             && !raw.servers.iter().any(|server| server.starts_with("https://"))
@@ -172,11 +212,16 @@ impl Upstream {
             Some(value) => value.value,
             None => default,
         };
+        let host = raw.host.as_ref().and_then(|host| compile_host(host, problems));
+        // Without a port, `host` may stand for either scheme: what the app hears is all that it knows.
+        let named = host.as_ref().and_then(|host| Origin::public(host.to_str().ok()?));
         Self {
             name: name.value.as_str().into(),
+            base: servers.first().map(|server| server.base.clone()).unwrap_or_default(),
+            origins: servers.iter().filter_map(|server| server.origin.clone()).chain(named).collect(),
             servers,
             builtin,
-            host: raw.host.as_ref().and_then(|host| compile_host(host, problems)),
+            host,
             connect_timeout: duration(&raw.connect_timeout, "connect_timeout", CONNECT_TIMEOUT, problems),
             response_timeout: duration(&raw.response_timeout, "response_timeout", RESPONSE_TIMEOUT, problems),
             idle_timeout: duration(&raw.idle_timeout, "idle_timeout", IDLE_TIMEOUT, problems),
@@ -281,16 +326,33 @@ fn compile_server(
             return None;
         }
     };
-    if let Some(end) = authority.find(['/', '?', '#', '@']) {
-        let (what, hint) = if authority.as_bytes()[end] == b'@' {
-            ("a user name", "credentials for an app do not belong here; set a header on the route".to_owned())
-        } else {
-            let origin = &written[..written.len() - (authority.len() - end)];
-            ("a path", format!("write `{origin}`; a route's `path` and `strip_prefix` decide which path the app gets"))
-        };
-        problems.error(&written.span, format!("the address of a server has no room for {what}")).hint(hint);
+    let (authority, base) = authority.split_at(authority.find(['/', '?', '#']).unwrap_or(authority.len()));
+    if let Some(end) = base.find(['?', '#']) {
+        let address = &written[..written.len() - (base.len() - end)];
+        problems
+            .error(&written.span, "the address of a server has no room for a query or a fragment")
+            .hint(format!("write `{address}`"));
         return None;
     }
+    if authority.contains('@') {
+        problems
+            .error(&written.span, "the address of a server has no room for a user name")
+            .hint("credentials for an app do not belong here; set a header on the route");
+        return None;
+    }
+    let base = match base {
+        "" => String::new(),
+        path => match canonical_prefix(path) {
+            Ok(base) if !base.contains("%2F") => base,
+            refused => {
+                let refusal = refused.err().unwrap_or(Refusal::PathEncodedSlash);
+                problems
+                    .error(&written.span, format!("no request can have the path `{path}`: {refusal}"))
+                    .hint("a path of a server is plain segments, such as `/base`");
+                return None;
+            }
+        },
+    };
     let default_port = if encrypted { 443 } else { 80 };
     let Some((host, port)) = split_authority(authority, default_port) else {
         problems
@@ -308,7 +370,8 @@ fn compile_server(
         _ => format!("{}:{port}", split_port(authority).0),
     };
     let host = HeaderValue::from_str(authority).ok()?;
-    Some(Server { label: label.into(), address, protocol, tls, host, health: Health::default() })
+    let origin = Origin::server(authority, default_port);
+    Some(Server { label: label.into(), address, protocol, tls, host, base, origin, health: Health::default() })
 }
 
 fn compile_unix(path: &str, written: &At<String>, problems: &mut Problems) -> Option<Server> {
@@ -325,6 +388,8 @@ fn compile_unix(path: &str, written: &At<String>, problems: &mut Problems) -> Op
         protocol: Protocol::Http1,
         tls: None,
         host: HeaderValue::from_static("localhost"),
+        base: String::new(),
+        origin: None,
         health: Health::default(),
     })
 }

@@ -274,7 +274,7 @@ impl Record {
         self.status = response.status().as_u16();
         self.answered_after = Some(self.opened.elapsed());
         if let Some(body) = &self.body {
-            body.answered();
+            body.answer_began();
         }
         let (mut parts, content) = response.into_parts();
         if matches!(content, Content::App(_)) && is_grpc(&parts.headers) {
@@ -321,6 +321,20 @@ impl Record {
     }
 }
 
+impl Record {
+    fn decision(&self) -> Decision {
+        match self.refusal {
+            Some(refusal) if refusal.is_failure() => Decision::Error,
+            Some(_) => Decision::Refuse,
+            // The app failed after the head of its answer.
+            None if self.is_broken && !self.is_ended => Decision::Error,
+            None if self.is_permitted || self.answered_after.is_some() => Decision::Allow,
+            // The client went away before there was a decision.
+            None => Decision::Error,
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
@@ -332,7 +346,6 @@ impl Drop for Record {
         let reason = self.reason();
         let identity = self.caller.as_ref().map(|caller| &caller.identity);
         let rule = self.rule.as_ref().map(ToString::to_string);
-        let allowed = self.refusal.is_none() && (self.is_permitted || self.answered_after.is_some());
         let entry = Entry {
             time: self.opened_at,
             request_id: self.request_id(),
@@ -342,8 +355,9 @@ impl Drop for Record {
             path: self.path.as_ref().map_or("", PathAndQuery::path),
             route: self.route.as_ref().map(|route| &*route.text),
             subject: identity.map(|identity| identity.subject.as_str()),
+            email: identity.and_then(|identity| identity.email.as_deref()),
             issuer: identity.map(|identity| &*identity.issuer),
-            decision: if allowed { Decision::Allow } else { Decision::Refuse },
+            decision: self.decision(),
             reason,
             rule: rule.as_deref(),
             status: self.status,

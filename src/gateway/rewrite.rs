@@ -5,13 +5,14 @@
 
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderValue, Method, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::OnUpgrade;
 
 use super::record::Record;
-use super::{Gateway, Route};
+use super::{Gateway, Route, loops};
 use crate::authorize::{Auth, Permit};
-use crate::caller::forwarded::set_forwarded;
+use crate::caller::forwarded::{set_forwarded, set_forwarded_prefix};
 use crate::caller::{Passing, Peer};
 use crate::credential::Source;
 use crate::forward::Hop;
@@ -37,43 +38,86 @@ pub(super) fn rewrite(
 ) -> Result<(Hop, Option<OnUpgrade>), Refusal> {
     let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
     let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
-
-    let fields = &mut parts.headers;
-    let credential = kept.and_then(Source::header_name);
-    gateway.naming.strip(fields, Passing { peer_is_trusted: peer.trusted, kept: &route.keep_headers, credential });
-    let mut query = QueryEdit::Keep;
-    let stripped;
-    // Where nothing was read, nothing was consumed: what is there is for the app.
-    if route.rules.auth() != Auth::None {
-        gateway.sources.strip_lookalikes(fields);
-        gateway.sources.strip(fields, kept);
-        stripped = gateway.sources.strip_query(target.query(), kept);
-        if let Some(stripped) = &stripped {
-            query = QueryEdit::Replace(stripped.as_deref());
-        }
-    }
-    // Ours is nobody else's, on whatever route.
-    if let Some(sign_in) = &gateway.sign_in {
-        cookie::remove_where(fields, |name| sign_in.is_our_name(name));
-    }
-    cookie::join(fields);
-    fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
-
     let host = host.as_value();
-    set_forwarded(fields, peer, &host, &record.request_id_value());
-    for (name, value) in &route.headers {
-        fields.insert(name, value.clone());
-    }
-    gateway.naming.set(fields, permit.caller().map(|caller| &**caller))?;
-    if let (Some(assertions), Some(name), Some(caller)) =
-        (&gateway.assertions, gateway.naming.assertion_header(), permit.caller())
-    {
-        let now = gateway.clock.now();
-        let assertion = assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
-        fields.insert(name, assertion);
-    }
-    parts.uri = target.rewritten(route.strip_prefix.as_deref(), query)?.into();
+    let outgoing = Outgoing { gateway, peer, route, permit, kept, target };
+    parts.uri = outgoing.rewrite(&host, &record.request_id_value(), &mut parts.headers)?.into();
     Ok((Hop { host, trailers: hop_by_hop.te_trailers, websocket: upgrade.is_some() }, upgrade))
+}
+
+/// A request that may pass, before its fields are the gateway's.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The configuration.
+    pub gateway: &'a Gateway,
+    /// Who is at the other end of the connection.
+    pub peer: &'a Peer,
+    /// The route.
+    pub route: &'a Route,
+    /// The proof that the request may pass.
+    pub permit: &'a Permit,
+    /// The credential that the app is to have.
+    pub kept: Option<&'a Source>,
+    /// The target.
+    pub target: &'a Target,
+}
+
+impl Outgoing<'_> {
+    /// Turns the client's fields, without those that are about its connection alone, into the app's, and returns the
+    /// target for the app.
+    ///
+    /// # Errors
+    /// 431 where the identity is too large for headers, 508 where the request has been here before.
+    pub fn rewrite(
+        &self,
+        host: &HeaderValue,
+        request_id: &HeaderValue,
+        fields: &mut HeaderMap,
+    ) -> Result<PathAndQuery, Refusal> {
+        let Self { gateway, peer, route, permit, kept, target } = *self;
+        let credential = kept.and_then(Source::header_name);
+        gateway.naming.strip(fields, Passing { peer_is_trusted: peer.trusted, kept: &route.keep_headers, credential });
+        let mut query = QueryEdit::Keep;
+        let stripped;
+        // Where nothing was read, nothing was consumed: what is there is for the app.
+        if route.rules.auth() != Auth::None {
+            gateway.sources.strip_lookalikes(fields);
+            gateway.sources.strip(fields, kept);
+            stripped = gateway.sources.strip_query(target.query(), kept);
+            if let Some(stripped) = &stripped {
+                query = QueryEdit::Replace(stripped.as_deref());
+            }
+        }
+        // Ours is nobody else's, on whatever route.
+        if let Some(sign_in) = &gateway.sign_in {
+            cookie::remove_where(fields, |name| sign_in.is_our_name(name));
+        }
+        cookie::join(fields);
+        fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
+
+        set_forwarded(fields, peer, host, request_id);
+        let prefix = route.strip_prefix.as_ref().filter(|_| route.cuts(target));
+        if let Some(prefix) = prefix {
+            set_forwarded_prefix(fields, &prefix.value);
+        }
+        if route.upstream.is_builtin() {
+            // It shows what it gets, and sends nothing on.
+            loops::check(&gateway.loop_mark, fields)?;
+        } else {
+            loops::mark(&gateway.loop_mark, fields)?;
+        }
+        for (name, value) in &route.headers {
+            fields.insert(name, value.clone());
+        }
+        gateway.naming.set(fields, permit.caller().map(|caller| &**caller))?;
+        if let (Some(assertions), Some(name), Some(caller)) =
+            (&gateway.assertions, gateway.naming.assertion_header(), permit.caller())
+        {
+            let now = gateway.clock.now();
+            let assertion = assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
+            fields.insert(name, assertion);
+        }
+        target.rewritten(prefix.map(|prefix| prefix.path.as_str()), route.upstream.base(), query)
+    }
 }
 
 /// The client's side of the connection, if it asks for a WebSocket (RFC 6455 section 4.1). No other protocol is

@@ -5,6 +5,7 @@ pub mod cookie;
 pub mod gather;
 pub mod headers;
 pub mod incoming;
+pub mod location;
 pub mod origin;
 pub mod pace;
 pub mod reply;

@@ -124,7 +124,7 @@ impl Target {
         }
         let mut survey = canonical::survey(sent.path().as_bytes())?;
         let forwarded =
-            if survey.rewrite { join(&canonical::canonical(sent.path()), sent.query())? } else { sent.clone() };
+            if survey.rewrite { join("", &canonical::canonical(sent.path()), sent.query())? } else { sent.clone() };
         // In the canonical spelling, because `%25%36%31` is `%2561` as well.
         survey.oddities.double_encoding =
             survey.has_escaped_percent && canonical::is_double_encoded(forwarded.path().as_bytes());
@@ -195,29 +195,41 @@ impl Target {
     /// What is forwarded by a route that cuts a prefix off or changes the query.
     ///
     /// `strip_prefix` is as [`canonical_prefix`] made it and is compared by whole segments in their matching spelling; a
-    /// path that does not begin with it stays whole. The result starts with one `/`.
+    /// path that does not begin with it stays whole. `base` is of the same form, and is put in front of what is left. The
+    /// result starts with one `/`.
     ///
     /// # Errors
     /// `PathEmptySegment` where the first segment of what is left is empty in another spelling (`/%2Fadmin`);
     /// `Internal` where the result is no target, which canonical parts cannot bring about.
-    pub fn rewritten(&self, strip_prefix: Option<&str>, query: QueryEdit<'_>) -> Result<PathAndQuery, Refusal> {
+    pub fn rewritten(
+        &self,
+        strip_prefix: Option<&str>,
+        base: &str,
+        query: QueryEdit<'_>,
+    ) -> Result<PathAndQuery, Refusal> {
         let rest = strip_prefix.and_then(|prefix| self.without_prefix(prefix));
         let query = match query {
-            QueryEdit::Keep if rest.is_none() => return Ok(self.forwarded.clone()),
+            QueryEdit::Keep if rest.is_none() && base.is_empty() => return Ok(self.forwarded.clone()),
             QueryEdit::Keep => self.query(),
             QueryEdit::Replace(query) => query,
         };
         match rest {
-            None => join(self.path(), query),
+            None => join(base, self.path(), query),
             // More than one slash in front would read as the start of an authority (RFC 3986 section 4.2).
             Some(rest) => {
                 let path = format!("/{}", rest.trim_start_matches('/'));
                 if canonical::begins_with_empty_segment(path.as_bytes()) {
                     return Err(Refusal::PathEmptySegment);
                 }
-                join(&path, query)
+                join(base, &path, query)
             }
         }
+    }
+
+    /// Whether [`Target::rewritten`] cuts this prefix off.
+    #[must_use]
+    pub fn begins_with(&self, prefix: &str) -> bool {
+        self.without_prefix(prefix).is_some()
     }
 
     fn without_prefix(&self, prefix: &str) -> Option<&str> {
@@ -247,8 +259,9 @@ impl Target {
     }
 }
 
-fn join(path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
-    let mut target = String::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
+fn join(base: &str, path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
+    let mut target = String::with_capacity(base.len() + path.len() + query.map_or(0, |query| query.len() + 1));
+    target.push_str(base);
     target.push_str(path);
     if let Some(query) = query {
         target.push('?');

@@ -87,11 +87,16 @@ pub struct Failure {
 
 /// When to come again after 503, in seconds.
 const WHEN_BUSY: u64 = 5;
+/// When a minute that was full of new sessions is over for certain, in seconds.
+const NEXT_MINUTE: u64 = 60;
 
 impl From<Refusal> for Box<Failure> {
     fn from(refusal: Refusal) -> Self {
-        let is_busy = refusal.status() == StatusCode::SERVICE_UNAVAILABLE;
-        let retry_after = is_busy.then_some(WHEN_BUSY);
+        let retry_after = match refusal {
+            Refusal::SessionsThrottled => Some(NEXT_MINUTE),
+            _ if refusal.status() == StatusCode::SERVICE_UNAVAILABLE => Some(WHEN_BUSY),
+            _ => None,
+        };
         Self::new(Failure { refusal, page: None, retry_after, detail: None, field: None })
     }
 }
@@ -164,6 +169,7 @@ impl Failure {
                 let unit = if seconds == 1 { "second" } else { "seconds" };
                 return Some(format!("Too many attempts. Please wait {seconds} {unit} and try again.").into());
             }
+            Refusal::SessionsThrottled => "This account has signed in too often. Please wait a minute and try again.",
             Refusal::Overloaded | Refusal::StateUnavailable => {
                 "This cannot be done at the moment. Please try again shortly."
             }

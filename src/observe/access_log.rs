@@ -1,19 +1,20 @@
-//! The access log: one JSON object a line for each request, to standard output, off the request path.
+//! The access log: one line for each request, to standard output or a file, off the request path.
 //!
 //! A worker writes its line into a buffer of its own. A thread of the log takes the buffers of all workers a moment
-//! later and writes them out. Where standard output does not keep up, lines are dropped and counted: a request never
+//! later and writes them out. Where the reader does not keep up, lines are dropped and counted: a request never
 //! waits for the log. Never here: a query string, a token, a cookie.
 
 mod line;
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use super::output::Output;
 use line::TimeText;
 
 /// Bytes of lines that a worker may have waiting.
@@ -24,9 +25,33 @@ const FIRST_CAPACITY: usize = 64 * 1024;
 const KEPT_CAPACITY: usize = 1024 * 1024;
 /// How long lines gather before they are written.
 const BATCH: Duration = Duration::from_millis(20);
-/// The pause before a full pipe that does not block is tried again.
-const RETRY: Duration = Duration::from_millis(5);
 
+/// What lines are like, as `[log]` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Whether there are any.
+    pub access: bool,
+    /// JSON, or text for people.
+    pub json: bool,
+    /// Whether a line has the email address of the caller.
+    pub email: bool,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self { access: true, json: true, email: true }
+    }
+}
+
+impl Form {
+    const fn to_bits(self) -> u8 {
+        self.access as u8 | (self.json as u8) << 1 | (self.email as u8) << 2
+    }
+
+    const fn of_bits(bits: u8) -> Self {
+        Self { access: bits & 1 != 0, json: bits & 2 != 0, email: bits & 4 != 0 }
+    }
+}
 /// What a line says about a request. Texts may be anything: they are cut to a sane length and escaped.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
@@ -46,11 +71,13 @@ pub struct Entry<'a> {
     pub route: Option<&'a str>,
     /// `sub` of the caller.
     pub subject: Option<&'a str>,
+    /// The email address of the caller.
+    pub email: Option<&'a str>,
     /// The issuer's name in the TOML.
     pub issuer: Option<&'a str>,
     /// Whether the request was let through to an app (or to an endpoint of ours).
     pub decision: Decision,
-    /// Why not: [`crate::refusal::Refusal::reason`].
+    /// Why not, or what failed: [`crate::refusal::Refusal::reason`].
     pub reason: Option<&'a str>,
     /// The rule that decided, `gateway.toml:12`.
     pub rule: Option<&'a str>,
@@ -73,6 +100,9 @@ pub enum Decision {
     Allow,
     /// Answered by the gateway with a refusal.
     Refuse,
+    /// Not refused, and yet not answered as it should be: the app, the state or the gateway failed, or the client went
+    /// away before there was a decision.
+    Error,
 }
 
 impl Decision {
@@ -82,6 +112,7 @@ impl Decision {
         match self {
             Self::Allow => "allow",
             Self::Refuse => "refuse",
+            Self::Error => "error",
         }
     }
 }
@@ -91,6 +122,7 @@ impl Decision {
 pub struct WorkerLog {
     waiting: Mutex<Waiting>,
     dropped: AtomicU64,
+    shared: Arc<Shared>,
     writer: Thread,
 }
 
@@ -103,10 +135,14 @@ struct Waiting {
 impl WorkerLog {
     /// Adds a line. Allocates only while the buffer grows to what this worker needs.
     pub fn write(&self, entry: &Entry<'_>) {
+        let form = Form::of_bits(self.shared.form.load(Ordering::Relaxed));
+        if !form.access {
+            return;
+        }
         let mut waiting = lock(&self.waiting);
         let Waiting { lines, time } = &mut *waiting;
         let before = lines.len();
-        line::append(lines, time, entry);
+        line::append(lines, time, entry, form);
         if lines.len() > MAX_WAITING {
             lines.truncate(before);
             drop(waiting);
@@ -133,31 +169,40 @@ pub struct AccessLog {
     done: Mutex<Receiver<()>>,
 }
 
-#[derive(Debug, Default)]
 struct Shared {
+    form: AtomicU8,
     stop: AtomicBool,
     /// Lines that were taken from a worker and could not be written.
     lost: AtomicU64,
+    /// Where lines go from the next batch on.
+    next_output: Mutex<Option<Box<dyn Write + Send>>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("form", &self.form).field("stop", &self.stop).finish_non_exhaustive()
+    }
 }
 
 impl AccessLog {
-    /// Starts the log for a number of workers. Lines go to `output`, which is standard output but in tests.
+    /// Starts the log for a number of workers. Lines go to `output`.
     ///
     /// # Errors
     /// The system has no more threads.
     pub fn start(workers: usize, output: Box<dyn Write + Send>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            form: AtomicU8::new(Form::default().to_bits()),
+            stop: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+            next_output: Mutex::new(None),
+        });
         let (hand_over, taken_over) = sync_channel::<Vec<Arc<WorkerLog>>>(1);
         let (finished, done) = sync_channel(1);
         let thread = thread::Builder::new().name("access-log".to_owned()).spawn({
             let shared = shared.clone();
             move || {
                 if let Ok(workers) = taken_over.recv() {
-                    write_until_stopped(
-                        &workers,
-                        &shared,
-                        Output { to: output, is_mid_line: false, is_failing: false },
-                    );
+                    write_until_stopped(&workers, &shared, Output::new(output));
                 }
                 // Nobody may be waiting any more.
                 let _ = finished.send(());
@@ -166,7 +211,12 @@ impl AccessLog {
         let writer = thread.thread().clone();
         let new = || {
             let waiting = Waiting { lines: Vec::with_capacity(FIRST_CAPACITY), time: TimeText::default() };
-            Arc::new(WorkerLog { waiting: Mutex::new(waiting), dropped: AtomicU64::new(0), writer: writer.clone() })
+            Arc::new(WorkerLog {
+                waiting: Mutex::new(waiting),
+                dropped: AtomicU64::new(0),
+                shared: Arc::clone(&shared),
+                writer: writer.clone(),
+            })
         };
         let workers: Vec<_> = std::iter::repeat_with(new).take(workers).collect();
         hand_over.send(workers.clone()).map_err(|_| std::io::Error::other("the thread of the access log ended"))?;
@@ -179,11 +229,22 @@ impl AccessLog {
         self.workers[number].clone()
     }
 
-    /// Lines that were dropped since the start, because nobody read the log or it could not be written.
+    /// What the lines of requests that end from now on are like.
+    pub fn set_form(&self, form: Form) {
+        self.shared.form.store(form.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Lines that wait, and all after them, go to `output`.
+    pub fn redirect(&self, output: Box<dyn Write + Send>) {
+        *lock(&self.shared.next_output) = Some(output);
+        // Also where nothing waits: the file that was written to until now is closed.
+        self.writer.unpark();
+    }
+
+    /// Lines that were dropped since the start, because the log was not read or could not be written.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        let by_workers: u64 = self.workers.iter().map(|worker| worker.dropped.load(Ordering::Relaxed)).sum();
-        by_workers + self.shared.lost.load(Ordering::Relaxed)
+        self.shared.lost.load(Ordering::Relaxed) + dropped_by(&self.workers)
     }
 
     /// Writes what is left, at the end when no worker writes any more. Gives up after `patience`, for a reader that has
@@ -202,10 +263,18 @@ impl Drop for AccessLog {
     }
 }
 
+fn dropped_by(workers: &[Arc<WorkerLog>]) -> u64 {
+    workers.iter().map(|worker| worker.dropped.load(Ordering::Relaxed)).sum()
+}
+
 #[expect(clippy::disallowed_methods, reason = "the log's own thread: it serves no requests")]
 fn write_until_stopped(workers: &[Arc<WorkerLog>], shared: &Shared, mut output: Output) {
     let mut spare = Vec::with_capacity(FIRST_CAPACITY);
+    let mut said = 0;
     loop {
+        if let Some(next) = lock(&shared.next_output).take() {
+            output = Output::new(next);
+        }
         // Before the lines: what came before the stop is written.
         let is_last = shared.stop.load(Ordering::Acquire);
         let mut was_idle = true;
@@ -215,7 +284,13 @@ fn write_until_stopped(workers: &[Arc<WorkerLog>], shared: &Shared, mut output: 
             let lines = worker.take(spare);
             if !lines.is_empty() {
                 was_idle = false;
-                shared.lost.fetch_add(output.write(&lines, &shared.stop), Ordering::Relaxed);
+                let written = output.write(&lines, &shared.stop);
+                shared.lost.fetch_add(written.lost, Ordering::Relaxed);
+                if let Some(error) = written.error {
+                    tracing::error!(%error, "the access log cannot be written, lines are dropped");
+                } else if written.lost == 0 {
+                    note_dropped(workers, shared, &mut said);
+                }
             }
             spare = lines;
         }
@@ -235,60 +310,13 @@ fn write_until_stopped(workers: &[Arc<WorkerLog>], shared: &Shared, mut output: 
     }
 }
 
-/// Where the lines go, which may fail and come back.
-struct Output {
-    to: Box<dyn Write + Send>,
-    /// A failure left half a line, so the next one starts on a new line.
-    is_mid_line: bool,
-    is_failing: bool,
-}
-
-impl Output {
-    /// Writes whole lines; returns how many of them were not written. A reader that went away must not end the gateway,
-    /// and may come back (a named pipe), so each batch is tried.
-    fn write(&mut self, lines: &[u8], stop: &AtomicBool) -> u64 {
-        let result = if self.is_mid_line { self.write_all(b"\n", stop).map(|_| ()) } else { Ok(()) };
-        let (written, result) = match result.map(|()| self.write_all(lines, stop)) {
-            Ok(Ok(written)) => (written, self.to.flush()),
-            Ok(Err((written, error))) => (written, Err(error)),
-            Err((_, error)) => (0, Err(error)),
-        };
-        match result {
-            Ok(()) => self.is_failing = false,
-            Err(error) if !self.is_failing => {
-                self.is_failing = true;
-                tracing::error!(%error, "the access log cannot be written, lines are dropped");
-            }
-            Err(_) => {}
-        }
-        count_lines(&lines[written..])
+/// Says how many lines are missing, now that lines are written again.
+fn note_dropped(workers: &[Arc<WorkerLog>], shared: &Shared, said: &mut u64) {
+    let dropped = dropped_by(workers) + shared.lost.load(Ordering::Relaxed);
+    if dropped > *said {
+        tracing::warn!(lines = dropped - *said, "lines of the access log were dropped, because it was not read");
+        *said = dropped;
     }
-
-    /// As `Write::write_all`, and says how far it came.
-    #[expect(clippy::disallowed_methods, reason = "as above")]
-    fn write_all(&mut self, bytes: &[u8], stop: &AtomicBool) -> Result<usize, (usize, std::io::Error)> {
-        let mut written = 0;
-        while written < bytes.len() {
-            match self.to.write(&bytes[written..]) {
-                Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
-                Ok(length) => {
-                    written += length;
-                    self.is_mid_line = bytes[written - 1] != b'\n';
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Somebody made the pipe we share with them non-blocking, and it is full.
-                Err(error) if error.kind() == ErrorKind::WouldBlock && !stop.load(Ordering::Acquire) => {
-                    thread::sleep(RETRY);
-                }
-                Err(error) => return Err((written, error)),
-            }
-        }
-        Ok(written)
-    }
-}
-
-fn count_lines(bytes: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

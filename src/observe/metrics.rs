@@ -202,6 +202,8 @@ pub struct OtherCounts {
     pub cookies_dropped: Vec<(String, u64)>,
     /// Lines that the access log dropped.
     pub log_lines_dropped: u64,
+    /// Lines of diagnostics that were dropped.
+    pub diagnostics_dropped: u64,
     /// When the configuration in force was loaded, in seconds since 1970.
     pub config_loaded_at: i64,
     /// Whether the last reload was refused and the configuration in force is an older one.

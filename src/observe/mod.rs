@@ -1,14 +1,19 @@
-//! What an operator sees of the requests: ids, the access log, metrics.
+//! What an operator sees: ids of requests, the access log, diagnostics, metrics.
 //!
 //! Enters: plain values about a request that is over. Leaves: one log line and some counts, written per worker so that
 //! workers never wait for each other. Never here: a token, a cookie, a query string, or a wait on the request path.
 
 pub mod access_log;
 mod desk;
+pub mod diagnostics;
+mod file;
 pub mod metrics;
+mod output;
 pub mod request_id;
 
-pub use access_log::{AccessLog, Decision, Entry, WorkerLog};
+pub use access_log::{AccessLog, Decision, Entry, Form, WorkerLog};
 pub use desk::Desk;
+pub use diagnostics::{Diagnostics, LevelSwitch};
+pub use file::open as open_file;
 pub use metrics::{Metrics, Observation, RouteLabel, WorkerMetrics};
 pub use request_id::{RequestId, RequestIds};

@@ -41,6 +41,8 @@ const LONGEST_TEXT: usize = 1_024;
 const LONGEST_ID: usize = 64;
 /// The longest return address, in bytes; a longer one is left out.
 const LONGEST_ADDRESS: usize = 2_560;
+/// The longest address of the sign-in page elsewhere, in bytes: a return address in it is percent-encoded.
+const LONGEST_LINK: usize = 8_192;
 /// The longest `[pages] name`, in characters.
 const LONGEST_NAME: usize = 100;
 /// How many sessions are listed.
@@ -365,8 +367,12 @@ impl Pages {
             // Cut, it would be another address.
             return_to => content.return_to.filter(|address| !address.is_empty() && address.len() <= LONGEST_ADDRESS),
             attempt => optional(content.attempt),
-            elsewhere => content.elsewhere.map(|(site, url)| context! { site => text(site), url => url }),
             continue_url => content.return_to.filter(|path| path.starts_with('/') && !path.starts_with("//")).unwrap_or("/"),
+            // Cut, it would be another address; the site itself is one that is fine.
+            elsewhere => content.elsewhere.map(|(site, url)| context! {
+                site => text(site),
+                url => if url.len() <= LONGEST_LINK { Value::from(url) } else { text(site) },
+            }),
             setup => optional(content.setup),
             person => content.person.map(|person| context! {
                 email => text(&person.email),

@@ -101,10 +101,7 @@ impl Page {
     /// Whether its form leads on to an app, which may redirect to any origin. Chromium holds `form-action` against the whole
     /// chain of redirects, and drops the form without a word.
     pub(super) const fn leads_on(self) -> bool {
-        match self {
-            Self::SignIn | Self::Register => true,
-            _ => false,
-        }
+        matches!(self, Self::SignIn | Self::Register)
     }
 
     /// What the page must send for the form to work: the fields of our endpoint.

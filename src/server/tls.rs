@@ -4,9 +4,9 @@
 //! A pair that cannot be read or does not fit never replaces one that is in use.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -14,18 +14,65 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use zeroize::Zeroizing;
+
+use crate::clock::UnixSeconds;
+use crate::config::raw::RawSecret;
+
+/// How long before its end a certificate is warned of, at most; one that lives shortly, for its last quarter.
+const WARN_BEFORE: UnixSeconds = 14 * 86_400;
+
+/// Where one half of a pair is kept, in PEM form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// A place of a secret; a relative file starts from the directory.
+    Secret {
+        /// The place.
+        secret: RawSecret,
+        /// The directory of the TOML file.
+        directory: PathBuf,
+    },
+}
+
+impl Source {
+    fn read(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        match self {
+            Self::File(path) => std::fs::read(path).map(Zeroizing::new).map_err(|error| error.to_string()),
+            Self::Secret { secret, directory } => {
+                secret.load(directory).map(|secret| Zeroizing::new(secret.expose().to_vec()))
+            }
+        }
+    }
+
+    /// Whether it is a copy that the system made at the start of the service.
+    fn is_credential(&self) -> bool {
+        matches!(self, Self::Secret { secret: RawSecret::Credential(_), .. })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) | Self::Secret { secret: RawSecret::File(path), .. } => write!(f, "`{}`", path.display()),
+            Self::Secret { secret: RawSecret::Env(name), .. } => write!(f, "the environment variable `{name}`"),
+            Self::Secret { secret: RawSecret::Credential(name), .. } => write!(f, "the credential `{name}`"),
+        }
+    }
+}
 
 /// One certificate chain and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// PEM, leaf first.
-    pub certificate: PathBuf,
-    /// PEM.
-    pub private_key: PathBuf,
+    /// Leaf first.
+    pub certificate: Source,
+    /// The key of the leaf.
+    pub private_key: Source,
 }
 
-/// Which of the two files of a pair cannot be used.
+/// Which of the two halves of a pair cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The chain.
@@ -39,50 +86,80 @@ pub enum Part {
 pub struct Fault {
     /// Its number in the list of pairs.
     pub pair: usize,
-    /// Which file.
+    /// Which half.
     pub part: Part,
-    /// What is wrong, naming the file.
+    /// What is wrong, naming the place.
     pub text: String,
 }
 
-/// Reads one pair and makes sure that the key belongs to the certificate.
-///
-/// # Errors
-/// A text for each of its files that cannot be used.
-fn load(pair: &Pair) -> Result<CertifiedKey, Vec<(Part, String)>> {
-    let (certificate, private_key) = (pair.certificate.display(), pair.private_key.display());
-    let chain = CertificateDer::pem_file_iter(&pair.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("cannot read certificates from `{certificate}`: {error}"))
-        .and_then(|chain| match chain.is_empty() {
-            true => Err(format!("`{certificate}` holds no certificate in PEM form")),
-            false => Ok(chain),
-        });
-    let key = PrivateKeyDer::from_pem_file(&pair.private_key)
-        .map_err(|error| format!("cannot read a private key from `{private_key}`: {error}"));
-    match (chain, key) {
-        (Ok(chain), Ok(key)) => CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| {
-            let text =
-                format!("the key in `{private_key}` does not go with the certificate in `{certificate}`: {error}");
-            vec![(Part::PrivateKey, text)]
-        }),
-        (chain, key) => {
-            let faults =
-                [chain.err().map(|text| (Part::Certificate, text)), key.err().map(|text| (Part::PrivateKey, text))];
-            Err(faults.into_iter().flatten().collect())
+/// What a look at the places of all pairs brought, in words for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// A pair was read and is in use from now on.
+    Taken(String),
+    /// A pair has changed and cannot be used; the one before it stays.
+    Kept(String),
+}
+
+/// The bytes of one pair, and what tells them from other ones: not the time stamps, which a copy keeps, and not the length,
+/// which renewed keys have in common.
+struct Content {
+    certificate: Result<Zeroizing<Vec<u8>>, String>,
+    private_key: Result<Zeroizing<Vec<u8>>, String>,
+}
+
+type Digest = [Option<blake3::Hash>; 2];
+
+impl Content {
+    fn read(pair: &Pair) -> Self {
+        Self { certificate: pair.certificate.read(), private_key: pair.private_key.read() }
+    }
+
+    fn digest(&self) -> Digest {
+        [&self.certificate, &self.private_key].map(|half| half.as_ref().ok().map(|bytes| blake3::hash(bytes)))
+    }
+
+    /// Makes sure that the key belongs to the certificate.
+    fn parse(&self, pair: &Pair) -> Result<CertifiedKey, Vec<(Part, String)>> {
+        let Pair { certificate, private_key } = pair;
+        let chain = match &self.certificate {
+            Ok(bytes) => CertificateDer::pem_slice_iter(bytes)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| format!("cannot read certificates from {certificate}: {error}"))
+                .and_then(|chain| match chain.is_empty() {
+                    true => Err(format!("{certificate} holds no certificate in PEM form")),
+                    false => Ok(chain),
+                }),
+            Err(reason) => Err(format!("cannot read certificates from {certificate}: {reason}")),
+        };
+        let key = match &self.private_key {
+            Ok(bytes) => PrivateKeyDer::from_pem_slice(bytes)
+                .map_err(|error| format!("cannot read a private key from {private_key}: {error}")),
+            Err(reason) => Err(format!("cannot read a private key from {private_key}: {reason}")),
+        };
+        match (chain, key) {
+            (Ok(chain), Ok(key)) => {
+                CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| {
+                    let text =
+                        format!("the key in {private_key} does not go with the certificate in {certificate}: {error}");
+                    vec![(Part::PrivateKey, text)]
+                })
+            }
+            (chain, key) => {
+                let faults =
+                    [chain.err().map(|text| (Part::Certificate, text)), key.err().map(|text| (Part::PrivateKey, text))];
+                Err(faults.into_iter().flatten().collect())
+            }
         }
     }
 }
 
-/// All certificates of the gateway, and the files that they were read from.
+/// All certificates of the gateway, and the places that they were read from.
 pub struct Certificates {
     pairs: Vec<Pair>,
     current: ArcSwap<Vec<Arc<CertifiedKey>>>,
-    stamps: std::sync::Mutex<Vec<Stamp>>,
+    digests: Mutex<Vec<Digest>>,
 }
-
-/// What tells one version of a pair of files from the next.
-type Stamp = [Option<(SystemTime, u64)>; 2];
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,13 +171,15 @@ impl Certificates {
     /// Reads all pairs. The first one serves clients that send no name, and names that no other pair has.
     ///
     /// # Errors
-    /// Every file that cannot be used.
+    /// Every half that cannot be used.
     pub fn load(pairs: Vec<Pair>) -> Result<Self, Vec<Fault>> {
-        let stamps = pairs.iter().map(stamp).collect();
+        let mut digests = Vec::with_capacity(pairs.len());
         let mut current = Vec::with_capacity(pairs.len());
         let mut faults = Vec::new();
         for (number, pair) in pairs.iter().enumerate() {
-            match load(pair) {
+            let content = Content::read(pair);
+            digests.push(content.digest());
+            match content.parse(pair) {
                 Ok(key) => current.push(Arc::new(key)),
                 Err(found) => {
                     faults.extend(found.into_iter().map(|(part, text)| Fault { pair: number, part, text }));
@@ -110,43 +189,62 @@ impl Certificates {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Self { pairs, current: ArcSwap::from_pointee(current), stamps: std::sync::Mutex::new(stamps) })
+        Ok(Self { pairs, current: ArcSwap::from_pointee(current), digests: Mutex::new(digests) })
     }
 
-    /// The files.
+    /// The places.
     #[must_use]
     pub fn pairs(&self) -> &[Pair] {
         &self.pairs
     }
 
-    /// Reads again what has changed on disk since the last look. Returns a text for each pair that was read, `Err` for
-    /// one that cannot be used and is kept as it was.
-    pub fn refresh(&self) -> Vec<Result<String, String>> {
-        let mut stamps = self.stamps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// Takes what has changed since the last look. A pair that cannot be used is said once for each of its versions.
+    pub fn refresh(&self, now: UnixSeconds) -> Vec<News> {
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         let mut current = Vec::clone(&self.current.load());
         let mut news = Vec::new();
         for (index, pair) in self.pairs.iter().enumerate() {
-            let seen = stamp(pair);
-            if seen == stamps[index] {
+            let content = Content::read(pair);
+            let digest = content.digest();
+            if digest == digests[index] {
                 continue;
             }
-            match load(pair) {
+            digests[index] = digest;
+            match content.parse(pair) {
                 Ok(key) => {
-                    stamps[index] = seen;
                     current[index] = Arc::new(key);
-                    news.push(Ok(format!("certificate `{}` read again", pair.certificate.display())));
+                    news.push(News::Taken(format!("certificate in {} read again", pair.certificate)));
                 }
-                // Certificate and key are two files, and a renewal may be between the two: look again next time, and
-                // say it once a version.
+                // A renewal may be between its two files; the next look finds both.
                 Err(faults) => {
-                    stamps[index] = seen;
                     let texts: Vec<String> = faults.into_iter().map(|(_, text)| text).collect();
-                    news.push(Err(format!("{}; the certificate in use is kept", texts.join(", and "))));
+                    let expiry = Validity::of(&current[index])
+                        .map_or_else(String::new, |validity| format!(", which {}", validity.expiry(now)));
+                    let hint = match (pair.certificate.is_credential(), pair.private_key.is_credential()) {
+                        (false, false) => "",
+                        _ => "; a credential is read when the service starts: restart it",
+                    };
+                    news.push(News::Kept(format!(
+                        "{}; the certificate in use is kept{expiry}{hint}",
+                        texts.join(", and ")
+                    )));
                 }
             }
         }
         self.current.store(Arc::new(current));
         news
+    }
+
+    /// A text for each certificate in use that expires soon, or has.
+    #[must_use]
+    pub fn expiring(&self, now: UnixSeconds) -> Vec<String> {
+        let current = self.current.load();
+        let pairs = self.pairs.iter().zip(current.iter());
+        pairs
+            .filter_map(|(pair, key)| Some((pair, Validity::of(key)?)))
+            .filter(|(_, validity)| validity.ends_soon(now))
+            .map(|(pair, validity)| format!("the certificate from {} {}", pair.certificate, validity.expiry(now)))
+            .collect()
     }
 
     /// The configuration for accepting connections.
@@ -182,28 +280,100 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-fn stamp(pair: &Pair) -> Stamp {
-    let of = |path: &Path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
-    [of(&pair.certificate), of(&pair.private_key)]
+/// The time for which a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Validity {
+    not_before: UnixSeconds,
+    not_after: UnixSeconds,
+}
+
+impl Validity {
+    /// What the leaf says. The library that reads certificates gives these times in its errors alone, so it is asked to
+    /// verify at both ends of time.
+    fn of(key: &CertifiedKey) -> Option<Self> {
+        let leaf = webpki::EndEntityCert::try_from(key.cert.first()?).ok()?;
+        let fault = |at: u64| {
+            let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+            leaf.verify_for_usage(&[], &[], &[], at, webpki::KeyUsage::server_auth(), None, None).err()
+        };
+        let seconds = |time: UnixTime| UnixSeconds::try_from(time.as_secs()).ok();
+        // The year 9999 is the last that a certificate can name (RFC 5280 section 4.1.2.5).
+        let webpki::Error::CertExpired { not_after, .. } = fault(253_402_300_800)? else { return None };
+        let not_before = match fault(0)? {
+            webpki::Error::CertNotValidYet { not_before, .. } => seconds(not_before)?,
+            _ => 0,
+        };
+        Some(Self { not_before, not_after: seconds(not_after)? })
+    }
+
+    fn ends_soon(self, now: UnixSeconds) -> bool {
+        self.not_after - now <= WARN_BEFORE.min((self.not_after - self.not_before) / 4)
+    }
+
+    /// `expires 2026-12-24T00:00:00Z, in 26 days`
+    fn expiry(self, now: UnixSeconds) -> String {
+        let time = jiff::Timestamp::from_second(self.not_after).map_or_else(|_| String::new(), |time| time.to_string());
+        match self.not_after - now {
+            left if left < 0 => format!("expired {time}"),
+            left if left < 2 * 86_400 => format!("expires {time}, in {} hours", left / 3600),
+            left => format!("expires {time}, in {} days", left / 86_400),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
     use super::*;
 
-    fn write_pair(directory: &Path, name: &str) -> Pair {
-        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-        let pair = Pair {
-            certificate: directory.join(format!("{name}.pem")),
-            private_key: directory.join(format!("{name}.key")),
+    const NOW: UnixSeconds = 1_800_000_000;
+
+    fn pair_in(directory: &Path, name: &str) -> Pair {
+        Pair {
+            certificate: Source::File(directory.join(format!("{name}.pem"))),
+            private_key: Source::File(directory.join(format!("{name}.key"))),
+        }
+    }
+
+    fn path(source: &Source) -> &Path {
+        let Source::File(path) = source else { panic!("a file") };
+        path
+    }
+
+    /// PEM texts of a certificate that is good for these seconds around [`NOW`], and its key.
+    fn made(name: &str, from: i64, to: i64) -> (String, String) {
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let start = rcgen::date_time_ymd(2027, 1, 15); // the day of `NOW`, at midnight
+        let at = |seconds: i64| {
+            if seconds < 0 {
+                start - Duration::from_secs(seconds.unsigned_abs())
+            } else {
+                start + Duration::from_secs(seconds.unsigned_abs())
+            }
         };
-        std::fs::write(&pair.certificate, made.cert.pem()).unwrap();
-        std::fs::write(&pair.private_key, made.signing_key.serialize_pem()).unwrap();
+        (params.not_before, params.not_after) = (at(from), at(to));
+        let key = rcgen::KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn write(pair: &Pair, (certificate, key): &(String, String)) {
+        std::fs::write(path(&pair.certificate), certificate).unwrap();
+        std::fs::write(path(&pair.private_key), key).unwrap();
+    }
+
+    fn write_pair(directory: &Path, name: &str) -> Pair {
+        let pair = pair_in(directory, name);
+        write(&pair, &made(name, -DAY, 90 * DAY));
         pair
+    }
+
+    const DAY: i64 = 86_400;
+
+    fn leaf(certificates: &Certificates) -> CertificateDer<'static> {
+        certificates.current.load()[0].cert[0].clone()
     }
 
     #[test]
@@ -211,16 +381,73 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let pair = write_pair(directory.path(), "a.example");
         let certificates = Certificates::load(vec![pair.clone()]).unwrap();
-        let first = certificates.current.load()[0].cert[0].clone();
-        assert!(certificates.refresh().is_empty());
+        let first = leaf(&certificates);
+        assert_eq!(certificates.refresh(NOW), []);
 
-        std::fs::write(&pair.certificate, "not a certificate").unwrap();
-        assert!(certificates.refresh()[0].is_err());
-        assert_eq!(certificates.current.load()[0].cert[0], first);
+        std::fs::write(path(&pair.certificate), "not a certificate").unwrap();
+        assert!(matches!(certificates.refresh(NOW)[..], [News::Kept(_)]));
+        assert_eq!(certificates.refresh(NOW), [], "it is said once");
+        assert_eq!(leaf(&certificates), first);
 
         write_pair(directory.path(), "a.example");
-        assert!(certificates.refresh()[0].is_ok());
-        assert_ne!(certificates.current.load()[0].cert[0], first);
+        assert!(matches!(certificates.refresh(NOW)[..], [News::Taken(_)]));
+        assert_ne!(leaf(&certificates), first);
+    }
+
+    #[test]
+    fn a_renewal_of_the_same_length_and_time_stamp_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = write_pair(directory.path(), "a.example");
+        let certificates = Certificates::load(vec![pair.clone()]).unwrap();
+        let first = leaf(&certificates);
+        let places = [path(&pair.certificate), path(&pair.private_key)];
+        let stamps = places.map(|path| {
+            let data = path.metadata().unwrap();
+            (data.len(), data.modified().unwrap())
+        });
+        // A signature of ECDSA has one of a few lengths, so that a twin is found soon.
+        let twin = std::iter::repeat_with(|| made("a.example", -DAY, 90 * DAY))
+            .take(1000)
+            .find(|(certificate, key)| [certificate.len() as u64, key.len() as u64] == stamps.map(|(length, _)| length))
+            .unwrap();
+        write(&pair, &twin);
+        for (path, (length, modified)) in places.into_iter().zip(stamps) {
+            std::fs::File::options().append(true).open(path).unwrap().set_modified(modified).unwrap();
+            let data = path.metadata().unwrap();
+            assert_eq!((data.len(), data.modified().unwrap()), (length, modified));
+        }
+        assert!(matches!(certificates.refresh(NOW)[..], [News::Taken(_)]));
+        assert_ne!(leaf(&certificates), first);
+    }
+
+    #[test]
+    fn a_renewed_certificate_without_its_key_is_said_with_the_expiry_of_the_one_in_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = write_pair(directory.path(), "a.example");
+        let certificates = Certificates::load(vec![pair.clone()]).unwrap();
+        std::fs::write(path(&pair.certificate), made("a.example", 0, 90 * DAY).0).unwrap();
+        let [News::Kept(text)] = &certificates.refresh(NOW)[..] else { panic!("it is kept") };
+        assert!(text.contains("does not go with the certificate"), "{text}");
+        assert!(text.ends_with("in use is kept, which expires 2027-04-15T00:00:00Z, in 89 days"), "{text}");
+    }
+
+    #[test]
+    fn a_certificate_is_warned_of_before_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = |from: i64, to: i64| {
+            let pair = pair_in(directory.path(), "a.example");
+            write(&pair, &made("a.example", from, to));
+            Certificates::load(vec![pair]).unwrap().expiring(NOW).pop()
+        };
+        assert_eq!(text(-DAY, 90 * DAY), None);
+        assert_eq!(text(-76 * DAY, 15 * DAY), None);
+        let soon = text(-76 * DAY, 14 * DAY).unwrap();
+        assert!(soon.ends_with("a.example.pem` expires 2027-01-29T00:00:00Z, in 13 days"), "{soon}");
+        assert!(text(-76 * DAY, DAY).unwrap().ends_with("in 16 hours"));
+        assert!(text(-76 * DAY, 0).unwrap().ends_with(" expired 2027-01-15T00:00:00Z"));
+        // One of six days is renewed shortly before its end.
+        assert_eq!(text(-3 * DAY, 3 * DAY), None);
+        assert!(text(-5 * DAY, DAY).is_some());
     }
 
     #[test]
@@ -231,5 +458,22 @@ mod tests {
             Certificates::load(vec![Pair { certificate: a.certificate, private_key: b.private_key }]).unwrap_err();
         assert!(errors[0].text.contains("does not go with"), "{errors:?}");
         assert_eq!((errors[0].pair, errors[0].part), (0, Part::PrivateKey));
+    }
+
+    #[test]
+    fn a_key_can_be_kept_where_secrets_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = write_pair(directory.path(), "a.example");
+        let secret = |name: &str| Source::Secret {
+            secret: RawSecret::File(name.into()),
+            directory: directory.path().to_owned(),
+        };
+        std::fs::set_permissions(path(&pair.private_key), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let both = Pair { certificate: secret("a.example.pem"), private_key: secret("a.example.key") };
+        Certificates::load(vec![both]).unwrap();
+        std::fs::set_permissions(path(&pair.private_key), std::fs::Permissions::from_mode(0o602)).unwrap();
+        let open = Pair { certificate: pair.certificate, private_key: secret("a.example.key") };
+        let errors = Certificates::load(vec![open]).unwrap_err();
+        assert!(errors[0].text.contains("can be written by"), "{errors:?}");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -35,9 +36,63 @@ const UNIX_BUFFER: usize = 16 * 1024;
 /// When the kernel starts to ask whether a silent peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How often a worker says that it turns.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long a worker may say nothing before it counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// The sign of life of one worker: when its runtime last ran a task.
+#[derive(Debug)]
+pub struct Pulse {
+    epoch: Instant,
+    /// Milliseconds after `epoch`; [`Self::ENDED`] once the worker has served its last connection.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    const ENDED: u64 = u64::MAX;
+
+    /// A pulse that beats for the first time now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { epoch: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    /// Whether the worker has not turned for so long that its connections stand still.
+    #[must_use]
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        last != Self::ENDED && self.since_epoch(now).saturating_sub(last) >= milliseconds(STUCK_AFTER)
+    }
+
+    fn beat(&self, now: Instant) {
+        self.last.store(self.since_epoch(now), Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.last.store(Self::ENDED, Ordering::Relaxed);
+    }
+
+    fn since_epoch(&self, now: Instant) -> u64 {
+        milliseconds(now.saturating_duration_since(self.epoch))
+    }
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(Pulse::ENDED - 1)
+}
+
 /// What one worker is started with.
 #[derive(Debug)]
 pub struct Worker {
+    /// Its sign of life.
+    pub pulse: Arc<Pulse>,
     /// Its handles on the listening sockets.
     pub listeners: Vec<Listener>,
     /// The same for those that only lead to `public_url`.
@@ -59,7 +114,13 @@ impl Worker {
     /// When the runtime or a listener cannot be set up.
     pub fn run(self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.serve())
+        let pulse = Arc::clone(&self.pulse);
+        runtime.spawn(beat(Arc::clone(&pulse)));
+        let served = runtime.block_on(self.serve());
+        // Not waiting for threads that look up a name: a resolver may take as long as it likes.
+        runtime.shutdown_background();
+        pulse.end();
+        served
     }
 
     async fn serve(self) -> io::Result<()> {
@@ -98,6 +159,16 @@ impl Worker {
             tracing::warn!("requests still under way after `drain_timeout` are cut off");
         }
         Ok(())
+    }
+}
+
+/// Runs for as long as the worker's runtime turns.
+async fn beat(pulse: Arc<Pulse>) {
+    let mut beats = tokio::time::interval(BEAT);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        pulse.beat(Instant::now());
     }
 }
 
@@ -183,4 +254,22 @@ fn set_options(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(Duration::from_secs(15)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_stuck_after_five_seconds_without_a_beat_and_not_when_it_has_ended() {
+        let pulse = Pulse::new();
+        let after = |seconds: f64| pulse.epoch + Duration::from_secs_f64(seconds);
+        assert!(!pulse.is_stuck(after(4.9)));
+        assert!(pulse.is_stuck(after(5.0)));
+        pulse.beat(after(60.0));
+        assert!(!pulse.is_stuck(after(64.9)));
+        assert!(pulse.is_stuck(after(65.1)));
+        pulse.end();
+        assert!(!pulse.is_stuck(after(1e6)));
+    }
 }

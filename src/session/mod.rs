@@ -8,6 +8,7 @@
 mod code;
 mod cookie;
 mod device;
+mod openings;
 mod refresh;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,9 @@ use zeroize::Zeroizing;
 use crate::clock::{Clock, UnixSeconds};
 use crate::refusal::Refusal;
 use crate::signing::{SigningError, SigningKeys};
-use crate::state::{AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, State, StateError, Which};
+use crate::state::{
+    AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, Sighting, State, StateError, TOKEN_MARGIN, Which,
+};
 use crate::verify::{Change, OWN_NAME, RevocationRow, Revocations, Revoked};
 use code::CodeKey;
 use device::{address_text, shorten};
@@ -33,6 +36,7 @@ use refresh::RefreshKeys;
 pub use code::{Arrival, Arrived, CODE_LIFETIME, Destination, Landing};
 pub use cookie::{MAX_BYTES, deletion, wire_name};
 pub use device::Device;
+pub use openings::{Openings, PER_MINUTE};
 pub use token::HOST_CLAIM;
 
 /// For how many seconds after its exchange a refresh token is taken for a client's retry.
@@ -41,6 +45,9 @@ pub const GRACE: UnixSeconds = 10;
 pub const MOST_SESSIONS: usize = 100;
 /// The longest `token_lifetime` that the configuration takes, in seconds.
 const LONGEST_TOKEN: UnixSeconds = 24 * 60 * 60;
+/// By how many seconds a token may outlive what was noted of its session; less than [`TOKEN_MARGIN`], for which the end of
+/// a session is remembered longer.
+const UNNOTED: UnixSeconds = TOKEN_MARGIN / 2;
 
 /// What the configuration says about sessions. Times are in seconds.
 #[derive(Clone, Debug)]
@@ -62,21 +69,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Until when the end of a session must be remembered, if it ends at `now`.
-    ///
-    /// No token is signed for it from now on: a renewal as well as a refresh needs its row, and that is gone. Those that
-    /// were signed carry an `exp` of at most `token_lifetime` later, but of the `token_lifetime` of then: what a reload or
-    /// a restart has made shorter since must not let a token of an ended session come back. So it is the longest that can
-    /// be configured. The minute is for who had read the row before it went and signs a little after, and for a clock
-    /// that is put right.
+    /// Until when the end of a session must be remembered that ends at `now` and does not say itself until when its tokens
+    /// live ([`SessionRow::tokens_until`]): those that were signed carry an `exp` of at most the `token_lifetime` of then,
+    /// which may have been the longest that can be configured.
     #[must_use]
     pub fn revoked_until(&self, now: UnixSeconds) -> UnixSeconds {
-        self.tokens_until(now, LONGEST_TOKEN)
-    }
-
-    /// When tokens signed up to `now` are over that live for `token_lifetime`, or for `at_least` seconds.
-    fn tokens_until(&self, now: UnixSeconds, at_least: UnixSeconds) -> UnixSeconds {
-        now.saturating_add(self.token_lifetime.max(at_least)).saturating_add(60)
+        now.saturating_add(self.token_lifetime.max(LONGEST_TOKEN)).saturating_add(TOKEN_MARGIN)
     }
 
     /// Whether `session` is past one of its limits.
@@ -131,6 +129,7 @@ pub struct Sessions {
     signing: Arc<ArcSwap<SigningKeys>>,
     revocations: Arc<Revocations>,
     clock: Clock,
+    openings: Arc<Openings>,
     keys: RefreshKeys,
     codes: CodeKey,
     clear_cookie: HeaderValue,
@@ -150,7 +149,15 @@ impl Sessions {
     ) -> Result<Self, SigningError> {
         let (keys, codes) = (RefreshKeys::load_or_create(&*state)?, CodeKey::load_or_create(&*state)?);
         let clear_cookie = cookie::clear(&settings).expect("a cookie's name is a token, and a token is a header value");
-        Ok(Self { settings, state, signing, revocations, clock, keys, codes, clear_cookie })
+        let openings = Arc::default();
+        Ok(Self { settings, state, signing, revocations, clock, openings, keys, codes, clear_cookie })
+    }
+
+    /// The same, held to the limit together with what was opened under an earlier configuration.
+    #[must_use]
+    pub fn counted_by(mut self, openings: Arc<Openings>) -> Self {
+        self.openings = openings;
+        self
     }
 
     /// What the configuration says. Does not block.
@@ -168,13 +175,14 @@ impl Sessions {
     /// Signs a browser in on `host`, the name without a port, which is the only one that its cookie counts on.
     ///
     /// # Errors
-    /// [`Refusal::LoginRefused`] where the account was disabled, deleted or got another password since it was read.
+    /// [`Refusal::LoginRefused`] where the account was disabled, deleted or got another password since it was read;
+    /// [`Refusal::SessionsThrottled`] where it has opened too many within a minute.
     pub fn open_browser(&self, account: &AccountRow, device: &Device, host: &str) -> Result<Cookie, Refusal> {
         let now = self.clock.now();
         let id = token::new_id(now).map_err(unsigned)?;
-        let session = self.new_session(id.to_string(), account, device, None, now);
+        let session = self.new_session(id.to_string(), account, device, None, now)?;
         // Signed before it is added, so that nothing is left behind where that fails.
-        let cookie = self.cookie(&session, account, host, now)?;
+        let cookie = self.cookie(&session, account, host, now, UnixSeconds::MAX)?;
         self.add(&session, account, now)?;
         Ok(cookie)
     }
@@ -188,8 +196,8 @@ impl Sessions {
         let id = token::new_id(now).map_err(unsigned)?;
         let made = self.keys.make(id).map_err(unsigned)?;
         let refresh = RefreshRow { current: made.hash, previous: None, rotated_at: now };
-        let session = self.new_session(id.to_string(), account, device, Some(refresh), now);
-        let tokens = self.tokens(&session, account, made.text, now)?;
+        let session = self.new_session(id.to_string(), account, device, Some(refresh), now)?;
+        let tokens = self.tokens(&session, account, made.text, now, UnixSeconds::MAX)?;
         self.add(&session, account, now)?;
         Ok(tokens)
     }
@@ -223,15 +231,25 @@ impl Sessions {
             self.end(Which::One(session_id))?;
             return Ok(None);
         }
+        let until = token::expires_at(&self.settings, &session, now);
+        let mut latest = until.saturating_add(UNNOTED);
         // Of many requests at once the first one writes.
-        if session.seen_at < now
-            && let Err(error) = self.state.touch_session(session_id, now, &address_text(address))
-        {
-            // Whoever is not noted as seen is signed out too early, never too late: a full disk signs nobody out at once.
-            tracing::error!(%error, "it was not noted that a session was seen");
+        if session.seen_at < now || session.tokens_until.is_some_and(|known| known < until) {
+            let seen = Sighting { at: now, address: &address_text(address), tokens_until: until };
+            match self.state.touch_session(session_id, &seen) {
+                Ok(true) => {}
+                // It has ended since it was read.
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    // Who is not noted as seen is signed out too early, never too late: a full disk signs nobody out at
+                    // once. The token is over before the end of its session is forgotten.
+                    tracing::error!(%error, "it was not noted that a session was seen");
+                    latest = now.saturating_add(UNNOTED);
+                }
+            }
         }
         // The time once more: where the state was held by another process, a short-lived token would be over already.
-        let cookie = self.cookie(&session, &account, host, self.clock.now())?;
+        let cookie = self.cookie(&session, &account, host, self.clock.now(), latest)?;
         Ok(Some((cookie, account)))
     }
 
@@ -271,7 +289,9 @@ impl Sessions {
         }
         let next = self.keys.successor(&presented);
         let address = address_text(address);
-        let rotated = self.state.rotate_refresh(id, &presented.hash, &next.hash, now, GRACE, &address);
+        let until = token::expires_at(&self.settings, &session, now);
+        let seen = Sighting { at: now, address: &address, tokens_until: until };
+        let rotated = self.state.rotate_refresh(id, &presented.hash, &next.hash, GRACE, &seen);
         match rotated.map_err(failed)? {
             Rotation::Rotated | Rotation::Repeated => {
                 // Once more: what has changed since must count, an end above all.
@@ -279,7 +299,8 @@ impl Sessions {
                 if account.disabled {
                     return Err(Refusal::RefreshRefused);
                 }
-                self.tokens(&session, &account, next.text, now)
+                // A retry notes nothing, and comes at most the grace after what was noted.
+                self.tokens(&session, &account, next.text, now, until)
             }
             Rotation::Spent => {
                 tracing::warn!(
@@ -324,8 +345,7 @@ impl Sessions {
     /// # Errors
     /// The state cannot be written; then nothing has ended.
     pub fn end(&self, which: Which<'_>) -> Result<Vec<String>, Refusal> {
-        let until = |now| self.settings.revoked_until(now);
-        self.end_until(which, until).map_err(failed)
+        self.end_rows(which).map_err(failed)
     }
 
     /// Of an account, without those that are over, the one last seen first.
@@ -351,22 +371,16 @@ impl Sessions {
     /// The state cannot be written; some may have ended then, and the rest waits for the next time.
     pub fn sweep(&self) -> Result<usize, StateError> {
         let over = Which::Over { now: self.clock.now(), idle: self.settings.idle_timeout };
-        // Nobody has ended these, and they are many: as many a day as sign in. They are remembered for no longer than
-        // tokens live by the present configuration, which most of theirs have not done for hours.
-        let until = |now| self.settings.tokens_until(now, 0);
-        self.end_until(over, until).map(|ended| ended.len())
+        self.end_rows(over).map(|ended| ended.len())
     }
 
     /// Behind [`Revocations::reconcile`]: whoever reads all revocations meanwhile would not find these yet, and must not
     /// put what was read in force after them.
-    fn end_until(
-        &self,
-        which: Which<'_>,
-        until: impl FnOnce(UnixSeconds) -> UnixSeconds,
-    ) -> Result<Vec<String>, StateError> {
+    fn end_rows(&self, which: Which<'_>) -> Result<Vec<String>, StateError> {
         self.revocations.reconcile(|| {
             let now = self.clock.now();
-            let revoked_until = until(now);
+            // The latest for any of them: whoever reads the rows learns the time of each.
+            let revoked_until = self.settings.revoked_until(now);
             let ended = self.state.end_sessions(which, &EndSessions { now, revoked_until, keep: None })?;
             let row = |id: &String| RevocationRow {
                 issuer: OWN_NAME.to_owned(),
@@ -392,17 +406,24 @@ impl Sessions {
         device: &Device,
         refresh: Option<RefreshRow>,
         now: UnixSeconds,
-    ) -> SessionRow {
-        SessionRow {
+    ) -> Result<SessionRow, Refusal> {
+        if !self.openings.admit(&account.id, now) {
+            tracing::warn!(account = ?account.id, "an account has opened {PER_MINUTE} sessions within a minute");
+            return Err(Refusal::SessionsThrottled);
+        }
+        let mut session = SessionRow {
             id,
             account_id: account.id.clone(),
             created_at: now,
             seen_at: now,
             expires_at: now.saturating_add(self.settings.lifetime),
+            tokens_until: None,
             user_agent: shorten(&device.user_agent),
             address: address_text(device.address),
             refresh,
-        }
+        };
+        session.tokens_until = Some(token::expires_at(&self.settings, &session, now));
+        Ok(session)
     }
 
     /// Adds a session, and ends those that are too many then.
@@ -435,8 +456,9 @@ impl Sessions {
         account: &AccountRow,
         host: &str,
         now: UnixSeconds,
+        latest: UnixSeconds,
     ) -> Result<Cookie, Refusal> {
-        let signed = token::sign(&self.settings, &self.signing.load(), session, account, Some(host), now);
+        let signed = token::sign(&self.settings, &self.signing.load(), session, account, Some(host), now, latest);
         let signed = signed.map_err(unsigned)?;
         let max_age = session.expires_at.saturating_sub(now);
         let Some(set_cookie) = cookie::set(&self.settings, &signed.text, max_age) else {
@@ -457,9 +479,10 @@ impl Sessions {
         account: &AccountRow,
         refresh_token: Zeroizing<String>,
         now: UnixSeconds,
+        latest: UnixSeconds,
     ) -> Result<Tokens, Refusal> {
         let signed =
-            token::sign(&self.settings, &self.signing.load(), session, account, None, now).map_err(unsigned)?;
+            token::sign(&self.settings, &self.signing.load(), session, account, None, now, latest).map_err(unsigned)?;
         Ok(Tokens {
             access_token: signed.text,
             refresh_token,

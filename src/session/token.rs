@@ -21,7 +21,8 @@ pub(super) struct Signed {
     pub(super) expires_at: UnixSeconds,
 }
 
-/// Signs a token: a browser's for its cookie on `host`, an API client's for its `Authorization` header.
+/// Signs a token: a browser's for its cookie on `host`, an API client's for its `Authorization` header. It expires no later
+/// than `latest`: up to then the end of the session is remembered.
 ///
 /// # Errors
 /// Signing fails, or the system has no random numbers.
@@ -32,9 +33,10 @@ pub(super) fn sign(
     account: &AccountRow,
     host: Option<&str>,
     now: UnixSeconds,
+    latest: UnixSeconds,
 ) -> Result<Signed, SigningError> {
     let kind = if session.refresh.is_some() { Kind::Access } else { Kind::Session };
-    let expires_at = expires_at(settings, session, now);
+    let expires_at = expires_at(settings, session, now).min(latest);
     let mut claims = Map::new();
     claims.insert("iss".to_owned(), settings.public_url.as_str().into());
     claims.insert("aud".to_owned(), settings.public_url.as_str().into());
@@ -61,9 +63,11 @@ pub(super) fn sign(
     Ok(Signed { text: keys.sign(kind, &claims)?, expires_at })
 }
 
+/// When a token expires that is signed at `now`.
+///
 /// A browser's session is seen when its cookie is renewed. With half the idle limit as the longest time between two
 /// renewals, somebody who keeps coming is never signed out for not having been seen.
-fn expires_at(settings: &Settings, session: &SessionRow, now: UnixSeconds) -> UnixSeconds {
+pub(super) fn expires_at(settings: &Settings, session: &SessionRow, now: UnixSeconds) -> UnixSeconds {
     let end = now.saturating_add(settings.token_lifetime).min(session.expires_at);
     if session.refresh.is_some() { end } else { end.min(now.saturating_add((settings.idle_timeout / 2).max(1))) }
 }

@@ -143,6 +143,9 @@ impl StateError {
 fn advice(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::NotFound => "create its directory, or correct `state.url`",
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            "its directory is read-only; under systemd leave `url` out of `[state]`, and the file is in the state directory"
+        }
         std::io::ErrorKind::PermissionDenied => {
             "the user passgate runs as needs to read and write the file and to write its directory"
         }

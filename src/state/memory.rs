@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 use super::{
-    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGE_AFTER, Revocation, Rotation, SessionRow,
-    SigningKeyRow, State, StateError, TokenHash, Version, Which,
+    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGED_AT_ONCE, Reading, Revocation, RevocationTarget,
+    Rotation, SessionRow, Sighting, SigningKeyRow, State, StateError, TokenHash, Version, Which,
 };
 use crate::clock::UnixSeconds;
 
@@ -21,10 +21,12 @@ pub struct Memory(Mutex<Content>);
 
 #[derive(Default)]
 struct Content {
-    /// How often something was written that [`Version`] is about.
-    version: u64,
-    /// By issuer, and the kind and name of the target.
-    revocations: BTreeMap<(String, &'static str, String), Revocation>,
+    /// Revocations that were written.
+    written: i64,
+    /// Changes of the signing keys.
+    key_changes: i64,
+    /// By issuer, and the kind and name of the target, with the number of the write.
+    revocations: BTreeMap<(String, &'static str, String), (i64, Revocation)>,
     signing_keys: Vec<SigningKeyRow>,
     /// By key id: the end of its longest token.
     longest_tokens: BTreeMap<String, UnixSeconds>,
@@ -55,11 +57,13 @@ impl Memory {
 
 impl Content {
     fn revoke(&mut self, revocation: Revocation) {
-        self.version += 1;
+        self.written += 1;
+        let sequence = self.written;
         let (kind, name, _) = revocation.target.parts();
         self.revocations
             .entry((revocation.issuer.clone(), kind, name.to_owned()))
-            .and_modify(|known| {
+            .and_modify(|(written, known)| {
+                *written = sequence;
                 known.revoked_at = known.revoked_at.max(revocation.revoked_at);
                 known.expires_at = known.expires_at.zip(revocation.expires_at).map(|(one, other)| one.max(other));
                 // Of two with the same kind and name, the revision is all that can differ.
@@ -67,13 +71,17 @@ impl Content {
                     known.target.clone_from(&revocation.target);
                 }
             })
-            .or_insert(revocation);
+            .or_insert((sequence, revocation));
+    }
+
+    fn version(&self) -> Version {
+        Version { revocations: self.written, lost: 0, signing_keys: self.key_changes }
     }
 }
 
 impl State for Memory {
     fn version(&self) -> Result<Version, StateError> {
-        Ok(Version(self.content().version))
+        Ok(self.content().version())
     }
 
     fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
@@ -81,13 +89,30 @@ impl State for Memory {
         Ok(())
     }
 
-    fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError> {
-        let mut content = self.content();
-        let too_old = now.saturating_sub(PURGE_AFTER);
-        let before = content.revocations.len();
-        content.revocations.retain(|_, known| known.expires_at.is_none_or(|end| end > too_old));
-        content.version += u64::from(content.revocations.len() != before);
-        Ok(content.revocations.values().filter(|known| known.expires_at.is_none_or(|end| end > now)).cloned().collect())
+    fn revocations_after(&self, seen: Option<Version>, over: UnixSeconds) -> Result<Reading, StateError> {
+        let content = self.content();
+        let version = content.version();
+        let seen = seen.filter(|seen| seen.continues_to(&version));
+        let takes_back = |known: &Revocation| matches!(known.target, RevocationTarget::Stale { revision: 0, .. });
+        let mut found: Vec<_> = content
+            .revocations
+            .values()
+            .filter(|(_, known)| known.expires_at.is_none_or(|end| end > over))
+            .filter(|(written, known)| seen.map_or(!takes_back(known), |seen| *written > seen.revocations))
+            .collect();
+        found.sort_by_key(|(written, _)| *written);
+        let rows = found.into_iter().map(|(_, known)| known.clone()).collect();
+        Ok(Reading { rows, is_whole: seen.is_none(), version })
+    }
+
+    fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError> {
+        let mut left = PURGED_AT_ONCE;
+        self.content().revocations.retain(|_, (_, known)| {
+            let stays = left == 0 || known.expires_at.is_none_or(|end| end > over);
+            left -= usize::from(!stays);
+            stays
+        });
+        Ok(left == 0)
     }
 
     fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
@@ -97,7 +122,7 @@ impl State for Memory {
     fn ensure_signing_key(&self, candidate: &SigningKeyRow) -> Result<Vec<SigningKeyRow>, StateError> {
         let mut content = self.content();
         if !content.signing_keys.iter().any(|key| key.retired_at.is_none()) {
-            content.version += 1;
+            content.key_changes += 1;
             content.signing_keys.insert(0, candidate.clone());
         }
         Ok(content.signing_keys.clone())
@@ -110,7 +135,7 @@ impl State for Memory {
         verify_until: UnixSeconds,
     ) -> Result<Vec<SigningKeyRow>, StateError> {
         let mut content = self.content();
-        content.version += 1;
+        content.key_changes += 1;
         let Content { signing_keys, longest_tokens, .. } = &mut *content;
         for key in signing_keys.iter_mut().filter(|key| key.retired_at.is_none()) {
             key.private_key = None;
@@ -124,11 +149,11 @@ impl State for Memory {
 
     fn note_token(&self, key_id: &str, expires_at: UnixSeconds) -> Result<(), StateError> {
         let mut content = self.content();
-        let Content { version, signing_keys, longest_tokens, .. } = &mut *content;
+        let Content { key_changes, signing_keys, longest_tokens, .. } = &mut *content;
         if let Some(key) = signing_keys.iter_mut().find(|key| key.key_id == key_id) {
             if key.verify_until.is_some_and(|until| until < expires_at) {
                 key.verify_until = Some(expires_at);
-                *version += 1;
+                *key_changes += 1;
             }
             let longest = longest_tokens.entry(key_id.to_owned()).or_insert(expires_at);
             *longest = expires_at.max(*longest);
@@ -202,9 +227,8 @@ impl State for Memory {
         Ok(self.content().sessions_of(account_id))
     }
 
-    fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError> {
-        self.content().touch_session(id, seen_at, address);
-        Ok(())
+    fn touch_session(&self, id: &str, seen: &Sighting<'_>) -> Result<bool, StateError> {
+        Ok(self.content().touch_session(id, seen))
     }
 
     fn rotate_refresh(
@@ -212,11 +236,10 @@ impl State for Memory {
         id: &str,
         presented: &TokenHash,
         successor: &TokenHash,
-        now: UnixSeconds,
         grace: UnixSeconds,
-        address: &str,
+        seen: &Sighting<'_>,
     ) -> Result<Rotation, StateError> {
-        Ok(self.content().rotate_refresh(id, presented, successor, now, grace, address))
+        Ok(self.content().rotate_refresh(id, presented, successor, grace, seen))
     }
 
     fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {

@@ -29,7 +29,7 @@ use crate::clock::UnixSeconds;
 pub use account::{AccountChange, AccountRow, Added};
 pub use code::{CodeRow, MOST_CODES};
 pub use error::StateError;
-pub use session::{RefreshRow, Rotation, SessionRow, TokenHash, Which};
+pub use session::{RefreshRow, Rotation, SessionRow, Sighting, TokenHash, Which};
 
 /// A kind of state that `state.url` can name.
 #[derive(Debug)]
@@ -74,16 +74,48 @@ pub fn open(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
     (kind.open)(rest, base)
 }
 
-/// A number that differs from an earlier one if a revocation or a signing key was written in between, by whatever process.
-/// Only equality means something.
+/// Where revocations and signing keys stand: different from an earlier one if any of them was written in between, by
+/// whatever process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version(u64);
+pub struct Version {
+    /// Grows with each revocation that is written.
+    revocations: i64,
+    /// Grows with each revocation that is deleted before its time.
+    lost: i64,
+    /// Grows with each change of the signing keys.
+    signing_keys: i64,
+}
+
+impl Version {
+    /// Whether the signing keys are the same in both.
+    #[must_use]
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        self.signing_keys == other.signing_keys
+    }
+
+    /// Whether whoever has read up to this finds all that came since by its sequence: not where rows were deleted, and
+    /// not where a backup took the place of what was read.
+    fn continues_to(&self, later: &Self) -> bool {
+        self.lost == later.lost && self.revocations <= later.revocations
+    }
+}
+
+/// Revocations, and up to where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// In no particular order where they are all, else as they were written.
+    pub rows: Vec<Revocation>,
+    /// Whether these are all: what is not among them is not in force any more.
+    pub is_whole: bool,
+    /// What was read up to.
+    pub version: Version,
+}
 
 /// What is kept. Each method that writes has written durably when it returns `Ok`.
 pub trait State: Debug + Send + Sync {
     /// Where revocations and signing keys stand now: what a process holds in memory, and nothing else. It moves with every
-    /// write to them, purging included, and not with accounts, sessions, key sets and secrets, which are read when they are
-    /// needed: signing in and being seen make nobody read everything again. Costs microseconds; ask every now and then, and
+    /// write to them, purging excepted, and not with accounts, sessions, key sets and secrets, which are read when they are
+    /// needed. Costs microseconds; ask every now and then, and
     /// read again what you hold when it has changed.
     ///
     /// # Errors
@@ -95,9 +127,21 @@ pub trait State: Debug + Send + Sync {
     /// `expires_at`, the later `revision`.
     fn revoke(&self, revocation: &Revocation) -> Result<(), StateError>;
 
-    /// All revocations that have not expired at `now`, in no particular order. Those that expired more than a day ago
-    /// are deleted on the way; a clock that jumped ahead for a moment must not delete what is still needed.
-    fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError>;
+    /// The revocations that were written after `seen` was read and have not expired at `over`; all of them where `seen` is
+    /// none or says nothing about the present ones. An engine gives each write a place in the order in which writes
+    /// become visible: none appears later behind one that was read. A [`RevocationTarget::Stale`] of revision 0 takes back
+    /// those before; it comes only where not all are read.
+    fn revocations_after(&self, seen: Option<Version>, over: UnixSeconds) -> Result<Reading, StateError>;
+
+    /// All revocations that have not expired at `now`, in no particular order.
+    fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError> {
+        self.revocations_after(None, now).map(|reading| reading.rows)
+    }
+
+    /// Deletes revocations that had expired at `over`, at most [`PURGED_AT_ONCE`]. Says whether there may be more. Nobody
+    /// has to read again because of it. A clock that jumped ahead for a moment must not delete what is still needed: that
+    /// is for the caller to see to.
+    fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError>;
 
     /// All signing keys that are kept, the active one first, then the retired ones, last retired first.
     fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError>;
@@ -178,8 +222,8 @@ pub trait State: Debug + Send + Sync {
     /// All sessions, or an account's, the one last seen first.
     fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError>;
 
-    /// Notes that a session was seen, if there is one. An earlier time than the one known changes nothing.
-    fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError>;
+    /// Notes that a session was seen, if there is one; says whether there is. Earlier times than those known change nothing.
+    fn touch_session(&self, id: &str, seen: &Sighting<'_>) -> Result<bool, StateError>;
 
     /// Exchanges the refresh token `presented` for `successor`, in one step, and notes that the session was seen.
     /// `grace` is how many seconds after an exchange the token before is taken for a retry; a clock that was set back by
@@ -189,13 +233,13 @@ pub trait State: Debug + Send + Sync {
         id: &str,
         presented: &TokenHash,
         successor: &TokenHash,
-        now: UnixSeconds,
         grace: UnixSeconds,
-        address: &str,
+        seen: &Sighting<'_>,
     ) -> Result<Rotation, StateError>;
 
-    /// Ends sessions: deletes them and adds a [`RevocationTarget::Session`] of the issuer `session` for each, in one
-    /// step ([`Which::Over`] in several, where there are many). Returns the ids of those that were there.
+    /// Ends sessions: deletes them and adds a [`RevocationTarget::Session`] of the issuer `session` for each, for as long
+    /// as its tokens live ([`SessionRow::tokens_until`]) and [`TOKEN_MARGIN`], in one step ([`Which::Over`] in several,
+    /// where there are many). Returns the ids of those that were there.
     fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError>;
 
     /// Adds a one-time code if its session is there, and deletes on the way the session's codes that have expired at
@@ -218,7 +262,8 @@ pub trait State: Debug + Send + Sync {
 pub struct EndSessions<'a> {
     /// The time.
     pub now: UnixSeconds,
-    /// The time from which no token that was issued until then would be taken anyway.
+    /// The time from which no token that was issued until `now` would be taken anyway, of whatever session: for sessions
+    /// that do not say it themselves, and for [`RevocationTarget::Stale`].
     pub revoked_until: UnixSeconds,
     /// The session that does not end.
     pub keep: Option<&'a str>,
@@ -292,12 +337,13 @@ pub struct SigningKeyRow {
 
 impl EndSessions<'_> {
     /// What is remembered of a session that ended.
-    fn revocation(&self, id: &str) -> Revocation {
+    fn revocation(&self, id: &str, tokens_until: Option<UnixSeconds>) -> Revocation {
+        let until = tokens_until.map(|until| until.max(self.now).saturating_add(TOKEN_MARGIN));
         Revocation {
             issuer: SESSION_ISSUER.to_owned(),
             target: RevocationTarget::Session(id.to_owned()),
             revoked_at: self.now,
-            expires_at: Some(self.revoked_until),
+            expires_at: Some(until.unwrap_or(self.revoked_until)),
         }
     }
 
@@ -327,8 +373,12 @@ impl Debug for SigningKeyRow {
 /// [`Revocation::issuer`] of our own tokens.
 pub const SESSION_ISSUER: &str = "session";
 
-/// How long a revocation is kept after it expired, in seconds.
-const PURGE_AFTER: UnixSeconds = 24 * 60 * 60;
+/// The most that one [`State::purge_revocations`] deletes: others want to write too.
+pub const PURGED_AT_ONCE: usize = 1000;
+
+/// For how many seconds longer than its tokens live the end of a session is remembered: a clock may be put right, and
+/// whoever had read the session before it ended may sign a little after.
+pub const TOKEN_MARGIN: UnixSeconds = 60;
 
 #[cfg(test)]
 mod tests {

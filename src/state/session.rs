@@ -21,12 +21,25 @@ pub struct SessionRow {
     pub seen_at: UnixSeconds,
     /// The time from which it is over, whatever happens.
     pub expires_at: UnixSeconds,
+    /// The latest `exp` among its tokens; `None` where it was opened by a version that did not note it.
+    pub tokens_until: Option<UnixSeconds>,
     /// `User-Agent`, shortened.
     pub user_agent: String,
     /// The client's address when it was last seen.
     pub address: String,
     /// The refresh token of an API client; `None` for a browser's session.
     pub refresh: Option<RefreshRow>,
+}
+
+/// A session was seen: a token of it is about to be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting<'a> {
+    /// When.
+    pub at: UnixSeconds,
+    /// The client's address.
+    pub address: &'a str,
+    /// The `exp` of the token.
+    pub tokens_until: UnixSeconds,
 }
 
 /// The refresh token that is good now, and the one before it.

@@ -3,7 +3,7 @@
 //! Enters: the text of `alg`, from a token, a JWK or the TOML. Leaves: an [`Algorithm`]. `none` is not among them and
 //! never will be.
 
-/// A JWS signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
+/// A JWS signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1, RFC 9864 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// HMAC with SHA-256.
@@ -28,7 +28,9 @@ pub enum Algorithm {
     ES256,
     /// ECDSA on P-384 with SHA-384.
     ES384,
-    /// Ed25519.
+    /// ECDSA on P-521 with SHA-512.
+    ES512,
+    /// Ed25519, also by the name `Ed25519` (RFC 9864 section 2.2): no key of ours is of the other curve of `EdDSA`.
     EdDSA,
 }
 
@@ -43,6 +45,8 @@ pub enum Family {
     P256,
     /// A point on P-384.
     P384,
+    /// A point on P-521.
+    P521,
     /// An Ed25519 public key.
     Ed25519,
 }
@@ -58,6 +62,7 @@ impl Algorithm {
         Self::PS512,
         Self::ES256,
         Self::ES384,
+        Self::ES512,
         Self::EdDSA,
         Self::HS256,
         Self::HS384,
@@ -67,6 +72,9 @@ impl Algorithm {
     /// The algorithm of this exact name; names are case-sensitive (RFC 7515 section 4.1.1).
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
+        if name == "Ed25519" {
+            return Some(Self::EdDSA);
+        }
         Self::ALL.iter().copied().find(|algorithm| algorithm.as_str() == name)
     }
 
@@ -85,6 +93,7 @@ impl Algorithm {
             Self::PS512 => "PS512",
             Self::ES256 => "ES256",
             Self::ES384 => "ES384",
+            Self::ES512 => "ES512",
             Self::EdDSA => "EdDSA",
         }
     }
@@ -97,6 +106,7 @@ impl Algorithm {
             Self::RS256 | Self::RS384 | Self::RS512 | Self::PS256 | Self::PS384 | Self::PS512 => Family::Rsa,
             Self::ES256 => Family::P256,
             Self::ES384 => Family::P384,
+            Self::ES512 => Family::P521,
             Self::EdDSA => Family::Ed25519,
         }
     }
@@ -122,6 +132,7 @@ impl Family {
             Self::Rsa => "RSA",
             Self::P256 => "P-256",
             Self::P384 => "P-384",
+            Self::P521 => "P-521",
             Self::Ed25519 => "Ed25519",
         }
     }

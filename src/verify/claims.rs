@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::issuer::{Issuer, Issuers};
 use super::steps::Steps;
+use super::tenant::Tenants;
 use crate::clock::UnixSeconds;
 use crate::identity::{ClaimPath, Identity, is_email_verified};
 use crate::refusal::Refusal;
@@ -21,7 +22,7 @@ const LARGEST_ROW: u64 = (1 << 53) - 1;
 /// The identity in `claims`, and the last moment at which it may still be answered from a cache: neither past `exp` nor
 /// past `max_age`, both without leeway.
 pub(super) fn check(
-    claims: Map<String, Value>,
+    mut claims: Map<String, Value>,
     issuer: &Issuer,
     now: UnixSeconds,
     steps: &mut Steps<'_>,
@@ -49,12 +50,19 @@ pub(super) fn check(
             issuer.audiences
         )
     })?;
-    let subject = steps.check("subject", subject(&claims, issuer), || match &issuer.subject_claim {
-        Some(claim) => {
+    let subject = steps.check("subject", subject(&claims, issuer), || {
+        let found = issuer.subject_claims.iter().map(|claim| {
             let found = claim.find(&claims).map_or_else(|| "missing".to_owned(), Value::to_string);
             format!("`{}` is {found}", claim.as_str())
+        });
+        let found = found.collect::<Vec<_>>().join(", ");
+        match subject(&claims, issuer) {
+            // What revocations are made by, where it is not the claim itself.
+            Ok(subject) if issuer.subject_claims.len() > 1 || issuer.has_many_tenants() => {
+                format!("{found}: `{subject}`")
+            }
+            _ => found,
         }
-        None => format!("`sub` is {}", shown(&claims, "sub")),
     })?;
     let token_id =
         steps.check("token-id", token_id(&claims), || format!("`jti` is {}", shown(&claims, "jti")))?.flatten();
@@ -63,6 +71,11 @@ pub(super) fn check(
     // All of them passed, so that none of these is missing.
     let (Some(expires_at), Some(subject)) = (expires, subject) else { return Err(Refusal::Internal) };
     let age_limit = issuer.max_age.zip(issued_at).map_or(UnixSeconds::MAX, |(age, iat)| iat.saturating_add(age));
+    if issuer.has_many_tenants() {
+        // What a tenant says about an address is its own word; `xms_edov` is the issuer's.
+        let is_verified = claims.get("xms_edov") == Some(&Value::Bool(true));
+        claims.insert("email_verified".to_owned(), Value::Bool(is_verified));
+    }
     let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
     let identity = Identity {
         issuer: issuer.name.clone(),
@@ -85,6 +98,21 @@ pub(super) fn issuer<'c>(claims: &'c Map<String, Value>, issuers: &Issuers) -> R
     match claims.get("iss") {
         Some(Value::String(iss)) => Ok(Some(iss)),
         None if issuers.without_iss().is_some() => Ok(None),
+        Some(_) | None => Err(Refusal::IssuerMalformed),
+    }
+}
+
+/// `tid`, of an issuer of many tenants: the tenant that stands in `iss`, and one of those that are taken.
+pub(super) fn tenant(
+    claims: &Map<String, Value>,
+    iss: Option<&str>,
+    issuer: &Issuer,
+    tenants: &Tenants,
+) -> Result<(), Refusal> {
+    let tenant = iss.and_then(|iss| issuer.iss.tenant(iss)).ok_or(Refusal::IssuerUnknown)?;
+    match claims.get("tid") {
+        Some(Value::String(tid)) if tid == tenant && tenants.have(tenant) => Ok(()),
+        Some(Value::String(_)) => Err(Refusal::IssuerUnknown),
         Some(_) | None => Err(Refusal::IssuerMalformed),
     }
 }
@@ -145,25 +173,47 @@ fn audiences(value: &Value) -> Result<Vec<&str>, Refusal> {
     strings(value).ok_or(Refusal::AudienceMalformed)
 }
 
-/// `sub` (RFC 7519 section 4.1.2): a string that is not empty. Another claim that an issuer has instead may also be the
-/// number of a row in a database.
+/// Who the token is about: the first of the issuer's claims that is there and not empty. `sub` (RFC 7519 section 4.1.2) is
+/// a string; another claim may also be the number of a row in a database.
+///
+/// A value of another claim than the first has the claim's name before it, so that two kinds of subjects (people and
+/// machines, say) never have one name, and a value that looks like one of another kind is refused.
 fn subject(claims: &Map<String, Value>, issuer: &Issuer) -> Result<String, Refusal> {
-    let found = match &issuer.subject_claim {
-        Some(claim) => claim.find(claims),
-        None => claims.get("sub"),
-    };
-    match found {
-        // Apps would take its bearer for whom the address belongs to.
-        Some(_) if issuer.subject_claim.as_ref().is_some_and(ClaimPath::is_email) && !is_email_verified(claims) => {
-            Err(Refusal::SubjectMalformed)
+    let mut found = None;
+    for (index, claim) in issuer.subject_claims.iter().enumerate() {
+        let is_sub = claim.as_str() == "sub";
+        match claim.find(claims) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if text.is_empty() => {}
+            // Apps would take its bearer for whom the address belongs to.
+            Some(_) if claim.is_email() && !is_email_verified(claims) => return Err(Refusal::SubjectMalformed),
+            Some(Value::String(text)) => found = found.or(Some((index, text.clone()))),
+            Some(Value::Number(number)) if !is_sub => match number.as_u64() {
+                Some(row) if row <= LARGEST_ROW => found = found.or_else(|| Some((index, row.to_string()))),
+                _ => return Err(Refusal::SubjectMalformed),
+            },
+            Some(_) => return Err(Refusal::SubjectMalformed),
         }
-        Some(Value::String(subject)) if !subject.is_empty() => Ok(subject.clone()),
-        Some(Value::Number(number)) if issuer.subject_claim.is_some() => match number.as_u64() {
-            Some(row) if row <= LARGEST_ROW => Ok(row.to_string()),
-            _ => Err(Refusal::SubjectMalformed),
-        },
-        _ => Err(Refusal::SubjectMalformed),
+        if found.is_some() {
+            break;
+        }
     }
+    let (index, mut subject) = found.ok_or(Refusal::SubjectMalformed)?;
+    let claim = issuer.subject_claims[index].as_str();
+    if claim == "oid" && issuer.has_many_tenants() {
+        // It is unique within its tenant alone; `tid` was compared with `iss`.
+        let tid = claims.get("tid").and_then(Value::as_str).ok_or(Refusal::SubjectMalformed)?;
+        subject = format!("{tid}:{subject}");
+    }
+    if index > 0 {
+        subject = format!("{claim}:{subject}");
+    }
+    let is_of_kind = |other: &ClaimPath| subject.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(':'));
+    let mut others = issuer.subject_claims.iter().enumerate().skip(1).filter(|(other, _)| *other != index);
+    if others.any(|(_, other)| is_of_kind(other)) {
+        return Err(Refusal::SubjectMalformed);
+    }
+    Ok(subject)
 }
 
 /// `jti` (RFC 7519 section 4.1.7): a string where there is one; by anything else the token could not be revoked.
@@ -175,12 +225,17 @@ fn token_id(claims: &Map<String, Value>) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// The roles under all of the issuer's paths, each once. A claim that is not a string or an array of strings gives none.
+/// The roles under all of the issuer's paths, each once: a string, an array of strings, or the names of an object (as
+/// ZITADEL writes them). A claim of another type gives none.
 fn roles(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
     let mut roles: Vec<String> = Vec::new();
     // An address that its bearer may have made up gives no role.
     for path in issuer.roles_claims.iter().filter(|path| !path.is_email() || is_email_verified(claims)) {
-        for role in path.find(claims).and_then(strings).unwrap_or_default() {
+        let found = match path.find(claims) {
+            Some(Value::Object(members)) => members.keys().map(String::as_str).collect(),
+            found => found.and_then(strings).unwrap_or_default(),
+        };
+        for role in found {
             if !role.is_empty() && !roles.iter().any(|known| known == role) {
                 roles.push(role.to_owned());
             }

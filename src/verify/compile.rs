@@ -9,14 +9,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::algorithm::{Algorithm, Family};
+use super::egress::Egress;
 use super::fetch::{Client, Url};
 use super::issuer::{Issuer, Issuers, LEEWAY};
 use super::jwk::Origin;
 use super::jwks::{KeySource, Location, REFRESH_COOLDOWN, REFRESH_INTERVAL};
 use super::keys::KeySet;
+use super::tenant::{IssuerName, Tenants};
 use crate::clock::UnixSeconds;
-use crate::config::raw::{Named, RawIssuer};
-use crate::config::{At, Problems, nearest};
+use crate::config::raw::{Named, RawIssuer, RawTenants};
+use crate::config::{At, Problems, load_secret, nearest};
 use crate::identity::ClaimPath;
 
 /// The name of the issuer that the gateway itself is.
@@ -28,12 +30,12 @@ const LEEWAY_WARNING: Duration = Duration::from_secs(5 * 60);
 
 impl Issuers {
     /// Makes the issuers of a file ready. An issuer with an error is left out; the configuration is not used then.
-    pub fn compile(raw: &[Named<RawIssuer>], problems: &mut Problems) -> Self {
+    pub fn compile(raw: &[Named<RawIssuer>], egress: &Egress, problems: &mut Problems) -> Self {
         let mut issuers = Self::default();
         one_without_iss(raw, problems);
         let mut seen: Vec<(String, Range<usize>)> = Vec::new();
         for (name, raw) in raw {
-            let Some(issuer) = issuer(name, raw, problems) else { continue };
+            let Some(issuer) = issuer(name, raw, egress, problems) else { continue };
             let iss = raw.issuer.as_ref().expect("an issuer was made of it");
             if let Some((_, other)) = seen.iter().find(|(known, _)| *known == issuer.issuer) {
                 problems
@@ -82,7 +84,7 @@ pub fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSecond
     Some(now.saturating_add(age).saturating_add(2 * leeway))
 }
 
-fn issuer(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Option<Issuer> {
+fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Option<Issuer> {
     let errors = problems.errors().len();
     check_name(name, problems);
     if raw.issuer.is_none() {
@@ -95,12 +97,13 @@ fn issuer(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Option
     }
     check_audiences(name, raw, problems);
     check_missing_claims(raw, problems);
+    let tenants = tenants(raw, problems);
     let algorithms = algorithms(name, raw, problems);
     let audience_claim = raw.audience_claim.as_ref().and_then(|claim| claim_path(claim, problems));
-    let subject_claim = raw.subject_claim.as_ref().and_then(|claim| claim_path(claim, problems));
+    let subject_claims = subject_claims(raw, tenants.as_ref(), problems);
     let roles_claims: Vec<_> = raw.roles_claims.iter().filter_map(|claim| claim_path(claim, problems)).collect();
     check_durations(raw, problems);
-    let (keys, source) = key_origin(name, raw, &algorithms, problems);
+    let (keys, source) = key_origin(name, raw, &algorithms, egress, problems);
     if problems.errors().len() > errors {
         return None;
     }
@@ -113,8 +116,10 @@ fn issuer(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Option
     if let Some(claim) = audience_claim {
         issuer.audience_claim = claim;
     }
-    // `sub` keeps its own rule however it came to be named.
-    issuer.subject_claim = subject_claim.filter(|claim| claim.as_str() != "sub");
+    if !subject_claims.is_empty() {
+        issuer.subject_claims = subject_claims;
+    }
+    issuer.tenants = tenants;
     issuer.may_lack_iss = may_lack(raw, "iss");
     issuer.may_lack_aud = may_lack(raw, "aud");
     if !roles_claims.is_empty() {
@@ -125,6 +130,65 @@ fn issuer(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Option
     }
     issuer.max_age = raw.max_age.as_ref().map(|age| seconds(age.value));
     Some(issuer)
+}
+
+/// Which tenants are taken, where `issuer` has a place for one.
+fn tenants(raw: &RawIssuer, problems: &mut Problems) -> Option<Tenants> {
+    const HINT: &str = "`tenants = [\"…\"]` with their ids, or `\"any\"`: then everybody who has a tenant signs in";
+    let iss = raw.issuer.as_ref()?;
+    let Some(name) = IssuerName::parse(iss) else {
+        problems
+            .error(&iss.span, "`{tid}` must be one whole segment of the path of `issuer`, once")
+            .hint("such as `https://login.microsoftonline.com/{tid}/v2.0`");
+        return None;
+    };
+    match (name.is_template(), &raw.tenants) {
+        (true, None) => {
+            problems.error(&iss.span, "`issuer` has a place for a tenant, and no `tenants` are named").hint(HINT);
+            None
+        }
+        (true, Some(_)) if may_lack(raw, "iss") => {
+            problems
+                .error(&iss.span, "a token without `iss` says nothing about its tenant")
+                .hint("take `iss` out of `missing_claims`, or write one tenant into `issuer`");
+            None
+        }
+        (true, Some(At { value: RawTenants::Any, .. })) => Some(Tenants::Any),
+        (true, Some(At { value: RawTenants::Listed(tenants), .. })) => Some(Tenants::Listed(tenants.clone())),
+        (false, Some(tenants)) => {
+            problems
+                .error(&tenants.span, "`issuer` has no place for a tenant")
+                .also(iss.span.clone(), "here")
+                .hint("write `{tid}` where the tenant stands, such as `https://login.microsoftonline.com/{tid}/v2.0`");
+            None
+        }
+        (false, None) if iss.contains("{tenantid}") => {
+            problems
+                .warning(&iss.span, "`{tenantid}` is taken as it stands here")
+                .hint("write `{tid}` where the tenant stands, and `tenants`");
+            None
+        }
+        (false, None) => None,
+    }
+}
+
+/// The claims that say who a token is about. Each stands once, and none looks like the beginning of another one's values.
+fn subject_claims(raw: &RawIssuer, tenants: Option<&Tenants>, problems: &mut Problems) -> Vec<ClaimPath> {
+    let mut claims: Vec<ClaimPath> = Vec::new();
+    for written in &raw.subject_claims {
+        if tenants.is_some_and(Tenants::are_many) && !["sub", "oid"].contains(&written.as_str()) {
+            problems
+                .error(&written.span, format!("`{}` may be the same for people of two tenants", written.value))
+                .hint("with more than one tenant, `subject_claim` is `sub` or `oid`");
+        }
+        let Some(claim) = claim_path(written, problems) else { continue };
+        if claims.contains(&claim) {
+            problems.error(&written.span, format!("`{}` stands twice", written.value)).hint("take one of them out");
+            continue;
+        }
+        claims.push(claim);
+    }
+    claims
 }
 
 /// The name is sent to apps as it is, so it must be able to stand in a header.
@@ -231,7 +295,7 @@ fn claim_path(written: &At<String>, problems: &mut Problems) -> Option<ClaimPath
     if path.is_none() {
         problems
             .error(&written.span, format!("`{}` is not a path of claim names", written.value))
-            .hint("names with dots between them, such as `realm_access.roles`");
+            .hint("names with dots between them, such as `realm_access.roles`; a name with a dot in it is quoted");
     }
     path
 }
@@ -261,6 +325,7 @@ fn key_origin(
     name: &At<String>,
     raw: &RawIssuer,
     algorithms: &[Algorithm],
+    egress: &Egress,
     problems: &mut Problems,
 ) -> (Option<KeySet>, Option<KeySource>) {
     let discovery = raw.discovery.as_ref().filter(|discovery| discovery.value);
@@ -294,7 +359,7 @@ fn key_origin(
     check_unused(raw, fetched, problems);
     match (check_families(raw, problems), fetched) {
         (false, _) => (None, None),
-        (true, true) => (None, key_source(raw, problems)),
+        (true, true) => (None, key_source(raw, egress, problems)),
         (true, false) => (key_files(raw, algorithms, problems), None),
     }
 }
@@ -305,6 +370,7 @@ fn check_unused(raw: &RawIssuer, fetched: bool, problems: &mut Problems) {
         return;
     }
     for (key, span) in [
+        ("jwks_token", raw.jwks_token.as_ref().map(|at| &at.span)),
         ("ca_file", raw.ca_file.as_ref().map(|at| &at.span)),
         ("allow_http", raw.allow_http.as_ref().map(|at| &at.span)),
         ("refresh_interval", raw.refresh_interval.as_ref().map(|at| &at.span)),
@@ -338,7 +404,7 @@ fn check_families(raw: &RawIssuer, problems: &mut Problems) -> bool {
     true
 }
 
-fn key_source(raw: &RawIssuer, problems: &mut Problems) -> Option<KeySource> {
+fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Option<KeySource> {
     let allow_http = raw.allow_http.as_ref().is_some_and(|allow| allow.value);
     const HTTP_HINT: &str = "use `https://`; `allow_http = true` is for a network that nobody else can reach";
     let location = if let Some(url) = &raw.jwks_url {
@@ -375,19 +441,34 @@ fn key_source(raw: &RawIssuer, problems: &mut Problems) -> Option<KeySource> {
             None
         }
     };
+    let (location, client) = (location?, client?.through(egress.clone()));
+    let client = match &raw.jwks_token {
+        None => client,
+        Some(token) if !location.url().is_private() => {
+            problems
+                .error(&token.span, format!("`jwks_token` would go to `{}` in plain HTTP", location.url()))
+                .hint("anybody on the way could read it: use `https://`");
+            return None;
+        }
+        Some(token) => {
+            if let Err(fault) = load_secret(token, problems) {
+                problems
+                    .error(&token.span, format!("`jwks_token` cannot be used: {fault}"))
+                    .hint("a file, `{ file = \"…\" }`, or an environment variable, `{ env = \"…\" }`");
+                return None;
+            }
+            client.with_token(token.value.clone(), problems.directory().to_owned(), location.url().clone())
+        }
+    };
     let interval = raw.refresh_interval.as_ref().map_or(REFRESH_INTERVAL, |at| at.value);
     let cooldown = raw.refresh_cooldown.as_ref().map_or(REFRESH_COOLDOWN, |at| at.value);
-    Some(KeySource::new(location?, client?, interval, cooldown))
+    Some(KeySource::new(location, client, interval, cooldown))
 }
 
 fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems) -> Option<KeySet> {
     if let Some(secret) = &raw.secret {
         let hmac: Vec<_> = algorithms.iter().copied().filter(|a| a.family() == Family::Hmac).collect();
-        if let Some(exposure) = secret.exposure(problems.directory()) {
-            problems.warning(&secret.span, exposure).hint("whoever reads it can sign tokens for anybody");
-        }
-        let loaded =
-            secret.load(problems.directory()).map_err(|fault| format!("a secret that cannot be used: {fault}"));
+        let loaded = load_secret(secret, problems).map_err(|fault| format!("a secret that cannot be used: {fault}"));
         return match loaded.and_then(|bytes| KeySet::from_secret(bytes.expose(), &hmac)) {
             Ok(set) => Some(set),
             Err(fault) => {

@@ -2,10 +2,11 @@
 //!
 //! Enters: a [`Url`] that was checked when the file was read. Leaves: the body of a 200, or a [`FetchError`] that says
 //! what to look at. No redirect is followed, no answer is read beyond a limit, and nothing takes longer than five
-//! seconds. Plain HTTP reaches this machine only, unless the configuration says otherwise. Not for the request path.
+//! seconds. Plain HTTP reaches this machine only, unless the configuration says otherwise. A token goes to the server that
+//! the TOML names and to no other one. Not for the request path.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,9 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use super::egress::{Egress, is_here};
+use crate::config::raw::RawSecret;
 
 /// The longest body that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -42,6 +46,12 @@ pub enum FetchError {
     /// Nobody answered at any address.
     #[error("cannot connect to `{0}`: {1}")]
     Connect(String, std::io::Error),
+    /// The proxy on the way out did not let it through.
+    #[error("the proxy `{0}` {1}")]
+    Proxy(String, String),
+    /// The token for the server cannot be read.
+    #[error("`jwks_token`: {0}")]
+    Token(String),
     /// The authorities that servers are trusted by cannot be read.
     #[error("{0}")]
     Authorities(String),
@@ -106,11 +116,7 @@ impl Url {
         if host.is_empty() {
             return Err("a URL without a host".to_owned());
         }
-        let is_here = match host.parse::<std::net::IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => host.eq_ignore_ascii_case("localhost"),
-        };
-        if !is_tls && !allow_http && !is_here {
+        if !is_tls && !allow_http && !is_here(&host) {
             return Err("an `http://` URL to another machine, which anybody on the way could answer".to_owned());
         }
         let path_and_query = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
@@ -128,6 +134,17 @@ impl Url {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// Whether a secret may go there: nobody on the way can read it.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.is_tls || is_here(&self.host)
+    }
+
+    /// Whether both name the same server.
+    fn has_server_of(&self, other: &Self) -> bool {
+        self.is_tls == other.is_tls && self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+    }
 }
 
 impl std::fmt::Display for Url {
@@ -142,6 +159,31 @@ pub struct Client {
     allow_http: bool,
     /// Authorities from `ca_file`; those of the system are read when they are first needed.
     tls: Arc<OnceCell<Arc<ClientConfig>>>,
+    egress: Egress,
+    token: Option<Arc<ServerToken>>,
+}
+
+/// A bearer token for one server (RFC 6750 section 2.1), read again for each request: whoever gave it changes it.
+#[derive(Debug)]
+struct ServerToken {
+    kept: RawSecret,
+    directory: PathBuf,
+    server: Url,
+}
+
+impl ServerToken {
+    fn read(&self) -> Result<HeaderValue, FetchError> {
+        let secret = self.kept.load(&self.directory).map_err(FetchError::Token)?;
+        let is_token = secret.expose().iter().all(u8::is_ascii_graphic);
+        let value = HeaderValue::from_bytes(&[b"Bearer ", secret.expose()].concat());
+        match value {
+            Ok(mut value) if is_token => {
+                value.set_sensitive(true);
+                Ok(value)
+            }
+            _ => Err(FetchError::Token("a token is visible ASCII characters without white space".to_owned())),
+        }
+    }
 }
 
 impl Client {
@@ -154,7 +196,21 @@ impl Client {
             Some(path) => OnceCell::new_with(Some(Arc::new(from_file(path)?))),
             None => OnceCell::new(),
         };
-        Ok(Self { allow_http, tls: Arc::new(tls) })
+        Ok(Self { allow_http, tls: Arc::new(tls), egress: Egress::default(), token: None })
+    }
+
+    /// The same on another way out.
+    #[must_use]
+    pub fn through(mut self, egress: Egress) -> Self {
+        self.egress = egress;
+        self
+    }
+
+    /// The same with a token for the server of `url`; a relative file starts from `directory`.
+    #[must_use]
+    pub fn with_token(mut self, kept: RawSecret, directory: PathBuf, url: Url) -> Self {
+        self.token = Some(Arc::new(ServerToken { kept, directory, server: url }));
+        self
     }
 
     /// Whether plain HTTP may leave this machine.
@@ -175,9 +231,26 @@ impl Client {
     }
 
     async fn ask(&self, url: &Url) -> Result<Bytes, FetchError> {
-        let stream = self.connect(url).await?;
+        let token = self.token.as_ref().filter(|token| url.is_private() && url.has_server_of(&token.server)).cloned();
+        let authorization = match token {
+            None => None,
+            Some(token) => {
+                let read = tokio::task::spawn_blocking(move || token.read()).await;
+                Some(read.map_err(|_| FetchError::Token("reading was stopped".to_owned()))??)
+            }
+        };
+        let may_leave = self.allow_http && authorization.is_none();
+        let stream = match self.egress.proxy_for(&url.host, url.port).filter(|_| url.is_tls) {
+            None => connect(&url.host, url.port, &url.authority, url.is_tls || may_leave).await?,
+            Some(proxy) => {
+                let failed = |reason| FetchError::Proxy(proxy.name(), reason);
+                let stream = connect(&proxy.host, proxy.port, &proxy.name(), true).await;
+                let stream = stream.map_err(|error| failed(format!("cannot be reached: {error}")))?;
+                proxy.tunnel(stream, &url.host, url.port).await.map_err(failed)?
+            }
+        };
         if !url.is_tls {
-            return exchange(stream, url).await;
+            return exchange(stream, url, authorization).await;
         }
         let config = self.tls.get_or_try_init(from_system).await?.clone();
         let name = ServerName::try_from(url.host.clone()).map_err(|_| FetchError::NoAddress(url.host.clone()))?;
@@ -185,28 +258,24 @@ impl Client {
             .connect(name, stream)
             .await
             .map_err(|error| FetchError::Tls(url.authority.clone(), error))?;
-        exchange(stream, url).await
+        exchange(stream, url, authorization).await
     }
+}
 
-    async fn connect(&self, url: &Url) -> Result<TcpStream, FetchError> {
-        let addresses = tokio::net::lookup_host((url.host.as_str(), url.port))
-            .await
-            .map_err(|error| FetchError::Connect(url.authority.clone(), error))?;
-        let mut last = None;
-        // A name that was taken for this machine must lead to this machine.
-        let may_ask = |address: &SocketAddr| url.is_tls || self.allow_http || address.ip().is_loopback();
-        for address in addresses.filter(may_ask) {
-            match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = Some(error),
-                Err(_) => last = Some(std::io::ErrorKind::TimedOut.into()),
-            }
+/// A connection to the first address that answers; to this machine only, unless `may_leave` is true: a name that was taken
+/// for this machine must lead to this machine.
+async fn connect(host: &str, port: u16, authority: &str, may_leave: bool) -> Result<TcpStream, FetchError> {
+    let failed = |error| FetchError::Connect(authority.to_owned(), error);
+    let addresses = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
+    let mut last = None;
+    for address in addresses.filter(|address: &SocketAddr| may_leave || address.ip().is_loopback()) {
+        match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => last = Some(std::io::ErrorKind::TimedOut.into()),
         }
-        Err(match last {
-            Some(error) => FetchError::Connect(url.authority.clone(), error),
-            None => FetchError::NoAddress(url.host.clone()),
-        })
     }
+    Err(last.map_or_else(|| FetchError::NoAddress(host.to_owned()), failed))
 }
 
 impl std::fmt::Debug for Client {
@@ -216,7 +285,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// One request on a connection of its own.
-async fn exchange<S>(stream: S, url: &Url) -> Result<Bytes, FetchError>
+async fn exchange<S>(stream: S, url: &Url, authorization: Option<HeaderValue>) -> Result<Bytes, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -236,6 +305,9 @@ where
         (header::CONNECTION, HeaderValue::from_static("close")),
     ] {
         request.headers_mut().insert(name, value);
+    }
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(header::AUTHORIZATION, authorization);
     }
     let mut reading = pin!(async {
         let response = sender.send_request(request).await.map_err(broken)?;

@@ -14,6 +14,7 @@ use super::compile::OWN_NAME;
 use super::jwks::KeySource;
 use super::keys::KeySet;
 use super::kind::TypeRule;
+use super::tenant::{IssuerName, Tenants};
 use crate::config::Place;
 use crate::identity::ClaimPath;
 
@@ -24,8 +25,12 @@ pub(super) const LEEWAY: i64 = 30;
 pub struct Issuer {
     /// Its name in the TOML; `session` for our own tokens.
     pub name: Arc<str>,
-    /// The exact `iss`.
+    /// The exact `iss`, or one with `{tid}` in the place of the tenant.
     pub issuer: String,
+    /// The same, to be compared.
+    pub(super) iss: IssuerName,
+    /// The tenants, where `issuer` has a place for one.
+    pub tenants: Option<Tenants>,
     /// Whether a token without `iss` is of this issuer; one at most among all.
     pub may_lack_iss: bool,
     /// Whom its tokens may be for; one of these is enough.
@@ -34,8 +39,8 @@ pub struct Issuer {
     pub audience_claim: ClaimPath,
     /// Whether a token may be for nobody in particular.
     pub may_lack_aud: bool,
-    /// The claim that says who a token is about, where that is not `sub`.
-    pub subject_claim: Option<ClaimPath>,
+    /// The claims that say who a token is about; the first that is there counts.
+    pub subject_claims: Vec<ClaimPath>,
     /// The algorithms that its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// Where its tokens name roles.
@@ -71,12 +76,14 @@ impl Issuer {
         let generation = u64::from(keys.is_some());
         Self {
             name: name.into(),
+            iss: IssuerName::parse(&issuer).unwrap_or_else(|| IssuerName::exact(&issuer)),
             issuer,
+            tenants: None,
             may_lack_iss: false,
             audiences: Vec::new(),
             audience_claim: path("aud"),
             may_lack_aud: false,
-            subject_claim: None,
+            subject_claims: vec![path("sub")],
             algorithms: Vec::new(),
             roles_claims: vec![path("roles"), path("role")],
             leeway: LEEWAY,
@@ -95,6 +102,11 @@ impl Issuer {
     #[must_use]
     pub fn revocation_key(&self) -> &str {
         if &*self.name == OWN_NAME { OWN_NAME } else { &self.issuer }
+    }
+
+    /// Whether its tokens are of more than one tenant.
+    pub(super) fn has_many_tenants(&self) -> bool {
+        self.tenants.as_ref().is_some_and(Tenants::are_many)
     }
 
     /// Its keys now. The guard must not be held over an await.
@@ -156,14 +168,19 @@ fn own(name: &str, issuer: &str, audience: &str, algorithms: &[Algorithm], keys:
 pub struct Issuers {
     list: Vec<Arc<Issuer>>,
     by_iss: HashMap<String, usize>,
+    /// Those of many tenants.
+    templates: Vec<usize>,
     without_iss: Option<usize>,
 }
 
 impl Issuers {
-    /// The issuer whose tokens have exactly this `iss`.
+    /// The issuer whose tokens have exactly this `iss`, or one that is made of it with a tenant.
     #[must_use]
     pub fn by_iss(&self, iss: &str) -> Option<&Arc<Issuer>> {
-        self.by_iss.get(iss).map(|index| &self.list[*index])
+        if let Some(index) = self.by_iss.get(iss) {
+            return Some(&self.list[*index]);
+        }
+        self.templates.iter().map(|index| &self.list[*index]).find(|issuer| issuer.iss.tenant(iss).is_some())
     }
 
     /// The issuer whose tokens may lack `iss`.
@@ -227,11 +244,12 @@ impl Issuers {
         keys: KeySet,
     ) -> (Self, Arc<Issuer>) {
         let own = Arc::new(own(name, issuer, audience, algorithms, keys, "session+jwt"));
-        (Self { list: vec![own.clone()], by_iss: HashMap::from([(issuer.to_owned(), 0)]), without_iss: None }, own)
+        let by_iss = HashMap::from([(issuer.to_owned(), 0)]);
+        (Self { list: vec![own.clone()], by_iss, templates: Vec::new(), without_iss: None }, own)
     }
 
     pub(super) fn add(&mut self, issuer: Issuer) -> Result<Arc<Issuer>, String> {
-        if let Some(other) = self.by_iss(&issuer.issuer) {
+        if let Some(other) = self.list.iter().find(|other| other.iss.meets(&issuer.iss)) {
             return Err(format!("`{}` and `{}` have the same `iss`", other.name, issuer.name));
         }
         if self.by_name(&issuer.name).is_some() {
@@ -243,7 +261,11 @@ impl Issuers {
             }
             self.without_iss = Some(self.list.len());
         }
-        self.by_iss.insert(issuer.issuer.clone(), self.list.len());
+        if issuer.iss.is_template() {
+            self.templates.push(self.list.len());
+        } else {
+            self.by_iss.insert(issuer.issuer.clone(), self.list.len());
+        }
         let issuer = Arc::new(issuer);
         self.list.push(issuer.clone());
         Ok(issuer)
@@ -253,7 +275,7 @@ impl Issuers {
     /// nobody waits after a reload.
     pub fn inherit(&self, previous: &Self) {
         for issuer in &self.list {
-            let Some(before) = previous.by_iss(&issuer.issuer) else { continue };
+            let Some(before) = previous.list.iter().find(|before| before.issuer == issuer.issuer) else { continue };
             let (Some(source), Some(source_before)) = (&issuer.source, &before.source) else { continue };
             if source.location() != source_before.location() || issuer.key_generation() != 0 {
                 continue;

@@ -4,9 +4,10 @@
 //! in which of two equal names they believe (RFC 8259 section 4), so a document with two has no meaning here.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// Why a text is not read.
@@ -22,7 +23,9 @@ pub(super) enum Fault {
 pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
     let duplicate = Cell::new(false);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Strict(&duplicate).deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let value = Strict { duplicate: &duplicate, stops: true }
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
     match value {
         Ok(Value::Object(members)) => Ok(members),
         Err(_) if duplicate.get() => Err(Fault::DuplicateName),
@@ -30,9 +33,128 @@ pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
     }
 }
 
-/// Builds a value and notes in the cell when it stopped at a name that stood twice.
+/// One entry of [`parse_entries`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// An object in which every name stands once.
+    Object(Map<String, Value>),
+    /// Anything else that is JSON.
+    NotAnObject,
+    /// A name stands twice in it, at whatever depth.
+    DuplicateName,
+}
+
+/// The entries of the array `name` in the object that `text` is, each judged on its own; `None` where there is no such
+/// array. A name that stands twice outside of them is a fault of the whole.
+pub(super) fn parse_entries(text: &[u8], name: &str) -> Result<Option<Vec<Entry>>, Fault> {
+    let duplicate = Cell::new(false);
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let found = deserializer
+        .deserialize_map(Document { duplicate: &duplicate, name })
+        .and_then(|found| deserializer.end().map(|()| found));
+    found.map_err(|_| if duplicate.get() { Fault::DuplicateName } else { Fault::Malformed })
+}
+
+/// The object around the entries.
+struct Document<'a> {
+    duplicate: &'a Cell<bool>,
+    name: &'a str,
+}
+
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = Option<Vec<Entry>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut seen = HashSet::new();
+        let mut found = None;
+        while let Some(name) = access.next_key::<String>()? {
+            if name == self.name && !seen.contains(&name) {
+                found = access.next_value_seed(Entries)?;
+            } else if seen.contains(&name) {
+                self.duplicate.set(true);
+                return Err(A::Error::custom("a name stands twice"));
+            } else {
+                access.next_value_seed(Strict { duplicate: self.duplicate, stops: true })?;
+            }
+            seen.insert(name);
+        }
+        Ok(found)
+    }
+}
+
+/// The entries, where the value is an array.
+struct Entries;
+
+impl<'de> DeserializeSeed<'de> for Entries {
+    type Value = Option<Vec<Entry>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Option<Vec<Entry>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        while access.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        loop {
+            let duplicate = Cell::new(false);
+            let Some(value) = access.next_element_seed(Strict { duplicate: &duplicate, stops: false })? else {
+                return Ok(Some(entries));
+            };
+            entries.push(match value {
+                _ if duplicate.get() => Entry::DuplicateName,
+                Value::Object(members) => Entry::Object(members),
+                _ => Entry::NotAnObject,
+            });
+        }
+    }
+}
+
+/// Builds a value, and notes in the cell that a name stood twice; stops there, or goes on with the first of the two.
 #[derive(Clone, Copy)]
-struct Strict<'a>(&'a Cell<bool>);
+struct Strict<'a> {
+    duplicate: &'a Cell<bool>,
+    stops: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
@@ -89,8 +211,12 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut members = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if members.contains_key(&name) {
-                self.0.set(true);
-                return Err(A::Error::custom("a name stands twice"));
+                self.duplicate.set(true);
+                if self.stops {
+                    return Err(A::Error::custom("a name stands twice"));
+                }
+                access.next_value::<IgnoredAny>()?;
+                continue;
             }
             let value = access.next_value_seed(self)?;
             members.insert(name, value);
@@ -119,6 +245,39 @@ mod tests {
             r#"{"a":1,"\u0061":2}"#,
         ] {
             assert_eq!(parse_object(text.as_bytes()), Err(Fault::DuplicateName), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_entry_is_judged_on_its_own() {
+        let entries = |text: &str| parse_entries(text.as_bytes(), "keys");
+        let object = |text: &str| Entry::Object(parse_object(text.as_bytes()).expect("an object"));
+        let text =
+            r#"{"keys": [{"a": 1}, 7, null, "x", [], {"a": 1, "a": 1}, {"a": {"b": [{"c": 1, "c": 2}]}}, {"a": 1}]}"#;
+        let expected = vec![
+            object(r#"{"a": 1}"#),
+            Entry::NotAnObject,
+            Entry::NotAnObject,
+            Entry::NotAnObject,
+            Entry::NotAnObject,
+            Entry::DuplicateName,
+            Entry::DuplicateName,
+            object(r#"{"a": 1}"#),
+        ];
+        assert_eq!(entries(text), Ok(Some(expected)));
+        assert_eq!(entries(r#"{"x": {"y": 1}, "keys": []}"#), Ok(Some(vec![])));
+        for text in
+            ["{}", r#"{"keys": {}}"#, r#"{"keys": 1}"#, r#"{"keys": "x"}"#, r#"{"keys": null}"#, r#"{"keys": -1.5}"#]
+        {
+            assert_eq!(entries(text), Ok(None), "{text}");
+        }
+        for text in
+            [r#"{"keys": [], "keys": []}"#, r#"{"x": 1, "x": 2, "keys": []}"#, r#"{"x": {"y": 1, "y": 1}, "keys": []}"#]
+        {
+            assert_eq!(entries(text), Err(Fault::DuplicateName), "{text}");
+        }
+        for text in ["", "[]", "1", "null", r#"{"keys": [}"#, r#"{"keys": []}x"#, r#"{"keys": [{"a":1e400}]}"#] {
+            assert_eq!(entries(text), Err(Fault::Malformed), "{text}");
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Family};
 use super::keys::{Key, KeySet, MAX_KEYS, Unusable, key_name, other, weak};
+use super::tenant::IssuerName;
 use super::{base64url, json};
 
 /// Where a set came from.
@@ -25,22 +26,31 @@ impl KeySet {
     /// # Errors
     /// Not a JWK set, more than 100 keys, shared secrets beside public keys, and in a file a weak or a private key.
     pub fn from_jwks(text: &[u8], origin: Origin) -> Result<(Self, Vec<String>), String> {
-        let document = json::parse_object(text).map_err(|fault| match fault {
+        let entries = json::parse_entries(text, "keys").map_err(|fault| match fault {
             json::Fault::Malformed => "not a JSON object".to_owned(),
             json::Fault::DuplicateName => "a name stands twice in one JSON object".to_owned(),
         })?;
-        let Some(Value::Array(entries)) = document.get("keys") else {
-            return Err("not a JWK set: no array `keys`".to_owned());
-        };
+        let entries = entries.ok_or_else(|| "not a JWK set: no array `keys`".to_owned())?;
         if entries.len() > MAX_KEYS {
             return Err(format!("{} keys, more than {MAX_KEYS}", entries.len()));
         }
         let mut keys = Vec::with_capacity(entries.len());
         let mut skipped = Vec::new();
-        for entry in entries {
-            let Value::Object(jwk) = entry else {
-                return Err("not a JWK set: `keys` holds something that is not an object".to_owned());
+        let mut jwks = 0;
+        for (index, entry) in entries.iter().enumerate() {
+            // One that another program wrote wrongly says nothing about the others.
+            let jwk = match entry {
+                json::Entry::Object(jwk) => jwk,
+                json::Entry::DuplicateName => {
+                    skipped.push(format!("entry {} of `keys`: a name stands twice in it", index + 1));
+                    continue;
+                }
+                json::Entry::NotAnObject => {
+                    skipped.push(format!("entry {} of `keys`: not a JSON object", index + 1));
+                    continue;
+                }
             };
+            jwks += 1;
             match Key::from_jwk(jwk, origin) {
                 Ok(key) => keys.push(key),
                 Err(reason) => {
@@ -51,6 +61,9 @@ impl KeySet {
                     skipped.push(line);
                 }
             }
+        }
+        if jwks == 0 && !entries.is_empty() {
+            return Err("not a JWK set: no entry of `keys` is a JWK".to_owned());
         }
         let (set, ambiguous) = Self::named(keys)?;
         skipped.extend(ambiguous);
@@ -69,6 +82,14 @@ impl Key {
             Some(Value::String(kid)) => Some(kid.clone()),
             Some(_) => return Err(other("`kid` is not a string")),
         };
+        let issuer = match jwk.get("issuer") {
+            None => None,
+            Some(Value::String(issuer)) => Some(
+                IssuerName::published(issuer)
+                    .ok_or_else(|| other("`issuer` holds a tenant that is not one whole segment of its path"))?,
+            ),
+            Some(_) => return Err(other("`issuer` is not a string")),
+        };
         match jwk.get("use") {
             None => {}
             Some(Value::String(usage)) if usage == "sig" => {}
@@ -81,6 +102,8 @@ impl Key {
         }
         let only = match jwk.get("alg") {
             None => None,
+            // A slip of the pen for ES512 that is out there (also in test vectors); no key on P-521 can mean anything else.
+            Some(Value::String(name)) if name == "ES521" => Some(Algorithm::ES512),
             Some(name) => {
                 let known = name.as_str().and_then(Algorithm::parse);
                 Some(known.ok_or_else(|| other("`alg` is not a signature algorithm that we know"))?)
@@ -95,7 +118,8 @@ impl Key {
             "EC" => match jwk.get("crv").and_then(Value::as_str) {
                 Some("P-256") => Self::curve(Family::P256, &point::<32>(jwk)?, only)?,
                 Some("P-384") => Self::curve(Family::P384, &point::<48>(jwk)?, only)?,
-                _ => return Err(other("`crv` is neither `P-256` nor `P-384`")),
+                Some("P-521") => Self::curve(Family::P521, &point::<66>(jwk)?, only)?,
+                _ => return Err(other("`crv` is not `P-256`, `P-384` or `P-521`")),
             },
             "OKP" => match jwk.get("crv").and_then(Value::as_str) {
                 Some("Ed25519") => Self::curve(Family::Ed25519, &bytes::<32>(jwk, "x")?, only)?,
@@ -109,6 +133,7 @@ impl Key {
             _ => return Err(other("`kty` is not one that we know")),
         };
         key.kid = kid;
+        key.issuer = issuer;
         Ok(key)
     }
 }

@@ -21,6 +21,7 @@ use super::issuer::Issuer;
 use super::json;
 use super::jwk::Origin;
 use super::keys::KeySet;
+use super::tenant::IssuerName;
 use crate::clock::{Clock, UnixSeconds};
 
 /// How often a set is fetched again, unless the TOML says otherwise.
@@ -67,7 +68,8 @@ impl Location {
         if issuer.contains('?') {
             return Err("a URL with a query, which an issuer cannot have".to_owned());
         }
-        let base = issuer.strip_suffix('/').unwrap_or(issuer);
+        let issuer = IssuerName::parse(issuer).ok_or("a URL in which `{tid}` is not one whole segment")?.of_discovery();
+        let base = issuer.strip_suffix('/').unwrap_or(&issuer);
         Url::parse(&format!("{base}/.well-known/openid-configuration"), allow_http).map(Self::Discovery)
     }
 
@@ -255,6 +257,8 @@ fn jwks_uri(document: &[u8], from: &Url, issuer: &str, allow_http: bool) -> Resu
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     match text("issuer") {
         Some(named) if named == issuer => {}
+        // With another word in the place of the tenant.
+        Some(named) if IssuerName::published(named).is_some_and(|named| named.as_str() == issuer) => {}
         Some(named) => return Err(format!("the discovery document is of the issuer `{}`", named.escape_default())),
         None => return Err("the discovery document has no `issuer`".to_owned()),
     }
@@ -333,6 +337,8 @@ fn take(issuer: &Issuer, source: &KeySource, set: KeySet, skipped: Vec<String>) 
     let keys = set.len();
     if issuer.replace_keys(set) {
         tracing::info!(issuer = &*issuer.name, keys, ?skipped, "keys changed");
+    } else if !skipped.is_empty() && source.status().skipped != skipped {
+        tracing::warn!(issuer = &*issuer.name, keys, ?skipped, "keys are left out");
     }
     source.note(|status| {
         status.last_success = Some(Clock::system().now());

@@ -8,6 +8,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm};
 
 use super::algorithm::{Algorithm, Family};
+use super::tenant::IssuerName;
 use crate::refusal::Refusal;
 
 /// The most keys a set may have; no issuer in the field publishes more than a dozen.
@@ -47,6 +48,8 @@ pub(super) fn other(reason: impl Into<String>) -> Unusable {
 /// A key that verifies signatures.
 pub struct Key {
     pub(super) kid: Option<String>,
+    /// Whose tokens it serves alone, where its JWK says so.
+    pub(super) issuer: Option<IssuerName>,
     family: Family,
     verifiers: Vec<(Algorithm, Primitive)>,
     /// Digest of kind and material, without `kid` and algorithms.
@@ -110,12 +113,13 @@ impl Key {
         Ok(key)
     }
 
-    /// A P-256, P-384 or Ed25519 key: the uncompressed point, the 32 bytes of RFC 8032, or a `SubjectPublicKeyInfo`.
+    /// A P-256, P-384, P-521 or Ed25519 key: the uncompressed point, the 32 bytes of RFC 8032, or a `SubjectPublicKeyInfo`.
     /// That a point is on its curve is checked here.
     pub(super) fn curve(family: Family, bytes: &[u8], only: Option<Algorithm>) -> Result<Self, Unusable> {
         let parameters: &'static dyn VerificationAlgorithm = match family {
             Family::P256 => &signature::ECDSA_P256_SHA256_FIXED,
             Family::P384 => &signature::ECDSA_P384_SHA384_FIXED,
+            Family::P521 => &signature::ECDSA_P521_SHA512_FIXED,
             Family::Ed25519 => &signature::ED25519,
             Family::Rsa | Family::Hmac => return Err(other("not a key on a curve")),
         };
@@ -156,7 +160,7 @@ impl Key {
         for part in material {
             digest.update(&(part.len() as u64).to_be_bytes()).update(part);
         }
-        Self { kid: None, family, verifiers: Vec::new(), material: *digest.finalize().as_bytes() }
+        Self { kid: None, issuer: None, family, verifiers: Vec::new(), material: *digest.finalize().as_bytes() }
     }
 
     /// The name that its set gives it.
@@ -180,8 +184,15 @@ impl Key {
         self.verifiers.iter().find(|(of, _)| *of == algorithm).map(|(_, primitive)| primitive)
     }
 
-    fn shares_an_algorithm(&self, other: &Self) -> bool {
-        self.algorithms().any(|algorithm| other.primitive(algorithm).is_some())
+    /// Whether one token could mean both.
+    fn shares_a_token(&self, other: &Self) -> bool {
+        let share_an_issuer = self.issuer.is_none() || other.issuer.is_none() || self.issuer == other.issuer;
+        share_an_issuer && self.algorithms().any(|algorithm| other.primitive(algorithm).is_some())
+    }
+
+    /// Whether it may verify a token with this `iss`.
+    fn serves(&self, iss: Option<&str>) -> bool {
+        self.issuer.as_ref().is_none_or(|issuer| iss.is_some_and(|iss| issuer.covers(iss)))
     }
 
     fn fingerprint(&self) -> [u8; 32] {
@@ -192,6 +203,9 @@ impl Key {
         }
         digest.update(if self.kid.is_some() { b"\x01" } else { b"\x00" });
         digest.update(self.kid.as_deref().unwrap_or_default().as_bytes());
+        if let Some(issuer) = &self.issuer {
+            digest.update(b"\x02").update(issuer.as_str().as_bytes());
+        }
         *digest.finalize().as_bytes()
     }
 }
@@ -230,7 +244,7 @@ impl KeySet {
         if keys.iter().any(|key| key.family == Family::Hmac) && keys.iter().any(|key| key.family != Family::Hmac) {
             return Err("shared secrets and public keys cannot stand in one set".to_owned());
         }
-        let clash = |one: &Key, two: &Key| one.kid.is_some() && one.kid == two.kid && one.shares_an_algorithm(two);
+        let clash = |one: &Key, two: &Key| one.kid.is_some() && one.kid == two.kid && one.shares_a_token(two);
         let mut skipped = Vec::new();
         let mut ambiguous = vec![false; keys.len()];
         let mut repeated = vec![false; keys.len()];
@@ -311,12 +325,13 @@ impl KeySet {
     /// The key that made `signature` over `message`.
     ///
     /// With a `kid`, the keys of that name are tried, or, where none has it, those without a name; without a `kid`, the
-    /// first 16 of the algorithm's kind.
+    /// first 16 of the algorithm's kind. Keys of another issuer than `iss` are not among them.
     ///
     /// # Errors
     /// [`Refusal::KeyUnknown`] where the set has no key for it, [`Refusal::SignatureInvalid`] otherwise.
     pub(super) fn verify(
         &self,
+        iss: Option<&str>,
         kid: Option<&str>,
         algorithm: Algorithm,
         message: &[u8],
@@ -329,6 +344,7 @@ impl KeySet {
             .iter()
             .filter(|key| if is_known { wanted.is_none() || key.kid() == wanted } else { key.kid.is_none() })
             .filter_map(|key| Some((key, key.primitive(algorithm)?)))
+            .filter(|(key, _)| key.serves(iss))
             .take(MAX_TRIED);
         let mut tried = false;
         for (key, primitive) in candidates {

@@ -9,6 +9,7 @@ mod base64url;
 mod cache;
 mod claims;
 mod compile;
+pub mod egress;
 pub mod fetch;
 mod issuer;
 mod json;
@@ -20,6 +21,7 @@ mod kind;
 mod pem;
 pub mod revocation;
 mod steps;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +32,7 @@ use std::time::Instant;
 pub use algorithm::{Algorithm, Family};
 pub use cache::{CacheCounters, LocalCache, Verified};
 pub use compile::{OWN_NAME, revocation_expiry};
+pub use egress::Egress;
 pub use issuer::{Issuer, Issuers, Keys};
 pub use jwk::Origin;
 pub use jwks::{KeyStatus, KeyStore, keep_fresh};
@@ -38,6 +41,7 @@ pub use keys::{Key, KeySet, MAX_KEYS, Unusable};
 pub use kind::TypeRule;
 pub use revocation::{Change, REVISION_CLAIM, RevocationRow, Revocations, Revoked};
 pub use steps::Step;
+pub use tenant::Tenants;
 
 use crate::clock::UnixSeconds;
 use crate::identity::{Caller, Identity};
@@ -46,7 +50,7 @@ use cache::SharedCache;
 use jws::Jws;
 use steps::Steps;
 
-/// The longest token that is read, in bytes.
+/// The longest token that is read unless the configuration says otherwise, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// One for each verifier that was ever made, so that no table answers for another's issuers.
@@ -58,13 +62,23 @@ pub struct Verifier {
     revocations: Arc<Revocations>,
     shared: SharedCache,
     table: u64,
+    /// The longest token that is read, in bytes.
+    most: usize,
 }
 
 impl Verifier {
     /// A verifier with an empty cache. The revocations are those of the process, and outlive a reload.
     #[must_use]
     pub fn new(issuers: Issuers, revocations: Arc<Revocations>) -> Self {
-        Self { issuers, revocations, shared: SharedCache::new(), table: TABLES.fetch_add(1, Ordering::Relaxed) }
+        let table = TABLES.fetch_add(1, Ordering::Relaxed);
+        Self { issuers, revocations, shared: SharedCache::new(), table, most: MAX_TOKEN_BYTES }
+    }
+
+    /// The same for tokens of `most` bytes at most.
+    #[must_use]
+    pub fn with_max_token_bytes(mut self, most: usize) -> Self {
+        self.most = most;
+        self
     }
 
     /// The issuers.
@@ -92,7 +106,7 @@ impl Verifier {
     /// The refusal of the first check that failed. After [`Refusal::KeyUnknown`] and [`Refusal::KeysUnavailable`],
     /// [`Verifier::refetch`] may help.
     pub fn verify(&self, local: &mut LocalCache, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
-        if token.len() > MAX_TOKEN_BYTES {
+        if token.len() > self.most {
             return Err(Refusal::TokenTooLarge);
         }
         local.enter(self.table);
@@ -135,7 +149,7 @@ impl Verifier {
     /// # Errors
     /// The refusal of the first check that failed, or would have then.
     pub fn verify_expired(&self, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
-        let exp = Jws::parse(token)?.claims()?.get("exp").and_then(serde_json::Value::as_i64);
+        let exp = Jws::parse(token, self.most)?.claims()?.get("exp").and_then(serde_json::Value::as_i64);
         let last = exp.ok_or(Refusal::TimeMalformed)?.saturating_sub(1);
         self.check(token, last.min(now), Tense::Past, &mut Steps::silent()).map(Arc::new)
     }
@@ -147,7 +161,7 @@ impl Verifier {
         if !matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable) {
             return false;
         }
-        let Ok(jws) = Jws::parse(token) else { return false };
+        let Ok(jws) = Jws::parse(token, self.most) else { return false };
         let (Ok(algorithm), Ok(kid), Ok(claims)) = (jws.algorithm(), jws.kid(), jws.claims()) else { return false };
         let Some(issuer) = claims::issuer(&claims, &self.issuers).ok().and_then(|iss| self.issuers.of(iss)) else {
             return false;
@@ -164,8 +178,9 @@ impl Verifier {
 
     /// Every check, in order.
     fn check(&self, token: &str, now: UnixSeconds, tense: Tense, steps: &mut Steps<'_>) -> Result<Verified, Refusal> {
-        let jws = steps.must("form", Jws::parse(token), || {
-            format!("{} bytes in {} parts", token.len(), token.split('.').count())
+        let jws = steps.must("form", Jws::parse(token, self.most), || {
+            let (bytes, parts) = (token.len(), token.split('.').count());
+            format!("{bytes} bytes in {parts} parts, `max_token_bytes` is {}", self.most)
         })?;
         steps.must("header", jws.extensions(), || {
             jws.header.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
@@ -189,6 +204,16 @@ impl Verifier {
                 }
             }
         })?;
+        if let Some(tenants) = &issuer.tenants {
+            steps.must("tenant", claims::tenant(&claims, iss, issuer, tenants), || {
+                let tid = claims.get("tid").map_or_else(|| "missing".to_owned(), ToString::to_string);
+                let among = match tenants {
+                    Tenants::Any => "any".to_owned(),
+                    Tenants::Listed(tenants) => tenants.join(", "),
+                };
+                format!("`tid` is {tid}, of {among}")
+            })?;
+        }
         let is_listed = if issuer.algorithms.contains(&algorithm) { Ok(()) } else { Err(Refusal::AlgorithmRefused) };
         steps.must("algorithm-listed", is_listed, || {
             let listed: Vec<_> = issuer.algorithms.iter().map(|listed| listed.as_str()).collect();
@@ -202,7 +227,7 @@ impl Verifier {
             Some(set) => format!("{} of `{}`", set.len(), issuer.name),
             None => format!("none of `{}` have been had yet", issuer.name),
         })?;
-        steps.must("signature", set.verify(kid, algorithm, jws.signing_input, &jws.signature), || {
+        steps.must("signature", set.verify(iss, kid, algorithm, jws.signing_input, &jws.signature), || {
             let known: Vec<_> = set.keys().iter().map(|key| key.kid().unwrap_or("(no name)")).collect();
             format!("`{algorithm}`, `kid` is {}, known are {known:?}", shown("kid"))
         })?;

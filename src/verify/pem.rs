@@ -15,8 +15,8 @@ impl KeySet {
     /// The certificate is a wrapping only: neither its dates nor its issuer are looked at.
     ///
     /// # Errors
-    /// No key, a private key, a chain of certificates, a key that is weak or of another kind than RSA, P-256, P-384 and
-    /// Ed25519.
+    /// No key, a private key, a chain of certificates, a key that is weak or of another kind than RSA, P-256, P-384,
+    /// P-521 and Ed25519.
     pub fn from_pem(text: &[u8]) -> Result<Self, String> {
         if memchr::memmem::find(text, b"PRIVATE KEY-----").is_some() {
             return Err("it holds a private key, and only the public half belongs here".to_owned());
@@ -61,8 +61,8 @@ fn from_spki(der: &[u8]) -> Result<Key, String> {
         )
         .map_err(|reason: Unusable| format!("it holds {reason}"));
     }
-    [Family::P256, Family::P384, Family::Ed25519]
+    [Family::P256, Family::P384, Family::P521, Family::Ed25519]
         .into_iter()
         .find_map(|family| Key::curve(family, der, None).ok())
-        .ok_or_else(|| "it holds a key that is not a valid RSA, P-256, P-384 or Ed25519 key".to_owned())
+        .ok_or_else(|| "it holds a key that is not a valid RSA, P-256, P-384, P-521 or Ed25519 key".to_owned())
 }

@@ -1,12 +1,14 @@
 //! Which tokens are revoked, as every worker reads it.
 //!
-//! Enters: rows from the state store, whole, at each of its changes, and single ones that this process has just written
-//! there. Leaves: a verdict for every request, also for one that the token cache answers, and a ring for whoever holds a
+//! Enters: rows from the state store, all of them at first and then those that are new, and single ones that this process
+//! has just written there. Leaves: a verdict for every request, also for one that the token cache answers, and a ring for whoever holds a
 //! stream open. Once a store is attached, silence from it is not taken for "nobody is revoked": when it has not been
 //! read for ten seconds, nobody is let in. Never here: a reading of the store that undoes what was written after it.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+mod names;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
 use crate::refusal::Refusal;
+use names::{Building, Names, SWEEPS};
 
 /// How old the last successful reading of the store may be.
 pub const FRESH_FOR: Duration = Duration::from_secs(10);
@@ -69,70 +72,71 @@ pub enum Change {
     Add(Vec<RevocationRow>),
 }
 
-#[derive(Clone, Debug, Default)]
+/// What is revoked of one issuer. A table can be added to while it is read.
+#[derive(Debug, Default)]
 struct OfIssuer {
     /// `jti`s, whenever they were revoked.
-    token_ids: HashSet<String>,
+    token_ids: Names,
     /// `sid`s.
-    sessions: HashSet<String>,
+    sessions: Names,
     /// `sub`s, with the last moment up to which their tokens are revoked.
-    subjects: HashMap<String, UnixSeconds>,
+    subjects: Names,
     /// `sub`s, with the revision that is up to date.
-    revisions: HashMap<String, i64>,
+    revisions: Names,
 }
 
 impl OfIssuer {
-    /// Puts one more in force. Of two about one subject the later one counts.
-    fn put(&mut self, kind: Revoked, revoked_at: UnixSeconds) {
+    fn tables(&self) -> [&Names; 4] {
+        [&self.token_ids, &self.sessions, &self.subjects, &self.revisions]
+    }
+
+    /// Puts one more in force. Of two about one subject the later one counts. Whether something is revoked that was not.
+    fn put(&self, kind: Revoked, revoked_at: UnixSeconds, expires_at: Option<UnixSeconds>) -> bool {
+        let expires_at = expires_at.unwrap_or(UnixSeconds::MAX);
         match kind {
-            Revoked::TokenId(id) => {
-                self.token_ids.insert(id);
+            Revoked::TokenId(id) => self.token_ids.put(&id, 0, expires_at),
+            Revoked::Session(id) => self.sessions.put(&id, 0, expires_at),
+            Revoked::Subject(subject) => self.subjects.put(&subject, revoked_at, expires_at),
+            // The account is gone, and another one may have its id.
+            Revoked::Stale { subject, revision: 0 } => {
+                self.revisions.remove(&subject);
+                false
             }
-            Revoked::Session(id) => {
-                self.sessions.insert(id);
-            }
-            Revoked::Subject(subject) => {
-                let until = self.subjects.entry(subject).or_insert(revoked_at);
-                *until = revoked_at.max(*until);
-            }
-            Revoked::Stale { subject, revision } => {
-                let latest = self.revisions.entry(subject).or_insert(revision);
-                *latest = revision.max(*latest);
-            }
+            Revoked::Stale { subject, revision } => self.revisions.put(&subject, revision, expires_at),
         }
     }
 
     /// Whether everything that this would revoke is revoked.
     fn covers(&self, kind: &Revoked, revoked_at: UnixSeconds) -> bool {
         match kind {
-            Revoked::TokenId(id) => self.token_ids.contains(id),
-            Revoked::Session(id) => self.sessions.contains(id),
-            Revoked::Subject(subject) => self.subjects.get(subject).is_some_and(|until| revoked_at <= *until),
+            Revoked::TokenId(id) => self.token_ids.find(id).is_some(),
+            Revoked::Session(id) => self.sessions.find(id).is_some(),
+            Revoked::Subject(subject) => self.subjects.find(subject).is_some_and(|until| revoked_at <= until),
             Revoked::Stale { subject, revision } => {
-                self.revisions.get(subject).is_some_and(|latest| revision <= latest)
+                *revision == 0 || self.revisions.find(subject).is_some_and(|latest| *revision <= latest)
             }
         }
     }
 
     fn revokes(&self, identity: &Identity) -> bool {
-        let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| self.token_ids.contains(id));
-        let is_session_over = identity.session_id.as_ref().is_some_and(|id| self.sessions.contains(id));
+        let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| self.token_ids.find(id).is_some());
+        let is_session_over = identity.session_id.as_ref().is_some_and(|id| self.sessions.find(id).is_some());
         let is_subject_revoked = self
             .subjects
-            .get(&identity.subject)
+            .find(&identity.subject)
             // A token that does not say when it was issued may have been issued before.
-            .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= *until));
+            .is_some_and(|until| identity.issued_at.is_none_or(|issued_at| issued_at <= until));
         is_id_revoked || is_session_over || is_subject_revoked
     }
 
     /// Only a token of a session was made of an account, and can be had anew.
     fn outdates(&self, identity: &Identity) -> bool {
         identity.session_id.is_some()
-            && self.revisions.get(&identity.subject).is_some_and(|latest| revision(identity) < *latest)
+            && self.revisions.find(&identity.subject).is_some_and(|latest| revision(identity) < latest)
     }
 }
 
-/// By [`Issuer::revocation_key`](super::Issuer::revocation_key). A row more copies those of its own issuer only.
+/// By [`Issuer::revocation_key`](super::Issuer::revocation_key).
 type ByIssuer = HashMap<String, Arc<OfIssuer>>;
 
 /// All revocations in force.
@@ -144,6 +148,8 @@ pub struct Revocations {
     start: Instant,
     /// Held by whoever reads or writes the store until what came of it is in force. Never by a worker.
     writing: Mutex<()>,
+    /// Which part of the tables is swept next.
+    swept: AtomicUsize,
     /// One more whenever something is in force that was not before.
     generation: AtomicU64,
     /// The same number, for those who wait for the next one.
@@ -165,6 +171,7 @@ impl Revocations {
             refreshed: AtomicU64::new(DETACHED),
             start: Instant::now(),
             writing: Mutex::new(()),
+            swept: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
             bell: watch::Sender::new(0),
         }
@@ -215,23 +222,68 @@ impl Revocations {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Only while `writing` is held.
+    /// Only while `writing` is held. What is added costs the same however many are in force; what replaces all others is
+    /// complete before any of it is seen.
     fn apply(&self, change: Change) {
         let before = self.by_issuer.load_full();
-        let (mut after, rows) = match change {
-            Change::Replace(rows) => (ByIssuer::new(), rows),
-            Change::Add(rows) => (ByIssuer::clone(&before), rows),
+        let is_more = match change {
+            Change::Replace(rows) => {
+                let mut after: HashMap<String, [Building; 4]> = HashMap::new();
+                let mut is_more = false;
+                for RevocationRow { issuer, kind, revoked_at, expires_at } in rows {
+                    is_more |= !before.get(&issuer).is_some_and(|before| before.covers(&kind, revoked_at));
+                    let expires_at = expires_at.unwrap_or(UnixSeconds::MAX);
+                    let [token_ids, sessions, subjects, revisions] = after.entry(issuer).or_default();
+                    match kind {
+                        Revoked::TokenId(id) => token_ids.put(&id, 0, expires_at),
+                        Revoked::Session(id) => sessions.put(&id, 0, expires_at),
+                        Revoked::Subject(subject) => subjects.put(&subject, revoked_at, expires_at),
+                        Revoked::Stale { revision: 0, .. } => {}
+                        Revoked::Stale { subject, revision } => revisions.put(&subject, revision, expires_at),
+                    }
+                }
+                let built = after.into_iter().map(|(issuer, tables)| {
+                    let [token_ids, sessions, subjects, revisions] = tables.map(Building::finish);
+                    (issuer, Arc::new(OfIssuer { token_ids, sessions, subjects, revisions }))
+                });
+                self.by_issuer.store(Arc::new(built.collect()));
+                is_more
+            }
+            Change::Add(rows) => {
+                let mut present = before;
+                let mut is_more = false;
+                for RevocationRow { issuer, kind, revoked_at, expires_at } in rows {
+                    let of_issuer = match present.get(&issuer) {
+                        Some(of_issuer) => of_issuer,
+                        None => {
+                            let mut more = ByIssuer::clone(&present);
+                            more.insert(issuer.clone(), Arc::default());
+                            present = Arc::new(more);
+                            self.by_issuer.store(Arc::clone(&present));
+                            &present[&issuer]
+                        }
+                    };
+                    is_more |= of_issuer.put(kind, revoked_at, expires_at);
+                }
+                is_more
+            }
         };
-        let mut is_more = false;
-        for RevocationRow { issuer, kind, revoked_at, .. } in rows {
-            is_more |= !before.get(&issuer).is_some_and(|before| before.covers(&kind, revoked_at));
-            Arc::make_mut(after.entry(issuer).or_default()).put(kind, revoked_at);
-        }
-        self.by_issuer.store(Arc::new(after));
         if is_more {
             // After the rows, so that whoever sees the number or hears the bell finds them.
             let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
             self.bell.send_replace(generation);
+        }
+    }
+
+    /// Forgets a part of what had expired at `over`: all of it after [`SWEEPS`] calls. Waits for the writing of others; for
+    /// control threads only.
+    pub fn sweep(&self, over: UnixSeconds) {
+        let _alone = self.write();
+        let part = self.swept.fetch_add(1, Ordering::Relaxed);
+        for of_issuer in self.by_issuer.load().values() {
+            for names in of_issuer.tables() {
+                names.sweep(part % SWEEPS, over);
+            }
         }
     }
 
@@ -245,23 +297,16 @@ impl Revocations {
         });
     }
 
-    /// How many revocations are in force.
+    /// How many revocations are in force, or were until a short time ago.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_issuer
-            .load()
-            .values()
-            .map(|of_issuer| {
-                let OfIssuer { token_ids, sessions, subjects, revisions } = &**of_issuer;
-                token_ids.len() + sessions.len() + subjects.len() + revisions.len()
-            })
-            .sum()
+        self.by_issuer.load().values().flat_map(|of_issuer| of_issuer.tables()).map(Names::len).sum()
     }
 
     /// Whether none is in force.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_issuer.load().is_empty()
+        self.len() == 0
     }
 
     /// Whether `identity`, whose issuer has this key, may still be let in at `at`. Allocates nothing.
@@ -294,7 +339,8 @@ impl Revocations {
     pub fn covers_session(&self, issuer: &str, id: &str, subject: &str, opened_at: UnixSeconds) -> bool {
         let by_issuer = self.by_issuer.load();
         by_issuer.get(issuer).is_some_and(|of_issuer| {
-            of_issuer.sessions.contains(id) || of_issuer.subjects.get(subject).is_some_and(|until| opened_at <= *until)
+            of_issuer.sessions.find(id).is_some()
+                || of_issuer.subjects.find(subject).is_some_and(|until| opened_at <= until)
         })
     }
 

@@ -329,6 +329,12 @@ fn what_people_report_is_so_and_the_remedy_works() {
     let navigation = Request::get("/x").header("Sec-Fetch-Mode", "navigate").header("Accept", "text/html");
     gateway.send(&navigation).expect(302);
 
+    symptom("There is no sign-in form");
+    let page = |host: &str| Request::get("/auth/login").header("Accept", "text/html").host(host);
+    let link = gateway.send(&page("other.test")).expect(200).text();
+    assert!(!link.contains("<form") && link.contains("href=\"https://app.test/auth/login\""), "{link}");
+    assert!(gateway.send(&page("app.test")).expect(200).text().contains("<form"));
+
     symptom("All clients have the same address");
     assert_eq!(client_of(&gateway, "/direct"), "127.0.0.1");
     symptom("own `X-Auth-User` does not arrive");

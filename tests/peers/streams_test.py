@@ -28,7 +28,8 @@ class Streams(PeerTest):
                 base(cls.directory, cls.signer)
                 + f"""
                 [credentials]
-                sources = [{{ header = "authorization", scheme = "Bearer" }}, {{ cookie = "access" }}]
+                sources = [{{ header = "authorization", scheme = "Bearer" }}, {{ cookie = "access" }},
+                    {{ websocket_protocol = "bearer" }}]
                 [upstreams.app]
                 servers = ["http://127.0.0.1:{cls.app.port}"]
                 # Shorter than every stream below would be if this cut streams.
@@ -65,6 +66,22 @@ class Streams(PeerTest):
         self.assertEqual(self.websocket("-").get("status"), 401)
         self.assertEqual(self.websocket("rubbish").get("status"), 401)
         self.assertEqual(self.websocket(self.signer.token(roles=["guest"])).get("status"), 403)
+        self.assertEqual(self.state()["upgrades"], before)
+
+    def test_a_websocket_with_the_token_among_its_protocols_hears_the_protocol_that_it_waits_for(self):
+        for protocols, seen, chosen in [
+            (f"bearer, {self.token}", None, "bearer"),
+            (f"chat, bearer, {self.token}", "chat", "chat"),
+            (f"bearer, {self.token}, v2, v1", "v2, v1", "v2"),
+        ]:
+            result = self.websocket("-", f"Sec-WebSocket-Protocol: {protocols}", "Origin: https://spa.test")
+            self.assertNotIn("error", result)
+            self.assertEqual((result["texts"], result["protocol"]), (1000, chosen), result)
+            self.assertEqual(result["headers"].get("sec-websocket-protocol"), seen)
+            self.assertEqual(result["headers"]["x-auth-user"], "alice")
+            self.assertNotIn(self.token, json.dumps(result["headers"]))
+        before = self.state()["upgrades"]
+        self.assertEqual(self.websocket("-", "Sec-WebSocket-Protocol: bearer, rubbish").get("status"), 401)
         self.assertEqual(self.state()["upgrades"], before)
 
     def test_a_websocket_by_cookie_is_for_pages_of_the_same_origin(self):

@@ -1,9 +1,9 @@
 //! The real binary, started on ports of the system's choice, with everything that it prints.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -27,6 +27,8 @@ roles_claims = ["roles"]
 /// A directory with a configuration in it: what a gateway is started from, once or several times.
 pub struct Setup {
     directory: TempDir,
+    /// Further variables in the environment of the gateway and of commands.
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -34,7 +36,7 @@ impl Setup {
     /// where they are missing, so that lines keep their numbers: `[server]`, `[admin]` and `[state]`.
     #[track_caller]
     pub fn new(toml: &str) -> Self {
-        let setup = Self { directory: tempfile::tempdir().unwrap() };
+        let setup = Self { directory: tempfile::tempdir().unwrap(), environment: Vec::new() };
         setup.write("corp.secret", CORP_SECRET);
         setup.write("gateway.toml", complete(toml));
         setup
@@ -46,6 +48,12 @@ impl Setup {
         let setup = Self::new("");
         setup.write("gateway.toml", toml);
         setup
+    }
+
+    /// Sets a variable in the environment of the gateway and of commands.
+    pub fn environment(mut self, name: &str, value: impl AsRef<Path>) -> Self {
+        self.environment.push((name.to_owned(), value.as_ref().display().to_string()));
+        self
     }
 
     /// Writes another configuration, completed in the same way.
@@ -75,6 +83,44 @@ impl Setup {
         Gateway::launch(self)
     }
 
+    /// Starts the gateway with standard output and standard error on one pipe, and reads that until it listens, and then no
+    /// more. Returns the pipe.
+    #[track_caller]
+    pub fn start_unread(self) -> (Gateway, PipeReader) {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = self.run_command();
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let child = command.spawn().unwrap();
+        // It holds the other ends of the pipe.
+        drop(command);
+        let mut said = Vec::new();
+        let lines = loop {
+            let mut byte = [0];
+            assert_eq!(reader.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+            said.push(byte[0]);
+            let lines: Vec<String> = String::from_utf8_lossy(&said).lines().map(str::to_owned).collect();
+            if byte == *b"\n" && !announced(&lines, "admin on ").is_empty() {
+                break lines;
+            }
+        };
+        let gateway = Gateway {
+            setup: self,
+            address: address(&announced(&lines, "listening on ")[0]).unwrap(),
+            admin: address(&announced(&lines, "admin on ")[0]).unwrap(),
+            child,
+            log: Arc::default(),
+            diagnostics: Arc::new(Mutex::new(lines)),
+        };
+        (gateway, reader)
+    }
+
+    fn run_command(&self) -> Command {
+        let mut command = binary();
+        command.args(["run", "-c"]).arg(self.path("gateway.toml")).stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned());
+        command
+    }
+
     /// Runs a command to its end. `-c FILE` goes behind the words before the first option, or where `-c` stands.
     #[track_caller]
     pub fn command<S: AsRef<str>>(&self, words: impl IntoIterator<Item = S>) -> Output {
@@ -91,7 +137,7 @@ impl Setup {
         };
         let file = self.path("gateway.toml").display().to_string();
         words.splice(subcommand..subcommand, ["-c".to_owned(), file]);
-        run(&words, input)
+        run_in(&self.environment, &words, input)
     }
 
     /// Fails unless a command with these words exits with 0; its standard output.
@@ -132,7 +178,13 @@ impl Output {
 /// Runs the binary to its end with exactly these words; killed, and without an exit code, when it does not end.
 #[track_caller]
 pub fn run<S: AsRef<str>>(words: &[S], input: &str) -> Output {
+    run_in(&[], words, input)
+}
+
+#[track_caller]
+fn run_in<S: AsRef<str>>(environment: &[(String, String)], words: &[S], input: &str) -> Output {
     let mut child = binary()
+        .envs(environment.iter().cloned())
         .args(words.iter().map(AsRef::as_ref))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -168,6 +220,8 @@ fn read_all(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<S
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_passgate"));
     command.env_remove("PASSGATE_CONFIG").env_remove("RUST_LOG").env("NO_COLOR", "1");
+    // The tests may themselves run in a service.
+    command.env_remove("PASSGATE_LOG").env_remove("STATE_DIRECTORY").env_remove("CREDENTIALS_DIRECTORY");
     command
 }
 
@@ -215,14 +269,7 @@ impl Gateway {
 
     #[track_caller]
     fn launch(setup: Setup) -> Self {
-        let mut child = binary()
-            .args(["run", "-c"])
-            .arg(setup.path("gateway.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = setup.run_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = collect(child.stdout.take().unwrap());
         let diagnostics = collect(child.stderr.take().unwrap());
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -381,7 +428,7 @@ impl Gateway {
     #[track_caller]
     pub fn revive(mut self) -> Self {
         assert!(self.has_ended(), "it is still running");
-        let unused = Setup { directory: tempfile::tempdir().unwrap() };
+        let unused = Setup { directory: tempfile::tempdir().unwrap(), environment: Vec::new() };
         let setup = std::mem::replace(&mut self.setup, unused);
         setup.start()
     }
@@ -395,6 +442,7 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
+    #[expect(clippy::print_stderr, reason = "what the gateway said belongs beside the failure of a test")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

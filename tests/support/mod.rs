@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod client;
+pub mod egress;
 pub mod gateway;
 pub mod http2;
 pub mod people;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use app::{Answer, App, Exchange};
 pub use client::{Client, Request, Response};
+pub use egress::EgressProxy;
 pub use gateway::{Gateway, Setup};
 pub use provider::{Fault, Provider};
 pub use tokens::{Key, corp_claims, corp_token, corp_token_of};

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
+use super::tls::Certificate;
 use super::tokens::{Key, jwks};
 use super::{Answer, App, Exchange, Gate};
 
@@ -31,10 +32,14 @@ pub enum Fault {
     WrongIssuer,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Situation {
     keys: String,
     fault: Fault,
+    /// What `Authorization` must be, where it must be there.
+    authorization: Option<String>,
+    /// What discovery names instead of this server.
+    jwks_uri: Option<String>,
 }
 
 /// The provider.
@@ -46,16 +51,44 @@ pub struct Provider {
 impl Provider {
     /// Publishes these keys.
     pub fn start<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Self {
-        let situation = Arc::new(Mutex::new(Situation { keys: jwks(keys), fault: Fault::None }));
+        let situation = Arc::new(Mutex::new(Situation { keys: jwks(keys), ..Situation::default() }));
         let shared = situation.clone();
         let app = App::with(move |exchange| {
-            let (keys, fault) = {
-                let situation = shared.lock().unwrap();
-                (situation.keys.clone(), situation.fault.clone())
-            };
-            answer(exchange, &keys, &fault)
+            let situation = shared.lock().unwrap().clone();
+            answer(exchange, &situation)
         });
         Self { app, situation }
+    }
+
+    /// The same over TLS with this certificate.
+    pub fn start_tls<'a>(certificate: &Certificate, keys: impl IntoIterator<Item = &'a Key>) -> Self {
+        let situation = Arc::new(Mutex::new(Situation { keys: jwks(keys), ..Situation::default() }));
+        let shared = situation.clone();
+        let app = App::with_tls(certificate, move |exchange| {
+            let situation = shared.lock().unwrap().clone();
+            answer(exchange, &situation)
+        });
+        Self { app, situation }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.app.address
+    }
+
+    /// Answers 401 from now on, unless this is the token of the request.
+    pub fn require_token(&self, token: &str) {
+        self.situation.lock().unwrap().authorization = Some(format!("Bearer {token}"));
+    }
+
+    /// Names this place of its keys in discovery.
+    pub fn move_keys(&self, jwks_uri: &str) {
+        self.situation.lock().unwrap().jwks_uri = Some(jwks_uri.to_owned());
+    }
+
+    /// What was asked, in order.
+    pub fn requests(&self) -> Vec<super::app::Recorded> {
+        self.app.requests()
     }
 
     /// Its `iss`, and the address that discovery starts from.
@@ -94,16 +127,27 @@ impl Provider {
     }
 }
 
-fn answer(exchange: &mut Exchange<'_>, keys: &str, fault: &Fault) -> Answer {
+fn answer(exchange: &mut Exchange<'_>, situation: &Situation) -> Answer {
+    let Situation { keys, fault, authorization, jwks_uri } = situation;
     exchange.read_body();
+    if authorization.is_some() && exchange.request().header("authorization") != authorization.as_deref() {
+        exchange.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+        return Answer::Keep;
+    }
     let target = exchange.request().target().to_owned();
     let origin = format!("http://{}", exchange.request().header("host").unwrap_or_default());
     let issuer = if matches!(fault, Fault::WrongIssuer) { "http://evil.example" } else { origin.as_str() };
     let document = match target.as_str() {
-        "/jwks" | "/moved" => keys.to_owned(),
+        "/jwks" | "/moved" => keys.clone(),
+        // Of many tenants, as Microsoft Entra answers.
+        "/organizations/v2.0/.well-known/openid-configuration" => json!({
+            "issuer": format!("{issuer}/{{tenantid}}/v2.0"),
+            "jwks_uri": format!("{origin}/jwks"),
+        })
+        .to_string(),
         "/.well-known/openid-configuration" => json!({
             "issuer": issuer,
-            "jwks_uri": format!("{origin}/jwks"),
+            "jwks_uri": jwks_uri.clone().unwrap_or_else(|| format!("{origin}/jwks")),
             "authorization_endpoint": format!("{origin}/authorize"),
             "token_endpoint": format!("{origin}/token"),
             "response_types_supported": ["code"],

@@ -20,7 +20,8 @@ pub const CORP_SECRET: &str =
     "a-secret-for-tests-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// Every algorithm of a key pair that the gateway takes.
-pub const ASYMMETRIC: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+pub const ASYMMETRIC: [&str; 11] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"];
 
 /// Every algorithm of a shared secret that the gateway takes.
 pub const SYMMETRIC: [&str; 3] = ["HS256", "HS384", "HS512"];
@@ -68,7 +69,8 @@ impl Key {
         let private = match algorithm {
             "ES256" => Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
             "ES384" => Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap()),
-            "EdDSA" => Private::Ed(Ed25519KeyPair::generate().unwrap()),
+            "ES512" => Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap()),
+            "EdDSA" | "Ed25519" => Private::Ed(Ed25519KeyPair::generate().unwrap()),
             _ if algorithm.starts_with("RS") || algorithm.starts_with("PS") => Private::Rsa(rsa_pair()),
             _ => panic!("{algorithm}"),
         };
@@ -97,7 +99,11 @@ impl Key {
             Private::Ec(pair) => {
                 let point = &pair.public_key().as_ref()[1..];
                 let (x, y) = point.split_at(point.len() / 2);
-                let curve = if x.len() == 32 { "P-256" } else { "P-384" };
+                let curve = match x.len() {
+                    32 => "P-256",
+                    48 => "P-384",
+                    _ => "P-521",
+                };
                 json!({ "kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y) })
             }
             Private::Ed(pair) => {

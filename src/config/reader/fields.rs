@@ -362,6 +362,9 @@ pub(super) fn choose(text: &str, choices: &[&str]) -> Result<String, String> {
 pub(super) fn claim_path(text: &str) -> Result<String, String> {
     match ClaimPath::parse(text) {
         Some(_) if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ if text.contains(['"', '\'']) => {
+            Err("a name with a dot in it is quoted as in TOML: `'resource_access.\"my.client\".roles'`".to_owned())
+        }
         _ => Err("a path is names of claims with dots between, like `realm_access.roles`".to_owned()),
     }
 }

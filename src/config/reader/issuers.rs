@@ -6,12 +6,14 @@ use super::Reader;
 use super::fields::{Empty, One, choose, claim_path};
 use super::section::{Item, Section};
 use crate::config::nearest;
-use crate::config::raw::{At, RawIssuer, RawSecret, RawSource};
+use crate::config::raw::{At, RawIssuer, RawSecret, RawSource, RawTenants};
 use crate::config::values::{self, echo};
 
-/// The signature algorithms of RFC 7518 section 3.1 and RFC 8037 section 3.1 that are verified here.
-const ALGORITHMS: [&str; 12] =
-    ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+/// The signature algorithms of RFC 7518 section 3.1, RFC 8037 section 3.1 and RFC 9864 section 2.2 that are verified here.
+const ALGORITHMS: [&str; 14] = [
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+    "EdDSA", "Ed25519",
+];
 
 /// Where keys come from; each issuer has exactly one.
 const KEY_SOURCES: [&str; 5] = ["jwks_url", "jwks_file", "public_key_file", "secret", "discovery"];
@@ -57,6 +59,7 @@ impl Reader<'_> {
             let text = self.text(&item)?;
             if discovers { self.secure_url(&item, may_be_plain, "with `discovery`, ") } else { Some(text) }
         });
+        let tenants = self.tenants(&mut section);
         let jwks_url = section.take("jwks_url").and_then(|item| self.secure_url(&item, may_be_plain, ""));
         let algorithms = self.list(
             &mut section,
@@ -67,6 +70,7 @@ impl Reader<'_> {
         );
         let raw = RawIssuer {
             issuer,
+            tenants,
             audiences: self
                 .strings(&mut section, "audiences", One::Taken, Empty::Refused("without an audience no token is good"))
                 .map(|audiences| audiences.value)
@@ -76,8 +80,9 @@ impl Reader<'_> {
             jwks_url,
             jwks_file: self.path(&mut section, "jwks_file"),
             public_key_file: self.path(&mut section, "public_key_file"),
-            secret: section.take("secret").and_then(|item| self.secret(item)),
+            secret: section.take("secret").and_then(|item| self.secret(item, "issuers.*.secret")),
             discovery,
+            jwks_token: section.take("jwks_token").and_then(|item| self.secret(item, "issuers.*.jwks_token")),
             ca_file: self.path(&mut section, "ca_file"),
             allow_http,
             refresh_interval: self.duration(&mut section, "refresh_interval"),
@@ -94,7 +99,16 @@ impl Reader<'_> {
                 .unwrap_or_default(),
             leeway: self.duration_or_zero(&mut section, "leeway"),
             max_age: self.duration(&mut section, "max_age"),
-            subject_claim: self.parsed(&mut section, "subject_claim", "the path of a claim", claim_path),
+            subject_claims: self
+                .list(
+                    &mut section,
+                    "subject_claim",
+                    One::Taken,
+                    Empty::Refused("leave it out for `sub`"),
+                    |reader, item| reader.parse(item, "the path of a claim", claim_path),
+                )
+                .map(|claims| claims.value)
+                .unwrap_or_default(),
             missing_claims,
         };
         if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.as_secs() > 300) {
@@ -103,6 +117,38 @@ impl Reader<'_> {
         }
         self.finish(section);
         raw
+    }
+
+    /// `"any"`, or a list of UUIDs.
+    fn tenants(&mut self, section: &mut Section<'_>) -> Option<At<RawTenants>> {
+        let item = section.take("tenants")?;
+        let span = item.span.clone();
+        if item.value.as_str() == Some("any") {
+            return Some(At { value: RawTenants::Any, span });
+        }
+        const HINT: &str = "write `[\"72f988bf-86f1-41af-91ab-2d7cd011db47\"]`, or `\"any\"` for every tenant there is";
+        let Ok(items) = item.into_elements() else {
+            self.error(&span, "`tenants` must be an array of tenant ids or `\"any\"`").hint(HINT);
+            return None;
+        };
+        if items.is_empty() {
+            self.error(&span, "`tenants` is empty").hint(HINT);
+            return None;
+        }
+        let tenant = |text: &str| match uuid::Uuid::try_parse(text) {
+            Ok(_) if text.len() == 36 => Ok(text.to_ascii_lowercase()),
+            _ => Err(HINT.to_owned()),
+        };
+        let count = items.len();
+        let mut tenants: Vec<String> = Vec::new();
+        for item in &items {
+            if let Some(tenant) = self.parse(item, "a tenant id, which is a UUID", tenant)
+                && !tenants.contains(&tenant.value)
+            {
+                tenants.push(tenant.value);
+            }
+        }
+        (!tenants.is_empty() && count > 0).then_some(At { value: RawTenants::Listed(tenants), span })
     }
 
     fn one_key_source(&mut self, section: &Section<'_>, written: &[&str], discovery: Option<&At<bool>>) {
@@ -128,7 +174,9 @@ impl Reader<'_> {
     fn secure_url(&mut self, item: &Item<'_>, may_be_plain: bool, when: &str) -> Option<At<String>> {
         let text = self.text(item)?;
         let key = &item.key;
-        let url = match values::url(&text) {
+        // With a place for the tenant it is asked under another name, see `verify`.
+        let asked = text.replace("{tid}", "organizations");
+        let url = match values::url(&asked) {
             Ok(url) => url,
             Err(reason) => {
                 self.error(&item.span, format!("{when}`{key}` must be an `https://` URL")).hint(reason);
@@ -184,15 +232,15 @@ impl Reader<'_> {
         Some(name)
     }
 
-    /// A secret, whose value never stands here: what does is hidden from all output.
-    fn secret(&mut self, item: Item<'_>) -> Option<At<RawSecret>> {
+    /// A secret, whose value never stands here: what does is hidden from all output. Its table is of the kind `kind`.
+    pub(super) fn secret(&mut self, item: Item<'_>, kind: &'static str) -> Option<At<RawSecret>> {
         if !item.is_table() {
             self.problems.hide(&item.span);
             self.error(&item.span, format!("`{}` stands in the file itself", item.key)).hint(SECRET_FORM);
             return None;
         }
-        let span = item.span.clone();
-        let mut section = item.into_section("issuers.*.secret", "secret".to_owned())?;
+        let (span, key) = (item.span.clone(), item.key.to_string());
+        let mut section = item.into_section(kind, key.clone())?;
         let written: Vec<&str> = ["file", "env", "credential"].into_iter().filter(|key| section.has(key)).collect();
         let file = self.path(&mut section, "file");
         let env = section
@@ -201,9 +249,13 @@ impl Reader<'_> {
         let credential = section
             .take("credential")
             .and_then(|item| self.place_name(&item, "the name of a credential", is_file_name));
+        let errors = self.problems.errors().len();
         self.finish(section);
+        if written.is_empty() && self.problems.errors().len() > errors {
+            return None;
+        }
         if written.len() != 1 {
-            self.error(&span, format!("`secret` must name one place, found {}", written.len())).hint(SECRET_FORM);
+            self.error(&span, format!("`{key}` must name one place, found {}", written.len())).hint(SECRET_FORM);
             return None;
         }
         let value = file
@@ -242,7 +294,8 @@ impl Reader<'_> {
     }
 
     fn source(&mut self, mut section: Section<'_>) -> Option<RawSource> {
-        let written: Vec<&str> = ["header", "cookie", "query"].into_iter().filter(|key| section.has(key)).collect();
+        let written: Vec<&str> =
+            ["header", "cookie", "query", "websocket_protocol"].into_iter().filter(|key| section.has(key)).collect();
         let has_scheme = section.has("scheme");
         let span = section.span.clone();
         let header = self.parsed(&mut section, "header", "the name of a header", |text| {
@@ -267,10 +320,13 @@ impl Reader<'_> {
                 Err("a parameter is named with letters, digits, `-`, `.`, `_` and `~`".to_owned())
             }
         });
+        let protocol = self.parsed(&mut section, "websocket_protocol", "the name of a protocol", |text| {
+            token(text, "one word without spaces, like `bearer` (RFC 6455 section 11.3.4)")
+        });
         self.finish(section);
         if written.len() != 1 {
             self.error(&span, format!("a source is one place to look at, found {}", written.len()))
-                .hint("write `{ header = \"…\" }`, `{ cookie = \"…\" }` or `{ query = \"…\" }`, one entry for each");
+                .hint("write `{ header = \"…\" }`, `{ cookie = \"…\" }`, `{ query = \"…\" }` or `{ websocket_protocol = \"…\" }`, one entry for each");
             return None;
         }
         if has_scheme && !written.contains(&"header") {
@@ -281,6 +337,7 @@ impl Reader<'_> {
             .map(|name| RawSource::Header { name: name.value, scheme: scheme.map(|scheme| scheme.value) })
             .or(cookie.map(|name| RawSource::Cookie(name.value)))
             .or(query.map(|name| RawSource::Query(name.value)))
+            .or(protocol.map(|name| RawSource::WebSocketProtocol(name.value)))
     }
 }
 

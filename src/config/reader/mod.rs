@@ -93,6 +93,7 @@ impl Reader<'_> {
             self.sign_in_needed(&section, has_password);
             self.pages(section)
         });
+        let log = self.table(&mut root, "log", "log", "[log]").map(|section| self.log(section));
         let tests = self.tables(&mut root, "tests", "tests", "[[tests]]", Empty::Taken, Self::case);
         self.finish(root);
         RawConfig {
@@ -108,6 +109,7 @@ impl Reader<'_> {
             session: session.unwrap_or_default(),
             password,
             pages: pages.unwrap_or_default(),
+            log: log.unwrap_or_default(),
             tests: tests.unwrap_or_default(),
         }
     }

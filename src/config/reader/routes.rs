@@ -41,6 +41,7 @@ impl Reader<'_> {
                 .unwrap_or_default(),
             upstream: self.string(&mut section, "upstream"),
             strip_prefix: self.string(&mut section, "strip_prefix"),
+            rewrite_responses: self.flag(&mut section, "rewrite_responses"),
             headers: self.headers(&mut section, "a header value", values::header_value),
             forward_credential: self.flag(&mut section, "forward_credential"),
             accept: self

@@ -1,11 +1,14 @@
-//! `[server]`, `[admin]`, `[state]`.
+//! `[server]`, `[admin]`, `[state]`, `[log]`.
 
 use toml::de::DeValue;
 
 use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawAdmin, RawCertificate, RawListen, RawProxy, RawServer, RawServerTls, RawState};
+use crate::config::raw::{
+    At, RawAdmin, RawCertificate, RawEgressProxy, RawListen, RawLog, RawPem, RawProxy, RawServer, RawServerTls,
+    RawState,
+};
 use crate::config::values;
 use crate::http::client::Share;
 
@@ -36,6 +39,8 @@ impl Reader<'_> {
             trusted_proxies: trusted_proxies.map(|networks| networks.value).unwrap_or_default(),
             trusted_headers: self.header_names(&mut section, "trusted_headers"),
             max_header_bytes: self.size(&mut section, "max_header_bytes", 8192..=1 << 20, "from 8KiB to 1MiB"),
+            max_token_bytes: self.size(&mut section, "max_token_bytes", 1024..=1 << 20, "from 1KiB to 1MiB"),
+            egress_proxy: self.egress_proxy(&mut section),
             max_body_bytes: self.body_limit(&mut section),
             max_connections: self.number(&mut section, "max_connections", 1..=10_000_000),
             max_connections_per_client: self.share(&mut section, "max_connections_per_client"),
@@ -48,6 +53,12 @@ impl Reader<'_> {
             tls: self.tls(&mut section),
         };
         self.finish(section);
+        // 16 KiB fit into the smallest `max_header_bytes` but one: what is not written is no mistake of the writer's.
+        let most = server.max_header_bytes.as_ref().map_or(32 * 1024, |most| most.value);
+        if let Some(token) = server.max_token_bytes.as_ref().filter(|token| token.value > most) {
+            self.error(&token.span, format!("`max_token_bytes` is more than a request head may have ({most} bytes)"))
+                .hint("a token is a part of the head: make `max_header_bytes` larger as well");
+        }
         server
     }
 
@@ -94,6 +105,48 @@ impl Reader<'_> {
         Some(listen)
     }
 
+    fn egress_proxy(&mut self, server: &mut Section<'_>) -> Option<At<RawEgressProxy>> {
+        const FORM: &str = "egress_proxy = { url = \"http://user@proxy:3128\", password = { file = \"…\" } }";
+        let item = server.take("egress_proxy")?;
+        let span = item.span.clone();
+        if item.value.as_str() == Some("none") {
+            return Some(At { value: RawEgressProxy::None, span });
+        }
+        let (url, password) = if item.is_table() {
+            let mut section = self.section(item, "server.egress_proxy", FORM)?;
+            self.require(&section, &[("url", "write `url = \"http://proxy:3128\"`")]);
+            let url = section.take("url");
+            let has_password = section.has("password");
+            let password = section.take("password").and_then(|item| self.secret(item, "server.egress_proxy.password"));
+            let title = section.span.clone();
+            self.finish(section);
+            let url = url.and_then(|url| self.proxy_url(&url))?;
+            if has_password && !url.contains('@') {
+                self.error(&title, "`password` goes with a user, and `url` names none")
+                    .hint(format!("write it before `@`: `{FORM}`"));
+                return None;
+            }
+            (url, password)
+        } else {
+            (self.proxy_url(&item)?, None)
+        };
+        Some(At { value: RawEgressProxy::Proxy { url, password }, span })
+    }
+
+    fn proxy_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
+        let text = self.text(item)?;
+        match values::egress_proxy(&text) {
+            Ok(_) => Some(text),
+            Err(reason) => {
+                if text.contains('@') {
+                    self.problems.hide(&item.span);
+                }
+                self.error(&item.span, format!("`{}` must be the URL of a proxy", item.key)).hint(reason);
+                None
+            }
+        }
+    }
+
     /// `"unlimited"` is `None`.
     fn body_limit(&mut self, section: &mut Section<'_>) -> Option<At<Option<u64>>> {
         self.parsed(section, "max_body_bytes", "a size or `\"unlimited\"`", |text| match text {
@@ -111,8 +164,8 @@ impl Reader<'_> {
                 ("private_key", "the PEM file of the key"),
             ],
         );
-        let certificate = self.path(&mut section, "certificate");
-        let private_key = self.path(&mut section, "private_key");
+        let certificate = self.pem(&mut section, "certificate");
+        let private_key = self.pem(&mut section, "private_key");
         let more = self.tables(
             &mut section,
             "more",
@@ -122,8 +175,8 @@ impl Reader<'_> {
             |reader, mut section| {
                 let hint = "each entry is `{ certificate = \"…\", private_key = \"…\" }`";
                 reader.require(&section, &[("certificate", hint), ("private_key", hint)]);
-                let certificate = reader.path(&mut section, "certificate");
-                let private_key = reader.path(&mut section, "private_key");
+                let certificate = reader.pem(&mut section, "certificate");
+                let private_key = reader.pem(&mut section, "private_key");
                 reader.finish(section);
                 Some(RawCertificate { certificate: certificate?, private_key: private_key? })
             },
@@ -131,6 +184,41 @@ impl Reader<'_> {
         let span = section.span.clone();
         self.finish(section);
         Some(At { value: RawServerTls { certificate, private_key, more: more.unwrap_or_default() }, span })
+    }
+
+    /// The path of a PEM file, or the table of a secret.
+    fn pem(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<RawPem>> {
+        let item = section.take(key)?;
+        if item.is_table() {
+            let secret = self.secret(item, "server.tls.private_key")?;
+            return Some(At { value: RawPem::Secret(secret.value), span: secret.span });
+        }
+        if !item.value.is_str() {
+            self.expected(&item, "a path or a place of a secret")
+                .hint(format!("write `\"{key}.pem\"`, or `{{ credential = \"…\" }}` for a credential of systemd"));
+            return None;
+        }
+        let path = self.text(&item)?;
+        Some(At { value: RawPem::Path(path.value.into()), span: path.span })
+    }
+
+    pub(super) fn log(&mut self, mut section: Section<'_>) -> RawLog {
+        let log = RawLog {
+            format: self.choice(&mut section, "format", &["json", "text"]),
+            level: self.choice(&mut section, "level", &["error", "warn", "info", "debug", "trace"]),
+            access: self.flag(&mut section, "access"),
+            email: self.flag(&mut section, "email"),
+            file: self.path(&mut section, "file"),
+        };
+        if let (Some(access), Some(file)) = (&log.access, &log.file)
+            && !access.value
+        {
+            self.warning(&file.span, "`file` has no effect: there is no access log")
+                .also(access.span.clone(), "switched off here")
+                .hint("take one of the two out");
+        }
+        self.finish(section);
+        log
     }
 
     pub(super) fn admin(&mut self, mut section: Section<'_>) -> Option<RawAdmin> {
@@ -141,8 +229,18 @@ impl Reader<'_> {
             self.error(&systemd.span, "the admin port cannot be a socket of systemd")
                 .hint("write an address, like `127.0.0.1:8081` or `unix:/run/passgate/admin.sock`");
         }
+        let hosts = self.list(&mut section, "hosts", One::Refused, Empty::Taken, |reader, item| {
+            reader.parse(item, "the name of a host", |text| {
+                let name = text.strip_suffix('.').unwrap_or(text);
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+                match !name.is_empty() && name.bytes().all(is_plain) {
+                    true => Ok(name.to_ascii_lowercase()),
+                    false => Err("a name alone, like `passgate.internal`: it is taken with every port".to_owned()),
+                }
+            })
+        });
         self.finish(section);
-        Some(RawAdmin { listen: listen? })
+        Some(RawAdmin { listen: listen?, hosts: hosts.map(|hosts| hosts.value).unwrap_or_default() })
     }
 
     pub(super) fn state(&mut self, mut section: Section<'_>) -> RawState {

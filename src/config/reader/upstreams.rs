@@ -96,10 +96,10 @@ impl Reader<'_> {
                 .hint("leave out what stands in front of `@`");
             return None;
         }
-        if !url.rest.is_empty() {
-            let bare = &text[..text.len() - url.rest.len()];
-            self.error(&item.span, "the address of a server has a path")
-                .hint(format!("write `\"{}\"`; a route can cut paths with `strip_prefix`", echo(bare)));
+        if let Some(end) = url.rest.find(['?', '#']) {
+            let bare = &text[..text.len() - (url.rest.len() - end)];
+            self.error(&item.span, "the address of a server has a query or a fragment")
+                .hint(format!("write `\"{}\"`", echo(bare)));
             return None;
         }
         Some(text)

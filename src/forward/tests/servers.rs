@@ -301,9 +301,15 @@ fn anything_that_is_not_the_address_of_a_server_is_an_error_that_says_what_to_wr
     for (written, part) in [
         ("127.0.0.1:3000", "write `http://127.0.0.1:3000`"),
         ("ftp://a", "a server is `http://host:port`"),
-        ("http://a:3000/", "write `http://a:3000`;"),
-        ("http://a/api?x", "write `http://a`;"),
-        ("http://a?x", "no room for a path"),
+        ("http://a/api?x", "write `http://a/api`"),
+        ("http://a?x", "no room for a query"),
+        ("http://a/base#x", "no room for a query"),
+        ("http://a//base", "such as `/base`"),
+        ("http://a/x/../base", "such as `/base`"),
+        ("http://a/x;y", "such as `/base`"),
+        ("http://a/%2e%2e", "such as `/base`"),
+        ("http://a/b%2fc", "such as `/base`"),
+        ("http://user:secret@a/base", "no room for a user name"),
         ("http://user:secret@a", "no room for a user name"),
         ("http://", "is not a host and a port"),
         ("http://:80", "is not a host and a port"),
@@ -320,6 +326,24 @@ fn anything_that_is_not_the_address_of_a_server_is_an_error_that_says_what_to_wr
         assert_eq!(errors.len(), 1, "{written}: {errors:?}");
         assert!(errors[0].contains(part), "{written}: {errors:?}");
         assert!(!errors[0].contains("| no hint"), "{errors:?}");
+    }
+}
+
+#[test]
+fn the_path_of_servers_is_one_and_in_its_canonical_spelling() {
+    for (servers, base) in [
+        (&["http://a:3000"][..], ""),
+        (&["http://a:3000/", "http://b:3000"], ""),
+        (&["http://a:3000/base", "https://b/base/", "h2c://c/%62ase"], "/base"),
+        (&["http://[::1]/a/b.c"], "/a/b.c"),
+    ] {
+        let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
+        assert_eq!(compile(&raw(&servers)).base(), base, "{servers:?}");
+    }
+    for servers in [["http://a/base", "http://b"], ["http://a", "http://b/base"], ["http://a/x", "http://b/y"]] {
+        let (errors, _) = problems(&raw(&servers.map(str::to_owned)));
+        assert_eq!(errors.len(), 1, "{servers:?}: {errors:?}");
+        assert!(errors[0].contains("have different paths"), "{errors:?}");
     }
 }
 

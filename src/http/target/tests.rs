@@ -305,7 +305,7 @@ fn a_path_that_begins_with_an_empty_segment_is_refused_in_every_spelling() {
     ] {
         assert_eq!(parse(path).err(), Some(Refusal::PathEmptySegment), "{path}");
     }
-    let rest = |path: &str| parsed(path).rewritten(Some("/public"), QueryEdit::Keep).map(|rest| rest.to_string());
+    let rest = |path: &str| parsed(path).rewritten(Some("/public"), "", QueryEdit::Keep).map(|rest| rest.to_string());
     for path in ["/public/%2Fadmin", "/public/;x/admin", "/public//%2Fadmin"] {
         assert_eq!(rest(path).err(), Some(Refusal::PathEmptySegment), "{path}");
     }
@@ -368,7 +368,7 @@ fn a_prefix_is_cut_off_by_whole_segments() {
         ("/;x", "/admin", "/;x"),
     ] {
         let prefix = canonical_prefix(prefix).unwrap();
-        assert_eq!(parsed(sent).rewritten(Some(&prefix), QueryEdit::Keep).unwrap(), forwarded, "{sent} - {prefix}");
+        assert_eq!(parsed(sent).rewritten(Some(&prefix), "", QueryEdit::Keep).unwrap(), forwarded, "{sent} - {prefix}");
     }
     assert_eq!(canonical_prefix("admin"), Err(Refusal::TargetForm));
     assert_eq!(canonical_prefix("/a/../b"), Err(Refusal::PathDotSegment));
@@ -378,9 +378,12 @@ fn a_prefix_is_cut_off_by_whole_segments() {
 #[test]
 fn a_query_is_replaced_or_taken_away() {
     let target = parsed("/a/b?token=x&y=1");
-    assert_eq!(target.rewritten(None, QueryEdit::Keep).unwrap(), "/a/b?token=x&y=1");
-    assert_eq!(target.rewritten(None, QueryEdit::Replace(Some("y=1"))).unwrap(), "/a/b?y=1");
-    assert_eq!(target.rewritten(Some("/a"), QueryEdit::Replace(None)).unwrap(), "/b");
+    assert_eq!(target.rewritten(None, "", QueryEdit::Keep).unwrap(), "/a/b?token=x&y=1");
+    assert_eq!(target.rewritten(None, "/base", QueryEdit::Keep).unwrap(), "/base/a/b?token=x&y=1");
+    assert_eq!(target.rewritten(Some("/a"), "/base", QueryEdit::Keep).unwrap(), "/base/b?token=x&y=1");
+    assert_eq!(target.rewritten(Some("/a/b"), "/base", QueryEdit::Replace(None)).unwrap(), "/base/");
+    assert_eq!(target.rewritten(None, "", QueryEdit::Replace(Some("y=1"))).unwrap(), "/a/b?y=1");
+    assert_eq!(target.rewritten(Some("/a"), "", QueryEdit::Replace(None)).unwrap(), "/b");
 }
 
 #[test]
@@ -506,7 +509,7 @@ proptest! {
     #[test]
     fn rewriting_always_gives_a_target_that_parses_again(path in hostile_path(), query in "[a-z=&%;/]{0,8}") {
         let Ok(target) = parse(&format!("{path}?{query}")) else { return Ok(()) };
-        let rewritten = match target.rewritten(Some("/a"), QueryEdit::Keep) {
+        let rewritten = match target.rewritten(Some("/a"), "", QueryEdit::Keep) {
             Ok(rewritten) => rewritten,
             Err(refusal) => {
                 prop_assert!(refusal == Refusal::PathEmptySegment && target.oddities().empty_segment);

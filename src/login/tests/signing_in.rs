@@ -212,3 +212,22 @@ async fn the_page_remembers_where_to_go_if_it_is_on_this_site() {
     }
     assert_eq!(house.ask(Ask::new(Method::HEAD, "/auth/login")).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn who_signs_in_too_often_waits_a_minute() {
+    let house = House::new();
+    for _ in 0..crate::session::PER_MINUTE {
+        house.client(&house.ann);
+    }
+    let sessions = house.ids().len();
+    let program = house.ask(login("ann@example.com", PASSWORD)).await;
+    assert_eq!((program.refusal, program.status), (Some(Refusal::SessionsThrottled), StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(program.retry_after, Some(60));
+    let person = house.ask(form("ann@example.com", PASSWORD)).await;
+    assert_eq!((person.status, person.cookie()), (StatusCode::TOO_MANY_REQUESTS, None));
+    assert_eq!(person.headers[http::header::RETRY_AFTER], "60");
+    assert!(person.text.contains("wait a minute"), "{}", person.text);
+    assert_eq!(house.ids().len(), sessions);
+    house.clock.advance(60);
+    assert_eq!(house.ask(login("ann@example.com", PASSWORD)).await.status, StatusCode::OK);
+}

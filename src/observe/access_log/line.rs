@@ -1,4 +1,4 @@
-//! One log line: JSON (RFC 8259) written by hand, because a serializer costs more than the rest of the line.
+//! One log line: JSON (RFC 8259) or text, written by hand, because a serializer costs more than the rest of the line.
 //!
 //! A line is one line and says nothing to a terminal, whatever is in its texts: control characters (those of Unicode's
 //! second set and its line separators too) are escaped.
@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use super::Entry;
+use super::{Entry, Form};
 
 // The most of each text that is kept, in bytes. What is longer ends with `…`.
 const MAX_PATH: usize = 2048;
@@ -22,7 +22,11 @@ pub(super) struct TimeText {
 }
 
 /// Appends one line.
-pub(super) fn append(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>) {
+pub(super) fn append(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: Form) {
+    if form.json { append_json(out, time, entry, form) } else { append_text(out, time, entry, form) }
+}
+
+fn append_json(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: Form) {
     out.extend_from_slice(b"{\"time\":\"");
     time.append(out, entry.time);
     out.extend_from_slice(b"\",\"request_id\":");
@@ -39,6 +43,10 @@ pub(super) fn append(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>) 
     optional(out, entry.route, MAX_TEXT);
     out.extend_from_slice(b",\"subject\":");
     optional(out, entry.subject, MAX_TEXT);
+    if form.email {
+        out.extend_from_slice(b",\"email\":");
+        optional(out, entry.email, MAX_TEXT);
+    }
     out.extend_from_slice(b",\"issuer\":");
     optional(out, entry.issuer, MAX_WORD);
     out.extend_from_slice(b",\"decision\":\"");
@@ -61,6 +69,66 @@ pub(super) fn append(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>) 
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b"}\n");
+}
+
+/// `TIME CLIENT METHOD HOST PATH STATUS DECISION name=value …`: what is absent is left out, and a value that could be read
+/// as something else is in quotes, with the escapes of JSON.
+fn append_text(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: Form) {
+    time.append(out, entry.time);
+    out.push(b' ');
+    address(out, entry.client);
+    let path = without_query(entry.path);
+    for (value, limit) in [(entry.method, MAX_WORD), (entry.host, MAX_TEXT), (path, MAX_PATH)] {
+        out.push(b' ');
+        word(out, value, limit);
+    }
+    out.push(b' ');
+    number(out, entry.status.into());
+    out.push(b' ');
+    out.extend_from_slice(entry.decision.as_str().as_bytes());
+    let texts = [
+        ("reason", entry.reason, MAX_WORD),
+        ("rule", entry.rule, MAX_TEXT),
+        ("subject", entry.subject, MAX_TEXT),
+        ("email", entry.email.filter(|_| form.email), MAX_TEXT),
+        ("issuer", entry.issuer, MAX_WORD),
+        ("route", entry.route, MAX_TEXT),
+        ("upstream", entry.upstream, MAX_TEXT),
+    ];
+    for (name, value, limit) in texts {
+        if let Some(value) = value {
+            named(out, name);
+            word(out, value, limit);
+        }
+    }
+    let numbers =
+        [("bytes", Some(entry.bytes)), ("duration_us", Some(entry.duration_us)), ("upstream_us", entry.upstream_us)];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            named(out, name);
+            number(out, value);
+        }
+    }
+    named(out, "request_id");
+    word(out, entry.request_id, MAX_WORD);
+    out.push(b'\n');
+}
+
+fn named(out: &mut Vec<u8>, name: &str) {
+    out.push(b' ');
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'=');
+}
+
+/// A value as it stands where it is one plain word, else in quotes.
+fn word(out: &mut Vec<u8>, value: &str, limit: usize) {
+    let is_plain =
+        !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'='));
+    if is_plain && value.len() <= limit {
+        out.extend_from_slice(value.as_bytes());
+    } else {
+        text(out, value, limit);
+    }
 }
 
 impl TimeText {

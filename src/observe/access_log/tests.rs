@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use std::io::ErrorKind;
 use std::sync::mpsc::{Sender, channel};
 
 use proptest::prelude::*;
@@ -17,6 +18,7 @@ fn entry<'a>() -> Entry<'a> {
         path: "/admin/users",
         route: Some("/admin/*"),
         subject: Some("u-1"),
+        email: Some("alice@example.com"),
         issuer: Some("corp"),
         decision: Decision::Allow,
         reason: None,
@@ -29,10 +31,14 @@ fn entry<'a>() -> Entry<'a> {
     }
 }
 
-fn line(entry: &Entry<'_>) -> String {
+fn line_as(entry: &Entry<'_>, form: Form) -> String {
     let mut out = Vec::new();
-    line::append(&mut out, &mut TimeText::default(), entry);
+    line::append(&mut out, &mut TimeText::default(), entry, form);
     String::from_utf8(out).unwrap()
+}
+
+fn line(entry: &Entry<'_>) -> String {
+    line_as(entry, Form::default())
 }
 
 fn parsed(entry: &Entry<'_>) -> Value {
@@ -45,13 +51,14 @@ fn a_line_has_all_fields_in_order() {
         line(&entry()),
         "{\"time\":\"2027-01-15T08:00:00.042Z\",\"request_id\":\"0190-id\",\"client\":\"192.0.2.1\",\"method\":\"GET\",\
          \"host\":\"app.example.com\",\"path\":\"/admin/users\",\"route\":\"/admin/*\",\"subject\":\"u-1\",\
-         \"issuer\":\"corp\",\"decision\":\"allow\",\"reason\":null,\"rule\":\"gateway.toml:12\",\"status\":200,\
+         \"email\":\"alice@example.com\",\"issuer\":\"corp\",\"decision\":\"allow\",\"reason\":null,\"rule\":\"gateway.toml:12\",\"status\":200,\
          \"bytes\":1234,\"upstream\":\"app\",\"duration_us\":999,\"upstream_us\":0}\n"
     );
     let refused = Entry {
         client: "2001:db8::1".parse().unwrap(),
         route: None,
         subject: None,
+        email: None,
         issuer: None,
         decision: Decision::Refuse,
         reason: Some("route-missing"),
@@ -63,12 +70,69 @@ fn a_line_has_all_fields_in_order() {
         ..entry()
     };
     let refused = parsed(&refused);
-    for absent in ["route", "subject", "issuer", "rule", "upstream", "upstream_us"] {
+    for absent in ["route", "subject", "email", "issuer", "rule", "upstream", "upstream_us"] {
         assert_eq!(refused[absent], Value::Null, "{absent}");
     }
     assert_eq!(refused["client"], "2001:db8::1");
     assert_eq!((&refused["decision"], &refused["reason"]), (&json!("refuse"), &json!("route-missing")));
     assert_eq!(refused["bytes"], u64::MAX);
+}
+
+#[test]
+fn an_email_address_can_be_left_out() {
+    for json in [true, false] {
+        let without = line_as(&entry(), Form { email: false, json, ..Form::default() });
+        assert!(!without.contains("email") && !without.contains("alice@"), "{without}");
+    }
+}
+
+#[test]
+fn a_line_of_text_leaves_out_what_is_absent() {
+    let text = |entry: &Entry<'_>| line_as(entry, Form { json: false, ..Form::default() });
+    assert_eq!(
+        text(&entry()),
+        "2027-01-15T08:00:00.042Z 192.0.2.1 GET app.example.com /admin/users 200 allow rule=gateway.toml:12 subject=u-1 \
+         email=alice@example.com issuer=corp route=/admin/* upstream=app bytes=1234 duration_us=999 upstream_us=0 \
+         request_id=0190-id\n"
+    );
+    let refused = Entry {
+        host: "",
+        path: "/a b?secret",
+        route: None,
+        subject: Some("a\" decision=allow\n"),
+        email: None,
+        issuer: None,
+        decision: Decision::Error,
+        reason: Some("upstream-unreachable"),
+        rule: None,
+        status: 502,
+        upstream: None,
+        upstream_us: None,
+        ..entry()
+    };
+    assert_eq!(
+        text(&refused),
+        "2027-01-15T08:00:00.042Z 192.0.2.1 GET \"\" \"/a b\" 502 error reason=upstream-unreachable \
+         subject=\"a\\\" decision=allow\\n\" bytes=1234 duration_us=999 request_id=0190-id\n"
+    );
+}
+
+#[test]
+fn a_log_can_be_switched_off_and_sent_elsewhere() {
+    let (log, written, answer) = steered(1);
+    drop(answer);
+    log.set_form(Form { access: false, ..Form::default() });
+    log.worker(0).write(&with_id("unseen"));
+    log.set_form(Form::default());
+    log.worker(0).write(&with_id("first"));
+    assert_eq!(ids(&written.recv_timeout(PATIENCE).unwrap()), ["first"]);
+    let (writes, elsewhere) = channel();
+    let (_, answers) = channel();
+    log.redirect(Box::new(Steered { writes, answers }));
+    assert!(written.recv_timeout(PATIENCE).is_err(), "what was written to until now is closed");
+    log.worker(0).write(&with_id("second"));
+    assert!(log.flush_and_stop(PATIENCE));
+    assert_eq!(ids(&elsewhere.recv_timeout(PATIENCE).unwrap()), ["second"]);
 }
 
 #[test]
@@ -84,7 +148,7 @@ fn the_time_is_that_of_each_line() {
     ];
     for (milliseconds, expected) in times {
         let mut out = Vec::new();
-        line::append(&mut out, &mut time, &Entry { time: milliseconds, ..entry() });
+        line::append(&mut out, &mut time, &Entry { time: milliseconds, ..entry() }, Form::default());
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["time"], expected);
     }
@@ -124,6 +188,8 @@ proptest! {
         let text = line(&Entry { subject: Some(&value), ..entry() });
         prop_assert_eq!(text.matches('\n').count(), 1);
         prop_assert!(!text.trim_end_matches('\n').chars().any(char::is_control));
+        let plain = line_as(&Entry { subject: Some(&value), ..entry() }, Form { json: false, ..Form::default() });
+        prop_assert!(!plain.trim_end_matches('\n').chars().any(char::is_control));
         let back: Value = serde_json::from_str(&text).unwrap();
         if value.len() <= 512 {
             prop_assert_eq!(&back["subject"], &Value::String(value));
@@ -276,7 +342,7 @@ fn a_buffer_with_room_is_not_allocated_again() {
     let before = lines.as_ptr();
     let mut time = TimeText::default();
     for _ in 0..100 {
-        line::append(&mut lines, &mut time, &entry());
+        line::append(&mut lines, &mut time, &entry(), Form::default());
     }
     assert_eq!(lines.as_ptr(), before);
 }

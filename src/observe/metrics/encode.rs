@@ -73,6 +73,11 @@ impl Collector for Scrape {
             "Lines that were dropped because the log was not read or could not be written",
             [(NO_LABELS, others.log_lines_dropped)],
         )?;
+        out.counter(
+            "diagnostics_lines_dropped",
+            "Lines that were dropped because standard error was not read or could not be written",
+            [(NO_LABELS, others.diagnostics_dropped)],
+        )?;
         out.gauge(
             "config_loaded_timestamp_seconds",
             "When the configuration in force was loaded",

@@ -101,6 +101,7 @@ fn what_others_counted_is_there_with_escaped_labels() {
         cache: CacheCounts { hits: 10, misses: 2, entries: 1 },
         key_sets: vec![issuer("corp", Some(1_800_000_000)), issuer("a\"b\\\n", None)],
         log_lines_dropped: 4,
+        diagnostics_dropped: 5,
         config_loaded_at: 1_700_000_000,
         config_reload_failed: true,
     });
@@ -110,6 +111,7 @@ fn what_others_counted_is_there_with_escaped_labels() {
         "passgate_token_cache_entries 1",
         r#"passgate_set_cookies_dropped_total{upstream="app"} 3"#,
         "passgate_access_log_lines_dropped_total 4",
+        "passgate_diagnostics_lines_dropped_total 5",
         "passgate_config_loaded_timestamp_seconds 1700000000",
         "passgate_config_reload_failed 1",
         r#"passgate_jwks_keys{issuer="corp"} 3"#,

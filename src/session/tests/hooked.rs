@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
-use crate::state::{CodeRow, Revocation, SigningKeyRow, TokenHash, Version};
+use crate::state::{CodeRow, Reading, Revocation, Sighting, SigningKeyRow, TokenHash, Version};
 
 type Deed = Box<dyn FnOnce(&Memory) + Send>;
 
@@ -38,7 +38,7 @@ macro_rules! pass_on {
 }
 
 impl State for Hooked {
-    fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError> {
+    fn touch_session(&self, id: &str, seen: &Sighting<'_>) -> Result<bool, StateError> {
         if self.touch_fails.load(Ordering::Relaxed) {
             return Err(failure());
         }
@@ -46,7 +46,7 @@ impl State for Hooked {
         if let Some((clock, seconds)) = &*self.touch_takes.lock().unwrap_or_else(PoisonError::into_inner) {
             clock.advance(*seconds);
         }
-        self.memory.touch_session(id, seen_at, address)
+        self.memory.touch_session(id, seen)
     }
 
     fn rotate_refresh(
@@ -54,11 +54,10 @@ impl State for Hooked {
         id: &str,
         presented: &TokenHash,
         successor: &TokenHash,
-        now: UnixSeconds,
         grace: UnixSeconds,
-        address: &str,
+        seen: &Sighting<'_>,
     ) -> Result<Rotation, StateError> {
-        let rotation = self.memory.rotate_refresh(id, presented, successor, now, grace, address);
+        let rotation = self.memory.rotate_refresh(id, presented, successor, grace, seen);
         if let Some(deed) = self.after_rotation.lock().unwrap_or_else(PoisonError::into_inner).take() {
             deed(&self.memory);
         }
@@ -68,7 +67,8 @@ impl State for Hooked {
     pass_on! {
         version() -> Version;
         revoke(revocation: &Revocation) -> ();
-        revocations(now: UnixSeconds) -> Vec<Revocation>;
+        revocations_after(seen: Option<Version>, over: UnixSeconds) -> Reading;
+        purge_revocations(over: UnixSeconds) -> bool;
         signing_keys() -> Vec<SigningKeyRow>;
         ensure_signing_key(candidate: &SigningKeyRow) -> Vec<SigningKeyRow>;
         rotate_signing_key(next: &SigningKeyRow, now: UnixSeconds, until: UnixSeconds) -> Vec<SigningKeyRow>;

@@ -14,7 +14,8 @@ use std::sync::{Arc, Barrier};
 use zeroize::Zeroizing;
 
 use super::{
-    AccountRow, Added, EndSessions, RefreshRow, Revocation, RevocationTarget, SessionRow, SigningKeyRow, State,
+    AccountRow, Added, EndSessions, RefreshRow, Revocation, RevocationTarget, SessionRow, Sighting, SigningKeyRow,
+    State,
 };
 
 /// One empty state, opened twice as two processes would (an engine that cannot gives the same one twice).
@@ -34,7 +35,10 @@ macro_rules! suite {
             a_revocation_is_seen_by_the_other_side_once_it_has_expired_no_more
             revoking_again_widens_and_never_narrows
             tokens_and_subjects_and_sessions_and_issuers_are_kept_apart
-            expired_revocations_are_deleted_after_a_day
+            expired_revocations_are_deleted_when_they_are_purged
+            only_what_was_written_since_is_read
+            what_is_taken_back_is_read_as_such
+            of_many_that_write_at_once_a_reader_misses_none
         );
         $crate::state::contract::suite!($open, keys:
             of_many_that_start_at_once_one_key_is_made
@@ -63,6 +67,7 @@ macro_rules! suite {
             a_session_is_opened_only_by_who_may_sign_in_now
             sessions_are_listed_last_seen_first
             being_seen_never_goes_back
+            an_end_is_remembered_as_long_as_tokens_live
             each_way_to_end_sessions_ends_those_and_no_others
             sessions_are_over_by_their_limits
             what_ended_is_revoked_and_ends_once
@@ -129,6 +134,10 @@ pub(super) fn key(id: &str, created_at: i64) -> SigningKeyRow {
     }
 }
 
+pub(super) fn seen(at: i64, address: &str, tokens_until: i64) -> Sighting<'_> {
+    Sighting { at, address, tokens_until }
+}
+
 /// The hash of nobody's password.
 pub(super) fn argon2(number: usize) -> String {
     format!("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ{number}$aGFzaA{number}")
@@ -158,6 +167,7 @@ pub(super) fn session(id: &str, account_id: &str) -> SessionRow {
         created_at: 100,
         seen_at: 100,
         expires_at: 1000,
+        tokens_until: Some(240),
         user_agent: "Browser/1.0".to_owned(),
         address: "192.0.2.1".to_owned(),
         refresh: None,

@@ -1,12 +1,12 @@
 //! Refresh tokens: each is exchanged once, and a retry is told from a theft.
 
-use super::{END, Opened, add_all, add_two, at_once, client, session};
+use super::{END, Opened, add_all, add_two, at_once, client, seen, session};
 use crate::state::{AccountChange, RefreshRow, Rotation, SessionRow, State};
 
 const GRACE: i64 = 10;
 
 fn present(side: &dyn State, token: u8, successor: u8, now: i64) -> Rotation {
-    side.rotate_refresh("s1", &[token; 32], &[successor; 32], now, GRACE, "192.0.2.7").unwrap()
+    side.rotate_refresh("s1", &[token; 32], &[successor; 32], GRACE, &seen(now, "192.0.2.7", 0)).unwrap()
 }
 
 fn stored(state: &Opened) -> SessionRow {
@@ -67,7 +67,8 @@ pub(in crate::state) fn a_token_of_nobody_changes_nothing(state: &Opened) {
 
 pub(in crate::state) fn nothing_is_exchanged_for_who_may_not_sign_in(state: &Opened) {
     begin(state);
-    let rotate = |id: &str| state.other.rotate_refresh(id, &[1; 32], &[2; 32], 500, GRACE, "192.0.2.7").unwrap();
+    let rotate =
+        |id: &str| state.other.rotate_refresh(id, &[1; 32], &[2; 32], GRACE, &seen(500, "192.0.2.7", 0)).unwrap();
     assert_eq!(rotate("nobody's"), Rotation::Missing);
     assert_eq!(rotate("browser"), Rotation::Missing);
     let disabled = |disabled| AccountChange { disabled: Some(disabled), ..AccountChange::default() };

@@ -1,7 +1,9 @@
 //! Sessions: opened by who may, seen, ended.
 
-use super::{END, Opened, account, add_all, add_two, at_once, client, left, revoked, session};
-use crate::state::{AccountChange, EndSessions, RefreshRow, SessionRow, Which};
+use super::{END, Opened, account, add_all, add_two, at_once, client, left, revoked, seen, session};
+use crate::state::{
+    AccountChange, EndSessions, RefreshRow, RevocationTarget, Rotation, SessionRow, TOKEN_MARGIN, Which,
+};
 
 pub(in crate::state) fn a_session_is_opened_only_by_who_may_sign_in_now(state: &Opened) {
     add_two(state);
@@ -34,17 +36,17 @@ pub(in crate::state) fn a_session_is_opened_only_by_who_may_sign_in_now(state: &
 
 pub(in crate::state) fn sessions_are_listed_last_seen_first(state: &Opened) {
     add_two(state);
-    let seen = |id, account_id, seen_at| SessionRow { seen_at, ..session(id, account_id) };
-    add_all(state, &[seen("s1", "a", 20), seen("s2", "b", 30), client("s3", "a", 1), seen("s4", "a", 20)]);
+    let last = |id, account_id, seen_at| SessionRow { seen_at, ..session(id, account_id) };
+    add_all(state, &[last("s1", "a", 20), last("s2", "b", 30), client("s3", "a", 1), last("s4", "a", 20)]);
     let ids = |account_id: Option<&str>| {
         state.other.sessions(account_id).unwrap().into_iter().map(|session| session.id).collect::<Vec<_>>()
     };
     assert_eq!(ids(None), ["s3", "s2", "s4", "s1"]);
     assert_eq!(ids(Some("a")), ["s3", "s4", "s1"]);
     assert_eq!(ids(Some("nobody")), [""; 0]);
-    state.one.touch_session("s1", 500, "192.0.2.1").unwrap();
+    assert!(state.one.touch_session("s1", &seen(500, "192.0.2.1", 0)).unwrap());
     assert_eq!(ids(Some("a")), ["s1", "s3", "s4"]);
-    assert_eq!(state.other.sessions(Some("b")).unwrap(), [seen("s2", "b", 30)]);
+    assert_eq!(state.other.sessions(Some("b")).unwrap(), [last("s2", "b", 30)]);
 }
 
 pub(in crate::state) fn being_seen_never_goes_back(state: &Opened) {
@@ -52,22 +54,41 @@ pub(in crate::state) fn being_seen_never_goes_back(state: &Opened) {
     add_all(state, &[session("s1", "a"), session("s2", "a")]);
     let at = |id: &str| {
         let (session, _) = state.other.session(id).unwrap().unwrap();
-        (session.seen_at, session.address)
+        (session.seen_at, session.address, session.tokens_until)
     };
-    state.one.touch_session("s1", 150, "2001:db8::1").unwrap();
-    assert_eq!(at("s1"), (150, "2001:db8::1".to_owned()));
-    state.other.touch_session("s1", 149, "192.0.2.9").unwrap();
-    assert_eq!(at("s1"), (150, "2001:db8::1".to_owned()));
+    assert!(state.one.touch_session("s1", &seen(150, "2001:db8::1", 1050)).unwrap());
+    assert_eq!(at("s1"), (150, "2001:db8::1".to_owned(), Some(1050)));
+    assert!(state.other.touch_session("s1", &seen(149, "192.0.2.9", 1049)).unwrap());
+    assert_eq!(at("s1"), (150, "2001:db8::1".to_owned(), Some(1050)));
+    // A token for which the clock was set back lives no shorter.
+    assert!(state.other.touch_session("s1", &seen(149, "192.0.2.9", 1051)).unwrap());
+    assert_eq!(at("s1"), (150, "2001:db8::1".to_owned(), Some(1051)));
     let times: Vec<i64> = at_once(state, 10, |side, number| {
         let time = 200 + (7 * number as i64) % 10;
-        side.touch_session("s1", time, &format!("192.0.2.{time}")).unwrap();
+        assert!(side.touch_session("s1", &seen(time, &format!("192.0.2.{time}"), time + 2000)).unwrap());
         time
     });
     let last = *times.iter().max().unwrap();
-    assert_eq!(at("s1"), (last, format!("192.0.2.{last}")));
-    assert_eq!(at("s2"), (100, "192.0.2.1".to_owned()));
-    state.one.touch_session("gone", 1, "192.0.2.1").unwrap();
+    assert_eq!(at("s1"), (last, format!("192.0.2.{last}"), Some(last + 2000)));
+    assert_eq!(at("s2"), (100, "192.0.2.1".to_owned(), Some(240)));
+    assert!(!state.one.touch_session("gone", &seen(1, "192.0.2.1", 1)).unwrap());
     assert_eq!(left(state), ["s1", "s2"]);
+}
+
+pub(in crate::state) fn an_end_is_remembered_as_long_as_tokens_live(state: &Opened) {
+    add_two(state);
+    let with = |id: &str, tokens_until| SessionRow { tokens_until, ..session(id, "a") };
+    add_all(state, &[with("live", Some(500)), with("over", Some(150)), with("unknown", None), client("api", "a", 1)]);
+    assert!(state.one.touch_session("unknown", &seen(150, "192.0.2.1", 250)).unwrap());
+    let rotation = state.other.rotate_refresh("api", &[1; 32], &[2; 32], 10, &seen(150, "192.0.2.1", 700)).unwrap();
+    assert_eq!(rotation, Rotation::Rotated);
+    state.one.end_sessions(Which::Account("a"), &END).unwrap();
+    let until = |id: &str| {
+        let target = RevocationTarget::Session(id.to_owned());
+        state.other.revocations(0).unwrap().into_iter().find(|row| row.target == target).unwrap().expires_at.unwrap()
+    };
+    let found = ["live", "over", "api", "unknown"].map(until);
+    assert_eq!(found, [500 + TOKEN_MARGIN, END.now + TOKEN_MARGIN, 700 + TOKEN_MARGIN, END.revoked_until]);
 }
 
 pub(in crate::state) fn each_way_to_end_sessions_ends_those_and_no_others(state: &Opened) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Content;
 use crate::state::account::hash_kind;
 use crate::state::email::are_lookalikes;
-use crate::state::{AccountChange, AccountRow, Added, EndSessions, SESSION_ISSUER, STALE, Which};
+use crate::state::{AccountChange, AccountRow, Added, EndSessions, RevocationTarget, SESSION_ISSUER, STALE, Which};
 
 impl Content {
     pub(super) fn has_enabled_account(&self, role: &str) -> bool {
@@ -59,8 +59,13 @@ impl Content {
 
     pub(super) fn delete_account(&mut self, id: &str, end: &EndSessions<'_>) -> bool {
         self.end_sessions(Which::Account(id), &EndSessions { keep: None, ..*end });
-        if self.revocations.remove(&(SESSION_ISSUER.to_owned(), STALE, id.to_owned())).is_some() {
-            self.version += 1;
+        let taken_back = RevocationTarget::Stale { subject: id.to_owned(), revision: 0 };
+        if let Some((written, known)) = self.revocations.get_mut(&(SESSION_ISSUER.to_owned(), STALE, id.to_owned()))
+            && known.target != taken_back
+        {
+            self.written += 1;
+            *written = self.written;
+            known.target = taken_back;
         }
         self.accounts.remove(id).is_some()
     }

@@ -2,7 +2,7 @@
 
 use super::Content;
 use crate::clock::UnixSeconds;
-use crate::state::{EndSessions, RefreshRow, Rotation, SessionRow, TokenHash, Which};
+use crate::state::{EndSessions, RefreshRow, Rotation, SessionRow, Sighting, TokenHash, Which};
 
 impl Content {
     pub(super) fn add_session(&mut self, session: &SessionRow, password_version: i64) -> bool {
@@ -24,11 +24,14 @@ impl Content {
         found
     }
 
-    pub(super) fn touch_session(&mut self, id: &str, seen_at: UnixSeconds, address: &str) {
-        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.seen_at <= seen_at) {
-            session.seen_at = seen_at;
-            address.clone_into(&mut session.address);
+    pub(super) fn touch_session(&mut self, id: &str, seen: &Sighting<'_>) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else { return false };
+        if session.seen_at <= seen.at {
+            session.seen_at = seen.at;
+            seen.address.clone_into(&mut session.address);
         }
+        session.tokens_until = session.tokens_until.map(|known| known.max(seen.tokens_until));
+        true
     }
 
     pub(super) fn rotate_refresh(
@@ -36,19 +39,18 @@ impl Content {
         id: &str,
         presented: &TokenHash,
         successor: &TokenHash,
-        now: UnixSeconds,
         grace: UnixSeconds,
-        address: &str,
+        seen: &Sighting<'_>,
     ) -> Rotation {
         let Some(session) = self.sessions.get_mut(id) else { return Rotation::Missing };
         if self.accounts.get(&session.account_id).is_none_or(|account| account.disabled) {
             return Rotation::Missing;
         }
         let Some(refresh) = &mut session.refresh else { return Rotation::Missing };
-        let judged = refresh.judge(presented, now, grace);
+        let judged = refresh.judge(presented, seen.at, grace);
         if judged == Rotation::Rotated {
-            *refresh = RefreshRow { current: *successor, previous: Some(*presented), rotated_at: now };
-            self.touch_session(id, now, address);
+            *refresh = RefreshRow { current: *successor, previous: Some(*presented), rotated_at: seen.at };
+            self.touch_session(id, seen);
         }
         judged
     }
@@ -66,9 +68,9 @@ impl Content {
         let meant = self.sessions.values().filter(|session| is_meant(session) && end.keep != Some(&session.id));
         let ended: Vec<_> = meant.map(|session| session.id.clone()).collect();
         for id in &ended {
-            self.sessions.remove(id);
+            let tokens_until = self.sessions.remove(id).and_then(|session| session.tokens_until);
             self.codes.retain(|code| code.session_id != *id);
-            self.revoke(end.revocation(id));
+            self.revoke(end.revocation(id, tokens_until));
         }
         ended
     }

@@ -5,30 +5,29 @@ use zeroize::Zeroizing;
 use super::{Sqlite, accounts, codes, key_sets, revocations, secrets, sessions, signing_keys};
 use crate::clock::UnixSeconds;
 use crate::state::{
-    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGE_AFTER, Revocation, Rotation, SessionRow,
+    AccountChange, AccountRow, Added, CodeRow, EndSessions, Reading, Revocation, Rotation, SessionRow, Sighting,
     SigningKeyRow, State, StateError, TokenHash, Version, Which,
 };
 
 impl State for Sqlite {
     fn version(&self) -> Result<Version, StateError> {
-        let version = self.read("look for changes", revocations::version)?;
-        Ok(Version(version.cast_unsigned()))
+        self.read("look for changes", revocations::version)
     }
 
     fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
         self.write("revoke", |transaction| revocations::insert(transaction, revocation))
     }
 
-    fn revocations(&self, now: UnixSeconds) -> Result<Vec<Revocation>, StateError> {
-        let too_old = now.saturating_sub(PURGE_AFTER);
-        let (known, has_old) = self.read("read revocations", |connection| {
-            Ok((revocations::live(connection, now)?, revocations::has_expired(connection, too_old)?))
-        })?;
-        if has_old && let Err(error) = self.write("delete old revocations", |it| revocations::purge(it, too_old)) {
-            // What was read is right without it, and the next reading tries again.
-            tracing::warn!(%error, "old revocations were not deleted");
+    fn revocations_after(&self, seen: Option<Version>, over: UnixSeconds) -> Result<Reading, StateError> {
+        self.read("read revocations", |connection| revocations::after(connection, seen, over))
+    }
+
+    fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError> {
+        // Whoever finds nothing keeps nobody from writing.
+        if !self.read("look for old revocations", |connection| revocations::has_expired(connection, over))? {
+            return Ok(false);
         }
-        Ok(known)
+        self.write("delete old revocations", |transaction| revocations::purge(transaction, over))
     }
 
     fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
@@ -118,8 +117,8 @@ impl State for Sqlite {
         self.read("read sessions", |connection| sessions::of(connection, account_id))
     }
 
-    fn touch_session(&self, id: &str, seen_at: UnixSeconds, address: &str) -> Result<(), StateError> {
-        self.write("note a session", |transaction| sessions::touch(transaction, id, seen_at, address))
+    fn touch_session(&self, id: &str, seen: &Sighting<'_>) -> Result<bool, StateError> {
+        self.write("note a session", |transaction| sessions::touch(transaction, id, seen))
     }
 
     fn rotate_refresh(
@@ -127,12 +126,11 @@ impl State for Sqlite {
         id: &str,
         presented: &TokenHash,
         successor: &TokenHash,
-        now: UnixSeconds,
         grace: UnixSeconds,
-        address: &str,
+        seen: &Sighting<'_>,
     ) -> Result<Rotation, StateError> {
         self.write("exchange a refresh token", |transaction| {
-            sessions::rotate_refresh(transaction, id, presented, successor, now, grace, address)
+            sessions::rotate_refresh(transaction, id, presented, successor, grace, seen)
         })
     }
 

@@ -181,6 +181,61 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE accounts ADD COLUMN is_ascii INTEGER NOT NULL DEFAULT 1 CHECK (is_ascii IN (0, 1));
     CREATE INDEX accounts_look ON accounts (look, is_ascii);
     ",
+    // 5: revocations in the order in which they were written, so that only new ones are read; the end of a session's tokens.
+    "
+    CREATE TABLE revocations_5 (
+        issuer TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('token', 'subject', 'session', 'stale')),
+        value TEXT NOT NULL,
+        revoked_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        -- Tokens of an earlier one are stale; 0: none is any more.
+        revision INTEGER,
+        -- `version.revocations` after it was last written.
+        sequence INTEGER NOT NULL UNIQUE,
+        PRIMARY KEY (issuer, kind, value),
+        CHECK ((kind = 'stale') = (revision IS NOT NULL))
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO revocations_5
+        SELECT issuer, kind, value, revoked_at, expires_at, revision, row_number() OVER (ORDER BY revoked_at)
+        FROM revocations;
+    DROP TABLE revocations;
+    ALTER TABLE revocations_5 RENAME TO revocations;
+    CREATE INDEX revocations_expires_at ON revocations (expires_at);
+
+    -- The latest `exp` of its tokens; none: not known.
+    ALTER TABLE sessions ADD COLUMN tokens_until INTEGER;
+
+    -- What processes hold in memory: whoever sees the same numbers reads nothing again.
+    DROP TRIGGER signing_keys_added;
+    DROP TRIGGER signing_keys_changed;
+    DROP TRIGGER signing_keys_deleted;
+    DROP TABLE version;
+    CREATE TABLE version (
+        one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+        -- Revocations that were written.
+        revocations INTEGER NOT NULL,
+        -- Revocations that were deleted before their time.
+        lost INTEGER NOT NULL,
+        -- Changes of the signing keys.
+        signing_keys INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO version SELECT 1, count(*), 0, 0 FROM revocations;
+    CREATE TRIGGER revocations_deleted AFTER DELETE ON revocations BEGIN
+        UPDATE version SET lost = lost + 1;
+    END;
+    CREATE TRIGGER signing_keys_added AFTER INSERT ON signing_keys BEGIN
+        UPDATE version SET signing_keys = signing_keys + 1;
+    END;
+    -- The longest token of the active key is nobody's to hold.
+    CREATE TRIGGER signing_keys_changed AFTER UPDATE ON signing_keys
+    WHEN new.retired_at IS NOT old.retired_at OR new.verify_until IS NOT old.verify_until BEGIN
+        UPDATE version SET signing_keys = signing_keys + 1;
+    END;
+    CREATE TRIGGER signing_keys_deleted AFTER DELETE ON signing_keys BEGIN
+        UPDATE version SET signing_keys = signing_keys + 1;
+    END;
+    ",
 ];
 
 /// The index of the step after which addresses are compared anew.

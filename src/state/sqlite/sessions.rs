@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, named_pa
 
 use super::{accounts, revocations};
 use crate::clock::UnixSeconds;
-use crate::state::{AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, TokenHash, Which};
+use crate::state::{AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, Sighting, TokenHash, Which};
 
 /// The most that one transaction ends because they are over: others want to write too.
 pub(super) const OVER_AT_ONCE: usize = 500;
@@ -14,10 +14,10 @@ macro_rules! columns {
     () => {
         "sessions.id, sessions.account_id, sessions.created_at, sessions.seen_at, sessions.expires_at,
          sessions.user_agent, sessions.address, sessions.refresh_current, sessions.refresh_previous,
-         sessions.refresh_rotated_at"
+         sessions.refresh_rotated_at, sessions.tokens_until"
     };
 }
-const COLUMN_COUNT: usize = 10;
+const COLUMN_COUNT: usize = 11;
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     let refresh = match row.get(7)? {
@@ -33,6 +33,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         user_agent: row.get(5)?,
         address: row.get(6)?,
         refresh,
+        tokens_until: row.get(10)?,
     })
 }
 
@@ -41,9 +42,9 @@ pub(super) fn add(transaction: &Transaction<'_>, session: &SessionRow, version: 
     let added = transaction
         .prepare_cached(
             "INSERT INTO sessions (id, account_id, created_at, seen_at, expires_at, user_agent, address,
-                                   refresh_current, refresh_previous, refresh_rotated_at)
+                                   refresh_current, refresh_previous, refresh_rotated_at, tokens_until)
              SELECT :id, accounts.id, :created_at, :seen_at, :expires_at, :user_agent, :address,
-                    :current, :previous, :rotated_at
+                    :current, :previous, :rotated_at, :tokens_until
              FROM accounts WHERE accounts.id = :account_id AND NOT disabled AND password_version = :version
              ON CONFLICT (id) DO NOTHING",
         )?
@@ -58,6 +59,7 @@ pub(super) fn add(transaction: &Transaction<'_>, session: &SessionRow, version: 
             ":current": refresh.map(|refresh| refresh.current),
             ":previous": refresh.and_then(|refresh| refresh.previous),
             ":rotated_at": refresh.map(|refresh| refresh.rotated_at),
+            ":tokens_until": session.tokens_until,
             ":version": version,
         })?;
     Ok(added > 0)
@@ -93,16 +95,17 @@ pub(super) fn of(connection: &Connection, account_id: Option<&str>) -> rusqlite:
     }
 }
 
-pub(super) fn touch(
-    transaction: &Transaction<'_>,
-    id: &str,
-    seen_at: UnixSeconds,
-    address: &str,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("UPDATE sessions SET seen_at = ?2, address = ?3 WHERE id = ?1 AND seen_at <= ?2")?
-        .execute(params![id, seen_at, address])?;
-    Ok(())
+pub(super) fn touch(transaction: &Transaction<'_>, id: &str, seen: &Sighting<'_>) -> rusqlite::Result<bool> {
+    // What is not known stays so: NULL is the maximum of NULL and anything.
+    let touched = transaction
+        .prepare_cached(
+            "UPDATE sessions
+             SET seen_at = max(seen_at, ?2), address = CASE WHEN seen_at <= ?2 THEN ?3 ELSE address END,
+                 tokens_until = max(tokens_until, ?4)
+             WHERE id = ?1",
+        )?
+        .execute(params![id, seen.at, seen.address, seen.tokens_until])?;
+    Ok(touched > 0)
 }
 
 pub(super) fn rotate_refresh(
@@ -110,20 +113,19 @@ pub(super) fn rotate_refresh(
     id: &str,
     presented: &TokenHash,
     successor: &TokenHash,
-    now: UnixSeconds,
     grace: UnixSeconds,
-    address: &str,
+    seen: &Sighting<'_>,
 ) -> rusqlite::Result<Rotation> {
     let Some((session, account)) = with_account(transaction, id)? else { return Ok(Rotation::Missing) };
     let Some(refresh) = session.refresh.filter(|_| !account.disabled) else { return Ok(Rotation::Missing) };
-    let judged = refresh.judge(presented, now, grace);
+    let judged = refresh.judge(presented, seen.at, grace);
     if judged == Rotation::Rotated {
         transaction
             .prepare_cached(
                 "UPDATE sessions SET refresh_current = ?2, refresh_previous = ?3, refresh_rotated_at = ?4 WHERE id = ?1",
             )?
-            .execute(params![id, successor, presented, now])?;
-        touch(transaction, id, now, address)?;
+            .execute(params![id, successor, presented, seen.at])?;
+        touch(transaction, id, seen)?;
     }
     Ok(judged)
 }
@@ -154,15 +156,21 @@ pub(super) fn end(
             delete(transaction, OVER, params![keep, now, now.saturating_sub(idle), most])
         }
     }?;
-    for id in &ended {
-        revocations::insert(transaction, &end.revocation(id))?;
+    for (id, tokens_until) in &ended {
+        revocations::insert(transaction, &end.revocation(id, *tokens_until))?;
     }
-    Ok(ended)
+    Ok(ended.into_iter().map(|(id, _)| id).collect())
 }
 
-fn delete(transaction: &Transaction<'_>, condition: &str, values: impl Params) -> rusqlite::Result<Vec<String>> {
-    let mut statement =
-        transaction.prepare_cached(&format!("DELETE FROM sessions WHERE {condition} AND id IS NOT ?1 RETURNING id"))?;
-    let rows = statement.query_map(values, |row| row.get(0))?;
+/// The ids of those that were there, and [`SessionRow::tokens_until`].
+fn delete(
+    transaction: &Transaction<'_>,
+    condition: &str,
+    values: impl Params,
+) -> rusqlite::Result<Vec<(String, Option<UnixSeconds>)>> {
+    let mut statement = transaction.prepare_cached(&format!(
+        "DELETE FROM sessions WHERE {condition} AND id IS NOT ?1 RETURNING id, tokens_until"
+    ))?;
+    let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
 }

@@ -168,6 +168,50 @@ fn readings_wait_for_no_write() {
 }
 
 #[test]
+fn where_what_was_read_is_no_longer_all_that_was_all_is_read_again() {
+    type Deed = fn(&Connection) -> rusqlite::Result<()>;
+    let deeds: [(&str, bool, Deed); 4] = [
+        ("one more", false, |it| {
+            it.execute_batch(
+                "UPDATE version SET revocations = 4;
+                 INSERT INTO revocations VALUES ('corp', 'token', 't4', 1, NULL, NULL, 4)",
+            )
+        }),
+        ("one is deleted by hand", true, |it| it.execute_batch("DELETE FROM revocations WHERE value = 't2'")),
+        // The backup had two of the three.
+        ("a backup is restored in place", true, |it| {
+            it.execute_batch("DELETE FROM revocations WHERE sequence > 2; UPDATE version SET revocations = 2, lost = 0")
+        }),
+        ("a backup is restored, and one is added", true, |it| {
+            it.execute_batch(
+                "DELETE FROM revocations WHERE sequence > 1;
+                 INSERT INTO revocations VALUES ('corp', 'token', 't9', 1, NULL, NULL, 2);
+                 UPDATE version SET revocations = 2, lost = 0",
+            )
+        }),
+    ];
+    for (what, is_whole, deed) in deeds {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("passgate.db");
+        let state = Sqlite::open(&path).unwrap();
+        for id in ["t1", "t2", "t3"] {
+            state.revoke(&token(id, 1, None)).unwrap();
+        }
+        let seen = state.revocations_after(None, 0).unwrap().version;
+        let mut by_hand = Connection::open(&path).unwrap();
+        let transaction = by_hand.transaction().unwrap();
+        deed(&transaction).unwrap();
+        transaction.commit().unwrap();
+        assert_ne!(state.version().unwrap(), seen, "{what}");
+        let reading = state.revocations_after(Some(seen), 0).unwrap();
+        assert_eq!(reading.is_whole, is_whole, "{what}");
+        if is_whole {
+            assert_eq!(reading.rows.len(), state.revocations(0).unwrap().len(), "{what}");
+        }
+    }
+}
+
+#[test]
 fn what_was_written_is_seen_by_the_next_reading() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
@@ -223,7 +267,14 @@ fn what_is_asked_at_every_sign_in_reads_no_whole_table() {
         })
     };
     let over = format!("DELETE FROM sessions WHERE {} RETURNING id", sessions::OVER);
-    for statement in [accounts::FOREIGN_HASH, accounts::LOOKALIKE, sessions::WITH_ACCOUNT, &over, revocations::LIVE] {
+    for statement in [
+        accounts::FOREIGN_HASH,
+        accounts::LOOKALIKE,
+        sessions::WITH_ACCOUNT,
+        &over,
+        revocations::LIVE,
+        revocations::LATER,
+    ] {
         let plan = plan(statement).unwrap().join("; ");
         for table in ["accounts", "sessions", "revocations"] {
             assert!(!plan.contains(&format!("SCAN {table}")), "{statement}: {plan}");

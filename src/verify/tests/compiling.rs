@@ -1,7 +1,12 @@
 use super::*;
+use crate::config::raw::RawTenants;
 use crate::config::raw::{Named, RawIssuer, RawSecret};
 use crate::config::{At, Problems};
 use std::time::Duration;
+
+fn path(text: &str) -> crate::identity::ClaimPath {
+    crate::identity::ClaimPath::parse(text).unwrap()
+}
 
 fn at<T>(value: T) -> At<T> {
     At { value, span: 0..1 }
@@ -49,7 +54,7 @@ impl Table {
     fn compile(self) -> (Issuers, Problems) {
         let mut problems = Problems::new(&self.directory.path().join("gateway.toml"), "\n");
         let named: Vec<Named<RawIssuer>> = vec![(at(self.name.to_owned()), self.raw)];
-        (Issuers::compile(&named, &mut problems), problems)
+        (Issuers::compile(&named, &Egress::default(), &mut problems), problems)
     }
 }
 
@@ -292,7 +297,7 @@ fn homemade(raw: &mut RawIssuer) {
 fn tokens_of_an_app_that_signed_its_own_are_a_table_without_audiences() {
     let (issuers, problems) = Table::new(|raw| {
         homemade(raw);
-        raw.subject_claim = Some(at("user.id".to_owned()));
+        raw.subject_claims = texts(&["user.id"]);
     })
     .compile();
     // The secret of the test has the mode of any other file.
@@ -300,20 +305,20 @@ fn tokens_of_an_app_that_signed_its_own_are_a_table_without_audiences() {
     assert_eq!(shown, [""; 0]);
     let issuer = issuers.without_iss().unwrap();
     assert!(issuer.may_lack_iss && issuer.may_lack_aud && issuer.audiences.is_empty());
-    assert_eq!(issuer.subject_claim.as_ref().unwrap().as_str(), "user.id");
+    assert_eq!(issuer.subject_claims, [path("user.id")]);
     assert_eq!(issuer.revocation_key(), ISS, "`issuer` stays its name");
     assert!(issuers.by_iss(ISS).is_some());
 
     let (issuers, _) = Table::new(from_pem).compile();
     let issuer = issuers.by_name("corp").unwrap();
     assert!(issuers.without_iss().is_none() && !issuer.may_lack_iss && !issuer.may_lack_aud);
-    assert!(issuer.subject_claim.is_none());
+    assert_eq!(issuer.subject_claims, [path("sub")]);
     let (issuers, _) = Table::new(|raw| {
         from_pem(raw);
-        raw.subject_claim = Some(at("sub".to_owned()));
+        raw.subject_claims = texts(&["sub"]);
     })
     .compile();
-    assert!(issuers.by_name("corp").unwrap().subject_claim.is_none(), "`sub` stays a string");
+    assert_eq!(issuers.by_name("corp").unwrap().subject_claims, [path("sub")]);
 }
 
 #[test]
@@ -366,7 +371,7 @@ fn claims_may_be_missing_where_only_the_keys_of_this_machine_count() {
         (
             |raw| {
                 homemade(raw);
-                raw.subject_claim = Some(at("a..b".to_owned()));
+                raw.subject_claims = texts(&["a..b"]);
             },
             "`a..b` is not a path of claim names",
         ),
@@ -422,7 +427,7 @@ fn two_tables_that_take_tokens_without_iss_are_an_error_that_names_both() {
     third.issuer = Some(at("third".to_owned()));
     third.missing_claims = texts(&["aud"]);
     let tables = [("a", table.raw), ("b", second), ("c", third)].map(|(name, raw)| (at(name.to_owned()), raw));
-    let issuers = Issuers::compile(&tables, &mut problems);
+    let issuers = Issuers::compile(&tables, &Egress::default(), &mut problems);
     assert_eq!(problems.errors().len(), 1);
     let problem = &problems.errors()[0];
     assert_eq!(problem.message, "`a` and `b` both take tokens without `iss`");
@@ -437,7 +442,8 @@ fn two_tables_of_one_iss_are_an_error_that_names_both() {
     let mut problems = Problems::new(&table.directory.path().join("gateway.toml"), "\n");
     let mut second = table.raw.clone();
     second.issuer = Some(At { value: ISS.to_owned(), span: 7..8 });
-    let issuers = Issuers::compile(&[(at("a".to_owned()), table.raw), (at("b".to_owned()), second)], &mut problems);
+    let tables = [(at("a".to_owned()), table.raw), (at("b".to_owned()), second)];
+    let issuers = Issuers::compile(&tables, &Egress::default(), &mut problems);
     assert_eq!(issuers.len(), 1);
     assert_eq!(problems.errors().len(), 1);
     assert_eq!(
@@ -469,4 +475,87 @@ fn our_own_issuer_cannot_be_taken_for_another() {
     assert!(issuers.add_own("corp", "https://app.example.com", "app", &[Algorithm::ES256], keys()).is_err());
     assert!(issuers.add_own("session", "https://app.example.com", "app", &[Algorithm::ES256], keys()).is_ok());
     assert_eq!(issuers.iter().map(|issuer| issuer.name.to_string()).collect::<Vec<_>>(), ["corp", "session"]);
+}
+
+const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+
+fn of_tenants(tenants: RawTenants) -> impl Fn(&mut RawIssuer) {
+    move |raw| {
+        raw.issuer = Some(at("https://login.example.com/{tid}/v2.0".to_owned()));
+        raw.tenants = Some(at(tenants.clone()));
+        raw.discovery = Some(at(true));
+    }
+}
+
+#[test]
+fn an_issuer_of_many_tenants_names_them_and_finds_its_keys_under_organizations() {
+    let one = RawTenants::Listed(vec![TENANT.to_owned()]);
+    for tenants in [one.clone(), RawTenants::Any] {
+        let (issuers, problems) = Table::new(of_tenants(tenants)).compile();
+        assert!(problems.errors().is_empty(), "{}", problems.render(false));
+        let issuer = issuers.by_iss(&format!("https://login.example.com/{TENANT}/v2.0")).unwrap();
+        assert_eq!(
+            issuer.source.as_ref().unwrap().location().url().as_str(),
+            "https://login.example.com/organizations/v2.0/.well-known/openid-configuration"
+        );
+        for iss in ["https://login.example.com/{tid}/v2.0", "https://login.example.com/organizations/v2.0"] {
+            assert!(issuers.by_iss(iss).is_none(), "{iss}");
+        }
+    }
+    type Change = &'static dyn Fn(&mut RawIssuer);
+    let cases: [(Change, &str); 7] = [
+        (&|raw| raw.tenants = None, "`issuer` has a place for a tenant, and no `tenants` are named"),
+        (&|raw| raw.issuer = Some(at("https://login.example.com/x".to_owned())), "`issuer` has no place for a tenant"),
+        (
+            &|raw| raw.issuer = Some(at("https://{tid}.example.com/".to_owned())),
+            "`{tid}` must be one whole segment of the path of `issuer`, once",
+        ),
+        (
+            &|raw| raw.issuer = Some(at("https://login.example.com/{tid}/{tid}/v2.0".to_owned())),
+            "`{tid}` must be one whole segment of the path of `issuer`, once",
+        ),
+        (&|raw| raw.subject_claims = texts(&["sub", "email"]), "`email` may be the same for people of two tenants"),
+        (&|raw| raw.subject_claims = texts(&["oid", "sub"]), ""),
+        (&|raw| raw.subject_claims = texts(&["oid", "oid"]), "`oid` stands twice"),
+    ];
+    for (change, expected) in cases {
+        let any = of_tenants(RawTenants::Any);
+        let found = errors(|raw| {
+            any(raw);
+            change(raw);
+        });
+        assert!(if expected.is_empty() { found.is_empty() } else { found[0] == expected }, "{expected}: {found:?}");
+    }
+    // Of one tenant a claim is as unique as of any other issuer.
+    let single = of_tenants(one);
+    let found = errors(|raw| {
+        single(raw);
+        raw.subject_claims = texts(&["email"]);
+    });
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn a_token_for_the_server_of_the_keys_is_read_and_goes_in_plain_text_to_this_machine_only() {
+    let with = |url: &str, file: &'static str| {
+        let url = url.to_owned();
+        errors(move |raw| {
+            raw.jwks_url = Some(at(url));
+            raw.allow_http = Some(at(true));
+            raw.jwks_token = Some(at(RawSecret::File(file.into())));
+        })
+    };
+    assert_eq!(with("https://kubernetes.default.svc/openid/v1/jwks", "secret"), [""; 0]);
+    assert_eq!(with("http://127.0.0.1:8001/openid/v1/jwks", "secret"), [""; 0]);
+    assert_eq!(
+        with("http://10.0.0.1/jwks", "secret"),
+        ["`jwks_token` would go to `http://10.0.0.1/jwks` in plain HTTP"]
+    );
+    assert!(with("https://k.example.com/", "missing")[0].starts_with("`jwks_token` cannot be used: cannot read"));
+    let (_, problems) = Table::new(|raw| {
+        from_pem(raw);
+        raw.jwks_token = Some(at(RawSecret::File("secret".into())));
+    })
+    .compile();
+    assert_eq!(problems.warnings()[0].message, "`jwks_token` changes nothing here");
 }

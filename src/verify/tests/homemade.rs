@@ -21,7 +21,7 @@ fn express(secret: &Signer) -> Issuer {
     issuer.algorithms = vec![Algorithm::HS256];
     issuer.may_lack_iss = true;
     issuer.may_lack_aud = true;
-    issuer.subject_claim = ClaimPath::parse("id");
+    issuer.subject_claims = vec![ClaimPath::parse("id").unwrap()];
     issuer
 }
 
@@ -169,10 +169,10 @@ fn no_other_claim_stands_in_for_the_subject() {
         ("id", json!({"sub": "root"}), Ok("5f3c")),
         ("id", json!({"sub": {"not": "read"}}), Ok("5f3c")),
     ] {
-        let judged = judge_with(|issuer| issuer.subject_claim = ClaimPath::parse(path), &changes);
+        let judged = judge_with(|issuer| issuer.subject_claims = vec![ClaimPath::parse(path).unwrap()], &changes);
         assert_eq!(judged.as_deref(), expected.as_ref().copied(), "{path} {changes}");
     }
-    let default = |issuer: &mut Issuer| issuer.subject_claim = None;
+    let default = |issuer: &mut Issuer| issuer.subject_claims = vec![ClaimPath::parse("sub").unwrap()];
     assert_eq!(judge_with(default, &json!({"sub": "ann"})), Ok("ann".to_owned()));
     assert_eq!(judge_with(default, &json!({"sub": 42})), Err(Refusal::SubjectMalformed), "`sub` is text");
     assert_eq!(judge_with(default, &json!({})), Err(Refusal::SubjectMalformed), "`id` is not asked for");

@@ -7,6 +7,7 @@ mod fetching;
 mod homemade;
 mod keys;
 mod remembering;
+mod subjects;
 mod tokens;
 
 use std::sync::{Arc, OnceLock};
@@ -50,6 +51,10 @@ impl Signer {
 
     pub(super) fn p384() -> Self {
         Self::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(), "P-384")
+    }
+
+    pub(super) fn p521() -> Self {
+        Self::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap(), "P-521")
     }
 
     pub(super) fn ed25519() -> Self {

@@ -57,7 +57,7 @@ fuzz_target!(|input: &[u8]| {
     }
 
     let Some(prefix) = prefix.and_then(|prefix| canonical_prefix(prefix).ok()) else { return };
-    let rewritten = match target.rewritten(Some(&prefix), QueryEdit::Keep) {
+    let rewritten = match target.rewritten(Some(&prefix), "", QueryEdit::Keep) {
         Ok(rewritten) => rewritten,
         // What is left begins with an empty segment in another spelling than `//`.
         Err(refusal) => return assert!(refusal == Refusal::PathEmptySegment && target.oddities().empty_segment),

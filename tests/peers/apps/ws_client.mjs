@@ -9,6 +9,9 @@ import WebSocket from "ws";
 const [url, token, count, ...fields] = process.argv.slice(2);
 const headers = Object.fromEntries(fields.map((field) => /^([^:]+):\s*(.*)$/.exec(field).slice(1)));
 if (token !== "-") headers.authorization = `Bearer ${token}`;
+// As a page names them: new WebSocket(url, protocols). The library refuses an answer that chooses another one, or none.
+const protocols = (headers["Sec-WebSocket-Protocol"] ?? "").split(", ").filter(Boolean);
+delete headers["Sec-WebSocket-Protocol"];
 const large = randomBytes(1 << 20);
 const result = { texts: 0, binary: false, pong: false };
 
@@ -17,13 +20,13 @@ function done(extra) {
   process.exit(0);
 }
 
-const socket = new WebSocket(url, { headers, rejectUnauthorized: true });
+const socket = new WebSocket(url, protocols, { headers, rejectUnauthorized: true });
 socket.on("unexpected-response", (_, response) => done({ status: response.statusCode }));
 socket.on("error", (error) => done({ error: String(error) }));
 socket.on("pong", () => {
   result.pong = true;
 });
-socket.on("close", (code, reason) => done({ code, reason: reason.toString() }));
+socket.on("close", (code, reason) => done({ code, reason: reason.toString(), protocol: socket.protocol }));
 socket.on("message", (data, isBinary) => {
   if (!result.headers) {
     result.headers = JSON.parse(data.toString());

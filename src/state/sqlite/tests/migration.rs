@@ -4,7 +4,7 @@
 use rusqlite::params;
 
 use super::*;
-use crate::state::contract::{END, account, client};
+use crate::state::contract::{END, account, client, seen};
 use crate::state::{
     AccountChange, AccountRow, Added, CodeRow, Revocation, RevocationTarget, Rotation, SigningKeyRow, Which,
 };
@@ -49,7 +49,7 @@ fn a_file_of_the_first_version_is_brought_along_with_all_that_is_in_it() {
     // What is new works on it.
     assert_eq!(state.add_account(&account("a"), Some("ops")).unwrap(), Added::Done);
     assert!(state.add_session(&client("s1", "a", 1), 1).unwrap());
-    assert_eq!(state.rotate_refresh("s1", &[1; 32], &[2; 32], 5, 10, "::1").unwrap(), Rotation::Rotated);
+    assert_eq!(state.rotate_refresh("s1", &[1; 32], &[2; 32], 10, &seen(5, "::1", 0)).unwrap(), Rotation::Rotated);
     assert_eq!(state.end_sessions(Which::Account("a"), &END).unwrap(), ["s1"]);
     assert_eq!(state.revocations(0).unwrap().len(), 4);
     state.note_token("k2", 900).unwrap();

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
-use crate::state::contract::{END, account, argon2, client};
+use crate::state::contract::{END, account, argon2, client, seen};
 use crate::state::{AccountChange, Added, RefreshRow, Rotation, SessionRow, TokenHash, Which};
 
 const TASK: &str = "PASSGATE_TEST_STATE_TASK";
@@ -102,7 +102,8 @@ fn sign_in_forever(state: &Sqlite) {
         for exchange in 0..EXCHANGES {
             let (presented, successor) = (nth_token(exchange), nth_token(exchange + 1));
             let now = 1000 + exchange.cast_signed();
-            let rotation = state.rotate_refresh(&name, &presented, &successor, now, 10, "192.0.2.7").unwrap();
+            let rotation =
+                state.rotate_refresh(&name, &presented, &successor, 10, &seen(now, "192.0.2.7", 240)).unwrap();
             assert_eq!(rotation, Rotation::Rotated);
             is_heard &= say(&name, "exchange");
         }
@@ -146,7 +147,7 @@ fn accounts_sessions_and_exchanges_survive_a_kill_at_any_point() {
         assert!(state.accounts().unwrap().len() <= acknowledged.len() + 1);
         for (name, writes) in &acknowledged {
             let account = state.account(name).unwrap().expect("an account that was acknowledged");
-            let is_revoked = revocations.contains(&END.revocation(name));
+            let is_revoked = revocations.contains(&END.revocation(name, Some(240)));
             // One write more may have arrived.
             let after = |write: u64| (*writes >= write, *writes + 1 >= write);
             let holds = |is: bool, write: u64| {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::state::contract::{END, account};
+use crate::state::contract::{END, account, seen};
 use crate::state::{AccountChange, AccountRow};
 
 /// Whether `text` is in the database, and in its log.
@@ -60,7 +60,7 @@ fn what_a_killed_process_left_in_the_log_goes_with_the_next_write_of_another() {
     killed.write("die", |it| accounts::rehash(it, "a", "$2b$12$the-second", "$2b$12$the-third")).unwrap();
     assert_eq!(holds(&directory, "the-second"), [false, true], "else this shows nothing");
     let next = Sqlite::open(&path).unwrap();
-    next.touch_session("nobody's", 1, "192.0.2.1").unwrap();
+    next.touch_session("nobody's", &seen(1, "192.0.2.1", 1)).unwrap();
     assert_eq!(holds(&directory, "the-second"), [false; 2]);
     assert_eq!(holds(&directory, "the-first"), [false; 2]);
     drop(killed);
@@ -122,7 +122,7 @@ fn where_another_reader_is_in_the_way_the_log_is_emptied_by_a_later_write() {
     state.change_account("a", &new_hash("$2b$12$the-second"), &END).unwrap();
     assert_ne!(holds(&directory, "the-first"), [false; 2], "else this shows nothing");
     drop(reading);
-    state.touch_session("nobody's", 1, "192.0.2.1").unwrap();
+    state.touch_session("nobody's", &seen(1, "192.0.2.1", 1)).unwrap();
     assert_eq!(holds(&directory, "the-first"), [false; 2]);
     // The patience with other writers is back.
     let timeout: i64 = lock(&state.writer).pragma_query_value(None, "busy_timeout", |row| row.get(0)).unwrap();
