@@ -866,7 +866,7 @@ fn a_machine_without_a_subject_is_named_by_its_kind_also_where_it_is_revoked() {
     let liar = corp_token_of(&claims_with(json!({ "sub": "client_id:worker" })));
     let refused = gateway.get_as(&liar, "/private/x").expect(401);
     assert_eq!(gateway.log_of(&refused)["reason"], "subject-malformed");
-    let said = gateway.command(["token", "inspect", machine.as_str()]).expect(0).all();
+    let said = gateway.command_with_input(["token", "inspect", "-"], &machine).expect(0).all();
     assert!(said.contains("`client_id:worker`"), "{said}");
     let bearer = format!("Authorization: Bearer {machine}");
     let said = gateway.command(["explain", "GET", "/private/x", "-H", bearer.as_str()]).expect(0).all();

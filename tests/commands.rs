@@ -984,8 +984,10 @@ fn the_built_in_pages_are_written_once_and_can_be_used() {
     run(&["pages", "export", &directory, "--force"], "").expect(0);
     assert_eq!(std::fs::read_to_string(&good).unwrap(), before);
     // On plain HTTP there is no sign-in.
-    let toml =
-        std::fs::read_to_string(setup.path("gateway.toml")).unwrap().replace("http://app.test", "https://app.test");
+    let toml = std::fs::read_to_string(setup.path("gateway.toml")).unwrap().replace(
+        "public_url = \"http://app.test\"",
+        "public_url = \"https://app.test\"\ntrusted_proxies = [\"127.0.0.1\"]",
+    );
     setup.write("gateway.toml", &toml);
     assert_eq!(setup.command(["check"]).expect(0).stderr, "");
     std::fs::write(&good, "<style>{{ style }}</style>\n{{ titel }}\n").unwrap();

@@ -71,6 +71,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("passgate-user-password", &[("A new password, which is asked for", "passgate user password alice@example.com")]),
+    (
+        "passgate-user-confirm",
+        &[
+            ("Say that an address is its owner's", "passgate user confirm alice@example.com"),
+            ("All that there are, where registering was never open", "passgate user confirm --all"),
+        ],
+    ),
     ("passgate-user-disable", &[("Lock an account", "passgate user disable alice@example.com")]),
     ("passgate-user-enable", &[("Unlock it", "passgate user enable alice@example.com")]),
     ("passgate-user-delete", &[("Delete an account in a script", "passgate user delete --yes alice@example.com")]),
@@ -330,7 +337,7 @@ mod tests {
     #[test]
     fn the_page_of_the_configuration_has_every_key_with_words_about_it() {
         // Tables that are written in one line: their keys stand in the value of another one.
-        const INLINE: [&str; 7] = [
+        const INLINE: [&str; 9] = [
             "issuers.*.secret",
             "credentials.sources",
             "upstreams.*.health_check",
@@ -338,6 +345,8 @@ mod tests {
             "tests.as",
             "server.tls.more",
             "server.tls.private_key",
+            "server.egress_proxy.password",
+            "issuers.*.jwks_token",
         ];
         let text = configuration();
         for (table, keys) in KEYS {

@@ -387,6 +387,12 @@ impl Gateway {
         self.setup.command(words)
     }
 
+    /// The same with something on standard input.
+    #[track_caller]
+    pub fn command_with_input<S: AsRef<str>>(&self, words: impl IntoIterator<Item = S>, input: &str) -> Output {
+        self.setup.command_with_input(words, input)
+    }
+
     /// Sends a signal, `TERM` or `HUP`.
     #[track_caller]
     pub fn signal(&self, name: &str) {

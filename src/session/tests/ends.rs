@@ -1,6 +1,6 @@
 //! Sessions that end: at once, whoever reads the state meanwhile, and no more of them than are kept.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use super::*;
@@ -146,10 +146,12 @@ fn a_sweep_ends_what_is_over_to_the_second_and_nothing_else() {
 #[test]
 fn whoever_reads_the_store_meanwhile_does_not_bring_an_ended_session_back() {
     let house = House::new();
-    let is_done = AtomicBool::new(false);
+    // One reading beside each end: a reader that never rests would keep the others from the lock.
+    let (begin, begun) = mpsc::sync_channel(0);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_done.load(Ordering::Relaxed) {
+        let house = &house;
+        scope.spawn(move || {
+            for () in begun {
                 house
                     .revocations
                     .reconcile(|| {
@@ -165,11 +167,12 @@ fn whoever_reads_the_store_meanwhile_does_not_bring_an_ended_session_back() {
                 house.clock.advance(1);
                 let cookie = house.browser();
                 let before = house.check(&cookie);
+                begin.send(()).unwrap();
                 house.sessions.end(Which::One(&cookie.session_id)).unwrap();
                 (0..20).map(|_| house.check(&cookie)).chain([before]).collect::<Vec<_>>()
             })
             .collect();
-        is_done.store(true, Ordering::Relaxed);
+        drop(begin);
         for verdict in verdicts {
             let (before, after) = verdict.split_last().unwrap();
             assert_eq!(*before, Ok(()));
