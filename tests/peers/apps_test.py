@@ -41,7 +41,7 @@ def blocks_below(heading: str, language: str) -> list[str]:
 
 def table() -> dict[str, dict[str, str]]:
     """Path → column → cell, of the table of paths."""
-    lines = [line for line in PAGE.splitlines() if line.startswith("|")]
+    lines = re.search(r"^\| path \|.*\n(?:\|.*\n)+", PAGE, re.M)[0].splitlines()
     names, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {row[0].strip("`"): dict(zip(names[1:], row[1:], strict=True)) for row in rows}
 
