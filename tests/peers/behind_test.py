@@ -257,6 +257,30 @@ class BehindNginx(OverPlainHttp, Behind, PeerTest):
         )
 
 
+class BehindNginxBySocket(BehindNginx):
+    """The section about a unix socket: its `[server]` and its `upstream` in place of those above."""
+
+    @classmethod
+    def toml(cls) -> str:
+        whole, server = blocks(cls.page, "toml")
+        cls.socket = cls.directory / "passgate.sock"
+        return exchanged(
+            server + whole[whole.index("[password]") :],
+            {
+                # One address more, from which the tests know that the gateway listens.
+                '"unix:/run/passgate/passgate.sock"': f'["unix:{cls.socket}", "127.0.0.1:0"]',
+                "127.0.0.1:3000": f"127.0.0.1:{cls.app.port}",
+                "https://app.example.com": cls.origin,
+            },
+        )
+
+    @classmethod
+    def http_block(cls) -> str:
+        whole, upstream = blocks(cls.page, "nginx")
+        whole = re.sub(r"(?ms)^upstream passgate \{.*?^\}\n", lambda _: upstream, whole, count=1)
+        return exchanged(whole, {"unix:/run/passgate/passgate.sock": f"unix:{cls.socket}", **cls.changes()})
+
+
 class BehindHaproxy(OverPlainHttp, Behind, PeerTest):
     page = "behind-haproxy.md"
 
@@ -279,6 +303,16 @@ class BehindHaproxy(OverPlainHttp, Behind, PeerTest):
         )
         haproxy = shutil.which("haproxy") or "/usr/sbin/haproxy"
         return Process("haproxy", [haproxy, "-db", "-f", configuration], cls.directory)
+
+    def test_connection_cannot_name_what_the_proxy_says(self):
+        cookie = self.sign_in()
+        for named in ("x-forwarded-for", "x-forwarded-proto, x-forwarded-host", "X-Forwarded-For, close, Cookie"):
+            with self.subTest(named):
+                answer = self.ask("GET", "/headers", {"Cookie": cookie, "Connection": named})
+                self.assertDoneBy(self.gateway, answer, 200)
+                fields = answer.json()
+                self.assertEqual(fields["x-forwarded-proto"], "https")
+                self.assertIn(CLIENT, fields["x-forwarded-for"])
 
 
 class BehindCaddy(Behind, PeerTest):
