@@ -169,9 +169,10 @@ class Clients(PeerTest):
         with self.assertRaises(AssertionError):
             self.curl(self.tls, "/public", "--tls-max", "1.1")
 
-    def test_plain_http_on_the_tls_port_harms_nobody(self):
-        with self.assertRaises(AssertionError):
-            run("curl", "-sS", "--max-time", "10", f"http://127.0.0.1:{self.tls.port}/public")
+    def test_plain_http_on_the_tls_port_is_answered_in_plain_http(self):
+        said = run("curl", "-sS", "-i", "--max-time", "10", f"http://127.0.0.1:{self.tls.port}/public").stdout
+        self.assertTrue(said.startswith("HTTP/1.1 400 "), said)
+        self.assertIn("This port speaks HTTPS", said)
         self.assertEqual(self.curl(self.tls, "/public")[0], 200)
 
     def load(self, gateway: Gateway, *arguments: str):
