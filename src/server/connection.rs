@@ -1,6 +1,6 @@
 //! One connection from a client: TLS, the version of HTTP, its requests one after the other, and its end.
 //!
-//! Enters: an accepted socket. Leaves: nothing; every request on it walks through the worker's [`Lane`]. What ends the
+//! Enters: an accepted socket. Leaves: nothing; every request on it walks through the worker's `gateway::Lane`. What ends the
 //! connection before there is a request (a head that is not HTTP, or too long, or too slow) is answered here, through
 //! the same refusals and the same log.
 

@@ -1,7 +1,7 @@
 //! HTTP/2 with a client: one connection, its streams, and their ends.
 //!
 //! Enters: a connection that begins with the preface. Leaves: nothing; every request on it walks through the worker's
-//! [`Lane`] in a task of its own. Bytes of an answer wait here, in the stream's own task, until the client's window takes
+//! `gateway::Lane` in a task of its own. Bytes of an answer wait here, in the stream's own task, until the client's window takes
 //! them, and never in the library: so a stream that the client lets wait is ended alone.
 
 use std::future::{Future, poll_fn};

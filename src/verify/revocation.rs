@@ -275,7 +275,7 @@ impl Revocations {
         }
     }
 
-    /// Forgets a part of what had expired at `over`: all of it after [`SWEEPS`] calls. Waits for the writing of others; for
+    /// Forgets a part of what had expired at `over`: all of it after `SWEEPS` calls. Waits for the writing of others; for
     /// control threads only.
     pub fn sweep(&self, over: UnixSeconds) {
         let _alone = self.write();
