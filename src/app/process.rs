@@ -285,7 +285,10 @@ async fn serve(
             _ = rotated.recv() => {
                 let settings = current.load().settings.log.clone();
                 match tokio::task::spawn_blocking(move || log_output(&settings)).await {
-                    Ok(Ok(output)) => log.redirect(output),
+                    Ok(Ok(output)) => {
+                        log.redirect(output);
+                        tracing::info!("the access log was opened again");
+                    }
                     Ok(Err(error)) => tracing::error!(%error, "the access log goes on where it was"),
                     Err(error) => tracing::error!(%error, "the access log was not opened again"),
                 }

@@ -272,9 +272,6 @@ fn write_until_stopped(workers: &[Arc<WorkerLog>], shared: &Shared, mut output: 
     let mut spare = Vec::with_capacity(FIRST_CAPACITY);
     let mut said = 0;
     loop {
-        if let Some(next) = lock(&shared.next_output).take() {
-            output = Output::new(next);
-        }
         // Before the lines: what came before the stop is written.
         let is_last = shared.stop.load(Ordering::Acquire);
         let mut was_idle = true;
@@ -282,6 +279,10 @@ fn write_until_stopped(workers: &[Arc<WorkerLog>], shared: &Shared, mut output: 
             spare.clear();
             spare.shrink_to(KEPT_CAPACITY);
             let lines = worker.take(spare);
+            // After the lines are taken: one that was written after a change of the output goes to the new one.
+            if let Some(next) = lock(&shared.next_output).take() {
+                output = Output::new(next);
+            }
             if !lines.is_empty() {
                 was_idle = false;
                 let written = output.write(&lines, &shared.stop);
