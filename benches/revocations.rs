@@ -25,7 +25,10 @@ fn main() {
     if std::env::args().any(|argument| argument == "--list") {
         return;
     }
-    println!("{:>12}  {:>10}  {:>10}  {:>10}  {:>12}", "revocations", "median", "longest", "CPU/round", "CPU/s idle");
+    println!(
+        "{:>12}  {:>10}  {:>10}  {:>10}  {:>12}",
+        "revocations", "median", "longest", "CPU/round", "CPU/s idle"
+    );
     for rows in [0, 1_000_000] {
         measure(rows);
     }
@@ -54,10 +57,18 @@ fn measure(rows: u32) {
     assert!(adding.wait().expect("it ends").success());
     fill(&directory.path().join("passgate.db"), rows);
 
-    let gateway = Running(command(&file, &["run"]).stdout(Stdio::null()).spawn().expect("it runs"));
+    let gateway = Running(
+        command(&file, &["run"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it runs"),
+    );
     let started = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(started.elapsed() < Duration::from_secs(60), "the gateway does not start");
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "the gateway does not start"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     for _ in 0..3 {
@@ -82,7 +93,10 @@ fn measure(rows: u32) {
 
 fn command(file: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_passgate"));
-    command.args(arguments).env("PASSGATE_CONFIG", file).env("RUST_LOG", "warn");
+    command
+        .args(arguments)
+        .env("PASSGATE_CONFIG", file)
+        .env("RUST_LOG", "warn");
     command
 }
 
@@ -92,8 +106,16 @@ impl Running {
     /// User and system time so far (proc(5), `/proc/pid/stat`; the unit is a hundredth of a second on Linux).
     fn cpu(&self) -> Duration {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it runs");
-        let fields: Vec<&str> = text.rsplit(") ").next().expect("a name in parentheses").split(' ').collect();
-        let ticks: u64 = [11, 12].iter().map(|&field| fields[field].parse::<u64>().expect("a number")).sum();
+        let fields: Vec<&str> = text
+            .rsplit(") ")
+            .next()
+            .expect("a name in parentheses")
+            .split(' ')
+            .collect();
+        let ticks: u64 = [11, 12]
+            .iter()
+            .map(|&field| fields[field].parse::<u64>().expect("a number"))
+            .sum();
         Duration::from_millis(ticks * 10)
     }
 }
@@ -108,7 +130,8 @@ impl Drop for Running {
 /// Sessions that ended a moment ago, as another gateway would have written them.
 fn fill(path: &Path, rows: u32) {
     let mut state = Connection::open(path).expect("the state");
-    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs()).expect("before 9999");
+    let now =
+        i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs()).expect("before 9999");
     let transaction = state.transaction().expect("a transaction");
     for row in 0..rows {
         let id = blake3::hash(&row.to_le_bytes()).to_hex();
@@ -120,7 +143,9 @@ fn fill(path: &Path, rows: u32) {
             .and_then(|mut insert| insert.execute(params![&id.as_str()[..36], now, now + 3600, row + 1]))
             .expect("a row");
     }
-    transaction.execute("UPDATE version SET revocations = ?1", [rows]).expect("the version");
+    transaction
+        .execute("UPDATE version SET revocations = ?1", [rows])
+        .expect("the version");
     transaction.commit().expect("it is written");
 }
 
@@ -130,9 +155,16 @@ fn round(port: u16) -> Duration {
     let body = format!(r#"{{"email":"ann@example.com","password":"{PASSWORD}"}}"#);
     let (status, answer) = post(port, "/auth/login", "", &body);
     assert_eq!(status, 200, "{answer}");
-    let token =
-        serde_json::from_str::<Value>(&answer).expect("JSON")["accessToken"].as_str().expect("a token").to_owned();
-    let (status, answer) = post(port, "/auth/logout", &format!("Authorization: Bearer {token}\r\n"), "{}");
+    let token = serde_json::from_str::<Value>(&answer).expect("JSON")["accessToken"]
+        .as_str()
+        .expect("a token")
+        .to_owned();
+    let (status, answer) = post(
+        port,
+        "/auth/logout",
+        &format!("Authorization: Bearer {token}\r\n"),
+        "{}",
+    );
     assert!((200..300).contains(&status), "{status} {answer}");
     start.elapsed()
 }
@@ -148,8 +180,17 @@ fn post(port: u16, path: &str, headers: &str, body: &str) -> (u16, String) {
     .expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
-    let status = answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
-    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    let status = answer
+        .get(9..12)
+        .and_then(|status| status.parse().ok())
+        .expect("a status");
+    (
+        status,
+        answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default(),
+    )
 }
 
 fn free_port() -> u16 {

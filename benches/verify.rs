@@ -42,19 +42,35 @@ const ROUTES: usize = 10_000;
 fn main() {
     let mut benches = Vec::new();
     for algorithm in ALGORITHMS {
-        benches.push(Bench::new(format!("hit {algorithm}"), move |directory| hit(directory, algorithm)));
+        benches.push(Bench::new(format!("hit {algorithm}"), move |directory| {
+            hit(directory, algorithm)
+        }));
     }
     for algorithm in ALGORITHMS {
-        benches.push(Bench::new(format!("shared {algorithm}"), move |directory| shared(directory, algorithm)));
+        benches.push(Bench::new(format!("shared {algorithm}"), move |directory| {
+            shared(directory, algorithm)
+        }));
     }
     for algorithm in ALGORITHMS {
-        benches.push(Bench::new(format!("miss {algorithm}"), move |directory| miss(directory, algorithm)));
+        benches.push(Bench::new(format!("miss {algorithm}"), move |directory| {
+            miss(directory, algorithm)
+        }));
     }
-    benches.push(Bench::new("route, literal", |_| find_route(|index| format!("/api/v1/service-{index}/items"))));
-    benches.push(Bench::new("route, parameter", |_| find_route(|index| format!("/api/v1/service-{index}/items/7/x"))));
-    benches.push(Bench::new("route, missing", |_| find_route(|index| format!("/api/v1/nothing-{index}"))));
-    benches.push(Bench::new("target, plain", |_| parse_target("/api/v1/orders/42/lines?page=3")));
-    benches.push(Bench::new("target, escaped", |_| parse_target("/api/v1/%6Frders/a%20b/lines?page=3")));
+    benches.push(Bench::new("route, literal", |_| {
+        find_route(|index| format!("/api/v1/service-{index}/items"))
+    }));
+    benches.push(Bench::new("route, parameter", |_| {
+        find_route(|index| format!("/api/v1/service-{index}/items/7/x"))
+    }));
+    benches.push(Bench::new("route, missing", |_| {
+        find_route(|index| format!("/api/v1/nothing-{index}"))
+    }));
+    benches.push(Bench::new("target, plain", |_| {
+        parse_target("/api/v1/orders/42/lines?page=3")
+    }));
+    benches.push(Bench::new("target, escaped", |_| {
+        parse_target("/api/v1/%6Frders/a%20b/lines?page=3")
+    }));
     benches.push(Bench::new("credential, found", find_credential));
     benches.push(Bench::new("rules, role", decide));
     benches.push(Bench::new("headers, copied (floor)", |_| with_headers(|_| {})));
@@ -94,7 +110,9 @@ fn shared(directory: &Path, algorithm: &str) -> impl FnMut(u64) + use<> {
     let (verifier, tokens) = (verifier(directory), tokens(directory, algorithm));
     let mut local = LocalCache::new();
     for token in &tokens {
-        verifier.verify(&mut local, token, NOW).expect("the token is good");
+        verifier
+            .verify(&mut local, token, NOW)
+            .expect("the token is good");
     }
     let mut next = 0;
     move |times| {
@@ -120,7 +138,10 @@ fn miss(directory: &Path, algorithm: &'static str) -> impl FnMut(u64) + use<> {
         for _ in 0..times {
             if next % TOKENS == 0 {
                 // A change of the keys makes every verdict so far worthless.
-                let issuer = verifier.issuers().by_name(algorithm).expect("there is one for each algorithm");
+                let issuer = verifier
+                    .issuers()
+                    .by_name(algorithm)
+                    .expect("there is one for each algorithm");
                 issuer.replace_keys(Arc::clone(&sets[next / TOKENS % 2]));
             }
             let verified = verifier.verify(&mut local, &tokens[next % TOKENS], NOW);
@@ -138,7 +159,11 @@ fn find_route(path: impl Fn(usize) -> String) -> impl FnMut(u64) {
     let mut next = 0;
     move |times| {
         for _ in 0..times {
-            black_box(table.find("app.example.com", black_box(&paths[next % paths.len()]), &Method::GET));
+            black_box(table.find(
+                "app.example.com",
+                black_box(&paths[next % paths.len()]),
+                &Method::GET,
+            ));
             next += 1;
         }
     }
@@ -157,7 +182,12 @@ fn find_credential(directory: &Path) -> impl FnMut(u64) + use<> {
     let (sources, headers) = (sources(directory), headers(directory));
     move |times| {
         for _ in 0..times {
-            black_box(sources.find(black_box(&headers), Some("page=3")).expect("one credential").is_some());
+            black_box(
+                sources
+                    .find(black_box(&headers), Some("page=3"))
+                    .expect("one credential")
+                    .is_some(),
+            );
         }
     }
 }
@@ -169,7 +199,11 @@ fn decide(directory: &Path) -> impl FnMut(u64) + use<> {
     move |times| {
         for _ in 0..times {
             let decision = rules.decide(Some(Arc::clone(black_box(&caller))));
-            drop(black_box(decision.map_err(|denial| denial.refusal).expect("the caller has the role")));
+            drop(black_box(
+                decision
+                    .map_err(|denial| denial.refusal)
+                    .expect("the caller has the role"),
+            ));
         }
     }
 }
@@ -194,13 +228,21 @@ fn write_fixture(directory: &Path) {
          [[routes]]\npath = \"/*\"\nroles = [\"ops\", \"admin\"]\nupstream = \"app\"\n",
     );
     for algorithm in ALGORITHMS {
-        let key = if algorithm == "HS256" { Key::corp() } else { Key::new(algorithm, "2027-01") };
+        let key = if algorithm == "HS256" {
+            Key::corp()
+        } else {
+            Key::new(algorithm, "2027-01")
+        };
         let keys = if algorithm == "HS256" {
             write(directory, "HS256.secret", CORP_SECRET);
             "secret = { file = \"HS256.secret\" }".to_owned()
         } else {
             write(directory, &format!("{algorithm}.1"), &jwks([&key]));
-            write(directory, &format!("{algorithm}.2"), &jwks([&key, &Key::new("EdDSA", "2027-02")]));
+            write(
+                directory,
+                &format!("{algorithm}.2"),
+                &jwks([&key, &Key::new("EdDSA", "2027-02")]),
+            );
             format!("jwks_file = \"{algorithm}.1\"")
         };
         let _ = write!(
@@ -208,7 +250,9 @@ fn write_fixture(directory: &Path) {
             "[issuers.{algorithm}]\nissuer = \"https://{algorithm}.example.com\"\naudiences = [\"api\"]\n\
              algorithms = [\"{algorithm}\"]\nroles_claims = [\"realm_access.roles\"]\n{keys}\n"
         );
-        let tokens: Vec<String> = (0..TOKENS).map(|number| key.token(&claims(algorithm, number))).collect();
+        let tokens: Vec<String> = (0..TOKENS)
+            .map(|number| key.token(&claims(algorithm, number)))
+            .collect();
         write(directory, &format!("{algorithm}.tokens"), &tokens.join("\n"));
     }
     write(directory, "gateway.toml", &toml);
@@ -246,15 +290,24 @@ fn verifier(directory: &Path) -> Verifier {
     revocations.touch(Instant::now() + std::time::Duration::from_secs(86_400));
     revocations.replace(ALGORITHMS.into_iter().flat_map(|algorithm| {
         (0..100).flat_map(move |number| {
-            [Revoked::TokenId(format!("revoked-{number}")), Revoked::Subject(format!("revoked-{number}"))]
-                .map(|kind| RevocationRow { issuer: algorithm.to_owned(), kind, revoked_at: NOW, expires_at: None })
+            [
+                Revoked::TokenId(format!("revoked-{number}")),
+                Revoked::Subject(format!("revoked-{number}")),
+            ]
+            .map(|kind| RevocationRow {
+                issuer: algorithm.to_owned(),
+                kind,
+                revoked_at: NOW,
+                expires_at: None,
+            })
         })
     }));
     Verifier::new(issuers, Arc::new(revocations))
 }
 
 fn tokens(directory: &Path, algorithm: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(directory.join(format!("{algorithm}.tokens"))).expect("the fixture is there");
+    let text =
+        std::fs::read_to_string(directory.join(format!("{algorithm}.tokens"))).expect("the fixture is there");
     text.lines().map(str::to_owned).collect()
 }
 
@@ -262,11 +315,15 @@ fn tokens(directory: &Path, algorithm: &str) -> Vec<String> {
 fn key_sets(directory: &Path, algorithm: &str) -> [Arc<KeySet>; 2] {
     ["1", "2"].map(|number| {
         Arc::new(if algorithm == "HS256" {
-            let algorithms: &[_] =
-                if number == "1" { &[Algorithm::HS256] } else { &[Algorithm::HS256, Algorithm::HS384] };
+            let algorithms: &[_] = if number == "1" {
+                &[Algorithm::HS256]
+            } else {
+                &[Algorithm::HS256, Algorithm::HS384]
+            };
             KeySet::from_secret(CORP_SECRET.as_bytes(), algorithms).expect("a good secret")
         } else {
-            let text = std::fs::read(directory.join(format!("{algorithm}.{number}"))).expect("the fixture is there");
+            let text =
+                std::fs::read(directory.join(format!("{algorithm}.{number}"))).expect("the fixture is there");
             KeySet::from_jwks(&text, Origin::File).expect("a good set").0
         })
     })
@@ -275,8 +332,16 @@ fn key_sets(directory: &Path, algorithm: &str) -> [Arc<KeySet>; 2] {
 fn routes() -> Table<usize> {
     let mut builder = Builder::new();
     for index in 0..ROUTES / 2 {
-        for path in [format!("/api/v1/service-{index}/items"), format!("/api/v1/service-{index}/items/{{id}}/*")] {
-            builder.add(None, Pattern::parse(&path).expect("a pattern"), Some(vec![Method::GET, Method::POST]), index);
+        for path in [
+            format!("/api/v1/service-{index}/items"),
+            format!("/api/v1/service-{index}/items/{{id}}/*"),
+        ] {
+            builder.add(
+                None,
+                Pattern::parse(&path).expect("a pattern"),
+                Some(vec![Method::GET, Method::POST]),
+                index,
+            );
         }
     }
     builder.build().expect("no two of them tie")
@@ -294,7 +359,9 @@ fn sources(directory: &Path) -> Sources {
 
 fn caller(directory: &Path) -> Arc<Caller> {
     let token = tokens(directory, "RS256").swap_remove(0);
-    let verified = verifier(directory).verify(&mut LocalCache::new(), &token, NOW).expect("the token is good");
+    let verified = verifier(directory)
+        .verify(&mut LocalCache::new(), &token, NOW)
+        .expect("the token is good");
     Arc::clone(&verified.caller)
 }
 
@@ -307,7 +374,10 @@ fn plain_headers(token: &str) -> HeaderMap {
     let authorization = format!("Bearer {token}");
     [
         ("host", "app.example.com"),
-        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+        (
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        ),
         ("accept", "application/json"),
         ("accept-language", "en-US,en;q=0.5"),
         ("accept-encoding", "gzip, deflate, br, zstd"),
@@ -320,6 +390,11 @@ fn plain_headers(token: &str) -> HeaderMap {
         ("sec-fetch-site", "same-origin"),
     ]
     .into_iter()
-    .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(value).expect("a value")))
+    .map(|(name, value)| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::try_from(value).expect("a value"),
+        )
+    })
     .collect()
 }

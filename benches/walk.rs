@@ -102,13 +102,35 @@ fn main() {
                 let app = start_app(&runtime, directory);
                 let request = request("GET", "/api/v1/items/42?page=3", Some(&bearer(directory)), "");
                 let streams = (0..CONNECTIONS)
-                    .map(|_| runtime.block_on(UnixStream::connect(&app)).expect("the app listens"))
+                    .map(|_| {
+                        runtime
+                            .block_on(UnixStream::connect(&app))
+                            .expect("the app listens")
+                    })
                     .collect();
                 converse(runtime, streams, request, 200)
             }),
-            bench("no authentication", "", 200, Credential::None, get("/public/items/42?page=3")),
-            bench("role", "", 200, Credential::Bearer, get("/api/v1/items/42?page=3")),
-            bench("role, session cookie", "", 200, Credential::Cookie, get("/api/v1/items/42?page=3")),
+            bench(
+                "no authentication",
+                "",
+                200,
+                Credential::None,
+                get("/public/items/42?page=3"),
+            ),
+            bench(
+                "role",
+                "",
+                200,
+                Credential::Bearer,
+                get("/api/v1/items/42?page=3"),
+            ),
+            bench(
+                "role, session cookie",
+                "",
+                200,
+                Credential::Cookie,
+                get("/api/v1/items/42?page=3"),
+            ),
             bench(
                 "role, assertion",
                 "[identity]\nassertion = true\n",
@@ -117,9 +139,27 @@ fn main() {
                 get("/api/v1/items/42?page=3"),
             ),
             bench("role, body of 1 KiB", "", 200, Credential::Bearer, post),
-            bench("role, whoami", "", 200, Credential::Bearer, get("/whoami/items/42?page=3")),
-            bench("refused, 401", "", 401, Credential::None, get("/api/v1/items/42?page=3")),
-            bench("refused, 403", "", 403, Credential::Bearer, get("/internal/items/42?page=3")),
+            bench(
+                "role, whoami",
+                "",
+                200,
+                Credential::Bearer,
+                get("/whoami/items/42?page=3"),
+            ),
+            bench(
+                "refused, 401",
+                "",
+                401,
+                Credential::None,
+                get("/api/v1/items/42?page=3"),
+            ),
+            bench(
+                "refused, 403",
+                "",
+                403,
+                Credential::Bearer,
+                get("/internal/items/42?page=3"),
+            ),
         ],
     );
 }
@@ -193,14 +233,22 @@ impl Running {
             expires_at: None,
         }));
         let signing = SigningKeys::load_or_create(&Memory::default(), now()).expect("a new key");
-        let session = signing.sign(Kind::Session, &session_claims(settings.public_url.as_str())).expect("a token");
+        let session = signing
+            .sign(Kind::Session, &session_claims(settings.public_url.as_str()))
+            .expect("a token");
         let sign_in = has_sign_in.then(|| {
-            let (keys, _) = KeySet::from_jwks(signing.jwks(now()).to_string().as_bytes(), Origin::File).expect("keys");
+            let (keys, _) =
+                KeySet::from_jwks(signing.jwks(now()).to_string().as_bytes(), Origin::File).expect("keys");
             let url = settings.public_url.as_str();
             let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
             let verifier = Verifier::new(issuers, Arc::clone(&revocations));
             let sites = Arc::new(Sites::new(url, NamedHosts::default()));
-            SignIn { cookie: COOKIE.to_owned(), sites, verifier, renewal: None }
+            SignIn {
+                cookie: COOKIE.to_owned(),
+                sites,
+                verifier,
+                renewal: None,
+            }
         });
         let signing = Arc::new(ArcSwap::from_pointee(signing));
         let protected = plan.naming.clone();
@@ -209,7 +257,9 @@ impl Running {
             routes: plan.routes,
             sources: plan.sources,
             verifier: Verifier::new(plan.issuers, Arc::clone(&revocations)),
-            assertions: plan.assertion.then(|| Assertions::new(settings.public_url.as_str())),
+            assertions: plan
+                .assertion
+                .then(|| Assertions::new(settings.public_url.as_str())),
             endpoints: Endpoints::new(
                 &settings.own_prefix,
                 Arc::clone(&signing),
@@ -220,13 +270,20 @@ impl Running {
             sign_in,
             pages: plan.pages,
             signing,
-            own_label: Label { text: "(own)".into(), series: metrics.route("(own)") },
+            own_label: Label {
+                text: "(own)".into(),
+                series: metrics.route("(own)"),
+            },
             realm: settings.realm(),
             public_https: settings.public_https,
             https_only_host: None,
             bodies: Arc::new(BodyRules {
                 max_bytes: settings.max_body_bytes,
-                pace: PaceRules { idle_timeout: settings.limits.idle_timeout, min_rate: 0, step: 0 },
+                pace: PaceRules {
+                    idle_timeout: settings.limits.idle_timeout,
+                    min_rate: 0,
+                    step: 0,
+                },
                 protected: Box::new(move |name| protected.is_protected(name)),
             }),
             naming: plan.naming,
@@ -254,14 +311,25 @@ impl Running {
             limits: settings.limits.clone(),
             draining: draining.subscribe(),
         };
-        Self { context: Arc::new(context), session, revocations, _draining: draining }
+        Self {
+            context: Arc::new(context),
+            session,
+            revocations,
+            _draining: draining,
+        }
     }
 
     fn connect(&self, runtime: &Runtime) -> DuplexStream {
         let (client, server) = tokio::io::duplex(PIPE);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (activity, exit) = Default::default();
-        let accepted = Accepted { address: address.into(), activity, exit, step: 0, hold: Box::new(()) };
+        let accepted = Accepted {
+            address: address.into(),
+            activity,
+            exit,
+            step: 0,
+            hold: Box::new(()),
+        };
         runtime.spawn(serve(Arc::clone(&self.context), server, accepted));
         client
     }
@@ -270,7 +338,10 @@ impl Running {
 // Its neighbours.
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 /// Starts an app on `runtime` and returns where it listens.
@@ -353,11 +424,21 @@ struct Client<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn work(mut self, left: Arc<AtomicU64>) -> Self {
-        while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-            self.stream.write_all(self.request.as_bytes()).await.expect("the connection stays open");
+        while left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+        {
+            self.stream
+                .write_all(self.request.as_bytes())
+                .await
+                .expect("the connection stays open");
             let mut read = 0;
             while self.length.is_none_or(|length| read < length) {
-                let more = self.stream.read(&mut self.buffer[read..]).await.expect("the connection stays open");
+                let more = self
+                    .stream
+                    .read(&mut self.buffer[read..])
+                    .await
+                    .expect("the connection stays open");
                 assert!(more > 0, "the connection was closed");
                 read += more;
                 if self.length.is_none() {
@@ -366,7 +447,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             let answer = &self.buffer[..read];
             assert_eq!(self.length, Some(read));
-            assert!(answer.starts_with(self.beginning.as_bytes()), "{}", String::from_utf8_lossy(answer));
+            assert!(
+                answer.starts_with(self.beginning.as_bytes()),
+                "{}",
+                String::from_utf8_lossy(answer)
+            );
         }
         self
     }
@@ -375,8 +460,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 /// The length of an answer, once it is all there.
 fn whole(answer: &[u8]) -> Option<usize> {
     let end = memchr::memmem::find(answer, b"\r\n\r\n")? + 4;
-    let head = std::str::from_utf8(&answer[..end]).expect("a head in ASCII").to_ascii_lowercase();
-    let (_, rest) = head.split_once("content-length: ").expect("answers here say how long they are");
+    let head = std::str::from_utf8(&answer[..end])
+        .expect("a head in ASCII")
+        .to_ascii_lowercase();
+    let (_, rest) = head
+        .split_once("content-length: ")
+        .expect("answers here say how long they are");
     let length: usize = rest.split("\r\n").next()?.parse().expect("a number");
     (answer.len() >= end + length).then_some(end + length)
 }

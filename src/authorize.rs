@@ -169,7 +169,11 @@ impl Rules {
     /// strict as what was meant: such a configuration is never used.
     pub fn compile(route: &RawRoute, problems: &mut Problems) -> Self {
         let auth = compile_auth(route.auth.as_ref(), problems);
-        let span = route.auth.as_ref().or(route.path.as_ref()).map_or(0..0, |at| at.span.clone());
+        let span = route
+            .auth
+            .as_ref()
+            .or(route.path.as_ref())
+            .map_or(0..0, |at| at.span.clone());
         let mut rules = Vec::new();
         if let Some(roles) = &route.roles {
             compile_roles(roles, &mut rules, problems);
@@ -182,7 +186,10 @@ impl Rules {
         }
         if auth != Auth::Required && !rules.is_empty() {
             let (message, why) = match auth {
-                Auth::None => ("`auth = \"none\"` leaves the rules of this route unchecked", "nobody is known here"),
+                Auth::None => (
+                    "`auth = \"none\"` leaves the rules of this route unchecked",
+                    "nobody is known here",
+                ),
                 _ => (
                     "`auth = \"optional\"` lets anybody around the rules of this route",
                     "whoever fails them could leave the credential out",
@@ -194,7 +201,14 @@ impl Rules {
                 .hint("write `auth = \"required\"`, or take `roles`, `claims` and `scopes` out");
         }
         let text = format!("auth = \"{}\"", auth.as_str()).into();
-        Self { auth, name: Arc::new(RuleName { text, place: problems.place(&span) }), rules }
+        Self {
+            auth,
+            name: Arc::new(RuleName {
+                text,
+                place: problems.place(&span),
+            }),
+            rules,
+        }
     }
 
     /// The rule that has a credential looked at, for whoever is refused by what was found.
@@ -225,9 +239,18 @@ impl Rules {
         if self.auth == Auth::None {
             return Ok(Permit { caller: None });
         }
-        let Some(caller) = caller else { return self.decide_about_nobody() };
-        match self.rules.iter().find(|rule| !rule.check.passes(&caller.identity)) {
-            Some(rule) => Err(Denial { refusal: rule.check.refusal(), rule: rule.name.clone() }),
+        let Some(caller) = caller else {
+            return self.decide_about_nobody();
+        };
+        match self
+            .rules
+            .iter()
+            .find(|rule| !rule.check.passes(&caller.identity))
+        {
+            Some(rule) => Err(Denial {
+                refusal: rule.check.refusal(),
+                rule: rule.name.clone(),
+            }),
             None => Ok(Permit { caller: Some(caller) }),
         }
     }
@@ -235,7 +258,10 @@ impl Rules {
     fn decide_about_nobody(&self) -> Result<Permit, Denial> {
         // Rules beside `optional` do not get past `compile`; they would not be skipped here either.
         if self.auth == Auth::Required || !self.rules.is_empty() {
-            return Err(Denial { refusal: Refusal::CredentialMissing, rule: self.name.clone() });
+            return Err(Denial {
+                refusal: Refusal::CredentialMissing,
+                rule: self.name.clone(),
+            });
         }
         Ok(Permit { caller: None })
     }
@@ -249,8 +275,16 @@ impl Rules {
             (_, None) => "there is no caller".to_owned(),
             (_, Some(caller)) => format!("the caller is `{}`", caller.identity.subject),
         };
-        let denial = if caller.is_none() && self.auth != Auth::None { self.decide_about_nobody().err() } else { None };
-        let mut steps = vec![Step { rule: self.name.clone(), refusal: denial.map(|denial| denial.refusal), detail }];
+        let denial = if caller.is_none() && self.auth != Auth::None {
+            self.decide_about_nobody().err()
+        } else {
+            None
+        };
+        let mut steps = vec![Step {
+            rule: self.name.clone(),
+            refusal: denial.map(|denial| denial.refusal),
+            detail,
+        }];
         if let Some(caller) = caller.filter(|_| self.auth != Auth::None) {
             steps.extend(self.rules.iter().map(|rule| Step {
                 rule: rule.name.clone(),
@@ -264,7 +298,10 @@ impl Rules {
     /// These rules for programs.
     #[must_use]
     pub fn who(&self) -> Who {
-        let mut who = Who { auth: self.auth.as_str(), ..Who::default() };
+        let mut who = Who {
+            auth: self.auth.as_str(),
+            ..Who::default()
+        };
         let owned = |names: &[Box<str>]| names.iter().map(|name| String::from(&**name)).collect::<Vec<_>>();
         for rule in &self.rules {
             match &rule.check {
@@ -306,7 +343,8 @@ impl std::fmt::Display for Rules {
             (Auth::Required, []) => f.write_str("any caller"),
             (Auth::Required, [first, rest @ ..]) => {
                 f.write_str(&first.name.text)?;
-                rest.iter().try_for_each(|rule| write!(f, ", and {}", rule.name.text))
+                rest.iter()
+                    .try_for_each(|rule| write!(f, ", and {}", rule.name.text))
             }
         }
     }
@@ -364,7 +402,11 @@ fn equals(value: &Value, wanted: &RawClaim) -> bool {
 }
 
 fn listed(names: &[impl AsRef<str>]) -> String {
-    names.iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn compile_auth(auth: Option<&At<String>>, problems: &mut Problems) -> Auth {
@@ -377,12 +419,23 @@ fn compile_auth(auth: Option<&At<String>>, problems: &mut Problems) -> Auth {
         Some(near) => format!("did you mean `{near}`?"),
         None => "it is one of `none`, `optional`, `required`".to_owned(),
     };
-    problems.error(&typed.span, format!("there is no `auth` called `{}`", typed.value)).hint(hint);
+    problems
+        .error(
+            &typed.span,
+            format!("there is no `auth` called `{}`", typed.value),
+        )
+        .hint(hint);
     Auth::default()
 }
 
 fn add(rules: &mut Vec<Rule>, problems: &Problems, span: &Range<usize>, text: String, check: Check) {
-    rules.push(Rule { name: Arc::new(RuleName { text: text.into(), place: problems.place(span) }), check });
+    rules.push(Rule {
+        name: Arc::new(RuleName {
+            text: text.into(),
+            place: problems.place(span),
+        }),
+        check,
+    });
 }
 
 fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Problems) {
@@ -397,7 +450,13 @@ fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Pro
         let Some(list) = list else { return };
         let names = compile_names(list, &roles.span, problems);
         let span = list.first().map_or(&roles.span, |first| &first.span);
-        add(rules, problems, span, format!("{what} {}", listed(&names)), check(names));
+        add(
+            rules,
+            problems,
+            span,
+            format!("{what} {}", listed(&names)),
+            check(names),
+        );
     };
     add_list(any, "any of the roles", Check::AnyRole);
     add_list(all, "all of the roles", Check::AllRoles);
@@ -410,7 +469,13 @@ fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Pro
     });
     if let Some(role) = impossible {
         problems
-            .error(&role.span, format!("nobody can pass: the role `{}` is asked for and refused", role.value))
+            .error(
+                &role.span,
+                format!(
+                    "nobody can pass: the role `{}` is asked for and refused",
+                    role.value
+                ),
+            )
             .hint("take it out of `none`, or out of the other list");
     }
 }
@@ -424,9 +489,13 @@ fn compile_names(list: &[At<String>], span: &Range<usize>, problems: &mut Proble
     let mut names: Vec<Box<str>> = Vec::with_capacity(list.len());
     for role in list {
         if role.is_empty() {
-            problems.error(&role.span, "a role has no name").hint("name it as the token does");
+            problems
+                .error(&role.span, "a role has no name")
+                .hint("name it as the token does");
         } else if names.iter().any(|name| **name == **role) {
-            problems.warning(&role.span, format!("the role `{}` stands twice", role.value)).hint("take one out");
+            problems
+                .warning(&role.span, format!("the role `{}` stands twice", role.value))
+                .hint("take one out");
             continue;
         }
         names.push(role.as_str().into());
@@ -447,16 +516,32 @@ fn compile_claim(path: &At<String>, wanted: &At<RawClaim>, rules: &mut Vec<Rule>
         RawClaim::Boolean(truth) => truth.to_string(),
     };
     let text = format!("the claim `{}` is or contains `{shown}`", path.value);
-    add(rules, problems, &path.span, text, Check::Claim(parsed, wanted.value.clone()));
+    add(
+        rules,
+        problems,
+        &path.span,
+        text,
+        Check::Claim(parsed, wanted.value.clone()),
+    );
 }
 
 /// RFC 6749 section 3.3, `scope-token`.
 fn compile_scope(scope: &At<String>, rules: &mut Vec<Rule>, problems: &mut Problems) {
-    if scope.is_empty() || !scope.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')) {
+    if scope.is_empty()
+        || !scope
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+    {
         problems
             .error(&scope.span, format!("`{}` is no scope", scope.value))
             .hint("write each scope as a string of its own, without spaces: `scopes = [\"a\", \"b\"]`");
         return;
     }
-    add(rules, problems, &scope.span, format!("the scope `{}`", scope.value), Check::Scope(scope.as_str().into()));
+    add(
+        rules,
+        problems,
+        &scope.span,
+        format!("the scope `{}`", scope.value),
+        Check::Scope(scope.as_str().into()),
+    );
 }

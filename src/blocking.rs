@@ -33,7 +33,12 @@ impl Blocking {
     #[must_use]
     pub fn new(control: Handle, most: usize, patience: Duration) -> Self {
         let waiting = Semaphore::new(most.saturating_mul(1 + WAITING_A_PLACE));
-        Self { control, places: Arc::new(Semaphore::new(most)), waiting, patience }
+        Self {
+            control,
+            places: Arc::new(Semaphore::new(most)),
+            waiting,
+            patience,
+        }
     }
 
     /// The longest that [`Blocking::run`] takes.
@@ -48,7 +53,10 @@ impl Blocking {
     /// # Errors
     /// [`Refusal::Overloaded`] where too much waits already, [`Refusal::StateUnavailable`] where it takes too long, and
     /// [`Refusal::Internal`] where it panicked.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let _waiting = self.waiting.try_acquire().map_err(|_| Refusal::Overloaded)?;
         let running = async {
             // In the order in which they came. Never closed.
@@ -88,7 +96,11 @@ mod tests {
         });
         assert_eq!(late.await, Err(Refusal::StateUnavailable));
         let next = blocking.run(|| 7).await;
-        assert_eq!(next, Err(Refusal::StateUnavailable), "the place is taken until the work is done");
+        assert_eq!(
+            next,
+            Err(Refusal::StateUnavailable),
+            "the place is taken until the work is done"
+        );
         drop(release);
         while blocking.run(|| 7).await.is_err() {}
     }

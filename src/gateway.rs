@@ -23,7 +23,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
+    CACHE_CONTROL, CONNECTION, LOCATION, REFERER, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -214,7 +215,13 @@ impl Client {
         exit: Arc<Exit>,
         hold: Box<dyn std::any::Any + Send + Sync>,
     ) -> Self {
-        Self { peer, server_name, activity, exit, _hold: Hold(hold) }
+        Self {
+            peer,
+            server_name,
+            activity,
+            exit,
+            _hold: Hold(hold),
+        }
     }
 }
 
@@ -242,29 +249,60 @@ pub fn locate<'a>(
     let odd = |accepted| target.oddities().refusal_unless(accepted);
     match routes.find(host, target.matching(), method) {
         Lookup::Found(route) => match odd(route.accept) {
-            Some(refusal) => Err(Miss { refusal, route: Some(route), allow: None }),
+            Some(refusal) => Err(Miss {
+                refusal,
+                route: Some(route),
+                allow: None,
+            }),
             // What is left of the path begins with an empty segment, and `rewrite` could not forward it.
             None if !target.oddities().is_none()
                 && target
-                    .rewritten(route.strip_prefix.as_ref().map(|prefix| &*prefix.path), "", QueryEdit::Keep)
+                    .rewritten(
+                        route.strip_prefix.as_ref().map(|prefix| &*prefix.path),
+                        "",
+                        QueryEdit::Keep,
+                    )
                     .is_err() =>
             {
-                Err(Miss { refusal: Refusal::PathEmptySegment, route: Some(route), allow: None })
+                Err(Miss {
+                    refusal: Refusal::PathEmptySegment,
+                    route: Some(route),
+                    allow: None,
+                })
             }
             None if hides_another_route(routes, host, target, method, route) => {
-                let harmless = Oddities { empty_segment: true, path_parameter: true, ..Oddities::default() };
-                let refusal = target.oddities().refusal_unless(harmless).unwrap_or(Refusal::PathEncodedSlash);
-                Err(Miss { refusal, route: Some(route), allow: None })
+                let harmless = Oddities {
+                    empty_segment: true,
+                    path_parameter: true,
+                    ..Oddities::default()
+                };
+                let refusal = target
+                    .oddities()
+                    .refusal_unless(harmless)
+                    .unwrap_or(Refusal::PathEncodedSlash);
+                Err(Miss {
+                    refusal,
+                    route: Some(route),
+                    allow: None,
+                })
             }
             None => Ok(route),
         },
         Lookup::MethodRefused { allow, some } => {
             let refusal = odd(some.accept).unwrap_or(Refusal::MethodRefused);
-            Err(Miss { refusal, route: Some(some), allow: Some(allow) })
+            Err(Miss {
+                refusal,
+                route: Some(some),
+                allow: Some(allow),
+            })
         }
         Lookup::Missing => {
             let refusal = odd(Oddities::default()).unwrap_or(Refusal::RouteMissing);
-            Err(Miss { refusal, route: None, allow: None })
+            Err(Miss {
+                refusal,
+                route: None,
+                allow: None,
+            })
         }
     }
 }
@@ -272,7 +310,13 @@ pub fn locate<'a>(
 /// Whether an app that reads an odd path in its own way (it decodes `%2f` before it matches, say) would take it for one of
 /// another route, which asks for more than this one or does not have the method: what is decided here would then not be
 /// decided about what it does.
-fn hides_another_route(routes: &Table<Route>, host: &str, target: &Target, method: &Method, route: &Route) -> bool {
+fn hides_another_route(
+    routes: &Table<Route>,
+    host: &str,
+    target: &Target,
+    method: &Method,
+    route: &Route,
+) -> bool {
     target.other_readings().any(|reading| {
         let Ok(path) = reading else { return true };
         match routes.find(host, &path, method) {
@@ -287,7 +331,9 @@ impl Route {
     /// Whether the route's prefix is cut off this path.
     #[must_use]
     pub fn cuts(&self, target: &Target) -> bool {
-        self.strip_prefix.as_ref().is_some_and(|prefix| target.begins_with(&prefix.path))
+        self.strip_prefix
+            .as_ref()
+            .is_some_and(|prefix| target.begins_with(&prefix.path))
     }
 
     /// Which fields of an answer to a request for `target` are rewritten, and what becomes of them, for people.
@@ -296,7 +342,11 @@ impl Route {
         if !self.rewrite_responses || self.upstream.is_builtin() {
             return Vec::new();
         }
-        let prefix = self.strip_prefix.as_ref().filter(|_| self.cuts(target)).map_or("", |prefix| &prefix.path);
+        let prefix = self
+            .strip_prefix
+            .as_ref()
+            .filter(|_| self.cuts(target))
+            .map_or("", |prefix| &prefix.path);
         let path = match (self.upstream.base(), prefix) {
             ("", "") => None,
             ("", prefix) => Some(format!("`/…` becomes `{prefix}/…`")),
@@ -306,7 +356,9 @@ impl Route {
             Some(path) => format!("{path}; the address of a server is taken out"),
             None => "the address of a server is taken out".to_owned(),
         };
-        let mut fields: Vec<_> = ["Location", "Content-Location", "Refresh"].map(|name| (name, place.clone())).into();
+        let mut fields: Vec<_> = ["Location", "Content-Location", "Refresh"]
+            .map(|name| (name, place.clone()))
+            .into();
         fields.extend(path.map(|path| ("Set-Cookie", format!("in `Path`, {path}"))));
         fields
     }
@@ -317,7 +369,13 @@ const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 impl Gateway {
     /// By which scheme the client came, as it sees it.
     fn scheme(&self, headers: &HeaderMap, peer: &Peer) -> Scheme {
-        Scheme::of(headers, peer, self.sign_in.as_ref().is_some_and(|sign_in| sign_in.sites.is_https()))
+        Scheme::of(
+            headers,
+            peer,
+            self.sign_in
+                .as_ref()
+                .is_some_and(|sign_in| sign_in.sites.is_https()),
+        )
     }
 
     /// A connection from `address`.
@@ -349,14 +407,22 @@ impl Lane {
     ) -> Response<Answer> {
         let mut record = Record::open(&self, &client, exit, &request);
         let browser = reply::wants_page(request.headers());
-        let journey = browser.then(|| self.journey(&client, request.headers())).flatten();
+        let journey = browser
+            .then(|| self.journey(&client, request.headers()))
+            .flatten();
         let http1 = request.version() < Version::HTTP_2;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
-        let referer = if browser && !is_safe { request.headers().get(REFERER).cloned() } else { None };
+        let referer = if browser && !is_safe {
+            request.headers().get(REFERER).cloned()
+        } else {
+            None
+        };
         let mut response = match walk(&self, &client, request, &mut record).await {
             Ok(mut response) => {
                 if http1 && record.is_much_pending() {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    response
+                        .headers_mut()
+                        .insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
             }
@@ -368,7 +434,12 @@ impl Lane {
                     record.set_cookie = None;
                 }
                 let mut response = if let Some(mut page) = record.page.take() {
-                    reply::mark(page.headers_mut(), refusal, record.request_id(), &self.gateway.realm);
+                    reply::mark(
+                        page.headers_mut(),
+                        refusal,
+                        record.request_id(),
+                        &self.gateway.realm,
+                    );
                     page
                 } else if refusal == Refusal::CredentialMissing
                     && is_safe
@@ -380,7 +451,9 @@ impl Lane {
                 };
                 // What is left of the body is not read, and must not be taken for the next request.
                 if http1 && record.is_body_pending() {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    response
+                        .headers_mut()
+                        .insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response.map(Content::Own)
             }
@@ -390,7 +463,9 @@ impl Lane {
         }
         // What the app says of its own host counts more than what we would.
         if record.is_https_only() && !response.headers().contains_key(STRICT_TRANSPORT_SECURITY) {
-            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
+            response
+                .headers_mut()
+                .insert(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
         }
         record.answered(response)
     }
@@ -413,7 +488,10 @@ impl Lane {
             (StatusCode::FORBIDDEN, Some(caller))
                 if !matches!(refusal, Refusal::CrossSite | Refusal::SignInElsewhere) =>
             {
-                Some(Visitor::NoAccess { account: caller.identity.display_name(), sign_in })
+                Some(Visitor::NoAccess {
+                    account: caller.identity.display_name(),
+                    sign_in,
+                })
             }
             (StatusCode::UNAUTHORIZED, _)
                 if !is_safe && matches!(refusal, Refusal::CredentialMissing | Refusal::Revoked) =>
@@ -441,21 +519,31 @@ impl Lane {
     /// What the way to the sign-in page depends on, where people can sign in.
     fn journey(&self, client: &Client, headers: &HeaderMap) -> Option<Journey> {
         let sites = &self.gateway.sign_in.as_ref()?.sites;
-        let scheme = self.gateway.scheme(headers, &client.peer.under(&self.gateway.trusted_proxies));
-        Some(Journey { nonces: sites.nonce_names(headers), keeps_cookie: sites.keeps_cookie(scheme) })
+        let scheme = self
+            .gateway
+            .scheme(headers, &client.peer.under(&self.gateway.trusted_proxies));
+        Some(Journey {
+            nonces: sites.nonce_names(headers),
+            keeps_cookie: sites.keeps_cookie(scheme),
+        })
     }
 
     /// The way to the sign-in page and back. It leads to `public_url` from a host that a route names, and else to the page
     /// of the host that was asked, which knows where to sign in.
     fn to_sign_in(&self, record: &Record, journey: Journey) -> Response<Bytes> {
         let gateway = &*self.gateway;
-        let host = record.host.as_ref().and_then(|host| Host::parse(host.to_str().ok()?).ok());
-        let named =
-            gateway.sign_in.as_ref().zip(host).filter(|(sign_in, host)| {
-                journey.keeps_cookie && sign_in.sites.place(host.name()) == login::Place::Named
-            });
+        let host = record
+            .host
+            .as_ref()
+            .and_then(|host| Host::parse(host.to_str().ok()?).ok());
+        let named = gateway.sign_in.as_ref().zip(host).filter(|(sign_in, host)| {
+            journey.keeps_cookie && sign_in.sites.place(host.name()) == login::Place::Named
+        });
         // It was a target once, and still is.
-        let target = record.path.clone().and_then(|path| Target::parse(&path.into()).ok());
+        let target = record
+            .path
+            .clone()
+            .and_then(|path| Target::parse(&path.into()).ok());
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::FOUND;
         let headers = response.headers_mut();
@@ -465,7 +553,10 @@ impl Lane {
             (Some((sign_in, host)), Some(target)) => {
                 let path = target.path_and_query();
                 let prefix = gateway.endpoints.prefix();
-                match sign_in.sites.begin(prefix, &host, path.as_str(), journey.nonces, gateway.clock.now()) {
+                match sign_in
+                    .sites
+                    .begin(prefix, &host, path.as_str(), journey.nonces, gateway.clock.now())
+                {
                     Ok(attempt) => {
                         for set_cookie in attempt.set_cookies {
                             headers.append(SET_COOKIE, set_cookie);
@@ -545,7 +636,9 @@ fn sign_in_again(
         return Some(login::login_then(prefix, &format!("{prefix}/sessions")));
     } else {
         let host = record.host.as_ref().and_then(|host| host.to_str().ok())?;
-        referer.and_then(|referer| origin::own_referer(referer.to_str().ok()?, host)).unwrap_or("/")
+        referer
+            .and_then(|referer| origin::own_referer(referer.to_str().ok()?, host))
+            .unwrap_or("/")
     };
     Some(login::login_then(prefix, page))
 }
@@ -572,20 +665,32 @@ async fn walk(
     record.client_ip = client_ip(&parts.headers, &peer, &gateway.trusted_proxies);
     let host = headers::request_host(&parts)?;
     record.host = Some(host.as_value());
-    if client.server_name.as_ref().is_some_and(|name| name != host.name()) {
+    if client
+        .server_name
+        .as_ref()
+        .is_some_and(|name| name != host.name())
+    {
         return Err(Refusal::Misdirected);
     }
     let target = Target::parse(&parts.uri)?;
     record.path = Some(target.path_and_query());
 
     // Ours, or whose?
-    if let Some(found) = login::find(&parts.method, &target, gateway.endpoints.prefix(), gateway.sign_in.is_some()) {
+    if let Some(found) = login::find(
+        &parts.method,
+        &target,
+        gateway.endpoints.prefix(),
+        gateway.sign_in.is_some(),
+    ) {
         record.route = Some(gateway.own_label.clone());
         let endpoint = found.map_err(|(refusal, allow)| {
             record.allow = allow;
             refusal
         })?;
-        return Box::pin(own::answer(lane, &endpoint, &parts, &host, &peer, &target, body, record)).await;
+        return Box::pin(own::answer(
+            lane, &endpoint, &parts, &host, &peer, &target, body, record,
+        ))
+        .await;
     }
     let route = locate(&gateway.routes, host.name(), &target, &parts.method).map_err(|miss| {
         record.route = miss.route.map(|route| route.label.clone());
@@ -595,12 +700,15 @@ async fn walk(
     record.route = Some(route.label.clone());
 
     // Who asks, and may they?
-    let found = match route.rules.auth() {
-        Auth::None => None,
-        Auth::Optional | Auth::Required => identify(lane, &parts, &host, &target, record).await.inspect_err(|_| {
-            record.rule = Some(Arc::clone(route.rules.name()));
-        })?,
-    };
+    let found =
+        match route.rules.auth() {
+            Auth::None => None,
+            Auth::Optional | Auth::Required => identify(lane, &parts, &host, &target, record)
+                .await
+                .inspect_err(|_| {
+                    record.rule = Some(Arc::clone(route.rules.name()));
+                })?,
+        };
     let (verified, source) = found.unzip();
     let source = source.flatten();
     let caller = verified.as_ref().map(|verified| Arc::clone(&verified.caller));
@@ -620,7 +728,9 @@ async fn walk(
         Auth::None => None,
         Auth::Optional | Auth::Required => gateway.sources.websocket_protocol(&parts.headers),
     };
-    let (hop, upgrade) = rewrite(gateway, &peer, route, &permit, source, &target, host, record, &mut parts)?;
+    let (hop, upgrade) = rewrite(
+        gateway, &peer, route, &permit, source, &target, host, record, &mut parts,
+    )?;
     let asked = Asked::of(route, &permit, &target, &hop, &parts.headers);
 
     // And on.
@@ -642,7 +752,9 @@ async fn walk(
         }
         match forwarding.as_mut().poll(cx) {
             // An answer that is waited for is refused when it comes; an upload must not go on until then.
-            Poll::Pending if record.is_uploading() => record.poll_caller_gone(cx).map(|()| Err(Refusal::Revoked)),
+            Poll::Pending if record.is_uploading() => {
+                record.poll_caller_gone(cx).map(|()| Err(Refusal::Revoked))
+            }
             polled => polled,
         }
     })
@@ -656,9 +768,16 @@ async fn walk(
             client.activity.switch();
             if let Some(protocol) = protocol {
                 // A browser takes no answer that chooses none (WHATWG WebSockets, "establish a WebSocket connection").
-                forwarded.response.headers_mut().entry(SEC_WEBSOCKET_PROTOCOL).or_insert(protocol);
+                forwarded
+                    .response
+                    .headers_mut()
+                    .entry(SEC_WEBSOCKET_PROTOCOL)
+                    .or_insert(protocol);
             }
-            forwarded.response.map(|_| Content::Switched { client: client_side, app })
+            forwarded.response.map(|_| Content::Switched {
+                client: client_side,
+                app,
+            })
         }
         _ => forwarded.response.map(Content::App),
     })

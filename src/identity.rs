@@ -40,7 +40,10 @@ impl Identity {
     /// What the caller is called in a sentence to themselves: the email address, else the name, else the subject.
     #[must_use]
     pub fn display_name(&self) -> &str {
-        self.email.as_deref().or(self.name.as_deref()).unwrap_or(&self.subject)
+        self.email
+            .as_deref()
+            .or(self.name.as_deref())
+            .unwrap_or(&self.subject)
     }
 
     /// The claim at a path of member names, `["realm_access", "roles"]`, as rules compare it: an unverified `email` is as
@@ -60,7 +63,9 @@ impl Identity {
     /// The email address as an app is told: an unverified one only `with_unverified_email`.
     #[must_use]
     pub fn told_email(&self, with_unverified_email: bool) -> Option<&str> {
-        self.email.as_deref().filter(|_| with_unverified_email || self.is_email_verified())
+        self.email
+            .as_deref()
+            .filter(|_| with_unverified_email || self.is_email_verified())
     }
 
     /// Whether `email` may be taken for the caller's: see [`is_email_verified`].
@@ -74,7 +79,9 @@ impl Identity {
 /// is the boolean `true`, or is not there. This is the only place that decides it.
 #[must_use]
 pub fn is_email_verified(claims: &Map<String, Value>) -> bool {
-    claims.get("email_verified").is_none_or(|verified| *verified == Value::Bool(true))
+    claims
+        .get("email_verified")
+        .is_none_or(|verified| *verified == Value::Bool(true))
 }
 
 /// A path into the claims as the TOML writes it: `realm_access.roles`.
@@ -102,7 +109,10 @@ impl ClaimPath {
         if segments.iter().any(String::is_empty) && !text.contains("://") {
             return None;
         }
-        Some(Self { whole: text.to_owned(), segments })
+        Some(Self {
+            whole: text.to_owned(),
+            segments,
+        })
     }
 
     /// The text it was written as.
@@ -124,7 +134,9 @@ impl ClaimPath {
             return Some(value);
         }
         let (first, rest) = self.segments.split_first()?;
-        rest.iter().try_fold(claims.get(first)?, |value, segment| value.as_object()?.get(segment))
+        rest.iter().try_fold(claims.get(first)?, |value, segment| {
+            value.as_object()?.get(segment)
+        })
     }
 }
 
@@ -144,9 +156,12 @@ fn quoted_segments(text: &str) -> Option<Vec<String>> {
                 let end = loop {
                     match chars.next()? {
                         (at, '"') => break at,
-                        (_, '\\') => {
-                            name.push(chars.next().map(|(_, char)| char).filter(|char| matches!(char, '"' | '\\'))?)
-                        }
+                        (_, '\\') => name.push(
+                            chars
+                                .next()
+                                .map(|(_, char)| char)
+                                .filter(|char| matches!(char, '"' | '\\'))?,
+                        ),
                         (_, char) => name.push(char),
                     }
                 };
@@ -188,7 +203,11 @@ impl Caller {
     /// A caller for whom nothing has been written yet.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        Self { identity, headers: OnceLock::new(), assertions: Mutex::new(Vec::new()) }
+        Self {
+            identity,
+            headers: OnceLock::new(),
+            assertions: Mutex::new(Vec::new()),
+        }
     }
 }
 
@@ -216,8 +235,7 @@ mod tests {
 
     #[test]
     fn a_claim_path_walks_objects_and_prefers_a_claim_of_that_very_name() {
-        let claims =
-            json!({"realm_access": {"roles": ["a"]}, "https://x.example/roles": ["b"], "a.b": 1, "a": {"b": 2}});
+        let claims = json!({"realm_access": {"roles": ["a"]}, "https://x.example/roles": ["b"], "a.b": 1, "a": {"b": 2}});
         assert_eq!(find("realm_access.roles", &claims), Some(json!(["a"])));
         assert_eq!(find("https://x.example/roles", &claims), Some(json!(["b"])));
         assert_eq!(find("a.b", &claims), Some(json!(1)));
@@ -291,9 +309,17 @@ mod tests {
                 claims,
             };
             let path = |text: &str| ClaimPath::parse(text).expect("a path");
-            let told =
-                |with| (identity.told_email(with).is_some(), identity.told_claim(&path("email"), with).is_some());
-            assert_eq!((told(false), told(true)), ((counts, counts), (true, true)), "{verified:?}");
+            let told = |with| {
+                (
+                    identity.told_email(with).is_some(),
+                    identity.told_claim(&path("email"), with).is_some(),
+                )
+            };
+            assert_eq!(
+                (told(false), told(true)),
+                ((counts, counts), (true, true)),
+                "{verified:?}"
+            );
             assert_eq!(identity.claim(&path("email")).is_some(), counts, "{verified:?}");
             assert!(identity.claim(&path("mail")).is_some());
         }

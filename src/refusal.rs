@@ -217,7 +217,8 @@ impl Refusal {
     /// Whether the client sent a credential that is no good, as against none (RFC 6750 section 3.1, `invalid_token`).
     #[must_use]
     pub fn is_invalid_token(self) -> bool {
-        self.status() == StatusCode::UNAUTHORIZED && !matches!(self, Self::CredentialMissing | Self::LoginRefused)
+        self.status() == StatusCode::UNAUTHORIZED
+            && !matches!(self, Self::CredentialMissing | Self::LoginRefused)
     }
 
     /// Whether something failed (the app, the state, an issuer, the gateway itself), as against a request that was refused

@@ -75,8 +75,19 @@ impl<T> Builder<T> {
 
     /// Adds a route and returns its index, from 0 in the order of adding. `methods` is `None` for all of them; an empty
     /// list covers none.
-    pub fn add(&mut self, host: Option<HostPattern>, path: Pattern, methods: Option<Vec<Method>>, value: T) -> usize {
-        self.routes.push(Route { host, pattern: path, methods, value });
+    pub fn add(
+        &mut self,
+        host: Option<HostPattern>,
+        path: Pattern,
+        methods: Option<Vec<Method>>,
+        value: T,
+    ) -> usize {
+        self.routes.push(Route {
+            host,
+            pattern: path,
+            methods,
+            value,
+        });
         self.routes.len() - 1
     }
 
@@ -92,7 +103,10 @@ impl<T> Builder<T> {
             let root = *hosts.entry(route.host.clone()).or_insert_with(|| tree.plant());
             let leaf = tree.leaf_mut(root, &route.pattern);
             let room = MOST_CONFLICTS - conflicts.len();
-            let ties = leaf.routes.iter().filter(|earlier| earlier.shares_method(route.methods.as_deref()));
+            let ties = leaf
+                .routes
+                .iter()
+                .filter(|earlier| earlier.shares_method(route.methods.as_deref()));
             conflicts.extend(ties.take(room).map(|earlier| Conflict {
                 first: earlier.index,
                 second: index,
@@ -107,7 +121,11 @@ impl<T> Builder<T> {
             return Err(conflicts);
         }
         tree.finish();
-        Ok(Table::new(tree, hosts, self.routes.into_iter().map(|route| route.value).collect()))
+        Ok(Table::new(
+            tree,
+            hosts,
+            self.routes.into_iter().map(|route| route.value).collect(),
+        ))
     }
 }
 
@@ -202,7 +220,10 @@ impl<T> Table<T> {
             return value(route.index).map_or(Lookup::Missing, Lookup::Found);
         }
         match leaf.routes.first().and_then(|route| value(route.index)) {
-            Some(some) => Lookup::MethodRefused { allow: &leaf.allow, some },
+            Some(some) => Lookup::MethodRefused {
+                allow: &leaf.allow,
+                some,
+            },
             None => Lookup::Missing,
         }
     }
@@ -214,7 +235,9 @@ impl<T> Table<T> {
         methods: &'a [Method; N],
     ) -> impl Iterator<Item = [Option<usize>; N]> + 'a {
         self.tree.leaves().iter().map(move |leaf| {
-            methods.each_ref().map(|method| Some(leaf.routes.iter().find(|route| route.covers(method))?.index))
+            methods
+                .each_ref()
+                .map(|method| Some(leaf.routes.iter().find(|route| route.covers(method))?.index))
         })
     }
 

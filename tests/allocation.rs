@@ -27,7 +27,8 @@ use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::signing::{Kind, SigningKeys};
 use passgate::state::memory::Memory;
 use passgate::verify::{
-    Algorithm, Egress, Issuers, KeySet, LocalCache, OWN_NAME, Origin, RevocationRow, Revocations, Revoked, Verifier,
+    Algorithm, Egress, Issuers, KeySet, LocalCache, OWN_NAME, Origin, RevocationRow, Revocations, Revoked,
+    Verifier,
 };
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
@@ -58,7 +59,11 @@ fn a_token_that_the_worker_knows_is_verified_without_an_allocation() {
         let mut local = LocalCache::new();
         let first = measure(|| drop(verifier.verify(&mut local, &token, NOW).unwrap()));
         assert!(first.count_total > 0, "{algorithm}: the first time it is parsed");
-        assert_eq!(allocations(|| verifier.verify(&mut local, &token, NOW).unwrap()), 0, "{algorithm}");
+        assert_eq!(
+            allocations(|| verifier.verify(&mut local, &token, NOW).unwrap()),
+            0,
+            "{algorithm}"
+        );
         assert_eq!(local.counters().local_hits(), 10, "{algorithm}");
     }
 }
@@ -68,9 +73,17 @@ fn a_known_token_is_refused_without_an_allocation_once_it_is_revoked() {
     let (verifier, token) = verifier("ES256");
     let mut local = LocalCache::new();
     verifier.verify(&mut local, &token, NOW).unwrap();
-    verifier.revocations().replace([revoked(Revoked::Subject("ann".to_owned()))]);
-    assert_eq!(verifier.verify(&mut local, &token, NOW).unwrap_err(), Refusal::Revoked);
-    assert_eq!(allocations(|| verifier.verify(&mut local, &token, NOW).unwrap_err()), 0);
+    verifier
+        .revocations()
+        .replace([revoked(Revoked::Subject("ann".to_owned()))]);
+    assert_eq!(
+        verifier.verify(&mut local, &token, NOW).unwrap_err(),
+        Refusal::Revoked
+    );
+    assert_eq!(
+        allocations(|| verifier.verify(&mut local, &token, NOW).unwrap_err()),
+        0
+    );
 }
 
 #[test]
@@ -81,8 +94,14 @@ fn a_credential_is_found_without_an_allocation() {
     headers.insert("accept", "*/*".parse().unwrap());
     headers.insert("cookie", "theme=dark".parse().unwrap());
     headers.insert("authorization", "Bearer a.b.c".parse().unwrap());
-    assert_eq!(sources.find(&headers, Some("page=3")).unwrap().unwrap().token, "a.b.c");
-    assert_eq!(allocations(|| sources.find(&headers, Some("page=3")).unwrap().is_some()), 0);
+    assert_eq!(
+        sources.find(&headers, Some("page=3")).unwrap().unwrap().token,
+        "a.b.c"
+    );
+    assert_eq!(
+        allocations(|| sources.find(&headers, Some("page=3")).unwrap().is_some()),
+        0
+    );
 }
 
 #[test]
@@ -94,10 +113,18 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     let revocations = Revocations::new();
     revocations.touch(Instant::now() + Duration::from_secs(3600));
     let other = Revoked::Session("another".to_owned());
-    revocations.replace([RevocationRow { issuer: OWN_NAME.to_owned(), ..revoked(other) }]);
+    revocations.replace([RevocationRow {
+        issuer: OWN_NAME.to_owned(),
+        ..revoked(other)
+    }]);
     let verifier = Verifier::new(issuers, Arc::new(revocations));
     let sites = Arc::new(Sites::new(url, NamedHosts::default()));
-    let sign_in = SignIn { cookie: "__Host-session".to_owned(), sites, verifier, renewal: None };
+    let sign_in = SignIn {
+        cookie: "__Host-session".to_owned(),
+        sites,
+        verifier,
+        renewal: None,
+    };
     let claims = json!({
         "iss": url, "aud": url, "sub": "ann", "sid": "s1", "jti": "7", "iat": NOW, "exp": NOW + 600,
         "email": "ann@example.com", "roles": ["user", "admin"], "host": "app.example.com",
@@ -106,7 +133,10 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     let mut headers = HeaderMap::new();
     headers.insert("accept", "*/*".parse().unwrap());
     headers.append("cookie", "theme=dark".parse().unwrap());
-    headers.append("cookie", format!("a=b; __Host-session={token}; lang=en").parse().unwrap());
+    headers.append(
+        "cookie",
+        format!("a=b; __Host-session={token}; lang=en").parse().unwrap(),
+    );
     let mut local = LocalCache::new();
     let mut present = || {
         let token = sign_in.find(&headers).unwrap().unwrap();
@@ -116,17 +146,22 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     };
     assert_eq!(present().unwrap().caller.identity.subject, "ann");
     assert_eq!(allocations(|| present().unwrap()), 0);
-    sign_in
-        .verifier
-        .revocations()
-        .replace([RevocationRow { issuer: OWN_NAME.to_owned(), ..revoked(Revoked::Session("s1".to_owned())) }]);
+    sign_in.verifier.revocations().replace([RevocationRow {
+        issuer: OWN_NAME.to_owned(),
+        ..revoked(Revoked::Session("s1".to_owned()))
+    }]);
     assert_eq!(present().unwrap_err(), Refusal::Revoked);
     assert_eq!(allocations(|| present().unwrap_err()), 0);
 }
 
 #[test]
 fn a_plain_target_is_read_without_an_allocation() {
-    for plain in ["/", "/api/v1/orders/42/lines?page=3&q=a%2Fb", "/a-b_c~d.e/", "/caf%C3%A9?x=%C3"] {
+    for plain in [
+        "/",
+        "/api/v1/orders/42/lines?page=3&q=a%2Fb",
+        "/a-b_c~d.e/",
+        "/caf%C3%A9?x=%C3",
+    ] {
         let uri: Uri = plain.parse().unwrap();
         let target = Target::parse(&uri).unwrap();
         assert_eq!(target.path_and_query().as_str(), plain);
@@ -138,7 +173,10 @@ fn a_plain_target_is_read_without_an_allocation() {
         assert_eq!(count, 0, "{plain}");
     }
     let escaped: Uri = "/%61".parse().unwrap();
-    assert!(allocations(|| Target::parse(&escaped).unwrap()) > 0, "what is not canonical is written anew");
+    assert!(
+        allocations(|| Target::parse(&escaped).unwrap()) > 0,
+        "what is not canonical is written anew"
+    );
 }
 
 #[test]
@@ -146,7 +184,12 @@ fn a_route_is_looked_up_without_an_allocation() {
     let table = routes();
     for (host, path, method, expected) in [
         ("app.example.com", "/service-777/items", Method::GET, Ok(1554)),
-        ("app.example.com", "/service-777/items/7/a/b/c", Method::POST, Ok(1555)),
+        (
+            "app.example.com",
+            "/service-777/items/7/a/b/c",
+            Method::POST,
+            Ok(1555),
+        ),
         ("admin.example.com", "/anything", Method::GET, Ok(10_000)),
         ("a.b.example.org", "/anything", Method::GET, Ok(10_001)),
         ("app.example.com", "/service-777/items", Method::DELETE, Err(405)),
@@ -178,7 +221,12 @@ fn rules_decide_without_an_allocation() {
         let rules = Rules::compile(&raw.routes[0].value, &mut problems);
         assert!(problems.errors().is_empty(), "{}", problems.render(false));
         let caller = caller();
-        let decide = || rules.decide(Some(Arc::clone(&caller))).err().map(|denial| denial.refusal);
+        let decide = || {
+            rules
+                .decide(Some(Arc::clone(&caller)))
+                .err()
+                .map(|denial| denial.refusal)
+        };
         assert_eq!(decide(), expected, "{lines}");
         assert_eq!(allocations(decide), 0, "{lines}");
     }
@@ -208,10 +256,25 @@ fn compile(file: &Path, route: &str, issuers: &[&str]) -> (RawConfig, Problems) 
 fn verifier(algorithm: &'static str) -> (Verifier, String) {
     let directory = tempfile::tempdir().unwrap();
     let is_secret = SYMMETRIC.contains(&algorithm);
-    let key = if is_secret { Key::secret(algorithm, CORP_SECRET) } else { Key::new(algorithm, "1") };
-    let keys = if is_secret { "secret = { file = \"keys\" }" } else { "jwks_file = \"keys\"" };
-    std::fs::write(directory.path().join("keys"), if is_secret { CORP_SECRET.to_owned() } else { jwks([&key]) })
-        .unwrap();
+    let key = if is_secret {
+        Key::secret(algorithm, CORP_SECRET)
+    } else {
+        Key::new(algorithm, "1")
+    };
+    let keys = if is_secret {
+        "secret = { file = \"keys\" }"
+    } else {
+        "jwks_file = \"keys\""
+    };
+    std::fs::write(
+        directory.path().join("keys"),
+        if is_secret {
+            CORP_SECRET.to_owned()
+        } else {
+            jwks([&key])
+        },
+    )
+    .unwrap();
     let issuer = format!(
         "[issuers.corp]\nissuer = \"https://id.example.com\"\naudiences = [\"api\"]\nalgorithms = [\"{algorithm}\"]\n{keys}\n"
     );
@@ -221,7 +284,10 @@ fn verifier(algorithm: &'static str) -> (Verifier, String) {
     let revocations = Revocations::new();
     // The test may take as long as it wants.
     revocations.touch(Instant::now() + Duration::from_secs(3600));
-    revocations.replace([revoked(Revoked::TokenId("8".to_owned())), revoked(Revoked::Subject("bob".to_owned()))]);
+    revocations.replace([
+        revoked(Revoked::TokenId("8".to_owned())),
+        revoked(Revoked::Subject("bob".to_owned())),
+    ]);
     let token = key.token(&json!({
         "iss": "https://id.example.com", "aud": ["api"], "sub": "ann", "jti": "7", "iat": NOW, "exp": NOW + 600,
         "roles": ["user", "admin"], "realm": { "tenant": "acme" }, "scope": "openid reports:read",
@@ -230,7 +296,12 @@ fn verifier(algorithm: &'static str) -> (Verifier, String) {
 }
 
 fn revoked(kind: Revoked) -> RevocationRow {
-    RevocationRow { issuer: "https://id.example.com".to_owned(), kind, revoked_at: NOW, expires_at: None }
+    RevocationRow {
+        issuer: "https://id.example.com".to_owned(),
+        kind,
+        revoked_at: NOW,
+        expires_at: None,
+    }
 }
 
 fn caller() -> Arc<Caller> {
@@ -243,7 +314,10 @@ fn caller() -> Arc<Caller> {
 fn routes() -> Table<usize> {
     let mut builder = Builder::new();
     for index in 0..5_000 {
-        for path in [format!("/service-{index}/items"), format!("/service-{index}/items/{{id}}/*")] {
+        for path in [
+            format!("/service-{index}/items"),
+            format!("/service-{index}/items/{{id}}/*"),
+        ] {
             let methods = Some(vec![Method::GET, Method::POST]);
             let number = index * 2 + usize::from(path.ends_with('*'));
             builder.add(None, Pattern::parse(&path).unwrap(), methods, number);

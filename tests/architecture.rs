@@ -35,12 +35,21 @@ const LAYERS: [(&str, u8); 25] = [
 ];
 
 fn layer(room: &str) -> Option<u8> {
-    LAYERS.iter().find(|(name, _)| *name == room).map(|(_, layer)| *layer)
+    LAYERS
+        .iter()
+        .find(|(name, _)| *name == room)
+        .map(|(_, layer)| *layer)
 }
 
 /// The room of a file: the first part of its path below `src`.
 fn room(path: &Path) -> String {
-    let first = path.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    let first = path
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_string_lossy()
+        .into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
@@ -79,7 +88,11 @@ fn raw_text(rest: &str) -> Option<usize> {
     after[hashes..].strip_prefix('"')?;
     let end = format!("\"{}", "#".repeat(hashes));
     let start = rest.len() - after.len() + hashes + 1;
-    Some(rest[start..].find(&end).map_or(rest.len(), |found| start + found + end.len()))
+    Some(
+        rest[start..]
+            .find(&end)
+            .map_or(rest.len(), |found| start + found + end.len()),
+    )
 }
 
 /// The length of the string literal that `rest` begins with.
@@ -110,12 +123,17 @@ fn character(rest: &str) -> Option<usize> {
 
 /// The first parts of all `crate::…` paths (and, in `main.rs`, of all `passgate::…` paths).
 fn imports(source: &str) -> BTreeSet<String> {
-    let code: String =
-        code(source).split_whitespace().collect::<Vec<_>>().join(" ").replace(":: ", "::").replace(" ::", "::");
+    let code: String = code(source)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace(":: ", "::")
+        .replace(" ::", "::");
     let mut rooms = BTreeSet::new();
     for root in ["crate::", "passgate::"] {
         for (index, _) in code.match_indices(root) {
-            let whole_word = !code[..index].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+            let whole_word =
+                !code[..index].ends_with(|before: char| before.is_alphanumeric() || before == '_');
             if whole_word {
                 rooms.extend(first_names(&code[index + root.len()..]));
             }
@@ -127,9 +145,14 @@ fn imports(source: &str) -> BTreeSet<String> {
 /// `verify::Token` gives `verify`; `{verify::{a, b}, state}` gives `verify` and `state`.
 fn first_names(path: &str) -> Vec<String> {
     let name = |text: &str| -> String {
-        text.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
+        text.trim_start()
+            .chars()
+            .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+            .collect()
     };
-    let Some(group) = path.trim_start().strip_prefix('{') else { return vec![name(path)] };
+    let Some(group) = path.trim_start().strip_prefix('{') else {
+        return vec![name(path)];
+    };
     let mut names = vec![name(group)];
     let mut depth = 0;
     for (index, letter) in group.char_indices() {
@@ -148,7 +171,10 @@ fn first_names(path: &str) -> Vec<String> {
 fn upward(path: &Path, source: &str) -> Vec<String> {
     let room = room(path);
     let Some(own) = layer(&room) else {
-        return vec![format!("{}: `{room}` has no layer in tests/architecture.rs and src/lib.rs", path.display())];
+        return vec![format!(
+            "{}: `{room}` has no layer in tests/architecture.rs and src/lib.rs",
+            path.display()
+        )];
     };
     imports(source)
         .into_iter()
@@ -158,9 +184,10 @@ fn upward(path: &Path, source: &str) -> Vec<String> {
             None => Some(format!("{}: `{import}` is no room", path.display())),
             // Both are the thin shell around everything: `main` calls `cli`.
             Some(8) if room == "main" => None,
-            Some(theirs) if theirs >= own => {
-                Some(format!("{}: layer {own} imports `{import}` of layer {theirs}", path.display()))
-            }
+            Some(theirs) if theirs >= own => Some(format!(
+                "{}: layer {own} imports `{import}` of layer {theirs}",
+                path.display()
+            )),
             Some(_) => None,
         })
         .collect()
@@ -209,7 +236,11 @@ fn the_table_of_the_library_says_the_same() {
         .flat_map(|(layer, rooms)| {
             let names: Vec<String> = rooms
                 .split(',')
-                .map(|name| name.chars().filter(|letter| letter.is_alphanumeric() || *letter == '_').collect())
+                .map(|name| {
+                    name.chars()
+                        .filter(|letter| letter.is_alphanumeric() || *letter == '_')
+                        .collect()
+                })
                 .collect();
             names.into_iter().map(move |name| (name, layer))
         })
@@ -219,7 +250,10 @@ fn the_table_of_the_library_says_the_same() {
         assert_eq!(layer(name), Some(*documented), "`{name}`");
     }
     for (name, _) in LAYERS.iter().filter(|(name, _)| *name != "lib") {
-        assert!(documented.iter().any(|(documented, _)| documented == name), "`{name}` is not in src/lib.rs");
+        assert!(
+            documented.iter().any(|(documented, _)| documented == name),
+            "`{name}` is not in src/lib.rs"
+        );
     }
 }
 
@@ -230,23 +264,51 @@ fn every_room_is_declared_and_has_a_layer() {
         assert!(layer(room).is_some(), "src/{room} has no layer");
     }
     let library = code(&read(Path::new("lib.rs")));
-    for room in rooms.iter().filter(|room| !matches!(room.as_str(), "lib" | "main")) {
-        assert!(library.contains(&format!("mod {room};")), "src/lib.rs does not declare `{room}`");
+    for room in rooms
+        .iter()
+        .filter(|room| !matches!(room.as_str(), "lib" | "main"))
+    {
+        assert!(
+            library.contains(&format!("mod {room};")),
+            "src/lib.rs does not declare `{room}`"
+        );
     }
 }
 
 #[test]
 fn an_upward_import_is_found_however_it_is_written() {
     let wrong = |path: &str, source: &str| upward(Path::new(path), source).len();
-    assert_eq!(wrong("refusal.rs", "use crate::clock::UnixSeconds;"), 1, "the same layer");
+    assert_eq!(
+        wrong("refusal.rs", "use crate::clock::UnixSeconds;"),
+        1,
+        "the same layer"
+    );
     assert_eq!(wrong("config/raw.rs", "use crate::verify::Verifier;"), 1);
     assert_eq!(wrong("config/raw.rs", "use crate :: verify\n:: Verifier;"), 1);
-    assert_eq!(wrong("config/raw.rs", "fn f() { let x = crate::gateway::walk(); }"), 1);
-    assert_eq!(wrong("config/raw.rs", "use crate::{clock::{self, Clock}, state, verify::{a, b}};"), 2);
-    assert_eq!(wrong("config/raw.rs", "pub(crate) use crate::{\n    app::App,\n};"), 1);
+    assert_eq!(
+        wrong("config/raw.rs", "fn f() { let x = crate::gateway::walk(); }"),
+        1
+    );
+    assert_eq!(
+        wrong(
+            "config/raw.rs",
+            "use crate::{clock::{self, Clock}, state, verify::{a, b}};"
+        ),
+        2
+    );
+    assert_eq!(
+        wrong("config/raw.rs", "pub(crate) use crate::{\n    app::App,\n};"),
+        1
+    );
     assert_eq!(wrong("state/sqlite.rs", "use crate::route::Routes;"), 1);
     assert_eq!(wrong("gateway.rs", "use crate::server::Server;"), 1);
-    assert_eq!(wrong("gateway.rs", "fn f<'a>(x: &'a str, c: char) { if c == '\"' { crate::server::run() } }"), 1);
+    assert_eq!(
+        wrong(
+            "gateway.rs",
+            "fn f<'a>(x: &'a str, c: char) { if c == '\"' { crate::server::run() } }"
+        ),
+        1
+    );
     assert_eq!(wrong("gateway.rs", "const A: char = '\\''; use crate::cli;"), 1);
     assert_eq!(wrong("lobby.rs", ""), 1, "a room without a layer");
     assert_eq!(wrong("gateway.rs", "use crate::lobby::X;"), 1);
@@ -256,10 +318,25 @@ fn an_upward_import_is_found_however_it_is_written() {
 fn a_downward_import_and_talk_of_one_are_no_error() {
     let wrong = |path: &str, source: &str| upward(Path::new(path), source);
     let none: [String; 0] = [];
-    assert_eq!(wrong("verify/jwt.rs", "use crate::config::At; use crate::verify::keys::Key; use super::cache;"), none);
-    assert_eq!(wrong("refusal.rs", "//! See crate::gateway.\n/// crate::server\nfn f() {} /* crate::cli */"), none);
     assert_eq!(
-        wrong("refusal.rs", "const A: &str = \"crate::gateway\"; const B: &str = r#\"use \"crate::cli\"\"#;"),
+        wrong(
+            "verify/jwt.rs",
+            "use crate::config::At; use crate::verify::keys::Key; use super::cache;"
+        ),
+        none
+    );
+    assert_eq!(
+        wrong(
+            "refusal.rs",
+            "//! See crate::gateway.\n/// crate::server\nfn f() {} /* crate::cli */"
+        ),
+        none
+    );
+    assert_eq!(
+        wrong(
+            "refusal.rs",
+            "const A: &str = \"crate::gateway\"; const B: &str = r#\"use \"crate::cli\"\"#;"
+        ),
         none
     );
     assert_eq!(wrong("refusal.rs", "use other_crate::gateway;"), none);

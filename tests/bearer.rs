@@ -6,7 +6,9 @@ mod support;
 
 use serde_json::{Value, json};
 use support::gateway::{CORP_ISSUER, before};
-use support::tokens::{ASYMMETRIC, CORP, CORP_SECRET, SYMMETRIC, base64url, header, jwks, now, payload, unbase64url};
+use support::tokens::{
+    ASYMMETRIC, CORP, CORP_SECRET, SYMMETRIC, base64url, header, jwks, now, payload, unbase64url,
+};
 use support::*;
 
 /// One route that needs a caller, one that takes one, one that asks for none.
@@ -66,7 +68,9 @@ fn fetching(provider: &Provider, app: &App) -> String {
 
 #[track_caller]
 fn wait_until_accepted(gateway: &Gateway, token: &str) {
-    eventually("the token is accepted", || gateway.get_as(token, "/private/x").status == 200);
+    eventually("the token is accepted", || {
+        gateway.get_as(token, "/private/x").status == 200
+    });
 }
 
 // --- what is accepted
@@ -74,10 +78,13 @@ fn wait_until_accepted(gateway: &Gateway, token: &str) {
 #[test]
 fn a_token_of_every_asymmetric_algorithm_is_accepted() {
     let app = App::start();
-    let keys: Vec<Key> = ASYMMETRIC.iter().map(|algorithm| Key::new(algorithm, &format!("key-{algorithm}"))).collect();
+    let keys: Vec<Key> = ASYMMETRIC
+        .iter()
+        .map(|algorithm| Key::new(algorithm, &format!("key-{algorithm}")))
+        .collect();
     let list = ASYMMETRIC.map(|algorithm| format!("{algorithm:?}")).join(", ");
-    let toml =
-        issuer(&format!("algorithms = [{list}]\njwks_file = \"keys.json\"")).replace("refresh_cooldown = \"1s\"", "");
+    let toml = issuer(&format!("algorithms = [{list}]\njwks_file = \"keys.json\""))
+        .replace("refresh_cooldown = \"1s\"", "");
     let setup = Setup::new(&format!("{toml}\n{}\n{ROUTES}", upstream(&app)));
     setup.write("keys.json", jwks(&keys));
     let gateway = setup.start();
@@ -114,7 +121,9 @@ fn a_token_is_verified_with_a_public_key_file_whatever_its_kid() {
         let setup = Setup::new(&format!("{toml}\n{}\n{ROUTES}", upstream(&app)));
         setup.write("key.pem", key.public_pem());
         let gateway = setup.start();
-        gateway.get_as(&key.token(&corp_claims("alice")), "/private/x").expect(200);
+        gateway
+            .get_as(&key.token(&corp_claims("alice")), "/private/x")
+            .expect(200);
     }
 }
 
@@ -174,11 +183,18 @@ fn the_scheme_is_case_insensitive_and_other_schemes_are_no_credential_of_ours() 
     let (app, gateway) = corp();
     let token = corp_token("alice", &[]);
     for scheme in ["Bearer", "bearer", "BEARER"] {
-        gateway.send(&Request::get("/private/x").header("authorization", &format!("{scheme} {token}"))).expect(200);
+        gateway
+            .send(&Request::get("/private/x").header("authorization", &format!("{scheme} {token}")))
+            .expect(200);
     }
     let basic = Request::get("/private/x").header("Authorization", "Basic YWxpY2U6c2VjcmV0");
     let refused = gateway.send(&basic).expect(401);
-    assert!(!refused.header("www-authenticate").unwrap().contains("invalid_token"));
+    assert!(
+        !refused
+            .header("www-authenticate")
+            .unwrap()
+            .contains("invalid_token")
+    );
     assert_eq!(app.count(), 3);
 }
 
@@ -192,13 +208,18 @@ fn wrong_tokens() -> Vec<(&'static str, String, &'static str)> {
     let of = |changes: Value| corp_token_of(&claims_with(changes));
     let with_header = |changes: Value| {
         let mut header = key.header();
-        header.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        header
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
         key.sign(&header.to_string(), &corp_claims("alice").to_string())
     };
     let text = |payload: String| key.sign(&key.header().to_string(), &payload);
     let members = |extra: &str| {
         let (iat, exp) = (now(), now() + 600);
-        format!("{{\"iss\":\"{CORP}\",\"aud\":\"api\",\"sub\":\"alice\",\"iat\":{iat},\"exp\":{exp},{extra}}}")
+        format!(
+            "{{\"iss\":\"{CORP}\",\"aud\":\"api\",\"sub\":\"alice\",\"iat\":{iat},\"exp\":{exp},{extra}}}"
+        )
     };
     let stranger = Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256");
     let mut flipped = unbase64url(parts[2]);
@@ -211,58 +232,173 @@ fn wrong_tokens() -> Vec<(&'static str, String, &'static str)> {
     let sloppy = format!("{}{sloppy}", &good[..good.len() - 1]);
     vec![
         ("expired", of(json!({ "exp": now() - 3600 })), "expired"),
-        ("expired in the age of the dinosaurs", of(json!({ "exp": -1 })), ""),
+        (
+            "expired in the age of the dinosaurs",
+            of(json!({ "exp": -1 })),
+            "",
+        ),
         ("no exp", of(json!({ "exp": null })), "time-malformed"),
-        ("exp as text", of(json!({ "exp": "9999999999" })), "time-malformed"),
+        (
+            "exp as text",
+            of(json!({ "exp": "9999999999" })),
+            "time-malformed",
+        ),
         ("exp as true", of(json!({ "exp": true })), "time-malformed"),
-        ("exp as an array", of(json!({ "exp": [now() + 600] })), "time-malformed"),
-        ("exp null", text(format!("{{\"iss\":\"{CORP}\",\"aud\":\"api\",\"sub\":\"alice\",\"exp\":null}}")), ""),
-        ("exp not finite", text(format!("{{\"iss\":\"{CORP}\",\"aud\":\"api\",\"sub\":\"alice\",\"exp\":1e999}}")), ""),
-        ("not yet valid", of(json!({ "nbf": now() + 3600 })), "not-yet-valid"),
+        (
+            "exp as an array",
+            of(json!({ "exp": [now() + 600] })),
+            "time-malformed",
+        ),
+        (
+            "exp null",
+            text(format!(
+                "{{\"iss\":\"{CORP}\",\"aud\":\"api\",\"sub\":\"alice\",\"exp\":null}}"
+            )),
+            "",
+        ),
+        (
+            "exp not finite",
+            text(format!(
+                "{{\"iss\":\"{CORP}\",\"aud\":\"api\",\"sub\":\"alice\",\"exp\":1e999}}"
+            )),
+            "",
+        ),
+        (
+            "not yet valid",
+            of(json!({ "nbf": now() + 3600 })),
+            "not-yet-valid",
+        ),
         ("nbf as text", of(json!({ "nbf": "0" })), "time-malformed"),
         ("nbf as an object", of(json!({ "nbf": {} })), "time-malformed"),
         ("iat as text", of(json!({ "iat": "0" })), "time-malformed"),
         ("no iss", of(json!({ "iss": null })), "issuer-malformed"),
-        ("iss of nobody", of(json!({ "iss": "https://evil.example" })), "issuer-unknown"),
-        ("iss with a slash more", of(json!({ "iss": format!("{CORP}/") })), "issuer-unknown"),
-        ("iss in another case", of(json!({ "iss": CORP.to_uppercase() })), "issuer-unknown"),
-        ("iss as an array", of(json!({ "iss": [CORP] })), "issuer-malformed"),
-        ("iss as two", of(json!({ "iss": [CORP, "https://evil.example"] })), "issuer-malformed"),
+        (
+            "iss of nobody",
+            of(json!({ "iss": "https://evil.example" })),
+            "issuer-unknown",
+        ),
+        (
+            "iss with a slash more",
+            of(json!({ "iss": format!("{CORP}/") })),
+            "issuer-unknown",
+        ),
+        (
+            "iss in another case",
+            of(json!({ "iss": CORP.to_uppercase() })),
+            "issuer-unknown",
+        ),
+        (
+            "iss as an array",
+            of(json!({ "iss": [CORP] })),
+            "issuer-malformed",
+        ),
+        (
+            "iss as two",
+            of(json!({ "iss": [CORP, "https://evil.example"] })),
+            "issuer-malformed",
+        ),
         ("iss as a number", of(json!({ "iss": 1 })), "issuer-malformed"),
         ("no aud", of(json!({ "aud": null })), "audience-malformed"),
-        ("aud of another", of(json!({ "aud": "other" })), "audience-refused"),
-        ("aud longer than ours", of(json!({ "aud": "api2" })), "audience-refused"),
+        (
+            "aud of another",
+            of(json!({ "aud": "other" })),
+            "audience-refused",
+        ),
+        (
+            "aud longer than ours",
+            of(json!({ "aud": "api2" })),
+            "audience-refused",
+        ),
         ("aud empty", of(json!({ "aud": [] })), ""),
         ("aud as a number", of(json!({ "aud": 1 })), "audience-malformed"),
-        ("aud as an object", of(json!({ "aud": { "api": true } })), "audience-malformed"),
-        ("aud with a number among the names", of(json!({ "aud": ["api", 1] })), "audience-malformed"),
-        ("aud nested", of(json!({ "aud": [["api"]] })), "audience-malformed"),
+        (
+            "aud as an object",
+            of(json!({ "aud": { "api": true } })),
+            "audience-malformed",
+        ),
+        (
+            "aud with a number among the names",
+            of(json!({ "aud": ["api", 1] })),
+            "audience-malformed",
+        ),
+        (
+            "aud nested",
+            of(json!({ "aud": [["api"]] })),
+            "audience-malformed",
+        ),
         ("no sub", of(json!({ "sub": null })), "subject-malformed"),
         ("sub empty", of(json!({ "sub": "" })), "subject-malformed"),
         ("sub as a number", of(json!({ "sub": 1 })), "subject-malformed"),
-        ("sub as an array", of(json!({ "sub": ["alice"] })), "subject-malformed"),
-        ("sub twice", text(members("\"sub\":\"admin\"")), "token-duplicate-name"),
-        ("aud twice", text(members("\"aud\":\"other\"")), "token-duplicate-name"),
-        ("roles twice", text(members("\"roles\":[],\"roles\":[\"admin\"]")), "token-duplicate-name"),
-        ("sub twice, once escaped", text(members("\"s\\u0075b\":\"admin\"")), "token-duplicate-name"),
+        (
+            "sub as an array",
+            of(json!({ "sub": ["alice"] })),
+            "subject-malformed",
+        ),
+        (
+            "sub twice",
+            text(members("\"sub\":\"admin\"")),
+            "token-duplicate-name",
+        ),
+        (
+            "aud twice",
+            text(members("\"aud\":\"other\"")),
+            "token-duplicate-name",
+        ),
+        (
+            "roles twice",
+            text(members("\"roles\":[],\"roles\":[\"admin\"]")),
+            "token-duplicate-name",
+        ),
+        (
+            "sub twice, once escaped",
+            text(members("\"s\\u0075b\":\"admin\"")),
+            "token-duplicate-name",
+        ),
         (
             "alg twice",
-            key.sign("{\"alg\":\"HS256\",\"alg\":\"HS256\",\"typ\":\"JWT\"}", &corp_claims("alice").to_string()),
+            key.sign(
+                "{\"alg\":\"HS256\",\"alg\":\"HS256\",\"typ\":\"JWT\"}",
+                &corp_claims("alice").to_string(),
+            ),
             "token-duplicate-name",
         ),
         ("crit", with_header(json!({ "crit": ["exp"] })), "token-critical"),
         ("crit empty", with_header(json!({ "crit": [] })), "token-critical"),
-        ("crit null", with_header(json!({ "crit": null })), "token-critical"),
-        ("crit b64", with_header(json!({ "crit": ["b64"], "b64": false })), "token-critical"),
+        (
+            "crit null",
+            with_header(json!({ "crit": null })),
+            "token-critical",
+        ),
+        (
+            "crit b64",
+            with_header(json!({ "crit": ["b64"], "b64": false })),
+            "token-critical",
+        ),
         ("alg none", none_token("none"), ""),
         ("alg None", none_token("None"), ""),
         ("alg nOnE", none_token("nOnE"), ""),
         ("alg in lower case", with_header(json!({ "alg": "hs256" })), ""),
-        ("alg not on the list", Key::secret("HS512", CORP_SECRET).token(&corp_claims("alice")), "algorithm-refused"),
+        (
+            "alg not on the list",
+            Key::secret("HS512", CORP_SECRET).token(&corp_claims("alice")),
+            "algorithm-refused",
+        ),
         ("alg as a number", with_header(json!({ "alg": 1 })), ""),
-        ("alg missing", key.sign("{\"typ\":\"JWT\"}", &corp_claims("alice").to_string()), ""),
-        ("signed by a stranger", stranger.token(&corp_claims("alice")), "signature-invalid"),
-        ("signed with an empty secret", Key::secret("HS256", "").token(&corp_claims("alice")), "signature-invalid"),
+        (
+            "alg missing",
+            key.sign("{\"typ\":\"JWT\"}", &corp_claims("alice").to_string()),
+            "",
+        ),
+        (
+            "signed by a stranger",
+            stranger.token(&corp_claims("alice")),
+            "signature-invalid",
+        ),
+        (
+            "signed with an empty secret",
+            Key::secret("HS256", "").token(&corp_claims("alice")),
+            "signature-invalid",
+        ),
         (
             "a bit of the signature flipped",
             format!("{}.{}.{}", parts[0], parts[1], base64url(flipped)),
@@ -271,27 +407,51 @@ fn wrong_tokens() -> Vec<(&'static str, String, &'static str)> {
         ("half a signature", good[..good.len() - 20].to_owned(), ""),
         ("no signature", format!("{}.{}.", parts[0], parts[1]), ""),
         ("claims exchanged", exchanged(&good), "signature-invalid"),
-        ("five parts", format!("{good}.{}.{}", parts[1], parts[2]), "token-encrypted"),
+        (
+            "five parts",
+            format!("{good}.{}.{}", parts[1], parts[2]),
+            "token-encrypted",
+        ),
         ("four parts", format!("{good}.{}", parts[1]), "token-malformed"),
-        ("two parts", format!("{}.{}", parts[0], parts[1]), "token-malformed"),
+        (
+            "two parts",
+            format!("{}.{}", parts[0], parts[1]),
+            "token-malformed",
+        ),
         ("one part", parts[0].to_owned(), "token-malformed"),
         ("only dots", "..".to_owned(), "token-malformed"),
         ("not base64", "a*b.c*d.e*f".to_owned(), "token-malformed"),
         ("padding", format!("{good}="), "token-malformed"),
-        ("padding inside", format!("{}=.{}.{}", parts[0], parts[1], parts[2]), "token-malformed"),
+        (
+            "padding inside",
+            format!("{}=.{}.{}", parts[0], parts[1], parts[2]),
+            "token-malformed",
+        ),
         ("unused bits set", sloppy, "token-malformed"),
-        ("header is an array", key.sign("[]", &corp_claims("alice").to_string()), "token-malformed"),
+        (
+            "header is an array",
+            key.sign("[]", &corp_claims("alice").to_string()),
+            "token-malformed",
+        ),
         ("payload is an array", text("[]".to_owned()), "token-malformed"),
         ("payload is text", text("\"alice\"".to_owned()), "token-malformed"),
         ("payload is not JSON", text("{".to_owned()), "token-malformed"),
-        ("payload with something behind it", text(format!("{} x", members("\"x\":1"))), "token-malformed"),
+        (
+            "payload with something behind it",
+            text(format!("{} x", members("\"x\":1"))),
+            "token-malformed",
+        ),
         ("payload in Latin-1", latin1(&key), "token-malformed"),
     ]
 }
 
 fn none_token(name: &str) -> String {
     let header = format!("{{\"alg\":\"{name}\",\"typ\":\"JWT\"}}");
-    format!("{}.{}.", base64url(header), base64url(corp_claims("alice").to_string()))
+    format!(
+        "{}.{}.",
+        base64url(header),
+        base64url(corp_claims("alice").to_string())
+    )
 }
 
 fn exchanged(good: &str) -> String {
@@ -319,9 +479,15 @@ fn every_wrong_token_is_refused_also_where_none_is_needed_and_the_app_sees_nothi
             assert_eq!(refused.status, 401, "{what} on {target}");
             let challenge = refused.header("www-authenticate").unwrap_or_default();
             assert!(challenge.starts_with("Bearer realm=\""), "{what}: {challenge}");
-            assert!(challenge.contains("error=\"invalid_token\""), "{what}: {challenge}");
+            assert!(
+                challenge.contains("error=\"invalid_token\""),
+                "{what}: {challenge}"
+            );
             let line = gateway.log_of(&refused);
-            assert!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{what}: {line}");
+            assert!(
+                line["reason"].as_str().is_some_and(|reason| !reason.is_empty()),
+                "{what}: {line}"
+            );
             if !reason.is_empty() {
                 assert_eq!(line["reason"], reason, "{what}");
             }
@@ -346,12 +512,14 @@ fn a_refused_token_is_refused_again_and_does_not_harm_the_right_one() {
 fn a_public_key_is_never_a_shared_secret() {
     let app = App::start();
     let key = Key::new("RS256", "k");
-    let toml =
-        issuer("algorithms = [\"RS256\"]\npublic_key_file = \"key.pem\"").replace("refresh_cooldown = \"1s\"", "");
+    let toml = issuer("algorithms = [\"RS256\"]\npublic_key_file = \"key.pem\"")
+        .replace("refresh_cooldown = \"1s\"", "");
     let setup = Setup::new(&format!("{toml}\n{}\n{ROUTES}", upstream(&app)));
     setup.write("key.pem", key.public_pem());
     let gateway = setup.start();
-    gateway.get_as(&key.token(&corp_claims("alice")), "/private/x").expect(200);
+    gateway
+        .get_as(&key.token(&corp_claims("alice")), "/private/x")
+        .expect(200);
     for secret in [key.public_pem(), key.public_pem().trim_end().to_owned()] {
         for algorithm in SYMMETRIC {
             let confused = Key::secret(algorithm, secret.clone()).token(&corp_claims("admin"));
@@ -370,14 +538,22 @@ fn a_key_that_travels_in_the_token_is_not_used() {
     let app = App::start();
     let key = Key::new("ES256", "k");
     let evil = Key::new("ES256", "k");
-    let toml = issuer("algorithms = [\"ES256\"]\njwks_file = \"keys.json\"").replace("refresh_cooldown = \"1s\"", "");
+    let toml = issuer("algorithms = [\"ES256\"]\njwks_file = \"keys.json\"")
+        .replace("refresh_cooldown = \"1s\"", "");
     let setup = Setup::new(&format!("{toml}\n{}\n{ROUTES}", upstream(&app)));
     setup.write("keys.json", jwks([&key]));
     let gateway = setup.start();
     let spy = Provider::start([&evil]);
-    for extra in [json!({ "jwk": evil.jwk() }), json!({ "jku": spy.jwks_url() }), json!({ "x5u": spy.jwks_url() })] {
+    for extra in [
+        json!({ "jwk": evil.jwk() }),
+        json!({ "jku": spy.jwks_url() }),
+        json!({ "x5u": spy.jwks_url() }),
+    ] {
         let mut header = evil.header();
-        header.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        header
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
         let token = evil.sign(&header.to_string(), &corp_claims("admin").to_string());
         gateway.get_as(&token, "/private/x").expect(401);
     }
@@ -393,8 +569,7 @@ fn a_key_is_only_used_for_what_it_is_published_for() {
     let not_to_verify = Key::new("ES256", "operations");
     let good = Key::new("ES256", "good");
     let secret = Key::secret("HS256", CORP_SECRET);
-    let mut set =
-        json!({ "keys": [for_encryption.jwk(), for_another.jwk(), not_to_verify.jwk(), good.jwk(), secret.jwk()] });
+    let mut set = json!({ "keys": [for_encryption.jwk(), for_another.jwk(), not_to_verify.jwk(), good.jwk(), secret.jwk()] });
     set["keys"][0]["use"] = json!("enc");
     set["keys"][1]["alg"] = json!("RS512");
     set["keys"][2]["key_ops"] = json!(["deriveKey"]);
@@ -402,7 +577,10 @@ fn a_key_is_only_used_for_what_it_is_published_for() {
     set["keys"][4]["kid"] = json!("oct");
     let provider = Provider::start([&good]);
     provider.publish_text(&set.to_string());
-    let keys = format!("algorithms = [\"ES256\", \"RS256\"]\njwks_url = \"{}\"", provider.jwks_url());
+    let keys = format!(
+        "algorithms = [\"ES256\", \"RS256\"]\njwks_url = \"{}\"",
+        provider.jwks_url()
+    );
     let gateway = Gateway::start(&format!("{}\n{}\n{ROUTES}", issuer(&keys), upstream(&app)));
     wait_until_accepted(&gateway, &good.token(&corp_claims("alice")));
     for key in [&for_encryption, &for_another, &not_to_verify] {
@@ -413,7 +591,10 @@ fn a_key_is_only_used_for_what_it_is_published_for() {
     let by_secret = secret.sign(&header, &corp_claims("admin").to_string());
     gateway.get_as(&by_secret, "/private/x").expect(401);
     // The right key by a wrong name.
-    let misnamed = good.sign("{\"alg\":\"ES256\",\"kid\":\"encryption\"}", &corp_claims("admin").to_string());
+    let misnamed = good.sign(
+        "{\"alg\":\"ES256\",\"kid\":\"encryption\"}",
+        &corp_claims("admin").to_string(),
+    );
     gateway.get_as(&misnamed, "/private/x").expect(401);
 }
 
@@ -435,7 +616,10 @@ fn a_token_is_as_long_as_the_configuration_allows_and_no_longer() {
     let refused = gateway.get_as(&long, "/private/x").expect(401);
     assert_eq!(gateway.log_of(&refused)["reason"], "token-too-large");
     let bearer = format!("Authorization: Bearer {long}");
-    let said = gateway.command(["explain", "GET", "/private/x", "-H", bearer.as_str()]).expect(3).all();
+    let said = gateway
+        .command(["explain", "GET", "/private/x", "-H", bearer.as_str()])
+        .expect(3)
+        .all();
     assert!(said.contains("`max_token_bytes` is 16384"), "{said}");
     assert_eq!(app.count(), 0);
 
@@ -452,8 +636,12 @@ fn nesting_without_end_is_refused_and_harms_nobody() {
     let (_app, gateway) = corp();
     let key = Key::corp();
     let deep = format!("{{\"sub\":{}1{}}}", "[".repeat(3000), "]".repeat(3000));
-    gateway.get_as(&key.sign(&key.header().to_string(), &deep), "/private/x").expect(401);
-    gateway.get_as(&corp_token("alice", &[]), "/private/x").expect(200);
+    gateway
+        .get_as(&key.sign(&key.header().to_string(), &deep), "/private/x")
+        .expect(401);
+    gateway
+        .get_as(&corp_token("alice", &[]), "/private/x")
+        .expect(200);
 }
 
 #[test]
@@ -462,7 +650,11 @@ fn an_empty_or_odd_authorization_is_refused_rather_than_ignored() {
     for value in ["Bearer", "Bearer ", "Bearer  ", "Bearer a b", "Bearer \u{fc}"] {
         for target in ["/private/x", "/optional/x"] {
             let refused = gateway.send(&Request::get(target).header("Authorization", value));
-            assert!(matches!(refused.status, 400 | 401), "{value:?} on {target}: {}", refused.status_line);
+            assert!(
+                matches!(refused.status, 400 | 401),
+                "{value:?} on {target}: {}",
+                refused.status_line
+            );
         }
     }
     assert_eq!(app.count(), 0);
@@ -475,7 +667,9 @@ fn two_authorization_headers_are_a_bad_request() {
     for target in ["/private/x", "/optional/x"] {
         let twice = Request::get(target).bearer(&token).bearer(&token);
         gateway.send(&twice).expect(400);
-        let mixed = Request::get(target).bearer(&token).header("AUTHORIZATION", "Basic YTpi");
+        let mixed = Request::get(target)
+            .bearer(&token)
+            .header("AUTHORIZATION", "Basic YTpi");
         let refused = gateway.send(&mixed).expect(400);
         assert_eq!(gateway.log_of(&refused)["reason"], "credential-repeated");
     }
@@ -487,11 +681,16 @@ fn a_public_route_reads_no_credential_and_names_no_caller() {
     let (app, gateway) = corp();
     gateway.get_as("rubbish", "/public/x").expect(200);
     assert_eq!(app.last().header("x-auth-user"), None);
-    gateway.get_as(&corp_token("alice", &["admin"]), "/public/x").expect(200);
+    gateway
+        .get_as(&corp_token("alice", &["admin"]), "/public/x")
+        .expect(200);
     let request = app.last();
     assert_eq!(request.header("x-auth-user"), None);
     assert_eq!(request.header("x-auth-roles"), None);
-    assert!(request.header("authorization").is_some(), "what was not consumed is the app's");
+    assert!(
+        request.header("authorization").is_some(),
+        "what was not consumed is the app's"
+    );
 }
 
 #[test]
@@ -499,7 +698,9 @@ fn an_optional_route_is_open_to_nobody_and_names_somebody() {
     let (app, gateway) = corp();
     gateway.get("/optional/x").expect(200);
     assert_eq!(app.last().header("x-auth-user"), None);
-    gateway.get_as(&corp_token("alice", &["user"]), "/optional/x").expect(200);
+    gateway
+        .get_as(&corp_token("alice", &["user"]), "/optional/x")
+        .expect(200);
     assert_eq!(app.last().header("x-auth-user"), Some("alice"));
     assert_eq!(app.last().header("x-auth-roles"), Some("user"));
 }
@@ -507,13 +708,17 @@ fn an_optional_route_is_open_to_nobody_and_names_somebody() {
 #[test]
 fn a_consumed_token_stays_in_the_gateway_unless_the_route_forwards_it() {
     let app = App::start();
-    let routes = format!("{ROUTES}\n[[routes]]\npath = \"/with/*\"\nforward_credential = true\nupstream = \"app\"\n");
+    let routes =
+        format!("{ROUTES}\n[[routes]]\npath = \"/with/*\"\nforward_credential = true\nupstream = \"app\"\n");
     let gateway = Gateway::before(&app, &routes);
     let token = corp_token("alice", &[]);
     gateway.get_as(&token, "/private/x").expect(200);
     assert!(!app.last().text().contains(&token));
     gateway.get_as(&token, "/with/x").expect(200);
-    assert_eq!(app.last().header("authorization"), Some(format!("Bearer {token}").as_str()));
+    assert_eq!(
+        app.last().header("authorization"),
+        Some(format!("Bearer {token}").as_str())
+    );
 }
 
 // --- what a refused client is told
@@ -525,7 +730,12 @@ fn without_a_credential_the_answer_says_so_and_nothing_else() {
     let challenge = refused.header("www-authenticate").unwrap();
     assert!(challenge.starts_with("Bearer realm=\""), "{challenge}");
     assert!(!challenge.contains("error="), "{challenge}");
-    assert!(refused.header("content-type").unwrap().starts_with("application/problem+json"));
+    assert!(
+        refused
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/problem+json")
+    );
     let body = refused.json();
     assert_eq!(body["status"], 401);
     assert_eq!(body["message"], "Unauthorized");
@@ -566,14 +776,24 @@ fn a_token_in_a_plain_header_is_taken_and_removed() {
     let app = App::start();
     let gateway = with_sources(&app, "{ header = \"x-token\" }");
     let token = corp_token("alice", &[]);
-    gateway.send(&Request::get("/private/x").header("X-Token", &token)).expect(200);
+    gateway
+        .send(&Request::get("/private/x").header("X-Token", &token))
+        .expect(200);
     let request = app.last();
     assert_eq!(request.header("x-auth-user"), Some("alice"));
     assert!(!request.text().contains(&token));
-    gateway.send(&Request::get("/private/x").header("X-Token", "rubbish")).expect(401);
-    gateway.send(&Request::get("/optional/x").header("X-Token", "rubbish")).expect(401);
-    gateway.send(&Request::get("/private/x").bearer(&token)).expect(401);
-    let twice = Request::get("/private/x").header("X-Token", &token).header("x-token", &token);
+    gateway
+        .send(&Request::get("/private/x").header("X-Token", "rubbish"))
+        .expect(401);
+    gateway
+        .send(&Request::get("/optional/x").header("X-Token", "rubbish"))
+        .expect(401);
+    gateway
+        .send(&Request::get("/private/x").bearer(&token))
+        .expect(401);
+    let twice = Request::get("/private/x")
+        .header("X-Token", &token)
+        .header("x-token", &token);
     gateway.send(&twice).expect(400);
 }
 
@@ -590,11 +810,14 @@ fn only_the_credential_that_was_verified_is_forwarded() {
     let gateway = Gateway::before(&app, &format!("{sources}{}", kept.concat()));
     let good = corp_token("ann", &[]);
     let forged = corp_token_of(&corp_claims("root")).replace('.', ".e30");
-    let ask =
-        |target: &str, cookie: &str| Request::get(target).header("Cookie", &format!("a=1; session={cookie}; b=2"));
+    let ask = |target: &str, cookie: &str| {
+        Request::get(target).header("Cookie", &format!("a=1; session={cookie}; b=2"))
+    };
 
     let query = format!("/kept/x?p=1&access_token={forged}&q=2");
-    gateway.send(&ask(&query, &forged).header("X-Token", &forged).bearer(&good)).expect(200);
+    gateway
+        .send(&ask(&query, &forged).header("X-Token", &forged).bearer(&good))
+        .expect(200);
     let seen = app.last();
     assert!(!seen.text().contains(&forged), "{}", seen.text());
     assert_eq!(seen.target(), "/kept/x?p=1&q=2");
@@ -620,12 +843,27 @@ fn another_spelling_of_the_credentials_header_reaches_no_app_that_relies_on_it()
     let gateway = Gateway::before(&app, &format!("{sources}{ROUTES}\n{kept}"));
     let good = corp_token("ann", &["user"]);
     for path in ["/private/x", "/optional/x", "/kept/x"] {
-        gateway.send(&Request::get(path).header("X_Token", "forged").header("X-Token", &good)).expect(200);
+        gateway
+            .send(
+                &Request::get(path)
+                    .header("X_Token", "forged")
+                    .header("X-Token", &good),
+            )
+            .expect(200);
         let seen = app.last();
-        assert!(!String::from_utf8_lossy(&seen.raw_head).contains("forged"), "{path}");
-        assert_eq!(seen.header("x-token"), path.starts_with("/kept").then_some(&*good), "{path}");
+        assert!(
+            !String::from_utf8_lossy(&seen.raw_head).contains("forged"),
+            "{path}"
+        );
+        assert_eq!(
+            seen.header("x-token"),
+            path.starts_with("/kept").then_some(&*good),
+            "{path}"
+        );
     }
-    gateway.send(&Request::get("/optional/x").header("x.token", "forged")).expect(200);
+    gateway
+        .send(&Request::get("/optional/x").header("x.token", "forged"))
+        .expect(200);
     assert!(!String::from_utf8_lossy(&app.last().raw_head).contains("forged"));
 }
 
@@ -636,22 +874,33 @@ fn a_token_in_the_query_is_removed_before_the_app_and_the_log_see_it() {
     let token = corp_token("alice", &[]);
     for (sent, forwarded) in [
         (format!("/private/x?access_token={token}"), "/private/x"),
-        (format!("/private/x?a=1&access_token={token}&b=%2F&&c"), "/private/x?a=1&b=%2F&&c"),
+        (
+            format!("/private/x?a=1&access_token={token}&b=%2F&&c"),
+            "/private/x?a=1&b=%2F&&c",
+        ),
         (format!("/private/x?access_token={token}&b=2"), "/private/x?b=2"),
         (format!("/private/x?a=1&access_token={token}"), "/private/x?a=1"),
-        (format!("/private/x?xaccess_token=1&access_token={token}"), "/private/x?xaccess_token=1"),
+        (
+            format!("/private/x?xaccess_token=1&access_token={token}"),
+            "/private/x?xaccess_token=1",
+        ),
     ] {
         gateway.get(&sent).expect(200);
         assert_eq!(app.last().target().trim_end_matches('?'), forwarded, "{sent}");
         assert_eq!(app.last().header("x-auth-user"), Some("alice"));
         assert!(!app.last().text().contains(&token));
     }
-    gateway.get("/private/x?access_token=rubbish-in-the-query").expect(401);
+    gateway
+        .get("/private/x?access_token=rubbish-in-the-query")
+        .expect(401);
     let twice = format!("/private/x?access_token={token}&access_token={token}");
     gateway.get(&twice).expect(400);
     gateway.log_line(|line| line["status"] == 400);
     let log = gateway.log_text().join("\n");
-    assert!(!log.contains(&token) && !log.contains("rubbish-in-the-query"), "{log}");
+    assert!(
+        !log.contains(&token) && !log.contains("rubbish-in-the-query"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -659,7 +908,8 @@ fn a_token_in_a_cookie_is_taken_and_the_other_cookies_stay() {
     let app = App::start();
     let gateway = with_sources(&app, "{ cookie = \"__session\" }");
     let token = corp_token("alice", &[]);
-    let request = Request::get("/private/x").header("Cookie", &format!("theme=dark; __session={token}; lang=de"));
+    let request =
+        Request::get("/private/x").header("Cookie", &format!("theme=dark; __session={token}; lang=de"));
     gateway.send(&request).expect(200);
     let seen = app.last();
     assert_eq!(seen.header("x-auth-user"), Some("alice"));
@@ -674,9 +924,13 @@ fn a_bad_cookie_is_as_none() {
     let expired = corp_token_of(&claims_with(json!({ "exp": now() - 3600 })));
     for value in ["rubbish", "", expired.as_str()] {
         let cookie = format!("__session={value}");
-        gateway.send(&Request::get("/optional/x").header("Cookie", &cookie)).expect(200);
+        gateway
+            .send(&Request::get("/optional/x").header("Cookie", &cookie))
+            .expect(200);
         assert_eq!(app.last().header("x-auth-user"), None);
-        gateway.send(&Request::get("/private/x").header("Cookie", &cookie)).expect(401);
+        gateway
+            .send(&Request::get("/private/x").header("Cookie", &cookie))
+            .expect(401);
     }
     assert_eq!(app.count(), 3);
 }
@@ -704,25 +958,44 @@ fn the_first_source_that_has_a_credential_decides() {
         &app,
         "{ header = \"x-token\" }, { header = \"authorization\", scheme = \"Bearer\" }, { cookie = \"__session\" }",
     );
-    let (alice, bob, carol) = (corp_token("alice", &[]), corp_token("bob", &[]), corp_token("carol", &[]));
+    let (alice, bob, carol) = (
+        corp_token("alice", &[]),
+        corp_token("bob", &[]),
+        corp_token("carol", &[]),
+    );
     let cookie = format!("__session={carol}");
-    gateway.send(&Request::get("/private/x").bearer(&bob).header("Cookie", &cookie)).expect(200);
+    gateway
+        .send(&Request::get("/private/x").bearer(&bob).header("Cookie", &cookie))
+        .expect(200);
     assert_eq!(app.last().header("x-auth-user"), Some("bob"));
-    let all = Request::get("/private/x").header("Cookie", &cookie).bearer(&bob).header("X-Token", &alice);
+    let all = Request::get("/private/x")
+        .header("Cookie", &cookie)
+        .bearer(&bob)
+        .header("X-Token", &alice);
     gateway.send(&all).expect(200);
     assert_eq!(app.last().header("x-auth-user"), Some("alice"));
     // A bad one in front does not fall through to a good one behind.
-    let bad = Request::get("/private/x").header("X-Token", "rubbish").bearer(&bob).header("Cookie", &cookie);
+    let bad = Request::get("/private/x")
+        .header("X-Token", "rubbish")
+        .bearer(&bob)
+        .header("Cookie", &cookie);
     gateway.send(&bad).expect(401);
-    gateway.send(&Request::get("/private/x").header("Cookie", &cookie)).expect(200);
+    gateway
+        .send(&Request::get("/private/x").header("Cookie", &cookie))
+        .expect(200);
     assert_eq!(app.last().header("x-auth-user"), Some("carol"));
 }
 
 #[test]
 fn a_bad_cookie_does_not_shadow_a_good_source_behind_it() {
     let app = App::start();
-    let gateway = with_sources(&app, "{ cookie = \"__session\" }, { header = \"authorization\", scheme = \"Bearer\" }");
-    let request = Request::get("/private/x").header("Cookie", "__session=rubbish").bearer(&corp_token("bob", &[]));
+    let gateway = with_sources(
+        &app,
+        "{ cookie = \"__session\" }, { header = \"authorization\", scheme = \"Bearer\" }",
+    );
+    let request = Request::get("/private/x")
+        .header("Cookie", "__session=rubbish")
+        .bearer(&corp_token("bob", &[]));
     gateway.send(&request).expect(200);
     assert_eq!(app.last().header("x-auth-user"), Some("bob"));
 }
@@ -745,8 +1018,16 @@ fn another_site_cannot_use_the_cookie_for_more_than_looking() {
         ("POST", vec![("Origin", "null")], 403),
         ("POST", vec![("Origin", "http://app.test.evil.example")], 403),
         ("POST", vec![("Origin", "http://app.test")], 200),
-        ("POST", vec![("Sec-Fetch-Site", "cross-site"), ("Origin", "http://app.test")], 403),
-        ("POST", vec![("Sec-Fetch-Site", "rubbish"), ("Origin", "https://evil.example")], 403),
+        (
+            "POST",
+            vec![("Sec-Fetch-Site", "cross-site"), ("Origin", "http://app.test")],
+            403,
+        ),
+        (
+            "POST",
+            vec![("Sec-Fetch-Site", "rubbish"), ("Origin", "https://evil.example")],
+            403,
+        ),
         ("GET", vec![("Sec-Fetch-Site", "cross-site")], 200),
         ("HEAD", vec![("Sec-Fetch-Site", "cross-site")], 200),
         ("GET", vec![("Origin", "https://evil.example")], 200),
@@ -761,7 +1042,11 @@ fn another_site_cannot_use_the_cookie_for_more_than_looking() {
         let before = app.count();
         let response = gateway.send(&request);
         assert_eq!(response.status, status, "{method} {fields:?}");
-        assert_eq!(app.count() - before, usize::from(status == 200), "{method} {fields:?}");
+        assert_eq!(
+            app.count() - before,
+            usize::from(status == 200),
+            "{method} {fields:?}"
+        );
         if status == 403 {
             assert_eq!(gateway.log_of(&response)["reason"], "cross-site");
         }
@@ -778,10 +1063,16 @@ fn another_site_cannot_open_a_websocket_with_the_cookie() {
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")
         .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
-    gateway.send(&handshake.clone().header("Origin", "https://evil.example")).expect(403);
-    gateway.send(&handshake.clone().header("Sec-Fetch-Site", "cross-site")).expect(403);
+    gateway
+        .send(&handshake.clone().header("Origin", "https://evil.example"))
+        .expect(403);
+    gateway
+        .send(&handshake.clone().header("Sec-Fetch-Site", "cross-site"))
+        .expect(403);
     assert_eq!(app.count(), 0);
-    gateway.send(&handshake.header("Origin", "http://app.test")).expect(200);
+    gateway
+        .send(&handshake.header("Origin", "http://app.test"))
+        .expect(200);
 }
 
 #[test]
@@ -806,14 +1097,28 @@ fn a_key_of_one_issuer_signs_nothing_for_another_though_the_kids_are_equal() {
              jwks_file = \"{name}.json\"\n"
         )
     };
-    let setup = Setup::new(&format!("{}{}{}{ROUTES}", table("ours"), table("theirs"), upstream(&app)));
-    setup.write("ours.json", jwks([&ours])).write("theirs.json", jwks([&theirs]));
+    let setup = Setup::new(&format!(
+        "{}{}{}{ROUTES}",
+        table("ours"),
+        table("theirs"),
+        upstream(&app)
+    ));
+    setup
+        .write("ours.json", jwks([&ours]))
+        .write("theirs.json", jwks([&theirs]));
     let gateway = setup.start();
     let claims = |issuer: &str| claims_with(json!({ "iss": format!("https://{issuer}.example") }));
-    for (key, issuer, status) in
-        [(&ours, "ours", 200), (&theirs, "theirs", 200), (&theirs, "ours", 401), (&ours, "theirs", 401)]
-    {
-        assert_eq!(gateway.get_as(&key.token(&claims(issuer)), "/private/x").status, status, "{issuer}");
+    for (key, issuer, status) in [
+        (&ours, "ours", 200),
+        (&theirs, "theirs", 200),
+        (&theirs, "ours", 401),
+        (&ours, "theirs", 401),
+    ] {
+        assert_eq!(
+            gateway.get_as(&key.token(&claims(issuer)), "/private/x").status,
+            status,
+            "{issuer}"
+        );
         if status == 200 {
             assert_eq!(app.last().header("x-auth-issuer"), Some(issuer));
         }
@@ -830,11 +1135,17 @@ fn a_rule_of_one_issuer_does_not_widen_another() {
     setup.write("second.json", jwks([&key]));
     let gateway = setup.start();
     let of = |audience: &str| claims_with(json!({ "iss": "https://second.example", "aud": audience }));
-    gateway.get_as(&key.token(&of("second")), "/private/x").expect(200);
+    gateway
+        .get_as(&key.token(&of("second")), "/private/x")
+        .expect(200);
     gateway.get_as(&key.token(&of("api")), "/private/x").expect(401);
     // The other issuer's algorithm and secret with this issuer's name.
-    gateway.get_as(&Key::corp().token(&of("second")), "/private/x").expect(401);
-    gateway.get_as(&corp_token("alice", &[]), "/private/x").expect(200);
+    gateway
+        .get_as(&Key::corp().token(&of("second")), "/private/x")
+        .expect(401);
+    gateway
+        .get_as(&corp_token("alice", &[]), "/private/x")
+        .expect(200);
 }
 
 // --- whom a token is about
@@ -844,7 +1155,13 @@ fn corp_with(app: &App, line: &str) -> Gateway {
     let toml = before(app, ROUTES);
     let toml = match line.split_once(" = ") {
         Some((key, _)) if toml.contains(&format!("\n{key} = ")) => {
-            let lines = toml.lines().map(|old| if old.starts_with(&format!("{key} = ")) { line } else { old });
+            let lines = toml.lines().map(|old| {
+                if old.starts_with(&format!("{key} = ")) {
+                    line
+                } else {
+                    old
+                }
+            });
             lines.collect::<Vec<_>>().join("\n")
         }
         _ => toml.replacen("audiences =", &format!("{line}\naudiences ="), 1),
@@ -861,26 +1178,42 @@ fn a_machine_without_a_subject_is_named_by_its_kind_also_where_it_is_revoked() {
     for (token, expected) in [(&machine, "client_id:worker"), (&person, "alice")] {
         gateway.get_as(token, "/private/x").expect(200);
         assert_eq!(app.last().header("x-auth-user"), Some(expected));
-        assert_eq!(gateway.log_line(|line| line["subject"] == expected)["status"], 200);
+        assert_eq!(
+            gateway.log_line(|line| line["subject"] == expected)["status"],
+            200
+        );
     }
     let liar = corp_token_of(&claims_with(json!({ "sub": "client_id:worker" })));
     let refused = gateway.get_as(&liar, "/private/x").expect(401);
     assert_eq!(gateway.log_of(&refused)["reason"], "subject-malformed");
-    let said = gateway.command_with_input(["token", "inspect", "-"], &machine).expect(0).all();
+    let said = gateway
+        .command_with_input(["token", "inspect", "-"], &machine)
+        .expect(0)
+        .all();
     assert!(said.contains("`client_id:worker`"), "{said}");
     let bearer = format!("Authorization: Bearer {machine}");
-    let said = gateway.command(["explain", "GET", "/private/x", "-H", bearer.as_str()]).expect(0).all();
+    let said = gateway
+        .command(["explain", "GET", "/private/x", "-H", bearer.as_str()])
+        .expect(0)
+        .all();
     assert!(said.contains("client_id:worker"), "{said}");
-    gateway.command(["revoke", "--issuer", "corp", "--subject", "worker"]).expect(0);
-    gateway.command(["revoke", "--issuer", "corp", "--subject", "client_id:worker"]).expect(0);
-    eventually("the machine is refused", || gateway.get_as(&machine, "/private/x").status == 401);
+    gateway
+        .command(["revoke", "--issuer", "corp", "--subject", "worker"])
+        .expect(0);
+    gateway
+        .command(["revoke", "--issuer", "corp", "--subject", "client_id:worker"])
+        .expect(0);
+    eventually("the machine is refused", || {
+        gateway.get_as(&machine, "/private/x").status == 401
+    });
     gateway.get_as(&person, "/private/x").expect(200);
 }
 
 #[test]
 fn roles_of_a_client_whose_name_has_a_dot_and_roles_in_the_names_of_an_object_reach_the_app() {
     let app = App::start();
-    let line = "roles_claims = ['resource_access.\"my.client\".roles', \"urn:zitadel:iam:org:project:roles\"]";
+    let line =
+        "roles_claims = ['resource_access.\"my.client\".roles', \"urn:zitadel:iam:org:project:roles\"]";
     let gateway = corp_with(&app, line);
     let claims = claims_with(json!({
         "resource_access": { "my.client": { "roles": ["a"] }, "my": { "client": { "roles": ["wrong"] } } },
@@ -909,20 +1242,36 @@ fn an_issuer_of_many_tenants_is_bound_to_the_tenant_of_each_token() {
     );
     let gateway = Gateway::start(&toml);
     let token = |tenant: &str, changes: Value| {
-        let mut claims = claims_with(json!({ "iss": format!("{}/{tenant}/v2.0", provider.issuer()), "tid": tenant,
-            "oid": "o1", "email": "alice@example.com" }));
+        let mut claims = claims_with(
+            json!({ "iss": format!("{}/{tenant}/v2.0", provider.issuer()), "tid": tenant,
+            "oid": "o1", "email": "alice@example.com" }),
+        );
         for (name, value) in changes.as_object().unwrap() {
             claims[name] = value.clone();
         }
         key.token(&claims)
     };
     wait_until_accepted(&gateway, &token(TENANT, json!({})));
-    assert_eq!(provider.fetches_of("/organizations/v2.0/.well-known/openid-configuration"), 1);
+    assert_eq!(
+        provider.fetches_of("/organizations/v2.0/.well-known/openid-configuration"),
+        1
+    );
     for tenant in [TENANT, OTHER_TENANT] {
-        gateway.get_as(&token(tenant, json!({})), "/private/x").expect(200);
-        assert_eq!(app.last().header("x-auth-user"), Some(format!("{tenant}:o1").as_str()));
-        assert_eq!(app.last().header("x-auth-email"), None, "the tenant says what it likes");
-        gateway.get_as(&token(tenant, json!({ "xms_edov": true })), "/private/x").expect(200);
+        gateway
+            .get_as(&token(tenant, json!({})), "/private/x")
+            .expect(200);
+        assert_eq!(
+            app.last().header("x-auth-user"),
+            Some(format!("{tenant}:o1").as_str())
+        );
+        assert_eq!(
+            app.last().header("x-auth-email"),
+            None,
+            "the tenant says what it likes"
+        );
+        gateway
+            .get_as(&token(tenant, json!({ "xms_edov": true })), "/private/x")
+            .expect(200);
         assert_eq!(app.last().header("x-auth-email"), Some("alice@example.com"));
     }
     let stranger = "11111111-1111-1111-1111-111111111111";
@@ -957,7 +1306,12 @@ fn a_token_goes_to_the_server_of_the_keys_and_to_no_other_and_is_read_again() {
     let gateway = setup.start();
     let claims = claims_with(json!({ "iss": provider.issuer() }));
     wait_until_accepted(&gateway, &key.token(&claims));
-    assert!(provider.requests().iter().all(|request| request.header("authorization") == Some("Bearer first.token")));
+    assert!(
+        provider
+            .requests()
+            .iter()
+            .all(|request| request.header("authorization") == Some("Bearer first.token"))
+    );
 
     // Another token, and keys that discovery says are elsewhere.
     let next = Key::new("ES256", "2");
@@ -967,9 +1321,17 @@ fn a_token_goes_to_the_server_of_the_keys_and_to_no_other_and_is_read_again() {
     std::fs::write(token_file, "second.token\r\n").unwrap();
     wait_until_accepted(&gateway, &next.token(&claims));
     assert!(elsewhere.fetches() >= 1);
-    assert!(elsewhere.requests().iter().all(|request| request.header("authorization").is_none()));
+    assert!(
+        elsewhere
+            .requests()
+            .iter()
+            .all(|request| request.header("authorization").is_none())
+    );
     let told = [gateway.diagnostics().join("\n"), gateway.log_text().join("\n")].concat();
-    assert!(!told.contains("first.token") && !told.contains("second.token"), "{told}");
+    assert!(
+        !told.contains("first.token") && !told.contains("second.token"),
+        "{told}"
+    );
 }
 
 /// An issuer whose keys are at `id.example.test`, which no resolver knows.
@@ -997,15 +1359,28 @@ fn keys_are_fetched_through_a_proxy_that_sees_a_name_and_nothing_else() {
     let gateway = setup.start();
     wait_until_accepted(&gateway, &key.token(&corp_claims("alice")));
     let heads = proxy.heads();
-    let expected = format!("Proxy-Authorization: Basic {}\r\n", base64url("ann:s3cret").replace('-', "+"));
+    let expected = format!(
+        "Proxy-Authorization: Basic {}\r\n",
+        base64url("ann:s3cret").replace('-', "+")
+    );
     assert!(
         heads[0].starts_with("CONNECT id.example.test:8443 HTTP/1.1\r\nHost: id.example.test:8443\r\n"),
         "{heads:?}"
     );
     assert!(heads[0].contains(expected.trim_end_matches("\r\n")), "{heads:?}");
-    assert!(provider.requests().iter().all(|request| !request.text().contains("Proxy-Authorization")));
+    assert!(
+        provider
+            .requests()
+            .iter()
+            .all(|request| !request.text().contains("Proxy-Authorization"))
+    );
     // Requests to apps never go there.
-    assert!(proxy.heads().iter().all(|head| head.starts_with("CONNECT id.example.test")));
+    assert!(
+        proxy
+            .heads()
+            .iter()
+            .all(|head| head.starts_with("CONNECT id.example.test"))
+    );
 }
 
 #[test]
@@ -1018,20 +1393,37 @@ fn a_proxy_that_answers_oddly_or_as_the_server_itself_gives_no_keys() {
     let cases: [(EgressProxy, &str); 6] = [
         (EgressProxy::to(imposter.address()), "no TLS with"),
         (
-            EgressProxy::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())),
+            EgressProxy::answering(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )),
             "sent more than an answer",
         ),
-        (EgressProxy::answering("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), "407"),
-        (EgressProxy::answering("HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n"), "answered 302"),
-        (EgressProxy::answering("SSH-2.0-x\r\n\r\n"), "does not answer in HTTP"),
-        (EgressProxy::answering(format!("HTTP/1.1 200 OK\r\n{}", "X: y\r\n".repeat(10_000))), "more than 16384 bytes"),
+        (
+            EgressProxy::answering("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"),
+            "407",
+        ),
+        (
+            EgressProxy::answering("HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n"),
+            "answered 302",
+        ),
+        (
+            EgressProxy::answering("SSH-2.0-x\r\n\r\n"),
+            "does not answer in HTTP",
+        ),
+        (
+            EgressProxy::answering(format!("HTTP/1.1 200 OK\r\n{}", "X: y\r\n".repeat(10_000))),
+            "more than 16384 bytes",
+        ),
     ];
     for (proxy, expected) in cases {
         let setup = Setup::new(&far_away(&app, &format!("egress_proxy = \"{}\"", proxy.url())));
         setup.write("ca.pem", &trusted.chain_pem);
         let gateway = setup.start();
         gateway.diagnostic(expected);
-        gateway.get_as(&key.token(&corp_claims("alice")), "/private/x").expect(503);
+        gateway
+            .get_as(&key.token(&corp_claims("alice")), "/private/x")
+            .expect(503);
     }
     assert_eq!(app.count(), 0);
 }
@@ -1041,7 +1433,10 @@ fn one_broken_entry_of_a_key_set_is_said_and_harms_no_other() {
     let app = App::start();
     let key = Key::new("ES256", "1");
     let provider = Provider::start([&key]);
-    provider.publish_text(&format!(r#"{{"keys": [7, {{"kty":"EC","kty":"EC"}}, {}]}}"#, key.jwk()));
+    provider.publish_text(&format!(
+        r#"{{"keys": [7, {{"kty":"EC","kty":"EC"}}, {}]}}"#,
+        key.jwk()
+    ));
     let gateway = Gateway::start(&fetching(&provider, &app));
     wait_until_accepted(&gateway, &key.token(&corp_claims("alice")));
     let ready = gateway.admin_get("/ready").expect(200).text();
@@ -1082,7 +1477,9 @@ fn discovery_that_names_another_issuer_gives_no_keys() {
         upstream(&app)
     );
     let gateway = Gateway::start(&toml);
-    eventually("discovery is tried", || provider.fetches_of("/.well-known/openid-configuration") >= 1);
+    eventually("discovery is tried", || {
+        provider.fetches_of("/.well-known/openid-configuration") >= 1
+    });
     let claims = claims_with(json!({ "iss": provider.issuer() }));
     gateway.get_as(&key.token(&claims), "/private/x").expect(503);
     assert_eq!(app.count(), 0);
@@ -1128,10 +1525,16 @@ fn fifty_unknown_keys_at_once_cause_one_fetch_at_most() {
             });
         }
     });
-    gateway.get_as(&key.token(&corp_claims("alice")), "/private/x").expect(200);
+    gateway
+        .get_as(&key.token(&corp_claims("alice")), "/private/x")
+        .expect(200);
     let fetches = provider.fetches() - before;
     assert!(fetches <= 1, "{fetches} fetches");
-    assert!(app.requests().iter().all(|request| request.header("x-auth-user") == Some("alice")));
+    assert!(
+        app.requests()
+            .iter()
+            .all(|request| request.header("x-auth-user") == Some("alice"))
+    );
 }
 
 #[test]
@@ -1193,7 +1596,9 @@ fn an_issuer_that_fails_later_shuts_nobody_out_whose_key_is_known() {
             assert_ne!(gateway.get_as(&unknown, "/private/x").status, 200);
             provider.fetches() > before
         });
-        gateway.get_as(&key.token(&corp_claims("bob")), "/private/x").expect(200);
+        gateway
+            .get_as(&key.token(&corp_claims("bob")), "/private/x")
+            .expect(200);
     }
 }
 
@@ -1218,7 +1623,9 @@ fn an_empty_key_set_lets_nobody_in() {
     let provider = Provider::start([]);
     let gateway = Gateway::start(&fetching(&provider, &app));
     eventually("the keys are asked for", || provider.fetches() >= 1);
-    let status = gateway.get_as(&key.token(&corp_claims("alice")), "/private/x").status;
+    let status = gateway
+        .get_as(&key.token(&corp_claims("alice")), "/private/x")
+        .status;
     assert!(matches!(status, 401 | 503), "{status}");
     assert_eq!(app.count(), 0);
 }
@@ -1239,8 +1646,12 @@ fn a_revoked_token_ends_at_once_though_it_was_cached_and_stays_ended_after_a_res
     for _ in 0..3 {
         gateway.get_as(&revoked, "/private/x").expect(200);
     }
-    gateway.command(["revoke", "--issuer", "corp", "--token-id", "one"]).expect(0);
-    eventually("the token is refused", || gateway.get_as(&revoked, "/private/x").status == 401);
+    gateway
+        .command(["revoke", "--issuer", "corp", "--token-id", "one"])
+        .expect(0);
+    eventually("the token is refused", || {
+        gateway.get_as(&revoked, "/private/x").status == 401
+    });
     let refused = gateway.get_as(&revoked, "/optional/x").expect(401);
     assert_eq!(gateway.log_of(&refused)["reason"], "revoked");
     gateway.get_as(&other, "/private/x").expect(200);
@@ -1257,13 +1668,24 @@ fn a_revoked_token_ends_at_once_though_it_was_cached_and_stays_ended_after_a_res
 fn a_revocation_holds_whatever_the_file_calls_the_issuer_later() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
-    let (one, two) = (corp_token_of(&identified("alice", "one")), corp_token_of(&identified("bob", "two")));
-    gateway.command(["revoke", "--issuer", "corp", "--token-id", "one"]).expect(0);
-    gateway.command(["revoke", "--issuer", "corp", "--subject", "bob"]).expect(0);
+    let (one, two) = (
+        corp_token_of(&identified("alice", "one")),
+        corp_token_of(&identified("bob", "two")),
+    );
+    gateway
+        .command(["revoke", "--issuer", "corp", "--token-id", "one"])
+        .expect(0);
+    gateway
+        .command(["revoke", "--issuer", "corp", "--subject", "bob"])
+        .expect(0);
     eventually("both are refused", || {
-        [&one, &two].iter().all(|token| gateway.get_as(token, "/private/x").status == 401)
+        [&one, &two]
+            .iter()
+            .all(|token| gateway.get_as(token, "/private/x").status == 401)
     });
-    gateway.setup.rewrite(&gateway::before(&app, ROUTES).replace("[issuers.corp]", "[issuers.renamed]"));
+    gateway
+        .setup
+        .rewrite(&gateway::before(&app, ROUTES).replace("[issuers.corp]", "[issuers.renamed]"));
     gateway.signal("HUP");
     gateway.diagnostic("configuration read again");
     let other = corp_token_of(&identified("carol", "three"));
@@ -1284,8 +1706,12 @@ fn revoking_a_subject_ends_everything_issued_before_and_nothing_after() {
     let other = corp_token("bob", &[]);
     gateway.get_as(&old, "/private/x").expect(200);
     gateway.get_as(&other, "/private/x").expect(200);
-    gateway.command(["revoke", "--issuer", "corp", "--subject", "alice"]).expect(0);
-    eventually("the token is refused", || gateway.get_as(&old, "/private/x").status == 401);
+    gateway
+        .command(["revoke", "--issuer", "corp", "--subject", "alice"])
+        .expect(0);
+    eventually("the token is refused", || {
+        gateway.get_as(&old, "/private/x").status == 401
+    });
     gateway.get_as(&undated, "/private/x").expect(401);
     gateway.get_as(&other, "/private/x").expect(200);
     let new = corp_token_of(&claims_with(json!({ "iat": now() + 10 })));
@@ -1308,15 +1734,22 @@ fn a_revocation_is_of_one_issuer() {
     let mut claims = identified("alice", "one");
     claims["iss"] = json!("https://second.example");
     let theirs = key.token(&claims);
-    gateway.command(["revoke", "--issuer", "corp", "--token-id", "one"]).expect(0);
-    eventually("the token is refused", || gateway.get_as(&ours, "/private/x").status == 401);
+    gateway
+        .command(["revoke", "--issuer", "corp", "--token-id", "one"])
+        .expect(0);
+    eventually("the token is refused", || {
+        gateway.get_as(&ours, "/private/x").status == 401
+    });
     gateway.get_as(&theirs, "/private/x").expect(200);
 }
 
 #[test]
 fn a_revocation_for_an_issuer_that_is_not_configured_is_a_usage_error() {
     let (_app, gateway) = corp();
-    let said = gateway.command(["revoke", "--issuer", "cropp", "--subject", "alice"]).expect(2).all();
+    let said = gateway
+        .command(["revoke", "--issuer", "cropp", "--subject", "alice"])
+        .expect(2)
+        .all();
     assert!(said.contains("cropp"), "{said}");
 }
 
@@ -1325,10 +1758,13 @@ fn a_revocation_for_an_issuer_that_is_not_configured_is_a_usage_error() {
 #[test]
 fn a_cached_token_is_refused_when_it_expires() {
     let app = App::start();
-    let gateway = Gateway::start(&before(&app, ROUTES).replace("audiences =", "leeway = \"0s\"\naudiences ="));
+    let gateway =
+        Gateway::start(&before(&app, ROUTES).replace("audiences =", "leeway = \"0s\"\naudiences ="));
     let token = corp_token_of(&claims_with(json!({ "exp": now() + 3 })));
     gateway.get_as(&token, "/private/x").expect(200);
-    eventually("the token has expired", || gateway.get_as(&token, "/private/x").status == 401);
+    eventually("the token has expired", || {
+        gateway.get_as(&token, "/private/x").status == 401
+    });
     assert!(now() >= payload(&token)["exp"].as_i64().unwrap());
     assert_eq!(header(&token)["alg"], "HS256");
 }
@@ -1340,9 +1776,14 @@ fn one_connection_may_carry_many_callers() {
     let mut client = gateway.connect();
     for round in 0..3 {
         for name in ["alice", "bob", "carol"] {
-            let response = Request::get("/optional/x").bearer(&corp_token(name, &[])).over(&mut client);
+            let response = Request::get("/optional/x")
+                .bearer(&corp_token(name, &[]))
+                .over(&mut client);
             assert_eq!(response.expect(200).text(), name, "round {round}");
-            assert_eq!(Request::get("/optional/x").over(&mut client).expect(200).text(), "nobody");
+            assert_eq!(
+                Request::get("/optional/x").over(&mut client).expect(200).text(),
+                "nobody"
+            );
         }
     }
 }
@@ -1361,15 +1802,32 @@ fn a_gateway_for_tokens_alone_has_error_pages_in_the_one_design_with_an_icon() {
     // Whoever has no token is refused: there is no page to sign in.
     let refused = browse("/private/x").expect(401);
     let html = refused.text();
-    assert!(html.contains("Reports &amp; Co") && html.contains("<main class=\"card\">"), "{html}");
-    assert!(refused.header("content-security-policy").unwrap().contains("img-src 'self'"));
+    assert!(
+        html.contains("Reports &amp; Co") && html.contains("<main class=\"card\">"),
+        "{html}"
+    );
+    assert!(
+        refused
+            .header("content-security-policy")
+            .unwrap()
+            .contains("img-src 'self'")
+    );
     assert!(!html.contains("/auth/login"), "{html}");
-    let icon = html.split_once("<link rel=\"icon\" href=\"").unwrap().1.split_once('"').unwrap().0;
+    let icon = html
+        .split_once("<link rel=\"icon\" href=\"")
+        .unwrap()
+        .1
+        .split_once('"')
+        .unwrap()
+        .0;
     let icon = gateway.get(icon).expect(200);
     assert_eq!(icon.header("content-type"), Some("image/svg+xml"));
     assert!(icon.text().starts_with("<svg "));
     // A program gets the problem document, and there is nothing else below the prefix.
-    assert_eq!(gateway.get("/private/x").expect(401).json()["message"], "Unauthorized");
+    assert_eq!(
+        gateway.get("/private/x").expect(401).json()["message"],
+        "Unauthorized"
+    );
     for nothing in ["/auth", "/auth/", "/auth/login", "/auth/logout", "/auth/logo"] {
         gateway.get(nothing).expect(404);
     }

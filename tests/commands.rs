@@ -36,7 +36,10 @@ fn check(toml: &str) -> Output {
 /// The line of the configuration, from 1, that holds `text` for the first time.
 #[track_caller]
 fn line_of(toml: &str, text: &str) -> usize {
-    toml.lines().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?}")) + 1
+    toml.lines()
+        .position(|line| line.contains(text))
+        .unwrap_or_else(|| panic!("no {text:?}"))
+        + 1
 }
 
 /// `toml` is refused with `needles` in what is said, and with the place of `text` as `gateway.toml:LINE:COLUMN`.
@@ -44,9 +47,15 @@ fn line_of(toml: &str, text: &str) -> usize {
 fn is_refused_at(toml: &str, text: &str, needles: &[&str]) {
     let said = check(toml).expect(2).all();
     let line = line_of(toml, text);
-    assert!(said.contains(&format!("gateway.toml:{line}:")), "line {line} is not named in\n{said}");
+    assert!(
+        said.contains(&format!("gateway.toml:{line}:")),
+        "line {line} is not named in\n{said}"
+    );
     let after = said.split(&format!("gateway.toml:{line}:")).nth(1).unwrap();
-    assert!(after.starts_with(|letter: char| letter.is_ascii_digit()), "no column in\n{said}");
+    assert!(
+        after.starts_with(|letter: char| letter.is_ascii_digit()),
+        "no column in\n{said}"
+    );
     for needle in needles {
         assert!(said.contains(needle), "{needle:?} is not in\n{said}");
     }
@@ -57,20 +66,34 @@ fn is_refused_at(toml: &str, text: &str, needles: &[&str]) {
 #[test]
 fn check_takes_a_good_file_and_prints_the_routes() {
     let said = check(&good()).expect(0);
-    assert!(said.stdout.contains("/public/*") && said.stdout.contains("/admin/*"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("/public/*") && said.stdout.contains("/admin/*"),
+        "{}",
+        said.stdout
+    );
 }
 
 /// Express, Django and others answer `/reports` and `/reports/` alike; a rule on one of them is then no rule.
 #[test]
 fn check_warns_where_a_slash_at_the_end_leads_around_a_rule() {
     let with = |route: &str| {
-        let said = check(&format!("{}{route}", good().replace("/public/*", "/*"))).expect(0).all();
+        let said = check(&format!("{}{route}", good().replace("/public/*", "/*")))
+            .expect(0)
+            .all();
         said.contains("asks for less").then_some(said)
     };
-    let route = |path: &str, more: &str| format!("\n[[routes]]\npath = \"{path}\"\nupstream = \"app\"\n{more}");
-    for (path, other) in [("/reports", "/reports/"), ("/reports/", "/reports"), ("/of/{user}", "/of/x/")] {
+    let route =
+        |path: &str, more: &str| format!("\n[[routes]]\npath = \"{path}\"\nupstream = \"app\"\n{more}");
+    for (path, other) in [
+        ("/reports", "/reports/"),
+        ("/reports/", "/reports"),
+        ("/of/{user}", "/of/x/"),
+    ] {
         let said = with(&route(path, "")).unwrap_or_else(|| panic!("no warning of {path}"));
-        assert!(said.contains(&format!("`{other}` is not this path")) && said.contains("/*`"), "{said}");
+        assert!(
+            said.contains(&format!("`{other}` is not this path")) && said.contains("/*`"),
+            "{said}"
+        );
     }
     assert!(with(&route("/reports", "methods = [\"POST\"]\n")).is_some());
     assert!(with(&route("/reports", "host = \"a.example\"\n")).is_some());
@@ -87,7 +110,11 @@ fn check_warns_where_rules_differ_by_method_and_a_form_or_head_gets_the_weaker_o
         let routes: String = routes
             .iter()
             .map(|(methods, rules)| {
-                let methods = if methods.is_empty() { String::new() } else { format!("methods = [{methods}]\n") };
+                let methods = if methods.is_empty() {
+                    String::new()
+                } else {
+                    format!("methods = [{methods}]\n")
+                };
                 format!("\n[[routes]]\npath = \"/items/{{id}}\"\nupstream = \"app\"\n{methods}{rules}\n")
             })
             .collect();
@@ -100,7 +127,13 @@ fn check_warns_where_rules_differ_by_method_and_a_form_or_head_gets_the_weaker_o
         (vec![("\"PUT\"", admin), ("\"GET\", \"POST\"", "")], Some("PUT")),
         (vec![("\"PATCH\"", admin), ("", "")], Some("PATCH")),
         (vec![("\"GET\", \"HEAD\"", ""), ("\"POST\"", anyone)], Some("GET")),
-        (vec![("\"DELETE\"", "roles = [\"admin\", \"ops\"]"), ("\"POST\"", admin)], Some("DELETE")),
+        (
+            vec![
+                ("\"DELETE\"", "roles = [\"admin\", \"ops\"]"),
+                ("\"POST\"", admin),
+            ],
+            Some("DELETE"),
+        ),
         (vec![("\"POST\"", admin), ("\"DELETE\"", admin)], None),
         (vec![("\"POST\"", admin), ("\"DELETE\"", "")], None),
         (vec![("\"GET\", \"HEAD\"", anyone), ("", admin)], None),
@@ -108,12 +141,17 @@ fn check_warns_where_rules_differ_by_method_and_a_form_or_head_gets_the_weaker_o
         (vec![("", admin)], None),
     ] {
         let said = with(&routes);
-        let told = said.split_once(post).map(|(_, rest)| rest.split(' ').next().unwrap());
+        let told = said
+            .split_once(post)
+            .map(|(_, rest)| rest.split(' ').next().unwrap());
         assert_eq!(told, wanted, "{routes:?}\n{said}");
         assert_eq!(said.contains("_method"), wanted.is_some(), "{said}");
     }
     let said = with(&[("\"GET\"", admin), ("", "")]);
-    assert!(said.contains("HEAD asks for less here than GET on the same path"), "{said}");
+    assert!(
+        said.contains("HEAD asks for less here than GET on the same path"),
+        "{said}"
+    );
     let said = with(&[("\"GET\", \"HEAD\", \"POST\"", admin), ("", "")]);
     assert!(!said.contains("asks for less here"), "{said}");
 }
@@ -133,11 +171,24 @@ fn a_mistyped_key_is_underlined_with_the_nearest_right_one() {
         ("roles = [\"admin\"]", "role = [\"admin\"]"),
         ("audiences = [\"api\"]", "audience = [\"api\"]"),
         ("[[routes]]", "[[route]]"),
-        ("servers = [\"http://127.0.0.1:3000\"]", "server = [\"http://127.0.0.1:3000\"]"),
+        (
+            "servers = [\"http://127.0.0.1:3000\"]",
+            "server = [\"http://127.0.0.1:3000\"]",
+        ),
     ] {
         let toml = good().replacen(right, wrong, 1);
-        let name = |text: &str| text.trim_matches(['[', ']']).split(' ').next().unwrap().to_owned();
-        is_refused_at(&toml, wrong, &["did you mean", &format!("`{}`", name(right)), wrong]);
+        let name = |text: &str| {
+            text.trim_matches(['[', ']'])
+                .split(' ')
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        is_refused_at(
+            &toml,
+            wrong,
+            &["did you mean", &format!("`{}`", name(right)), wrong],
+        );
     }
 }
 
@@ -173,58 +224,114 @@ fn wrong_values_are_refused_where_they_stand() {
         ("roles = [\"admin\"]", "roles = \"admin\""),
         ("roles = [\"admin\"]", "roles = { some = [\"admin\"] }"),
         ("servers = [\"http://127.0.0.1:3000\"]", "servers = []"),
-        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"127.0.0.1:3000\"]"),
-        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"ftp://127.0.0.1\"]"),
-        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"http://a\"]\nconnect_timeout = 2"),
-        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"http://a\"]\nconnect_timeout = \"2\""),
-        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"http://a\"]\nconnect_timeout = \"2 parsecs\""),
-        ("servers = [\"http://127.0.0.1:3000\"]", "servers = [\"http://a\"]\nbuiltin = \"whoami\""),
+        (
+            "servers = [\"http://127.0.0.1:3000\"]",
+            "servers = [\"127.0.0.1:3000\"]",
+        ),
+        (
+            "servers = [\"http://127.0.0.1:3000\"]",
+            "servers = [\"ftp://127.0.0.1\"]",
+        ),
+        (
+            "servers = [\"http://127.0.0.1:3000\"]",
+            "servers = [\"http://a\"]\nconnect_timeout = 2",
+        ),
+        (
+            "servers = [\"http://127.0.0.1:3000\"]",
+            "servers = [\"http://a\"]\nconnect_timeout = \"2\"",
+        ),
+        (
+            "servers = [\"http://127.0.0.1:3000\"]",
+            "servers = [\"http://a\"]\nconnect_timeout = \"2 parsecs\"",
+        ),
+        (
+            "servers = [\"http://127.0.0.1:3000\"]",
+            "servers = [\"http://a\"]\nbuiltin = \"whoami\"",
+        ),
         ("servers = [\"http://127.0.0.1:3000\"]", "builtin = \"whoarewe\""),
         ("audiences = [\"api\"]", "audiences = []"),
         ("algorithms = [\"HS256\"]", "algorithms = []"),
         ("algorithms = [\"HS256\"]", "algorithms = [\"none\"]"),
         ("algorithms = [\"HS256\"]", "algorithms = [\"RS256\"]"),
-        ("secret = { file = \"corp.secret\" }", "secret = \"inline-secret-that-must-not-be-here-0123456789\""),
-        ("secret = { file = \"corp.secret\" }", "secret = { file = \"missing.secret\" }"),
-        ("secret = { file = \"corp.secret\" }", "secret = { env = \"PASSGATE_TEST_UNSET\" }"),
-        ("secret = { file = \"corp.secret\" }", "jwks_file = \"missing.json\""),
-        ("secret = { file = \"corp.secret\" }", "jwks_url = \"http://id.example.com/jwks\""),
+        (
+            "secret = { file = \"corp.secret\" }",
+            "secret = \"inline-secret-that-must-not-be-here-0123456789\"",
+        ),
+        (
+            "secret = { file = \"corp.secret\" }",
+            "secret = { file = \"missing.secret\" }",
+        ),
+        (
+            "secret = { file = \"corp.secret\" }",
+            "secret = { env = \"PASSGATE_TEST_UNSET\" }",
+        ),
+        (
+            "secret = { file = \"corp.secret\" }",
+            "jwks_file = \"missing.json\"",
+        ),
+        (
+            "secret = { file = \"corp.secret\" }",
+            "jwks_url = \"http://id.example.com/jwks\"",
+        ),
         ("secret = { file = \"corp.secret\" }", "jwks_url = \"not a url\""),
     ];
     for (right, wrong) in replacements {
         let toml = good().replacen(right, wrong, 1);
         assert_ne!(toml, good(), "{right}");
         let said = check(&toml).expect(2).all();
-        let (first, lines) = (line_of(&toml, wrong.lines().next().unwrap()), wrong.lines().count());
+        let (first, lines) = (
+            line_of(&toml, wrong.lines().next().unwrap()),
+            wrong.lines().count(),
+        );
         // A rule that misses something is named by its table as well as by its line.
-        let named =
-            (first.saturating_sub(5)..=first + lines + 2).any(|line| said.contains(&format!("gateway.toml:{line}:")));
+        let named = (first.saturating_sub(5)..=first + lines + 2)
+            .any(|line| said.contains(&format!("gateway.toml:{line}:")));
         assert!(named, "{wrong}: no place near line {first} in\n{said}");
     }
 }
 
 #[test]
 fn what_an_issuer_needs_is_asked_for() {
-    for missing in ["issuer = \"https://id.example.com\"\n", "audiences = [\"api\"]\n", "algorithms = [\"HS256\"]\n"] {
+    for missing in [
+        "issuer = \"https://id.example.com\"\n",
+        "audiences = [\"api\"]\n",
+        "algorithms = [\"HS256\"]\n",
+    ] {
         let said = check(&good().replacen(missing, "", 1)).expect(2).all();
         let name = missing.split(' ').next().unwrap();
         assert!(said.contains(&format!("`{name}`")), "{said}");
     }
-    let said = check(&good().replacen("secret = { file = \"corp.secret\" }\n", "", 1)).expect(2).all();
+    let said = check(&good().replacen("secret = { file = \"corp.secret\" }\n", "", 1))
+        .expect(2)
+        .all();
     assert!(said.contains("jwks_url") || said.contains("keys"), "{said}");
     let two = good().replacen("secret = ", "jwks_file = \"keys.json\"\nsecret = ", 1);
     check(&two).expect(2);
-    let twice = format!("{}{}", good(), CORP_ISSUER.replace("corp", "again").replace("again.secret", "corp.secret"));
+    let twice = format!(
+        "{}{}",
+        good(),
+        CORP_ISSUER
+            .replace("corp", "again")
+            .replace("again.secret", "corp.secret")
+    );
     let said = check(&twice).expect(2).all();
-    assert!(said.contains("https://id.example.com"), "two issuers with one `iss`:\n{said}");
+    assert!(
+        said.contains("https://id.example.com"),
+        "two issuers with one `iss`:\n{said}"
+    );
 }
 
 #[test]
 fn tables_that_do_not_work_yet_are_not_accepted() {
-    is_refused_at(&format!("{}\n[providers.google]\npreset = \"google\"\n", good()), "[providers.google]", &[]);
-    for line in
-        ["cors = { origins = [\"https://a.test\"] }", "rate_limit = { requests = 1, per = \"1s\", by = \"ip\" }"]
-    {
+    is_refused_at(
+        &format!("{}\n[providers.google]\npreset = \"google\"\n", good()),
+        "[providers.google]",
+        &[],
+    );
+    for line in [
+        "cors = { origins = [\"https://a.test\"] }",
+        "rate_limit = { requests = 1, per = \"1s\", by = \"ip\" }",
+    ] {
         let toml = good().replacen("auth = \"none\"", line, 1);
         is_refused_at(&toml, line.split(' ').next().unwrap(), &[]);
     }
@@ -245,10 +352,20 @@ fn a_route_cannot_name_a_place_of_the_gateway() {
 
 #[test]
 fn a_route_cannot_set_a_header_of_the_identity() {
-    for name in
-        ["X-Auth-User", "x_auth_user", "X-Auth-Roles", "Host", "Connection", "Content-Length", "Transfer-Encoding"]
-    {
-        let toml = good().replacen("auth = \"none\"", &format!("headers = {{ \"{name}\" = \"x\" }}"), 1);
+    for name in [
+        "X-Auth-User",
+        "x_auth_user",
+        "X-Auth-Roles",
+        "Host",
+        "Connection",
+        "Content-Length",
+        "Transfer-Encoding",
+    ] {
+        let toml = good().replacen(
+            "auth = \"none\"",
+            &format!("headers = {{ \"{name}\" = \"x\" }}"),
+            1,
+        );
         is_refused_at(&toml, name, &[]);
     }
 }
@@ -257,7 +374,10 @@ fn a_route_cannot_set_a_header_of_the_identity() {
 fn what_the_gateway_sets_or_reads_can_be_neither_kept_nor_trusted() {
     let route = |kept: &str| format!("{}keep_headers = [\n\"{kept}\"]\n", good());
     let server = |trusted: &str| {
-        format!("{}[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\ntrusted_headers = [\n\"{trusted}\"]\n", good())
+        format!(
+            "{}[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\ntrusted_headers = [\n\"{trusted}\"]\n",
+            good()
+        )
     };
     for name in [
         "X-Auth-User",
@@ -269,15 +389,36 @@ fn what_the_gateway_sets_or_reads_can_be_neither_kept_nor_trusted() {
         "Cookie",
         "Host",
     ] {
-        is_refused_at(&route(name), &format!("\"{name}\""), &["`keep_headers` cannot name"]);
-        is_refused_at(&server(name), &format!("\"{name}\""), &["`trusted_headers` cannot name"]);
+        is_refused_at(
+            &route(name),
+            &format!("\"{name}\""),
+            &["`keep_headers` cannot name"],
+        );
+        is_refused_at(
+            &server(name),
+            &format!("\"{name}\""),
+            &["`trusted_headers` cannot name"],
+        );
     }
-    is_refused_at(&route("X_HTTP_Method"), "\"X_HTTP_Method\"", &["write `X-HTTP-Method`"]);
-    is_refused_at(&route("X-Real-IP"), "\"X-Real-IP\"", &["`[server] trusted_headers`"]);
+    is_refused_at(
+        &route("X_HTTP_Method"),
+        "\"X_HTTP_Method\"",
+        &["write `X-HTTP-Method`"],
+    );
+    is_refused_at(
+        &route("X-Real-IP"),
+        "\"X-Real-IP\"",
+        &["`[server] trusted_headers`"],
+    );
     check(&route("X-HTTP-Method-Override")).expect(0);
     check(&server("X-Real-IP")).expect(0);
-    let said = check(&server("X-Real-IP").replace("trusted_proxies = [\"10.0.0.0/8\"]", "")).expect(0).stderr;
-    assert!(said.contains("`trusted_headers` has no effect without `trusted_proxies`"), "{said}");
+    let said = check(&server("X-Real-IP").replace("trusted_proxies = [\"10.0.0.0/8\"]", ""))
+        .expect(0)
+        .stderr;
+    assert!(
+        said.contains("`trusted_headers` has no effect without `trusted_proxies`"),
+        "{said}"
+    );
     let said = check(&route("X-Gitlab-Token")).expect(0).stderr;
     assert!(said.contains("`X-Gitlab-Token` is not removed"), "{said}");
 }
@@ -292,7 +433,10 @@ fn all_problems_are_reported_together() {
     let said = check(&toml).expect(2).all();
     for text in ["upsteam", "roels", "audiences_", "gopher"] {
         let line = line_of(&toml, text);
-        assert!(said.contains(&format!("gateway.toml:{line}:")), "line {line} ({text}) is not named in\n{said}");
+        assert!(
+            said.contains(&format!("gateway.toml:{line}:")),
+            "line {line} ({text}) is not named in\n{said}"
+        );
     }
 }
 
@@ -336,7 +480,11 @@ fn each_file_of_a_certificate_that_cannot_be_used_is_underlined() {
             .write(&format!("{name}.key"), made.signing_key.serialize_pem());
     }
     let said = setup.command(["check"]).expect(2).stderr;
-    for (text, column) in [("certificate = \"none", 15), ("private_key = \"none", 15), ("more =", 48)] {
+    for (text, column) in [
+        ("certificate = \"none", 15),
+        ("private_key = \"none", 15),
+        ("more =", 48),
+    ] {
         let place = format!("gateway.toml:{}:{column}\n", line_of(&toml, text));
         assert!(said.contains(&place), "no {place}in\n{said}");
     }
@@ -346,7 +494,11 @@ fn each_file_of_a_certificate_that_cannot_be_used_is_underlined() {
 
 #[test]
 fn what_a_route_wants_of_a_path_or_host_reads_as_a_sentence() {
-    is_refused_at(&good().replace("/public/*", "public"), "public", &["`path`: a path starts with `/`"]);
+    is_refused_at(
+        &good().replace("/public/*", "public"),
+        "public",
+        &["`path`: a path starts with `/`"],
+    );
     let toml = good().replace("auth = \"none\"", "host = \"http://a\"");
     is_refused_at(&toml, "host = ", &["`host`: this is no host"]);
 }
@@ -354,41 +506,75 @@ fn what_a_route_wants_of_a_path_or_host_reads_as_a_sentence() {
 #[test]
 fn nobody_else_may_be_the_issuer_of_the_gateways_own_tokens() {
     let toml = good().replace("https://id.example.com", "http://app.test");
-    is_refused_at(&toml, "issuer = \"http://app.test\"", &["`http://app.test`", "own tokens", "public_url"]);
+    is_refused_at(
+        &toml,
+        "issuer = \"http://app.test\"",
+        &["`http://app.test`", "own tokens", "public_url"],
+    );
 }
 
 #[test]
 fn what_works_and_surprises_is_warned_about() {
     let address = "[server]\nlisten = \"127.0.0.1:8080\"\n";
-    let said = check(&format!("{}{address}[identity]\nassertion = true\n", good())).expect(0).stderr;
-    assert!(said.contains("warning: without `public_url`") && said.contains("`http://127.0.0.1:8080`"), "{said}");
+    let said = check(&format!("{}{address}[identity]\nassertion = true\n", good()))
+        .expect(0)
+        .stderr;
+    assert!(
+        said.contains("warning: without `public_url`") && said.contains("`http://127.0.0.1:8080`"),
+        "{said}"
+    );
     let named = "[server]\npublic_url = \"https://app.example.com\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
-    let said = check(&format!("{}{named}[identity]\nassertion = true\n", good())).expect(0).stderr;
+    let said = check(&format!("{}{named}[identity]\nassertion = true\n", good()))
+        .expect(0)
+        .stderr;
     assert_eq!(said, "");
 }
 
 #[test]
 fn a_file_that_was_cut_short_is_no_file() {
     let said = Setup::exactly("").command(["check"]).expect(2).stderr;
-    assert!(said.contains("error: the file is empty") && said.contains("`passgate example`"), "{said}");
+    assert!(
+        said.contains("error: the file is empty") && said.contains("`passgate example`"),
+        "{said}"
+    );
     let said = check("").expect(2).stderr;
     assert!(said.contains("error: the file has no `[[routes]]`"), "{said}");
     // One mistake is one problem.
-    for toml in ["[routes]\npath = \"/*\"\n", "[[route]]\npath = \"/*\"\n", "routes = 1\n", "{}\n", "[[routes]\n"] {
+    for toml in [
+        "[routes]\npath = \"/*\"\n",
+        "[[route]]\npath = \"/*\"\n",
+        "routes = 1\n",
+        "{}\n",
+        "[[routes]\n",
+    ] {
         let said = Setup::exactly(toml).command(["check"]).expect(2).stderr;
-        assert!(said.ends_with("1 error in ".to_owned().as_str()) || said.contains("\n1 error in "), "{toml}:\n{said}");
+        assert!(
+            said.ends_with("1 error in ".to_owned().as_str()) || said.contains("\n1 error in "),
+            "{toml}:\n{said}"
+        );
     }
 }
 
 #[test]
 fn a_running_gateway_does_not_take_a_file_that_was_cut_short() {
     let app = App::start();
-    let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n");
-    for (at, cut) in ["", "[server]\n", "[upstreams.app]\nbuiltin = \"whoami\"\n"].into_iter().enumerate() {
+    let gateway = Gateway::before(
+        &app,
+        "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n",
+    );
+    for (at, cut) in ["", "[server]\n", "[upstreams.app]\nbuiltin = \"whoami\"\n"]
+        .into_iter()
+        .enumerate()
+    {
         gateway.setup.write("gateway.toml", cut);
         gateway.signal("HUP");
         eventually("the file is refused", || {
-            gateway.diagnostics().iter().filter(|line| line.contains("was not taken")).count() == at + 1
+            gateway
+                .diagnostics()
+                .iter()
+                .filter(|line| line.contains("was not taken"))
+                .count()
+                == at + 1
         });
         gateway.get("/x").expect(200);
     }
@@ -410,7 +596,9 @@ fn a_file_without_a_way_to_become_a_caller_is_warned_about() {
 
 #[test]
 fn a_path_that_no_request_can_have_is_an_error() {
-    let with = |path: &str, more: &str| good().replacen("path = \"/public/*\"", &format!("path = \"{path}\"{more}"), 1);
+    let with = |path: &str, more: &str| {
+        good().replacen("path = \"/public/*\"", &format!("path = \"{path}\"{more}"), 1)
+    };
     for (path, needle) in [
         ("/a b", "`/a%20b`"),
         ("/%61uth/*", "`/auth/*`"),
@@ -446,7 +634,10 @@ fn a_port_that_the_system_chooses_is_no_part_of_the_name_of_the_site() {
 #[test]
 fn problems_are_told_on_standard_error() {
     let said = check(&good().replacen("upstream = \"app\"", "upsteam = \"app\"", 1)).expect(2);
-    assert!(said.stderr.contains("upsteam") && !said.stdout.contains("upsteam"), "{said:?}");
+    assert!(
+        said.stderr.contains("upsteam") && !said.stdout.contains("upsteam"),
+        "{said:?}"
+    );
 }
 
 // --- the tests of a file
@@ -529,27 +720,60 @@ fn the_roles_of_a_test_are_checked_for_typing_errors() {
 fn explain_says_allowed_and_names_the_line_of_the_route() {
     let toml = good();
     let setup = Setup::new(&toml);
-    let said = setup.command(["explain", "GET", "/admin/users", "--as", "alice", "--role", "admin"]).expect(0).all();
+    let said = setup
+        .command([
+            "explain",
+            "GET",
+            "/admin/users",
+            "--as",
+            "alice",
+            "--role",
+            "admin",
+        ])
+        .expect(0)
+        .all();
     let path = line_of(&toml, "/admin/*");
-    assert!((path - 1..=path).any(|line| said.contains(&format!("gateway.toml:{line}"))), "{said}");
+    assert!(
+        (path - 1..=path).any(|line| said.contains(&format!("gateway.toml:{line}"))),
+        "{said}"
+    );
     assert!(said.contains("alice") && said.contains("admin"), "{said}");
     setup.command(["explain", "GET", "/public/x"]).expect(0);
-    setup.command(["explain", "GET", "http://any.example/public/x?q=1"]).expect(0);
+    setup
+        .command(["explain", "GET", "http://any.example/public/x?q=1"])
+        .expect(0);
 }
 
 #[test]
 fn explain_says_refused_and_names_the_line_of_the_rule() {
     let toml = good();
     let setup = Setup::new(&toml);
-    let said = setup.command(["explain", "GET", "/admin/users", "--as", "alice", "--role", "user"]).expect(3).all();
+    let said = setup
+        .command([
+            "explain",
+            "GET",
+            "/admin/users",
+            "--as",
+            "alice",
+            "--role",
+            "user",
+        ])
+        .expect(3)
+        .all();
     let rule = line_of(&toml, "roles = [\"admin\"]");
-    assert!(said.contains(&format!("gateway.toml:{rule}")), "line {rule} is not named in\n{said}");
+    assert!(
+        said.contains(&format!("gateway.toml:{rule}")),
+        "line {rule} is not named in\n{said}"
+    );
     assert!(said.contains("403"), "{said}");
     let said = setup.command(["explain", "GET", "/admin/users"]).expect(3).all();
     assert!(said.contains("401"), "{said}");
     let said = setup.command(["explain", "GET", "/nowhere"]).expect(3).all();
     assert!(said.contains("404"), "{said}");
-    let said = setup.command(["explain", "GET", "/admin/..%2f/x"]).expect(3).all();
+    let said = setup
+        .command(["explain", "GET", "/admin/..%2f/x"])
+        .expect(3)
+        .all();
     assert!(said.contains("400"), "{said}");
 }
 
@@ -558,15 +782,31 @@ fn explain_follows_a_real_token_step_by_step_and_does_not_print_it() {
     let setup = Setup::new(&good());
     let header = |token: &str| format!("Authorization: Bearer {token}");
     let token = corp_token("alice", &["admin"]);
-    let said = setup.command(["explain", "GET", "/admin/x", "-H", &header(&token)]).expect(0).all();
+    let said = setup
+        .command(["explain", "GET", "/admin/x", "-H", &header(&token)])
+        .expect(0)
+        .all();
     assert!(said.contains("alice") && said.contains("corp"), "{said}");
     assert!(!said.contains(&token) && !said.contains(CORP_SECRET), "{said}");
     let mut claims = corp_claims("alice");
     claims["aud"] = json!("other");
-    let said = setup.command(["explain", "GET", "/admin/x", "-H", &header(&corp_token_of(&claims))]).expect(3).all();
+    let said = setup
+        .command([
+            "explain",
+            "GET",
+            "/admin/x",
+            "-H",
+            &header(&corp_token_of(&claims)),
+        ])
+        .expect(3)
+        .all();
     assert!(said.contains("audience"), "{said}");
-    let stranger = Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256").token(&corp_claims("alice"));
-    let said = setup.command(["explain", "GET", "/admin/x", "-H", &header(&stranger)]).expect(3).all();
+    let stranger =
+        Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256").token(&corp_claims("alice"));
+    let said = setup
+        .command(["explain", "GET", "/admin/x", "-H", &header(&stranger)])
+        .expect(3)
+        .all();
     assert!(said.contains("signature"), "{said}");
 }
 
@@ -586,19 +826,35 @@ fn explain_and_the_running_gateway_agree() {
     ] {
         let token = corp_token("alice", &roles);
         let field = format!("Authorization: Bearer {token}");
-        let code = gateway.command(["explain", method, target, "-H", &field]).code.unwrap();
+        let code = gateway
+            .command(["explain", method, target, "-H", &field])
+            .code
+            .unwrap();
         let status = gateway.send(&Request::new(method, target).bearer(&token)).status;
-        assert_eq!(code, if status == 200 { 0 } else { 3 }, "{method} {target} {roles:?}: {status}");
+        assert_eq!(
+            code,
+            if status == 200 { 0 } else { 3 },
+            "{method} {target} {roles:?}: {status}"
+        );
     }
 }
 
 #[test]
 fn explain_does_not_print_a_query_which_may_hold_a_token() {
-    let toml =
-        good().replacen("[[routes]]", "[credentials]\nsources = [{ query = \"access_token\" }]\n\n[[routes]]", 1);
+    let toml = good().replacen(
+        "[[routes]]",
+        "[credentials]\nsources = [{ query = \"access_token\" }]\n\n[[routes]]",
+        1,
+    );
     let token = corp_token("alice", &["admin"]);
-    let said = Setup::new(&toml).command(["explain", "GET", &format!("/admin/x?access_token={token}")]).expect(0).all();
-    assert!(said.starts_with("GET /admin/x?… on host") && !said.contains(&token), "{said}");
+    let said = Setup::new(&toml)
+        .command(["explain", "GET", &format!("/admin/x?access_token={token}")])
+        .expect(0)
+        .all();
+    assert!(
+        said.starts_with("GET /admin/x?… on host") && !said.contains(&token),
+        "{said}"
+    );
 }
 
 #[test]
@@ -607,28 +863,60 @@ fn explain_names_the_line_of_the_issuer_and_says_how_long_ago_a_token_expired() 
     let mut claims = corp_claims("alice");
     claims["exp"] = json!(claims["iat"].as_i64().unwrap() - 7200);
     let field = format!("Authorization: Bearer {}", corp_token_of(&claims));
-    let said = Setup::new(&toml).command(["explain", "GET", "/admin/x", "-H", &field]).expect(3).all();
+    let said = Setup::new(&toml)
+        .command(["explain", "GET", "/admin/x", "-H", &field])
+        .expect(3)
+        .all();
     let line = line_of(&toml, "[issuers.corp]");
-    assert!(said.contains(&format!("gateway.toml:{line})")), "line {line} is not named in\n{said}");
-    assert!(said.contains("✗ expires") && said.contains("(2 h 0 min ago)"), "{said}");
+    assert!(
+        said.contains(&format!("gateway.toml:{line})")),
+        "line {line} is not named in\n{said}"
+    );
+    assert!(
+        said.contains("✗ expires") && said.contains("(2 h 0 min ago)"),
+        "{said}"
+    );
 }
 
 #[test]
 fn explain_knows_what_the_gateway_answers_itself() {
     let setup = Setup::new(&good());
-    let said = setup.command(["explain", "GET", "/.well-known/jwks.json"]).expect(0).stdout;
-    assert!(said.ends_with("allowed: answered by the gateway itself\n"), "{said}");
-    assert!(setup.command(["explain", "POST", "/.well-known/jwks.json"]).expect(3).stdout.contains("405"));
-    assert!(setup.command(["explain", "GET", "/auth/nothing"]).expect(3).stdout.contains("404"));
+    let said = setup
+        .command(["explain", "GET", "/.well-known/jwks.json"])
+        .expect(0)
+        .stdout;
+    assert!(
+        said.ends_with("allowed: answered by the gateway itself\n"),
+        "{said}"
+    );
+    assert!(
+        setup
+            .command(["explain", "POST", "/.well-known/jwks.json"])
+            .expect(3)
+            .stdout
+            .contains("405")
+    );
+    assert!(
+        setup
+            .command(["explain", "GET", "/auth/nothing"])
+            .expect(3)
+            .stdout
+            .contains("404")
+    );
 }
 
 #[test]
 fn explain_can_ask_as_somebody_with_claims() {
-    let toml = good().replace("roles = [\"admin\"]", "claims = { \"address.country\" = \"IS\", level = 3 }");
+    let toml = good().replace(
+        "roles = [\"admin\"]",
+        "claims = { \"address.country\" = \"IS\", level = 3 }",
+    );
     let setup = Setup::new(&toml);
     let ask = ["explain", "GET", "/admin/x", "--as", "alice"];
     setup.command(ask).expect(3);
-    setup.command([&ask[..], &["--claim", "address.country=IS", "--claim", "level=3"]].concat()).expect(0);
+    setup
+        .command([&ask[..], &["--claim", "address.country=IS", "--claim", "level=3"]].concat())
+        .expect(0);
 }
 
 // --- tokens
@@ -636,7 +924,10 @@ fn explain_can_ask_as_somebody_with_claims() {
 #[test]
 fn a_minted_token_is_taken_by_the_running_gateway() {
     let app = App::start();
-    let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n");
+    let gateway = Gateway::before(
+        &app,
+        "[[routes]]\npath = \"/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n",
+    );
     let mint = [
         "token",
         "mint",
@@ -653,7 +944,9 @@ fn a_minted_token_is_taken_by_the_running_gateway() {
     ];
     let token = gateway.setup.succeed(mint).trim().to_owned();
     assert_eq!(token.split('.').count(), 3, "{token}");
-    eventually("the token is accepted", || gateway.get_as(&token, "/x").status == 200);
+    eventually("the token is accepted", || {
+        gateway.get_as(&token, "/x").status == 200
+    });
     let seen = app.last();
     assert_eq!(seen.header("x-auth-user"), Some("u-1"));
     assert_eq!(seen.header("x-auth-roles"), Some("admin,ops"));
@@ -666,8 +959,16 @@ fn a_minted_token_is_taken_by_the_running_gateway() {
         assert!(!claims[name].is_null(), "no `{name}` in {claims}");
     }
     let published = gateway.get("/.well-known/jwks.json").expect(200).json();
-    assert!(tokens::is_signed_by(&token, &published), "{} not by {published}", header(&token));
-    let unprivileged = gateway.setup.succeed(["token", "mint", "--subject", "u-2"]).trim().to_owned();
+    assert!(
+        tokens::is_signed_by(&token, &published),
+        "{} not by {published}",
+        header(&token)
+    );
+    let unprivileged = gateway
+        .setup
+        .succeed(["token", "mint", "--subject", "u-2"])
+        .trim()
+        .to_owned();
     gateway.get_as(&unprivileged, "/x").expect(403);
 }
 
@@ -676,8 +977,13 @@ fn a_minted_token_lives_as_long_as_asked_for() {
     let setup = Setup::new(&good());
     let token = setup.succeed(["token", "mint", "--subject", "u", "--lifetime", "15m"]);
     let claims = payload(token.trim());
-    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
-    setup.command(["token", "mint", "--subject", "u", "--lifetime", "soon"]).expect(2);
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        900
+    );
+    setup
+        .command(["token", "mint", "--subject", "u", "--lifetime", "soon"])
+        .expect(2);
     setup.command(["token", "mint", "--subject", ""]).expect(2);
     setup.command(["token", "mint"]).expect(2);
 }
@@ -695,7 +1001,8 @@ fn inspect_decodes_a_token_and_gives_a_verdict() {
     claims["exp"] = json!(1_000_000_000);
     let said = inspect(&corp_token_of(&claims)).all();
     assert!(said.contains("expired"), "{said}");
-    let stranger = Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256").token(&corp_claims("alice"));
+    let stranger =
+        Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256").token(&corp_claims("alice"));
     assert!(inspect(&stranger).all().contains("signature"));
     let said = inspect("rubbish");
     assert_ne!(said.code, Some(0));
@@ -706,7 +1013,10 @@ fn inspect_decodes_a_token_and_gives_a_verdict() {
 
 fn keys(output: &Output) -> Vec<Value> {
     let json = output.json();
-    json.as_array().or_else(|| json["keys"].as_array()).unwrap_or_else(|| panic!("no list of keys in {json}")).clone()
+    json.as_array()
+        .or_else(|| json["keys"].as_array())
+        .unwrap_or_else(|| panic!("no list of keys in {json}"))
+        .clone()
 }
 
 #[test]
@@ -730,15 +1040,30 @@ fn keys_are_listed_without_their_secrets() {
 fn a_rotated_key_is_used_at_once_and_tokens_of_the_old_one_stay_good() {
     let app = App::start();
     let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n");
-    let mint = || gateway.setup.succeed(["token", "mint", "--subject", "u"]).trim().to_owned();
+    let mint = || {
+        gateway
+            .setup
+            .succeed(["token", "mint", "--subject", "u"])
+            .trim()
+            .to_owned()
+    };
     let old = mint();
-    eventually("the token is accepted", || gateway.get_as(&old, "/x").status == 200);
-    let published = || gateway.get("/.well-known/jwks.json").expect(200).json()["keys"].as_array().unwrap().len();
+    eventually("the token is accepted", || {
+        gateway.get_as(&old, "/x").status == 200
+    });
+    let published = || {
+        gateway.get("/.well-known/jwks.json").expect(200).json()["keys"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
     let before = published();
     gateway.command(["key", "rotate"]).expect(0);
     let new = mint();
     assert_ne!(header(&old)["kid"], header(&new)["kid"]);
-    eventually("a token by the new key is accepted", || gateway.get_as(&new, "/x").status == 200);
+    eventually("a token by the new key is accepted", || {
+        gateway.get_as(&new, "/x").status == 200
+    });
     assert_eq!(published(), before + 1);
     gateway.get_as(&old, "/x").expect(200);
     let gateway = gateway.restart();
@@ -763,18 +1088,38 @@ fn revoke_needs_an_issuer_and_what_to_revoke() {
     setup.command(["revoke"]).expect(2);
     setup.command(["revoke", "--issuer", "corp"]).expect(2);
     setup.command(["revoke", "--subject", "alice"]).expect(2);
-    setup.command(["revoke", "--issuer", "corp", "--subject", "alice", "--token-id", "1"]).expect(2);
-    setup.command(["revoke", "--issuer", "corp", "--subject", ""]).expect(2);
-    setup.command(["revoke", "--issuer", "corp", "--subject", "alice"]).expect(0);
+    setup
+        .command([
+            "revoke",
+            "--issuer",
+            "corp",
+            "--subject",
+            "alice",
+            "--token-id",
+            "1",
+        ])
+        .expect(2);
+    setup
+        .command(["revoke", "--issuer", "corp", "--subject", ""])
+        .expect(2);
+    setup
+        .command(["revoke", "--issuer", "corp", "--subject", "alice"])
+        .expect(0);
 }
 
 #[test]
 fn what_only_changes_the_state_needs_no_secret_of_the_file() {
     // As in the shell of an operator, where systemd passes no credentials.
     let toml = good().replace("{ file = \"corp.secret\" }", "{ credential = \"corp\" }");
-    let setup = Setup::new(&format!("{toml}\n[server.tls]\ncertificate = \"none.pem\"\nprivate_key = \"none.key\"\n"));
-    setup.command(["revoke", "--issuer", "corp", "--subject", "alice"]).expect(0);
-    setup.command(["revoke", "--issuer", "https://id.example.com", "--token-id", "1"]).expect(0);
+    let setup = Setup::new(&format!(
+        "{toml}\n[server.tls]\ncertificate = \"none.pem\"\nprivate_key = \"none.key\"\n"
+    ));
+    setup
+        .command(["revoke", "--issuer", "corp", "--subject", "alice"])
+        .expect(0);
+    setup
+        .command(["revoke", "--issuer", "https://id.example.com", "--token-id", "1"])
+        .expect(0);
     setup.command(["key", "list"]).expect(0);
     setup.command(["key", "rotate"]).expect(0);
     setup.command(["token", "mint", "--subject", "alice"]).expect(0);
@@ -784,22 +1129,41 @@ fn what_only_changes_the_state_needs_no_secret_of_the_file() {
 
 #[test]
 fn a_failure_says_each_thing_once() {
-    let setup = Setup::exactly(&format!("{}\n[state]\nurl = \"sqlite:/nonexistent/x.db\"\n", good()));
+    let setup = Setup::exactly(&format!(
+        "{}\n[state]\nurl = \"sqlite:/nonexistent/x.db\"\n",
+        good()
+    ));
     let said = setup.command(["key", "list"]).expect(1).stderr;
     assert_eq!(said.matches("No such file").count(), 1, "{said}");
-    let said = setup.command(["token", "inspect", "eyJh.eyJz.c2ln"]).expect(1).stderr;
-    assert!(said.contains("standard input") && !said.contains("eyJh"), "{said}");
+    let said = setup
+        .command(["token", "inspect", "eyJh.eyJz.c2ln"])
+        .expect(1)
+        .stderr;
+    assert!(
+        said.contains("standard input") && !said.contains("eyJh"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_minted_token_can_be_revoked() {
     let app = App::start();
     let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n");
-    let token = gateway.setup.succeed(["token", "mint", "--subject", "u"]).trim().to_owned();
-    eventually("the token is accepted", || gateway.get_as(&token, "/x").status == 200);
+    let token = gateway
+        .setup
+        .succeed(["token", "mint", "--subject", "u"])
+        .trim()
+        .to_owned();
+    eventually("the token is accepted", || {
+        gateway.get_as(&token, "/x").status == 200
+    });
     let id = payload(&token)["jti"].as_str().unwrap().to_owned();
-    gateway.command(["revoke", "--issuer", "session", "--token-id", &id]).expect(0);
-    eventually("the token is refused", || gateway.get_as(&token, "/x").status == 401);
+    gateway
+        .command(["revoke", "--issuer", "session", "--token-id", &id])
+        .expect(0);
+    eventually("the token is refused", || {
+        gateway.get_as(&token, "/x").status == 401
+    });
 }
 
 // --- the rest
@@ -819,8 +1183,14 @@ fn check_prints_routes_and_problems_for_programs() {
     let routes = report["routes"].as_array().unwrap();
     let route = |path: &str| routes.iter().find(|route| route["path"] == path).unwrap();
     assert_eq!(route("/public/*")["who"], json!({ "auth": "none" }));
-    assert_eq!((&route("/public/*")["host"], &route("/public/*")["methods"]), (&json!("*"), &json!(["*"])));
-    assert_eq!(route("/admin/*")["who"], json!({ "auth": "required", "roles": { "any": ["admin"] } }));
+    assert_eq!(
+        (&route("/public/*")["host"], &route("/public/*")["methods"]),
+        (&json!("*"), &json!(["*"]))
+    );
+    assert_eq!(
+        route("/admin/*")["who"],
+        json!({ "auth": "required", "roles": { "any": ["admin"] } })
+    );
     assert_eq!(route("/r")["host"], "*.example.com");
     assert_eq!(route("/r")["methods"], json!(["GET", "POST"]));
     assert_eq!(
@@ -833,12 +1203,18 @@ fn check_prints_routes_and_problems_for_programs() {
         })
     );
     let problems = report["problems"].as_array().unwrap();
-    let comma = problems.iter().find(|problem| problem["message"].as_str().unwrap().contains("comma")).unwrap();
+    let comma = problems
+        .iter()
+        .find(|problem| problem["message"].as_str().unwrap().contains("comma"))
+        .unwrap();
     let line = line_of(&toml, "b,c");
     assert_eq!(comma["level"], "warning");
     assert_eq!((&comma["line"], &comma["column"]), (&json!(line), &json!(23)));
     assert!(comma["file"].as_str().unwrap().ends_with("gateway.toml"));
-    assert!(comma["hint"].as_str().unwrap().contains("[\"b\", \"c\"]"), "{comma}");
+    assert!(
+        comma["hint"].as_str().unwrap().contains("[\"b\", \"c\"]"),
+        "{comma}"
+    );
 
     // A wrong file, one that is none, and none at all.
     let wrong = Setup::new(&good().replacen("upstream = \"app\"", "upsteam = \"app\"", 1));
@@ -849,9 +1225,17 @@ fn check_prints_routes_and_problems_for_programs() {
     assert_eq!(report["problems"].as_array().unwrap().len(), 1, "{report}");
     assert_eq!(report["problems"][0]["level"], "error");
     assert_eq!(report["problems"][0]["hint"], "did you mean `upstream`?");
-    let report = run(&["check", "--format", "json", "-c", "/nowhere/gateway.toml"], "").expect(2).json();
+    let report = run(&["check", "--format", "json", "-c", "/nowhere/gateway.toml"], "")
+        .expect(2)
+        .json();
     assert_eq!(report["problems"][0]["line"], Value::Null);
-    assert!(report["problems"][0]["message"].as_str().unwrap().contains("/nowhere/gateway.toml"), "{report}");
+    assert!(
+        report["problems"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("/nowhere/gateway.toml"),
+        "{report}"
+    );
     setup.write("gateway.toml", b"[server]\nlisten = \"\xff\"\n");
     let report = setup.command(["check", "--format", "json"]).expect(2).json();
     assert_eq!(report["problems"][0]["line"], 2);
@@ -873,7 +1257,12 @@ fn the_configuration_is_named_before_the_command_or_behind_it() {
         run(words, "").expect(0);
     }
     let said = run(&["check", &file], "").expect(2).stderr;
-    assert!(said.contains(&format!("tip: the configuration is named by an option: `-c {file}`")), "{said}");
+    assert!(
+        said.contains(&format!(
+            "tip: the configuration is named by an option: `-c {file}`"
+        )),
+        "{said}"
+    );
     let said = run(&["run", "x"], "").expect(2).stderr;
     assert!(said.contains("`-c x`"), "{said}");
 }
@@ -886,15 +1275,24 @@ fn what_is_no_command_tips_the_one_that_does_it() {
         (&["validate"], "tip: `passgate check`"),
         (&["gateway.toml"], "tip: `passgate run -c gateway.toml`"),
         (&["reload"], "SIGHUP"),
-        (&["user", "rm", "a@example.com"], "tip: `passgate user delete EMAIL`"),
-        (&["user", "create", "a@example.com"], "tip: `passgate user add EMAIL`"),
+        (
+            &["user", "rm", "a@example.com"],
+            "tip: `passgate user delete EMAIL`",
+        ),
+        (
+            &["user", "create", "a@example.com"],
+            "tip: `passgate user add EMAIL`",
+        ),
         (&["user", "ls"], "tip: `passgate user list`"),
         (&["session", "ls"], "tip: `passgate session list`"),
         (&["session", "kill", "1"], "tip: `passgate session revoke ID`"),
         (&["token", "create"], "tip: `passgate token mint"),
         (&["key", "new"], "tip: `passgate key rotate`"),
         (&["check", "--json"], "tip: `--format json`"),
-        (&["user", "add", "a@example.com", "--password", "x"], "tip: a password is no argument"),
+        (
+            &["user", "add", "a@example.com", "--password", "x"],
+            "tip: a password is no argument",
+        ),
         (&["chek"], "'check'"),
         (&["check", "--frmat", "json"], "--format"),
     ] {
@@ -913,8 +1311,12 @@ fn colour_goes_where_it_is_wanted() {
         for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PASSGATE_CONFIG"] {
             command.env_remove(name);
         }
-        let output =
-            command.args(["check", "-c", &file]).args(words).envs(environment.iter().copied()).output().unwrap();
+        let output = command
+            .args(["check", "-c", &file])
+            .args(words)
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(2));
         String::from_utf8(output.stderr).unwrap().contains('\u{1b}')
     };
@@ -928,17 +1330,25 @@ fn colour_goes_where_it_is_wanted() {
     assert!(!has_color(&[], &["--color", "auto"]));
     // The usage as well.
     assert!(has_color(&[], &["--color", "always", "--nonsense"]));
-    assert!(!has_color(&[("CLICOLOR_FORCE", "1")], &["--color", "never", "--nonsense"]));
+    assert!(!has_color(
+        &[("CLICOLOR_FORCE", "1")],
+        &["--color", "never", "--nonsense"]
+    ));
 }
 
 #[test]
 fn inspect_reads_standard_input_by_its_usual_name() {
     let setup = Setup::new(&good());
     let token = corp_token("alice", &["admin"]);
-    let said = setup.command_with_input(["token", "inspect", "-"], &format!("{token}\n")).expect(0).stdout;
+    let said = setup
+        .command_with_input(["token", "inspect", "-"], &format!("{token}\n"))
+        .expect(0)
+        .stdout;
     assert!(said.contains("accepted"), "{said}");
     setup.write("token.txt", format!("{token}\n"));
-    setup.command(["token", "inspect", &setup.path("token.txt").display().to_string()]).expect(0);
+    setup
+        .command(["token", "inspect", &setup.path("token.txt").display().to_string()])
+        .expect(0);
 }
 
 #[test]
@@ -957,20 +1367,39 @@ fn an_example_is_a_file_that_runs() {
     }
     let nowhere = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_passgate"));
-    let output = command.arg("run").current_dir(nowhere.path()).env_remove("PASSGATE_CONFIG").output().unwrap();
+    let output = command
+        .arg("run")
+        .current_dir(nowhere.path())
+        .env_remove("PASSGATE_CONFIG")
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("`passgate example > gateway.toml`") && said.contains("--minimal"), "{said}");
+    assert!(
+        said.contains("`passgate example > gateway.toml`") && said.contains("--minimal"),
+        "{said}"
+    );
 }
 
 #[test]
 fn the_built_in_pages_are_written_once_and_can_be_used() {
-    let setup =
-        Setup::new(&format!("{}[pages]\ntemplates = \"mine\"\n[password]\n", good().replace("http://app.test", "")));
+    let setup = Setup::new(&format!(
+        "{}[pages]\ntemplates = \"mine\"\n[password]\n",
+        good().replace("http://app.test", "")
+    ));
     let directory = setup.path("mine").display().to_string();
     let said = run(&["pages", "export", &directory], "").expect(0).stdout;
-    for file in ["layout.html", "sign_in.html", "sessions.html", "error.html", "style.css"] {
-        assert!(said.contains(file) && setup.path("mine").join(file).exists(), "{file}:\n{said}");
+    for file in [
+        "layout.html",
+        "sign_in.html",
+        "sessions.html",
+        "error.html",
+        "style.css",
+    ] {
+        assert!(
+            said.contains(file) && setup.path("mine").join(file).exists(),
+            "{file}:\n{said}"
+        );
     }
     assert!(said.contains("[pages]\n  templates = "), "{said}");
     let good = setup.path("mine").join("error.html");
@@ -978,21 +1407,32 @@ fn the_built_in_pages_are_written_once_and_can_be_used() {
     std::fs::write(&good, "mine").unwrap();
     std::fs::remove_file(setup.path("mine").join("style.css")).unwrap();
     let refused = run(&["pages", "export", &directory], "").expect(2).stderr;
-    assert!(refused.contains("error.html") && refused.contains("--force"), "{refused}");
+    assert!(
+        refused.contains("error.html") && refused.contains("--force"),
+        "{refused}"
+    );
     assert_eq!(std::fs::read_to_string(&good).unwrap(), "mine");
-    assert!(!setup.path("mine").join("style.css").exists(), "nothing is written");
+    assert!(
+        !setup.path("mine").join("style.css").exists(),
+        "nothing is written"
+    );
     run(&["pages", "export", &directory, "--force"], "").expect(0);
     assert_eq!(std::fs::read_to_string(&good).unwrap(), before);
     // On plain HTTP there is no sign-in.
-    let toml = std::fs::read_to_string(setup.path("gateway.toml")).unwrap().replace(
-        "public_url = \"http://app.test\"",
-        "public_url = \"https://app.test\"\ntrusted_proxies = [\"127.0.0.1\"]",
-    );
+    let toml = std::fs::read_to_string(setup.path("gateway.toml"))
+        .unwrap()
+        .replace(
+            "public_url = \"http://app.test\"",
+            "public_url = \"https://app.test\"\ntrusted_proxies = [\"127.0.0.1\"]",
+        );
     setup.write("gateway.toml", &toml);
     assert_eq!(setup.command(["check"]).expect(0).stderr, "");
     std::fs::write(&good, "<style>{{ style }}</style>\n{{ titel }}\n").unwrap();
     let said = setup.command(["check"]).expect(2).stderr;
-    assert!(said.contains("`mine/error.html:2` is broken: `titel` is undefined"), "{said}");
+    assert!(
+        said.contains("`mine/error.html:2` is broken: `titel` is undefined"),
+        "{said}"
+    );
     assert!(said.contains("did you mean `title`?"), "{said}");
 }
 
@@ -1001,16 +1441,32 @@ fn there_is_a_manual_page_for_each_command_and_for_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("man");
     run(&["man", "--dir", &target.display().to_string()], "").expect(0);
-    let mut names: Vec<String> =
-        std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(&target)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
-    for name in
-        ["passgate.1", "passgate-run.1", "passgate-check.1", "passgate-user-add.1", "passgate-user.1", "gateway.toml.5"]
-    {
-        assert!(names.iter().any(|there| there == name), "{name} is not in {names:?}");
+    for name in [
+        "passgate.1",
+        "passgate-run.1",
+        "passgate-check.1",
+        "passgate-user-add.1",
+        "passgate-user.1",
+        "gateway.toml.5",
+    ] {
+        assert!(
+            names.iter().any(|there| there == name),
+            "{name} is not in {names:?}"
+        );
     }
     let text = std::fs::read_to_string(target.join("gateway.toml.5")).unwrap();
-    for part in [".SH EXAMPLES", "max\\-body\\-bytes", "max_body_bytes", ".SH \"FILES\"", ".SH \"ENVIRONMENT\""] {
+    for part in [
+        ".SH EXAMPLES",
+        "max\\-body\\-bytes",
+        "max_body_bytes",
+        ".SH \"FILES\"",
+        ".SH \"ENVIRONMENT\"",
+    ] {
         assert!(text.contains(part) || part.contains("\\-"), "{part}");
     }
 }
@@ -1027,23 +1483,51 @@ fn usage_errors_exit_with_2_and_say_what_is_possible() {
         &[],
     ] {
         let said = run(words, "").expect(2);
-        assert!(said.stderr.to_lowercase().contains("usage"), "{words:?}: {}", said.stderr);
+        assert!(
+            said.stderr.to_lowercase().contains("usage"),
+            "{words:?}: {}",
+            said.stderr
+        );
     }
 }
 
 #[test]
 fn help_and_version_exit_with_0() {
     let said = run(&["--help"], "").expect(0);
-    for command in ["run", "check", "explain", "token", "key", "revoke", "completions", "man"] {
-        assert!(said.stdout.contains(command), "{command} is not in {}", said.stdout);
+    for command in [
+        "run",
+        "check",
+        "explain",
+        "token",
+        "key",
+        "revoke",
+        "completions",
+        "man",
+    ] {
+        assert!(
+            said.stdout.contains(command),
+            "{command} is not in {}",
+            said.stdout
+        );
     }
-    assert!(run(&["--version"], "").expect(0).stdout.contains(env!("CARGO_PKG_VERSION")));
+    assert!(
+        run(&["--version"], "")
+            .expect(0)
+            .stdout
+            .contains(env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
 fn completions_and_the_manual_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
-        assert!(run(&["completions", shell], "").expect(0).stdout.contains("passgate"), "{shell}");
+        assert!(
+            run(&["completions", shell], "")
+                .expect(0)
+                .stdout
+                .contains("passgate"),
+            "{shell}"
+        );
     }
     assert!(run(&["man"], "").expect(0).stdout.contains(".TH"));
     run(&["completions", "cobol"], "").expect(2);
@@ -1056,19 +1540,40 @@ fn the_default_file_is_gateway_toml_or_what_the_environment_names() {
     let binary = env!("CARGO_BIN_EXE_passgate");
     let directory = setup.path("");
     let mut here = std::process::Command::new(binary);
-    assert_eq!(run(here.arg("check").current_dir(&directory).env_remove("PASSGATE_CONFIG")), Some(0));
+    assert_eq!(
+        run(here
+            .arg("check")
+            .current_dir(&directory)
+            .env_remove("PASSGATE_CONFIG")),
+        Some(0)
+    );
     setup.write("other.toml", "nonsense");
     let mut named = std::process::Command::new(binary);
-    assert_eq!(run(named.arg("check").current_dir(&directory).env("PASSGATE_CONFIG", "other.toml")), Some(2));
+    assert_eq!(
+        run(named
+            .arg("check")
+            .current_dir(&directory)
+            .env("PASSGATE_CONFIG", "other.toml")),
+        Some(2)
+    );
     let mut nowhere = std::process::Command::new(binary);
     let empty = tempfile::tempdir().unwrap();
-    assert_eq!(run(nowhere.arg("check").current_dir(empty.path()).env_remove("PASSGATE_CONFIG")), Some(2));
+    assert_eq!(
+        run(nowhere
+            .arg("check")
+            .current_dir(empty.path())
+            .env_remove("PASSGATE_CONFIG")),
+        Some(2)
+    );
 }
 
 #[test]
 fn no_command_prints_a_secret() {
     let app = App::start();
-    let setup = Setup::new(&before(&app, "[[routes]]\npath = \"/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n"));
+    let setup = Setup::new(&before(
+        &app,
+        "[[routes]]\npath = \"/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n",
+    ));
     let token = corp_token("alice", &["user"]);
     let field = format!("Authorization: Bearer {token}");
     for words in [
@@ -1098,8 +1603,11 @@ fn the_example_file_is_good() {
 #[test]
 fn check_says_what_becomes_of_addresses_that_were_only_typed() {
     let with = |password: &str| {
-        let server = "[server]\npublic_url = \"https://app.example.com\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
-        check(&format!("{}{server}[password]\n{password}", good())).expect(0).stderr
+        let server =
+            "[server]\npublic_url = \"https://app.example.com\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+        check(&format!("{}{server}[password]\n{password}", good()))
+            .expect(0)
+            .stderr
     };
     let registration = "registration = true\n";
     assert!(
@@ -1107,7 +1615,10 @@ fn check_says_what_becomes_of_addresses_that_were_only_typed() {
             && with(registration).contains("`passgate user confirm EMAIL`")
     );
     let trusting = with(&format!("{registration}trust_unconfirmed_email = true\n"));
-    assert!(trusting.contains("warning: apps get email addresses that were only typed"), "{trusting}");
+    assert!(
+        trusting.contains("warning: apps get email addresses that were only typed"),
+        "{trusting}"
+    );
     for quiet in [
         "",
         "registration = false\n",
@@ -1148,7 +1659,10 @@ fn check_refuses_an_upstream_that_is_the_gateway_itself() {
             "[server]\nlisten = [\"127.0.0.1:1\", \"{listen}\"]\n[upstreams.app]\nservers = [\"{server}\"]\n\
              [[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n"
         );
-        let said = Setup::new(&toml).command(["check"]).expect(if is_loop { 2 } else { 0 }).all();
+        let said = Setup::new(&toml)
+            .command(["check"])
+            .expect(if is_loop { 2 } else { 0 })
+            .all();
         let is_said = said.contains("upstream `app` leads back to the gateway itself");
         assert_eq!(is_said, is_loop, "{listen} {server}\n{said}");
     }
@@ -1165,38 +1679,90 @@ fn explain_gives_json_with_what_the_app_gets_and_what_is_rewritten() {
     );
     assert!(toml.contains("/both/*"), "{toml}");
     let setup = Setup::new(&toml);
-    let ask = ["explain", "--format", "json", "GET", "/admin/users", "--as", "alice", "--role"];
+    let ask = [
+        "explain",
+        "--format",
+        "json",
+        "GET",
+        "/admin/users",
+        "--as",
+        "alice",
+        "--role",
+    ];
     let allowed = setup.command(ask.into_iter().chain(["admin"])).expect(0).json();
     assert_eq!(allowed["decision"], "allow");
-    assert_eq!((&allowed["status"], &allowed["reason"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&allowed["status"], &allowed["reason"]),
+        (&Value::Null, &Value::Null)
+    );
     assert_eq!(allowed["route"], "/admin/*");
-    assert!(allowed["place"].as_str().unwrap().contains("gateway.toml:"), "{allowed}");
+    assert!(
+        allowed["place"].as_str().unwrap().contains("gateway.toml:"),
+        "{allowed}"
+    );
     assert_eq!(allowed["request"]["path"], "/admin/users");
     assert_eq!(allowed["request"]["headers"]["x-auth-user"], "alice");
     assert_eq!(allowed["answer"]["cache_control"], "private");
     let steps = allowed["steps"].as_array().unwrap();
-    assert!(steps.iter().all(|step| step["passed"] == true && step["detail"].is_string()), "{allowed}");
+    assert!(
+        steps
+            .iter()
+            .all(|step| step["passed"] == true && step["detail"].is_string()),
+        "{allowed}"
+    );
     let parts: Vec<_> = steps.iter().filter_map(|step| step["step"].as_str()).collect();
-    assert!(["target", "route", "credential", "rules"].iter().all(|part| parts.contains(part)), "{allowed}");
+    assert!(
+        ["target", "route", "credential", "rules"]
+            .iter()
+            .all(|part| parts.contains(part)),
+        "{allowed}"
+    );
 
     let refused = setup.command(ask.into_iter().chain(["user"])).expect(3).json();
     assert_eq!(refused["decision"], "refuse");
-    assert_eq!((&refused["status"], &refused["reason"]), (&json!(403), &json!("role-refused")));
+    assert_eq!(
+        (&refused["status"], &refused["reason"]),
+        (&json!(403), &json!("role-refused"))
+    );
     assert_eq!(refused["route"], "/admin/*");
     assert_eq!(refused["request"], Value::Null);
-    assert!(refused["steps"].as_array().unwrap().iter().any(|step| step["passed"] == false), "{refused}");
-    let missing = setup.command(["explain", "--format", "json", "GET", "/nowhere"]).expect(3).json();
-    assert_eq!((&missing["status"], &missing["route"]), (&json!(404), &Value::Null));
+    assert!(
+        refused["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|step| step["passed"] == false),
+        "{refused}"
+    );
+    let missing = setup
+        .command(["explain", "--format", "json", "GET", "/nowhere"])
+        .expect(3)
+        .json();
+    assert_eq!(
+        (&missing["status"], &missing["route"]),
+        (&json!(404), &Value::Null)
+    );
 
     let token = corp_token("alice", &["admin"]);
     let field = format!("Authorization: Bearer {token}");
-    let said = setup.command(["explain", "--format", "json", "GET", "/both/x?a=b", "-H", &field]).expect(0);
+    let said = setup
+        .command(["explain", "--format", "json", "GET", "/both/x?a=b", "-H", &field])
+        .expect(0);
     assert!(!said.all().contains(&token), "{said:?}");
     let cut = said.json();
     assert_eq!(cut["request"]["path"], "/x");
     assert_eq!(cut["request"]["headers"]["x-forwarded-prefix"], "/both");
-    assert_eq!(cut["answer"]["rewritten"], json!(["Location", "Content-Location", "Refresh", "Set-Cookie"]));
+    assert_eq!(
+        cut["answer"]["rewritten"],
+        json!(["Location", "Content-Location", "Refresh", "Set-Cookie"])
+    );
     assert_eq!(cut["answer"]["vary"], "Cookie, Authorization");
-    let text = setup.command(["explain", "GET", "/both/x", "-H", &field]).expect(0).stdout;
-    assert!(text.contains("  x-forwarded-prefix: /both\n") && text.contains("becomes `/both/…`"), "{text}");
+    let text = setup
+        .command(["explain", "GET", "/both/x", "-H", &field])
+        .expect(0)
+        .stdout;
+    assert!(
+        text.contains("  x-forwarded-prefix: /both\n") && text.contains("becomes `/both/…`"),
+        "{text}"
+    );
 }

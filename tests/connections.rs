@@ -91,25 +91,35 @@ impl Gateways {
     fn start() -> Self {
         let (app, ended) = app();
         let tls = Arc::new(Certificate::for_names(&["a.test"]));
-        let mute = format!("[upstreams.mute]\nservers = [{}]\nresponse_timeout = \"1s\"\n", app.url());
+        let mute = format!(
+            "[upstreams.mute]\nservers = [{}]\nresponse_timeout = \"1s\"\n",
+            app.url()
+        );
         let gateway = |server: &str, is_tls: bool| {
             let table = match is_tls {
                 true => "[server.tls]\ncertificate = \"a.pem\"\nprivate_key = \"a.key\"\n",
                 false => "",
             };
-            let server =
-                format!("[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://a.test\"\n{server}{table}");
+            let server = format!(
+                "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://a.test\"\n{server}{table}"
+            );
             let setup = Setup::new(&before(&app, &format!("{server}{mute}{ROUTES}")));
             setup.write("a.pem", &tls.chain_pem).write("a.key", &tls.key_pem);
             setup.start()
         };
         let heads = "header_timeout = \"1s\"\nidle_timeout = \"60s\"\n";
         let idle = "header_timeout = \"3s\"\nidle_timeout = \"1s\"\nmin_rate = 0\n";
-        let heads = [gateway(heads, false), gateway(&format!("{heads}redirect_http = \"127.0.0.1:0\"\n"), true)];
-        let redirect = heads[1]
-            .diagnostics()
-            .iter()
-            .find_map(|line| line.strip_prefix("redirecting http://")?.split(' ').next()?.parse().ok());
+        let heads = [
+            gateway(heads, false),
+            gateway(&format!("{heads}redirect_http = \"127.0.0.1:0\"\n"), true),
+        ];
+        let redirect = heads[1].diagnostics().iter().find_map(|line| {
+            line.strip_prefix("redirecting http://")?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        });
         Self {
             heads,
             idle: [gateway(idle, false), gateway(idle, true)],
@@ -172,7 +182,12 @@ impl Line {
         match read {
             Ok(0) => None,
             Ok(read) => Some(piece[..read].to_vec()),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) =>
+            {
                 Some(Vec::new())
             }
             Err(_) => None,
@@ -238,9 +253,18 @@ fn settings(window: u32) -> Vec<u8> {
 
 /// Fields of a request as literals without a name in the table (RFC 7541 section 6.2.2).
 fn fields(method: &str, target: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    let pseudo = [(":method", method), (":scheme", "http"), (":authority", "a.test"), (":path", target)];
+    let pseudo = [
+        (":method", method),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", target),
+    ];
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    pseudo.iter().chain(more).flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+    pseudo
+        .iter()
+        .chain(more)
+        .flat_map(|(name, value)| [vec![0], text(name), text(value)].concat())
+        .collect()
 }
 
 /// One connection of one case.
@@ -261,7 +285,15 @@ struct Client {
 impl Client {
     fn new(line: Line, wire: Wire) -> Self {
         let (rest, came, frames) = Default::default();
-        Self { line, wire, rest, answers_pings: true, has_ended: false, came, frames }
+        Self {
+            line,
+            wire,
+            rest,
+            answers_pings: true,
+            has_ended: false,
+            came,
+            frames,
+        }
     }
 
     fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
@@ -286,8 +318,13 @@ impl Client {
             self.send(frame(HEADERS, flags, 1, &fields(method, target, &more)));
             return;
         }
-        let lines: String = more.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        self.send(format!("{method} {target} HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n"));
+        let lines: String = more
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        self.send(format!(
+            "{method} {target} HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n"
+        ));
     }
 
     /// A piece of the body of the request.
@@ -300,14 +337,17 @@ impl Client {
 
     /// Reads for at most `wait`. False at the end of the connection.
     fn read(&mut self, wait: Duration) -> bool {
-        let Some(piece) = self.line.read(wait) else { return false };
+        let Some(piece) = self.line.read(wait) else {
+            return false;
+        };
         if !is_http2(self.wire) {
             self.came.extend_from_slice(&piece);
             return true;
         }
         self.rest.extend_from_slice(&piece);
         while self.rest.len() >= 9 {
-            let length = usize::from(self.rest[0]) << 16 | usize::from(self.rest[1]) << 8 | usize::from(self.rest[2]);
+            let length =
+                usize::from(self.rest[0]) << 16 | usize::from(self.rest[1]) << 8 | usize::from(self.rest[2]);
             if self.rest.len() < 9 + length {
                 break;
             }
@@ -482,7 +522,11 @@ fn ends(gateways: &Gateways, row: &Row, wire: Wire) -> bool {
         }
         State::Idle | State::IdleWithPings | State::Farewell | State::HalfClosed => {
             let mut client = begun();
-            let target = if row.state == State::HalfClosed { "/quiet" } else { "/short" };
+            let target = if row.state == State::HalfClosed {
+                "/quiet"
+            } else {
+                "/short"
+            };
             client.request("GET", &format!("{target}/{number}"), None);
             if row.state == State::HalfClosed {
                 std::thread::sleep(Duration::from_millis(300)); // so that it is under way; it ends in any case
@@ -518,7 +562,8 @@ fn ends(gateways: &Gateways, row: &Row, wire: Wire) -> bool {
         .all(|idle| {
             let mut client = begun();
             let many = idle.repeat(100);
-            (0..100).any(|_| !client.send(&many) || !client.read(Duration::from_millis(1))) || client.is_closed()
+            (0..100).any(|_| !client.send(&many) || !client.read(Duration::from_millis(1)))
+                || client.is_closed()
         }),
         State::Refused => {
             let mut client = open();
@@ -540,7 +585,9 @@ fn ends(gateways: &Gateways, row: &Row, wire: Wire) -> bool {
             }
             client.request("GET", &target, None);
             // Over HTTP/1 nothing may be read before the end.
-            (!http2 || client.is_over()) && eventually_ended(gateways, &target) && (http2 || client.is_closed())
+            (!http2 || client.is_over())
+                && eventually_ended(gateways, &target)
+                && (http2 || client.is_closed())
         }
         State::AnswerTrickles => {
             let target = format!("/endless/{number}");
@@ -575,7 +622,9 @@ fn ends(gateways: &Gateways, row: &Row, wire: Wire) -> bool {
                 }
             }
             let is_over = client.is_over();
-            is_over && eventually_ended(gateways, &target) && (http2 || client.came.starts_with(b"HTTP/1.1 408 "))
+            is_over
+                && eventually_ended(gateways, &target)
+                && (http2 || client.came.starts_with(b"HTTP/1.1 408 "))
         }
         State::UploadStallsAfterHead => {
             let target = format!("/silent/{number}");
@@ -654,10 +703,14 @@ fn every_state_of_a_connection_and_of_a_stream_ends_as_the_table_says() {
                 let (gateways, failed) = (&gateways, &failed);
                 scope.spawn(move || {
                     let begun = Instant::now();
-                    let holds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ends(gateways, row, *wire)));
+                    let holds =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ends(gateways, row, *wire)));
                     if !matches!(holds, Ok(true)) {
                         let took = begun.elapsed();
-                        failed.lock().unwrap().push(format!("{:?} on {wire:?} after {took:?}: {row:?}", row.state));
+                        failed
+                            .lock()
+                            .unwrap()
+                            .push(format!("{:?} on {wire:?} after {took:?}: {row:?}", row.state));
                     }
                 });
             }
@@ -672,10 +725,19 @@ fn the_table_has_each_state_and_something_ends_each_but_those_it_names() {
     assert!(TABLE.len() >= 20);
     for row in TABLE {
         assert!(!row.wires.is_empty() && !row.holder.is_empty(), "{row:?}");
-        assert_eq!(row.deadline == Deadline::None, row.ends == Ends::Nothing, "{row:?}");
+        assert_eq!(
+            row.deadline == Deadline::None,
+            row.ends == Ends::Nothing,
+            "{row:?}"
+        );
         let twice = TABLE.iter().filter(|other| other.state == row.state);
         let wires: Vec<Wire> = twice.flat_map(|row| row.wires).copied().collect();
-        assert!(wires.iter().all(|wire| wires.iter().filter(|other| *other == wire).count() == 1), "{row:?}");
+        assert!(
+            wires
+                .iter()
+                .all(|wire| wires.iter().filter(|other| *other == wire).count() == 1),
+            "{row:?}"
+        );
     }
 }
 
@@ -685,7 +747,12 @@ fn takes_slowly(client: &mut Client, step: usize, time: Duration) -> bool {
     let mut took = 0;
     while Instant::now() < until {
         if is_http2(client.wire) {
-            client.send(frame(WINDOW_UPDATE, 0, 1, &u32::try_from(step).unwrap().to_be_bytes()));
+            client.send(frame(
+                WINDOW_UPDATE,
+                0,
+                1,
+                &u32::try_from(step).unwrap().to_be_bytes(),
+            ));
             if !client.read(Duration::from_millis(1)) || client.has_ended {
                 return false;
             }
@@ -714,7 +781,10 @@ fn a_client_that_is_slow_and_not_too_slow_gets_its_answer() {
                     client.begin_http2(0);
                 }
                 client.request("GET", "/endless", None);
-                assert!(takes_slowly(&mut client, 400, Duration::from_secs(24)), "4 kB/s over {wire:?}");
+                assert!(
+                    takes_slowly(&mut client, 400, Duration::from_secs(24)),
+                    "4 kB/s over {wire:?}"
+                );
             });
         }
     });
@@ -748,14 +818,20 @@ fn where_all_connections_are_taken_the_client_that_holds_most_gives_way() {
     let mut held: Vec<Client> = Vec::new();
     for _ in 0..4 {
         let mut client = connect_from(A, gateway.address);
-        assert!(is_served(&mut client), "a share does not bind while there is room");
+        assert!(
+            is_served(&mut client),
+            "a share does not bind while there is room"
+        );
         held.push(client);
     }
     // Where all are taken, it does.
     assert!(connect_from(A, gateway.address).is_closed());
     let mut other = connect_from(B, gateway.address);
     assert!(is_served(&mut other));
-    assert!(held[0].is_closed(), "the one that has been idle longest has given way");
+    assert!(
+        held[0].is_closed(),
+        "the one that has been idle longest has given way"
+    );
     assert!(is_served(&mut held[3]), "the others have not");
     assert!(is_served(&mut other));
     gateway.diagnostic("all 4 connections are taken");
@@ -764,10 +840,11 @@ fn where_all_connections_are_taken_the_client_that_holds_most_gives_way() {
 #[test]
 fn peers_that_are_trusted_proxies_are_not_counted() {
     let (app, _ended) = app();
-    let server =
-        "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 4\nworkers = 1\ntrusted_proxies = [\"127.0.0.2\"]\n";
+    let server = "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 4\nworkers = 1\ntrusted_proxies = [\"127.0.0.2\"]\n";
     let gateway = Gateway::before(&app, &format!("{server}{ROUTES_OF_ONE_APP}"));
-    let mut held: Vec<Client> = (0..3).map(|_| connect_from([127, 0, 0, 2], gateway.address)).collect();
+    let mut held: Vec<Client> = (0..3)
+        .map(|_| connect_from([127, 0, 0, 2], gateway.address))
+        .collect();
     held.iter_mut().for_each(|client| assert!(is_served(client)));
     let mut direct = connect_from([127, 0, 0, 3], gateway.address);
     assert!(is_served(&mut direct));
@@ -787,23 +864,35 @@ fn a_client_that_does_not_read_holds_no_connection_of_an_app_that_others_need() 
     );
     let gateway = Gateway::start(&toml);
     // Of one subscriber, whatever addresses it writes from.
-    for addresses in [["192.0.2.1"; 8], std::array::from_fn(|number| HOSTS_OF_ONE_NETWORK[number])] {
+    for addresses in [
+        ["192.0.2.1"; 8],
+        std::array::from_fn(|number| HOSTS_OF_ONE_NETWORK[number]),
+    ] {
         let mut attacker = Client::new(Line::Clear(connect_tcp(gateway.address)), Wire::H2c);
         attacker.begin_http2(0);
         let number = app.count();
         for (index, address) in addresses.iter().enumerate() {
             let stream = u32::try_from(2 * index + 1).unwrap();
-            let head = fields("GET", &format!("/endless/{number}/{index}"), &[("x-forwarded-for", address)]);
+            let head = fields(
+                "GET",
+                &format!("/endless/{number}/{index}"),
+                &[("x-forwarded-for", address)],
+            );
             attacker.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &head));
         }
         app.wait_for(number + 8);
         let get = |from: &str| gateway.send(&Request::get("/short").header("X-Forwarded-For", from));
         get("198.51.100.1").expect(200);
-        assert!((0..8).any(|index| ended.has(&format!("/endless/{number}/{index}"))), "one of them has given way");
+        assert!(
+            (0..8).any(|index| ended.has(&format!("/endless/{number}/{index}"))),
+            "one of them has given way"
+        );
         let line = gateway.log_line(|line| line["reason"] == "gave-way");
         assert_eq!(line["path"].as_str().unwrap().split('/').nth(1), Some("endless"));
         drop(attacker);
-        eventually("the app is rid of it", || (0..8).all(|index| ended.has(&format!("/endless/{number}/{index}"))));
+        eventually("the app is rid of it", || {
+            (0..8).all(|index| ended.has(&format!("/endless/{number}/{index}")))
+        });
     }
 }
 
@@ -831,7 +920,10 @@ fn a_client_that_takes_nothing_is_named_in_the_log() {
         let path = format!("/endless/{wire:?}");
         client.request("GET", &path, None);
         let line = gateway.log_line(|line| line["path"] == path.as_str());
-        assert_eq!((line["status"].as_u64(), line["reason"].as_str()), (Some(200), Some("client-too-slow")));
+        assert_eq!(
+            (line["status"].as_u64(), line["reason"].as_str()),
+            (Some(200), Some("client-too-slow"))
+        );
     }
 }
 
@@ -852,7 +944,9 @@ fn a_client_that_does_not_follow_does_not_hold_the_gateway_up() {
 #[test]
 fn browsers_are_told_to_come_by_https_where_that_is_the_site() {
     let app = App::saying(|request| request.target().to_owned());
-    let own = App::answering("HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok");
+    let own = App::answering(
+        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok",
+    );
     let tls = Certificate::for_names(&["a.test", "b.test"]);
     let routes = format!(
         "[upstreams.own]\nservers = [{}]\n{ROUTES_OF_ONE_APP}\
@@ -888,7 +982,11 @@ fn browsers_are_told_to_come_by_https_where_that_is_the_site() {
     ] {
         assert_eq!(told(&gateway, host, target), *expected, "{host}{target}");
     }
-    assert_eq!(told(&start("https://a.test:8443", table), "a.test:8443", "/x"), None, "other ports are not ours");
+    assert_eq!(
+        told(&start("https://a.test:8443", table), "a.test:8443", "/x"),
+        None,
+        "other ports are not ours"
+    );
     // Behind a proxy that speaks TLS, what it says counts; over HTTP nothing is told (RFC 6797 section 7.2).
     let gateway = start("https://a.test", "trusted_proxies = [\"127.0.0.1\"]\n");
     let told = |proto: Option<&str>| {
@@ -896,10 +994,18 @@ fn browsers_are_told_to_come_by_https_where_that_is_the_site() {
         if let Some(proto) = proto {
             request = request.header("X-Forwarded-Proto", proto);
         }
-        gateway.send(&request).header("strict-transport-security").map(str::to_owned)
+        gateway
+            .send(&request)
+            .header("strict-transport-security")
+            .map(str::to_owned)
     };
     assert_eq!(
-        [told(None), told(Some("http")), told(Some("https")), told(Some("http, https"))],
+        [
+            told(None),
+            told(Some("http")),
+            told(Some("https")),
+            told(Some("http, https"))
+        ],
         [None, None, year, None]
     );
 }
@@ -913,10 +1019,16 @@ fn http_on_a_port_of_https_is_answered_so_that_a_person_can_read_it() {
     let setup = Setup::new(&before(&app, &format!("{server}{ROUTES_OF_ONE_APP}")));
     setup.write("a.pem", &tls.chain_pem).write("a.key", &tls.key_pem);
     let gateway = setup.start();
-    for request in [Request::get("/x"), Request::post("/x", "body"), Request::get("/x").header("Accept", "text/html")] {
+    for request in [
+        Request::get("/x"),
+        Request::post("/x", "body"),
+        Request::get("/x").header("Accept", "text/html"),
+    ] {
         let answer = gateway.send(&request).expect(400);
         assert!(answer.text().contains("This port speaks HTTPS"), "{answer:?}");
-        let is_page = answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+        let is_page = answer
+            .header("content-type")
+            .is_some_and(|kind| kind.starts_with("text/html"));
         assert_eq!(is_page, answer.text().contains("<html"), "{answer:?}");
         assert_eq!(answer.header("strict-transport-security"), None);
     }

@@ -50,7 +50,11 @@ fn open() -> (App, Gateway) {
 #[track_caller]
 fn refuses(gateway: &Gateway, app: &App, bytes: &[u8], status: u16) {
     let before = app.count();
-    let shown: String = bytes.iter().take(200).map(|byte| std::ascii::escape_default(*byte).to_string()).collect();
+    let shown: String = bytes
+        .iter()
+        .take(200)
+        .map(|byte| std::ascii::escape_default(*byte).to_string())
+        .collect();
     let mut client = gateway.connect();
     let response = client.send(bytes).try_response_to("GET");
     match response {
@@ -64,7 +68,11 @@ fn refuses(gateway: &Gateway, app: &App, bytes: &[u8], status: u16) {
 #[track_caller]
 fn refuses_and_closes(gateway: &Gateway, app: &App, bytes: &[u8], status: u16) {
     let before = app.count();
-    let shown: String = bytes.iter().take(200).map(|byte| std::ascii::escape_default(*byte).to_string()).collect();
+    let shown: String = bytes
+        .iter()
+        .take(200)
+        .map(|byte| std::ascii::escape_default(*byte).to_string())
+        .collect();
     let mut client = gateway.connect();
     client.send(bytes);
     match client.try_response_to("GET") {
@@ -181,7 +189,18 @@ fn paths_that_apps_would_read_differently_are_refused() {
 fn odd_paths_are_refused_over_http_2_as_well() {
     let (app, gateway) = open();
     let client = Http2::connect(gateway.address);
-    for path in ["/a/../b", "/%2e%2e/b", "/..;/b", "/a%2fb", "/a%5cb", "/a%00", "/a%zz", "//a", "/a//b", "/a;x"] {
+    for path in [
+        "/a/../b",
+        "/%2e%2e/b",
+        "/..;/b",
+        "/a%2fb",
+        "/a%5cb",
+        "/a%00",
+        "/a%zz",
+        "//a",
+        "/a//b",
+        "/a;x",
+    ] {
         let response = client.get(&format!("http://app.test{path}"), None);
         assert_eq!(response.status, 400, "{path}");
     }
@@ -192,7 +211,13 @@ fn odd_paths_are_refused_over_http_2_as_well() {
 fn an_odd_path_is_refused_before_the_credential_is_asked_for() {
     let (app, gateway) = open();
     let token = corp_token("alice", &["admin"]);
-    for path in ["/private/../admin/x", "/admin/..;/x", "//admin/x", "/admin%2fx", "/private/%2e%2e/admin"] {
+    for path in [
+        "/private/../admin/x",
+        "/admin/..;/x",
+        "//admin/x",
+        "/admin%2fx",
+        "/private/%2e%2e/admin",
+    ] {
         gateway.get_as(&token, path).expect(400);
     }
     assert_eq!(app.count(), 0);
@@ -248,7 +273,13 @@ fn what_is_matched_is_what_is_forwarded() {
 #[test]
 fn a_route_may_accept_some_odd_paths_and_only_those() {
     let (app, gateway) = open();
-    for path in ["/odd/a%2fb", "/odd//b", "/odd/a;x=1/b", "/odd/a;x", "/odd/a%2Fb;v=1//c"] {
+    for path in [
+        "/odd/a%2fb",
+        "/odd//b",
+        "/odd/a;x=1/b",
+        "/odd/a;x",
+        "/odd/a%2Fb;v=1//c",
+    ] {
         gateway.get(path).expect(200);
         let target = app.last().target().to_owned();
         assert!(target.eq_ignore_ascii_case(path), "{path} arrived as {target}");
@@ -313,7 +344,12 @@ upstream = "app"
         gateway.log_line(|line| line["reason"] == "path-empty-segment" && line["status"] == 400);
     }
     assert_eq!(app.count(), 0);
-    for (path, forwarded) in [("/a//b", "/a//b"), ("/;x", "/;x"), ("/cut//a", "/a"), ("/cut/", "/")] {
+    for (path, forwarded) in [
+        ("/a//b", "/a//b"),
+        ("/;x", "/;x"),
+        ("/cut//a", "/a"),
+        ("/cut/", "/"),
+    ] {
         gateway.get(path).expect(200);
         assert_eq!(app.last().target(), forwarded);
     }
@@ -422,7 +458,14 @@ accept = ["encoded-slash"]
 upstream = "app"
 "#,
     );
-    for path in ["/admin%2fx", "/admin%2Fx", "/admin%2f", "/%61dmin%2fx", "/%2fadmin", "/x%2f%2fy/..;"] {
+    for path in [
+        "/admin%2fx",
+        "/admin%2Fx",
+        "/admin%2f",
+        "/%61dmin%2fx",
+        "/%2fadmin",
+        "/x%2f%2fy/..;",
+    ] {
         assert_eq!(gateway.get(path).status, 400, "{path}");
     }
     // Nor to a method that the other route does not have.
@@ -432,9 +475,15 @@ upstream = "app"
 
     // Where both readings ask for the same, or the other one for less, it passes as it came.
     let user = corp_token("ann", &["user"]);
-    for (path, token) in [("/a%2Fb", None), ("/projects/group%2Fname", Some(&user)), ("/posts%2F1/x", None)] {
+    for (path, token) in [
+        ("/a%2Fb", None),
+        ("/projects/group%2Fname", Some(&user)),
+        ("/posts%2F1/x", None),
+    ] {
         let request = Request::get(path);
-        gateway.send(&token.map_or(request.clone(), |token| request.bearer(token))).expect(200);
+        gateway
+            .send(&token.map_or(request.clone(), |token| request.bearer(token)))
+            .expect(200);
         assert_eq!(app.last().target(), path);
     }
     gateway.get("/projects/group%2Fname").expect(401);
@@ -548,7 +597,11 @@ fn request_lines_that_are_not_http_1_are_refused() {
         let bytes = format!("{line}\r\nHost: app.test\r\n\r\n");
         let mut client = gateway.connect();
         match client.send(bytes).try_response_to("GET") {
-            Ok(Some(response)) => assert!(matches!(response.status, 400 | 505), "{line:?}: {}", response.status_line),
+            Ok(Some(response)) => assert!(
+                matches!(response.status, 400 | 505),
+                "{line:?}: {}",
+                response.status_line
+            ),
             Ok(None) => {}
             Err(error) => panic!("{line:?}: {error}"),
         }
@@ -613,7 +666,12 @@ fn is_cut_off(gateway: &Gateway, app: &App, bytes: &str) {
     assert!(client.is_closed(), "{bytes:?}");
     assert!(!said.contains("HTTP/1.1 200"), "{bytes:?}: {said}");
     assert!(said.matches("HTTP/1.1 ").count() <= 1, "{bytes:?}: {said}");
-    assert!(app.requests().iter().all(|request| request.target() != "/smuggled"), "{bytes:?}");
+    assert!(
+        app.requests()
+            .iter()
+            .all(|request| request.target() != "/smuggled"),
+        "{bytes:?}"
+    );
 }
 
 #[test]
@@ -627,7 +685,9 @@ fn a_body_that_breaks_off_is_not_a_whole_body_for_the_app() {
     for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
         let before = app.count();
         let mut client = gateway.connect();
-        client.send(format!("POST /x HTTP/1.1\r\nHost: app.test\r\n{head}\r\n\r\n5\r\nhello\r\n"));
+        client.send(format!(
+            "POST /x HTTP/1.1\r\nHost: app.test\r\n{head}\r\n\r\n5\r\nhello\r\n"
+        ));
         app.wait_for(before + 1);
         client.finish_sending();
         drop(client);
@@ -644,7 +704,10 @@ fn an_early_answer_with_an_unread_body_closes_the_connection() {
     for (target, status) in [("/private/x", 401), ("/a//b", 400)] {
         for body in [
             format!("Content-Length: {}\r\n\r\n{inner}", inner.len() + 50_000),
-            format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n", inner.len()),
+            format!(
+                "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n",
+                inner.len()
+            ),
         ] {
             let mut client = gateway.connect();
             client.send(format!("POST {target} HTTP/1.1\r\nHost: app.test\r\n{body}"));
@@ -679,7 +742,12 @@ fn a_refusal_in_a_pipeline_does_not_shift_the_answers() {
     let app = App::saying(|request| request.target().to_owned());
     let gateway = Gateway::before(&app, ROUTES);
     let mut client = gateway.connect();
-    let bytes = [Request::get("/a").bytes(), Request::get("/private/b").bytes(), Request::get("/c").bytes()].concat();
+    let bytes = [
+        Request::get("/a").bytes(),
+        Request::get("/private/b").bytes(),
+        Request::get("/c").bytes(),
+    ]
+    .concat();
     client.send(bytes);
     assert_eq!(client.response().expect(200).text(), "/a");
     client.response().expect(401);
@@ -718,7 +786,12 @@ fn targets_in_another_form_are_refused() {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: app.test\r\n\r\n");
         refuses(&gateway, &app, bytes.as_bytes(), 400);
     }
-    refuses(&gateway, &app, b"OPTIONS * HTTP/1.1\r\nHost: app.test\r\n\r\n", 400);
+    refuses(
+        &gateway,
+        &app,
+        b"OPTIONS * HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        400,
+    );
 }
 
 #[test]
@@ -753,9 +826,16 @@ fn a_host_that_is_missing_doubled_or_odd_is_refused() {
 #[test]
 fn ordinary_hosts_pass() {
     let (app, gateway) = open();
-    for host in
-        ["app.test", "APP.test:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "localhost", "a_b.test"]
-    {
+    for host in [
+        "app.test",
+        "APP.test:8080",
+        "127.0.0.1",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:8080",
+        "localhost",
+        "a_b.test",
+    ] {
         gateway.send(&Request::get("/x").host(host)).expect(200);
         assert_eq!(app.last().header("host"), Some(host));
     }
@@ -765,7 +845,12 @@ fn ordinary_hosts_pass() {
 fn an_authority_that_differs_from_host_is_refused() {
     let (app, gateway) = open();
     let client = Http2::connect(gateway.address);
-    let request = |host: &str| http::Request::get("http://app.test/x").header("host", host).body(()).unwrap();
+    let request = |host: &str| {
+        http::Request::get("http://app.test/x")
+            .header("host", host)
+            .body(())
+            .unwrap()
+    };
     for host in ["evil.example", "app.test:8080", "app.test.evil.example", ""] {
         assert_eq!(client.send(request(host)).status, 400, "{host}");
     }
@@ -776,23 +861,48 @@ fn an_authority_that_differs_from_host_is_refused() {
 #[test]
 fn connect_and_trace_are_refused() {
     let (app, gateway) = open();
-    refuses(&gateway, &app, b"CONNECT app.test:443 HTTP/1.1\r\nHost: app.test:443\r\n\r\n", 405);
-    refuses(&gateway, &app, b"TRACE /x HTTP/1.1\r\nHost: app.test\r\n\r\n", 405);
-    refuses(&gateway, &app, b"CONNECT /x HTTP/1.1\r\nHost: app.test\r\n\r\n", 405);
+    refuses(
+        &gateway,
+        &app,
+        b"CONNECT app.test:443 HTTP/1.1\r\nHost: app.test:443\r\n\r\n",
+        405,
+    );
+    refuses(
+        &gateway,
+        &app,
+        b"TRACE /x HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        405,
+    );
+    refuses(
+        &gateway,
+        &app,
+        b"CONNECT /x HTTP/1.1\r\nHost: app.test\r\n\r\n",
+        405,
+    );
 }
 
 #[test]
 fn the_method_is_not_taken_from_a_header() {
     let (app, gateway) = open();
-    gateway.send(&Request::get("/x").header("X-HTTP-Method-Override", "DELETE")).expect(200);
+    gateway
+        .send(&Request::get("/x").header("X-HTTP-Method-Override", "DELETE"))
+        .expect(200);
     assert_eq!(app.last().method(), "GET");
 }
 
 #[test]
 fn the_path_is_not_taken_from_a_header() {
     let (app, gateway) = open();
-    for name in ["X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Path"] {
-        gateway.send(&Request::get("/private/x").header(name, "/public")).expect(401);
+    for name in [
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Forwarded-Uri",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Path",
+    ] {
+        gateway
+            .send(&Request::get("/private/x").header(name, "/public"))
+            .expect(401);
     }
     assert_eq!(app.count(), 0);
 }
@@ -809,9 +919,14 @@ fn a_target_without_end_is_refused() {
 #[test]
 fn a_head_without_end_is_refused() {
     let (app, gateway) = open();
-    let one = format!("GET /x HTTP/1.1\r\nHost: app.test\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    let one = format!(
+        "GET /x HTTP/1.1\r\nHost: app.test\r\nX: {}\r\n\r\n",
+        "x".repeat(40_000)
+    );
     refuses(&gateway, &app, one.as_bytes(), 431);
-    let many: String = (0..2_000).map(|number| format!("X-Field-{number}: some value\r\n")).collect();
+    let many: String = (0..2_000)
+        .map(|number| format!("X-Field-{number}: some value\r\n"))
+        .collect();
     let many = format!("GET /x HTTP/1.1\r\nHost: app.test\r\n{many}\r\n");
     refuses(&gateway, &app, many.as_bytes(), 431);
 }
@@ -867,7 +982,15 @@ const SPELLINGS: [&str; 12] = [
 
 /// What CGI, WSGI, PHP and the like make of a header name.
 fn folded(name: &str) -> String {
-    name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' }).collect()
+    name.chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect()
 }
 
 /// No field of the request says what only the client said.
@@ -896,10 +1019,22 @@ fn identity_headers_of_a_client_reach_no_app_in_any_spelling_on_any_route() {
         for spelling in SPELLINGS {
             request = request.header(spelling, "forged");
         }
-        for name in ["X-Auth-Email", "X_Auth_Email", "X-Auth-Name", "x.auth.name", "X-Auth-Roles", "X_AUTH_ROLES"] {
+        for name in [
+            "X-Auth-Email",
+            "X_Auth_Email",
+            "X-Auth-Name",
+            "x.auth.name",
+            "X-Auth-Roles",
+            "X_AUTH_ROLES",
+        ] {
             request = request.header(name, "forged");
         }
-        for name in ["X-Auth-Issuer", "x_auth_issuer", "X-Auth-Assertion", "X_Auth_Assertion"] {
+        for name in [
+            "X-Auth-Issuer",
+            "x_auth_issuer",
+            "X-Auth-Assertion",
+            "X_Auth_Assertion",
+        ] {
             request = request.header(name, "forged");
         }
         for name in [
@@ -913,15 +1048,23 @@ fn identity_headers_of_a_client_reach_no_app_in_any_spelling_on_any_route() {
         ] {
             request = request.header(name, "forged");
         }
-        for name in
-            ["X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-User"]
-        {
+        for name in [
+            "X-Forwarded-Proto",
+            "X-Forwarded-Host",
+            "X-Forwarded-Port",
+            "X-Forwarded-Server",
+            "X-Forwarded-User",
+        ] {
             request = request.header(name, "forged");
         }
         gateway.send(&request).expect(200);
         let seen = app.last();
         knows_nothing_of_the_forgery(&seen);
-        let users: Vec<_> = seen.fields.iter().filter(|(name, _)| folded(name) == "x-auth-user").collect();
+        let users: Vec<_> = seen
+            .fields
+            .iter()
+            .filter(|(name, _)| folded(name) == "x-auth-user")
+            .collect();
         let named = token.is_some() && target != "/x";
         assert_eq!(users.len(), usize::from(named), "{target}: {users:?}");
         assert_eq!(seen.header("x-auth-user"), named.then_some("alice"));
@@ -971,13 +1114,17 @@ fn what_other_products_tell_apps_comes_from_no_client_on_any_route() {
     let token = corp_token("alice", &["admin"]);
     let every = |mut request: Request| {
         for name in FOREIGN {
-            request = request.header(name, "forged").header(&name.replace('-', "_"), "forged");
+            request = request
+                .header(name, "forged")
+                .header(&name.replace('-', "_"), "forged");
             request = request.header(&name.to_lowercase().replace('-', "."), "forged");
         }
         request
     };
     for target in ["/x", "/optional/x", "/private/x", "/admin/x", "/odd/x"] {
-        gateway.send(&every(Request::get(target).bearer(&token))).expect(200);
+        gateway
+            .send(&every(Request::get(target).bearer(&token)))
+            .expect(200);
         knows_nothing_of_the_forgery(&app.last());
     }
     gateway.send(&every(Request::get("/kept/x"))).expect(200);
@@ -989,9 +1136,15 @@ fn what_other_products_tell_apps_comes_from_no_client_on_any_route() {
 
     // As trailers they are dropped also where the route keeps the header.
     let mut bytes = "POST /kept/x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n".to_owned();
-    bytes.push_str(&format!("Trailer: {}, X-Sum\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n", FOREIGN.join(", ")));
+    bytes.push_str(&format!(
+        "Trailer: {}, X-Sum\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n",
+        FOREIGN.join(", ")
+    ));
     for name in FOREIGN {
-        bytes.push_str(&format!("{name}: forged\r\n{}: forged\r\n", name.replace('-', "_")));
+        bytes.push_str(&format!(
+            "{name}: forged\r\n{}: forged\r\n",
+            name.replace('-', "_")
+        ));
     }
     bytes.push_str("\r\n");
     gateway.send_bytes(&bytes).expect(200);
@@ -1023,7 +1176,9 @@ upstream = "app"
     );
     let token = corp_token("alice", &[]);
     let ask = |path: &str| {
-        Request::get(path).header("Cf-Access-Jwt-Assertion", &token).header("Cf_Access_Jwt_Assertion", "forged")
+        Request::get(path)
+            .header("Cf-Access-Jwt-Assertion", &token)
+            .header("Cf_Access_Jwt_Assertion", "forged")
     };
     for (path, passed) in [("/x", None), ("/app/x", Some(token.as_str())), ("/open/x", None)] {
         gateway.send(&ask(path)).expect(200);
@@ -1070,9 +1225,12 @@ fn a_padded_field_value_over_http_2_resets_its_stream_and_no_other() {
 fn a_fragment_over_http_2_takes_part_in_nothing_and_reaches_no_app() {
     let (app, gateway) = open();
     let mut frames = Frames::connect(gateway.address);
-    for (stream, path, target) in
-        [(1, "/x#/../admin", Some("/x")), (3, "/admin#/x", None), (5, "/a?b#c", Some("/a?b")), (7, "#/x", None)]
-    {
+    for (stream, path, target) in [
+        (1, "/x#/../admin", Some("/x")),
+        (3, "/admin#/x", None),
+        (5, "/a?b#c", Some("/a?b")),
+        (7, "#/x", None),
+    ] {
         let before = app.count();
         frames.request(stream, "GET", path, &[]);
         frames.answer(stream);
@@ -1086,7 +1244,14 @@ fn identity_headers_of_a_client_reach_no_app_over_http_2() {
     let (app, gateway) = open();
     let client = Http2::connect(gateway.address);
     let mut request = http::Request::get("http://app.test/optional/x");
-    for name in ["x-auth-user", "x_auth_user", "x.auth.user", "x-auth-roles", "x_auth_roles", "x-forwarded-for"] {
+    for name in [
+        "x-auth-user",
+        "x_auth_user",
+        "x.auth.user",
+        "x-auth-roles",
+        "x_auth_roles",
+        "x-forwarded-for",
+    ] {
         request = request.header(name, "forged");
     }
     assert_eq!(client.send(request.body(()).unwrap()).status, 200);
@@ -1097,9 +1262,20 @@ fn identity_headers_of_a_client_reach_no_app_over_http_2() {
 #[test]
 fn other_spellings_of_what_ends_a_request_reach_no_app() {
     let (app, gateway) = open();
-    for name in ["Content_Length", "content.length", "Transfer_Encoding", "TRANSFER~ENCODING"] {
-        let value = if name.to_ascii_lowercase().starts_with("content") { "0" } else { "chunked" };
-        gateway.send(&Request::post("/x", "hello").header(name, value)).expect(200);
+    for name in [
+        "Content_Length",
+        "content.length",
+        "Transfer_Encoding",
+        "TRANSFER~ENCODING",
+    ] {
+        let value = if name.to_ascii_lowercase().starts_with("content") {
+            "0"
+        } else {
+            "chunked"
+        };
+        gateway
+            .send(&Request::post("/x", "hello").header(name, value))
+            .expect(200);
         let seen = app.last();
         let framing: Vec<_> = seen
             .fields
@@ -1115,19 +1291,32 @@ fn other_spellings_of_what_ends_a_request_reach_no_app() {
 #[test]
 fn names_that_the_configuration_adds_are_guarded_too() {
     let app = App::start();
-    let gateway = Gateway::before(&app, &format!("[identity]\nheaders = {{ \"X-Tenant\" = \"tenant\" }}\n{ROUTES}"));
+    let gateway = Gateway::before(
+        &app,
+        &format!("[identity]\nheaders = {{ \"X-Tenant\" = \"tenant\" }}\n{ROUTES}"),
+    );
     let mut claims = corp_claims("alice");
     claims["tenant"] = json!("acme");
     for target in ["/x", "/optional/x"] {
-        gateway.send(&Request::get(target).header("X-Tenant", "forged").header("x_tenant", "forged")).expect(200);
+        gateway
+            .send(
+                &Request::get(target)
+                    .header("X-Tenant", "forged")
+                    .header("x_tenant", "forged"),
+            )
+            .expect(200);
         knows_nothing_of_the_forgery(&app.last());
     }
-    let request = Request::get("/private/x").bearer(&corp_token_of(&claims)).header("X_Tenant", "forged");
+    let request = Request::get("/private/x")
+        .bearer(&corp_token_of(&claims))
+        .header("X_Tenant", "forged");
     gateway.send(&request).expect(200);
     knows_nothing_of_the_forgery(&app.last());
     assert_eq!(app.last().header("x-tenant"), Some("acme"));
     // A token without the claim leaves the header away; the client's does not fill the gap.
-    let request = Request::get("/private/x").bearer(&corp_token("bob", &[])).header("X-Tenant", "forged");
+    let request = Request::get("/private/x")
+        .bearer(&corp_token("bob", &[]))
+        .header("X-Tenant", "forged");
     gateway.send(&request).expect(200);
     assert_eq!(app.last().header("x-tenant"), None);
 }
@@ -1136,9 +1325,10 @@ fn names_that_the_configuration_adds_are_guarded_too() {
 fn a_connection_header_cannot_delete_what_the_gateway_says() {
     let (app, gateway) = open();
     let token = corp_token("alice", &["admin"]);
-    let request = Request::get("/private/x")
-        .bearer(&token)
-        .header("Connection", "X-Auth-User, x-auth-roles, X-Auth-Issuer, X-Forwarded-For, X-Request-Id, Host, close");
+    let request = Request::get("/private/x").bearer(&token).header(
+        "Connection",
+        "X-Auth-User, x-auth-roles, X-Auth-Issuer, X-Forwarded-For, X-Request-Id, Host, close",
+    );
     gateway.send(&request).expect(200);
     let seen = app.last();
     assert_eq!(seen.header("x-auth-user"), Some("alice"));
@@ -1152,10 +1342,14 @@ fn a_connection_header_cannot_delete_what_the_gateway_says() {
 #[test]
 fn a_connection_header_cannot_hide_a_credential_or_a_forgery() {
     let (app, gateway) = open();
-    let stripped = Request::get("/private/x").bearer("rubbish").header("Connection", "Authorization");
+    let stripped = Request::get("/private/x")
+        .bearer("rubbish")
+        .header("Connection", "Authorization");
     let status = gateway.send(&stripped).status;
     assert!(matches!(status, 400 | 401), "{status}");
-    let forged = Request::get("/x").header("Connection", "X-Auth-User").header("X-Auth-User", "forged");
+    let forged = Request::get("/x")
+        .header("Connection", "X-Auth-User")
+        .header("X-Auth-User", "forged");
     gateway.send(&forged).expect(200);
     knows_nothing_of_the_forgery(&app.only());
 }
@@ -1165,8 +1359,7 @@ fn identity_headers_as_trailers_reach_no_app() {
     let (app, gateway) = open();
     let token = corp_token("alice", &[]);
     for target in ["/x", "/private/x"] {
-        let trailers =
-            "X-Auth-User: forged\r\nx_auth_roles: forged\r\nX-Auth-Assertion: forged\r\nAuthorization: forged\r\n";
+        let trailers = "X-Auth-User: forged\r\nx_auth_roles: forged\r\nX-Auth-Assertion: forged\r\nAuthorization: forged\r\n";
         let bytes = format!(
             "POST {target} HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\
              Trailer: X-Auth-User, x_auth_roles\r\n\r\n5\r\nhello\r\n0\r\n{trailers}\r\n"
@@ -1186,7 +1379,10 @@ fn identity_headers_as_trailers_reach_no_app_over_http_2() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-auth-user", "forged".parse().unwrap());
     trailers.insert("x_auth_roles", "forged".parse().unwrap());
-    let request = http::Request::post("http://app.test/x").header("trailer", "x-auth-user").body(()).unwrap();
+    let request = http::Request::post("http://app.test/x")
+        .header("trailer", "x-auth-user")
+        .body(())
+        .unwrap();
     let answer = client.try_send(request, b"hello", Some(trailers));
     assert!(answer.is_err() || matches!(answer.unwrap().status.as_u16(), 200 | 400));
     for request in app.requests() {
@@ -1197,7 +1393,15 @@ fn identity_headers_as_trailers_reach_no_app_over_http_2() {
 #[test]
 fn a_claim_cannot_break_out_of_its_header() {
     let (app, gateway) = open();
-    for evil in ["a\r\nX-Evil: forged", "a\nX-Evil: forged", "a\0b", "a\u{7f}b", "\u{e9}\u{20ac}", " a ", "a,b"] {
+    for evil in [
+        "a\r\nX-Evil: forged",
+        "a\nX-Evil: forged",
+        "a\0b",
+        "a\u{7f}b",
+        "\u{e9}\u{20ac}",
+        " a ",
+        "a,b",
+    ] {
         let mut claims = corp_claims(evil);
         claims["email"] = json!(evil);
         claims["name"] = json!(evil);
@@ -1209,9 +1413,17 @@ fn a_claim_cannot_break_out_of_its_header() {
         assert!(matches!(status, 200 | 400 | 401 | 403), "{evil:?}: {status}");
         if app.count() > before {
             let seen = app.last();
-            assert!(seen.fields.iter().all(|(name, _)| !name.eq_ignore_ascii_case("x-evil")), "{}", seen.text());
             assert!(
-                seen.raw_head.iter().all(|byte| *byte == b'\r' || *byte == b'\n' || (32..127).contains(byte)),
+                seen.fields
+                    .iter()
+                    .all(|(name, _)| !name.eq_ignore_ascii_case("x-evil")),
+                "{}",
+                seen.text()
+            );
+            assert!(
+                seen.raw_head
+                    .iter()
+                    .all(|byte| *byte == b'\r' || *byte == b'\n' || (32..127).contains(byte)),
                 "{evil:?}"
             );
             assert_ne!(seen.header("x-auth-roles"), Some("a,b"));
@@ -1223,7 +1435,9 @@ fn a_claim_cannot_break_out_of_its_header() {
 fn two_subjects_never_look_the_same_to_an_app() {
     let (app, gateway) = open();
     let mut seen = std::collections::HashMap::new();
-    for subject in ["a", "a ", " a", "a%20", "a\r", "a\n", "\u{e9}", "%C3%A9", "a,b", "a%2Cb", "A"] {
+    for subject in [
+        "a", "a ", " a", "a%20", "a\r", "a\n", "\u{e9}", "%C3%A9", "a,b", "a%2Cb", "A",
+    ] {
         let before = app.count();
         gateway.get_as(&corp_token(subject, &[]), "/private/x");
         if app.count() > before {
@@ -1254,7 +1468,11 @@ fn an_upgrade_to_http_2_is_not_forwarded() {
         let status = gateway.send(&request).status;
         assert!(matches!(status, 200 | 400), "{upgrade}: {status}");
         for request in app.requests() {
-            assert!(!request.text().to_ascii_lowercase().contains("h2c"), "{}", request.text());
+            assert!(
+                !request.text().to_ascii_lowercase().contains("h2c"),
+                "{}",
+                request.text()
+            );
             assert_eq!(request.header("http2-settings"), None);
         }
     }
@@ -1284,12 +1502,22 @@ fn what_a_client_sends_before_an_upgrade_is_agreed_to_is_not_a_request_to_the_ap
         .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
     let mut client = gateway.connect();
     // Without Host, so that the gateway itself would refuse it if it took it for a request.
-    client.send([handshake.bytes(), b"GET /smuggled HTTP/1.1\r\nX-Auth-User: forged\r\n\r\n".to_vec()].concat());
+    client.send(
+        [
+            handshake.bytes(),
+            b"GET /smuggled HTTP/1.1\r\nX-Auth-User: forged\r\n\r\n".to_vec(),
+        ]
+        .concat(),
+    );
     client.response().expect(200);
     client.set_timeout(Duration::from_secs(5));
     let _ = client.try_response_to("GET");
     gateway.get("/after").expect(200);
-    let targets: Vec<String> = app.requests().iter().map(|request| request.target().to_owned()).collect();
+    let targets: Vec<String> = app
+        .requests()
+        .iter()
+        .map(|request| request.target().to_owned())
+        .collect();
     assert_eq!(targets, ["/socket", "/after"]);
     for request in app.requests() {
         knows_nothing_of_the_forgery(&request);
@@ -1320,8 +1548,9 @@ fn admin_endpoints_are_not_on_the_public_port() {
 
 #[test]
 fn a_redirect_of_the_app_is_the_clients_business() {
-    let app =
-        App::answering("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n");
+    let app = App::answering(
+        "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n",
+    );
     let gateway = Gateway::before(&app, ROUTES);
     let response = gateway.get("/x").expect(302);
     assert_eq!(response.header("location"), Some("http://127.0.0.1:1/elsewhere"));
@@ -1347,7 +1576,8 @@ fn an_app_whose_answer_is_ambiguous_is_not_believed() {
         if response.status == 200 {
             assert!(answer.contains("chunked"), "{answer:?}");
             assert_eq!(response.text(), "ok");
-            let both = response.header("content-length").is_some() && response.header("transfer-encoding").is_some();
+            let both =
+                response.header("content-length").is_some() && response.header("transfer-encoding").is_some();
             assert!(!both);
         } else {
             assert_eq!(response.status, 502, "{answer:?}");

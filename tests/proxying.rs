@@ -31,7 +31,9 @@ const ONE_WORKER: &str = "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n";
 
 /// The same text, long and without a period that a buffer size divides.
 fn long_text(length: usize) -> Vec<u8> {
-    (0..length).map(|index| b'a' + u8::try_from((index * 7 + index / 1021) % 26).unwrap()).collect()
+    (0..length)
+        .map(|index| b'a' + u8::try_from((index * 7 + index / 1021) % 26).unwrap())
+        .collect()
 }
 
 fn chunked(text: &[u8], size: usize) -> Vec<u8> {
@@ -55,8 +57,12 @@ fn the_app_gets_the_request_line_the_host_and_who_asks() {
     claims["email"] = json!("alice@example.com");
     claims["name"] = json!("Alice Liddell");
     claims["roles"] = json!(["admin", "user"]);
-    let request = Request::get("/some/path?and=query").host("shop.test:8080").bearer(&corp_token_of(&claims));
-    gateway.send(&request.header("Accept", "text/plain").header("X-Custom", "a  b")).expect(200);
+    let request = Request::get("/some/path?and=query")
+        .host("shop.test:8080")
+        .bearer(&corp_token_of(&claims));
+    gateway
+        .send(&request.header("Accept", "text/plain").header("X-Custom", "a  b"))
+        .expect(200);
     let seen = app.only();
     assert_eq!(seen.request_line, "GET /some/path?and=query HTTP/1.1");
     assert_eq!(seen.header("host"), Some("shop.test:8080"));
@@ -95,9 +101,15 @@ fn request_ids_are_ours_and_each_is_new() {
     let app = App::start();
     let gateway = Gateway::before(&app, OPEN);
     for _ in 0..5 {
-        gateway.send(&Request::get("/x").header("X-Request-Id", "mine")).expect(200);
+        gateway
+            .send(&Request::get("/x").header("X-Request-Id", "mine"))
+            .expect(200);
     }
-    let mut ids: Vec<_> = app.requests().iter().map(|seen| seen.header("x-request-id").unwrap().to_owned()).collect();
+    let mut ids: Vec<_> = app
+        .requests()
+        .iter()
+        .map(|seen| seen.header("x-request-id").unwrap().to_owned())
+        .collect();
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 5);
@@ -121,7 +133,13 @@ fn hop_by_hop_fields_end_at_the_gateway() {
         .header("X-Kept", "kept");
     let response = gateway.send(&request).expect(200);
     let seen = app.only();
-    for name in ["keep-alive", "proxy-connection", "proxy-authorization", "x-hop", "upgrade"] {
+    for name in [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "x-hop",
+        "upgrade",
+    ] {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_ne!(seen.header("te"), Some("gzip"));
@@ -138,7 +156,9 @@ fn fields_that_come_several_times_stay_several_and_in_order() {
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/\r\nSet-Cookie: b=2\r\nX-Many: 1\r\nX-Many: 2\r\nContent-Length: 2\r\n\r\nok",
     );
     let gateway = Gateway::before(&app, OPEN);
-    let response = gateway.send(&Request::get("/x").header("X-Many", "a").header("X-Many", "b")).expect(200);
+    let response = gateway
+        .send(&Request::get("/x").header("X-Many", "a").header("X-Many", "b"))
+        .expect(200);
     assert_eq!(values(&app.only().fields, "x-many"), ["a", "b"]);
     assert_eq!(values(&response.fields, "set-cookie"), ["a=1; Path=/", "b=2"]);
     assert_eq!(values(&response.fields, "x-many"), ["1", "2"]);
@@ -148,9 +168,15 @@ fn fields_that_come_several_times_stay_several_and_in_order() {
 fn bytes_beyond_ascii_in_a_field_pass_as_they_are() {
     let app = App::answering(b"HTTP/1.1 200 OK\r\nX-App: \xe9\xff\r\nContent-Length: 2\r\n\r\nok".to_vec());
     let gateway = Gateway::before(&app, OPEN);
-    let response =
-        gateway.send_bytes(b"GET /x HTTP/1.1\r\nHost: app.test\r\nX-Client: J\xc3\xb6rg \xe9\r\n\r\n").expect(200);
-    assert!(app.only().raw_head.windows(7).any(|window| window == b"J\xc3\xb6rg \xe9"));
+    let response = gateway
+        .send_bytes(b"GET /x HTTP/1.1\r\nHost: app.test\r\nX-Client: J\xc3\xb6rg \xe9\r\n\r\n")
+        .expect(200);
+    assert!(
+        app.only()
+            .raw_head
+            .windows(7)
+            .any(|window| window == b"J\xc3\xb6rg \xe9")
+    );
     assert_eq!(response.header("x-app"), Some("\u{e9}\u{ff}"));
 }
 
@@ -187,9 +213,13 @@ fn a_prefix_is_stripped_by_whole_segments() {
         &app,
         "[[routes]]\npath = \"/api/*\"\nauth = \"none\"\nupstream = \"app\"\nstrip_prefix = \"/api\"\n",
     );
-    for (sent, forwarded) in
-        [("/api/x/y?q", "/x/y?q"), ("/api", "/"), ("/api/", "/"), ("/api?q", "/?q"), ("/%61pi/x", "/x")]
-    {
+    for (sent, forwarded) in [
+        ("/api/x/y?q", "/x/y?q"),
+        ("/api", "/"),
+        ("/api/", "/"),
+        ("/api?q", "/?q"),
+        ("/%61pi/x", "/x"),
+    ] {
         gateway.get(sent).expect(200);
         assert_eq!(app.last().target(), forwarded, "{sent}");
     }
@@ -225,7 +255,13 @@ fn fields_of_the_route_are_set_over_those_of_the_client() {
         &app,
         "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\nheaders = { \"X-Env\" = \"prod\", \"X-Two\" = \"2\" }\n",
     );
-    gateway.send(&Request::get("/x").header("X-Env", "client").header("x-env", "client")).expect(200);
+    gateway
+        .send(
+            &Request::get("/x")
+                .header("X-Env", "client")
+                .header("x-env", "client"),
+        )
+        .expect(200);
     assert_eq!(app.only().header("x-env"), Some("prod"));
     assert_eq!(app.only().header("x-two"), Some("2"));
 }
@@ -233,7 +269,10 @@ fn fields_of_the_route_are_set_over_those_of_the_client() {
 #[test]
 fn the_host_of_the_upstream_replaces_that_of_the_client() {
     let app = App::start();
-    let toml = format!("[upstreams.app]\nservers = [{}]\nhost = \"inner.test\"\n{OPEN}", app.url());
+    let toml = format!(
+        "[upstreams.app]\nservers = [{}]\nhost = \"inner.test\"\n{OPEN}",
+        app.url()
+    );
     let gateway = Gateway::start(&toml);
     gateway.send(&Request::get("/x").host("outer.test")).expect(200);
     assert_eq!(app.only().header("host"), Some("inner.test"));
@@ -257,8 +296,14 @@ fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
     assert_eq!(seen.header("x-forwarded-host"), Some("app.test"));
     assert!(!seen.text().contains("203.0.113.9"), "{}", seen.text());
-    assert_eq!(seen.header("x-forwarded-port").filter(|port| *port == "443"), None);
-    assert_eq!(gateway.log_line(|line| line["path"] == "/x")["client"], "127.0.0.1");
+    assert_eq!(
+        seen.header("x-forwarded-port").filter(|port| *port == "443"),
+        None
+    );
+    assert_eq!(
+        gateway.log_line(|line| line["path"] == "/x")["client"],
+        "127.0.0.1"
+    );
 
     let trusting = "[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
     let gateway = Gateway::before(&app, &format!("{trusting}{OPEN}"));
@@ -268,7 +313,10 @@ fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
     assert!(addresses.starts_with("203.0.113.9"), "{addresses}");
     assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
     assert_eq!(seen.header("x-forwarded-host"), Some("shop.example"));
-    assert_eq!(gateway.log_line(|line| line["path"] == "/x")["client"], "203.0.113.9");
+    assert_eq!(
+        gateway.log_line(|line| line["path"] == "/x")["client"],
+        "203.0.113.9"
+    );
 
     let others = "[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
     let gateway = Gateway::before(&app, &format!("{others}{OPEN}"));
@@ -280,8 +328,11 @@ fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
 fn the_scheme_is_that_of_public_url_where_a_peer_on_this_machine_is_not_listed() {
     let app = App::start();
     let x = || Request::get("/x");
-    let says =
-        |proto: &str| Request::get("/x").header("X-Forwarded-Proto", proto).header("X-Forwarded-For", "192.0.2.7");
+    let says = |proto: &str| {
+        Request::get("/x")
+            .header("X-Forwarded-Proto", proto)
+            .header("X-Forwarded-For", "192.0.2.7")
+    };
     // `public_url` and `trusted_proxies`; by unix socket; the request; what the app is told of scheme and client.
     for (site, proxies, unix, request, expected) in [
         ("https", "[]", false, x(), ("https", "127.0.0.1")),
@@ -289,13 +340,37 @@ fn the_scheme_is_that_of_public_url_where_a_peer_on_this_machine_is_not_listed()
         ("https", "[]", true, says("http"), ("https", "127.0.0.1")),
         ("http", "[]", false, says("https"), ("http", "127.0.0.1")),
         ("http", "[]", true, says("https"), ("http", "127.0.0.1")),
-        ("https", r#"["127.0.0.1"]"#, false, says("http"), ("http", "192.0.2.7, 127.0.0.1")),
+        (
+            "https",
+            r#"["127.0.0.1"]"#,
+            false,
+            says("http"),
+            ("http", "192.0.2.7, 127.0.0.1"),
+        ),
         ("https", r#"["127.0.0.1"]"#, false, x(), ("http", "127.0.0.1")),
-        ("https", r#"["unix"]"#, true, says("http"), ("http", "192.0.2.7, 127.0.0.1")),
-        ("http", r#"["10.0.0.0/8", "unix"]"#, true, says("https"), ("https", "192.0.2.7, 127.0.0.1")),
+        (
+            "https",
+            r#"["unix"]"#,
+            true,
+            says("http"),
+            ("http", "192.0.2.7, 127.0.0.1"),
+        ),
+        (
+            "http",
+            r#"["10.0.0.0/8", "unix"]"#,
+            true,
+            says("https"),
+            ("https", "192.0.2.7, 127.0.0.1"),
+        ),
         ("http", r#"["unix"]"#, false, says("https"), ("http", "127.0.0.1")),
         // `unix` is about unix sockets alone; a listed `127.0.0.1` holds for both.
-        ("http", r#"["127.0.0.1"]"#, true, says("https"), ("https", "192.0.2.7, 127.0.0.1")),
+        (
+            "http",
+            r#"["127.0.0.1"]"#,
+            true,
+            says("https"),
+            ("https", "192.0.2.7, 127.0.0.1"),
+        ),
     ] {
         let server = format!(
             "[server]\nlisten = [\"127.0.0.1:0\", \"unix:gateway.sock\"]\npublic_url = \"{site}://app.test\"\n\
@@ -310,7 +385,10 @@ fn the_scheme_is_that_of_public_url_where_a_peer_on_this_machine_is_not_listed()
             gateway.send(&request).expect(200);
         }
         let seen = app.last();
-        let seen = (seen.header("x-forwarded-proto").unwrap(), seen.header("x-forwarded-for").unwrap());
+        let seen = (
+            seen.header("x-forwarded-proto").unwrap(),
+            seen.header("x-forwarded-for").unwrap(),
+        );
         assert_eq!(seen, expected, "{site} {proxies} {unix}");
     }
 }
@@ -319,21 +397,41 @@ fn the_scheme_is_that_of_public_url_where_a_peer_on_this_machine_is_not_listed()
 fn a_proxy_that_is_not_listed_is_warned_of_once() {
     const WARNING: &str = "is not in `trusted_proxies`";
     let app = App::start();
-    let count = |gateway: &Gateway| gateway.diagnostics().iter().filter(|line| line.contains(WARNING)).count();
+    let count = |gateway: &Gateway| {
+        gateway
+            .diagnostics()
+            .iter()
+            .filter(|line| line.contains(WARNING))
+            .count()
+    };
     let server = "[server]\nlisten = \"127.0.0.1:0\"\n";
     let gateway = Gateway::before(&app, &format!("{server}{OPEN}"));
     gateway.get("/x").expect(200);
     for _ in 0..3 {
-        gateway.send(&Request::get("/x").header("X-Forwarded-For", "192.0.2.7")).expect(200);
+        gateway
+            .send(&Request::get("/x").header("X-Forwarded-For", "192.0.2.7"))
+            .expect(200);
     }
     gateway.diagnostic(WARNING);
-    let line = gateway.diagnostics().into_iter().find(|line| line.contains(WARNING)).unwrap();
-    assert!(line.contains("WARN") && line.contains("127.0.0.1") && !line.contains("192.0.2.7"), "{line}");
+    let line = gateway
+        .diagnostics()
+        .into_iter()
+        .find(|line| line.contains(WARNING))
+        .unwrap();
+    assert!(
+        line.contains("WARN") && line.contains("127.0.0.1") && !line.contains("192.0.2.7"),
+        "{line}"
+    );
     assert_eq!(count(&gateway), 1);
 
     // A listed one, and a client that says nothing, are not.
-    let gateway = Gateway::before(&app, &format!("{server}trusted_proxies = [\"127.0.0.1\"]\n{OPEN}"));
-    gateway.send(&Request::get("/x").header("X-Forwarded-For", "192.0.2.7")).expect(200);
+    let gateway = Gateway::before(
+        &app,
+        &format!("{server}trusted_proxies = [\"127.0.0.1\"]\n{OPEN}"),
+    );
+    gateway
+        .send(&Request::get("/x").header("X-Forwarded-For", "192.0.2.7"))
+        .expect(200);
     gateway.get("/x").expect(200);
     assert_eq!(count(&gateway), 0);
 }
@@ -344,8 +442,13 @@ fn behind_a_trusted_proxy_the_client_cannot_choose_its_own_address() {
     let trusting = "[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
     let gateway = Gateway::before(&app, &format!("{trusting}{OPEN}"));
     // The proxy appended the address it saw; what stands before it is the client's own tale.
-    gateway.send(&Request::get("/x").header("X-Forwarded-For", "1.1.1.1, 203.0.113.9")).expect(200);
-    assert_eq!(gateway.log_line(|line| line["path"] == "/x")["client"], "203.0.113.9");
+    gateway
+        .send(&Request::get("/x").header("X-Forwarded-For", "1.1.1.1, 203.0.113.9"))
+        .expect(200);
+    assert_eq!(
+        gateway.log_line(|line| line["path"] == "/x")["client"],
+        "203.0.113.9"
+    );
 }
 
 /// What a trusted proxy says: For, Proto, Host, Port and the request id are read, others pass where the file names them.
@@ -353,7 +456,10 @@ fn behind_a_trusted_proxy_the_client_cannot_choose_its_own_address() {
 fn of_a_trusted_proxy_five_fields_are_read_and_others_pass_by_name() {
     let app = App::start();
     let said = Request::get("/x")
-        .header("X-Forwarded-For", "203.0.113.9, unknown, 198.51.100.7:4711, 127.0.0.2")
+        .header(
+            "X-Forwarded-For",
+            "203.0.113.9, unknown, 198.51.100.7:4711, 127.0.0.2",
+        )
         .header("X-Forwarded-Proto", "https, http")
         .header("X-Forwarded-Host", "shop.example, inner.example")
         .header("X-Forwarded-Port", "8443, 80")
@@ -377,12 +483,22 @@ fn of_a_trusted_proxy_five_fields_are_read_and_others_pass_by_name() {
     let gateway = trusting("\"127.0.0.0/8\"", "");
     gateway.send(&said).expect(200);
     let seen = app.last();
-    assert_eq!(seen.header("x-forwarded-for"), Some("198.51.100.7:4711, 127.0.0.2, 127.0.0.1"));
+    assert_eq!(
+        seen.header("x-forwarded-for"),
+        Some("198.51.100.7:4711, 127.0.0.2, 127.0.0.1")
+    );
     assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
     assert_eq!(seen.header("x-forwarded-host"), Some("shop.example"));
     assert_eq!(seen.header("x-forwarded-port"), Some("8443"));
-    assert!(!seen.text().contains("said") && !seen.text().contains("203.0.113."), "{}", seen.text());
-    assert_eq!(gateway.log_line(|line| line["path"] == "/x")["client"], "198.51.100.7");
+    assert!(
+        !seen.text().contains("said") && !seen.text().contains("203.0.113."),
+        "{}",
+        seen.text()
+    );
+    assert_eq!(
+        gateway.log_line(|line| line["path"] == "/x")["client"],
+        "198.51.100.7"
+    );
 
     let named = "\"X-Real-IP\", \"Forwarded\", \"x-ssl-client-verify\", \"X-Forwarded-Client-Cert\"";
     let gateway = trusting("\"127.0.0.0/8\"", named);
@@ -406,8 +522,15 @@ fn of_a_trusted_proxy_five_fields_are_read_and_others_pass_by_name() {
     let gateway = trusting("\"10.0.0.0/8\"", named);
     gateway.send(&said).expect(200);
     let seen = app.last();
-    assert!(!seen.text().contains("said") && !seen.text().contains("203.0.113."), "{}", seen.text());
-    assert_eq!((seen.header("x-forwarded-port"), seen.header("x-forwarded-proto")), (Some("80"), Some("http")));
+    assert!(
+        !seen.text().contains("said") && !seen.text().contains("203.0.113."),
+        "{}",
+        seen.text()
+    );
+    assert_eq!(
+        (seen.header("x-forwarded-port"), seen.header("x-forwarded-proto")),
+        (Some("80"), Some("http"))
+    );
 }
 
 /// HAProxy passes the client's `Connection` on, and with it the names of the fields that it sets itself.
@@ -448,7 +571,10 @@ fn a_request_keeps_the_id_that_a_trusted_proxy_gave_it() {
     let app = App::start();
     let gateway_trusting = |network: &str| {
         let server = format!("[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"{network}\"]\n");
-        Gateway::before(&app, &format!("{server}{OPEN}{}", PRIVATE.replace("/*", "/private/*")))
+        Gateway::before(
+            &app,
+            &format!("{server}{OPEN}{}", PRIVATE.replace("/*", "/private/*")),
+        )
     };
     let gateway = gateway_trusting("127.0.0.0/8");
     let ask = |target: &str, id: &str| Request::get(target).header("X-Request-Id", id);
@@ -456,7 +582,10 @@ fn a_request_keeps_the_id_that_a_trusted_proxy_gave_it() {
     assert_eq!(app.last().header("x-request-id"), Some("edge-1"));
     gateway.log_line(|line| line["request_id"] == "edge-1" && line["status"] == 200);
     let refused = gateway.send(&ask("/private/x", "edge-2")).expect(401);
-    assert_eq!((refused.header("x-request-id"), &refused.json()["request_id"]), (Some("edge-2"), &json!("edge-2")));
+    assert_eq!(
+        (refused.header("x-request-id"), &refused.json()["request_id"]),
+        (Some("edge-2"), &json!("edge-2"))
+    );
     gateway.log_line(|line| line["request_id"] == "edge-2" && line["status"] == 401);
     // What could break a log line or a page is no id.
     gateway.send(&ask("/x", "<b>\"")).expect(200);
@@ -477,13 +606,21 @@ fn the_presets_speak_the_dialects_of_others() {
     claims["roles"] = json!(["admin", "user"]);
     let token = corp_token_of(&claims);
     for (preset, user, groups, email) in [
-        ("oauth2-proxy", "X-Forwarded-User", "X-Forwarded-Groups", "X-Forwarded-Email"),
+        (
+            "oauth2-proxy",
+            "X-Forwarded-User",
+            "X-Forwarded-Groups",
+            "X-Forwarded-Email",
+        ),
         ("authelia", "Remote-User", "Remote-Groups", "Remote-Email"),
     ] {
         let app = App::start();
         let gateway = Gateway::before(
             &app,
-            &format!("[identity]\npreset = \"{preset}\"\n{PRIVATE}\n{}", OPEN.replace("/*", "/open/*")),
+            &format!(
+                "[identity]\npreset = \"{preset}\"\n{PRIVATE}\n{}",
+                OPEN.replace("/*", "/open/*")
+            ),
         );
         let forged = |request: Request| {
             request
@@ -492,7 +629,9 @@ fn the_presets_speak_the_dialects_of_others() {
                 .header(groups, "forged")
                 .header(email, "forged")
         };
-        gateway.send(&forged(Request::get("/x").bearer(&token))).expect(200);
+        gateway
+            .send(&forged(Request::get("/x").bearer(&token)))
+            .expect(200);
         let seen = app.last();
         assert_eq!(seen.header(user), Some("alice"), "{preset}: {}", seen.text());
         assert_eq!(seen.header(groups), Some("admin,user"), "{preset}");
@@ -513,21 +652,55 @@ fn names_outside_ascii_are_sent_as_the_preset_or_the_file_says() {
     claims["roles"] = json!(["équipe", "a,b", "100%", "a%2Cb"]);
     let token = corp_token_of(&claims);
     for (identity, name, groups, user) in [
-        ("preset = \"passgate\"", "X-Auth-Name", "X-Auth-Roles", "X-Auth-User"),
-        ("encoding = \"utf-8\"", "X-Auth-Name", "X-Auth-Roles", "X-Auth-User"),
-        ("preset = \"authelia\"", "Remote-Name", "Remote-Groups", "Remote-User"),
-        ("preset = \"authelia\"\nencoding = \"percent\"", "Remote-Name", "Remote-Groups", "Remote-User"),
-        ("preset = \"oauth2-proxy\"", "", "X-Forwarded-Groups", "X-Forwarded-User"),
+        (
+            "preset = \"passgate\"",
+            "X-Auth-Name",
+            "X-Auth-Roles",
+            "X-Auth-User",
+        ),
+        (
+            "encoding = \"utf-8\"",
+            "X-Auth-Name",
+            "X-Auth-Roles",
+            "X-Auth-User",
+        ),
+        (
+            "preset = \"authelia\"",
+            "Remote-Name",
+            "Remote-Groups",
+            "Remote-User",
+        ),
+        (
+            "preset = \"authelia\"\nencoding = \"percent\"",
+            "Remote-Name",
+            "Remote-Groups",
+            "Remote-User",
+        ),
+        (
+            "preset = \"oauth2-proxy\"",
+            "",
+            "X-Forwarded-Groups",
+            "X-Forwarded-User",
+        ),
     ] {
         let app = App::start();
         let gateway = Gateway::before(&app, &format!("[identity]\n{identity}\n{PRIVATE}"));
         gateway.get_as(&token, "/x").expect(200);
         let seen = app.last();
-        let is_utf8 = identity.contains("utf-8") || !identity.contains("percent") && !identity.contains("passgate");
+        let is_utf8 =
+            identity.contains("utf-8") || !identity.contains("percent") && !identity.contains("passgate");
         let (roles, who, full) = if is_utf8 {
-            ("équipe,a%2Cb,100%,a%252Cb", "josé", "José Łódź%0D%0AX-Auth-User: root")
+            (
+                "équipe,a%2Cb,100%,a%252Cb",
+                "josé",
+                "José Łódź%0D%0AX-Auth-User: root",
+            )
         } else {
-            ("%C3%A9quipe,a%2Cb,100%25,a%252Cb", "jos%C3%A9", "Jos%C3%A9 %C5%81%C3%B3d%C5%BA%0D%0AX-Auth-User: root")
+            (
+                "%C3%A9quipe,a%2Cb,100%25,a%252Cb",
+                "jos%C3%A9",
+                "Jos%C3%A9 %C5%81%C3%B3d%C5%BA%0D%0AX-Auth-User: root",
+            )
         };
         // The app of these tests reads each byte as a character.
         let sent = |text: &str| text.bytes().map(char::from).collect::<String>();
@@ -564,12 +737,18 @@ upstream = "app"
         }
         corp_token_of(&claims)
     };
-    let identity =
-        |lines: &str| format!("[identity]\nassertion = true\nheaders = {{ \"X-Mail\" = \"email\" }}\n{lines}");
-    for (lines, is_told) in [("", false), ("unverified_email = false\n", false), ("unverified_email = true\n", true)] {
+    let identity = |lines: &str| {
+        format!("[identity]\nassertion = true\nheaders = {{ \"X-Mail\" = \"email\" }}\n{lines}")
+    };
+    for (lines, is_told) in [
+        ("", false),
+        ("unverified_email = false\n", false),
+        ("unverified_email = true\n", true),
+    ] {
         let app = App::start();
         let toml = before(&app, &format!("{}{routes}", identity(lines)));
-        let gateway = Gateway::start(&toml.replace("roles_claims = [\"roles\"]", "roles_claims = [\"email\"]"));
+        let gateway =
+            Gateway::start(&toml.replace("roles_claims = [\"roles\"]", "roles_claims = [\"email\"]"));
         for (verified, is_good) in [
             (None, true),
             (Some(json!(true)), true),
@@ -589,7 +768,11 @@ upstream = "app"
             assert_eq!(assertion["email_verified"].as_bool(), said, "{lines}{verified:?}");
             for (path, reason) in [("/rule", "claim-refused"), ("/role", "role-refused")] {
                 let answer = gateway.get_as(&token, path);
-                assert_eq!(answer.status, if is_good { 200 } else { 403 }, "{path} {lines}{verified:?}");
+                assert_eq!(
+                    answer.status,
+                    if is_good { 200 } else { 403 },
+                    "{path} {lines}{verified:?}"
+                );
                 if !is_good {
                     assert_eq!(gateway.log_of(&answer)["reason"], reason);
                 }
@@ -610,7 +793,9 @@ upstream = "app"
 fn roles_are_encoded_so_that_none_can_pose_as_two() {
     let app = App::start();
     let gateway = Gateway::before(&app, PRIVATE);
-    let roles = ["a,b", "50%", " lead", "trail ", "in side", "\u{e9}", "tab\t", "plain"];
+    let roles = [
+        "a,b", "50%", " lead", "trail ", "in side", "\u{e9}", "tab\t", "plain",
+    ];
     gateway.get_as(&corp_token("alice", &roles), "/x").expect(200);
     let seen = app.only().header("x-auth-roles").unwrap().to_owned();
     let expected = "a%2Cb,50%25,%20lead,trail%20,in side,%C3%A9,tab%09,plain";
@@ -638,13 +823,23 @@ fn the_assertion_is_verified_with_the_published_keys_and_used_again() {
     for _ in 0..5 {
         gateway.get_as(&token, "/x").expect(200);
     }
-    let assertions: Vec<String> =
-        app.requests().iter().map(|seen| seen.header("x-auth-assertion").unwrap().to_owned()).collect();
+    let assertions: Vec<String> = app
+        .requests()
+        .iter()
+        .map(|seen| seen.header("x-auth-assertion").unwrap().to_owned())
+        .collect();
     let different: std::collections::HashSet<_> = assertions.iter().collect();
-    assert!(different.len() <= 2, "signed {} times for 5 requests", different.len());
+    assert!(
+        different.len() <= 2,
+        "signed {} times for 5 requests",
+        different.len()
+    );
     let assertion = &assertions[0];
     let published = gateway.get("/.well-known/jwks.json").expect(200).json();
-    assert!(is_signed_by(assertion, &published), "{assertion} is by none of {published}");
+    assert!(
+        is_signed_by(assertion, &published),
+        "{assertion} is by none of {published}"
+    );
     for key in published["keys"].as_array().unwrap() {
         for private in ["d", "p", "q", "k", "dp", "dq", "qi"] {
             assert!(key.get(private).is_none(), "`{private}` is published");
@@ -652,14 +847,20 @@ fn the_assertion_is_verified_with_the_published_keys_and_used_again() {
     }
     let claims = payload(assertion);
     assert_eq!(claims["iss"], "https://app.example.com");
-    assert!(claims["aud"] == "app" || claims["aud"] == json!(["app"]), "{claims}");
+    assert!(
+        claims["aud"] == "app" || claims["aud"] == json!(["app"]),
+        "{claims}"
+    );
     assert_eq!(claims["sub"], "alice");
     let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
     assert!(life <= 60, "{life}");
     // It says who calls an app; it lets nobody in through the front door.
     gateway.get_as(assertion, "/x").expect(401);
     gateway.get_as(&corp_token("bob", &[]), "/x").expect(200);
-    assert_eq!(payload(app.last().header("x-auth-assertion").unwrap())["sub"], "bob");
+    assert_eq!(
+        payload(app.last().header("x-auth-assertion").unwrap())["sub"],
+        "bob"
+    );
 }
 
 // --- bodies
@@ -667,7 +868,11 @@ fn the_assertion_is_verified_with_the_published_keys_and_used_again() {
 #[test]
 fn a_body_of_known_length_passes_both_ways() {
     let text = long_text(1 << 20);
-    let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len()).as_bytes(), &text].concat();
+    let answer = [
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len()).as_bytes(),
+        &text,
+    ]
+    .concat();
     let app = App::answering(answer);
     let gateway = Gateway::before(&app, OPEN);
     let response = gateway.send(&Request::post("/x", text.clone())).expect(200);
@@ -681,11 +886,17 @@ fn a_body_of_known_length_passes_both_ways() {
 #[test]
 fn a_chunked_body_passes_both_ways() {
     let text = long_text(1 << 20);
-    let answer = [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &chunked(&text, 3001)].concat();
+    let answer = [
+        &b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
+        &chunked(&text, 3001),
+    ]
+    .concat();
     let app = App::answering(answer);
     let gateway = Gateway::before(&app, OPEN);
     let head = "POST /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let response = gateway.send_bytes([head.as_bytes(), &chunked(&text, 4099)].concat()).expect(200);
+    let response = gateway
+        .send_bytes([head.as_bytes(), &chunked(&text, 4099)].concat())
+        .expect(200);
     assert!(response.body == text);
     assert_eq!(response.header("transfer-encoding"), Some("chunked"));
     assert_eq!(response.header("content-length"), None);
@@ -751,7 +962,9 @@ fn answers_without_a_body_leave_the_connection_usable() {
         exchange.read_body();
         let sent = match exchange.request().target() {
             "/204" => exchange.send("HTTP/1.1 204 No Content\r\nX-Answer: 204\r\n\r\n"),
-            "/304" => exchange.send("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 5000\r\n\r\n"),
+            "/304" => {
+                exchange.send("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 5000\r\n\r\n")
+            }
             "/head" => exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"),
             _ => exchange.send(OK),
         };
@@ -779,7 +992,9 @@ fn a_refusal_of_head_has_no_body() {
     let mut client = gateway.connect();
     client.send(Request::new("HEAD", "/x").bytes());
     client.response_to("HEAD").expect(401);
-    let response = Request::get("/x").bearer(&corp_token("alice", &[])).over(&mut client);
+    let response = Request::get("/x")
+        .bearer(&corp_token("alice", &[]))
+        .over(&mut client);
     assert_eq!(response.expect(200).text(), "ok");
 }
 
@@ -850,26 +1065,55 @@ upstream = "app"
         ("/me", json, 200),
         ("/me", ("accept", "*/*"), 200),
     ] {
-        let ask = |method: &str| Request::new(method, target).host("localhost").header(field.0, field.1);
+        let ask = |method: &str| {
+            Request::new(method, target)
+                .host("localhost")
+                .header(field.0, field.1)
+        };
         let got = ask("GET").over(&mut kept);
         // What it says of the request itself is longer by the name of the method.
         let longer = usize::from(target == "/me");
         let length = (got.body.len() + longer).to_string();
         let head = ask("HEAD").over(&mut kept);
         assert_eq!((got.status, head.status), (status, status), "{target} {field:?}");
-        assert_eq!(head.header("content-length"), Some(length.as_str()), "{target} {field:?}");
+        assert_eq!(
+            head.header("content-length"),
+            Some(length.as_str()),
+            "{target} {field:?}"
+        );
         assert_eq!(got.header("content-type"), head.header("content-type"));
 
         let uri = format!("http://localhost{target}");
-        let ask =
-            |method: &str| http::Request::builder().method(method).uri(&uri).header(field.0, field.1).body(()).unwrap();
+        let ask = |method: &str| {
+            http::Request::builder()
+                .method(method)
+                .uri(&uri)
+                .header(field.0, field.1)
+                .body(())
+                .unwrap()
+        };
         let got = http2.send(ask("GET"));
-        assert_eq!(got.headers["content-length"], got.body.len().to_string(), "{target} {field:?}");
+        assert_eq!(
+            got.headers["content-length"],
+            got.body.len().to_string(),
+            "{target} {field:?}"
+        );
         let head = http2.send_all(vec![ask("HEAD")]).remove(0);
-        assert_eq!((got.status.as_u16(), head.status().as_u16()), (status, status), "{target} {field:?}");
+        assert_eq!(
+            (got.status.as_u16(), head.status().as_u16()),
+            (status, status),
+            "{target} {field:?}"
+        );
         // The version stands in what `whoami` says, and is as long in both.
-        assert_eq!(head.headers()["content-length"], (got.body.len() + longer).to_string(), "{target} {field:?}");
-        assert!(head.body().is_end_stream(), "{target} {field:?}: more follows than the head");
+        assert_eq!(
+            head.headers()["content-length"],
+            (got.body.len() + longer).to_string(),
+            "{target} {field:?}"
+        );
+        assert!(
+            head.body().is_end_stream(),
+            "{target} {field:?}: more follows than the head"
+        );
 
         if field.1.len() < 100 {
             frames.request(stream, "HEAD", target, &[field]);
@@ -880,7 +1124,11 @@ upstream = "app"
         }
     }
     frames.request(stream, "GET", "/me", &[]);
-    assert_eq!(frames.answer(stream).last().unwrap().kind, RawFrame::DATA, "the connection goes on");
+    assert_eq!(
+        frames.answer(stream).last().unwrap().kind,
+        RawFrame::DATA,
+        "the connection goes on"
+    );
 }
 
 #[test]
@@ -890,15 +1138,27 @@ fn a_request_for_a_head_that_is_no_request_gets_a_head() {
     let long = "a".repeat(9000);
     for (bytes, status) in [
         ("HEAD /a#b HTTP/1.1\r\nHost: app.test\r\n\r\n".to_owned(), "400"),
-        ("HEAD /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(), "400"),
+        (
+            "HEAD /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(),
+            "400",
+        ),
         (format!("HEAD /{long} HTTP/1.1\r\nHost: app.test\r\n\r\n"), "414"),
-        (format!("HEAD /x HTTP/1.1\r\nHost: app.test\r\nX-Long: {}\r\n\r\n", long.repeat(5)), "431"),
+        (
+            format!(
+                "HEAD /x HTTP/1.1\r\nHost: app.test\r\nX-Long: {}\r\n\r\n",
+                long.repeat(5)
+            ),
+            "431",
+        ),
     ] {
         let mut client = gateway.connect();
         client.send(&bytes).finish_sending();
         let answer = String::from_utf8(client.rest()).unwrap();
         assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
-        assert!(answer.ends_with("\r\n\r\n") && !answer.contains("content-length: 0"), "{answer}");
+        assert!(
+            answer.ends_with("\r\n\r\n") && !answer.contains("content-length: 0"),
+            "{answer}"
+        );
     }
 }
 
@@ -922,26 +1182,42 @@ fn a_client_that_asks_first_is_told_to_go_on() {
 
     let mut refused = gateway.connect();
     refused.send(head("rubbish"));
-    assert_eq!(refused.head().status, 401, "a refused client must not be asked for its body");
+    assert_eq!(
+        refused.head().status,
+        401,
+        "a refused client must not be asked for its body"
+    );
     assert_eq!(app.count(), 1);
 }
 
 #[test]
 fn a_body_over_the_limit_is_refused() {
-    let app =
-        App::with(|exchange| if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close });
+    let app = App::with(|exchange| {
+        if exchange.read_body() && exchange.send(OK) {
+            Answer::Keep
+        } else {
+            Answer::Close
+        }
+    });
     let server = "[server]\nlisten = \"127.0.0.1:0\"\nmax_body_bytes = \"1KiB\"\n";
     let gateway = Gateway::before(&app, &format!("{server}{OPEN}"));
     gateway.send(&Request::post("/x", long_text(1024))).expect(200);
     let refused = gateway.send(&Request::post("/x", long_text(1025))).expect(413);
     assert_eq!(gateway.log_of(&refused)["reason"], "body-too-large");
-    assert_eq!(app.count(), 1, "a length that is too great is known before the app is asked");
+    assert_eq!(
+        app.count(),
+        1,
+        "a length that is too great is known before the app is asked"
+    );
     let head = "POST /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut client = gateway.connect();
     client.send([head.as_bytes(), &chunked(&long_text(5000), 500)].concat());
     client.response().expect(413);
     assert!(client.is_closed());
-    assert!(app.requests().iter().all(|seen| seen.body.len() <= 1024), "the app took the body for a whole one");
+    assert!(
+        app.requests().iter().all(|seen| seen.body.len() <= 1024),
+        "the app took the body for a whole one"
+    );
 }
 
 // --- streams
@@ -952,7 +1228,8 @@ fn an_event_arrives_before_the_app_has_ended() {
     let shared = gate.clone();
     let app = App::with(move |exchange| {
         exchange.read_body();
-        exchange.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        exchange
+            .send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
         exchange.send("d\r\ndata: first\n\n\r\n");
         shared.pass();
         exchange.send("e\r\ndata: second\n\n\r\n0\r\n\r\n");
@@ -984,7 +1261,9 @@ fn a_request_body_arrives_piece_by_piece() {
     let gateway = Gateway::before(&app, OPEN);
     let mut client = gateway.connect();
     client.send("POST /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
-    let first = receiver.recv_timeout(DEADLINE).expect("the app got the first piece before the client sent the second");
+    let first = receiver
+        .recv_timeout(DEADLINE)
+        .expect("the app got the first piece before the client sent the second");
     assert_eq!(first, b"5\r\nfirst\r\n");
     client.send("6\r\nsecond\r\n0\r\n\r\n");
     client.response().expect(200);
@@ -998,7 +1277,10 @@ fn trailers_of_the_app_reach_an_http_2_client() {
     );
     let gateway = Gateway::before(&app, OPEN);
     let client = Http2::connect(gateway.address);
-    let request = http::Request::get("http://app.test/x").header("te", "trailers").body(()).unwrap();
+    let request = http::Request::get("http://app.test/x")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
     let response = client.send(request);
     assert_eq!(response.text(), "hello");
     assert_eq!(response.trailers.expect("trailers")["grpc-status"], "0");
@@ -1010,29 +1292,35 @@ fn http2_app() -> SocketAddr {
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
-                let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
-                    let header = |name: &str| {
-                        request
-                            .headers()
-                            .get(name)
-                            .map(|value| value.to_str().unwrap_or("?").to_owned())
-                            .unwrap_or_default()
-                    };
-                    let head = format!("{} {} {} ", header("x-auth-user"), request.uri(), header("te"));
-                    let body = request.into_body().collect().await?.to_bytes();
-                    let mut trailers = HeaderMap::new();
-                    trailers.insert("grpc-status", "0".parse().unwrap());
-                    let content = Bytes::from([head.as_bytes(), &body[..]].concat());
-                    let whole = Full::new(content).with_trailers(std::future::ready(Some(Ok(trailers))));
-                    Ok::<_, hyper::Error>(http::Response::new(whole))
-                });
+                let service =
+                    hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
+                        let header = |name: &str| {
+                            request
+                                .headers()
+                                .get(name)
+                                .map(|value| value.to_str().unwrap_or("?").to_owned())
+                                .unwrap_or_default()
+                        };
+                        let head = format!("{} {} {} ", header("x-auth-user"), request.uri(), header("te"));
+                        let body = request.into_body().collect().await?.to_bytes();
+                        let mut trailers = HeaderMap::new();
+                        trailers.insert("grpc-status", "0".parse().unwrap());
+                        let content = Bytes::from([head.as_bytes(), &body[..]].concat());
+                        let whole = Full::new(content).with_trailers(std::future::ready(Some(Ok(trailers))));
+                        Ok::<_, hyper::Error>(http::Response::new(whole))
+                    });
                 let stream = hyper_util::rt::TokioIo::new(stream);
                 let executor = hyper_util::rt::TokioExecutor::new();
-                tokio::spawn(hyper::server::conn::http2::Builder::new(executor).serve_connection(stream, service));
+                tokio::spawn(
+                    hyper::server::conn::http2::Builder::new(executor).serve_connection(stream, service),
+                );
             }
         });
     });
@@ -1058,8 +1346,14 @@ fn an_app_that_speaks_http_2_in_cleartext_gets_requests_with_their_trailers_back
     assert!(response.text().ends_with("hello"), "{}", response.text());
     assert_eq!(response.trailers.expect("trailers")["grpc-status"], "0");
     // The same app for a client that speaks HTTP/1.1.
-    let response = gateway.send(&Request::post("/x", "hello").bearer(&token)).expect(200);
-    assert!(response.text().starts_with("alice ") && response.text().ends_with("hello"), "{}", response.text());
+    let response = gateway
+        .send(&Request::post("/x", "hello").bearer(&token))
+        .expect(200);
+    assert!(
+        response.text().starts_with("alice ") && response.text().ends_with("hello"),
+        "{}",
+        response.text()
+    );
 }
 
 #[test]
@@ -1067,8 +1361,11 @@ fn cookies_in_several_fields_over_http_2_arrive_as_one() {
     let app = App::start();
     let gateway = Gateway::before(&app, OPEN);
     let client = Http2::connect(gateway.address);
-    let request =
-        http::Request::get("http://app.test/x").header("cookie", "a=1").header("cookie", "b=2").body(()).unwrap();
+    let request = http::Request::get("http://app.test/x")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(())
+        .unwrap();
     assert_eq!(client.send(request).status, 200);
     assert_eq!(values(&app.only().fields, "cookie").join("; "), "a=1; b=2");
     assert_eq!(app.only().header("host"), Some("app.test"));
@@ -1077,7 +1374,11 @@ fn cookies_in_several_fields_over_http_2_arrive_as_one() {
 #[test]
 fn bodies_pass_over_http_2() {
     let text = long_text(1 << 20);
-    let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len()).as_bytes(), &text].concat();
+    let answer = [
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len()).as_bytes(),
+        &text,
+    ]
+    .concat();
     let app = App::answering(answer);
     let gateway = Gateway::before(&app, OPEN);
     let client = Http2::connect(gateway.address);
@@ -1118,7 +1419,10 @@ fn a_websocket_is_opened_and_bytes_pass_both_ways_as_they_are() {
     let head = client.head();
     assert_eq!(head.status, 101);
     assert_eq!(head.header("upgrade"), Some("websocket"));
-    assert_eq!(head.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(
+        head.header("sec-websocket-accept"),
+        Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    );
     let seen = app.only();
     assert_eq!(seen.header("upgrade"), Some("websocket"));
     assert!(seen.header("connection").unwrap().eq_ignore_ascii_case("upgrade"));
@@ -1139,8 +1443,15 @@ fn a_websocket_is_opened_and_bytes_pass_both_ways_as_they_are() {
 fn a_token_in_the_protocols_of_a_websocket_is_taken_and_the_client_hears_the_protocol_that_it_waits_for() {
     let app = App::with(|exchange| {
         // It speaks `chat`, where that is offered.
-        let speaks = exchange.request().header("sec-websocket-protocol").is_some_and(|list| list.contains("chat"));
-        let chosen = if speaks { "Upgrade: websocket\r\nSec-WebSocket-Protocol: chat" } else { "Upgrade: websocket" };
+        let speaks = exchange
+            .request()
+            .header("sec-websocket-protocol")
+            .is_some_and(|list| list.contains("chat"));
+        let chosen = if speaks {
+            "Upgrade: websocket\r\nSec-WebSocket-Protocol: chat"
+        } else {
+            "Upgrade: websocket"
+        };
         exchange.send(SWITCHING.replace("Upgrade: websocket", chosen));
         while let Ok(bytes) = exchange.read_exact(5) {
             exchange.send(bytes);
@@ -1165,7 +1476,11 @@ fn a_token_in_the_protocols_of_a_websocket_is_taken_and_the_client_hears_the_pro
         let mut client = gateway.connect();
         client.send(request.header("Origin", "https://spa.example.com").bytes());
         let head = client.head();
-        assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, chosen), "{lines:?}");
+        assert_eq!(
+            (head.status, head.header("sec-websocket-protocol")),
+            (101, chosen),
+            "{lines:?}"
+        );
         client.send(b"hello");
         assert_eq!(client.read_exact(5), b"hello");
         let last = app.last();
@@ -1174,9 +1489,15 @@ fn a_token_in_the_protocols_of_a_websocket_is_taken_and_the_client_hears_the_pro
         assert!(!last.text().contains(&token), "{lines:?}");
     }
     let count = app.count();
-    for (line, status) in [("bearer", 401), ("bearer, rubbish", 401), ("chat", 401), ("bearer, a.b.c, bearer, d", 400)]
-    {
-        gateway.send(&handshake("/socket").header("Sec-WebSocket-Protocol", line)).expect(status);
+    for (line, status) in [
+        ("bearer", 401),
+        ("bearer, rubbish", 401),
+        ("chat", 401),
+        ("bearer, a.b.c, bearer, d", 400),
+    ] {
+        gateway
+            .send(&handshake("/socket").header("Sec-WebSocket-Protocol", line))
+            .expect(status);
     }
     assert_eq!(app.count(), count);
     // A handshake that an app declines has no protocol, and one by another credential gets none.
@@ -1195,7 +1516,10 @@ fn no_byte_of_the_client_reaches_the_app_before_it_has_agreed() {
     let passing = gate.clone();
     let app = App::with(move |exchange| {
         passing.pass();
-        shared.store(exchange.unread_after(Duration::from_millis(100)), Ordering::SeqCst);
+        shared.store(
+            exchange.unread_after(Duration::from_millis(100)),
+            Ordering::SeqCst,
+        );
         exchange.send(SWITCHING);
         let bytes = exchange.read_exact(5).unwrap();
         exchange.send(bytes);
@@ -1253,7 +1577,10 @@ fn an_open_websocket_is_not_cut_by_the_response_timeout() {
         exchange.send(bytes);
         Answer::Close
     });
-    let toml = format!("[upstreams.app]\nservers = [{}]\nresponse_timeout = \"200ms\"\n{OPEN}", app.url());
+    let toml = format!(
+        "[upstreams.app]\nservers = [{}]\nresponse_timeout = \"200ms\"\n{OPEN}",
+        app.url()
+    );
     let gateway = Gateway::start(&toml);
     let mut socket = gateway.connect();
     socket.send(handshake("/socket").bytes());
@@ -1291,7 +1618,10 @@ fn connections_to_clients_are_kept_and_http_1_0_is_not() {
     assert_eq!(client.response().expect(200).text(), "ok");
     assert!(client.is_closed());
     let mut client = gateway.connect();
-    Request::get("/x").header("Connection", "close").over(&mut client).expect(200);
+    Request::get("/x")
+        .header("Connection", "close")
+        .over(&mut client)
+        .expect(200);
     assert!(client.is_closed());
 }
 
@@ -1305,7 +1635,11 @@ fn a_pooled_connection_that_the_app_has_closed_is_noticed() {
     let gateway = Gateway::before(&app, &format!("{ONE_WORKER}{OPEN}"));
     let mut client = gateway.connect();
     for number in 1..=20 {
-        let request = if number % 2 == 0 { Request::post("/x", "body") } else { Request::get("/x") };
+        let request = if number % 2 == 0 {
+            Request::post("/x", "body")
+        } else {
+            Request::get("/x")
+        };
         assert_eq!(request.over(&mut client).expect(200).text(), "ok");
         // The next one comes when the app has closed for certain.
         eventually("the app has closed its side", || app.open_connections() == 0);
@@ -1318,13 +1652,21 @@ fn a_request_that_the_app_may_have_taken_is_never_sent_twice() {
     // The first request is answered; the second is read and then the connection ends without an answer.
     let app = App::with(|exchange| {
         exchange.read_body();
-        if exchange.request().target() == "/first" && exchange.send(OK) { Answer::Keep } else { Answer::Close }
+        if exchange.request().target() == "/first" && exchange.send(OK) {
+            Answer::Keep
+        } else {
+            Answer::Close
+        }
     });
     let gateway = Gateway::before(&app, &format!("{ONE_WORKER}{OPEN}"));
     gateway.get("/first").expect(200);
     let refused = gateway.send(&Request::post("/second", "body")).expect(502);
     assert_eq!(gateway.log_of(&refused)["reason"], "upstream-closed");
-    let posts = app.requests().iter().filter(|seen| seen.target() == "/second").count();
+    let posts = app
+        .requests()
+        .iter()
+        .filter(|seen| seen.target() == "/second")
+        .count();
     assert_eq!(posts, 1);
 }
 
@@ -1372,7 +1714,12 @@ fn requests_are_spread_over_the_servers_and_one_that_is_down_is_passed_over() {
         gateway.get("/x").expect(200);
     }
     assert_eq!(first.count() + second.count(), 40);
-    assert!(first.count() > 0 && second.count() > 0, "{} and {}", first.count(), second.count());
+    assert!(
+        first.count() > 0 && second.count() > 0,
+        "{} and {}",
+        first.count(),
+        second.count()
+    );
 
     let alive = App::start();
     let servers = format!("servers = [{}, {}]", alive.url(), nobody());
@@ -1401,7 +1748,9 @@ fn a_server_whose_health_check_fails_gets_no_requests() {
         sick.url()
     );
     let gateway = Gateway::start(&toml);
-    eventually("the server is seen to be sick", || gateway.get("/x").status == 503);
+    eventually("the server is seen to be sick", || {
+        gateway.get("/x").status == 503
+    });
     let refused = gateway.get("/x").expect(503);
     assert_eq!(gateway.log_of(&refused)["reason"], "upstream-down");
     assert!(sick.requests().iter().any(|seen| seen.target() == "/healthz"));
@@ -1413,7 +1762,12 @@ fn a_server_whose_health_check_fails_gets_no_requests() {
 fn an_app_that_is_down_is_a_bad_gateway() {
     let gateway = Gateway::start(&format!("[upstreams.app]\nservers = [{}]\n{OPEN}", nobody()));
     let refused = gateway.get("/x").expect(502);
-    assert!(refused.header("content-type").unwrap().starts_with("application/problem+json"));
+    assert!(
+        refused
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/problem+json")
+    );
     assert_eq!(refused.json()["message"], "Bad gateway");
     assert!(!refused.text().contains("127.0.0.1"), "{}", refused.text());
     assert_eq!(gateway.log_of(&refused)["reason"], "upstream-unreachable");
@@ -1428,7 +1782,10 @@ fn an_app_that_does_not_answer_in_time_is_a_gateway_timeout() {
         shared.pass();
         Answer::Close
     });
-    let toml = format!("[upstreams.app]\nservers = [{}]\nresponse_timeout = \"200ms\"\n{OPEN}", app.url());
+    let toml = format!(
+        "[upstreams.app]\nservers = [{}]\nresponse_timeout = \"200ms\"\n{OPEN}",
+        app.url()
+    );
     let gateway = Gateway::start(&toml);
     let refused = gateway.get("/x").expect(504);
     assert_eq!(gateway.log_of(&refused)["reason"], "upstream-timeout");
@@ -1452,7 +1809,10 @@ fn the_response_timeout_ends_with_the_head() {
         exchange.send("-half");
         Answer::Close
     });
-    let toml = format!("[upstreams.app]\nservers = [{}]\nresponse_timeout = \"200ms\"\n{OPEN}", app.url());
+    let toml = format!(
+        "[upstreams.app]\nservers = [{}]\nresponse_timeout = \"200ms\"\n{OPEN}",
+        app.url()
+    );
     let gateway = Gateway::start(&toml);
     let mut client = gateway.connect();
     client.send(Request::get("/stream").bytes());
@@ -1467,7 +1827,9 @@ fn the_response_timeout_ends_with_the_head() {
 fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
     // A listener whose queue is full does not answer a further connection.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let mut waiting = Vec::new();
@@ -1475,7 +1837,8 @@ fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
         waiting.push(stream);
         assert!(waiting.len() < 100, "the queue never fills");
     }
-    let toml = format!("[upstreams.app]\nservers = [\"http://{address}\"]\nconnect_timeout = \"200ms\"\n{OPEN}");
+    let toml =
+        format!("[upstreams.app]\nservers = [\"http://{address}\"]\nconnect_timeout = \"200ms\"\n{OPEN}");
     let gateway = Gateway::start(&toml);
     let refused = gateway.get("/x").expect(504);
     assert_eq!(gateway.log_of(&refused)["reason"], "upstream-connect-timeout");
@@ -1487,13 +1850,13 @@ fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
 fn an_app_on_a_unix_socket_is_reached() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("app.sock");
-    let app =
-        App::with_unix(
-            &path,
-            |exchange| {
-                if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close }
-            },
-        );
+    let app = App::with_unix(&path, |exchange| {
+        if exchange.read_body() && exchange.send(OK) {
+            Answer::Keep
+        } else {
+            Answer::Close
+        }
+    });
     let toml = format!("[upstreams.app]\nservers = [\"unix:{}\"]\n{OPEN}", path.display());
     let gateway = Gateway::start(&toml);
     gateway.get("/x").expect(200);
@@ -1507,7 +1870,12 @@ fn the_gateway_listens_on_a_unix_socket() {
     let mut gateway = Gateway::before(&app, &format!("{server}{OPEN}"));
     eventually("both places are announced", || gateway.listening().len() == 2);
     let path = gateway.setup.path("gateway.sock");
-    assert!(gateway.listening().iter().any(|place| place.starts_with("unix:") && place.ends_with("gateway.sock")));
+    assert!(
+        gateway
+            .listening()
+            .iter()
+            .any(|place| place.starts_with("unix:") && place.ends_with("gateway.sock"))
+    );
     let response = Request::get("/x").over(&mut Client::connect_unix(&path));
     response.expect(200);
     assert_eq!(app.only().header("host"), Some("app.test"));
@@ -1522,7 +1890,9 @@ fn a_unix_socket_left_behind_by_a_killed_gateway_is_taken_over() {
     let setup = Setup::new(&before(&app, &format!("{server}{OPEN}")));
     drop(std::os::unix::net::UnixListener::bind(setup.path("gateway.sock")).unwrap());
     let gateway = setup.start();
-    Request::get("/x").over(&mut Client::connect_unix(&gateway.setup.path("gateway.sock"))).expect(200);
+    Request::get("/x")
+        .over(&mut Client::connect_unix(&gateway.setup.path("gateway.sock")))
+        .expect(200);
 }
 
 /// A gateway with TLS for `a.test` and, as a further certificate, `b.test`.
@@ -1531,29 +1901,48 @@ fn with_tls(app: &App, first: &Certificate, second: &Certificate) -> Gateway {
                [server.tls]\ncertificate = \"a.pem\"\nprivate_key = \"a.key\"\n\
                more = [{ certificate = \"b.pem\", private_key = \"b.key\" }]\n";
     let setup = Setup::new(&before(app, &format!("{tls}{PRIVATE}")));
-    setup.write("a.pem", &first.chain_pem).write("a.key", &first.key_pem);
-    setup.write("b.pem", &second.chain_pem).write("b.key", &second.key_pem);
+    setup
+        .write("a.pem", &first.chain_pem)
+        .write("a.key", &first.key_pem);
+    setup
+        .write("b.pem", &second.chain_pem)
+        .write("b.key", &second.key_pem);
     setup.start()
 }
 
 #[test]
 fn tls_offers_both_protocols_and_a_certificate_a_name() {
     let app = App::start();
-    let (first, second) = (Certificate::for_names(&["a.test"]), Certificate::for_names(&["b.test"]));
+    let (first, second) = (
+        Certificate::for_names(&["a.test"]),
+        Certificate::for_names(&["b.test"]),
+    );
     let gateway = with_tls(&app, &first, &second);
-    assert!(gateway.listening()[0].starts_with("https://"), "{:?}", gateway.listening());
+    assert!(
+        gateway.listening()[0].starts_with("https://"),
+        "{:?}",
+        gateway.listening()
+    );
     let token = corp_token("alice", &[]);
     for (certificate, name) in [(&first, "a.test"), (&second, "b.test")] {
         // Each client trusts one certificate, so that the handshake shows which one was chosen.
         let plain = tls::client_config(&[certificate], &[]);
         let mut client = tls::client(&plain, gateway.address, name);
-        Request::get("/x").host(name).bearer(&token).over(&mut client).expect(200);
+        Request::get("/x")
+            .host(name)
+            .bearer(&token)
+            .over(&mut client)
+            .expect(200);
         assert_eq!(app.last().header("x-forwarded-proto"), Some("https"));
         assert_eq!(app.last().header("x-forwarded-host"), Some(name));
         let http1 = tls::client_config(&[certificate], &["http/1.1"]);
         let stream = tls::connect(&http1, gateway.address, name).unwrap();
         assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
-        Request::get("/x").host(name).bearer(&token).over(&mut Client::over(Box::new(stream))).expect(200);
+        Request::get("/x")
+            .host(name)
+            .bearer(&token)
+            .over(&mut Client::over(Box::new(stream)))
+            .expect(200);
         let http2 = tls::client_config(&[certificate], &["h2", "http/1.1"]);
         let client = Http2::connect_tls(&http2, gateway.address, name);
         assert_eq!(client.get(&format!("https://{name}/x"), Some(&token)).status, 200);
@@ -1564,14 +1953,25 @@ fn tls_offers_both_protocols_and_a_certificate_a_name() {
 #[test]
 fn a_connection_made_for_one_host_serves_no_other() {
     let app = App::start();
-    let (first, second) = (Certificate::for_names(&["a.test"]), Certificate::for_names(&["b.test"]));
+    let (first, second) = (
+        Certificate::for_names(&["a.test"]),
+        Certificate::for_names(&["b.test"]),
+    );
     let gateway = with_tls(&app, &first, &second);
     let token = corp_token("alice", &[]);
     let config = tls::client_config(&[&first], &[]);
     let mut client = tls::client(&config, gateway.address, "a.test");
-    Request::get("/x").host("b.test").bearer(&token).over(&mut client).expect(421);
+    Request::get("/x")
+        .host("b.test")
+        .bearer(&token)
+        .over(&mut client)
+        .expect(421);
     let mut client = tls::client(&config, gateway.address, "a.test");
-    Request::get("/x").host("A.TEST:443").bearer(&token).over(&mut client).expect(200);
+    Request::get("/x")
+        .host("A.TEST:443")
+        .bearer(&token)
+        .over(&mut client)
+        .expect(200);
     let http2 = tls::client_config(&[&first], &["h2"]);
     let client = Http2::connect_tls(&http2, gateway.address, "a.test");
     assert_eq!(client.get("https://b.test/x", Some(&token)).status, 421);
@@ -1582,7 +1982,10 @@ fn a_connection_made_for_one_host_serves_no_other() {
 #[test]
 fn cleartext_on_a_tls_port_is_no_request() {
     let app = App::start();
-    let (first, second) = (Certificate::for_names(&["a.test"]), Certificate::for_names(&["b.test"]));
+    let (first, second) = (
+        Certificate::for_names(&["a.test"]),
+        Certificate::for_names(&["b.test"]),
+    );
     let gateway = with_tls(&app, &first, &second);
     let mut client = gateway.connect();
     client.send(Request::get("/x").bearer(&corp_token("alice", &[])).bytes());
@@ -1595,18 +1998,22 @@ fn an_app_behind_tls_is_verified() {
     let certificate = Certificate::for_names(&["localhost"]);
     let stranger = Certificate::for_names(&["localhost"]);
     let elsewhere = Certificate::for_names(&["elsewhere.test"]);
-    for (served, trusted, status) in
-        [(&certificate, &certificate, 200), (&certificate, &stranger, 502), (&elsewhere, &elsewhere, 502)]
-    {
-        let app =
-            App::with_tls(
-                served,
-                |exchange| {
-                    if exchange.read_body() && exchange.send(OK) { Answer::Keep } else { Answer::Close }
-                },
-            );
+    for (served, trusted, status) in [
+        (&certificate, &certificate, 200),
+        (&certificate, &stranger, 502),
+        (&elsewhere, &elsewhere, 502),
+    ] {
+        let app = App::with_tls(served, |exchange| {
+            if exchange.read_body() && exchange.send(OK) {
+                Answer::Keep
+            } else {
+                Answer::Close
+            }
+        });
         let port = app.address.port();
-        let toml = format!("[upstreams.app]\nservers = [\"https://localhost:{port}\"]\nca_file = \"ca.pem\"\n{OPEN}");
+        let toml = format!(
+            "[upstreams.app]\nservers = [\"https://localhost:{port}\"]\nca_file = \"ca.pem\"\n{OPEN}"
+        );
         let setup = Setup::new(&toml);
         setup.write("ca.pem", &trusted.chain_pem);
         let gateway = setup.start();
@@ -1622,12 +2029,20 @@ fn an_app_behind_tls_is_verified() {
 #[test]
 fn a_certificate_that_is_replaced_is_served_without_a_restart() {
     let app = App::start();
-    let (first, second) = (Certificate::for_names(&["a.test"]), Certificate::for_names(&["b.test"]));
+    let (first, second) = (
+        Certificate::for_names(&["a.test"]),
+        Certificate::for_names(&["b.test"]),
+    );
     let gateway = with_tls(&app, &first, &second);
     let renewed = Certificate::for_names(&["a.test"]);
-    gateway.setup.write("a.key", &renewed.key_pem).write("a.pem", &renewed.chain_pem);
+    gateway
+        .setup
+        .write("a.key", &renewed.key_pem)
+        .write("a.pem", &renewed.chain_pem);
     let config = tls::client_config(&[&renewed], &[]);
-    eventually("the new certificate is served", || tls::connect(&config, gateway.address, "a.test").is_ok());
+    eventually("the new certificate is served", || {
+        tls::connect(&config, gateway.address, "a.test").is_ok()
+    });
 }
 
 // --- whoami
@@ -1637,9 +2052,19 @@ fn whoami_shows_the_request_as_it_arrived() {
     let toml = format!("{CORP_ISSUER}[upstreams.app]\nbuiltin = \"whoami\"\n{PRIVATE}");
     let gateway = Gateway::start(&toml);
     let token = corp_token("alice", &["admin"]);
-    let response = gateway.send(&Request::get("/some/path?q=1").bearer(&token)).expect(200);
+    let response = gateway
+        .send(&Request::get("/some/path?q=1").bearer(&token))
+        .expect(200);
     let text = response.text().to_ascii_lowercase();
-    for part in ["/some/path?q=1", "x-auth-user", "alice", "x-auth-roles", "admin", "x-auth-issuer", "corp"] {
+    for part in [
+        "/some/path?q=1",
+        "x-auth-user",
+        "alice",
+        "x-auth-roles",
+        "admin",
+        "x-auth-issuer",
+        "corp",
+    ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     assert!(!response.text().contains(&token));

@@ -18,7 +18,9 @@ fn open_route(name: &str, lines: &str) -> String {
 
 fn token_with(claims: Value) -> String {
     let mut all = corp_claims("alice");
-    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    all.as_object_mut()
+        .unwrap()
+        .extend(claims.as_object().unwrap().clone());
     corp_token_of(&all)
 }
 
@@ -50,7 +52,10 @@ fn roles_any_all_and_none_decide_together() {
             route("any", "path = \"/any\"\nroles = { any = [\"admin\", \"ops\"] }"),
             route("all", "path = \"/all\"\nroles = { all = [\"admin\", \"ops\"] }"),
             route("none", "path = \"/none\"\nroles = { none = [\"banned\"] }"),
-            route("both", "path = \"/both\"\nroles = { any = [\"admin\"], none = [\"banned\"] }"),
+            route(
+                "both",
+                "path = \"/both\"\nroles = { any = [\"admin\"], none = [\"banned\"] }",
+            ),
         ]
         .concat(),
     );
@@ -58,7 +63,10 @@ fn roles_any_all_and_none_decide_together() {
         (vec![], vec!["/none"]),
         (vec!["admin"], vec!["/list", "/any", "/none", "/both"]),
         (vec!["ops"], vec!["/list", "/any", "/none"]),
-        (vec!["admin", "ops"], vec!["/list", "/any", "/all", "/none", "/both"]),
+        (
+            vec!["admin", "ops"],
+            vec!["/list", "/any", "/all", "/none", "/both"],
+        ),
         (vec!["user"], vec!["/none"]),
         (vec!["admin", "banned"], vec!["/list", "/any"]),
         (vec!["Admin"], vec!["/none"]),
@@ -69,7 +77,11 @@ fn roles_any_all_and_none_decide_together() {
         let token = corp_token("alice", &roles);
         for target in ["/list", "/any", "/all", "/none", "/both"] {
             let expected = if allowed.contains(&target) { 200 } else { 403 };
-            assert_eq!(gateway.get_as(&token, target).status, expected, "{roles:?} at {target}");
+            assert_eq!(
+                gateway.get_as(&token, target).status,
+                expected,
+                "{roles:?} at {target}"
+            );
         }
     }
 }
@@ -79,19 +91,31 @@ fn a_caller_without_the_role_is_told_so_and_the_log_names_the_rule() {
     let app = App::start();
     let toml = before(&app, &route("admin", "path = \"/admin/*\"\nroles = [\"admin\"]"));
     let gateway = Gateway::start(&toml);
-    let refused = gateway.get_as(&corp_token("alice", &["user"]), "/admin/users").expect(403);
+    let refused = gateway
+        .get_as(&corp_token("alice", &["user"]), "/admin/users")
+        .expect(403);
     let challenge = refused.header("www-authenticate").unwrap();
     assert!(challenge.starts_with("Bearer realm=\""), "{challenge}");
     assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
     let body = refused.json();
-    assert_eq!((&body["status"], &body["message"]), (&json!(403), &json!("Forbidden")));
-    assert!(!refused.text().contains("admin"), "the answer says which role is asked for: {}", refused.text());
+    assert_eq!(
+        (&body["status"], &body["message"]),
+        (&json!(403), &json!("Forbidden"))
+    );
+    assert!(
+        !refused.text().contains("admin"),
+        "the answer says which role is asked for: {}",
+        refused.text()
+    );
     let line = gateway.log_of(&refused);
     assert_eq!(line["reason"], "role-refused");
     assert_eq!(line["subject"], "alice");
     assert_eq!(line["issuer"], "corp");
     assert_eq!(line["path"], "/admin/users");
-    let (first, last) = (line_of(&toml, "[[routes]]"), line_of(&toml, "roles = [\"admin\"]"));
+    let (first, last) = (
+        line_of(&toml, "[[routes]]"),
+        line_of(&toml, "roles = [\"admin\"]"),
+    );
     let rule = line["rule"].as_str().unwrap();
     assert!(
         (first..=last).any(|number| rule.contains(&format!(":{number}"))),
@@ -113,7 +137,10 @@ fn roles_are_found_at_claim_paths_as_text_or_a_list() {
         (json!({ "role": "admin" }), 200),
         (json!({ "role": ["user", "admin"] }), 200),
         (json!({ "https://example.com/roles": ["admin"] }), 200),
-        (json!({ "realm_access": { "roles": ["user"] }, "role": "admin" }), 200),
+        (
+            json!({ "realm_access": { "roles": ["user"] }, "role": "admin" }),
+            200,
+        ),
         (json!({ "roles": ["admin"] }), 403),
         (json!({ "realm_access": ["admin"] }), 403),
         (json!({ "role": { "admin": true } }), 200),
@@ -125,7 +152,10 @@ fn roles_are_found_at_claim_paths_as_text_or_a_list() {
     ] {
         let found = gateway.get_as(&token_with(claims.clone()), "/x").status;
         // A claim of an unexpected type gives no role; refusing the token for it is as good.
-        assert!(found == status || (status == 403 && found == 401), "{claims}: {found}");
+        assert!(
+            found == status || (status == 403 && found == 401),
+            "{claims}: {found}"
+        );
     }
 }
 
@@ -136,7 +166,10 @@ fn each_claim_must_equal_or_contain() {
         &app,
         &[
             route("one", "path = \"/tenant\"\nclaims = { tenant = \"acme\" }"),
-            route("two", "path = \"/two\"\nclaims = { tenant = \"acme\", level = 3, staff = true }"),
+            route(
+                "two",
+                "path = \"/two\"\nclaims = { tenant = \"acme\", level = 3, staff = true }",
+            ),
             route("deep", "path = \"/deep\"\nclaims = { \"org.name\" = \"acme\" }"),
         ]
         .concat(),
@@ -150,11 +183,31 @@ fn each_claim_must_equal_or_contain() {
         ("/tenant", json!({ "tenant": null }), 403),
         ("/tenant", json!({ "tenant": { "acme": true } }), 403),
         ("/tenant", json!({}), 403),
-        ("/two", json!({ "tenant": "acme", "level": 3, "staff": true }), 200),
-        ("/two", json!({ "tenant": "acme", "level": 3, "staff": false }), 403),
-        ("/two", json!({ "tenant": "acme", "level": 4, "staff": true }), 403),
-        ("/two", json!({ "tenant": "acme", "level": "3", "staff": true }), 403),
-        ("/two", json!({ "tenant": "acme", "level": 3, "staff": "true" }), 403),
+        (
+            "/two",
+            json!({ "tenant": "acme", "level": 3, "staff": true }),
+            200,
+        ),
+        (
+            "/two",
+            json!({ "tenant": "acme", "level": 3, "staff": false }),
+            403,
+        ),
+        (
+            "/two",
+            json!({ "tenant": "acme", "level": 4, "staff": true }),
+            403,
+        ),
+        (
+            "/two",
+            json!({ "tenant": "acme", "level": "3", "staff": true }),
+            403,
+        ),
+        (
+            "/two",
+            json!({ "tenant": "acme", "level": 3, "staff": "true" }),
+            403,
+        ),
         ("/two", json!({ "tenant": "acme", "level": 3 }), 403),
         ("/deep", json!({ "org": { "name": "acme" } }), 200),
         ("/deep", json!({ "org": "acme" }), 403),
@@ -170,7 +223,13 @@ fn each_claim_must_equal_or_contain() {
 #[test]
 fn all_scopes_are_needed_from_either_claim() {
     let app = App::start();
-    let gateway = Gateway::before(&app, &route("r", "path = \"/*\"\nscopes = [\"reports:read\", \"reports:write\"]"));
+    let gateway = Gateway::before(
+        &app,
+        &route(
+            "r",
+            "path = \"/*\"\nscopes = [\"reports:read\", \"reports:write\"]",
+        ),
+    );
     for (claims, status) in [
         (json!({ "scope": "reports:read reports:write" }), 200),
         (json!({ "scope": "openid reports:write reports:read" }), 200),
@@ -185,7 +244,12 @@ fn all_scopes_are_needed_from_either_claim() {
         assert_eq!(response.status, status, "{claims}");
         if status == 403 {
             assert_eq!(gateway.log_of(&response)["reason"], "scope-refused");
-            assert!(response.header("www-authenticate").unwrap().contains("error=\"insufficient_scope\""));
+            assert!(
+                response
+                    .header("www-authenticate")
+                    .unwrap()
+                    .contains("error=\"insufficient_scope\"")
+            );
         }
     }
 }
@@ -238,7 +302,12 @@ fn what_no_route_covers_is_not_found_and_the_app_sees_nothing() {
     let app = App::start();
     let gateway = Gateway::before(&app, &open_route("a", "path = \"/a/*\""));
     let refused = gateway.get("/b").expect(404);
-    assert!(refused.header("content-type").unwrap().starts_with("application/problem+json"));
+    assert!(
+        refused
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/problem+json")
+    );
     assert_eq!(refused.json()["status"], 404);
     assert_eq!(gateway.log_of(&refused)["reason"], "route-missing");
     gateway.get("/").expect(404);
@@ -280,7 +349,11 @@ fn a_pattern_covers_whole_segments() {
         ("/teams/1/members/x", "404"),
         ("/", "404"),
     ] {
-        assert_eq!(routed(&gateway, &app, &Request::get(target)), expected, "{target}");
+        assert_eq!(
+            routed(&gateway, &app, &Request::get(target)),
+            expected,
+            "{target}"
+        );
     }
 }
 
@@ -289,15 +362,28 @@ fn an_encoded_letter_is_the_letter() {
     let app = App::start();
     let gateway = Gateway::before(
         &app,
-        &[route("admin", "path = \"/admin/*\"\nroles = [\"admin\"]"), open_route("rest", "path = \"/*\"")].concat(),
+        &[
+            route("admin", "path = \"/admin/*\"\nroles = [\"admin\"]"),
+            open_route("rest", "path = \"/*\""),
+        ]
+        .concat(),
     );
-    for target in ["/admin/x", "/%61dmin/x", "/%61%64%6d%69%6e/x", "/%61%64%6D%69%6E", "/a%64min"] {
+    for target in [
+        "/admin/x",
+        "/%61dmin/x",
+        "/%61%64%6d%69%6e/x",
+        "/%61%64%6D%69%6E",
+        "/a%64min",
+    ] {
         gateway.get(target).expect(401);
     }
     assert_eq!(app.count(), 0);
     gateway.get("/%70ublic/%7Etilde/%C3%A9/%20").expect(200);
     let target = app.last().target().to_owned();
-    assert!(target.eq_ignore_ascii_case("/public/~tilde/%C3%A9/%20"), "{target}");
+    assert!(
+        target.eq_ignore_ascii_case("/public/~tilde/%C3%A9/%20"),
+        "{target}"
+    );
 }
 
 #[test]
@@ -324,7 +410,11 @@ fn the_most_specific_path_wins_whatever_the_order() {
             ("/a/x/y", "tree"),
             ("/a/x/c", "name-then-exact"),
         ] {
-            assert_eq!(routed(&gateway, &app, &Request::get(target)), expected, "{target}");
+            assert_eq!(
+                routed(&gateway, &app, &Request::get(target)),
+                expected,
+                "{target}"
+            );
         }
     }
 }
@@ -335,7 +425,10 @@ fn another_method_is_refused_with_the_list_and_falls_through_to_no_weaker_route(
     let gateway = Gateway::before(
         &app,
         &[
-            route("admin", "path = \"/admin/*\"\nmethods = [\"GET\", \"PUT\"]\nroles = [\"admin\"]"),
+            route(
+                "admin",
+                "path = \"/admin/*\"\nmethods = [\"GET\", \"PUT\"]\nroles = [\"admin\"]",
+            ),
             open_route("rest", "path = \"/*\""),
         ]
         .concat(),
@@ -360,7 +453,10 @@ fn one_path_may_have_a_route_a_method() {
         &app,
         &[
             open_route("read", "path = \"/a/*\"\nmethods = [\"GET\"]"),
-            route("write", "path = \"/a/*\"\nmethods = [\"POST\", \"PUT\"]\nroles = [\"admin\"]"),
+            route(
+                "write",
+                "path = \"/a/*\"\nmethods = [\"POST\", \"PUT\"]\nroles = [\"admin\"]",
+            ),
         ]
         .concat(),
     );
@@ -370,7 +466,10 @@ fn one_path_may_have_a_route_a_method() {
     assert_eq!(routed(&gateway, &app, &admin), "write");
     let refused = gateway.send(&Request::new("DELETE", "/a/x")).expect(405);
     let allow = refused.header("allow").unwrap();
-    assert!(["GET", "POST", "PUT"].iter().all(|method| allow.contains(method)), "{allow}");
+    assert!(
+        ["GET", "POST", "PUT"].iter().all(|method| allow.contains(method)),
+        "{allow}"
+    );
 }
 
 #[test]
@@ -380,11 +479,17 @@ fn a_route_for_all_methods_takes_those_that_no_other_route_of_its_path_names() {
     let rest = route("rest", "path = \"/cors/*\"\nroles = [\"user\"]");
     for routes in [[preflight.as_str(), &rest], [&rest, &preflight]] {
         let gateway = Gateway::before(&app, &routes.concat());
-        assert_eq!(routed(&gateway, &app, &Request::new("OPTIONS", "/cors/x")), "preflight");
+        assert_eq!(
+            routed(&gateway, &app, &Request::new("OPTIONS", "/cors/x")),
+            "preflight"
+        );
         let user = corp_token("ann", &["user"]);
         for method in ["GET", "POST", "DELETE", "PROPFIND"] {
             gateway.send(&Request::new(method, "/cors/x")).expect(401);
-            assert_eq!(routed(&gateway, &app, &Request::new(method, "/cors/x").bearer(&user)), "rest");
+            assert_eq!(
+                routed(&gateway, &app, &Request::new(method, "/cors/x").bearer(&user)),
+                "rest"
+            );
         }
     }
 }
@@ -413,7 +518,11 @@ fn hosts_are_matched_exactly_or_by_wildcard_without_case_and_port() {
         ("other.example", "other"),
         ("elsewhere.example", "404"),
     ] {
-        assert_eq!(routed(&gateway, &app, &Request::get("/x").host(host)), expected, "{host}");
+        assert_eq!(
+            routed(&gateway, &app, &Request::get("/x").host(host)),
+            expected,
+            "{host}"
+        );
     }
 }
 
@@ -429,8 +538,16 @@ fn the_most_specific_host_comes_before_the_most_specific_path() {
     backwards.reverse();
     for routes in [routes.concat(), backwards.concat()] {
         let gateway = Gateway::before(&app, &routes);
-        for (host, expected) in [("a.example.com", "exact"), ("b.example.com", "wildcard"), ("c.test", "anywhere")] {
-            assert_eq!(routed(&gateway, &app, &Request::get("/x/y").host(host)), expected, "{host}");
+        for (host, expected) in [
+            ("a.example.com", "exact"),
+            ("b.example.com", "wildcard"),
+            ("c.test", "anywhere"),
+        ] {
+            assert_eq!(
+                routed(&gateway, &app, &Request::get("/x/y").host(host)),
+                expected,
+                "{host}"
+            );
         }
     }
 }
@@ -440,13 +557,23 @@ fn the_query_takes_no_part_in_matching() {
     let app = App::start();
     let gateway = Gateway::before(
         &app,
-        &[route("admin", "path = \"/admin/*\"\nroles = [\"admin\"]"), open_route("rest", "path = \"/public/*\"")]
-            .concat(),
+        &[
+            route("admin", "path = \"/admin/*\"\nroles = [\"admin\"]"),
+            open_route("rest", "path = \"/public/*\""),
+        ]
+        .concat(),
     );
-    for target in ["/admin?x=/public/", "/admin/?/../public/", "/admin/x?..%2f..%2fpublic"] {
+    for target in [
+        "/admin?x=/public/",
+        "/admin/?/../public/",
+        "/admin/x?..%2f..%2fpublic",
+    ] {
         gateway.get(target).expect(401);
     }
-    assert_eq!(routed(&gateway, &app, &Request::get("/public/?/../admin")), "rest");
+    assert_eq!(
+        routed(&gateway, &app, &Request::get("/public/?/../admin")),
+        "rest"
+    );
     assert_eq!(app.last().target(), "/public/?/../admin");
 }
 
@@ -454,7 +581,8 @@ fn the_query_takes_no_part_in_matching() {
 
 /// Whether `number` stands in `text` as a number of its own.
 fn names_line(text: &str, number: usize) -> bool {
-    text.split(|byte: char| !byte.is_ascii_digit()).any(|digits| digits == number.to_string())
+    text.split(|byte: char| !byte.is_ascii_digit())
+        .any(|digits| digits == number.to_string())
 }
 
 #[test]
@@ -464,11 +592,20 @@ fn routes_that_could_tie_are_an_error_that_names_both_lines() {
         ("path = \"/a\"", "path = \"/a\""),
         ("path = \"/a/*\"", "path = \"/a/*\""),
         ("path = \"/a/{x}\"", "path = \"/a/{y}\""),
-        ("path = \"/a\"\nmethods = [\"GET\", \"POST\"]", "path = \"/a\"\nmethods = [\"POST\"]"),
-        ("host = \"a.test\"\npath = \"/a\"", "host = \"A.test\"\npath = \"/a\""),
+        (
+            "path = \"/a\"\nmethods = [\"GET\", \"POST\"]",
+            "path = \"/a\"\nmethods = [\"POST\"]",
+        ),
+        (
+            "host = \"a.test\"\npath = \"/a\"",
+            "host = \"A.test\"\npath = \"/a\"",
+        ),
     ] {
         let padding = "# one line of comment\n".repeat(40);
-        let toml = before(&app, &[padding, route("first", first), route("second", second)].concat());
+        let toml = before(
+            &app,
+            &[padding, route("first", first), route("second", second)].concat(),
+        );
         let lines: Vec<usize> = toml
             .lines()
             .enumerate()

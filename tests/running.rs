@@ -41,7 +41,9 @@ fn health_and_readiness_are_on_the_admin_port() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
     gateway.admin_get("/health").expect(200);
-    eventually("the gateway is ready", || gateway.admin_get("/ready").status == 200);
+    eventually("the gateway is ready", || {
+        gateway.admin_get("/ready").status == 200
+    });
     gateway.admin_get("/").expect(404);
     for path in ["/health", "/ready", "/metrics"] {
         gateway.get(path).expect(404);
@@ -60,7 +62,10 @@ fn metric_lines(gateway: &Gateway, parts: &[&str]) -> Vec<String> {
 
 /// The sum of the values of these lines.
 fn sum(lines: &[String]) -> f64 {
-    lines.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    lines
+        .iter()
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
 }
 
 #[test]
@@ -78,12 +83,26 @@ fn metrics_count_requests_by_route_status_and_reason_and_the_cache() {
     gateway.get("/nowhere").expect(404);
     for (parts, count) in [
         (&["requests", "route=", "/private/*", "status=\"200\""][..], 7.0),
-        (&["requests", "route=", "/admin/*", "status=\"403\"", "reason=\"role-refused\""], 3.0),
-        (&["requests", "reason=\"credential-missing\"", "status=\"401\""], 1.0),
+        (
+            &[
+                "requests",
+                "route=",
+                "/admin/*",
+                "status=\"403\"",
+                "reason=\"role-refused\"",
+            ],
+            3.0,
+        ),
+        (
+            &["requests", "reason=\"credential-missing\"", "status=\"401\""],
+            1.0,
+        ),
         (&["requests", "reason=\"route-missing\"", "status=\"404\""], 1.0),
     ] {
         // A counter is read from all workers; the last request of a test may still be on its way there.
-        eventually(&format!("{parts:?} is {count}"), || (sum(&metric_lines(&gateway, parts)) - count).abs() < 0.5);
+        eventually(&format!("{parts:?} is {count}"), || {
+            (sum(&metric_lines(&gateway, parts)) - count).abs() < 0.5
+        });
     }
     let text = gateway.admin_get("/metrics").expect(200).text();
     let counted = |word: &str| {
@@ -97,8 +116,12 @@ fn metrics_count_requests_by_route_status_and_reason_and_the_cache() {
     let connections = metric_lines(&gateway, &["connections_accepted"]);
     assert!(sum(&connections) >= 12.0, "{connections:?}");
     let _open = gateway.connect();
-    eventually("a connection is open", || sum(&metric_lines(&gateway, &["connections_open"])) >= 1.0);
-    eventually("a token is known", || sum(&metric_lines(&gateway, &["cache_entries"])) >= 1.0);
+    eventually("a connection is open", || {
+        sum(&metric_lines(&gateway, &["connections_open"])) >= 1.0
+    });
+    eventually("a token is known", || {
+        sum(&metric_lines(&gateway, &["cache_entries"])) >= 1.0
+    });
     assert!(counted("hit") >= 1.0, "{text}");
     assert!(counted("miss") >= 1.0, "{text}");
     for line in text.lines() {
@@ -111,9 +134,15 @@ fn metrics_have_histograms_of_the_time_of_the_app_and_of_the_gateway() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
     gateway.get("/public/x").expect(200);
-    eventually("the times are counted", || sum(&metric_lines(&gateway, &["upstream", "_count"])) >= 1.0);
+    eventually("the times are counted", || {
+        sum(&metric_lines(&gateway, &["upstream", "_count"])) >= 1.0
+    });
     let text = gateway.admin_get("/metrics").expect(200).text();
-    assert!(text.lines().any(|line| line.contains("_bucket{") && line.contains("le=\"")), "{text}");
+    assert!(
+        text.lines()
+            .any(|line| line.contains("_bucket{") && line.contains("le=\"")),
+        "{text}"
+    );
     assert!(text.contains("# TYPE") && text.contains("# HELP"), "{text}");
 }
 
@@ -130,9 +159,13 @@ fn an_issuer_whose_keys_were_never_had_is_seen_in_the_metrics() {
     );
     let gateway = Gateway::start(&toml);
     eventually("the keys are asked for", || provider.fetches() >= 1);
-    eventually("the issuer is in the metrics", || !metric_lines(&gateway, &["jwks", "distant"]).is_empty());
+    eventually("the issuer is in the metrics", || {
+        !metric_lines(&gateway, &["jwks", "distant"]).is_empty()
+    });
     // The other issuer works.
-    gateway.get_as(&corp_token("alice", &[]), "/private/x").expect(200);
+    gateway
+        .get_as(&corp_token("alice", &[]), "/private/x")
+        .expect(200);
 }
 
 #[test]
@@ -159,13 +192,20 @@ fn the_admin_port_answers_to_no_name_that_was_not_given_to_it() {
         ] {
             eventually(&format!("{path} for {host}"), || asked(path, host) == answered);
         }
-        for host in ["rebound.example", "xgate.internal", "app.test.rebound.example", "localhost.rebound.example"] {
+        for host in [
+            "rebound.example",
+            "xgate.internal",
+            "app.test.rebound.example",
+            "localhost.rebound.example",
+        ] {
             assert_eq!(asked(path, host), 421, "{path} for {host}");
         }
     }
     gateway.setup.rewrite(&toml("[]"));
     gateway.signal("HUP");
-    eventually("a name that was taken away is refused", || asked("/health", "gate.internal") == 421);
+    eventually("a name that was taken away is refused", || {
+        asked("/health", "gate.internal") == 421
+    });
 }
 
 // --- a reader that stops
@@ -211,7 +251,9 @@ fn a_reader_of_the_log_that_stops_costs_no_request_and_not_the_end() {
         for _ in 0..20 {
             gateway.signal("HUP");
         }
-        eventually("the reload is refused", || sum(&metric_lines(&gateway, &["config_reload_failed"])) > 0.5);
+        eventually("the reload is refused", || {
+            sum(&metric_lines(&gateway, &["config_reload_failed"])) > 0.5
+        });
         for client in &mut clients {
             Request::get("/x").over(client).expect(200);
         }
@@ -249,7 +291,11 @@ fn lines_that_were_not_read_in_time_are_read_later() {
 #[test]
 fn what_ends_the_start_is_said_whatever_the_end_waits_for() {
     for (toml, code, text) in [
-        ("[[routes]]\npath = \"/*\"\nupstream = \"gone\"\n", 2, "unknown upstream `gone`"),
+        (
+            "[[routes]]\npath = \"/*\"\nupstream = \"gone\"\n",
+            2,
+            "unknown upstream `gone`",
+        ),
         (
             "[state]\nurl = \"sqlite:gone/passgate.db\"\n[upstreams.a]\nbuiltin = \"whoami\"\n[[routes]]\npath = \"/*\"\nupstream = \"a\"\n",
             1,
@@ -347,14 +393,22 @@ upstream = "well"
         gateway.send(&request).expect(status);
         eventually("there is a line", || gateway.log().len() > number);
         let line = &gateway.log()[number];
-        assert_eq!((&line["decision"], &line["reason"]), (&json!(decision), &json!(reason)), "{path} {line}");
+        assert_eq!(
+            (&line["decision"], &line["reason"]),
+            (&json!(decision), &json!(reason)),
+            "{path} {line}"
+        );
         assert_eq!(line["status"], status, "{line}");
     }
     let mut client = gateway.connect();
     client.send(Request::get("/half").bytes());
     client.read_through(b"half");
     let line = gateway.log_line(|line| line["path"] == "/half");
-    assert_eq!((&line["decision"], &line["reason"]), (&json!("error"), &json!("upstream-broke-off")), "{line}");
+    assert_eq!(
+        (&line["decision"], &line["reason"]),
+        (&json!("error"), &json!("upstream-broke-off")),
+        "{line}"
+    );
 }
 
 #[test]
@@ -363,8 +417,17 @@ fn the_warning_of_a_dead_app_names_the_request_and_the_route() {
     let answer = gateway.get("/dead").expect(502);
     let id = answer.json()["request_id"].as_str().unwrap().to_owned();
     gateway.diagnostic("cannot connect to the app");
-    let said = gateway.diagnostics().into_iter().find(|line| line.contains("cannot connect to the app")).unwrap();
-    for part in ["WARN", "upstream=dead", "route=/dead", &format!("request_id={id}")] {
+    let said = gateway
+        .diagnostics()
+        .into_iter()
+        .find(|line| line.contains("cannot connect to the app"))
+        .unwrap();
+    for part in [
+        "WARN",
+        "upstream=dead",
+        "route=/dead",
+        &format!("request_id={id}"),
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
@@ -390,11 +453,16 @@ fn the_log_can_be_had_in_other_forms_and_at_a_reload() {
         gateway.setup.rewrite(&toml(log));
         gateway.signal("HUP");
         eventually("it is read again", || {
-            gateway.diagnostics()[known..].iter().any(|line| line.contains("configuration read again"))
+            gateway.diagnostics()[known..]
+                .iter()
+                .any(|line| line.contains("configuration read again"))
         });
     };
     let line: serde_json::Value = serde_json::from_str(&next("/private/1")).unwrap();
-    assert_eq!((&line["subject"], &line["email"]), (&json!("u-17"), &json!("alice@example.com")));
+    assert_eq!(
+        (&line["subject"], &line["email"]),
+        (&json!("u-17"), &json!("alice@example.com"))
+    );
 
     reload("email = false");
     let line: serde_json::Value = serde_json::from_str(&next("/private/2")).unwrap();
@@ -402,8 +470,14 @@ fn the_log_can_be_had_in_other_forms_and_at_a_reload() {
 
     reload("format = \"text\"");
     let line = next("/private/3");
-    assert!(line.contains(" 127.0.0.1 GET app.test /private/3 200 allow "), "{line}");
-    assert!(line.contains(" subject=u-17 email=alice@example.com issuer=corp route=/private/* "), "{line}");
+    assert!(
+        line.contains(" 127.0.0.1 GET app.test /private/3 200 allow "),
+        "{line}"
+    );
+    assert!(
+        line.contains(" subject=u-17 email=alice@example.com issuer=corp route=/private/* "),
+        "{line}"
+    );
 
     reload("access = false");
     gateway.get_as(&token, "/private/unseen").expect(200);
@@ -413,19 +487,30 @@ fn the_log_can_be_had_in_other_forms_and_at_a_reload() {
 
     // The end is said at the level `info`, and so not here.
     let known = gateway.diagnostics().len();
-    gateway.setup.rewrite(&toml("level = \"error\"\nformat = \"text\""));
+    gateway
+        .setup
+        .rewrite(&toml("level = \"error\"\nformat = \"text\""));
     gateway.signal("HUP");
     eventually("it is read again", || {
         gateway.get_as(&token, "/private/5");
-        gateway.log_text().last().is_some_and(|line| line.contains(" 127.0.0.1 GET app.test /private/5 200 "))
+        gateway
+            .log_text()
+            .last()
+            .is_some_and(|line| line.contains(" 127.0.0.1 GET app.test /private/5 200 "))
     });
     gateway.setup.rewrite("[[[");
     gateway.signal("HUP");
     eventually("errors are said", || {
-        gateway.diagnostics()[known..].iter().any(|line| line.contains("ERROR") && line.contains("was not taken"))
+        gateway.diagnostics()[known..]
+            .iter()
+            .any(|line| line.contains("ERROR") && line.contains("was not taken"))
     });
     assert_eq!(gateway.stop(), Some(0));
-    assert!(!gateway.diagnostics().iter().any(|line| line.contains("ending: ")), "{:?}", gateway.diagnostics());
+    assert!(
+        !gateway.diagnostics().iter().any(|line| line.contains("ending: ")),
+        "{:?}",
+        gateway.diagnostics()
+    );
 }
 
 #[test]
@@ -448,12 +533,18 @@ fn the_log_is_written_to_a_file_that_can_be_rotated() {
     assert_eq!(lines(&rotated), 2);
     assert_eq!(gateway.log_text(), [""; 0]);
     // A place that cannot be had leaves everything as it is.
-    gateway.setup.rewrite(&before(&app, &format!("[log]\nfile = \"gone/gate.log\"\n{ROUTES}")));
+    gateway.setup.rewrite(&before(
+        &app,
+        &format!("[log]\nfile = \"gone/gate.log\"\n{ROUTES}"),
+    ));
     gateway.signal("HUP");
     gateway.diagnostic("was not taken");
     gateway.get("/public/4").expect(200);
     eventually("it is in the file", || lines(&file) == 2);
-    let setup = Setup::new(&before(&app, &format!("[log]\nfile = \"gone/gate.log\"\n{ROUTES}")));
+    let setup = Setup::new(&before(
+        &app,
+        &format!("[log]\nfile = \"gone/gate.log\"\n{ROUTES}"),
+    ));
     let said = setup.command(["run"]).expect(1);
     assert!(said.stderr.contains("gone/gate.log"), "{}", said.stderr);
 }
@@ -472,7 +563,9 @@ fn a_signal_to_rotate_does_nothing_where_there_is_no_file() {
 fn a_log_line_says_who_what_and_why() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
-    gateway.get_as(&corp_token("alice", &[]), "/private/x?a=1").expect(200);
+    gateway
+        .get_as(&corp_token("alice", &[]), "/private/x?a=1")
+        .expect(200);
     let line = gateway.log_line(|line| line["path"] == "/private/x");
     for name in [
         "time",
@@ -501,11 +594,21 @@ fn a_log_line_says_who_what_and_why() {
     assert_eq!(line["subject"], "alice");
     assert_eq!(line["issuer"], "corp");
     assert_eq!(line["status"], 200);
-    assert!(line["route"].as_str().is_some_and(|route| route.contains("/private/*")), "{line}");
     assert!(
-        line["upstream"].as_str().is_some_and(|upstream| upstream.contains("app") || upstream.contains("127.0.0.1"))
+        line["route"]
+            .as_str()
+            .is_some_and(|route| route.contains("/private/*")),
+        "{line}"
     );
-    assert!(line["duration_us"].as_u64() >= line["upstream_us"].as_u64(), "{line}");
+    assert!(
+        line["upstream"]
+            .as_str()
+            .is_some_and(|upstream| upstream.contains("app") || upstream.contains("127.0.0.1"))
+    );
+    assert!(
+        line["duration_us"].as_u64() >= line["upstream_us"].as_u64(),
+        "{line}"
+    );
     assert!(line["bytes"].as_u64().is_some(), "{line}");
     assert_eq!(app.only().header("x-request-id"), line["request_id"].as_str());
     assert_eq!(gateway.log().len(), 1);
@@ -522,7 +625,11 @@ fn a_refusal_is_logged_with_its_reason_and_without_an_app() {
         gateway.log_line(|line| line["path"] == "/public/x")
     };
     assert_ne!(line["decision"], allowed["decision"]);
-    assert!(line["decision"].as_str().is_some_and(|decision| !decision.is_empty()));
+    assert!(
+        line["decision"]
+            .as_str()
+            .is_some_and(|decision| !decision.is_empty())
+    );
     assert_eq!(line["reason"], "credential-missing");
     assert!(line["subject"].as_str().is_none_or(str::is_empty), "{line}");
 }
@@ -537,7 +644,10 @@ fn a_token_that_is_refused_is_logged_with_the_line_that_asked_for_one() {
     assert_eq!(line["reason"], "token-malformed");
     let route = toml.lines().position(|line| line.contains("/private/*")).unwrap() + 1;
     let rule = line["rule"].as_str().unwrap();
-    assert!(rule.starts_with("auth = \"required\"") && rule.ends_with(&format!("gateway.toml:{route})")), "{rule}");
+    assert!(
+        rule.starts_with("auth = \"required\"") && rule.ends_with(&format!("gateway.toml:{route})")),
+        "{rule}"
+    );
 }
 
 #[test]
@@ -549,8 +659,9 @@ fn first_commands_are_shown_only_where_they_work() {
         gateway.diagnostics().iter().any(|line| line.contains("try it"))
     };
     assert!(!shows(demo), "nobody is refused at /admin/users");
-    let mut gateway =
-        Gateway::start(&format!("{demo}[[routes]]\npath = \"/admin/*\"\nroles = [\"admin\"]\nupstream = \"whoami\"\n"));
+    let mut gateway = Gateway::start(&format!(
+        "{demo}[[routes]]\npath = \"/admin/*\"\nroles = [\"admin\"]\nupstream = \"whoami\"\n"
+    ));
     gateway.diagnostic("try it");
     assert_eq!(gateway.stop(), Some(0));
 }
@@ -567,18 +678,29 @@ fn every_request_has_one_log_line_also_those_that_are_not_http() {
         .send_bytes("POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")
         .expect(400);
     gateway.log_line(|line| line["status"] == 400);
-    eventually("all requests are logged", || gateway.log().iter().filter(|line| line["status"] == 200).count() == 20);
+    eventually("all requests are logged", || {
+        gateway.log().iter().filter(|line| line["status"] == 200).count() == 20
+    });
     assert_eq!(gateway.log().len(), 21);
 
     // What the HTTP library refuses by itself is not hidden from the log.
     for line in ["A@b: c", "A: \x01", "A: b\rc"] {
-        gateway.send_bytes(format!("GET /public/x HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n")).expect(400);
+        gateway
+            .send_bytes(format!("GET /public/x HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n"))
+            .expect(400);
     }
-    gateway.send_bytes("G@T /public/x HTTP/1.1\r\nHost: a\r\n\r\n").expect(400);
-    let malformed = |line: &serde_json::Value| line["reason"] == "malformed-head" && line["decision"] == "refuse";
-    eventually("they are logged", || gateway.log().iter().filter(|line| malformed(line)).count() == 4);
+    gateway
+        .send_bytes("G@T /public/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect(400);
+    let malformed =
+        |line: &serde_json::Value| line["reason"] == "malformed-head" && line["decision"] == "refuse";
+    eventually("they are logged", || {
+        gateway.log().iter().filter(|line| malformed(line)).count() == 4
+    });
     let many = "A: b\r\n".repeat(200);
-    gateway.send_bytes(format!("GET /public/x HTTP/1.1\r\nHost: a\r\n{many}\r\n")).expect(431);
+    gateway
+        .send_bytes(format!("GET /public/x HTTP/1.1\r\nHost: a\r\n{many}\r\n"))
+        .expect(431);
     gateway.log_line(|line| line["status"] == 431 && line["reason"] == "headers-too-large");
     assert_eq!(gateway.log().len(), 26);
 }
@@ -617,7 +739,9 @@ fn no_secret_is_in_the_log_in_what_is_said_or_in_the_metrics() {
         for target in ["/private/x", "/admin/x", "/public/x", "/nowhere", "/private//x"] {
             gateway.get_as(token, target);
             gateway.send(&Request::get(target).header("X-Token", token));
-            gateway.send(&Request::get(target).header("Cookie", &format!("__session={token}; other=cookie-value-two")));
+            gateway.send(
+                &Request::get(target).header("Cookie", &format!("__session={token}; other=cookie-value-two")),
+            );
             gateway.get(&format!("{target}?access_token={token}&secret=query-value-three"));
             gateway.send(&Request::get(target).header("Authorization", &format!("Basic {token}")));
             gateway.send(&Request::get(target).bearer(token).bearer(token));
@@ -635,12 +759,24 @@ fn no_secret_is_in_the_log_in_what_is_said_or_in_the_metrics() {
     .join("\n");
     for token in &tokens {
         let signature = token.rsplit('.').next().unwrap();
-        assert!(!everything.contains(token.as_str()) && !everything.contains(signature), "{token}");
+        assert!(
+            !everything.contains(token.as_str()) && !everything.contains(signature),
+            "{token}"
+        );
     }
-    for secret in [CORP_SECRET, "cookie-value-two", "query-value-three", "PRIVATE KEY"] {
+    for secret in [
+        CORP_SECRET,
+        "cookie-value-two",
+        "query-value-three",
+        "PRIVATE KEY",
+    ] {
         assert!(!everything.contains(secret), "{secret}");
     }
-    for assertion in app.requests().iter().filter_map(|seen| seen.header("x-auth-assertion").map(str::to_owned)) {
+    for assertion in app
+        .requests()
+        .iter()
+        .filter_map(|seen| seen.header("x-auth-assertion").map(str::to_owned))
+    {
         assert!(!everything.contains(&assertion));
     }
 }
@@ -663,7 +799,9 @@ fn a_request_under_way_is_finished_before_the_gateway_ends() {
     client.send(Request::get("/public/x").bytes());
     client.read_through(b"first");
     gateway.signal("TERM");
-    eventually("nobody is let in any more", || TcpStream::connect(gateway.address).is_err());
+    eventually("nobody is let in any more", || {
+        TcpStream::connect(gateway.address).is_err()
+    });
     assert!(!gateway.has_ended(), "{:?}", gateway.diagnostics());
     gate.open();
     assert_eq!(client.read_exact(6), b"-later");
@@ -707,9 +845,10 @@ fn a_request_without_end_is_cut_when_the_time_to_drain_is_over() {
 fn a_port_in_use_is_a_clear_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    for (server, admin) in
-        [(address.to_string(), "127.0.0.1:0".to_owned()), ("127.0.0.1:0".to_owned(), address.to_string())]
-    {
+    for (server, admin) in [
+        (address.to_string(), "127.0.0.1:0".to_owned()),
+        ("127.0.0.1:0".to_owned(), address.to_string()),
+    ] {
         let toml = format!(
             "[server]\nlisten = \"{server}\"\n[admin]\nlisten = \"{admin}\"\n[upstreams.app]\nbuiltin = \"whoami\"\n\
              [[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n"
@@ -734,7 +873,10 @@ fn a_state_that_cannot_be_opened_is_a_clear_failure() {
 fn a_state_file_that_is_no_database_lets_nobody_in() {
     let app = App::start();
     let setup = Setup::new(&before(&app, ROUTES));
-    setup.write("passgate.db", "this is no database, and it is long enough to be read as a header of one ".repeat(50));
+    setup.write(
+        "passgate.db",
+        "this is no database, and it is long enough to be read as a header of one ".repeat(50),
+    );
     let said = setup.command(["run"]);
     assert!(matches!(said.code, Some(1 | 2)), "{said:?}");
     assert!(said.stderr.contains("passgate.db"), "{}", said.stderr);
@@ -745,13 +887,27 @@ fn a_wrong_file_never_replaces_the_right_one() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
     let token = corp_token("alice", &["user"]);
-    let wrong = before(&app, &ROUTES.replace("roles = [\"admin\"]", "rolls = [\"admin\"]"));
-    let failing = before(&app, &format!("{ROUTES}\n[[tests]]\nrequest = \"GET /public/x\"\nexpect = 401\n"));
-    for (toml, said) in [(wrong, "rolls"), (failing, "/public/x"), ("[[[".to_owned(), "[[[")] {
+    let wrong = before(
+        &app,
+        &ROUTES.replace("roles = [\"admin\"]", "rolls = [\"admin\"]"),
+    );
+    let failing = before(
+        &app,
+        &format!("{ROUTES}\n[[tests]]\nrequest = \"GET /public/x\"\nexpect = 401\n"),
+    );
+    for (toml, said) in [
+        (wrong, "rolls"),
+        (failing, "/public/x"),
+        ("[[[".to_owned(), "[[["),
+    ] {
         gateway.setup.rewrite(&toml);
         let before = gateway.diagnostics().len();
         gateway.signal("HUP");
-        eventually("the problem is told", || gateway.diagnostics()[before..].iter().any(|line| line.contains(said)));
+        eventually("the problem is told", || {
+            gateway.diagnostics()[before..]
+                .iter()
+                .any(|line| line.contains(said))
+        });
         gateway.get_as(&token, "/private/x").expect(200);
         gateway.get_as(&token, "/admin/x").expect(403);
         gateway.get("/private/x").expect(401);
@@ -760,18 +916,40 @@ fn a_wrong_file_never_replaces_the_right_one() {
 
 #[test]
 fn a_right_file_replaces_the_other_without_a_connection_lost() {
-    let (first, second) = (App::saying(|_| "first".to_owned()), App::saying(|_| "second".to_owned()));
+    let (first, second) = (
+        App::saying(|_| "first".to_owned()),
+        App::saying(|_| "second".to_owned()),
+    );
     let gateway = Gateway::before(&first, ROUTES);
     let token = corp_token("alice", &["user"]);
     let mut client = gateway.connect();
-    assert_eq!(Request::get("/private/x").bearer(&token).over(&mut client).expect(200).text(), "first");
-    let stricter = ROUTES.replace("path = \"/private/*\"", "path = \"/private/*\"\nroles = [\"admin\"]");
+    assert_eq!(
+        Request::get("/private/x")
+            .bearer(&token)
+            .over(&mut client)
+            .expect(200)
+            .text(),
+        "first"
+    );
+    let stricter = ROUTES.replace(
+        "path = \"/private/*\"",
+        "path = \"/private/*\"\nroles = [\"admin\"]",
+    );
     // The listeners stay as they are: the new file names the same ones.
     gateway.setup.rewrite(&before(&second, &stricter));
     gateway.signal("HUP");
-    eventually("the new rule holds", || Request::get("/private/x").bearer(&token).over(&mut client).status == 403);
+    eventually("the new rule holds", || {
+        Request::get("/private/x").bearer(&token).over(&mut client).status == 403
+    });
     let admin = corp_token("alice", &["admin"]);
-    assert_eq!(Request::get("/private/x").bearer(&admin).over(&mut client).expect(200).text(), "second");
+    assert_eq!(
+        Request::get("/private/x")
+            .bearer(&admin)
+            .over(&mut client)
+            .expect(200)
+            .text(),
+        "second"
+    );
     assert_eq!(gateway.get("/public/x").expect(200).text(), "second");
 }
 
@@ -799,8 +977,13 @@ fn files_are_compared_by_what_is_in_them() {
     let of_corp = |secret: &str| Key::secret("HS256", secret).token(&corp_claims("alice"));
     let of_disk = |key: &Key| key.token(&claims("https://disk.example"));
     let page = || {
-        let browser = Request::get("/nowhere").header("Accept", "text/html").header("Sec-Fetch-Dest", "document");
-        gateway.send(&browser.header("Sec-Fetch-Mode", "navigate")).expect(404).text()
+        let browser = Request::get("/nowhere")
+            .header("Accept", "text/html")
+            .header("Sec-Fetch-Dest", "document");
+        gateway
+            .send(&browser.header("Sec-Fetch-Mode", "navigate"))
+            .expect(404)
+            .text()
     };
     // Tokens of both are known to the caches.
     for token in [of_corp(CORP_SECRET), of_disk(&one)] {
@@ -815,12 +998,23 @@ fn files_are_compared_by_what_is_in_them() {
         let path = gateway.setup.path(name);
         let before = path.metadata().unwrap();
         gateway.setup.write(name, content);
-        std::fs::File::options().append(true).open(&path).unwrap().set_modified(before.modified().unwrap()).unwrap();
+        std::fs::File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(before.modified().unwrap())
+            .unwrap();
         let after = path.metadata().unwrap();
-        assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()), "{name}");
+        assert_eq!(
+            (before.len(), before.modified().unwrap()),
+            (after.len(), after.modified().unwrap()),
+            "{name}"
+        );
     }
     gateway.signal("HUP");
-    eventually("the new secret is taken", || gateway.get_as(&of_corp(&other), "/private/x").status == 200);
+    eventually("the new secret is taken", || {
+        gateway.get_as(&of_corp(&other), "/private/x").status == 200
+    });
     gateway.get_as(&of_disk(&two), "/private/x").expect(200);
     for token in [of_corp(CORP_SECRET), of_disk(&one)] {
         gateway.get_as(&token, "/private/x").expect(401);
@@ -837,29 +1031,42 @@ fn a_file_that_every_user_can_write_is_refused_at_the_start_and_at_a_reload() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     let (file, directory) = (setup.path("gateway.toml"), setup.path(""));
-    let table = [(&file, 0o666, 0o644, "(mode 0666)"), (&directory, 0o757, 0o700, "(mode 0757)")];
+    let table = [
+        (&file, 0o666, 0o644, "(mode 0666)"),
+        (&directory, 0o757, 0o700, "(mode 0757)"),
+    ];
     for (path, loose, _, text) in table {
         let before = path.metadata().unwrap().permissions().mode();
         set_mode(path, loose);
         for words in [["run"], ["check"]] {
             let said = setup.command(words).expect(2);
-            assert!(said.stderr.contains("every user can write") && said.stderr.contains(text), "{}", said.stderr);
+            assert!(
+                said.stderr.contains("every user can write") && said.stderr.contains(text),
+                "{}",
+                said.stderr
+            );
             assert!(said.stderr.contains("hint: "), "{}", said.stderr);
         }
         set_mode(path, before);
     }
     let gateway = setup.start();
     for (path, loose, tight, text) in table {
-        gateway.setup.rewrite(&toml.replace("path = \"/public/*\"", "path = \"/open/*\""));
+        gateway
+            .setup
+            .rewrite(&toml.replace("path = \"/public/*\"", "path = \"/open/*\""));
         set_mode(path, loose);
         gateway.signal("HUP");
         gateway.diagnostic(text);
-        eventually("it is not taken", || sum(&metric_lines(&gateway, &["config_reload_failed"])) > 0.5);
+        eventually("it is not taken", || {
+            sum(&metric_lines(&gateway, &["config_reload_failed"])) > 0.5
+        });
         gateway.get("/public/x").expect(200);
         set_mode(path, tight);
         gateway.setup.rewrite(&toml);
         gateway.signal("HUP");
-        eventually("it is taken", || sum(&metric_lines(&gateway, &["config_reload_failed"])) < 0.5);
+        eventually("it is taken", || {
+            sum(&metric_lines(&gateway, &["config_reload_failed"])) < 0.5
+        });
     }
     // As in /tmp: others can add files there, and not replace this one.
     set_mode(&gateway.setup.path(""), 0o1777);
@@ -888,7 +1095,11 @@ fn the_state_file_is_in_the_state_directory_where_there_is_one() {
     let setup = Setup::exactly(&toml).environment("STATE_DIRECTORY", elsewhere.path());
     setup.write("passgate.db", "");
     let said = setup.command(["check"]).expect(0);
-    assert!(said.stderr.contains("is not used") && said.stderr.contains("passgate.db"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("is not used") && said.stderr.contains("passgate.db"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -899,16 +1110,26 @@ fn a_certificate_and_its_key_can_be_credentials() {
         std::fs::write(credentials.path().join("chain"), &certificate.chain_pem).unwrap();
         std::fs::write(credentials.path().join("key"), &certificate.key_pem).unwrap();
     };
-    let (first, second) = (tls::Certificate::for_names(&["a.test"]), tls::Certificate::for_names(&["a.test"]));
+    let (first, second) = (
+        tls::Certificate::for_names(&["a.test"]),
+        tls::Certificate::for_names(&["a.test"]),
+    );
     write(&first);
     let table = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://a.test\"\n[server.tls]\n\
                  certificate = { credential = \"chain\" }\nprivate_key = { credential = \"key\" }\n";
     let setup = Setup::new(&before(&app, &format!("{table}{ROUTES}")));
     // Beside the service, one thing is wrong, and one error says so.
     let said = setup.command(["check"]).expect(2);
-    assert_eq!(said.stderr.matches("error: ").count(), 2, "one for each half: {}", said.stderr);
+    assert_eq!(
+        said.stderr.matches("error: ").count(),
+        2,
+        "one for each half: {}",
+        said.stderr
+    );
     assert!(said.stderr.contains("CREDENTIALS_DIRECTORY"), "{}", said.stderr);
-    let gateway = setup.environment("CREDENTIALS_DIRECTORY", credentials.path()).start();
+    let gateway = setup
+        .environment("CREDENTIALS_DIRECTORY", credentials.path())
+        .start();
     let ask = |trusted: &tls::Certificate| {
         tls::connect(&tls::client_config(&[trusted], &[]), gateway.address, "a.test").is_ok()
     };
@@ -932,7 +1153,9 @@ fn a_proxy_that_is_trusted_no_more_is_not_believed_on_the_connections_it_has() {
     };
     let gateway = Gateway::start(&trusting("[\"127.0.0.0/8\"]"));
     let mut client = gateway.connect();
-    let request = Request::get("/public/x").header("X-Forwarded-For", "203.0.113.9").header("X-Request-Id", "given");
+    let request = Request::get("/public/x")
+        .header("X-Forwarded-For", "203.0.113.9")
+        .header("X-Request-Id", "given");
     let mut seen = || {
         request.over(&mut client).expect(200);
         app.last().header("x-forwarded-for").unwrap().to_owned()
@@ -959,7 +1182,9 @@ fn two_signals_to_stop_do_no_harm() {
 
 /// How many requests each of the callers makes: the full number where the code is optimised.
 fn requests_each() -> usize {
-    let written = std::env::var("PASSGATE_TEST_REQUESTS").ok().and_then(|number| number.parse().ok());
+    let written = std::env::var("PASSGATE_TEST_REQUESTS")
+        .ok()
+        .and_then(|number| number.parse().ok());
     written.unwrap_or(if cfg!(debug_assertions) { 200 } else { 2_000 })
 }
 
@@ -972,28 +1197,45 @@ async fn echo_identity() -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
-            let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
-                let header = |name: &str| {
-                    let values: Vec<_> = request
-                        .headers()
-                        .get_all(name)
-                        .iter()
-                        .map(|value| String::from_utf8_lossy(value.as_bytes()))
-                        .collect();
-                    values.join("+")
-                };
-                let said = format!("{}|{}|{}", header("x-auth-user"), header("x-auth-roles"), request.uri());
-                Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from(said))))
-            });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            let service =
+                hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                    let header = |name: &str| {
+                        let values: Vec<_> = request
+                            .headers()
+                            .get_all(name)
+                            .iter()
+                            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+                            .collect();
+                        values.join("+")
+                    };
+                    let said = format!(
+                        "{}|{}|{}",
+                        header("x-auth-user"),
+                        header("x-auth-roles"),
+                        request.uri()
+                    );
+                    Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from(said))))
+                });
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+            );
         }
     });
     address
 }
 
-fn request(number: usize, round: usize, token: &str, absolute: bool) -> (http::Request<Empty<Bytes>>, String) {
+fn request(
+    number: usize,
+    round: usize,
+    token: &str,
+    absolute: bool,
+) -> (http::Request<Empty<Bytes>>, String) {
     let target = format!("/x/{number}/{round}");
-    let uri = if absolute { format!("http://app.test{target}") } else { target.clone() };
+    let uri = if absolute {
+        format!("http://app.test{target}")
+    } else {
+        target.clone()
+    };
     let request = http::Request::get(uri)
         .header("host", "app.test")
         .header("authorization", format!("Bearer {token}"))
@@ -1005,13 +1247,18 @@ fn request(number: usize, round: usize, token: &str, absolute: bool) -> (http::R
 async fn check(response: http::Response<hyper::body::Incoming>, expected: &str) {
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!((status.as_u16(), String::from_utf8_lossy(&body).as_ref()), (200, expected));
+    assert_eq!(
+        (status.as_u16(), String::from_utf8_lossy(&body).as_ref()),
+        (200, expected)
+    );
 }
 
 async fn call_by_http_1(address: SocketAddr, number: usize, token: String) {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     for round in 0..requests_each() {
         let (request, expected) = request(number, round, &token, false);
@@ -1035,7 +1282,11 @@ async fn call_by_http_2(
 
 #[test]
 fn no_answer_ever_carries_the_identity_of_another_caller() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let app = runtime.block_on(echo_identity());
     let toml = format!(
         "{CORP_ISSUER}[upstreams.app]\nservers = [\"http://{app}\"]\n[[routes]]\npath = \"/x/*\"\nupstream = \"app\"\n"
@@ -1054,13 +1305,18 @@ fn no_answer_ever_carries_the_identity_of_another_caller() {
         let mut shared = Vec::new();
         for _ in 0..4 {
             let stream = TokioIo::new(tokio::net::TcpStream::connect(address).await.unwrap());
-            let (sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+                .await
+                .unwrap();
             tokio::spawn(connection);
             shared.push(sender);
         }
         for number in 0..CALLERS {
-            callers.spawn(call_by_http_2(shared[number % shared.len()].clone(), number, token(number)));
+            callers.spawn(call_by_http_2(
+                shared[number % shared.len()].clone(),
+                number,
+                token(number),
+            ));
         }
         while let Some(ended) = callers.join_next().await {
             ended.unwrap();

@@ -33,7 +33,9 @@ fn with_people(app: &App, more: &str) -> Gateway {
 }
 
 fn sign_out(gateway: &Gateway, cookie: &str) {
-    gateway.send(&post_form("/auth/logout", &[]).header("Cookie", cookie)).expect(303);
+    gateway
+        .send(&post_form("/auth/logout", &[]).header("Cookie", cookie))
+        .expect(303);
 }
 
 /// An app whose answers begin and do not end by themselves.
@@ -71,7 +73,11 @@ fn count_revoked(gateway: &Gateway, status: u16) -> u64 {
             && line.contains("reason=\"revoked\"")
             && line.contains(&format!("status=\"{status}\""))
     };
-    metrics.lines().filter(fits).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    metrics
+        .lines()
+        .filter(fits)
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
 }
 
 // --- over HTTP/2, to an app that speaks it too
@@ -87,7 +93,10 @@ fn grpc_app() -> (SocketAddr, Seen) {
     let seen = Seen::default();
     let noted = seen.clone();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
@@ -104,7 +113,11 @@ fn grpc_app() -> (SocketAddr, Seen) {
     (address, seen)
 }
 
-async fn converse(request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>, noted: Seen) {
+async fn converse(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+    noted: Seen,
+) {
     let path = request.uri().path().to_owned();
     let index = {
         let mut noted = noted.lock().unwrap();
@@ -113,7 +126,10 @@ async fn converse(request: http::Request<h2::RecvStream>, mut respond: h2::serve
     };
     let mut answer = None;
     if path == "/talk" {
-        let head = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+        let head = http::Response::builder()
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
         let mut body = respond.send_response(head, false).unwrap();
         body.send_data(Bytes::from_static(b"hello"), false).unwrap();
         answer = Some(body);
@@ -141,7 +157,10 @@ fn grpc_gateway(address: SocketAddr) -> Gateway {
 }
 
 fn access_token(gateway: &Gateway) -> String {
-    gateway.sign_in_client(ALICE)["accessToken"].as_str().unwrap().to_owned()
+    gateway.sign_in_client(ALICE)["accessToken"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 fn call<'a>(client: &'a Http2, path: &str, token: &str) -> Http2Stream<'a> {
@@ -164,11 +183,18 @@ fn a_grpc_stream_ends_with_status_16_and_nothing_more_of_the_client_reaches_the_
         assert_eq!(stream.next().unwrap().unwrap(), "hello");
         assert!(stream.upload(b"first"));
     }
-    eventually("both uploads have begun", || seen.lock().unwrap().iter().all(|(_, body, _)| body == b"first"));
-    gateway.send(&post_json("/auth/logout", &json!({})).bearer(&token)).expect(200);
+    eventually("both uploads have begun", || {
+        seen.lock().unwrap().iter().all(|(_, body, _)| body == b"first")
+    });
+    gateway
+        .send(&post_json("/auth/logout", &json!({})).bearer(&token))
+        .expect(200);
     assert!(ended.next().is_none(), "no more data");
     assert_eq!(ended.trailers().expect("trailers")["grpc-status"], "16");
-    assert_eq!(gateway.log_line(|line| line["path"] == "/talk")["reason"], "revoked");
+    assert_eq!(
+        gateway.log_line(|line| line["path"] == "/talk")["reason"],
+        "revoked"
+    );
     assert_eq!(count_revoked(&gateway, 200), 1);
 
     // It goes on all the same, and so does the other one.
@@ -177,9 +203,16 @@ fn a_grpc_stream_ends_with_status_16_and_nothing_more_of_the_client_reaches_the_
     eventually("the app hears that one is over, and the other goes on", || {
         let seen = seen.lock().unwrap();
         seen.iter().filter(|(_, _, is_reset)| *is_reset).count() == 1
-            && seen.iter().any(|(_, body, is_reset)| body == b"firstsecond" && !is_reset)
+            && seen
+                .iter()
+                .any(|(_, body, is_reset)| body == b"firstsecond" && !is_reset)
     });
-    assert!(seen.lock().unwrap().iter().any(|(_, body, is_reset)| body == b"first" && *is_reset));
+    assert!(
+        seen.lock()
+            .unwrap()
+            .iter()
+            .any(|(_, body, is_reset)| body == b"first" && *is_reset)
+    );
     assert!(kept.is_silent());
 }
 
@@ -191,14 +224,24 @@ fn an_upload_that_the_app_has_not_answered_ends_with_its_session_over_http_2_too
     let client = Http2::connect(gateway.address);
     let mut upload = call(&client, "/upload", &token);
     assert!(upload.upload(b"first"));
-    eventually("it has begun", || seen.lock().unwrap().first().is_some_and(|(_, body, _)| body == b"first"));
-    gateway.send(&post_json("/auth/logout", &json!({})).bearer(&token)).expect(200);
+    eventually("it has begun", || {
+        seen.lock()
+            .unwrap()
+            .first()
+            .is_some_and(|(_, body, _)| body == b"first")
+    });
+    gateway
+        .send(&post_json("/auth/logout", &json!({})).bearer(&token))
+        .expect(200);
     assert_eq!(upload.head().status(), 401, "without a word of the app");
     let _ = upload.upload(b"second");
     eventually("the app hears of it", || seen.lock().unwrap()[0].2);
     assert_eq!(seen.lock().unwrap()[0].1, b"first");
     let line = gateway.log_line(|line| line["path"] == "/upload");
-    assert_eq!((&line["reason"], &line["status"]), (&json!("revoked"), &json!(401)));
+    assert_eq!(
+        (&line["reason"], &line["status"]),
+        (&json!("revoked"), &json!(401))
+    );
 }
 
 // --- over HTTP/1.1
@@ -249,22 +292,37 @@ fn an_event_stream_over_http_2_has_a_proper_end_and_a_download_has_none() {
         assert_eq!(stream.next().unwrap().unwrap(), "data\n");
         stream
     };
-    let mut events = [open("/events", Some(&cookie)), open("/maybe/events", Some(&cookie))];
-    let mut downloads = [open("/download", Some(&cookie)), open("/maybe/download", Some(&cookie))];
+    let mut events = [
+        open("/events", Some(&cookie)),
+        open("/maybe/events", Some(&cookie)),
+    ];
+    let mut downloads = [
+        open("/download", Some(&cookie)),
+        open("/maybe/download", Some(&cookie)),
+    ];
     // Somebody else's, nobody's, and one where nobody was asked who it is.
-    let mut kept = [open("/events", Some(&other)), open("/maybe/events", None), open("/public/events", Some(&cookie))];
+    let mut kept = [
+        open("/events", Some(&other)),
+        open("/maybe/events", None),
+        open("/public/events", Some(&cookie)),
+    ];
     sign_out(&gateway, &cookie);
     for stream in &mut events {
         assert!(stream.next().is_none());
         assert!(stream.trailers().is_none());
     }
     for stream in &mut downloads {
-        assert!(stream.next().unwrap().unwrap_err().is_reset(), "half a file must not look like a whole one");
+        assert!(
+            stream.next().unwrap().unwrap_err().is_reset(),
+            "half a file must not look like a whole one"
+        );
     }
     for stream in &mut kept {
         assert!(stream.is_silent());
     }
-    eventually("the app hears of them and of no other", || app.open_connections() == 3);
+    eventually("the app hears of them and of no other", || {
+        app.open_connections() == 3
+    });
     assert_eq!(count_revoked(&gateway, 200), 4);
 }
 
@@ -287,14 +345,24 @@ fn streams_of_another_issuers_token_end_by_the_revoke_command() {
         client.set_timeout(Duration::from_millis(50));
         client.rest().is_empty()
     };
-    gateway.command(["revoke", "--issuer", "corp", "--token-id", "1"]).expect(0);
+    gateway
+        .command(["revoke", "--issuer", "corp", "--token-id", "1"])
+        .expect(0);
     assert_eq!(first.read_through(b"0\r\n\r\n"), b"0\r\n\r\n");
     assert!(is_open(&mut second) && is_open(&mut other));
-    gateway.command(["revoke", "--issuer", "corp", "--subject", "ann"]).expect(0);
+    gateway
+        .command(["revoke", "--issuer", "corp", "--subject", "ann"])
+        .expect(0);
     second.set_timeout(DEADLINE);
     assert_eq!(second.read_through(b"0\r\n\r\n"), b"0\r\n\r\n");
     assert!(is_open(&mut other));
-    let revoked = || gateway.log().iter().filter(|line| line["reason"] == "revoked").count();
+    let revoked = || {
+        gateway
+            .log()
+            .iter()
+            .filter(|line| line["reason"] == "revoked")
+            .count()
+    };
     eventually("the log says so", || revoked() == 2);
     assert_eq!(count_revoked(&gateway, 200), 2);
 }
@@ -347,7 +415,10 @@ fn a_websocket_whose_client_does_not_read_ends_all_the_same() {
     let client = open_websocket(&gateway, &cookie);
     sign_out(&gateway, &cookie);
     eventually("the app's side is closed", || app.open_connections() == 0);
-    assert_eq!(gateway.log_line(|line| line["status"] == 101)["reason"], "revoked");
+    assert_eq!(
+        gateway.log_line(|line| line["status"] == 101)["reason"],
+        "revoked"
+    );
     assert_eq!(count_revoked(&gateway, 101), 1);
     drop(client);
 }
@@ -362,7 +433,10 @@ fn a_thousand_websockets_of_an_account_end_at_once_and_those_of_others_stay() {
     });
     let setup = sign_in_setup(&app, "");
     let toml = std::fs::read_to_string(setup.path("gateway.toml")).unwrap();
-    setup.write("gateway.toml", toml.replacen("[upstreams.app]", "[upstreams.app]\nmax_connections = 10000", 1));
+    setup.write(
+        "gateway.toml",
+        toml.replacen("[upstreams.app]", "[upstreams.app]\nmax_connections = 10000", 1),
+    );
     setup.add_account(ALICE, &[]);
     setup.add_account(BOB, &[]);
     let gateway = setup.start();

@@ -37,13 +37,18 @@ fn run(text: &str, exceptions: Exceptions) -> Counts {
     for group in file["testGroups"].as_array().unwrap() {
         // A shared secret stands under `private` alone.
         let keys = group.get("public").unwrap_or(&group["private"]);
-        let set = if keys.get("keys").is_some() { keys.clone() } else { json!({ "keys": [keys] }) };
+        let set = if keys.get("keys").is_some() {
+            keys.clone()
+        } else {
+            json!({ "keys": [keys] })
+        };
         let set = KeySet::from_jwks(set.to_string().as_bytes(), Origin::File);
         for test in group["tests"].as_array().unwrap() {
             let Some(jws) = test.get("jws") else { continue };
             let token = jws.as_str().map_or_else(|| jws.to_string(), str::to_owned);
-            let is_accepted =
-                set.as_ref().is_ok_and(|(keys, _)| verify_signature(&token, keys, Algorithm::ALL).is_ok());
+            let is_accepted = set
+                .as_ref()
+                .is_ok_and(|(keys, _)| verify_signature(&token, keys, Algorithm::ALL).is_ok());
             let is_valid = test["result"] == "valid";
             let id = test["tcId"].as_u64().unwrap();
             let is_exception = exceptions.iter().any(|(exception, _)| *exception == id);
@@ -51,11 +56,19 @@ fn run(text: &str, exceptions: Exceptions) -> Counts {
                 (true, false) if is_valid => counts.valid += 1,
                 (true, false) => counts.invalid += 1,
                 (false, true) => counts.exceptions += 1,
-                _ => wrong.push(format!("{id} ({}, {}): accepted {is_accepted}", group["comment"], test["comment"])),
+                _ => wrong.push(format!(
+                    "{id} ({}, {}): accepted {is_accepted}",
+                    group["comment"], test["comment"]
+                )),
             }
         }
     }
-    assert!(wrong.is_empty(), "{} vectors went wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} vectors went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     counts
 }
 
@@ -63,7 +76,14 @@ fn run(text: &str, exceptions: Exceptions) -> Counts {
 fn signatures_made_by_another_library() {
     let counts = run(include_str!("wycheproof/own.json"), &[]);
     println!("own vectors: {counts:?}");
-    assert_eq!(counts, Counts { valid: 13, invalid: 72, exceptions: 0 });
+    assert_eq!(
+        counts,
+        Counts {
+            valid: 13,
+            invalid: 72,
+            exceptions: 0
+        }
+    );
 }
 
 #[test]
@@ -73,9 +93,33 @@ fn project_wycheproof() {
         return;
     };
     for (name, exceptions, expected) in [
-        ("json_web_signature_test.json", OF_SIGNATURES, Counts { valid: 42, invalid: 353, exceptions: 6 }),
-        ("json_web_key_test.json", &[], Counts { valid: 5, invalid: 21, exceptions: 0 }),
-        ("json_web_crypto_test.json", &[], Counts { valid: 4, invalid: 45, exceptions: 0 }),
+        (
+            "json_web_signature_test.json",
+            OF_SIGNATURES,
+            Counts {
+                valid: 42,
+                invalid: 353,
+                exceptions: 6,
+            },
+        ),
+        (
+            "json_web_key_test.json",
+            &[],
+            Counts {
+                valid: 5,
+                invalid: 21,
+                exceptions: 0,
+            },
+        ),
+        (
+            "json_web_crypto_test.json",
+            &[],
+            Counts {
+                valid: 4,
+                invalid: 45,
+                exceptions: 0,
+            },
+        ),
     ] {
         let text = std::fs::read_to_string(Path::new(&directory).join(name)).unwrap();
         let counts = run(&text, exceptions);

@@ -36,26 +36,39 @@ pub struct Bench {
 
 impl Bench {
     /// A bench of the operation that `prepare` returns.
-    pub fn new<R: FnMut(u64) + 'static>(name: impl Into<String>, prepare: impl FnOnce(&Path) -> R + 'static) -> Self {
-        Self { name: name.into(), prepare: Box::new(|directory| Box::new(prepare(directory))) }
+    pub fn new<R: FnMut(u64) + 'static>(
+        name: impl Into<String>,
+        prepare: impl FnOnce(&Path) -> R + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            prepare: Box::new(|directory| Box::new(prepare(directory))),
+        }
     }
 }
 
 /// Measures all of them, or those whose name contains the first argument. `write_fixture` puts what must be the same in
 /// every process (keys and tokens) into a directory, once.
 pub fn main(write_fixture: fn(&Path), benches: Vec<Bench>) {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     // The child under valgrind.
     if let [flag, name, directory] = arguments.as_slice()
         && flag == "--count"
     {
-        let bench = benches.into_iter().find(|bench| bench.name == *name).expect("a bench of that name");
+        let bench = benches
+            .into_iter()
+            .find(|bench| bench.name == *name)
+            .expect("a bench of that name");
         let mut run = (bench.prepare)(Path::new(directory));
         run(WARM_UP);
         return counted_region(&mut run);
     }
     let filter = arguments.first().map_or("", String::as_str);
-    let counts = std::env::var_os("TIMES").is_none() && Command::new("valgrind").arg("--version").output().is_ok();
+    let counts =
+        std::env::var_os("TIMES").is_none() && Command::new("valgrind").arg("--version").output().is_ok();
     let fixture = TempDir::new().expect("a temporary directory");
     write_fixture(fixture.path());
     println!("{:<30} {:>12} {:>14}", "", "ns", "instructions");
@@ -64,7 +77,11 @@ pub fn main(write_fixture: fn(&Path), benches: Vec<Bench>) {
         run(WARM_UP);
         let nanoseconds = time(&mut run);
         drop(run);
-        let instructions = if counts { instructions(&bench.name, fixture.path()) } else { None };
+        let instructions = if counts {
+            instructions(&bench.name, fixture.path())
+        } else {
+            None
+        };
         let instructions = instructions.map_or_else(|| "-".to_owned(), |count| format!("{count:.0}"));
         println!("{:<30} {nanoseconds:>12.1} {instructions:>14}", bench.name);
     }
@@ -98,7 +115,11 @@ fn counted_region(run: &mut Run) {
 fn instructions(name: &str, fixture: &Path) -> Option<f64> {
     let program: PathBuf = std::env::current_exe().ok()?;
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted_region*"])
+        .args([
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+            "--toggle-collect=*counted_region*",
+        ])
         .arg(program)
         .args(["--count", name])
         .arg(fixture)

@@ -23,7 +23,10 @@ pub struct Candidate {
 impl Candidate {
     pub(super) fn new(account: Option<AccountRow>, foreign: Option<&str>) -> Self {
         // One that nobody can verify costs nothing, whosever it is.
-        Self { account, foreign: foreign.and_then(|foreign| Stored::parse(foreign).ok()) }
+        Self {
+            account,
+            foreign: foreign.and_then(|foreign| Stored::parse(foreign).ok()),
+        }
     }
 
     /// Looks at the password. Computes for tens of milliseconds: on the [`Hasher`](super::Hasher). `None` for unknown,
@@ -37,13 +40,20 @@ impl Candidate {
         if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
             return None;
         }
-        let text = self.account.as_ref().and_then(|account| account.password_hash.clone());
+        let text = self
+            .account
+            .as_ref()
+            .and_then(|account| account.password_hash.clone());
         let stored = text.as_deref().and_then(|text| Stored::parse(text).ok());
         let (is_right, fresh) = match &stored {
             Some(imported) if !imported.is_own() => {
                 let is_right = work.verify(imported, password);
                 // The replacement costs what the dummy does.
-                let fresh = if is_right { work.hash(password).ok() } else { work.dummy(password) };
+                let fresh = if is_right {
+                    work.hash(password).ok()
+                } else {
+                    work.dummy(password)
+                };
                 (is_right, fresh)
             }
             own_or_none => {
@@ -58,14 +68,19 @@ impl Candidate {
             }
         };
         let account = self.account.filter(|account| is_right && !account.disabled)?;
-        Some(Proven { account, rehash: text.zip(fresh) })
+        Some(Proven {
+            account,
+            rehash: text.zip(fresh),
+        })
     }
 }
 
 /// Neither the hash of the account nor another's stands in any log.
 impl std::fmt::Debug for Candidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Candidate").field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("Candidate")
+            .field("account", &self.account)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +94,9 @@ pub struct Proven {
 
 impl std::fmt::Debug for Proven {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proven").field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("Proven")
+            .field("account", &self.account)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +153,11 @@ mod tests {
                 self.own += 1;
                 return stored.tag() == [1; 32] && password == RIGHT;
             }
-            *(if stored.is_bcrypt() { &mut self.bcrypt } else { &mut self.other_argon2 }) += 1;
+            *(if stored.is_bcrypt() {
+                &mut self.bcrypt
+            } else {
+                &mut self.other_argon2
+            }) += 1;
             stored.verify(password)
         }
 
@@ -167,9 +188,16 @@ mod tests {
         })
     }
 
-    fn attempt(account: Option<AccountRow>, foreign: Option<&str>, password: &str) -> (Option<Proven>, Counted) {
+    fn attempt(
+        account: Option<AccountRow>,
+        foreign: Option<&str>,
+        password: &str,
+    ) -> (Option<Proven>, Counted) {
         let mut work = Counted::default();
-        (Candidate::new(account, foreign).verify_with(password, &mut work), work)
+        (
+            Candidate::new(account, foreign).verify_with(password, &mut work),
+            work,
+        )
     }
 
     #[test]
@@ -181,20 +209,30 @@ mod tests {
                 bcrypt: usize::from(foreign == Some(BCRYPT)),
                 other_argon2: usize::from(foreign == Some(ARGON2)),
             };
-            let hashes = [Some(own.as_str()), None, Some("damaged"), Some("$2b$31$too.dear"), foreign];
+            let hashes = [
+                Some(own.as_str()),
+                None,
+                Some("damaged"),
+                Some("$2b$31$too.dear"),
+                foreign,
+            ];
             for hash in hashes {
                 for disabled in [false, true] {
                     for password in [RIGHT, "wrong horse"] {
                         let (proven, work) = attempt(account(hash, disabled), foreign, password);
-                        let is_good =
-                            !disabled && password == RIGHT && (hash == Some(&own) || hash == foreign && hash.is_some());
+                        let is_good = !disabled
+                            && password == RIGHT
+                            && (hash == Some(&own) || hash == foreign && hash.is_some());
                         assert_eq!(proven.is_some(), is_good, "{hash:?} {disabled} {password}");
                         assert_eq!(work, expected, "{hash:?} {disabled} {password}");
                     }
                 }
             }
             let (proven, work) = attempt(None, foreign, RIGHT);
-            assert!(proven.is_none(), "nobody has the password of whoever has the foreign hash");
+            assert!(
+                proven.is_none(),
+                "nobody has the password of whoever has the foreign hash"
+            );
             assert_eq!(work, expected);
         }
     }
@@ -203,14 +241,24 @@ mod tests {
     fn a_rarer_imported_hash_is_verified_in_place_of_the_common_kind() {
         let (proven, work) = attempt(account(Some(ARGON2I), false), Some(BCRYPT), RIGHT);
         assert!(proven.is_some());
-        assert_eq!(work, Counted { own: 1, bcrypt: 0, other_argon2: 1 });
+        assert_eq!(
+            work,
+            Counted {
+                own: 1,
+                bcrypt: 0,
+                other_argon2: 1
+            }
+        );
     }
 
     #[test]
     fn an_imported_hash_gets_a_replacement_and_our_own_does_not() {
         for imported in [BCRYPT, ARGON2, ARGON2I] {
             let (proven, _) = attempt(account(Some(imported), false), Some(BCRYPT), RIGHT);
-            assert_eq!(proven.unwrap().rehash, Some((imported.to_owned(), "fresh".to_owned())));
+            assert_eq!(
+                proven.unwrap().rehash,
+                Some((imported.to_owned(), "fresh".to_owned()))
+            );
         }
         let (proven, _) = attempt(account(Some(&own()), false), Some(BCRYPT), RIGHT);
         assert_eq!(proven.unwrap().rehash, None);
@@ -219,7 +267,10 @@ mod tests {
     #[test]
     fn an_empty_and_an_endless_password_are_refused_before_any_work() {
         let of_nothing = "$2b$04$abcdefghijklmnopqrstuubyCG3zY1GIXMyxfivm.ClDiInHzxjiq";
-        assert!(Stored::parse(of_nothing).unwrap().verify(""), "the hash of the empty password");
+        assert!(
+            Stored::parse(of_nothing).unwrap().verify(""),
+            "the hash of the empty password"
+        );
         for password in ["", &"x".repeat(MAX_PASSWORD_BYTES + 1)] {
             let (proven, work) = attempt(account(Some(of_nothing), false), Some(BCRYPT), password);
             assert!(proven.is_none());
@@ -230,19 +281,29 @@ mod tests {
 
     #[test]
     fn the_real_thing_lets_in_who_has_the_password_and_replaces_what_was_imported() {
-        let proven = Candidate::new(account(Some(BCRYPT), false), Some(BCRYPT)).verify(RIGHT).unwrap();
+        let proven = Candidate::new(account(Some(BCRYPT), false), Some(BCRYPT))
+            .verify(RIGHT)
+            .unwrap();
         let (from, to) = proven.rehash.unwrap();
         assert_eq!(from, BCRYPT);
-        assert!(Candidate::new(account(Some(&to), false), None).verify("wrong horse").is_none());
-        let proven = Candidate::new(account(Some(&to), false), None).verify(RIGHT).unwrap();
+        assert!(
+            Candidate::new(account(Some(&to), false), None)
+                .verify("wrong horse")
+                .is_none()
+        );
+        let proven = Candidate::new(account(Some(&to), false), None)
+            .verify(RIGHT)
+            .unwrap();
         assert_eq!((proven.account.id.as_str(), proven.rehash), ("1", None));
     }
 
     #[test]
     fn debug_output_holds_no_hash() {
         let candidate = Candidate::new(account(Some(BCRYPT), false), Some(ARGON2));
-        let proven =
-            Proven { account: account(Some(BCRYPT), false).unwrap(), rehash: Some((BCRYPT.into(), ARGON2.into())) };
+        let proven = Proven {
+            account: account(Some(BCRYPT), false).unwrap(),
+            rehash: Some((BCRYPT.into(), ARGON2.into())),
+        };
         let text = format!("{candidate:?} {proven:?}");
         assert!(text.contains("ann@example.com") && !text.contains('$'), "{text}");
     }

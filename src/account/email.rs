@@ -24,7 +24,9 @@ pub fn is_valid(text: &str) -> bool {
             let is_label = |label: &str| !label.is_empty() && !label.contains('@');
             !local.is_empty() && domain.split(['.', '\u{3002}']).all(is_label)
         })
-        && !address.chars().any(|letter| letter.is_whitespace() || letter.is_control() || is_unseen(letter))
+        && !address
+            .chars()
+            .any(|letter| letter.is_whitespace() || letter.is_control() || is_unseen(letter))
 }
 
 /// Characters without any shape of their own, with which two different addresses would look alike: those that Unicode lets
@@ -43,13 +45,29 @@ mod tests {
 
     #[test]
     fn an_address_has_something_on_both_sides_of_one_at_sign() {
-        for good in ["a@b", "ann@example.com", "  ann@example.com\n", "o'brien+x@ex-ample.org", "müller@bücher.example"]
-        {
+        for good in [
+            "a@b",
+            "ann@example.com",
+            "  ann@example.com\n",
+            "o'brien+x@ex-ample.org",
+            "müller@bücher.example",
+        ] {
             assert!(is_valid(good), "{good:?}");
         }
-        for wrong in
-            ["", "@", "a@", "@b", "ann", "a@b@c", "a@@b", "a b@c", "a@b c", "a\u{0}@b", "a@b\u{7f}", "a\u{a0}@b"]
-        {
+        for wrong in [
+            "",
+            "@",
+            "a@",
+            "@b",
+            "ann",
+            "a@b@c",
+            "a@@b",
+            "a b@c",
+            "a@b c",
+            "a\u{0}@b",
+            "a@b\u{7f}",
+            "a\u{a0}@b",
+        ] {
             assert!(!is_valid(wrong), "{wrong:?}");
         }
     }
@@ -95,7 +113,12 @@ mod tests {
 
     #[test]
     fn what_an_address_becomes_once_normalised_counts() {
-        for good in ["ann\u{ff20}example.com", "\u{ff41}nn@example.com", "ann@b\u{fc}cher.example", "jose\u{301}@b"] {
+        for good in [
+            "ann\u{ff20}example.com",
+            "\u{ff41}nn@example.com",
+            "ann@b\u{fc}cher.example",
+            "jose\u{301}@b",
+        ] {
             assert!(is_valid(good), "{good:?}");
         }
         for wrong in [
@@ -111,7 +134,10 @@ mod tests {
         ] {
             assert!(!is_valid(wrong), "{wrong:?}");
         }
-        assert!(!is_valid(&format!("{}@b", "\u{fdfa}".repeat(20))), "254 bytes hold for the long form as well");
+        assert!(
+            !is_valid(&format!("{}@b", "\u{fdfa}".repeat(20))),
+            "254 bytes hold for the long form as well"
+        );
     }
 
     #[test]
@@ -119,6 +145,9 @@ mod tests {
         let of = |bytes: usize| format!("{}@b", "a".repeat(bytes - 2));
         assert!(is_valid(&of(254)));
         assert!(!is_valid(&of(255)));
-        assert!(!is_valid(&format!("{}@b", "ü".repeat(127))), "bytes, not characters");
+        assert!(
+            !is_valid(&format!("{}@b", "ü".repeat(127))),
+            "bytes, not characters"
+        );
     }
 }

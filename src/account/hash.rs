@@ -88,7 +88,11 @@ pub fn hash(password: &str) -> Result<String, Refusal> {
     own_argon2(TAG)
         .and_then(|argon2| argon2.hash_password_into(password.as_bytes(), &salt, &mut tag))
         .map_err(|_| Refusal::Internal)?;
-    Ok(format!("{OWN}{}${}", STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(tag)))
+    Ok(format!(
+        "{OWN}{}${}",
+        STANDARD_NO_PAD.encode(salt),
+        STANDARD_NO_PAD.encode(tag)
+    ))
 }
 
 /// Whether passwords can be verified against `text`, without computing anything.
@@ -101,7 +105,11 @@ pub fn check_hash(text: &str) -> Result<(), HashFault> {
 
 fn own_argon2(tag: usize) -> argon2::Result<Argon2<'static>> {
     let (memory, passes, lanes) = OWN_COST;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(memory, passes, lanes, Some(tag))?))
+    Ok(Argon2::new(
+        Algorithm::Argon2id,
+        Version::V0x13,
+        Params::new(memory, passes, lanes, Some(tag))?,
+    ))
 }
 
 /// A hash that can be verified, taken apart.
@@ -119,14 +127,24 @@ enum How {
 impl Stored {
     /// A hash of ours that no password has: it costs what one of ours does.
     pub(super) fn nobodys() -> argon2::Result<Self> {
-        Ok(Self { how: How::Argon2 { argon2: own_argon2(TAG)?, salt: vec![0; SALT] }, tag: vec![0; TAG], is_own: true })
+        Ok(Self {
+            how: How::Argon2 {
+                argon2: own_argon2(TAG)?,
+                salt: vec![0; SALT],
+            },
+            tag: vec![0; TAG],
+            is_own: true,
+        })
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, HashFault> {
         if text.len() > MOST_BYTES || !text.is_ascii() {
             return Err(HashFault::Unknown);
         }
-        let (name, rest) = text.strip_prefix('$').and_then(|text| text.split_once('$')).ok_or(HashFault::Unknown)?;
+        let (name, rest) = text
+            .strip_prefix('$')
+            .and_then(|text| text.split_once('$'))
+            .ok_or(HashFault::Unknown)?;
         match name {
             "argon2id" => Self::argon2(Algorithm::Argon2id, rest, text.starts_with(OWN)),
             "argon2i" => Self::argon2(Algorithm::Argon2i, rest, false),
@@ -140,7 +158,10 @@ impl Stored {
 
     /// What follows `$argon2id$`: `[v=19$]m=…,t=…,p=…$SALT$TAG`, the parameters in any order.
     fn argon2(algorithm: Algorithm, text: &str, is_own: bool) -> Result<Self, HashFault> {
-        let damaged = |part| HashFault::Damaged { kind: "an argon2 hash", part };
+        let damaged = |part| HashFault::Damaged {
+            kind: "an argon2 hash",
+            part,
+        };
         // Hashes from before version 1.3 say nothing.
         let (version, text) = match text.strip_prefix("v=").map(|rest| rest.split_once('$')) {
             None => (Version::V0x10, text),
@@ -149,29 +170,65 @@ impl Stored {
             Some(_) => return Err(damaged("version")),
         };
         let mut parts = text.split('$');
-        let (Some(parameters), Some(salt), Some(tag), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(parameters), Some(salt), Some(tag), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(damaged("end"));
         };
         // PHC string format, "Argon2 encoding".
-        let salt = STANDARD_NO_PAD.decode(salt).ok().filter(|salt| (8..=48).contains(&salt.len()));
-        let tag = STANDARD_NO_PAD.decode(tag).ok().filter(|tag| (12..=64).contains(&tag.len()));
-        let (salt, tag) = (salt.ok_or_else(|| damaged("salt"))?, tag.ok_or_else(|| damaged("hash value"))?);
+        let salt = STANDARD_NO_PAD
+            .decode(salt)
+            .ok()
+            .filter(|salt| (8..=48).contains(&salt.len()));
+        let tag = STANDARD_NO_PAD
+            .decode(tag)
+            .ok()
+            .filter(|tag| (12..=64).contains(&tag.len()));
+        let (salt, tag) = (
+            salt.ok_or_else(|| damaged("salt"))?,
+            tag.ok_or_else(|| damaged("hash value"))?,
+        );
         let mut params = parameters_of(parameters)?.ok_or_else(|| damaged("list of parameters"))?;
-        let params = params.output_len(tag.len()).build().map_err(|_| damaged("list of parameters"))?;
-        Ok(Self { how: How::Argon2 { argon2: Argon2::new(algorithm, version, params), salt }, tag, is_own })
+        let params = params
+            .output_len(tag.len())
+            .build()
+            .map_err(|_| damaged("list of parameters"))?;
+        Ok(Self {
+            how: How::Argon2 {
+                argon2: Argon2::new(algorithm, version, params),
+                salt,
+            },
+            tag,
+            is_own,
+        })
     }
 
     /// What follows `$2b$`: two digits, `$`, 22 characters of salt, 31 of the hash value.
     fn bcrypt(text: &str) -> Result<Self, HashFault> {
-        let damaged = |part| HashFault::Damaged { kind: "a bcrypt hash", part };
+        let damaged = |part| HashFault::Damaged {
+            kind: "a bcrypt hash",
+            part,
+        };
         let (rounds, rest) = text.split_once('$').ok_or_else(|| damaged("cost"))?;
         let rounds = number(rounds).filter(|value| rounds.len() == 2 && *value >= LEAST_ROUNDS);
         let rounds = within("cost", rounds.ok_or_else(|| damaged("cost"))?, MOST_ROUNDS)?;
-        let (salt, tag) = rest.split_at_checked(22).filter(|(_, tag)| tag.len() == 31).ok_or_else(|| damaged("end"))?;
-        let salt = BCRYPT_BASE64.decode(salt).ok().and_then(|salt| salt.try_into().ok());
+        let (salt, tag) = rest
+            .split_at_checked(22)
+            .filter(|(_, tag)| tag.len() == 31)
+            .ok_or_else(|| damaged("end"))?;
+        let salt = BCRYPT_BASE64
+            .decode(salt)
+            .ok()
+            .and_then(|salt| salt.try_into().ok());
         let tag = BCRYPT_BASE64.decode(tag).map_err(|_| damaged("hash value"))?;
-        Ok(Self { how: How::Bcrypt { rounds, salt: salt.ok_or_else(|| damaged("salt"))? }, tag, is_own: false })
+        Ok(Self {
+            how: How::Bcrypt {
+                rounds,
+                salt: salt.ok_or_else(|| damaged("salt"))?,
+            },
+            tag,
+            is_own: false,
+        })
     }
 
     /// Whether it is one that [`hash`] could have made, of the same cost.
@@ -194,7 +251,11 @@ impl Stored {
                 let mut key = Zeroizing::new([0; BCRYPT_BYTES]);
                 let length = password.len().min(BCRYPT_BYTES);
                 key[..length].copy_from_slice(&password.as_bytes()[..length]);
-                let tag = Zeroizing::new(bcrypt::bcrypt(*rounds, *salt, &key[..(length + 1).min(BCRYPT_BYTES)]));
+                let tag = Zeroizing::new(bcrypt::bcrypt(
+                    *rounds,
+                    *salt,
+                    &key[..(length + 1).min(BCRYPT_BYTES)],
+                ));
                 // The last of its 24 bytes has never been part of the hash.
                 tag[..23].ct_eq(&self.tag).into()
             }
@@ -216,13 +277,18 @@ impl Stored {
 fn parameters_of(text: &str) -> Result<Option<ParamsBuilder>, HashFault> {
     let (mut memory, mut passes, mut lanes, mut data) = (None, None, None, None);
     for parameter in text.split(',') {
-        let Some((name, value)) = parameter.split_once('=') else { return Ok(None) };
+        let Some((name, value)) = parameter.split_once('=') else {
+            return Ok(None);
+        };
         let known = match name {
             "m" => number(value).and_then(|value| memory.replace(value).is_none().then_some(())),
             "t" => number(value).and_then(|value| passes.replace(value).is_none().then_some(())),
             "p" => number(value).and_then(|value| lanes.replace(value).is_none().then_some(())),
             "data" => {
-                let value = STANDARD_NO_PAD.decode(value).ok().and_then(|value| AssociatedData::new(&value).ok());
+                let value = STANDARD_NO_PAD
+                    .decode(value)
+                    .ok()
+                    .and_then(|value| AssociatedData::new(&value).ok());
                 value.and_then(|value| data.replace(value).is_none().then_some(()))
             }
             _ => None,
@@ -231,13 +297,14 @@ fn parameters_of(text: &str) -> Result<Option<ParamsBuilder>, HashFault> {
             return Ok(None);
         }
     }
-    let (Some(memory), Some(passes), Some(lanes)) = (memory, passes, lanes) else { return Ok(None) };
+    let (Some(memory), Some(passes), Some(lanes)) = (memory, passes, lanes) else {
+        return Ok(None);
+    };
     let mut params = ParamsBuilder::new();
-    params.m_cost(within("m", memory, MOST_COST.0)?).t_cost(within("t", passes, MOST_COST.1)?).p_cost(within(
-        "p",
-        lanes,
-        MOST_COST.2,
-    )?);
+    params
+        .m_cost(within("m", memory, MOST_COST.0)?)
+        .t_cost(within("t", passes, MOST_COST.1)?)
+        .p_cost(within("p", lanes, MOST_COST.2)?);
     within("m × t", memory.saturating_mul(passes), MOST_WORK)?;
     if let Some(data) = data {
         params.data(data);
@@ -247,11 +314,23 @@ fn parameters_of(text: &str) -> Result<Option<ParamsBuilder>, HashFault> {
 
 /// Digits alone: no sign.
 fn number(text: &str) -> Option<u32> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 fn within(parameter: &'static str, value: u32, most: u32) -> Result<u32, HashFault> {
-    if value > most { Err(HashFault::TooCostly { parameter, value, most }) } else { Ok(value) }
+    if value > most {
+        Err(HashFault::TooCostly {
+            parameter,
+            value,
+            most,
+        })
+    } else {
+        Ok(value)
+    }
 }
 
 #[cfg(test)]
@@ -278,8 +357,7 @@ mod tests {
     #[test]
     fn our_hash_is_the_one_that_the_reference_implementation_makes() {
         // By npm's argon2 0.44, whose parameters stand in another order.
-        let theirs =
-            "$argon2id$v=19$m=19456,p=1,t=2$MDEyMzQ1Njc4OWFiY2RlZg$rk2Mi3E4dgRMg0fHaYaptWVZRKqs//6b6k3/nntqGJk";
+        let theirs = "$argon2id$v=19$m=19456,p=1,t=2$MDEyMzQ1Njc4OWFiY2RlZg$rk2Mi3E4dgRMg0fHaYaptWVZRKqs//6b6k3/nntqGJk";
         let stored = Stored::parse(theirs).unwrap();
         assert!(!stored.is_own(), "it will be spelled our way");
         assert!(stored.verify("correct horse"));
@@ -291,7 +369,10 @@ mod tests {
         let stored = Stored::parse(&hash(&long).unwrap()).unwrap();
         assert!(stored.verify(&long));
         assert!(!stored.verify(&long[1..]));
-        assert_eq!(hash(&"y".repeat(MAX_PASSWORD_BYTES + 1)), Err(Refusal::PasswordTooLong));
+        assert_eq!(
+            hash(&"y".repeat(MAX_PASSWORD_BYTES + 1)),
+            Err(Refusal::PasswordTooLong)
+        );
     }
 
     #[test]
@@ -325,7 +406,10 @@ mod tests {
             (&*"x".repeat(71), ".gc7UY/21CSNJGJg21jJzx9QiOpJ9bO"),
             (&*x72, "wurWIdVVT4m5pTArtqnFNM69nySdHj."),
             (&*format!("{x72}y"), "wurWIdVVT4m5pTArtqnFNM69nySdHj."),
-            (&*format!("{x72}different tail"), "wurWIdVVT4m5pTArtqnFNM69nySdHj."),
+            (
+                &*format!("{x72}different tail"),
+                "wurWIdVVT4m5pTArtqnFNM69nySdHj.",
+            ),
             // As `2b`; under `2a` node takes this one for 72 times its first letter.
             (&*long, "JLiOkWxp0whueSe4f2..Z/12pGrUjBC"),
         ] {
@@ -343,7 +427,10 @@ mod tests {
 
     #[test]
     fn spare_bits_in_the_salt_of_a_bcrypt_hash_do_not_matter() {
-        assert!(verify("$2b$04$abcdefghijklmnopqrstuvjydOTSfIH/d5oUHpsygqV5X9xJLQc6e", "correct horse"));
+        assert!(verify(
+            "$2b$04$abcdefghijklmnopqrstuvjydOTSfIH/d5oUHpsygqV5X9xJLQc6e",
+            "correct horse"
+        ));
     }
 
     #[test]
@@ -361,20 +448,41 @@ mod tests {
             ("m=262144,t=5,p=1", "m × t", 1_310_720, 1_048_576),
             ("m=65537,t=16,p=1", "m × t", 1_048_592, 1_048_576),
         ] {
-            assert_eq!(argon2(parameters), Err(HashFault::TooCostly { parameter, value, most }));
+            assert_eq!(
+                argon2(parameters),
+                Err(HashFault::TooCostly {
+                    parameter,
+                    value,
+                    most
+                })
+            );
         }
-        let bcrypt =
-            |cost: &str| check_hash(&format!("$2b${cost}$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"));
+        let bcrypt = |cost: &str| {
+            check_hash(&format!(
+                "$2b${cost}$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
+            ))
+        };
         assert_eq!(bcrypt("14"), Ok(()));
-        assert_eq!(bcrypt("15"), Err(HashFault::TooCostly { parameter: "cost", value: 15, most: 14 }));
+        assert_eq!(
+            bcrypt("15"),
+            Err(HashFault::TooCostly {
+                parameter: "cost",
+                value: 15,
+                most: 14
+            })
+        );
         for wrong in ["03", "4", "004", "+4", "", "1e", "99999999999"] {
-            assert!(matches!(bcrypt(wrong), Err(HashFault::Damaged { part: "cost", .. })), "{wrong}");
+            assert!(
+                matches!(bcrypt(wrong), Err(HashFault::Damaged { part: "cost", .. })),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_hash_is_refused_and_not_repeated() {
-        let argon2 = "$argon2id$v=19$m=64,t=2,p=2$MDEyMzQ1Njc4OWFiY2RlZg$ehqGRlXhNY90u1mXokuaGpor9OaG4WSZVb4jCfev4ys";
+        let argon2 =
+            "$argon2id$v=19$m=64,t=2,p=2$MDEyMzQ1Njc4OWFiY2RlZg$ehqGRlXhNY90u1mXokuaGpor9OaG4WSZVb4jCfev4ys";
         assert_eq!(check_hash(argon2), Ok(()));
         let bcrypt = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
         let wrong = [
@@ -414,7 +522,10 @@ mod tests {
         ];
         for text in wrong {
             let fault = check_hash(text).unwrap_err().to_string();
-            assert!(text.len() < 5 || !fault.contains(&text[text.len() - 5..]), "{text:?}: {fault}");
+            assert!(
+                text.len() < 5 || !fault.contains(&text[text.len() - 5..]),
+                "{text:?}: {fault}"
+            );
         }
     }
 }

@@ -42,15 +42,21 @@ impl Hasher {
 
     fn with_limits(threads: usize, most: usize, patience: Duration) -> std::io::Result<Self> {
         // Dropped where a thread cannot be started, which ends those that were.
-        let hasher = Self { queue: Arc::default(), most, patience };
+        let hasher = Self {
+            queue: Arc::default(),
+            most,
+            patience,
+        };
         for _ in 0..threads {
             let queue = Arc::clone(&hasher.queue);
-            std::thread::Builder::new().name("password".to_owned()).spawn(move || {
-                step_back();
-                while let Some(job) = queue.next() {
-                    job.run();
-                }
-            })?;
+            std::thread::Builder::new()
+                .name("password".to_owned())
+                .spawn(move || {
+                    step_back();
+                    while let Some(job) = queue.next() {
+                        job.run();
+                    }
+                })?;
         }
         Ok(hasher)
     }
@@ -68,7 +74,8 @@ impl Hasher {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let (answer, done) = oneshot::channel();
-        self.queue.add(client_network(client), Box::new(Task { work, answer }), self.most)?;
+        self.queue
+            .add(client_network(client), Box::new(Task { work, answer }), self.most)?;
         match tokio::time::timeout(self.patience, done).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Refusal::Internal),
@@ -85,7 +92,9 @@ impl Drop for Hasher {
 
 impl std::fmt::Debug for Hasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hasher").field("most", &self.most).finish_non_exhaustive()
+        f.debug_struct("Hasher")
+            .field("most", &self.most)
+            .finish_non_exhaustive()
     }
 }
 
@@ -177,7 +186,11 @@ impl Waiting {
 
     /// Takes out the last work of the client that has the most, if `client` has less also with one more.
     fn make_room_for(&mut self, client: IpAddr) -> Option<Box<dyn Job>> {
-        let own = self.clients.iter().find(|(known, _)| *known == client).map_or(0, |(_, jobs)| jobs.len());
+        let own = self
+            .clients
+            .iter()
+            .find(|(known, _)| *known == client)
+            .map_or(0, |(_, jobs)| jobs.len());
         let (_, jobs) = self.clients.iter_mut().max_by_key(|(_, jobs)| jobs.len())?;
         if jobs.len() <= own + 1 {
             return None;
@@ -306,12 +319,24 @@ mod tests {
         assert_eq!(ask(abandoned.as_mut()).await, None);
         drop(abandoned);
         let mut next = Box::pin(hasher.run(ONE, || 7));
-        assert_eq!(ask(next.as_mut()).await, None, "it has the place of the one before");
-        assert_eq!(Arc::strong_count(&was_done), 1, "and what that held, a password, is gone");
+        assert_eq!(
+            ask(next.as_mut()).await,
+            None,
+            "it has the place of the one before"
+        );
+        assert_eq!(
+            Arc::strong_count(&was_done),
+            1,
+            "and what that held, a password, is gone"
+        );
         drop(next);
         drop(release);
         assert_eq!(busy.await, Ok(()));
-        assert_eq!(hasher.run(ONE, || 8).await, Ok(8), "behind the one abandoned in the queue");
+        assert_eq!(
+            hasher.run(ONE, || 8).await,
+            Ok(8),
+            "behind the one abandoned in the queue"
+        );
         assert!(!was_done.load(Ordering::SeqCst));
     }
 
@@ -319,7 +344,10 @@ mod tests {
     async fn work_that_panics_leaves_the_thread_alive() {
         let hasher = hasher(1);
         let thread = hasher.run(ONE, || std::thread::current().id()).await.unwrap();
-        assert_eq!(hasher.run(ONE, || assert!(Duration::ZERO > Duration::ZERO)).await, Err(Refusal::Internal));
+        assert_eq!(
+            hasher.run(ONE, || assert!(Duration::ZERO > Duration::ZERO)).await,
+            Err(Refusal::Internal)
+        );
         assert_eq!(hasher.run(ONE, || std::thread::current().id()).await, Ok(thread));
     }
 
@@ -412,7 +440,11 @@ mod tests {
             ("ab", 1, "a", "b"),
         ] {
             let (was_done, was_refused) = order_of(asked, most).await;
-            assert_eq!((was_done.as_str(), was_refused.as_str()), (done, refused), "{asked}");
+            assert_eq!(
+                (was_done.as_str(), was_refused.as_str()),
+                (done, refused),
+                "{asked}"
+            );
         }
     }
 

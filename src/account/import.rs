@@ -121,7 +121,11 @@ impl Import {
         let fields: Map<String, Value> = match serde_json::from_str(line) {
             Ok(Value::Object(fields)) => fields,
             Ok(_) => return Err(ImportFault::NotObject),
-            Err(error) => return Err(ImportFault::NotJson { column: error.column() }),
+            Err(error) => {
+                return Err(ImportFault::NotJson {
+                    column: error.column(),
+                });
+            }
         };
         let account = account(&fields)?;
         Ok(Some(Imported {
@@ -148,14 +152,29 @@ impl Import {
 fn account(fields: &Map<String, Value>) -> Result<NewAccount, ImportFault> {
     let address = match first(fields, EMAIL) {
         Some((_, Value::String(address))) if email::is_valid(address) => address.trim().to_owned(),
-        Some((field, Value::String(_))) => return Err(ImportFault::Value { field, fault: Fault::EmailInvalid }),
-        Some((field, _)) => return Err(ImportFault::Type { field, what: "a string" }),
+        Some((field, Value::String(_))) => {
+            return Err(ImportFault::Value {
+                field,
+                fault: Fault::EmailInvalid,
+            });
+        }
+        Some((field, _)) => {
+            return Err(ImportFault::Type {
+                field,
+                what: "a string",
+            });
+        }
         None => return Err(ImportFault::Missing { field: "email" }),
     };
     Ok(NewAccount {
-        id: first(fields, ID).map(|(field, value)| id(field, value)).transpose()?,
+        id: first(fields, ID)
+            .map(|(field, value)| id(field, value))
+            .transpose()?,
         email: address,
-        name: first(fields, NAME).map(|(field, value)| name(field, value)).transpose()?.flatten(),
+        name: first(fields, NAME)
+            .map(|(field, value)| name(field, value))
+            .transpose()?
+            .flatten(),
         roles: roles(fields)?,
         password_hash: password_hash(fields)?,
         // An operator says so.
@@ -166,7 +185,12 @@ fn account(fields: &Map<String, Value>) -> Result<NewAccount, ImportFault> {
             // As databases without booleans write them.
             Some((_, value)) if value.as_u64() == Some(0) => false,
             Some((_, value)) if value.as_u64() == Some(1) => true,
-            Some((field, _)) => return Err(ImportFault::Type { field, what: "`true` or `false`" }),
+            Some((field, _)) => {
+                return Err(ImportFault::Type {
+                    field,
+                    what: "`true` or `false`",
+                });
+            }
         },
     })
 }
@@ -180,7 +204,12 @@ fn given<'a>(
     fields: &'a Map<String, Value>,
     names: &[&'static str],
 ) -> impl Iterator<Item = (&'static str, &'a Value)> {
-    names.iter().filter_map(|name| fields.get(*name).filter(|value| !value.is_null()).map(|value| (*name, value)))
+    names.iter().filter_map(|name| {
+        fields
+            .get(*name)
+            .filter(|value| !value.is_null())
+            .map(|value| (*name, value))
+    })
 }
 
 fn id(field: &'static str, value: &Value) -> Result<String, ImportFault> {
@@ -191,15 +220,30 @@ fn id(field: &'static str, value: &Value) -> Result<String, ImportFault> {
         // MongoDB Extended JSON, ObjectId.
         Value::Object(object) if object.len() == 1 => match object.get("$oid") {
             Some(Value::String(id)) => id.clone(),
-            _ => return Err(ImportFault::Type { field, what: "a string, a whole number or `{\"$oid\": …}`" }),
+            _ => {
+                return Err(ImportFault::Type {
+                    field,
+                    what: "a string, a whole number or `{\"$oid\": …}`",
+                });
+            }
         },
-        _ => return Err(ImportFault::Type { field, what: "a string, a whole number or `{\"$oid\": …}`" }),
+        _ => {
+            return Err(ImportFault::Type {
+                field,
+                what: "a string, a whole number or `{\"$oid\": …}`",
+            });
+        }
     };
-    policy::check_id(&id).map(|()| id).map_err(|fault| ImportFault::Value { field, fault })
+    policy::check_id(&id)
+        .map(|()| id)
+        .map_err(|fault| ImportFault::Value { field, fault })
 }
 
 fn name(field: &'static str, value: &Value) -> Result<Option<String>, ImportFault> {
-    let text = value.as_str().ok_or(ImportFault::Type { field, what: "a string" })?;
+    let text = value.as_str().ok_or(ImportFault::Type {
+        field,
+        what: "a string",
+    })?;
     policy::parse_name(text).map_err(|fault| ImportFault::Value { field, fault })
 }
 
@@ -208,7 +252,10 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportFault> {
     let mut roles = Vec::new();
     let mut last = ROLES[0];
     for (field, value) in given(fields, ROLES) {
-        let wrong = ImportFault::Type { field, what: "an array of strings, or a string with commas between the roles" };
+        let wrong = ImportFault::Type {
+            field,
+            what: "an array of strings, or a string with commas between the roles",
+        };
         last = field;
         match value {
             Value::String(text) => {
@@ -228,7 +275,9 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportFault> {
 /// Without the role: whoever got the columns wrong may have a hash there.
 fn value_of_roles(field: &'static str, fault: Fault) -> ImportFault {
     let fault = match fault {
-        Fault::RoleInvalid { .. } => Fault::RoleInvalid { role: "…".to_owned() },
+        Fault::RoleInvalid { .. } => Fault::RoleInvalid {
+            role: "…".to_owned()
+        },
         other => other,
     };
     ImportFault::Value { field, fault }
@@ -238,14 +287,24 @@ fn value_of_roles(field: &'static str, fault: Fault) -> ImportFault {
 fn password_hash(fields: &Map<String, Value>) -> Result<Option<String>, ImportFault> {
     let mut found: Option<(&'static str, &str)> = None;
     for (field, value) in given(fields, HASH) {
-        let text = value.as_str().ok_or(ImportFault::Type { field, what: "a string" })?;
+        let text = value.as_str().ok_or(ImportFault::Type {
+            field,
+            what: "a string",
+        })?;
         match hash::check_hash(text) {
             Ok(()) => {}
             Err(HashFault::Unknown) if field == "password" => return Err(ImportFault::PlainPassword),
-            Err(fault) => return Err(ImportFault::Value { field, fault: fault.into() }),
+            Err(fault) => {
+                return Err(ImportFault::Value {
+                    field,
+                    fault: fault.into(),
+                });
+            }
         }
         match found {
-            Some((one, before)) if before != text => return Err(ImportFault::Ambiguous { one, other: field }),
+            Some((one, before)) if before != text => {
+                return Err(ImportFault::Ambiguous { one, other: field });
+            }
             _ => found = Some((field, text)),
         }
     }
@@ -300,10 +359,21 @@ mod tests {
     #[test]
     fn only_the_address_is_needed() {
         let account = read(r#"{"email":"ann@b","name":null,"roles":"","password":null,"disabled":0}"#);
-        assert_eq!((account.id, account.name, account.password_hash), (None, None, None));
+        assert_eq!(
+            (account.id, account.name, account.password_hash),
+            (None, None, None)
+        );
         assert!(account.roles.is_empty() && !account.disabled);
-        assert_eq!(read(r#"{"_id":42,"email":"ann@b","roles":"ops, admin"}"#).id.as_deref(), Some("42"));
-        assert_eq!(read(r#"{"email":"ann@b","roles":"ops, admin"}"#).roles, ["admin", "ops"]);
+        assert_eq!(
+            read(r#"{"_id":42,"email":"ann@b","roles":"ops, admin"}"#)
+                .id
+                .as_deref(),
+            Some("42")
+        );
+        assert_eq!(
+            read(r#"{"email":"ann@b","roles":"ops, admin"}"#).roles,
+            ["admin", "ops"]
+        );
         assert!(read(r#"{"email":"ann@b","disabled":1}"#).disabled);
         assert!(Import::new().line(" \r\n").unwrap().is_none());
         assert_eq!(read("\u{feff}{\"email\":\"ann@b\"}\r\n").email, "ann@b");
@@ -316,7 +386,10 @@ mod tests {
             (imported.says_roles, imported.says_disabled)
         };
         assert_eq!(says(r#"{"email":"ann@b","roles":null}"#), (false, false));
-        assert_eq!(says(r#"{"email":"ann@b","roles":[],"disabled":false}"#), (true, true));
+        assert_eq!(
+            says(r#"{"email":"ann@b","roles":[],"disabled":false}"#),
+            (true, true)
+        );
     }
 
     #[test]
@@ -333,7 +406,9 @@ mod tests {
     fn a_password_as_such_is_refused_and_not_repeated() {
         let of = fault(r#"{"email":"ann@b","password":"hunter2hunter2"}"#);
         assert!(of.contains("`password`") && !of.contains("hunter2"), "{of}");
-        let of = fault(&format!(r#"{{"email":"ann@b","hash":"{BCRYPT}","password":"hunter2hunter2"}}"#));
+        let of = fault(&format!(
+            r#"{{"email":"ann@b","hash":"{BCRYPT}","password":"hunter2hunter2"}}"#
+        ));
         assert!(of.contains("`password`") && !of.contains("hunter2"), "{of}");
     }
 
@@ -347,34 +422,76 @@ mod tests {
             (format!(r#"{{"email":"ann@b","hash":{BCRYPT}}}"#), "column 25"),
             (r#"{"name":"Ann"}"#.to_owned(), "`email` is missing"),
             (r#"{"email":null}"#.to_owned(), "`email` is missing"),
-            (format!(r#"{{"email":"{BCRYPT}"}}"#), "`email`: that is no email address"),
+            (
+                format!(r#"{{"email":"{BCRYPT}"}}"#),
+                "`email`: that is no email address",
+            ),
             (r#"{"email":5}"#.to_owned(), "`email` must be a string"),
-            (format!(r#"{{"email":"ann@b","hash":"{}"}}"#, &BCRYPT[..50]), "`hash`: the password hash cannot be used"),
+            (
+                format!(r#"{{"email":"ann@b","hash":"{}"}}"#, &BCRYPT[..50]),
+                "`hash`: the password hash cannot be used",
+            ),
             (
                 format!(r#"{{"email":"ann@b","password":"{dear}"}}"#),
                 "`password`: the password hash cannot be used: `cost` is 20",
             ),
-            (r#"{"email":"ann@b","hash":"5f4dcc3b5aa765d61d8327deb882cf99"}"#.to_owned(), "its format is none of"),
-            (r#"{"email":"ann@b","hash":{"a":1}}"#.to_owned(), "`hash` must be a string"),
+            (
+                r#"{"email":"ann@b","hash":"5f4dcc3b5aa765d61d8327deb882cf99"}"#.to_owned(),
+                "its format is none of",
+            ),
+            (
+                r#"{"email":"ann@b","hash":{"a":1}}"#.to_owned(),
+                "`hash` must be a string",
+            ),
             (
                 format!(r#"{{"email":"ann@b","hash":"{BCRYPT}","password":"{ARGON2}"}}"#),
                 "`hash` and `password` are both given",
             ),
             (r#"{"email":"ann@b","_id":1.5}"#.to_owned(), "`_id` must be"),
-            (r#"{"email":"ann@b","_id":{"$date":"x"}}"#.to_owned(), "`_id` must be"),
+            (
+                r#"{"email":"ann@b","_id":{"$date":"x"}}"#.to_owned(),
+                "`_id` must be",
+            ),
             (r#"{"email":"ann@b","id":""}"#.to_owned(), "`id`: an id has"),
-            (r#"{"email":"ann@b","username":7}"#.to_owned(), "`username` must be a string"),
-            (r#"{"email":"ann@b","name":"a\nb"}"#.to_owned(), "`name`: a name has"),
-            (r#"{"email":"ann@b","roles":{"admin":true}}"#.to_owned(), "`roles` must be an array"),
-            (r#"{"email":"ann@b","roles":[1]}"#.to_owned(), "`roles` must be an array"),
-            (r#"{"email":"ann@b","roles":[""]}"#.to_owned(), "`roles`: `…` is no role"),
-            (format!(r#"{{"email":"ann@b","roles":["a"],"role":"{ARGON2}{BCRYPT}"}}"#), "`role`: `…` is no role"),
-            (r#"{"email":"ann@b","disabled":"false"}"#.to_owned(), "`disabled` must be"),
-            (format!(r#"{{"email":"ann@b","note":"{}"}}"#, "x".repeat(MAX_LINE)), "more than 65536 bytes"),
+            (
+                r#"{"email":"ann@b","username":7}"#.to_owned(),
+                "`username` must be a string",
+            ),
+            (
+                r#"{"email":"ann@b","name":"a\nb"}"#.to_owned(),
+                "`name`: a name has",
+            ),
+            (
+                r#"{"email":"ann@b","roles":{"admin":true}}"#.to_owned(),
+                "`roles` must be an array",
+            ),
+            (
+                r#"{"email":"ann@b","roles":[1]}"#.to_owned(),
+                "`roles` must be an array",
+            ),
+            (
+                r#"{"email":"ann@b","roles":[""]}"#.to_owned(),
+                "`roles`: `…` is no role",
+            ),
+            (
+                format!(r#"{{"email":"ann@b","roles":["a"],"role":"{ARGON2}{BCRYPT}"}}"#),
+                "`role`: `…` is no role",
+            ),
+            (
+                r#"{"email":"ann@b","disabled":"false"}"#.to_owned(),
+                "`disabled` must be",
+            ),
+            (
+                format!(r#"{{"email":"ann@b","note":"{}"}}"#, "x".repeat(MAX_LINE)),
+                "more than 65536 bytes",
+            ),
         ] {
             let of = fault(&line);
             assert!(of.contains(expected), "{line}: {of}");
-            assert!(!of.contains("qrstuu") && !of.contains("ehqGRl") && !of.contains("5f4dcc"), "{of}");
+            assert!(
+                !of.contains("qrstuu") && !of.contains("ehqGRl") && !of.contains("5f4dcc"),
+                "{of}"
+            );
         }
     }
 
@@ -388,7 +505,13 @@ mod tests {
     fn no_more_than_a_hundred_unknown_fields_are_kept_in_mind() {
         let mut import = Import::new();
         let fields: String = (0..500).map(|n| format!(r#","x{n}":0"#)).collect();
-        let imported = import.line(&format!(r#"{{"email":"ann@b"{fields}}}"#)).unwrap().unwrap();
-        assert_eq!((imported.ignored.len(), import.reported.len()), (MAX_REPORTED, MAX_REPORTED));
+        let imported = import
+            .line(&format!(r#"{{"email":"ann@b"{fields}}}"#))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (imported.ignored.len(), import.reported.len()),
+            (MAX_REPORTED, MAX_REPORTED)
+        );
     }
 }

@@ -23,7 +23,9 @@ pub use candidate::{Candidate, Proven};
 pub use email::is_valid as is_email;
 pub use hash::{HashFault, check_hash, hash};
 pub use hasher::Hasher;
-pub use policy::{Fault, MAX_PASSWORD_BYTES, Policy, check_id, check_roles, parse_name, parse_roles, tidy_roles};
+pub use policy::{
+    Fault, MAX_PASSWORD_BYTES, Policy, check_id, check_roles, parse_name, parse_roles, tidy_roles,
+};
 
 /// An account that is to be.
 #[derive(Clone)]
@@ -95,7 +97,9 @@ impl Accounts {
     /// # Errors
     /// [`Refusal::PasswordTooLong`], [`Refusal::PasswordTooShort`], [`Refusal::PasswordCommon`].
     pub fn check_password(&self, email: &str, password: &str) -> Result<(), Refusal> {
-        self.policy.check_password(email, password).map_err(|fault| fault.refusal())
+        self.policy
+            .check_password(email, password)
+            .map_err(|fault| fault.refusal())
     }
 
     /// Adds an account; with a role in `first`, only where no enabled account has that role.
@@ -103,7 +107,11 @@ impl Accounts {
     /// # Errors
     /// The state failed. The inner one is what is wrong with `new`: [`Refusal::EmailTaken`], [`Refusal::EmailInvalid`], …,
     /// and [`Refusal::RouteMissing`] where it is not the first.
-    pub fn add(&self, new: NewAccount, first: Option<&str>) -> Result<Result<AccountRow, Refusal>, StateError> {
+    pub fn add(
+        &self,
+        new: NewAccount,
+        first: Option<&str>,
+    ) -> Result<Result<AccountRow, Refusal>, StateError> {
         Ok(self.insert(new, first)?.map_err(|fault| fault.refusal()))
     }
 
@@ -111,7 +119,11 @@ impl Accounts {
     ///
     /// # Errors
     /// The state failed. The inner one is what is wrong with `new`.
-    pub fn insert(&self, new: NewAccount, first: Option<&str>) -> Result<Result<AccountRow, Fault>, StateError> {
+    pub fn insert(
+        &self,
+        new: NewAccount,
+        first: Option<&str>,
+    ) -> Result<Result<AccountRow, Fault>, StateError> {
         let account = match prepare(new, self.clock.now()) {
             Ok(account) => account,
             Err(fault) => return Ok(Err(fault)),
@@ -164,7 +176,11 @@ impl Accounts {
     /// The state failed.
     pub fn candidate(&self, email: &str) -> Result<Candidate, StateError> {
         // Nobody has an address this long, and folding it could take a while.
-        let account = if email.trim().len() > email::MAX_BYTES { None } else { self.by_email(email)? };
+        let account = if email.trim().len() > email::MAX_BYTES {
+            None
+        } else {
+            self.by_email(email)?
+        };
         self.candidate_as(account)
     }
 
@@ -188,7 +204,10 @@ impl Accounts {
     /// The state failed.
     pub fn rehash(&self, proven: &Proven) -> Result<(), StateError> {
         match &proven.rehash {
-            Some((from, to)) => self.state.rehash_account(&proven.account.id, from, to).map(|_| ()),
+            Some((from, to)) => self
+                .state
+                .rehash_account(&proven.account.id, from, to)
+                .map(|_| ()),
             None => Ok(()),
         }
     }
@@ -204,7 +223,11 @@ impl Accounts {
         hash: String,
         end: &EndSessions<'_>,
     ) -> Result<Option<AccountRow>, StateError> {
-        let change = AccountChange { password_hash: Some(hash), ends_sessions: true, ..AccountChange::default() };
+        let change = AccountChange {
+            password_hash: Some(hash),
+            ends_sessions: true,
+            ..AccountChange::default()
+        };
         self.state.change_account(id, &change, end)
     }
 }
@@ -240,7 +263,9 @@ fn new_id(now: UnixSeconds) -> Result<String, Fault> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|_| Fault::NoRandomNumbers)?;
     let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
-    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().to_string())
+    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random)
+        .into_uuid()
+        .to_string())
 }
 
 #[cfg(test)]
@@ -253,7 +278,10 @@ mod tests {
     const NOW: UnixSeconds = 1_700_000_000;
 
     fn accounts() -> Accounts {
-        let policy = Policy { min_length: 8, default_roles: vec!["user".to_owned()] };
+        let policy = Policy {
+            min_length: 8,
+            default_roles: vec!["user".to_owned()],
+        };
         Accounts::new(Arc::new(Memory::default()), Clock::fixed(NOW), policy)
     }
 
@@ -274,7 +302,11 @@ mod tests {
         accounts.state.accounts().unwrap().is_empty()
     }
 
-    const END: EndSessions<'static> = EndSessions { now: NOW, revoked_until: NOW + 900, keep: None };
+    const END: EndSessions<'static> = EndSessions {
+        now: NOW,
+        revoked_until: NOW + 900,
+        keep: None,
+    };
 
     #[test]
     fn an_account_is_kept_tidied_and_found_however_its_address_is_typed() {
@@ -282,7 +314,10 @@ mod tests {
         assert!(is_empty(&accounts));
         let added = accounts.add(new(" Ann@Example.com "), None).unwrap().unwrap();
         assert_eq!(uuid::Uuid::parse_str(&added.id).unwrap().get_version_num(), 7);
-        assert_eq!((added.email.as_str(), added.email_key.as_str()), ("Ann@Example.com", "ann@example.com"));
+        assert_eq!(
+            (added.email.as_str(), added.email_key.as_str()),
+            ("Ann@Example.com", "ann@example.com")
+        );
         assert_eq!(added.name.as_deref(), Some("Ann"));
         assert_eq!(added.roles, ["admin", "user"]);
         assert_eq!((added.created_at, added.password_version), (NOW, 1));
@@ -296,27 +331,63 @@ mod tests {
     fn two_accounts_never_share_an_address_or_an_id() {
         let accounts = accounts();
         let add = |email: &str, id: Option<&str>, first: Option<&str>| {
-            accounts.insert(NewAccount { id: id.map(str::to_owned), ..new(email) }, first).unwrap().map(|row| row.email)
+            accounts
+                .insert(
+                    NewAccount {
+                        id: id.map(str::to_owned),
+                        ..new(email)
+                    },
+                    first,
+                )
+                .unwrap()
+                .map(|row| row.email)
         };
         assert_eq!(add("ann@b", Some("1"), Some("admin")), Ok("ann@b".to_owned()));
         assert_eq!(add("ANN@B", None, None), Err(Fault::EmailTaken));
         assert_eq!(add("bob@b", Some("1"), None), Err(Fault::IdTaken));
         assert_eq!(add("bob@b", None, Some("admin")), Err(Fault::NotFirst));
-        assert_eq!(accounts.add(new("ann@b"), None).unwrap().map(|_| ()), Err(Refusal::EmailTaken));
-        assert_eq!(accounts.add(new("bob@b"), Some("admin")).unwrap().map(|_| ()), Err(Refusal::RouteMissing));
+        assert_eq!(
+            accounts.add(new("ann@b"), None).unwrap().map(|_| ()),
+            Err(Refusal::EmailTaken)
+        );
+        assert_eq!(
+            accounts.add(new("bob@b"), Some("admin")).unwrap().map(|_| ()),
+            Err(Refusal::RouteMissing)
+        );
     }
 
     #[test]
     fn an_address_that_looks_like_anothers_is_refused_and_one_that_is_the_same_in_other_letters_is_found() {
         let accounts = accounts();
         let add = |email: &str| accounts.insert(new(email), None).unwrap().map(|row| row.email);
-        assert_eq!(add("\u{ff21}nn@example.com"), Ok("Ann@example.com".to_owned()), "kept without full-width letters");
+        assert_eq!(
+            add("\u{ff21}nn@example.com"),
+            Ok("Ann@example.com".to_owned()),
+            "kept without full-width letters"
+        );
         assert!(accounts.by_email("ann\u{ff20}example.com").unwrap().is_some());
         assert_eq!(add("ann@example\u{3002}com"), Err(Fault::EmailTaken));
         assert_eq!(add("\u{430}nn@example.com"), Err(Fault::EmailLookalike));
-        assert_eq!(accounts.add(new("\u{430}nn@example.com"), None).unwrap().map(|_| ()), Err(Refusal::EmailTaken));
-        assert!(accounts.lookalike("\u{430}nn@example.com").unwrap().is_some_and(|row| row.email == "Ann@example.com"));
-        for different in ["burn@example.com", "bum@example.com", "a1@example.com", "al@example.com", "m\u{fc}ller@b"] {
+        assert_eq!(
+            accounts
+                .add(new("\u{430}nn@example.com"), None)
+                .unwrap()
+                .map(|_| ()),
+            Err(Refusal::EmailTaken)
+        );
+        assert!(
+            accounts
+                .lookalike("\u{430}nn@example.com")
+                .unwrap()
+                .is_some_and(|row| row.email == "Ann@example.com")
+        );
+        for different in [
+            "burn@example.com",
+            "bum@example.com",
+            "a1@example.com",
+            "al@example.com",
+            "m\u{fc}ller@b",
+        ] {
             assert_eq!(add(different), Ok(different.to_owned()));
         }
         assert_eq!(add("muller@b"), Ok("muller@b".to_owned()));
@@ -328,11 +399,26 @@ mod tests {
         let refused = |new: NewAccount| accounts.add(new, None).unwrap().map(|_| ());
         let good = new("ann@b");
         assert_eq!(refused(new("ann")), Err(Refusal::EmailInvalid));
-        assert_eq!(refused(NewAccount { name: Some("a\nb".into()), ..good.clone() }), Err(Refusal::NameInvalid));
+        assert_eq!(
+            refused(NewAccount {
+                name: Some("a\nb".into()),
+                ..good.clone()
+            }),
+            Err(Refusal::NameInvalid)
+        );
         for wrong in [
-            NewAccount { id: Some(String::new()), ..good.clone() },
-            NewAccount { roles: vec![String::new()], ..good.clone() },
-            NewAccount { password_hash: Some("hunter2".into()), ..good },
+            NewAccount {
+                id: Some(String::new()),
+                ..good.clone()
+            },
+            NewAccount {
+                roles: vec![String::new()],
+                ..good.clone()
+            },
+            NewAccount {
+                password_hash: Some("hunter2".into()),
+                ..good
+            },
         ] {
             assert_eq!(refused(wrong), Err(Refusal::FormMalformed));
         }
@@ -345,26 +431,66 @@ mod tests {
         let good = "a quiet field";
         assert_eq!(accounts.check_new("ann@b", Some("Ann"), good), Ok(()));
         assert_eq!(accounts.check_new("ann@b", None, good), Ok(()));
-        assert_eq!(accounts.check_new("ann", None, "short"), Err(Refusal::EmailInvalid));
-        assert_eq!(accounts.check_new("ann@b", Some("a\nb"), "short"), Err(Refusal::NameInvalid));
-        assert_eq!(accounts.check_new("ann@b", None, "short"), Err(Refusal::PasswordTooShort));
-        assert_eq!(accounts.check_new("ann@b", None, "password1"), Err(Refusal::PasswordCommon));
-        assert_eq!(accounts.check_password("margarethe@b", "Margarethe"), Err(Refusal::PasswordCommon));
-        assert_eq!(accounts.check_password("ann@b", &"x".repeat(4097)), Err(Refusal::PasswordTooLong));
+        assert_eq!(
+            accounts.check_new("ann", None, "short"),
+            Err(Refusal::EmailInvalid)
+        );
+        assert_eq!(
+            accounts.check_new("ann@b", Some("a\nb"), "short"),
+            Err(Refusal::NameInvalid)
+        );
+        assert_eq!(
+            accounts.check_new("ann@b", None, "short"),
+            Err(Refusal::PasswordTooShort)
+        );
+        assert_eq!(
+            accounts.check_new("ann@b", None, "password1"),
+            Err(Refusal::PasswordCommon)
+        );
+        assert_eq!(
+            accounts.check_password("margarethe@b", "Margarethe"),
+            Err(Refusal::PasswordCommon)
+        );
+        assert_eq!(
+            accounts.check_password("ann@b", &"x".repeat(4097)),
+            Err(Refusal::PasswordTooLong)
+        );
     }
 
     #[test]
     fn an_imported_hash_is_replaced_at_the_first_good_sign_in() {
         let accounts = accounts();
         let id = accounts.add(new("ann@b"), None).unwrap().unwrap().id;
-        assert!(accounts.candidate("ann@b").unwrap().verify("wrong horse").is_none());
-        let proven = accounts.candidate(" ANN@b").unwrap().verify("correct horse").unwrap();
+        assert!(
+            accounts
+                .candidate("ann@b")
+                .unwrap()
+                .verify("wrong horse")
+                .is_none()
+        );
+        let proven = accounts
+            .candidate(" ANN@b")
+            .unwrap()
+            .verify("correct horse")
+            .unwrap();
         assert_eq!(proven.account.id, id);
         accounts.rehash(&proven).unwrap();
         let after = accounts.by_id(&id).unwrap().unwrap();
-        assert!(after.password_hash.as_deref().is_some_and(|hash| hash.starts_with(hash::OWN)));
-        assert_eq!(after.password_version, 1, "it is the same password, so what it opened stays open");
-        let proven = accounts.candidate_by_id(&id).unwrap().verify("correct horse").unwrap();
+        assert!(
+            after
+                .password_hash
+                .as_deref()
+                .is_some_and(|hash| hash.starts_with(hash::OWN))
+        );
+        assert_eq!(
+            after.password_version, 1,
+            "it is the same password, so what it opened stays open"
+        );
+        let proven = accounts
+            .candidate_by_id(&id)
+            .unwrap()
+            .verify("correct horse")
+            .unwrap();
         assert!(proven.rehash.is_none());
     }
 
@@ -372,24 +498,79 @@ mod tests {
     fn a_replacement_that_comes_after_a_change_of_password_is_dropped() {
         let accounts = accounts();
         let id = accounts.add(new("ann@b"), None).unwrap().unwrap().id;
-        let proven = accounts.candidate_by_id(&id).unwrap().verify("correct horse").unwrap();
-        let changed = accounts.change_password(&id, hash("a quiet field").unwrap(), &END).unwrap().unwrap();
+        let proven = accounts
+            .candidate_by_id(&id)
+            .unwrap()
+            .verify("correct horse")
+            .unwrap();
+        let changed = accounts
+            .change_password(&id, hash("a quiet field").unwrap(), &END)
+            .unwrap()
+            .unwrap();
         assert_eq!(changed.password_version, 2);
         accounts.rehash(&proven).unwrap();
-        assert!(accounts.candidate("ann@b").unwrap().verify("correct horse").is_none());
-        assert!(accounts.candidate("ann@b").unwrap().verify("a quiet field").is_some());
-        assert!(accounts.change_password("nobody", BCRYPT.to_owned(), &END).unwrap().is_none());
+        assert!(
+            accounts
+                .candidate("ann@b")
+                .unwrap()
+                .verify("correct horse")
+                .is_none()
+        );
+        assert!(
+            accounts
+                .candidate("ann@b")
+                .unwrap()
+                .verify("a quiet field")
+                .is_some()
+        );
+        assert!(
+            accounts
+                .change_password("nobody", BCRYPT.to_owned(), &END)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
     fn nobody_and_the_disabled_prove_nothing() {
         let accounts = accounts();
-        accounts.add(NewAccount { disabled: true, ..new("ann@b") }, None).unwrap().unwrap();
-        accounts.add(NewAccount { password_hash: None, ..new("bob@b") }, None).unwrap().unwrap();
+        accounts
+            .add(
+                NewAccount {
+                    disabled: true,
+                    ..new("ann@b")
+                },
+                None,
+            )
+            .unwrap()
+            .unwrap();
+        accounts
+            .add(
+                NewAccount {
+                    password_hash: None,
+                    ..new("bob@b")
+                },
+                None,
+            )
+            .unwrap()
+            .unwrap();
         for email in ["ann@b", "bob@b", "carol@b", "", &"x".repeat(300)] {
-            assert!(accounts.candidate(email).unwrap().verify("correct horse").is_none(), "{email}");
+            assert!(
+                accounts
+                    .candidate(email)
+                    .unwrap()
+                    .verify("correct horse")
+                    .is_none(),
+                "{email}"
+            );
         }
-        assert!(accounts.candidate_by_id("nobody").unwrap().verify("correct horse").is_none());
+        assert!(
+            accounts
+                .candidate_by_id("nobody")
+                .unwrap()
+                .verify("correct horse")
+                .is_none()
+        );
     }
 
     #[test]

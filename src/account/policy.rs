@@ -42,7 +42,9 @@ pub struct Policy {
 #[non_exhaustive]
 pub enum Fault {
     /// No email address.
-    #[error("that is no email address: it needs one `@` with something on both sides, no space, and at most 254 bytes")]
+    #[error(
+        "that is no email address: it needs one `@` with something on both sides, no space, and at most 254 bytes"
+    )]
     EmailInvalid,
     /// Another account has it.
     #[error("there is an account with this email address already")]
@@ -63,7 +65,9 @@ pub enum Fault {
     #[error("a name has at most {MAX_NAME} characters, none of them a control character")]
     NameInvalid,
     /// Empty, too long, or not text that can be seen.
-    #[error("`{role}` is no role: 1 to {MAX_ROLE_BYTES} bytes of visible text, without a space at either end")]
+    #[error(
+        "`{role}` is no role: 1 to {MAX_ROLE_BYTES} bytes of visible text, without a space at either end"
+    )]
     RoleInvalid {
         /// Its beginning, with what cannot be seen escaped.
         role: String,
@@ -72,7 +76,9 @@ pub enum Fault {
     #[error("an account has at most {MAX_ROLES} roles")]
     RolesTooMany,
     /// Too long together.
-    #[error(r#"the roles of an account have at most {MAX_ROLES_BYTES} bytes together, `"` and `\` counted twice"#)]
+    #[error(
+        r#"the roles of an account have at most {MAX_ROLES_BYTES} bytes together, `"` and `\` counted twice"#
+    )]
     RolesTooLong,
     /// Easily guessed.
     #[error("the password needs at least {least} characters")]
@@ -84,7 +90,9 @@ pub enum Fault {
     #[error("the password has more than {MAX_PASSWORD_BYTES} bytes")]
     PasswordTooLong,
     /// Guessed first.
-    #[error("the password is among those that are tried first: it is widely used, or it is the email address")]
+    #[error(
+        "the password is among those that are tried first: it is widely used, or it is the email address"
+    )]
     PasswordCommon,
     /// The system has none.
     #[error("the system has no random numbers, so there can be no new id")]
@@ -109,9 +117,11 @@ impl Fault {
             Self::PasswordCommon => Refusal::PasswordCommon,
             Self::NoRandomNumbers => Refusal::Internal,
             // A client has no field for any of these.
-            Self::IdInvalid | Self::RoleInvalid { .. } | Self::RolesTooMany | Self::RolesTooLong | Self::Hash(_) => {
-                Refusal::FormMalformed
-            }
+            Self::IdInvalid
+            | Self::RoleInvalid { .. }
+            | Self::RolesTooMany
+            | Self::RolesTooLong
+            | Self::Hash(_) => Refusal::FormMalformed,
         }
     }
 }
@@ -126,7 +136,9 @@ impl Policy {
             return Err(Fault::PasswordTooLong);
         }
         if password.chars().count() < self.min_length {
-            return Err(Fault::PasswordTooShort { least: self.min_length });
+            return Err(Fault::PasswordTooShort {
+                least: self.min_length,
+            });
         }
         let address = email::key(email);
         // Each copy is wiped.
@@ -136,8 +148,14 @@ impl Policy {
         let is_own = *guess == address || address.split_once('@').is_some_and(|(local, _)| *guess == local);
         // Also where nothing but white space is left.
         let mut letters = guess.chars();
-        let is_one_letter = letters.next().is_none_or(|first| letters.all(|letter| letter == first));
-        if is_own || is_one_letter || is_common(&guess) { Err(Fault::PasswordCommon) } else { Ok(()) }
+        let is_one_letter = letters
+            .next()
+            .is_none_or(|first| letters.all(|letter| letter == first));
+        if is_own || is_one_letter || is_common(&guess) {
+            Err(Fault::PasswordCommon)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -158,7 +176,11 @@ pub fn parse_name(text: &str) -> Result<Option<String>, Fault> {
 /// # Errors
 /// [`Fault::IdInvalid`].
 pub fn check_id(id: &str) -> Result<(), Fault> {
-    if is_visible(id, MAX_ID_BYTES) { Ok(()) } else { Err(Fault::IdInvalid) }
+    if is_visible(id, MAX_ID_BYTES) {
+        Ok(())
+    } else {
+        Err(Fault::IdInvalid)
+    }
 }
 
 /// The roles that `text` names with commas between them, sorted, each once. Nothing between two commas is no role.
@@ -166,7 +188,12 @@ pub fn check_id(id: &str) -> Result<(), Fault> {
 /// # Errors
 /// As [`check_roles`].
 pub fn parse_roles(text: &str) -> Result<Vec<String>, Fault> {
-    let roles = text.split(',').map(str::trim).filter(|role| !role.is_empty()).map(str::to_owned).collect();
+    let roles = text
+        .split(',')
+        .map(str::trim)
+        .filter(|role| !role.is_empty())
+        .map(str::to_owned)
+        .collect();
     tidy_roles(roles)
 }
 
@@ -188,15 +215,27 @@ pub fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, Fault> {
 pub fn check_roles(roles: &[String]) -> Result<(), Fault> {
     if let Some(role) = roles.iter().find(|role| !is_visible(role, MAX_ROLE_BYTES)) {
         return Err(Fault::RoleInvalid {
-            role: role.chars().take(MAX_ROLE_BYTES).flat_map(char::escape_debug).collect(),
+            role: role
+                .chars()
+                .take(MAX_ROLE_BYTES)
+                .flat_map(char::escape_debug)
+                .collect(),
         });
     }
     if roles.len() > MAX_ROLES {
         return Err(Fault::RolesTooMany);
     }
     let escaped = |role: &str| role.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
-    let bytes = roles.iter().map(|role| role.len() + escaped(role) + 1).sum::<usize>().saturating_sub(1);
-    if bytes > MAX_ROLES_BYTES { Err(Fault::RolesTooLong) } else { Ok(()) }
+    let bytes = roles
+        .iter()
+        .map(|role| role.len() + escaped(role) + 1)
+        .sum::<usize>()
+        .saturating_sub(1);
+    if bytes > MAX_ROLES_BYTES {
+        Err(Fault::RolesTooLong)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether `text` is 1 to `most` bytes of one visible line that looks the same when white space around it is gone.
@@ -214,8 +253,14 @@ fn is_common(guess: &str) -> bool {
     let mut rest = common().as_bytes();
     while !rest.is_empty() {
         let middle = rest.len() / 2;
-        let start = rest[..middle].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let end = rest[middle..].iter().position(|byte| *byte == b'\n').map_or(rest.len(), |length| middle + length);
+        let start = rest[..middle]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        let end = rest[middle..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(rest.len(), |length| middle + length);
         match rest[start..end].cmp(guess.as_bytes()) {
             Ordering::Equal => return true,
             Ordering::Less => rest = rest.get(end + 1..).unwrap_or_default(),
@@ -234,7 +279,10 @@ fn common() -> &'static str {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy { min_length: 8, default_roles: Vec::new() };
+    const POLICY: Policy = Policy {
+        min_length: 8,
+        default_roles: Vec::new(),
+    };
 
     fn password(text: &str) -> Result<(), Fault> {
         POLICY.check_password("Margarethe@Example.com", text)
@@ -250,19 +298,36 @@ mod tests {
         assert_eq!(password("a quiet field of barley "), Ok(()));
         assert_eq!(password(&"yx".repeat(2048)), Ok(()), "4096 bytes, none cut off");
         assert_eq!(password(&"yxz".repeat(1366)), Err(Fault::PasswordTooLong));
-        assert_eq!(Policy { min_length: 12, ..POLICY }.check_password("a@b", "xk3öü9väqp"), {
-            Err(Fault::PasswordTooShort { least: 12 })
-        });
+        assert_eq!(
+            Policy {
+                min_length: 12,
+                ..POLICY
+            }
+            .check_password("a@b", "xk3öü9väqp"),
+            { Err(Fault::PasswordTooShort { least: 12 }) }
+        );
     }
 
     #[test]
     fn a_password_that_is_tried_first_is_refused_in_any_case() {
-        for common in
-            ["password", "PassWord", "12345678", "qwertyuiop", "Password1", "trustno1", "p@ssw0rd", " baseball "]
-        {
+        for common in [
+            "password",
+            "PassWord",
+            "12345678",
+            "qwertyuiop",
+            "Password1",
+            "trustno1",
+            "p@ssw0rd",
+            " baseball ",
+        ] {
             assert_eq!(password(common), Err(Fault::PasswordCommon), "{common}");
         }
-        for rare in ["password-of-hers", "12345678901234567890123456789", "\nx\n\n\n\n\n\n\nx", "password\npassword1"] {
+        for rare in [
+            "password-of-hers",
+            "12345678901234567890123456789",
+            "\nx\n\n\n\n\n\n\nx",
+            "password\npassword1",
+        ] {
             assert_eq!(password(rare), Ok(()), "{rare}");
         }
     }
@@ -272,8 +337,16 @@ mod tests {
         for letter in ["a", "A", "0", "!", "\n", " ", "ü", "🔑"] {
             for length in [8, 9, 30, 1000] {
                 let repeated = letter.repeat(length);
-                assert_eq!(password(&repeated), Err(Fault::PasswordCommon), "{letter:?} {length}");
-                assert_eq!(password(&format!(" {repeated}\n")), Err(Fault::PasswordCommon), "{letter:?} {length}");
+                assert_eq!(
+                    password(&repeated),
+                    Err(Fault::PasswordCommon),
+                    "{letter:?} {length}"
+                );
+                assert_eq!(
+                    password(&format!(" {repeated}\n")),
+                    Err(Fault::PasswordCommon),
+                    "{letter:?} {length}"
+                );
             }
         }
         assert_eq!(password("aAaAaAaAaAaAaAaAa"), Err(Fault::PasswordCommon));
@@ -284,7 +357,12 @@ mod tests {
 
     #[test]
     fn the_address_and_what_stands_before_its_at_sign_are_no_passwords() {
-        for own in ["margarethe@example.com", "Margarethe", "MARGARETHE@EXAMPLE.COM", " margarethe "] {
+        for own in [
+            "margarethe@example.com",
+            "Margarethe",
+            "MARGARETHE@EXAMPLE.COM",
+            " margarethe ",
+        ] {
             assert_eq!(password(own), Err(Fault::PasswordCommon), "{own}");
         }
         assert_eq!(password("margarethe!"), Ok(()));
@@ -299,7 +377,14 @@ mod tests {
             assert!(is_common(line), "{line}");
             assert!(line.len() >= 8 && *line == email::key(line), "{line}");
         }
-        for missing in ["", "\n", "zzzzzzzzzzzzzzzzzzzz~", "!", "Redistribution", "# MIT License"] {
+        for missing in [
+            "",
+            "\n",
+            "zzzzzzzzzzzzzzzzzzzz~",
+            "!",
+            "Redistribution",
+            "# MIT License",
+        ] {
             assert!(!is_common(missing), "{missing:?}");
         }
         let head = COMMON.lines().take_while(|line| !line.is_empty());
@@ -312,7 +397,15 @@ mod tests {
         assert_eq!(parse_name("علي"), Ok(Some("علي".to_owned())));
         assert_eq!(parse_name(" \t "), Ok(None));
         assert_eq!(parse_name(&"ü".repeat(128)), Ok(Some("ü".repeat(128))));
-        for wrong in [&*"u".repeat(129), "a\nb", "a\0b", "a\u{7f}b", "a\u{85}b", "a\u{2028}b", "a\u{202e}b"] {
+        for wrong in [
+            &*"u".repeat(129),
+            "a\nb",
+            "a\0b",
+            "a\u{7f}b",
+            "a\u{85}b",
+            "a\u{2028}b",
+            "a\u{202e}b",
+        ] {
             assert_eq!(parse_name(wrong), Err(Fault::NameInvalid), "{wrong:?}");
         }
     }
@@ -321,32 +414,63 @@ mod tests {
     fn roles_are_sorted_and_each_once() {
         assert_eq!(parse_roles(" ops,admin ,, ops,").unwrap(), ["admin", "ops"]);
         assert_eq!(parse_roles("").unwrap(), [""; 0]);
-        assert_eq!(tidy_roles(vec!["b c".into(), "a,b".into(), "b c".into()]).unwrap(), ["a,b", "b c"]);
+        assert_eq!(
+            tidy_roles(vec!["b c".into(), "a,b".into(), "b c".into()]).unwrap(),
+            ["a,b", "b c"]
+        );
     }
 
     #[test]
     fn roles_that_would_not_fit_into_a_header_or_a_cookie_are_refused() {
-        for wrong in ["", " a", "a ", "a\nb", "\u{2028}", &"r".repeat(65), &"ü".repeat(33)] {
+        for wrong in [
+            "",
+            " a",
+            "a ",
+            "a\nb",
+            "\u{2028}",
+            &"r".repeat(65),
+            &"ü".repeat(33),
+        ] {
             let fault = check_roles(&["good".into(), wrong.into()]).unwrap_err();
             assert!(matches!(fault, Fault::RoleInvalid { .. }), "{wrong:?} {fault}");
             assert!(!fault.to_string().contains('\n'), "{fault}");
         }
-        let of = |count: usize, bytes: usize| -> Vec<String> { (0..count).map(|n| format!("{n:0bytes$}")).collect() };
+        let of = |count: usize, bytes: usize| -> Vec<String> {
+            (0..count).map(|n| format!("{n:0bytes$}")).collect()
+        };
         assert_eq!(check_roles(&of(64, 15)), Ok(()), "1023 bytes");
         assert_eq!(check_roles(&of(65, 3)), Err(Fault::RolesTooMany));
         assert_eq!(check_roles(&of(16, 64)), Err(Fault::RolesTooLong), "1039 bytes");
         for quoted in ['"', '\\'] {
-            let quoted =
-                |count| of(count, 60).iter().map(|role| role.replace('0', &quoted.to_string())).collect::<Vec<_>>();
+            let quoted = |count| {
+                of(count, 60)
+                    .iter()
+                    .map(|role| role.replace('0', &quoted.to_string()))
+                    .collect::<Vec<_>>()
+            };
             assert_eq!(check_roles(&quoted(8)), Ok(()), "962 bytes of JSON");
-            assert_eq!(check_roles(&quoted(9)), Err(Fault::RolesTooLong), "they take two bytes each in a token");
+            assert_eq!(
+                check_roles(&quoted(9)),
+                Err(Fault::RolesTooLong),
+                "they take two bytes each in a token"
+            );
         }
-        assert_eq!(parse_roles(&"a,".repeat(65)).unwrap(), ["a"], "counted once tidied");
+        assert_eq!(
+            parse_roles(&"a,".repeat(65)).unwrap(),
+            ["a"],
+            "counted once tidied"
+        );
     }
 
     #[test]
     fn an_id_is_one_visible_line() {
-        for good in ["507f1f77bcf86cd799439011", "42", "auth0|5f7c", "a b", &"i".repeat(128)] {
+        for good in [
+            "507f1f77bcf86cd799439011",
+            "42",
+            "auth0|5f7c",
+            "a b",
+            &"i".repeat(128),
+        ] {
             assert_eq!(check_id(good), Ok(()), "{good}");
         }
         for wrong in ["", " ", "a\n", &"i".repeat(129)] {

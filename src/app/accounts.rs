@@ -116,7 +116,13 @@ impl Directory {
     /// # Errors
     /// The state cannot be read.
     pub fn list(&self) -> Result<Vec<Account>, Failure> {
-        Ok(self.state.accounts().map_err(failed)?.into_iter().map(Account::from).collect())
+        Ok(self
+            .state
+            .accounts()
+            .map_err(failed)?
+            .into_iter()
+            .map(Account::from)
+            .collect())
     }
 
     /// The account with this email address or id.
@@ -141,14 +147,20 @@ impl Directory {
     /// How sessions end now.
     fn ending(&self) -> EndSessions<'static> {
         let now = self.clock.now();
-        EndSessions { now, revoked_until: self.session.revoked_until(now), keep: None }
+        EndSessions {
+            now,
+            revoked_until: self.session.revoked_until(now),
+            keep: None,
+        }
     }
 }
 
 /// What keeps an account from being made or changed, and what to do about it.
 fn refused(fault: &Fault, email: &str) -> Failure {
     let hint = match fault {
-        Fault::EmailTaken | Fault::EmailLookalike => format!("`passgate user show {}` shows it", shown(email)),
+        Fault::EmailTaken | Fault::EmailLookalike => {
+            format!("`passgate user show {}` shows it", shown(email))
+        }
         Fault::PasswordTooShort { .. } | Fault::PasswordCommon => {
             "four or five words at random are hard to guess and easy to remember".to_owned()
         }
@@ -168,14 +180,23 @@ fn failed(error: StateError) -> Failure {
 
 /// Text of somebody else's, fit for a terminal.
 fn shown(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).take(256).collect()
+    text.chars()
+        .map(|letter| if letter.is_control() { '\u{fffd}' } else { letter })
+        .take(256)
+        .collect()
 }
 
 fn unknown(who: &str, all: &[AccountRow]) -> Failure {
     let emails = || all.iter().map(|row| row.email.as_str());
     let key = fold_email(who);
-    let same_person = emails().find(|email| fold_email(email).split_once('@').is_some_and(|(name, _)| name == key));
-    let near = nearest(&key, emails()).or(same_person).or_else(|| nearest(who, all.iter().map(|row| row.id.as_str())));
+    let same_person = emails().find(|email| {
+        fold_email(email)
+            .split_once('@')
+            .is_some_and(|(name, _)| name == key)
+    });
+    let near = nearest(&key, emails())
+        .or(same_person)
+        .or_else(|| nearest(who, all.iter().map(|row| row.id.as_str())));
     let hint = match (near, all.len()) {
         (Some(near), _) => format!("did you mean `{near}`?"),
         (None, 0) => "there are no accounts yet; `passgate user add EMAIL` makes one".to_owned(),

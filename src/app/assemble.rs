@@ -90,7 +90,12 @@ pub(super) fn assemble(
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
         let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
-        sign_in = Some(SignIn { cookie: plan.session.cookie.clone(), sites, verifier, renewal });
+        sign_in = Some(SignIn {
+            cookie: plan.session.cookie.clone(),
+            sites,
+            verifier,
+            renewal,
+        });
     }
     let protected = plan.naming.clone();
     let vary = plan.sources.vary();
@@ -100,7 +105,8 @@ pub(super) fn assemble(
         verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations))
             .with_max_token_bytes(settings.max_token_bytes),
         assertions: plan.assertion.then(|| {
-            Assertions::new(settings.public_url.as_str()).with_unverified_email(plan.naming.tells_unverified_email())
+            Assertions::new(settings.public_url.as_str())
+                .with_unverified_email(plan.naming.tells_unverified_email())
         }),
         signing: Arc::clone(&mirror.signing),
         endpoints: Endpoints::new(
@@ -112,25 +118,43 @@ pub(super) fn assemble(
         ),
         sign_in,
         pages,
-        own_label: Label { text: OWN_LABEL.into(), series: metrics.route(OWN_LABEL) },
+        own_label: Label {
+            text: OWN_LABEL.into(),
+            series: metrics.route(OWN_LABEL),
+        },
         realm: settings.realm(),
         public_https: settings.public_https,
         https_only_host: settings.https_only_host(),
         bodies: Arc::new(BodyRules {
             max_bytes: settings.max_body_bytes,
-            pace: PaceRules { idle_timeout: settings.limits.idle_timeout, min_rate: settings.limits.min_rate, step: 0 },
+            pace: PaceRules {
+                idle_timeout: settings.limits.idle_timeout,
+                min_rate: settings.limits.min_rate,
+                step: 0,
+            },
             protected: Box::new(move |name| protected.is_protected(name)),
         }),
         naming: plan.naming,
-        public_origin: settings.public_url.split_once("://").and_then(|(_, host)| location::Origin::public(host)),
+        public_origin: settings
+            .public_url
+            .split_once("://")
+            .and_then(|(_, host)| location::Origin::public(host)),
         vary,
-        loop_mark: LoopMark::new().map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
+        loop_mark: LoopMark::new()
+            .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
         clock: mirror.clock.clone(),
     };
     let share = settings.max_connections_per_client;
-    Ok(Current { settings, gateway: Arc::new(gateway), upstreams: plan.upstreams, sessions, share, own })
+    Ok(Current {
+        settings,
+        gateway: Arc::new(gateway),
+        upstreams: plan.upstreams,
+        sessions,
+        share,
+        own,
+    })
 }
 
 /// The rooms that sign people in, joined with the state.
@@ -145,7 +169,11 @@ fn join(
 ) -> (Renewal, Login) {
     let with_deletion = |name: &str| Some((name.to_owned(), session::deletion(name, plan.session.secure)?));
     let login = Login {
-        accounts: Arc::new(Accounts::new(Arc::clone(&mirror.state), mirror.clock.clone(), plan.policy.clone())),
+        accounts: Arc::new(Accounts::new(
+            Arc::clone(&mirror.state),
+            mirror.clock.clone(),
+            plan.policy.clone(),
+        )),
         sessions: Arc::clone(sessions),
         hasher: Arc::clone(&services.hasher),
         blocking: Arc::clone(&services.blocking),
@@ -157,10 +185,17 @@ fn join(
         registration: plan.registration,
         admin_role: plan.admin_role.clone(),
     };
-    (Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)), login)
+    (
+        Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)),
+        login,
+    )
 }
 
-fn open_sessions(plan: &SignInPlan, mirror: &Mirror, services: Option<&Services>) -> Result<Arc<Sessions>, Failure> {
+fn open_sessions(
+    plan: &SignInPlan,
+    mirror: &Mirror,
+    services: Option<&Services>,
+) -> Result<Arc<Sessions>, Failure> {
     let sessions = Sessions::new(
         plan.session.clone(),
         Arc::clone(&mirror.state),

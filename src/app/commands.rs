@@ -63,10 +63,14 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
         claims: request.claims.into_iter().collect::<Map<_, _>>(),
         public_url: outline.public_url,
     };
-    let token = keys.mint(&request, now).map_err(|error| Failure::Config(format!("error: {error}\n")))?;
+    let token = keys
+        .mint(&request, now)
+        .map_err(|error| Failure::Config(format!("error: {error}\n")))?;
     // Before anybody has the token, so that no rotation can be too early for it.
     let expires_at = now.saturating_add(request.lifetime);
-    state.note_token(keys.key_id(), expires_at).map_err(|error| Failure::Runtime(error.into()))?;
+    state
+        .note_token(keys.key_id(), expires_at)
+        .map_err(|error| Failure::Runtime(error.into()))?;
     Ok(token)
 }
 
@@ -112,7 +116,12 @@ pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failur
             .or_else(|| outline.issuers.iter().find(|(_, table)| has_iss(table)))
             .ok_or_else(|| unknown_issuer(&outline, file, issuer))?;
         // A revocation is kept under the `iss`: it holds whatever the file calls the issuer later.
-        let iss = table.issuer.as_ref().expect("a file without problems names it").value.clone();
+        let iss = table
+            .issuer
+            .as_ref()
+            .expect("a file without problems names it")
+            .value
+            .clone();
         (name.value.clone(), iss, verify::revocation_expiry(table, now))
     };
     let (target, said) = match what {
@@ -126,13 +135,23 @@ pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failur
         }
     };
     if matches!(&target, RevocationTarget::Subject(text) | RevocationTarget::Token(text) if text.is_empty()) {
-        return Err(Failure::Config("error: the subject or token id is empty\n".to_owned()));
+        return Err(Failure::Config(
+            "error: the subject or token id is empty\n".to_owned(),
+        ));
     }
     let state = open_state(&outline.state_url, file)?;
-    let revocation = Revocation { issuer: key, target, revoked_at: now, expires_at };
-    state.revoke(&revocation).map_err(|error| Failure::Runtime(error.into()))?;
+    let revocation = Revocation {
+        issuer: key,
+        target,
+        revoked_at: now,
+        expires_at,
+    };
+    state
+        .revoke(&revocation)
+        .map_err(|error| Failure::Runtime(error.into()))?;
     let mut said = format!("{said}; a running gateway refuses within a second\n");
-    if let (OWN_ISSUER, RevocationTarget::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target) {
+    if let (OWN_ISSUER, RevocationTarget::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target)
+    {
         // A session that went on would get new tokens.
         said.push_str(&Directory::new(state, Clock::system(), &outline).revoke_subject(subject)?);
     }
@@ -140,12 +159,29 @@ pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failur
 }
 
 fn unknown_issuer(outline: &Outline, file: &Path, typed: &str) -> Failure {
-    let names: Vec<&str> = outline.issuers.iter().map(|(name, _)| name.as_str()).chain([OWN_ISSUER]).collect();
+    let names: Vec<&str> = outline
+        .issuers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .chain([OWN_ISSUER])
+        .collect();
     let hint = crate::config::nearest(typed, names.iter().copied()).map_or_else(
-        || format!("there are {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        || {
+            format!(
+                "there are {}",
+                names
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        },
         |near| format!("did you mean `{near}`?"),
     );
-    Failure::Config(format!("error: `{}` has no issuer `{typed}`\nhint: {hint}\n", file.display()))
+    Failure::Config(format!(
+        "error: `{}` has no issuer `{typed}`\nhint: {hint}\n",
+        file.display()
+    ))
 }
 
 /// What `token inspect` found.
@@ -186,12 +222,22 @@ impl Inspection {
             }
         }
         for name in ["iat", "nbf", "exp"] {
-            if let Some(at) = self.claims.as_ref().and_then(|claims| claims.get(name)).and_then(Value::as_i64) {
+            if let Some(at) = self
+                .claims
+                .as_ref()
+                .and_then(|claims| claims.get(name))
+                .and_then(Value::as_i64)
+            {
                 text.push_str(&format!("{name} is {}\n", time_text(at)));
             }
         }
         for check in &self.checks {
-            text.push_str(&format!("{} {}: {}\n", if check.passed { "✓" } else { "✗" }, check.name, check.detail));
+            text.push_str(&format!(
+                "{} {}: {}\n",
+                if check.passed { "✓" } else { "✗" },
+                check.name,
+                check.detail
+            ));
         }
         match self.reason {
             None => text.push_str("accepted\n"),
@@ -210,9 +256,24 @@ pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
     let (plan, _) = load(file, &Metrics::new())?;
     let gateway = offline(plan, file)?.gateway;
     let mut checks = Vec::new();
-    let verdict = gateway.verifier.examine(token, Clock::system().now(), &mut |step| {
-        checks.push(Check { name: step.name, passed: step.outcome.is_ok(), detail: step.detail });
-    });
-    let (header, claims) = verify::read_unverified(token).map(|read| (read.header, read.claims)).ok().unzip();
-    Ok(Inspection { accepted: verdict.is_ok(), reason: verdict.err().map(Refusal::reason), header, claims, checks })
+    let verdict = gateway
+        .verifier
+        .examine(token, Clock::system().now(), &mut |step| {
+            checks.push(Check {
+                name: step.name,
+                passed: step.outcome.is_ok(),
+                detail: step.detail,
+            });
+        });
+    let (header, claims) = verify::read_unverified(token)
+        .map(|read| (read.header, read.claims))
+        .ok()
+        .unzip();
+    Ok(Inspection {
+        accepted: verdict.is_ok(),
+        reason: verdict.err().map(Refusal::reason),
+        header,
+        claims,
+        checks,
+    })
 }

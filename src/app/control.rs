@@ -50,7 +50,13 @@ impl Mirror {
         let Reading { rows, version, .. } = state.revocations_after(None, UnixSeconds::MIN)?;
         revocations.replace(rows.into_iter().map(row));
         revocations.touch(asked);
-        Ok(Self { state, revocations, signing: Arc::new(ArcSwap::from_pointee(signing)), clock, opened: version })
+        Ok(Self {
+            state,
+            revocations,
+            signing: Arc::new(ArcSwap::from_pointee(signing)),
+            clock,
+            opened: version,
+        })
     }
 
     /// Reads what is new since the last time. `announce` hears of our keys before the first token is signed with a new one:
@@ -63,10 +69,20 @@ impl Mirror {
         if seen.version != version {
             // In one piece, so that what this process revokes meanwhile is not forgotten again.
             let read = self.revocations.reconcile(|| {
-                let Reading { rows, is_whole, version } =
-                    self.state.revocations_after(Some(seen.version), seen.over)?;
+                let Reading {
+                    rows,
+                    is_whole,
+                    version,
+                } = self.state.revocations_after(Some(seen.version), seen.over)?;
                 let rows = rows.into_iter().map(row).collect();
-                Ok::<_, StateError>((version, if is_whole { Change::Replace(rows) } else { Change::Add(rows) }))
+                Ok::<_, StateError>((
+                    version,
+                    if is_whole {
+                        Change::Replace(rows)
+                    } else {
+                        Change::Add(rows)
+                    },
+                ))
             })?;
             seen.are_keys_new |= !read.has_keys_of(&seen.version);
             seen.version = read;
@@ -107,7 +123,13 @@ struct Seen {
 
 impl Seen {
     fn new(version: Version, asked: Instant, now: UnixSeconds) -> Self {
-        Self { version, are_keys_new: true, clock: (asked, now), over: UnixSeconds::MIN, has_old: false }
+        Self {
+            version,
+            are_keys_new: true,
+            clock: (asked, now),
+            over: UnixSeconds::MIN,
+            has_old: false,
+        }
     }
 
     fn look_at_the_clock(&mut self, asked: Instant, now: UnixSeconds) {
@@ -127,7 +149,12 @@ fn row(kept: Revocation) -> RevocationRow {
         RevocationTarget::Session(id) => Revoked::Session(id),
         RevocationTarget::Stale { subject, revision } => Revoked::Stale { subject, revision },
     };
-    RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
+    RevocationRow {
+        issuer: kept.issuer,
+        kind,
+        revoked_at: kept.revoked_at,
+        expires_at: kept.expires_at,
+    }
 }
 
 /// The thread that watches. It ends when this is dropped.
@@ -151,7 +178,10 @@ impl Watch {
         let thread = std::thread::Builder::new()
             .name("state".to_owned())
             .spawn(move || watch(&mirror, certificates.as_deref(), &announce, &stopped))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -202,7 +232,10 @@ fn watch(
             }
             if expiry_said.is_none_or(|said| said.elapsed() >= EXPIRY_INTERVAL) {
                 expiry_said = Some(Instant::now());
-                certificates.expiring(now).iter().for_each(|text| tracing::warn!("{text}"));
+                certificates
+                    .expiring(now)
+                    .iter()
+                    .for_each(|text| tracing::warn!("{text}"));
             }
         }
         // A key's time runs out also where nothing has changed, and a configuration may have been read again meanwhile.
@@ -223,9 +256,18 @@ mod tests {
             seen.look_at_the_clock(start + Duration::from_secs(60 * minutes), now);
             seen.over
         };
-        assert_eq!([look(0, 1000), look(4, 900_000), look(5, 1300)], [UnixSeconds::MIN, UnixSeconds::MIN, 1000]);
-        assert_eq!([look(6, 900_000), look(9, 1540), look(10, 900_000)], [1000, 1000, 1300]);
+        assert_eq!(
+            [look(0, 1000), look(4, 900_000), look(5, 1300)],
+            [UnixSeconds::MIN, UnixSeconds::MIN, 1000]
+        );
+        assert_eq!(
+            [look(6, 900_000), look(9, 1540), look(10, 900_000)],
+            [1000, 1000, 1300]
+        );
         // It was wrong at a look, and right again at the next.
-        assert_eq!([look(15, 1900), look(20, 2200), look(25, 2500)], [1900, 1900, 2200]);
+        assert_eq!(
+            [look(15, 1900), look(20, 2200), look(25, 2500)],
+            [1900, 1900, 2200]
+        );
     }
 }

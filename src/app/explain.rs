@@ -71,7 +71,13 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
     let is_https = plan.settings.public_url.starts_with("https://");
     let identity = question.subject.as_ref().map(|subject| {
         let claims = question.claims.iter().cloned().collect();
-        trial::identity(OWN_NAME, subject, question.roles.clone(), question.scopes.clone(), claims)
+        trial::identity(
+            OWN_NAME,
+            subject,
+            question.roles.clone(),
+            question.scopes.clone(),
+            claims,
+        )
     });
     let current = offline(plan, file)?;
     let outcome = talk.decide(&current, &asked, &headers, identity);
@@ -82,7 +88,11 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
                 && current.gateway.sign_in.is_some()
                 && matches!(asked.method, Method::GET | Method::HEAD)
                 && reply::wants_page(&headers);
-            let status = if is_sent_to_sign_in { StatusCode::FOUND } else { refusal.status() };
+            let status = if is_sent_to_sign_in {
+                StatusCode::FOUND
+            } else {
+                refusal.status()
+            };
             ("refuse", Some(status), Some(refusal.reason()))
         }
     };
@@ -91,9 +101,15 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
         Ok(Some(way)) => {
             match talk.forwarded(&current.gateway, way, &asked, headers, is_https) {
                 Ok(told) => (request, answer) = told,
-                Err(refusal) => talk.step(false, format_args!("the request cannot be sent to the app: {refusal}")),
+                Err(refusal) => talk.step(
+                    false,
+                    format_args!("the request cannot be sent to the app: {refusal}"),
+                ),
             }
-            talk.line(format_args!("allowed: forwarded to upstream `{}`", way.route.upstream.name));
+            talk.line(format_args!(
+                "allowed: forwarded to upstream `{}`",
+                way.route.upstream.name
+            ));
         }
         Ok(None) => talk.line(format_args!("allowed: answered by the gateway itself")),
         Err(refusal) if status == Some(StatusCode::FOUND) => {
@@ -121,12 +137,18 @@ pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure>
         "answer": answer,
         "steps": talk.steps,
     });
-    Ok(Explanation { allowed: outcome.is_ok(), text: talk.text, json })
+    Ok(Explanation {
+        allowed: outcome.is_ok(),
+        text: talk.text,
+        json,
+    })
 }
 
 /// From a host that a route names, a browser is sent to `public_url`.
 fn sign_in_origin<'a>(gateway: &'a Gateway, asked: &Asked, headers: &HeaderMap) -> &'a str {
-    let host = headers.get(HOST).and_then(|host| Host::parse(host.to_str().ok()?).ok());
+    let host = headers
+        .get(HOST)
+        .and_then(|host| Host::parse(host.to_str().ok()?).ok());
     let place = |sites: &login::Sites| sites.place(host.as_ref().unwrap_or(&asked.host).name());
     match &gateway.sign_in {
         Some(sign_in) if place(&sign_in.sites) == login::Place::Named => sign_in.sites.public_url(),
@@ -143,8 +165,9 @@ fn read_headers(texts: &[String]) -> Result<HeaderMap, Failure> {
     for text in texts {
         if text == "@-" {
             for line in std::io::stdin().lock().lines().take(100) {
-                let line =
-                    line.map_err(|error| usage(format!("cannot read header fields from standard input: {error}")))?;
+                let line = line.map_err(|error| {
+                    usage(format!("cannot read header fields from standard input: {error}"))
+                })?;
                 if !line.trim().is_empty() {
                     add_header(&mut headers, &line)?;
                 }
@@ -161,7 +184,9 @@ fn add_header(headers: &mut HeaderMap, text: &str) -> Result<(), Failure> {
     let wrong = |_| usage("a header field has the form `Name: value`".to_owned());
     let (name, value) = text.split_once(':').ok_or(()).map_err(wrong)?;
     let name = HeaderName::try_from(name.trim()).map_err(|_| ()).map_err(wrong)?;
-    let value = HeaderValue::try_from(value.trim()).map_err(|_| ()).map_err(wrong)?;
+    let value = HeaderValue::try_from(value.trim())
+        .map_err(|_| ())
+        .map_err(wrong)?;
     headers.append(name, value);
     Ok(())
 }
@@ -206,7 +231,8 @@ impl Talk {
 
     fn step_at(&mut self, indent: &str, passed: bool, what: std::fmt::Arguments<'_>) {
         self.line(format_args!("{indent}{} {what}", if passed { "✓" } else { "✗" }));
-        self.steps.push(json!({ "step": self.part, "passed": passed, "detail": what.to_string() }));
+        self.steps
+            .push(json!({ "step": self.part, "passed": passed, "detail": what.to_string() }));
     }
 
     /// What the app gets, and what its answer will be turned into, by the functions that do it.
@@ -220,12 +246,22 @@ impl Talk {
     ) -> Result<(Value, Value), Refusal> {
         headers.remove(HOST);
         // Which address the client has is not known here, nor is the id that the request will have.
-        let peer = Peer::new(IpAddr::from(Ipv4Addr::UNSPECIFIED), is_https, &TrustedProxies::default());
+        let peer = Peer::new(
+            IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            is_https,
+            &TrustedProxies::default(),
+        );
         let unknown = HeaderValue::from_static("<unknown>");
         drop_hop_by_hop(&mut headers, gateway.naming.trusted_headers());
         let kept = way.source.filter(|_| way.route.forward_credential);
-        let caller =
-            Outgoing { gateway, peer: &peer, route: way.route, permit: &way.permit, kept, target: &way.target };
+        let caller = Outgoing {
+            gateway,
+            peer: &peer,
+            route: way.route,
+            permit: &way.permit,
+            kept,
+            target: &way.target,
+        };
         let sent = caller.rewrite(&way.host.as_value(), &unknown, &mut headers)?;
         headers.insert("x-forwarded-for", unknown);
 
@@ -236,12 +272,23 @@ impl Talk {
             [AUTHORIZATION, COOKIE].contains(name)
                 || name.as_str() == "cdn-loop"
                 || gateway.naming.assertion_header() == Some(name)
-                || gateway.sources.as_slice().iter().any(|source| source.header_name() == Some(name))
+                || gateway
+                    .sources
+                    .as_slice()
+                    .iter()
+                    .any(|source| source.header_name() == Some(name))
         };
         let mut fields = Map::new();
         for name in headers.keys() {
-            let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-            let text = if is_secret(name) { "<hidden>".to_owned() } else { values.collect::<Vec<_>>().join(", ") };
+            let values = headers
+                .get_all(name)
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let text = if is_secret(name) {
+                "<hidden>".to_owned()
+            } else {
+                values.collect::<Vec<_>>().join(", ")
+            };
             self.line(format_args!("  {name}: {text}"));
             fields.insert(name.as_str().to_owned(), text.into());
         }
@@ -258,7 +305,9 @@ impl Talk {
         }
         let mut answer = json!({ "rewritten": names });
         if way.permit.caller().is_some() {
-            self.line(format_args!("  Cache-Control: private, where the app says nothing to caches"));
+            self.line(format_args!(
+                "  Cache-Control: private, where the app says nothing to caches"
+            ));
             answer["cache_control"] = "private".into();
         }
         if way.route.rules.auth() == Auth::Optional {
@@ -283,7 +332,12 @@ impl Talk {
         };
         // A query may hold a token, and this text may end up in a ticket.
         let query = if asked.uri.query().is_some() { "?…" } else { "" };
-        self.line(format_args!("{} {}{query} on host {}", asked.method, asked.uri.path(), host.as_sent()));
+        self.line(format_args!(
+            "{} {}{query} on host {}",
+            asked.method,
+            asked.uri.path(),
+            host.as_sent()
+        ));
         if matches!(asked.method, Method::CONNECT | Method::TRACE) {
             self.step(false, format_args!("{} is never forwarded", asked.method));
             return Err(Refusal::MethodUnsupported);
@@ -291,25 +345,38 @@ impl Talk {
 
         self.part("target");
         let target = Target::parse(&asked.uri).inspect_err(|refusal| {
-            self.step(false, format_args!("the path is refused on every route: {refusal}"));
+            self.step(
+                false,
+                format_args!("the path is refused on every route: {refusal}"),
+            );
         })?;
         self.step(true, format_args!("canonical path {}", target.path()));
 
         self.part("route");
         let prefix = gateway.endpoints.prefix();
         if let Some(found) = login::find(&asked.method, &target, prefix, gateway.sign_in.is_some()) {
-            self.step(found.is_ok(), format_args!("the gateway itself answers here; no app gets this request"));
+            self.step(
+                found.is_ok(),
+                format_args!("the gateway itself answers here; no app gets this request"),
+            );
             let endpoint = found.map_err(|(refusal, _)| refusal)?;
-            return self.decide_own(current, &endpoint, asked, &host, headers, &target, identity).map(|()| None);
+            return self
+                .decide_own(current, &endpoint, asked, &host, headers, &target, identity)
+                .map(|()| None);
         }
         let route = locate(&gateway.routes, host.name(), &target, &asked.method).map_err(|miss| {
-            self.route = miss.route.map(|route| (route.label.to_string(), route.place.to_string()));
+            self.route = miss
+                .route
+                .map(|route| (route.label.to_string(), route.place.to_string()));
             match (miss.route, miss.allow) {
                 (Some(route), Some(allow)) => {
                     let allow = allow.to_str().unwrap_or_default();
                     self.step(
                         false,
-                        format_args!("{} ({}) covers the path, for {allow} only", route.label, route.place),
+                        format_args!(
+                            "{} ({}) covers the path, for {allow} only",
+                            route.label, route.place
+                        ),
                     );
                 }
                 (Some(route), None) => self.step(
@@ -333,7 +400,10 @@ impl Talk {
                 None
             }
             Some(identity) => {
-                self.step(true, format_args!("asked as `{}`, without a token", identity.subject));
+                self.step(
+                    true,
+                    format_args!("asked as `{}`, without a token", identity.subject),
+                );
                 Some((Arc::new(Caller::new(identity)), None))
             }
             None => self.identify(current, asked, &host, headers, target.query())?,
@@ -345,7 +415,13 @@ impl Talk {
             self.step(step.passed(), format_args!("{}: {}", step.rule, step.detail));
         }
         let permit = route.rules.decide(caller).map_err(|denial| denial.refusal)?;
-        Ok(Some(Way { route, permit, source: source.flatten(), target, host }))
+        Ok(Some(Way {
+            route,
+            permit,
+            source: source.flatten(),
+            target,
+            host,
+        }))
     }
 
     /// What an endpoint of ours asks for before it looks at what was sent.
@@ -366,7 +442,10 @@ impl Talk {
         self.part("credential");
         let caller = match identity {
             Some(identity) => {
-                self.step(true, format_args!("asked as `{}`, without a token", identity.subject));
+                self.step(
+                    true,
+                    format_args!("asked as `{}`, without a token", identity.subject),
+                );
                 Some((Arc::new(Caller::new(identity)), None))
             }
             None => self.identify(current, asked, host, headers, target.query())?,
@@ -375,7 +454,10 @@ impl Talk {
         match caller {
             Some(_) => Ok(()),
             None => {
-                self.step(false, format_args!("there is nothing here for who is not signed in"));
+                self.step(
+                    false,
+                    format_args!("there is nothing here for who is not signed in"),
+                );
                 Err(Refusal::CredentialMissing)
             }
         }
@@ -427,17 +509,25 @@ impl Talk {
         headers: &HeaderMap,
     ) -> Result<Option<Arc<Caller>>, Refusal> {
         let gateway = &*current.gateway;
-        let Some(sign_in) = &gateway.sign_in else { return Ok(None) };
+        let Some(sign_in) = &gateway.sign_in else {
+            return Ok(None);
+        };
         let token = match sign_in.find(headers) {
             Ok(Some(token)) => token,
             Ok(None) => {
-                self.step(true, format_args!("session cookie `{}`: there is no such cookie", sign_in.cookie));
+                self.step(
+                    true,
+                    format_args!("session cookie `{}`: there is no such cookie", sign_in.cookie),
+                );
                 return Ok(None);
             }
             Err(_) => {
                 self.step(
                     true,
-                    format_args!("session cookie `{}`: several, or no text; as good as none", sign_in.cookie),
+                    format_args!(
+                        "session cookie `{}`: several, or no text; as good as none",
+                        sign_in.cookie
+                    ),
                 );
                 return Ok(None);
             }
@@ -445,7 +535,10 @@ impl Talk {
         self.step(true, format_args!("session cookie `{}`: a token", sign_in.cookie));
         match self.examine(&sign_in.verifier, token, gateway) {
             Ok(verified) if !sign_in.counts_on(&verified, host.name()) => {
-                self.step(true, format_args!("it is for another host, and is as good as none"));
+                self.step(
+                    true,
+                    format_args!("it is for another host, and is as good as none"),
+                );
                 Ok(None)
             }
             Ok(verified) => {
@@ -468,24 +561,43 @@ impl Talk {
     }
 
     /// Whom a cookie whose token has expired would be renewed for, with the roles of now.
-    fn renewed(&mut self, current: &Current, token: &str, host: &Host) -> Result<Option<Arc<Caller>>, Refusal> {
-        let (Some(sign_in), Some(sessions)) = (&current.gateway.sign_in, &current.sessions) else { return Ok(None) };
-        let old = match sign_in.verifier.verify_expired(token, current.gateway.clock.now()) {
+    fn renewed(
+        &mut self,
+        current: &Current,
+        token: &str,
+        host: &Host,
+    ) -> Result<Option<Arc<Caller>>, Refusal> {
+        let (Some(sign_in), Some(sessions)) = (&current.gateway.sign_in, &current.sessions) else {
+            return Ok(None);
+        };
+        let old = match sign_in
+            .verifier
+            .verify_expired(token, current.gateway.clock.now())
+        {
             Ok(old) => old,
             Err(refusal) if refusal.is_invalid_token() => {
-                self.step(true, format_args!("it cannot be renewed, and is as good as none ({refusal})"));
+                self.step(
+                    true,
+                    format_args!("it cannot be renewed, and is as good as none ({refusal})"),
+                );
                 return Ok(None);
             }
             Err(refusal) => return Err(refusal),
         };
         if !sign_in.counts_on(&old, host.name()) {
-            self.step(true, format_args!("it is for another host, and is as good as none"));
+            self.step(
+                true,
+                format_args!("it is for another host, and is as good as none"),
+            );
             return Ok(None);
         }
         let mut identity = old.caller.identity.clone();
         let session = identity.session_id.clone().unwrap_or_default();
         let Some(account) = sessions.would_renew(&session, &identity.subject)? else {
-            self.step(true, format_args!("its session is over, so that it is as good as none"));
+            self.step(
+                true,
+                format_args!("its session is over, so that it is as good as none"),
+            );
             return Ok(None);
         };
         self.step(
@@ -496,9 +608,18 @@ impl Talk {
         Ok(Some(Arc::new(Caller::new(identity))))
     }
 
-    fn examine(&mut self, verifier: &Verifier, token: &str, gateway: &Gateway) -> Result<Arc<Verified>, Refusal> {
+    fn examine(
+        &mut self,
+        verifier: &Verifier,
+        token: &str,
+        gateway: &Gateway,
+    ) -> Result<Arc<Verified>, Refusal> {
         verifier.examine(token, gateway.clock.now(), &mut |step| {
-            self.step_at("    ", step.outcome.is_ok(), format_args!("{}: {}", step.name, step.detail));
+            self.step_at(
+                "    ",
+                step.outcome.is_ok(),
+                format_args!("{}: {}", step.name, step.detail),
+            );
         })
     }
 
@@ -515,7 +636,10 @@ impl Talk {
         if !is_forged {
             return Ok(());
         }
-        self.step(false, format_args!("a page of another origin made the browser send this"));
+        self.step(
+            false,
+            format_args!("a page of another origin made the browser send this"),
+        );
         Err(Refusal::CrossSite)
     }
 }

@@ -28,7 +28,11 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
             }
             _ => "name it with `-c FILE` or `$PASSGATE_CONFIG`",
         };
-        refused(file, format!("cannot read the configuration `{}`: {error}", file.display()), hint.to_owned())
+        refused(
+            file,
+            format!("cannot read the configuration `{}`: {error}", file.display()),
+            hint.to_owned(),
+        )
     };
     let mut handle = File::open(file).map_err(unreadable)?;
     inspect(file, &handle.metadata().map_err(unreadable)?)?;
@@ -38,7 +42,12 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn refused(file: &Path, message: String, hint: String) -> Failure {
-    Failure::Unreadable(Unreadable { file: file.display().to_string(), line: None, message, hint })
+    Failure::Unreadable(Unreadable {
+        file: file.display().to_string(),
+        line: None,
+        message,
+        hint,
+    })
 }
 
 fn inspect(file: &Path, data: &Metadata) -> Result<(), Failure> {
@@ -65,8 +74,13 @@ fn inspect(file: &Path, data: &Metadata) -> Result<(), Failure> {
 
 /// Whether the entry at `path`, which is `file` or what it leads to, can be replaced by every user.
 fn inspect_around(file: &Path, path: &Path) -> Result<(), Failure> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (Ok(around), Ok(entry)) = (fs::metadata(directory), fs::symlink_metadata(path)) else { return Ok(()) };
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let (Ok(around), Ok(entry)) = (fs::metadata(directory), fs::symlink_metadata(path)) else {
+        return Ok(());
+    };
     // In a sticky directory (/tmp) an entry is replaced by its owner alone.
     let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&entry.uid());
     let is_kept = around.mode() & STICKY != 0 && is_ours;

@@ -9,7 +9,10 @@ use crate::verify::KeyStore;
 
 /// The store of a running gateway.
 pub(super) fn shared(mirror: &Mirror) -> Arc<dyn KeyStore> {
-    Arc::new(Kept { state: Arc::clone(&mirror.state), clock: mirror.clock.clone() })
+    Arc::new(Kept {
+        state: Arc::clone(&mirror.state),
+        clock: mirror.clock.clone(),
+    })
 }
 
 struct Kept {
@@ -19,10 +22,15 @@ struct Kept {
 
 impl KeyStore for Kept {
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<Vec<u8>>, String> {
-        self.state.load_jwks(issuer, url).map(|found| found.map(|(text, _)| text)).map_err(|error| error.to_string())
+        self.state
+            .load_jwks(issuer, url)
+            .map(|found| found.map(|(text, _)| text))
+            .map_err(|error| error.to_string())
     }
 
     fn save_jwks(&self, issuer: &str, url: &str, text: &[u8]) -> Result<(), String> {
-        self.state.save_jwks(issuer, url, text, self.clock.now()).map_err(|error| error.to_string())
+        self.state
+            .save_jwks(issuer, url, text, self.clock.now())
+            .map_err(|error| error.to_string())
     }
 }

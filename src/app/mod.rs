@@ -111,11 +111,14 @@ impl From<anyhow::Error> for Failure {
 /// An error and its causes in one line, without a cause that is part of what was said before it.
 #[must_use]
 pub fn chain_text(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
-        "" => cause,
-        said if said.contains(&cause) => text,
-        _ => format!("{text}: {cause}"),
-    })
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |text, cause| match text.as_str() {
+            "" => cause,
+            said if said.contains(&cause) => text,
+            _ => format!("{text}: {cause}"),
+        })
 }
 
 /// Whether standard error is written in colour.
@@ -143,7 +146,8 @@ pub fn time_text(seconds: UnixSeconds) -> String {
 /// # Errors
 /// A file is there already, unless `force` writes over it; nothing is written then. Or a file cannot be written.
 pub fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, Failure> {
-    let failed = |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
+    let failed =
+        |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
     std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
     let there: Vec<String> = pages::BUILT_IN
         .iter()
@@ -160,8 +164,14 @@ pub fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, 
     for (file, text) in pages::BUILT_IN {
         let path = directory.join(file);
         let mut options = std::fs::File::options();
-        options.write(true).truncate(true).create(force).create_new(!force);
-        let written = options.open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        options
+            .write(true)
+            .truncate(true)
+            .create(force)
+            .create_new(!force);
+        let written = options
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|error| failed(&path, error))?;
     }
     Ok(pages::BUILT_IN.map(|(file, _)| file).to_vec())
@@ -232,5 +242,9 @@ pub fn check(file: &Path) -> Result<Checked, Failure> {
             upstream: route.upstream.name.to_string(),
         })
         .collect();
-    Ok(Checked { routes, tests, problems })
+    Ok(Checked {
+        routes,
+        tests,
+        problems,
+    })
 }

@@ -14,7 +14,9 @@ use crate::verify::{KeySet, Origin};
 
 /// The directory that relative paths in `file` start from.
 pub(super) fn directory(file: &Path) -> &Path {
-    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Opens the state at `url`, which is made where there is none.
@@ -24,7 +26,11 @@ pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failu
 
 /// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
 pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
-    let path = plan.settings.state_url.strip_prefix("sqlite:").map(|path| directory(file).join(path));
+    let path = plan
+        .settings
+        .state_url
+        .strip_prefix("sqlite:")
+        .map(|path| directory(file).join(path));
     let state: Arc<dyn State> = match path {
         Some(path) if !path.exists() => Arc::new(Memory::default()),
         _ => open_state(&plan.settings.state_url, file)?,
@@ -34,7 +40,9 @@ pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
     let store = key_store::shared(&mirror);
     for issuer in current.gateway.verifier.issuers().iter() {
         let Some(source) = &issuer.source else { continue };
-        let saved = store.load_jwks(&issuer.issuer, source.location().url().as_str()).map_err(anyhow::Error::msg)?;
+        let saved = store
+            .load_jwks(&issuer.issuer, source.location().url().as_str())
+            .map_err(anyhow::Error::msg)?;
         if let Some((keys, _)) = saved.and_then(|text| KeySet::from_jwks(&text, Origin::Fetched).ok()) {
             issuer.replace_keys(keys);
         }

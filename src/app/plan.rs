@@ -105,7 +105,10 @@ impl Outline {
 
     /// What accounts and passwords are held to.
     pub(super) fn policy(&self) -> Policy {
-        self.password.as_ref().map_or_else(|| settings::policy(&RawPassword::default()), |raw| settings::policy(raw))
+        self.password.as_ref().map_or_else(
+            || settings::policy(&RawPassword::default()),
+            |raw| settings::policy(raw),
+        )
     }
 }
 
@@ -131,8 +134,11 @@ fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
     let shown = file.display().to_string();
     let source = guarded::read(file)?;
     let source = String::from_utf8(source).map_err(|error| {
-        let line =
-            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
         let message = format!("`{shown}:{line}` is not UTF-8 text");
         Failure::Unreadable(Unreadable {
             file: shown,
@@ -156,7 +162,10 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         .map(|(name, upstream)| Arc::new(Upstream::compile(name, upstream, workers, problems)))
         .collect();
     check_loops(raw, &settings, &upstreams, problems);
-    let by_name: HashMap<&str, &Arc<Upstream>> = upstreams.iter().map(|upstream| (&*upstream.name, upstream)).collect();
+    let by_name: HashMap<&str, &Arc<Upstream>> = upstreams
+        .iter()
+        .map(|upstream| (&*upstream.name, upstream))
+        .collect();
     let naming = Naming::compile(raw, problems);
     let environment = |name: &str| std::env::var(name).ok();
     let egress = Egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
@@ -164,12 +173,25 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
     check_own_name(raw, &settings.public_url, problems);
     check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
-    let routes =
-        compile_routes(raw, &Surroundings { own_prefix: &settings.own_prefix, upstreams: &by_name, metrics }, problems);
+    let routes = compile_routes(
+        raw,
+        &Surroundings {
+            own_prefix: &settings.own_prefix,
+            upstreams: &by_name,
+            metrics,
+        },
+        problems,
+    );
     let named_hosts = named_hosts(raw);
     let sign_in = compile_sign_in(raw, &settings);
     Some(Plan {
-        pages: Arc::new(compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems)),
+        pages: Arc::new(compile_pages(
+            raw,
+            &settings,
+            sign_in.as_ref(),
+            &named_hosts,
+            problems,
+        )),
         sign_in,
         named_hosts,
         routes: routes?,
@@ -177,7 +199,11 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         issuers,
         sources,
         naming,
-        assertion: raw.identity.assertion.as_ref().is_some_and(|assertion| assertion.value),
+        assertion: raw
+            .identity
+            .assertion
+            .as_ref()
+            .is_some_and(|assertion| assertion.value),
         tests: raw.tests.clone(),
         settings: Arc::new(settings),
     })
@@ -214,9 +240,19 @@ fn compile_pages(
     problems: &mut Problems,
 ) -> Pages {
     let registration = sign_in.is_some_and(|sign_in| sign_in.registration);
-    let pages = Pages::compile(&raw.pages, &settings.own_prefix, &settings.realm(), registration, problems);
+    let pages = Pages::compile(
+        &raw.pages,
+        &settings.own_prefix,
+        &settings.realm(),
+        registration,
+        problems,
+    );
     // Where there is one host, forms stay there.
-    let pages = if named.is_empty() { pages } else { pages.with_forms_to(&settings.public_url) };
+    let pages = if named.is_empty() {
+        pages
+    } else {
+        pages.with_forms_to(&settings.public_url)
+    };
     match sign_in {
         Some(sign_in) => pages.with_min_length(sign_in.policy.min_length as u64),
         None => pages,
@@ -225,25 +261,42 @@ fn compile_pages(
 
 /// `public_url` is the `iss` of our own tokens: nobody else may have it, and whoever checks it must be able to count on it.
 fn check_own_name(raw: &RawConfig, public_url: &str, problems: &mut Problems) {
-    for iss in raw.issuers.iter().filter_map(|(_, issuer)| issuer.issuer.as_ref()) {
+    for iss in raw
+        .issuers
+        .iter()
+        .filter_map(|(_, issuer)| issuer.issuer.as_ref())
+    {
         if iss.value == public_url {
             problems
-                .error(&iss.span, format!("`{public_url}` is the issuer of the gateway's own tokens"))
+                .error(
+                    &iss.span,
+                    format!("`{public_url}` is the issuer of the gateway's own tokens"),
+                )
                 .hint("another issuer has another `issuer`; the gateway's own is `public_url` in `[server]`");
         }
     }
-    if let Some(assertion) = raw.identity.assertion.as_ref().filter(|assertion| assertion.value)
+    if let Some(assertion) = raw
+        .identity
+        .assertion
+        .as_ref()
+        .filter(|assertion| assertion.value)
         && raw.server.public_url.is_none()
         && !raw.failed.has("server", "public_url")
     {
         problems
-            .warning(&assertion.span, format!("without `public_url`, assertions have the `iss` `{public_url}`"))
+            .warning(
+                &assertion.span,
+                format!("without `public_url`, assertions have the `iss` `{public_url}`"),
+            )
             .hint("apps compare it: set `public_url` in `[server]`, so that it stays when `listen` changes");
     }
     // A file that was cut short while it was written must not take the place of a whole one.
     if raw.routes.is_empty() && !raw.failed.has("", "routes") {
-        let what =
-            if problems.source().trim().is_empty() { "the file is empty" } else { "the file has no `[[routes]]`" };
+        let what = if problems.source().trim().is_empty() {
+            "the file is empty"
+        } else {
+            "the file has no `[[routes]]`"
+        };
         problems.error(&(0..0), what).hint(
             "add `[[routes]]` with `path = \"/*\"` and an `upstream`; `passgate example` prints a file to start from",
         );
@@ -252,11 +305,14 @@ fn check_own_name(raw: &RawConfig, public_url: &str, problems: &mut Problems) {
 
 /// A route that needs a caller, in a file that names no way to become one.
 fn check_callers(raw: &RawConfig, problems: &mut Problems) {
-    let is_unknown = ["issuers", "password"].iter().any(|table| raw.failed.has("", table));
+    let is_unknown = ["issuers", "password"]
+        .iter()
+        .any(|table| raw.failed.has("", table));
     if is_unknown || raw.failed.has("routes", "auth") || !raw.issuers.is_empty() || raw.password.is_some() {
         return;
     }
-    let needs_caller = |route: &&At<RawRoute>| route.auth.as_ref().is_none_or(|auth| auth.value == "required");
+    let needs_caller =
+        |route: &&At<RawRoute>| route.auth.as_ref().is_none_or(|auth| auth.value == "required");
     if let Some(route) = raw.routes.iter().find(needs_caller) {
         let span = route.auth.as_ref().map_or(&route.span, |auth| &auth.span);
         problems.warning(span, "this route needs a caller, and there is no way to become one").hint(
@@ -271,9 +327,14 @@ fn check_loops(raw: &RawConfig, settings: &Settings, upstreams: &[Arc<Upstream>]
     for (upstream, (_, table)) in upstreams.iter().zip(&raw.upstreams) {
         // Where one of the servers could not be compiled, that is said, and the two lists are not alike.
         for (address, written) in upstream.addresses().zip(&table.servers) {
-            let Some(place) = settings.listen.iter().position(|listen| is_same(address, listen)) else { continue };
+            let Some(place) = settings.listen.iter().position(|listen| is_same(address, listen)) else {
+                continue;
+            };
             let problem = problems
-                .error(&written.span, format!("upstream `{}` leads back to the gateway itself", upstream.name))
+                .error(
+                    &written.span,
+                    format!("upstream `{}` leads back to the gateway itself", upstream.name),
+                )
                 .label(format!("the gateway listens on `{}`", settings.listen[place]))
                 .hint("name the address of the app; it and the gateway cannot share a port");
             if let Some(listen) = raw.server.listen.get(place) {
@@ -292,7 +353,8 @@ fn is_same(server: &Address, listen: &Listen) -> bool {
             server.port() == listen.port() && reaches(server.ip(), listen.ip())
         }
         (Address::Name { host, port }, Listen::Tcp(listen)) => {
-            let is_here = host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
+            let is_here =
+                host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
             *port == listen.port() && is_here && (listen.ip().is_unspecified() || listen.ip().is_loopback())
         }
         _ => false,
@@ -312,18 +374,30 @@ fn reaches(server: IpAddr, listen: IpAddr) -> bool {
             && ((listen.is_unspecified() && is_here()) || (server.is_unspecified() && listen.is_loopback())))
 }
 
-fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Problems) -> Option<Table<Route>> {
+fn compile_routes(
+    raw: &RawConfig,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<Table<Route>> {
     let mut builder = Builder::new();
     let mut spans = Vec::new();
     for route in &raw.routes {
         if let Some((host, path, methods, compiled)) = compile_route(route, around, problems) {
             builder.add(host, path, methods, compiled);
-            spans.push(route.value.path.as_ref().map_or_else(|| route.span.clone(), |path| path.span.clone()));
+            spans.push(
+                route
+                    .value
+                    .path
+                    .as_ref()
+                    .map_or_else(|| route.span.clone(), |path| path.span.clone()),
+            );
         }
     }
     match builder.build() {
         Ok(table) => {
-            raw.routes.iter().for_each(|route| warn_of_the_other_slash(&route.value, &table, problems));
+            raw.routes
+                .iter()
+                .for_each(|route| warn_of_the_other_slash(&route.value, &table, problems));
             warn_of_method_override(&table, &spans, problems);
             Some(table)
         }
@@ -346,16 +420,26 @@ fn compile_routes(raw: &RawConfig, around: &Surroundings<'_>, problems: &mut Pro
 /// `/admin` and `/admin/` are two paths here and one to many apps. A route for one of them alone, where the other one
 /// falls to a route that asks for less, protects nothing there.
 fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mut Problems) {
-    let Some(path) = route.path.as_ref().filter(|path| path.len() > 1 && !path.ends_with('*')) else { return };
+    let Some(path) = route
+        .path
+        .as_ref()
+        .filter(|path| path.len() > 1 && !path.ends_with('*'))
+    else {
+        return;
+    };
     let host = match route.host.as_ref().map(|host| HostPattern::parse(host)) {
         None => "x.invalid".to_owned(),
         Some(Ok(HostPattern::Exact(name))) => name.into(),
         Some(Ok(HostPattern::Below(suffix))) => format!("x{suffix}"),
         Some(Err(_)) => return,
     };
-    let segments = path.split('/').map(|segment| if segment.starts_with('{') { "x" } else { segment });
+    let segments = path
+        .split('/')
+        .map(|segment| if segment.starts_with('{') { "x" } else { segment });
     let here = segments.collect::<Vec<_>>().join("/");
-    let there = here.strip_suffix('/').map_or_else(|| format!("{here}/"), str::to_owned);
+    let there = here
+        .strip_suffix('/')
+        .map_or_else(|| format!("{here}/"), str::to_owned);
     let leads_to = |path: &str, method: &Method| {
         let target = path.parse().ok().and_then(|uri| Target::parse(&uri).ok())?;
         match table.find(&host, target.matching(), method) {
@@ -363,18 +447,32 @@ fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mu
             Lookup::MethodRefused { .. } | Lookup::Missing => None,
         }
     };
-    let methods = route.methods.iter().flat_map(|methods| &methods.value).map(|method| method.value.as_str());
+    let methods = route
+        .methods
+        .iter()
+        .flat_map(|methods| &methods.value)
+        .map(|method| method.value.as_str());
     for method in methods.chain(route.methods.is_none().then_some("GET")) {
-        let Ok(method) = Method::try_from(method) else { continue };
-        let (Some(meant), Some(other)) = (leads_to(&here, &method), leads_to(&there, &method)) else { continue };
+        let Ok(method) = Method::try_from(method) else {
+            continue;
+        };
+        let (Some(meant), Some(other)) = (leads_to(&here, &method), leads_to(&there, &method)) else {
+            continue;
+        };
         if !other.rules.cover(&meant.rules) {
             problems
                 .warning(
                     &path.span,
-                    format!("`{there}` is not this path: it belongs to `{}`, which asks for less", other.label),
+                    format!(
+                        "`{there}` is not this path: it belongs to `{}`, which asks for less",
+                        other.label
+                    ),
                 )
                 .label("many apps take the two for one")
-                .hint(format!("write `{}/*`, or add a route for the other one", path.trim_end_matches('/')));
+                .hint(format!(
+                    "write `{}/*`, or add a route for the other one",
+                    path.trim_end_matches('/')
+                ));
             return;
         }
     }
@@ -386,17 +484,27 @@ fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mu
 fn warn_of_method_override(table: &Table<Route>, spans: &[Range<usize>], problems: &mut Problems) {
     const SENT: [Method; 2] = [Method::POST, Method::HEAD];
     // In the order in which they are told; HEAD is answered as GET by nearly every app, the others take a middleware.
-    let methods = [SENT[0].clone(), SENT[1].clone(), Method::DELETE, Method::PUT, Method::PATCH, Method::GET];
+    let methods = [
+        SENT[0].clone(),
+        SENT[1].clone(),
+        Method::DELETE,
+        Method::PUT,
+        Method::PATCH,
+        Method::GET,
+    ];
     for [post, head, others @ ..] in table.by_method(&methods) {
         let weaker = |sent: Option<usize>, other: Option<usize>| {
             let (sent, other) = (sent.filter(|sent| Some(*sent) != other)?, other?);
             let (asked, wanted) = (table.get(sent)?, table.get(other)?);
             (!asked.rules.cover(&wanted.rules)).then_some((sent, other))
         };
-        let found = others.iter().zip(&methods[SENT.len()..]).find_map(|(other, method)| {
-            let (sent, other) = weaker(post, *other)?;
-            Some((sent, other, method))
-        });
+        let found = others
+            .iter()
+            .zip(&methods[SENT.len()..])
+            .find_map(|(other, method)| {
+                let (sent, other) = weaker(post, *other)?;
+                Some((sent, other, method))
+            });
         if let Some((post, other, method)) = found {
             problems
                 .warning(&spans[post], format!("POST asks for less here than {method} on the same path"))
@@ -425,12 +533,18 @@ struct Surroundings<'a> {
 
 type CompiledRoute = (Option<HostPattern>, Pattern, Option<Vec<Method>>, Route);
 
-fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut Problems) -> Option<CompiledRoute> {
+fn compile_route(
+    route: &At<RawRoute>,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<CompiledRoute> {
     let place = problems.place(&route.span);
     let rules = Rules::compile(&route.value, problems);
     let host = route.value.host.as_ref().map(|host| {
         HostPattern::parse(host).map_err(|error| {
-            problems.error(&host.span, format!("`host`: {error}")).hint(error.hint());
+            problems
+                .error(&host.span, format!("`host`: {error}"))
+                .hint(error.hint());
         })
     });
     let path = route.value.path.as_ref().and_then(|path| {
@@ -449,10 +563,13 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
         }
         Some(pattern)
     });
-    let methods =
-        route.value.methods.as_ref().map(|methods| {
-            methods.value.iter().filter_map(|method| compile_method(method, problems)).collect::<Vec<_>>()
-        });
+    let methods = route.value.methods.as_ref().map(|methods| {
+        methods
+            .value
+            .iter()
+            .filter_map(|method| compile_method(method, problems))
+            .collect::<Vec<_>>()
+    });
     let mut accept = Oddities::default();
     for name in &route.value.accept {
         match accept.with_name(name) {
@@ -473,14 +590,23 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
         .iter()
         .filter_map(|(name, value)| {
             // Both were checked when the file was read.
-            Some((HeaderName::try_from(name.value.as_str()).ok()?, HeaderValue::try_from(value.value.as_str()).ok()?))
+            Some((
+                HeaderName::try_from(name.value.as_str()).ok()?,
+                HeaderValue::try_from(value.value.as_str()).ok()?,
+            ))
         })
         .collect();
     // They were checked with the names of `[identity]`.
     let kept = route.value.keep_headers.iter();
-    let keep_headers = kept.filter_map(|name| HeaderName::try_from(name.value.as_str()).ok()).collect();
+    let keep_headers = kept
+        .filter_map(|name| HeaderName::try_from(name.value.as_str()).ok())
+        .collect();
     let strip_prefix = compile_strip_prefix(&route.value, problems);
-    let upstream = route.value.upstream.as_ref().and_then(|name| around.upstreams.get(name.value.as_str()))?;
+    let upstream = route
+        .value
+        .upstream
+        .as_ref()
+        .and_then(|name| around.upstreams.get(name.value.as_str()))?;
     let host = match host {
         Some(Ok(host)) => Some(host),
         Some(Err(())) => return None,
@@ -488,30 +614,45 @@ fn compile_route(route: &At<RawRoute>, around: &Surroundings<'_>, problems: &mut
     };
     let path = path?;
     let text = label(host.as_ref(), &path, methods.as_deref());
-    let label = Label { series: around.metrics.route(&text), text };
+    let label = Label {
+        series: around.metrics.route(&text),
+        text,
+    };
     let compiled = Route {
         label,
         place,
         pattern: (
             host.as_ref().map(ToString::to_string),
             path.to_string(),
-            methods.as_ref().map(|methods| methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")),
+            methods
+                .as_ref()
+                .map(|methods| methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")),
         ),
         rules,
         accept,
         upstream: Arc::clone(upstream),
         strip_prefix,
-        rewrite_responses: route.value.rewrite_responses.as_ref().is_none_or(|rewrite| rewrite.value),
+        rewrite_responses: route
+            .value
+            .rewrite_responses
+            .as_ref()
+            .is_none_or(|rewrite| rewrite.value),
         headers,
         keep_headers,
-        forward_credential: route.value.forward_credential.as_ref().is_some_and(|forward| forward.value),
+        forward_credential: route
+            .value
+            .forward_credential
+            .as_ref()
+            .is_some_and(|forward| forward.value),
     };
     Some((host, path, methods, compiled))
 }
 
 /// A path that no request can have on this route, because each one that would match is refused first.
 fn check_reachable(pattern: &Pattern, path: &At<String>, accept: Oddities, problems: &mut Problems) {
-    let Ok(uri) = pattern.example().parse() else { return };
+    let Ok(uri) = pattern.example().parse() else {
+        return;
+    };
     let refusal = match Target::parse(&uri) {
         Ok(target) => match target.oddities().refusal_unless(accept) {
             None => return,
@@ -519,12 +660,22 @@ fn check_reachable(pattern: &Pattern, path: &At<String>, accept: Oddities, probl
         },
         Err(refusal) => refusal,
     };
-    let passes =
-        |accept: Oddities| Target::parse(&uri).is_ok_and(|target| target.oddities().refusal_unless(accept).is_none());
-    let problem = problems.error(&path.span, format!("no request can match `{}`: {refusal}", path.value));
-    match Oddities::NAMES.iter().find(|name| accept.with_name(name).is_some_and(passes)) {
-        Some(name) => problem.hint(format!("add `accept = [\"{name}\"]` to the route, or write another path")),
-        None => problem.hint("requests with such a path are refused before routes are looked at: write another path"),
+    let passes = |accept: Oddities| {
+        Target::parse(&uri).is_ok_and(|target| target.oddities().refusal_unless(accept).is_none())
+    };
+    let problem = problems.error(
+        &path.span,
+        format!("no request can match `{}`: {refusal}", path.value),
+    );
+    match Oddities::NAMES
+        .iter()
+        .find(|name| accept.with_name(name).is_some_and(passes))
+    {
+        Some(name) => problem.hint(format!(
+            "add `accept = [\"{name}\"]` to the route, or write another path"
+        )),
+        None => problem
+            .hint("requests with such a path are refused before routes are looked at: write another path"),
     };
 }
 
@@ -555,12 +706,12 @@ fn compile_method(method: &At<String>, problems: &mut Problems) -> Option<Method
         Ok(parsed) if parsed.as_str().bytes().all(|byte| !byte.is_ascii_lowercase()) => Some(parsed),
         _ => {
             let upper = method.value.to_ascii_uppercase();
-            problems.error(&method.span, format!("`{}` is not a method", method.value)).hint(
-                nearest(&upper, KNOWN).map_or_else(
+            problems
+                .error(&method.span, format!("`{}` is not a method", method.value))
+                .hint(nearest(&upper, KNOWN).map_or_else(
                     || "methods are upper-case tokens, `GET`".to_owned(),
                     |near| format!("did you mean `{near}`? methods are upper-case"),
-                ),
-            );
+                ));
             None
         }
     }
@@ -571,21 +722,42 @@ fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<Pre
     let prefix = route.strip_prefix.as_ref()?;
     let path = route.path.as_ref()?;
     let cut = prefix.value.trim_end_matches('/');
-    let covers = path.value.strip_prefix(cut).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let covers = path
+        .value
+        .strip_prefix(cut)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if !prefix.value.starts_with('/') || !covers || cut.contains(['{', '*']) {
         problems
-            .error(&prefix.span, format!("`strip_prefix` is not in front of the route's path `{}`", path.value))
+            .error(
+                &prefix.span,
+                format!(
+                    "`strip_prefix` is not in front of the route's path `{}`",
+                    path.value
+                ),
+            )
             .hint("write the leading segments of `path`, such as `/admin` for `/admin/*`");
         return None;
     }
     // In the spelling that paths are matched in. Where it has none, nor has the route's path, and that is said there.
     let path = canonical_prefix(cut).ok().filter(|path| !path.is_empty())?;
-    Some(Prefix { value: HeaderValue::try_from(&path).ok()?, path })
+    Some(Prefix {
+        value: HeaderValue::try_from(&path).ok()?,
+        path,
+    })
 }
 
 fn did_you_mean(typed: &str, known: &[&str]) -> String {
     nearest(typed, known.iter().copied()).map_or_else(
-        || format!("one of {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        || {
+            format!(
+                "one of {}",
+                known
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        },
         |near| format!("did you mean `{near}`?"),
     )
 }

@@ -51,18 +51,27 @@ pub fn run(file: &Path) -> u8 {
     let diagnostics = match Diagnostics::start() {
         Ok(diagnostics) => diagnostics,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: cannot start the thread that prints diagnostics: {error}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: cannot start the thread that prints diagnostics: {error}"
+            );
             return 1;
         }
     };
-    let voice = Voice { level: diagnostics.install(super::has_color()), diagnostics, until: OnceCell::new() };
+    let voice = Voice {
+        level: diagnostics.install(super::has_color()),
+        diagnostics,
+        until: OnceCell::new(),
+    };
     let ended = open_and_serve(file, &voice);
     if let Err(failure) = &ended {
         voice.diagnostics.say(&failure.text());
     }
     // One reader may have both streams: what is waited for is waited for once.
     let until = *voice.until.get_or_init(|| Instant::now() + READER_PATIENCE);
-    voice.diagnostics.flush(until.saturating_duration_since(Instant::now()));
+    voice
+        .diagnostics
+        .flush(until.saturating_duration_since(Instant::now()));
     ended.map_or_else(|failure| failure.exit_code(), |()| 0)
 }
 
@@ -110,7 +119,9 @@ fn log_output(log: &LogSettings) -> std::io::Result<Box<dyn Write + Send>> {
     match &log.file {
         Some(path) => observe::open_file(path).map(|file| Box::new(file) as Box<dyn Write + Send>),
         // A handle of its own: `std::io::Stdout` would hold what is written at the end of the process.
-        None => Ok(Box::new(std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?))),
+        None => Ok(Box::new(std::fs::File::from(
+            std::io::stdout().as_fd().try_clone_to_owned()?,
+        ))),
     }
 }
 
@@ -123,7 +134,11 @@ struct Seat {
 }
 
 impl Seat {
-    fn lane(current: &Current, [cache, session_cache]: &[Arc<Mutex<LocalCache>>; 2], desk: &Arc<Desk>) -> Arc<Lane> {
+    fn lane(
+        current: &Current,
+        [cache, session_cache]: &[Arc<Mutex<LocalCache>>; 2],
+        desk: &Arc<Desk>,
+    ) -> Arc<Lane> {
         Arc::new(Lane {
             gateway: Arc::clone(&current.gateway),
             pool: Pool::new(current.share),
@@ -136,7 +151,11 @@ impl Seat {
     fn new(current: &Current, desk: Desk) -> Self {
         let caches = [(); 2].map(|()| Arc::new(Mutex::new(LocalCache::new())));
         let desk = Arc::new(desk);
-        Self { lane: Arc::new(ArcSwap::new(Self::lane(current, &caches, &desk))), caches, desk }
+        Self {
+            lane: Arc::new(ArcSwap::new(Self::lane(current, &caches, &desk))),
+            caches,
+            desk,
+        }
     }
 
     fn change(&self, current: &Current) {
@@ -191,7 +210,12 @@ async fn serve(
     let is_demo = is_demo(&plan);
     let mut services = Services::start(&mirror, tokio::runtime::Handle::current())?;
     let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix)?;
-    let current = Arc::new(ArcSwap::from_pointee(assemble(plan, &mirror, &metrics, Some(&services))?));
+    let current = Arc::new(ArcSwap::from_pointee(assemble(
+        plan,
+        &mirror,
+        &metrics,
+        Some(&services),
+    )?));
 
     let listeners = open_listeners(&settings.listen)?;
     let redirects = open_listeners(settings.redirect_http.as_slice())?;
@@ -204,7 +228,9 @@ async fn serve(
     let log = AccessLog::start(settings.workers, output).context("cannot start the access log")?;
     log.set_form(settings.log.form);
     let seats = (0..settings.workers)
-        .map(|number| Desk::new(log.worker(number), metrics.worker()).map(|desk| Seat::new(&current.load(), desk)))
+        .map(|number| {
+            Desk::new(log.worker(number), metrics.worker()).map(|desk| Seat::new(&current.load(), desk))
+        })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
     let log = Arc::new(log);
@@ -226,7 +252,10 @@ async fn serve(
         log: Arc::clone(&log),
         diagnostics: diagnostics.clone(),
         pulses,
-        caches: seats.iter().flat_map(|seat| seat.caches.iter().map(|cache| Report::counters(cache))).collect(),
+        caches: seats
+            .iter()
+            .flat_map(|seat| seat.caches.iter().map(|cache| Report::counters(cache)))
+            .collect(),
         mirror: Arc::clone(&mirror),
         loaded_at: AtomicI64::new(mirror.clock.now()),
         reload_failed: AtomicBool::new(false),
@@ -238,10 +267,17 @@ async fn serve(
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut rotated = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     for listener in &listeners {
-        diagnostics.say(&format!("listening on {}\n", shown(&listener.address(), settings.tls.is_some())));
+        diagnostics.say(&format!(
+            "listening on {}\n",
+            shown(&listener.address(), settings.tls.is_some())
+        ));
     }
     for redirect in &redirects {
-        diagnostics.say(&format!("redirecting {} to {}\n", shown(&redirect.address(), false), settings.public_url));
+        diagnostics.say(&format!(
+            "redirecting {} to {}\n",
+            shown(&redirect.address(), false),
+            settings.public_url
+        ));
     }
     if let Some(admin) = admin {
         diagnostics.say(&format!("admin on {}\n", shown(&admin.address(), false)));
@@ -304,8 +340,15 @@ async fn serve(
     }
 
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    tracing::info!("ending: no new connections; requests under way have {:?}", settings.drain_timeout);
-    let paths: Vec<PathBuf> = listeners.iter().chain(&redirects).filter_map(Listener::made).collect();
+    tracing::info!(
+        "ending: no new connections; requests under way have {:?}",
+        settings.drain_timeout
+    );
+    let paths: Vec<PathBuf> = listeners
+        .iter()
+        .chain(&redirects)
+        .filter_map(Listener::made)
+        .collect();
     drop((listeners, redirects)); // ours; each worker drops its own, and then the system refuses new connections
     draining.send_replace(true);
     drop(tasks);
@@ -338,7 +381,11 @@ fn shown(address: &Address, tls: bool) -> String {
 }
 
 fn share_all(listeners: &[Listener]) -> anyhow::Result<Vec<Listener>> {
-    listeners.iter().map(Listener::share).collect::<Result<_, _>>().context("cannot share a listening socket")
+    listeners
+        .iter()
+        .map(Listener::share)
+        .collect::<Result<_, _>>()
+        .context("cannot share a listening socket")
 }
 
 /// Starts one thread a worker. The receiver hears of each that ends, and of the end of all of them.
@@ -352,7 +399,10 @@ fn start_workers(
 ) -> Result<mpsc::Receiver<anyhow::Result<()>>, Failure> {
     let (finished, workers) = mpsc::channel(seats.len().max(1));
     let roster = Roster::new(settings.max_connections, settings.max_connections_per_client);
-    let tls = settings.tls.as_ref().map(crate::server::tls::Certificates::server_config);
+    let tls = settings
+        .tls
+        .as_ref()
+        .map(crate::server::tls::Certificates::server_config);
     for (index, (seat, pulse)) in seats.iter().zip(pulses).enumerate() {
         let worker = Worker {
             pulse: Arc::clone(pulse),
@@ -386,7 +436,11 @@ fn start_tasks(current: &Current, mirror: &Arc<Mirror>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let store = key_store::shared(mirror);
     for issuer in current.gateway.verifier.issuers().iter() {
-        tasks.spawn(keep_fresh(Arc::clone(issuer), Arc::clone(&store), std::future::pending()));
+        tasks.spawn(keep_fresh(
+            Arc::clone(issuer),
+            Arc::clone(&store),
+            std::future::pending(),
+        ));
     }
     for upstream in &current.upstreams {
         tasks.spawn(watch_health(Arc::clone(upstream), std::future::pending()));
@@ -415,18 +469,24 @@ async fn reload(
         Ok((plan, output))
     })
     .await;
-    let next = loaded.map_err(|error| Failure::Runtime(error.into())).flatten().and_then(|(plan, output)| {
-        for key in settings.differs(&plan.settings) {
-            tracing::warn!("`{key}` has changed, which takes a restart; the rest of the file is taken");
-        }
-        let link = services.first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix)?;
-        let next = assemble(plan, mirror, metrics, Some(services))?;
-        if let Some(link) = link {
-            diagnostics.say(&link);
-        }
-        next.gateway.verifier.issuers().inherit(current.load().gateway.verifier.issuers());
-        Ok((next, output))
-    });
+    let next = loaded
+        .map_err(|error| Failure::Runtime(error.into()))
+        .flatten()
+        .and_then(|(plan, output)| {
+            for key in settings.differs(&plan.settings) {
+                tracing::warn!("`{key}` has changed, which takes a restart; the rest of the file is taken");
+            }
+            let link = services.first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix)?;
+            let next = assemble(plan, mirror, metrics, Some(services))?;
+            if let Some(link) = link {
+                diagnostics.say(&link);
+            }
+            next.gateway
+                .verifier
+                .issuers()
+                .inherit(current.load().gateway.verifier.issuers());
+            Ok((next, output))
+        });
     match next {
         Ok(next) => {
             tracing::info!("configuration read again from `{}`", file.display());
@@ -442,7 +502,10 @@ async fn reload(
         }
         Err(failure) => {
             diagnostics.say(&failure.text());
-            tracing::error!("`{}` was not taken; the configuration in use stays", file.display());
+            tracing::error!(
+                "`{}` was not taken; the configuration in use stays",
+                file.display()
+            );
             None
         }
     }
@@ -450,7 +513,13 @@ async fn reload(
 
 /// Whether what [`introduction`] says is true of this configuration.
 fn is_demo(plan: &Plan) -> bool {
-    let alice = trial::identity(OWN_NAME, "alice", vec!["user".to_owned()], Vec::new(), serde_json::Map::new());
+    let alice = trial::identity(
+        OWN_NAME,
+        "alice",
+        vec!["user".to_owned()],
+        Vec::new(),
+        serde_json::Map::new(),
+    );
     let alice = Arc::new(Caller::new(alice));
     let refusal = |path, caller| {
         let asked = Asked::parse("GET", path, &plan.settings.public_url).ok()?;
@@ -467,7 +536,11 @@ fn introduction(file: &Path, settings: &Settings, listener: Option<&Listener>) -
     let program = std::env::current_exe().ok();
     let here = std::env::current_dir().ok();
     let program = match (&program, &here) {
-        (Some(program), Some(here)) => program.strip_prefix(here).unwrap_or(program).display().to_string(),
+        (Some(program), Some(here)) => program
+            .strip_prefix(here)
+            .unwrap_or(program)
+            .display()
+            .to_string(),
         _ => "passgate".to_owned(),
     };
     let url = match listener.map(Listener::address) {

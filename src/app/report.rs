@@ -50,9 +50,14 @@ impl admin::Report for Report {
     /// Healthy means: every worker turns. Connections of one that does not stand still, and only a restart helps.
     fn health(&self) -> Result<(), Vec<String>> {
         let now = std::time::Instant::now();
-        let stuck = self.pulses.iter().enumerate().filter(|(_, pulse)| pulse.is_stuck(now));
-        let reasons: Vec<String> =
-            stuck.map(|(number, _)| format!("worker {number} has not turned for 5 seconds")).collect();
+        let stuck = self
+            .pulses
+            .iter()
+            .enumerate()
+            .filter(|(_, pulse)| pulse.is_stuck(now));
+        let reasons: Vec<String> = stuck
+            .map(|(number, _)| format!("worker {number} has not turned for 5 seconds"))
+            .collect();
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
 
@@ -69,7 +74,8 @@ impl admin::Report for Report {
             reasons.push("ending".to_owned());
         }
         if !self.mirror.revocations.is_fresh(std::time::Instant::now()) {
-            reasons.push("the state cannot be read, so that requests that need a caller are refused".to_owned());
+            reasons
+                .push("the state cannot be read, so that requests that need a caller are refused".to_owned());
         }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
@@ -78,7 +84,8 @@ impl admin::Report for Report {
         let current = self.current.load();
         let left_out = current.gateway.verifier.issuers().iter().filter_map(|issuer| {
             let skipped = issuer.source.as_ref()?.status().skipped;
-            (!skipped.is_empty()).then(|| format!("keys of `{}` are left out: {}", issuer.name, skipped.join("; ")))
+            (!skipped.is_empty())
+                .then(|| format!("keys of `{}` are left out: {}", issuer.name, skipped.join("; ")))
         });
         left_out.collect()
     }
@@ -86,7 +93,8 @@ impl admin::Report for Report {
     fn metrics(&self) -> (&'static str, String) {
         let current = self.current.load();
         let verifier = &current.gateway.verifier;
-        let sum = |count: fn(&CacheCounters) -> u64| self.caches.iter().map(|cache| count(cache)).sum::<u64>();
+        let sum =
+            |count: fn(&CacheCounters) -> u64| self.caches.iter().map(|cache| count(cache)).sum::<u64>();
         let key_sets = verifier
             .issuers()
             .iter()
@@ -106,7 +114,11 @@ impl admin::Report for Report {
                 hits: sum(CacheCounters::local_hits) + sum(CacheCounters::shared_hits),
                 misses: sum(CacheCounters::misses),
                 entries: verifier.cached()
-                    + current.gateway.sign_in.as_ref().map_or(0, |sign_in| sign_in.verifier.cached()),
+                    + current
+                        .gateway
+                        .sign_in
+                        .as_ref()
+                        .map_or(0, |sign_in| sign_in.verifier.cached()),
             },
             key_sets,
             cookies_dropped: current

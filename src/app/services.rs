@@ -40,7 +40,8 @@ impl Services {
     /// The system has no thread or no random numbers left, or the state cannot be read.
     pub(super) fn start(mirror: &Mirror, control: Handle) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let hasher = Hasher::start((cores / 2).max(1)).context("cannot start the threads that check passwords")?;
+        let hasher =
+            Hasher::start((cores / 2).max(1)).context("cannot start the threads that check passwords")?;
         let (setup, token) = Setup::offer().map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         Ok(Self {
             blocking: Arc::new(Blocking::new(control, WORK_AT_A_TIME, PATIENCE)),
@@ -64,9 +65,15 @@ impl Services {
         own_prefix: &str,
     ) -> anyhow::Result<Option<String>> {
         let Some(sign_in) = sign_in else { return Ok(None) };
-        let Some(token) = self.offered.take() else { return Ok(None) };
+        let Some(token) = self.offered.take() else {
+            return Ok(None);
+        };
         let role = &sign_in.admin_role;
-        if self.state.has_enabled_account(role).context("cannot read the accounts")? {
+        if self
+            .state
+            .has_enabled_account(role)
+            .context("cannot read the accounts")?
+        {
             self.setup.void();
             return Ok(None);
         }

@@ -84,7 +84,11 @@ impl LogSettings {
                 email: is_on(&raw.email),
             },
             file: raw.file.as_ref().map(|file| problems.resolve(&file.value)),
-            level: raw.level.as_ref().and_then(|level| level.value.parse().ok()).unwrap_or(Level::INFO),
+            level: raw
+                .level
+                .as_ref()
+                .and_then(|level| level.value.parse().ok())
+                .unwrap_or(Level::INFO),
         }
     }
 }
@@ -102,23 +106,39 @@ impl Settings {
         let beside = problems.resolve(Path::new(STATE_FILE));
         if raw.state.url.is_none() && state_url != format!("sqlite:{STATE_FILE}") && beside.exists() {
             problems
-                .warning(&(0..0), format!("the state file `{}` is not used", beside.display()))
-                .hint(format!("the state is in `{state_url}`; move the other one away, or name it in `[state]`"));
+                .warning(
+                    &(0..0),
+                    format!("the state file `{}` is not used", beside.display()),
+                )
+                .hint(format!(
+                    "the state is in `{state_url}`; move the other one away, or name it in `[state]`"
+                ));
         }
         Self {
             listen,
             admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
-            admin_hosts: raw.admin.iter().flat_map(|admin| &admin.hosts).map(|host| host.value.clone()).collect(),
+            admin_hosts: raw
+                .admin
+                .iter()
+                .flat_map(|admin| &admin.hosts)
+                .map(|host| host.value.clone())
+                .collect(),
             log: LogSettings::compile(&raw.log, problems),
             public_https: server.public_url.as_ref().map(|url| url.starts_with("https://")),
             workers: workers(server),
-            max_connections: server.max_connections.as_ref().map_or(10_000, |most| clamp(most.value)),
+            max_connections: server
+                .max_connections
+                .as_ref()
+                .map_or(10_000, |most| clamp(most.value)),
             max_connections_per_client: server
                 .max_connections_per_client
                 .as_ref()
                 .map_or(Share::Percent(25), |share| share.value),
             limits: Limits {
-                max_header_bytes: server.max_header_bytes.as_ref().map_or(32 * 1024, |most| clamp(most.value)),
+                max_header_bytes: server
+                    .max_header_bytes
+                    .as_ref()
+                    .map_or(32 * 1024, |most| clamp(most.value)),
                 header_timeout: duration(server.header_timeout.as_ref(), 10),
                 idle_timeout: duration(server.idle_timeout.as_ref(), 75),
                 min_rate: server.min_rate.as_ref().map_or(1024, |rate| rate.value),
@@ -126,19 +146,28 @@ impl Settings {
             redirect_http: server.redirect_http.as_ref().map(|listen| {
                 if !public_url.starts_with("https://") {
                     problems
-                        .error(&listen.span, "`redirect_http` leads to `public_url`, which is not `https://`")
+                        .error(
+                            &listen.span,
+                            "`redirect_http` leads to `public_url`, which is not `https://`",
+                        )
                         .hint("write `public_url = \"https://…\"`, or leave `redirect_http` out");
                 }
                 address(listen, problems)
             }),
             drain_timeout: duration(server.drain_timeout.as_ref(), 30),
-            max_token_bytes: server.max_token_bytes.as_ref().map_or(MAX_TOKEN_BYTES, |most| clamp(most.value)),
+            max_token_bytes: server
+                .max_token_bytes
+                .as_ref()
+                .map_or(MAX_TOKEN_BYTES, |most| clamp(most.value)),
             max_body_bytes: server.max_body_bytes.as_ref().and_then(|most| most.value),
             trusted_proxies,
             tls,
             public_url,
             state_url,
-            own_prefix: server.own_prefix.as_ref().map_or_else(|| "/auth".to_owned(), |prefix| prefix.value.clone()),
+            own_prefix: server
+                .own_prefix
+                .as_ref()
+                .map_or_else(|| "/auth".to_owned(), |prefix| prefix.value.clone()),
         }
     }
 
@@ -149,13 +178,28 @@ impl Settings {
         [
             ("server.listen", self.listen != next.listen),
             ("server.workers", self.workers != next.workers),
-            ("server.max_connections", self.max_connections != next.max_connections),
-            ("server.max_connections_per_client", self.max_connections_per_client != next.max_connections_per_client),
+            (
+                "server.max_connections",
+                self.max_connections != next.max_connections,
+            ),
+            (
+                "server.max_connections_per_client",
+                self.max_connections_per_client != next.max_connections_per_client,
+            ),
             ("server.min_rate", self.limits.min_rate != next.limits.min_rate),
             ("server.redirect_http", self.redirect_http != next.redirect_http),
-            ("server.max_header_bytes", self.limits.max_header_bytes != next.limits.max_header_bytes),
-            ("server.header_timeout", self.limits.header_timeout != next.limits.header_timeout),
-            ("server.idle_timeout", self.limits.idle_timeout != next.limits.idle_timeout),
+            (
+                "server.max_header_bytes",
+                self.limits.max_header_bytes != next.limits.max_header_bytes,
+            ),
+            (
+                "server.header_timeout",
+                self.limits.header_timeout != next.limits.header_timeout,
+            ),
+            (
+                "server.idle_timeout",
+                self.limits.idle_timeout != next.limits.idle_timeout,
+            ),
             ("server.drain_timeout", self.drain_timeout != next.drain_timeout),
             ("server.tls", pairs(self) != pairs(next)),
             ("admin.listen", self.admin != next.admin),
@@ -178,17 +222,24 @@ impl Settings {
     /// The host of `public_url`, in lower case and without its port.
     #[must_use]
     pub fn public_host(&self) -> String {
-        Host::parse(self.authority()).map(|host| host.name().to_owned()).unwrap_or_default()
+        Host::parse(self.authority())
+            .map(|host| host.name().to_owned())
+            .unwrap_or_default()
     }
 
     fn authority(&self) -> &str {
-        self.public_url.split_once("://").map_or(self.public_url.as_str(), |(_, rest)| rest)
+        self.public_url
+            .split_once("://")
+            .map_or(self.public_url.as_str(), |(_, rest)| rest)
     }
 
     /// The name in challenges: the host of `public_url`.
     #[must_use]
     pub fn realm(&self) -> String {
-        self.authority().chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect()
+        self.authority()
+            .chars()
+            .filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'))
+            .collect()
     }
 }
 
@@ -202,23 +253,36 @@ pub(super) fn workers(server: &RawServer) -> usize {
 
 /// `[server] trusted_proxies`.
 fn trusted_proxies(server: &RawServer) -> TrustedProxies {
-    let unix = server.trusted_proxies.iter().any(|proxy| proxy.value == RawProxy::Unix);
-    let networks = server.trusted_proxies.iter().filter_map(|proxy| match proxy.value {
-        RawProxy::Network(network) => Some(network),
-        RawProxy::Unix => None,
-    });
+    let unix = server
+        .trusted_proxies
+        .iter()
+        .any(|proxy| proxy.value == RawProxy::Unix);
+    let networks = server
+        .trusted_proxies
+        .iter()
+        .filter_map(|proxy| match proxy.value {
+            RawProxy::Network(network) => Some(network),
+            RawProxy::Unix => None,
+        });
     TrustedProxies::new(networks.collect(), unix)
 }
 
 /// `[session]`, with the cookie's name as it is on the wire of the site at `public_url`.
 pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
     let seconds = |typed: Option<&At<Duration>>, default: Duration| {
-        i64::try_from(typed.map_or(default, |typed| typed.value).as_secs()).unwrap_or(i64::MAX).max(1)
+        i64::try_from(typed.map_or(default, |typed| typed.value).as_secs())
+            .unwrap_or(i64::MAX)
+            .max(1)
     };
     let secure = public_url.starts_with("https://");
     session::Settings {
-        cookie: session::wire_name(raw.cookie.as_ref().map_or(RawSession::COOKIE, |cookie| cookie.as_str()), secure)
-            .to_owned(),
+        cookie: session::wire_name(
+            raw.cookie
+                .as_ref()
+                .map_or(RawSession::COOKIE, |cookie| cookie.as_str()),
+            secure,
+        )
+        .to_owned(),
         secure,
         token_lifetime: seconds(raw.token_lifetime.as_ref(), RawSession::TOKEN_LIFETIME),
         idle_timeout: seconds(raw.idle_timeout.as_ref(), RawSession::IDLE_TIMEOUT),
@@ -230,19 +294,27 @@ pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
 
 /// `[password] admin_role`.
 pub(super) fn admin_role(raw: &RawPassword) -> String {
-    raw.admin_role.as_ref().map_or_else(|| RawPassword::ADMIN_ROLE.to_owned(), |role| role.value.clone())
+    raw.admin_role
+        .as_ref()
+        .map_or_else(|| RawPassword::ADMIN_ROLE.to_owned(), |role| role.value.clone())
 }
 
 /// `[password]`: what a new account and a new password are held to.
 pub(super) fn policy(raw: &RawPassword) -> Policy {
     Policy {
-        min_length: clamp(raw.min_length.as_ref().map_or(*RawPassword::MIN_LENGTHS.start(), |least| least.value)),
+        min_length: clamp(
+            raw.min_length
+                .as_ref()
+                .map_or(*RawPassword::MIN_LENGTHS.start(), |least| least.value),
+        ),
         default_roles: raw.default_roles.iter().map(|role| role.value.clone()).collect(),
     }
 }
 
 fn clamp(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
+    usize::try_from(value)
+        .unwrap_or(usize::MAX)
+        .min(tokio::sync::Semaphore::MAX_PERMITS)
 }
 
 fn duration(typed: Option<&At<Duration>>, default_seconds: u64) -> Duration {
@@ -261,7 +333,11 @@ fn addresses(server: &RawServer, problems: &Problems) -> Vec<Address> {
     if server.listen.is_empty() {
         return vec![Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))];
     }
-    server.listen.iter().map(|listen| address(listen, problems)).collect()
+    server
+        .listen
+        .iter()
+        .map(|listen| address(listen, problems))
+        .collect()
 }
 
 /// `[state] url`, or where the state file is without it.
@@ -295,7 +371,10 @@ fn state_file_of_service(beside: &Path, state_directories: Option<&OsStr>, root:
         directory => directory,
     };
     let configuration = configuration.canonicalize().ok()?;
-    let name = configuration.strip_prefix(root.join("etc")).ok().filter(|name| !name.as_os_str().is_empty())?;
+    let name = configuration
+        .strip_prefix(root.join("etc"))
+        .ok()
+        .filter(|name| !name.as_os_str().is_empty())?;
     let file = root.join("var/lib").join(name).join(STATE_FILE);
     (file.exists() && !beside.exists()).then_some(file)
 }
@@ -336,23 +415,35 @@ fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certif
     if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.private_key) {
         typed.push((certificate, key));
     }
-    typed.extend(tls.more.iter().map(|more| (&more.value.certificate, &more.value.private_key)));
+    typed.extend(
+        tls.more
+            .iter()
+            .map(|more| (&more.value.certificate, &more.value.private_key)),
+    );
     if typed.is_empty() {
         return None;
     }
     let source = |pem: &RawPem| match pem {
         RawPem::Path(path) => Source::File(problems.resolve(path)),
-        RawPem::Secret(secret) => Source::Secret { secret: secret.clone(), directory: problems.directory().to_owned() },
+        RawPem::Secret(secret) => Source::Secret {
+            secret: secret.clone(),
+            directory: problems.directory().to_owned(),
+        },
     };
     let pairs = typed
         .iter()
-        .map(|(certificate, key)| Pair { certificate: source(certificate), private_key: source(key) })
+        .map(|(certificate, key)| Pair {
+            certificate: source(certificate),
+            private_key: source(key),
+        })
         .collect();
     for (_, key) in &typed {
         if let RawPem::Secret(secret) = &key.value
             && let Some(exposure) = secret.exposure(problems.directory())
         {
-            problems.warning(&key.span, exposure).hint("every process that can read it can pass for this site");
+            problems
+                .warning(&key.span, exposure)
+                .hint("every process that can read it can pass for this site");
         }
     }
     match Certificates::load(pairs) {
@@ -361,12 +452,14 @@ fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certif
             for fault in faults {
                 let (certificate, key) = typed[fault.pair];
                 let (span, hint) = match fault.part {
-                    Part::Certificate => {
-                        (&certificate.span, "a PEM file: the certificate of the site, then those of its issuers")
-                    }
-                    Part::PrivateKey => {
-                        (&key.span, "the PEM file of the certificate's own key, which the gateway's user may read")
-                    }
+                    Part::Certificate => (
+                        &certificate.span,
+                        "a PEM file: the certificate of the site, then those of its issuers",
+                    ),
+                    Part::PrivateKey => (
+                        &key.span,
+                        "the PEM file of the certificate's own key, which the gateway's user may read",
+                    ),
                 };
                 problems.error(span, fault.text).hint(hint);
             }
@@ -388,7 +481,8 @@ mod tests {
         for directory in [&etc, &lib, &root.join("srv")] {
             std::fs::create_dir_all(directory).unwrap();
         }
-        let find = |beside: &Path, list: Option<&str>| state_file_of_service(beside, list.map(OsStr::new), &root);
+        let find =
+            |beside: &Path, list: Option<&str>| state_file_of_service(beside, list.map(OsStr::new), &root);
         let (beside, of_service) = (etc.join(STATE_FILE), lib.join(STATE_FILE));
         for (list, expected) in [
             ("/var/lib/a", Some("/var/lib/a/passgate.db")),
@@ -400,7 +494,11 @@ mod tests {
         assert_eq!(find(&beside, None), None, "no service has run yet");
         std::fs::write(&of_service, "").unwrap();
         assert_eq!(find(&beside, None), Some(of_service));
-        assert_eq!(find(&root.join("srv").join(STATE_FILE), None), None, "a file of another place is no service's");
+        assert_eq!(
+            find(&root.join("srv").join(STATE_FILE), None),
+            None,
+            "a file of another place is no service's"
+        );
         assert_eq!(find(Path::new("passgate.db"), None), None);
         std::fs::write(&beside, "").unwrap();
         assert_eq!(find(&beside, None), None, "what was there before stays in use");
@@ -415,10 +513,24 @@ mod tests {
             Settings::compile(&raw, &mut problems)
         };
         let (example, default) = (compile(include_str!("../../gateway.example.toml")), compile(""));
-        assert_eq!(default.differs(&example), ["admin.listen"], "without a table there is no admin port");
         assert_eq!(
-            (default.public_url, default.max_body_bytes, default.trusted_proxies, default.own_prefix),
-            (example.public_url, example.max_body_bytes, example.trusted_proxies, example.own_prefix)
+            default.differs(&example),
+            ["admin.listen"],
+            "without a table there is no admin port"
+        );
+        assert_eq!(
+            (
+                default.public_url,
+                default.max_body_bytes,
+                default.trusted_proxies,
+                default.own_prefix
+            ),
+            (
+                example.public_url,
+                example.max_body_bytes,
+                example.trusted_proxies,
+                example.own_prefix
+            )
         );
     }
 }

@@ -36,13 +36,26 @@ impl Asked {
                 Some(end) => (rest[..end].to_owned(), rest[end..].to_owned()),
                 None => (rest.to_owned(), "/".to_owned()),
             },
-            None => (public_url.split_once("://").map_or(public_url, |(_, host)| host).to_owned(), url.to_owned()),
+            None => (
+                public_url
+                    .split_once("://")
+                    .map_or(public_url, |(_, host)| host)
+                    .to_owned(),
+                url.to_owned(),
+            ),
         };
-        let target = if target.starts_with('?') { format!("/{target}") } else { target };
+        let target = if target.starts_with('?') {
+            format!("/{target}")
+        } else {
+            target
+        };
         if !target.starts_with('/') {
-            return Err(format!("`{url}` is neither a path that starts with `/` nor a URL"));
+            return Err(format!(
+                "`{url}` is neither a path that starts with `/` nor a URL"
+            ));
         }
-        let uri = Uri::try_from(target).map_err(|error| format!("`{url}` is no target of a request: {error}"))?;
+        let uri =
+            Uri::try_from(target).map_err(|error| format!("`{url}` is no target of a request: {error}"))?;
         let host = Host::parse(&authority).map_err(|_| format!("`{authority}` is not a host"))?;
         Ok(Self { method, host, uri })
     }
@@ -58,7 +71,11 @@ pub(super) struct Verdict<'a> {
 
 /// Finds the route and asks its rules, with `caller` in place of a credential.
 pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Caller>>) -> Verdict<'a> {
-    let refused = |refusal| Verdict { route: None, refusal: Some(refusal), rule: None };
+    let refused = |refusal| Verdict {
+        route: None,
+        refusal: Some(refusal),
+        rule: None,
+    };
     if matches!(asked.method, Method::CONNECT | Method::TRACE) {
         return refused(Refusal::MethodUnsupported);
     }
@@ -66,24 +83,45 @@ pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Calle
         Ok(target) => target,
         Err(refusal) => return refused(refusal),
     };
-    if let Some(own) = login::find(&asked.method, &target, &plan.settings.own_prefix, plan.sign_in.is_some()) {
+    if let Some(own) = login::find(
+        &asked.method,
+        &target,
+        &plan.settings.own_prefix,
+        plan.sign_in.is_some(),
+    ) {
         let refusal = match own {
             Err((refusal, _)) => Some(refusal),
             Ok(endpoint) if endpoint.needs_caller() && caller.is_none() => Some(Refusal::CredentialMissing),
             Ok(_) => None,
         };
-        return Verdict { route: None, refusal, rule: None };
+        return Verdict {
+            route: None,
+            refusal,
+            rule: None,
+        };
     }
     let route = match gateway::locate(&plan.routes, asked.host.name(), &target, &asked.method) {
         Ok(route) => route,
-        Err(miss) => return Verdict { route: miss.route, refusal: Some(miss.refusal), rule: None },
+        Err(miss) => {
+            return Verdict {
+                route: miss.route,
+                refusal: Some(miss.refusal),
+                rule: None,
+            };
+        }
     };
     let caller = caller.filter(|_| route.rules.auth() != Auth::None);
     match route.rules.decide(caller) {
-        Ok(_) => Verdict { route: Some(route), refusal: None, rule: None },
-        Err(denial) => {
-            Verdict { route: Some(route), refusal: Some(denial.refusal), rule: Some(denial.rule.to_string()) }
-        }
+        Ok(_) => Verdict {
+            route: Some(route),
+            refusal: None,
+            rule: None,
+        },
+        Err(denial) => Verdict {
+            route: Some(route),
+            refusal: Some(denial.refusal),
+            rule: Some(denial.rule.to_string()),
+        },
     }
 }
 
@@ -98,24 +136,39 @@ pub(super) fn is_sent_to_sign_in(plan: &Plan, method: &Method, refusal: Option<R
 pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
     for test in &plan.tests {
         let request = &test.value.request;
-        let (method, url) = request.value.split_once(' ').unwrap_or(("GET", request.value.as_str()));
+        let (method, url) = request
+            .value
+            .split_once(' ')
+            .unwrap_or(("GET", request.value.as_str()));
         let asked = match Asked::parse(method, url.trim(), &plan.settings.public_url) {
             Ok(asked) => asked,
             Err(error) => {
-                problems.error(&request.span, error).hint("write it like `GET /path` or `POST https://host/path`");
+                problems
+                    .error(&request.span, error)
+                    .hint("write it like `GET /path` or `POST https://host/path`");
                 continue;
             }
         };
-        if let Some(issuer) = test.value.caller.as_ref().and_then(|caller| caller.value.issuer.as_ref())
+        if let Some(issuer) = test
+            .value
+            .caller
+            .as_ref()
+            .and_then(|caller| caller.value.issuer.as_ref())
             && issuer.value != OWN_ISSUER
             && plan.issuers.by_name(&issuer.value).is_none()
         {
             problems
                 .error(&issuer.span, format!("no issuer is called `{}`", issuer.value))
-                .hint(format!("one of `[issuers.*]`, or `{OWN_ISSUER}` for tokens of the gateway itself"));
+                .hint(format!(
+                    "one of `[issuers.*]`, or `{OWN_ISSUER}` for tokens of the gateway itself"
+                ));
             continue;
         }
-        let caller = test.value.caller.as_ref().map(|caller| Arc::new(Caller::new(described(&caller.value))));
+        let caller = test
+            .value
+            .caller
+            .as_ref()
+            .map(|caller| Arc::new(Caller::new(described(&caller.value))));
         let verdict = decide(plan, &asked, caller);
         let status = verdict.refusal.map(|refusal| refusal.status().as_u16());
         let as_expected = match test.value.expect.value {
@@ -135,7 +188,10 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             (None, Some(route)) => format!(" on the route `{}` of {}", route.label, route.place),
             (None, None) => String::new(),
         };
-        let problem = problems.error(&test.value.expect.span, format!("the test `{}` fails", request.value));
+        let problem = problems.error(
+            &test.value.expect.span,
+            format!("the test `{}` fails", request.value),
+        );
         problem.label(format!("{came}{why}")).hint(if test.value.expect.value == RawExpect::Login {
             "a browser that nobody is signed in with is sent to sign in by GET, on a route that needs a caller, where \
              there is a way to sign in (`[password]`)"
@@ -150,19 +206,35 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
 pub(super) const OWN_ISSUER: &str = "session";
 
 fn described(caller: &RawTestCaller) -> Identity {
-    let texts = |list: &[crate::config::At<String>]| list.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
-    let claims = caller.claims.iter().fold(Map::new(), |mut claims, (path, value)| {
-        let value = match &value.value {
-            RawClaim::Text(text) => Value::from(text.as_str()),
-            RawClaim::Integer(number) => Value::from(*number),
-            RawClaim::Boolean(boolean) => Value::from(*boolean),
-        };
-        claims.insert(path.value.clone(), value);
-        claims
-    });
-    let subject = caller.subject.as_ref().map_or("test", |subject| subject.value.as_str());
-    let issuer = caller.issuer.as_ref().map_or(OWN_ISSUER, |issuer| issuer.value.as_str());
-    identity(issuer, subject, texts(&caller.roles), texts(&caller.scopes), claims)
+    let texts =
+        |list: &[crate::config::At<String>]| list.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
+    let claims = caller
+        .claims
+        .iter()
+        .fold(Map::new(), |mut claims, (path, value)| {
+            let value = match &value.value {
+                RawClaim::Text(text) => Value::from(text.as_str()),
+                RawClaim::Integer(number) => Value::from(*number),
+                RawClaim::Boolean(boolean) => Value::from(*boolean),
+            };
+            claims.insert(path.value.clone(), value);
+            claims
+        });
+    let subject = caller
+        .subject
+        .as_ref()
+        .map_or("test", |subject| subject.value.as_str());
+    let issuer = caller
+        .issuer
+        .as_ref()
+        .map_or(OWN_ISSUER, |issuer| issuer.value.as_str());
+    identity(
+        issuer,
+        subject,
+        texts(&caller.roles),
+        texts(&caller.scopes),
+        claims,
+    )
 }
 
 /// A caller without a token.

@@ -11,7 +11,10 @@ const SOURCE: &str = "auth\nroles\nmore\nclaims\nscopes\n";
 
 fn at<T>(value: T, line: usize) -> At<T> {
     let start: usize = SOURCE.lines().take(line - 1).map(|line| line.len() + 1).sum();
-    At { value, span: start..start + 1 }
+    At {
+        value,
+        span: start..start + 1,
+    }
 }
 
 fn names(list: &[&str], line: usize) -> Vec<At<String>> {
@@ -20,11 +23,20 @@ fn names(list: &[&str], line: usize) -> Vec<At<String>> {
 
 fn roles(any: Option<&[&str]>, all: Option<&[&str]>, none: Option<&[&str]>) -> Option<At<RawRoles>> {
     let list = |list: Option<&[&str]>| list.map(|list| names(list, 3));
-    Some(at(RawRoles { any: list(any), all: list(all), none: list(none) }, 2))
+    Some(at(
+        RawRoles {
+            any: list(any),
+            all: list(all),
+            none: list(none),
+        },
+        2,
+    ))
 }
 
 fn claims(list: &[(&str, RawClaim)]) -> Vec<(At<String>, At<RawClaim>)> {
-    list.iter().map(|(path, value)| (at((*path).to_owned(), 4), at(value.clone(), 4))).collect()
+    list.iter()
+        .map(|(path, value)| (at((*path).to_owned(), 4), at(value.clone(), 4)))
+        .collect()
 }
 
 fn auth(text: &str) -> Option<At<String>> {
@@ -69,7 +81,10 @@ fn denied(rules: &Rules, caller: Option<Arc<Caller>>) -> Option<(Refusal, String
     let steps = rules.steps(caller.as_deref());
     let denial = rules.decide(caller).err();
     let first = steps.iter().find(|step| !step.passed());
-    let told = first.map(|step| Denial { refusal: step.refusal.unwrap(), rule: step.rule.clone() });
+    let told = first.map(|step| Denial {
+        refusal: step.refusal.unwrap(),
+        rule: step.rule.clone(),
+    });
     assert_eq!(told, denial);
     denial.map(|denial| (denial.refusal, denial.rule.to_string()))
 }
@@ -84,17 +99,29 @@ fn auth_decides_whether_nobody_may_pass() {
     let nothing_said = rules(&RawRoute::default());
     assert_eq!(nothing_said.auth(), Auth::Required);
 
-    let required = rules(&RawRoute { auth: auth("required"), ..RawRoute::default() });
-    let missing = (Refusal::CredentialMissing, "auth = \"required\" (gateway.toml:1)".to_owned());
+    let required = rules(&RawRoute {
+        auth: auth("required"),
+        ..RawRoute::default()
+    });
+    let missing = (
+        Refusal::CredentialMissing,
+        "auth = \"required\" (gateway.toml:1)".to_owned(),
+    );
     assert_eq!(denied(&required, None), Some(missing));
     assert!(required.decide(somebody()).unwrap().caller().is_some());
 
-    let optional = rules(&RawRoute { auth: auth("optional"), ..RawRoute::default() });
+    let optional = rules(&RawRoute {
+        auth: auth("optional"),
+        ..RawRoute::default()
+    });
     assert!(optional.decide(None).unwrap().caller().is_none());
     assert!(optional.decide(somebody()).unwrap().caller().is_some());
     assert_eq!(denied(&optional, None), None);
 
-    let none = rules(&RawRoute { auth: auth("none"), ..RawRoute::default() });
+    let none = rules(&RawRoute {
+        auth: auth("none"),
+        ..RawRoute::default()
+    });
     assert!(none.decide(None).unwrap().caller().is_none());
     assert!(none.decide(somebody()).unwrap().caller().is_none());
     assert_eq!(none.steps(somebody().as_deref())[0].detail, "nothing is read");
@@ -108,21 +135,47 @@ fn roles_are_any_all_or_none_of_a_list() {
         (roles(Some(&["a", "b"]), None, None), &["x"], false),
         (roles(Some(&["a", "b"]), None, None), &[], false),
         (roles(Some(&["a"]), None, None), &["A"], false),
-        (roles(Some(&["admin"]), None, None), &["administrator", "adm", " admin", "admin "], false),
+        (
+            roles(Some(&["admin"]), None, None),
+            &["administrator", "adm", " admin", "admin "],
+            false,
+        ),
         (roles(None, Some(&["a", "b"]), None), &["a", "b", "c"], true),
         (roles(None, Some(&["a", "b"]), None), &["a"], false),
         (roles(None, Some(&["a", "b"]), None), &[], false),
         (roles(None, None, Some(&["a", "b"])), &[], true),
         (roles(None, None, Some(&["a", "b"])), &["c"], true),
         (roles(None, None, Some(&["a", "b"])), &["c", "b"], false),
-        (roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])), &["b", "c"], true),
-        (roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])), &["b"], false),
-        (roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])), &["b", "c", "d"], false),
-        (roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])), &["c"], false),
+        (
+            roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])),
+            &["b", "c"],
+            true,
+        ),
+        (
+            roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])),
+            &["b"],
+            false,
+        ),
+        (
+            roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])),
+            &["b", "c", "d"],
+            false,
+        ),
+        (
+            roles(Some(&["a", "b"]), Some(&["c"]), Some(&["d"])),
+            &["c"],
+            false,
+        ),
     ] {
         let shown = format!("{wanted:?} {held:?}");
-        let rules = rules(&RawRoute { roles: wanted, ..RawRoute::default() });
-        let found = refusal(&rules, caller(held, &["a", "b", "c"], json!({"roles": ["a", "b", "c"]})));
+        let rules = rules(&RawRoute {
+            roles: wanted,
+            ..RawRoute::default()
+        });
+        let found = refusal(
+            &rules,
+            caller(held, &["a", "b", "c"], json!({"roles": ["a", "b", "c"]})),
+        );
         assert_eq!(found, (!passes).then_some(Refusal::RoleRefused), "{shown}");
     }
 }
@@ -144,11 +197,26 @@ fn a_claim_equals_or_contains_by_type() {
         ("tenant", text(""), json!({}), false),
         ("tenant", text(""), json!({"tenant": null}), false),
         ("org.id", RawClaim::Integer(1), json!({"org": {"id": 1}}), true),
-        ("org.id", RawClaim::Integer(1), json!({"org": {"id": [2, 1]}}), true),
+        (
+            "org.id",
+            RawClaim::Integer(1),
+            json!({"org": {"id": [2, 1]}}),
+            true,
+        ),
         ("org.id", RawClaim::Integer(1), json!({"org": {"id": "1"}}), false),
         ("org.id", RawClaim::Integer(1), json!({"org": {"id": 1.0}}), false),
-        ("org.id", RawClaim::Integer(1), json!({"org": {"id": true}}), false),
-        ("org.id", RawClaim::Integer(-1), json!({"org": {"id": u64::MAX}}), false),
+        (
+            "org.id",
+            RawClaim::Integer(1),
+            json!({"org": {"id": true}}),
+            false,
+        ),
+        (
+            "org.id",
+            RawClaim::Integer(-1),
+            json!({"org": {"id": u64::MAX}}),
+            false,
+        ),
         ("org.id", RawClaim::Integer(1), json!({"org": [{"id": 1}]}), false),
         ("n", text("1"), json!({"n": 1}), false),
         ("b", RawClaim::Boolean(true), json!({"b": true}), true),
@@ -156,20 +224,47 @@ fn a_claim_equals_or_contains_by_type() {
         ("b", RawClaim::Boolean(true), json!({"b": 1}), false),
         ("b", RawClaim::Boolean(false), json!({}), false),
         ("b", RawClaim::Boolean(false), json!({"b": null}), false),
-        ("https://x.example/t", text("a"), json!({"https://x.example/t": "a"}), true),
+        (
+            "https://x.example/t",
+            text("a"),
+            json!({"https://x.example/t": "a"}),
+            true,
+        ),
     ] {
-        let rules = rules(&RawRoute { claims: claims(&[(path, wanted.clone())]), ..RawRoute::default() });
+        let rules = rules(&RawRoute {
+            claims: claims(&[(path, wanted.clone())]),
+            ..RawRoute::default()
+        });
         let found = refusal(&rules, caller(&[], &[], held.clone()));
-        assert_eq!(found, (!passes).then_some(Refusal::ClaimRefused), "{path} {wanted:?} {held}");
+        assert_eq!(
+            found,
+            (!passes).then_some(Refusal::ClaimRefused),
+            "{path} {wanted:?} {held}"
+        );
     }
 }
 
 #[test]
 fn every_scope_is_needed() {
-    let rules = rules(&RawRoute { scopes: names(&["reports:read", "openid"], 5), ..RawRoute::default() });
-    assert_eq!(refusal(&rules, caller(&[], &["openid", "reports:read"], json!({}))), None);
-    for held in [&["openid"][..], &["reports:read"], &[], &["openid", "reports"], &["openid reports:read"]] {
-        assert_eq!(refusal(&rules, caller(&["reports:read", "openid"], held, json!({}))), Some(Refusal::ScopeRefused));
+    let rules = rules(&RawRoute {
+        scopes: names(&["reports:read", "openid"], 5),
+        ..RawRoute::default()
+    });
+    assert_eq!(
+        refusal(&rules, caller(&[], &["openid", "reports:read"], json!({}))),
+        None
+    );
+    for held in [
+        &["openid"][..],
+        &["reports:read"],
+        &[],
+        &["openid", "reports"],
+        &["openid reports:read"],
+    ] {
+        assert_eq!(
+            refusal(&rules, caller(&["reports:read", "openid"], held, json!({}))),
+            Some(Refusal::ScopeRefused)
+        );
     }
 }
 
@@ -177,17 +272,35 @@ fn every_scope_is_needed() {
 fn a_denial_names_its_rule_and_line() {
     let rules = rules(&RawRoute {
         roles: roles(Some(&["admin", "ops"]), None, Some(&["guest"])),
-        claims: claims(&[("tenant", RawClaim::Text("acme".to_owned())), ("level", RawClaim::Integer(3))]),
+        claims: claims(&[
+            ("tenant", RawClaim::Text("acme".to_owned())),
+            ("level", RawClaim::Integer(3)),
+        ]),
         scopes: names(&["a", "b"], 5),
         ..RawRoute::default()
     });
     let acme = json!({"tenant": "acme", "level": 3});
     for (caller, wanted) in [
-        (caller(&["user"], &[], json!({})), "any of the roles `admin`, `ops` (gateway.toml:3)"),
-        (caller(&["ops", "guest"], &[], json!({})), "none of the roles `guest` (gateway.toml:3)"),
-        (caller(&["ops"], &[], json!({})), "the claim `tenant` is or contains `\"acme\"` (gateway.toml:4)"),
-        (caller(&["ops"], &[], json!({"tenant": "acme"})), "the claim `level` is or contains `3` (gateway.toml:4)"),
-        (caller(&["ops"], &["a"], acme.clone()), "the scope `b` (gateway.toml:5)"),
+        (
+            caller(&["user"], &[], json!({})),
+            "any of the roles `admin`, `ops` (gateway.toml:3)",
+        ),
+        (
+            caller(&["ops", "guest"], &[], json!({})),
+            "none of the roles `guest` (gateway.toml:3)",
+        ),
+        (
+            caller(&["ops"], &[], json!({})),
+            "the claim `tenant` is or contains `\"acme\"` (gateway.toml:4)",
+        ),
+        (
+            caller(&["ops"], &[], json!({"tenant": "acme"})),
+            "the claim `level` is or contains `3` (gateway.toml:4)",
+        ),
+        (
+            caller(&["ops"], &["a"], acme.clone()),
+            "the scope `b` (gateway.toml:5)",
+        ),
     ] {
         assert_eq!(denied(&rules, Some(caller)).unwrap().1, wanted);
     }
@@ -204,7 +317,11 @@ fn steps_tell_what_the_caller_has_of_each_rule() {
         ..RawRoute::default()
     });
     let told = |caller: &Caller| {
-        rules.steps(Some(caller)).into_iter().map(|step| (step.passed(), step.detail)).collect::<Vec<_>>()
+        rules
+            .steps(Some(caller))
+            .into_iter()
+            .map(|step| (step.passed(), step.detail))
+            .collect::<Vec<_>>()
     };
     assert_eq!(
         told(&caller(&["user", "ops"], &["a"], json!({"tenant": ["x"]}))),
@@ -223,8 +340,13 @@ fn steps_tell_what_the_caller_has_of_each_rule() {
             (false, "the caller has no scopes".to_owned()),
         ]
     );
-    let [step] = &rules.steps(None)[..] else { panic!("more than one step about nobody") };
-    assert_eq!((step.refusal, step.detail.as_str()), (Some(Refusal::CredentialMissing), "there is no caller"));
+    let [step] = &rules.steps(None)[..] else {
+        panic!("more than one step about nobody")
+    };
+    assert_eq!(
+        (step.refusal, step.detail.as_str()),
+        (Some(Refusal::CredentialMissing), "there is no caller")
+    );
 }
 
 #[test]
@@ -232,44 +354,134 @@ fn mistakes_are_told_with_their_place() {
     let integer = || claims(&[("a", RawClaim::Integer(1))]);
     let route = RawRoute::default;
     for (raw, line, message) in [
-        (RawRoute { auth: auth("require"), ..route() }, 1, "there is no `auth` called `require`"),
-        (RawRoute { auth: auth(""), ..route() }, 1, "there is no `auth` called ``"),
         (
-            RawRoute { auth: auth("none"), roles: roles(Some(&["a"]), None, None), ..route() },
+            RawRoute {
+                auth: auth("require"),
+                ..route()
+            },
+            1,
+            "there is no `auth` called `require`",
+        ),
+        (
+            RawRoute {
+                auth: auth(""),
+                ..route()
+            },
+            1,
+            "there is no `auth` called ``",
+        ),
+        (
+            RawRoute {
+                auth: auth("none"),
+                roles: roles(Some(&["a"]), None, None),
+                ..route()
+            },
             1,
             "`auth = \"none\"` leaves the rules of this route unchecked",
         ),
         (
-            RawRoute { auth: auth("none"), scopes: names(&["a"], 5), ..route() },
+            RawRoute {
+                auth: auth("none"),
+                scopes: names(&["a"], 5),
+                ..route()
+            },
             1,
             "`auth = \"none\"` leaves the rules of this route unchecked",
         ),
         (
-            RawRoute { auth: auth("optional"), claims: integer(), ..route() },
+            RawRoute {
+                auth: auth("optional"),
+                claims: integer(),
+                ..route()
+            },
             1,
             "`auth = \"optional\"` lets anybody around the rules of this route",
         ),
-        (RawRoute { roles: roles(None, None, None), ..route() }, 2, "`roles` asks for nothing"),
-        (RawRoute { roles: roles(Some(&[]), None, None), ..route() }, 2, "a list of roles is empty"),
-        (RawRoute { roles: roles(None, None, Some(&[])), ..route() }, 2, "a list of roles is empty"),
-        (RawRoute { roles: roles(Some(&["a", ""]), None, None), ..route() }, 3, "a role has no name"),
         (
-            RawRoute { roles: roles(None, Some(&["a", "b"]), Some(&["b"])), ..route() },
+            RawRoute {
+                roles: roles(None, None, None),
+                ..route()
+            },
+            2,
+            "`roles` asks for nothing",
+        ),
+        (
+            RawRoute {
+                roles: roles(Some(&[]), None, None),
+                ..route()
+            },
+            2,
+            "a list of roles is empty",
+        ),
+        (
+            RawRoute {
+                roles: roles(None, None, Some(&[])),
+                ..route()
+            },
+            2,
+            "a list of roles is empty",
+        ),
+        (
+            RawRoute {
+                roles: roles(Some(&["a", ""]), None, None),
+                ..route()
+            },
+            3,
+            "a role has no name",
+        ),
+        (
+            RawRoute {
+                roles: roles(None, Some(&["a", "b"]), Some(&["b"])),
+                ..route()
+            },
             3,
             "nobody can pass: the role `b` is asked for and refused",
         ),
         (
-            RawRoute { roles: roles(Some(&["a", "b"]), None, Some(&["b", "a"])), ..route() },
+            RawRoute {
+                roles: roles(Some(&["a", "b"]), None, Some(&["b", "a"])),
+                ..route()
+            },
             3,
             "nobody can pass: the role `a` is asked for and refused",
         ),
-        (RawRoute { claims: claims(&[("a..b", RawClaim::Integer(1))]), ..route() }, 4, "`a..b` is no path to a claim"),
-        (RawRoute { claims: claims(&[("", RawClaim::Integer(1))]), ..route() }, 4, "`` is no path to a claim"),
-        (RawRoute { scopes: names(&["a b"], 5), ..route() }, 5, "`a b` is no scope"),
-        (RawRoute { scopes: names(&[""], 5), ..route() }, 5, "`` is no scope"),
+        (
+            RawRoute {
+                claims: claims(&[("a..b", RawClaim::Integer(1))]),
+                ..route()
+            },
+            4,
+            "`a..b` is no path to a claim",
+        ),
+        (
+            RawRoute {
+                claims: claims(&[("", RawClaim::Integer(1))]),
+                ..route()
+            },
+            4,
+            "`` is no path to a claim",
+        ),
+        (
+            RawRoute {
+                scopes: names(&["a b"], 5),
+                ..route()
+            },
+            5,
+            "`a b` is no scope",
+        ),
+        (
+            RawRoute {
+                scopes: names(&[""], 5),
+                ..route()
+            },
+            5,
+            "`` is no scope",
+        ),
     ] {
         let (_, problems) = compile(&raw);
-        let [problem] = problems.errors() else { panic!("{message}: {:?}", problems.errors()) };
+        let [problem] = problems.errors() else {
+            panic!("{message}: {:?}", problems.errors())
+        };
         assert_eq!(problem.message, message);
         assert_eq!(problems.place(&problem.span).line, line, "{message}");
         assert!(problem.hint.is_some());
@@ -278,15 +490,20 @@ fn mistakes_are_told_with_their_place() {
 
 #[test]
 fn a_typed_auth_that_is_nearly_right_gets_a_hint_and_counts_as_required() {
-    let (rules, problems) = compile(&RawRoute { auth: auth("nonne"), ..RawRoute::default() });
+    let (rules, problems) = compile(&RawRoute {
+        auth: auth("nonne"),
+        ..RawRoute::default()
+    });
     assert_eq!(problems.errors()[0].hint.as_deref(), Some("did you mean `none`?"));
     assert_eq!(rules.auth(), Auth::Required);
 }
 
 #[test]
 fn a_role_that_stands_twice_is_a_warning() {
-    let (rules, problems) =
-        compile(&RawRoute { roles: roles(Some(&["a", "b", "a"]), None, None), ..RawRoute::default() });
+    let (rules, problems) = compile(&RawRoute {
+        roles: roles(Some(&["a", "b", "a"]), None, None),
+        ..RawRoute::default()
+    });
     assert!(problems.errors().is_empty());
     assert_eq!(problems.warnings()[0].message, "the role `a` stands twice");
     assert_eq!(rules.roles().count(), 2);
@@ -344,12 +561,22 @@ fn rules_cover_those_that_ask_for_nothing_more() {
         })
     };
     let (open, optional) = (route("none", None, &[]), route("optional", None, &[]));
-    let (any_caller, admin) = (route("required", None, &[]), route("required", Some(&["admin"]), &[]));
+    let (any_caller, admin) = (
+        route("required", None, &[]),
+        route("required", Some(&["admin"]), &[]),
+    );
     let admin_reading = route("required", Some(&["admin"]), &["read"]);
     let either = route("required", Some(&["admin", "user"]), &[]);
     for rules in [&open, &optional, &any_caller, &admin, &admin_reading, &either] {
-        assert!(rules.cover(rules) && rules.cover(&open) && rules.cover(&optional), "{rules}");
-        assert_eq!(rules.cover(&any_caller), rules.auth() == Auth::Required, "{rules}");
+        assert!(
+            rules.cover(rules) && rules.cover(&open) && rules.cover(&optional),
+            "{rules}"
+        );
+        assert_eq!(
+            rules.cover(&any_caller),
+            rules.auth() == Auth::Required,
+            "{rules}"
+        );
     }
     assert!(admin_reading.cover(&admin));
     assert!(!admin.cover(&admin_reading) && !any_caller.cover(&admin) && !optional.cover(&admin));

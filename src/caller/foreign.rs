@@ -20,8 +20,14 @@ mod tests {
         let names = names();
         assert!(names.len() > 80, "{}", names.len());
         for name in &names {
-            let bare = name.strip_suffix('*').or_else(|| name.strip_prefix('*')).unwrap_or(name);
-            assert!(!bare.contains('*') && bare.len() > 3 && HeaderName::try_from(bare).is_ok(), "{name}");
+            let bare = name
+                .strip_suffix('*')
+                .or_else(|| name.strip_prefix('*'))
+                .unwrap_or(name);
+            assert!(
+                !bare.contains('*') && bare.len() > 3 && HeaderName::try_from(bare).is_ok(),
+                "{name}"
+            );
         }
     }
 }

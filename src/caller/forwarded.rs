@@ -29,7 +29,8 @@ static PORT_443: HeaderValue = HeaderValue::from_static("443");
 pub(super) const NAMES: [&str; 4] = ["Forwarded", "X-Forwarded-*", "X-Real-IP", "X-Request-Id"];
 
 /// The same.
-pub(super) static FORWARDING: LazyLock<FoldedNames> = LazyLock::new(|| FoldedNames::of(NAMES.map(Entry::pattern)));
+pub(super) static FORWARDING: LazyLock<FoldedNames> =
+    LazyLock::new(|| FoldedNames::of(NAMES.map(Entry::pattern)));
 
 /// Those that [`set_forwarded`] sets, and the prefix that was cut off.
 static SET: LazyLock<FoldedNames> = LazyLock::new(|| {
@@ -73,17 +74,32 @@ impl Peer {
         let ip = address.ip();
         let ip_value = HeaderValue::try_from(ip.to_string()).expect("an address is a header value");
         let (trusted, https) = (proxies.trusts(address), proxies.is_https(address, tls));
-        Self { ip, https, trusted, address, tls, ip_value, port: OnceLock::new() }
+        Self {
+            ip,
+            https,
+            trusted,
+            address,
+            tls,
+            ip_value,
+            port: OnceLock::new(),
+        }
     }
 
     /// The same peer under `proxies`, which may have changed since the connection was accepted.
     #[must_use]
     pub fn under(&self, proxies: &TrustedProxies) -> Cow<'_, Self> {
-        let (trusted, https) = (proxies.trusts(self.address), proxies.is_https(self.address, self.tls));
+        let (trusted, https) = (
+            proxies.trusts(self.address),
+            proxies.is_https(self.address, self.tls),
+        );
         if (trusted, https) == (self.trusted, self.https) {
             Cow::Borrowed(self)
         } else {
-            Cow::Owned(Self { trusted, https, ..self.clone() })
+            Cow::Owned(Self {
+                trusted,
+                https,
+                ..self.clone()
+            })
         }
     }
 
@@ -93,7 +109,11 @@ impl Peer {
             443 => PORT_443.clone(),
             _ => {
                 let (known, value) = self.port.get_or_init(|| (port, HeaderValue::from(port)));
-                if *known == port { value.clone() } else { HeaderValue::from(port) }
+                if *known == port {
+                    value.clone()
+                } else {
+                    HeaderValue::from(port)
+                }
             }
         }
     }
@@ -118,13 +138,30 @@ pub fn is_unlisted_proxy(headers: &HeaderMap, peer: &Peer) -> bool {
 /// `host` is the Host of the request, `request_id` the id in our log (see [`incoming_request_id`]). Of a list that a
 /// trusted proxy gave as scheme, host or port (`https, http`) the first element counts: each proxy adds its own at the end.
 pub fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, host: &HeaderValue, request_id: &HeaderValue) {
-    let said = if peer.trusted { Said::read(headers) } else { Said::default() };
-    let path = if peer.trusted { extended_path(headers, peer) } else { None };
+    let said = if peer.trusted {
+        Said::read(headers)
+    } else {
+        Said::default()
+    };
+    let path = if peer.trusted {
+        extended_path(headers, peer)
+    } else {
+        None
+    };
     let https = said.https.unwrap_or(peer.https);
     let host = said.host.unwrap_or_else(|| host.clone());
-    let port = said.port.or_else(|| port_of(host.as_bytes())).unwrap_or(if https { 443 } else { 80 });
-    headers.insert(X_FORWARDED_FOR.clone(), path.unwrap_or_else(|| peer.ip_value.clone()));
-    headers.insert(X_FORWARDED_PROTO.clone(), if https { HTTPS.clone() } else { HTTP.clone() });
+    let port = said
+        .port
+        .or_else(|| port_of(host.as_bytes()))
+        .unwrap_or(if https { 443 } else { 80 });
+    headers.insert(
+        X_FORWARDED_FOR.clone(),
+        path.unwrap_or_else(|| peer.ip_value.clone()),
+    );
+    headers.insert(
+        X_FORWARDED_PROTO.clone(),
+        if https { HTTPS.clone() } else { HTTP.clone() },
+    );
     headers.insert(X_FORWARDED_PORT.clone(), peer.port_value(port));
     headers.insert(X_FORWARDED_HOST.clone(), host);
     headers.insert(X_REQUEST_ID.clone(), request_id.clone());
@@ -158,7 +195,9 @@ fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> (&'a [u8], Option<&'a
 
 /// `text`, which stands in `line`, as a value of its own; without copying where it is the whole line.
 fn as_value(text: &[u8], line: Option<&HeaderValue>) -> Option<HeaderValue> {
-    line.filter(|line| line.as_bytes() == text).cloned().or_else(|| HeaderValue::from_bytes(text).ok())
+    line.filter(|line| line.as_bytes() == text)
+        .cloned()
+        .or_else(|| HeaderValue::from_bytes(text).ok())
 }
 
 /// Says what was cut off the front of the path, as apps know it from other proxies.
@@ -179,13 +218,19 @@ pub fn incoming_request_id(headers: &HeaderMap, peer: &Peer) -> Option<HeaderVal
     if !peer.trusted {
         return None;
     }
-    single(headers, &X_REQUEST_ID).filter(|value| is_request_id(value)).cloned()
+    single(headers, &X_REQUEST_ID)
+        .filter(|value| is_request_id(value))
+        .cloned()
 }
 
 /// Whether a request came by HTTPS: on this connection or, as a trusted proxy says, to that proxy.
 #[must_use]
 pub fn came_by_https(headers: &HeaderMap, peer: &Peer) -> bool {
-    let said = if peer.trusted { headers.get(&X_FORWARDED_PROTO) } else { None };
+    let said = if peer.trusted {
+        headers.get(&X_FORWARDED_PROTO)
+    } else {
+        None
+    };
     match said {
         // Of several proxies the one that the client talks to comes first.
         Some(said) => said
@@ -216,7 +261,14 @@ pub fn client_ip(headers: &HeaderMap, peer: &Peer, proxies: &TrustedProxies) -> 
 
 /// Whether a trusted proxy's field of this name is read, and so stays. It is spelled in the one plain way.
 pub(super) fn is_read(name: &HeaderName) -> bool {
-    [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST, &X_FORWARDED_PORT, &X_REQUEST_ID].contains(&name)
+    [
+        &X_FORWARDED_FOR,
+        &X_FORWARDED_PROTO,
+        &X_FORWARDED_HOST,
+        &X_FORWARDED_PORT,
+        &X_REQUEST_ID,
+    ]
+    .contains(&name)
 }
 
 /// Whether a name as configured, in any spelling, is one that passgate sets to say where a request came from.
@@ -228,10 +280,12 @@ pub(super) fn is_set(name: &str) -> bool {
 /// nothing is known.
 fn path_so_far(headers: &HeaderMap) -> impl Iterator<Item = (IpAddr, &[u8])> {
     let lines = headers.get_all(&X_FORWARDED_FOR).into_iter().rev();
-    lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map_while(|entry| {
-        let entry = entry.trim_ascii();
-        Some((parse_address(entry)?, entry))
-    })
+    lines
+        .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
+        .map_while(|entry| {
+            let entry = entry.trim_ascii();
+            Some((parse_address(entry)?, entry))
+        })
 }
 
 /// What a trusted proxy knew of the path so far, and the proxy itself.
@@ -265,24 +319,32 @@ fn is_https(scheme: &[u8]) -> Option<bool> {
 
 /// RFC 9110 section 7.2, without the characters of reg-name that no host has.
 fn is_host(value: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let Ok(text) = std::str::from_utf8(value) else {
+        return false;
+    };
     let (host, rest) = match text.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         Some((inner, rest)) => {
             return inner.parse::<std::net::Ipv6Addr>().is_ok() && (rest.is_empty() || is_port(rest));
         }
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
-    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let is_name = host
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     text.len() <= MAX_HOST && !host.is_empty() && is_name && (rest.is_empty() || is_port(rest))
 }
 
 fn is_port(text: &str) -> bool {
-    text.strip_prefix(':').is_some_and(|digits| port(digits.as_bytes()).is_some())
+    text.strip_prefix(':')
+        .is_some_and(|digits| port(digits.as_bytes()).is_some())
 }
 
 /// The port behind a host.
 fn port_of(host: &[u8]) -> Option<u16> {
-    let colon = host.iter().rposition(|byte| *byte == b':').filter(|_| host.last() != Some(&b']'))?;
+    let colon = host
+        .iter()
+        .rposition(|byte| *byte == b':')
+        .filter(|_| host.last() != Some(&b']'))?;
     port(&host[colon + 1..])
 }
 
@@ -291,13 +353,19 @@ fn port(digits: &[u8]) -> Option<u16> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|port| *port != 0)
+    std::str::from_utf8(digits)
+        .ok()?
+        .parse()
+        .ok()
+        .filter(|port| *port != 0)
 }
 
 fn is_request_id(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     (1..=MAX_REQUEST_ID).contains(&bytes.len())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:=+/@".contains(byte))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:=+/@".contains(byte))
 }
 
 /// An entry of `X-Forwarded-For`: an address, in brackets if it likes and with a port if it likes.

@@ -122,32 +122,56 @@ impl Naming {
         let preset = raw.preset.as_ref().and_then(|name| {
             let found = presets.get(&name.value);
             if found.is_none() {
-                let known = presets.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let known = presets
+                    .keys()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 let hint = match nearest(&name.value, presets.keys().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`? there are {known}"),
                     None => format!("there are {known}"),
                 };
-                problems.error(&name.span, format!("there is no identity preset `{}`", name.value)).hint(hint);
+                problems
+                    .error(
+                        &name.span,
+                        format!("there is no identity preset `{}`", name.value),
+                    )
+                    .hint(hint);
             }
             found
         });
         let preset = preset.unwrap_or(&presets[DEFAULT_PRESET]);
 
-        let taken: Vec<&str> = presets[DEFAULT_PRESET].header_names().chain(preset.header_names()).collect();
+        let taken: Vec<&str> = presets[DEFAULT_PRESET]
+            .header_names()
+            .chain(preset.header_names())
+            .collect();
         let configured = compile_claims(&raw.headers, &FoldedNames::new(taken.iter().copied()), problems);
-        let identity_names = taken.into_iter().chain(configured.iter().map(|(name, _)| name.as_str()));
+        let identity_names = taken
+            .into_iter()
+            .chain(configured.iter().map(|(name, _)| name.as_str()));
         let identity = FoldedNames::new(identity_names.clone());
-        let route_headers = || file.routes.iter().flat_map(|route| &route.headers).map(|(name, _)| name);
+        let route_headers = || {
+            file.routes
+                .iter()
+                .flat_map(|route| &route.headers)
+                .map(|(name, _)| name)
+        };
         for name in route_headers().filter(|name| identity.matches_text(name)) {
             problems
-                .error(&name.span, format!("`{}` says who is calling, and a route cannot set it", name.value))
+                .error(
+                    &name.span,
+                    format!("`{}` says who is calling, and a route cannot set it", name.value),
+                )
                 .hint("choose another name, or write a claim to it in `identity.headers`");
         }
         // The names of all presets, not of the active one alone: an app that once stood behind another proxy may still
         // read that proxy's names, and nobody but us may say who is calling.
         let of_presets = presets.values().flat_map(Preset::header_names);
         // Of those that say where a request came from, a trusted proxy's are left as on any other route.
-        let of_routes = route_headers().map(|name| name.value.as_str()).filter(|name| !FORWARDING.matches_text(name));
+        let of_routes = route_headers()
+            .map(|name| name.value.as_str())
+            .filter(|name| !FORWARDING.matches_text(name));
         let foreign = foreign::names();
         let ours: Vec<&str> = identity_names.chain(of_presets).chain(of_routes).collect();
         let table = FoldedTable::new(
@@ -158,7 +182,11 @@ impl Naming {
                 .chain(FRAMING.map(|name| (Entry::Name(name), kind::FRAMING))),
         );
         check_passing(file, &table, problems);
-        let encoding = raw.encoding.as_ref().map(|encoding| encoding.as_str()).or(preset.encoding.as_deref());
+        let encoding = raw
+            .encoding
+            .as_ref()
+            .map(|encoding| encoding.as_str())
+            .or(preset.encoding.as_deref());
 
         let name = |text: &String| HeaderName::try_from(text).expect("a test reads the embedded presets");
         let path = |text: &String| ClaimPath::parse(text).expect("a test reads the embedded presets");
@@ -168,7 +196,11 @@ impl Naming {
             name: preset.name.as_ref().map(name),
             roles: preset.roles.as_ref().map(name),
             issuer: preset.issuer.as_ref().map(name),
-            assertion: raw.assertion.as_ref().is_some_and(|on| on.value).then(|| name(&preset.assertion)),
+            assertion: raw
+                .assertion
+                .as_ref()
+                .is_some_and(|on| on.value)
+                .then(|| name(&preset.assertion)),
             // The reader takes no other name.
             encoding: encoding.and_then(Encoding::named).unwrap_or_default(),
             unverified_email: raw.unverified_email.as_ref().is_some_and(|on| on.value),
@@ -179,7 +211,12 @@ impl Naming {
                 .iter()
                 .filter_map(|name| HeaderName::try_from(name.as_str()).ok())
                 .collect(),
-            claims: preset.claims.iter().map(|(header, claim)| (name(header), path(claim))).chain(configured).collect(),
+            claims: preset
+                .claims
+                .iter()
+                .map(|(header, claim)| (name(header), path(claim)))
+                .chain(configured)
+                .collect(),
         }
     }
 
@@ -259,9 +296,15 @@ impl Naming {
         let text = |text: Option<&str>| text.and_then(|text| encoding.text(text));
         let fields = [
             (Some(&self.user), text(Some(&identity.subject))),
-            (self.email.as_ref(), text(identity.told_email(self.unverified_email))),
+            (
+                self.email.as_ref(),
+                text(identity.told_email(self.unverified_email)),
+            ),
             (self.name.as_ref(), text(identity.name.as_deref())),
-            (self.roles.as_ref(), encoding.list(identity.roles.iter().map(String::as_str))),
+            (
+                self.roles.as_ref(),
+                encoding.list(identity.roles.iter().map(String::as_str)),
+            ),
             (self.issuer.as_ref(), text(Some(&identity.issuer))),
         ];
         let claims = self.claims.iter().map(|(name, path)| {
@@ -271,7 +314,9 @@ impl Naming {
         let mut rendered = Vec::with_capacity(fields.len() + self.claims.len());
         let mut total = 0;
         for (name, value) in fields.into_iter().chain(claims) {
-            let (Some(name), Some(value)) = (name, value) else { continue };
+            let (Some(name), Some(value)) = (name, value) else {
+                continue;
+            };
             total += name.as_str().len() + value.len();
             if value.len() > MAX_VALUE || total > MAX_TOTAL {
                 return Err(Refusal::HeadersTooLarge);
@@ -289,52 +334,90 @@ fn forwarded_entries() -> impl Iterator<Item = Entry<'static>> {
 
 /// Whether a name is spelt with letters, digits and hyphens alone.
 fn is_plainly_spelt(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// What `keep_headers` and `trusted_headers` let through must not be what passgate says itself, or what the message or its
 /// credential is read from.
 fn check_passing(file: &RawConfig, table: &FoldedTable, problems: &mut Problems) {
     let never = FoldedNames::of(RESERVED_ALWAYS.map(Entry::pattern));
-    let kept = file.routes.iter().flat_map(|route| &route.keep_headers).map(|name| (name, "keep_headers"));
-    let trusted = file.server.trusted_headers.iter().map(|name| (name, "trusted_headers"));
+    let kept = file
+        .routes
+        .iter()
+        .flat_map(|route| &route.keep_headers)
+        .map(|name| (name, "keep_headers"));
+    let trusted = file
+        .server
+        .trusted_headers
+        .iter()
+        .map(|name| (name, "trusted_headers"));
     for (name, key) in kept.chain(trusted) {
         let kinds = table.bits(name);
         if kinds & kind::OURS != 0 || is_set(name) || never.matches_text(name) {
             let hint = match key {
-                "trusted_headers" if is_read_text(name) => "a trusted proxy's is read in any case: take it out",
-                _ => "what the gateway sets or reads itself is never passed on from a client or a proxy: take it out",
+                "trusted_headers" if is_read_text(name) => {
+                    "a trusted proxy's is read in any case: take it out"
+                }
+                _ => {
+                    "what the gateway sets or reads itself is never passed on from a client or a proxy: take it out"
+                }
             };
-            problems.error(&name.span, format!("`{key}` cannot name `{}`", name.value)).hint(hint);
+            problems
+                .error(&name.span, format!("`{key}` cannot name `{}`", name.value))
+                .hint(hint);
         } else if !is_plainly_spelt(name) {
             problems
                 .error(
                     &name.span,
-                    format!("`{key}` cannot name `{}`: only names of letters, digits and hyphens pass", name.value),
+                    format!(
+                        "`{key}` cannot name `{}`: only names of letters, digits and hyphens pass",
+                        name.value
+                    ),
                 )
                 .hint(format!("write `{}`", hyphenated(name)));
         } else if key == "keep_headers" && kinds & kind::FORWARDING != 0 {
             problems
                 .error(
                     &name.span,
-                    format!("`keep_headers` cannot name `{}`, which says where a request came from", name.value),
+                    format!(
+                        "`keep_headers` cannot name `{}`, which says where a request came from",
+                        name.value
+                    ),
                 )
                 .hint("a trusted proxy's is believed where `[server] trusted_headers` names it");
         } else if kinds == 0 {
             problems
-                .warning(&name.span, format!("`{}` is not removed from requests", name.value))
+                .warning(
+                    &name.span,
+                    format!("`{}` is not removed from requests", name.value),
+                )
                 .hint(format!("it passes without `{key}`: take it out"));
         }
     }
-    if let (Some(first), true) = (file.server.trusted_headers.first(), file.server.trusted_proxies.is_empty()) {
+    if let (Some(first), true) = (
+        file.server.trusted_headers.first(),
+        file.server.trusted_proxies.is_empty(),
+    ) {
         problems
-            .warning(&first.span, "`trusted_headers` has no effect without `trusted_proxies`")
+            .warning(
+                &first.span,
+                "`trusted_headers` has no effect without `trusted_proxies`",
+            )
             .hint("name the networks of the proxies that set these headers");
     }
 }
 
 fn hyphenated(name: &str) -> String {
-    name.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '-' }).collect()
+    name.chars()
+        .map(|character| {
+            if character.is_ascii_alphanumeric() {
+                character
+            } else {
+                '-'
+            }
+        })
+        .collect()
 }
 
 fn is_read_text(name: &str) -> bool {
@@ -358,15 +441,30 @@ fn compile_claims(
         let spelling = FoldedNames::new([header.as_str()]);
         if reserved.matches(&name) {
             problems
-                .error(&header.span, format!("`{}` has another meaning in a request", header.value))
+                .error(
+                    &header.span,
+                    format!("`{}` has another meaning in a request", header.value),
+                )
                 .hint("choose a name of its own, like `X-Tenant`");
         } else if taken.matches(&name) {
             problems
-                .error(&header.span, format!("`{}` is set already and cannot hold another claim", header.value))
+                .error(
+                    &header.span,
+                    format!("`{}` is set already and cannot hold another claim", header.value),
+                )
                 .hint("choose a name of its own, like `X-Tenant`");
-        } else if let Some((first, _)) = raw[..place].iter().find(|(first, _)| spelling.matches_text(first)) {
+        } else if let Some((first, _)) = raw[..place]
+            .iter()
+            .find(|(first, _)| spelling.matches_text(first))
+        {
             problems
-                .error(&header.span, format!("`{}` and `{}` are one name to many apps", first.value, header.value))
+                .error(
+                    &header.span,
+                    format!(
+                        "`{}` and `{}` are one name to many apps",
+                        first.value, header.value
+                    ),
+                )
                 .also(first.span.clone(), "first here")
                 .hint("choose names that differ in more than case and punctuation");
         }

@@ -24,12 +24,18 @@ pub(super) struct Preset {
 impl Preset {
     /// All names that it sets.
     pub(super) fn header_names(&self) -> impl Iterator<Item = &str> {
-        [Some(&self.user), self.email.as_ref(), self.name.as_ref(), self.roles.as_ref(), self.issuer.as_ref()]
-            .into_iter()
-            .flatten()
-            .chain([&self.assertion])
-            .chain(self.claims.keys())
-            .map(String::as_str)
+        [
+            Some(&self.user),
+            self.email.as_ref(),
+            self.name.as_ref(),
+            self.roles.as_ref(),
+            self.issuer.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain([&self.assertion])
+        .chain(self.claims.keys())
+        .map(String::as_str)
     }
 }
 
@@ -49,11 +55,28 @@ mod tests {
     #[test]
     fn the_embedded_file_is_sound() {
         let presets = all();
-        assert_eq!(presets.keys().collect::<Vec<_>>(), ["authelia", "oauth2-proxy", "passgate"]);
+        assert_eq!(
+            presets.keys().collect::<Vec<_>>(),
+            ["authelia", "oauth2-proxy", "passgate"]
+        );
         for preset in presets.values() {
-            assert!(preset.header_names().all(|name| HeaderName::try_from(name).is_ok()));
-            assert!(preset.claims.values().all(|path| ClaimPath::parse(path).is_some()));
-            assert!(preset.encoding.as_deref().is_none_or(|name| Encoding::named(name).is_some()));
+            assert!(
+                preset
+                    .header_names()
+                    .all(|name| HeaderName::try_from(name).is_ok())
+            );
+            assert!(
+                preset
+                    .claims
+                    .values()
+                    .all(|path| ClaimPath::parse(path).is_some())
+            );
+            assert!(
+                preset
+                    .encoding
+                    .as_deref()
+                    .is_none_or(|name| Encoding::named(name).is_some())
+            );
         }
     }
 }

@@ -67,7 +67,11 @@ impl TrustedProxies {
     /// The peers in `networks`, and those on unix sockets where `unix` says so or `networks` holds `127.0.0.1`.
     #[must_use]
     pub fn new(networks: Vec<IpNet>, unix: bool) -> Self {
-        Self { networks, unix, public_https: false }
+        Self {
+            networks,
+            unix,
+            public_https: false,
+        }
     }
 
     /// The same where `public_url` is `https://`: the scheme of what comes from this machine without TLS and without a

@@ -29,7 +29,10 @@ impl Scheme {
         }
         if peer.trusted {
             // The first one is that of the client.
-            let proto = headers.get(&X_FORWARDED_PROTO).and_then(|proto| proto.to_str().ok()).unwrap_or_default();
+            let proto = headers
+                .get(&X_FORWARDED_PROTO)
+                .and_then(|proto| proto.to_str().ok())
+                .unwrap_or_default();
             return match proto.split(',').next().unwrap_or_default().trim() {
                 proto if proto.eq_ignore_ascii_case("https") => Self::Https,
                 proto if proto.eq_ignore_ascii_case("http") => Self::Http,
@@ -61,16 +64,64 @@ mod tests {
         for (address, tls, fields, public_https, public_http) in [
             ("192.0.2.1", true, &[][..], Https, Https),
             ("192.0.2.1", false, &[], Http, Http),
-            ("192.0.2.1", false, &[("x-forwarded-proto", "https")], Unknown, Unknown),
-            ("192.0.2.1", false, &[("x-forwarded-for", "192.0.2.9")], Unknown, Unknown),
-            ("192.0.2.1", false, &[("forwarded", "proto=https")], Unknown, Unknown),
-            ("192.0.2.1", false, &[("sec-fetch-mode", "navigate")], Unknown, Unknown),
+            (
+                "192.0.2.1",
+                false,
+                &[("x-forwarded-proto", "https")],
+                Unknown,
+                Unknown,
+            ),
+            (
+                "192.0.2.1",
+                false,
+                &[("x-forwarded-for", "192.0.2.9")],
+                Unknown,
+                Unknown,
+            ),
+            (
+                "192.0.2.1",
+                false,
+                &[("forwarded", "proto=https")],
+                Unknown,
+                Unknown,
+            ),
+            (
+                "192.0.2.1",
+                false,
+                &[("sec-fetch-mode", "navigate")],
+                Unknown,
+                Unknown,
+            ),
             ("192.0.2.1", false, &[("x-request-id", "1")], Http, Http),
             ("10.0.0.1", false, &[("x-forwarded-proto", "https")], Https, Https),
-            ("10.0.0.1", false, &[("x-forwarded-proto", "HTTPS, http")], Https, Https),
-            ("10.0.0.1", false, &[("x-forwarded-proto", "http, https")], Http, Http),
-            ("10.0.0.1", false, &[("x-forwarded-proto", "http"), ("sec-fetch-mode", "navigate")], Http, Http),
-            ("10.0.0.1", false, &[("x-forwarded-proto", "gopher")], Unknown, Unknown),
+            (
+                "10.0.0.1",
+                false,
+                &[("x-forwarded-proto", "HTTPS, http")],
+                Https,
+                Https,
+            ),
+            (
+                "10.0.0.1",
+                false,
+                &[("x-forwarded-proto", "http, https")],
+                Http,
+                Http,
+            ),
+            (
+                "10.0.0.1",
+                false,
+                &[("x-forwarded-proto", "http"), ("sec-fetch-mode", "navigate")],
+                Http,
+                Http,
+            ),
+            (
+                "10.0.0.1",
+                false,
+                &[("x-forwarded-proto", "gopher")],
+                Unknown,
+                Unknown,
+            ),
             ("10.0.0.1", false, &[], Unknown, Unknown),
             ("127.0.0.1", false, &[], Https, Http),
             ("::1", false, &[("x-forwarded-proto", "http")], Https, Http),
@@ -80,8 +131,16 @@ mod tests {
                 headers.append(*name, value.parse().unwrap());
             }
             let peer = Peer::new(address.parse::<std::net::IpAddr>().unwrap(), tls, &proxies);
-            assert_eq!(Scheme::of(&headers, &peer, true), public_https, "{address} {fields:?}");
-            assert_eq!(Scheme::of(&headers, &peer, false), public_http, "{address} {fields:?}");
+            assert_eq!(
+                Scheme::of(&headers, &peer, true),
+                public_https,
+                "{address} {fields:?}"
+            );
+            assert_eq!(
+                Scheme::of(&headers, &peer, false),
+                public_http,
+                "{address} {fields:?}"
+            );
         }
     }
 }

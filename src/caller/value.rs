@@ -135,14 +135,20 @@ mod tests {
     #[test]
     fn utf_8_is_sent_as_it_is_and_nothing_else_is_read_in_two_ways() {
         let utf8 = Encoding::Utf8;
-        assert_eq!(utf8.text("José Müller-Łódź 🙂").as_deref(), Some("José Müller-Łódź 🙂"));
+        assert_eq!(
+            utf8.text("José Müller-Łódź 🙂").as_deref(),
+            Some("José Müller-Łódź 🙂")
+        );
         assert_eq!(
             utf8.text(" é\r\nX-Admin: 1\0\t\u{7f}\u{85} ").as_deref(),
             Some("%20é%0D%0AX-Admin: 1%00%09%7F%C2%85%20")
         );
         assert_eq!(utf8.text("100% %zz %4").as_deref(), Some("100% %zz %4"));
         assert_eq!(utf8.text("%2C%é%2c").as_deref(), Some("%252C%é%252c"));
-        assert_eq!(utf8.list(["a,b", "a%2Cb", "é", ""]).as_deref(), Some("a%2Cb,a%252Cb,é"));
+        assert_eq!(
+            utf8.list(["a,b", "a%2Cb", "é", ""]).as_deref(),
+            Some("a%2Cb,a%252Cb,é")
+        );
         assert_eq!(utf8.claim(&json!(["é", 1, "a,b"])).as_deref(), Some("é,1,a%2Cb"));
     }
 
@@ -157,14 +163,20 @@ mod tests {
     fn a_text_is_visible_ascii_with_inner_spaces() {
         assert_eq!(text("Alice Smith").as_deref(), Some("Alice Smith"));
         assert_eq!(text("Smith, Alice").as_deref(), Some("Smith, Alice"));
-        assert_eq!(text(" é%\r\nX-Admin: 1\0\t\u{7f} ").as_deref(), Some("%20%C3%A9%25%0D%0AX-Admin: 1%00%09%7F%20"));
+        assert_eq!(
+            text(" é%\r\nX-Admin: 1\0\t\u{7f} ").as_deref(),
+            Some("%20%C3%A9%25%0D%0AX-Admin: 1%00%09%7F%20")
+        );
         assert_eq!(text(" ").as_deref(), Some("%20"));
         assert_eq!(text(""), None);
     }
 
     #[test]
     fn a_list_cannot_be_given_more_elements_by_one_of_them() {
-        assert_eq!(list(["user", "a,admin", "", "b c", " d"]).as_deref(), Some("user,a%2Cadmin,b c,%20d"));
+        assert_eq!(
+            list(["user", "a,admin", "", "b c", " d"]).as_deref(),
+            Some("user,a%2Cadmin,b c,%20d")
+        );
         assert_eq!(list(["", ""]), None);
         assert_eq!(list([]), None);
     }
@@ -175,8 +187,18 @@ mod tests {
         assert_eq!(claim(&json!("a,b")).as_deref(), Some("a%2Cb"));
         assert_eq!(claim(&json!(42)).as_deref(), Some("42"));
         assert_eq!(claim(&json!(false)).as_deref(), Some("false"));
-        assert_eq!(claim(&json!(["a", 1, true, "b,c"])).as_deref(), Some("a,1,true,b%2Cc"));
-        for nothing in [json!(null), json!({"a": 1}), json!([]), json!(""), json!(["a", {}]), json!(["a", ["b"]])] {
+        assert_eq!(
+            claim(&json!(["a", 1, true, "b,c"])).as_deref(),
+            Some("a,1,true,b%2Cc")
+        );
+        for nothing in [
+            json!(null),
+            json!({"a": 1}),
+            json!([]),
+            json!(""),
+            json!(["a", {}]),
+            json!(["a", ["b"]]),
+        ] {
             assert_eq!(claim(&nothing), None, "{nothing}");
         }
     }

@@ -20,7 +20,9 @@ const MOST: usize = 8 * 1024;
 ///
 /// # Errors
 /// What `check` says, or that there is none, it is not UTF-8, or the two differ.
-pub(super) fn new_password(check: impl Fn(&str) -> Result<(), Failure>) -> Result<Zeroizing<String>, Failure> {
+pub(super) fn new_password(
+    check: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<Zeroizing<String>, Failure> {
     let stdin = std::io::stdin();
     let input = own(&stdin)?;
     if !stdin.is_terminal() {
@@ -61,7 +63,10 @@ pub(super) fn confirm(question: &str) -> Result<bool, Failure> {
 
 /// Standard input without the buffer that the standard library puts in front of it, where copies would stay.
 fn own(stdin: &std::io::Stdin) -> Result<File, Failure> {
-    let fd = stdin.as_fd().try_clone_to_owned().map_err(|error| unreadable(&error))?;
+    let fd = stdin
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| unreadable(&error))?;
     Ok(File::from(fd))
 }
 
@@ -87,7 +92,9 @@ fn read_line(input: &mut impl Read, interrupt: Option<u8>) -> Result<Option<Zero
             Ok(_) if byte[0] == b'\n' => break,
             Ok(_) if interrupt == Some(byte[0]) => {
                 say("\n");
-                return Err(Failure::Runtime(anyhow::anyhow!("interrupted; nothing was changed")));
+                return Err(Failure::Runtime(anyhow::anyhow!(
+                    "interrupted; nothing was changed"
+                )));
             }
             Ok(_) if line.len() == MOST => {
                 return Err(Failure::Config(format!(
@@ -115,9 +122,9 @@ fn text(line: Option<Zeroizing<Vec<u8>>>) -> Result<Zeroizing<String>, Failure> 
     })?;
     match std::str::from_utf8(&line) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => {
-            Err(Failure::Config("error: the password is not UTF-8 text\nhint: set the terminal to UTF-8\n".to_owned()))
-        }
+        Err(_) => Err(Failure::Config(
+            "error: the password is not UTF-8 text\nhint: set the terminal to UTF-8\n".to_owned(),
+        )),
     }
 }
 
@@ -133,7 +140,11 @@ struct Quiet<'a> {
 
 impl<'a> Quiet<'a> {
     fn start(terminal: &'a File) -> Result<Self, Failure> {
-        let failed = |error| Failure::Runtime(anyhow::anyhow!("cannot switch off the echo of the terminal: {error}"));
+        let failed = |error| {
+            Failure::Runtime(anyhow::anyhow!(
+                "cannot switch off the echo of the terminal: {error}"
+            ))
+        };
         let before = tcgetattr(terminal).map_err(failed)?;
         let interrupt = Some(before.special_codes[SpecialCodeIndex::VINTR]).filter(|code| *code != 0);
         let mut quiet = before.clone();
@@ -142,7 +153,11 @@ impl<'a> Quiet<'a> {
         quiet.special_codes[SpecialCodeIndex::VEOL] = interrupt.unwrap_or(0);
         // What was typed before was shown: it is thrown away.
         tcsetattr(terminal, OptionalActions::Flush, &quiet).map_err(failed)?;
-        Ok(Self { terminal, before, interrupt })
+        Ok(Self {
+            terminal,
+            before,
+            interrupt,
+        })
     }
 }
 
@@ -173,18 +188,29 @@ mod tests {
 
     #[test]
     fn an_endless_line_and_an_interrupted_one_are_no_passwords() {
-        assert!(matches!(read_line(&mut std::io::repeat(b'a'), None), Err(Failure::Config(_))));
-        assert!(matches!(read_line(&mut &b"pass\x03"[..], Some(3)), Err(Failure::Runtime(_))));
+        assert!(matches!(
+            read_line(&mut std::io::repeat(b'a'), None),
+            Err(Failure::Config(_))
+        ));
+        assert!(matches!(
+            read_line(&mut &b"pass\x03"[..], Some(3)),
+            Err(Failure::Runtime(_))
+        ));
         assert!(read_line(&mut &b"pass\x03\n"[..], None).is_ok());
     }
 
     #[test]
     fn what_is_no_password_is_not_repeated() {
         for bytes in [&b""[..], b"secret\xff"] {
-            let Err(Failure::Config(said)) = text(Some(Zeroizing::new(bytes.to_vec()))) else { unreachable!() };
+            let Err(Failure::Config(said)) = text(Some(Zeroizing::new(bytes.to_vec()))) else {
+                unreachable!()
+            };
             assert!(!said.contains("secret"), "{said}");
         }
         assert!(text(None).is_err());
-        assert_eq!(*text(Some(Zeroizing::new("pässword".as_bytes().to_vec()))).unwrap(), "pässword");
+        assert_eq!(
+            *text(Some(Zeroizing::new("pässword".as_bytes().to_vec()))).unwrap(),
+            "pässword"
+        );
     }
 }

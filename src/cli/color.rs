@@ -43,10 +43,14 @@ impl Color {
     /// For the usage and the help, which are printed before `--color` has been read: what it says among `words`.
     pub(super) fn typed(words: &[OsString]) -> ColorChoice {
         let value = |word: &OsStr| Self::from_str(word.to_str()?, true).ok();
-        let typed = words.iter().enumerate().find_map(|(at, word)| match word.to_str()?.strip_prefix("--color")? {
-            "" => value(words.get(at + 1)?),
-            rest => value(OsStr::new(rest.strip_prefix('=')?)),
-        });
+        let typed =
+            words
+                .iter()
+                .enumerate()
+                .find_map(|(at, word)| match word.to_str()?.strip_prefix("--color")? {
+                    "" => value(words.get(at + 1)?),
+                    rest => value(OsStr::new(rest.strip_prefix('=')?)),
+                });
         match typed {
             Some(Self::Always) => ColorChoice::Always,
             Some(Self::Never) => ColorChoice::Never,
@@ -67,17 +71,36 @@ mod tests {
             (Color::Auto, &[("NO_COLOR", "")], true, false),
             (Color::Auto, &[("CLICOLOR_FORCE", "1")], true, true),
             (Color::Auto, &[("CLICOLOR_FORCE", "0")], true, false),
-            (Color::Auto, &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")], false, false),
+            (
+                Color::Auto,
+                &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")],
+                false,
+                false,
+            ),
             (Color::Auto, &[("TERM", "dumb")], false, false),
-            (Color::Auto, &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")], true, true),
+            (
+                Color::Auto,
+                &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")],
+                true,
+                true,
+            ),
             (Color::Auto, &[("TERM", "xterm-256color")], true, false),
             (Color::Auto, &[("CLICOLOR", "0")], false, false),
             (Color::Always, &[("NO_COLOR", "1"), ("TERM", "dumb")], true, true),
             (Color::Never, &[("CLICOLOR_FORCE", "1")], false, false),
         ] {
-            let of = |name: &str| environment.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into());
+            let of = |name: &str| {
+                environment
+                    .iter()
+                    .find(|(set, _)| *set == name)
+                    .map(|(_, value)| value.into())
+            };
             for (is_terminal, expected) in [(true, on_a_terminal), (false, in_a_pipe)] {
-                assert_eq!(color.decide(is_terminal, of), expected, "{color:?} {environment:?} {is_terminal}");
+                assert_eq!(
+                    color.decide(is_terminal, of),
+                    expected,
+                    "{color:?} {environment:?} {is_terminal}"
+                );
             }
         }
     }
@@ -85,9 +108,18 @@ mod tests {
     #[test]
     fn the_usage_is_in_the_colour_that_was_typed_with_it() {
         let typed = |words: &[&str]| Color::typed(&words.iter().map(OsString::from).collect::<Vec<_>>());
-        assert_eq!(typed(&["check", "--color", "never", "--oops"]), ColorChoice::Never);
+        assert_eq!(
+            typed(&["check", "--color", "never", "--oops"]),
+            ColorChoice::Never
+        );
         assert_eq!(typed(&["--color=always"]), ColorChoice::Always);
-        for words in [&["check"][..], &["--color"], &["--color", "pink"], &["--colors=always"], &["--color=auto"]] {
+        for words in [
+            &["check"][..],
+            &["--color"],
+            &["--color", "pink"],
+            &["--colors=always"],
+            &["--color=auto"],
+        ] {
             assert_eq!(typed(words), ColorChoice::Auto, "{words:?}");
         }
     }

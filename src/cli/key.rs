@@ -50,7 +50,11 @@ impl Command {
             .map(|key| Row {
                 kid: key.key_id.to_string(),
                 algorithm: "EdDSA",
-                state: if key.retired_at.is_none() { "active" } else { "retired" },
+                state: if key.retired_at.is_none() {
+                    "active"
+                } else {
+                    "retired"
+                },
                 created_at: time_text(key.created_at),
                 verifies_until: key.verify_until.map(time_text),
             })

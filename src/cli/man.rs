@@ -17,23 +17,38 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "passgate",
         &[
-            ("Write a first configuration, check it, serve", "passgate example > gateway.toml"),
+            (
+                "Write a first configuration, check it, serve",
+                "passgate example > gateway.toml",
+            ),
             ("", "passgate check"),
             ("", "passgate run"),
         ],
     ),
-    ("passgate-run", &[("Serve with a file of another name", "passgate run -c /etc/passgate/gateway.toml")]),
+    (
+        "passgate-run",
+        &[(
+            "Serve with a file of another name",
+            "passgate run -c /etc/passgate/gateway.toml",
+        )],
+    ),
     (
         "passgate-check",
         &[
-            ("Validate a file before a running gateway reads it", "passgate check -c /etc/passgate/gateway.toml"),
+            (
+                "Validate a file before a running gateway reads it",
+                "passgate check -c /etc/passgate/gateway.toml",
+            ),
             ("The same for a program", "passgate check --format json"),
         ],
     ),
     (
         "passgate-explain",
         &[
-            ("Why a request is refused", "passgate explain GET /admin/users --as alice --role user"),
+            (
+                "Why a request is refused",
+                "passgate explain GET /admin/users --as alice --role user",
+            ),
             (
                 "The same with a real token, which does not show in the list of processes",
                 "printf 'Authorization: Bearer %s\\n' \"$TOKEN\" | passgate explain GET https://app.example.com/admin/users -H @-",
@@ -50,63 +65,141 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "passgate-token-inspect",
         &[
-            ("What a token says, and whether it is accepted", "passgate token inspect token.txt"),
+            (
+                "What a token says, and whether it is accepted",
+                "passgate token inspect token.txt",
+            ),
             ("", "printf '%s\\n' \"$TOKEN\" | passgate token inspect -"),
         ],
     ),
     (
         "passgate-user-add",
         &[
-            ("The password is asked for", "passgate user add alice@example.com --name Alice --role admin,ops"),
-            ("In a script", "passgate user add bob@example.com --format json < password-file"),
+            (
+                "The password is asked for",
+                "passgate user add alice@example.com --name Alice --role admin,ops",
+            ),
+            (
+                "In a script",
+                "passgate user add bob@example.com --format json < password-file",
+            ),
         ],
     ),
-    ("passgate-user-list", &[("All accounts, for a program", "passgate user list --format json")]),
-    ("passgate-user-show", &[("An account and its open sessions", "passgate user show alice@example.com")]),
+    (
+        "passgate-user-list",
+        &[("All accounts, for a program", "passgate user list --format json")],
+    ),
+    (
+        "passgate-user-show",
+        &[(
+            "An account and its open sessions",
+            "passgate user show alice@example.com",
+        )],
+    ),
     (
         "passgate-user-roles",
         &[
-            ("Add two roles and take one away", "passgate user roles alice@example.com --add ops,admin --remove guest"),
-            ("These and no others", "passgate user roles alice@example.com --set user"),
+            (
+                "Add two roles and take one away",
+                "passgate user roles alice@example.com --add ops,admin --remove guest",
+            ),
+            (
+                "These and no others",
+                "passgate user roles alice@example.com --set user",
+            ),
         ],
     ),
-    ("passgate-user-password", &[("A new password, which is asked for", "passgate user password alice@example.com")]),
+    (
+        "passgate-user-password",
+        &[(
+            "A new password, which is asked for",
+            "passgate user password alice@example.com",
+        )],
+    ),
     (
         "passgate-user-confirm",
         &[
-            ("Say that an address is its owner's", "passgate user confirm alice@example.com"),
-            ("All that there are, where registering was never open", "passgate user confirm --all"),
+            (
+                "Say that an address is its owner's",
+                "passgate user confirm alice@example.com",
+            ),
+            (
+                "All that there are, where registering was never open",
+                "passgate user confirm --all",
+            ),
         ],
     ),
-    ("passgate-user-disable", &[("Lock an account", "passgate user disable alice@example.com")]),
-    ("passgate-user-enable", &[("Unlock it", "passgate user enable alice@example.com")]),
-    ("passgate-user-delete", &[("Delete an account in a script", "passgate user delete --yes alice@example.com")]),
+    (
+        "passgate-user-disable",
+        &[("Lock an account", "passgate user disable alice@example.com")],
+    ),
+    (
+        "passgate-user-enable",
+        &[("Unlock it", "passgate user enable alice@example.com")],
+    ),
+    (
+        "passgate-user-delete",
+        &[(
+            "Delete an account in a script",
+            "passgate user delete --yes alice@example.com",
+        )],
+    ),
     (
         "passgate-user-import",
         &[
-            ("See what would be done", "passgate user import --dry-run accounts.jsonl"),
+            (
+                "See what would be done",
+                "passgate user import --dry-run accounts.jsonl",
+            ),
             ("Make the accounts", "passgate user import accounts.jsonl"),
         ],
     ),
-    ("passgate-session-list", &[("Who is signed in", "passgate session list")]),
+    (
+        "passgate-session-list",
+        &[("Who is signed in", "passgate session list")],
+    ),
     (
         "passgate-session-revoke",
         &[
-            ("Sign one browser out", "passgate session revoke 01976f0e-7c1d-7a52-a0a4-8c1f5e3b9d10"),
-            ("Sign a person out everywhere", "passgate session revoke --all alice@example.com"),
+            (
+                "Sign one browser out",
+                "passgate session revoke 01976f0e-7c1d-7a52-a0a4-8c1f5e3b9d10",
+            ),
+            (
+                "Sign a person out everywhere",
+                "passgate session revoke --all alice@example.com",
+            ),
         ],
     ),
-    ("passgate-key-list", &[("The keys, and until when old ones verify", "passgate key list")]),
-    ("passgate-key-rotate", &[("Sign with a new key from now on", "passgate key rotate")]),
+    (
+        "passgate-key-list",
+        &[("The keys, and until when old ones verify", "passgate key list")],
+    ),
+    (
+        "passgate-key-rotate",
+        &[("Sign with a new key from now on", "passgate key rotate")],
+    ),
     (
         "passgate-revoke",
         &[
-            ("Everything that an issuer gave to a subject until now", "passgate revoke --issuer corp --subject alice"),
+            (
+                "Everything that an issuer gave to a subject until now",
+                "passgate revoke --issuer corp --subject alice",
+            ),
             ("One token", "passgate revoke --issuer corp --token-id 5f2c"),
         ],
     ),
-    ("passgate-hash-password", &[("A hash for `passgate user import`", "passgate hash-password")]),
-    ("passgate-completions", &[("For bash", "passgate completions bash > /etc/bash_completion.d/passgate")]),
+    (
+        "passgate-hash-password",
+        &[("A hash for `passgate user import`", "passgate hash-password")],
+    ),
+    (
+        "passgate-completions",
+        &[(
+            "For bash",
+            "passgate completions bash > /etc/bash_completion.d/passgate",
+        )],
+    ),
     (
         "passgate-example",
         &[
@@ -114,8 +207,17 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("A short one", "passgate example --minimal > gateway.toml"),
         ],
     ),
-    ("passgate-pages-export", &[("The templates, to be changed", "passgate pages export templates")]),
-    ("passgate-man", &[("Install all pages", "passgate man --dir /usr/local/share/man/man1")]),
+    (
+        "passgate-pages-export",
+        &[("The templates, to be changed", "passgate pages export templates")],
+    ),
+    (
+        "passgate-man",
+        &[(
+            "Install all pages",
+            "passgate man --dir /usr/local/share/man/man1",
+        )],
+    ),
 ];
 
 const FILES: &[(&str, &str)] = &[
@@ -123,13 +225,25 @@ const FILES: &[(&str, &str)] = &[
         "gateway.toml",
         "The configuration, in the working directory, unless --config or $PASSGATE_CONFIG names another; see gateway.toml(5).",
     ),
-    ("passgate.db", "The state: accounts, sessions, revocations, signing keys. [state] url names another place."),
+    (
+        "passgate.db",
+        "The state: accounts, sessions, revocations, signing keys. [state] url names another place.",
+    ),
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[
-    ("PASSGATE_CONFIG", "The configuration file, where --config does not name one."),
-    ("PASSGATE_LOG", "Which diagnostics are written to standard error: error, warn, info, debug or trace."),
-    ("CREDENTIALS_DIRECTORY", "Where the secrets { credential = \"…\" } are; systemd sets it for a service."),
+    (
+        "PASSGATE_CONFIG",
+        "The configuration file, where --config does not name one.",
+    ),
+    (
+        "PASSGATE_LOG",
+        "Which diagnostics are written to standard error: error, warn, info, debug or trace.",
+    ),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "Where the secrets { credential = \"…\" } are; systemd sets it for a service.",
+    ),
     (
         "NO_COLOR, CLICOLOR_FORCE, TERM",
         "With --color auto: no colour if NO_COLOR is not empty; else colour if CLICOLOR_FORCE is not empty and not 0; else none if TERM is dumb.",
@@ -150,7 +264,8 @@ pub(super) fn run(directory: Option<&Path>) -> Result<ExitCode, Failure> {
         let of_commands = pages.into_iter().filter(|(name, _)| name.ends_with(".1"));
         return print(of_commands.map(|(_, text)| text).collect::<String>().as_bytes());
     };
-    let failed = |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
+    let failed =
+        |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
     std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
     for (name, text) in &pages {
         let path = directory.join(name);
@@ -174,14 +289,21 @@ fn pages() -> std::io::Result<Vec<(String, String)>> {
 }
 
 fn all(command: &clap::Command, pages: &mut Vec<(String, String)>) -> std::io::Result<()> {
-    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+    let name = command
+        .get_display_name()
+        .unwrap_or_else(|| command.get_name())
+        .to_owned();
     pages.push((format!("{name}.1"), page(command, &name)?));
-    command.get_subcommands().try_for_each(|command| all(command, pages))
+    command
+        .get_subcommands()
+        .try_for_each(|command| all(command, pages))
 }
 
 fn page(command: &clap::Command, name: &str) -> std::io::Result<String> {
     // What stands below the help is a section here.
-    let man = Man::new(command.clone()).title(name.to_uppercase()).manual("passgate");
+    let man = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .manual("passgate");
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
@@ -193,7 +315,10 @@ fn page(command: &clap::Command, name: &str) -> std::io::Result<String> {
     if command.has_subcommands() {
         man.render_subcommands_section(&mut text)?;
     }
-    let mut text = String::from_utf8_lossy(&text).chars().map(ascii).collect::<String>();
+    let mut text = String::from_utf8_lossy(&text)
+        .chars()
+        .map(ascii)
+        .collect::<String>();
     text.push_str(&definitions("FILES", FILES));
     text.push_str(&definitions("ENVIRONMENT", ENVIRONMENT));
     text.push_str(&definitions("EXIT STATUS", EXIT));
@@ -202,7 +327,11 @@ fn page(command: &clap::Command, name: &str) -> std::io::Result<String> {
     let below = format!("{name}-");
     let own = EXAMPLES.iter().any(|(of, _)| *of == name);
     let is_shown = |of: &str| if own { of == name } else { of.starts_with(&below) };
-    for (what, line) in EXAMPLES.iter().filter(|(of, _)| is_shown(of)).flat_map(|(_, examples)| *examples) {
+    for (what, line) in EXAMPLES
+        .iter()
+        .filter(|(of, _)| is_shown(of))
+        .flat_map(|(_, examples)| *examples)
+    {
         if !what.is_empty() {
             text.push_str(&format!(".PP\n{}:\n", escaped(what)));
         }
@@ -216,11 +345,21 @@ fn see_also(name: &str, names: &[String]) -> String {
     let stem = name.trim_end_matches(".1");
     let depth = |name: &str| name.matches('-').count();
     let is_near = |other: &str| {
-        let (above, below) = if depth(stem) < depth(other) { (stem, other) } else { (other, stem) };
+        let (above, below) = if depth(stem) < depth(other) {
+            (stem, other)
+        } else {
+            (other, stem)
+        };
         below.starts_with(&format!("{above}-"))
     };
-    let near = names.iter().map(|name| name.trim_end_matches(".1")).filter(|other| is_near(other));
-    let pages: Vec<String> = near.map(|name| format!("{name}(1)")).chain(["gateway.toml(5)".to_owned()]).collect();
+    let near = names
+        .iter()
+        .map(|name| name.trim_end_matches(".1"))
+        .filter(|other| is_near(other));
+    let pages: Vec<String> = near
+        .map(|name| format!("{name}(1)"))
+        .chain(["gateway.toml(5)".to_owned()])
+        .collect();
     format!(".SH \"SEE ALSO\"\n{}\n", escaped(&pages.join(", ")))
 }
 
@@ -255,9 +394,11 @@ fn configuration() -> String {
 }
 
 fn definitions(title: &str, entries: &[(&str, &str)]) -> String {
-    entries.iter().fold(format!(".SH \"{title}\"\n"), |text, (name, what)| {
-        text + &format!(".TP\n\\fB{}\\fR\n{}\n", escaped(name), escaped(what))
-    })
+    entries
+        .iter()
+        .fold(format!(".SH \"{title}\"\n"), |text, (name, what)| {
+            text + &format!(".TP\n\\fB{}\\fR\n{}\n", escaped(name), escaped(what))
+        })
 }
 
 /// `text` as roff takes it for words: no line of it is a request.
@@ -311,7 +452,10 @@ mod tests {
         while let Some(command) = open.pop() {
             count += 1;
             let name = command.get_display_name().unwrap_or("passgate");
-            let (_, text) = pages.iter().find(|(page, _)| *page == format!("{name}.1")).unwrap();
+            let (_, text) = pages
+                .iter()
+                .find(|(page, _)| *page == format!("{name}.1"))
+                .unwrap();
             for section in ["NAME", "SYNOPSIS", "FILES", "ENVIRONMENT", "\"SEE ALSO\""] {
                 assert!(
                     text.contains(&format!(".SH {section}")) || text.contains(&format!(".SH \"{section}\"")),
@@ -324,10 +468,15 @@ mod tests {
         }
         assert_eq!(pages.len(), count);
         for (name, examples) in EXAMPLES {
-            assert!(pages.iter().any(|(page, _)| page.trim_end_matches(".1") == *name), "{name} is no command");
+            assert!(
+                pages.iter().any(|(page, _)| page.trim_end_matches(".1") == *name),
+                "{name} is no command"
+            );
             for (_, line) in *examples {
                 let words = &line[line.rfind("passgate ").unwrap()..];
-                let words = words.split([' ']).take_while(|word| !matches!(*word, ">" | "<" | "|"));
+                let words = words
+                    .split([' '])
+                    .take_while(|word| !matches!(*word, ">" | "<" | "|"));
                 let parsed = super::super::parse(&words.map(Into::into).collect::<Vec<_>>());
                 assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());
             }
@@ -355,7 +504,8 @@ mod tests {
                 let table_of_its_own = format!("[{table}.{key}]");
                 let has_term = text.contains(&format!(".TP\n\\fB{key}\\fR"));
                 let has_section = text.lines().any(|line| {
-                    line.starts_with(".SH") && (line.contains(&table_of_its_own) || line.contains(&format!("[{key}")))
+                    line.starts_with(".SH")
+                        && (line.contains(&table_of_its_own) || line.contains(&format!("[{key}")))
                 });
                 assert!(
                     has_term || has_section || INLINE.contains(table) && text.contains(&key),
@@ -363,7 +513,10 @@ mod tests {
                 );
             }
         }
-        assert!(text.contains("= \"30s\"\nOn SIGTERM, how long requests under way may go on."), "{text}");
+        assert!(
+            text.contains("= \"30s\"\nOn SIGTERM, how long requests under way may go on."),
+            "{text}"
+        );
     }
 
     #[test]

@@ -32,7 +32,12 @@ const MINIMAL: &str = include_str!("minimal.toml");
 
 /// An authentication gateway: verifies who is calling, decides by a rule per route, tells the app, forwards.
 #[derive(Debug, Parser)]
-#[command(name = "passgate", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(
+    name = "passgate",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true
+)]
 #[command(
     after_help = "Exit codes: 0 done (`explain`, `token inspect`: allowed), 1 failed while running, 2 wrong configuration or \
     usage, 3 refused (`explain`, `token inspect`)"
@@ -41,7 +46,14 @@ struct Arguments {
     #[command(flatten)]
     _file: ConfigFile,
     /// Whether to write in colour
-    #[arg(long, value_enum, value_name = "WHEN", global = true, default_value_t, hide_default_value = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        global = true,
+        default_value_t,
+        hide_default_value = true
+    )]
     color: Color,
     #[command(subcommand)]
     command: Command,
@@ -183,9 +195,29 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run { file } => Ok(ExitCode::from(app::run(&file.config))),
         Command::Check { file, format } => check(&file, format),
-        Command::Explain { file, method, url, headers, subject, roles, scopes, claims, format } => {
-            explain(&file, &app::Question { method, url, headers, subject, roles, scopes, claims }, format)
-        }
+        Command::Explain {
+            file,
+            method,
+            url,
+            headers,
+            subject,
+            roles,
+            scopes,
+            claims,
+            format,
+        } => explain(
+            &file,
+            &app::Question {
+                method,
+                url,
+                headers,
+                subject,
+                roles,
+                scopes,
+                claims,
+            },
+            format,
+        ),
         Command::Token(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Session(command) => command.run(),
@@ -210,9 +242,15 @@ pub fn main() -> ExitCode {
 /// The arguments in `words`, which begin with the name of the program.
 fn parse(words: &[OsString]) -> Result<Arguments, clap::Error> {
     let mut command = Arguments::command().color(Color::typed(words));
-    let parsed = command.try_get_matches_from_mut(words).and_then(|matches| Arguments::from_arg_matches(&matches));
+    let parsed = command
+        .try_get_matches_from_mut(words)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
     parsed.map_err(|mut error| {
-        let words: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        let words: Vec<String> = words
+            .iter()
+            .skip(1)
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
         tips::add(&mut error, &words);
         error
     })
@@ -235,7 +273,11 @@ fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
             Err(_) => return checked.map(|_| ExitCode::SUCCESS),
         };
         let printed = print_json(&Report { routes, problems })?;
-        return Ok(if checked.is_ok() { printed } else { ExitCode::from(2) });
+        return Ok(if checked.is_ok() {
+            printed
+        } else {
+            ExitCode::from(2)
+        });
     }
     let checked = checked?;
     let _ = write!(std::io::stderr(), "{}", checked.remarks());
@@ -266,7 +308,11 @@ fn explain(file: &ConfigFile, question: &app::Question, format: Format) -> Resul
         Format::Text => print(explanation.text.as_bytes())?,
         Format::Json => print_json(&explanation.json)?,
     };
-    Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::from(3) })
+    Ok(if explanation.allowed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    })
 }
 
 fn hash_password() -> Result<ExitCode, Failure> {
@@ -303,7 +349,9 @@ fn warn_of_commas(roles: &[String]) {
 fn print(text: &[u8]) -> Result<ExitCode, Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(anyhow::Error::from(error).into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::from(error).into())
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

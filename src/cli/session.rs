@@ -78,7 +78,14 @@ const WIDEST: usize = 100;
 pub(super) fn text(sessions: &[Session], with_account: bool) -> String {
     let cell = |session: &Session| {
         let day = session.expires_at.get(..10).unwrap_or_default().to_owned();
-        let Session { id, email, last_seen, address, device, .. } = session.clone();
+        let Session {
+            id,
+            email,
+            last_seen,
+            address,
+            device,
+            ..
+        } = session.clone();
         (id, email, day, last_seen, address, device)
     };
     if with_account {
@@ -86,11 +93,21 @@ pub(super) fn text(sessions: &[Session], with_account: bool) -> String {
             let (id, email, _, seen, address, device) = cell(session);
             [id, email, seen, address, device]
         });
-        return table::fitted(["ID", "EMAIL", "SEEN", "ADDRESS", "DEVICE"], rows, [1, 3, 4], WIDEST);
+        return table::fitted(
+            ["ID", "EMAIL", "SEEN", "ADDRESS", "DEVICE"],
+            rows,
+            [1, 3, 4],
+            WIDEST,
+        );
     }
     let rows = sessions.iter().map(|session| {
         let (id, _, day, seen, address, device) = cell(session);
         [id, seen, day, address, device]
     });
-    table::fitted(["ID", "SEEN", "EXPIRES", "ADDRESS", "DEVICE"], rows, [3, 4], WIDEST)
+    table::fitted(
+        ["ID", "SEEN", "EXPIRES", "ADDRESS", "DEVICE"],
+        rows,
+        [3, 4],
+        WIDEST,
+    )
 }

@@ -12,10 +12,15 @@ pub(super) fn fitted<const N: usize, const F: usize>(
     flexible: [usize; F],
     widest: usize,
 ) -> String {
-    let mut rows: Vec<[String; N]> =
-        std::iter::once(header.map(str::to_owned)).chain(rows).map(|row| row.map(visible)).collect();
+    let mut rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned))
+        .chain(rows)
+        .map(|row| row.map(visible))
+        .collect();
     let width = |rows: &[[String; N]], column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
     };
     let all: usize = (0..N).map(|column| width(&rows, column)).sum::<usize>() + 2 * (N - 1);
     let mut excess = all.saturating_sub(widest);
@@ -41,8 +46,12 @@ const SHORTEST: usize = 8;
 /// The same without a header.
 pub(super) fn body<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = rows.map(|row| row.map(visible)).collect();
-    let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+    });
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
@@ -66,7 +75,13 @@ fn visible(cell: String) -> String {
         return cell;
     }
     cell.chars()
-        .map(|letter| if is_unfit(letter) { letter.escape_unicode().to_string() } else { letter.into() })
+        .map(|letter| {
+            if is_unfit(letter) {
+                letter.escape_unicode().to_string()
+            } else {
+                letter.into()
+            }
+        })
         .collect()
 }
 
@@ -86,19 +101,46 @@ mod tests {
     #[test]
     fn a_table_that_is_too_wide_loses_the_ends_of_its_widest_flexible_cells() {
         let row = |email: &str, device: &str| {
-            ["i".repeat(36), email.to_owned(), "2026-11-28 00:25".to_owned(), device.to_owned()]
+            [
+                "i".repeat(36),
+                email.to_owned(),
+                "2026-11-28 00:25".to_owned(),
+                device.to_owned(),
+            ]
         };
-        let rows = [row(&"a".repeat(254), "Internet Explorer on Windows"), row("b@example.com", &"d".repeat(90))];
-        let text = super::fitted(["ID", "EMAIL", "LAST SEEN", "DEVICE"], rows.into_iter(), [1, 3], 100);
+        let rows = [
+            row(&"a".repeat(254), "Internet Explorer on Windows"),
+            row("b@example.com", &"d".repeat(90)),
+        ];
+        let text = super::fitted(
+            ["ID", "EMAIL", "LAST SEEN", "DEVICE"],
+            rows.into_iter(),
+            [1, 3],
+            100,
+        );
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        assert!(text.contains("b@example.com  ") && text.contains(&"i".repeat(36)) && text.contains('…'), "{text}");
-        let short = super::fitted(["X", "Y"], [["a".to_owned(), "b".to_owned()]].into_iter(), [0, 1], 100);
+        assert!(
+            text.contains("b@example.com  ") && text.contains(&"i".repeat(36)) && text.contains('…'),
+            "{text}"
+        );
+        let short = super::fitted(
+            ["X", "Y"],
+            [["a".to_owned(), "b".to_owned()]].into_iter(),
+            [0, 1],
+            100,
+        );
         assert_eq!(short, "X  Y\na  b\n");
     }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["a".to_owned(), "é1".to_owned()], ["long".to_owned(), String::new()]];
-        assert_eq!(super::render(["X", "Y"], rows.into_iter()), "X     Y\na     é1\nlong\n");
+        let rows = [
+            ["a".to_owned(), "é1".to_owned()],
+            ["long".to_owned(), String::new()],
+        ];
+        assert_eq!(
+            super::render(["X", "Y"], rows.into_iter()),
+            "X     Y\na     é1\nlong\n"
+        );
     }
 }

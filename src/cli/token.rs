@@ -60,15 +60,35 @@ pub(super) fn claim(text: &str) -> Result<(String, serde_json::Value), String> {
     if name.is_empty() {
         return Err("the name is empty".to_owned());
     }
-    Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+    Ok((
+        name.to_owned(),
+        serde_json::from_str(value).unwrap_or_else(|_| value.into()),
+    ))
 }
 
 impl Command {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            Self::Mint { file, subject, roles, scopes, email, name, claims, lifetime } => {
+            Self::Mint {
+                file,
+                subject,
+                roles,
+                scopes,
+                email,
+                name,
+                claims,
+                lifetime,
+            } => {
                 warn_of_commas(&roles);
-                let request = TokenRequest { subject, roles, scopes, email, name, claims, lifetime };
+                let request = TokenRequest {
+                    subject,
+                    roles,
+                    scopes,
+                    email,
+                    name,
+                    claims,
+                    lifetime,
+                };
                 let token = app::mint(&file.config, request)?;
                 print(format!("{token}\n").as_bytes())
             }
@@ -93,7 +113,11 @@ impl Command {
                 } else {
                     print(report.text().as_bytes())?;
                 }
-                Ok(if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(3) })
+                Ok(if report.accepted {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::from(3)
+                })
             }
         }
     }

@@ -144,16 +144,32 @@ impl Who {
 impl Command {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            Self::Add { file, email, name, roles, no_password, format } => {
-                add(&Directory::open(&file.config)?, NewUser { email, name, roles }, no_password, format)
-            }
+            Self::Add {
+                file,
+                email,
+                name,
+                roles,
+                no_password,
+                format,
+            } => add(
+                &Directory::open(&file.config)?,
+                NewUser { email, name, roles },
+                no_password,
+                format,
+            ),
             Self::List { file, format } => list(&Directory::open(&file.config)?.list()?, format),
             Self::Show { who, format } => {
                 let (directory, account) = who.open()?;
                 let sessions = directory.sessions(Some(&account))?;
                 show(account, sessions, format)
             }
-            Self::Roles { who, add, remove, set, format } => {
+            Self::Roles {
+                who,
+                add,
+                remove,
+                set,
+                format,
+            } => {
                 let (directory, account) = who.open()?;
                 let change = match (set.is_empty(), add.is_empty() && remove.is_empty()) {
                     (false, _) => RolesChange::Set(set),
@@ -164,10 +180,18 @@ impl Command {
             }
             Self::Password { who } => {
                 let (directory, account) = who.open()?;
-                let password = ask::new_password(|password| directory.check_password(&account.email, password))?;
+                let password =
+                    ask::new_password(|password| directory.check_password(&account.email, password))?;
                 let ended = directory.change_password(&account, &password)?;
                 warn_of_missing_table(&directory);
-                print(format!("changed the password of `{}`; {}\n", account.email, ended_text(ended)).as_bytes())
+                print(
+                    format!(
+                        "changed the password of `{}`; {}\n",
+                        account.email,
+                        ended_text(ended)
+                    )
+                    .as_bytes(),
+                )
             }
             Self::Confirm { file, emails, all } => confirm(&Directory::open(&file.config)?, &emails, all),
             Self::Disable { who } => {
@@ -184,9 +208,21 @@ impl Command {
                 let (directory, account) = who.open()?;
                 delete(&directory, &account, yes)
             }
-            Self::Import { file, lines, update, skip_bad, dry_run } => {
-                import(&Directory::open(&file.config)?, lines.as_deref(), ImportMode { update, skip_bad, dry_run })
-            }
+            Self::Import {
+                file,
+                lines,
+                update,
+                skip_bad,
+                dry_run,
+            } => import(
+                &Directory::open(&file.config)?,
+                lines.as_deref(),
+                ImportMode {
+                    update,
+                    skip_bad,
+                    dry_run,
+                },
+            ),
         }
     }
 }
@@ -203,16 +239,29 @@ fn add(directory: &Directory, new: NewUser, no_password: bool, format: Format) -
     directory.check_new(&new)?;
     let password = match no_password {
         true => None,
-        false => Some(ask::new_password(|password| directory.check_password(&new.email, password))?),
+        false => Some(ask::new_password(|password| {
+            directory.check_password(&new.email, password)
+        })?),
     };
     let account = directory.add(new, password.as_ref())?;
     if password.is_some() {
         warn_of_missing_table(directory);
     }
     if format == Format::Json {
-        return print_json(&Added { id: &account.id, email: &account.email });
+        return print_json(&Added {
+            id: &account.id,
+            email: &account.email,
+        });
     }
-    print(format!("added `{}` with the id `{}`{}\n", account.email, account.id, roles_text(&account.roles)).as_bytes())
+    print(
+        format!(
+            "added `{}` with the id `{}`{}\n",
+            account.email,
+            account.id,
+            roles_text(&account.roles)
+        )
+        .as_bytes(),
+    )
 }
 
 fn warn_of_missing_table(directory: &Directory) {
@@ -252,7 +301,13 @@ fn list(accounts: &[Account], format: Format) -> Result<ExitCode, Failure> {
             account.created_at.clone(),
         ]
     });
-    print(table::render(["EMAIL", "ID", "NAME", "ROLES", "STATE", "PASSWORD", "CREATED"], rows).as_bytes())
+    print(
+        table::render(
+            ["EMAIL", "ID", "NAME", "ROLES", "STATE", "PASSWORD", "CREATED"],
+            rows,
+        )
+        .as_bytes(),
+    )
 }
 
 /// The account in one word.
@@ -268,7 +323,10 @@ fn state(account: &Account) -> &'static str {
 fn confirm(directory: &Directory, emails: &[String], all: bool) -> Result<ExitCode, Failure> {
     let accounts = match all {
         true => directory.list()?,
-        false => emails.iter().map(|email| directory.account(email)).collect::<Result<_, _>>()?,
+        false => emails
+            .iter()
+            .map(|email| directory.account(email))
+            .collect::<Result<_, _>>()?,
     };
     let mut text = String::new();
     for account in &accounts {
@@ -300,9 +358,29 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
         ["id", &account.id],
         ["name", account.name.as_deref().unwrap_or_default()],
         ["roles", &account.roles.join(", ")],
-        ["state", if account.disabled { "disabled: nobody can sign in" } else { "active" }],
-        ["confirmed", if account.confirmed { "yes" } else { "no: the address was only typed, and apps do not get it" }],
-        ["password", account.password_hash.as_deref().unwrap_or("none: nobody can sign in with one")],
+        [
+            "state",
+            if account.disabled {
+                "disabled: nobody can sign in"
+            } else {
+                "active"
+            },
+        ],
+        [
+            "confirmed",
+            if account.confirmed {
+                "yes"
+            } else {
+                "no: the address was only typed, and apps do not get it"
+            },
+        ],
+        [
+            "password",
+            account
+                .password_hash
+                .as_deref()
+                .unwrap_or("none: nobody can sign in with one"),
+        ],
         ["created", &account.created_at],
         ["sessions", &sessions.len().to_string()],
     ];
@@ -370,15 +448,30 @@ fn import(directory: &Directory, lines: Option<&Path>, mode: ImportMode) -> Resu
     let bad = table::count(imported.problems.len(), "bad line");
     if !mode.skip_bad && !imported.problems.is_empty() {
         let _ = writeln!(said, "error: {bad}; nothing was imported");
-        let _ = writeln!(said, "hint: correct them, or add `--skip-bad` to import the others");
+        let _ = writeln!(
+            said,
+            "hint: correct them, or add `--skip-bad` to import the others"
+        );
         return Err(Failure::Config(said));
     }
     let _ = std::io::stderr().write_all(said.as_bytes());
     if !imported.ignored.is_empty() {
-        let fields: Vec<_> = imported.ignored.iter().map(|field| format!("`{field}`")).collect();
-        warn(&format!("fields that mean nothing here were left out: {}", fields.join(", ")));
+        let fields: Vec<_> = imported
+            .ignored
+            .iter()
+            .map(|field| format!("`{field}`"))
+            .collect();
+        warn(&format!(
+            "fields that mean nothing here were left out: {}",
+            fields.join(", ")
+        ));
     }
-    let Imported { added, updated, unchanged, .. } = imported;
+    let Imported {
+        added,
+        updated,
+        unchanged,
+        ..
+    } = imported;
     let would = if mode.dry_run { "would have " } else { "" };
     let mut text = format!("{would}added {}", table::count(added, "account"));
     if mode.update {

@@ -29,7 +29,12 @@ pub fn check(raw: &RawConfig, problems: &mut Problems) {
 /// No address is listened on twice.
 fn addresses(raw: &RawConfig, problems: &mut Problems) {
     let mut seen: HashMap<String, &Range<usize>> = HashMap::new();
-    for listen in raw.server.listen.iter().chain(raw.admin.iter().map(|admin| &admin.listen)) {
+    for listen in raw
+        .server
+        .listen
+        .iter()
+        .chain(raw.admin.iter().map(|admin| &admin.listen))
+    {
         let name = match &listen.value {
             // The system chooses another one each time.
             RawListen::Tcp(address) if address.port() == 0 => continue,
@@ -53,7 +58,10 @@ fn admin(raw: &RawConfig, problems: &mut Problems) {
         && address.ip().is_unspecified()
     {
         problems
-            .warning(&admin.listen.span, format!("the admin port listens on every network, at `{address}`"))
+            .warning(
+                &admin.listen.span,
+                format!("the admin port listens on every network, at `{address}`"),
+            )
             .label("it answers without a credential")
             .hint(format!(
                 "write `\"127.0.0.1:{}\"`, the address of a private network, or `\"unix:…\"`",
@@ -65,10 +73,17 @@ fn admin(raw: &RawConfig, problems: &mut Problems) {
 /// A role with a comma in it is rarely one role.
 fn commas(raw: &RawConfig, problems: &mut Problems) {
     for role in all_roles(raw).filter(|role| role.contains(',')) {
-        let several: Vec<String> =
-            role.split(',').map(str::trim).filter(|role| !role.is_empty()).map(|role| format!("\"{role}\"")).collect();
+        let several: Vec<String> = role
+            .split(',')
+            .map(str::trim)
+            .filter(|role| !role.is_empty())
+            .map(|role| format!("\"{role}\""))
+            .collect();
         problems
-            .warning(&role.span, format!("`{}` is one role, with a comma in its name", echo(role)))
+            .warning(
+                &role.span,
+                format!("`{}` is one role, with a comma in its name", echo(role)),
+            )
             .hint(format!("several roles are `[{}]`", echo(&several.join(", "))));
     }
 }
@@ -77,8 +92,16 @@ fn commas(raw: &RawConfig, problems: &mut Problems) {
 /// ignored.
 fn proxy_in_front(raw: &RawConfig, problems: &mut Problems) {
     let server = &raw.server;
-    let Some(public_url) = server.public_url.as_ref().filter(|url| url.starts_with("https://")) else { return };
-    let is_unknown = ["tls", "trusted_proxies"].iter().any(|key| raw.failed.has("server", key));
+    let Some(public_url) = server
+        .public_url
+        .as_ref()
+        .filter(|url| url.starts_with("https://"))
+    else {
+        return;
+    };
+    let is_unknown = ["tls", "trusted_proxies"]
+        .iter()
+        .any(|key| raw.failed.has("server", key));
     if server.tls.is_none() && server.trusted_proxies.is_empty() && !is_unknown {
         problems
             .warning(&public_url.span, "`public_url` is `https://`, without `[server.tls]` and without `trusted_proxies`")
@@ -94,7 +117,10 @@ fn issuers(raw: &RawConfig, problems: &mut Problems) {
         let Some(iss) = &issuer.issuer else { continue };
         if let Some((first, span)) = seen.get(iss.as_str()) {
             problems
-                .error(&iss.span, format!("`{}` and `{first}` have the same `issuer`", name.value))
+                .error(
+                    &iss.span,
+                    format!("`{}` and `{first}` have the same `issuer`", name.value),
+                )
                 .also((*span).clone(), "first here")
                 .hint("a token is matched to its issuer by `iss`: put both into one table");
         } else {
@@ -128,14 +154,21 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
             }
             None if names.is_empty() => format!("add `[upstreams.{}]`", echo(name)),
             None => {
-                let names: Vec<&str> = raw.upstreams.iter().take(20).map(|(name, _)| name.as_str()).collect();
+                let names: Vec<&str> = raw
+                    .upstreams
+                    .iter()
+                    .take(20)
+                    .map(|(name, _)| name.as_str())
+                    .collect();
                 format!("the upstreams are `{}`", names.join("`, `"))
             }
         };
         for span in &spans {
             problems.judge(span);
         }
-        let problem = problems.error(spans[0], format!("unknown upstream `{}`", echo(name))).hint(hint);
+        let problem = problems
+            .error(spans[0], format!("unknown upstream `{}`", echo(name)))
+            .hint(hint);
         match spans.len() - 1 {
             0 => {}
             1 => drop(problem.label("and in one more route")),
@@ -145,7 +178,11 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
     if raw.failed.has("", "routes") || raw.failed.has("routes", "upstream") {
         return;
     }
-    for (name, _) in raw.upstreams.iter().filter(|(name, _)| !used.contains(name.as_str())) {
+    for (name, _) in raw
+        .upstreams
+        .iter()
+        .filter(|(name, _)| !used.contains(name.as_str()))
+    {
         problems
             .warning(&name.span, format!("no route leads to upstream `{}`", name.value))
             .hint("take it out, or add a route");
@@ -157,16 +194,30 @@ fn callers(raw: &RawConfig, problems: &mut Problems) {
     if raw.failed.has("", "issuers") {
         return;
     }
-    let names = || raw.issuers.iter().map(|(name, _)| name.as_str()).chain(["session"]);
-    for issuer in raw.tests.iter().filter_map(|test| test.caller.as_ref()?.issuer.as_ref()) {
+    let names = || {
+        raw.issuers
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .chain(["session"])
+    };
+    for issuer in raw
+        .tests
+        .iter()
+        .filter_map(|test| test.caller.as_ref()?.issuer.as_ref())
+    {
         if names().any(|name| name == issuer.as_str()) {
             continue;
         }
         let hint = match nearest(issuer, names()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the issuers are `{}`", names().take(20).collect::<Vec<_>>().join("`, `")),
+            None => format!(
+                "the issuers are `{}`",
+                names().take(20).collect::<Vec<_>>().join("`, `")
+            ),
         };
-        problems.error(&issuer.span, format!("unknown issuer `{}`", echo(issuer))).hint(hint);
+        problems
+            .error(&issuer.span, format!("unknown issuer `{}`", echo(issuer)))
+            .hint(hint);
     }
 }
 
@@ -193,7 +244,10 @@ fn roles(raw: &RawConfig, problems: &mut Problems) {
         if let Some((_, other)) = near {
             let line = problems.place(&other.span).line;
             problems
-                .warning(&role.first.span, format!("role `{}` is named only here", echo(role.first)))
+                .warning(
+                    &role.first.span,
+                    format!("role `{}` is named only here", echo(role.first)),
+                )
                 .hint(format!("did you mean `{}`, as on line {line}?", echo(other)));
         }
     }
@@ -201,10 +255,19 @@ fn roles(raw: &RawConfig, problems: &mut Problems) {
 
 fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &At<String>> {
     let rules = raw.routes.iter().filter_map(|route| route.roles.as_ref());
-    let of_routes = rules.flat_map(|rule| [&rule.any, &rule.all, &rule.none]).flatten().flatten();
-    let of_tests = raw.tests.iter().filter_map(|test| test.caller.as_ref()).flat_map(|caller| &caller.roles);
-    let of_accounts =
-        raw.password.iter().flat_map(|password| password.default_roles.iter().chain(&password.admin_role));
+    let of_routes = rules
+        .flat_map(|rule| [&rule.any, &rule.all, &rule.none])
+        .flatten()
+        .flatten();
+    let of_tests = raw
+        .tests
+        .iter()
+        .filter_map(|test| test.caller.as_ref())
+        .flat_map(|caller| &caller.roles);
+    let of_accounts = raw
+        .password
+        .iter()
+        .flat_map(|password| password.default_roles.iter().chain(&password.admin_role));
     of_routes.chain(of_tests).chain(of_accounts)
 }
 
@@ -224,7 +287,9 @@ impl<'r> Role<'r> {
             first: role,
             times: 0,
             length: role.chars().count(),
-            characters: role.chars().fold(0, |bits, char| bits | 1 << (u32::from(char) % 64)),
+            characters: role
+                .chars()
+                .fold(0, |bits, char| bits | 1 << (u32::from(char) % 64)),
             without_digits: role.chars().filter(|char| !char.is_ascii_digit()).collect(),
         }
     }

@@ -82,7 +82,10 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("issuers.*.secret", &["file", "env", "credential"]),
     ("issuers.*.jwks_token", &["file", "env", "credential"]),
     ("credentials", &["sources"]),
-    ("credentials.sources", &["header", "scheme", "cookie", "query", "websocket_protocol"]),
+    (
+        "credentials.sources",
+        &["header", "scheme", "cookie", "query", "websocket_protocol"],
+    ),
     (
         "upstreams.*",
         &[
@@ -118,18 +121,37 @@ pub const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("routes.roles", &["any", "all", "none"]),
-    ("identity", &["preset", "headers", "assertion", "encoding", "unverified_email"]),
-    ("session", &["cookie", "token_lifetime", "idle_timeout", "lifetime"]),
-    ("password", &["registration", "default_roles", "min_length", "admin_role", "trust_unconfirmed_email"]),
+    (
+        "identity",
+        &["preset", "headers", "assertion", "encoding", "unverified_email"],
+    ),
+    (
+        "session",
+        &["cookie", "token_lifetime", "idle_timeout", "lifetime"],
+    ),
+    (
+        "password",
+        &[
+            "registration",
+            "default_roles",
+            "min_length",
+            "admin_role",
+            "trust_unconfirmed_email",
+        ],
+    ),
     ("pages", &["name", "logo", "colors", "templates", "help"]),
-    ("pages.colors", &["accent", "accent_dark", "background", "background_dark"]),
+    (
+        "pages.colors",
+        &["accent", "accent_dark", "background", "background_dark"],
+    ),
     ("log", &["format", "level", "access", "email", "file"]),
     ("tests", &["request", "as", "expect"]),
     ("tests.as", &["subject", "issuer", "roles", "scopes", "claims"]),
 ];
 
 /// Keys that the documentation of a later release has, by table: refused by name, so that nobody believes them on.
-pub(super) const UNAVAILABLE: &[(&str, &[&str])] = &[("", &["providers"]), ("routes", &["cors", "rate_limit"])];
+pub(super) const UNAVAILABLE: &[(&str, &[&str])] =
+    &[("", &["providers"]), ("routes", &["cors", "rate_limit"])];
 
 /// Words that other programs use for keys of ours, by table.
 const SYNONYMS: &[(&str, &[(&str, &str)])] = &[
@@ -166,10 +188,26 @@ const SYNONYMS: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "server.tls",
-        &[("cert", "certificate"), ("cert_file", "certificate"), ("key", "private_key"), ("key_file", "private_key")],
+        &[
+            ("cert", "certificate"),
+            ("cert_file", "certificate"),
+            ("key", "private_key"),
+            ("key_file", "private_key"),
+        ],
     ),
-    ("admin", &[("address", "listen"), ("bind", "listen"), ("port", "listen")]),
-    ("state", &[("path", "url"), ("file", "url"), ("database", "url"), ("dsn", "url")]),
+    (
+        "admin",
+        &[("address", "listen"), ("bind", "listen"), ("port", "listen")],
+    ),
+    (
+        "state",
+        &[
+            ("path", "url"),
+            ("file", "url"),
+            ("database", "url"),
+            ("dsn", "url"),
+        ],
+    ),
     (
         "issuers.*",
         &[
@@ -217,16 +255,29 @@ const SYNONYMS: &[(&str, &[(&str, &str)])] = &[
             ("groups", "roles"),
         ],
     ),
-    ("session", &[("name", "cookie"), ("cookie_name", "cookie"), ("ttl", "lifetime"), ("max_age", "lifetime")]),
+    (
+        "session",
+        &[
+            ("name", "cookie"),
+            ("cookie_name", "cookie"),
+            ("ttl", "lifetime"),
+            ("max_age", "lifetime"),
+        ],
+    ),
 ];
 
 /// The key of `table` that was most likely meant by `typed`, which is none of them.
 pub(super) fn suggestion(table: &str, typed: &str) -> Option<&'static str> {
-    let synonym = of(SYNONYMS, table).iter().find(|(word, _)| word.eq_ignore_ascii_case(typed)).map(|(_, key)| *key);
+    let synonym = of(SYNONYMS, table)
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(typed))
+        .map(|(_, key)| *key);
     synonym.or_else(|| nearest(typed, of(KEYS, table).iter().copied()))
 }
 
 /// The keys of `table` in `list`; none where it is not there.
 pub(super) fn of<T>(list: &'static [(&str, &[T])], table: &str) -> &'static [T] {
-    list.iter().find(|(name, _)| *name == table).map_or(&[], |(_, keys)| keys)
+    list.iter()
+        .find(|(name, _)| *name == table)
+        .map_or(&[], |(_, keys)| keys)
 }

@@ -40,7 +40,13 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(span: &Range<usize>, message: impl Into<String>) -> Self {
-        Self { span: span.clone(), message: message.into(), label: String::new(), also: None, hint: None }
+        Self {
+            span: span.clone(),
+            message: message.into(),
+            label: String::new(),
+            also: None,
+            hint: None,
+        }
     }
 
     /// Says what to do about it.
@@ -183,7 +189,11 @@ impl Problems {
         let mut headers: Vec<&Range<usize>> = self
             .judged
             .iter()
-            .filter(|span| self.source[..].get(span.start..).is_some_and(|at| at.starts_with('[')))
+            .filter(|span| {
+                self.source[..]
+                    .get(span.start..)
+                    .is_some_and(|at| at.starts_with('['))
+            })
             .collect();
         headers.sort_unstable_by_key(|span| span.start);
         let is_known = |span: &Range<usize>| {
@@ -205,13 +215,22 @@ impl Problems {
     pub fn list(&self) -> Vec<Listed<'_>> {
         let (errors, warnings) = self.shown();
         let errors = errors.into_iter().map(|problem| self.listed("error", problem));
-        errors.chain(warnings.into_iter().map(|problem| self.listed("warning", problem))).collect()
+        errors
+            .chain(
+                warnings
+                    .into_iter()
+                    .map(|problem| self.listed("warning", problem)),
+            )
+            .collect()
     }
 
     fn listed<'a>(&'a self, level: &'static str, problem: &'a Problem) -> Listed<'a> {
         let line = self.line(problem.span.start);
         let Range { start, end } = self.line_span(line);
-        let before = self.source.get(start..problem.span.start.min(end)).unwrap_or_default();
+        let before = self
+            .source
+            .get(start..problem.span.start.min(end))
+            .unwrap_or_default();
         Listed {
             level,
             file: &self.file,
@@ -242,7 +261,10 @@ impl Problems {
     /// The line that `span` starts on.
     #[must_use]
     pub fn place(&self, span: &Range<usize>) -> Place {
-        Place { file: self.file.clone(), line: self.line(span.start) }
+        Place {
+            file: self.file.clone(),
+            line: self.line(span.start),
+        }
     }
 
     /// The line that the byte at `offset` is on, from 1.
@@ -253,7 +275,10 @@ impl Problems {
     /// The bytes of `line` (from 1), without its line break.
     pub(super) fn line_span(&self, line: usize) -> Range<usize> {
         let start = self.line_starts[line - 1];
-        let end = self.line_starts.get(line).map_or(self.source.len(), |next| next - 1);
+        let end = self
+            .line_starts
+            .get(line)
+            .map_or(self.source.len(), |next| next - 1);
         let text = &self.source.as_bytes()[start..end];
         start..end - usize::from(text.last() == Some(&b'\r'))
     }

@@ -43,7 +43,10 @@ impl Failed {
     /// The file as a whole cannot be read.
     #[must_use]
     pub fn everything() -> Self {
-        Self { everything: true, keys: BTreeSet::new() }
+        Self {
+            everything: true,
+            keys: BTreeSet::new(),
+        }
     }
 
     /// Notes `key` of a table of the kind `table`, which is named as in [`KEYS`](super::KEYS).

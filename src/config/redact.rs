@@ -11,8 +11,16 @@ use toml::de::{DeTable, DeValue};
 use super::keys;
 
 /// Parts of key names that say that the value is a secret.
-const SECRET_WORDS: [&str; 8] =
-    ["secret", "passw", "passphrase", "token", "api_key", "api-key", "apikey", "authorization"];
+const SECRET_WORDS: [&str; 8] = [
+    "secret",
+    "passw",
+    "passphrase",
+    "token",
+    "api_key",
+    "api-key",
+    "apikey",
+    "authorization",
+];
 
 /// Keys of ours that have such a part, and whose values are no secrets.
 const NO_SECRETS: [&str; 2] = ["token_lifetime", "max_token_bytes"];
@@ -31,7 +39,11 @@ pub(super) fn in_values(root: &DeTable<'_>, source: &str) -> Vec<Range<usize>> {
             // `[password]` is a table of ours, and what it has of ours is no secret.
             DeValue::Table(table) if key == "password" => {
                 let known = keys::of(keys::KEYS, key);
-                open.extend(table.iter().map(|(key, value)| (value, !known.contains(&&**key.get_ref()))));
+                open.extend(
+                    table
+                        .iter()
+                        .map(|(key, value)| (value, !known.contains(&&**key.get_ref()))),
+                );
             }
             _ => open.push((value, names_a_secret(key))),
         }
@@ -40,13 +52,25 @@ pub(super) fn in_values(root: &DeTable<'_>, source: &str) -> Vec<Range<usize>> {
         match value.get_ref() {
             DeValue::Table(table) => open.extend(table.iter().map(|(key, value)| {
                 let key: &str = key.get_ref();
-                (value, if secret { !KEPT_IN.contains(&key) } else { names_a_secret(key) })
+                (
+                    value,
+                    if secret {
+                        !KEPT_IN.contains(&key)
+                    } else {
+                        names_a_secret(key)
+                    },
+                )
             })),
             DeValue::Array(array) => open.extend(array.iter().map(|value| (value, secret))),
             _ if secret => hidden.push(value.span()),
             DeValue::String(text) if text.contains("PRIVATE KEY") => hidden.push(value.span()),
             DeValue::String(text) if text.contains("://") => {
-                hidden.extend(source.get(value.span()).and_then(user).map(|user| shift(&user, value.span().start)));
+                hidden.extend(
+                    source
+                        .get(value.span())
+                        .and_then(user)
+                        .map(|user| shift(&user, value.span().start)),
+                );
             }
             _ => {}
         }
@@ -85,7 +109,9 @@ fn secret_on(line: &str) -> Option<usize> {
         lower = lower.replace(key, &"_".repeat(key.len()));
     }
     let first_word = line.trim_start();
-    let first_word = &first_word[..first_word.find(|char: char| !is_bare(char)).unwrap_or(first_word.len())];
+    let first_word = &first_word[..first_word
+        .find(|char: char| !is_bare(char))
+        .unwrap_or(first_word.len())];
     // `secret` and `password` are taken for keys wherever they stand, other words only in front of `=` or `:`.
     let is_key = |word: &str, end: usize| {
         let rest = line[end..].trim_start_matches(|char| is_bare(char) || "\"' ".contains(char));
@@ -93,15 +119,29 @@ fn secret_on(line: &str) -> Option<usize> {
     };
     let end = SECRET_WORDS
         .iter()
-        .filter_map(|word| lower.match_indices(word).map(|(at, _)| at + word.len()).find(|end| is_key(word, *end)))
+        .filter_map(|word| {
+            lower
+                .match_indices(word)
+                .map(|(at, _)| at + word.len())
+                .find(|end| is_key(word, *end))
+        })
         .min()
-        .or_else(|| names_a_secret(first_word).then(|| line.len() - line.trim_start().len() + first_word.len()))?;
+        .or_else(|| {
+            names_a_secret(first_word).then(|| line.len() - line.trim_start().len() + first_word.len())
+        })?;
     // To the end of the word: `secret` may have been the beginning of `secret_key`.
-    let end = end + line[end..].find(|char: char| !is_bare(char)).unwrap_or(line.len() - end);
+    let end = end
+        + line[end..]
+            .find(|char: char| !is_bare(char))
+            .unwrap_or(line.len() - end);
     let value = line[end..].trim_start_matches(|char: char| char.is_whitespace() || "\"'=:".contains(char));
     let place = value.strip_prefix('{').map(str::trim_start);
     let is_kept = place.is_some_and(|place| {
-        KEPT_IN.iter().any(|key| place.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')))
+        KEPT_IN.iter().any(|key| {
+            place
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.trim_start().starts_with('='))
+        })
     });
     (!is_kept).then_some(end)
 }
@@ -113,7 +153,9 @@ fn value_end(source: &str, from: usize, end_of_line: usize) -> usize {
     let inside = source.len() - value.len();
     for (open, close) in [("\"\"\"", "\"\"\""), ("'''", "'''"), ("[", "]"), ("{", "}")] {
         if let Some(after) = value.strip_prefix(open) {
-            let end = after.find(close).map_or(source.len(), |at| inside + open.len() + at + close.len());
+            let end = after
+                .find(close)
+                .map_or(source.len(), |at| inside + open.len() + at + close.len());
             return end.max(end_of_line);
         }
     }
@@ -124,7 +166,9 @@ fn value_end(source: &str, from: usize, end_of_line: usize) -> usize {
 fn user(text: &str) -> Option<Range<usize>> {
     let start = text.find("://")? + 3;
     let authority = &text[start..];
-    let authority = &authority[..authority.find(|char: char| "/?#\"' ".contains(char)).unwrap_or(authority.len())];
+    let authority = &authority[..authority
+        .find(|char: char| "/?#\"' ".contains(char))
+        .unwrap_or(authority.len())];
     authority.rfind('@').map(|at| start..start + at)
 }
 
@@ -153,7 +197,11 @@ mod tests {
 
     fn shown(source: &str, hidden: &[Range<usize>]) -> String {
         let hides = |at: usize| hidden.iter().any(|span| span.contains(&at));
-        source.char_indices().filter(|(at, _)| !hides(*at)).map(|(_, char)| char).collect()
+        source
+            .char_indices()
+            .filter(|(at, _)| !hides(*at))
+            .map(|(_, char)| char)
+            .collect()
     }
 
     #[test]

@@ -22,13 +22,21 @@ impl Problems {
     /// Empty if there are none. Colours are ANSI escapes.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() }.term_width(MAX_SHOWN + 40);
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        }
+        .term_width(MAX_SHOWN + 40);
         let mut hidden = self.hidden().to_vec();
         hidden.sort_unstable_by_key(|span| span.start);
         let mut out = String::new();
         let (errors, warnings) = self.shown();
         let mut counts = Vec::new();
-        for (level, name, problems) in [(Level::ERROR, "error", errors), (Level::WARNING, "warning", warnings)] {
+        for (level, name, problems) in [
+            (Level::ERROR, "error", errors),
+            (Level::WARNING, "warning", warnings),
+        ] {
             for problem in &problems {
                 out.push_str(&self.one(&renderer, level.clone(), problem, &hidden));
                 out.push_str("\n\n");
@@ -45,30 +53,52 @@ impl Problems {
         out
     }
 
-    fn one(&self, renderer: &Renderer, level: Level<'_>, problem: &Problem, hidden: &[Range<usize>]) -> String {
+    fn one(
+        &self,
+        renderer: &Renderer,
+        level: Level<'_>,
+        problem: &Problem,
+        hidden: &[Range<usize>],
+    ) -> String {
         let first = Shown::of(self, &problem.span, hidden);
-        let second = problem.also.as_ref().map(|(span, label)| (Shown::of(self, span, hidden), span, label));
-        let mut snippet =
-            first.snippet(self).annotation(first.annotation(AnnotationKind::Primary, &problem.span, &problem.label));
+        let second = problem
+            .also
+            .as_ref()
+            .map(|(span, label)| (Shown::of(self, span, hidden), span, label));
+        let mut snippet = first.snippet(self).annotation(first.annotation(
+            AnnotationKind::Primary,
+            &problem.span,
+            &problem.label,
+        ));
         let mut apart = None;
         match &second {
             Some((shown, span, label)) if shown.line != first.line => {
-                apart = Some(shown.snippet(self).annotation(shown.annotation(AnnotationKind::Context, span, label)));
+                apart = Some(shown.snippet(self).annotation(shown.annotation(
+                    AnnotationKind::Context,
+                    span,
+                    label,
+                )));
             }
             Some((_, span, label)) if first.window.contains(&span.start) => {
                 snippet = snippet.annotation(first.annotation(AnnotationKind::Context, span, label));
             }
             _ => {}
         }
-        let mut group = level.primary_title(problem.message.as_str()).element(snippet).elements(apart);
+        let mut group = level
+            .primary_title(problem.message.as_str())
+            .element(snippet)
+            .elements(apart);
         if let Some(hint) = &problem.hint {
             group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
         }
         let mut text = renderer.render(&[group]);
         // The renderer counts columns in the text that it was given.
-        for (shown, span) in [Some((&first, &problem.span)), second.as_ref().map(|(shown, span, _)| (shown, *span))]
-            .into_iter()
-            .flatten()
+        for (shown, span) in [
+            Some((&first, &problem.span)),
+            second.as_ref().map(|(shown, span, _)| (shown, *span)),
+        ]
+        .into_iter()
+        .flatten()
         {
             let given = shown.text[..shown.position(span.start)].chars().count() + 1;
             if given != shown.column {
@@ -119,7 +149,10 @@ impl Shown {
         }
         let mut at = window.start;
         for span in hidden {
-            let (from, to) = (floor(source, span.start).max(at), ceiling(source, span.end).min(window.end));
+            let (from, to) = (
+                floor(source, span.start).max(at),
+                ceiling(source, span.end).min(window.end),
+            );
             if from >= to {
                 continue;
             }
@@ -145,7 +178,11 @@ impl Shown {
         for (span, shown, as_is) in &self.pieces {
             if offset < span.end {
                 let inside = offset.saturating_sub(span.start);
-                return if *as_is { floor(&self.text, shown.start + inside) } else { shown.start };
+                return if *as_is {
+                    floor(&self.text, shown.start + inside)
+                } else {
+                    shown.start
+                };
             }
             if offset == span.end {
                 return shown.end;
@@ -155,12 +192,15 @@ impl Shown {
     }
 
     fn snippet<'a>(&'a self, problems: &'a Problems) -> Snippet<'a, Annotation<'a>> {
-        Snippet::source(self.text.as_str()).path(&**problems.file()).line_start(self.line)
+        Snippet::source(self.text.as_str())
+            .path(&**problems.file())
+            .line_start(self.line)
     }
 
     fn annotation<'a>(&self, kind: AnnotationKind, span: &Range<usize>, label: &'a str) -> Annotation<'a> {
         let start = self.position(span.start);
-        kind.span(start..self.position(span.end).max(start)).label(Some(label).filter(|label| !label.is_empty()))
+        kind.span(start..self.position(span.end).max(start))
+            .label(Some(label).filter(|label| !label.is_empty()))
     }
 }
 

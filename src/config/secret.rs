@@ -46,7 +46,8 @@ impl Secret {
             // Bytes of a generator: an end of them that looks like a space means nothing.
             Err(_) => (None, None),
         };
-        let is_space = |char: Option<char>| char.is_some_and(|char| char.is_whitespace() || char == '\u{200b}');
+        let is_space =
+            |char: Option<char>| char.is_some_and(|char| char.is_whitespace() || char == '\u{200b}');
         match (first, last) {
             (Some(MARK), _) => Some("begins with a byte order mark"),
             (_, Some(MARK)) => Some("ends with a byte order mark"),
@@ -65,13 +66,20 @@ impl Secret {
 /// As [`RawSecret::load`]; for the caller to report, who knows what it is for.
 pub fn load_secret(secret: &At<RawSecret>, problems: &mut Problems) -> Result<Secret, String> {
     if let Some(exposure) = secret.exposure(problems.directory()) {
-        problems.warning(&secret.span, exposure).hint("whoever reads it can use it as this gateway does");
+        problems
+            .warning(&secret.span, exposure)
+            .hint("whoever reads it can use it as this gateway does");
     }
     let loaded = secret.load(problems.directory())?;
     if let Some(oddity) = loaded.oddity() {
         problems
-            .warning(&secret.span, format!("the secret {oddity}, which counts as a part of it"))
-            .hint("write it anew without, for example with `printf %s`; only line ends at its end do not count");
+            .warning(
+                &secret.span,
+                format!("the secret {oddity}, which counts as a part of it"),
+            )
+            .hint(
+                "write it anew without, for example with `printf %s`; only line ends at its end do not count",
+            );
     }
     Ok(loaded)
 }
@@ -95,8 +103,8 @@ impl RawSecret {
                 finish(bytes, &format!("file `{}`", path.display()))
             }
             Self::Env(name) => {
-                let value =
-                    std::env::var_os(name).ok_or_else(|| format!("environment variable `{name}` is not set"))?;
+                let value = std::env::var_os(name)
+                    .ok_or_else(|| format!("environment variable `{name}` is not set"))?;
                 let bytes = Zeroizing::new(value.into_vec());
                 finish(bytes, &format!("environment variable `{name}`"))
             }
@@ -114,8 +122,12 @@ impl RawSecret {
         let path = directory.join(path);
         let mode = std::fs::metadata(&path).ok()?.permissions().mode();
         let shown = path.display();
-        (mode & 0o077 != 0)
-            .then(|| format!("`{shown}` can be read by others (mode {:03o}); run `chmod 600 {shown}`", mode & 0o777))
+        (mode & 0o077 != 0).then(|| {
+            format!(
+                "`{shown}` can be read by others (mode {:03o}); run `chmod 600 {shown}`",
+                mode & 0o777
+            )
+        })
     }
 }
 
@@ -148,7 +160,11 @@ fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
         return Err(format!("`{shown}` is not a file"));
     }
     let file = File::open(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
-    let mode = file.metadata().map_err(|error| format!("cannot read `{shown}`: {error}"))?.permissions().mode();
+    let mode = file
+        .metadata()
+        .map_err(|error| format!("cannot read `{shown}`: {error}"))?
+        .permissions()
+        .mode();
     if access == Access::File && mode & 0o002 != 0 {
         return Err(format!(
             "`{shown}` can be written by everybody (mode {:03o}), who could choose the secret; make a new one and run \
@@ -159,7 +175,9 @@ fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
     // Room for all of it at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + LINE_ENDS + 64));
     let limit = u64::try_from(MAX_BYTES + LINE_ENDS + 1).expect("64 KiB fit into 64 bits");
-    file.take(limit).read_to_end(&mut bytes).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot read `{shown}`: {error}"))?;
     Ok(bytes)
 }
 
@@ -234,10 +252,18 @@ mod tests {
         ] {
             write(home.path(), "s", bytes, 0o600);
             let mut problems = Problems::new(&home.path().join("gateway.toml"), "\n");
-            let secret = At { value: file("s"), span: 0..1 };
+            let secret = At {
+                value: file("s"),
+                span: 0..1,
+            };
             assert!(load_secret(&secret, &mut problems).is_ok());
-            let found: Vec<_> = problems.warnings().iter().map(|problem| problem.message.clone()).collect();
-            let expected = warning.map(|warning| format!("the secret {warning}, which counts as a part of it"));
+            let found: Vec<_> = problems
+                .warnings()
+                .iter()
+                .map(|problem| problem.message.clone())
+                .collect();
+            let expected =
+                warning.map(|warning| format!("the secret {warning}, which counts as a part of it"));
             assert_eq!(found, Vec::from_iter(expected), "{bytes:?}");
         }
     }
@@ -248,7 +274,10 @@ mod tests {
         for mode in [0o644, 0o640, 0o604] {
             write(home.path(), "s", b"key", mode);
             let warning = file("s").exposure(home.path()).unwrap();
-            assert!(warning.contains("chmod 600") && !warning.contains("key`"), "{warning}");
+            assert!(
+                warning.contains("chmod 600") && !warning.contains("key`"),
+                "{warning}"
+            );
             assert!(file("s").load(home.path()).is_ok());
         }
         write(home.path(), "s", b"key", 0o400);
@@ -276,13 +305,30 @@ mod tests {
         let held = tempfile::tempdir().unwrap();
         write(held.path(), "hmac", b"key\n", 0o440);
         assert_eq!(credential("hmac", Some(held.path())).unwrap().expose(), b"key");
-        assert!(credential("hmac", None).unwrap_err().contains("LoadCredential=hmac:"));
+        assert!(
+            credential("hmac", None)
+                .unwrap_err()
+                .contains("LoadCredential=hmac:")
+        );
         assert!(credential("../hmac", Some(held.path())).is_err());
-        assert!(credential("gone", Some(held.path())).unwrap_err().contains("LoadCredential=gone:"));
+        assert!(
+            credential("gone", Some(held.path()))
+                .unwrap_err()
+                .contains("LoadCredential=gone:")
+        );
         // PATH is the one variable that every test process has.
-        assert!(!RawSecret::Env("PATH".to_owned()).load(held.path()).unwrap().expose().is_empty());
+        assert!(
+            !RawSecret::Env("PATH".to_owned())
+                .load(held.path())
+                .unwrap()
+                .expose()
+                .is_empty()
+        );
         let gone = RawSecret::Env("PASSGATE_NO_SUCH_VARIABLE".to_owned());
-        assert_eq!(gone.load(held.path()).unwrap_err(), "environment variable `PASSGATE_NO_SUCH_VARIABLE` is not set");
+        assert_eq!(
+            gone.load(held.path()).unwrap_err(),
+            "environment variable `PASSGATE_NO_SUCH_VARIABLE` is not set"
+        );
     }
 
     #[test]

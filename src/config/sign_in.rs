@@ -13,7 +13,9 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     let Some(password) = &raw.password else { return };
     addresses(raw, password, problems);
     // An address that could not be read says nothing about where the cookie goes.
-    let unknown = ["listen", "public_url", "tls"].iter().any(|key| raw.failed.has("server", key));
+    let unknown = ["listen", "public_url", "tls"]
+        .iter()
+        .any(|key| raw.failed.has("server", key));
     let is_plain = !unknown && transport(raw, password, problems);
     if !unknown && !is_plain {
         prefix(&raw.session, problems);
@@ -23,25 +25,54 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
 
 /// Over HTTPS, a cookie without the prefix can be set by every other host of the domain (RFC 6265bis section 4.1.3.2).
 fn prefix(session: &RawSession, problems: &mut Problems) {
-    let Some(name) = session.cookie.as_ref().filter(|name| !name.starts_with("__Host-")) else { return };
+    let Some(name) = session
+        .cookie
+        .as_ref()
+        .filter(|name| !name.starts_with("__Host-"))
+    else {
+        return;
+    };
     let bare = name.strip_prefix("__Secure-").unwrap_or(name);
     problems
-        .warning(&name.span, format!("other hosts of the domain can set the cookie `{}`", echo(name)))
-        .hint(format!("write `\"__Host-{}\"`, which browsers accept from this host only", echo(bare)));
+        .warning(
+            &name.span,
+            format!("other hosts of the domain can set the cookie `{}`", echo(name)),
+        )
+        .hint(format!(
+            "write `\"__Host-{}\"`, which browsers accept from this host only",
+            echo(bare)
+        ));
 }
 
 /// What was not written yields to what was: tokens end with their session at the latest.
 fn lifetimes(session: &RawSession, problems: &mut Problems) {
     let Some(lifetime) = &session.lifetime else { return };
-    if let Some(token) = session.token_lifetime.as_ref().filter(|token| token.value > lifetime.value) {
+    if let Some(token) = session
+        .token_lifetime
+        .as_ref()
+        .filter(|token| token.value > lifetime.value)
+    {
         problems
-            .warning(&token.span, "`token_lifetime` is longer than `lifetime` and changes nothing")
-            .also(lifetime.span.clone(), "every session is over then, and its tokens with it")
+            .warning(
+                &token.span,
+                "`token_lifetime` is longer than `lifetime` and changes nothing",
+            )
+            .also(
+                lifetime.span.clone(),
+                "every session is over then, and its tokens with it",
+            )
             .hint("a session has many tokens, one after the other: `\"7d\"` and `\"15m\"` are usual");
     }
-    if let Some(idle) = session.idle_timeout.as_ref().filter(|idle| idle.value > lifetime.value) {
+    if let Some(idle) = session
+        .idle_timeout
+        .as_ref()
+        .filter(|idle| idle.value > lifetime.value)
+    {
         problems
-            .warning(&idle.span, "`idle_timeout` is longer than `lifetime` and changes nothing")
+            .warning(
+                &idle.span,
+                "`idle_timeout` is longer than `lifetime` and changes nothing",
+            )
             .also(lifetime.span.clone(), "every session is over then")
             .hint("take it out, or make it shorter");
     }
@@ -49,7 +80,9 @@ fn lifetimes(session: &RawSession, problems: &mut Problems) {
 
 /// Where people make accounts for themselves, their addresses are only typed.
 fn addresses(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problems) {
-    let Some(registration) = password.registration.as_ref().filter(|open| open.value) else { return };
+    let Some(registration) = password.registration.as_ref().filter(|open| open.value) else {
+        return;
+    };
     match &password.trust_unconfirmed_email {
         Some(trust) if trust.value => {
             problems
@@ -72,13 +105,18 @@ fn transport(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problem
     const HTTPS: &str = "write the `https://` origin that browsers see, also where a proxy in front ends TLS";
     let span = match &raw.server.public_url {
         Some(public_url) => {
-            let Ok(url) = values::url(public_url) else { return false };
+            let Ok(url) = values::url(public_url) else {
+                return false;
+            };
             if url.scheme != "http" {
                 return false;
             }
             if !is_this_machine(&url) {
                 problems
-                    .error(&public_url.span, "with `[password]`, `public_url` must be `https://`")
+                    .error(
+                        &public_url.span,
+                        "with `[password]`, `public_url` must be `https://`",
+                    )
                     .label("session cookies and passwords would cross the network in the clear")
                     .hint(HTTPS);
                 return true;
@@ -111,7 +149,10 @@ fn transport(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problem
 }
 
 fn cookie(session: &RawSession) -> &str {
-    session.cookie.as_ref().map_or(RawSession::COOKIE, |cookie| cookie.value.as_str())
+    session
+        .cookie
+        .as_ref()
+        .map_or(RawSession::COOKIE, |cookie| cookie.value.as_str())
 }
 
 /// Whether a browser would say of `url` that it never leaves this machine (RFC 6761 section 6.3).
@@ -127,7 +168,9 @@ fn is_loopback(listen: &RawListen) -> bool {
 fn another_cookie(raw: &RawConfig, is_plain: bool, problems: &mut Problems) {
     let name = cookie(&raw.session);
     for source in raw.sources.iter().flatten() {
-        let RawSource::Cookie(cookie) = &source.value else { continue };
+        let RawSource::Cookie(cookie) = &source.value else {
+            continue;
+        };
         if cookie != name && !(is_plain && cookie == values::cookie_on_http(name)) {
             continue;
         }

@@ -50,7 +50,12 @@ fn each_wrong_file_is_answered_as_expected() {
             std::fs::write(&beside, &answer).unwrap();
         }
         let expected = std::fs::read_to_string(&beside).unwrap_or_default();
-        assert_eq!(answer, expected, "{}: run with UPDATE_EXPECTED=1 and read the difference", name.display());
+        assert_eq!(
+            answer,
+            expected,
+            "{}: run with UPDATE_EXPECTED=1 and read the difference",
+            name.display()
+        );
     }
 }
 
@@ -73,7 +78,11 @@ fn no_answer_shows_a_secret() {
             let mut problems = Problems::new(&case, &text);
             read(&mut problems);
             assert!(!problems.render(color).contains("S3KRIT"), "{}", case.display());
-            assert!(!format!("{:?}", problems.errors()).contains("S3KRIT"), "{}", case.display());
+            assert!(
+                !format!("{:?}", problems.errors()).contains("S3KRIT"),
+                "{}",
+                case.display()
+            );
         }
     }
 }
@@ -84,12 +93,20 @@ fn the_example_is_right_and_names_every_key() {
     let (_, problems) = read_text(&text);
     assert_eq!(problems.errors().len(), 0, "{}", problems.render(false));
     // It runs on `http://127.0.0.1`, and says what that means.
-    let warnings: Vec<&str> = problems.warnings().iter().map(|warning| warning.message.as_str()).collect();
+    let warnings: Vec<&str> = problems
+        .warnings()
+        .iter()
+        .map(|warning| warning.message.as_str())
+        .collect();
     assert_eq!(
         warnings,
         ["the session cookie is called `passgate-session` instead of `__Host-session`, and is not `Secure`"]
     );
-    assert_eq!(missing_in(&text), BTreeSet::new(), "gateway.example.toml does not show these");
+    assert_eq!(
+        missing_in(&text),
+        BTreeSet::new(),
+        "gateway.example.toml does not show these"
+    );
 }
 
 #[test]
@@ -128,7 +145,10 @@ fn is_code(line: &str) -> bool {
     let key = line.split_once(" = ").map_or(line, |(key, _)| key);
     line.starts_with('[')
         || line.starts_with("    {")
-        || (line.contains(" = ") && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.\"".contains(&byte)))
+        || (line.contains(" = ")
+            && key
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-.\"".contains(&byte)))
 }
 
 /// The keys of [`KEYS`] that do not stand in `text`, commented out or not, in their own table. Where a secret may be kept is
@@ -139,7 +159,13 @@ fn missing_in(text: &str) -> BTreeSet<(&'static str, &'static str)> {
     for line in text.lines() {
         let line = line.strip_prefix("# ").unwrap_or(line);
         if line.starts_with('[') {
-            let path: Vec<&str> = line.split(']').next().unwrap().trim_start_matches('[').split('.').collect();
+            let path: Vec<&str> = line
+                .split(']')
+                .next()
+                .unwrap()
+                .trim_start_matches('[')
+                .split('.')
+                .collect();
             shown.insert(format!(".{}", path[0]));
             table = match path.as_slice() {
                 [kind @ ("issuers" | "upstreams"), _] => format!("{kind}.*"),
@@ -152,7 +178,11 @@ fn missing_in(text: &str) -> BTreeSet<(&'static str, &'static str)> {
                 shown.insert(last.clone());
             }
             // The keys of an inline table stand in its value, which may go on over lines.
-            for (key, _) in line.split(['{', ',']).skip(1).filter_map(|entry| entry.split_once(" = ")) {
+            for (key, _) in line
+                .split(['{', ','])
+                .skip(1)
+                .filter_map(|entry| entry.split_once(" = "))
+            {
                 shown.insert(format!("{last}.{}", key.trim()));
             }
         }
@@ -260,11 +290,16 @@ fn a_right_file_is_read_as_it_is_written() {
     let names: Vec<&str> = raw.issuers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["corp", "old"]);
     assert_eq!(raw.issuers[0].1.audiences[0].value, "api");
-    assert!(matches!(&raw.issuers[1].1.secret.as_ref().unwrap().value, RawSecret::Env(name) if name == "OLD_SECRET"));
+    assert!(
+        matches!(&raw.issuers[1].1.secret.as_ref().unwrap().value, RawSecret::Env(name) if name == "OLD_SECRET")
+    );
     let sources = raw.sources.unwrap();
     assert_eq!(
         sources[0].value,
-        RawSource::Header { name: "authorization".to_owned(), scheme: Some("Bearer".to_owned()) }
+        RawSource::Header {
+            name: "authorization".to_owned(),
+            scheme: Some("Bearer".to_owned())
+        }
     );
     let route = &raw.routes[1];
     assert_eq!(&FULL[route.span.clone()], "[[routes]]");
@@ -274,7 +309,10 @@ fn a_right_file_is_read_as_it_is_written() {
     assert_eq!(route.claims.len(), 3);
     assert_eq!(route.headers.len(), 2);
     assert_eq!(raw.session.cookie.unwrap().value, "__Host-app");
-    assert_eq!(raw.session.token_lifetime.unwrap().value, Duration::from_secs(300));
+    assert_eq!(
+        raw.session.token_lifetime.unwrap().value,
+        Duration::from_secs(300)
+    );
     assert_eq!(raw.session.idle_timeout.unwrap().value, Duration::from_secs(3600));
     assert_eq!(raw.session.lifetime.unwrap().value, Duration::from_secs(86_400));
     let password = raw.password.unwrap();
@@ -284,7 +322,10 @@ fn a_right_file_is_read_as_it_is_written() {
     assert_eq!(password.min_length.as_ref().unwrap().value, 12);
     assert_eq!(password.admin_role.as_ref().unwrap().value, "ops");
     assert!(!password.trust_unconfirmed_email.as_ref().unwrap().value);
-    assert_eq!(raw.pages.help.as_ref().unwrap().value, "Call the help desk, extension 4711.");
+    assert_eq!(
+        raw.pages.help.as_ref().unwrap().value,
+        "Call the help desk, extension 4711."
+    );
     assert_eq!(raw.server.trusted_proxies[2].value, RawProxy::Unix);
     assert_eq!(raw.pages.name.unwrap().value, "Ärzte & Co");
     assert_eq!(raw.pages.logo.unwrap().value, Path::new("logo.svg"));
@@ -306,7 +347,10 @@ fn the_same_table_may_be_written_in_all_forms_of_toml() {
         let (raw, problems) = read_text(text);
         assert_eq!(problems.render(false), "", "{text}");
         assert_eq!(raw.upstreams[0].0.value, "a");
-        assert_eq!(raw.routes[0].roles.as_ref().unwrap().any.as_ref().unwrap()[0].value, "r");
+        assert_eq!(
+            raw.routes[0].roles.as_ref().unwrap().any.as_ref().unwrap()[0].value,
+            "r"
+        );
     }
 }
 
@@ -314,21 +358,33 @@ fn the_same_table_may_be_written_in_all_forms_of_toml() {
 fn columns_count_characters_and_tables_that_end_the_file_have_a_place() {
     let text = "[upstreams.\"ä\"]\nbuiltin = \"whoami\"\n[upstreams.b] # ä\nserver = []";
     let answer = rendered(text);
-    assert!(answer.contains("gateway.toml:1:12") && answer.contains("gateway.toml:4:1"), "{answer}");
+    assert!(
+        answer.contains("gateway.toml:1:12") && answer.contains("gateway.toml:4:1"),
+        "{answer}"
+    );
 }
 
 #[test]
 fn long_lines_are_cut_around_the_place_and_odd_spans_do_no_harm() {
-    let text =
-        format!("[server]\nlisten = [{} \"nowhere\", {}]\n", "\"127.0.0.1:1\",".repeat(4_000), "1,".repeat(4_000));
+    let text = format!(
+        "[server]\nlisten = [{} \"nowhere\", {}]\n",
+        "\"127.0.0.1:1\",".repeat(4_000),
+        "1,".repeat(4_000)
+    );
     let (_, problems) = read_text(&text);
     // The same address thousands of times, and thousands of numbers: one problem each, none of them a long line.
     let answer = problems.render(false);
     assert!(answer.lines().all(|line| line.chars().count() < 250));
     assert!(answer.contains("\"nowhere\""));
-    let answer =
-        rendered(&format!("[server]\nworkers = \"{}\"\nlisten = 1 # {}\n", "ä".repeat(500_000), "x".repeat(1_000_000)));
-    assert!(answer.len() < 2000 && answer.contains("gateway.toml:3:10"), "{answer}");
+    let answer = rendered(&format!(
+        "[server]\nworkers = \"{}\"\nlisten = 1 # {}\n",
+        "ä".repeat(500_000),
+        "x".repeat(1_000_000)
+    ));
+    assert!(
+        answer.len() < 2000 && answer.contains("gateway.toml:3:10"),
+        "{answer}"
+    );
 
     let mut problems = Problems::new(Path::new("x.toml"), "ä = \"ö\"\r\n\tb = 1");
     for (start, end) in [
@@ -343,24 +399,36 @@ fn long_lines_are_cut_around_the_place_and_odd_spans_do_no_harm() {
         (usize::MAX, usize::MAX),
         (0, usize::MAX),
     ] {
-        problems.error(&std::ops::Range { start, end }, format!("at {start}")).also(end..start, "also").hint("a\nb");
-        problems.hide(&std::ops::Range { start: end, end: start });
+        problems
+            .error(&std::ops::Range { start, end }, format!("at {start}"))
+            .also(end..start, "also")
+            .hint("a\nb");
+        problems.hide(&std::ops::Range {
+            start: end,
+            end: start,
+        });
     }
     problems.warning(&(0..1), "");
-    assert!(problems.render(false).ends_with("10 errors, 1 warning in x.toml\n"));
+    assert!(
+        problems
+            .render(false)
+            .ends_with("10 errors, 1 warning in x.toml\n")
+    );
     assert!(Problems::new(Path::new("x.toml"), "").render(true).is_empty());
 }
 
 #[test]
 fn what_rooms_above_say_about_a_place_known_to_be_wrong_is_counted_and_not_shown() {
-    let text =
-        "[upstreams.app]\nservers = [\"htp://a\"]\nhost = \"a\"\n[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";
+    let text = "[upstreams.app]\nservers = [\"htp://a\"]\nhost = \"a\"\n[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";
     let (raw, mut problems) = read_text(text);
     let before = problems.render(false);
     assert!(before.ends_with("1 error in gateway.toml\n"), "{before}");
     let (name, upstream) = &raw.upstreams[0];
     problems.error(&name.span, "upstream `app` has no servers");
-    problems.error(&(text.find("\"htp").unwrap()..text.find("\"]").unwrap() + 1), "bad address");
+    problems.error(
+        &(text.find("\"htp").unwrap()..text.find("\"]").unwrap() + 1),
+        "bad address",
+    );
     assert_eq!(problems.render(false), before);
     assert_eq!(problems.errors().len(), 3);
     problems.error(&upstream.host.as_ref().unwrap().span, "another matter");
@@ -372,9 +440,13 @@ fn what_rooms_above_say_about_a_place_known_to_be_wrong_is_counted_and_not_shown
 /// The warnings and errors about where the session cookie goes, of a file with `server` and `[password]`.
 fn transport(server: &str) -> String {
     let (_, problems) = read_text(&format!("[server]\n{server}\n[password]\n"));
-    let said = |kind: &'static str, problem: &super::problems::Problem| format!("{kind}: {}", problem.message);
+    let said =
+        |kind: &'static str, problem: &super::problems::Problem| format!("{kind}: {}", problem.message);
     let errors = problems.errors().iter().map(|problem| said("error", problem));
-    errors.chain(problems.warnings().iter().map(|problem| said("warning", problem))).collect::<Vec<_>>().join("; ")
+    errors
+        .chain(problems.warnings().iter().map(|problem| said("warning", problem)))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[test]
@@ -396,7 +468,10 @@ fn people_sign_in_over_https_or_on_this_machine() {
         "public_url = 'http://127.255.0.1:1'",
         "public_url = 'http://[::1]:8080'\nlisten = 'systemd'",
     ] {
-        assert!(transport(server).starts_with("warning: the session cookie is called `passgate-session`"), "{server}");
+        assert!(
+            transport(server).starts_with("warning: the session cookie is called `passgate-session`"),
+            "{server}"
+        );
     }
     for server in [
         "public_url = 'http://app.example.com'",
@@ -409,11 +484,20 @@ fn people_sign_in_over_https_or_on_this_machine() {
         "public_url = 'http://[::ffff:127.0.0.1]'",
         "public_url = 'http://[fe80::1]'",
     ] {
-        assert_eq!(transport(server), "error: with `[password]`, `public_url` must be `https://`", "{server}");
+        assert_eq!(
+            transport(server),
+            "error: with `[password]`, `public_url` must be `https://`",
+            "{server}"
+        );
     }
-    for listen in
-        ["'0.0.0.0:8080'", "'[::]:8080'", "'10.0.0.1:80'", "'unix:/run/x'", "'systemd'", "['127.0.0.1:1', '[::]:2']"]
-    {
+    for listen in [
+        "'0.0.0.0:8080'",
+        "'[::]:8080'",
+        "'10.0.0.1:80'",
+        "'unix:/run/x'",
+        "'systemd'",
+        "['127.0.0.1:1', '[::]:2']",
+    ] {
         assert_eq!(
             transport(&format!("listen = {listen}")),
             "error: with `[password]`, `public_url` must be written",
@@ -427,7 +511,8 @@ fn a_proxy_that_ends_tls_and_is_not_listed_is_warned_of() {
     let warnings = |server: &str| {
         let (_, problems) = read_text(&format!("[server]\n{server}\n"));
         let text = problems.render(false);
-        text.matches("without `[server.tls]` and without `trusted_proxies`").count()
+        text.matches("without `[server.tls]` and without `trusted_proxies`")
+            .count()
     };
     for server in [
         "public_url = 'https://app.example.com'",
@@ -456,10 +541,22 @@ fn the_session_cookie_is_no_source_of_tokens_by_the_name_that_browsers_send() {
         problems.errors().len()
     };
     assert_eq!(judge("", "__Host-session", "https"), 1);
-    assert_eq!(judge("", "__Host-session", "http"), 1, "it would be one with the next `public_url`");
-    assert_eq!(judge("", "passgate-session", "http"), 1, "on plain HTTP this is its name");
+    assert_eq!(
+        judge("", "__Host-session", "http"),
+        1,
+        "it would be one with the next `public_url`"
+    );
+    assert_eq!(
+        judge("", "passgate-session", "http"),
+        1,
+        "on plain HTTP this is its name"
+    );
     assert_eq!(judge("", "passgate-session", "https"), 0);
-    assert_eq!(judge("", "Passgate-session", "http"), 0, "names of cookies have a case");
+    assert_eq!(
+        judge("", "Passgate-session", "http"),
+        0,
+        "names of cookies have a case"
+    );
     assert_eq!(judge("", "session", "http"), 0, "many apps call theirs so");
     assert_eq!(judge("cookie = '__Secure-a'", "a", "http"), 1);
     assert_eq!(judge("cookie = 'a'", "a", "https"), 1);
@@ -475,11 +572,20 @@ fn what_is_not_written_about_sessions_yields_to_what_is() {
         (problems.errors().len(), problems.warnings().len())
     };
     assert_eq!(judge("lifetime = '10m'"), (0, 0), "a token ends with its session");
-    assert_eq!(judge("token_lifetime = '1h'\nlifetime = '1h'\nidle_timeout = '1h'"), (0, 0));
+    assert_eq!(
+        judge("token_lifetime = '1h'\nlifetime = '1h'\nidle_timeout = '1h'"),
+        (0, 0)
+    );
     assert_eq!(judge("token_lifetime = '1h'\nlifetime = '59m'"), (0, 1));
     assert_eq!(judge("idle_timeout = '1h'\nlifetime = '59m'"), (0, 1));
-    assert_eq!(judge("token_lifetime = '1s'\nlifetime = '1s'\nidle_timeout = '1s'"), (0, 0));
-    assert_eq!(judge("token_lifetime = '999ms'\nlifetime = '999ms'\nidle_timeout = '0s'"), (3, 0));
+    assert_eq!(
+        judge("token_lifetime = '1s'\nlifetime = '1s'\nidle_timeout = '1s'"),
+        (0, 0)
+    );
+    assert_eq!(
+        judge("token_lifetime = '999ms'\nlifetime = '999ms'\nidle_timeout = '0s'"),
+        (3, 0)
+    );
     assert_eq!(judge("token_lifetime = '24h'"), (0, 0));
     assert_eq!(judge("token_lifetime = '24h1s'"), (1, 0));
 }
@@ -491,7 +597,10 @@ fn roles_that_are_meant_to_differ_are_not_questioned() {
             "[upstreams.a]\nbuiltin = \"whoami\"\n[[routes]]\npath = \"/*\"\nupstream = \"a\"\nroles = [{roles}]\n"
         ))
     };
-    assert_eq!(routes("'a', 'b', 'team-1', 'team-2', 'ops', 'dev', 'reader', 'writer'"), "");
+    assert_eq!(
+        routes("'a', 'b', 'team-1', 'team-2', 'ops', 'dev', 'reader', 'writer'"),
+        ""
+    );
     assert!(routes("'admin', 'admn'").contains("role `admn` is named only here"));
     assert_eq!(routes("'admin', 'admn'").matches("warning:").count(), 1);
 }
@@ -502,7 +611,11 @@ fn ten_thousand_routes_are_read_in_linear_time() {
     use std::fmt::Write;
     let mut text = "[upstreams.app]\nbuiltin = \"whoami\"\n".to_owned();
     for n in 0..10_000 {
-        writeln!(text, "[[routes]]\npath = \"/tenant-{n}/*\"\nroles = [\"role-{n}\"]\nupstream = \"app\"").unwrap();
+        writeln!(
+            text,
+            "[[routes]]\npath = \"/tenant-{n}/*\"\nroles = [\"role-{n}\"]\nupstream = \"app\""
+        )
+        .unwrap();
     }
     let start = Instant::now();
     let (raw, problems) = read_text(&text);
@@ -547,13 +660,22 @@ fn nearly_right() -> impl Strategy<Value = String> {
         Just("true"),
         Just("\u{feff}"),
     ];
-    let edit = (any::<prop::sample::Index>(), 0..40_usize, sign, any::<prop::sample::Index>());
+    let edit = (
+        any::<prop::sample::Index>(),
+        0..40_usize,
+        sign,
+        any::<prop::sample::Index>(),
+    );
     prop::collection::vec(edit, 1..6).prop_map(|edits| {
         let mut text: Vec<char> = FULL.chars().collect();
         for (at, cut, sign, from) in edits {
             let at = at.index(text.len() + 1);
             let end = (at + cut).min(text.len());
-            let copied: Vec<char> = text[from.index(text.len() + 1).min(end)..end].iter().take(200).copied().collect();
+            let copied: Vec<char> = text[from.index(text.len() + 1).min(end)..end]
+                .iter()
+                .take(200)
+                .copied()
+                .collect();
             text.splice(at..end, sign.chars());
             text.extend(copied);
         }
@@ -566,9 +688,20 @@ fn mixed_up() -> impl Strategy<Value = String> {
     let keys: Vec<String> = KEYS
         .iter()
         .flat_map(|(table, keys)| {
-            keys.iter().map(move |key| format!("{table}.{key}").trim_start_matches('.').replace('*', "x"))
+            keys.iter()
+                .map(move |key| format!("{table}.{key}").trim_start_matches('.').replace('*', "x"))
         })
-        .chain(["session", "providers.x", "routes.cors", "routes.headers", "routes.claims", "x"].map(str::to_owned))
+        .chain(
+            [
+                "session",
+                "providers.x",
+                "routes.cors",
+                "routes.headers",
+                "routes.claims",
+                "x",
+            ]
+            .map(str::to_owned),
+        )
         .collect();
     let value = prop::sample::select(vec![
         "1",
@@ -606,7 +739,10 @@ fn mixed_up() -> impl Strategy<Value = String> {
 fn survives(text: &str) {
     let (_, problems) = read_text(text);
     let answer = problems.render(false);
-    assert_eq!(answer.is_empty(), problems.errors().is_empty() && problems.warnings().is_empty());
+    assert_eq!(
+        answer.is_empty(),
+        problems.errors().is_empty() && problems.warnings().is_empty()
+    );
     assert!(answer.lines().all(|line| line.chars().count() < 2000), "{answer}");
     assert!(!answer.contains('\u{1b}'));
     assert_eq!(problems.render(true).is_empty(), answer.is_empty());

@@ -17,8 +17,7 @@ pub use super::secret::Secret;
 /// The longest duration that the file can name: ten years. Longer ones are mistakes, and overflow timers.
 pub const MAX_DURATION: Duration = Duration::from_secs(3650 * 86_400);
 
-const DURATION_FORM: &str =
-    "a duration is a number with a unit, like `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"24h\"`, `\"7d\"` or `\"1h30m\"`";
+const DURATION_FORM: &str = "a duration is a number with a unit, like `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"24h\"`, `\"7d\"` or `\"1h30m\"`";
 const SIZE_FORM: &str = "a size is a whole number with a unit: `B`, `KiB`, `MiB`, `GiB` or `KB`, `MB`, `GB`";
 
 /// A duration: `"30s"`, or several units from large to small, `"1h30m"`. At most [`MAX_DURATION`].
@@ -39,11 +38,17 @@ fn mended_duration(text: &str) -> Option<String> {
         ("h", &["h", "hr", "hrs", "hour", "hours"]),
         ("m", &["m", "min", "mins", "minute", "minutes"]),
         ("s", &["", "s", "sec", "secs", "second", "seconds"]),
-        ("ms", &["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"]),
+        (
+            "ms",
+            &["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"],
+        ),
     ];
     let mut mended = String::new();
     for (number, word) in quantities(text)? {
-        let unit = WORDS.iter().find(|(_, words)| words.contains(&word.as_str())).map(|(unit, _)| *unit);
+        let unit = WORDS
+            .iter()
+            .find(|(_, words)| words.contains(&word.as_str()))
+            .map(|(unit, _)| *unit);
         match (unit, word.as_str()) {
             (Some(unit), _) => mended.push_str(&format!("{number}{unit}")),
             (None, "w" | "week" | "weeks") => mended.push_str(&format!("{}d", number.checked_mul(7)?)),
@@ -68,15 +73,29 @@ fn quantities(text: &str) -> Option<Vec<(u64, String)>> {
 }
 
 fn exact_duration(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-    let too_long = || format!("the longest duration is `\"{}d\"`", MAX_DURATION.as_secs() / 86_400);
+    const UNITS: [(&str, u64); 5] = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+        ("ms", 1),
+    ];
+    let too_long = || {
+        format!(
+            "the longest duration is `\"{}d\"`",
+            MAX_DURATION.as_secs() / 86_400
+        )
+    };
     let mut rest = text;
     let mut allowed = &UNITS[..];
     let mut total: u64 = 0;
     while !rest.is_empty() {
         let (digits, after) = split(rest, |byte| byte.is_ascii_digit());
         let (unit, after) = split(after, |byte| byte.is_ascii_alphabetic());
-        let place = allowed.iter().position(|(name, _)| *name == unit).ok_or(DURATION_FORM)?;
+        let place = allowed
+            .iter()
+            .position(|(name, _)| *name == unit)
+            .ok_or(DURATION_FORM)?;
         if digits.is_empty() {
             return Err(DURATION_FORM.to_owned());
         }
@@ -90,7 +109,11 @@ fn exact_duration(text: &str) -> Result<Duration, String> {
         return Err(DURATION_FORM.to_owned());
     }
     let total = Duration::from_millis(total);
-    if total > MAX_DURATION { Err(too_long()) } else { Ok(total) }
+    if total > MAX_DURATION {
+        Err(too_long())
+    } else {
+        Ok(total)
+    }
 }
 
 /// A number of bytes: `"512B"`, `"32KiB"` (1024), `"1MB"` (1000 × 1000).
@@ -125,13 +148,18 @@ pub fn size(text: &str) -> Result<u64, String> {
     ];
     let mended = || match quantities(text)?.as_slice() {
         [(number, word)] => {
-            let known = UNITS.iter().map(|(unit, _)| *unit).find(|unit| unit.eq_ignore_ascii_case(word));
+            let known = UNITS
+                .iter()
+                .map(|(unit, _)| *unit)
+                .find(|unit| unit.eq_ignore_ascii_case(word));
             let named = WORDS.iter().find(|(name, _)| name == word).map(|(_, unit)| *unit);
             match (known.or(named), word.as_str()) {
                 (Some(unit), _) => Some(format!("write `\"{number}{unit}\"`")),
                 (None, "k" | "m" | "g" | "t") => {
                     let prefix = word.to_ascii_uppercase();
-                    Some(format!("write `\"{number}{prefix}iB\"` (units of 1024) or `\"{number}{prefix}B\"` (of 1000)"))
+                    Some(format!(
+                        "write `\"{number}{prefix}iB\"` (units of 1024) or `\"{number}{prefix}B\"` (of 1000)"
+                    ))
                 }
                 _ => None,
             }
@@ -139,8 +167,13 @@ pub fn size(text: &str) -> Result<u64, String> {
         _ => None,
     };
     let (digits, unit) = split(text, |byte| byte.is_ascii_digit());
-    let unit = UNITS.iter().find(|(name, _)| *name == unit).filter(|_| !digits.is_empty());
-    let Some((_, bytes)) = unit else { return Err(mended().unwrap_or_else(|| SIZE_FORM.to_owned())) };
+    let unit = UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .filter(|_| !digits.is_empty());
+    let Some((_, bytes)) = unit else {
+        return Err(mended().unwrap_or_else(|| SIZE_FORM.to_owned()));
+    };
     digits
         .parse::<u64>()
         .ok()
@@ -184,11 +217,20 @@ pub fn listen(text: &str) -> Result<RawListen, String> {
     if let Some((host, port)) = text.rsplit_once(':')
         && let (Ok(host), Ok(port)) = (host.parse::<Ipv6Addr>(), port.parse::<u16>())
     {
-        return Err(format!("an IPv6 address stands in brackets: `\"{}\"`", SocketAddr::from((host, port))));
+        return Err(format!(
+            "an IPv6 address stands in brackets: `\"{}\"`",
+            SocketAddr::from((host, port))
+        ));
     }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     if let Ok(address) = bare.parse::<IpAddr>() {
-        return Err(format!("the port is missing: `\"{}\"`", SocketAddr::new(address, 8080)));
+        return Err(format!(
+            "the port is missing: `\"{}\"`",
+            SocketAddr::new(address, 8080)
+        ));
     }
     if let Some((_, rest)) = text.split_once("://") {
         // Without a user or a password, which may stand in front of it.
@@ -199,13 +241,15 @@ pub fn listen(text: &str) -> Result<RawListen, String> {
         Some(("" | "*", port)) if port.parse::<u16>().is_ok() => Err(format!(
             "name the address: `\"127.0.0.1:{port}\"` for this machine, `\"0.0.0.0:{port}\"` or `\"[::]:{port}\"` for all"
         )),
-        Some(("localhost", port)) if port.parse::<u16>().is_ok() => {
-            Err(format!("names are not looked up: write `\"127.0.0.1:{port}\"` or `\"[::1]:{port}\"`"))
-        }
+        Some(("localhost", port)) if port.parse::<u16>().is_ok() => Err(format!(
+            "names are not looked up: write `\"127.0.0.1:{port}\"` or `\"[::1]:{port}\"`"
+        )),
         _ if text.parse::<u16>().is_ok() => Err(format!(
             "write `\"127.0.0.1:{text}\"` for this machine, `\"0.0.0.0:{text}\"` or `\"[::]:{text}\"` for all"
         )),
-        _ => Err("an address is `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/passgate.sock` or `systemd`".to_owned()),
+        _ => Err(
+            "an address is `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/passgate.sock` or `systemd`".to_owned(),
+        ),
     }
 }
 
@@ -218,10 +262,15 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let network: IpNet =
-        text.parse().map_err(|_| "a network is `10.0.0.0/8` or `fd00::/8`, a single host `10.1.2.3`".to_owned())?;
+    let network: IpNet = text
+        .parse()
+        .map_err(|_| "a network is `10.0.0.0/8` or `fd00::/8`, a single host `10.1.2.3`".to_owned())?;
     if network.trunc() != network {
-        return Err(format!("write `{}` for the network, or `{}` for the one host", network.trunc(), network.addr()));
+        return Err(format!(
+            "write `{}` for the network, or `{}` for the one host",
+            network.trunc(),
+            network.addr()
+        ));
     }
     Ok(network)
 }
@@ -231,7 +280,11 @@ pub fn network(text: &str) -> Result<IpNet, String> {
 /// # Errors
 /// As of [`network`].
 pub fn proxy(text: &str) -> Result<RawProxy, String> {
-    if text == "unix" { Ok(RawProxy::Unix) } else { network(text).map(RawProxy::Network) }
+    if text == "unix" {
+        Ok(RawProxy::Unix)
+    } else {
+        network(text).map(RawProxy::Network)
+    }
 }
 
 /// A URL of the kinds that the file holds, in its parts (RFC 3986 section 3).
@@ -265,27 +318,40 @@ impl Url<'_> {
 /// # Errors
 /// What is wrong with it.
 pub fn url(text: &str) -> Result<Url<'_>, String> {
-    if let Some(char) = text.chars().find(|char| !char.is_ascii_graphic() || "\\\"<>^`{|}".contains(*char)) {
+    if let Some(char) = text
+        .chars()
+        .find(|char| !char.is_ascii_graphic() || "\\\"<>^`{|}".contains(*char))
+    {
         return Err(match char {
             // Names in other scripts have a form in ASCII (RFC 5891 section 4.4).
             letter if letter.is_alphanumeric() => {
-                format!("a URL cannot hold `{letter}`: a host is written as DNS has it, like `xn--bcher-kva.example`")
+                format!(
+                    "a URL cannot hold `{letter}`: a host is written as DNS has it, like `xn--bcher-kva.example`"
+                )
             }
             ' ' => "a URL cannot hold a space".to_owned(),
             sign => format!("a URL cannot hold `{}`", sign.escape_default()),
         });
     }
     let (scheme, after) = text.split_once("://").ok_or("a URL is `scheme://host/path`")?;
-    if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
+    if scheme.is_empty()
+        || !scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    {
         return Err("a URL begins with a scheme like `https://`".to_owned());
     }
     let (authority, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
-    let (has_userinfo, authority) =
-        authority.rsplit_once('@').map_or((false, authority), |(_, authority)| (true, authority));
+    let (has_userinfo, authority) = authority
+        .rsplit_once('@')
+        .map_or((false, authority), |(_, authority)| (true, authority));
     let (host, port) = match authority.strip_prefix('[') {
         Some(inner) => {
-            let (host, port) = inner.split_once(']').ok_or("the `]` of an IPv6 address is missing")?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| "what stands in brackets is not an IPv6 address")?;
+            let (host, port) = inner
+                .split_once(']')
+                .ok_or("the `]` of an IPv6 address is missing")?;
+            host.parse::<std::net::Ipv6Addr>()
+                .map_err(|_| "what stands in brackets is not an IPv6 address")?;
             (host, port)
         }
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
@@ -293,17 +359,29 @@ pub fn url(text: &str) -> Result<Url<'_>, String> {
     if host.is_empty() {
         return Err("the host is missing".to_owned());
     }
-    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte)) {
+    if !host
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
+    {
         return Err("the host holds a character that no host name has".to_owned());
     }
     let port = match port {
         "" => None,
-        text => match text.strip_prefix(':').and_then(|digits| digits.parse::<u16>().ok()) {
+        text => match text
+            .strip_prefix(':')
+            .and_then(|digits| digits.parse::<u16>().ok())
+        {
             Some(port) if port > 0 => Some(port),
             _ => return Err("the port is a number from 1 to 65535".to_owned()),
         },
     };
-    Ok(Url { scheme, has_userinfo, host, port, rest })
+    Ok(Url {
+        scheme,
+        has_userinfo,
+        host,
+        port,
+        rest,
+    })
 }
 
 /// A proxy that is asked with CONNECT: `http://proxy:3128`, with a user before `@` where it wants one.
@@ -314,12 +392,18 @@ pub fn egress_proxy(text: &str) -> Result<Proxy, String> {
     const FORM: &str = "it is like `http://proxy:3128`";
     let url = url(text).map_err(|reason| format!("{reason}; {FORM}"))?;
     if url.scheme != "http" {
-        return Err(format!("the proxy itself is spoken to in plain HTTP, and TLS goes through it: {FORM}"));
+        return Err(format!(
+            "the proxy itself is spoken to in plain HTTP, and TLS goes through it: {FORM}"
+        ));
     }
     if !matches!(url.rest, "" | "/") {
         return Err(format!("leave the path out: {FORM}"));
     }
-    let user = match url.has_userinfo.then(|| text["http://".len()..].rsplit_once('@')).flatten() {
+    let user = match url
+        .has_userinfo
+        .then(|| text["http://".len()..].rsplit_once('@'))
+        .flatten()
+    {
         None => None,
         Some((user, _)) if user.contains(':') => {
             return Err("the password does not belong here: `{ url = \"http://user@proxy:3128\", password = { file = \"…\" } }`".to_owned());
@@ -329,7 +413,11 @@ pub fn egress_proxy(text: &str) -> Result<Proxy, String> {
         }
         Some((user, _)) => Some(user.to_owned()),
     };
-    Ok(Proxy { host: url.host.to_owned(), port: url.port.unwrap_or(80), user })
+    Ok(Proxy {
+        host: url.host.to_owned(),
+        port: url.port.unwrap_or(80),
+        user,
+    })
 }
 
 /// What [`proxy`] reads.
@@ -383,19 +471,31 @@ pub fn prefix(text: &str) -> Result<String, String> {
         return Err(format!("it begins with `/`; {FORM}"));
     };
     if !segments.is_empty() && text.ends_with('/') {
-        return Err(format!("leave the last `/` out: `\"{}\"`", echo(text.trim_end_matches('/'))));
+        return Err(format!(
+            "leave the last `/` out: `\"{}\"`",
+            echo(text.trim_end_matches('/'))
+        ));
     }
     let plain = |segment: &str| {
         !matches!(segment, "" | "." | "..")
-            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+            && segment
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
     };
-    if segments.split('/').all(plain) { Ok(text.to_owned()) } else { Err(FORM.to_owned()) }
+    if segments.split('/').all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(FORM.to_owned())
+    }
 }
 
 /// Whether `text` is a token (RFC 9110 section 5.6.2), as field names, methods, schemes and cookie names are.
 #[must_use]
 pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// What a cookie's name may begin with, so that browsers keep it for HTTPS only (RFC 6265bis section 4.1.3).
@@ -407,7 +507,9 @@ const COOKIE_PREFIXES: [&str; 2] = ["__Host-", "__Secure-"];
 /// What to write instead. Browsers read the prefixes in any case, and servers that compare them do not.
 pub fn cookie_name(text: &str) -> Result<String, String> {
     if !is_token(text) {
-        return Err("letters, digits and most signs, without spaces or `=` (RFC 6265 section 4.1.1)".to_owned());
+        return Err(
+            "letters, digits and most signs, without spaces or `=` (RFC 6265 section 4.1.1)".to_owned(),
+        );
     }
     if text.len() > 64 {
         return Err("at most 64 letters: it comes with every request".to_owned());
@@ -440,7 +542,9 @@ pub fn cookie_on_http(name: &str) -> &str {
         return COOKIE_ON_HTTP;
     }
     let without = |name: &str, prefix: &str| {
-        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)).then_some(prefix.len())
+        name.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            .then_some(prefix.len())
     };
     let mut name = name;
     while let Some(end) = COOKIE_PREFIXES.iter().find_map(|prefix| without(name, prefix)) {
@@ -502,7 +606,10 @@ pub fn header_value(text: &str) -> Result<String, String> {
         return Err("spaces at either end do not arrive; leave them out".to_owned());
     }
     match text.chars().find(|char| !char.is_ascii_graphic() && *char != ' ') {
-        Some(char) => Err(format!("a header value is visible ASCII; `{}` is not", char.escape_default())),
+        Some(char) => Err(format!(
+            "a header value is visible ASCII; `{}` is not",
+            char.escape_default()
+        )),
         None => Ok(text.to_owned()),
     }
 }
@@ -521,7 +628,13 @@ pub fn echo(text: &str) -> String {
     }
     shown
         .chars()
-        .flat_map(|char| if char.is_control() { char.escape_default().collect() } else { vec![char] })
+        .flat_map(|char| {
+            if char.is_control() {
+                char.escape_default().collect()
+            } else {
+                vec![char]
+            }
+        })
         .collect()
 }
 

@@ -25,14 +25,18 @@ impl std::fmt::Display for Cookie {
 
 impl Cookie {
     pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
-        let RawSource::Cookie(name) = &raw.value else { return None };
+        let RawSource::Cookie(name) = &raw.value else {
+            return None;
+        };
         if !is_name(name) {
             problems
                 .error(&raw.span, format!("`{name}` is no cookie name"))
                 .hint("a name holds letters, digits and `-_.` (RFC 6265 section 4.1.1)");
             return Some(None);
         }
-        Some(Some(Self { name: name.as_str().into() }))
+        Some(Some(Self {
+            name: name.as_str().into(),
+        }))
     }
 
     pub(super) fn read<'a>(&self, headers: &'a HeaderMap, _query: Option<&'a str>) -> Found<'a> {

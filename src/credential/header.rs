@@ -43,20 +43,36 @@ impl std::fmt::Display for Header {
 }
 
 /// Fields that say something else to us or to the connection.
-const TAKEN: [HeaderName; 6] =
-    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE, header::TE];
+const TAKEN: [HeaderName; 6] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+];
 
 impl Header {
     pub(super) fn bearer() -> Self {
-        Self { name: AUTHORIZATION, scheme: Some("Bearer".into()) }
+        Self {
+            name: AUTHORIZATION,
+            scheme: Some("Bearer".into()),
+        }
     }
 
     pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
-        let RawSource::Header { name, scheme } = &raw.value else { return None };
+        let RawSource::Header { name, scheme } = &raw.value else {
+            return None;
+        };
         Some(Self::checked(name, scheme.as_deref(), raw, problems))
     }
 
-    fn checked(name: &str, scheme: Option<&str>, raw: &At<RawSource>, problems: &mut Problems) -> Option<Self> {
+    fn checked(
+        name: &str,
+        scheme: Option<&str>,
+        raw: &At<RawSource>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
             problems
                 .error(&raw.span, format!("`{name}` is no header name"))
@@ -71,7 +87,10 @@ impl Header {
         }
         if TAKEN.contains(&parsed) {
             problems
-                .error(&raw.span, format!("the header `{parsed}` cannot hold a credential"))
+                .error(
+                    &raw.span,
+                    format!("the header `{parsed}` cannot hold a credential"),
+                )
                 .hint("HTTP itself needs it; take a name of your own, for example `x-token`");
             return None;
         }
@@ -81,12 +100,17 @@ impl Header {
                 .hint("a scheme is one word like `Bearer`; leave `scheme` out where the header holds only the token");
             return None;
         }
-        Some(Self { name: parsed, scheme: scheme.map(Into::into) })
+        Some(Self {
+            name: parsed,
+            scheme: scheme.map(Into::into),
+        })
     }
 
     pub(super) fn read<'a>(&self, headers: &'a HeaderMap, _query: Option<&'a str>) -> Found<'a> {
         let mut lines = headers.get_all(&self.name).iter();
-        let Some(line) = lines.next() else { return Found::Absent("there is no such header") };
+        let Some(line) = lines.next() else {
+            return Found::Absent("there is no such header");
+        };
         if lines.next().is_some() {
             return Found::Refused(Refusal::CredentialRepeated);
         }
@@ -106,9 +130,10 @@ impl Header {
     pub(super) fn strip(&self, headers: &mut HeaderMap) {
         let ours = match &self.scheme {
             None => true,
-            Some(scheme) => {
-                headers.get_all(&self.name).iter().any(|line| after_scheme(line.as_bytes(), scheme).is_some())
-            }
+            Some(scheme) => headers
+                .get_all(&self.name)
+                .iter()
+                .any(|line| after_scheme(line.as_bytes(), scheme).is_some()),
         };
         if ours {
             headers.remove(&self.name);

@@ -126,7 +126,9 @@ pub struct Credential<'s, 'a> {
 
 impl std::fmt::Debug for Credential<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential").field("source", self.source).finish_non_exhaustive()
+        f.debug_struct("Credential")
+            .field("source", self.source)
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,8 +149,12 @@ impl Default for Sources {
 
 impl Sources {
     fn new(sources: Vec<Source>) -> Self {
-        let names = sources.iter().filter_map(Source::header_name).map(HeaderName::as_str);
-        let names = FoldedNames::new(names.filter(|name| !name.bytes().all(|byte| byte.is_ascii_alphanumeric())));
+        let names = sources
+            .iter()
+            .filter_map(Source::header_name)
+            .map(HeaderName::as_str);
+        let names =
+            FoldedNames::new(names.filter(|name| !name.bytes().all(|byte| byte.is_ascii_alphanumeric())));
         Self { sources, names }
     }
 
@@ -157,7 +163,9 @@ impl Sources {
         let Some(raw) = raw else { return Self::default() };
         let mut sources: Vec<(Source, &At<RawSource>)> = Vec::with_capacity(raw.len());
         for entry in raw {
-            let Some(source) = Source::compile(entry, problems) else { continue };
+            let Some(source) = Source::compile(entry, problems) else {
+                continue;
+            };
             if let Some((_, earlier)) = sources.iter().find(|(earlier, _)| *earlier == source) {
                 problems
                     .error(&entry.span, format!("the source {source} stands twice"))
@@ -203,7 +211,13 @@ impl Sources {
                 _ if !is_behind => {}
                 Found::Refused(refusal) => first = first.or(Some(Err(refusal))),
                 Found::Token(token) => {
-                    first = first.or_else(|| Some(Ok(Credential { token, kind: source.kind(), source })));
+                    first = first.or_else(|| {
+                        Some(Ok(Credential {
+                            token,
+                            kind: source.kind(),
+                            source,
+                        }))
+                    });
                 }
             }
             is_behind |= after.is_some_and(|after| std::ptr::eq(after, source));
@@ -217,14 +231,21 @@ impl Sources {
         headers: &'a HeaderMap,
         query: Option<&'a str>,
     ) -> impl Iterator<Item = (&'s Source, Found<'a>)> {
-        self.sources.iter().map(move |source| (source, source.read(headers, query)))
+        self.sources
+            .iter()
+            .map(move |source| (source, source.read(headers, query)))
     }
 
     /// The fields that a credential may come in, for `Vary`: those that it comes in as a rule, and the configured ones.
     #[must_use]
     pub fn vary(&self) -> HeaderValue {
         let mut names = vec!["Cookie", "Authorization"];
-        for name in self.sources.iter().filter_map(Source::header_name).map(HeaderName::as_str) {
+        for name in self
+            .sources
+            .iter()
+            .filter_map(Source::header_name)
+            .map(HeaderName::as_str)
+        {
             if !names.iter().any(|there| there.eq_ignore_ascii_case(name)) {
                 names.push(name);
             }
@@ -259,7 +280,12 @@ impl Sources {
     /// Removes what was not read, and what an app could take for a credential that was: a header of a source in another
     /// spelling (`x_token`). To be called also where the app is to have the credential.
     pub fn strip_lookalikes(&self, headers: &mut HeaderMap) {
-        let is_read = |name: &HeaderName| self.sources.iter().filter_map(Source::header_name).any(|read| read == name);
+        let is_read = |name: &HeaderName| {
+            self.sources
+                .iter()
+                .filter_map(Source::header_name)
+                .any(|read| read == name)
+        };
         remove_if(headers, |name| self.names.matches(name) && !is_read(name));
     }
 
@@ -279,7 +305,9 @@ impl Sources {
         let query = query?;
         let named = |pair: &str| {
             let stripped = self.sources.iter().filter(|source| kept != Some(*source));
-            stripped.filter_map(Source::query_name).any(|name| query::is_named(query::name_of(pair), name))
+            stripped
+                .filter_map(Source::query_name)
+                .any(|name| query::is_named(query::name_of(pair), name))
         };
         if !query.split('&').any(named) {
             return None;
@@ -292,7 +320,9 @@ impl Sources {
 /// A token that holds something and only visible ASCII, as every token in RFC 6750 section 2.1 does.
 fn token_of(bytes: &[u8]) -> Option<&str> {
     // No early end: so the compiler looks at many bytes at once, and nearly every token is good to its end.
-    let is_visible = bytes.iter().fold(true, |so_far, byte| so_far & byte.is_ascii_graphic());
+    let is_visible = bytes
+        .iter()
+        .fold(true, |so_far, byte| so_far & byte.is_ascii_graphic());
     if bytes.is_empty() || !is_visible {
         return None;
     }
@@ -301,5 +331,8 @@ fn token_of(bytes: &[u8]) -> Option<&str> {
 
 /// Whether `text` is a token of RFC 9110 section 5.6.2, as schemes and the names of headers and cookies are.
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }

@@ -26,24 +26,41 @@ impl std::fmt::Display for Query {
 
 impl Query {
     pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
-        let RawSource::Query(name) = &raw.value else { return None };
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)) {
+        let RawSource::Query(name) = &raw.value else {
+            return None;
+        };
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+        {
             problems
                 .error(&raw.span, format!("`{name}` is no name for a query parameter"))
                 .hint("a name holds letters, digits and `-_.~`, for example `access_token`");
             return Some(None);
         }
-        Some(Some(Self { name: name.as_str().into() }))
+        Some(Some(Self {
+            name: name.as_str().into(),
+        }))
     }
 
     pub(super) fn read<'a>(&self, _headers: &'a HeaderMap, query: Option<&'a str>) -> Found<'a> {
-        let mut pairs = query.unwrap_or_default().split('&').filter(|pair| is_named(name_of(pair), &self.name));
-        let Some(pair) = pairs.next() else { return Found::Absent("there is no such parameter") };
+        let mut pairs = query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| is_named(name_of(pair), &self.name));
+        let Some(pair) = pairs.next() else {
+            return Found::Absent("there is no such parameter");
+        };
         if pairs.next().is_some() {
             return Found::Refused(Refusal::CredentialRepeated);
         }
         let value = pair.split_once('=').map_or("", |(_, value)| value);
-        let token = if value.contains('%') { decoded(value).map(Cow::Owned) } else { Some(Cow::Borrowed(value)) };
+        let token = if value.contains('%') {
+            decoded(value).map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(value))
+        };
         // A `+` stays: a form would read a space there, and neither is in a token.
         match token.filter(|token| token_of(token.as_bytes()).is_some()) {
             Some(token) => Found::Token(token),
@@ -74,7 +91,10 @@ pub(super) fn is_named(encoded: &str, wanted: &str) -> bool {
     if encoded == wanted {
         return true;
     }
-    encoded.contains('%') && decode(encoded.as_bytes()).map(|(byte, _)| byte).eq(wanted.bytes())
+    encoded.contains('%')
+        && decode(encoded.as_bytes())
+            .map(|(byte, _)| byte)
+            .eq(wanted.bytes())
 }
 
 /// The text that `value` encodes; `None` where a `%` is not followed by two digits or the bytes are not visible ASCII.

@@ -9,7 +9,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn header(name: &str, scheme: Option<&str>) -> RawSource {
-    RawSource::Header { name: name.to_owned(), scheme: scheme.map(str::to_owned) }
+    RawSource::Header {
+        name: name.to_owned(),
+        scheme: scheme.map(str::to_owned),
+    }
 }
 
 fn cookie(name: &str) -> RawSource {
@@ -22,8 +25,14 @@ fn query(name: &str) -> RawSource {
 
 fn compile(raw: &[RawSource]) -> (Sources, Problems) {
     let mut problems = Problems::new(Path::new("gateway.toml"), &" ".repeat(100));
-    let raw: Vec<_> =
-        raw.iter().enumerate().map(|(at, value)| At { value: value.clone(), span: at * 10..at * 10 + 5 }).collect();
+    let raw: Vec<_> = raw
+        .iter()
+        .enumerate()
+        .map(|(at, value)| At {
+            value: value.clone(),
+            span: at * 10..at * 10 + 5,
+        })
+        .collect();
     let sources = Sources::compile(Some(&raw), &mut problems);
     (sources, problems)
 }
@@ -35,7 +44,12 @@ fn sources(raw: &[RawSource]) -> Sources {
 }
 
 fn all() -> Sources {
-    sources(&[header("authorization", Some("Bearer")), header("x-token", None), cookie("s"), query("access_token")])
+    sources(&[
+        header("authorization", Some("Bearer")),
+        header("x-token", None),
+        cookie("s"),
+        query("access_token"),
+    ])
 }
 
 fn headers(lines: &[(&str, &str)]) -> HeaderMap {
@@ -64,8 +78,14 @@ fn the_default_is_authorization_with_bearer() {
     let mut problems = Problems::new(Path::new("gateway.toml"), "");
     let sources = Sources::compile(None, &mut problems);
     assert_eq!(sources.as_slice(), Sources::default().as_slice());
-    assert_eq!(find(&sources, &[("authorization", "Bearer a.b.c")], None), token(Kind::Header, "a.b.c"));
-    assert_eq!(find(&sources, &[("cookie", "s=1")], Some("access_token=1")), Ok(None));
+    assert_eq!(
+        find(&sources, &[("authorization", "Bearer a.b.c")], None),
+        token(Kind::Header, "a.b.c")
+    );
+    assert_eq!(
+        find(&sources, &[("cookie", "s=1")], Some("access_token=1")),
+        Ok(None)
+    );
 }
 
 #[test]
@@ -98,7 +118,11 @@ fn a_scheme_is_compared_without_case_and_as_a_whole_word() {
         ("Bearer é", Err(Refusal::CredentialMalformed)),
         ("Bearer a\u{a0}", Err(Refusal::CredentialMalformed)),
     ] {
-        assert_eq!(find(&Sources::default(), &[("authorization", line)], None), wanted, "{line:?}");
+        assert_eq!(
+            find(&Sources::default(), &[("authorization", line)], None),
+            wanted,
+            "{line:?}"
+        );
     }
 }
 
@@ -114,10 +138,18 @@ fn two_lines_of_a_configured_header_are_refused_whatever_they_hold() {
         &[("authorization", "Bearer a"), ("x-token", "a"), ("x-token", "b")],
         &[("authorization", "Bearer"), ("x-token", "a"), ("x-token", "b")],
     ] {
-        assert_eq!(find(&all(), lines, None), Err(Refusal::CredentialRepeated), "{lines:?}");
+        assert_eq!(
+            find(&all(), lines, None),
+            Err(Refusal::CredentialRepeated),
+            "{lines:?}"
+        );
     }
     let last = sources(&[header("x-token", None), header("authorization", Some("Bearer"))]);
-    let lines = [("x-token", "a"), ("authorization", "Bearer a"), ("authorization", "Basic b")];
+    let lines = [
+        ("x-token", "a"),
+        ("authorization", "Bearer a"),
+        ("authorization", "Basic b"),
+    ];
     assert_eq!(find(&last, &lines, None), Err(Refusal::CredentialRepeated));
 }
 
@@ -134,7 +166,14 @@ fn a_plain_header_holds_nothing_but_the_token() {
     ] {
         assert_eq!(find(&sources, &[("x-token", line)], None), wanted, "{line:?}");
     }
-    assert_eq!(find(&sources, &[("x_token", "abc"), ("authorization", "Bearer x")], None), Ok(None));
+    assert_eq!(
+        find(
+            &sources,
+            &[("x_token", "abc"), ("authorization", "Bearer x")],
+            None
+        ),
+        Ok(None)
+    );
 }
 
 #[test]
@@ -180,9 +219,18 @@ fn a_query_parameter_is_found_in_every_encoding_of_its_name() {
         (Some("access_token=a%00"), Err(Refusal::CredentialMalformed)),
         (Some("access_token=a%20b"), Err(Refusal::CredentialMalformed)),
         (Some("access_token=%c3%a9"), Err(Refusal::CredentialMalformed)),
-        (Some("access_token=a&access_token=a"), Err(Refusal::CredentialRepeated)),
-        (Some("access_token=a&access%5ftoken=b"), Err(Refusal::CredentialRepeated)),
-        (Some("access_token&access_token"), Err(Refusal::CredentialRepeated)),
+        (
+            Some("access_token=a&access_token=a"),
+            Err(Refusal::CredentialRepeated),
+        ),
+        (
+            Some("access_token=a&access%5ftoken=b"),
+            Err(Refusal::CredentialRepeated),
+        ),
+        (
+            Some("access_token&access_token"),
+            Err(Refusal::CredentialRepeated),
+        ),
         (Some("ACCESS_TOKEN=a"), Ok(None)),
         (Some("xaccess_token=a&access_tokenx=a"), Ok(None)),
         (Some("a=access_token=b"), Ok(None)),
@@ -198,12 +246,32 @@ fn a_query_parameter_is_found_in_every_encoding_of_its_name() {
 fn the_first_source_that_holds_anything_decides() {
     let bearer = ("authorization", "Bearer h");
     for (lines, query, wanted) in [
-        (&[bearer, ("x-token", "x"), ("cookie", "s=c")][..], Some("access_token=q"), token(Kind::Header, "h")),
-        (&[("authorization", "Basic h"), ("x-token", "x"), ("cookie", "s=c")], None, token(Kind::Header, "x")),
-        (&[("cookie", "s=c")], Some("access_token=q"), token(Kind::Cookie, "c")),
-        (&[("cookie", "s=c; s=d")], Some("access_token=q"), token(Kind::Query, "q")),
+        (
+            &[bearer, ("x-token", "x"), ("cookie", "s=c")][..],
+            Some("access_token=q"),
+            token(Kind::Header, "h"),
+        ),
+        (
+            &[("authorization", "Basic h"), ("x-token", "x"), ("cookie", "s=c")],
+            None,
+            token(Kind::Header, "x"),
+        ),
+        (
+            &[("cookie", "s=c")],
+            Some("access_token=q"),
+            token(Kind::Cookie, "c"),
+        ),
+        (
+            &[("cookie", "s=c; s=d")],
+            Some("access_token=q"),
+            token(Kind::Query, "q"),
+        ),
         (&[], Some("access_token=q"), token(Kind::Query, "q")),
-        (&[("authorization", "Bearer"), ("cookie", "s=c")], None, Err(Refusal::CredentialMalformed)),
+        (
+            &[("authorization", "Bearer"), ("cookie", "s=c")],
+            None,
+            Err(Refusal::CredentialMalformed),
+        ),
         (&[bearer, ("x-token", "")], None, token(Kind::Header, "h")),
         (&[], None, Ok(None)),
     ] {
@@ -215,7 +283,10 @@ fn the_first_source_that_holds_anything_decides() {
 fn every_source_tells_what_it_held() {
     let all = all();
     let headers = headers(&[("authorization", "Basic x"), ("x-token", ""), ("cookie", "s=c")]);
-    let told: Vec<_> = all.each(&headers, None).map(|(source, found)| format!("{source}: {found:?}")).collect();
+    let told: Vec<_> = all
+        .each(&headers, None)
+        .map(|(source, found)| format!("{source}: {found:?}"))
+        .collect();
     assert_eq!(
         told,
         [
@@ -231,18 +302,35 @@ fn every_source_tells_what_it_held() {
 fn no_token_stands_in_debug_output() {
     let sources = Sources::default();
     let headers = headers(&[("authorization", "Bearer sesame")]);
-    let shown = format!("{:?} {:?}", sources.find(&headers, None), sources.each(&headers, None).collect::<Vec<_>>());
+    let shown = format!(
+        "{:?} {:?}",
+        sources.find(&headers, None),
+        sources.each(&headers, None).collect::<Vec<_>>()
+    );
     assert!(!shown.contains("sesame"), "{shown}");
 }
 
 #[test]
 fn strip_takes_credentials_and_leaves_what_is_for_the_app() {
     for (sent, left) in [
-        (&[("authorization", "Bearer a"), ("x-token", "b"), ("cookie", "s=1; a=2")][..], &[("cookie", "a=2")][..]),
-        (&[("authorization", "Basic a"), ("cookie", "a=2")], &[("authorization", "Basic a"), ("cookie", "a=2")]),
+        (
+            &[
+                ("authorization", "Bearer a"),
+                ("x-token", "b"),
+                ("cookie", "s=1; a=2"),
+            ][..],
+            &[("cookie", "a=2")][..],
+        ),
+        (
+            &[("authorization", "Basic a"), ("cookie", "a=2")],
+            &[("authorization", "Basic a"), ("cookie", "a=2")],
+        ),
         (&[("authorization", "bearer\ta")], &[]),
         (&[("authorization", "Bearer")], &[]),
-        (&[("authorization", "Basic a"), ("authorization", "Bearer b")], &[]),
+        (
+            &[("authorization", "Basic a"), ("authorization", "Bearer b")],
+            &[],
+        ),
         (&[("x-token", "a"), ("x-token", "b")], &[]),
         (&[("cookie", "s=1"), ("cookie", "s=2")], &[]),
         (&[("accept", "*/*")], &[("accept", "*/*")]),
@@ -293,7 +381,9 @@ fn mistakes_in_the_list_are_told_with_their_place() {
         (query("a%20b"), "`a%20b` is no name for a query parameter"),
     ] {
         let (_, problems) = compile(&[cookie("ok"), raw]);
-        let [problem] = problems.errors() else { panic!("{message}: {:?}", problems.errors()) };
+        let [problem] = problems.errors() else {
+            panic!("{message}: {:?}", problems.errors())
+        };
         assert_eq!((problem.message.as_str(), problem.span.start), (message, 10));
         assert!(problem.hint.is_some());
     }
@@ -302,15 +392,26 @@ fn mistakes_in_the_list_are_told_with_their_place() {
 #[test]
 fn a_source_that_stands_twice_is_an_error_that_names_both() {
     for (first, second) in [
-        (header("authorization", Some("Bearer")), header("Authorization", Some("bearer"))),
+        (
+            header("authorization", Some("Bearer")),
+            header("Authorization", Some("bearer")),
+        ),
         (header("x-token", None), header("x-token", None)),
         (cookie("s"), cookie("s")),
         (query("t"), query("t")),
     ] {
         let (_, problems) = compile(&[first, second]);
-        let [problem] = problems.errors() else { panic!("{:?}", problems.errors()) };
+        let [problem] = problems.errors() else {
+            panic!("{:?}", problems.errors())
+        };
         assert!(problem.message.ends_with("stands twice"), "{}", problem.message);
-        assert_eq!((problem.span.start, problem.also.as_ref().map(|(span, _)| span.start)), (10, Some(0)));
+        assert_eq!(
+            (
+                problem.span.start,
+                problem.also.as_ref().map(|(span, _)| span.start)
+            ),
+            (10, Some(0))
+        );
     }
     sources(&[
         header("authorization", Some("Bearer")),
@@ -367,15 +468,31 @@ fn a_token_behind_the_name_of_a_protocol_is_found_in_any_case_and_over_lines() {
         (&["chat, v2"], Ok(None), &["chat, v2"]),
         (&["bearer, a.b.c"], token(Kind::WebSocketProtocol, "a.b.c"), &[]),
         (&["Bearer,a.b.c"], token(Kind::WebSocketProtocol, "a.b.c"), &[]),
-        (&["chat, BEARER ,\ta.b.c , v2"], token(Kind::WebSocketProtocol, "a.b.c"), &["chat, v2"]),
+        (
+            &["chat, BEARER ,\ta.b.c , v2"],
+            token(Kind::WebSocketProtocol, "a.b.c"),
+            &["chat, v2"],
+        ),
         (&["bearer", "a.b.c"], token(Kind::WebSocketProtocol, "a.b.c"), &[]),
-        (&["chat, bearer", "a.b.c, v2", "v3"], token(Kind::WebSocketProtocol, "a.b.c"), &["chat, v2, v3"]),
+        (
+            &["chat, bearer", "a.b.c, v2", "v3"],
+            token(Kind::WebSocketProtocol, "a.b.c"),
+            &["chat, v2, v3"],
+        ),
         (&["bearer,, a.b.c"], token(Kind::WebSocketProtocol, "a.b.c"), &[]),
         (&["bearer"], Err(Refusal::CredentialMalformed), &[]),
         (&["chat, bearer"], Err(Refusal::CredentialMalformed), &["chat"]),
         (&["bearer, a b"], Err(Refusal::CredentialMalformed), &[]),
-        (&["bearer, a.b.c, bearer, d.e.f"], Err(Refusal::CredentialRepeated), &[]),
-        (&["bearer, a.b.c", "Bearer, a.b.c, chat"], Err(Refusal::CredentialRepeated), &["chat"]),
+        (
+            &["bearer, a.b.c, bearer, d.e.f"],
+            Err(Refusal::CredentialRepeated),
+            &[],
+        ),
+        (
+            &["bearer, a.b.c", "Bearer, a.b.c, chat"],
+            Err(Refusal::CredentialRepeated),
+            &["chat"],
+        ),
         (&["bearer, bearer"], Err(Refusal::CredentialRepeated), &[]),
     ];
     for (lines, expected, left) in cases {
@@ -383,16 +500,30 @@ fn a_token_behind_the_name_of_a_protocol_is_found_in_any_case_and_over_lines() {
         assert_eq!(find(&sources, &lines, None), expected, "{lines:?}");
         let mut headers = headers(&lines);
         sources.strip(&mut headers, None);
-        let found: Vec<_> = headers.get_all(LIST).iter().map(|line| line.to_str().unwrap()).collect();
+        let found: Vec<_> = headers
+            .get_all(LIST)
+            .iter()
+            .map(|line| line.to_str().unwrap())
+            .collect();
         assert_eq!(found, left, "{lines:?}");
     }
     // An app that folds names must not find a token in another spelling.
-    let mut lookalike = headers(&[("sec_websocket_protocol", "bearer, a.b.c"), (LIST, "bearer, a.b.c")]);
+    let mut lookalike = headers(&[
+        ("sec_websocket_protocol", "bearer, a.b.c"),
+        (LIST, "bearer, a.b.c"),
+    ]);
     sources.strip_lookalikes(&mut lookalike);
     assert_eq!(lookalike.len(), 1);
     let offered = |line: &str| sources.websocket_protocol(&headers(&[(LIST, line)]));
     assert_eq!(offered("chat, BeareR, a.b.c").unwrap(), "BeareR");
     assert_eq!(offered("chat"), None);
-    assert!(compile(&[protocol("bearer"), protocol("Bearer")]).1.errors().len() == 1, "twice");
+    assert!(
+        compile(&[protocol("bearer"), protocol("Bearer")])
+            .1
+            .errors()
+            .len()
+            == 1,
+        "twice"
+    );
     assert!(compile(&[protocol("two words")]).1.errors().len() == 1);
 }

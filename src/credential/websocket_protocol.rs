@@ -35,14 +35,18 @@ impl std::fmt::Display for WebSocketProtocol {
 
 impl WebSocketProtocol {
     pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
-        let RawSource::WebSocketProtocol(name) = &raw.value else { return None };
+        let RawSource::WebSocketProtocol(name) = &raw.value else {
+            return None;
+        };
         if !is_name(name) {
             problems
                 .error(&raw.span, format!("`{name}` is no name of a WebSocket protocol"))
                 .hint("one word without spaces, for example `bearer`");
             return Some(None);
         }
-        Some(Some(Self { name: name.as_str().into() }))
+        Some(Some(Self {
+            name: name.as_str().into(),
+        }))
     }
 
     fn is_name(&self, entry: &[u8]) -> bool {
@@ -86,14 +90,19 @@ impl WebSocketProtocol {
             rest.extend_from_slice(entry);
         }
         headers.remove(SEC_WEBSOCKET_PROTOCOL);
-        if let Some(rest) = HeaderValue::from_bytes(&rest).ok().filter(|rest| !rest.is_empty()) {
+        if let Some(rest) = HeaderValue::from_bytes(&rest)
+            .ok()
+            .filter(|rest| !rest.is_empty())
+        {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, rest);
         }
     }
 
     /// The name as the client spells it, which is what it waits for in the answer.
     pub(super) fn offered(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        entries(headers).find(|entry| self.is_name(entry)).and_then(|entry| HeaderValue::from_bytes(entry).ok())
+        entries(headers)
+            .find(|entry| self.is_name(entry))
+            .and_then(|entry| HeaderValue::from_bytes(entry).ok())
     }
 
     #[expect(clippy::unused_self, reason = "every kind answers this")]
@@ -101,7 +110,11 @@ impl WebSocketProtocol {
         None
     }
 
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "every kind answers this")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "every kind answers this"
+    )]
     pub(super) fn header_name(&self) -> Option<&HeaderName> {
         Some(&SEC_WEBSOCKET_PROTOCOL)
     }

@@ -115,7 +115,10 @@ impl Progress {
 
     pub(super) fn moved(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.moved.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.moved.store(
+            u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     /// When bytes last went towards the app, to the millisecond.
@@ -220,7 +223,11 @@ impl RequestBody {
     ///
     /// # Errors
     /// [`Refusal::BodyTooLarge`] where the declared length is over the limit already; then nothing need be read.
-    pub fn new(incoming: impl Into<ClientBody>, headers: &HeaderMap, rules: &Arc<BodyRules>) -> Result<Self, Refusal> {
+    pub fn new(
+        incoming: impl Into<ClientBody>,
+        headers: &HeaderMap,
+        rules: &Arc<BodyRules>,
+    ) -> Result<Self, Refusal> {
         let incoming = incoming.into();
         if incoming.is_end_stream() {
             return Ok(Self::empty());
@@ -305,7 +312,11 @@ impl Streaming {
         }
         drop_trailers(&mut trailers, &*self.rules.protected);
         self.complete();
-        if trailers.is_empty() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(Frame::trailers(trailers)))) }
+        if trailers.is_empty() {
+            Poll::Ready(None)
+        } else {
+            Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        }
     }
 
     /// The client has sent nothing more yet: looks at the clock, which is wound up only now.
@@ -313,7 +324,12 @@ impl Streaming {
         let answered = self.progress.answer_began.load(Ordering::Relaxed);
         // Once a call of gRPC is answered, its stream of requests may be silent until the app ends it.
         let is_held = !(self.is_grpc && answered);
-        if is_held && self.pace.poll_too_slow(&self.rules.pace, !(self.is_grpc || answered), cx).is_ready() {
+        if is_held
+            && self
+                .pace
+                .poll_too_slow(&self.rules.pace, !(self.is_grpc || answered), cx)
+                .is_ready()
+        {
             return self.fail(BodyFailure::TimedOut);
         }
         // First the ear, then the look.
@@ -329,7 +345,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyFailure;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
         let Some(this) = self.0.as_deref_mut() else {
             return Poll::Ready(None);
         };
@@ -339,7 +358,10 @@ impl Body for RequestBody {
         let Poll::Ready(next) = Pin::new(&mut this.incoming).poll_frame(cx) else {
             return this.wait(cx);
         };
-        let bytes = next.as_ref().and_then(|next| next.as_ref().ok()?.data_ref()).map_or(0, |data| data.len() as u64);
+        let bytes = next
+            .as_ref()
+            .and_then(|next| next.as_ref().ok()?.data_ref())
+            .map_or(0, |data| data.len() as u64);
         this.pace.moved(bytes);
         match next {
             None => {
@@ -358,11 +380,15 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|this| this.progress.failure().is_none() && this.incoming.is_end_stream())
+        self.0
+            .as_ref()
+            .is_none_or(|this| this.progress.failure().is_none() && this.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |this| this.incoming.size_hint())
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |this| this.incoming.size_hint())
     }
 }
 
@@ -380,8 +406,11 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 /// Drops the fields that are not allowed in trailers because they would say something about framing, routing, caching
 /// or the caller after those have been decided (RFC 9110 section 6.5.1), and the `protected` ones.
 pub(super) fn drop_trailers(trailers: &mut HeaderMap, protected: &dyn Fn(&HeaderName) -> bool) {
-    let forbidden: Vec<HeaderName> =
-        trailers.keys().filter(|name| is_forbidden_trailer(name) || protected(name)).cloned().collect();
+    let forbidden: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| is_forbidden_trailer(name) || protected(name))
+        .cloned()
+        .collect();
     for name in forbidden {
         trailers.remove(name);
     }
@@ -428,5 +457,8 @@ fn is_forbidden_trailer(name: &HeaderName) -> bool {
         header::WWW_AUTHENTICATE,
     ];
     FORBIDDEN.contains(name)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info" | "cdn-loop")
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "proxy-connection" | "proxy-authentication-info" | "cdn-loop"
+        )
 }

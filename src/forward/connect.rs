@@ -95,7 +95,11 @@ impl Addresses {
 }
 
 /// Connects to `server` within `limit`, TLS included.
-pub(super) async fn connect(server: &Server, addresses: &Addresses, deadline: Instant) -> Result<Link, ConnectError> {
+pub(super) async fn connect(
+    server: &Server,
+    addresses: &Addresses,
+    deadline: Instant,
+) -> Result<Link, ConnectError> {
     let socket = timeout_at(deadline, open(server, addresses, deadline))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -103,8 +107,13 @@ pub(super) async fn connect(server: &Server, addresses: &Addresses, deadline: In
             io::ErrorKind::TimedOut => ConnectError::TimedOut,
             _ => ConnectError::Unreachable(error),
         })?;
-    let socket = Socket { stream: Arc::new(Mutex::new(socket)), marks: Arc::default() };
-    let Some(tls) = &server.tls else { return Ok(Link::Plain(socket)) };
+    let socket = Socket {
+        stream: Arc::new(Mutex::new(socket)),
+        marks: Arc::default(),
+    };
+    let Some(tls) = &server.tls else {
+        return Ok(Link::Plain(socket));
+    };
     let handshake = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), socket);
     match timeout_at(deadline, handshake).await {
         Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
@@ -148,8 +157,10 @@ async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     // A peer that vanished is noticed also where the operating system has no such option; then it only takes longer.
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
@@ -237,7 +248,9 @@ impl Socket {
             Stream::Unix(stream) => (&*SockRef::from(stream)).read(room),
         };
         // After a record of TLS another may follow.
-        self.marks.looking.store(matches!(read, Ok(1..)), Ordering::Relaxed);
+        self.marks
+            .looking
+            .store(matches!(read, Ok(1..)), Ordering::Relaxed);
         match read {
             Ok(read) => {
                 buffer.advance(read);
@@ -261,7 +274,11 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Some(seen) = self.poll_look(buffer) {
             return Poll::Ready(seen);
         }
@@ -327,7 +344,9 @@ impl Link {
     fn note_read(&self) {
         let marks = self.marks();
         if marks.answered_at.load(Ordering::Relaxed) == UNANSWERED {
-            marks.answered_at.store(marks.written.load(Ordering::Relaxed), Ordering::Relaxed);
+            marks
+                .answered_at
+                .store(marks.written.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
@@ -342,7 +361,11 @@ impl Link {
 }
 
 impl AsyncRead for Link {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let outcome = match this {

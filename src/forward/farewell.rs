@@ -109,11 +109,17 @@ mod tests {
         for payload in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
             for masked in [false, true] {
                 let bytes = frame(payload, masked);
-                for cut in [1, 2, 3, 7, 9, bytes.len() - 1].into_iter().filter(|cut| *cut < bytes.len()) {
+                for cut in [1, 2, 3, 7, 9, bytes.len() - 1]
+                    .into_iter()
+                    .filter(|cut| *cut < bytes.len())
+                {
                     let mut frames = Frames::default();
                     frames.pass(&bytes[..cut]);
                     assert!(frames.room() > 0, "{payload} {cut}");
-                    assert!(cut + frames.room() <= bytes.len(), "no byte of the next frame: {payload} {cut}");
+                    assert!(
+                        cut + frames.room() <= bytes.len(),
+                        "no byte of the next frame: {payload} {cut}"
+                    );
                     frames.pass(&bytes[cut..]);
                     assert_eq!(frames.room(), 0, "{payload} {cut}");
                 }

@@ -139,7 +139,11 @@ pub(super) fn clean<B: Body>(response: &mut Response<B>) {
     // One pass over the names; most responses have none of these.
     for (name, value) in headers.iter() {
         if name == header::CONTENT_LENGTH {
-            lengths += if value.as_bytes().iter().all(u8::is_ascii_digit) { 1 } else { 2 };
+            lengths += if value.as_bytes().iter().all(u8::is_ascii_digit) {
+                1
+            } else {
+                2
+            };
         } else {
             hop_by_hop |= is_hop_by_hop(name);
         }
@@ -178,11 +182,21 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE] {
+    for name in [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::TE,
+    ] {
         headers.remove(name);
     }
     // The last two would be the gateway's to say as a proxy that wants a credential (RFC 9110 section 11.7).
-    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authentication-info"] {
+    for name in [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+    ] {
         headers.remove(name);
     }
 }
@@ -190,7 +204,9 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 /// Whether a 101 switches to `websocket` and nothing else.
 pub(super) fn switches_to_websocket(headers: &HeaderMap) -> bool {
     let mut protocols = headers.get_all(header::UPGRADE).iter();
-    protocols.next().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    protocols
+        .next()
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && protocols.next().is_none()
 }
 

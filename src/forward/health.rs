@@ -47,7 +47,11 @@ impl Upstream {
     /// is no other. `None`: there is none.
     pub(super) fn choose(&self, turn: &AtomicUsize, tried: &[usize]) -> Option<usize> {
         let count = self.servers.len();
-        let start = if count > 1 { turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let start = if count > 1 {
+            turn.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
+        };
         let mut last_resort = None;
         for step in 0..count {
             let index = start.wrapping_add(step) % count;
@@ -66,14 +70,24 @@ impl Upstream {
     }
 
     /// Leaves `server` out for a while: `error` kept `request`, on `route`, from reaching it.
-    pub(super) fn leave_out<B>(&self, server: usize, error: &ConnectError, route: &str, request: &Request<B>) {
+    pub(super) fn leave_out<B>(
+        &self,
+        server: usize,
+        error: &ConnectError,
+        route: &str,
+        request: &Request<B>,
+    ) {
         let server = &self.servers[server];
         let now = self.now();
         let until = now.saturating_add(u64::try_from(LEFT_OUT.as_millis()).unwrap_or(u64::MAX));
         let before = server.health.left_out_until.swap(until, Ordering::Relaxed);
         // Once in that while is enough in the log.
         if before <= now {
-            let request_id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            let request_id = request
+                .headers()
+                .get("x-request-id")
+                .and_then(|id| id.to_str().ok())
+                .unwrap_or_default();
             tracing::warn!(
                 upstream = %self.name, server = %server.label, %route, %request_id, %error, "cannot connect to the app"
             );
@@ -82,7 +96,10 @@ impl Upstream {
 
     /// `server` was connected to: it is in turn again.
     pub(super) fn reached(&self, server: usize) {
-        self.servers[server].health.left_out_until.store(0, Ordering::Relaxed);
+        self.servers[server]
+            .health
+            .left_out_until
+            .store(0, Ordering::Relaxed);
     }
 
     /// Whether a connection to `server` may be used for another request.
@@ -112,12 +129,24 @@ impl Upstream {
     pub fn remember(&self, before: &[Arc<Self>]) {
         for server in &self.servers {
             let same = |upstream: &Arc<Self>| {
-                let known = upstream.servers.iter().find(|known| known.label == server.label)?;
-                Some(known.health.no_reuse_until.load(Ordering::Relaxed).saturating_sub(upstream.now()))
+                let known = upstream
+                    .servers
+                    .iter()
+                    .find(|known| known.label == server.label)?;
+                Some(
+                    known
+                        .health
+                        .no_reuse_until
+                        .load(Ordering::Relaxed)
+                        .saturating_sub(upstream.now()),
+                )
             };
             let left = before.iter().filter_map(same).max().unwrap_or(0);
             if left > 0 {
-                server.health.no_reuse_until.store(self.now().saturating_add(left), Ordering::Relaxed);
+                server
+                    .health
+                    .no_reuse_until
+                    .store(self.now().saturating_add(left), Ordering::Relaxed);
             }
         }
     }
@@ -125,7 +154,11 @@ impl Upstream {
     /// Whether any server takes requests, for readiness.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.builtin.is_some() || self.servers.iter().any(|server| !server.health.down.load(Ordering::Relaxed))
+        self.builtin.is_some()
+            || self
+                .servers
+                .iter()
+                .any(|server| !server.health.down.load(Ordering::Relaxed))
     }
 }
 
@@ -171,9 +204,16 @@ async fn watch(upstream: &Upstream, index: usize) {
     }
 }
 
-async fn ask(upstream: &Upstream, server: &Server, check: &HealthCheck, addresses: &Addresses) -> Result<(), String> {
+async fn ask(
+    upstream: &Upstream,
+    server: &Server,
+    check: &HealthCheck,
+    addresses: &Addresses,
+) -> Result<(), String> {
     let deadline = Instant::now() + check.interval.min(LONGEST_CHECK);
-    let link = connect(server, addresses, deadline).await.map_err(|error| error.to_string())?;
+    let link = connect(server, addresses, deadline)
+        .await
+        .map_err(|error| error.to_string())?;
     let host = upstream.host.as_ref().unwrap_or(&server.host);
     let request = Request::builder()
         .method(Method::GET)
@@ -192,7 +232,8 @@ async fn ask(upstream: &Upstream, server: &Server, check: &HealthCheck, addresse
                 run(send.send_request(request), connection).await
             }
             Protocol::Http2 => {
-                let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(link)).await?;
+                let (mut send, connection) =
+                    http2::handshake(TokioExecutor::new(), TokioIo::new(link)).await?;
                 let host = host.to_str().unwrap_or("localhost");
                 let request = request
                     .version(Version::HTTP_2)

@@ -62,7 +62,9 @@ pub(super) struct App {
 
 impl fmt::Debug for Http1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http1").field("open", &self.driver.is_some()).finish_non_exhaustive()
+        f.debug_struct("Http1")
+            .field("open", &self.driver.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +78,10 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn deadline(&self) -> Instant {
-        let moved = self.progress.as_ref().map_or(self.since, |progress| progress.last_moved().max(self.since));
+        let moved = self
+            .progress
+            .as_ref()
+            .map_or(self.since, |progress| progress.last_moved().max(self.since));
         moved + self.timeout
     }
 
@@ -96,7 +101,10 @@ pub(super) struct Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, unsent: None }
+        Self {
+            refusal,
+            unsent: None,
+        }
     }
 }
 
@@ -132,7 +140,11 @@ impl Http1 {
     ) -> Result<Response<Incoming>, Failure> {
         let progress = request.body().progress();
         let is_head = request.method() == Method::HEAD;
-        let patience = Patience { timeout, since: Instant::now(), progress };
+        let patience = Patience {
+            timeout,
+            since: Instant::now(),
+            progress,
+        };
         // hyper reads an idle connection before it takes the request up, and gives the request back if anything is there.
         self.socket.begin();
         let mut response = pin!(self.send.try_send_request(request));
@@ -159,7 +171,12 @@ impl Http1 {
                 Ok(response)
             }
             Some(Err(error)) => {
-                if error.error().source().and_then(|source| source.downcast_ref()).is_some_and(is_unasked) {
+                if error
+                    .error()
+                    .source()
+                    .and_then(|source| source.downcast_ref())
+                    .is_some_and(is_unasked)
+                {
                     self.app.spoke_unasked();
                 }
                 Err(failure(error))
@@ -169,7 +186,9 @@ impl Http1 {
     }
 
     fn timed_out(&mut self, patience: &Patience, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(patience.deadline())));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(patience.deadline())));
         while timer.as_mut().poll(cx).is_ready() {
             if patience.is_over() {
                 return Poll::Ready(());
@@ -245,7 +264,9 @@ impl Http1 {
 
     fn settle(&mut self) {
         let Some(running) = &mut self.driver else { return };
-        let Poll::Ready(ended) = running.as_mut().poll(&mut Context::from_waker(&self.waker)) else { return };
+        let Poll::Ready(ended) = running.as_mut().poll(&mut Context::from_waker(&self.waker)) else {
+            return;
+        };
         self.driver = None;
         // Anything else that went wrong, hyper has told to whoever waits for the response or its body.
         if ended.is_err_and(|error| is_unasked(&error)) {
@@ -263,7 +284,10 @@ impl App {
 /// Whether an app that sends a body where there is none could send it after this answer: its bytes would be the answer
 /// to the next request. One that names no length with 204 or 304 has no body to send.
 fn may_be_followed_by_a_body<B>(is_head: bool, response: &Response<B>) -> bool {
-    let is_empty = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_empty = matches!(
+        response.status(),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
     let headers = response.headers();
     is_head || (is_empty && (headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING)))
 }
@@ -277,12 +301,18 @@ fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
     let unsent = error.take_message().map(Box::new);
     let error = error.into_error();
     tracing::debug!(%error, cause = error.source(), unsent = unsent.is_some(), "no response over HTTP/1.1");
-    Failure { refusal: refusal(&error), unsent }
+    Failure {
+        refusal: refusal(&error),
+        unsent,
+    }
 }
 
 /// What an error of hyper's means to the client.
 pub(super) fn refusal(error: &hyper::Error) -> Refusal {
-    if let Some(body) = error.source().and_then(|source| source.downcast_ref::<BodyFailure>()) {
+    if let Some(body) = error
+        .source()
+        .and_then(|source| source.downcast_ref::<BodyFailure>())
+    {
         return body.refusal();
     }
     if error.is_parse() {
@@ -305,7 +335,14 @@ mod tests {
     fn the_wait_for_an_answer_counts_from_the_last_byte_of_the_request() {
         let timeout = Duration::from_secs(30);
         let since = Instant::now() - Duration::from_secs(100);
-        let over = |progress| Patience { timeout, since, progress }.is_over();
+        let over = |progress| {
+            Patience {
+                timeout,
+                since,
+                progress,
+            }
+            .is_over()
+        };
         assert!(over(None));
         let progress = Arc::new(Progress::new());
         progress.moved(1);
@@ -313,7 +350,9 @@ mod tests {
     }
 
     /// An app on a thread of its own, so that what it does is in the kernel before this task's runtime has heard of it.
-    fn app(then: impl FnOnce(&mut std::net::TcpStream) + Send + 'static) -> (String, std::thread::JoinHandle<()>) {
+    fn app(
+        then: impl FnOnce(&mut std::net::TcpStream) + Send + 'static,
+    ) -> (String, std::thread::JoinHandle<()>) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let thread = std::thread::spawn(move || then(&mut listener.accept().unwrap().0));
@@ -323,12 +362,18 @@ mod tests {
     async fn connection(url: String) -> Http1 {
         let upstream = compile(&raw(&[url]));
         let deadline = Instant::now() + Duration::from_secs(5);
-        let link = connect(&upstream.servers[0], &Addresses::default(), deadline).await.unwrap();
+        let link = connect(&upstream.servers[0], &Addresses::default(), deadline)
+            .await
+            .unwrap();
         Http1::new(link, App { upstream, server: 0 }).await.unwrap()
     }
 
     fn request() -> Request<RequestBody> {
-        Request::builder().uri("/x").header("x-a", "b").body(RequestBody::empty()).unwrap()
+        Request::builder()
+            .uri("/x")
+            .header("x-a", "b")
+            .body(RequestBody::empty())
+            .unwrap()
     }
 
     /// What an app may have done to a connection before a request is written to it, and whether that was to speak.
@@ -341,15 +386,23 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn what_lies_on_a_connection_before_a_request_is_no_answer_to_it_and_the_request_comes_back_whole() {
+    async fn what_lies_on_a_connection_before_a_request_is_no_answer_to_it_and_the_request_comes_back_whole()
+    {
         for (said, is_unasked) in DONE {
             let (url, app) = app(move |stream| stream.write_all(said.as_bytes()).unwrap());
             let mut connection = connection(url).await;
             // Joined without a turn of the event loop: tokio knows of nothing yet.
             app.join().unwrap();
-            let failure = connection.exchange(request(), Duration::from_secs(5)).await.unwrap_err();
+            let failure = connection
+                .exchange(request(), Duration::from_secs(5))
+                .await
+                .unwrap_err();
             let unsent = failure.unsent.expect("nothing of it was sent");
-            assert_eq!((unsent.uri().path(), &unsent.headers()["x-a"]), ("/x", &"b".parse().unwrap()), "{said:?}");
+            assert_eq!(
+                (unsent.uri().path(), &unsent.headers()["x-a"]),
+                ("/x", &"b".parse().unwrap()),
+                "{said:?}"
+            );
             assert_eq!(!connection.app.upstream.is_reusable(0), is_unasked, "{said:?}");
         }
     }
@@ -378,11 +431,15 @@ mod tests {
         let link = {
             let upstream = compile(&raw(&[url]));
             let deadline = Instant::now() + Duration::from_secs(5);
-            connect(&upstream.servers[0], &Addresses::default(), deadline).await.unwrap()
+            connect(&upstream.servers[0], &Addresses::default(), deadline)
+                .await
+                .unwrap()
         };
         app.join().unwrap();
         link.socket().look();
-        let (_send, connection) = http1::handshake::<_, RequestBody>(TokioIo::new(link)).await.unwrap();
+        let (_send, connection) = http1::handshake::<_, RequestBody>(TokioIo::new(link))
+            .await
+            .unwrap();
         let error = connection.await.unwrap_err();
         assert!(is_unasked(&error), "{error}");
         assert!(!error.is_parse() && !error.is_closed() && !error.is_incomplete_message());

@@ -66,7 +66,11 @@ impl Http2 {
         // hyper does not give a request back once it has a stream. Without a body the head is all of it.
         let again = progress.is_none().then(|| head_of(&request));
         let mut response = std::pin::pin!(self.send.try_send_request(request));
-        let patience = Patience { timeout: wait, since: Instant::now(), progress };
+        let patience = Patience {
+            timeout: wait,
+            since: Instant::now(),
+            progress,
+        };
         loop {
             // A request that waits for one of the app's streams counts as well.
             let Ok(result) = timeout_at(patience.deadline(), &mut response).await else {
@@ -111,7 +115,8 @@ fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
 fn was_not_processed(error: &hyper::Error) -> bool {
     h2_error(error).is_some_and(|error| {
         error.is_remote()
-            && ((error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)) || error.is_go_away())
+            && ((error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
+                || error.is_go_away())
     })
 }
 

@@ -83,7 +83,11 @@ pub async fn forward(
 ) -> Result<Forwarded, Refusal> {
     if let Some(Builtin::Whoami) = upstream.builtin {
         let response = Box::pin(whoami::answer(upstream, request, hop)).await?;
-        return Ok(Forwarded { response, server: upstream.name.clone(), upgrade: None });
+        return Ok(Forwarded {
+            response,
+            server: upstream.name.clone(),
+            upgrade: None,
+        });
     }
     if request.method() == Method::CONNECT {
         // To hyper a tunnel. No route can name it; here nothing depends on that.
@@ -94,7 +98,9 @@ pub async fn forward(
     let mut unreachable = Vec::new();
     let mut refusal = Refusal::UpstreamDown;
     for _ in 0..TRIES {
-        let Some((index, lease)) = lease(&lanes, &unreachable, holder).await? else { break };
+        let Some((index, lease)) = lease(&lanes, &unreachable, holder).await? else {
+            break;
+        };
         let connection = match ready(&lanes, index, lease).await {
             Ok(connection) => connection,
             Err(error) => {
@@ -115,7 +121,10 @@ pub async fn forward(
         };
         match exchanged {
             Ok(forwarded) => return Ok(forwarded),
-            Err(Failure { unsent: Some(unsent), refusal: reason }) => {
+            Err(Failure {
+                unsent: Some(unsent),
+                refusal: reason,
+            }) => {
                 // The app closed the connection or spoke on it. Others that it has may be no better.
                 lane.prune();
                 request = *unsent;
@@ -129,7 +138,11 @@ pub async fn forward(
 
 /// A place at the server whose turn it is, or at another that has room at once, or the first that becomes free. `None`:
 /// no server is left.
-async fn lease(lanes: &Lanes, unreachable: &[usize], holder: &Holder) -> Result<Option<(usize, Lease)>, Refusal> {
+async fn lease(
+    lanes: &Lanes,
+    unreachable: &[usize],
+    holder: &Holder,
+) -> Result<Option<(usize, Lease)>, Refusal> {
     let upstream = &lanes.upstream;
     let Some(first) = upstream.choose(&lanes.turn, unreachable) else {
         return Ok(None);
@@ -170,7 +183,10 @@ async fn ready(lanes: &Lanes, index: usize, mut lease: Lease) -> Result<Connecti
         }
         Protocol::Http2 => match lane.shared() {
             Some(connection) => Ok(Connection::Http2(connection, lease)),
-            None => Ok(Connection::Http2(Box::pin(dial_http2(lanes, index, lane)).await?, lease)),
+            None => Ok(Connection::Http2(
+                Box::pin(dial_http2(lanes, index, lane)).await?,
+                lease,
+            )),
         },
     }
 }
@@ -179,7 +195,9 @@ async fn dial_http1(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http1, C
     let deadline = Instant::now() + lanes.upstream.connect_timeout;
     let link = connect(&lanes.upstream.servers[index], &lane.addresses, deadline).await?;
     lanes.upstream.reached(index);
-    Http1::new(link, lane.app.clone()).await.map_err(ConnectError::Protocol)
+    Http1::new(link, lane.app.clone())
+        .await
+        .map_err(ConnectError::Protocol)
 }
 
 async fn dial_http2(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http2, ConnectError> {
@@ -217,23 +235,43 @@ async fn over_http1(
         if let Some(driver) = connection.take_driver() {
             tokio::spawn(driver);
         }
-        let upgrade = Upgrade { upgraded: hyper::upgrade::on(&mut response), slot: lease.into_slot() };
+        let upgrade = Upgrade {
+            upgraded: hyper::upgrade::on(&mut response),
+            slot: lease.into_slot(),
+        };
         head::clean(&mut response);
         head::switch(response.headers_mut());
         let response = response.map(|_none| ResponseBody::empty());
-        return Ok(Forwarded { response, server: server.label.clone(), upgrade: Some(upgrade) });
+        return Ok(Forwarded {
+            response,
+            server: server.label.clone(),
+            upgrade: Some(upgrade),
+        });
     }
     head::clean(&mut response);
-    let driver = if connection.was_sent_whole() { None } else { connection.take_driver() };
+    let driver = if connection.was_sent_whole() {
+        None
+    } else {
+        connection.take_driver()
+    };
     let response = match driver {
         None => response.map(|incoming| ResponseBody::driven(incoming, lease)),
         Some(driver) => {
             let socket = connection.socket();
-            let uploading = Uploading { task: tokio::spawn(driver), socket, uploaded, _slot: lease.into_slot() };
+            let uploading = Uploading {
+                task: tokio::spawn(driver),
+                socket,
+                uploaded,
+                _slot: lease.into_slot(),
+            };
             response.map(|incoming| ResponseBody::uploading(incoming, uploading))
         }
     };
-    Ok(Forwarded { response, server: server.label.clone(), upgrade: None })
+    Ok(Forwarded {
+        response,
+        server: server.label.clone(),
+        upgrade: None,
+    })
 }
 
 async fn over_http2(
@@ -257,5 +295,9 @@ async fn over_http2(
     head::clean(&mut response);
     let slot = lease.into_slot();
     let response = response.map(|incoming| ResponseBody::stream(incoming, slot, uploaded));
-    Ok(Forwarded { response, server: server.label.clone(), upgrade: None })
+    Ok(Forwarded {
+        response,
+        server: server.label.clone(),
+        upgrade: None,
+    })
 }

@@ -111,21 +111,33 @@ impl State {
     /// Places that a client has or waits for. It is asked only where all places are taken, and there are at most as many
     /// as the limit and [`MAX_WAITING`].
     fn count(&self, key: ClientKey) -> usize {
-        let held = self.held.iter().flatten().filter(|(holder, _)| holder.key == key).count();
+        let held = self
+            .held
+            .iter()
+            .flatten()
+            .filter(|(holder, _)| holder.key == key)
+            .count();
         let waiting = self.waiting[0].iter();
-        held + waiting.filter(|waiting| waiting.holder.key == key && !waiting.grant.is_closed()).count()
+        held + waiting
+            .filter(|waiting| waiting.holder.key == key && !waiting.grant.is_closed())
+            .count()
     }
 
     /// Whose exchange gives way to one of a client that holds less; at most one look each [`LOOK_AGAIN`].
     fn longest_idle(&mut self, newcomer: ClientKey, share: usize) -> Option<Arc<Exit>> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN / 2) {
+        if self
+            .looked
+            .is_some_and(|looked| looked.elapsed() < LOOK_AGAIN / 2)
+        {
             return None;
         }
         self.looked = Some(Instant::now());
         let mut keys: Vec<ClientKey> = self.held.iter().flatten().map(|(holder, _)| holder.key).collect();
         keys.sort_unstable();
-        let (key, count) =
-            keys.chunk_by(|a, b| a == b).map(|same| (same[0], same.len())).max_by_key(|(_, count)| *count)?;
+        let (key, count) = keys
+            .chunk_by(|a, b| a == b)
+            .map(|same| (same[0], same.len()))
+            .max_by_key(|(_, count)| *count)?;
         let mine = keys.iter().filter(|key| **key == newcomer).count();
         if count <= mine {
             return None;
@@ -165,7 +177,10 @@ impl Pool {
     /// No connections yet; `share` binds a client where all places at a server are taken.
     #[must_use]
     pub fn new(share: Share) -> Self {
-        Self { share, lanes: Mutex::default() }
+        Self {
+            share,
+            lanes: Mutex::default(),
+        }
     }
 
     /// Closes connections that the app has closed, and those idle for longer than their upstream's `idle_timeout`. To
@@ -238,7 +253,10 @@ impl Lane {
             };
             let at = state.hold(holder.clone());
             drop(state);
-            let lease = Lease { connection, slot: Slot::counted(self, Some(at)) };
+            let lease = Lease {
+                connection,
+                slot: Slot::counted(self, Some(at)),
+            };
             if lease.connection.is_none() || self.is_reusable() {
                 return Claim::Granted(lease);
             }
@@ -259,7 +277,10 @@ impl Lane {
                 return None;
             }
             let (grant, freed) = oneshot::channel();
-            queue.push_back(Waiting { holder: holder.clone(), grant });
+            queue.push_back(Waiting {
+                holder: holder.clone(),
+                grant,
+            });
             freed
         };
         let lease = timeout(longest, async {
@@ -292,7 +313,10 @@ impl Lane {
         let over: Vec<Idle> = idle.extract_if(.., |idle| is_over(idle)).collect();
         lock(&self.state).idle.extend(idle);
         for idle in over {
-            drop(Lease { connection: Some(idle.connection), slot: Slot::counted(self, None) });
+            drop(Lease {
+                connection: Some(idle.connection),
+                slot: Slot::counted(self, None),
+            });
         }
     }
 
@@ -311,7 +335,10 @@ impl Lane {
     }
 
     pub(super) fn share(&self, connection: Http2) {
-        let before = lock(&self.state).shared.replace(Shared { connection, since: None });
+        let before = lock(&self.state).shared.replace(Shared {
+            connection,
+            since: None,
+        });
         drop(before);
     }
 
@@ -356,7 +383,11 @@ pub(super) struct Slot {
 
 impl Slot {
     fn counted(lane: &Arc<Lane>, at: Option<usize>) -> Self {
-        Self { lane: lane.clone(), counted: true, at }
+        Self {
+            lane: lane.clone(),
+            counted: true,
+            at,
+        }
     }
 
     /// From now on `holder` has it; `None`: nobody, for it is idle.
@@ -379,7 +410,10 @@ impl Drop for Slot {
                 lock(&self.lane.state).open -= 1;
                 return;
             };
-            let mut lease = Lease { connection: None, slot: Self::counted(&self.lane, None) };
+            let mut lease = Lease {
+                connection: None,
+                slot: Self::counted(&self.lane, None),
+            };
             lease.slot.held_by(Some(holder));
             if let Err(mut lease) = grant.send(lease) {
                 // It had given up: this place is still ours to give.
@@ -430,7 +464,10 @@ impl Lease {
         self.slot.held_by(None);
         if let Some(connection) = self.connection.take() {
             self.slot.counted = false;
-            lock(&lane.state).idle.push(Idle { connection, since: None });
+            lock(&lane.state).idle.push(Idle {
+                connection,
+                since: None,
+            });
         }
     }
 }
@@ -451,7 +488,10 @@ mod tests {
     }
 
     fn holder(ip: &str) -> Holder {
-        Holder { key: ip.parse::<IpAddr>().unwrap().into(), exit: Arc::default() }
+        Holder {
+            key: ip.parse::<IpAddr>().unwrap().into(),
+            exit: Arc::default(),
+        }
     }
 
     fn claim(lane: &Arc<Lane>, holder: &Holder) -> Lease {
@@ -469,7 +509,10 @@ mod tests {
         let (greedy, other) = (holder("192.0.2.1"), holder("192.0.2.2"));
         let lease = claim(&lane, &greedy);
         let kept = claim(&lane, &greedy);
-        assert!(matches!(lane.claim(&greedy), Claim::Full), "a share does not bind while there is room");
+        assert!(
+            matches!(lane.claim(&greedy), Claim::Full),
+            "a share does not bind while there is room"
+        );
         let (lane_1, lane_2, again) = (lane.clone(), lane.clone(), greedy.clone());
         let first = tokio::spawn(async move { lane_1.wait(&again, LONG).await });
         while lock(&lane.state).waiting[1].is_empty() {
@@ -511,14 +554,28 @@ mod tests {
         let look = || {
             lock(&lane.state).looked = None;
             let exit = lock(&lane.state).longest_idle(newcomer.key, lane.share);
-            exit.map(|exit| held.iter().position(|(holder, _)| Arc::ptr_eq(&holder.exit, &exit)).unwrap())
+            exit.map(|exit| {
+                held.iter()
+                    .position(|(holder, _)| Arc::ptr_eq(&holder.exit, &exit))
+                    .unwrap()
+            })
         };
-        assert_eq!(look(), None, "all within their shares, and none waits for its client");
+        assert_eq!(
+            look(),
+            None,
+            "all within their shares, and none waits for its client"
+        );
         held[3].0.exit.wait();
         assert_eq!(look(), None, "not for long yet");
         tokio::time::sleep(STALLED).await;
         assert_eq!(look(), Some(3));
-        assert_eq!(lock(&lane.state).longest_idle(newcomer.key, lane.share).map(|_| ()), None, "not at every look");
+        assert_eq!(
+            lock(&lane.state)
+                .longest_idle(newcomer.key, lane.share)
+                .map(|_| ()),
+            None,
+            "not at every look"
+        );
         held[3].0.exit.go_on();
         assert_eq!(look(), None);
         let one_more = lock(&lane.state).hold(held[0].0.clone());

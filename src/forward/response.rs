@@ -30,12 +30,22 @@ enum Kind {
     /// Bytes of our own.
     Whole(Option<Bytes>),
     /// The connection makes progress while, and only while, this body is polled: no second task is woken.
-    Driven { incoming: Incoming, lease: Option<Lease> },
+    Driven {
+        incoming: Incoming,
+        lease: Option<Lease>,
+    },
     /// The request body was still on its way when the response began. The connection runs as a task of its own, so that
     /// a client that sends without reading cannot block itself; it is not used again.
-    Uploading { incoming: Incoming, uploading: Option<Uploading> },
+    Uploading {
+        incoming: Incoming,
+        uploading: Option<Uploading>,
+    },
     /// A stream of an HTTP/2 connection.
-    Stream { incoming: Incoming, slot: Option<Slot>, uploaded: Option<Arc<Progress>> },
+    Stream {
+        incoming: Incoming,
+        slot: Option<Slot>,
+        uploaded: Option<Arc<Progress>>,
+    },
 }
 
 /// A connection that runs as a task, because it still takes the request's body. Dropped, it is closed at once.
@@ -82,7 +92,10 @@ impl ResponseBody {
             lease.give_back();
             return Self::empty();
         }
-        Self(Kind::Driven { incoming, lease: Some(lease) })
+        Self(Kind::Driven {
+            incoming,
+            lease: Some(lease),
+        })
     }
 
     pub(super) fn uploading(incoming: Incoming, uploading: Uploading) -> Self {
@@ -90,7 +103,10 @@ impl ResponseBody {
             uploading.finish();
             return Self::empty();
         }
-        Self(Kind::Uploading { incoming, uploading: Some(uploading) })
+        Self(Kind::Uploading {
+            incoming,
+            uploading: Some(uploading),
+        })
     }
 
     pub(super) fn stream(incoming: Incoming, slot: Slot, uploaded: Option<Arc<Progress>>) -> Self {
@@ -100,7 +116,11 @@ impl ResponseBody {
             }
             return Self::empty();
         }
-        Self(Kind::Stream { incoming, slot: Some(slot), uploaded })
+        Self(Kind::Stream {
+            incoming,
+            slot: Some(slot),
+            uploaded,
+        })
     }
 }
 
@@ -157,7 +177,11 @@ impl Body for ResponseBody {
                 }
                 next
             }
-            Kind::Stream { incoming, slot, uploaded } => {
+            Kind::Stream {
+                incoming,
+                slot,
+                uploaded,
+            } => {
                 let next = Pin::new(&mut *incoming).poll_frame(cx);
                 let is_over = matches!(next, Poll::Ready(None)) || incoming.is_end_stream();
                 if is_over && let Some(uploaded) = uploaded.take() {
@@ -175,18 +199,18 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Driven { incoming, .. } | Kind::Uploading { incoming, .. } | Kind::Stream { incoming, .. } => {
-                incoming.is_end_stream()
-            }
+            Kind::Driven { incoming, .. }
+            | Kind::Uploading { incoming, .. }
+            | Kind::Stream { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Driven { incoming, .. } | Kind::Uploading { incoming, .. } | Kind::Stream { incoming, .. } => {
-                incoming.size_hint()
-            }
+            Kind::Driven { incoming, .. }
+            | Kind::Uploading { incoming, .. }
+            | Kind::Stream { incoming, .. } => incoming.size_hint(),
         }
     }
 }

@@ -32,7 +32,10 @@ pub(super) fn at<T>(value: T) -> At<T> {
 }
 
 pub(super) fn raw(servers: &[String]) -> RawUpstream {
-    RawUpstream { servers: servers.iter().cloned().map(at).collect(), ..RawUpstream::default() }
+    RawUpstream {
+        servers: servers.iter().cloned().map(at).collect(),
+        ..RawUpstream::default()
+    }
 }
 
 pub(super) fn compile(raw: &RawUpstream) -> Arc<Upstream> {
@@ -50,7 +53,10 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     pub(super) async fn connect(address: SocketAddr) -> Self {
@@ -78,16 +84,28 @@ impl Wire {
     /// Everything up to and with `end`.
     pub(super) async fn until(&mut self, end: &str) -> String {
         loop {
-            if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end.as_bytes()) {
+            if let Some(at) = self
+                .buffer
+                .windows(end.len())
+                .position(|window| window == end.as_bytes())
+            {
                 return self.take(at + end.len());
             }
-            assert!(self.more().await, "closed after {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(
+                self.more().await,
+                "closed after {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         }
     }
 
     pub(super) async fn exactly(&mut self, length: usize) -> String {
         while self.buffer.len() < length {
-            assert!(self.more().await, "closed after {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(
+                self.more().await,
+                "closed after {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         }
         self.take(length)
     }
@@ -110,8 +128,12 @@ impl Wire {
         let body = if head.contains("transfer-encoding: chunked") {
             self.until("0\r\n\r\n").await
         } else {
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-            self.exactly(length.map_or(0, |length| length.parse().unwrap())).await
+            let length = head
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.split("\r\n").next());
+            self.exactly(length.map_or(0, |length| length.parse().unwrap()))
+                .await
         };
         (head, body)
     }
@@ -129,7 +151,10 @@ impl App {
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let app = Self { address: listener.local_addr().unwrap(), accepted: Arc::default() };
+        let app = Self {
+            address: listener.local_addr().unwrap(),
+            accepted: Arc::default(),
+        };
         let accepted = app.accepted.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -200,14 +225,19 @@ impl Gateway {
             closing: Arc::default(),
         };
         let (pool, rules) = (gateway.pool.clone(), Arc::new(rules));
-        let ends =
-            Ends { spliced: gateway.spliced.clone(), close: gateway.close.clone(), closing: gateway.closing.clone() };
+        let ends = Ends {
+            spliced: gateway.spliced.clone(),
+            close: gateway.close.clone(),
+            closing: gateway.closing.clone(),
+        };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
-                let (upstream, pool, ends, rules) = (upstream.clone(), pool.clone(), ends.clone(), rules.clone());
+                let (upstream, pool, ends, rules) =
+                    (upstream.clone(), pool.clone(), ends.clone(), rules.clone());
                 let service = service_fn(move |request| {
-                    let (upstream, pool, ends, rules) = (upstream.clone(), pool.clone(), ends.clone(), rules.clone());
+                    let (upstream, pool, ends, rules) =
+                        (upstream.clone(), pool.clone(), ends.clone(), rules.clone());
                     async move { Ok::<_, Infallible>(serve(request, &upstream, &pool, &ends, &rules).await) }
                 });
                 tokio::spawn(async move {
@@ -235,7 +265,11 @@ impl Gateway {
 pub(super) fn rules() -> BodyRules {
     BodyRules {
         max_bytes: None,
-        pace: PaceRules { idle_timeout: Duration::from_secs(30), min_rate: 0, step: 0 },
+        pace: PaceRules {
+            idle_timeout: Duration::from_secs(30),
+            min_rate: 0,
+            step: 0,
+        },
         protected: Box::new(|name| name.as_str().starts_with("x-auth")),
     }
 }
@@ -249,9 +283,16 @@ async fn serve(
 ) -> Response<ResponseBody> {
     let client = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let authority = head.uri.authority().map(|authority| authority.as_str().parse().unwrap());
+    let authority = head
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().parse().unwrap());
     let hop = Hop {
-        host: head.headers.remove(header::HOST).or(authority).unwrap_or(HeaderValue::from_static("none")),
+        host: head
+            .headers
+            .remove(header::HOST)
+            .or(authority)
+            .unwrap_or(HeaderValue::from_static("none")),
         trailers: head.headers.remove(header::TE).is_some(),
         websocket: head.headers.remove(header::UPGRADE).is_some(),
     };
@@ -260,15 +301,31 @@ async fn serve(
     head.uri = head.uri.path_and_query().unwrap().as_str().parse().unwrap();
     let forwarded = match RequestBody::new(body, &head.headers, rules) {
         Ok(body) => {
-            let holder = Holder { key: IpAddr::V4(Ipv4Addr::LOCALHOST).into(), exit: Arc::default() };
-            forward(&Permit::for_tests(), upstream, pool, &holder, "/*", Request::from_parts(head, body), hop).await
+            let holder = Holder {
+                key: IpAddr::V4(Ipv4Addr::LOCALHOST).into(),
+                exit: Arc::default(),
+            };
+            forward(
+                &Permit::for_tests(),
+                upstream,
+                pool,
+                &holder,
+                "/*",
+                Request::from_parts(head, body),
+                hop,
+            )
+            .await
         }
         Err(refusal) => Err(refusal),
     };
     match forwarded {
         Ok(forwarded) => {
             if let Some(app) = forwarded.upgrade {
-                let Ends { spliced, close, closing } = ends.clone();
+                let Ends {
+                    spliced,
+                    close,
+                    closing,
+                } = ends.clone();
                 tokio::spawn(async move {
                     let close = async {
                         close.notified().await;

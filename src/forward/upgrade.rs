@@ -55,14 +55,27 @@ pub async fn splice(
     let ending = Arc::new(AtomicBool::new(false));
     let copy = async {
         let (client, app) = tokio::try_join!(client, upgraded)?;
-        let mut client = Side { inner: TokioIo::new(client), read: sent.clone(), ending: ending.clone(), frames: None };
+        let mut client = Side {
+            inner: TokioIo::new(client),
+            read: sent.clone(),
+            ending: ending.clone(),
+            frames: None,
+        };
         let frames = Some(Frames::default());
-        let mut app = Side { inner: TokioIo::new(app), read: received.clone(), ending: ending.clone(), frames };
+        let mut app = Side {
+            inner: TokioIo::new(app),
+            read: received.clone(),
+            ending: ending.clone(),
+            frames,
+        };
         // A failure of either side ends both; there is nobody left to tell.
         let _ = copy_bidirectional_with_sizes(&mut client, &mut app, BUFFER, BUFFER).await;
         Ok::<(), hyper::Error>(())
     };
-    let traffic = || Traffic { sent: sent.load(Ordering::Relaxed), received: received.load(Ordering::Relaxed) };
+    let traffic = || Traffic {
+        sent: sent.load(Ordering::Relaxed),
+        received: received.load(Ordering::Relaxed),
+    };
     let mut copy = std::pin::pin!(copy);
     let is_ended = tokio::select! {
         _ = &mut copy => false,
@@ -104,7 +117,9 @@ struct Side {
 impl Side {
     /// What is read of the app once the connection is to end: the rest of the frame under way, then our Close frame.
     fn poll_last(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Some(frames) = &mut self.frames else { return self.poll_discard(cx) };
+        let Some(frames) = &mut self.frames else {
+            return self.poll_discard(cx);
+        };
         let most = frames.room().min(buffer.remaining()).min(1024);
         if most == 0 {
             buffer.put_slice(frames.say(buffer.remaining()));
@@ -134,7 +149,11 @@ impl Side {
 }
 
 impl AsyncRead for Side {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.ending.load(Ordering::Relaxed) {
             return self.poll_last(cx, buffer);
         }
@@ -187,11 +206,18 @@ mod tests {
             // Moves at the first three looks, then no more.
             let left = moves.load(Ordering::Relaxed);
             moves.store(left.saturating_sub(1), Ordering::Relaxed);
-            Traffic { sent: left, received: 0 }
+            Traffic {
+                sent: left,
+                received: 0,
+            }
         };
         silence(Some(Duration::from_millis(1)), traffic).await;
         assert_eq!(moves.load(Ordering::Relaxed), 0);
         let never = silence(None, traffic);
-        assert!(tokio::time::timeout(Duration::from_millis(1), never).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(1), never)
+                .await
+                .is_err()
+        );
     }
 }

@@ -114,7 +114,9 @@ pub(super) struct Tls {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,7 +170,10 @@ impl Upstream {
     /// `http/1.1` alone by ALPN, also where the server could speak HTTP/2: WebSockets need it, and one connection then
     /// carries one request, as `max_connections` says.
     pub fn compile(name: &At<String>, raw: &RawUpstream, workers: usize, problems: &mut Problems) -> Self {
-        let builtin = raw.builtin.as_ref().and_then(|builtin| compile_builtin(builtin, raw, problems));
+        let builtin = raw
+            .builtin
+            .as_ref()
+            .and_then(|builtin| compile_builtin(builtin, raw, problems));
         if raw.servers.is_empty() && raw.builtin.is_none() {
             problems
                 .error(&name.span, format!("upstream `{}` has no servers", name.value))
@@ -177,17 +182,31 @@ impl Upstream {
         let mut tls = TlsConfigs::default();
         let mut servers: Vec<Server> = Vec::with_capacity(raw.servers.len());
         for (index, written) in raw.servers.iter().enumerate() {
-            if let Some(earlier) = raw.servers[..index].iter().find(|earlier| earlier.value == written.value) {
+            if let Some(earlier) = raw.servers[..index]
+                .iter()
+                .find(|earlier| earlier.value == written.value)
+            {
                 let earlier = earlier.span.clone();
                 problems
-                    .error(&written.span, format!("server `{}` is listed twice", written.value))
+                    .error(
+                        &written.span,
+                        format!("server `{}` is listed twice", written.value),
+                    )
                     .also(earlier, "first here")
                     .hint("take one of them out");
                 continue;
             }
-            let Some(server) = compile_server(written, raw, &mut tls, problems) else { continue };
+            let Some(server) = compile_server(written, raw, &mut tls, problems) else {
+                continue;
+            };
             if let Some(first) = servers.first().filter(|first| first.base != server.base) {
-                let path = |server: &Server| if server.base.is_empty() { "/".to_owned() } else { server.base.clone() };
+                let path = |server: &Server| {
+                    if server.base.is_empty() {
+                        "/".to_owned()
+                    } else {
+                        server.base.clone()
+                    }
+                };
                 problems
                     .error(&written.span, format!("the servers of upstream `{}` have different paths", name.value))
                     .label(format!("`{}` here, `{}` before", path(&server), path(first)))
@@ -199,14 +218,21 @@ impl Upstream {
             && !raw.servers.iter().any(|server| server.starts_with("https://"))
         {
             problems
-                .warning(&ca_file.span, "`ca_file` has no effect: no server of this upstream is `https://`")
+                .warning(
+                    &ca_file.span,
+                    "`ca_file` has no effect: no server of this upstream is `https://`",
+                )
                 .hint("remove it, or write `https://` where the app speaks TLS");
         }
-        let duration = |value: &Option<At<Duration>>, key: &str, default, problems: &mut Problems| match value {
+        let duration = |value: &Option<At<Duration>>, key: &str, default, problems: &mut Problems| match value
+        {
             Some(value) if value.is_zero() => {
                 problems
                     .error(&value.span, format!("`{key}` must be longer than zero"))
-                    .hint(format!("leave it out for {} seconds", Duration::as_secs(&default)));
+                    .hint(format!(
+                        "leave it out for {} seconds",
+                        Duration::as_secs(&default)
+                    ));
                 default
             }
             Some(value) => value.value,
@@ -217,16 +243,31 @@ impl Upstream {
         let named = host.as_ref().and_then(|host| Origin::public(host.to_str().ok()?));
         Self {
             name: name.value.as_str().into(),
-            base: servers.first().map(|server| server.base.clone()).unwrap_or_default(),
-            origins: servers.iter().filter_map(|server| server.origin.clone()).chain(named).collect(),
+            base: servers
+                .first()
+                .map(|server| server.base.clone())
+                .unwrap_or_default(),
+            origins: servers
+                .iter()
+                .filter_map(|server| server.origin.clone())
+                .chain(named)
+                .collect(),
             servers,
             builtin,
             host,
             connect_timeout: duration(&raw.connect_timeout, "connect_timeout", CONNECT_TIMEOUT, problems),
-            response_timeout: duration(&raw.response_timeout, "response_timeout", RESPONSE_TIMEOUT, problems),
+            response_timeout: duration(
+                &raw.response_timeout,
+                "response_timeout",
+                RESPONSE_TIMEOUT,
+                problems,
+            ),
             idle_timeout: duration(&raw.idle_timeout, "idle_timeout", IDLE_TIMEOUT, problems),
             max_connections: compile_limit(raw, workers, problems),
-            health_check: raw.health_check.as_ref().and_then(|check| compile_check(check, raw, problems)),
+            health_check: raw
+                .health_check
+                .as_ref()
+                .and_then(|check| compile_check(check, raw, problems)),
             epoch: Instant::now(),
             dropped_cookies: AtomicU64::new(0),
         }
@@ -248,7 +289,12 @@ fn compile_builtin(builtin: &At<String>, raw: &RawUpstream, problems: &mut Probl
         Some(near) => format!("did you mean `{near}`?"),
         None => "`whoami` is the only one".to_owned(),
     };
-    problems.error(&builtin.span, format!("nothing built in is called `{}`", builtin.value)).hint(hint);
+    problems
+        .error(
+            &builtin.span,
+            format!("nothing built in is called `{}`", builtin.value),
+        )
+        .hint(hint);
     None
 }
 
@@ -267,8 +313,14 @@ fn compile_limit(raw: &RawUpstream, workers: usize, problems: &mut Problems) -> 
 }
 
 fn compile_host(host: &At<String>, problems: &mut Problems) -> Option<HeaderValue> {
-    let valid = host.parse::<Authority>().is_ok_and(|parsed| !parsed.host().is_empty() && !host.contains('@'));
-    let value = if valid { HeaderValue::from_str(host).ok() } else { None };
+    let valid = host
+        .parse::<Authority>()
+        .is_ok_and(|parsed| !parsed.host().is_empty() && !host.contains('@'));
+    let value = if valid {
+        HeaderValue::from_str(host).ok()
+    } else {
+        None
+    };
     if value.is_none() {
         problems
             .error(&host.span, format!("`{}` is not a host", host.value))
@@ -277,21 +329,31 @@ fn compile_host(host: &At<String>, problems: &mut Problems) -> Option<HeaderValu
     value
 }
 
-fn compile_check(check: &At<RawHealthCheck>, raw: &RawUpstream, problems: &mut Problems) -> Option<HealthCheck> {
+fn compile_check(
+    check: &At<RawHealthCheck>,
+    raw: &RawUpstream,
+    problems: &mut Problems,
+) -> Option<HealthCheck> {
     if raw.builtin.is_some() {
-        problems.error(&check.span, "something built in has no health to check").hint("remove `health_check`");
+        problems
+            .error(&check.span, "something built in has no health to check")
+            .hint("remove `health_check`");
         return None;
     }
     let interval = match &check.interval {
         Some(interval) if interval.is_zero() => {
-            problems.error(&interval.span, "`interval` must be longer than zero").hint("leave it out for 5 seconds");
+            problems
+                .error(&interval.span, "`interval` must be longer than zero")
+                .hint("leave it out for 5 seconds");
             return None;
         }
         Some(interval) => interval.value,
         None => HEALTH_INTERVAL,
     };
     match check.path.parse::<PathAndQuery>() {
-        Ok(path) if check.path.starts_with('/') && !check.path.contains('#') => Some(HealthCheck { path, interval }),
+        Ok(path) if check.path.starts_with('/') && !check.path.contains('#') => {
+            Some(HealthCheck { path, interval })
+        }
         _ => {
             problems
                 .error(&check.path.span, format!("`{}` is not a path", check.path.value))
@@ -315,8 +377,12 @@ fn compile_server(
         Some(("https", rest)) => (Protocol::Http1, true, rest),
         Some(("h2c", rest)) => (Protocol::Http2, false, rest),
         _ => {
-            let known = "a server is `http://host:port`, `https://host:port`, `h2c://host:port` or `unix:/path`";
-            let problem = problems.error(&written.span, format!("`{}` is not the address of a server", written.value));
+            let known =
+                "a server is `http://host:port`, `https://host:port`, `h2c://host:port` or `unix:/path`";
+            let problem = problems.error(
+                &written.span,
+                format!("`{}` is not the address of a server", written.value),
+            );
             match written.parse::<Authority>() {
                 Ok(authority) if !written.contains("://") => {
                     problem.hint(format!("write `http://{authority}`; {known}"))
@@ -330,13 +396,19 @@ fn compile_server(
     if let Some(end) = base.find(['?', '#']) {
         let address = &written[..written.len() - (base.len() - end)];
         problems
-            .error(&written.span, "the address of a server has no room for a query or a fragment")
+            .error(
+                &written.span,
+                "the address of a server has no room for a query or a fragment",
+            )
             .hint(format!("write `{address}`"));
         return None;
     }
     if authority.contains('@') {
         problems
-            .error(&written.span, "the address of a server has no room for a user name")
+            .error(
+                &written.span,
+                "the address of a server has no room for a user name",
+            )
             .hint("credentials for an app do not belong here; set a header on the route");
         return None;
     }
@@ -347,7 +419,10 @@ fn compile_server(
             refused => {
                 let refusal = refused.err().unwrap_or(Refusal::PathEncodedSlash);
                 problems
-                    .error(&written.span, format!("no request can have the path `{path}`: {refusal}"))
+                    .error(
+                        &written.span,
+                        format!("no request can have the path `{path}`: {refusal}"),
+                    )
                     .hint("a path of a server is plain segments, such as `/base`");
                 return None;
             }
@@ -360,10 +435,17 @@ fn compile_server(
             .hint("write `127.0.0.1:3000`, `[::1]:3000` or `app.internal:3000`");
         return None;
     };
-    let tls = if encrypted { Some(compile_tls(&host, written, raw, tls, problems)?) } else { None };
+    let tls = if encrypted {
+        Some(compile_tls(&host, written, raw, tls, problems)?)
+    } else {
+        None
+    };
     let address = match host.parse() {
         Ok(ip) => Address::Ip(std::net::SocketAddr::new(ip, port)),
-        Err(_not_an_ip) => Address::Name { host: host.into(), port },
+        Err(_not_an_ip) => Address::Name {
+            host: host.into(),
+            port,
+        },
     };
     let label = match &address {
         Address::Ip(address) => address.to_string(),
@@ -371,13 +453,25 @@ fn compile_server(
     };
     let host = HeaderValue::from_str(authority).ok()?;
     let origin = Origin::server(authority, default_port);
-    Some(Server { label: label.into(), address, protocol, tls, host, base, origin, health: Health::default() })
+    Some(Server {
+        label: label.into(),
+        address,
+        protocol,
+        tls,
+        host,
+        base,
+        origin,
+        health: Health::default(),
+    })
 }
 
 fn compile_unix(path: &str, written: &At<String>, problems: &mut Problems) -> Option<Server> {
     if path.is_empty() || (path.starts_with("//") && !path.starts_with("///")) {
         problems
-            .error(&written.span, format!("`{}` is not the address of a server", written.value))
+            .error(
+                &written.span,
+                format!("`{}` is not the address of a server", written.value),
+            )
             .hint("write `unix:/run/app.sock`, or `unix:app.sock` for a socket beside this file");
         return None;
     }
@@ -417,7 +511,10 @@ fn split_authority(authority: &str, default_port: u16) -> Option<(String, u16)> 
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     let after_address = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_address..].rfind(':') {
-        Some(colon) => (&authority[..after_address + colon], Some(&authority[after_address + colon + 1..])),
+        Some(colon) => (
+            &authority[..after_address + colon],
+            Some(&authority[after_address + colon + 1..]),
+        ),
         None => (authority, None),
     }
 }
@@ -435,7 +532,10 @@ fn compile_tls(
             .hint("write the name or address that the app's certificate is made out to");
         return None;
     };
-    Some(Tls { config: configs.ready(raw, &written.span, problems)?, name })
+    Some(Tls {
+        config: configs.ready(raw, &written.span, problems)?,
+        name,
+    })
 }
 
 /// The TLS settings of an upstream, made for its first `https://` server; a failure is reported once.
@@ -479,7 +579,10 @@ fn read_authorities(file: &At<PathBuf>, problems: &mut Problems) -> Option<RootC
                 return Some(roots);
             }
             problems
-                .error(&file.span, format!("no certificate of an authority in `{}`", path.display()))
+                .error(
+                    &file.span,
+                    format!("no certificate of an authority in `{}`", path.display()),
+                )
                 .hint("it must hold PEM blocks that start with `-----BEGIN CERTIFICATE-----`");
         }
         Err(error) => {
@@ -496,7 +599,10 @@ fn system_authorities(server: &Range<usize>, problems: &mut Problems) -> Option<
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         problems
-            .error(server, "this system has no certificates of authorities to check the server's with")
+            .error(
+                server,
+                "this system has no certificates of authorities to check the server's with",
+            )
             .hint("install `ca-certificates`, or name a PEM file with `ca_file`");
         return None;
     }

@@ -26,7 +26,8 @@ pub(super) async fn answer(
     hop: Hop,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let (mut head, body) = request.into_parts();
-    head.headers.insert(header::HOST, upstream.host.clone().unwrap_or(hop.host));
+    head.headers
+        .insert(header::HOST, upstream.host.clone().unwrap_or(hop.host));
     let length = count(body).await.map_err(BodyFailure::refusal)?;
     let (text, kind) = if wants_json(&head.headers) {
         let answer = json!({
@@ -41,15 +42,27 @@ pub(super) async fn answer(
     } else {
         let mut text = format!("{} {} {}\n", head.method, head.uri, version(head.version));
         for (name, value) in &head.headers {
-            let _ = writeln!(text, "{}: {}", title_case(name), String::from_utf8_lossy(value.as_bytes()));
+            let _ = writeln!(
+                text,
+                "{}: {}",
+                title_case(name),
+                String::from_utf8_lossy(value.as_bytes())
+            );
         }
         let _ = writeln!(text, "\n{length} bytes of body");
         (text, "text/plain; charset=utf-8")
     };
     let (mut answer, ()) = Response::new(()).into_parts();
-    answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+        .headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+        .headers
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     let text = reply::finish(&head.method, &mut answer, text.into());
     Ok(Response::from_parts(answer, ResponseBody::whole(text)))
 }
@@ -81,7 +94,11 @@ fn object(headers: &HeaderMap) -> Map<String, Value> {
         .keys()
         .map(|name| {
             let mut values: Vec<Value> = headers.get_all(name).iter().map(text).collect();
-            let value = if values.len() == 1 { values.swap_remove(0) } else { Value::Array(values) };
+            let value = if values.len() == 1 {
+                values.swap_remove(0)
+            } else {
+                Value::Array(values)
+            };
             (name.as_str().to_owned(), value)
         })
         .collect()
@@ -94,7 +111,11 @@ fn title_case(name: &HeaderName) -> String {
         .chars()
         .map(|letter| {
             let upper = std::mem::replace(&mut start, letter == '-');
-            if upper { letter.to_ascii_uppercase() } else { letter }
+            if upper {
+                letter.to_ascii_uppercase()
+            } else {
+                letter
+            }
         })
         .collect()
 }

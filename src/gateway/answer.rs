@@ -64,10 +64,17 @@ pub(super) enum Ending {
 impl Ending {
     /// By the content type of the answer.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let Some(kind) = headers.get(CONTENT_TYPE) else { return Self::Abrupt };
+        let Some(kind) = headers.get(CONTENT_TYPE) else {
+            return Self::Abrupt;
+        };
         let is = |wanted: &[u8]| {
-            kind.as_bytes().get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted))
-                && !kind.as_bytes().get(wanted.len()).is_some_and(u8::is_ascii_alphanumeric)
+            kind.as_bytes()
+                .get(..wanted.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(wanted))
+                && !kind
+                    .as_bytes()
+                    .get(wanted.len())
+                    .is_some_and(u8::is_ascii_alphanumeric)
         };
         match kind {
             _ if is(b"text/event-stream") => Self::Clean,
@@ -83,8 +90,14 @@ impl Ending {
             Self::Clean => None,
             Self::Grpc => {
                 let mut trailers = HeaderMap::new();
-                trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("16"));
-                trailers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static("session ended"));
+                trailers.insert(
+                    HeaderName::from_static("grpc-status"),
+                    HeaderValue::from_static("16"),
+                );
+                trailers.insert(
+                    HeaderName::from_static("grpc-message"),
+                    HeaderValue::from_static("session ended"),
+                );
                 Some(Ok(Frame::trailers(trailers)))
             }
         }
@@ -100,11 +113,23 @@ enum AnswerBody {
 impl Answer {
     pub(super) fn own(bytes: Bytes, record: Option<Box<Record>>) -> Self {
         let body = AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty()));
-        Self { body, record, broken: None, ending: Ending::Abrupt, grace: None }
+        Self {
+            body,
+            record,
+            broken: None,
+            ending: Ending::Abrupt,
+            grace: None,
+        }
     }
 
     pub(super) fn app(body: ResponseBody, ending: Ending, record: Box<Record>) -> Self {
-        Self { body: AnswerBody::App(body), record: Some(record), broken: None, ending, grace: None }
+        Self {
+            body: AnswerBody::App(body),
+            record: Some(record),
+            broken: None,
+            ending,
+            grace: None,
+        }
     }
 }
 
@@ -128,7 +153,9 @@ impl Answer {
             AnswerBody::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             AnswerBody::App(body) => body,
         };
-        let Some(record) = &mut self.record else { return Pin::new(body).poll_frame(cx) };
+        let Some(record) = &mut self.record else {
+            return Pin::new(body).poll_frame(cx);
+        };
         if self.grace.is_none() && !record.is_caller_gone() {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(next) => return Poll::Ready(next),
@@ -137,7 +164,9 @@ impl Answer {
             }
         }
         if self.ending == Ending::Abrupt {
-            let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(GRACE)));
+            let grace = self
+                .grace
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(GRACE)));
             if grace.as_mut().poll(cx).is_pending() {
                 return Pin::new(body).poll_frame(cx);
             }
@@ -186,7 +215,9 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            AnswerBody::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            AnswerBody::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             AnswerBody::App(body) => body.size_hint(),
         }
     }

@@ -28,7 +28,11 @@ pub(super) async fn identify<'l>(
     record: &mut Record,
 ) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
     let mut after = None;
-    while let Some(credential) = lane.gateway.sources.find_after(after, &parts.headers, target.query())? {
+    while let Some(credential) = lane
+        .gateway
+        .sources
+        .find_after(after, &parts.headers, target.query())?
+    {
         match verify(lane, &credential.token).await {
             Ok(verified) => {
                 if credential.kind == Kind::Cookie && may_be_forged(lane, parts, host) {
@@ -42,9 +46,17 @@ pub(super) async fn identify<'l>(
             Err(refusal) => return Err(refusal),
         }
     }
-    let Some(sign_in) = &lane.gateway.sign_in else { return Ok(None) };
+    let Some(sign_in) = &lane.gateway.sign_in else {
+        return Ok(None);
+    };
     match sign_in
-        .present(&lane.session_cache, &parts.headers, host.name(), &lane.gateway.clock, record.client_ip)
+        .present(
+            &lane.session_cache,
+            &parts.headers,
+            host.name(),
+            &lane.gateway.clock,
+            record.client_ip,
+        )
         .await?
     {
         Presented::Nothing => Ok(None),
@@ -69,10 +81,15 @@ pub(super) async fn identify_by_source<'l>(
     parts: &Parts,
     target: &Target,
 ) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
-    let Some(credential) = lane.gateway.sources.find(&parts.headers, target.query())? else { return Ok(None) };
+    let Some(credential) = lane.gateway.sources.find(&parts.headers, target.query())? else {
+        return Ok(None);
+    };
     let verified = match verify(lane, &credential.token).await {
         // Of whatever roles, it is the caller's.
-        Err(Refusal::Stale) => lane.gateway.verifier.verify_expired(&credential.token, lane.gateway.clock.now())?,
+        Err(Refusal::Stale) => lane
+            .gateway
+            .verifier
+            .verify_expired(&credential.token, lane.gateway.clock.now())?,
         verified => verified?,
     };
     Ok(Some((verified, Some(credential.source))))

@@ -40,7 +40,8 @@ impl LoopMark {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
         let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let element = HeaderValue::try_from(format!("{NAME};k={key}")).expect("hexadecimal digits are visible ASCII");
+        let element =
+            HeaderValue::try_from(format!("{NAME};k={key}")).expect("hexadecimal digits are visible ASCII");
         Ok(Self { key, element })
     }
 
@@ -48,10 +49,12 @@ impl LoopMark {
     fn is(&self, element: &str) -> bool {
         let mut parts = element.split(';').map(str::trim);
         parts.next().is_some_and(|name| name.eq_ignore_ascii_case(NAME))
-            && parts.filter_map(|parameter| parameter.split_once('=')).any(|(name, key)| {
-                let key = key.trim().trim_matches('"');
-                name.trim() == "k" && bool::from(key.as_bytes().ct_eq(self.key.as_bytes()))
-            })
+            && parts
+                .filter_map(|parameter| parameter.split_once('='))
+                .any(|(name, key)| {
+                    let key = key.trim().trim_matches('"');
+                    name.trim() == "k" && bool::from(key.as_bytes().ct_eq(self.key.as_bytes()))
+                })
     }
 }
 
@@ -65,7 +68,10 @@ pub(super) fn mark(mark: &LoopMark, headers: &mut HeaderMap) -> Result<(), Refus
         return Ok(());
     }
     check(mark, headers)?;
-    let line = joined(headers, |_| true).into_iter().chain([mark.element.as_bytes().to_vec()]).collect::<Vec<_>>();
+    let line = joined(headers, |_| true)
+        .into_iter()
+        .chain([mark.element.as_bytes().to_vec()])
+        .collect::<Vec<_>>();
     if let Ok(line) = HeaderValue::try_from(line.join(&b", "[..])) {
         headers.insert(CDN_LOOP.clone(), line);
     }
@@ -84,7 +90,11 @@ pub(super) fn check(mark: &LoopMark, headers: &HeaderMap) -> Result<(), Refusal>
         }
         others += 1;
     }
-    if others > MOST { Err(Refusal::LoopDetected) } else { Ok(()) }
+    if others > MOST {
+        Err(Refusal::LoopDetected)
+    } else {
+        Ok(())
+    }
 }
 
 /// Takes the gateway's element out of an answer: an app that shows what it was sent would tell everybody the key.
@@ -143,7 +153,11 @@ mod tests {
     }
 
     fn lines(headers: &HeaderMap) -> Vec<&str> {
-        headers.get_all(&CDN_LOOP).iter().map(|line| line.to_str().unwrap()).collect()
+        headers
+            .get_all(&CDN_LOOP)
+            .iter()
+            .map(|line| line.to_str().unwrap())
+            .collect()
     }
 
     #[test]
@@ -159,8 +173,16 @@ mod tests {
             format!("passgate; x=y; k={}", ours.key),
             format!("a; p=\"\\\",\", {}", element(&ours)),
         ] {
-            assert_eq!(mark(&ours, &mut headers(&[&line])), Err(Refusal::LoopDetected), "{line}");
-            assert_eq!(mark(&ours, &mut headers(&["a", &line])), Err(Refusal::LoopDetected), "{line}");
+            assert_eq!(
+                mark(&ours, &mut headers(&[&line])),
+                Err(Refusal::LoopDetected),
+                "{line}"
+            );
+            assert_eq!(
+                mark(&ours, &mut headers(&["a", &line])),
+                Err(Refusal::LoopDetected),
+                "{line}"
+            );
         }
         for line in [
             element(&other),
@@ -182,8 +204,14 @@ mod tests {
         let ours = LoopMark::new().unwrap();
         let mut eight = headers(&["a, b,, c", "d, e, f, g, h"]);
         assert_eq!(mark(&ours, &mut eight), Ok(()));
-        assert!(lines(&eight)[0].starts_with("a, b, c, d, e, f, g, h, passgate;k="), "{eight:?}");
-        assert_eq!(mark(&ours, &mut headers(&["a, b, c, d", "e, f, g, h, i"])), Err(Refusal::LoopDetected));
+        assert!(
+            lines(&eight)[0].starts_with("a, b, c, d, e, f, g, h, passgate;k="),
+            "{eight:?}"
+        );
+        assert_eq!(
+            mark(&ours, &mut headers(&["a, b, c, d", "e, f, g, h, i"])),
+            Err(Refusal::LoopDetected)
+        );
     }
 
     #[test]

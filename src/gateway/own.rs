@@ -34,7 +34,12 @@ pub(super) async fn answer(
     record: &mut Record,
 ) -> Result<Response<Content>, Refusal> {
     let gateway = &*lane.gateway;
-    let leaving = || gateway.sign_in.as_ref()?.recognize(&parts.headers, host.name(), gateway.clock.now());
+    let leaving = || {
+        gateway
+            .sign_in
+            .as_ref()?
+            .recognize(&parts.headers, host.name(), gateway.clock.now())
+    };
     let mut bad = None;
     let found = match endpoint {
         Endpoint::Jwks | Endpoint::Logo | Endpoint::Icon | Endpoint::Account | Endpoint::Refresh => None,
@@ -43,7 +48,9 @@ pub(super) async fn answer(
             signed_in(lane, parts, host, record).await
         }
         // Who is signed in already signs in anew: the session of before ends.
-        Endpoint::Login | Endpoint::Register | Endpoint::Continue => leaving().map(|verified| (verified, None)),
+        Endpoint::Login | Endpoint::Register | Endpoint::Continue => {
+            leaving().map(|verified| (verified, None))
+        }
         // Nothing may keep anybody from leaving, least of all that a credential has expired.
         Endpoint::Logout => match identify_by_source(lane, parts, target).await {
             Ok(Some(found)) if found.0.caller.identity.session_id.is_some() => Some(found),
@@ -54,9 +61,11 @@ pub(super) async fn answer(
                 leaving().map(|verified| (verified, None))
             }
         },
-        Endpoint::Me | Endpoint::Password | Endpoint::Sessions | Endpoint::Session(_) | Endpoint::EndSession(_) => {
-            identify(lane, parts, host, target, record).await?
-        }
+        Endpoint::Me
+        | Endpoint::Password
+        | Endpoint::Sessions
+        | Endpoint::Session(_)
+        | Endpoint::EndSession(_) => identify(lane, parts, host, target, record).await?,
     };
     let (verified, source) = found.unzip();
     let caller = verified.map(|verified| Arc::clone(&verified.caller));
@@ -92,7 +101,9 @@ pub(super) async fn answer(
             record.retry_after = failure.retry_after;
             record.detail = failure.detail;
             // What was sent and is no good is told from nothing at all.
-            Err(bad.filter(|_| failure.refusal == Refusal::CredentialMissing).unwrap_or(failure.refusal))
+            Err(bad
+                .filter(|_| failure.refusal == Refusal::CredentialMissing)
+                .unwrap_or(failure.refusal))
         }
     }
 }
@@ -107,8 +118,18 @@ async fn signed_in<'l>(
 ) -> Option<(Arc<Verified>, Option<&'l Source>)> {
     let sign_in = lane.gateway.sign_in.as_ref()?;
     let clock = &lane.gateway.clock;
-    let presented = sign_in.present(&lane.session_cache, &parts.headers, host.name(), clock, record.client_ip).await;
-    let Ok(Presented::Good(verified, set_cookie)) = presented else { return None };
+    let presented = sign_in
+        .present(
+            &lane.session_cache,
+            &parts.headers,
+            host.name(),
+            clock,
+            record.client_ip,
+        )
+        .await;
+    let Ok(Presented::Good(verified, set_cookie)) = presented else {
+        return None;
+    };
     record.set_cookie = set_cookie;
     Some((verified, None))
 }

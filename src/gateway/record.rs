@@ -167,17 +167,26 @@ impl Record {
 
     /// The id of this request in log, answer and `X-Request-Id`.
     pub(super) fn request_id(&self) -> &str {
-        self.given_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_else(|| self.request_id.as_str())
+        self.given_id
+            .as_ref()
+            .and_then(|id| id.to_str().ok())
+            .unwrap_or_else(|| self.request_id.as_str())
     }
 
     /// The same as the value of `X-Request-Id`.
     pub(super) fn request_id_value(&self) -> HeaderValue {
-        self.given_id.clone().unwrap_or_else(|| self.request_id.to_header_value())
+        self.given_id
+            .clone()
+            .unwrap_or_else(|| self.request_id.to_header_value())
     }
 
     /// Whether the answer tells the browser to reach this host by HTTPS alone. Over HTTP it must not (RFC 6797 section 7.2).
     pub(super) fn is_https_only(&self) -> bool {
-        let host = self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = self
+            .host
+            .as_ref()
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
         self.is_https
             && self
                 .lane
@@ -198,7 +207,10 @@ impl Record {
 
     /// The client, as limits count it that all clients share.
     pub(super) fn holder(&self) -> Holder {
-        Holder { key: self.client_ip.into(), exit: Arc::clone(&self.exit) }
+        Holder {
+            key: self.client_ip.into(),
+            exit: Arc::clone(&self.exit),
+        }
     }
 
     /// Whether something of the request's body has not been read. What the connection does with it is not ours to know:
@@ -211,7 +223,10 @@ impl Record {
     /// again. A little more is read in passing.
     pub(super) fn is_much_pending(&self) -> bool {
         let gone = self.body.as_ref().map_or(0, |body| body.bytes());
-        self.is_body_pending() && self.body_length.is_none_or(|length| length.saturating_sub(gone) > READ_IN_PASSING)
+        self.is_body_pending()
+            && self
+                .body_length
+                .is_none_or(|length| length.saturating_sub(gone) > READ_IN_PASSING)
     }
 
     /// The gateway answers instead of the app.
@@ -236,13 +251,17 @@ impl Record {
     /// Whether the caller has been signed out or revoked since; by a look.
     pub(super) fn is_caller_gone(&mut self) -> bool {
         let revocations = self.lane.gateway.verifier.revocations();
-        self.vigil.as_mut().is_some_and(|vigil| vigil.is_over(revocations))
+        self.vigil
+            .as_mut()
+            .is_some_and(|vigil| vigil.is_over(revocations))
     }
 
     /// The same, and who asks is woken when it comes to that.
     pub(super) fn poll_caller_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let revocations = self.lane.gateway.verifier.revocations();
-        self.vigil.as_mut().map_or(Poll::Pending, |vigil| vigil.poll_over(revocations, cx))
+        self.vigil
+            .as_mut()
+            .map_or(Poll::Pending, |vigil| vigil.poll_over(revocations, cx))
     }
 
     /// The gateway ends the answer.
@@ -287,7 +306,10 @@ impl Record {
             Content::Switched { client, app } => {
                 let exit = Arc::clone(&self.exit);
                 let task = tokio::spawn(async move {
-                    let over = self.vigil.as_ref().map(|vigil| vigil.over(self.lane.gateway.verifier.revocations()));
+                    let over = self
+                        .vigil
+                        .as_ref()
+                        .map(|vigil| vigil.over(self.lane.gateway.verifier.revocations()));
                     let mut is_over = false;
                     let close = async {
                         match over {
@@ -351,7 +373,11 @@ impl Drop for Record {
             request_id: self.request_id(),
             client: self.client_ip,
             method: self.method.as_str(),
-            host: self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default(),
+            host: self
+                .host
+                .as_ref()
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or_default(),
             path: self.path.as_ref().map_or("", PathAndQuery::path),
             route: self.route.as_ref().map(|route| &*route.text),
             subject: identity.map(|identity| identity.subject.as_str()),

@@ -29,7 +29,13 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// `headers` are those that the app gets.
-    pub(super) fn of(route: &'a Route, permit: &Permit, target: &Target, hop: &Hop, headers: &HeaderMap) -> Self {
+    pub(super) fn of(
+        route: &'a Route,
+        permit: &Permit,
+        target: &Target,
+        hop: &Hop,
+        headers: &HeaderMap,
+    ) -> Self {
         Self {
             route,
             is_cut: route.cuts(target),
@@ -58,10 +64,20 @@ impl<'a> Asked<'a> {
 
     fn rewrite(&self, gateway: &Gateway, headers: &mut HeaderMap) {
         let text = |host: &HeaderValue| Origin::public(host.to_str().ok()?);
-        let public: Vec<Origin> =
-            self.hosts.iter().flatten().filter_map(text).chain(gateway.public_origin.clone()).collect();
+        let public: Vec<Origin> = self
+            .hosts
+            .iter()
+            .flatten()
+            .filter_map(text)
+            .chain(gateway.public_origin.clone())
+            .collect();
         let paths = PublicPaths {
-            prefix: self.route.strip_prefix.as_ref().filter(|_| self.is_cut).map_or("", |prefix| prefix.path.as_str()),
+            prefix: self
+                .route
+                .strip_prefix
+                .as_ref()
+                .filter(|_| self.is_cut)
+                .map_or("", |prefix| prefix.path.as_str()),
             base: self.route.upstream.base(),
             servers: self.route.upstream.origins(),
             public: &public,
@@ -77,9 +93,13 @@ static PRIVATE: HeaderValue = HeaderValue::from_static("private");
 
 fn rewrite(headers: &mut HeaderMap, paths: &PublicPaths<'_>) {
     for name in REWRITTEN {
-        let http::header::Entry::Occupied(mut field) = headers.entry(&name) else { continue };
+        let http::header::Entry::Occupied(mut field) = headers.entry(&name) else {
+            continue;
+        };
         for value in field.iter_mut() {
-            let Ok(text) = std::str::from_utf8(value.as_bytes()) else { continue };
+            let Ok(text) = std::str::from_utf8(value.as_bytes()) else {
+                continue;
+            };
             let public = if name == SET_COOKIE {
                 paths.set_cookie(text)
             } else if name == REFRESH {
@@ -96,7 +116,9 @@ fn rewrite(headers: &mut HeaderMap, paths: &PublicPaths<'_>) {
 
 /// Whether the app has said what caches may do (RFC 9111 sections 5.2 to 5.4).
 fn says_something_to_caches(headers: &HeaderMap) -> bool {
-    [CACHE_CONTROL, EXPIRES, PRAGMA].iter().any(|name| headers.contains_key(name))
+    [CACHE_CONTROL, EXPIRES, PRAGMA]
+        .iter()
+        .any(|name| headers.contains_key(name))
 }
 
 /// Adds the names in `ours` to what the app says that its answer depends on (RFC 9110 section 12.5.5), in one line.
@@ -107,7 +129,11 @@ fn add_vary(headers: &mut HeaderMap, ours: &HeaderValue) {
     }
     let mut names = String::new();
     let values = headers.get_all(VARY).iter().chain([ours]);
-    for name in values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim) {
+    for name in values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+    {
         if name == "*" {
             return;
         }
@@ -131,13 +157,13 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).fold(
-            HeaderMap::new(),
-            |mut headers, (name, value)| {
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .fold(HeaderMap::new(), |mut headers, (name, value)| {
                 headers.append(name, value);
                 headers
-            },
-        )
+            })
     }
 
     #[test]
@@ -145,8 +171,14 @@ mod tests {
         for (theirs, expected) in [
             (&[][..], "Cookie, Authorization"),
             (&["Accept-Encoding"], "Accept-Encoding, Cookie, Authorization"),
-            (&["accept-encoding,cookie"], "accept-encoding, cookie, Authorization"),
-            (&["Origin", "AUTHORIZATION , Cookie"], "Origin, AUTHORIZATION, Cookie"),
+            (
+                &["accept-encoding,cookie"],
+                "accept-encoding, cookie, Authorization",
+            ),
+            (
+                &["Origin", "AUTHORIZATION , Cookie"],
+                "Origin, AUTHORIZATION, Cookie",
+            ),
             (&[""], "Cookie, Authorization"),
             (&["*"], "*"),
         ] {
@@ -168,8 +200,22 @@ mod tests {
             ("set-cookie", "b=2; Path=/b"),
             ("link", "</style.css>; rel=preload"),
         ]);
-        rewrite(&mut headers, &PublicPaths { prefix: "/api", base: "", servers: &[], public: &[] });
-        let all = |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        rewrite(
+            &mut headers,
+            &PublicPaths {
+                prefix: "/api",
+                base: "",
+                servers: &[],
+                public: &[],
+            },
+        );
+        let all = |name: &str| {
+            headers
+                .get_all(name)
+                .iter()
+                .map(|value| value.to_str().unwrap())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(all("location"), ["/api/x"]);
         assert_eq!(all("content-location"), ["/api/y"]);
         assert_eq!(all("refresh"), ["0; url=/api/z"]);

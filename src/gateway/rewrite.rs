@@ -39,9 +39,25 @@ pub(super) fn rewrite(
     let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
     let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
     let host = host.as_value();
-    let outgoing = Outgoing { gateway, peer, route, permit, kept, target };
-    parts.uri = outgoing.rewrite(&host, &record.request_id_value(), &mut parts.headers)?.into();
-    Ok((Hop { host, trailers: hop_by_hop.te_trailers, websocket: upgrade.is_some() }, upgrade))
+    let outgoing = Outgoing {
+        gateway,
+        peer,
+        route,
+        permit,
+        kept,
+        target,
+    };
+    parts.uri = outgoing
+        .rewrite(&host, &record.request_id_value(), &mut parts.headers)?
+        .into();
+    Ok((
+        Hop {
+            host,
+            trailers: hop_by_hop.te_trailers,
+            websocket: upgrade.is_some(),
+        },
+        upgrade,
+    ))
 }
 
 /// A request that may pass, before its fields are the gateway's.
@@ -73,9 +89,23 @@ impl Outgoing<'_> {
         request_id: &HeaderValue,
         fields: &mut HeaderMap,
     ) -> Result<PathAndQuery, Refusal> {
-        let Self { gateway, peer, route, permit, kept, target } = *self;
+        let Self {
+            gateway,
+            peer,
+            route,
+            permit,
+            kept,
+            target,
+        } = *self;
         let credential = kept.and_then(Source::header_name);
-        gateway.naming.strip(fields, Passing { peer_is_trusted: peer.trusted, kept: &route.keep_headers, credential });
+        gateway.naming.strip(
+            fields,
+            Passing {
+                peer_is_trusted: peer.trusted,
+                kept: &route.keep_headers,
+                credential,
+            },
+        );
         let mut query = QueryEdit::Keep;
         let stripped;
         // Where nothing was read, nothing was consumed: what is there is for the app.
@@ -108,15 +138,24 @@ impl Outgoing<'_> {
         for (name, value) in &route.headers {
             fields.insert(name, value.clone());
         }
-        gateway.naming.set(fields, permit.caller().map(|caller| &**caller))?;
-        if let (Some(assertions), Some(name), Some(caller)) =
-            (&gateway.assertions, gateway.naming.assertion_header(), permit.caller())
-        {
+        gateway
+            .naming
+            .set(fields, permit.caller().map(|caller| &**caller))?;
+        if let (Some(assertions), Some(name), Some(caller)) = (
+            &gateway.assertions,
+            gateway.naming.assertion_header(),
+            permit.caller(),
+        ) {
             let now = gateway.clock.now();
-            let assertion = assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
+            let assertion =
+                assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
             fields.insert(name, assertion);
         }
-        target.rewritten(prefix.map(|prefix| prefix.path.as_str()), route.upstream.base(), query)
+        target.rewritten(
+            prefix.map(|prefix| prefix.path.as_str()),
+            route.upstream.base(),
+            query,
+        )
     }
 }
 

@@ -71,8 +71,16 @@ impl Renewal {
     /// Renewal by `sessions`, on the threads of `blocking`.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, blocking: Arc<Blocking>) -> Self {
-        let shared = Cache::builder().max_capacity(SHARED).time_to_live(SHARED_FOR).build();
-        Self { clear: sessions.clear_cookie(), sessions, blocking, shared }
+        let shared = Cache::builder()
+            .max_capacity(SHARED)
+            .time_to_live(SHARED_FOR)
+            .build();
+        Self {
+            clear: sessions.clear_cookie(),
+            sessions,
+            blocking,
+            shared,
+        }
     }
 
     /// What is being found out about the session on a host, or was a moment ago.
@@ -85,7 +93,11 @@ impl Renewal {
 
     /// Finds it out anew, if nobody has begun to.
     fn forget(&self, key: &str, cell: &Shared) {
-        if self.shared.get(key).is_some_and(|known| Arc::ptr_eq(&known, cell)) {
+        if self
+            .shared
+            .get(key)
+            .is_some_and(|known| Arc::ptr_eq(&known, cell))
+        {
             self.shared.invalidate(key);
         }
     }
@@ -101,14 +113,19 @@ impl Renewal {
     ) -> Result<Option<(String, HeaderValue)>, Refusal> {
         // A request that goes away leaves the work to the next one that waits, and so does one for which it failed.
         let asked = cell.get_or_try_init(|| async {
-            let (sessions, session, account) = (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
+            let (sessions, session, account) =
+                (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
             let host = host.to_owned();
-            self.blocking.run(move || sessions.renew(&session, &account, &host, client)).await?
+            self.blocking
+                .run(move || sessions.renew(&session, &account, &host, client))
+                .await?
         });
         // Nobody waits for the failures of all who came before.
         let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;
         let cookie = cookie.map_err(|_| Refusal::StateUnavailable)??;
-        Ok(cookie.as_ref().map(|cookie| (cookie.token.clone(), cookie.set_cookie.clone())))
+        Ok(cookie
+            .as_ref()
+            .map(|cookie| (cookie.token.clone(), cookie.set_cookie.clone())))
     }
 }
 
@@ -119,7 +136,9 @@ impl SignIn {
     /// [`Refusal::CredentialMalformed`] where there is one and it is no text, or there are several.
     pub fn find<'a>(&'a self, headers: &'a HeaderMap) -> Result<Option<&'a str>, Refusal> {
         let mut values = cookie::values(headers, &self.cookie);
-        let Some(first) = values.next() else { return Ok(None) };
+        let Some(first) = values.next() else {
+            return Ok(None);
+        };
         if values.any(|other| other != first) {
             return Err(Refusal::CredentialMalformed);
         }
@@ -167,9 +186,17 @@ impl SignIn {
     }
 
     /// Whose cookie it is or was, without a renewal: for who wants to leave.
-    pub(super) fn recognize(&self, headers: &HeaderMap, host: &str, now: UnixSeconds) -> Option<Arc<Verified>> {
+    pub(super) fn recognize(
+        &self,
+        headers: &HeaderMap,
+        host: &str,
+        now: UnixSeconds,
+    ) -> Option<Arc<Verified>> {
         let token = self.find(headers).ok()??;
-        self.verifier.verify_expired(token, now).ok().filter(|verified| self.counts_on(verified, host))
+        self.verifier
+            .verify_expired(token, now)
+            .ok()
+            .filter(|verified| self.counts_on(verified, host))
     }
 
     async fn renew(
@@ -196,7 +223,9 @@ impl SignIn {
         let key = format!("{session} {host}");
         for _ in 0..ATTEMPTS {
             let cell = renewal.shared(&key);
-            let renewed = renewal.renew(&cell, session, &identity.subject, host, client).await?;
+            let renewed = renewal
+                .renew(&cell, session, &identity.subject, host, client)
+                .await?;
             let Some((token, set_cookie)) = renewed else {
                 return Ok(Presented::Bad(Refusal::Expired));
             };
@@ -213,7 +242,12 @@ impl SignIn {
         Err(Refusal::StateUnavailable)
     }
 
-    fn verify(&self, cache: &Mutex<LocalCache>, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
+    fn verify(
+        &self,
+        cache: &Mutex<LocalCache>,
+        token: &str,
+        now: UnixSeconds,
+    ) -> Result<Arc<Verified>, Refusal> {
         let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
         self.verifier.verify(&mut cache, token, now)
     }
@@ -221,7 +255,10 @@ impl SignIn {
     /// `Set-Cookie` that deletes the cookie, where it is no good because of `refusal`. One that is good a little later
     /// stays: a clock that was put back signs nobody out.
     pub(super) fn clear(&self, refusal: Refusal) -> Option<HeaderValue> {
-        self.renewal.as_ref().filter(|_| refusal != Refusal::NotYetValid).map(|renewal| renewal.clear.clone())
+        self.renewal
+            .as_ref()
+            .filter(|_| refusal != Refusal::NotYetValid)
+            .map(|renewal| renewal.clear.clone())
     }
 
     /// Whether a cookie of this name is ours: the session's, or a nonce.
@@ -237,12 +274,20 @@ impl SignIn {
     /// Takes out of an app's answer what would set a cookie of ours: who is signed in is not for an app to change. Says
     /// how many these were.
     pub(super) fn strip_set_cookie(&self, headers: &mut HeaderMap) -> usize {
-        let ours = headers.get_all(SET_COOKIE).iter().filter(|field| self.is_ours(field)).count();
+        let ours = headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .filter(|field| self.is_ours(field))
+            .count();
         if ours == 0 {
             return 0;
         }
-        let kept: Vec<HeaderValue> =
-            headers.get_all(SET_COOKIE).iter().filter(|field| !self.is_ours(field)).cloned().collect();
+        let kept: Vec<HeaderValue> = headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .filter(|field| !self.is_ours(field))
+            .cloned()
+            .collect();
         headers.remove(SET_COOKIE);
         for field in kept {
             headers.append(SET_COOKIE, field);
@@ -252,7 +297,11 @@ impl SignIn {
 
     /// Adds `set_cookie` to an answer that does not set the cookie itself. No cache may keep such an answer for others.
     pub(super) fn set_cookie(&self, headers: &mut HeaderMap, set_cookie: HeaderValue) {
-        if headers.get_all(SET_COOKIE).iter().any(|field| name_of(field) == self.cookie.as_bytes()) {
+        if headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .any(|field| name_of(field) == self.cookie.as_bytes())
+        {
             return;
         }
         headers.append(SET_COOKIE, set_cookie);
@@ -266,12 +315,23 @@ impl SignIn {
         };
         // What is said to one kind of cache alone counts more there (RFC 9213 section 2.2).
         let is_targeted = |name: &str| name.ends_with("cdn-cache-control") || name == "surrogate-control";
-        let targeted: Vec<_> = headers.keys().filter(|name| is_targeted(name.as_str())).cloned().collect();
+        let targeted: Vec<_> = headers
+            .keys()
+            .filter(|name| is_targeted(name.as_str()))
+            .cloned()
+            .collect();
         for name in targeted {
             headers.remove(name);
         }
-        if !headers.get_all(http::header::CACHE_CONTROL).iter().any(is_kept_private) {
-            headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        if !headers
+            .get_all(http::header::CACHE_CONTROL)
+            .iter()
+            .any(is_kept_private)
+        {
+            headers.insert(
+                http::header::CACHE_CONTROL,
+                HeaderValue::from_static("private, no-cache"),
+            );
         }
     }
 }
@@ -279,10 +339,21 @@ impl SignIn {
 /// The name of the cookie that a `Set-Cookie` sets. Of one without a name it is what comes back as the name: browsers keep
 /// `=session=x` as the value `session=x` of no name, and send just that (RFC 6265bis sections 5.6 and 5.8.3).
 fn name_of(field: &HeaderValue) -> &[u8] {
-    let pair = field.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let pair = field
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
     let is_before_name = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
-    let start = pair.iter().position(|byte| !is_before_name(byte)).unwrap_or(pair.len());
-    pair[start..].split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
+    let start = pair
+        .iter()
+        .position(|byte| !is_before_name(byte))
+        .unwrap_or(pair.len());
+    pair[start..]
+        .split(|byte| *byte == b'=')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii()
 }
 
 #[cfg(test)]

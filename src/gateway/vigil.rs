@@ -19,14 +19,20 @@ pub(super) struct Vigil {
 
 impl std::fmt::Debug for Vigil {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vigil").field("seen", &self.seen).finish_non_exhaustive()
+        f.debug_struct("Vigil")
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
     }
 }
 
 impl Vigil {
     /// `seen`: [`Revocations::generation`] before `verified` was verified.
     pub(super) fn new(verified: Arc<Verified>, seen: u64) -> Self {
-        Self { verified, seen, waiting: None }
+        Self {
+            verified,
+            seen,
+            waiting: None,
+        }
     }
 
     /// Whether it is over, by a look.
@@ -41,8 +47,9 @@ impl Vigil {
 
     /// Ready when it is over.
     pub(super) fn poll_over(&mut self, revocations: &Arc<Revocations>, cx: &mut Context<'_>) -> Poll<()> {
-        let waiting =
-            self.waiting.get_or_insert_with(|| Box::pin(over(Arc::clone(revocations), Arc::clone(&self.verified))));
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(over(Arc::clone(revocations), Arc::clone(&self.verified))));
         waiting.as_mut().poll(cx)
     }
 
@@ -89,9 +96,19 @@ mod tests {
         let signing = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
         let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
         let mut issuers = Issuers::default();
-        issuers.add_own("session", "http://localhost", "http://localhost", &[Algorithm::EdDSA], keys).unwrap();
+        issuers
+            .add_own(
+                "session",
+                "http://localhost",
+                "http://localhost",
+                &[Algorithm::EdDSA],
+                keys,
+            )
+            .unwrap();
         let verifier = Verifier::new(issuers, Arc::clone(&revocations));
-        let token = signing.mint(&MintRequest::new("http://localhost", "ann"), NOW).unwrap();
+        let token = signing
+            .mint(&MintRequest::new("http://localhost", "ann"), NOW)
+            .unwrap();
         let verified = verifier.verify(&mut LocalCache::new(), &token, NOW).unwrap();
 
         // As after ten seconds without a reading: nobody new is let in.
@@ -102,7 +119,12 @@ mod tests {
         assert!(!vigil.is_over(&silent), "the silence alone ends nothing");
         let kind = Revoked::Subject("ann".to_owned());
         // Put in force before it is said that the reading was good.
-        silent.replace([RevocationRow { issuer: "session".to_owned(), kind, revoked_at: NOW, expires_at: None }]);
+        silent.replace([RevocationRow {
+            issuer: "session".to_owned(),
+            kind,
+            revoked_at: NOW,
+            expires_at: None,
+        }]);
         assert!(vigil.is_over(&silent));
         waiting.await;
     }

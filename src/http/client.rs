@@ -73,7 +73,9 @@ pub struct Exit {
 /// Milliseconds since the first call, at least 1.
 fn uptime() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(START.elapsed().as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 impl Exit {

@@ -13,12 +13,17 @@ use http::{HeaderMap, HeaderValue};
 
 /// The values of all cookies called `name`, of all `Cookie` lines, in order. A piece without `=` has no name.
 pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    headers.get_all(COOKIE).iter().flat_map(move |line| values_in(line.as_bytes(), name))
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(move |line| values_in(line.as_bytes(), name))
 }
 
 /// The values of all cookies called `name` in one line.
 pub fn values_in<'a, 'n>(line: &'a [u8], name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    split(line).filter_map(pair).filter_map(move |(found, value)| (found == name.as_bytes()).then_some(value))
+    split(line)
+        .filter_map(pair)
+        .filter_map(move |(found, value)| (found == name.as_bytes()).then_some(value))
 }
 
 /// All cookies of all `Cookie` lines, name and value, in order.
@@ -30,16 +35,26 @@ pub fn all(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// Allocates only where there is something to cut out.
 pub fn remove(headers: &mut HeaderMap, names: &[impl AsRef<str>]) {
     if !names.is_empty() {
-        remove_where(headers, |name| names.iter().any(|wanted| wanted.as_ref().as_bytes() == name));
+        remove_where(headers, |name| {
+            names.iter().any(|wanted| wanted.as_ref().as_bytes() == name)
+        });
     }
 }
 
 /// The same for every cookie whose name is meant.
 pub fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&[u8]) -> bool) {
-    if !headers.get_all(COOKIE).iter().any(|line| pieces(line).any(|piece| is_meant(name_of(piece)))) {
+    if !headers
+        .get_all(COOKIE)
+        .iter()
+        .any(|line| pieces(line).any(|piece| is_meant(name_of(piece))))
+    {
         return;
     }
-    let kept: Vec<HeaderValue> = headers.get_all(COOKIE).iter().filter_map(|line| without(line, &is_meant)).collect();
+    let kept: Vec<HeaderValue> = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| without(line, &is_meant))
+        .collect();
     headers.remove(COOKIE);
     for line in kept {
         headers.append(COOKIE, line);
@@ -49,7 +64,9 @@ pub fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&[u8]) -> bool) {
 /// Makes one line of several, as HTTP/2 may send them, with `; ` between (RFC 9113 section 8.2.3).
 pub fn join(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(COOKIE).iter();
-    let (Some(first), Some(_)) = (lines.next(), lines.next()) else { return };
+    let (Some(first), Some(_)) = (lines.next(), lines.next()) else {
+        return;
+    };
     let mut joined = first.as_bytes().to_vec();
     let mut sensitive = first.is_sensitive();
     for line in headers.get_all(COOKIE).iter().skip(1) {
@@ -72,7 +89,9 @@ fn split(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
         let line = rest?;
-        let Some(at) = memchr::memchr(b';', line) else { return rest.take() };
+        let Some(at) = memchr::memchr(b';', line) else {
+            return rest.take();
+        };
         rest = Some(&line[at + 1..]);
         Some(&line[..at])
     })
@@ -131,12 +150,18 @@ mod tests {
     }
 
     fn lines(headers: &HeaderMap) -> Vec<String> {
-        headers.get_all(COOKIE).iter().map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect()
+        headers
+            .get_all(COOKIE)
+            .iter()
+            .map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned())
+            .collect()
     }
 
     fn found(lines: &[&str], name: &str) -> Vec<String> {
         let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
-        values(&headers(&lines), name).map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+        values(&headers(&lines), name)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+            .collect()
     }
 
     #[test]
@@ -215,9 +240,11 @@ mod tests {
 
     #[test]
     fn several_lines_become_one() {
-        for (sent, joined) in
-            [(&["a=1", "b=2", "c=3"][..], &["a=1; b=2; c=3"][..]), (&["a=1; b=2"], &["a=1; b=2"]), (&[], &[])]
-        {
+        for (sent, joined) in [
+            (&["a=1", "b=2", "c=3"][..], &["a=1; b=2; c=3"][..]),
+            (&["a=1; b=2"], &["a=1; b=2"]),
+            (&[], &[]),
+        ] {
             let sent: Vec<_> = sent.iter().map(|line| line.as_bytes()).collect();
             let mut headers = headers(&sent);
             join(&mut headers);

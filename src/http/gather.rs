@@ -13,7 +13,9 @@ pub fn gather<'a>(slices: &'a [IoSlice<'_>], room: &'a mut [u8; ROOM]) -> Option
     if filled.next().is_none() {
         return Some(first);
     }
-    let total = slices.iter().try_fold(0_usize, |sum, slice| sum.checked_add(slice.len()))?;
+    let total = slices
+        .iter()
+        .try_fold(0_usize, |sum, slice| sum.checked_add(slice.len()))?;
     if total > ROOM {
         return None;
     }

@@ -59,12 +59,20 @@ impl ClientBody {
     /// The body of an HTTP/2 stream; `length` is its `content-length`.
     #[must_use]
     pub fn http2(stream: RecvStream, length: Option<u64>) -> Self {
-        Self(Kind::Http2 { stream, left: length, data_done: false })
+        Self(Kind::Http2 {
+            stream,
+            left: length,
+            data_done: false,
+        })
     }
 }
 
 fn of_http1(error: &hyper::Error) -> ClientBodyError {
-    match error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind) {
+    match error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .map(io::Error::kind)
+    {
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => ClientBodyError::Malformed,
         _ => ClientBodyError::Broken,
     }
@@ -84,7 +92,11 @@ impl Body for ClientBody {
                     .poll_frame(cx)
                     .map(|next| next.map(|frame| frame.map_err(|error| of_http1(&error))));
             }
-            Kind::Http2 { stream, left, data_done } => (stream, left, data_done),
+            Kind::Http2 {
+                stream,
+                left,
+                data_done,
+            } => (stream, left, data_done),
         };
         if !*data_done {
             match ready!(stream.poll_data(cx)) {

@@ -32,20 +32,30 @@ impl Origin {
     #[must_use]
     pub fn server(authority: &str, default_port: u16) -> Option<Self> {
         let (host, port) = split(authority)?;
-        Some(Self { host: host.into(), port, ports: Ports::Exactly(default_port) })
+        Some(Self {
+            host: host.into(),
+            port,
+            ports: Ports::Exactly(default_port),
+        })
     }
 
     /// A public name, `app.example.com` or `app.example.com:8443`, which may be had by either scheme.
     #[must_use]
     pub fn public(authority: &str) -> Option<Self> {
         let (host, port) = split(authority)?;
-        Some(Self { host: host.into(), port: port.filter(|port| ![80, 443].contains(port)), ports: Ports::OfAnyScheme })
+        Some(Self {
+            host: host.into(),
+            port: port.filter(|port| ![80, 443].contains(port)),
+            ports: Ports::OfAnyScheme,
+        })
     }
 
     fn is(&self, host: &str, port: Option<u16>, scheme_port: Option<u16>) -> bool {
         host == &*self.host
             && match self.ports {
-                Ports::Exactly(default) => port.or(scheme_port).unwrap_or(default) == self.port.unwrap_or(default),
+                Ports::Exactly(default) => {
+                    port.or(scheme_port).unwrap_or(default) == self.port.unwrap_or(default)
+                }
                 Ports::OfAnyScheme => match scheme_port {
                     Some(scheme_port) => port.filter(|port| *port != scheme_port) == self.port,
                     None => port == self.port,
@@ -96,15 +106,23 @@ impl PublicPaths<'_> {
     pub fn refresh(&self, value: &str) -> Option<String> {
         let separator = value.find([';', ','])?;
         let mut start = value.len() - value[separator + 1..].trim_start().len();
-        if value[start..].get(..3).is_some_and(|word| word.eq_ignore_ascii_case("url"))
+        if value[start..]
+            .get(..3)
+            .is_some_and(|word| word.eq_ignore_ascii_case("url"))
             && let Some(rest) = value[start + 3..].trim_start().strip_prefix('=')
         {
             start = value.len() - rest.trim_start().len();
         }
         let mut end = value.len();
-        if let Some(quote) = value[start..].chars().next().filter(|first| matches!(first, '"' | '\'')) {
+        if let Some(quote) = value[start..]
+            .chars()
+            .next()
+            .filter(|first| matches!(first, '"' | '\''))
+        {
             start += 1;
-            end = value[start..].find(quote).map_or(value.len(), |length| start + length);
+            end = value[start..]
+                .find(quote)
+                .map_or(value.len(), |length| start + length);
         }
         let location = self.location(value[start..end].trim_end())?;
         Some([&value[..start], &location, &value[end..]].concat())
@@ -116,7 +134,10 @@ impl PublicPaths<'_> {
         let mut attributes = value.split(';');
         let pair = attributes.next()?;
         let name = pair.trim_start();
-        if name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("__Host-")) {
+        if name
+            .get(..7)
+            .is_some_and(|start| start.eq_ignore_ascii_case("__Host-"))
+        {
             return None;
         }
         let mut cookie = pair.to_owned();
@@ -186,7 +207,8 @@ impl PublicPaths<'_> {
         if !path.starts_with('/') || !self.differ() {
             return None;
         }
-        let covers_all = self.base.is_empty() && path == "/" || below(self.base, path.trim_end_matches('/')).is_some();
+        let covers_all =
+            self.base.is_empty() && path == "/" || below(self.base, path.trim_end_matches('/')).is_some();
         let public = match self.path(path) {
             _ if covers_all && self.prefix.is_empty() => "/".to_owned(),
             _ if covers_all => self.prefix.to_owned(),
@@ -199,7 +221,8 @@ impl PublicPaths<'_> {
 
 /// What follows `prefix` in `path`, where it begins with it as whole segments.
 fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
-    path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(prefix)
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn strip_scheme<'v>(value: &'v str, scheme: &str) -> Option<&'v str> {
@@ -223,7 +246,9 @@ fn split(authority: &str) -> Option<(Cow<'_, str>, Option<u16>)> {
         let address: IpAddr = address.strip_suffix(']')?.parse().ok().filter(IpAddr::is_ipv6)?;
         return Some((address.to_string().into(), port));
     }
-    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let is_name = host
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     if host.is_empty() || !is_name {
         return None;
     }
@@ -241,8 +266,18 @@ mod tests {
 
     use super::*;
 
-    fn paths<'a>(prefix: &'a str, base: &'a str, servers: &'a [Origin], public: &'a [Origin]) -> PublicPaths<'a> {
-        PublicPaths { prefix, base, servers, public }
+    fn paths<'a>(
+        prefix: &'a str,
+        base: &'a str,
+        servers: &'a [Origin],
+        public: &'a [Origin],
+    ) -> PublicPaths<'a> {
+        PublicPaths {
+            prefix,
+            base,
+            servers,
+            public,
+        }
     }
 
     fn servers() -> Vec<Origin> {
@@ -252,13 +287,17 @@ mod tests {
     }
 
     fn public() -> Vec<Origin> {
-        ["GW.example.com", "gw.example.com:8443"].map(|host| Origin::public(host).unwrap()).into()
+        ["GW.example.com", "gw.example.com:8443"]
+            .map(|host| Origin::public(host).unwrap())
+            .into()
     }
 
     /// What becomes of `value`; itself where it stays.
     fn location(prefix: &str, base: &str, value: &str) -> String {
         let (servers, public) = (servers(), public());
-        paths(prefix, base, &servers, &public).location(value).unwrap_or_else(|| value.to_owned())
+        paths(prefix, base, &servers, &public)
+            .location(value)
+            .unwrap_or_else(|| value.to_owned())
     }
 
     #[test]
@@ -362,8 +401,14 @@ mod tests {
             ("http://127.0.0.1:3000/x?y", "/x?y"),
             ("http://127.0.0.1:3000", "/"),
             ("https://gw.example.com/x", "https://gw.example.com/x"),
-            ("http://127.0.0.1:3000//evil.example/x", "http://127.0.0.1:3000//evil.example/x"),
-            ("http://127.0.0.1:3000/\\evil.example/x", "http://127.0.0.1:3000/\\evil.example/x"),
+            (
+                "http://127.0.0.1:3000//evil.example/x",
+                "http://127.0.0.1:3000//evil.example/x",
+            ),
+            (
+                "http://127.0.0.1:3000/\\evil.example/x",
+                "http://127.0.0.1:3000/\\evil.example/x",
+            ),
         ] {
             assert_eq!(location("", "", value), expected, "{value}");
         }
@@ -382,7 +427,11 @@ mod tests {
             ("", "/base/\\evil.example", "/base/\\evil.example"),
             ("", "http://127.0.0.1:3000/base/x", "/x"),
             ("", "http://127.0.0.1:3000/other", "/other"),
-            ("", "http://127.0.0.1:3000/base//evil.example", "http://127.0.0.1:3000/base//evil.example"),
+            (
+                "",
+                "http://127.0.0.1:3000/base//evil.example",
+                "http://127.0.0.1:3000/base//evil.example",
+            ),
             ("/api", "/base/x", "/api/x"),
             ("/api", "/base", "/api"),
             ("/api", "/api/x", "/api/x"),
@@ -424,10 +473,25 @@ mod tests {
     fn the_path_of_a_cookie_follows() {
         for (prefix, base, value, expected) in [
             ("/api", "", "a=b; Path=/", Some("a=b; Path=/api")),
-            ("/api", "", "a=b; Path=/; HttpOnly; Secure", Some("a=b; Path=/api; HttpOnly; Secure")),
+            (
+                "/api",
+                "",
+                "a=b; Path=/; HttpOnly; Secure",
+                Some("a=b; Path=/api; HttpOnly; Secure"),
+            ),
             ("/api", "", "a=b;path=/x", Some("a=b;path=/api/x")),
-            ("/api", "", "a=b; PATH = /x/ ;Secure", Some("a=b; PATH =/api/x/;Secure")),
-            ("/api", "", "a=b; Path=/x; Path=/y", Some("a=b; Path=/api/x; Path=/api/y")),
+            (
+                "/api",
+                "",
+                "a=b; PATH = /x/ ;Secure",
+                Some("a=b; PATH =/api/x/;Secure"),
+            ),
+            (
+                "/api",
+                "",
+                "a=b; Path=/x; Path=/y",
+                Some("a=b; Path=/api/x; Path=/api/y"),
+            ),
             ("/api", "", "a=\"; Path=/x\"", Some("a=\"; Path=/api/x\"")),
             ("/api", "", "a=b; Path=/apis", Some("a=b; Path=/api/apis")),
             ("/api", "", "a=b; Path=/api", None),
@@ -439,7 +503,12 @@ mod tests {
             ("/api", "", "path=/x", None),
             ("/api", "", "__Host-a=b; Path=/; Secure", None),
             ("/api", "", " __host-a=b; Path=/; Secure", None),
-            ("/api", "", "__Secure-a=b; Path=/; Secure", Some("__Secure-a=b; Path=/api; Secure")),
+            (
+                "/api",
+                "",
+                "__Secure-a=b; Path=/; Secure",
+                Some("__Secure-a=b; Path=/api; Secure"),
+            ),
             ("", "", "a=b; Path=/", None),
             ("", "/base", "a=b; Path=/base", Some("a=b; Path=/")),
             ("", "/base", "a=b; Path=/base/x", Some("a=b; Path=/x")),
@@ -451,14 +520,31 @@ mod tests {
             ("/api", "/base", "a=b; Path=/base/x", Some("a=b; Path=/api/x")),
         ] {
             let paths = paths(prefix, base, &[], &[]);
-            assert_eq!(paths.set_cookie(value).as_deref(), expected, "{prefix} {base} {value}");
+            assert_eq!(
+                paths.set_cookie(value).as_deref(),
+                expected,
+                "{prefix} {base} {value}"
+            );
         }
     }
 
     #[test]
     fn no_field_of_an_app_makes_another_host_of_what_was_none() {
         let (servers, public) = (servers(), public());
-        let pieces = ["/", "//", "\\", "base", "api", "evil.example", "http://", "127.0.0.1:3000", "?", "#", "@", "\t"];
+        let pieces = [
+            "/",
+            "//",
+            "\\",
+            "base",
+            "api",
+            "evil.example",
+            "http://",
+            "127.0.0.1:3000",
+            "?",
+            "#",
+            "@",
+            "\t",
+        ];
         for first in pieces {
             for second in pieces {
                 for third in pieces {
@@ -467,7 +553,10 @@ mod tests {
                         for (prefix, base) in [("", ""), ("/api", ""), ("", "/base"), ("/api", "/base")] {
                             if let Some(location) = paths(prefix, base, &servers, &public).location(&value) {
                                 assert!(location.starts_with('/'), "{value:?} {location:?}");
-                                assert!(!location[1..].starts_with(['/', '\\', '\t']), "{value:?} {location:?}");
+                                assert!(
+                                    !location[1..].starts_with(['/', '\\', '\t']),
+                                    "{value:?} {location:?}"
+                                );
                             }
                         }
                     }

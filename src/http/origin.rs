@@ -8,7 +8,10 @@ use http::{HeaderMap, Method};
 /// Whether `method` may change something (RFC 9110 section 9.2.1 names the safe ones).
 #[must_use]
 pub fn is_unsafe(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+    !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    )
 }
 
 /// Whether the browser says that another origin made this request: by `Sec-Fetch-Site` (Fetch Metadata), else by
@@ -27,7 +30,9 @@ pub fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> 
     let mut origins = headers.get_all(http::header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (None, _) => false,
-        (Some(origin), None) => !origin.to_str().is_ok_and(|origin| is_origin_of(origin, host, https)),
+        (Some(origin), None) => !origin
+            .to_str()
+            .is_ok_and(|origin| is_origin_of(origin, host, https)),
         (Some(_), Some(_)) => true,
     }
 }
@@ -51,7 +56,12 @@ fn is_origin_of(origin: &str, host: &str, https: Option<bool>) -> bool {
     if https.is_some_and(|https| https != is_https) {
         return false;
     }
-    let without_default = |authority: &'_ str| authority.strip_suffix(default_port).unwrap_or(authority).to_owned();
+    let without_default = |authority: &'_ str| {
+        authority
+            .strip_suffix(default_port)
+            .unwrap_or(authority)
+            .to_owned()
+    };
     without_default(authority).eq_ignore_ascii_case(&without_default(host))
 }
 
@@ -74,11 +84,26 @@ mod tests {
 
     #[test]
     fn fetch_metadata_decides_where_it_is_sent() {
-        assert!(!cross(&[("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")], "a.example"));
+        assert!(!cross(
+            &[
+                ("sec-fetch-site", "same-origin"),
+                ("origin", "https://evil.example")
+            ],
+            "a.example"
+        ));
         assert!(!cross(&[("sec-fetch-site", "none")], "a.example"));
         assert!(cross(&[("sec-fetch-site", "same-site")], "a.example"));
-        assert!(cross(&[("sec-fetch-site", "cross-site"), ("origin", "https://a.example")], "a.example"));
-        assert!(cross(&[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")], "a.example"));
+        assert!(cross(
+            &[("sec-fetch-site", "cross-site"), ("origin", "https://a.example")],
+            "a.example"
+        ));
+        assert!(cross(
+            &[
+                ("sec-fetch-site", "same-origin"),
+                ("sec-fetch-site", "cross-site")
+            ],
+            "a.example"
+        ));
         assert!(cross(&[("sec-fetch-site", "")], "a.example"));
     }
 
@@ -90,8 +115,14 @@ mod tests {
         assert!(!cross(&[("origin", "http://a.example:8080")], "a.example:8080"));
         assert!(cross(&[("origin", "http://a.example:8080")], "a.example"));
         assert!(cross(&[("origin", "null")], "a.example"));
-        assert!(cross(&[("origin", "https://a.example.evil.example")], "a.example"));
-        assert!(cross(&[("origin", "https://a.example"), ("origin", "https://a.example")], "a.example"));
+        assert!(cross(
+            &[("origin", "https://a.example.evil.example")],
+            "a.example"
+        ));
+        assert!(cross(
+            &[("origin", "https://a.example"), ("origin", "https://a.example")],
+            "a.example"
+        ));
         assert!(cross(&[("origin", "file://a.example")], "a.example"));
     }
 
@@ -107,7 +138,11 @@ mod tests {
             (None, "http://a.example", false),
             (None, "https://a.example", false),
         ] {
-            assert_eq!(cross_on(https, &[("origin", origin)], "a.example"), is_cross, "{https:?} {origin}");
+            assert_eq!(
+                cross_on(https, &[("origin", origin)], "a.example"),
+                is_cross,
+                "{https:?} {origin}"
+            );
         }
         let by_metadata = [("sec-fetch-site", "same-origin"), ("origin", "http://a.example")];
         assert!(!cross_on(Some(true), &by_metadata, "a.example"));
@@ -130,6 +165,9 @@ mod tests {
         ] {
             assert_eq!(own_referer(referer, "a.example"), path, "{referer}");
         }
-        assert_eq!(own_referer("http://a.example:8080/x", "a.example:8080"), Some("/x"));
+        assert_eq!(
+            own_referer("http://a.example:8080/x", "a.example:8080"),
+            Some("/x")
+        );
     }
 }

@@ -28,7 +28,11 @@ pub struct PaceRules {
 impl PaceRules {
     /// Over how long the rate is measured: so long that a peer at the least rate has moved more than one step.
     fn period(&self) -> Duration {
-        let one_step = self.step.saturating_mul(1250).checked_div(self.min_rate).unwrap_or(0);
+        let one_step = self
+            .step
+            .saturating_mul(1250)
+            .checked_div(self.min_rate)
+            .unwrap_or(0);
         PERIOD.max(Duration::from_millis(one_step))
     }
 
@@ -102,13 +106,18 @@ impl Waits {
     fn begin(&mut self, now: impl Fn() -> Instant) {
         self.under_way.get_or_insert_with(|| {
             let now = now();
-            Wait { idle: now, counted: now }
+            Wait {
+                idle: now,
+                counted: now,
+            }
         });
     }
 
     /// When there is something to decide, if nothing moves until then.
     fn due(&self, rules: &PaceRules, is_measured: bool) -> Instant {
-        let Some(wait) = self.under_way else { return Instant::now() + rules.idle_timeout };
+        let Some(wait) = self.under_way else {
+            return Instant::now() + rules.idle_timeout;
+        };
         let idle = wait.idle + rules.idle_timeout;
         if !is_measured || rules.min_rate == 0 {
             return idle;
@@ -118,7 +127,9 @@ impl Waits {
 
     /// Decides, at or after [`Waits::due`]. Where the peer is fast enough, the next period begins.
     fn is_too_slow(&mut self, rules: &PaceRules, is_measured: bool, now: Instant) -> bool {
-        let Some(wait) = &mut self.under_way else { return false };
+        let Some(wait) = &mut self.under_way else {
+            return false;
+        };
         if now >= wait.idle + rules.idle_timeout {
             return true;
         }
@@ -133,7 +144,11 @@ impl Waits {
 mod tests {
     use super::*;
 
-    const RULES: PaceRules = PaceRules { idle_timeout: Duration::from_secs(75), min_rate: 1024, step: 0 };
+    const RULES: PaceRules = PaceRules {
+        idle_timeout: Duration::from_secs(75),
+        min_rate: 1024,
+        step: 0,
+    };
 
     /// After how many seconds of waiting a peer is too slow that moves `bytes` at the end of each wait of `wait`
     /// milliseconds, between which there is a long time in which nobody waits; `None`: it is borne with for an hour.
@@ -166,7 +181,11 @@ mod tests {
     #[test]
     fn a_peer_is_too_slow_where_nothing_moves_or_too_little() {
         let off = PaceRules { min_rate: 0, ..RULES };
-        assert_eq!(borne(RULES, true, 100_000, 0), Some(20), "nothing at all is too little");
+        assert_eq!(
+            borne(RULES, true, 100_000, 0),
+            Some(20),
+            "nothing at all is too little"
+        );
         assert_eq!(borne(off, true, 100_000, 0), Some(75));
         assert_eq!(borne(RULES, false, 100_000, 0), Some(75));
         assert_eq!(borne(RULES, true, 1000, 1), Some(20));
@@ -176,9 +195,23 @@ mod tests {
         assert_eq!(borne(off, true, 1000, 1), None);
         assert_eq!(borne(off, true, 74_000, 1), None);
         // Seen in steps of 16 KiB: one of them in 16 s is the least rate.
-        let stepwise = PaceRules { step: 16 * 1024, ..RULES };
+        let stepwise = PaceRules {
+            step: 16 * 1024,
+            ..RULES
+        };
         assert_eq!(borne(stepwise, true, 16_000, 16 * 1024), None);
         assert_eq!(borne(stepwise, true, 100_000, 0), Some(20));
-        assert_eq!(borne(PaceRules { min_rate: 256, ..stepwise }, true, 60_000, 16 * 1024), None);
+        assert_eq!(
+            borne(
+                PaceRules {
+                    min_rate: 256,
+                    ..stepwise
+                },
+                true,
+                60_000,
+                16 * 1024
+            ),
+            None
+        );
     }
 }

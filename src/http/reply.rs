@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    REFERRER_POLICY, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -91,7 +91,13 @@ pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
     let body = match pages {
         Some(pages) => {
             let (title, request_id, visitor) = (title(status), about.request_id, about.visitor);
-            pages.page(&ErrorPage { status, title, detail, request_id, visitor })
+            pages.page(&ErrorPage {
+                status,
+                title,
+                detail,
+                request_id,
+                visitor,
+            })
         }
         None => problem(refusal, detail, about.request_id).into(),
     };
@@ -106,11 +112,17 @@ pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     }
-    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    headers.insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
     mark(headers, refusal, about.request_id, about.realm);
     match status {
         StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(ALLOW, about.allow.cloned().unwrap_or(HeaderValue::from_static("")));
+            headers.insert(
+                ALLOW,
+                about.allow.cloned().unwrap_or(HeaderValue::from_static("")),
+            );
         }
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
             headers.insert(RETRY_AFTER, HeaderValue::from(about.retry_after.unwrap_or(5)));
@@ -133,7 +145,11 @@ pub fn finish(method: &Method, head: &mut http::response::Parts, body: Bytes) ->
         return Bytes::new();
     }
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if *method == Method::HEAD { Bytes::new() } else { body }
+    if *method == Method::HEAD {
+        Bytes::new()
+    } else {
+        body
+    }
 }
 
 /// What every refusal has in its head, whatever its body is: the id of the request, and the challenge.
@@ -226,10 +242,16 @@ pub fn wants_page(headers: &HeaderMap) -> bool {
     if is_said_to_be_program(headers) {
         return false;
     }
-    if headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+    if headers
+        .get(UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    {
         return false;
     }
-    if headers.get("sec-fetch-mode").is_some_and(|mode| mode != "navigate") {
+    if headers
+        .get("sec-fetch-mode")
+        .is_some_and(|mode| mode != "navigate")
+    {
         return false;
     }
     if let Some(destination) = headers.get("sec-fetch-dest") {
@@ -251,9 +273,14 @@ fn is_said_to_be_program(headers: &HeaderMap) -> bool {
 
 /// Whether `Accept` names `kind`, and `other` not before it.
 fn prefers(headers: &HeaderMap, kind: &str, other: &str) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let accept = headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or_default();
     let mut kinds = accept.split(',').map(str::trim_start);
-    kinds.find(|named| named.starts_with(kind) || named.starts_with(other)).is_some_and(|named| named.starts_with(kind))
+    kinds
+        .find(|named| named.starts_with(kind) || named.starts_with(other))
+        .is_some_and(|named| named.starts_with(kind))
 }
 
 #[cfg(test)]
@@ -284,16 +311,30 @@ mod tests {
             assert_eq!(body["status"], refusal.status().as_u16());
             assert_eq!(body["request_id"], "0197-id");
             assert_eq!(body["message"], refusal.message());
-            assert!(!body.to_string().contains(refusal.reason()) || refusal.reason().len() < 9, "{refusal:?}");
+            assert!(
+                !body.to_string().contains(refusal.reason()) || refusal.reason().len() < 9,
+                "{refusal:?}"
+            );
             assert_eq!(response.headers()["cache-control"], "no-store");
         }
     }
 
     #[test]
     fn the_challenge_tells_a_missing_token_from_a_bad_one_and_from_too_few_rights() {
-        let challenge = |refusal| refuse(refusal, about("x")).headers().get(WWW_AUTHENTICATE).cloned();
-        assert_eq!(challenge(Refusal::CredentialMissing).unwrap(), r#"Bearer realm="app.example.com""#);
-        assert_eq!(challenge(Refusal::Expired).unwrap(), r#"Bearer realm="app.example.com", error="invalid_token""#);
+        let challenge = |refusal| {
+            refuse(refusal, about("x"))
+                .headers()
+                .get(WWW_AUTHENTICATE)
+                .cloned()
+        };
+        assert_eq!(
+            challenge(Refusal::CredentialMissing).unwrap(),
+            r#"Bearer realm="app.example.com""#
+        );
+        assert_eq!(
+            challenge(Refusal::Expired).unwrap(),
+            r#"Bearer realm="app.example.com", error="invalid_token""#
+        );
         let forbidden = r#"Bearer realm="app.example.com", error="insufficient_scope""#;
         assert_eq!(challenge(Refusal::RoleRefused).unwrap(), forbidden);
         assert_eq!(challenge(Refusal::CrossSite), None);
@@ -304,7 +345,11 @@ mod tests {
 
     impl ErrorPages for Plain {
         fn page(&self, page: &ErrorPage<'_>) -> Bytes {
-            format!("{} {} {} {} {:?}", page.status, page.title, page.detail, page.request_id, page.visitor).into()
+            format!(
+                "{} {} {} {} {:?}",
+                page.status, page.title, page.detail, page.request_id, page.visitor
+            )
+            .into()
         }
 
         fn policy(&self) -> &HeaderValue {
@@ -324,8 +369,15 @@ mod tests {
             (Method::HEAD, 304, None, ""),
         ] {
             let (mut head, ()) = Response::builder().status(status).body(()).unwrap().into_parts();
-            assert_eq!(finish(&method, &mut head, Bytes::from_static(b"text")), body, "{method} {status}");
-            let sent = head.headers.get(CONTENT_LENGTH).map(|length| length.to_str().unwrap());
+            assert_eq!(
+                finish(&method, &mut head, Bytes::from_static(b"text")),
+                body,
+                "{method} {status}"
+            );
+            let sent = head
+                .headers
+                .get(CONTENT_LENGTH)
+                .map(|length| length.to_str().unwrap());
             assert_eq!(sent, length, "{method} {status}");
         }
     }
@@ -333,13 +385,29 @@ mod tests {
     #[test]
     fn a_browser_gets_the_page_and_a_program_the_problem_document() {
         let pages = Plain(HeaderValue::from_static("default-src 'none'"));
-        let visitor = Some(Visitor::NoAccess { account: "ann", sign_in: None });
-        let about = Circumstances { pages: Some(&pages), visitor, ..about("abc") };
-        let response = refuse(Refusal::RoleRefused, Circumstances { browser: true, ..about });
+        let visitor = Some(Visitor::NoAccess {
+            account: "ann",
+            sign_in: None,
+        });
+        let about = Circumstances {
+            pages: Some(&pages),
+            visitor,
+            ..about("abc")
+        };
+        let response = refuse(
+            Refusal::RoleRefused,
+            Circumstances {
+                browser: true,
+                ..about
+            },
+        );
         assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
         assert_eq!(response.headers()[CONTENT_SECURITY_POLICY], "default-src 'none'");
         let body = std::str::from_utf8(response.body()).unwrap();
-        assert!(body.starts_with("403 Forbidden Forbidden") && body.contains("abc") && body.contains("ann"), "{body}");
+        assert!(
+            body.starts_with("403 Forbidden Forbidden") && body.contains("abc") && body.contains("ann"),
+            "{body}"
+        );
         let response = refuse(Refusal::RoleRefused, about);
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
         assert!(!std::str::from_utf8(response.body()).unwrap().contains("ann"));
@@ -348,9 +416,18 @@ mod tests {
     #[test]
     fn the_fields_that_are_missing_are_named_in_place_of_the_general_words() {
         let detail = Some("The field `email` is missing.");
-        let response = refuse(Refusal::FormMalformed, Circumstances { detail, ..about("abc") });
+        let response = refuse(
+            Refusal::FormMalformed,
+            Circumstances {
+                detail,
+                ..about("abc")
+            },
+        );
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
-        assert_eq!((body["detail"].as_str(), body["status"].as_u64()), (detail, Some(400)));
+        assert_eq!(
+            (body["detail"].as_str(), body["status"].as_u64()),
+            (detail, Some(400))
+        );
     }
 
     #[test]
@@ -358,20 +435,33 @@ mod tests {
         let wants = |pairs: &[(&str, &str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in pairs {
-                headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+                headers.append(
+                    HeaderName::try_from(*name).unwrap(),
+                    HeaderValue::from_str(value).unwrap(),
+                );
             }
             wants_page(&headers)
         };
         assert!(wants(&[("accept", "text/html,application/xhtml+xml,*/*;q=0.8")]));
         assert!(wants(&[("accept", "*/*"), ("sec-fetch-dest", "document")]));
         assert!(!wants(&[("accept", "text/html"), ("sec-fetch-dest", "empty")]));
-        assert!(!wants(&[("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")]));
+        assert!(!wants(&[
+            ("accept", "text/html"),
+            ("x-requested-with", "XMLHttpRequest")
+        ]));
         assert!(!wants(&[("accept", "text/html"), ("authorization", "Bearer x")]));
         assert!(!wants(&[("accept", "text/html"), ("sec-fetch-mode", "cors")]));
-        assert!(!wants(&[("accept", "text/html"), ("sec-fetch-dest", "document"), ("sec-fetch-mode", "websocket")]));
+        assert!(!wants(&[
+            ("accept", "text/html"),
+            ("sec-fetch-dest", "document"),
+            ("sec-fetch-mode", "websocket")
+        ]));
         assert!(!wants(&[("accept", "text/html"), ("upgrade", "websocket")]));
         assert!(!wants(&[("accept", "application/json, text/html;q=0.5")]));
-        assert!(wants(&[("accept", "text/html, application/json;q=0.5"), ("sec-fetch-mode", "navigate")]));
+        assert!(wants(&[
+            ("accept", "text/html, application/json;q=0.5"),
+            ("sec-fetch-mode", "navigate")
+        ]));
         assert!(!wants(&[("accept", "*/*")]));
         assert!(!wants(&[]));
     }

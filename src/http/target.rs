@@ -42,8 +42,13 @@ pub struct Oddities {
 
 impl Oddities {
     /// The names under which a route accepts them (`accept = […]`).
-    pub const NAMES: [&'static str; 5] =
-        ["encoded-slash", "empty-segment", "path-parameter", "not-utf8", "double-encoding"];
+    pub const NAMES: [&'static str; 5] = [
+        "encoded-slash",
+        "empty-segment",
+        "path-parameter",
+        "not-utf8",
+        "double-encoding",
+    ];
 
     /// These and the one that is called `name`; `None` where none is called so.
     #[must_use]
@@ -123,13 +128,22 @@ impl Target {
             return Err(Refusal::TargetForm);
         }
         let mut survey = canonical::survey(sent.path().as_bytes())?;
-        let forwarded =
-            if survey.rewrite { join("", &canonical::canonical(sent.path()), sent.query())? } else { sent.clone() };
+        let forwarded = if survey.rewrite {
+            join("", &canonical::canonical(sent.path()), sent.query())?
+        } else {
+            sent.clone()
+        };
         // In the canonical spelling, because `%25%36%31` is `%2561` as well.
         survey.oddities.double_encoding =
             survey.has_escaped_percent && canonical::is_double_encoded(forwarded.path().as_bytes());
-        let matching = survey.unlike_matching.then(|| canonical::matching(forwarded.path()).into_boxed_str());
-        Ok(Self { forwarded, matching, oddities: survey.oddities })
+        let matching = survey
+            .unlike_matching
+            .then(|| canonical::matching(forwarded.path()).into_boxed_str());
+        Ok(Self {
+            forwarded,
+            matching,
+            oddities: survey.oddities,
+        })
     }
 
     /// The canonical path, as it is forwarded; with its parameters.
@@ -151,10 +165,17 @@ impl Target {
     /// # Errors
     /// A reading for which no route could be asked, because it is refused as a path: a dot segment that shows then.
     pub fn other_readings(&self) -> impl Iterator<Item = Result<String, Refusal>> {
-        let Oddities { encoded_slash, not_utf8, double_encoding, .. } = self.oddities;
+        let Oddities {
+            encoded_slash,
+            not_utf8,
+            double_encoding,
+            ..
+        } = self.oddities;
         let ways = [double_encoding, not_utf8, encoded_slash];
         let can = (0..3).fold(0, |can, way| can | u8::from(ways[way]) << way);
-        (1..=can).filter(move |chosen| chosen & !can == 0).map(|chosen| self.read_as(chosen))
+        (1..=can)
+            .filter(move |chosen| chosen & !can == 0)
+            .map(|chosen| self.read_as(chosen))
     }
 
     fn read_as(&self, ways: u8) -> Result<String, Refusal> {
@@ -237,7 +258,10 @@ impl Target {
             return None;
         }
         if self.matching.is_none() {
-            return self.path().strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+            return self
+                .path()
+                .strip_prefix(prefix)
+                .filter(|rest| rest.is_empty() || rest.starts_with('/'));
         }
         let mut rest = self.path();
         let mut segment = String::new();
@@ -245,7 +269,10 @@ impl Target {
             rest = rest.trim_start_matches('/');
             // A segment that parameters empty is none, as in the matching spelling.
             while rest.starts_with(';') {
-                rest = rest.find('/').map_or("", |end| &rest[end..]).trim_start_matches('/');
+                rest = rest
+                    .find('/')
+                    .map_or("", |end| &rest[end..])
+                    .trim_start_matches('/');
             }
             let end = rest.find('/').unwrap_or(rest.len());
             segment.clear();
@@ -260,7 +287,8 @@ impl Target {
 }
 
 fn join(base: &str, path: &str, query: Option<&str>) -> Result<PathAndQuery, Refusal> {
-    let mut target = String::with_capacity(base.len() + path.len() + query.map_or(0, |query| query.len() + 1));
+    let mut target =
+        String::with_capacity(base.len() + path.len() + query.map_or(0, |query| query.len() + 1));
     target.push_str(base);
     target.push_str(path);
     if let Some(query) = query {
@@ -280,10 +308,16 @@ pub fn canonical_pattern_segment(segment: &str) -> Result<Cow<'_, str>, Refusal>
     if segment.is_empty() {
         return Err(Refusal::PathEmptySegment);
     }
-    if segment.bytes().any(|byte| byte.is_ascii_control() || matches!(byte, b'/' | b'?' | b'#')) {
+    if segment
+        .bytes()
+        .any(|byte| byte.is_ascii_control() || matches!(byte, b'/' | b'?' | b'#'))
+    {
         return Err(Refusal::TargetByte);
     }
-    if segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~')) {
+    if segment
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'))
+    {
         return Ok(Cow::Borrowed(segment));
     }
     // Bytes outside ASCII are escaped first, so that the survey sees what a client would send.

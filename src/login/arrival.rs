@@ -36,7 +36,10 @@ pub(super) async fn land(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
         // As at sign-in: what the browser had here before is worth nothing any more.
         if let (Some(former), Some(arrived)) = (former, &landing.arrived)
             && former.id != arrived.cookie.session_id
-            && let Err(refusal) = sessions.end(Which::Own { id: &former.id, account_id: &former.account_id })
+            && let Err(refusal) = sessions.end(Which::Own {
+                id: &former.id,
+                account_id: &former.account_id,
+            })
         {
             tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
         }
@@ -47,10 +50,17 @@ pub(super) async fn land(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     let answered = Answered::see_other(location)
         .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
         .with(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    let Some(arrived) = landing.arrived else { return Ok(answered) };
+    let Some(arrived) = landing.arrived else {
+        return Ok(answered);
+    };
     let spent = nonces.iter().filter(|nonce| nonce.hash == arrived.nonce);
     let spent = spent.filter_map(|nonce| login.sites.delete_nonce(&nonce.name));
     let session_id = arrived.cookie.session_id.clone();
-    let answered = spent.fold(answered.with_cookie(arrived.cookie.set_cookie), Answered::with_cookie);
-    Ok(visit.without_others(answered).by_caller(caller(arrived.account, session_id, visit.now)))
+    let answered = spent.fold(
+        answered.with_cookie(arrived.cookie.set_cookie),
+        Answered::with_cookie,
+    );
+    Ok(visit
+        .without_others(answered)
+        .by_caller(caller(arrived.account, session_id, visit.now)))
 }

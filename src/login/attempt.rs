@@ -56,7 +56,11 @@ impl Sites {
     /// What the names of nonce cookies begin with. No app may read or set such a cookie.
     #[must_use]
     pub fn nonce_prefix(&self) -> &'static str {
-        if self.is_https() { HTTPS_PREFIX } else { HTTP_PREFIX }
+        if self.is_https() {
+            HTTPS_PREFIX
+        } else {
+            HTTP_PREFIX
+        }
     }
 
     /// Begins an attempt on `host`, for the page at `path` on it. `present` are the names of the nonces that the browser has
@@ -79,12 +83,27 @@ impl Sites {
         })?;
         let (nonce, name) = random.split_at(32);
         let nonce = URL_SAFE_NO_PAD.encode(nonce);
-        let name = format!("{}{:010}-{}", self.nonce_prefix(), now.max(0), URL_SAFE_NO_PAD.encode(name));
+        let name = format!(
+            "{}{:010}-{}",
+            self.nonce_prefix(),
+            now.max(0),
+            URL_SAFE_NO_PAD.encode(name)
+        );
         let path = return_to::accept(path, prefix).unwrap_or("/");
-        let location = self.sign_in_url(prefix, Some((&self.authority(host), path)), Some(&hash(nonce.as_bytes())));
-        let mut set_cookies: Vec<_> = surplus(present).iter().filter_map(|name| self.delete_nonce(name)).collect();
+        let location = self.sign_in_url(
+            prefix,
+            Some((&self.authority(host), path)),
+            Some(&hash(nonce.as_bytes())),
+        );
+        let mut set_cookies: Vec<_> = surplus(present)
+            .iter()
+            .filter_map(|name| self.delete_nonce(name))
+            .collect();
         set_cookies.extend(self.write_nonce(&name, &nonce, LIFETIME));
-        Ok(Attempt { location, set_cookies })
+        Ok(Attempt {
+            location,
+            set_cookies,
+        })
     }
 
     /// The sign-in page of `public_url`, which leads on to a host and a path there.
@@ -114,15 +133,25 @@ impl Sites {
     /// The names of the nonces in `headers`. Allocates where there are some.
     #[must_use]
     pub fn nonce_names(&self, headers: &HeaderMap) -> Vec<String> {
-        self.nonce_cookies(headers).map(|(name, _)| name.to_owned()).collect()
+        self.nonce_cookies(headers)
+            .map(|(name, _)| name.to_owned())
+            .collect()
     }
 
     /// The nonces in `headers`.
     pub(super) fn nonces(&self, headers: &HeaderMap) -> Vec<Nonce> {
-        self.nonce_cookies(headers).map(|(name, value)| Nonce { name: name.to_owned(), hash: hash(value) }).collect()
+        self.nonce_cookies(headers)
+            .map(|(name, value)| Nonce {
+                name: name.to_owned(),
+                hash: hash(value),
+            })
+            .collect()
     }
 
-    fn nonce_cookies<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = (&'h str, &'h [u8])> + use<'h> {
+    fn nonce_cookies<'h>(
+        &self,
+        headers: &'h HeaderMap,
+    ) -> impl Iterator<Item = (&'h str, &'h [u8])> + use<'h> {
         let prefix = self.nonce_prefix();
         let is_nonce = move |name: &str| {
             let rest = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
@@ -130,7 +159,9 @@ impl Sites {
                 time.len() == DIGITS
                     && time.bytes().all(|byte| byte.is_ascii_digit())
                     && random.len() == RANDOM
-                    && random.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                    && random
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             })
         };
         cookie::all(headers)
@@ -187,8 +218,20 @@ mod tests {
     }
 
     fn begin(sites: &Sites, path: &str, present: Vec<String>) -> (String, Vec<String>) {
-        let attempt = sites.begin("/auth", &Host::parse("App.example.com:8443").unwrap(), path, present, NOW).unwrap();
-        let cookies = attempt.set_cookies.iter().map(|cookie| cookie.to_str().unwrap().to_owned()).collect();
+        let attempt = sites
+            .begin(
+                "/auth",
+                &Host::parse("App.example.com:8443").unwrap(),
+                path,
+                present,
+                NOW,
+            )
+            .unwrap();
+        let cookies = attempt
+            .set_cookies
+            .iter()
+            .map(|cookie| cookie.to_str().unwrap().to_owned())
+            .collect();
         assert!(attempt.set_cookies.iter().all(HeaderValue::is_sensitive));
         (attempt.location.to_str().unwrap().to_owned(), cookies)
     }
@@ -197,27 +240,45 @@ mod tests {
     fn the_hash_of_the_nonce_goes_along_and_the_nonce_stays() {
         let sites = sites("https://login.example.com");
         let (location, cookies) = begin(&sites, "/a?b=c&d=%20", Vec::new());
-        let query = location.strip_prefix("https://login.example.com/auth/login?").unwrap();
+        let query = location
+            .strip_prefix("https://login.example.com/auth/login?")
+            .unwrap();
         let value = |name: &str| parameter(Some(query), name).unwrap().to_string();
         assert_eq!(value("return_to"), "https://app.example.com:8443/a?b=c&d=%20");
-        let [set] = &cookies[..] else { panic!("{cookies:?}") };
+        let [set] = &cookies[..] else {
+            panic!("{cookies:?}")
+        };
         let (pair, attributes) = set.split_once("; ").unwrap();
-        assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Lax; Max-Age=86400; Secure");
+        assert_eq!(
+            attributes,
+            "Path=/; HttpOnly; SameSite=Lax; Max-Age=86400; Secure"
+        );
         let (name, nonce) = pair.split_once('=').unwrap();
         assert!(name.starts_with("__Host-passgate-nonce-1800000000-"), "{name}");
         assert_eq!(nonce.len(), 43);
         assert!(!location.contains(nonce));
         let headers = HeaderMap::from_iter([(COOKIE, format!("a=b; {pair}").parse().unwrap())]);
-        let [known] = &sites.nonces(&headers)[..] else { panic!() };
-        assert_eq!((known.name.as_str(), Some(known.hash)), (name, parse(&value("attempt"))));
+        let [known] = &sites.nonces(&headers)[..] else {
+            panic!()
+        };
+        assert_eq!(
+            (known.name.as_str(), Some(known.hash)),
+            (name, parse(&value("attempt")))
+        );
         assert_ne!(begin(&sites, "/a", Vec::new()).1, cookies);
     }
 
     #[test]
     fn on_plain_http_there_is_no_prefix_and_a_page_that_one_may_not_return_to_is_the_start_page() {
         let (location, cookies) = begin(&sites("http://localhost:8080"), "/auth/login", Vec::new());
-        assert!(location.starts_with("http://localhost:8080/auth/login?return_to=http%3A//app.example.com%3A8443/&"));
-        assert!(cookies[0].starts_with("passgate-nonce-1800000000-") && !cookies[0].contains("Secure"), "{cookies:?}");
+        assert!(
+            location
+                .starts_with("http://localhost:8080/auth/login?return_to=http%3A//app.example.com%3A8443/&")
+        );
+        assert!(
+            cookies[0].starts_with("passgate-nonce-1800000000-") && !cookies[0].contains("Secure"),
+            "{cookies:?}"
+        );
     }
 
     #[test]
@@ -227,7 +288,12 @@ mod tests {
         for (present, gone) in [(0, 0), (4, 0), (5, 1), (7, 3)] {
             let cookies = begin(&sites, "/", (0..present).rev().map(name).collect()).1;
             let deleted: Vec<_> = (0..gone)
-                .map(|number| format!("{}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0; Secure", name(number)))
+                .map(|number| {
+                    format!(
+                        "{}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0; Secure",
+                        name(number)
+                    )
+                })
                 .collect();
             assert_eq!(cookies[..gone], deleted, "{present}");
             assert_eq!(cookies.len(), gone + 1, "{present}");
@@ -237,7 +303,8 @@ mod tests {
     #[test]
     fn what_is_not_spelled_as_we_do_is_no_nonce() {
         let sites = sites("https://login.example.com");
-        let names = |line: String| sites.nonce_names(&HeaderMap::from_iter([(COOKIE, line.parse().unwrap())]));
+        let names =
+            |line: String| sites.nonce_names(&HeaderMap::from_iter([(COOKIE, line.parse().unwrap())]));
         for odd in [
             "__Host-passgate-nonce-1=x",
             "__Host-passgate-nonce-180000000x-abcdefgh=x",
@@ -248,8 +315,9 @@ mod tests {
         ] {
             assert_eq!(names(odd.to_owned()), [""; 0], "{odd}");
         }
-        let many: Vec<_> =
-            (0..40).map(|number| format!("__Host-passgate-nonce-18000000{number:02}-abcdefgh=x")).collect();
+        let many: Vec<_> = (0..40)
+            .map(|number| format!("__Host-passgate-nonce-18000000{number:02}-abcdefgh=x"))
+            .collect();
         assert_eq!(names(many.join("; ")).len(), MOST_SEEN);
     }
 
@@ -257,7 +325,14 @@ mod tests {
     fn a_hash_has_one_spelling() {
         let text = URL_SAFE_NO_PAD.encode([7; 32]);
         assert_eq!(parse(&text), Some([7; 32]));
-        for wrong in ["", "x", &text[1..], &format!("{text}="), &format!("{text}A"), &format!("{}-", &text[..42])] {
+        for wrong in [
+            "",
+            "x",
+            &text[1..],
+            &format!("{text}="),
+            &format!("{text}A"),
+            &format!("{}-", &text[..42]),
+        ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

@@ -65,7 +65,10 @@ impl Endpoint {
     /// Whether there is nothing for who has no session.
     #[must_use]
     pub const fn needs_caller(&self) -> bool {
-        matches!(self, Self::Me | Self::Password | Self::Sessions | Self::Session(_) | Self::EndSession(_))
+        matches!(
+            self,
+            Self::Me | Self::Password | Self::Sessions | Self::Session(_) | Self::EndSession(_)
+        )
     }
 
     /// The endpoint whose path, below the prefix, is `rest`.
@@ -96,14 +99,19 @@ impl Endpoint {
 fn session_id(text: &str) -> Option<String> {
     let is_one = !text.is_empty()
         && text.len() <= MAX_ID
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_one.then(|| text.to_owned())
 }
 
 /// Whether a path of a route, or of a request, is ours.
 #[must_use]
 pub fn is_own(path: &str, prefix: &str) -> bool {
-    path == JWKS_PATH || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path == JWKS_PATH
+        || path
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Which of our endpoints a request is for: `None` where it belongs to a route. Without `sign_in` there are only the key
@@ -134,8 +142,18 @@ pub fn find(
     };
     Some(match endpoint {
         None => Err((Refusal::RouteMissing, None)),
-        Some(endpoint) if endpoint.allow().split(", ").any(|allowed| allowed == method.as_str()) => Ok(endpoint),
-        Some(endpoint) => Err((Refusal::MethodRefused, Some(HeaderValue::from_static(endpoint.allow())))),
+        Some(endpoint)
+            if endpoint
+                .allow()
+                .split(", ")
+                .any(|allowed| allowed == method.as_str()) =>
+        {
+            Ok(endpoint)
+        }
+        Some(endpoint) => Err((
+            Refusal::MethodRefused,
+            Some(HeaderValue::from_static(endpoint.allow())),
+        )),
     })
 }
 
@@ -144,9 +162,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn found(method: &str, path: &str, sign_in: bool) -> Option<Result<Endpoint, (Refusal, Option<HeaderValue>)>> {
+    fn found(
+        method: &str,
+        path: &str,
+        sign_in: bool,
+    ) -> Option<Result<Endpoint, (Refusal, Option<HeaderValue>)>> {
         let target = Target::parse(&path.parse().unwrap()).unwrap();
-        find(&Method::from_bytes(method.as_bytes()).unwrap(), &target, "/auth", sign_in)
+        find(
+            &Method::from_bytes(method.as_bytes()).unwrap(),
+            &target,
+            "/auth",
+            sign_in,
+        )
     }
 
     #[test]
@@ -165,7 +192,11 @@ mod tests {
             ("/auth/password", Endpoint::Password, &["GET", "HEAD", "POST"]),
             ("/auth/sessions", Endpoint::Sessions, &["GET", "HEAD"]),
             ("/auth/sessions/0197-ab", Endpoint::Session(id()), &["DELETE"]),
-            ("/auth/sessions/0197-ab/end", Endpoint::EndSession(id()), &["POST"]),
+            (
+                "/auth/sessions/0197-ab/end",
+                Endpoint::EndSession(id()),
+                &["POST"],
+            ),
             ("/auth/logo", Endpoint::Logo, &["GET", "HEAD"]),
             ("/auth/continue", Endpoint::Continue, &["GET"]),
         ] {
@@ -173,13 +204,23 @@ mod tests {
                 let expected = if methods.contains(&method) {
                     Ok(endpoint.clone())
                 } else {
-                    Err((Refusal::MethodRefused, Some(HeaderValue::try_from(methods.join(", ")).unwrap())))
+                    Err((
+                        Refusal::MethodRefused,
+                        Some(HeaderValue::try_from(methods.join(", ")).unwrap()),
+                    ))
                 };
                 assert_eq!(found(method, path, true), Some(expected), "{method} {path}");
             }
         }
-        assert_eq!(found("GET", "/auth/login?return_to=/x", true), Some(Ok(Endpoint::Login)));
-        assert_eq!(found("POST", "/auth/%6cogin", true), Some(Ok(Endpoint::Login)), "the canonical spelling counts");
+        assert_eq!(
+            found("GET", "/auth/login?return_to=/x", true),
+            Some(Ok(Endpoint::Login))
+        );
+        assert_eq!(
+            found("POST", "/auth/%6cogin", true),
+            Some(Ok(Endpoint::Login)),
+            "the canonical spelling counts"
+        );
     }
 
     #[test]
@@ -199,16 +240,35 @@ mod tests {
         }
         let long = format!("/auth/sessions/{}", "a".repeat(MAX_ID + 1));
         assert_eq!(found("DELETE", &long, true), missing);
-        assert_eq!(found("POST", "/auth/login", false), missing, "without sign-in there is none");
+        assert_eq!(
+            found("POST", "/auth/login", false),
+            missing,
+            "without sign-in there is none"
+        );
         assert_eq!(found("GET", "/auth/", false), missing);
-        assert_eq!(found("GET", "/.well-known/jwks.json", false), Some(Ok(Endpoint::Jwks)));
-        assert_eq!(found("GET", "/auth/favicon", false), Some(Ok(Endpoint::Icon)), "error pages show it");
+        assert_eq!(
+            found("GET", "/.well-known/jwks.json", false),
+            Some(Ok(Endpoint::Jwks))
+        );
+        assert_eq!(
+            found("GET", "/auth/favicon", false),
+            Some(Ok(Endpoint::Icon)),
+            "error pages show it"
+        );
         assert_eq!(found("GET", "/auth/logo", false), Some(Ok(Endpoint::Logo)));
     }
 
     #[test]
     fn other_paths_belong_to_the_routes() {
-        for path in ["/", "/authors", "/authlogin", "/x/auth/login", "/auth%2Flogin", "/x;y/authors", "/.well-known"] {
+        for path in [
+            "/",
+            "/authors",
+            "/authlogin",
+            "/x/auth/login",
+            "/auth%2Flogin",
+            "/x;y/authors",
+            "/.well-known",
+        ] {
             assert_eq!(found("GET", path, true), None, "{path}");
         }
     }

@@ -105,13 +105,20 @@ pub(super) struct Fields {
 
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fields").field("kind", &self.kind).field("seen", &self.seen).finish_non_exhaustive()
+        f.debug_struct("Fields")
+            .field("kind", &self.kind)
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
     }
 }
 
 impl Fields {
     fn new(kind: Kind) -> Self {
-        Self { kind, texts: [const { None }; Field::COUNT], seen: [false; Field::COUNT] }
+        Self {
+            kind,
+            texts: [const { None }; Field::COUNT],
+            seen: [false; Field::COUNT],
+        }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -133,7 +140,8 @@ impl Fields {
     /// # Errors
     /// `FormMalformed`, with its name.
     pub(super) fn require(&mut self, field: Field) -> Result<Zeroizing<String>, Box<Failure>> {
-        self.take(field).ok_or_else(|| Failure::missing(self.kind, &[field]))
+        self.take(field)
+            .ok_or_else(|| Failure::missing(self.kind, &[field]))
     }
 
     /// Whether all of these came, before the first one is taken.
@@ -141,8 +149,16 @@ impl Fields {
     /// # Errors
     /// `FormMalformed`, with the names of those that did not.
     pub(super) fn require_all(&self, fields: &[Field]) -> Result<(), Box<Failure>> {
-        let missing: Vec<Field> = fields.iter().copied().filter(|field| self.peek(*field).is_empty()).collect();
-        if missing.is_empty() { Ok(()) } else { Err(Failure::missing(self.kind, &missing)) }
+        let missing: Vec<Field> = fields
+            .iter()
+            .copied()
+            .filter(|field| self.peek(*field).is_empty())
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::missing(self.kind, &missing))
+        }
     }
 
     /// A field that stays, or nothing.
@@ -172,7 +188,9 @@ async fn read_within<B: Body<Data = Bytes>>(
     patience: Duration,
 ) -> Result<Fields, Refusal> {
     let kind = kind(headers)?;
-    let body = tokio::time::timeout(patience, collect(body)).await.map_err(|_| Refusal::ClientTimeout)??;
+    let body = tokio::time::timeout(patience, collect(body))
+        .await
+        .map_err(|_| Refusal::ClientTimeout)??;
     if body.is_empty() {
         return Ok(Fields::new(kind));
     }
@@ -187,12 +205,22 @@ async fn read_within<B: Body<Data = Bytes>>(
 /// What `Content-Type` says. Anything that it says besides the two types, but for their one encoding, is refused.
 fn kind(headers: &HeaderMap) -> Result<Kind, Refusal> {
     // What is packed would have to be unpacked to be seen, and would not be held to the limit.
-    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(Refusal::FormTypeRefused);
     }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let Some(first) = types.next() else { return Ok(Kind::Empty) };
-    let text = first.to_str().ok().filter(|_| types.next().is_none()).ok_or(Refusal::FormTypeRefused)?;
+    let Some(first) = types.next() else {
+        return Ok(Kind::Empty);
+    };
+    let text = first
+        .to_str()
+        .ok()
+        .filter(|_| types.next().is_none())
+        .ok_or(Refusal::FormTypeRefused)?;
     let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
     let is_utf8 = |parameter: &str| match parameter.split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
@@ -216,7 +244,10 @@ async fn collect<B: Body<Data = Bytes>>(body: B) -> Result<Zeroizing<Vec<u8>>, R
         return Err(Refusal::BodyTooLarge);
     }
     // As large as it may get, so that it does not move and leave a copy behind.
-    let room = hint.upper().and_then(|most| usize::try_from(most).ok()).map_or(MAX_BYTES, |most| most.min(MAX_BYTES));
+    let room = hint
+        .upper()
+        .and_then(|most| usize::try_from(most).ok())
+        .map_or(MAX_BYTES, |most| most.min(MAX_BYTES));
     let mut whole = Zeroizing::new(Vec::with_capacity(room));
     let mut body = pin!(body);
     while let Some(frame) = body.frame().await {
@@ -270,7 +301,9 @@ fn read_form(body: &[u8]) -> Option<Fields> {
         let equals = memchr::memchr(b'=', pair);
         let (name, value) = equals.map_or((pair, &[][..]), |at| (&pair[..at], &pair[at + 1..]));
         let (name, value) = (decode(name)?, decode(value)?);
-        let Some(field) = Field::named(&name) else { continue };
+        let Some(field) = Field::named(&name) else {
+            continue;
+        };
         if !fields.put(field, Some(value)) {
             return None;
         }
@@ -282,7 +315,9 @@ fn read_form(body: &[u8]) -> Option<Fields> {
 pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<Zeroizing<String>> {
     let mut values = query?.split('&').filter_map(|pair| {
         let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
-        decode(found.as_bytes()).is_some_and(|found| *found == name).then_some(value)
+        decode(found.as_bytes())
+            .is_some_and(|found| *found == name)
+            .then_some(value)
     });
     let value = values.next()?;
     values.next().is_none().then(|| decode(value.as_bytes()))?

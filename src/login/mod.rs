@@ -104,7 +104,13 @@ impl Endpoints {
         clock: Clock,
         login: Option<Login>,
     ) -> Self {
-        Self { prefix: prefix.into(), keys, pages, clock, login }
+        Self {
+            prefix: prefix.into(),
+            keys,
+            pages,
+            clock,
+            login,
+        }
     }
 
     /// `own_prefix`
@@ -129,7 +135,11 @@ impl Endpoints {
     ///
     /// # Errors
     /// The refusal, and for a form that was filled in wrongly the form.
-    pub async fn answer<B: Body<Data = Bytes>>(&self, asked: Asked<'_>, body: B) -> Result<Answered, Box<Failure>> {
+    pub async fn answer<B: Body<Data = Bytes>>(
+        &self,
+        asked: Asked<'_>,
+        body: B,
+    ) -> Result<Answered, Box<Failure>> {
         match asked.endpoint {
             Endpoint::Jwks => return Ok(self.key_set().into()),
             Endpoint::Logo => return Ok(self.pages.logo().ok_or(Refusal::RouteMissing)?.into()),
@@ -139,12 +149,19 @@ impl Endpoints {
         let login = self.login.as_ref().ok_or(Refusal::RouteMissing)?;
         // Before anything is read or counted, whatever the credential: a page elsewhere must not even sign somebody in,
         // as somebody else.
-        if origin::is_unsafe(asked.method) && origin::is_cross_origin(asked.headers, asked.host.as_sent(), asked.https)
+        if origin::is_unsafe(asked.method)
+            && origin::is_cross_origin(asked.headers, asked.host.as_sent(), asked.https)
         {
             return Err(Refusal::CrossSite.into());
         }
         let site = login.sites.site(asked.host, asked.scheme);
-        let visit = Visit { asked, login, site, prefix: &self.prefix, now: self.clock.now() };
+        let visit = Visit {
+            asked,
+            login,
+            site,
+            prefix: &self.prefix,
+            now: self.clock.now(),
+        };
         match dispatch(&visit, body).await {
             Ok(mut answered) => {
                 outcome::seal(&mut answered.response);

@@ -31,7 +31,9 @@ impl Answered {
     pub(super) fn json(status: StatusCode, value: &Value) -> Self {
         let mut response = Response::new(Bytes::from(value.to_string()));
         *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.into()
     }
 
@@ -66,7 +68,10 @@ impl Answered {
 
 impl From<Response<Bytes>> for Answered {
     fn from(response: Response<Bytes>) -> Self {
-        Self { response, caller: None }
+        Self {
+            response,
+            caller: None,
+        }
     }
 }
 
@@ -97,19 +102,34 @@ impl From<Refusal> for Box<Failure> {
             _ if refusal.status() == StatusCode::SERVICE_UNAVAILABLE => Some(WHEN_BUSY),
             _ => None,
         };
-        Self::new(Failure { refusal, page: None, retry_after, detail: None, field: None })
+        Self::new(Failure {
+            refusal,
+            page: None,
+            retry_after,
+            detail: None,
+            field: None,
+        })
     }
 }
 
 impl Failure {
     pub(super) fn throttled(seconds: u64) -> Box<Self> {
         let refusal = Refusal::Throttled;
-        Box::new(Self { refusal, page: None, retry_after: Some(seconds), detail: None, field: None })
+        Box::new(Self {
+            refusal,
+            page: None,
+            retry_after: Some(seconds),
+            detail: None,
+            field: None,
+        })
     }
 
     /// These fields are not there.
     pub(super) fn missing(kind: Kind, fields: &[Field]) -> Box<Self> {
-        let names: Vec<String> = fields.iter().map(|field| format!("`{}`", field.name(kind))).collect();
+        let names: Vec<String> = fields
+            .iter()
+            .map(|field| format!("`{}`", field.name(kind)))
+            .collect();
         let detail = match names.as_slice() {
             [name] => format!("The field {name} is missing."),
             names => format!("The fields {} are missing.", names.join(" and ")),
@@ -129,7 +149,13 @@ impl Failure {
     /// A form that was sent to a host, or over a scheme, where the session's cookie could not be kept.
     pub(super) fn elsewhere(visit: &Visit<'_>, url: &str) -> Box<Self> {
         let page = Some(visit.elsewhere(StatusCode::FORBIDDEN, url));
-        Box::new(Self { refusal: Refusal::SignInElsewhere, page, retry_after: None, detail: None, field: None })
+        Box::new(Self {
+            refusal: Refusal::SignInElsewhere,
+            page,
+            retry_after: None,
+            detail: None,
+            field: None,
+        })
     }
 
     /// The same with the form to try again, where it was about what stands in the form.
@@ -139,7 +165,10 @@ impl Failure {
         page: impl FnOnce(&Pages, StatusCode, FormError<'_>) -> Response<Bytes>,
     ) -> Box<Self> {
         if let Some(words) = self.words(visit.login.accounts.policy().min_length) {
-            let error = FormError { message: &words, field: self.field.or(field_of(self.refusal)) };
+            let error = FormError {
+                message: &words,
+                field: self.field.or(field_of(self.refusal)),
+            };
             let mut page = page(&visit.login.pages, self.refusal.status(), error);
             if let Some(seconds) = self.retry_after {
                 page.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -156,7 +185,9 @@ impl Failure {
             Refusal::EmailInvalid => "This is not an email address.",
             Refusal::NameInvalid => "The name is too long, or holds characters that cannot be shown.",
             Refusal::PasswordTooShort => {
-                return Some(format!("The password is too short. It needs at least {min_length} characters.").into());
+                return Some(
+                    format!("The password is too short. It needs at least {min_length} characters.").into(),
+                );
             }
             Refusal::PasswordTooLong => "The password is too long.",
             Refusal::PasswordCommon => {
@@ -167,9 +198,13 @@ impl Failure {
             Refusal::Throttled => {
                 let seconds = self.retry_after.unwrap_or(1);
                 let unit = if seconds == 1 { "second" } else { "seconds" };
-                return Some(format!("Too many attempts. Please wait {seconds} {unit} and try again.").into());
+                return Some(
+                    format!("Too many attempts. Please wait {seconds} {unit} and try again.").into(),
+                );
             }
-            Refusal::SessionsThrottled => "This account has signed in too often. Please wait a minute and try again.",
+            Refusal::SessionsThrottled => {
+                "This account has signed in too often. Please wait a minute and try again."
+            }
             Refusal::Overloaded | Refusal::StateUnavailable => {
                 "This cannot be done at the moment. Please try again shortly."
             }
@@ -183,9 +218,10 @@ fn field_of(refusal: Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::EmailInvalid | Refusal::EmailTaken => Some("email"),
         Refusal::NameInvalid => Some("name"),
-        Refusal::PasswordTooShort | Refusal::PasswordTooLong | Refusal::PasswordCommon | Refusal::LoginRefused => {
-            Some("password")
-        }
+        Refusal::PasswordTooShort
+        | Refusal::PasswordTooLong
+        | Refusal::PasswordCommon
+        | Refusal::LoginRefused => Some("password"),
         _ => None,
     }
 }
@@ -196,7 +232,13 @@ fn field_of(refusal: Refusal) -> Option<&'static str> {
 /// more than which site it was: no path, no query, no one-time token.
 pub(super) fn seal(response: &mut Response<Bytes>) {
     let headers = response.headers_mut();
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
-    headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("strict-origin"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(X_CONTENT_TYPE_OPTIONS)
+        .or_insert(HeaderValue::from_static("nosniff"));
+    headers
+        .entry(REFERRER_POLICY)
+        .or_insert(HeaderValue::from_static("strict-origin"));
 }

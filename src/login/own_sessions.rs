@@ -18,9 +18,13 @@ pub(super) async fn me(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     let caller = visit.asked.caller.as_ref().ok_or(Refusal::CredentialMissing)?;
     let answer = match visit.own_session() {
         Some(own) => {
-            let account = visit.state(move |accounts, _| accounts.by_id(&own.account_id).map_err(unavailable)).await?;
+            let account = visit
+                .state(move |accounts, _| accounts.by_id(&own.account_id).map_err(unavailable))
+                .await?;
             // Where it is gone or disabled its sessions have ended, whether or not word of it has come here yet.
-            let account = account.filter(|account| !account.disabled).ok_or(Refusal::Revoked)?;
+            let account = account
+                .filter(|account| !account.disabled)
+                .ok_or(Refusal::Revoked)?;
             json!({"id": account.id, "email": account.email, "name": account.name, "roles": account.roles})
         }
         None => {
@@ -35,7 +39,9 @@ pub(super) async fn me(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
 pub(super) async fn list(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     let own = visit.require_session()?;
     let current = own.id.clone();
-    let mut rows = visit.state(move |_, sessions| sessions.list(&own.account_id)).await?;
+    let mut rows = visit
+        .state(move |_, sessions| sessions.list(&own.account_id))
+        .await?;
     // The one that somebody looks at it with goes first; the others stay in their order.
     rows.sort_by_key(|row| row.id != current);
     if !visit.asked.browser {
@@ -43,7 +49,11 @@ pub(super) async fn list(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
         return Ok(Answered::json(StatusCode::OK, &json!({"sessions": sessions})));
     }
     let items: Vec<SessionItem> = rows.into_iter().map(|row| to_item(row, &current)).collect();
-    Ok(visit.login.pages.sessions(&visit.person(), &items, visit.now, notice(visit)).into())
+    Ok(visit
+        .login
+        .pages
+        .sessions(&visit.person(), &items, visit.now, notice(visit))
+        .into())
 }
 
 /// What has just been done, where our own redirect says so.
@@ -70,7 +80,9 @@ fn to_json(row: &SessionRow, current: &str) -> Value {
 
 /// `2026-01-01T00:00:00Z`; `null` for a time that no calendar has.
 fn rfc3339(time: UnixSeconds) -> Option<String> {
-    jiff::Timestamp::from_second(time).ok().map(|time| time.to_string())
+    jiff::Timestamp::from_second(time)
+        .ok()
+        .map(|time| time.to_string())
 }
 
 fn to_item(row: SessionRow, current: &str) -> SessionItem {
@@ -91,8 +103,14 @@ pub(super) async fn end(visit: &Visit<'_>, id: &str, in_browser: bool) -> Result
     let own = visit.require_session()?;
     let is_current = own.id == id;
     let wanted = id.to_owned();
-    let ended =
-        visit.state(move |_, sessions| sessions.end(Which::Own { id: &wanted, account_id: &own.account_id })).await?;
+    let ended = visit
+        .state(move |_, sessions| {
+            sessions.end(Which::Own {
+                id: &wanted,
+                account_id: &own.account_id,
+            })
+        })
+        .await?;
     // One that is not there any more was ended in another window, and the list shows that as well.
     if ended.is_empty() && !in_browser {
         return Err(Refusal::RouteMissing.into());

@@ -21,9 +21,15 @@ use crate::state::{AccountRow, EndSessions, Which};
 pub(super) fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     visit.require_session()?;
     if !visit.has_forms() {
-        return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/password")).into());
+        return Ok(visit
+            .elsewhere(StatusCode::OK, &visit.at_home("/password"))
+            .into());
     }
-    Ok(visit.login.pages.password(StatusCode::OK, &visit.person(), None).into())
+    Ok(visit
+        .login
+        .pages
+        .password(StatusCode::OK, &visit.person(), None)
+        .into())
 }
 
 /// POST. A browser gets a new session as well, so that a copy of its cookie is worth nothing any more; an API client
@@ -47,7 +53,11 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
                 _ => failure.field,
             };
             return Err(failure.of_field(field).shown(visit, |pages, status, error| {
-                let message = if is_wrong { "The current password is wrong." } else { error.message };
+                let message = if is_wrong {
+                    "The current password is wrong."
+                } else {
+                    error.message
+                };
                 pages.password(status, &visit.person(), Some(FormError { message, ..error }))
             }));
         }
@@ -61,7 +71,10 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     }
     let (device, host) = (visit.device(), visit.site.name.clone());
     let renewed = visit.state(move |_, sessions| {
-        sessions.end(Which::Own { id: &own.id, account_id: &own.account_id })?;
+        sessions.end(Which::Own {
+            id: &own.id,
+            account_id: &own.account_id,
+        })?;
         sessions.open_browser(&account, &device, &host)
     });
     Ok(match renewed.await {
@@ -69,12 +82,20 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         // The password is changed, whatever comes now: the worst is to sign in again.
         Err(refusal) => {
             tracing::warn!(%refusal, "cannot replace the session of somebody who changed their password");
-            if speaks_json { visit.without_cookie(answered) } else { visit.signed_out() }
+            if speaks_json {
+                visit.without_cookie(answered)
+            } else {
+                visit.signed_out()
+            }
         }
     })
 }
 
-async fn change(visit: &Visit<'_>, fields: &mut Fields, own: &OwnSession) -> Result<AccountRow, Box<Failure>> {
+async fn change(
+    visit: &Visit<'_>,
+    fields: &mut Fields,
+    own: &OwnSession,
+) -> Result<AccountRow, Box<Failure>> {
     fields.require_all(&[Field::CurrentPassword, Field::NewPassword])?;
     let current = fields.require(Field::CurrentPassword)?;
     let new = fields.require(Field::NewPassword)?;
@@ -83,10 +104,18 @@ async fn change(visit: &Visit<'_>, fields: &mut Fields, own: &OwnSession) -> Res
     // The same account to the throttle as at sign-in: there are not ten guesses here and ten there.
     let counted = if email.is_empty() { &own.account_id } else { &email };
     let id = own.account_id.clone();
-    let proven = visit.prove(counted, current, move |accounts| accounts.candidate_by_id(&id)).await?;
-    let hash = visit.login.hasher.run(visit.asked.client, move || account::hash(&new)).await??;
+    let proven = visit
+        .prove(counted, current, move |accounts| accounts.candidate_by_id(&id))
+        .await?;
+    let hash = visit
+        .login
+        .hasher
+        .run(visit.asked.client, move || account::hash(&new))
+        .await??;
     let (own, now) = (own.clone(), visit.now);
-    Ok(visit.state(move |accounts, sessions| replace(accounts, sessions, &proven, &own, hash, now)).await?)
+    Ok(visit
+        .state(move |accounts, sessions| replace(accounts, sessions, &proven, &own, hash, now))
+        .await?)
 }
 
 /// Puts the new hash in place. Hashing took its time: whoever has been signed out meanwhile, or was not the first to
@@ -100,19 +129,32 @@ fn replace(
     hash: String,
     now: UnixSeconds,
 ) -> Result<AccountRow, Refusal> {
-    let require_alive = || match sessions.list(&own.account_id)?.iter().any(|session| session.id == own.id) {
+    let require_alive = || match sessions
+        .list(&own.account_id)?
+        .iter()
+        .any(|session| session.id == own.id)
+    {
         true => Ok(()),
         false => Err(Refusal::Revoked),
     };
     require_alive()?;
     // First so that it holds in this process at once, then, in one step with the change, whatever was opened in between.
-    sessions.end(Which::Others { account_id: &own.account_id, keep: &own.id })?;
+    sessions.end(Which::Others {
+        account_id: &own.account_id,
+        keep: &own.id,
+    })?;
     require_alive()?;
     let present = accounts.by_id(&own.account_id).map_err(unavailable)?;
     if present.is_none_or(|present| present.password_version != proven.password_version) {
         return Err(Refusal::LoginRefused);
     }
-    let end = EndSessions { now, revoked_until: sessions.revoked_until(), keep: Some(&own.id) };
-    let changed = accounts.change_password(&own.account_id, hash, &end).map_err(unavailable)?;
+    let end = EndSessions {
+        now,
+        revoked_until: sessions.revoked_until(),
+        keep: Some(&own.id),
+    };
+    let changed = accounts
+        .change_password(&own.account_id, hash, &end)
+        .map_err(unavailable)?;
     changed.ok_or(Refusal::LoginRefused)
 }

@@ -23,9 +23,14 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     admit(visit, setup.as_ref(), visit.asked.browser).await?;
     let setup = setup.as_ref().map(|token| token.as_str());
     if !visit.has_forms() {
-        return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home(&link(setup))).into());
+        return Ok(visit
+            .elsewhere(StatusCode::OK, &visit.at_home(&link(setup)))
+            .into());
     }
-    let form = RegisterForm { setup, ..RegisterForm::default() };
+    let form = RegisterForm {
+        setup,
+        ..RegisterForm::default()
+    };
     Ok(visit.login.pages.register(StatusCode::OK, form, None).into())
 }
 
@@ -36,7 +41,10 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     let is_first = admit(visit, setup.as_ref(), !visit.speaks_json(&fields)).await?;
     if visit.speaks_json(&fields) {
         let account = register(visit, &mut fields, is_first).await?;
-        return Ok(Answered::json(StatusCode::CREATED, &json!({"id": account.id, "email": account.email})));
+        return Ok(Answered::json(
+            StatusCode::CREATED,
+            &json!({"id": account.id, "email": account.email}),
+        ));
     }
     if !visit.has_forms() {
         let link = link(setup.as_ref().map(|token| token.as_str()));
@@ -53,7 +61,11 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         }
         failure.shown(visit, |pages, status, error| {
             let setup = setup.as_ref().map(|token| token.as_str());
-            let form = RegisterForm { email: fields.peek(Field::Email), name: fields.peek(Field::Name), setup };
+            let form = RegisterForm {
+                email: fields.peek(Field::Email),
+                name: fields.peek(Field::Name),
+                setup,
+            };
             pages.register(status, form, Some(error))
         })
     })
@@ -78,13 +90,20 @@ fn setup_of(visit: &Visit<'_>) -> Option<Zeroizing<String>> {
 ///
 /// # Errors
 /// `RouteMissing`: there is nothing to be had here; for a person who followed the link, with a page that says why.
-async fn admit(visit: &Visit<'_>, setup: Option<&Zeroizing<String>>, is_person: bool) -> Result<bool, Box<Failure>> {
+async fn admit(
+    visit: &Visit<'_>,
+    setup: Option<&Zeroizing<String>>,
+    is_person: bool,
+) -> Result<bool, Box<Failure>> {
     let login = visit.login;
     match setup {
         Some(token) if login.setup.is_good(token) => {
             let role = login.admin_role.clone();
             // There may be an administrator since, by the command line.
-            if visit.state(move |accounts, _| accounts.has_enabled(&role).map_err(unavailable)).await? {
+            if visit
+                .state(move |accounts, _| accounts.has_enabled(&role).map_err(unavailable))
+                .await?
+            {
                 login.setup.void();
                 return Err(setup_over(visit, is_person));
             }
@@ -102,16 +121,28 @@ fn setup_over(visit: &Visit<'_>, is_person: bool) -> Box<Failure> {
     failure
 }
 
-async fn register(visit: &Visit<'_>, fields: &mut Fields, is_first: bool) -> Result<AccountRow, Box<Failure>> {
+async fn register(
+    visit: &Visit<'_>,
+    fields: &mut Fields,
+    is_first: bool,
+) -> Result<AccountRow, Box<Failure>> {
     let login = visit.login;
     fields.require_all(&[Field::Email, Field::Password])?;
     let password = fields.require(Field::Password)?;
     let email = fields.peek(Field::Email).to_owned();
-    let name = Some(fields.peek(Field::Name)).filter(|name| !name.is_empty()).map(str::to_owned);
+    let name = Some(fields.peek(Field::Name))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned);
     login.accounts.check_new(&email, name.as_deref(), &password)?;
     // From here on it costs something, and the answer says whether there is such an account.
-    login.throttle.register(visit.client_address()).map_err(Failure::throttled)?;
-    let hash = login.hasher.run(visit.asked.client, move || account::hash(&password)).await??;
+    login
+        .throttle
+        .register(visit.client_address())
+        .map_err(Failure::throttled)?;
+    let hash = login
+        .hasher
+        .run(visit.asked.client, move || account::hash(&password))
+        .await??;
     let roles = match is_first {
         true => vec![login.admin_role.clone()],
         false => login.accounts.policy().default_roles.clone(),
@@ -127,7 +158,9 @@ async fn register(visit: &Visit<'_>, fields: &mut Fields, is_first: bool) -> Res
         confirmed: is_first,
     };
     let first = is_first.then(|| login.admin_role.clone());
-    let added = visit.state(move |accounts, _| accounts.add(new, first.as_deref()).map_err(unavailable)).await?;
+    let added = visit
+        .state(move |accounts, _| accounts.add(new, first.as_deref()).map_err(unavailable))
+        .await?;
     if is_first && matches!(added, Ok(_) | Err(Refusal::RouteMissing)) {
         login.setup.void();
     }

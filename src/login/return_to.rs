@@ -133,7 +133,13 @@ mod tests {
 
     #[test]
     fn no_header_can_be_split() {
-        for path in ["/x\r\nset-cookie: a=b", "/x\nset-cookie: a=b", "/x\r", "/x?\r\n\r\n<script>", "/\u{10a}\u{10d}"] {
+        for path in [
+            "/x\r\nset-cookie: a=b",
+            "/x\nset-cookie: a=b",
+            "/x\r",
+            "/x?\r\n\r\n<script>",
+            "/\u{10a}\u{10d}",
+        ] {
             assert_eq!(accept(path, "/auth"), None, "{path:?}");
         }
     }
@@ -170,11 +176,17 @@ mod tests {
         };
         assert_eq!(location("/"), "/auth/login");
         assert_eq!(location("/reports"), "/auth/login?return_to=/reports");
-        assert_eq!(location("/a?b=c&d=%20#"), "/auth/login?return_to=/a%3Fb%3Dc%26d%3D%2520");
+        assert_eq!(
+            location("/a?b=c&d=%20#"),
+            "/auth/login?return_to=/a%3Fb%3Dc%26d%3D%2520"
+        );
         assert_eq!(location("/auth/login?return_to=/x"), "/auth/login");
         assert_eq!(location(&format!("/{}", "a".repeat(MAX_BYTES))), "/auth/login");
         let there = location("/a+b?q=1+2&r=%26");
         let query = there.split_once('?').unwrap().1;
-        assert_eq!(parameter(Some(query), PARAMETER).as_deref().map(String::as_str), Some("/a+b?q=1+2&r=%26"));
+        assert_eq!(
+            parameter(Some(query), PARAMETER).as_deref().map(String::as_str),
+            Some("/a+b?q=1+2&r=%26")
+        );
     }
 }

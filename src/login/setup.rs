@@ -65,7 +65,13 @@ mod tests {
         let (setup, token) = Setup::offer().unwrap();
         assert!(setup.is_good(&token));
         assert!(setup.is_good(&token), "looking at the page does not use it up");
-        for wrong in ["", "x", &token[1..], &format!("{}=", *token), &token.to_lowercase()] {
+        for wrong in [
+            "",
+            "x",
+            &token[1..],
+            &format!("{}=", *token),
+            &token.to_lowercase(),
+        ] {
             assert!(!setup.is_good(wrong));
         }
         setup.void();

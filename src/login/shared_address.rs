@@ -30,7 +30,9 @@ impl SharedAddresses {
     /// Whether the address counts as shared at `now`, in milliseconds.
     pub(super) fn is_shared(&self, address: IpAddr, now: u64) -> bool {
         let by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        by_address.get(&address).is_some_and(|recent| is_shared(recent, now))
+        by_address
+            .get(&address)
+            .is_some_and(|recent| is_shared(recent, now))
     }
 
     /// Notes that `account` signed in from the address. Says whether that makes it a shared one.
@@ -39,7 +41,10 @@ impl SharedAddresses {
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if by_address.len() >= MOST_ADDRESSES && !by_address.contains_key(&address) {
             let last = |recent: &Recent| recent.last().map_or(0, |(_, at)| *at);
-            let idle = by_address.iter().min_by_key(|(_, recent)| last(recent)).map(|(address, _)| *address);
+            let idle = by_address
+                .iter()
+                .min_by_key(|(_, recent)| last(recent))
+                .map(|(address, _)| *address);
             idle.and_then(|idle| by_address.remove(&idle));
         }
         let recent = by_address.entry(address).or_default();
@@ -55,7 +60,10 @@ impl SharedAddresses {
 
 /// The list holds no more than [`ACCOUNTS`], so that its earliest entry decides.
 fn is_shared(recent: &Recent, now: u64) -> bool {
-    recent.len() == ACCOUNTS && recent.first().is_some_and(|(_, at)| now.saturating_sub(*at) < WINDOW)
+    recent.len() == ACCOUNTS
+        && recent
+            .first()
+            .is_some_and(|(_, at)| now.saturating_sub(*at) < WINDOW)
 }
 
 #[cfg(test)]
@@ -72,7 +80,10 @@ mod tests {
         let shared = SharedAddresses::default();
         for turn in 0..3 {
             for number in 0..9 {
-                assert!(!shared.signed_in(address(1), &number.to_string(), turn * 10 + number), "nine, however often");
+                assert!(
+                    !shared.signed_in(address(1), &number.to_string(), turn * 10 + number),
+                    "nine, however often"
+                );
             }
         }
         assert!(!shared.is_shared(address(1), 30));
@@ -95,6 +106,10 @@ mod tests {
         }
         let by_address = shared.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         assert_eq!(by_address.len(), MOST_ADDRESSES);
-        assert_eq!(by_address.get(&address(0)).map(Vec::len), Some(ACCOUNTS), "the last one that is used stays");
+        assert_eq!(
+            by_address.get(&address(0)).map(Vec::len),
+            Some(ACCOUNTS),
+            "the last one that is used stays"
+        );
     }
 }

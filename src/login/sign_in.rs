@@ -36,17 +36,25 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     let Some(path) = way.path_here() else {
         // To another host, which begins its own attempt.
         let location = HeaderValue::try_from(way.link(visit));
-        return Ok(Answered::see_other(location.unwrap_or(HeaderValue::from_static("/"))));
+        return Ok(Answered::see_other(
+            location.unwrap_or(HeaderValue::from_static("/")),
+        ));
     };
     let sites = &visit.login.sites;
     let present = sites.nonce_names(visit.asked.headers);
     let attempt = sites.begin(visit.prefix, visit.asked.host, path, present, visit.now)?;
-    Ok(attempt.set_cookies.into_iter().fold(Answered::see_other(attempt.location), Answered::with_cookie))
+    Ok(attempt
+        .set_cookies
+        .into_iter()
+        .fold(Answered::see_other(attempt.location), Answered::with_cookie))
 }
 
 /// Gives a session that is there a code for the host that sent its browser here. `None` where it is over.
 async fn pass_through(visit: &Visit<'_>, own: OwnSession, then: Then) -> Result<Option<Answered>, Refusal> {
-    match visit.state(move |_, sessions| then.location(sessions, &own.id, &own.account_id)).await {
+    match visit
+        .state(move |_, sessions| then.location(sessions, &own.id, &own.account_id))
+        .await
+    {
         Ok(location) => Ok(Some(Answered::see_other(location))),
         Err(Refusal::CredentialMissing) => Ok(None),
         Err(refusal) => Err(refusal),
@@ -55,7 +63,10 @@ async fn pass_through(visit: &Visit<'_>, own: OwnSession, then: Then) -> Result<
 
 /// What has just been done, where our own redirect says so.
 fn notice(visit: &Visit<'_>) -> Option<&'static str> {
-    visit.done().filter(|done| done.as_str() == "signed-out").map(|_| "You are signed out.")
+    visit
+        .done()
+        .filter(|done| done.as_str() == "signed-out")
+        .map(|_| "You are signed out.")
 }
 
 /// POST. Who has a session already gets another one.
@@ -74,7 +85,9 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         Ok(visit.open_browser(account, way.then.clone()).await?)
     };
     signed_in.await.map_err(|failure: Box<Failure>| {
-        failure.shown(visit, |_, status, error| way.shown(visit, status, fields.peek(Field::Email), Some(error)))
+        failure.shown(visit, |_, status, error| {
+            way.shown(visit, status, fields.peek(Field::Email), Some(error))
+        })
     })
 }
 
@@ -89,21 +102,40 @@ struct Way {
 
 impl Way {
     /// What a form says, else the query.
-    fn of(visit: &Visit<'_>, return_to: Option<Zeroizing<String>>, attempt: Option<Zeroizing<String>>) -> Self {
-        let or_query = |said: Option<Zeroizing<String>>, name| said.or_else(|| parameter(visit.asked.query, name));
-        let (return_to, attempt) = (or_query(return_to, return_to::PARAMETER), or_query(attempt, attempt::PARAMETER));
+    fn of(
+        visit: &Visit<'_>,
+        return_to: Option<Zeroizing<String>>,
+        attempt: Option<Zeroizing<String>>,
+    ) -> Self {
+        let or_query =
+            |said: Option<Zeroizing<String>>, name| said.or_else(|| parameter(visit.asked.query, name));
+        let (return_to, attempt) = (
+            or_query(return_to, return_to::PARAMETER),
+            or_query(attempt, attempt::PARAMETER),
+        );
         let sites = &visit.login.sites;
-        let accepted = return_to.as_ref().and_then(|text| sites.accept(text, visit.prefix));
+        let accepted = return_to
+            .as_ref()
+            .and_then(|text| sites.accept(text, visit.prefix));
         let nonce = attempt.as_ref().and_then(|text| attempt::parse(text));
-        let (is_fine, is_attempt) =
-            (accepted.is_some(), matches!(accepted, Some(ReturnTo::Named { .. })) && nonce.is_some());
+        let (is_fine, is_attempt) = (
+            accepted.is_some(),
+            matches!(accepted, Some(ReturnTo::Named { .. })) && nonce.is_some(),
+        );
         let then = Then::new(sites, visit.prefix, accepted, nonce);
-        Self { return_to: return_to.filter(|_| is_fine), attempt: attempt.filter(|_| is_attempt), then }
+        Self {
+            return_to: return_to.filter(|_| is_fine),
+            attempt: attempt.filter(|_| is_attempt),
+            then,
+        }
     }
 
     /// The path, where it is one of the host that was asked.
     fn path_here(&self) -> Option<&str> {
-        let written = self.return_to.as_ref().map_or("/", |return_to| return_to.as_str());
+        let written = self
+            .return_to
+            .as_ref()
+            .map_or("/", |return_to| return_to.as_str());
         written.starts_with('/').then_some(written)
     }
 
@@ -134,12 +166,16 @@ impl Way {
     fn link(&self, visit: &Visit<'_>) -> String {
         let (sites, site) = (&visit.login.sites, &visit.site);
         let mut link = match site.place {
-            Place::Named if !site.keeps_cookie => sites.url(&site.authority, &format!("{}/login", visit.prefix)),
+            Place::Named if !site.keeps_cookie => {
+                sites.url(&site.authority, &format!("{}/login", visit.prefix))
+            }
             Place::Named | Place::Home | Place::Other => visit.at_home("/login"),
         };
         // A path is one of the host that the link is to, or of the same page at `public_url`.
         let return_to = match (self.path_here(), &self.return_to) {
-            (Some(path), _) if site.place == Place::Named && site.keeps_cookie => sites.url(&site.authority, path),
+            (Some(path), _) if site.place == Place::Named && site.keeps_cookie => {
+                sites.url(&site.authority, path)
+            }
             (Some("/"), _) | (None, None) => return link,
             (Some(path), _) => path.to_owned(),
             (None, Some(address)) => address.to_string(),
@@ -156,7 +192,11 @@ async fn prove(visit: &Visit<'_>, fields: &mut Fields) -> Result<AccountRow, Box
     fields.require_all(&[Field::Email, Field::Password])?;
     let password = fields.require(Field::Password)?;
     let email = fields.peek(Field::Email).to_owned();
-    visit.prove(&email.clone(), password, move |accounts| accounts.candidate(&email)).await
+    visit
+        .prove(&email.clone(), password, move |accounts| {
+            accounts.candidate(&email)
+        })
+        .await
 }
 
 async fn open_client(visit: &Visit<'_>, account: AccountRow) -> Result<Answered, Refusal> {

@@ -139,7 +139,10 @@ impl Sites {
 
     /// `https://AUTHORITY/path`, by the scheme of `public_url`.
     pub(super) fn url(&self, authority: &str, path: &str) -> String {
-        format!("{}://{authority}{path}", if self.https { "https" } else { "http" })
+        format!(
+            "{}://{authority}{path}",
+            if self.https { "https" } else { "http" }
+        )
     }
 
     /// `text` where one may be led there.
@@ -156,7 +159,9 @@ impl Sites {
         if authority == self.home_authority {
             return Some(ReturnTo::Home(path));
         }
-        self.named.covers(host.name()).then_some(ReturnTo::Named { authority, path })
+        self.named
+            .covers(host.name())
+            .then_some(ReturnTo::Named { authority, path })
     }
 }
 
@@ -165,8 +170,14 @@ impl Sites {
 fn is_this_machine(host: &str) -> bool {
     let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     host == "localhost"
-        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-        || v6.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()))
+        || host
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
+        || v6.is_some_and(|address| {
+            address
+                .parse::<Ipv6Addr>()
+                .is_ok_and(|address| address.is_loopback())
+        })
 }
 
 #[cfg(test)]
@@ -177,7 +188,10 @@ mod tests {
 
     fn sites(public_url: &str) -> Sites {
         let patterns = ["app.example.com", "*.apps.example.net", "shop.example"];
-        Sites::new(public_url, NamedHosts::new(&patterns.map(|text| HostPattern::parse(text).unwrap())))
+        Sites::new(
+            public_url,
+            NamedHosts::new(&patterns.map(|text| HostPattern::parse(text).unwrap())),
+        )
     }
 
     #[test]
@@ -204,19 +218,28 @@ mod tests {
         ] {
             assert_eq!(local.place(host), place, "{host}");
         }
-        assert_eq!(Sites::new("https://localhost", NamedHosts::default()).place("127.0.0.1"), Place::Other);
+        assert_eq!(
+            Sites::new("https://localhost", NamedHosts::default()).place("127.0.0.1"),
+            Place::Other
+        );
     }
 
     #[test]
     fn a_port_is_said_where_it_is_not_the_schemes_own() {
         let site = |public_url: &str, host: &str| {
-            sites(public_url).site(&Host::parse(host).unwrap(), Scheme::Unknown).authority
+            sites(public_url)
+                .site(&Host::parse(host).unwrap(), Scheme::Unknown)
+                .authority
         };
         for (host, https, http) in [
             ("App.example.com.", "app.example.com", "app.example.com"),
             ("app.example.com:443", "app.example.com", "app.example.com:443"),
             ("app.example.com:80", "app.example.com:80", "app.example.com"),
-            ("app.example.com:8443", "app.example.com:8443", "app.example.com:8443"),
+            (
+                "app.example.com:8443",
+                "app.example.com:8443",
+                "app.example.com:8443",
+            ),
         ] {
             assert_eq!(site("https://login.example.com", host), https);
             assert_eq!(site("http://localhost", host), http);
@@ -226,7 +249,12 @@ mod tests {
     #[test]
     fn a_return_address_leads_to_a_host_that_a_route_names_and_to_no_other() {
         let sites = sites("https://login.example.com");
-        let named = |authority: &str, path| Some(ReturnTo::Named { authority: authority.to_owned(), path });
+        let named = |authority: &str, path| {
+            Some(ReturnTo::Named {
+                authority: authority.to_owned(),
+                path,
+            })
+        };
         for (text, expected) in [
             ("/x?y", Some(ReturnTo::Here("/x?y"))),
             ("https://login.example.com/x", Some(ReturnTo::Home("/x"))),
@@ -237,8 +265,14 @@ mod tests {
                 named("app.example.com", "/a?b=https://evil.example#c"),
             ),
             ("https://APP.example.com:443/a", named("app.example.com", "/a")),
-            ("https://app.example.com.:8443/a", named("app.example.com:8443", "/a")),
-            ("https://a.b.apps.example.net/", named("a.b.apps.example.net", "/")),
+            (
+                "https://app.example.com.:8443/a",
+                named("app.example.com:8443", "/a"),
+            ),
+            (
+                "https://a.b.apps.example.net/",
+                named("a.b.apps.example.net", "/"),
+            ),
             ("https://shop.example/", named("shop.example", "/")),
             // Another port of home: whoever answers there is not known.
             ("https://login.example.com:8443/x", None),

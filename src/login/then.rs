@@ -15,7 +15,10 @@ pub(super) enum Then {
     /// To a page: on this host; or on another one, which begins an attempt of its own.
     Page(String),
     /// Back to the host that sent it, with a one-time code. `landing` is where it presents the code, up to the code itself.
-    Host { landing: String, destination: Destination },
+    Host {
+        landing: String,
+        destination: Destination,
+    },
 }
 
 impl Then {
@@ -37,7 +40,11 @@ impl Then {
             (Some(ReturnTo::Named { authority, path }), None) => Self::Page(sites.url(&authority, path)),
             (Some(ReturnTo::Named { authority, path }), Some(nonce)) => Self::Host {
                 landing: sites.url(&authority, &format!("{prefix}/continue?{}=", arrival::PARAMETER)),
-                destination: Destination { host: authority, nonce, return_to: path.to_owned() },
+                destination: Destination {
+                    host: authority,
+                    nonce,
+                    return_to: path.to_owned(),
+                },
             },
         }
     }
@@ -65,7 +72,9 @@ impl Then {
                 Zeroizing::new(landing + &code)
             }
         };
-        let Ok(mut location) = HeaderValue::from_str(&address) else { return Ok(HeaderValue::from_static("/")) };
+        let Ok(mut location) = HeaderValue::from_str(&address) else {
+            return Ok(HeaderValue::from_static("/"));
+        };
         location.set_sensitive(true);
         Ok(location)
     }

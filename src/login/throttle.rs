@@ -40,9 +40,18 @@ struct Rate {
     interval: u64,
 }
 
-const PER_ACCOUNT: Rate = Rate { burst: 10, interval: 10_000 };
-const PER_ADDRESS: Rate = Rate { burst: 30, interval: 2_000 };
-const REGISTRATIONS: Rate = Rate { burst: 20, interval: 10_000 };
+const PER_ACCOUNT: Rate = Rate {
+    burst: 10,
+    interval: 10_000,
+};
+const PER_ADDRESS: Rate = Rate {
+    burst: 30,
+    interval: 2_000,
+};
+const REGISTRATIONS: Rate = Rate {
+    burst: 20,
+    interval: 10_000,
+};
 
 /// How many times the limit of an ordinary address a shared one has.
 const SHARED: u64 = 10;
@@ -50,7 +59,10 @@ const SHARED: u64 = 10;
 impl Rate {
     /// So many times as fast. The time that a whole burst takes to be free again stays, so that both count in one slot.
     const fn times(self, factor: u64) -> Self {
-        Self { burst: self.burst * factor, interval: self.interval / factor }
+        Self {
+            burst: self.burst * factor,
+            interval: self.interval / factor,
+        }
     }
 
     /// The arrival time after one more at `now`; else the milliseconds to wait.
@@ -80,7 +92,11 @@ enum Hashing {
 
 impl Table {
     fn new(rate: Rate, hashing: Hashing) -> Self {
-        Self { rate, hashing, slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect() }
+        Self {
+            rate,
+            hashing,
+            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 
     fn slot(&self, key: &impl Hash) -> &AtomicU64 {
@@ -107,7 +123,12 @@ impl Table {
         loop {
             let next = rate.admit(arrival, now)?;
             match slot.compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(Reserved { slot, interval: rate.interval }),
+                Ok(_) => {
+                    return Ok(Reserved {
+                        slot,
+                        interval: rate.interval,
+                    });
+                }
                 Err(other) => arrival = other,
             }
         }
@@ -140,7 +161,10 @@ pub struct ClientAddress {
 #[cfg(test)]
 impl From<IpAddr> for ClientAddress {
     fn from(ip: IpAddr) -> Self {
-        Self { ip, may_be_proxy: false }
+        Self {
+            ip,
+            may_be_proxy: false,
+        }
     }
 }
 
@@ -184,7 +208,10 @@ impl Throttle {
     /// Nothing has been tried.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(Ticks::Since(Instant::now()), || Hashing::Keyed(RandomState::new()))
+        Self::with(
+            Ticks::Since(Instant::now()),
+            || Hashing::Keyed(RandomState::new()),
+        )
     }
 
     fn with(ticks: Ticks, hashing: impl Fn() -> Hashing) -> Self {
@@ -206,7 +233,12 @@ impl Throttle {
         let now = self.ticks.now();
         let by_address = self.reserve_address(&self.addresses, client, now)?;
         match self.accounts.reserve(&email_key, now) {
-            Ok(by_account) => Ok(Attempt { by_account, by_address, client, throttle: self }),
+            Ok(by_account) => Ok(Attempt {
+                by_account,
+                by_address,
+                client,
+                throttle: self,
+            }),
             Err(wait) => {
                 by_address.give_back();
                 Err(seconds(wait))
@@ -219,19 +251,31 @@ impl Throttle {
     /// # Errors
     /// The seconds to wait, at least 1.
     pub(super) fn register(&self, client: ClientAddress) -> Result<(), u64> {
-        self.reserve_address(&self.registrations, client, self.ticks.now()).map(|_| ())
+        self.reserve_address(&self.registrations, client, self.ticks.now())
+            .map(|_| ())
     }
 
-    fn reserve_address<'a>(&'a self, table: &'a Table, client: ClientAddress, now: u64) -> Result<Reserved<'a>, u64> {
+    fn reserve_address<'a>(
+        &'a self,
+        table: &'a Table,
+        client: ClientAddress,
+        now: u64,
+    ) -> Result<Reserved<'a>, u64> {
         let network = client_network(client.ip);
         let is_shared = client.may_be_proxy && self.shared.is_shared(network, now);
-        let rate = if is_shared { table.rate.times(SHARED) } else { table.rate };
+        let rate = if is_shared {
+            table.rate.times(SHARED)
+        } else {
+            table.rate
+        };
         table.reserve_at(rate, &network, now).map_err(seconds)
     }
 
     /// `account` proved its password from a local address.
     fn note_sign_in(&self, client: ClientAddress, account: &str) {
-        let is_new = self.shared.signed_in(client_network(client.ip), account, self.ticks.now());
+        let is_new = self
+            .shared
+            .signed_in(client_network(client.ip), account, self.ticks.now());
         if is_new && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 address = %client.ip,
@@ -247,7 +291,9 @@ impl Throttle {
 impl Throttle {
     /// One whose time stands still until it is moved, and in which the same keys share a slot in every run.
     pub(super) fn fixed() -> Self {
-        Self::with(Ticks::Fixed(AtomicU64::new(0)), || Hashing::Fixed(Default::default()))
+        Self::with(Ticks::Fixed(AtomicU64::new(0)), || {
+            Hashing::Fixed(Default::default())
+        })
     }
 
     pub(super) fn advance(&self, milliseconds: u64) {
@@ -307,7 +353,10 @@ mod tests {
 
     #[test]
     fn a_rate_lets_its_burst_pass_and_then_one_each_interval() {
-        let rate = Rate { burst: 3, interval: 10 };
+        let rate = Rate {
+            burst: 3,
+            interval: 10,
+        };
         let mut arrival = 0;
         for _ in 0..3 {
             arrival = rate.admit(arrival, 100).unwrap();
@@ -342,9 +391,16 @@ mod tests {
         let throttle = Throttle::fixed();
         for number in 0..30_u16 {
             let address = of([0x2001, 0xdb8, 0, 1, number, 0, 0, number]);
-            throttle.attempt(&format!("{number}@example.com"), address).unwrap();
+            throttle
+                .attempt(&format!("{number}@example.com"), address)
+                .unwrap();
         }
-        assert_eq!(throttle.attempt("x@example.com", at("2001:db8:0:1::ffff")).unwrap_err(), 2);
+        assert_eq!(
+            throttle
+                .attempt("x@example.com", at("2001:db8:0:1::ffff"))
+                .unwrap_err(),
+            2
+        );
         throttle.attempt("x@example.com", at("2001:db8:0:2::1")).unwrap();
         assert_eq!(
             client_network(ip("::ffff:192.0.2.1")),
@@ -358,11 +414,17 @@ mod tests {
     fn a_right_password_costs_nothing_and_frees_no_more_than_it_took() {
         let throttle = Throttle::fixed();
         for _ in 0..100 {
-            throttle.attempt("a@example.com", at("10.0.0.1")).unwrap().succeeded("id");
+            throttle
+                .attempt("a@example.com", at("10.0.0.1"))
+                .unwrap()
+                .succeeded("id");
         }
         for _ in 0..9 {
             throttle.attempt("a@example.com", at("10.0.0.1")).unwrap();
-            throttle.attempt("mallory@example.com", at("10.0.0.1")).unwrap().succeeded("id");
+            throttle
+                .attempt("mallory@example.com", at("10.0.0.1"))
+                .unwrap()
+                .succeeded("id");
         }
         throttle.attempt("a@example.com", at("10.0.0.1")).unwrap();
         assert!(throttle.attempt("a@example.com", at("10.0.0.1")).is_err());
@@ -378,9 +440,15 @@ mod tests {
             assert!(throttle.attempt("a@example.com", at("10.0.0.1")).is_err());
         }
         for _ in 0..20 {
-            throttle.attempt("b@example.com", at("10.0.0.1")).unwrap().not_made();
+            throttle
+                .attempt("b@example.com", at("10.0.0.1"))
+                .unwrap()
+                .not_made();
         }
-        assert!(throttle.attempt("b@example.com", at("10.0.0.1")).is_err(), "the address has had its thirty");
+        assert!(
+            throttle.attempt("b@example.com", at("10.0.0.1")).is_err(),
+            "the address has had its thirty"
+        );
         throttle.attempt("b@example.com", at("10.0.0.2")).unwrap();
     }
 
@@ -419,19 +487,34 @@ mod tests {
     #[test]
     fn a_local_peer_that_many_sign_in_from_has_ten_times_the_limit_of_an_address_and_never_none() {
         // Which peer, how many accounts signed in, and how many wrong passwords it has then.
-        for (may_be_proxy, accounts, limit) in
-            [(true, 0, 30), (true, 9, 30), (true, 10, 300), (true, 200, 300), (false, 200, 30)]
-        {
+        for (may_be_proxy, accounts, limit) in [
+            (true, 0, 30),
+            (true, 9, 30),
+            (true, 10, 300),
+            (true, 200, 300),
+            (false, 200, 30),
+        ] {
             let throttle = Throttle::fixed();
-            let client = ClientAddress { ip: ip("127.0.0.1"), may_be_proxy };
+            let client = ClientAddress {
+                ip: ip("127.0.0.1"),
+                may_be_proxy,
+            };
             for number in 0..accounts {
-                throttle.attempt(&format!("{number}@a"), client).unwrap().succeeded(&number.to_string());
+                throttle
+                    .attempt(&format!("{number}@a"), client)
+                    .unwrap()
+                    .succeeded(&number.to_string());
             }
             // An account that signs in again and again is one.
             for _ in 0..20 {
-                throttle.attempt("again@a", at("10.9.9.9")).unwrap().succeeded("again");
+                throttle
+                    .attempt("again@a", at("10.9.9.9"))
+                    .unwrap()
+                    .succeeded("again");
             }
-            let tried = (0..1000).take_while(|number| throttle.attempt(&format!("{number}@b"), client).is_ok()).count();
+            let tried = (0..1000)
+                .take_while(|number| throttle.attempt(&format!("{number}@b"), client).is_ok())
+                .count();
             assert_eq!(tried, limit, "{may_be_proxy} {accounts}");
             assert!(throttle.attempt("x@b", client).is_err());
             throttle.advance(if limit == 300 { 200 } else { 2000 });
@@ -443,14 +526,20 @@ mod tests {
     #[test]
     fn a_wrong_password_makes_no_address_a_shared_one_and_an_account_keeps_its_limit() {
         let throttle = Throttle::fixed();
-        let client = ClientAddress { ip: ip("10.0.0.1"), may_be_proxy: true };
+        let client = ClientAddress {
+            ip: ip("10.0.0.1"),
+            may_be_proxy: true,
+        };
         for number in 0..30 {
             throttle.attempt(&format!("{number}@a"), client).unwrap();
         }
         assert_eq!(throttle.attempt("x@a", client).unwrap_err(), 2);
         throttle.advance(3_600_000);
         for number in 0..10 {
-            throttle.attempt(&format!("{number}@a"), client).unwrap().succeeded(&number.to_string());
+            throttle
+                .attempt(&format!("{number}@a"), client)
+                .unwrap()
+                .succeeded(&number.to_string());
         }
         for _ in 0..10 {
             throttle.attempt("ann@a", client).unwrap();
@@ -458,18 +547,28 @@ mod tests {
         assert_eq!(throttle.attempt("ann@a", client).unwrap_err(), 10);
         // An hour later it is an address like any other.
         throttle.advance(3_600_000);
-        let tried = (0..1000).take_while(|number| throttle.attempt(&format!("{number}@b"), client).is_ok()).count();
+        let tried = (0..1000)
+            .take_while(|number| throttle.attempt(&format!("{number}@b"), client).is_ok())
+            .count();
         assert_eq!(tried, 30);
     }
 
     #[test]
     fn registrations_from_a_shared_address_have_ten_times_the_limit_as_well() {
         let throttle = Throttle::fixed();
-        let client = ClientAddress { ip: ip("fd00::1"), may_be_proxy: true };
+        let client = ClientAddress {
+            ip: ip("fd00::1"),
+            may_be_proxy: true,
+        };
         for number in 0..10 {
-            throttle.attempt(&format!("{number}@a"), client).unwrap().succeeded(&number.to_string());
+            throttle
+                .attempt(&format!("{number}@a"), client)
+                .unwrap()
+                .succeeded(&number.to_string());
         }
-        let made = (0..1000).take_while(|_| throttle.register(client).is_ok()).count();
+        let made = (0..1000)
+            .take_while(|_| throttle.register(client).is_ok())
+            .count();
         assert_eq!(made, 200);
     }
 }

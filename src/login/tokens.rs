@@ -32,7 +32,9 @@ pub(super) async fn refresh(visit: &Visit<'_>, mut fields: Fields) -> Result<Ans
         return Err(Refusal::RefreshRefused.into());
     }
     let address = visit.asked.client;
-    let tokens = visit.state(move |_, sessions| sessions.refresh(&token, address)).await?;
+    let tokens = visit
+        .state(move |_, sessions| sessions.refresh(&token, address))
+        .await?;
     Ok(Answered::json(StatusCode::OK, &to_json(&tokens)))
 }
 
@@ -50,13 +52,23 @@ pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     let speaks_json = visit.speaks_json(&fields);
     let is_all = parameter(visit.asked.query, "all").is_some_and(|all| *all == "true");
     let (own, token) = (visit.own_session(), fields.take(Field::RefreshToken));
-    let nothing = if token.is_some() { Refusal::RefreshRefused } else { Refusal::CredentialMissing };
+    let nothing = if token.is_some() {
+        Refusal::RefreshRefused
+    } else {
+        Refusal::CredentialMissing
+    };
     let token = token.filter(|token| visit.login.sessions.is_refresh_token(token));
     let is_named = own.is_some() || token.is_some();
-    let ended = is_named && visit.state(move |_, sessions| end(sessions, own, token, is_all)).await?;
+    let ended = is_named
+        && visit
+            .state(move |_, sessions| end(sessions, own, token, is_all))
+            .await?;
     if !speaks_json && is_all && !ended {
         let sessions = format!("{}/sessions", visit.prefix);
-        return Ok(visit.without_cookie(Answered::see_other(return_to::login_then(visit.prefix, &sessions))));
+        return Ok(visit.without_cookie(Answered::see_other(return_to::login_then(
+            visit.prefix,
+            &sessions,
+        ))));
     }
     if !speaks_json {
         return Ok(visit.signed_out());
@@ -65,7 +77,11 @@ pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         return Err(nothing.into());
     }
     let answered = Answered::json(StatusCode::OK, &json!({"message": "Signed out"}));
-    Ok(if visit.asked.by_cookie { visit.without_cookie(answered) } else { answered })
+    Ok(if visit.asked.by_cookie {
+        visit.without_cookie(answered)
+    } else {
+        answered
+    })
 }
 
 /// Says whether all that was asked for has ended; also where it had before.
@@ -75,8 +91,14 @@ fn end(
     token: Option<Zeroizing<String>>,
     is_all: bool,
 ) -> Result<bool, Refusal> {
-    let of_token = token.map(|token| sessions.of_refresh_token(&token)).transpose()?.flatten();
-    let of_token = of_token.map(|row| OwnSession { id: row.id, account_id: row.account_id });
+    let of_token = token
+        .map(|token| sessions.of_refresh_token(&token))
+        .transpose()?
+        .flatten();
+    let of_token = of_token.map(|row| OwnSession {
+        id: row.id,
+        account_id: row.account_id,
+    });
     let mut is_any = false;
     for OwnSession { id, account_id } in own.into_iter().chain(of_token) {
         let is_alive = || Ok(sessions.list(&account_id)?.iter().any(|session| session.id == id));
@@ -84,7 +106,10 @@ fn end(
             sessions.end(Which::Account(&account_id))?;
             is_any = true;
         } else {
-            sessions.end(Which::Own { id: &id, account_id: &account_id })?;
+            sessions.end(Which::Own {
+                id: &id,
+                account_id: &account_id,
+            })?;
             is_any |= !is_all;
         }
     }

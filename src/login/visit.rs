@@ -80,8 +80,14 @@ impl Visit<'_> {
     /// is known here, but there is nothing of theirs to show or to end.
     pub(super) fn own_session(&self) -> Option<OwnSession> {
         let identity = &self.asked.caller.as_ref()?.identity;
-        let id = identity.session_id.clone().filter(|_| &*identity.issuer == OWN_NAME)?;
-        Some(OwnSession { id, account_id: identity.subject.clone() })
+        let id = identity
+            .session_id
+            .clone()
+            .filter(|_| &*identity.issuer == OWN_NAME)?;
+        Some(OwnSession {
+            id,
+            account_id: identity.subject.clone(),
+        })
     }
 
     /// The same where nothing can be done without.
@@ -100,8 +106,13 @@ impl Visit<'_> {
     /// Whom pages speak to.
     pub(super) fn person(&self) -> Person {
         let identity = self.asked.caller.as_ref().map(|caller| &caller.identity);
-        let (email, name) = identity.map(|who| (who.email.clone(), who.name.clone())).unwrap_or_default();
-        Person { email: email.unwrap_or_default(), name }
+        let (email, name) = identity
+            .map(|who| (who.email.clone(), who.name.clone()))
+            .unwrap_or_default();
+        Person {
+            email: email.unwrap_or_default(),
+            name,
+        }
     }
 
     /// The same where somebody is signed in.
@@ -113,7 +124,8 @@ impl Visit<'_> {
     /// changed, or that nobody is signed in.
     pub(super) fn done(&self) -> Option<Zeroizing<String>> {
         let done = parameter(self.asked.query, "done")?;
-        (!origin::is_cross_origin(self.asked.headers, self.asked.host.as_sent(), self.asked.https)).then_some(done)
+        (!origin::is_cross_origin(self.asked.headers, self.asked.host.as_sent(), self.asked.https))
+            .then_some(done)
     }
 
     /// Whether who sent `fields` reads JSON. A form is a browser's, and where nothing was sent the head decides: some
@@ -128,12 +140,22 @@ impl Visit<'_> {
 
     /// What attempts are counted against, besides the account.
     pub(super) fn client_address(&self) -> ClientAddress {
-        ClientAddress { ip: self.asked.client, may_be_proxy: self.asked.may_be_proxy }
+        ClientAddress {
+            ip: self.asked.client,
+            may_be_proxy: self.asked.may_be_proxy,
+        }
     }
 
     pub(super) fn device(&self) -> Device {
-        let agent = self.asked.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
-        Device { user_agent: agent.unwrap_or_default().into_owned(), address: self.asked.client }
+        let agent = self
+            .asked
+            .headers
+            .get(USER_AGENT)
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        Device {
+            user_agent: agent.unwrap_or_default().into_owned(),
+            address: self.asked.client,
+        }
     }
 
     /// A path of ours as a `Location`.
@@ -149,7 +171,9 @@ impl Visit<'_> {
 
     /// The page in place of a form, with a link to where the form is.
     pub(super) fn elsewhere(&self, status: StatusCode, url: &str) -> Response<Bytes> {
-        self.login.pages.elsewhere(status, self.login.sites.public_url(), url)
+        self.login
+            .pages
+            .elsewhere(status, self.login.sites.public_url(), url)
     }
 
     /// An endpoint of ours at `public_url`.
@@ -179,14 +203,18 @@ impl Visit<'_> {
     pub(super) fn without_others(&self, answered: Answered) -> Answered {
         let has = |name: &str| cookie::values(self.asked.headers, name).next().is_some();
         let deletions = self.login.other_cookies.iter().filter(|(name, _)| has(name));
-        deletions.fold(answered, |answered, (_, deletion)| answered.with_cookie(deletion.clone()))
+        deletions.fold(answered, |answered, (_, deletion)| {
+            answered.with_cookie(deletion.clone())
+        })
     }
 
     /// The same as [`Visit::signed_out`] for an answer that leads nowhere.
     pub(super) fn without_cookie(&self, answered: Answered) -> Answered {
         const CLEAR: http::HeaderName = http::HeaderName::from_static("clear-site-data");
         let answered = self.without_others(answered);
-        answered.with_cookie(self.login.sessions.clear_cookie()).with(CLEAR, HeaderValue::from_static(r#""cache""#))
+        answered
+            .with_cookie(self.login.sessions.clear_cookie())
+            .with(CLEAR, HeaderValue::from_static(r#""cache""#))
     }
 
     /// Does something with the state, where nobody's request waits for it.
@@ -195,7 +223,10 @@ impl Visit<'_> {
         work: impl FnOnce(&Accounts, &Sessions) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (accounts, sessions) = (Arc::clone(&self.login.accounts), Arc::clone(&self.login.sessions));
-        self.login.blocking.run(move || work(&accounts, &sessions)).await?
+        self.login
+            .blocking
+            .run(move || work(&accounts, &sessions))
+            .await?
     }
 
     /// Proves to be somebody by password. Counted against `email` and the client's address before anything is looked up;
@@ -209,10 +240,21 @@ impl Visit<'_> {
         password: Zeroizing<String>,
         candidate: impl FnOnce(&Accounts) -> Result<Candidate, StateError> + Send + 'static,
     ) -> Result<AccountRow, Box<Failure>> {
-        let attempt =
-            self.login.throttle.attempt(&throttle_key(email), self.client_address()).map_err(Failure::throttled)?;
-        let verified = match self.state(|accounts, _| candidate(accounts).map_err(unavailable)).await {
-            Ok(candidate) => self.login.hasher.run(self.asked.client, move || candidate.verify(&password)).await,
+        let attempt = self
+            .login
+            .throttle
+            .attempt(&throttle_key(email), self.client_address())
+            .map_err(Failure::throttled)?;
+        let verified = match self
+            .state(|accounts, _| candidate(accounts).map_err(unavailable))
+            .await
+        {
+            Ok(candidate) => {
+                self.login
+                    .hasher
+                    .run(self.asked.client, move || candidate.verify(&password))
+                    .await
+            }
             Err(refusal) => Err(refusal),
         };
         match verified {
@@ -220,7 +262,9 @@ impl Visit<'_> {
                 attempt.succeeded(&proven.account.id);
                 let account = proven.account.clone();
                 if proven.rehash.is_some() {
-                    let done = self.state(move |accounts, _| accounts.rehash(&proven).map_err(unavailable)).await;
+                    let done = self
+                        .state(move |accounts, _| accounts.rehash(&proven).map_err(unavailable))
+                        .await;
                     // Nobody is kept out because a hash stays as it was: it is good, and there is a next time.
                     if let Err(refusal) = done {
                         tracing::warn!(%refusal, account = account.id, "cannot replace an outdated hash");
@@ -289,5 +333,9 @@ pub(super) fn unavailable(error: StateError) -> Refusal {
 /// address is one, so that no time is spent on it.
 fn throttle_key(email: &str) -> String {
     const LONGEST: usize = 254;
-    if email.trim().len() > LONGEST { String::new() } else { fold_email(email) }
+    if email.trim().len() > LONGEST {
+        String::new()
+    } else {
+        fold_email(email)
+    }
 }

@@ -39,7 +39,11 @@ pub struct Form {
 
 impl Default for Form {
     fn default() -> Self {
-        Self { access: true, json: true, email: true }
+        Self {
+            access: true,
+            json: true,
+            email: true,
+        }
     }
 }
 
@@ -49,7 +53,11 @@ impl Form {
     }
 
     const fn of_bits(bits: u8) -> Self {
-        Self { access: bits & 1 != 0, json: bits & 2 != 0, email: bits & 4 != 0 }
+        Self {
+            access: bits & 1 != 0,
+            json: bits & 2 != 0,
+            email: bits & 4 != 0,
+        }
     }
 }
 /// What a line says about a request. Texts may be anything: they are cut to a sane length and escaped.
@@ -180,7 +188,10 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("form", &self.form).field("stop", &self.stop).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("form", &self.form)
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
     }
 }
 
@@ -210,7 +221,10 @@ impl AccessLog {
         })?;
         let writer = thread.thread().clone();
         let new = || {
-            let waiting = Waiting { lines: Vec::with_capacity(FIRST_CAPACITY), time: TimeText::default() };
+            let waiting = Waiting {
+                lines: Vec::with_capacity(FIRST_CAPACITY),
+                time: TimeText::default(),
+            };
             Arc::new(WorkerLog {
                 waiting: Mutex::new(waiting),
                 dropped: AtomicU64::new(0),
@@ -219,8 +233,15 @@ impl AccessLog {
             })
         };
         let workers: Vec<_> = std::iter::repeat_with(new).take(workers).collect();
-        hand_over.send(workers.clone()).map_err(|_| std::io::Error::other("the thread of the access log ended"))?;
-        Ok(Self { shared, workers, writer, done: Mutex::new(done) })
+        hand_over
+            .send(workers.clone())
+            .map_err(|_| std::io::Error::other("the thread of the access log ended"))?;
+        Ok(Self {
+            shared,
+            workers,
+            writer,
+            done: Mutex::new(done),
+        })
     }
 
     /// The log of the worker with this number.
@@ -252,7 +273,10 @@ impl AccessLog {
     pub fn flush_and_stop(&self, patience: Duration) -> bool {
         self.shared.stop.store(true, Ordering::Release);
         self.writer.unpark();
-        !matches!(lock(&self.done).recv_timeout(patience), Err(RecvTimeoutError::Timeout))
+        !matches!(
+            lock(&self.done).recv_timeout(patience),
+            Err(RecvTimeoutError::Timeout)
+        )
     }
 }
 
@@ -264,10 +288,16 @@ impl Drop for AccessLog {
 }
 
 fn dropped_by(workers: &[Arc<WorkerLog>]) -> u64 {
-    workers.iter().map(|worker| worker.dropped.load(Ordering::Relaxed)).sum()
+    workers
+        .iter()
+        .map(|worker| worker.dropped.load(Ordering::Relaxed))
+        .sum()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the log's own thread: it serves no requests")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the log's own thread: it serves no requests"
+)]
 fn write_until_stopped(workers: &[Arc<WorkerLog>], shared: &Shared, mut output: Output) {
     let mut spare = Vec::with_capacity(FIRST_CAPACITY);
     let mut said = 0;
@@ -315,7 +345,10 @@ fn write_until_stopped(workers: &[Arc<WorkerLog>], shared: &Shared, mut output: 
 fn note_dropped(workers: &[Arc<WorkerLog>], shared: &Shared, said: &mut u64) {
     let dropped = dropped_by(workers) + shared.lost.load(Ordering::Relaxed);
     if dropped > *said {
-        tracing::warn!(lines = dropped - *said, "lines of the access log were dropped, because it was not read");
+        tracing::warn!(
+            lines = dropped - *said,
+            "lines of the access log were dropped, because it was not read"
+        );
         *said = dropped;
     }
 }

@@ -21,7 +21,11 @@ impl Desk {
     /// # Errors
     /// The system has no random numbers.
     pub fn new(log: Arc<WorkerLog>, metrics: Arc<WorkerMetrics>) -> Result<Self, getrandom::Error> {
-        Ok(Self { ids: Mutex::new(RequestIds::new()?), log, metrics })
+        Ok(Self {
+            ids: Mutex::new(RequestIds::new()?),
+            log,
+            metrics,
+        })
     }
 
     /// A request has come: the time in milliseconds since 1970, and its id.
@@ -29,7 +33,13 @@ impl Desk {
     pub fn open(&self) -> (u64, RequestId) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        (now, self.ids.lock().unwrap_or_else(PoisonError::into_inner).next_id(now))
+        (
+            now,
+            self.ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next_id(now),
+        )
     }
 
     /// A request is over: its line and its counts.

@@ -61,19 +61,30 @@ impl Diagnostics {
     pub fn start() -> io::Result<Self> {
         // A handle of its own: `std::io::Stderr` holds a lock during the write, and a panic would wait for it.
         let stderr = std::fs::File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        let stream = stderr.metadata().map(|of| format!("{}:{}", of.dev(), of.ino())).ok();
+        let stream = stderr
+            .metadata()
+            .map(|of| format!("{}:{}", of.dev(), of.ino()))
+            .ok();
         let journal = std::env::var("JOURNAL_STREAM").ok();
         let is_journal = journal.is_some() && stream == journal;
-        Ok(Self { is_journal, ..Self::writing_to(Box::new(stderr))? })
+        Ok(Self {
+            is_journal,
+            ..Self::writing_to(Box::new(stderr))?
+        })
     }
 
     fn writing_to(output: Box<dyn Write + Send>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        std::thread::Builder::new().name("diagnostics".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || write_for_ever(&shared, Output::new(output))
-        })?;
-        Ok(Self { shared, is_journal: false })
+        std::thread::Builder::new()
+            .name("diagnostics".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || write_for_ever(&shared, Output::new(output))
+            })?;
+        Ok(Self {
+            shared,
+            is_journal: false,
+        })
     }
 
     /// Makes this the destination of `tracing` and of what panics say, for the whole process. Returns the switch for the
@@ -111,7 +122,10 @@ impl Diagnostics {
     pub fn flush(&self, patience: Duration) -> bool {
         let buffer = lock(&self.shared.buffer);
         let taken = buffer.taken;
-        let waited = self.shared.progress.wait_timeout_while(buffer, patience, |buffer| buffer.done < taken);
+        let waited = self
+            .shared
+            .progress
+            .wait_timeout_while(buffer, patience, |buffer| buffer.done < taken);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
@@ -124,7 +138,9 @@ impl Diagnostics {
             self.shared.dropped.fetch_add(lines.max(1), Ordering::Relaxed);
             return;
         }
-        parts.iter().for_each(|part| buffer.waiting.extend_from_slice(part));
+        parts
+            .iter()
+            .for_each(|part| buffer.waiting.extend_from_slice(part));
         buffer.taken += length as u64;
         drop(buffer);
         self.shared.more.notify_one();
@@ -134,7 +150,12 @@ impl Diagnostics {
     fn note_panic(&self, panic: &PanicHookInfo<'_>) {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("without a name");
-        self.say(&panic_text(name, panic.location(), panic.payload(), &Backtrace::capture()));
+        self.say(&panic_text(
+            name,
+            panic.location(),
+            panic.payload(),
+            &Backtrace::capture(),
+        ));
         // The main thread takes the process with it; a request's panic must not hold up its worker.
         if name == "main" {
             self.flush(PANIC_PATIENCE);
@@ -143,14 +164,25 @@ impl Diagnostics {
 }
 
 /// What is said of a panic; with `$RUST_BACKTRACE`, also where it came from.
-fn panic_text(thread: &str, place: Option<&Location<'_>>, payload: &(dyn Any + Send), backtrace: &Backtrace) -> String {
+fn panic_text(
+    thread: &str,
+    place: Option<&Location<'_>>,
+    payload: &(dyn Any + Send),
+    backtrace: &Backtrace,
+) -> String {
     let place = place.map_or_else(String::new, |place| format!(" at {place}"));
-    let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or(payload.downcast_ref::<String>().map(String::as_str));
     let backtrace = match backtrace.status() {
         BacktraceStatus::Captured => format!("{backtrace}\n"),
         _ => String::new(),
     };
-    format!("thread `{thread}` panicked{place}: {}\n{backtrace}", text.unwrap_or("no text"))
+    format!(
+        "thread `{thread}` panicked{place}: {}\n{backtrace}",
+        text.unwrap_or("no text")
+    )
 }
 
 /// Sets the level of diagnostics, at the start and after a reload.
@@ -186,7 +218,10 @@ impl<'a> MakeWriter<'a> for Diagnostics {
     type Writer = LineWriter;
 
     fn make_writer(&'a self) -> LineWriter {
-        LineWriter { to: self.clone(), prefix: b"" }
+        LineWriter {
+            to: self.clone(),
+            prefix: b"",
+        }
     }
 
     fn make_writer_for(&'a self, line: &Metadata<'_>) -> LineWriter {
@@ -197,7 +232,10 @@ impl<'a> MakeWriter<'a> for Diagnostics {
             Level::INFO => b"<6>",
             _ => b"<7>",
         };
-        LineWriter { to: self.clone(), prefix }
+        LineWriter {
+            to: self.clone(),
+            prefix,
+        }
     }
 }
 
@@ -277,7 +315,11 @@ mod tests {
     fn steered() -> (Diagnostics, Receiver<String>, Sender<()>) {
         let (writes, written) = channel();
         let (go, go_on) = channel();
-        (Diagnostics::writing_to(Box::new(Steered { writes, go_on })).unwrap(), written, go)
+        (
+            Diagnostics::writing_to(Box::new(Steered { writes, go_on })).unwrap(),
+            written,
+            go,
+        )
     }
 
     #[test]
@@ -285,7 +327,10 @@ mod tests {
         let (diagnostics, written, go) = steered();
         diagnostics.say("first\n");
         assert_eq!(written.recv_timeout(PATIENCE).unwrap(), "first\n");
-        assert!(!diagnostics.flush(Duration::from_millis(1)), "it is being written");
+        assert!(
+            !diagnostics.flush(Duration::from_millis(1)),
+            "it is being written"
+        );
         diagnostics.say("second\n");
         diagnostics.say("third\n");
         drop(go);
@@ -310,20 +355,38 @@ mod tests {
         assert!(diagnostics.flush(PATIENCE));
         // The note comes behind the batch that was being written when lines were dropped.
         let note = written.recv_timeout(PATIENCE).unwrap();
-        assert!(note.contains(" WARN ") && note.contains("dropped") && note.ends_with(" lines=7\n"), "{note}");
+        assert!(
+            note.contains(" WARN ") && note.contains("dropped") && note.ends_with(" lines=7\n"),
+            "{note}"
+        );
         assert_eq!(written.recv_timeout(PATIENCE).unwrap().len(), MAX_WAITING);
         diagnostics.say("after\n");
-        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), "after\n", "what was dropped is said once");
+        assert_eq!(
+            written.recv_timeout(PATIENCE).unwrap(),
+            "after\n",
+            "what was dropped is said once"
+        );
     }
 
     #[test]
     fn a_panic_is_said_with_its_thread_and_place() {
         let text = |payload: &(dyn Any + Send)| {
-            panic_text("worker-1", Some(Location::caller()), payload, &Backtrace::disabled())
+            panic_text(
+                "worker-1",
+                Some(Location::caller()),
+                payload,
+                &Backtrace::disabled(),
+            )
         };
-        for payload in [Box::new("broken") as Box<dyn Any + Send>, Box::new("broken".to_owned())] {
+        for payload in [
+            Box::new("broken") as Box<dyn Any + Send>,
+            Box::new("broken".to_owned()),
+        ] {
             let said = text(&*payload);
-            assert!(said.starts_with("thread `worker-1` panicked at src/observe/diagnostics.rs:"), "{said}");
+            assert!(
+                said.starts_with("thread `worker-1` panicked at src/observe/diagnostics.rs:"),
+                "{said}"
+            );
             assert!(said.ends_with(": broken\n"), "{said}");
         }
         assert!(text(&7).ends_with(": no text\n"));

@@ -12,7 +12,10 @@ use std::path::Path;
 /// opens it until it has a reader.
 pub fn open(path: &Path) -> io::Result<File> {
     let explain = |error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot write the access log `{}`: {error}", path.display()))
+        io::Error::new(
+            error.kind(),
+            format!("cannot write the access log `{}`: {error}", path.display()),
+        )
     };
     match std::fs::metadata(path) {
         Ok(found) if !found.is_file() => {
@@ -25,7 +28,12 @@ pub fn open(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(explain(error)),
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(explain)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(explain)
 }
 
 #[cfg(test)]
@@ -51,8 +59,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for path in [directory.path(), Path::new("/dev/null")] {
             let error = open(path).unwrap_err().to_string();
-            assert!(error.contains(&format!("`{}`", path.display())) && error.contains("is not a file"), "{error}");
+            assert!(
+                error.contains(&format!("`{}`", path.display())) && error.contains("is not a file"),
+                "{error}"
+            );
         }
-        assert!(open(&directory.path().join("gone/access.log")).unwrap_err().to_string().contains("gone/access.log"));
+        assert!(
+            open(&directory.path().join("gone/access.log"))
+                .unwrap_err()
+                .to_string()
+                .contains("gone/access.log")
+        );
     }
 }

@@ -79,8 +79,14 @@ impl Metrics {
     /// Nothing counted yet.
     #[must_use]
     pub fn new() -> Self {
-        let patterns = Patterns { by_label: vec!["".into(), "other".into()], labels: HashMap::new() };
-        Self { workers: Mutex::default(), patterns: Mutex::new(patterns) }
+        let patterns = Patterns {
+            by_label: vec!["".into(), "other".into()],
+            labels: HashMap::new(),
+        };
+        Self {
+            workers: Mutex::default(),
+            patterns: Mutex::new(patterns),
+        }
     }
 
     /// A table for one worker more.
@@ -100,7 +106,9 @@ impl Metrics {
         if patterns.labels.len() >= MAX_ROUTES {
             return RouteLabel::OTHER;
         }
-        let Ok(number) = u32::try_from(patterns.by_label.len()) else { return RouteLabel::OTHER };
+        let Ok(number) = u32::try_from(patterns.by_label.len()) else {
+            return RouteLabel::OTHER;
+        };
         let pattern: Arc<str> = pattern.into();
         patterns.by_label.push(pattern.clone());
         patterns.labels.insert(pattern, RouteLabel(number));
@@ -110,7 +118,10 @@ impl Metrics {
     /// All connections from clients that are open now, of all workers.
     #[must_use]
     pub fn open_connections(&self) -> u64 {
-        lock(&self.workers).iter().map(|worker| worker.open.load(Ordering::Relaxed)).sum()
+        lock(&self.workers)
+            .iter()
+            .map(|worker| worker.open.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Everything as text for a scraper, with what others counted.
@@ -120,7 +131,10 @@ impl Metrics {
     }
 
     fn sum(&self) -> Sum {
-        let mut sum = Sum { open: self.open_connections(), ..Sum::default() };
+        let mut sum = Sum {
+            open: self.open_connections(),
+            ..Sum::default()
+        };
         let mut requests: HashMap<SeriesKey, u64, KeyHasher> = HashMap::default();
         for worker in lock(&self.workers).iter() {
             sum.accepted += worker.accepted.load(Ordering::Relaxed);
@@ -137,7 +151,13 @@ impl Metrics {
             .map(|(key, count)| {
                 let (route, is_read, status, refusal) = key.parts();
                 let class = if is_read { "read" } else { "write" };
-                Series { route: patterns.by_label[route].clone(), class, status, refusal, count }
+                Series {
+                    route: patterns.by_label[route].clone(),
+                    class,
+                    status,
+                    refusal,
+                    count,
+                }
             })
             .collect();
         sum.requests.sort_unstable();
@@ -277,8 +297,15 @@ impl SeriesKey {
     fn parts(self) -> (usize, bool, u16, Option<Refusal>) {
         let bits = |from: u32, count: u32| (self.0 >> from) & ((1 << count) - 1);
         let small = |value: u64| usize::try_from(value).unwrap_or(0);
-        let refusal = small(bits(1, 15)).checked_sub(1).and_then(|place| Refusal::ALL.get(place).copied());
-        (small(bits(32, 32)), bits(0, 1) == 1, u16::try_from(bits(16, 16)).unwrap_or(0), refusal)
+        let refusal = small(bits(1, 15))
+            .checked_sub(1)
+            .and_then(|place| Refusal::ALL.get(place).copied());
+        (
+            small(bits(32, 32)),
+            bits(0, 1) == 1,
+            u16::try_from(bits(16, 16)).unwrap_or(0),
+            refusal,
+        )
     }
 }
 
@@ -301,7 +328,9 @@ impl Hasher for Spread {
 
     fn write_u64(&mut self, value: u64) {
         // Multiplication by the golden ratio moves every bit up, the rotation brings the best ones down as well.
-        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        self.0 = (self.0 ^ value)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32);
     }
 }
 

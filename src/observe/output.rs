@@ -29,24 +29,38 @@ pub(super) struct Written {
 
 impl Output {
     pub(super) fn new(to: Box<dyn Write + Send>) -> Self {
-        Self { to, is_mid_line: false, is_failing: false }
+        Self {
+            to,
+            is_mid_line: false,
+            is_failing: false,
+        }
     }
 
     /// Writes whole lines. A reader that went away must not end the gateway, and may come back (a named pipe), so each
     /// batch is tried. A full pipe that does not block is waited for until `stop` is set.
     pub(super) fn write(&mut self, lines: &[u8], stop: &AtomicBool) -> Written {
-        let result = if self.is_mid_line { self.write_all(b"\n", stop).map(|_| ()) } else { Ok(()) };
+        let result = if self.is_mid_line {
+            self.write_all(b"\n", stop).map(|_| ())
+        } else {
+            Ok(())
+        };
         let (written, result) = match result.map(|()| self.write_all(lines, stop)) {
             Ok(Ok(written)) => (written, self.to.flush()),
             Ok(Err((written, error))) => (written, Err(error)),
             Err((_, error)) => (0, Err(error)),
         };
         let failed_before = std::mem::replace(&mut self.is_failing, result.is_err());
-        Written { lost: count_lines(&lines[written..]), error: result.err().filter(|_| !failed_before) }
+        Written {
+            lost: count_lines(&lines[written..]),
+            error: result.err().filter(|_| !failed_before),
+        }
     }
 
     /// As `Write::write_all`, and says how far it came.
-    #[expect(clippy::disallowed_methods, reason = "a log's own thread: it serves no requests")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a log's own thread: it serves no requests"
+    )]
     fn write_all(&mut self, bytes: &[u8], stop: &AtomicBool) -> Result<usize, (usize, std::io::Error)> {
         let mut written = 0;
         while written < bytes.len() {

@@ -35,7 +35,10 @@ impl RequestIds {
         random.copy_from_slice(&self.block[self.used..self.used + RANDOM]);
         self.used += RANDOM;
         let mut text = [0; RequestId::LENGTH];
-        uuid::Builder::from_unix_timestamp_millis(now, &random).into_uuid().hyphenated().encode_lower(&mut text);
+        uuid::Builder::from_unix_timestamp_millis(now, &random)
+            .into_uuid()
+            .hyphenated()
+            .encode_lower(&mut text);
         RequestId(text)
     }
 
@@ -43,7 +46,10 @@ impl RequestIds {
         let mut fresh = [0; BLOCK];
         if getrandom::fill(&mut fresh).is_err() {
             // A system that had random numbers at the start has lost them. Requests go on, with ids from the last ones.
-            blake3::Hasher::new().update(&*self.block).finalize_xof().fill(&mut fresh);
+            blake3::Hasher::new()
+                .update(&*self.block)
+                .finalize_xof()
+                .fill(&mut fresh);
         }
         *self.block = fresh;
         self.used = 0;
@@ -102,14 +108,19 @@ mod tests {
         let uuid = uuid::Uuid::parse_str(id.as_str()).unwrap();
         assert_eq!(uuid.get_version_num(), 7);
         assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
-        assert_eq!(uuid.get_timestamp().unwrap().to_unix(), (1_800_000_000, 123_000_000));
+        assert_eq!(
+            uuid.get_timestamp().unwrap().to_unix(),
+            (1_800_000_000, 123_000_000)
+        );
         assert_eq!(id.to_header_value(), id.as_str());
     }
 
     #[test]
     fn ids_differ_also_across_refills_and_workers() {
         let (mut one, mut other) = (RequestIds::new().unwrap(), RequestIds::new().unwrap());
-        let ids: HashSet<_> = (0..2000).flat_map(|_| [one.next_id(1), other.next_id(1)]).collect();
+        let ids: HashSet<_> = (0..2000)
+            .flat_map(|_| [one.next_id(1), other.next_id(1)])
+            .collect();
         assert_eq!(ids.len(), 4000);
     }
 }

@@ -113,8 +113,14 @@ pub(super) fn describe(user_agent: &str, is_client: bool) -> (String, Form) {
     if let Some((_, name)) = PROGRAMS.iter().find(|(mark, _)| text.starts_with(mark)) {
         return ((*name).to_owned(), Form::Program);
     }
-    let browser = BROWSERS.iter().find(|(mark, _)| text.contains(mark)).map(|(_, name)| *name);
-    let system = SYSTEMS.iter().find(|(mark, ..)| text.contains(mark)).map(|(_, name, form)| (*name, *form));
+    let browser = BROWSERS
+        .iter()
+        .find(|(mark, _)| text.contains(mark))
+        .map(|(_, name)| *name);
+    let system = SYSTEMS
+        .iter()
+        .find(|(mark, ..)| text.contains(mark))
+        .map(|(_, name, form)| (*name, *form));
     let form = match system {
         Some(("Android", _)) if !text.contains("Mobile") => Form::Tablet,
         Some((_, form)) => form,
@@ -138,7 +144,8 @@ mod tests {
     #[test]
     fn common_browsers_are_told_apart_though_each_names_the_others() {
         let webkit = "AppleWebKit/537.36 (KHTML, like Gecko)";
-        let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)";
+        let iphone =
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)";
         for (user_agent, words, form) in [
             (
                 "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
@@ -151,12 +158,16 @@ mod tests {
                 Form::Computer,
             ),
             (
-                &format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) {webkit} Chrome/130.0.0.0 Safari/537.36 Edg/130.0"),
+                &format!(
+                    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) {webkit} Chrome/130.0.0.0 Safari/537.36 Edg/130.0"
+                ),
                 "Edge on Windows",
                 Form::Computer,
             ),
             (
-                &format!("Mozilla/5.0 (X11; Linux x86_64) {webkit} Chrome/129.0.0.0 Safari/537.36 OPR/115.0.0.0"),
+                &format!(
+                    "Mozilla/5.0 (X11; Linux x86_64) {webkit} Chrome/129.0.0.0 Safari/537.36 OPR/115.0.0.0"
+                ),
                 "Opera on Linux",
                 Form::Computer,
             ),
@@ -170,9 +181,21 @@ mod tests {
                 "Safari on macOS",
                 Form::Computer,
             ),
-            (&format!("{iphone} Version/18.1 Mobile/15E148 Safari/604.1"), "Safari on iPhone", Form::Phone),
-            (&format!("{iphone} CriOS/130.0 Mobile/15E148 Safari/604.1"), "Chrome on iPhone", Form::Phone),
-            (&format!("{iphone} FxiOS/132.0 Mobile/15E148 Safari/605.1.15"), "Firefox on iPhone", Form::Phone),
+            (
+                &format!("{iphone} Version/18.1 Mobile/15E148 Safari/604.1"),
+                "Safari on iPhone",
+                Form::Phone,
+            ),
+            (
+                &format!("{iphone} CriOS/130.0 Mobile/15E148 Safari/604.1"),
+                "Chrome on iPhone",
+                Form::Phone,
+            ),
+            (
+                &format!("{iphone} FxiOS/132.0 Mobile/15E148 Safari/605.1.15"),
+                "Firefox on iPhone",
+                Form::Phone,
+            ),
             (
                 &format!("Mozilla/5.0 (Linux; Android 10; K) {webkit} Chrome/130.0.0.0 Mobile Safari/537.36"),
                 "Chrome on Android",
@@ -191,7 +214,11 @@ mod tests {
                 Form::Computer,
             ),
         ] {
-            assert_eq!(describe(user_agent, false), (words.to_owned(), form), "{user_agent}");
+            assert_eq!(
+                describe(user_agent, false),
+                (words.to_owned(), form),
+                "{user_agent}"
+            );
         }
     }
 
@@ -202,15 +229,30 @@ mod tests {
         assert_eq!(words("node", true), "Node.js");
         assert_eq!(words("MyApp/1.0", true), "API client");
         assert_eq!(words("MyApp/1.0 (Linux)", true), "API client on Linux");
-        assert_eq!(words("Mozilla/5.0 (Windows NT 10.0)", false), "Browser on Windows");
+        assert_eq!(
+            words("Mozilla/5.0 (Windows NT 10.0)", false),
+            "Browser on Windows"
+        );
         assert_eq!(words("", false), "Unknown device");
-        assert_eq!(words("my curl/8.5.0", false), "Unknown device", "only at the beginning");
+        assert_eq!(
+            words("my curl/8.5.0", false),
+            "Unknown device",
+            "only at the beginning"
+        );
     }
 
     #[test]
     fn nothing_that_was_sent_is_repeated_and_only_the_beginning_is_read() {
-        for hostile in ["\"><script>alert(1)</script>", "{{7*7}}", "\u{202e}xofeRif", "é\u{0}"] {
-            assert_eq!(describe(hostile, false), ("Unknown device".to_owned(), Form::Computer));
+        for hostile in [
+            "\"><script>alert(1)</script>",
+            "{{7*7}}",
+            "\u{202e}xofeRif",
+            "é\u{0}",
+        ] {
+            assert_eq!(
+                describe(hostile, false),
+                ("Unknown device".to_owned(), Form::Computer)
+            );
         }
         let late = format!("{}Firefox/132.0", "é".repeat(5_000));
         assert_eq!(describe(&late, false).0, "Unknown device");

@@ -25,9 +25,21 @@ struct Kind {
 }
 
 const KINDS: [Kind; 4] = [
-    Kind { extensions: &["svg"], media_type: "image/svg+xml", fits: is_svg },
-    Kind { extensions: &["png"], media_type: "image/png", fits: |bytes| bytes.starts_with(b"\x89PNG\r\n\x1a\n") },
-    Kind { extensions: &["jpeg", "jpg"], media_type: "image/jpeg", fits: |bytes| bytes.starts_with(b"\xff\xd8\xff") },
+    Kind {
+        extensions: &["svg"],
+        media_type: "image/svg+xml",
+        fits: is_svg,
+    },
+    Kind {
+        extensions: &["png"],
+        media_type: "image/png",
+        fits: |bytes| bytes.starts_with(b"\x89PNG\r\n\x1a\n"),
+    },
+    Kind {
+        extensions: &["jpeg", "jpg"],
+        media_type: "image/jpeg",
+        fits: |bytes| bytes.starts_with(b"\xff\xd8\xff"),
+    },
     Kind {
         extensions: &["webp"],
         media_type: "image/webp",
@@ -46,8 +58,15 @@ impl Logo {
     /// Reads the file; what is wrong with it is an error there.
     pub(super) fn compile(raw: &At<std::path::PathBuf>, problems: &mut Problems) -> Option<Self> {
         let path = problems.resolve(raw);
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
-        let Some(kind) = KINDS.iter().find(|kind| kind.extensions.contains(&extension.as_str())) else {
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or_default()
+            .to_lowercase();
+        let Some(kind) = KINDS
+            .iter()
+            .find(|kind| kind.extensions.contains(&extension.as_str()))
+        else {
             problems
                 .error(&raw.span, "`logo` is not a kind of picture that is known here")
                 .hint("use a file that ends in `.svg`, `.png`, `.jpeg` or `.webp`");
@@ -56,14 +75,23 @@ impl Logo {
         match read(&path, LARGEST) {
             Err(why) => {
                 problems
-                    .error(&raw.span, format!("cannot read the logo `{}`: {why}", path.display()))
+                    .error(
+                        &raw.span,
+                        format!("cannot read the logo `{}`: {why}", path.display()),
+                    )
                     .hint("the path is relative to this file");
                 None
             }
-            Ok(bytes) if (kind.fits)(&bytes) => Some(Self { media_type: kind.media_type, bytes: bytes.into() }),
+            Ok(bytes) if (kind.fits)(&bytes) => Some(Self {
+                media_type: kind.media_type,
+                bytes: bytes.into(),
+            }),
             Ok(_) => {
                 problems
-                    .error(&raw.span, format!("the content of `{}` is not {}", path.display(), kind.media_type))
+                    .error(
+                        &raw.span,
+                        format!("the content of `{}` is not {}", path.display(), kind.media_type),
+                    )
                     .hint("save the picture again, in the format that its name says");
                 None
             }
@@ -78,7 +106,10 @@ impl Logo {
              fill=\"{accent}\"/><path d=\"M9 25V14a7 7 0 0 1 14 0v11M16 7.5V25M9 18h14\" fill=\"none\" stroke=\"#fff\" \
              stroke-width=\"2.4\" stroke-linecap=\"round\"/></svg>"
         );
-        Self { media_type: "image/svg+xml", bytes: svg.into() }
+        Self {
+            media_type: "image/svg+xml",
+            bytes: svg.into(),
+        }
     }
 
     /// The answer for `{prefix}/logo`.
@@ -91,7 +122,10 @@ impl Logo {
             CONTENT_SECURITY_POLICY,
             HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox"),
         );
-        headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+        headers.insert(
+            HeaderName::from_static("x-content-type-options"),
+            HeaderValue::from_static("nosniff"),
+        );
         response
     }
 }
@@ -107,7 +141,11 @@ pub(super) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, String> {
         return Err("it is not an ordinary file".to_owned());
     }
     let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(plain)?.take(largest + 1).read_to_end(&mut bytes).map_err(plain)?;
+    std::fs::File::open(path)
+        .map_err(plain)?
+        .take(largest + 1)
+        .read_to_end(&mut bytes)
+        .map_err(plain)?;
     if bytes.len() as u64 > largest {
         return Err(format!("it is larger than {} KiB", largest / 1024));
     }
@@ -116,7 +154,9 @@ pub(super) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, String> {
 
 /// Whether the document element, after an XML declaration, comments and a document type, is `svg`.
 fn is_svg(bytes: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
     let mut rest = text.trim_start_matches('\u{feff}').trim_start();
     loop {
         let end = match rest {
@@ -125,10 +165,13 @@ fn is_svg(bytes: &[u8]) -> bool {
             _ if rest.starts_with("<!DOCTYPE svg") => ">",
             _ => break,
         };
-        let Some((_, after)) = rest.split_once(end) else { return false };
+        let Some((_, after)) = rest.split_once(end) else {
+            return false;
+        };
         rest = after.trim_start();
     }
-    rest.strip_prefix("<svg").is_some_and(|after| after.starts_with(|next: char| next == '>' || next.is_whitespace()))
+    rest.strip_prefix("<svg")
+        .is_some_and(|after| after.starts_with(|next: char| next == '>' || next.is_whitespace()))
 }
 
 #[cfg(test)]
@@ -139,13 +182,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(name), content).unwrap();
         let mut problems = Problems::new(&directory.path().join("gateway.toml"), "[pages]\n");
-        let logo = Logo::compile(&At { value: name.into(), span: 0..7 }, &mut problems);
+        let logo = Logo::compile(
+            &At {
+                value: name.into(),
+                span: 0..7,
+            },
+            &mut problems,
+        );
         (logo, problems)
     }
 
     #[test]
     fn a_picture_is_served_with_its_type_and_cannot_run_anything() {
-        let svg = b"\xef\xbb\xbf<?xml version=\"1.0\"?>\n<!-- us --><svg xmlns=\"http://www.w3.org/2000/svg\"/>";
+        let svg =
+            b"\xef\xbb\xbf<?xml version=\"1.0\"?>\n<!-- us --><svg xmlns=\"http://www.w3.org/2000/svg\"/>";
         for (name, content, media_type) in [
             ("logo.svg", &svg[..], "image/svg+xml"),
             ("logo.PNG", b"\x89PNG\r\n\x1a\n....", "image/png"),
@@ -180,12 +230,20 @@ mod tests {
         ] {
             let (logo, problems) = compile(name, content);
             assert!(logo.is_none(), "{name}");
-            assert!(problems.errors()[0].message.contains("is not image/"), "{:?}", problems.errors());
+            assert!(
+                problems.errors()[0].message.contains("is not image/"),
+                "{:?}",
+                problems.errors()
+            );
         }
         for name in ["logo.gif", "logo", "logo.html", "secret.toml"] {
             let (logo, problems) = compile(name, b"\x89PNG\r\n\x1a\n");
             assert!(logo.is_none(), "{name}");
-            assert!(problems.errors()[0].hint.as_ref().unwrap().contains("`.svg`"), "{:?}", problems.errors());
+            assert!(
+                problems.errors()[0].hint.as_ref().unwrap().contains("`.svg`"),
+                "{:?}",
+                problems.errors()
+            );
         }
     }
 
@@ -199,15 +257,36 @@ mod tests {
         assert!(png(LARGEST).0.is_some());
         let (logo, problems) = png(LARGEST + 1);
         assert!(logo.is_none());
-        assert!(problems.errors()[0].message.ends_with("it is larger than 256 KiB"), "{:?}", problems.errors());
+        assert!(
+            problems.errors()[0]
+                .message
+                .ends_with("it is larger than 256 KiB"),
+            "{:?}",
+            problems.errors()
+        );
 
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("directory.png")).unwrap();
         let mut problems = Problems::new(&directory.path().join("gateway.toml"), "[pages]\n");
         for name in ["missing.png", "directory.png"] {
-            assert!(Logo::compile(&At { value: name.into(), span: 0..7 }, &mut problems).is_none());
+            assert!(
+                Logo::compile(
+                    &At {
+                        value: name.into(),
+                        span: 0..7
+                    },
+                    &mut problems
+                )
+                .is_none()
+            );
         }
         assert_eq!(problems.errors().len(), 2);
-        assert!(problems.errors()[1].message.ends_with("it is not an ordinary file"), "{:?}", problems.errors());
+        assert!(
+            problems.errors()[1]
+                .message
+                .ends_with("it is not an ordinary file"),
+            "{:?}",
+            problems.errors()
+        );
     }
 }

@@ -174,7 +174,13 @@ impl Pages {
     /// `prefix`: `/auth`; `site`: what the site is called unless `[pages] name` says; `registration`: whether the
     /// sign-in page links to it. Reads the logo and the templates and renders each template once, so that a broken one is
     /// a problem here.
-    pub fn compile(raw: &RawPages, prefix: &str, site: &str, registration: bool, problems: &mut Problems) -> Self {
+    pub fn compile(
+        raw: &RawPages,
+        prefix: &str,
+        site: &str,
+        registration: bool,
+        problems: &mut Problems,
+    ) -> Self {
         let own = Own::read(raw.templates.as_ref(), problems);
         let palette = Palette::compile(&raw.colors, problems);
         let style = palette.css() + "\n" + own.style();
@@ -219,16 +225,42 @@ impl Pages {
 
     /// Where one signs in.
     #[must_use]
-    pub fn sign_in(&self, status: StatusCode, form: SignInForm<'_>, error: Option<FormError<'_>>) -> Response<Bytes> {
-        let SignInForm { email, return_to, attempt, notice, person } = form;
-        let content = Content { email, return_to, attempt, notice, person, error, ..Content::default() };
+    pub fn sign_in(
+        &self,
+        status: StatusCode,
+        form: SignInForm<'_>,
+        error: Option<FormError<'_>>,
+    ) -> Response<Bytes> {
+        let SignInForm {
+            email,
+            return_to,
+            attempt,
+            notice,
+            person,
+        } = form;
+        let content = Content {
+            email,
+            return_to,
+            attempt,
+            notice,
+            person,
+            error,
+            ..Content::default()
+        };
         self.answer(status, Page::SignIn, content)
     }
 
     /// In place of a form, where none would work: `site` is where one signs in, `url` the address of the same page there.
     #[must_use]
     pub fn elsewhere(&self, status: StatusCode, site: &str, url: &str) -> Response<Bytes> {
-        self.answer(status, Page::Elsewhere, Content { elsewhere: Some((site, url)), ..Content::default() })
+        self.answer(
+            status,
+            Page::Elsewhere,
+            Content {
+                elsewhere: Some((site, url)),
+                ..Content::default()
+            },
+        )
     }
 
     /// Where one makes an account.
@@ -240,7 +272,17 @@ impl Pages {
         error: Option<FormError<'_>>,
     ) -> Response<Bytes> {
         let RegisterForm { email, name, setup } = form;
-        self.answer(status, Page::Register, Content { email, name, setup, error, ..Content::default() })
+        self.answer(
+            status,
+            Page::Register,
+            Content {
+                email,
+                name,
+                setup,
+                error,
+                ..Content::default()
+            },
+        )
     }
 
     /// Whoever followed a setup link that is used or old.
@@ -251,14 +293,34 @@ impl Pages {
 
     /// Where one changes one's password.
     #[must_use]
-    pub fn password(&self, status: StatusCode, person: &Person, error: Option<FormError<'_>>) -> Response<Bytes> {
-        self.answer(status, Page::Password, Content { person: Some(person), error, ..Content::default() })
+    pub fn password(
+        &self,
+        status: StatusCode,
+        person: &Person,
+        error: Option<FormError<'_>>,
+    ) -> Response<Bytes> {
+        self.answer(
+            status,
+            Page::Password,
+            Content {
+                person: Some(person),
+                error,
+                ..Content::default()
+            },
+        )
     }
 
     /// Where one is asked whether to sign out; `None`: nobody is signed in.
     #[must_use]
     pub fn sign_out(&self, person: Option<&Person>) -> Response<Bytes> {
-        self.answer(StatusCode::OK, Page::SignOut, Content { person, ..Content::default() })
+        self.answer(
+            StatusCode::OK,
+            Page::SignOut,
+            Content {
+                person,
+                ..Content::default()
+            },
+        )
     }
 
     /// The list of one's sessions, in the order given. `notice`: what has just been done ("Password changed.").
@@ -272,7 +334,11 @@ impl Pages {
     ) -> Response<Bytes> {
         let content = Content {
             person: Some(person),
-            sessions: sessions.iter().take(MOST_SESSIONS).map(|session| self.session(session, now)).collect(),
+            sessions: sessions
+                .iter()
+                .take(MOST_SESSIONS)
+                .map(|session| self.session(session, now))
+                .collect(),
             more: sessions.len().saturating_sub(MOST_SESSIONS),
             notice,
             ..Content::default()
@@ -283,16 +349,37 @@ impl Pages {
     /// The page of a refusal: the body alone.
     #[must_use]
     pub fn error(&self, page: &ErrorPage<'_>) -> Bytes {
-        let ErrorPage { status, title, detail, request_id, visitor } = *page;
-        let content = Content { status, title, detail, request_id, ..Content::default() };
+        let ErrorPage {
+            status,
+            title,
+            detail,
+            request_id,
+            visitor,
+        } = *page;
+        let content = Content {
+            status,
+            title,
+            detail,
+            request_id,
+            ..Content::default()
+        };
         let (template, content) = match visitor {
             None => (Page::Error, content),
-            Some(Visitor::NoAccess { account, sign_in }) => {
-                (Page::Forbidden, Content { account: Some(account), sign_in_again: sign_in, ..content })
-            }
-            Some(Visitor::SessionEnded { sign_in }) => {
-                (Page::SessionEnded, Content { sign_in_again: Some(sign_in), ..content })
-            }
+            Some(Visitor::NoAccess { account, sign_in }) => (
+                Page::Forbidden,
+                Content {
+                    account: Some(account),
+                    sign_in_again: sign_in,
+                    ..content
+                },
+            ),
+            Some(Visitor::SessionEnded { sign_in }) => (
+                Page::SessionEnded,
+                Content {
+                    sign_in_again: Some(sign_in),
+                    ..content
+                },
+            ),
         };
         self.templates.render(template, &self.values(&content)).into()
     }
@@ -316,12 +403,18 @@ impl Pages {
     }
 
     fn answer(&self, status: StatusCode, page: Page, content: Content<'_>) -> Response<Bytes> {
-        let html = self.templates.render(page, &self.values(&Content { status, ..content }));
+        let html = self
+            .templates
+            .render(page, &self.values(&Content { status, ..content }));
         let mut response = Response::new(Bytes::from(html));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        let policy = if page.leads_on() { &self.policy_of_forms } else { &self.policy };
+        let policy = if page.leads_on() {
+            &self.policy_of_forms
+        } else {
+            &self.policy
+        };
         headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
         for (name, value) in HEADERS {
             headers.insert(name, HeaderValue::from_static(value));
@@ -393,13 +486,16 @@ impl Pages {
 
     fn session(&self, session: &SessionItem, now: UnixSeconds) -> Value {
         let (device, form) = device::describe(&session.user_agent, session.is_client);
-        let moment =
-            |at, words| context! { words => words, exact => moment::exact(at), machine => moment::machine(at) };
+        let moment = |at, words| context! { words => words, exact => moment::exact(at), machine => moment::machine(at) };
         // Its own session ends by the way that takes the cookie with it.
         let end_url = if session.is_current {
             format!("{}/logout", self.prefix)
         } else {
-            format!("{}/sessions/{}/end", self.prefix, path(cut(&session.id, LONGEST_ID)))
+            format!(
+                "{}/sessions/{}/end",
+                self.prefix,
+                path(cut(&session.id, LONGEST_ID))
+            )
         };
         context! {
             id => cut(&session.id, LONGEST_ID),
@@ -418,8 +514,14 @@ impl Pages {
     /// Each page with little and with everything there can be.
     fn samples(&self) -> Vec<(Page, Value)> {
         let now = 1_795_310_280;
-        let person = Person { email: "ann@example.com".to_owned(), name: Some("Ann".to_owned()) };
-        let nameless = Person { name: None, ..person.clone() };
+        let person = Person {
+            email: "ann@example.com".to_owned(),
+            name: Some("Ann".to_owned()),
+        };
+        let nameless = Person {
+            name: None,
+            ..person.clone()
+        };
         let session = |is_current, is_client| SessionItem {
             id: "0197".to_owned(),
             is_current,
@@ -430,7 +532,9 @@ impl Pages {
             seen_at: now,
             expires_at: now + 86_400,
         };
-        let sessions = [session(true, false), session(false, true)].map(|session| self.session(&session, now)).to_vec();
+        let sessions = [session(true, false), session(false, true)]
+            .map(|session| self.session(&session, now))
+            .to_vec();
         let page = |status, request_id| Content {
             status,
             title: "Title",
@@ -440,7 +544,12 @@ impl Pages {
         };
         let elsewhere = Some(("https://app.example.com", "https://app.example.com/auth/login"));
         let notice = Some("A message.");
-        let error = |field| Some(FormError { message: "A message.", field: Some(field) });
+        let error = |field| {
+            Some(FormError {
+                message: "A message.",
+                field: Some(field),
+            })
+        };
         let (email, name) = ("ann@example.com", "Ann");
         [
             (Page::SignIn, Content::default()),
@@ -459,16 +568,62 @@ impl Pages {
             (Page::Register, Content::default()),
             (
                 Page::Register,
-                Content { email, name, setup: Some("token"), error: error("email"), ..Content::default() },
+                Content {
+                    email,
+                    name,
+                    setup: Some("token"),
+                    error: error("email"),
+                    ..Content::default()
+                },
             ),
             (Page::SetupOver, Content::default()),
-            (Page::Password, Content { person: Some(&nameless), ..Content::default() }),
-            (Page::Password, Content { person: Some(&person), error: error("new_password"), ..Content::default() }),
-            (Page::Sessions, Content { person: Some(&nameless), ..Content::default() }),
-            (Page::Sessions, Content { person: Some(&person), sessions, more: 1, notice, ..Content::default() }),
+            (
+                Page::Password,
+                Content {
+                    person: Some(&nameless),
+                    ..Content::default()
+                },
+            ),
+            (
+                Page::Password,
+                Content {
+                    person: Some(&person),
+                    error: error("new_password"),
+                    ..Content::default()
+                },
+            ),
+            (
+                Page::Sessions,
+                Content {
+                    person: Some(&nameless),
+                    ..Content::default()
+                },
+            ),
+            (
+                Page::Sessions,
+                Content {
+                    person: Some(&person),
+                    sessions,
+                    more: 1,
+                    notice,
+                    ..Content::default()
+                },
+            ),
             (Page::SignOut, Content::default()),
-            (Page::SignOut, Content { person: Some(&person), ..Content::default() }),
-            (Page::Forbidden, Content { account: Some(email), ..page(StatusCode::FORBIDDEN, "") }),
+            (
+                Page::SignOut,
+                Content {
+                    person: Some(&person),
+                    ..Content::default()
+                },
+            ),
+            (
+                Page::Forbidden,
+                Content {
+                    account: Some(email),
+                    ..page(StatusCode::FORBIDDEN, "")
+                },
+            ),
             (
                 Page::Forbidden,
                 Content {
@@ -477,10 +632,19 @@ impl Pages {
                     ..page(StatusCode::FORBIDDEN, "0197")
                 },
             ),
-            (Page::Elsewhere, Content { elsewhere, ..Content::default() }),
+            (
+                Page::Elsewhere,
+                Content {
+                    elsewhere,
+                    ..Content::default()
+                },
+            ),
             (
                 Page::SessionEnded,
-                Content { sign_in_again: Some("/auth/login"), ..page(StatusCode::UNAUTHORIZED, "0197") },
+                Content {
+                    sign_in_again: Some("/auth/login"),
+                    ..page(StatusCode::UNAUTHORIZED, "0197")
+                },
             ),
             (Page::Error, page(StatusCode::NOT_FOUND, "")),
             (Page::Error, page(StatusCode::BAD_GATEWAY, "0197")),
@@ -509,7 +673,10 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (REFERRER_POLICY, "strict-origin"),
     (X_FRAME_OPTIONS, "DENY"),
     (HeaderName::from_static("x-content-type-options"), "nosniff"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
 ];
 
 /// What every page may run: shows a password, keeps the fragment of an address through signing in, goes back.
@@ -519,7 +686,9 @@ const SCRIPT: &str = include_str!("templates/script.js");
 /// hashes (CSP Level 3). `form_action`: where forms may lead, redirects included; `None` is anywhere.
 fn policy(style: &str, form_action: Option<&str>) -> HeaderValue {
     let hash = |text: &str| BASE64.encode(digest::digest(&digest::SHA256, text.as_bytes()));
-    let forms = form_action.map(|sources| format!(" form-action {sources};")).unwrap_or_default();
+    let forms = form_action
+        .map(|sources| format!(" form-action {sources};"))
+        .unwrap_or_default();
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src 'self';{forms} base-uri 'none'; \
          frame-ancestors 'none'",
@@ -546,21 +715,26 @@ fn name<'a>(raw: &'a RawPages, problems: &mut Problems) -> Option<&'a str> {
 
 /// The beginning of `text`, of at most `longest` bytes and without half a character.
 fn cut(text: &str, longest: usize) -> &str {
-    let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    let end = (0..=longest.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
 
 /// `text` as part of a path (RFC 3986 section 3.3), everything but unreserved characters and `/` percent-encoded.
 fn path(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut path, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => path.push(char::from(byte)),
-            _ => {
-                path.push('%');
-                path.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
-                path.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut path, byte| {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                    path.push(char::from(byte))
+                }
+                _ => {
+                    path.push('%');
+                    path.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
+                    path.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
+                }
             }
-        }
-        path
-    })
+            path
+        })
 }

@@ -34,12 +34,17 @@ pub(super) fn ahead(then: UnixSeconds, now: UnixSeconds) -> String {
 
 /// For people: `22 November 2026, 01:18 UTC`. Empty for a time that no calendar has.
 pub(super) fn exact(at: UnixSeconds) -> String {
-    Timestamp::from_second(at).ok().and_then(|at| strtime::format("%-d %B %Y, %H:%M UTC", at).ok()).unwrap_or_default()
+    Timestamp::from_second(at)
+        .ok()
+        .and_then(|at| strtime::format("%-d %B %Y, %H:%M UTC", at).ok())
+        .unwrap_or_default()
 }
 
 /// For machines: RFC 3339 in UTC. Empty for a time that no calendar has.
 pub(super) fn machine(at: UnixSeconds) -> String {
-    Timestamp::from_second(at).map(|at| at.to_string()).unwrap_or_default()
+    Timestamp::from_second(at)
+        .map(|at| at.to_string())
+        .unwrap_or_default()
 }
 
 fn count(number: i64, unit: &str) -> String {
@@ -73,9 +78,13 @@ mod tests {
 
     #[test]
     fn the_future_is_told_in_the_same_way() {
-        for (seconds, words) in
-            [(-5, "now"), (0, "now"), (1, "in 1 minute"), (3_600, "in 1 hour"), (2 * 86_400 + 5, "in 2 days")]
-        {
+        for (seconds, words) in [
+            (-5, "now"),
+            (0, "now"),
+            (1, "in 1 minute"),
+            (3_600, "in 1 hour"),
+            (2 * 86_400 + 5, "in 2 days"),
+        ] {
             assert_eq!(ahead(seconds, 0), words, "{seconds}");
         }
     }

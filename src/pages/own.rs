@@ -33,7 +33,10 @@ impl Own {
     /// Reads the directory, if there is one.
     pub(super) fn read(raw: Option<&At<PathBuf>>, problems: &mut Problems) -> Self {
         let Some(raw) = raw else { return Self::default() };
-        let mut own = Self { directory: Some(raw.clone()), ..Self::default() };
+        let mut own = Self {
+            directory: Some(raw.clone()),
+            ..Self::default()
+        };
         let directory = problems.resolve(raw);
         let mut names: Vec<String> = match std::fs::read_dir(&directory) {
             // What begins with a dot is an editor's or a version control's.
@@ -45,13 +48,20 @@ impl Own {
                 .collect(),
             Err(error) => {
                 problems
-                    .error(&raw.span, format!("cannot read the directory `{}`: {error}", directory.display()))
+                    .error(
+                        &raw.span,
+                        format!("cannot read the directory `{}`: {error}", directory.display()),
+                    )
                     .hint("the path is relative to this file");
                 return own;
             }
         };
         names.sort_unstable();
-        let known: Vec<&'static str> = Page::ALL.into_iter().map(Page::file).chain([LAYOUT, STYLE]).collect();
+        let known: Vec<&'static str> = Page::ALL
+            .into_iter()
+            .map(Page::file)
+            .chain([LAYOUT, STYLE])
+            .collect();
         for name in names {
             let Some(file) = known.iter().find(|known| **known == name) else {
                 let problem = problems.error(&raw.span, format!("`{}` is no template", own.path(&name)));
@@ -72,11 +82,19 @@ impl Own {
     }
 
     fn take(&mut self, file: &'static str, text: String, problems: &mut Problems) {
-        let Some(span) = self.directory.as_ref().map(|directory| directory.span.clone()) else { return };
+        let Some(span) = self.directory.as_ref().map(|directory| directory.span.clone()) else {
+            return;
+        };
         if file == STYLE {
             if let Some(line) = line_of(&text, |line| line.contains("</")) {
                 problems
-                    .error(&span, format!("`{}` has `</` in it, which ends a style sheet", self.path_line(file, line)))
+                    .error(
+                        &span,
+                        format!(
+                            "`{}` has `</` in it, which ends a style sheet",
+                            self.path_line(file, line)
+                        ),
+                    )
                     .hint("write `<\\/` inside of text");
                 return;
             }
@@ -95,11 +113,16 @@ impl Own {
 
     /// The style sheet: the operator's, else ours.
     pub(super) fn style(&self) -> &str {
-        self.style.as_deref().unwrap_or(include_str!("templates/style.css"))
+        self.style
+            .as_deref()
+            .unwrap_or(include_str!("templates/style.css"))
     }
 
     fn path(&self, file: &str) -> String {
-        let directory = self.directory.as_ref().map_or(Path::new(""), |directory| directory.value.as_path());
+        let directory = self
+            .directory
+            .as_ref()
+            .map_or(Path::new(""), |directory| directory.value.as_path());
         directory.join(file).display().to_string()
     }
 
@@ -112,7 +135,10 @@ impl Own {
     /// `templates/error.html:3`, and what is wrong there. `file`: the one that was asked for.
     pub(super) fn describe(&self, error: &Error, file: &str) -> String {
         let error = innermost(error);
-        let name = error.name().filter(|name| self.templates.contains_key(name)).unwrap_or(file);
+        let name = error
+            .name()
+            .filter(|name| self.templates.contains_key(name))
+            .unwrap_or(file);
         let what = match error.detail() {
             Some(detail) if error.kind() == ErrorKind::UndefinedError => detail.to_owned(),
             _ if error.kind() == ErrorKind::WriteFailure => {
@@ -129,11 +155,15 @@ impl Own {
 
     /// Whether the pages that came out can work: they have our style sheet, and the fields that our endpoints need.
     pub(super) fn judge(&self, pages: &BTreeMap<&'static str, String>, style: &str, problems: &mut Problems) {
-        let Some(span) = self.directory.as_ref().map(|directory| directory.span.clone()) else { return };
+        let Some(span) = self.directory.as_ref().map(|directory| directory.span.clone()) else {
+            return;
+        };
         // Byte for byte, because the policy names its hash.
         let style = ["<style>", style, "</style>"].concat();
         for page in Page::ALL {
-            let Some(html) = pages.get(page.file()) else { continue };
+            let Some(html) = pages.get(page.file()) else {
+                continue;
+            };
             let of = |file| self.templates.contains_key(file);
             if (of(page.file()) || of(LAYOUT)) && !html.contains(&style) {
                 let file = if of(page.file()) { page.file() } else { LAYOUT };
@@ -144,7 +174,10 @@ impl Own {
             for field in page.fields().iter().filter(|_| of(page.file()) || of(LAYOUT)) {
                 if !html.contains(&format!("name=\"{field}\"")) {
                     problems
-                        .warning(&span, format!("the page of `{}` has no field `{field}`", self.path(page.file())))
+                        .warning(
+                            &span,
+                            format!("the page of `{}` has no field `{field}`", self.path(page.file())),
+                        )
                         .hint(format!("the form needs an input with `name=\"{field}\"`"));
                 }
             }
@@ -157,9 +190,14 @@ type InLine = fn(&str) -> bool;
 /// What the policy stops.
 const BLOCKED: [(&str, InLine); 3] = [
     // Ours is the one that the policy names.
-    ("`<script`", |line| line.replace("<script>{{ script }}</script>", "").contains("<script")),
+    ("`<script`", |line| {
+        line.replace("<script>{{ script }}</script>", "")
+            .contains("<script")
+    }),
     ("an event handler (`on…=`)", has_event_handler),
-    ("a `style=` attribute", |line| attribute(line, |name| name == "style")),
+    ("a `style=` attribute", |line| {
+        attribute(line, |name| name == "style")
+    }),
 ];
 
 fn has_event_handler(line: &str) -> bool {
@@ -173,19 +211,30 @@ fn attribute(line: &str, is_meant: impl Fn(&str) -> bool) -> bool {
     line.match_indices('=').any(|(at, _)| {
         let before = line[..at].trim_end();
         let start = before.rfind(|letter: char| letter.is_whitespace() || "\"'/<>".contains(letter));
-        start
-            .is_some_and(|start| is_meant(before[start..].trim_start_matches(|letter: char| !letter.is_alphanumeric())))
+        start.is_some_and(|start| {
+            is_meant(before[start..].trim_start_matches(|letter: char| !letter.is_alphanumeric()))
+        })
     })
 }
 
 /// The number, from 1, of the first line that is meant, in lower case.
 fn line_of(text: &str, is_meant: impl Fn(&str) -> bool) -> Option<usize> {
-    text.lines().position(|line| is_meant(&line.to_ascii_lowercase())).map(|index| index + 1)
+    text.lines()
+        .position(|line| is_meant(&line.to_ascii_lowercase()))
+        .map(|index| index + 1)
 }
 
 fn text(path: &Path) -> Result<String, String> {
     let text = String::from_utf8(read(path, LARGEST_FILE)?).map_err(|_| "it is not UTF-8".to_owned())?;
     // As a browser reads it (HTML section 13.2.3.5), since the hash of the style sheet is over what was read.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
-    if text.contains('\0') { Err("it has a NUL byte in it".to_owned()) } else { Ok(text) }
+    let text = text
+        .strip_prefix('\u{feff}')
+        .unwrap_or(&text)
+        .replace("\r\n", "\n")
+        .replace('\r', "\n");
+    if text.contains('\0') {
+        Err("it has a NUL byte in it".to_owned())
+    } else {
+        Ok(text)
+    }
 }

@@ -25,10 +25,18 @@ impl Color {
     /// `#rgb` or `#rrggbb` (CSS Color 4, section 5.2), without the forms that have an alpha channel.
     fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('#')?.as_bytes();
-        let digit = |index: usize| char::from(digits[index]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let digit = |index: usize| {
+            char::from(digits[index])
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
         match digits.len() {
             3 => Some(Self([digit(0)? * 17, digit(1)? * 17, digit(2)? * 17])),
-            6 => Some(Self([digit(0)? * 16 + digit(1)?, digit(2)? * 16 + digit(3)?, digit(4)? * 16 + digit(5)?])),
+            6 => Some(Self([
+                digit(0)? * 16 + digit(1)?,
+                digit(2)? * 16 + digit(3)?,
+                digit(4)? * 16 + digit(5)?,
+            ])),
             _ => None,
         }
     }
@@ -37,7 +45,11 @@ impl Color {
     fn luminance(self) -> f64 {
         let [red, green, blue] = self.0.map(|channel| {
             let value = f64::from(channel) / 255.0;
-            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+            if value <= 0.04045 {
+                value / 12.92
+            } else {
+                ((value + 0.055) / 1.055).powf(2.4)
+            }
         });
         0.2126 * red + 0.7152 * green + 0.0722 * blue
     }
@@ -68,7 +80,11 @@ impl Color {
 
     /// Black or white: what is better to read on this.
     fn opposite(self) -> Self {
-        if self.contrast(WHITE) >= self.contrast(BLACK) { WHITE } else { BLACK }
+        if self.contrast(WHITE) >= self.contrast(BLACK) {
+            WHITE
+        } else {
+            BLACK
+        }
     }
 }
 
@@ -160,8 +176,9 @@ impl Shade {
         let background = background.unwrap_or(base.background);
         let page_end = background.opposite();
         let card_end = base.card.opposite();
-        let on_accent =
-            [WHITE, Color([0x10, 0x13, 0x18]), BLACK].into_iter().find(|text| text.contrast(accent) >= TEXT);
+        let on_accent = [WHITE, Color([0x10, 0x13, 0x18]), BLACK]
+            .into_iter()
+            .find(|text| text.contrast(accent) >= TEXT);
         let on_accent = on_accent.unwrap_or(BLACK);
         let soft = base.card.mix(accent, 10);
         let danger_soft = base.card.mix(base.danger, 8);
@@ -193,7 +210,10 @@ impl Shade {
 
     /// The colour of that name.
     pub(super) fn color(&self, name: &str) -> Option<Color> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, color)| *color)
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, color)| *color)
     }
 
     fn properties(&self) -> String {
@@ -210,23 +230,39 @@ fn read(raw: Option<&At<String>>, name: &str, problems: &mut Problems) -> Option
     let color = Color::parse(raw);
     if color.is_none() {
         problems
-            .error(&raw.span, format!("`{name}` is not a colour that is understood here"))
+            .error(
+                &raw.span,
+                format!("`{name}` is not a colour that is understood here"),
+            )
             .hint("write it as `#rgb` or `#rrggbb`, like `#2f6f4f`");
     }
     color
 }
 
-fn warn_if_faint(raw: Option<&At<String>>, accent: Option<Color>, base: &Base, end: Color, problems: &mut Problems) {
-    let (Some(raw), Some(accent)) = (raw, accent) else { return };
+fn warn_if_faint(
+    raw: Option<&At<String>>,
+    accent: Option<Color>,
+    base: &Base,
+    end: Color,
+    problems: &mut Problems,
+) {
+    let (Some(raw), Some(accent)) = (raw, accent) else {
+        return;
+    };
     let contrast = accent.contrast(base.card);
     if contrast >= EDGE {
         return;
     }
     let better = accent.until(EDGE, &[base.card], end);
     problems
-        .warning(&raw.span, format!("buttons in `{accent}` hardly stand out from the page"))
+        .warning(
+            &raw.span,
+            format!("buttons in `{accent}` hardly stand out from the page"),
+        )
         .label(format!("contrast {contrast:.1}:1"))
-        .hint(format!("3:1 can be seen by most people; `{better}` has that (links are made readable in any case)"));
+        .hint(format!(
+            "3:1 can be seen by most people; `{better}` has that (links are made readable in any case)"
+        ));
 }
 
 #[cfg(test)]
@@ -261,9 +297,18 @@ mod tests {
 
     fn compile(colors: [Option<&str>; 4]) -> (Palette, Problems) {
         let mut problems = Problems::new(Path::new("gateway.toml"), "[pages]\n");
-        let [accent, accent_dark, background, background_dark] =
-            colors.map(|color| color.map(|value| At { value: value.to_owned(), span: 0..7 }));
-        let raw = RawColors { accent, accent_dark, background, background_dark };
+        let [accent, accent_dark, background, background_dark] = colors.map(|color| {
+            color.map(|value| At {
+                value: value.to_owned(),
+                span: 0..7,
+            })
+        });
+        let raw = RawColors {
+            accent,
+            accent_dark,
+            background,
+            background_dark,
+        };
         (Palette::compile(&raw, &mut problems), problems)
     }
 
@@ -293,7 +338,13 @@ mod tests {
         assert_eq!(unreadable(&palette.light), none);
         assert_eq!(unreadable(&palette.dark), none);
         for shade in [&palette.light, &palette.dark] {
-            assert!(shade.color("accent").unwrap().contrast(shade.color("card").unwrap()) >= EDGE);
+            assert!(
+                shade
+                    .color("accent")
+                    .unwrap()
+                    .contrast(shade.color("card").unwrap())
+                    >= EDGE
+            );
         }
         assert!(problems.errors().is_empty() && problems.warnings().is_empty());
     }
@@ -322,7 +373,10 @@ mod tests {
         let (palette, _) = compile([Some("#2f6f4f"), None, None, None]);
         assert_eq!(palette.light.color("accent"), Color::parse("#2f6f4f"));
         let dark = palette.dark.color("accent").unwrap();
-        assert!(dark.contrast(DARK.card) >= TEXT && dark.0[1] > dark.0[0], "{dark}");
+        assert!(
+            dark.contrast(DARK.card) >= TEXT && dark.0[1] > dark.0[0],
+            "{dark}"
+        );
         let (palette, _) = compile([Some("#2f6f4f"), Some("#ABC"), None, None]);
         assert_eq!(palette.dark.color("accent"), Color::parse("#aabbcc"));
     }
@@ -331,22 +385,45 @@ mod tests {
     fn a_faint_accent_is_used_with_a_warning_that_names_a_better_one() {
         let (palette, problems) = compile([Some("#ffd400"), None, None, None]);
         assert_eq!(palette.light.color("accent"), Color::parse("#ffd400"));
-        let [warning] = problems.warnings() else { panic!("{:?}", problems.warnings()) };
-        assert_eq!(warning.message, "buttons in `#ffd400` hardly stand out from the page");
+        let [warning] = problems.warnings() else {
+            panic!("{:?}", problems.warnings())
+        };
+        assert_eq!(
+            warning.message,
+            "buttons in `#ffd400` hardly stand out from the page"
+        );
         assert_eq!(warning.label, "contrast 1.4:1");
         assert!(warning.hint.as_ref().unwrap().contains("`#"), "{warning:?}");
         assert_eq!(compile([None, Some("#222"), None, None]).1.warnings().len(), 1);
-        assert!(compile([Some("#2f6f4f"), Some("#88ddaa"), None, None]).1.warnings().is_empty());
+        assert!(
+            compile([Some("#2f6f4f"), Some("#88ddaa"), None, None])
+                .1
+                .warnings()
+                .is_empty()
+        );
     }
 
     #[test]
     fn anything_but_a_hex_colour_is_an_error_and_stays_out_of_the_style_sheet() {
-        for wrong in
-            ["red", "", "#", "#12", "#1234", "#12345678", "#ggg", "2f6f4f", "#fff;}*{color:red", "#ééé", "#+1+1+1"]
-        {
+        for wrong in [
+            "red",
+            "",
+            "#",
+            "#12",
+            "#1234",
+            "#12345678",
+            "#ggg",
+            "2f6f4f",
+            "#fff;}*{color:red",
+            "#ééé",
+            "#+1+1+1",
+        ] {
             let (palette, problems) = compile([None, None, Some(wrong), None]);
             assert_eq!(problems.errors().len(), 1, "{wrong}");
-            assert_eq!(problems.errors()[0].message, "`background` is not a colour that is understood here");
+            assert_eq!(
+                problems.errors()[0].message,
+                "`background` is not a colour that is understood here"
+            );
             assert!(problems.errors()[0].hint.as_ref().unwrap().contains("#rrggbb"));
             assert_eq!(palette.css(), compile([None; 4]).0.css());
         }

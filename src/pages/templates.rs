@@ -132,18 +132,29 @@ pub(super) struct Templates {
 
 impl std::fmt::Debug for Templates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Templates").field("has_own", &self.own.is_some()).finish_non_exhaustive()
+        f.debug_struct("Templates")
+            .field("has_own", &self.own.is_some())
+            .finish_non_exhaustive()
     }
 }
 
 impl Templates {
     /// Parses all and renders the own ones with each of `samples` (two for a page: with little and with all). `style`:
     /// what stands in the `<style>` of each page.
-    pub(super) fn compile(own: &Own, samples: &[(Page, Value)], style: &str, problems: &mut Problems) -> Self {
+    pub(super) fn compile(
+        own: &Own,
+        samples: &[(Page, Value)],
+        style: &str,
+        problems: &mut Problems,
+    ) -> Self {
         let built_in = built_in();
         let failed = Default::default();
         let Some(directory) = own.directory.as_ref().filter(|_| !own.templates.is_empty()) else {
-            return Self { built_in, own: None, failed };
+            return Self {
+                built_in,
+                own: None,
+                failed,
+            };
         };
         let mut environment = built_in.clone();
         // An undefined variable is named.
@@ -179,7 +190,11 @@ impl Templates {
             problems.error(&directory.span, message).hint(hint);
         }
         own.judge(&pages, style, problems);
-        Self { built_in, own: Some(environment), failed }
+        Self {
+            built_in,
+            own: Some(environment),
+            failed,
+        }
     }
 
     /// The variables that the built-in template of a page, or [`LAYOUT`], uses.
@@ -232,7 +247,11 @@ impl std::fmt::Display for Escaped<'_> {
 fn built_in() -> Environment<'static> {
     let mut environment = Environment::new();
     // What fails here has no template, and the plain page instead; a test holds us to it.
-    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+    if let Ok(syntax) = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+    {
         environment.set_syntax(syntax);
     }
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -249,7 +268,10 @@ fn built_in() -> Environment<'static> {
         .map_err(Error::from)
     });
     let files = Page::ALL.map(|page| (page.file(), page.built_in()));
-    for (name, text) in files.into_iter().chain([(LAYOUT, include_str!("templates/layout.html"))]) {
+    for (name, text) in files
+        .into_iter()
+        .chain([(LAYOUT, include_str!("templates/layout.html"))])
+    {
         if let Err(error) = environment.add_template(name, text) {
             tracing::error!(%error, "a built-in template is broken");
         }
@@ -259,7 +281,9 @@ fn built_in() -> Environment<'static> {
 
 fn render(environment: &Environment<'_>, page: Page, values: &Value) -> Result<String, Error> {
     let mut html = Bounded(Vec::with_capacity(16 * 1024));
-    environment.get_template(page.file())?.render_captured_to(values, &mut html)?;
+    environment
+        .get_template(page.file())?
+        .render_captured_to(values, &mut html)?;
     String::from_utf8(html.0).map_err(|_| ErrorKind::WriteFailure.into())
 }
 
@@ -283,7 +307,9 @@ impl Write for Bounded {
 /// The variable that `error` is about, where it is about one that is not defined.
 pub(super) fn undefined(error: &Error) -> Option<&str> {
     let error = innermost(error);
-    let detail = error.detail().filter(|_| error.kind() == ErrorKind::UndefinedError)?;
+    let detail = error
+        .detail()
+        .filter(|_| error.kind() == ErrorKind::UndefinedError)?;
     detail.strip_prefix('`')?.split('`').next()
 }
 
@@ -295,8 +321,15 @@ pub(super) fn variables(samples: &[(Page, Value)]) -> BTreeSet<String> {
         collect(sample, "", &mut names);
     }
     // A person who is not there has no name of its own beside those of one who is.
-    let parents: Vec<String> = names.iter().filter_map(|name| Some(name.rsplit_once('.')?.0.to_owned())).collect();
-    names.retain(|name| !parents.iter().any(|parent| parent == name || parent.strip_suffix("[]") == Some(name)));
+    let parents: Vec<String> = names
+        .iter()
+        .filter_map(|name| Some(name.rsplit_once('.')?.0.to_owned()))
+        .collect();
+    names.retain(|name| {
+        !parents
+            .iter()
+            .any(|parent| parent == name || parent.strip_suffix("[]") == Some(name))
+    });
     names
 }
 
@@ -305,7 +338,11 @@ fn collect(value: &Value, name: &str, names: &mut BTreeSet<String>) {
     match value.kind() {
         ValueKind::Map => {
             for key in entries {
-                let path = if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
+                let path = if name.is_empty() {
+                    key.to_string()
+                } else {
+                    format!("{name}.{key}")
+                };
                 collect(&value.get_item(&key).unwrap_or_default(), &path, names);
             }
         }
@@ -320,7 +357,9 @@ fn collect(value: &Value, name: &str, names: &mut BTreeSet<String>) {
 /// The error that all began with: one in a layout comes wrapped in one of the page.
 pub(super) fn innermost(error: &Error) -> &Error {
     let mut innermost = error;
-    while let Some(inner) = std::error::Error::source(innermost).and_then(|inner| inner.downcast_ref::<Error>()) {
+    while let Some(inner) =
+        std::error::Error::source(innermost).and_then(|inner| inner.downcast_ref::<Error>())
+    {
         innermost = inner;
     }
     innermost

@@ -100,13 +100,15 @@ pub(super) fn by_specificity(first: Option<&HostPattern>, second: Option<&HostPa
         Some(HostPattern::Below(_)) => 1,
         None => 2,
     };
-    rank(first).cmp(&rank(second)).then_with(|| match (first, second) {
-        (Some(HostPattern::Exact(first)), Some(HostPattern::Exact(second))) => first.cmp(second),
-        (Some(HostPattern::Below(first)), Some(HostPattern::Below(second))) => {
-            second.len().cmp(&first.len()).then_with(|| first.cmp(second))
-        }
-        _ => Ordering::Equal,
-    })
+    rank(first)
+        .cmp(&rank(second))
+        .then_with(|| match (first, second) {
+            (Some(HostPattern::Exact(first)), Some(HostPattern::Exact(second))) => first.cmp(second),
+            (Some(HostPattern::Below(first)), Some(HostPattern::Below(second))) => {
+                second.len().cmp(&first.len()).then_with(|| first.cmp(second))
+            }
+            _ => Ordering::Equal,
+        })
 }
 
 #[cfg(test)]

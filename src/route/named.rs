@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_host_is_named_exactly_or_by_a_wildcard_above_it() {
-        let patterns = ["app.example.com", "*.example.net", "[::1]"].map(|text| HostPattern::parse(text).unwrap());
+        let patterns =
+            ["app.example.com", "*.example.net", "[::1]"].map(|text| HostPattern::parse(text).unwrap());
         let named = NamedHosts::new(&patterns);
         for (host, is_named) in [
             ("app.example.com", true),
@@ -66,6 +67,9 @@ mod tests {
         ] {
             assert_eq!(named.covers(host), is_named, "{host}");
         }
-        assert!(!NamedHosts::default().covers("app.example.com"), "routes without a host name none");
+        assert!(
+            !NamedHosts::default().covers("app.example.com"),
+            "routes without a host name none"
+        );
     }
 }

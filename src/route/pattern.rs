@@ -119,11 +119,17 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, which [`PatternError::hint`] has an answer to.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let path = text.strip_prefix('/').ok_or_else(|| PatternError::NoSlash(text.to_owned()))?;
+        let path = text
+            .strip_prefix('/')
+            .ok_or_else(|| PatternError::NoSlash(text.to_owned()))?;
         if let Some(query) = path.find(['?', '#']) {
             return Err(PatternError::Query(path[query..].to_owned()));
         }
-        let mut pattern = Self { text: text.into(), segments: Vec::new(), subtree: false };
+        let mut pattern = Self {
+            text: text.into(),
+            segments: Vec::new(),
+            subtree: false,
+        };
         let mut names = Vec::new();
         let mut segments = path.split('/').peekable();
         while let Some(segment) = segments.next() {
@@ -164,7 +170,9 @@ impl Pattern {
     /// Whether this covers `path`, which is spelled as `Target::matching` does. For requests there is `Table::find`.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        let Some(path) = path.strip_prefix('/') else { return false };
+        let Some(path) = path.strip_prefix('/') else {
+            return false;
+        };
         let mut sent = path.split('/');
         for segment in &self.segments {
             match (segment, sent.next()) {
@@ -202,8 +210,15 @@ impl std::fmt::Display for Pattern {
 
 fn read_segment<'a>(segment: &'a str, names: &mut Vec<&'a str>) -> Result<Segment, PatternError> {
     if segment.contains(['{', '}']) {
-        let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        let name = segment
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'))
+            .unwrap_or_default();
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
             return Err(PatternError::Parameter(segment.to_owned()));
         }
         if names.contains(&name) {
@@ -220,7 +235,9 @@ fn read_segment<'a>(segment: &'a str, names: &mut Vec<&'a str>) -> Result<Segmen
     }
     match canonical_pattern_segment(segment) {
         // Of two spellings in the file, a reader takes one for another path: `/%61uth` is `/auth`.
-        Ok(literal) if !is_spelt_so(segment) => Err(PatternError::Spelling(segment.to_owned(), literal.into_owned())),
+        Ok(literal) if !is_spelt_so(segment) => {
+            Err(PatternError::Spelling(segment.to_owned(), literal.into_owned()))
+        }
         Ok(literal) => Ok(Segment::Literal(literal.into())),
         Err(refusal) => Err(PatternError::Segment(segment.to_owned(), refusal)),
     }
@@ -228,10 +245,13 @@ fn read_segment<'a>(segment: &'a str, names: &mut Vec<&'a str>) -> Result<Segmen
 
 /// `/` and `path` with each segment in the spelling in which it is matched.
 fn canonical_path(path: &str) -> String {
-    path.split('/').fold(String::new(), |written, segment| match canonical_pattern_segment(segment) {
-        Ok(literal) if !is_spelt_so(segment) => written + "/" + &literal,
-        _ => written + "/" + segment,
-    })
+    path.split('/').fold(
+        String::new(),
+        |written, segment| match canonical_pattern_segment(segment) {
+            Ok(literal) if !is_spelt_so(segment) => written + "/" + &literal,
+            _ => written + "/" + segment,
+        },
+    )
 }
 
 /// Whether `segment` holds neither a character that paths have only escaped, nor the escape of a letter or digit, which a
@@ -240,7 +260,9 @@ fn canonical_path(path: &str) -> String {
 fn is_spelt_so(segment: &str) -> bool {
     let bytes = segment.as_bytes();
     let escapes_letter = bytes.windows(3).any(|escape| {
-        let digits = std::str::from_utf8(&escape[1..]).ok().filter(|_| escape[0] == b'%');
+        let digits = std::str::from_utf8(&escape[1..])
+            .ok()
+            .filter(|_| escape[0] == b'%');
         let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         value.is_some_and(|value| value.is_ascii_alphanumeric())
     });
@@ -253,16 +275,26 @@ fn without_slash(text: &str) -> String {
         return "write the path alone, like `/…`; the host goes into `host`".to_owned();
     }
     let is_expression = text.starts_with(['^', '~']) || text.contains(".*") || text.ends_with('$');
-    let plain = text.trim_start_matches(['^', '~', ' ', '*']).trim_end_matches(['$', ')', '?']);
+    let plain = text
+        .trim_start_matches(['^', '~', ' ', '*'])
+        .trim_end_matches(['$', ')', '?']);
     let whole = text.ends_with('$') && !text.contains(".*");
-    let plain = ["(/.*", "/.*", "/?", ".*", "/"].iter().find_map(|end| plain.strip_suffix(end)).unwrap_or(plain);
+    let plain = ["(/.*", "/.*", "/?", ".*", "/"]
+        .iter()
+        .find_map(|end| plain.strip_suffix(end))
+        .unwrap_or(plain);
     let path = format!("/{}", plain.trim_matches('/'));
-    let suggested = if whole || path == "/" { path.clone() } else { format!("{path}/*") };
+    let suggested = if whole || path == "/" {
+        path.clone()
+    } else {
+        format!("{path}/*")
+    };
     match Pattern::parse(&suggested) {
         Ok(_) if is_expression => format!("a pattern is no regular expression: write `{suggested}`"),
         Ok(_) if text == "*" || text == "**" => "write `/*` for every path".to_owned(),
         Ok(_) if !text.starts_with('*') => format!("write `{path}`; the host goes into `host`"),
-        _ => "a pattern covers whole segments, like `/static/*`: endings and expressions are not possible".to_owned(),
+        _ => "a pattern covers whole segments, like `/static/*`: endings and expressions are not possible"
+            .to_owned(),
     }
 }
 
@@ -290,7 +322,11 @@ mod tests {
             ),
             ("/{x}", &["/a", "/%2F", "/:x"], &["/", "/a/", "/a/b"]),
             ("/{x}/", &["/a/"], &["/a", "//", "/a/b"]),
-            ("/t/{id}/x", &["/t/1/x"], &["/t//x", "/t/1", "/t/1/x/", "/t/1/2/x"]),
+            (
+                "/t/{id}/x",
+                &["/t/1/x"],
+                &["/t//x", "/t/1", "/t/1/x/", "/t/1/2/x"],
+            ),
             ("/t/{id}/*", &["/t/1", "/t/1/", "/t/1/x"], &["/t", "/t/", "/t//x"]),
             ("/caf%c3%a9", &["/caf%C3%A9"], &["/caf"]),
             ("/café/%40me", &["/caf%C3%A9/@me"], &[]),
@@ -302,7 +338,10 @@ mod tests {
             for path in others {
                 assert!(!pattern(text).matches(path), "{text} should not cover {path}");
             }
-            assert!(pattern(text).matches(&pattern(text).example()), "{text} should cover its example");
+            assert!(
+                pattern(text).matches(&pattern(text).example()),
+                "{text} should cover its example"
+            );
             assert_eq!(pattern(text).to_string(), text);
         }
     }
@@ -312,7 +351,8 @@ mod tests {
         let segment = |text: &str, refusal| PatternError::Segment(text.to_owned(), refusal);
         let parameter = |text: &str| PatternError::Parameter(text.to_owned());
         let no_slash = |text: &str| PatternError::NoSlash(text.to_owned());
-        let spelling = |text: &str, canonical: &str| PatternError::Spelling(text.to_owned(), canonical.to_owned());
+        let spelling =
+            |text: &str, canonical: &str| PatternError::Spelling(text.to_owned(), canonical.to_owned());
         for (text, error) in [
             ("", no_slash("")),
             ("admin", no_slash("admin")),
@@ -353,8 +393,14 @@ mod tests {
             assert!(!error.hint().is_empty() && !error.to_string().ends_with('.'));
         }
         assert!(Pattern::parse(&"/a".repeat(MAX_SEGMENTS)).is_ok());
-        assert_eq!(Pattern::parse(&"/a".repeat(MAX_SEGMENTS + 1)).err(), Some(PatternError::TooLong));
-        assert_eq!(PatternError::Colon(":id".to_owned()).hint(), "write `{id}`; a colon itself is written `%3A`");
+        assert_eq!(
+            Pattern::parse(&"/a".repeat(MAX_SEGMENTS + 1)).err(),
+            Some(PatternError::TooLong)
+        );
+        assert_eq!(
+            PatternError::Colon(":id".to_owned()).hint(),
+            "write `{id}`; a colon itself is written `%3A`"
+        );
         for (text, hint) in [
             ("^/api", "write `/api/*`"),
             ("^/api/.*$", "write `/api/*`"),

@@ -17,15 +17,23 @@ fn builder(lines: &[&str]) -> Builder<usize> {
     let mut builder = Builder::new();
     for (number, line) in lines.iter().enumerate() {
         let mut words = line.splitn(3, ' ');
-        let host = words.next().filter(|host| *host != "-").map(|host| HostPattern::parse(host).unwrap());
+        let host = words
+            .next()
+            .filter(|host| *host != "-")
+            .map(|host| HostPattern::parse(host).unwrap());
         let path = pattern(words.next().unwrap());
-        assert_eq!(builder.add(host, path, methods(words.next().unwrap_or("any")), number), number);
+        assert_eq!(
+            builder.add(host, path, methods(words.next().unwrap_or("any")), number),
+            number
+        );
     }
     builder
 }
 
 fn table(lines: &[&str]) -> Table<usize> {
-    builder(lines).build().unwrap_or_else(|conflicts| panic!("{conflicts:?}"))
+    builder(lines)
+        .build()
+        .unwrap_or_else(|conflicts| panic!("{conflicts:?}"))
 }
 
 fn found(table: &Table<usize>, host: &str, path: &str) -> Option<usize> {
@@ -70,7 +78,11 @@ fn the_most_specific_path_wins_whatever_the_order() {
             ("/users/1", "- /users/{id}/*"),
             ("/users/1/a/b", "- /users/{id}/*"),
         ] {
-            assert_eq!(found(&table, "h", path).map(|index| lines[index]), Some(wanted), "{path}");
+            assert_eq!(
+                found(&table, "h", path).map(|index| lines[index]),
+                Some(wanted),
+                "{path}"
+            );
         }
         lines.rotate_left(1);
     }
@@ -79,9 +91,15 @@ fn the_most_specific_path_wins_whatever_the_order() {
 #[test]
 fn a_more_specific_prefix_that_leads_nowhere_falls_back_to_a_wider_path() {
     let table = table(&["- /{a}/{b}/c", "- /x/{b}/d", "- /x/y/e", "- /*"]);
-    for (path, wanted) in
-        [("/x/y/e", 2), ("/x/y/d", 1), ("/x/y/c", 0), ("/x/y/f", 3), ("/x/z/d", 1), ("/q/y/d", 3), ("/x", 3)]
-    {
+    for (path, wanted) in [
+        ("/x/y/e", 2),
+        ("/x/y/d", 1),
+        ("/x/y/c", 0),
+        ("/x/y/f", 3),
+        ("/x/z/d", 1),
+        ("/q/y/d", 3),
+        ("/x", 3),
+    ] {
         assert_eq!(found(&table, "", path), Some(wanted), "{path}");
     }
 }
@@ -114,8 +132,20 @@ fn the_first_segment_from_the_left_that_differs_decides() {
 
 #[test]
 fn a_search_that_finds_nothing_below_a_literal_goes_back_as_far_as_it_takes() {
-    let table = table(&["- /a/b/c/d", "- /a/{x}/c/e", "- /{x}/b/c/f", "- /{x}/{y}/{z}/g", "- /{x}/*"]);
-    for (path, wanted) in [("/a/b/c/d", 0), ("/a/b/c/e", 1), ("/a/b/c/f", 2), ("/a/b/c/g", 3), ("/a/b/c/h", 4)] {
+    let table = table(&[
+        "- /a/b/c/d",
+        "- /a/{x}/c/e",
+        "- /{x}/b/c/f",
+        "- /{x}/{y}/{z}/g",
+        "- /{x}/*",
+    ]);
+    for (path, wanted) in [
+        ("/a/b/c/d", 0),
+        ("/a/b/c/e", 1),
+        ("/a/b/c/f", 2),
+        ("/a/b/c/g", 3),
+        ("/a/b/c/h", 4),
+    ] {
         assert_eq!(found(&table, "h", path), Some(wanted), "{path}");
     }
     assert_eq!(found(&table, "h", "//b"), None);
@@ -127,7 +157,13 @@ fn a_path_without_a_route_is_missing() {
     for path in ["/", "/b/", "/b/c", "/ab", "/A", "", "a", "b", "*"] {
         assert_eq!(table.find("h", path, &Method::GET), Lookup::Missing, "{path}");
     }
-    assert_eq!(Builder::<()>::default().build().unwrap().find("h", "/", &Method::GET), Lookup::Missing);
+    assert_eq!(
+        Builder::<()>::default()
+            .build()
+            .unwrap()
+            .find("h", "/", &Method::GET),
+        Lookup::Missing
+    );
 }
 
 #[test]
@@ -158,12 +194,21 @@ fn the_most_specific_host_is_asked_first_and_a_less_specific_one_for_paths_it_la
         assert_eq!(found(&table, host, path), Some(wanted), "{host} {path}");
     }
     // Not the less specific host's route for GET.
-    assert!(matches!(table.find("x.b.example.com", "/c", &Method::GET), Lookup::MethodRefused { some: 4, .. }));
+    assert!(matches!(
+        table.find("x.b.example.com", "/c", &Method::GET),
+        Lookup::MethodRefused { some: 4, .. }
+    ));
 }
 
 #[test]
 fn a_method_is_looked_for_among_the_routes_of_the_one_pattern_only() {
-    let table = table(&["- /a GET POST", "- /a PUT", "- /a/*", "- /b/{x} DELETE", "- /b/* GET"]);
+    let table = table(&[
+        "- /a GET POST",
+        "- /a PUT",
+        "- /a/*",
+        "- /b/{x} DELETE",
+        "- /b/* GET",
+    ]);
     let find = |path, method: &str| table.find("h", path, &method.parse().unwrap());
     assert_eq!(find("/a", "GET"), Lookup::Found(&0));
     assert_eq!(find("/a", "POST"), Lookup::Found(&0));
@@ -171,13 +216,29 @@ fn a_method_is_looked_for_among_the_routes_of_the_one_pattern_only() {
     assert_eq!(find("/a/", "DELETE"), Lookup::Found(&2));
     for method in ["HEAD", "get", "OPTIONS", "GETT", "DELETE"] {
         let allow = HeaderValue::from_static("GET, POST, PUT");
-        assert_eq!(find("/a", method), Lookup::MethodRefused { allow: &allow, some: &0 }, "{method}");
+        assert_eq!(
+            find("/a", method),
+            Lookup::MethodRefused {
+                allow: &allow,
+                some: &0
+            },
+            "{method}"
+        );
     }
     let allow = HeaderValue::from_static("DELETE");
-    assert_eq!(find("/b/1", "GET"), Lookup::MethodRefused { allow: &allow, some: &3 });
+    assert_eq!(
+        find("/b/1", "GET"),
+        Lookup::MethodRefused {
+            allow: &allow,
+            some: &3
+        }
+    );
     let mut none = Builder::new();
     none.add(None, pattern("/"), Some(Vec::new()), ());
-    assert!(matches!(none.build().unwrap().find("h", "/", &Method::GET), Lookup::MethodRefused { .. }));
+    assert!(matches!(
+        none.build().unwrap().find("h", "/", &Method::GET),
+        Lookup::MethodRefused { .. }
+    ));
 }
 
 #[test]
@@ -192,22 +253,53 @@ fn routes_that_tie_are_conflicts_with_an_example() {
         (&["- /ä", "- /%c3%a4"], 0, 1, "/%C3%A4"),
         (&["- /@a", "- /%40a"], 0, 1, "/@a"),
         (&["- /a/{x}/*", "- /*", "- /a/{y}/*"], 0, 2, "/a/x"),
-        (&["- /a/{x}/ GET POST", "- /a/{y}/ PUT", "- /a/{z}/ DELETE PUT"], 1, 2, "/a/x/"),
+        (
+            &["- /a/{x}/ GET POST", "- /a/{y}/ PUT", "- /a/{z}/ DELETE PUT"],
+            1,
+            2,
+            "/a/x/",
+        ),
         (&["h.example /a", "H.EXAMPLE. /a"], 0, 1, "/a"),
         (&["*.h.example /a/{x}", "*.H.example /a/{y}"], 0, 1, "/a/x"),
     ] {
         let conflicts = builder(lines).build().err();
-        assert_eq!(conflicts, Some(vec![Conflict { first, second, example: example.to_owned() }]), "{lines:?}");
+        assert_eq!(
+            conflicts,
+            Some(vec![Conflict {
+                first,
+                second,
+                example: example.to_owned()
+            }]),
+            "{lines:?}"
+        );
     }
 }
 
 #[test]
 fn routes_that_cannot_tie_are_no_conflict() {
-    table(&["- /a GET", "- /a POST", "- /a/", "- /{x}/", "- /*", "h.example /a", "*.h.example /a"]);
-    table(&["- /a/{x}", "- /{y}/b/c", "- /a/b", "- /{y}/{z}", "- /{y}/b", "- /a/*"]);
+    table(&[
+        "- /a GET",
+        "- /a POST",
+        "- /a/",
+        "- /{x}/",
+        "- /*",
+        "h.example /a",
+        "*.h.example /a",
+    ]);
+    table(&[
+        "- /a/{x}",
+        "- /{y}/b/c",
+        "- /a/b",
+        "- /{y}/{z}",
+        "- /{y}/b",
+        "- /a/*",
+    ]);
     // The path decides before the method.
     let table = table(&["- /a/{x} GET", "- /{x}/b POST"]);
-    assert!(matches!(table.find("h", "/a/b", &Method::POST), Lookup::MethodRefused { some: 0, .. }));
+    assert!(matches!(
+        table.find("h", "/a/b", &Method::POST),
+        Lookup::MethodRefused { some: 0, .. }
+    ));
 }
 
 #[test]
@@ -229,8 +321,14 @@ fn a_route_that_names_the_method_comes_before_the_one_for_all_methods_whatever_t
 
 #[test]
 fn all_conflicts_are_reported_up_to_a_bound() {
-    let conflicts = builder(&["- /a/{x}", "- /d", "- /a/{y}", "- /d", "- /a/{z}", "- /e"]).build().err().unwrap();
-    let pairs: Vec<_> = conflicts.iter().map(|conflict| (conflict.first, conflict.second)).collect();
+    let conflicts = builder(&["- /a/{x}", "- /d", "- /a/{y}", "- /d", "- /a/{z}", "- /e"])
+        .build()
+        .err()
+        .unwrap();
+    let pairs: Vec<_> = conflicts
+        .iter()
+        .map(|conflict| (conflict.first, conflict.second))
+        .collect();
     assert_eq!(pairs, [(0, 2), (1, 3), (0, 4), (2, 4)]);
     let mut many = Builder::new();
     for _ in 0..1000 {
@@ -280,7 +378,12 @@ fn ten_thousand_routes_below_one_parent_and_with_parameters_are_found() {
     let mut builder = Builder::new();
     for number in 0..10_000 {
         builder.add(None, pattern(&format!("/api/r{number}")), None, number);
-        builder.add(None, pattern(&format!("/t{number}/{{id}}/x")), None, number + 10_000);
+        builder.add(
+            None,
+            pattern(&format!("/t{number}/{{id}}/x")),
+            None,
+            number + 10_000,
+        );
     }
     builder.add(None, pattern("/{tenant}/{id}/x"), None, 20_000);
     builder.add(None, pattern("/{tenant}/{id}/*"), None, 20_001);
@@ -298,11 +401,24 @@ fn ten_thousand_routes_below_one_parent_and_with_parameters_are_found() {
 fn a_table_that_forks_at_every_segment_is_searched_to_the_end() {
     const DEPTH: u32 = 12;
     let prefix = |choices: u32| -> String {
-        (0..DEPTH).map(|at| if choices >> at & 1 == 0 { "/a".to_owned() } else { format!("/{{p{at}}}") }).collect()
+        (0..DEPTH)
+            .map(|at| {
+                if choices >> at & 1 == 0 {
+                    "/a".to_owned()
+                } else {
+                    format!("/{{p{at}}}")
+                }
+            })
+            .collect()
     };
     let mut builder = Builder::new();
     for choices in 0..1 << DEPTH {
-        builder.add(None, pattern(&format!("{}/r{choices}", prefix(choices))), None, choices);
+        builder.add(
+            None,
+            pattern(&format!("{}/r{choices}", prefix(choices))),
+            None,
+            choices,
+        );
     }
     let last = (1 << DEPTH) - 1;
     builder.add(None, pattern("/*"), None, last + 1);
@@ -329,15 +445,23 @@ fn a_long_path_is_read_no_deeper_than_the_deepest_pattern() {
 /// Parameters are called by their place, and literals have one spelling: equal patterns are equal texts.
 fn some_pattern() -> impl Strategy<Value = String> {
     let segment = prop::sample::select(vec!["a", "b", "c", "{}", "{}"]);
-    (prop::collection::vec(segment, 0..4), prop::sample::select(vec!["", "", "/", "/*"])).prop_map(|(segments, end)| {
-        let mut text = String::new();
-        for (number, segment) in segments.into_iter().enumerate() {
-            text.push('/');
-            text.push_str(&segment.replace("{}", &format!("{{p{number}}}")));
-        }
-        text.push_str(if text.is_empty() && end.is_empty() { "/" } else { end });
-        text
-    })
+    (
+        prop::collection::vec(segment, 0..4),
+        prop::sample::select(vec!["", "", "/", "/*"]),
+    )
+        .prop_map(|(segments, end)| {
+            let mut text = String::new();
+            for (number, segment) in segments.into_iter().enumerate() {
+                text.push('/');
+                text.push_str(&segment.replace("{}", &format!("{{p{number}}}")));
+            }
+            text.push_str(if text.is_empty() && end.is_empty() {
+                "/"
+            } else {
+                end
+            });
+            text
+        })
 }
 
 fn some_methods() -> impl Strategy<Value = Option<Vec<Method>>> {

@@ -43,7 +43,9 @@ pub(super) struct LeafRoute {
 
 impl LeafRoute {
     pub(super) fn covers(&self, method: &Method) -> bool {
-        self.methods.as_ref().is_none_or(|methods| methods.contains(method))
+        self.methods
+            .as_ref()
+            .is_none_or(|methods| methods.contains(method))
     }
 
     pub(super) fn shares_method(&self, methods: Option<&[Method]>) -> bool {
@@ -59,7 +61,11 @@ impl LeafRoute {
 impl Leaf {
     pub(super) fn add(&mut self, index: usize, methods: Option<Vec<Method>>) {
         let place = match methods {
-            Some(_) => self.routes.iter().position(|route| route.methods.is_none()).unwrap_or(self.routes.len()),
+            Some(_) => self
+                .routes
+                .iter()
+                .position(|route| route.methods.is_none())
+                .unwrap_or(self.routes.len()),
             None => self.routes.len(),
         };
         self.routes.insert(place, LeafRoute { index, methods });
@@ -67,13 +73,19 @@ impl Leaf {
 
     fn write_allow(&mut self) {
         let mut methods: Vec<&str> = Vec::new();
-        for method in self.routes.iter().filter_map(|route| route.methods.as_ref()).flatten() {
+        for method in self
+            .routes
+            .iter()
+            .filter_map(|route| route.methods.as_ref())
+            .flatten()
+        {
             if !methods.contains(&method.as_str()) {
                 methods.push(method.as_str());
             }
         }
         // A method is a token, so that the list always is a field value.
-        self.allow = HeaderValue::from_str(&methods.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""));
+        self.allow =
+            HeaderValue::from_str(&methods.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""));
     }
 }
 
@@ -99,10 +111,17 @@ impl Tree {
             }
         }
         let node = &mut self.nodes[at];
-        let slot = if pattern.is_subtree() { &mut node.subtree } else { &mut node.exact };
+        let slot = if pattern.is_subtree() {
+            &mut node.subtree
+        } else {
+            &mut node.exact
+        };
         let leaf = *slot.get_or_insert(self.leaves.len());
         if leaf == self.leaves.len() {
-            self.leaves.push(Leaf { routes: Vec::new(), allow: HeaderValue::from_static("") });
+            self.leaves.push(Leaf {
+                routes: Vec::new(),
+                allow: HeaderValue::from_static(""),
+            });
         }
         &mut self.leaves[leaf]
     }
@@ -128,7 +147,9 @@ impl Tree {
 
     fn search(&self, at: NodeId, rest: Option<&str>) -> Option<LeafId> {
         let node = &self.nodes[at];
-        let Some(rest) = rest else { return node.exact.or(node.subtree) };
+        let Some(rest) = rest else {
+            return node.exact.or(node.subtree);
+        };
         let (segment, rest) = match memchr::memchr(b'/', rest.as_bytes()) {
             Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
             None => (rest, None),

@@ -56,7 +56,9 @@ pub async fn serve(listener: Listener, report: Arc<dyn Report>) -> std::io::Resu
         Listener::Tcp(listener) => {
             let listener = TcpListener::from_std(listener)?;
             loop {
-                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                    return Ok(());
+                };
                 match listener.accept().await {
                     Ok((stream, _)) => spawn(stream, Arc::clone(&report), Reach::Network, permit),
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -66,7 +68,9 @@ pub async fn serve(listener: Listener, report: Arc<dyn Report>) -> std::io::Resu
         Listener::Unix(listener, _) => {
             let listener = UnixListener::from_std(listener)?;
             loop {
-                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+                    return Ok(());
+                };
                 match listener.accept().await {
                     Ok((stream, _)) => spawn(stream, Arc::clone(&report), Reach::File, permit),
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -121,16 +125,28 @@ fn refuse_host<B>(report: &dyn Report, reach: Reach, request: &Request<B>) -> Op
         // Simple probes speak HTTP/1.0; a browser always names a host.
         ([], None) if request.version() == Version::HTTP_10 => return None,
         ([_], _) => {}
-        _ => return Some(text(StatusCode::BAD_REQUEST, KIND, "one `Host` is needed\n".to_owned())),
+        _ => {
+            return Some(text(
+                StatusCode::BAD_REQUEST,
+                KIND,
+                "one `Host` is needed\n".to_owned(),
+            ));
+        }
     }
     let is_ours = |host: &str| {
         Host::parse(host).is_ok_and(|host| {
             let name = host.name();
-            let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+            let address = name
+                .strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'))
+                .unwrap_or(name);
             address.parse::<std::net::IpAddr>().is_ok() || name == "localhost" || report.is_named(name)
         })
     };
-    let field = fields.first().and_then(|field| field.to_str().ok()).unwrap_or_default();
+    let field = fields
+        .first()
+        .and_then(|field| field.to_str().ok())
+        .unwrap_or_default();
     if is_ours(field) && named.is_none_or(is_ours) {
         return None;
     }
@@ -141,14 +157,22 @@ fn refuse_host<B>(report: &dyn Report, reach: Reach, request: &Request<B>) -> Op
 
 fn answer(report: &dyn Report, method: &Method, path: &str) -> Response<Bytes> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", "only GET and HEAD\n".to_owned());
+        return text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain; charset=utf-8",
+            "only GET and HEAD\n".to_owned(),
+        );
     }
     match path {
         "/health" => match report.health() {
             Ok(()) => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned()),
             Err(reasons) => {
                 let reasons = reasons.join("\n");
-                text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("not healthy\n{reasons}\n"))
+                text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "text/plain; charset=utf-8",
+                    format!("not healthy\n{reasons}\n"),
+                )
             }
         },
         "/ready" => match report.ready() {
@@ -159,22 +183,34 @@ fn answer(report: &dyn Report, method: &Method, path: &str) -> Response<Bytes> {
             }
             Err(reasons) => {
                 let reasons = reasons.join("\n");
-                text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("not ready\n{reasons}\n"))
+                text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "text/plain; charset=utf-8",
+                    format!("not ready\n{reasons}\n"),
+                )
             }
         },
         "/metrics" => {
             let (kind, metrics) = report.metrics();
             text(StatusCode::OK, kind, metrics)
         }
-        _ => text(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "/health, /ready, /metrics\n".to_owned()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "text/plain; charset=utf-8",
+            "/health, /ready, /metrics\n".to_owned(),
+        ),
     }
 }
 
 fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -250,20 +286,46 @@ mod tests {
             assert_eq!(asked(Version::HTTP_11, "/health", &[host]), 421, "{host}");
             assert_eq!(asked(Version::HTTP_10, "/health", &[host]), 421, "{host}");
         }
-        assert_eq!(asked(Version::HTTP_11, "http://evil.example/health", &["localhost"]), 421, "the target counts too");
-        assert_eq!(asked(Version::HTTP_11, "http://localhost/health", &["evil.example"]), 421);
-        assert_eq!(asked(Version::HTTP_11, "http://localhost/health", &["localhost"]), 0);
+        assert_eq!(
+            asked(Version::HTTP_11, "http://evil.example/health", &["localhost"]),
+            421,
+            "the target counts too"
+        );
+        assert_eq!(
+            asked(Version::HTTP_11, "http://localhost/health", &["evil.example"]),
+            421
+        );
+        assert_eq!(
+            asked(Version::HTTP_11, "http://localhost/health", &["localhost"]),
+            0
+        );
         assert_eq!(asked(Version::HTTP_11, "/health", &[]), 400);
-        assert_eq!(asked(Version::HTTP_10, "/health", &[]), 0, "a probe of the oldest kind");
-        assert_eq!(asked(Version::HTTP_11, "/health", &["localhost", "evil.example"]), 400);
-        let odd = Request::get("/health").header(HOST, "evil.example").body(()).unwrap();
-        assert!(refuse_host(&Told, Reach::File, &odd).is_none(), "no browser opens a unix socket");
+        assert_eq!(
+            asked(Version::HTTP_10, "/health", &[]),
+            0,
+            "a probe of the oldest kind"
+        );
+        assert_eq!(
+            asked(Version::HTTP_11, "/health", &["localhost", "evil.example"]),
+            400
+        );
+        let odd = Request::get("/health")
+            .header(HOST, "evil.example")
+            .body(())
+            .unwrap();
+        assert!(
+            refuse_host(&Told, Reach::File, &odd).is_none(),
+            "no browser opens a unix socket"
+        );
     }
 
     #[test]
     fn health_is_503_with_its_reasons() {
         let answer = answer(&Told, &Method::GET, "/health");
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(&answer.body()[..], b"not healthy\nworker 1 has not turned for 5 seconds\n");
+        assert_eq!(
+            &answer.body()[..],
+            b"not healthy\nworker 1 has not turned for 5 seconds\n"
+        );
     }
 }

@@ -64,7 +64,12 @@ impl Clock {
         self.ending.is_some_and(|since| since.elapsed() >= FAREWELL)
     }
 
-    pub(super) fn poll(&mut self, asked_to_end: bool, activity: &Activity, cx: &mut Context<'_>) -> Poll<Tick> {
+    pub(super) fn poll(
+        &mut self,
+        asked_to_end: bool,
+        activity: &Activity,
+        cx: &mut Context<'_>,
+    ) -> Poll<Tick> {
         if asked_to_end {
             return Poll::Ready(self.shut_down());
         }
@@ -85,10 +90,17 @@ impl Clock {
         if let Some(ending) = self.ending {
             // Requests under way have deadlines of their own.
             let end = idle_since.unwrap_or(now).max(ending) + FAREWELL;
-            return if now >= end { (Some(Tick::End), now) } else { (None, end) };
+            return if now >= end {
+                (Some(Tick::End), now)
+            } else {
+                (None, end)
+            };
         }
         if let Some(pinged) = self.pinged {
-            let is_answered = self.ping.as_mut().is_none_or(|ping| ping.poll_pong(cx).is_ready());
+            let is_answered = self
+                .ping
+                .as_mut()
+                .is_none_or(|ping| ping.poll_pong(cx).is_ready());
             if !is_answered && now >= pinged + self.ping_timeout {
                 return (Some(Tick::End), now);
             }
@@ -109,7 +121,11 @@ impl Clock {
                 (Some(tick), now + FAREWELL)
             }
             Some(since) => (None, since + self.idle_timeout),
-            None if self.ping.as_mut().is_some_and(|ping| ping.send_ping(Ping::opaque()).is_ok()) => {
+            None if self
+                .ping
+                .as_mut()
+                .is_some_and(|ping| ping.send_ping(Ping::opaque()).is_ok()) =>
+            {
                 self.pinged = Some(now);
                 (Some(Tick::Ping), now + self.ping_timeout)
             }

@@ -72,7 +72,9 @@ impl Accepted {
 
 impl std::fmt::Debug for Accepted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Accepted").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Accepted")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +85,12 @@ where
 {
     let limits = &context.limits;
     let activity = Arc::clone(&accepted.activity);
-    let io = Metered::new(io, limits.pace(accepted.step), activity, Arc::clone(&accepted.exit));
+    let io = Metered::new(
+        io,
+        limits.pace(accepted.step),
+        activity,
+        Arc::clone(&accepted.exit),
+    );
     match &context.tls {
         Some(config) => serve_tls(&context, config, io, accepted).await,
         None => {
@@ -112,7 +119,9 @@ where
         Ok(Ok(stream)) => {
             let session = stream.get_ref().1;
             let is_http2 = session.alpn_protocol() == Some(b"h2");
-            let server_name = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+            let server_name = session
+                .server_name()
+                .map(|name| name.trim_end_matches('.').to_ascii_lowercase());
             let client = Arc::new(accepted.client(context, server_name));
             if is_http2 {
                 http2::serve(context, stream, Bytes::new(), by, client).await;
@@ -131,7 +140,11 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let browser = first.windows(9).any(|piece| piece == b"text/html");
-    let answer = context.lane.load_full().refuse_connection(client, Refusal::CleartextOnTls, &Method::GET, browser);
+    let answer =
+        context
+            .lane
+            .load_full()
+            .refuse_connection(client, Refusal::CleartextOnTls, &Method::GET, browser);
     if write_answer(&mut io, &answer).await.is_ok() {
         linger(&mut io).await;
     }
@@ -181,7 +194,13 @@ where
 {
     let limits = &context.limits;
     let activity = Arc::clone(&client.activity);
-    let framed = Framed::new(io, first, limits.max_header_bytes, limits.header_timeout, activity);
+    let framed = Framed::new(
+        io,
+        first,
+        limits.max_header_bytes,
+        limits.header_timeout,
+        activity,
+    );
     let mut connection = hyper::server::conn::http1::Builder::new()
         .half_close(false)
         .header_read_timeout(None) // `Framed` and `Clock` keep the time, without a timer a request
@@ -189,10 +208,15 @@ where
         .max_buf_size(limits.max_header_bytes.max(8192) + 1024)
         .serve_connection(TokioIo::new(framed), service(context, &client))
         .with_upgrades();
-    let ended = drive(context, &client, Pin::new(&mut connection), |connection| connection.graceful_shutdown()).await;
+    let ended = drive(context, &client, Pin::new(&mut connection), |connection| {
+        connection.graceful_shutdown()
+    })
+    .await;
     // Before the connection is taken apart, because that ends what is under way.
     let is_busy = client.activity.is_busy();
-    let Some(parts) = connection.into_parts() else { return };
+    let Some(parts) = connection.into_parts() else {
+        return;
+    };
     let mut framed = parts.io.into_inner();
     match (ended, framed.fault()) {
         // An empty line is no request that could be answered: the client would take the answer for that to its next one.
@@ -200,14 +224,21 @@ where
         // Nothing of an answer may be under way: the client would take ours for part of it.
         (_, Some(refusal)) if !is_busy => {
             let method = framed.scanner().method();
-            let answer = context.lane.load_full().refuse_connection(&client, refusal, method, false);
+            let answer = context
+                .lane
+                .load_full()
+                .refuse_connection(&client, refusal, method, false);
             if write_answer(&mut framed, &answer).await.is_ok() {
                 linger(framed.inner()).await;
             }
         }
         // What the scanner leaves to the library: names that are no tokens, control bytes in values, too many fields.
         (Err(error), None) if !is_busy && error.is_parse() => {
-            let refusal = if error.is_parse_too_large() { Refusal::HeadersTooLarge } else { Refusal::MalformedHead };
+            let refusal = if error.is_parse_too_large() {
+                Refusal::HeadersTooLarge
+            } else {
+                Refusal::MalformedHead
+            };
             context.lane.load_full().note_refused(&client, refusal);
             linger(framed.inner()).await;
         }
@@ -222,12 +253,15 @@ type Serving = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>>
 fn service(
     context: &Context,
     client: &Arc<Client>,
-) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = Serving> + Unpin + 'static
-{
+) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = Serving>
++ Unpin
++ 'static {
     let (lane, client) = (Arc::clone(&context.lane), Arc::clone(client));
     service_fn(move |request: Request<Incoming>| {
         let request = request.map(ClientBody::from);
-        let answer = lane.load_full().serve(Arc::clone(&client), Arc::clone(&client.exit), request);
+        let answer = lane
+            .load_full()
+            .serve(Arc::clone(&client), Arc::clone(&client.exit), request);
         // Boxed: it is some kilobytes, and the library moves it more than once.
         let serving: Serving = Box::pin(async move { Ok(answer.await) });
         serving
@@ -264,11 +298,19 @@ where
     .await
 }
 
-pub(super) async fn write_answer<I: AsyncWrite + Unpin>(io: &mut I, answer: &Response<Bytes>) -> io::Result<()> {
+pub(super) async fn write_answer<I: AsyncWrite + Unpin>(
+    io: &mut I,
+    answer: &Response<Bytes>,
+) -> io::Result<()> {
     let mut text = BytesMut::with_capacity(1024);
     let status = answer.status();
     text.extend_from_slice(
-        format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).as_bytes(),
+        format!(
+            "HTTP/1.1 {} {}\r\n",
+            status.as_str(),
+            status.canonical_reason().unwrap_or("")
+        )
+        .as_bytes(),
     );
     for (name, value) in answer.headers() {
         text.extend_from_slice(name.as_str().as_bytes());

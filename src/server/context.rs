@@ -30,7 +30,11 @@ pub struct Limits {
 impl Limits {
     /// What a client is held to whose bytes are seen to go in steps of `step`.
     pub(super) fn pace(&self, step: u64) -> PaceRules {
-        PaceRules { idle_timeout: self.idle_timeout, min_rate: self.min_rate, step }
+        PaceRules {
+            idle_timeout: self.idle_timeout,
+            min_rate: self.min_rate,
+            step,
+        }
     }
 }
 

@@ -14,7 +14,9 @@ thread_local! {
 
 /// The time, written once a second.
 pub(super) fn now() -> HeaderValue {
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let second = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     WRITTEN.with_borrow_mut(|written| {
         if written.0 != second
             && let Some(value) = write(second)
@@ -37,7 +39,10 @@ mod tests {
 
     #[test]
     fn a_date_is_written_as_in_http() {
-        assert_eq!(write(784_111_777), Some(HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT")));
+        assert_eq!(
+            write(784_111_777),
+            Some(HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"))
+        );
         assert_eq!(now().len(), "Sun, 06 Nov 1994 08:49:37 GMT".len());
     }
 }

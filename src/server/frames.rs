@@ -67,7 +67,15 @@ impl Scanner {
     #[must_use]
     pub fn new(idle: IdleFrames) -> Self {
         let preface = PREFACE.len();
-        Self { preface, head: [0; HEAD], have: 0, left: 0, has_begun: false, in_head: false, idle }
+        Self {
+            preface,
+            head: [0; HEAD],
+            have: 0,
+            left: 0,
+            has_begun: false,
+            in_head: false,
+            idle,
+        }
     }
 
     /// Whether something has begun that must have an end soon.
@@ -97,8 +105,9 @@ impl Scanner {
             bytes = &bytes[part..];
             if self.have == HEAD {
                 self.have = 0;
-                self.left =
-                    usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2]);
+                self.left = usize::from(self.head[0]) << 16
+                    | usize::from(self.head[1]) << 8
+                    | usize::from(self.head[2]);
                 if !self.begin_frame() {
                     return false;
                 }
@@ -147,12 +156,21 @@ impl<I> Framed<I> {
     /// Watches `io`; the preface and the first SETTINGS must be there at `by`, each head of a request `header_timeout`
     /// after its first byte.
     pub fn new(io: I, by: Instant, header_timeout: Duration, idle: IdleFrames) -> Self {
-        Self { io, scanner: Scanner::new(idle), header_timeout, deadline: Some(Box::pin(sleep_until(by))) }
+        Self {
+            io,
+            scanner: Scanner::new(idle),
+            header_timeout,
+            deadline: Some(Box::pin(sleep_until(by))),
+        }
     }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
         if Pin::new(&mut this.io).poll_read(cx, buf)?.is_ready() {
@@ -168,9 +186,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
             return Poll::Pending;
         }
         let header_timeout = this.header_timeout;
-        let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(header_timeout)));
+        let deadline = this
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(header_timeout)));
         ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not say in time what it wants")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client did not say in time what it wants",
+        )))
     }
 }
 
@@ -212,10 +235,16 @@ mod tests {
     #[test]
     fn what_has_begun_is_known_however_the_bytes_are_cut() {
         let settings = [PREFACE.to_vec(), frame(4, 0, 6)].concat();
-        let head = [frame(HEADERS, 0, 20), frame(CONTINUATION, 0, 0), frame(CONTINUATION, END_HEADERS, 3)].concat();
+        let head = [
+            frame(HEADERS, 0, 20),
+            frame(CONTINUATION, 0, 0),
+            frame(CONTINUATION, END_HEADERS, 3),
+        ]
+        .concat();
         for step in 1..60 {
             let mut scanner = Scanner::new(IdleFrames::default());
-            let mut feed = |bytes: &[u8]| bytes.chunks(step).all(|piece| scanner.feed(piece)) && scanner.is_urgent();
+            let mut feed =
+                |bytes: &[u8]| bytes.chunks(step).all(|piece| scanner.feed(piece)) && scanner.is_urgent();
             assert!(feed(&settings[..settings.len() - 1]));
             assert!(!feed(&settings[settings.len() - 1..]));
             assert!(feed(&head[..head.len() - 1]));
@@ -227,7 +256,14 @@ mod tests {
 
     #[test]
     fn frames_that_move_nothing_are_counted_until_something_moves() {
-        for idle in [frame(6, 0, 8), frame(4, 0, 0), frame(8, 0, 4), frame(2, 0, 5), frame(0, 0, 0), frame(99, 0, 1)] {
+        for idle in [
+            frame(6, 0, 8),
+            frame(4, 0, 0),
+            frame(8, 0, 4),
+            frame(2, 0, 5),
+            frame(0, 0, 0),
+            frame(99, 0, 1),
+        ] {
             for movement in [frame(HEADERS, END_HEADERS, 1), frame(DATA, 0, 1)] {
                 let mut scanner = Scanner::new(IdleFrames::default());
                 assert!(scanner.feed(PREFACE));

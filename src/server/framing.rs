@@ -82,7 +82,14 @@ impl Scanner {
     #[must_use]
     pub fn new(max_header_bytes: usize) -> Self {
         let (state, partial, head) = (State::RequestLine, Vec::new(), Head::default());
-        Self { max_header_bytes, state, partial, head, is_head: false, heads: 0 }
+        Self {
+            max_header_bytes,
+            state,
+            partial,
+            head,
+            is_head: false,
+            heads: 0,
+        }
     }
 
     /// Whether part of a request head has been read, and its end has not.
@@ -123,7 +130,11 @@ impl Scanner {
     #[must_use]
     pub fn method(&self) -> &'static Method {
         let begins = self.state == State::RequestLine && self.partial.starts_with(HEAD);
-        if self.is_head || begins { &Method::HEAD } else { &Method::GET }
+        if self.is_head || begins {
+            &Method::HEAD
+        } else {
+            &Method::GET
+        }
     }
 
     /// Reads on.
@@ -162,7 +173,11 @@ impl Scanner {
 
     fn read_line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Refusal> {
         if self.state == State::RequestLine {
-            let begins = if self.partial.is_empty() { bytes } else { &self.partial };
+            let begins = if self.partial.is_empty() {
+                bytes
+            } else {
+                &self.partial
+            };
             self.is_head = begins.starts_with(HEAD);
         }
         let Some(end) = memchr::memchr(b'\n', bytes) else {
@@ -193,7 +208,11 @@ impl Scanner {
             State::RequestLine => self.take_request_line(line),
             State::HeaderLine => {
                 self.head.bytes += line.len() + 2;
-                if line.is_empty() { self.end_head() } else { self.take_header_line(line) }
+                if line.is_empty() {
+                    self.end_head()
+                } else {
+                    self.take_header_line(line)
+                }
             }
             State::ChunkSize => self.take_chunk_size(line),
             _ => self.take_trailer_line(line),
@@ -202,7 +221,9 @@ impl Scanner {
 
     fn check_line_length(&self, line: usize) -> Result<(), Refusal> {
         match self.state {
-            State::RequestLine if line > MAX_TARGET_BYTES + MAX_METHOD_BYTES + 16 => Err(Refusal::TargetTooLong),
+            State::RequestLine if line > MAX_TARGET_BYTES + MAX_METHOD_BYTES + 16 => {
+                Err(Refusal::TargetTooLong)
+            }
             State::RequestLine | State::HeaderLine if self.head.bytes + line > self.max_header_bytes => {
                 Err(Refusal::HeadersTooLarge)
             }
@@ -294,10 +315,14 @@ impl Scanner {
         {
             return Err(Refusal::AmbiguousFraming);
         }
-        let size = line[..digits]
-            .iter()
-            .fold(0_u64, |size, digit| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default()));
-        self.state = if size == 0 { State::TrailerLine } else { State::ChunkData(size) };
+        let size = line[..digits].iter().fold(0_u64, |size, digit| {
+            size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default())
+        });
+        self.state = if size == 0 {
+            State::TrailerLine
+        } else {
+            State::ChunkData(size)
+        };
         Ok(())
     }
 
@@ -310,7 +335,9 @@ impl Scanner {
         self.head.bytes += line.len() + 2;
         match memchr::memchr(b':', line) {
             Some(colon)
-                if colon > 0 && !matches!(line[0], b' ' | b'\t') && !matches!(line[colon - 1], b' ' | b'\t') =>
+                if colon > 0
+                    && !matches!(line[0], b' ' | b'\t')
+                    && !matches!(line[colon - 1], b' ' | b'\t') =>
             {
                 Ok(())
             }
@@ -320,8 +347,14 @@ impl Scanner {
 }
 
 fn trim(value: &[u8]) -> &[u8] {
-    let start = value.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
-    let end = value.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(start, |last| last + 1);
+    let start = value
+        .iter()
+        .position(|byte| !matches!(byte, b' ' | b'\t'))
+        .unwrap_or(value.len());
+    let end = value
+        .iter()
+        .rposition(|byte| !matches!(byte, b' ' | b'\t'))
+        .map_or(start, |last| last + 1);
     &value[start..end]
 }
 
@@ -330,7 +363,11 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 18 {
         return None;
     }
-    digits.iter().try_fold(0_u64, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
+    digits.iter().try_fold(0_u64, |number, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| number * 10 + u64::from(digit - b'0'))
+    })
 }
 
 /// A connection whose incoming bytes are watched by a [`Scanner`], and whose request heads have a time limit.
@@ -356,7 +393,14 @@ impl<I> Framed<I> {
         activity: Arc<Activity>,
     ) -> Self {
         let io = Rewind::new(io, first);
-        Self { io, scanner: Scanner::new(max_header_bytes), fault: None, header_timeout, deadline: None, activity }
+        Self {
+            io,
+            scanner: Scanner::new(max_header_bytes),
+            fault: None,
+            header_timeout,
+            deadline: None,
+            activity,
+        }
     }
 
     /// The connection itself, to end it.
@@ -381,7 +425,11 @@ impl<I> Framed<I> {
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.activity.is_switched() {
             return Pin::new(&mut this.io).poll_read(cx, buf);
@@ -401,7 +449,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
             return Poll::Pending;
         }
         let header_timeout = this.header_timeout;
-        let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(header_timeout)));
+        let deadline = this
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(header_timeout)));
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(this.fail(Refusal::ClientTimeout)))
     }

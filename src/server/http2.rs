@@ -42,13 +42,23 @@ const CLAIM: usize = 16 * 1024;
 
 /// Serves all requests of a connection of which `first` has been read already. Its preface and its SETTINGS must be
 /// there at `by`.
-pub(super) async fn serve<I>(context: &Arc<Context>, io: I, first: Bytes, by: tokio::time::Instant, client: Arc<Client>)
-where
+pub(super) async fn serve<I>(
+    context: &Arc<Context>,
+    io: I,
+    first: Bytes,
+    by: tokio::time::Instant,
+    client: Arc<Client>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &context.limits;
     let idle_frames = IdleFrames::default();
-    let io = Framed::new(Rewind::new(io, first), by, limits.header_timeout, idle_frames.clone());
+    let io = Framed::new(
+        Rewind::new(io, first),
+        by,
+        limits.header_timeout,
+        idle_frames.clone(),
+    );
     let handshake = h2::server::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -66,13 +76,21 @@ where
         }
     };
     let clock = Clock::new(limits, Some(idle_frames.clone()), connection.ping_pong());
-    let streams = Streams { context: Arc::clone(context), client: Arc::clone(&client), idle_frames };
+    let streams = Streams {
+        context: Arc::clone(context),
+        client: Arc::clone(&client),
+        idle_frames,
+    };
     if let Err(error) = drive(&mut connection, clock, &streams).await {
         tracing::debug!(client = %client.peer.ip, %error, "HTTP/2 connection ended");
     }
 }
 
-async fn drive<I>(connection: &mut Connection<I, Bytes>, mut clock: Clock, streams: &Streams) -> Result<(), h2::Error>
+async fn drive<I>(
+    connection: &mut Connection<I, Bytes>,
+    mut clock: Clock,
+    streams: &Streams,
+) -> Result<(), h2::Error>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
@@ -128,7 +146,12 @@ impl Streams {
         // Boxed: it is some kilobytes, and is moved more than once.
         let serving = Box::pin(lane.serve(Arc::clone(&self.client), Arc::clone(&exit), request));
         let rules = self.context.limits.pace(0);
-        let end = End { is_head, rules, idle_frames: self.idle_frames.clone(), exit: Arc::clone(&exit) };
+        let end = End {
+            is_head,
+            rules,
+            idle_frames: self.idle_frames.clone(),
+            exit: Arc::clone(&exit),
+        };
         let task = tokio::spawn(answer(serving, respond, end));
         exit.leads_to(task.abort_handle());
     }
@@ -161,7 +184,13 @@ async fn answer(
     drop(serving);
     let Some(response) = response else { return };
     let (mut head, body) = response.into_parts();
-    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION] {
+    for name in [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ] {
         head.headers.remove(name);
     }
     if !head.headers.contains_key(DATE) {
@@ -169,15 +198,32 @@ async fn answer(
     }
     let is_bare = body.is_end_stream();
     if !is_bare && let Some(length) = body.size_hint().exact() {
-        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+        head.headers
+            .entry(CONTENT_LENGTH)
+            .or_insert_with(|| HeaderValue::from(length));
     }
-    let End { is_head, rules, idle_frames, exit } = end;
+    let End {
+        is_head,
+        rules,
+        idle_frames,
+        exit,
+    } = end;
     idle_frames.reset();
     // An answer to HEAD has the fields of one to GET, and no DATA (RFC 9110 section 9.3.2).
     let is_bare = is_bare || is_head;
     match respond.send_response(Response::from_parts(head, ()), is_bare) {
         Ok(stream) if !is_bare => {
-            send(body, Outgoing { stream, rules, pace: Pace::default(), idle_frames, exit }).await;
+            send(
+                body,
+                Outgoing {
+                    stream,
+                    rules,
+                    pace: Pace::default(),
+                    idle_frames,
+                    exit,
+                },
+            )
+            .await;
         }
         Ok(_) => {}
         Err(error) => {
@@ -242,14 +288,25 @@ enum Unsent {
 }
 
 /// Sends one piece, never more of it than the client's window has room for.
-async fn send_data(mut data: Bytes, is_last: bool, body: &mut Answer, out: &mut Outgoing) -> Result<(), Unsent> {
+async fn send_data(
+    mut data: Bytes,
+    is_last: bool,
+    body: &mut Answer,
+    out: &mut Outgoing,
+) -> Result<(), Unsent> {
     loop {
-        let room = if data.is_empty() { 0 } else { out.room(data.len(), body).await? };
+        let room = if data.is_empty() {
+            0
+        } else {
+            out.room(data.len(), body).await?
+        };
         let piece = data.split_to(room.min(data.len()));
         let is_end = data.is_empty();
         out.pace.moved(piece.len() as u64);
         out.idle_frames.reset();
-        out.stream.send_data(piece, is_last && is_end).map_err(|_| Unsent::Gone)?;
+        out.stream
+            .send_data(piece, is_last && is_end)
+            .map_err(|_| Unsent::Gone)?;
         if is_end {
             return Ok(());
         }
@@ -288,7 +345,10 @@ impl Outgoing {
                 if !std::mem::replace(&mut waits, true) {
                     self.exit.wait();
                 }
-                return self.pace.poll_too_slow(&self.rules, is_measured, cx).map(|()| Err(Unsent::TooSlow));
+                return self
+                    .pace
+                    .poll_too_slow(&self.rules, is_measured, cx)
+                    .map(|()| Err(Unsent::TooSlow));
             }
         })
         .await;

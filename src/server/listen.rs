@@ -105,7 +105,8 @@ fn open_tcp(address: SocketAddr) -> io::Result<Listener> {
         };
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
     };
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(explain)?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(explain)?;
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(explain)?; // `[::]` and `0.0.0.0` may then both be listed
     }
@@ -117,18 +118,28 @@ fn open_tcp(address: SocketAddr) -> io::Result<Listener> {
 }
 
 fn open_unix(path: &Path) -> io::Result<Listener> {
-    let explain =
-        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on unix:{}: {error}", path.display()));
+    let explain = |error: io::Error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot listen on unix:{}: {error}", path.display()),
+        )
+    };
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
             // Left behind by a process that was killed? Then nobody answers.
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(explain(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")));
+                return Err(explain(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "another process listens there",
+                )));
             }
             std::fs::remove_file(path).map_err(explain)?;
         }
         Ok(_) => {
-            return Err(explain(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file, and it is no socket")));
+            return Err(explain(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is a file, and it is no socket",
+            )));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(explain(error)),
@@ -169,7 +180,9 @@ mod tests {
     #[test]
     fn a_port_in_use_is_an_error_that_names_it() {
         let first = open(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
-        let Address::Tcp(taken) = first[0].address() else { panic!("a TCP address") };
+        let Address::Tcp(taken) = first[0].address() else {
+            panic!("a TCP address")
+        };
         let error = open(&Address::Tcp(taken)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&taken.to_string()), "{error}");
@@ -185,7 +198,10 @@ mod tests {
         drop(live);
         let file = directory.path().join("file");
         std::fs::write(&file, "kept").unwrap();
-        assert_eq!(open(&Address::Unix(file.clone())).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            open(&Address::Unix(file.clone())).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
         assert_eq!(std::fs::read(file).unwrap(), b"kept");
     }
 }

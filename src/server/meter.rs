@@ -28,7 +28,14 @@ pub(super) struct Metered<I> {
 impl<I> Metered<I> {
     /// Holds the client at the other end of `io` to `rules`.
     pub(super) fn new(io: I, rules: PaceRules, activity: Arc<Activity>, exit: Arc<Exit>) -> Self {
-        Self { io, rules, pace: Pace::default(), is_blocked: false, activity, exit }
+        Self {
+            io,
+            rules,
+            pace: Pace::default(),
+            is_blocked: false,
+            activity,
+            exit,
+        }
     }
 
     /// The socket takes nothing more just now.
@@ -40,12 +47,18 @@ impl<I> Metered<I> {
         }
         // What the two ends of an upgraded connection want of each other is theirs to decide.
         if self.activity.is_switched()
-            || self.pace.poll_too_slow(&self.rules, self.activity.is_measured(), cx).is_pending()
+            || self
+                .pace
+                .poll_too_slow(&self.rules, self.activity.is_measured(), cx)
+                .is_pending()
         {
             return Poll::Pending;
         }
         self.activity.mark_too_slow();
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes what is sent too slowly")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client takes what is sent too slowly",
+        )))
     }
 
     fn written(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -66,7 +79,11 @@ impl<I> Metered<I> {
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }

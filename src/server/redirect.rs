@@ -27,7 +27,12 @@ where
 {
     let limits = &context.limits;
     let pace = limits.pace(accepted.step);
-    let mut io = Metered::new(io, pace, Arc::clone(&accepted.activity), Arc::clone(&accepted.exit));
+    let mut io = Metered::new(
+        io,
+        pace,
+        Arc::clone(&accepted.activity),
+        Arc::clone(&accepted.exit),
+    );
     let client = Arc::new(accepted.client_without_tls(&context));
     let lane = context.lane.load_full();
     let read = timeout(limits.header_timeout, read_head(&mut io, limits.max_header_bytes));
@@ -53,7 +58,10 @@ where
     let mut head = BytesMut::with_capacity(2048);
     loop {
         let seen = head.len();
-        let read = io.read_buf(&mut (&mut head).limit(16 * 1024)).await.map_err(|_| None)?;
+        let read = io
+            .read_buf(&mut (&mut head).limit(16 * 1024))
+            .await
+            .map_err(|_| None)?;
         if read == 0 {
             return Err(None);
         }
@@ -66,13 +74,21 @@ where
 
 /// Method and target, in canonical spelling; a path that apps could read in two ways is that of the front page.
 fn request_line(head: &[u8]) -> Option<(Method, PathAndQuery)> {
-    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty());
     let mut words = lines.next()?.split(|byte| *byte == b' ');
     let (method, target) = (words.next()?, words.next()?);
     let method = Method::from_bytes(method).ok()?;
-    let target = http::Uri::try_from(target).ok().and_then(|uri| Target::parse(&uri).ok());
+    let target = http::Uri::try_from(target)
+        .ok()
+        .and_then(|uri| Target::parse(&uri).ok());
     let plain = target.filter(|target| target.oddities().refusal_unless(Oddities::default()).is_none());
-    let target = plain.map_or_else(|| PathAndQuery::from_static("/"), |target| target.path_and_query());
+    let target = plain.map_or_else(
+        || PathAndQuery::from_static("/"),
+        |target| target.path_and_query(),
+    );
     Some((method, target))
 }
 
@@ -99,7 +115,10 @@ mod tests {
         let location = |line: &str| {
             let head = format!("{line} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
             let (_, target) = request_line(head.as_bytes()).unwrap();
-            to_https("https://app.example.com", &target).headers()[LOCATION].to_str().unwrap().to_owned()
+            to_https("https://app.example.com", &target).headers()[LOCATION]
+                .to_str()
+                .unwrap()
+                .to_owned()
         };
         for (line, expected) in [
             ("GET /", "/"),
@@ -115,7 +134,11 @@ mod tests {
             ("GET http://evil.example/a", "/a"),
             ("CONNECT evil.example:443", "/"),
         ] {
-            assert_eq!(location(line), format!("https://app.example.com{expected}"), "{line}");
+            assert_eq!(
+                location(line),
+                format!("https://app.example.com{expected}"),
+                "{line}"
+            );
         }
     }
 }

@@ -68,7 +68,12 @@ impl Roster {
     /// No connections yet, of at most `max`; `share` binds a client where all are taken.
     #[must_use]
     pub fn new(max: usize, share: Share) -> Arc<Self> {
-        Arc::new(Self { max, share: share.of(max), free: Arc::new(Semaphore::new(max)), seats: Mutex::default() })
+        Arc::new(Self {
+            max,
+            share: share.of(max),
+            free: Arc::new(Semaphore::new(max)),
+            seats: Mutex::default(),
+        })
     }
 
     /// A place for a connection of the client `key` (`None`: a peer that is not counted). Waits until one is free, and
@@ -84,10 +89,17 @@ impl Roster {
             Err(_) => self.wait(key).await?,
         };
         let seat = key.map(|key| {
-            let seat = Seat { activity: Arc::clone(activity), exit: Arc::clone(exit) };
+            let seat = Seat {
+                activity: Arc::clone(activity),
+                exit: Arc::clone(exit),
+            };
             (key, self.seats().add(key, seat))
         });
-        Some(Place { roster: Arc::clone(self), seat, _permit: permit })
+        Some(Place {
+            roster: Arc::clone(self),
+            seat,
+            _permit: permit,
+        })
     }
 
     async fn wait(&self, key: Option<ClientKey>) -> Option<OwnedSemaphorePermit> {
@@ -98,7 +110,14 @@ impl Roster {
                 let held = key.map_or(0, |key| seats.held_by(key));
                 seats.say_full(self.max);
                 let is_refused = key.is_some() && held >= self.share;
-                (is_refused, if is_refused { None } else { seats.longest_idle(key, held, self.share) })
+                (
+                    is_refused,
+                    if is_refused {
+                        None
+                    } else {
+                        seats.longest_idle(key, held, self.share)
+                    },
+                )
             };
             if is_refused {
                 return None;
@@ -135,7 +154,9 @@ impl Seats {
 
     fn remove(&mut self, key: ClientKey, number: u64) {
         let salt = self.hasher.hash_one(key);
-        let Entry::Occupied(mut seats) = self.clients.entry(key) else { return };
+        let Entry::Occupied(mut seats) = self.clients.entry(key) else {
+            return;
+        };
         self.order.remove(&(seats.get().len(), salt, key));
         seats.get_mut().remove(&number);
         match seats.get().len() {
@@ -151,14 +172,21 @@ impl Seats {
             if *count <= held && newcomer != Some(*key) {
                 return None;
             }
-            let seats =
-                || self.clients.get(key).into_iter().flat_map(HashMap::values).filter(|seat| !seat.exit.is_used());
+            let seats = || {
+                self.clients
+                    .get(key)
+                    .into_iter()
+                    .flat_map(HashMap::values)
+                    .filter(|seat| !seat.exit.is_used())
+            };
             let idle = seats().filter_map(|seat| Some((seat.activity.idle_since()?, seat)));
             if let Some((_, seat)) = idle.min_by_key(|(since, _)| *since) {
                 return Some(Arc::clone(&seat.exit));
             }
             if *count > share || *count > held + 1 {
-                return seats().min_by_key(|seat| seat.activity.last_moved()).map(|seat| Arc::clone(&seat.exit));
+                return seats()
+                    .min_by_key(|seat| seat.activity.last_moved())
+                    .map(|seat| Arc::clone(&seat.exit));
             }
         }
         None
@@ -174,7 +202,9 @@ impl Seats {
                 "all {max} connections are taken (`max_connections`); the client {key} holds {count}; the longest idle \
                  connections are closed"
             ),
-            None => tracing::warn!("all {max} connections are taken (`max_connections`), all by trusted proxies"),
+            None => {
+                tracing::warn!("all {max} connections are taken (`max_connections`), all by trusted proxies")
+            }
         }
     }
 }
@@ -199,11 +229,19 @@ mod tests {
     async fn connect(roster: &Arc<Roster>, key: Option<ClientKey>) -> Connection {
         let (activity, exit) = (Arc::new(Activity::default()), Arc::new(Exit::default()));
         let place = roster.place(key, &activity, &exit).await;
-        Connection { activity, exit, place }
+        Connection {
+            activity,
+            exit,
+            place,
+        }
     }
 
     /// As [`connect`], while somebody ends what is to give way.
-    async fn squeeze_in(roster: &Arc<Roster>, key: Option<ClientKey>, others: &mut [Connection]) -> Option<Vec<usize>> {
+    async fn squeeze_in(
+        roster: &Arc<Roster>,
+        key: Option<ClientKey>,
+        others: &mut [Connection],
+    ) -> Option<Vec<usize>> {
         let mut waiting = std::pin::pin!(connect(roster, key));
         let mut gone = Vec::new();
         loop {
@@ -230,7 +268,10 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(2)).await; // times are kept in milliseconds
         }
         others[0].activity.unblock(); // it has just taken something
-        assert_eq!(squeeze_in(&roster, key("192.0.2.3"), &mut others).await, Some(vec![2]));
+        assert_eq!(
+            squeeze_in(&roster, key("192.0.2.3"), &mut others).await,
+            Some(vec![2])
+        );
     }
 
     #[tokio::test]
@@ -242,7 +283,10 @@ mod tests {
             assert!(others.last().unwrap().place.is_some());
         }
         assert_eq!(squeeze_in(&roster, key("192.0.2.1"), &mut others).await, None);
-        assert!(others.iter().all(|other| !other.exit.is_used()), "it is refused at once");
+        assert!(
+            others.iter().all(|other| !other.exit.is_used()),
+            "it is refused at once"
+        );
     }
 
     #[tokio::test]
@@ -253,7 +297,11 @@ mod tests {
             others.push(connect(&roster, key(ip)).await);
             others.last().unwrap().activity.block();
         }
-        assert_eq!(squeeze_in(&roster, key("192.0.2.2"), &mut others).await, None, "it would hold as many");
+        assert_eq!(
+            squeeze_in(&roster, key("192.0.2.2"), &mut others).await,
+            None,
+            "it would hold as many"
+        );
         let squeezed = squeeze_in(&roster, key("192.0.2.4"), &mut others).await.unwrap();
         assert!(squeezed == [0] || squeezed == [1], "{squeezed:?}");
     }
@@ -271,8 +319,11 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_kept_of_a_connection_that_has_ended() {
         let roster = Roster::new(3, Share::Count(1));
-        let many =
-            [connect(&roster, key("::1")).await, connect(&roster, key("::2")).await, connect(&roster, None).await];
+        let many = [
+            connect(&roster, key("::1")).await,
+            connect(&roster, key("::2")).await,
+            connect(&roster, None).await,
+        ];
         drop(many);
         let seats = roster.seats();
         assert!(seats.clients.is_empty() && seats.order.is_empty());

@@ -40,25 +40,43 @@ pub enum Source {
 impl Source {
     fn read(&self) -> Result<Zeroizing<Vec<u8>>, String> {
         match self {
-            Self::File(path) => std::fs::read(path).map(Zeroizing::new).map_err(|error| error.to_string()),
-            Self::Secret { secret, directory } => {
-                secret.load(directory).map(|secret| Zeroizing::new(secret.expose().to_vec()))
-            }
+            Self::File(path) => std::fs::read(path)
+                .map(Zeroizing::new)
+                .map_err(|error| error.to_string()),
+            Self::Secret { secret, directory } => secret
+                .load(directory)
+                .map(|secret| Zeroizing::new(secret.expose().to_vec())),
         }
     }
 
     /// Whether it is a copy that the system made at the start of the service.
     fn is_credential(&self) -> bool {
-        matches!(self, Self::Secret { secret: RawSecret::Credential(_), .. })
+        matches!(
+            self,
+            Self::Secret {
+                secret: RawSecret::Credential(_),
+                ..
+            }
+        )
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) | Self::Secret { secret: RawSecret::File(path), .. } => write!(f, "`{}`", path.display()),
-            Self::Secret { secret: RawSecret::Env(name), .. } => write!(f, "the environment variable `{name}`"),
-            Self::Secret { secret: RawSecret::Credential(name), .. } => write!(f, "the credential `{name}`"),
+            Self::File(path)
+            | Self::Secret {
+                secret: RawSecret::File(path),
+                ..
+            } => write!(f, "`{}`", path.display()),
+            Self::Secret {
+                secret: RawSecret::Env(name),
+                ..
+            } => write!(f, "the environment variable `{name}`"),
+            Self::Secret {
+                secret: RawSecret::Credential(name),
+                ..
+            } => write!(f, "the credential `{name}`"),
         }
     }
 }
@@ -112,7 +130,10 @@ type Digest = [Option<blake3::Hash>; 2];
 
 impl Content {
     fn read(pair: &Pair) -> Self {
-        Self { certificate: pair.certificate.read(), private_key: pair.private_key.read() }
+        Self {
+            certificate: pair.certificate.read(),
+            private_key: pair.private_key.read(),
+        }
     }
 
     fn digest(&self) -> Digest {
@@ -121,7 +142,10 @@ impl Content {
 
     /// Makes sure that the key belongs to the certificate.
     fn parse(&self, pair: &Pair) -> Result<CertifiedKey, Vec<(Part, String)>> {
-        let Pair { certificate, private_key } = pair;
+        let Pair {
+            certificate,
+            private_key,
+        } = pair;
         let chain = match &self.certificate {
             Ok(bytes) => CertificateDer::pem_slice_iter(bytes)
                 .collect::<Result<Vec<_>, _>>()
@@ -138,16 +162,18 @@ impl Content {
             Err(reason) => Err(format!("cannot read a private key from {private_key}: {reason}")),
         };
         match (chain, key) {
-            (Ok(chain), Ok(key)) => {
-                CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| {
-                    let text =
-                        format!("the key in {private_key} does not go with the certificate in {certificate}: {error}");
+            (Ok(chain), Ok(key)) => CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+                .map_err(|error| {
+                    let text = format!(
+                        "the key in {private_key} does not go with the certificate in {certificate}: {error}"
+                    );
                     vec![(Part::PrivateKey, text)]
-                })
-            }
+                }),
             (chain, key) => {
-                let faults =
-                    [chain.err().map(|text| (Part::Certificate, text)), key.err().map(|text| (Part::PrivateKey, text))];
+                let faults = [
+                    chain.err().map(|text| (Part::Certificate, text)),
+                    key.err().map(|text| (Part::PrivateKey, text)),
+                ];
                 Err(faults.into_iter().flatten().collect())
             }
         }
@@ -163,7 +189,9 @@ pub struct Certificates {
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("pairs", &self.pairs).finish_non_exhaustive()
+        f.debug_struct("Certificates")
+            .field("pairs", &self.pairs)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,14 +210,22 @@ impl Certificates {
             match content.parse(pair) {
                 Ok(key) => current.push(Arc::new(key)),
                 Err(found) => {
-                    faults.extend(found.into_iter().map(|(part, text)| Fault { pair: number, part, text }));
+                    faults.extend(found.into_iter().map(|(part, text)| Fault {
+                        pair: number,
+                        part,
+                        text,
+                    }));
                 }
             }
         }
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Self { pairs, current: ArcSwap::from_pointee(current), digests: Mutex::new(digests) })
+        Ok(Self {
+            pairs,
+            current: ArcSwap::from_pointee(current),
+            digests: Mutex::new(digests),
+        })
     }
 
     /// The places.
@@ -213,13 +249,17 @@ impl Certificates {
             match content.parse(pair) {
                 Ok(key) => {
                     current[index] = Arc::new(key);
-                    news.push(News::Taken(format!("certificate in {} read again", pair.certificate)));
+                    news.push(News::Taken(format!(
+                        "certificate in {} read again",
+                        pair.certificate
+                    )));
                 }
                 // A renewal may be between its two files; the next look finds both.
                 Err(faults) => {
                     let texts: Vec<String> = faults.into_iter().map(|(_, text)| text).collect();
-                    let expiry = Validity::of(&current[index])
-                        .map_or_else(String::new, |validity| format!(", which {}", validity.expiry(now)));
+                    let expiry = Validity::of(&current[index]).map_or_else(String::new, |validity| {
+                        format!(", which {}", validity.expiry(now))
+                    });
                     let hint = match (pair.certificate.is_credential(), pair.private_key.is_credential()) {
                         (false, false) => "",
                         _ => "; a credential is read when the service starts: restart it",
@@ -243,7 +283,13 @@ impl Certificates {
         pairs
             .filter_map(|(pair, key)| Some((pair, Validity::of(key)?)))
             .filter(|(_, validity)| validity.ends_soon(now))
-            .map(|(pair, validity)| format!("the certificate from {} {}", pair.certificate, validity.expiry(now)))
+            .map(|(pair, validity)| {
+                format!(
+                    "the certificate from {} {}",
+                    pair.certificate,
+                    validity.expiry(now)
+                )
+            })
             .collect()
     }
 
@@ -268,14 +314,17 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.load();
-        let named = hello.server_name().and_then(|name| ServerName::try_from(name).ok()).and_then(|name| {
-            current.iter().find(|key| {
-                key.cert
-                    .first()
-                    .and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok())
-                    .is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok())
-            })
-        });
+        let named = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok())
+            .and_then(|name| {
+                current.iter().find(|key| {
+                    key.cert
+                        .first()
+                        .and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok())
+                        .is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok())
+                })
+            });
         named.or_else(|| current.first()).cloned()
     }
 }
@@ -294,16 +343,22 @@ impl Validity {
         let leaf = webpki::EndEntityCert::try_from(key.cert.first()?).ok()?;
         let fault = |at: u64| {
             let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
-            leaf.verify_for_usage(&[], &[], &[], at, webpki::KeyUsage::server_auth(), None, None).err()
+            leaf.verify_for_usage(&[], &[], &[], at, webpki::KeyUsage::server_auth(), None, None)
+                .err()
         };
         let seconds = |time: UnixTime| UnixSeconds::try_from(time.as_secs()).ok();
         // The year 9999 is the last that a certificate can name (RFC 5280 section 4.1.2.5).
-        let webpki::Error::CertExpired { not_after, .. } = fault(253_402_300_800)? else { return None };
+        let webpki::Error::CertExpired { not_after, .. } = fault(253_402_300_800)? else {
+            return None;
+        };
         let not_before = match fault(0)? {
             webpki::Error::CertNotValidYet { not_before, .. } => seconds(not_before)?,
             _ => 0,
         };
-        Some(Self { not_before, not_after: seconds(not_after)? })
+        Some(Self {
+            not_before,
+            not_after: seconds(not_after)?,
+        })
     }
 
     fn ends_soon(self, now: UnixSeconds) -> bool {
@@ -312,7 +367,8 @@ impl Validity {
 
     /// `expires 2026-12-24T00:00:00Z, in 26 days`
     fn expiry(self, now: UnixSeconds) -> String {
-        let time = jiff::Timestamp::from_second(self.not_after).map_or_else(|_| String::new(), |time| time.to_string());
+        let time = jiff::Timestamp::from_second(self.not_after)
+            .map_or_else(|_| String::new(), |time| time.to_string());
         match self.not_after - now {
             left if left < 0 => format!("expired {time}"),
             left if left < 2 * 86_400 => format!("expires {time}, in {} hours", left / 3600),
@@ -339,7 +395,9 @@ mod tests {
     }
 
     fn path(source: &Source) -> &Path {
-        let Source::File(path) = source else { panic!("a file") };
+        let Source::File(path) = source else {
+            panic!("a file")
+        };
         path
     }
 
@@ -408,11 +466,18 @@ mod tests {
         // A signature of ECDSA has one of a few lengths, so that a twin is found soon.
         let twin = std::iter::repeat_with(|| made("a.example", -DAY, 90 * DAY))
             .take(1000)
-            .find(|(certificate, key)| [certificate.len() as u64, key.len() as u64] == stamps.map(|(length, _)| length))
+            .find(|(certificate, key)| {
+                [certificate.len() as u64, key.len() as u64] == stamps.map(|(length, _)| length)
+            })
             .unwrap();
         write(&pair, &twin);
         for (path, (length, modified)) in places.into_iter().zip(stamps) {
-            std::fs::File::options().append(true).open(path).unwrap().set_modified(modified).unwrap();
+            std::fs::File::options()
+                .append(true)
+                .open(path)
+                .unwrap()
+                .set_modified(modified)
+                .unwrap();
             let data = path.metadata().unwrap();
             assert_eq!((data.len(), data.modified().unwrap()), (length, modified));
         }
@@ -426,9 +491,14 @@ mod tests {
         let pair = write_pair(directory.path(), "a.example");
         let certificates = Certificates::load(vec![pair.clone()]).unwrap();
         std::fs::write(path(&pair.certificate), made("a.example", 0, 90 * DAY).0).unwrap();
-        let [News::Kept(text)] = &certificates.refresh(NOW)[..] else { panic!("it is kept") };
+        let [News::Kept(text)] = &certificates.refresh(NOW)[..] else {
+            panic!("it is kept")
+        };
         assert!(text.contains("does not go with the certificate"), "{text}");
-        assert!(text.ends_with("in use is kept, which expires 2027-04-15T00:00:00Z, in 89 days"), "{text}");
+        assert!(
+            text.ends_with("in use is kept, which expires 2027-04-15T00:00:00Z, in 89 days"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -442,9 +512,16 @@ mod tests {
         assert_eq!(text(-DAY, 90 * DAY), None);
         assert_eq!(text(-76 * DAY, 15 * DAY), None);
         let soon = text(-76 * DAY, 14 * DAY).unwrap();
-        assert!(soon.ends_with("a.example.pem` expires 2027-01-29T00:00:00Z, in 13 days"), "{soon}");
+        assert!(
+            soon.ends_with("a.example.pem` expires 2027-01-29T00:00:00Z, in 13 days"),
+            "{soon}"
+        );
         assert!(text(-76 * DAY, DAY).unwrap().ends_with("in 16 hours"));
-        assert!(text(-76 * DAY, 0).unwrap().ends_with(" expired 2027-01-15T00:00:00Z"));
+        assert!(
+            text(-76 * DAY, 0)
+                .unwrap()
+                .ends_with(" expired 2027-01-15T00:00:00Z")
+        );
         // One of six days is renewed shortly before its end.
         assert_eq!(text(-3 * DAY, 3 * DAY), None);
         assert!(text(-5 * DAY, DAY).is_some());
@@ -453,9 +530,15 @@ mod tests {
     #[test]
     fn a_key_of_another_certificate_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let (a, b) = (write_pair(directory.path(), "a.example"), write_pair(directory.path(), "b.example"));
-        let errors =
-            Certificates::load(vec![Pair { certificate: a.certificate, private_key: b.private_key }]).unwrap_err();
+        let (a, b) = (
+            write_pair(directory.path(), "a.example"),
+            write_pair(directory.path(), "b.example"),
+        );
+        let errors = Certificates::load(vec![Pair {
+            certificate: a.certificate,
+            private_key: b.private_key,
+        }])
+        .unwrap_err();
         assert!(errors[0].text.contains("does not go with"), "{errors:?}");
         assert_eq!((errors[0].pair, errors[0].part), (0, Part::PrivateKey));
     }
@@ -469,10 +552,16 @@ mod tests {
             directory: directory.path().to_owned(),
         };
         std::fs::set_permissions(path(&pair.private_key), std::fs::Permissions::from_mode(0o600)).unwrap();
-        let both = Pair { certificate: secret("a.example.pem"), private_key: secret("a.example.key") };
+        let both = Pair {
+            certificate: secret("a.example.pem"),
+            private_key: secret("a.example.key"),
+        };
         Certificates::load(vec![both]).unwrap();
         std::fs::set_permissions(path(&pair.private_key), std::fs::Permissions::from_mode(0o602)).unwrap();
-        let open = Pair { certificate: pair.certificate, private_key: secret("a.example.key") };
+        let open = Pair {
+            certificate: pair.certificate,
+            private_key: secret("a.example.key"),
+        };
         let errors = Certificates::load(vec![open]).unwrap_err();
         assert!(errors[0].text.contains("can be written by"), "{errors:?}");
     }

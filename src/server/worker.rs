@@ -55,7 +55,10 @@ impl Pulse {
     /// A pulse that beats for the first time now.
     #[must_use]
     pub fn new() -> Self {
-        Self { epoch: Instant::now(), last: AtomicU64::new(0) }
+        Self {
+            epoch: Instant::now(),
+            last: AtomicU64::new(0),
+        }
     }
 
     /// Whether the worker has not turned for so long that its connections stand still.
@@ -113,7 +116,9 @@ impl Worker {
     /// # Errors
     /// When the runtime or a listener cannot be set up.
     pub fn run(self) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let pulse = Arc::clone(&self.pulse);
         runtime.spawn(beat(Arc::clone(&pulse)));
         let served = runtime.block_on(self.serve());
@@ -127,7 +132,10 @@ impl Worker {
         // Every connection holds a sender; the last one gone is the end.
         let (hold, mut all_gone) = mpsc::channel::<()>(1);
         let listeners = self.listeners.into_iter().map(|listener| (listener, None));
-        let redirects = self.redirects.into_iter().map(|listener| (listener, Some(Arc::clone(&self.public_url))));
+        let redirects = self
+            .redirects
+            .into_iter()
+            .map(|listener| (listener, Some(Arc::clone(&self.public_url))));
         for (listener, redirect_to) in listeners.chain(redirects) {
             let accept = Accept {
                 context: Arc::clone(&self.context),
@@ -155,7 +163,10 @@ impl Worker {
                 _ = draining.wait_for(|draining| *draining) => break,
             }
         }
-        if tokio::time::timeout(self.drain_timeout, all_gone.recv()).await.is_err() {
+        if tokio::time::timeout(self.drain_timeout, all_gone.recv())
+            .await
+            .is_err()
+        {
             tracing::warn!("requests still under way after `drain_timeout` are cut off");
         }
         Ok(())
@@ -231,13 +242,22 @@ impl Accept {
         let lane = self.context.lane.load_full();
         let is_counted = !lane.gateway.peer(address, false).trusted;
         let (activity, exit) = (Arc::new(Activity::default()), Arc::new(Exit::default()));
-        let place = self.roster.place(is_counted.then(|| address.ip().into()), &activity, &exit).await;
+        let place = self
+            .roster
+            .place(is_counted.then(|| address.ip().into()), &activity, &exit)
+            .await;
         let Some(place) = place else {
             tracing::debug!(client = %address, "a connection was refused: its client holds its share, and all are taken");
             return;
         };
         let hold = Box::new((place, self.hold.clone(), lane.desk.connection()));
-        let accepted = Accepted { address, activity, exit: Arc::clone(&exit), step, hold };
+        let accepted = Accepted {
+            address,
+            activity,
+            exit: Arc::clone(&exit),
+            step,
+            hold,
+        };
         let context = Arc::clone(&self.context);
         let task = match &self.redirect_to {
             None => tokio::spawn(connection::serve(context, stream, accepted)),
@@ -253,7 +273,11 @@ fn set_options(stream: &TcpStream) {
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(Duration::from_secs(15)));
+    let _ = socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(Duration::from_secs(15)),
+    );
 }
 
 #[cfg(test)]

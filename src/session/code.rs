@@ -173,28 +173,47 @@ impl Sessions {
     /// [`Refusal::CodeRefused`], for whichever reason; the state cannot be used, or signing fails.
     pub fn redeem_code(&self, code: &str, arrival: &Arrival) -> Result<Landing, Refusal> {
         let hash = self.codes.parse(code).ok_or(Refusal::CodeRefused)?;
-        let row = self.state.take_code(&hash).map_err(failed)?.ok_or(Refusal::CodeRefused)?;
+        let row = self
+            .state
+            .take_code(&hash)
+            .map_err(failed)?
+            .ok_or(Refusal::CodeRefused)?;
         let left = row.expires_at.saturating_sub(self.clock.now());
         // More than all of it is left where the clock was set back: then it is not known how old the code is.
         if !(1..=CODE_LIFETIME).contains(&left) || row.host != arrival.host {
             return Err(Refusal::CodeRefused);
         }
-        let is_here = arrival.nonces.iter().fold(false, |found, nonce| found | bool::from(nonce.ct_eq(&row.nonce)));
+        let is_here = arrival
+            .nonces
+            .iter()
+            .fold(false, |found, nonce| found | bool::from(nonce.ct_eq(&row.nonce)));
         if !is_here {
             // Back to the sign-in page, after its attempt was completed, leads here once more. Nothing is given to who has it.
             let is_known = arrival.session_id.as_ref() == Some(&row.session_id);
             return if is_known {
-                Ok(Landing { return_to: row.return_to, arrived: None })
+                Ok(Landing {
+                    return_to: row.return_to,
+                    arrived: None,
+                })
             } else {
                 Err(Refusal::CodeRefused)
             };
         }
         // After the code was taken, so that a session that has ended meanwhile gives no cookie.
         let found = self.state.session(&row.session_id).map_err(failed)?;
-        let account_id = found.map(|(session, _)| session.account_id).ok_or(Refusal::CodeRefused)?;
+        let account_id = found
+            .map(|(session, _)| session.account_id)
+            .ok_or(Refusal::CodeRefused)?;
         let renewed = self.renew_for(&row.session_id, &account_id, &arrival.host_name, arrival.address)?;
         let (cookie, account) = renewed.ok_or(Refusal::CodeRefused)?;
-        Ok(Landing { return_to: row.return_to, arrived: Some(Arrived { cookie, account, nonce: row.nonce }) })
+        Ok(Landing {
+            return_to: row.return_to,
+            arrived: Some(Arrived {
+                cookie,
+                account,
+                nonce: row.nonce,
+            }),
+        })
     }
 }
 
@@ -214,10 +233,21 @@ mod tests {
             forged[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(key.parse(&URL_SAFE_NO_PAD.encode(forged)), None, "bit {bit}");
         }
-        for wrong in ["", "a", &format!("{}=", *text), &format!("{} ", *text), &text[1..], &"é".repeat(32)] {
+        for wrong in [
+            "",
+            "a",
+            &format!("{}=", *text),
+            &format!("{} ", *text),
+            &text[1..],
+            &"é".repeat(32),
+        ] {
             assert_eq!(key.parse(wrong), None, "{wrong}");
         }
-        assert_eq!(CodeKey(Zeroizing::new([2; 32])).parse(&text), None, "made elsewhere");
+        assert_eq!(
+            CodeKey(Zeroizing::new([2; 32])).parse(&text),
+            None,
+            "made elsewhere"
+        );
         assert_ne!(key.make().unwrap().0, text);
     }
 }

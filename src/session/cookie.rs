@@ -17,7 +17,11 @@ pub const MAX_BYTES: usize = 4096;
 /// The name of the cookie as it is on the wire: on plain http without the prefixes that would have a browser refuse it.
 #[must_use]
 pub fn wire_name(configured: &str, https: bool) -> &str {
-    if https { configured } else { cookie_on_http(configured) }
+    if https {
+        configured
+    } else {
+        cookie_on_http(configured)
+    }
 }
 
 /// `Set-Cookie` for `token`, to be kept for `max_age` seconds; `None` where browsers would not keep it.
@@ -47,7 +51,10 @@ pub fn deletion(name: &str, secure: bool) -> Option<HeaderValue> {
 fn write(settings: &Settings, token: &str, max_age: UnixSeconds) -> String {
     let name = &settings.cookie;
     let secure = if settings.secure { "; Secure" } else { "" };
-    format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{secure}", max_age.max(0))
+    format!(
+        "{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{secure}",
+        max_age.max(0)
+    )
 }
 
 #[cfg(test)]
@@ -89,17 +96,26 @@ mod tests {
     #[test]
     fn the_cookie_is_out_of_reach_of_scripts_and_other_sites_and_secure_on_https() {
         let https = set(&settings("__Host-session", true), "a.b.c", 60).unwrap();
-        assert_eq!(https, "__Host-session=a.b.c; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure");
+        assert_eq!(
+            https,
+            "__Host-session=a.b.c; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure"
+        );
         let http = set(&settings("session", false), "a.b.c", 60).unwrap();
         assert_eq!(http, "session=a.b.c; Path=/; HttpOnly; SameSite=Lax; Max-Age=60");
         assert!(https.is_sensitive() && http.is_sensitive());
-        assert_eq!(set(&settings("s", false), "t", -1).unwrap(), "s=t; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+        assert_eq!(
+            set(&settings("s", false), "t", -1).unwrap(),
+            "s=t; Path=/; HttpOnly; SameSite=Lax; Max-Age=0"
+        );
     }
 
     #[test]
     fn deleting_it_names_the_same_cookie() {
         let https = clear(&settings("__Host-session", true)).unwrap();
-        assert_eq!(https, "__Host-session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0; Secure");
+        assert_eq!(
+            https,
+            "__Host-session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0; Secure"
+        );
         let http = clear(&settings("session", false)).unwrap();
         assert_eq!(http, "session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
     }

@@ -26,7 +26,8 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::refusal::Refusal;
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{
-    AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, Sighting, State, StateError, TOKEN_MARGIN, Which,
+    AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, Sighting, State, StateError, TOKEN_MARGIN,
+    Which,
 };
 use crate::verify::{Change, OWN_NAME, RevocationRow, Revocations, Revoked};
 use code::CodeKey;
@@ -74,7 +75,8 @@ impl Settings {
     /// which may have been the longest that can be configured.
     #[must_use]
     pub fn revoked_until(&self, now: UnixSeconds) -> UnixSeconds {
-        now.saturating_add(self.token_lifetime.max(LONGEST_TOKEN)).saturating_add(TOKEN_MARGIN)
+        now.saturating_add(self.token_lifetime.max(LONGEST_TOKEN))
+            .saturating_add(TOKEN_MARGIN)
     }
 
     /// Whether `session` is past one of its limits.
@@ -99,7 +101,9 @@ pub struct Tokens {
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokens").field("session_id", &self.session_id).finish_non_exhaustive()
+        f.debug_struct("Tokens")
+            .field("session_id", &self.session_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,7 +121,9 @@ pub struct Cookie {
 
 impl std::fmt::Debug for Cookie {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cookie").field("session_id", &self.session_id).finish_non_exhaustive()
+        f.debug_struct("Cookie")
+            .field("session_id", &self.session_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,10 +153,24 @@ impl Sessions {
         revocations: Arc<Revocations>,
         clock: Clock,
     ) -> Result<Self, SigningError> {
-        let (keys, codes) = (RefreshKeys::load_or_create(&*state)?, CodeKey::load_or_create(&*state)?);
-        let clear_cookie = cookie::clear(&settings).expect("a cookie's name is a token, and a token is a header value");
+        let (keys, codes) = (
+            RefreshKeys::load_or_create(&*state)?,
+            CodeKey::load_or_create(&*state)?,
+        );
+        let clear_cookie =
+            cookie::clear(&settings).expect("a cookie's name is a token, and a token is a header value");
         let openings = Arc::default();
-        Ok(Self { settings, state, signing, revocations, clock, openings, keys, codes, clear_cookie })
+        Ok(Self {
+            settings,
+            state,
+            signing,
+            revocations,
+            clock,
+            openings,
+            keys,
+            codes,
+            clear_cookie,
+        })
     }
 
     /// The same, held to the limit together with what was opened under an earlier configuration.
@@ -195,7 +215,11 @@ impl Sessions {
         let now = self.clock.now();
         let id = token::new_id(now).map_err(unsigned)?;
         let made = self.keys.make(id).map_err(unsigned)?;
-        let refresh = RefreshRow { current: made.hash, previous: None, rotated_at: now };
+        let refresh = RefreshRow {
+            current: made.hash,
+            previous: None,
+            rotated_at: now,
+        };
         let session = self.new_session(id.to_string(), account, device, Some(refresh), now)?;
         let tokens = self.tokens(&session, account, made.text, now, UnixSeconds::MAX)?;
         self.add(&session, account, now)?;
@@ -214,7 +238,9 @@ impl Sessions {
         host: &str,
         address: IpAddr,
     ) -> Result<Option<Cookie>, Refusal> {
-        Ok(self.renew_for(session_id, account_id, host, address)?.map(|(cookie, _)| cookie))
+        Ok(self
+            .renew_for(session_id, account_id, host, address)?
+            .map(|(cookie, _)| cookie))
     }
 
     /// The same, with the account.
@@ -226,7 +252,9 @@ impl Sessions {
         address: IpAddr,
     ) -> Result<Option<(Cookie, AccountRow)>, Refusal> {
         let now = self.clock.now();
-        let Some((session, account)) = self.browser_of(session_id, account_id)? else { return Ok(None) };
+        let Some((session, account)) = self.browser_of(session_id, account_id)? else {
+            return Ok(None);
+        };
         if self.is_over(&session, now) {
             self.end(Which::One(session_id))?;
             return Ok(None);
@@ -235,7 +263,11 @@ impl Sessions {
         let mut latest = until.saturating_add(UNNOTED);
         // Of many requests at once the first one writes.
         if session.seen_at < now || session.tokens_until.is_some_and(|known| known < until) {
-            let seen = Sighting { at: now, address: &address_text(address), tokens_until: until };
+            let seen = Sighting {
+                at: now,
+                address: &address_text(address),
+                tokens_until: until,
+            };
             match self.state.touch_session(session_id, &seen) {
                 Ok(true) => {}
                 // It has ended since it was read.
@@ -260,11 +292,17 @@ impl Sessions {
     pub fn would_renew(&self, session_id: &str, account_id: &str) -> Result<Option<AccountRow>, Refusal> {
         let now = self.clock.now();
         let found = self.browser_of(session_id, account_id)?;
-        Ok(found.filter(|(session, _)| !self.is_over(session, now)).map(|(_, account)| account))
+        Ok(found
+            .filter(|(session, _)| !self.is_over(session, now))
+            .map(|(_, account)| account))
     }
 
     /// A browser's session, and its account, which may use it.
-    fn browser_of(&self, session_id: &str, account_id: &str) -> Result<Option<(SessionRow, AccountRow)>, Refusal> {
+    fn browser_of(
+        &self,
+        session_id: &str,
+        account_id: &str,
+    ) -> Result<Option<(SessionRow, AccountRow)>, Refusal> {
         let found = self.state.session(session_id).map_err(failed)?;
         Ok(found.filter(|(session, account)| {
             session.refresh.is_none() && session.account_id == account_id && !account.disabled
@@ -279,7 +317,11 @@ impl Sessions {
         let now = self.clock.now();
         let presented = self.keys.parse(token).ok_or(Refusal::RefreshRefused)?;
         let id = presented.session_id.as_str();
-        let (session, account) = self.state.session(id).map_err(failed)?.ok_or(Refusal::RefreshRefused)?;
+        let (session, account) = self
+            .state
+            .session(id)
+            .map_err(failed)?
+            .ok_or(Refusal::RefreshRefused)?;
         if session.refresh.is_none() || account.disabled {
             return Err(Refusal::RefreshRefused);
         }
@@ -290,12 +332,22 @@ impl Sessions {
         let next = self.keys.successor(&presented);
         let address = address_text(address);
         let until = token::expires_at(&self.settings, &session, now);
-        let seen = Sighting { at: now, address: &address, tokens_until: until };
-        let rotated = self.state.rotate_refresh(id, &presented.hash, &next.hash, GRACE, &seen);
+        let seen = Sighting {
+            at: now,
+            address: &address,
+            tokens_until: until,
+        };
+        let rotated = self
+            .state
+            .rotate_refresh(id, &presented.hash, &next.hash, GRACE, &seen);
         match rotated.map_err(failed)? {
             Rotation::Rotated | Rotation::Repeated => {
                 // Once more: what has changed since must count, an end above all.
-                let (session, account) = self.state.session(id).map_err(failed)?.ok_or(Refusal::RefreshRefused)?;
+                let (session, account) = self
+                    .state
+                    .session(id)
+                    .map_err(failed)?
+                    .ok_or(Refusal::RefreshRefused)?;
                 if account.disabled {
                     return Err(Refusal::RefreshRefused);
                 }
@@ -329,10 +381,16 @@ impl Sessions {
     /// The state cannot be read.
     pub fn of_refresh_token(&self, token: &str) -> Result<Option<SessionRow>, Refusal> {
         let now = self.clock.now();
-        let Some(presented) = self.keys.parse(token) else { return Ok(None) };
-        let Some((session, _)) = self.state.session(&presented.session_id).map_err(failed)? else { return Ok(None) };
+        let Some(presented) = self.keys.parse(token) else {
+            return Ok(None);
+        };
+        let Some((session, _)) = self.state.session(&presented.session_id).map_err(failed)? else {
+            return Ok(None);
+        };
         let is_good = session.refresh.is_some_and(|known| {
-            let is_retry = known.previous.is_some_and(|previous| bool::from(previous.ct_eq(&presented.hash)))
+            let is_retry = known
+                .previous
+                .is_some_and(|previous| bool::from(previous.ct_eq(&presented.hash)))
                 && now.abs_diff(known.rotated_at) <= GRACE.unsigned_abs();
             bool::from(known.current.ct_eq(&presented.hash)) || is_retry
         });
@@ -370,7 +428,10 @@ impl Sessions {
     /// # Errors
     /// The state cannot be written; some may have ended then, and the rest waits for the next time.
     pub fn sweep(&self) -> Result<usize, StateError> {
-        let over = Which::Over { now: self.clock.now(), idle: self.settings.idle_timeout };
+        let over = Which::Over {
+            now: self.clock.now(),
+            idle: self.settings.idle_timeout,
+        };
         self.end_rows(over).map(|ended| ended.len())
     }
 
@@ -381,7 +442,14 @@ impl Sessions {
             let now = self.clock.now();
             // The latest for any of them: whoever reads the rows learns the time of each.
             let revoked_until = self.settings.revoked_until(now);
-            let ended = self.state.end_sessions(which, &EndSessions { now, revoked_until, keep: None })?;
+            let ended = self.state.end_sessions(
+                which,
+                &EndSessions {
+                    now,
+                    revoked_until,
+                    keep: None,
+                },
+            )?;
             let row = |id: &String| RevocationRow {
                 issuer: OWN_NAME.to_owned(),
                 kind: Revoked::Session(id.clone()),
@@ -396,7 +464,9 @@ impl Sessions {
     /// Past one of its limits, or opened before everything that its account had been issued was revoked.
     fn is_over(&self, session: &SessionRow, now: UnixSeconds) -> bool {
         self.settings.is_over(session, now)
-            || self.revocations.covers_session(OWN_NAME, &session.id, &session.account_id, session.created_at)
+            || self
+                .revocations
+                .covers_session(OWN_NAME, &session.id, &session.account_id, session.created_at)
     }
 
     fn new_session(
@@ -428,20 +498,32 @@ impl Sessions {
 
     /// Adds a session, and ends those that are too many then.
     fn add(&self, session: &SessionRow, account: &AccountRow, now: UnixSeconds) -> Result<(), Refusal> {
-        if !self.state.add_session(session, account.password_version).map_err(failed)? {
+        if !self
+            .state
+            .add_session(session, account.password_version)
+            .map_err(failed)?
+        {
             return Err(Refusal::LoginRefused);
         }
         // Afterwards, so that of several that sign in at once the last one sees them all. Somebody is signed in by now:
         // what fails here is in the log, and is made up for at the next sign-in.
-        let Ok(mut others) = self.state.sessions(Some(&account.id)).map_err(failed) else { return Ok(()) };
+        let Ok(mut others) = self.state.sessions(Some(&account.id)).map_err(failed) else {
+            return Ok(());
+        };
         let too_many = others.len().saturating_sub(MOST_SESSIONS);
         if too_many == 0 {
             return Ok(());
         }
         others.retain(|other| other.id != session.id);
         // What is over by its limits goes first, then what was not seen for longest; of two the older one.
-        others
-            .sort_by_cached_key(|other| (!self.is_over(other, now), other.seen_at, other.created_at, other.id.clone()));
+        others.sort_by_cached_key(|other| {
+            (
+                !self.is_over(other, now),
+                other.seen_at,
+                other.created_at,
+                other.id.clone(),
+            )
+        });
         for other in others.iter().take(too_many) {
             if self.end(Which::One(&other.id)).is_err() {
                 break;
@@ -458,7 +540,15 @@ impl Sessions {
         now: UnixSeconds,
         latest: UnixSeconds,
     ) -> Result<Cookie, Refusal> {
-        let signed = token::sign(&self.settings, &self.signing.load(), session, account, Some(host), now, latest);
+        let signed = token::sign(
+            &self.settings,
+            &self.signing.load(),
+            session,
+            account,
+            Some(host),
+            now,
+            latest,
+        );
         let signed = signed.map_err(unsigned)?;
         let max_age = session.expires_at.saturating_sub(now);
         let Some(set_cookie) = cookie::set(&self.settings, &signed.text, max_age) else {
@@ -470,7 +560,12 @@ impl Sessions {
             );
             return Err(Refusal::Internal);
         };
-        Ok(Cookie { token: signed.text, set_cookie, session_id: session.id.clone(), expires_at: signed.expires_at })
+        Ok(Cookie {
+            token: signed.text,
+            set_cookie,
+            session_id: session.id.clone(),
+            expires_at: signed.expires_at,
+        })
     }
 
     fn tokens(
@@ -481,8 +576,16 @@ impl Sessions {
         now: UnixSeconds,
         latest: UnixSeconds,
     ) -> Result<Tokens, Refusal> {
-        let signed =
-            token::sign(&self.settings, &self.signing.load(), session, account, None, now, latest).map_err(unsigned)?;
+        let signed = token::sign(
+            &self.settings,
+            &self.signing.load(),
+            session,
+            account,
+            None,
+            now,
+            latest,
+        )
+        .map_err(unsigned)?;
         Ok(Tokens {
             access_token: signed.text,
             refresh_token,

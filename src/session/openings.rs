@@ -28,7 +28,10 @@ pub struct Openings {
 
 impl Default for Openings {
     fn default() -> Self {
-        Self { hashing: RandomState::new(), slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect() }
+        Self {
+            hashing: RandomState::new(),
+            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 }
 
@@ -46,7 +49,9 @@ impl Openings {
                 (false, _) => Some((now.max(0).cast_unsigned() << COUNT_BITS) | 1),
             }
         };
-        self.slots[index].fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        self.slots[index]
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .is_ok()
     }
 }
 
@@ -66,7 +71,10 @@ mod tests {
         for now in [1030, 1059] {
             assert!(!openings.admit("ann", now));
         }
-        assert!(openings.admit("bob", 1059), "another account, unless the two share one of 65,536 slots");
+        assert!(
+            openings.admit("bob", 1059),
+            "another account, unless the two share one of 65,536 slots"
+        );
         assert!(openings.admit("ann", 1060));
         assert!(openings.admit("ann", 900), "the clock was set back");
         assert!((2..=PER_MINUTE).all(|_| openings.admit("ann", 901)));

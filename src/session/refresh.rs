@@ -56,7 +56,10 @@ impl RefreshKeys {
         fill(&mut candidate[..], "make a secret for refresh tokens")?;
         let secret = state.ensure_secret(NAME, &candidate)?;
         let derive = |context| Zeroizing::new(blake3::derive_key(context, &secret[..]));
-        Ok(Self { tag: derive(TAG_CONTEXT), successor: derive(SUCCESSOR_CONTEXT) })
+        Ok(Self {
+            tag: derive(TAG_CONTEXT),
+            successor: derive(SUCCESSOR_CONTEXT),
+        })
     }
 
     /// The first token of a session.
@@ -82,7 +85,11 @@ impl RefreshKeys {
             return None;
         }
         let id = Uuid::from_slice(&content[..ID]).ok()?;
-        Some(Presented { session_id: id.to_string(), hash: *blake3::hash(text.as_bytes()).as_bytes(), bytes })
+        Some(Presented {
+            session_id: id.to_string(),
+            hash: *blake3::hash(text.as_bytes()).as_bytes(),
+            bytes,
+        })
     }
 
     /// The token that follows `presented`: always the same one.
@@ -127,7 +134,10 @@ mod tests {
     use super::*;
 
     fn keys(secret: u8) -> RefreshKeys {
-        RefreshKeys { tag: Zeroizing::new([secret; 32]), successor: Zeroizing::new([!secret; 32]) }
+        RefreshKeys {
+            tag: Zeroizing::new([secret; 32]),
+            successor: Zeroizing::new([!secret; 32]),
+        }
     }
 
     #[test]
@@ -162,9 +172,20 @@ mod tests {
         let (start, last) = text.split_at(text.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         for letter in alphabet.chars() {
-            assert_eq!(keys.parse(&format!("{start}{letter}")).is_some(), letter.to_string() == last, "{letter}");
+            assert_eq!(
+                keys.parse(&format!("{start}{letter}")).is_some(),
+                letter.to_string() == last,
+                "{letter}"
+            );
         }
-        for wrong in ["", "a", &format!("{}==", *text), &format!("{} ", *text), &text[1..], &"é".repeat(43)] {
+        for wrong in [
+            "",
+            "a",
+            &format!("{}==", *text),
+            &format!("{} ", *text),
+            &text[1..],
+            &"é".repeat(43),
+        ] {
             assert!(keys.parse(wrong).is_none(), "{wrong}");
         }
     }

@@ -35,7 +35,11 @@ pub(super) fn sign(
     now: UnixSeconds,
     latest: UnixSeconds,
 ) -> Result<Signed, SigningError> {
-    let kind = if session.refresh.is_some() { Kind::Access } else { Kind::Session };
+    let kind = if session.refresh.is_some() {
+        Kind::Access
+    } else {
+        Kind::Session
+    };
     let expires_at = expires_at(settings, session, now).min(latest);
     let mut claims = Map::new();
     claims.insert("iss".to_owned(), settings.public_url.as_str().into());
@@ -60,7 +64,10 @@ pub(super) fn sign(
     claims.insert("jti".to_owned(), new_id(now)?.to_string().into());
     claims.insert("iat".to_owned(), now.into());
     claims.insert("exp".to_owned(), expires_at.into());
-    Ok(Signed { text: keys.sign(kind, &claims)?, expires_at })
+    Ok(Signed {
+        text: keys.sign(kind, &claims)?,
+        expires_at,
+    })
 }
 
 /// When a token expires that is signed at `now`.
@@ -68,8 +75,14 @@ pub(super) fn sign(
 /// A browser's session is seen when its cookie is renewed. With half the idle limit as the longest time between two
 /// renewals, somebody who keeps coming is never signed out for not having been seen.
 pub(super) fn expires_at(settings: &Settings, session: &SessionRow, now: UnixSeconds) -> UnixSeconds {
-    let end = now.saturating_add(settings.token_lifetime).min(session.expires_at);
-    if session.refresh.is_some() { end } else { end.min(now.saturating_add((settings.idle_timeout / 2).max(1))) }
+    let end = now
+        .saturating_add(settings.token_lifetime)
+        .min(session.expires_at);
+    if session.refresh.is_some() {
+        end
+    } else {
+        end.min(now.saturating_add((settings.idle_timeout / 2).max(1)))
+    }
 }
 
 /// A UUID of version 7 (RFC 9562 section 5.7): a name, not a secret.

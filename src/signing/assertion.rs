@@ -34,7 +34,10 @@ impl Assertions {
     /// `public_url` becomes `iss`.
     #[must_use]
     pub fn new(public_url: impl Into<Arc<str>>) -> Self {
-        Self { public_url: public_url.into(), unverified_email: false }
+        Self {
+            public_url: public_url.into(),
+            unverified_email: false,
+        }
     }
 
     /// These, which say an unverified `email` as well where `on`, with `email_verified: false`.
@@ -71,15 +74,26 @@ impl Assertions {
             _ => now.saturating_add(LIFETIME_IN_LEEWAY),
         };
         // One that ends with the caller's token is the last one and used to its end.
-        let renew_at = if expires_at == now.saturating_add(LIFETIME) { expires_at - RENEW_BEFORE } else { expires_at };
+        let renew_at = if expires_at == now.saturating_add(LIFETIME) {
+            expires_at - RENEW_BEFORE
+        } else {
+            expires_at
+        };
         let value = self.sign(&caller.identity, upstream, keys, now, expires_at)?;
-        let new =
-            Assertion { upstream: upstream.clone(), renew_at, key_id: keys.key_id().clone(), value: value.clone() };
+        let new = Assertion {
+            upstream: upstream.clone(),
+            renew_at,
+            key_id: keys.key_id().clone(),
+            value: value.clone(),
+        };
         match place {
             Some(place) => kept[place] = new,
             None if kept.len() < KEPT => kept.push(new),
             None => {
-                let oldest = kept.iter_mut().min_by_key(|known| known.renew_at).expect("32 are kept");
+                let oldest = kept
+                    .iter_mut()
+                    .min_by_key(|known| known.renew_at)
+                    .expect("32 are kept");
                 *oldest = new;
             }
         }

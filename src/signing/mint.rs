@@ -9,7 +9,9 @@ use crate::clock::UnixSeconds;
 pub const DEFAULT_LIFETIME: UnixSeconds = 15 * 60;
 
 /// The claims that a request has fields for, and those that decide when a token counts.
-const OWN_CLAIMS: [&str; 11] = ["iss", "aud", "sub", "email", "name", "roles", "scope", "jti", "iat", "nbf", "exp"];
+const OWN_CLAIMS: [&str; 11] = [
+    "iss", "aud", "sub", "email", "name", "roles", "scope", "jti", "iat", "nbf", "exp",
+];
 
 /// What the token is to say.
 #[derive(Clone, Debug)]
@@ -82,7 +84,11 @@ impl SigningKeys {
         if request.lifetime < 1 {
             return Err(MintError::LifetimeTooShort);
         }
-        if let Some(name) = request.claims.keys().find(|name| OWN_CLAIMS.contains(&name.as_str())) {
+        if let Some(name) = request
+            .claims
+            .keys()
+            .find(|name| OWN_CLAIMS.contains(&name.as_str()))
+        {
             return Err(MintError::OwnClaim(name.clone()));
         }
         if let Some(scope) = request.scopes.iter().find(|scope| !is_scope(scope)) {
@@ -112,13 +118,20 @@ impl SigningKeys {
 
 /// RFC 6749 appendix A.4.
 fn is_scope(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }
 
 /// A UUID of version 7 (RFC 9562 section 5.7).
 fn token_id(now: UnixSeconds) -> Result<String, SigningError> {
     let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|_| SigningError::Cryptography { action: "make a token id" })?;
+    getrandom::fill(&mut random).map_err(|_| SigningError::Cryptography {
+        action: "make a token id",
+    })?;
     let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
-    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().to_string())
+    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random)
+        .into_uuid()
+        .to_string())
 }

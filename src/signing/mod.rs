@@ -148,12 +148,21 @@ impl SigningKeys {
 
     fn from_rows(rows: &[SigningKeyRow]) -> Result<Self, SigningError> {
         let active = rows.iter().find(|row| row.retired_at.is_none());
-        let row = active.ok_or(SigningError::Cryptography { action: "find the active signing key" })?;
+        let row = active.ok_or(SigningError::Cryptography {
+            action: "find the active signing key",
+        })?;
         let key = verifying_key(row)?;
         let key_id = key.key_id.clone();
-        let damaged = |what| SigningError::Damaged { key_id: row.key_id.clone(), what };
-        let private_key = row.private_key.as_ref().ok_or(damaged("its private part is missing"))?;
-        let signer = Ed25519KeyPair::from_pkcs8(private_key).map_err(|_| damaged("its private part is not PKCS#8"))?;
+        let damaged = |what| SigningError::Damaged {
+            key_id: row.key_id.clone(),
+            what,
+        };
+        let private_key = row
+            .private_key
+            .as_ref()
+            .ok_or(damaged("its private part is missing"))?;
+        let signer =
+            Ed25519KeyPair::from_pkcs8(private_key).map_err(|_| damaged("its private part is not PKCS#8"))?;
         if signer.public_key().as_ref() != key.public_key {
             return Err(damaged("its two parts do not belong together"));
         }
@@ -169,7 +178,12 @@ impl SigningKeys {
             let head = json!({"typ": kind.typ(), "alg": ALGORITHM, "kid": &*key_id});
             URL_SAFE_NO_PAD.encode(head.to_string()) + "."
         });
-        Ok(Self { signer, key_id, heads, verifying })
+        Ok(Self {
+            signer,
+            key_id,
+            heads,
+            verifying,
+        })
     }
 
     /// Signs `claims` as a token of one kind. Some 20 µs of computation, no waiting.
@@ -177,13 +191,19 @@ impl SigningKeys {
     /// # Errors
     /// [`SigningError::Cryptography`] if the library fails.
     pub fn sign(&self, kind: Kind, claims: &Map<String, Value>) -> Result<String, SigningError> {
-        let failed = SigningError::Cryptography { action: "sign a token" };
-        let Ok(claims) = serde_json::to_vec(claims) else { return Err(failed) };
+        let failed = SigningError::Cryptography {
+            action: "sign a token",
+        };
+        let Ok(claims) = serde_json::to_vec(claims) else {
+            return Err(failed);
+        };
         let head = &self.heads[kind as usize];
         let mut token = String::with_capacity(head.len() + claims.len().div_ceil(3) * 4 + 88);
         token.push_str(head);
         URL_SAFE_NO_PAD.encode_string(&claims, &mut token);
-        let Ok(signature) = self.signer.try_sign(token.as_bytes()) else { return Err(failed) };
+        let Ok(signature) = self.signer.try_sign(token.as_bytes()) else {
+            return Err(failed);
+        };
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
@@ -204,7 +224,12 @@ impl SigningKeys {
     /// The JWK set (RFC 7517 section 5) for `/.well-known/jwks.json`: the keys whose signatures count at `now`.
     #[must_use]
     pub fn jwks(&self, now: UnixSeconds) -> Value {
-        let keys: Vec<_> = self.verifying.iter().filter(|key| key.verifies_at(now)).map(VerifyingKey::jwk).collect();
+        let keys: Vec<_> = self
+            .verifying
+            .iter()
+            .filter(|key| key.verifies_at(now))
+            .map(VerifyingKey::jwk)
+            .collect();
         json!({ "keys": keys })
     }
 }
@@ -219,7 +244,9 @@ impl std::fmt::Debug for SigningKeys {
 }
 
 fn generate(now: UnixSeconds) -> Result<SigningKeyRow, SigningError> {
-    let failed = |_| SigningError::Cryptography { action: "make a signing key" };
+    let failed = |_| SigningError::Cryptography {
+        action: "make a signing key",
+    };
     let pair = Ed25519KeyPair::generate().map_err(failed)?;
     let document = pair.to_pkcs8().map_err(failed)?;
     let public_key = pair.public_key().as_ref().to_vec();
@@ -234,8 +261,15 @@ fn generate(now: UnixSeconds) -> Result<SigningKeyRow, SigningError> {
 }
 
 fn verifying_key(row: &SigningKeyRow) -> Result<VerifyingKey, SigningError> {
-    let damaged = |what| SigningError::Damaged { key_id: row.key_id.clone(), what };
-    let public_key = row.public_key.as_slice().try_into().map_err(|_| damaged("its public part is not 32 bytes"))?;
+    let damaged = |what| SigningError::Damaged {
+        key_id: row.key_id.clone(),
+        what,
+    };
+    let public_key = row
+        .public_key
+        .as_slice()
+        .try_into()
+        .map_err(|_| damaged("its public part is not 32 bytes"))?;
     if thumbprint(&row.public_key) != row.key_id {
         return Err(damaged("its id is not the thumbprint of its public part"));
     }

@@ -14,8 +14,13 @@ fn verify(token: &str, keys: &SigningKeys, now: UnixSeconds) -> Option<(Value, V
     let (head, claims) = signed.split_once('.')?;
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
     let head: Value = serde_json::from_slice(&decode(head)).unwrap();
-    let key = keys.verifying_keys().iter().find(|key| head["kid"] == *key.key_id && key.verifies_at(now))?;
-    UnparsedPublicKey::new(&ED25519, key.public_key).verify(signed.as_bytes(), &decode(signature)).ok()?;
+    let key = keys
+        .verifying_keys()
+        .iter()
+        .find(|key| head["kid"] == *key.key_id && key.verifies_at(now))?;
+    UnparsedPublicKey::new(&ED25519, key.public_key)
+        .verify(signed.as_bytes(), &decode(signature))
+        .ok()?;
     Some((head, serde_json::from_slice(&decode(claims)).unwrap()))
 }
 
@@ -41,7 +46,9 @@ fn claims_of(value: &http::HeaderValue, keys: &SigningKeys) -> Value {
 
 #[test]
 fn the_key_id_is_the_thumbprint_of_rfc_8037_appendix_a_3() {
-    let x = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+    let x = URL_SAFE_NO_PAD
+        .decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+        .unwrap();
     assert_eq!(thumbprint(&x), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 }
 
@@ -56,7 +63,10 @@ fn the_same_key_is_loaded_again_and_verifies_what_it_signed() {
     for kind in Kind::ALL {
         let token = first.sign(kind, &claims).unwrap();
         let (head, body) = verify(&token, &again, NOW).unwrap();
-        assert_eq!(head, json!({"typ": kind.typ(), "alg": "EdDSA", "kid": &**first.key_id()}));
+        assert_eq!(
+            head,
+            json!({"typ": kind.typ(), "alg": "EdDSA", "kid": &**first.key_id()})
+        );
         assert_eq!(body, json!({"sub": "ü"}));
     }
 }
@@ -72,12 +82,23 @@ fn a_retired_key_verifies_until_its_time_and_is_published_until_then() {
     assert!(verify(&token, &new, NOW + 900).is_none());
     let listed = new.verifying_keys();
     assert_eq!((listed[0].retired_at, listed[0].verify_until), (None, None));
-    assert_eq!((listed[1].retired_at, listed[1].verify_until), (Some(NOW), Some(NOW + 900)));
+    assert_eq!(
+        (listed[1].retired_at, listed[1].verify_until),
+        (Some(NOW), Some(NOW + 900))
+    );
     let key_ids = |now| -> Vec<String> {
         let set = new.jwks(now);
-        set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+        set["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key["kid"].as_str().unwrap().to_owned())
+            .collect()
     };
-    assert_eq!(key_ids(NOW + 899), [new.key_id().to_string(), old.key_id().to_string()]);
+    assert_eq!(
+        key_ids(NOW + 899),
+        [new.key_id().to_string(), old.key_id().to_string()]
+    );
     assert_eq!(key_ids(NOW + 900), [new.key_id().to_string()]);
 }
 
@@ -85,7 +106,12 @@ fn a_retired_key_verifies_until_its_time_and_is_published_until_then() {
 fn the_published_set_has_public_members_only() {
     let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
     let set = keys.jwks(NOW);
-    let mut members: Vec<_> = set["keys"][0].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut members: Vec<_> = set["keys"][0]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     members.sort_unstable();
     assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x"]);
 }
@@ -97,13 +123,30 @@ fn a_damaged_key_is_an_error_that_rotation_repairs() {
     row.private_key = generate(NOW).unwrap().private_key;
     state.ensure_signing_key(&row).unwrap();
     let error = SigningKeys::load_or_create(&state, NOW).unwrap_err().to_string();
-    assert!(error.contains("do not belong together") && error.contains("passgate key rotate"), "{error}");
+    assert!(
+        error.contains("do not belong together") && error.contains("passgate key rotate"),
+        "{error}"
+    );
     SigningKeys::rotate(&state, NOW, 900).unwrap();
 
     let state = Memory::default();
-    state.ensure_signing_key(&SigningKeyRow { key_id: "forged".to_owned(), ..generate(NOW).unwrap() }).unwrap();
-    assert!(matches!(SigningKeys::load_or_create(&state, NOW), Err(SigningError::Damaged { .. })));
-    assert_eq!(SigningKeys::rotate(&state, NOW, 900).unwrap().verifying_keys().len(), 1);
+    state
+        .ensure_signing_key(&SigningKeyRow {
+            key_id: "forged".to_owned(),
+            ..generate(NOW).unwrap()
+        })
+        .unwrap();
+    assert!(matches!(
+        SigningKeys::load_or_create(&state, NOW),
+        Err(SigningError::Damaged { .. })
+    ));
+    assert_eq!(
+        SigningKeys::rotate(&state, NOW, 900)
+            .unwrap()
+            .verifying_keys()
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -127,8 +170,14 @@ fn a_minted_token_says_what_was_asked_and_no_more() {
     let (_, claims) = verify(&keys.mint(&request, NOW).unwrap(), &keys, NOW).unwrap();
     assert_eq!(claims["roles"], json!(["admin"]));
     assert_eq!(claims["scope"], "reports:read x");
-    assert_eq!((&claims["email"], &claims["name"]), (&json!("a@example.com"), &json!("Alice")));
-    assert_eq!((&claims["tenant"], &claims["exp"]), (&json!("acme"), &json!(NOW + 60)));
+    assert_eq!(
+        (&claims["email"], &claims["name"]),
+        (&json!("a@example.com"), &json!("Alice"))
+    );
+    assert_eq!(
+        (&claims["tenant"], &claims["exp"]),
+        (&json!("acme"), &json!(NOW + 60))
+    );
 }
 
 #[test]
@@ -136,11 +185,26 @@ fn a_token_that_nobody_would_take_is_not_minted() {
     let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
     let good = MintRequest::new("https://app.example.com", "alice");
     let bad = [
-        MintRequest { subject: String::new(), ..good.clone() },
-        MintRequest { lifetime: 0, ..good.clone() },
-        MintRequest { scopes: vec!["two words".to_owned()], ..good.clone() },
-        MintRequest { scopes: vec![String::new()], ..good.clone() },
-        MintRequest { claims: Map::from_iter([("exp".to_owned(), json!(1))]), ..good.clone() },
+        MintRequest {
+            subject: String::new(),
+            ..good.clone()
+        },
+        MintRequest {
+            lifetime: 0,
+            ..good.clone()
+        },
+        MintRequest {
+            scopes: vec!["two words".to_owned()],
+            ..good.clone()
+        },
+        MintRequest {
+            scopes: vec![String::new()],
+            ..good.clone()
+        },
+        MintRequest {
+            claims: Map::from_iter([("exp".to_owned(), json!(1))]),
+            ..good.clone()
+        },
     ];
     for request in bad {
         assert!(keys.mint(&request, NOW).is_err(), "{request:?}");
@@ -151,7 +215,9 @@ fn a_token_that_nobody_would_take_is_not_minted() {
 fn an_assertion_names_the_caller_to_one_app_for_a_minute() {
     let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
-    let value = assertions.assertion(&caller(NOW + 900), &"app".into(), &keys, NOW).unwrap();
+    let value = assertions
+        .assertion(&caller(NOW + 900), &"app".into(), &keys, NOW)
+        .unwrap();
     let (head, claims) = verify(value.to_str().unwrap(), &keys, NOW).unwrap();
     assert_eq!(head["typ"], "assertion+jwt");
     let all = json!({
@@ -167,8 +233,11 @@ fn an_assertion_is_reused_until_near_its_end_and_not_for_another_app_or_key() {
     let keys = SigningKeys::load_or_create(&state, NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let caller = caller(NOW + 900);
-    let at =
-        |upstream: &str, keys: &SigningKeys, now| assertions.assertion(&caller, &upstream.into(), keys, now).unwrap();
+    let at = |upstream: &str, keys: &SigningKeys, now| {
+        assertions
+            .assertion(&caller, &upstream.into(), keys, now)
+            .unwrap()
+    };
     let first = at("app", &keys, NOW);
     assert_eq!(at("app", &keys, NOW + 44), first);
     let second = at("app", &keys, NOW + 45);
@@ -179,7 +248,10 @@ fn an_assertion_is_reused_until_near_its_end_and_not_for_another_app_or_key() {
     assert_eq!(claims_of(&at("app", &keys, NOW), &keys)["iat"], NOW);
     let rotated = SigningKeys::rotate(&state, NOW + 46, 900).unwrap();
     let third = at("app", &rotated, NOW + 46);
-    assert_eq!(verify(third.to_str().unwrap(), &rotated, NOW).unwrap().0["kid"], **rotated.key_id());
+    assert_eq!(
+        verify(third.to_str().unwrap(), &rotated, NOW).unwrap().0["kid"],
+        **rotated.key_id()
+    );
 }
 
 #[test]
@@ -203,7 +275,9 @@ fn what_is_kept_for_a_caller_is_bounded() {
     let assertions = Assertions::new("https://app.example.com");
     let caller = caller(NOW + 900);
     for number in 0..100 {
-        assertions.assertion(&caller, &format!("app{number}").into(), &keys, NOW + number / 50).unwrap();
+        assertions
+            .assertion(&caller, &format!("app{number}").into(), &keys, NOW + number / 50)
+            .unwrap();
     }
     assert_eq!(caller.assertions.lock().unwrap().len(), 32);
 }

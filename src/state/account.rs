@@ -92,7 +92,9 @@ impl AccountChange {
     pub(super) fn apply(&self, account: &mut AccountRow) {
         let is_other_name = self.name.as_ref().is_some_and(|name| *name != account.name);
         let are_other_roles = self.roles.as_ref().is_some_and(|roles| *roles != account.roles);
-        let is_other_address = self.confirmed.is_some_and(|confirmed| confirmed != account.confirmed);
+        let is_other_address = self
+            .confirmed
+            .is_some_and(|confirmed| confirmed != account.confirmed);
         if is_other_name || are_other_roles || is_other_address {
             account.revision = account.revision.saturating_add(1);
         }
@@ -121,7 +123,11 @@ impl AccountChange {
 pub(super) fn hash_kind(hash: &str) -> &str {
     let cut = |text: &'_ str| text.rfind('$').unwrap_or(0);
     let salt_and_hash = cut(hash);
-    if hash.starts_with("$2") { &hash[..salt_and_hash] } else { &hash[..cut(&hash[..salt_and_hash])] }
+    if hash.starts_with("$2") {
+        &hash[..salt_and_hash]
+    } else {
+        &hash[..cut(&hash[..salt_and_hash])]
+    }
 }
 
 #[cfg(test)]
@@ -131,10 +137,22 @@ mod tests {
     #[test]
     fn hashes_are_of_one_kind_when_they_differ_in_salt_and_hash_only() {
         for (hash, kind) in [
-            ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA", "$argon2id$v=19$m=19456,t=2,p=1"),
-            ("$argon2i$m=4096,t=3,p=1$c2FsdHNhbHQ$aGFzaA", "$argon2i$m=4096,t=3,p=1"),
-            ("$2b$12$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W", "$2b$12"),
-            ("$2y$10$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W", "$2y$10"),
+            (
+                "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA",
+                "$argon2id$v=19$m=19456,t=2,p=1",
+            ),
+            (
+                "$argon2i$m=4096,t=3,p=1$c2FsdHNhbHQ$aGFzaA",
+                "$argon2i$m=4096,t=3,p=1",
+            ),
+            (
+                "$2b$12$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W",
+                "$2b$12",
+            ),
+            (
+                "$2y$10$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W",
+                "$2y$10",
+            ),
             ("", ""),
             ("plain", ""),
             ("$", ""),
@@ -159,7 +177,10 @@ mod tests {
             password_version: 1,
             revision: 0,
         };
-        let change = AccountChange { password_hash: account.password_hash.clone(), ..AccountChange::default() };
+        let change = AccountChange {
+            password_hash: account.password_hash.clone(),
+            ..AccountChange::default()
+        };
         let text = format!("{account:?} {change:?}");
         assert!(text.contains("a1") && !text.contains("SECRET"), "{text}");
     }

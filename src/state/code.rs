@@ -49,7 +49,10 @@ mod tests {
             expires_at: 7,
         };
         let text = format!("{row:?}");
-        assert!(text.contains("s1") && !text.contains("171") && !text.contains("205"), "{text}");
+        assert!(
+            text.contains("s1") && !text.contains("171") && !text.contains("205"),
+            "{text}"
+        );
         assert!(!text.contains("secret"), "{text}");
     }
 }

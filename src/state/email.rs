@@ -23,7 +23,10 @@ pub fn normal(text: &str) -> String {
 pub fn key(text: &str) -> String {
     let folded = normal(text).to_lowercase().to_uppercase().to_lowercase();
     // A full stop of Chinese or Japanese is a dot in a domain (UTS 46 section 2.3).
-    folded.nfkc().map(|letter| if letter == '\u{3002}' { '.' } else { letter }).collect()
+    folded
+        .nfkc()
+        .map(|letter| if letter == '\u{3002}' { '.' } else { letter })
+        .collect()
 }
 
 /// What a [`key`] looks like (UTS 39 section 4).
@@ -82,7 +85,10 @@ mod tests {
         for (one, other) in [
             ("ann@example.com", "\u{430}nn@example.com"),
             ("paypal@example.com", "p\u{430}yp\u{430}l@example.com"),
-            ("scope@example.com", "\u{455}\u{441}\u{43e}\u{440}\u{435}@example.com"),
+            (
+                "scope@example.com",
+                "\u{455}\u{441}\u{43e}\u{440}\u{435}@example.com",
+            ),
             ("ann@example.com", "ann@ex\u{430}mple.com"),
         ] {
             assert!(are_lookalikes(&key(one), &key(other)), "{one} {other}");

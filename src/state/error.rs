@@ -159,6 +159,8 @@ fn sqlite_advice(error: &rusqlite::Error) -> &'static str {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             "the user passgate runs as needs to write the file, its `-wal` and `-shm`, and its directory"
         }
-        _ => "see whether the file system is there and sound, and local: SQLite's locks do not hold on network ones",
+        _ => {
+            "see whether the file system is there and sound, and local: SQLite's locks do not hold on network ones"
+        }
     }
 }

@@ -10,8 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 use super::{
-    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGED_AT_ONCE, Reading, Revocation, RevocationTarget,
-    Rotation, SessionRow, Sighting, SigningKeyRow, State, StateError, TokenHash, Version, Which,
+    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGED_AT_ONCE, Reading, Revocation,
+    RevocationTarget, Rotation, SessionRow, Sighting, SigningKeyRow, State, StateError, TokenHash, Version,
+    Which,
 };
 use crate::clock::UnixSeconds;
 
@@ -65,7 +66,10 @@ impl Content {
             .and_modify(|(written, known)| {
                 *written = sequence;
                 known.revoked_at = known.revoked_at.max(revocation.revoked_at);
-                known.expires_at = known.expires_at.zip(revocation.expires_at).map(|(one, other)| one.max(other));
+                known.expires_at = known
+                    .expires_at
+                    .zip(revocation.expires_at)
+                    .map(|(one, other)| one.max(other));
                 // Of two with the same kind and name, the revision is all that can differ.
                 if known.target < revocation.target {
                     known.target.clone_from(&revocation.target);
@@ -75,7 +79,11 @@ impl Content {
     }
 
     fn version(&self) -> Version {
-        Version { revocations: self.written, lost: 0, signing_keys: self.key_changes }
+        Version {
+            revocations: self.written,
+            lost: 0,
+            signing_keys: self.key_changes,
+        }
     }
 }
 
@@ -93,7 +101,8 @@ impl State for Memory {
         let content = self.content();
         let version = content.version();
         let seen = seen.filter(|seen| seen.continues_to(&version));
-        let takes_back = |known: &Revocation| matches!(known.target, RevocationTarget::Stale { revision: 0, .. });
+        let takes_back =
+            |known: &Revocation| matches!(known.target, RevocationTarget::Stale { revision: 0, .. });
         let mut found: Vec<_> = content
             .revocations
             .values()
@@ -102,7 +111,11 @@ impl State for Memory {
             .collect();
         found.sort_by_key(|(written, _)| *written);
         let rows = found.into_iter().map(|(_, known)| known.clone()).collect();
-        Ok(Reading { rows, is_whole: seen.is_none(), version })
+        Ok(Reading {
+            rows,
+            is_whole: seen.is_none(),
+            version,
+        })
     }
 
     fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError> {
@@ -136,7 +149,11 @@ impl State for Memory {
     ) -> Result<Vec<SigningKeyRow>, StateError> {
         let mut content = self.content();
         content.key_changes += 1;
-        let Content { signing_keys, longest_tokens, .. } = &mut *content;
+        let Content {
+            signing_keys,
+            longest_tokens,
+            ..
+        } = &mut *content;
         for key in signing_keys.iter_mut().filter(|key| key.retired_at.is_none()) {
             key.private_key = None;
             key.retired_at = Some(now);
@@ -149,7 +166,12 @@ impl State for Memory {
 
     fn note_token(&self, key_id: &str, expires_at: UnixSeconds) -> Result<(), StateError> {
         let mut content = self.content();
-        let Content { key_changes, signing_keys, longest_tokens, .. } = &mut *content;
+        let Content {
+            key_changes,
+            signing_keys,
+            longest_tokens,
+            ..
+        } = &mut *content;
         if let Some(key) = signing_keys.iter_mut().find(|key| key.key_id == key_id) {
             if key.verify_until.is_some_and(|until| until < expires_at) {
                 key.verify_until = Some(expires_at);
@@ -162,7 +184,12 @@ impl State for Memory {
     }
 
     fn ensure_secret(&self, name: &str, candidate: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError> {
-        Ok(self.content().secrets.entry(name.to_owned()).or_insert_with(|| Zeroizing::new(*candidate)).clone())
+        Ok(self
+            .content()
+            .secrets
+            .entry(name.to_owned())
+            .or_insert_with(|| Zeroizing::new(*candidate))
+            .clone())
     }
 
     fn add_account(&self, account: &AccountRow, first: Option<&str>) -> Result<Added, StateError> {
@@ -174,7 +201,12 @@ impl State for Memory {
     }
 
     fn account_by_email(&self, email_key: &str) -> Result<Option<AccountRow>, StateError> {
-        Ok(self.content().accounts.values().find(|known| known.email_key == email_key).cloned())
+        Ok(self
+            .content()
+            .accounts
+            .values()
+            .find(|known| known.email_key == email_key)
+            .cloned())
     }
 
     fn accounts(&self) -> Result<Vec<AccountRow>, StateError> {
@@ -218,8 +250,10 @@ impl State for Memory {
 
     fn session(&self, id: &str) -> Result<Option<(SessionRow, AccountRow)>, StateError> {
         let content = self.content();
-        let found =
-            content.sessions.get(id).and_then(|session| Some((session, content.accounts.get(&session.account_id)?)));
+        let found = content
+            .sessions
+            .get(id)
+            .and_then(|session| Some((session, content.accounts.get(&session.account_id)?)));
         Ok(found.map(|(session, account)| (session.clone(), account.clone())))
     }
 
@@ -239,7 +273,9 @@ impl State for Memory {
         grace: UnixSeconds,
         seen: &Sighting<'_>,
     ) -> Result<Rotation, StateError> {
-        Ok(self.content().rotate_refresh(id, presented, successor, grace, seen))
+        Ok(self
+            .content()
+            .rotate_refresh(id, presented, successor, grace, seen))
     }
 
     fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {
@@ -261,7 +297,9 @@ impl State for Memory {
     }
 
     fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError> {
-        self.content().key_sets.insert(issuer.to_owned(), (url.to_owned(), jwks.to_owned(), now));
+        self.content()
+            .key_sets
+            .insert(issuer.to_owned(), (url.to_owned(), jwks.to_owned(), now));
         Ok(())
     }
 }
@@ -275,7 +313,11 @@ mod tests {
 
     fn open() -> Opened {
         let state: Arc<dyn State> = Arc::new(Memory::default());
-        Opened { one: state.clone(), other: state, _directory: None }
+        Opened {
+            one: state.clone(),
+            other: state,
+            _directory: None,
+        }
     }
 
     contract::suite!(open);

@@ -55,12 +55,21 @@ pub const KINDS: &[Kind] = &[sqlite::KIND];
 pub fn recognize(url: &str) -> Result<(&'static Kind, &str), StateError> {
     // Only the scheme is repeated in an error: the rest of a database URL may hold a password.
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
-    let kind = KINDS.iter().find(|kind| kind.scheme == scheme).ok_or_else(|| StateError::UnknownKind {
-        scheme: scheme.chars().take(32).collect(),
-        known: KINDS.iter().map(|kind| format!("`{}`", kind.example)).collect::<Vec<_>>().join(", "),
-    })?;
+    let kind = KINDS
+        .iter()
+        .find(|kind| kind.scheme == scheme)
+        .ok_or_else(|| StateError::UnknownKind {
+            scheme: scheme.chars().take(32).collect(),
+            known: KINDS
+                .iter()
+                .map(|kind| format!("`{}`", kind.example))
+                .collect::<Vec<_>>()
+                .join(", "),
+        })?;
     if rest.is_empty() {
-        return Err(StateError::PathMissing { example: kind.example });
+        return Err(StateError::PathMissing {
+            example: kind.example,
+        });
     }
     Ok((kind, rest))
 }
@@ -351,7 +360,10 @@ impl EndSessions<'_> {
     fn staleness(&self, account: &AccountRow) -> Revocation {
         Revocation {
             issuer: SESSION_ISSUER.to_owned(),
-            target: RevocationTarget::Stale { subject: account.id.clone(), revision: account.revision },
+            target: RevocationTarget::Stale {
+                subject: account.id.clone(),
+                revision: account.revision,
+            },
             revoked_at: self.now,
             expires_at: Some(self.revoked_until),
         }
@@ -387,12 +399,20 @@ mod tests {
 
     #[test]
     fn a_url_of_no_known_kind_is_an_error_that_repeats_only_the_scheme() {
-        let error = recognize("postgres://gateway:hunter2@db/passgate").unwrap_err().to_string();
-        assert!(error.contains("`postgres:`") && error.contains("`sqlite:passgate.db`"), "{error}");
+        let error = recognize("postgres://gateway:hunter2@db/passgate")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("`postgres:`") && error.contains("`sqlite:passgate.db`"),
+            "{error}"
+        );
         assert!(!error.contains("hunter2"), "{error}");
         assert!(recognize("memory:").is_err());
         assert!(recognize("").is_err());
-        assert!(matches!(recognize("sqlite:"), Err(StateError::PathMissing { .. })));
+        assert!(matches!(
+            recognize("sqlite:"),
+            Err(StateError::PathMissing { .. })
+        ));
         assert_eq!(recognize("sqlite:a.db").unwrap().1, "a.db");
     }
 
@@ -414,6 +434,9 @@ mod tests {
             verify_until: None,
         };
         let text = format!("{row:?}");
-        assert!(!text.contains("80, 82, 73") && !text.contains("PRIVATE"), "{text}");
+        assert!(
+            !text.contains("80, 82, 73") && !text.contains("PRIVATE"),
+            "{text}"
+        );
     }
 }

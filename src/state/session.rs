@@ -56,7 +56,9 @@ pub struct RefreshRow {
 /// Hashes of tokens stand in no log.
 impl std::fmt::Debug for RefreshRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RefreshRow").field("rotated_at", &self.rotated_at).finish_non_exhaustive()
+        f.debug_struct("RefreshRow")
+            .field("rotated_at", &self.rotated_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,7 +67,9 @@ impl RefreshRow {
     /// the token has in common with either.
     pub(super) fn judge(&self, presented: &TokenHash, now: UnixSeconds, grace: UnixSeconds) -> Rotation {
         let is_current = self.current.ct_eq(presented);
-        let is_previous = self.previous.is_some_and(|previous| previous.ct_eq(presented).into());
+        let is_previous = self
+            .previous
+            .is_some_and(|previous| previous.ct_eq(presented).into());
         // A clock that was set back by less than the grace makes no thief of anybody, and one that was set back by more
         // does not lengthen it.
         let is_retry = i64::try_from(now.abs_diff(self.rotated_at)).is_ok_and(|since| since <= grace);
@@ -127,17 +131,31 @@ mod tests {
 
     #[test]
     fn debug_output_of_a_session_holds_no_hash_of_a_token() {
-        let refresh = RefreshRow { current: [0xab; 32], previous: Some([0xcd; 32]), rotated_at: 7 };
+        let refresh = RefreshRow {
+            current: [0xab; 32],
+            previous: Some([0xcd; 32]),
+            rotated_at: 7,
+        };
         let text = format!("{refresh:?}");
-        assert!(text.contains('7') && !text.contains("171") && !text.contains("205"), "{text}");
+        assert!(
+            text.contains('7') && !text.contains("171") && !text.contains("205"),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_clock_that_is_set_back_neither_ends_the_grace_nor_lengthens_it() {
-        let row = RefreshRow { current: [2; 32], previous: Some([1; 32]), rotated_at: 1000 };
+        let row = RefreshRow {
+            current: [2; 32],
+            previous: Some([1; 32]),
+            rotated_at: 1000,
+        };
         let judged = |now| row.judge(&[1; 32], now, 10);
         assert_eq!([1000, 1010, 990].map(judged), [Rotation::Repeated; 3]);
-        assert_eq!([1011, 989, 0, i64::MIN, i64::MAX].map(judged), [Rotation::Spent; 5]);
+        assert_eq!(
+            [1011, 989, 0, i64::MIN, i64::MAX].map(judged),
+            [Rotation::Spent; 5]
+        );
         assert_eq!(row.judge(&[2; 32], 0, 10), Rotation::Rotated);
         assert_eq!(row.judge(&[3; 32], 1000, 10), Rotation::Spent);
         assert_eq!(row.judge(&[1; 32], 1000, -1), Rotation::Spent, "no grace at all");

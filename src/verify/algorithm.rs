@@ -75,7 +75,10 @@ impl Algorithm {
         if name == "Ed25519" {
             return Some(Self::EdDSA);
         }
-        Self::ALL.iter().copied().find(|algorithm| algorithm.as_str() == name)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|algorithm| algorithm.as_str() == name)
     }
 
     /// Its name in `alg`.

@@ -20,7 +20,9 @@ mod tests {
         assert_eq!(decode("Zm9v").as_deref(), Some(&b"foo"[..]));
         assert_eq!(decode("").as_deref(), Some(&b""[..]));
         assert_eq!(decode("_-8").as_deref(), Some(&[0xff, 0xef][..]));
-        for wrong in ["Zg==", "Zg=", "Zh", "Zm9v\n", " Zm9v", "Zm 9v", "+_8", "/_8", "A", "Zm9vA", "Zm9ü"] {
+        for wrong in [
+            "Zg==", "Zg=", "Zh", "Zm9v\n", " Zm9v", "Zm 9v", "+_8", "/_8", "A", "Zm9vA", "Zm9ü",
+        ] {
             assert_eq!(decode(wrong), None, "{wrong:?}");
         }
     }

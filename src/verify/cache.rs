@@ -76,7 +76,10 @@ pub(super) fn weigh(value: &Value) -> usize {
         Value::Array(items) => items.iter().map(weigh).sum(),
         Value::Object(members) => {
             members.len().div_ceil(5) * NODE
-                + members.iter().map(|(name, value)| name.len() + weigh(value)).sum::<usize>()
+                + members
+                    .iter()
+                    .map(|(name, value)| name.len() + weigh(value))
+                    .sum::<usize>()
         }
     };
     size_of::<Value>() + behind
@@ -132,7 +135,13 @@ struct Slot {
 impl Slot {
     /// Whether this is `token`. No early end, so that the time says nothing about how much of it is right.
     fn is(&self, token: &[u8]) -> bool {
-        self.token.len() == token.len() && self.token.iter().zip(token).fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
+        self.token.len() == token.len()
+            && self
+                .token
+                .iter()
+                .zip(token)
+                .fold(0, |seen, (a, b)| seen | (a ^ b))
+                == 0
     }
 
     fn bytes(&self) -> usize {
@@ -193,7 +202,9 @@ impl LocalCache {
     pub(super) fn find(&mut self, token: &str) -> Option<&Arc<Verified>> {
         let set = self.set_of(token);
         let set = &mut self.sets[set];
-        let way = set.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.is(token.as_bytes())))?;
+        let way = set
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|slot| slot.is(token.as_bytes())))?;
         let place = way.saturating_sub(1);
         set.swap(way, place);
         set[place].as_ref().map(|slot| &slot.verified)
@@ -201,7 +212,10 @@ impl LocalCache {
 
     /// Keeps a token in place of an earlier verdict about it, or of the set's least used.
     pub(super) fn keep(&mut self, token: &str, verified: Arc<Verified>) {
-        let slot = Slot { token: Zeroizing::new(token.as_bytes().to_vec()), verified };
+        let slot = Slot {
+            token: Zeroizing::new(token.as_bytes().to_vec()),
+            verified,
+        };
         if self.bytes.saturating_add(slot.bytes()) > LOCAL_BYTES {
             // Rare, and the shared table still has them.
             self.clear();
@@ -209,8 +223,12 @@ impl LocalCache {
         self.bytes = self.bytes.saturating_add(slot.bytes());
         let set = self.set_of(token);
         let set = &mut self.sets[set];
-        let same = set.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.is(token.as_bytes())));
-        let way = same.or_else(|| set.iter().position(Option::is_none)).unwrap_or(WAYS - 1);
+        let same = set
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|slot| slot.is(token.as_bytes())));
+        let way = same
+            .or_else(|| set.iter().position(Option::is_none))
+            .unwrap_or(WAYS - 1);
         if let Some(before) = set[way].replace(slot) {
             self.bytes = self.bytes.saturating_sub(before.bytes());
         }
@@ -240,7 +258,9 @@ impl Expiry<Digest, Arc<Verified>> for UntilDue {
     fn expire_after_create(&self, _: &Digest, verified: &Arc<Verified>, _: Instant) -> Option<Duration> {
         let seconds = verified.good_until.saturating_sub(verified.verified_at);
         // A day is enough: what is still in use then is verified once more.
-        Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(86_400)))
+        Some(Duration::from_secs(
+            u64::try_from(seconds).unwrap_or(0).min(86_400),
+        ))
     }
 
     fn expire_after_update(

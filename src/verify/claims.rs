@@ -38,21 +38,28 @@ pub(super) fn check(
     })?;
     let issued_at = issued.flatten();
     if let Some(max_age) = issuer.max_age {
-        steps.check("max-age", not_too_old(issued_at, max_age, issuer.leeway, now), || {
-            format!("{}, the greatest age is {max_age} s", moment(&claims, "iat", now))
-        })?;
+        steps.check(
+            "max-age",
+            not_too_old(issued_at, max_age, issuer.leeway, now),
+            || format!("{}, the greatest age is {max_age} s", moment(&claims, "iat", now)),
+        )?;
     }
     steps.check("audience", audience(&claims, issuer), || {
         format!(
             "`{}` is {}, accepted are {:?}",
             issuer.audience_claim.as_str(),
-            issuer.audience_claim.find(&claims).map_or_else(|| "missing".to_owned(), Value::to_string),
+            issuer
+                .audience_claim
+                .find(&claims)
+                .map_or_else(|| "missing".to_owned(), Value::to_string),
             issuer.audiences
         )
     })?;
     let subject = steps.check("subject", subject(&claims, issuer), || {
         let found = issuer.subject_claims.iter().map(|claim| {
-            let found = claim.find(&claims).map_or_else(|| "missing".to_owned(), Value::to_string);
+            let found = claim
+                .find(&claims)
+                .map_or_else(|| "missing".to_owned(), Value::to_string);
             format!("`{}` is {found}", claim.as_str())
         });
         let found = found.collect::<Vec<_>>().join(", ");
@@ -64,13 +71,21 @@ pub(super) fn check(
             _ => found,
         }
     })?;
-    let token_id =
-        steps.check("token-id", token_id(&claims), || format!("`jti` is {}", shown(&claims, "jti")))?.flatten();
+    let token_id = steps
+        .check("token-id", token_id(&claims), || {
+            format!("`jti` is {}", shown(&claims, "jti"))
+        })?
+        .flatten();
     steps.verdict()?;
 
     // All of them passed, so that none of these is missing.
-    let (Some(expires_at), Some(subject)) = (expires, subject) else { return Err(Refusal::Internal) };
-    let age_limit = issuer.max_age.zip(issued_at).map_or(UnixSeconds::MAX, |(age, iat)| iat.saturating_add(age));
+    let (Some(expires_at), Some(subject)) = (expires, subject) else {
+        return Err(Refusal::Internal);
+    };
+    let age_limit = issuer
+        .max_age
+        .zip(issued_at)
+        .map_or(UnixSeconds::MAX, |(age, iat)| iat.saturating_add(age));
     if issuer.has_many_tenants() {
         // What a tenant says about an address is its own word; `xms_edov` is the issuer's.
         let is_verified = claims.get("xms_edov") == Some(&Value::Bool(true));
@@ -85,7 +100,11 @@ pub(super) fn check(
         roles: roles(&claims, issuer),
         scopes: scopes(&claims),
         token_id,
-        session_id: if &*issuer.name == super::OWN_NAME { text("sid") } else { None },
+        session_id: if &*issuer.name == super::OWN_NAME {
+            text("sid")
+        } else {
+            None
+        },
         issued_at,
         expires_at,
         claims,
@@ -94,7 +113,10 @@ pub(super) fn check(
 }
 
 /// `iss` (RFC 7519 section 4.1.1): one string. `None`: there is no such claim, and an issuer that allows for that.
-pub(super) fn issuer<'c>(claims: &'c Map<String, Value>, issuers: &Issuers) -> Result<Option<&'c str>, Refusal> {
+pub(super) fn issuer<'c>(
+    claims: &'c Map<String, Value>,
+    issuers: &Issuers,
+) -> Result<Option<&'c str>, Refusal> {
     match claims.get("iss") {
         Some(Value::String(iss)) => Ok(Some(iss)),
         None if issuers.without_iss().is_some() => Ok(None),
@@ -109,7 +131,9 @@ pub(super) fn tenant(
     issuer: &Issuer,
     tenants: &Tenants,
 ) -> Result<(), Refusal> {
-    let tenant = iss.and_then(|iss| issuer.iss.tenant(iss)).ok_or(Refusal::IssuerUnknown)?;
+    let tenant = iss
+        .and_then(|iss| issuer.iss.tenant(iss))
+        .ok_or(Refusal::IssuerUnknown)?;
     match claims.get("tid") {
         Some(Value::String(tid)) if tid == tenant && tenants.have(tenant) => Ok(()),
         Some(Value::String(_)) => Err(Refusal::IssuerUnknown),
@@ -163,7 +187,10 @@ fn audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Refusal>
         None if issuer.may_lack_aud && !claims.contains_key("aud") => return Ok(()),
         None => return Err(Refusal::AudienceMalformed),
     };
-    if !named.iter().any(|name| issuer.audiences.iter().any(|ours| ours == name)) {
+    if !named
+        .iter()
+        .any(|name| issuer.audiences.iter().any(|ours| ours == name))
+    {
         return Err(Refusal::AudienceRefused);
     }
     Ok(())
@@ -186,7 +213,9 @@ fn subject(claims: &Map<String, Value>, issuer: &Issuer) -> Result<String, Refus
             None | Some(Value::Null) => {}
             Some(Value::String(text)) if text.is_empty() => {}
             // Apps would take its bearer for whom the address belongs to.
-            Some(_) if claim.is_email() && !is_email_verified(claims) => return Err(Refusal::SubjectMalformed),
+            Some(_) if claim.is_email() && !is_email_verified(claims) => {
+                return Err(Refusal::SubjectMalformed);
+            }
             Some(Value::String(text)) => found = found.or(Some((index, text.clone()))),
             Some(Value::Number(number)) if !is_sub => match number.as_u64() {
                 Some(row) if row <= LARGEST_ROW => found = found.or_else(|| Some((index, row.to_string()))),
@@ -202,14 +231,26 @@ fn subject(claims: &Map<String, Value>, issuer: &Issuer) -> Result<String, Refus
     let claim = issuer.subject_claims[index].as_str();
     if claim == "oid" && issuer.has_many_tenants() {
         // It is unique within its tenant alone; `tid` was compared with `iss`.
-        let tid = claims.get("tid").and_then(Value::as_str).ok_or(Refusal::SubjectMalformed)?;
+        let tid = claims
+            .get("tid")
+            .and_then(Value::as_str)
+            .ok_or(Refusal::SubjectMalformed)?;
         subject = format!("{tid}:{subject}");
     }
     if index > 0 {
         subject = format!("{claim}:{subject}");
     }
-    let is_of_kind = |other: &ClaimPath| subject.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(':'));
-    let mut others = issuer.subject_claims.iter().enumerate().skip(1).filter(|(other, _)| *other != index);
+    let is_of_kind = |other: &ClaimPath| {
+        subject
+            .strip_prefix(other.as_str())
+            .is_some_and(|rest| rest.starts_with(':'))
+    };
+    let mut others = issuer
+        .subject_claims
+        .iter()
+        .enumerate()
+        .skip(1)
+        .filter(|(other, _)| *other != index);
     if others.any(|(_, other)| is_of_kind(other)) {
         return Err(Refusal::SubjectMalformed);
     }
@@ -230,7 +271,11 @@ fn token_id(claims: &Map<String, Value>) -> Result<Option<String>, Refusal> {
 fn roles(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
     let mut roles: Vec<String> = Vec::new();
     // An address that its bearer may have made up gives no role.
-    for path in issuer.roles_claims.iter().filter(|path| !path.is_email() || is_email_verified(claims)) {
+    for path in issuer
+        .roles_claims
+        .iter()
+        .filter(|path| !path.is_email() || is_email_verified(claims))
+    {
         let found = match path.find(claims) {
             Some(Value::Object(members)) => members.keys().map(String::as_str).collect(),
             found => found.and_then(strings).unwrap_or_default(),
@@ -247,8 +292,16 @@ fn roles(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
 /// The scopes in `scope` (RFC 9068 section 2.2.3), or else in `scp`: words of one string, or an array of strings.
 fn scopes(claims: &Map<String, Value>) -> Vec<String> {
     match claims.get("scope").or_else(|| claims.get("scp")) {
-        Some(Value::String(words)) => words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
-        Some(value) => strings(value).unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        Some(Value::String(words)) => words
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        Some(value) => strings(value)
+            .unwrap_or_default()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         None => Vec::new(),
     }
 }
@@ -272,20 +325,27 @@ fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixSe
     if let Some(whole) = number.as_i64() {
         return Ok(Some(whole));
     }
-    let seconds = number.as_f64().filter(|seconds| seconds.is_finite()).ok_or(Refusal::TimeMalformed)?;
+    let seconds = number
+        .as_f64()
+        .filter(|seconds| seconds.is_finite())
+        .ok_or(Refusal::TimeMalformed)?;
     // A cast from a float stops at the ends of the integer's range.
     #[allow(clippy::cast_possible_truncation)]
     Ok(Some(seconds.floor() as UnixSeconds))
 }
 
 fn shown(claims: &Map<String, Value>, name: &str) -> String {
-    claims.get(name).map_or_else(|| "missing".to_owned(), Value::to_string)
+    claims
+        .get(name)
+        .map_or_else(|| "missing".to_owned(), Value::to_string)
 }
 
 /// A claim that is a time, and how far it is from now.
 fn moment(claims: &Map<String, Value>, name: &str, now: UnixSeconds) -> String {
     let text = format!("`{name}` is {}", shown(claims, name));
-    let Some(at) = claims.get(name).and_then(Value::as_i64) else { return text };
+    let Some(at) = claims.get(name).and_then(Value::as_i64) else {
+        return text;
+    };
     let seconds = at.abs_diff(now);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     let distance = match (days, hours, minutes) {
@@ -294,5 +354,9 @@ fn moment(claims: &Map<String, Value>, name: &str, now: UnixSeconds) -> String {
         (0, ..) => format!("{hours} h {minutes} min"),
         _ => format!("{days} d {hours} h"),
     };
-    if at > now { format!("{text} (in {distance})") } else { format!("{text} ({distance} ago)") }
+    if at > now {
+        format!("{text} (in {distance})")
+    } else {
+        format!("{text} ({distance} ago)")
+    }
 }

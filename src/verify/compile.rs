@@ -35,11 +35,16 @@ impl Issuers {
         one_without_iss(raw, problems);
         let mut seen: Vec<(String, Range<usize>)> = Vec::new();
         for (name, raw) in raw {
-            let Some(issuer) = issuer(name, raw, egress, problems) else { continue };
+            let Some(issuer) = issuer(name, raw, egress, problems) else {
+                continue;
+            };
             let iss = raw.issuer.as_ref().expect("an issuer was made of it");
             if let Some((_, other)) = seen.iter().find(|(known, _)| *known == issuer.issuer) {
                 problems
-                    .error(&iss.span, format!("`issuer` is `{}`, as in another table", iss.value))
+                    .error(
+                        &iss.span,
+                        format!("`issuer` is `{}`, as in another table", iss.value),
+                    )
                     .also(other.clone(), "the other one")
                     .hint("a token names its issuer by this alone; put the audiences of both into one table");
                 continue;
@@ -62,11 +67,16 @@ impl Issuers {
 fn one_without_iss(raw: &[Named<RawIssuer>], problems: &mut Problems) {
     let mut first: Option<(&str, &Range<usize>)> = None;
     for (name, raw) in raw {
-        let Some(iss) = raw.missing_claims.iter().find(|claim| claim.value == "iss") else { continue };
+        let Some(iss) = raw.missing_claims.iter().find(|claim| claim.value == "iss") else {
+            continue;
+        };
         match first {
             Some((other, span)) => {
                 problems
-                    .error(&iss.span, format!("`{other}` and `{}` both take tokens without `iss`", name.value))
+                    .error(
+                        &iss.span,
+                        format!("`{other}` and `{}` both take tokens without `iss`", name.value),
+                    )
                     .also(span.clone(), "the other one")
                     .hint("such a token can be of one issuer only: take `iss` out of one of them");
             }
@@ -93,15 +103,24 @@ fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Pr
             .hint("the exact `iss` of its tokens, such as `issuer = \"https://id.example.com\"`");
     }
     if let Some(iss) = raw.issuer.as_ref().filter(|iss| iss.is_empty()) {
-        problems.error(&iss.span, "`issuer` is empty").hint("the exact `iss` of its tokens");
+        problems
+            .error(&iss.span, "`issuer` is empty")
+            .hint("the exact `iss` of its tokens");
     }
     check_audiences(name, raw, problems);
     check_missing_claims(raw, problems);
     let tenants = tenants(raw, problems);
     let algorithms = algorithms(name, raw, problems);
-    let audience_claim = raw.audience_claim.as_ref().and_then(|claim| claim_path(claim, problems));
+    let audience_claim = raw
+        .audience_claim
+        .as_ref()
+        .and_then(|claim| claim_path(claim, problems));
     let subject_claims = subject_claims(raw, tenants.as_ref(), problems);
-    let roles_claims: Vec<_> = raw.roles_claims.iter().filter_map(|claim| claim_path(claim, problems)).collect();
+    let roles_claims: Vec<_> = raw
+        .roles_claims
+        .iter()
+        .filter_map(|claim| claim_path(claim, problems))
+        .collect();
     check_durations(raw, problems);
     let (keys, source) = key_origin(name, raw, &algorithms, egress, problems);
     if problems.errors().len() > errors {
@@ -109,7 +128,11 @@ fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Pr
     }
 
     let mut issuer = Issuer::new(name, raw.issuer.as_ref()?.value.clone(), keys);
-    issuer.audiences = raw.audiences.iter().map(|audience| audience.value.clone()).collect();
+    issuer.audiences = raw
+        .audiences
+        .iter()
+        .map(|audience| audience.value.clone())
+        .collect();
     issuer.algorithms = algorithms;
     issuer.place = Some(problems.place(&name.span));
     issuer.source = source;
@@ -134,17 +157,26 @@ fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Pr
 
 /// Which tenants are taken, where `issuer` has a place for one.
 fn tenants(raw: &RawIssuer, problems: &mut Problems) -> Option<Tenants> {
-    const HINT: &str = "`tenants = [\"…\"]` with their ids, or `\"any\"`: then everybody who has a tenant signs in";
+    const HINT: &str =
+        "`tenants = [\"…\"]` with their ids, or `\"any\"`: then everybody who has a tenant signs in";
     let iss = raw.issuer.as_ref()?;
     let Some(name) = IssuerName::parse(iss) else {
         problems
-            .error(&iss.span, "`{tid}` must be one whole segment of the path of `issuer`, once")
+            .error(
+                &iss.span,
+                "`{tid}` must be one whole segment of the path of `issuer`, once",
+            )
             .hint("such as `https://login.microsoftonline.com/{tid}/v2.0`");
         return None;
     };
     match (name.is_template(), &raw.tenants) {
         (true, None) => {
-            problems.error(&iss.span, "`issuer` has a place for a tenant, and no `tenants` are named").hint(HINT);
+            problems
+                .error(
+                    &iss.span,
+                    "`issuer` has a place for a tenant, and no `tenants` are named",
+                )
+                .hint(HINT);
             None
         }
         (true, Some(_)) if may_lack(raw, "iss") => {
@@ -153,8 +185,20 @@ fn tenants(raw: &RawIssuer, problems: &mut Problems) -> Option<Tenants> {
                 .hint("take `iss` out of `missing_claims`, or write one tenant into `issuer`");
             None
         }
-        (true, Some(At { value: RawTenants::Any, .. })) => Some(Tenants::Any),
-        (true, Some(At { value: RawTenants::Listed(tenants), .. })) => Some(Tenants::Listed(tenants.clone())),
+        (
+            true,
+            Some(At {
+                value: RawTenants::Any,
+                ..
+            }),
+        ) => Some(Tenants::Any),
+        (
+            true,
+            Some(At {
+                value: RawTenants::Listed(tenants),
+                ..
+            }),
+        ) => Some(Tenants::Listed(tenants.clone())),
         (false, Some(tenants)) => {
             problems
                 .error(&tenants.span, "`issuer` has no place for a tenant")
@@ -178,12 +222,19 @@ fn subject_claims(raw: &RawIssuer, tenants: Option<&Tenants>, problems: &mut Pro
     for written in &raw.subject_claims {
         if tenants.is_some_and(Tenants::are_many) && !["sub", "oid"].contains(&written.as_str()) {
             problems
-                .error(&written.span, format!("`{}` may be the same for people of two tenants", written.value))
+                .error(
+                    &written.span,
+                    format!("`{}` may be the same for people of two tenants", written.value),
+                )
                 .hint("with more than one tenant, `subject_claim` is `sub` or `oid`");
         }
-        let Some(claim) = claim_path(written, problems) else { continue };
+        let Some(claim) = claim_path(written, problems) else {
+            continue;
+        };
         if claims.contains(&claim) {
-            problems.error(&written.span, format!("`{}` stands twice", written.value)).hint("take one of them out");
+            problems
+                .error(&written.span, format!("`{}` stands twice", written.value))
+                .hint("take one of them out");
             continue;
         }
         claims.push(claim);
@@ -195,13 +246,22 @@ fn subject_claims(raw: &RawIssuer, tenants: Option<&Tenants>, problems: &mut Pro
 fn check_name(name: &At<String>, problems: &mut Problems) {
     if name.value == OWN_NAME {
         problems
-            .error(&name.span, format!("`{OWN_NAME}` is the name of the gateway's own tokens"))
+            .error(
+                &name.span,
+                format!("`{OWN_NAME}` is the name of the gateway's own tokens"),
+            )
             .hint("choose another name for this issuer");
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_plain) {
         problems
-            .error(&name.span, format!("`{}` cannot be the name of an issuer", name.value.escape_default()))
+            .error(
+                &name.span,
+                format!(
+                    "`{}` cannot be the name of an issuer",
+                    name.value.escape_default()
+                ),
+            )
             .hint("letters, digits, `-`, `_` and `.`: apps read it in a header");
     }
 }
@@ -213,7 +273,9 @@ fn check_audiences(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) 
             .hint("what the issuer writes into `aud` for this site; without it, a token for any other app would do");
     }
     for audience in raw.audiences.iter().filter(|audience| audience.is_empty()) {
-        problems.error(&audience.span, "an audience is empty").hint("write what the issuer puts into `aud`");
+        problems
+            .error(&audience.span, "an audience is empty")
+            .hint("write what the issuer puts into `aud`");
     }
 }
 
@@ -223,10 +285,18 @@ fn may_lack(raw: &RawIssuer, claim: &str) -> bool {
 
 /// `iss` and `aud` say whose token it is and for whom. Where the keys are kept here alone, the signature may say it.
 fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
-    for claim in raw.missing_claims.iter().filter(|claim| !["iss", "aud"].contains(&claim.as_str())) {
-        problems.error(&claim.span, format!("`{}` may not be missing", claim.value)).hint("only `iss` and `aud` may");
+    for claim in raw
+        .missing_claims
+        .iter()
+        .filter(|claim| !["iss", "aud"].contains(&claim.as_str()))
+    {
+        problems
+            .error(&claim.span, format!("`{}` may not be missing", claim.value))
+            .hint("only `iss` and `aud` may");
     }
-    let Some(first) = raw.missing_claims.first() else { return };
+    let Some(first) = raw.missing_claims.first() else {
+        return;
+    };
     let discovers = raw.discovery.as_ref().is_some_and(|discovery| discovery.value);
     if raw.jwks_url.is_some() || discovers {
         problems
@@ -234,15 +304,27 @@ fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
             .hint("whoever publishes keys signs for many: a token that does not say for whom may be for anybody");
     }
     let other = raw.audience_claim.as_ref().filter(|claim| claim.value != "aud");
-    if let (Some(claim), Some(missing)) = (other, raw.missing_claims.iter().find(|claim| claim.value == "aud")) {
+    if let (Some(claim), Some(missing)) = (
+        other,
+        raw.missing_claims.iter().find(|claim| claim.value == "aud"),
+    ) {
         problems
-            .error(&missing.span, format!("`aud` may be missing, and `{}` is compared instead of it", claim.value))
+            .error(
+                &missing.span,
+                format!(
+                    "`aud` may be missing, and `{}` is compared instead of it",
+                    claim.value
+                ),
+            )
             .also(claim.span.clone(), "here")
             .hint("keep one of them");
     }
     if raw.max_age.is_none() && may_lack(raw, "aud") {
         problems
-            .warning(&first.span, "whatever else is signed with these keys is taken as well")
+            .warning(
+                &first.span,
+                "whatever else is signed with these keys is taken as well",
+            )
             .label("refresh tokens and links to reset a password, for instance")
             .hint("`max_age`, as long as its access tokens live, refuses those that are older");
     }
@@ -251,7 +333,10 @@ fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
 fn algorithms(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Vec<Algorithm> {
     if raw.algorithms.is_empty() {
         problems
-            .error(&name.span, format!("`issuers.{}` has no `algorithms`", name.value))
+            .error(
+                &name.span,
+                format!("`issuers.{}` has no `algorithms`", name.value),
+            )
             .hint("what the issuer signs with, such as `algorithms = [\"RS256\"]`; a token may not choose");
     }
     let mut algorithms: Vec<Algorithm> = Vec::new();
@@ -271,7 +356,10 @@ fn algorithms(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Ve
                     None => format!("one of {}", names.collect::<Vec<_>>().join(", ")),
                 };
                 problems
-                    .error(&written.span, format!("`{}` is not an algorithm that we know", written.value))
+                    .error(
+                        &written.span,
+                        format!("`{}` is not an algorithm that we know", written.value),
+                    )
                     .hint(hint);
             }
         }
@@ -280,10 +368,15 @@ fn algorithms(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Ve
         |written: &&At<String>| Algorithm::parse(written).is_some_and(|known| known.family() == Family::Hmac);
     let is_public =
         |written: &&At<String>| Algorithm::parse(written).is_some_and(|known| known.family() != Family::Hmac);
-    if let (Some(secret), Some(public)) = (raw.algorithms.iter().find(is_secret), raw.algorithms.iter().find(is_public))
-    {
+    if let (Some(secret), Some(public)) = (
+        raw.algorithms.iter().find(is_secret),
+        raw.algorithms.iter().find(is_public),
+    ) {
         problems
-            .error(&secret.span, format!("`{}` and `{}` cannot stand together", secret.value, public.value))
+            .error(
+                &secret.span,
+                format!("`{}` and `{}` cannot stand together", secret.value, public.value),
+            )
             .also(public.span.clone(), "this one needs a public key")
             .hint("one needs a shared secret and the other a public key; make two issuers, or leave one out");
     }
@@ -307,15 +400,26 @@ fn check_durations(raw: &RawIssuer, problems: &mut Problems) {
         ("refresh_cooldown", &raw.refresh_cooldown),
     ] {
         if let Some(duration) = duration.as_ref().filter(|duration| duration.is_zero()) {
-            problems.error(&duration.span, format!("`{key}` is zero")).hint("leave it out for the default");
+            problems
+                .error(&duration.span, format!("`{key}` is zero"))
+                .hint("leave it out for the default");
         }
     }
-    if let Some(age) = raw.max_age.as_ref().filter(|age| !age.is_zero() && age.as_secs() == 0) {
-        problems.error(&age.span, "`max_age` is shorter than a second").hint("tokens count in whole seconds");
+    if let Some(age) = raw
+        .max_age
+        .as_ref()
+        .filter(|age| !age.is_zero() && age.as_secs() == 0)
+    {
+        problems
+            .error(&age.span, "`max_age` is shorter than a second")
+            .hint("tokens count in whole seconds");
     }
     if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.value > LEEWAY_WARNING) {
         problems
-            .warning(&leeway.span, "`leeway` lets expired tokens in for more than five minutes")
+            .warning(
+                &leeway.span,
+                "`leeway` lets expired tokens in for more than five minutes",
+            )
             .hint("it is for clocks that differ; half a minute is plenty where machines use NTP");
     }
 }
@@ -342,14 +446,20 @@ fn key_origin(
     match given.as_slice() {
         [] => {
             problems
-                .error(&name.span, format!("`issuers.{}` does not say where its keys are", name.value))
+                .error(
+                    &name.span,
+                    format!("`issuers.{}` does not say where its keys are", name.value),
+                )
                 .hint("one of `jwks_url`, `discovery = true`, `jwks_file`, `public_key_file` and `secret`");
             return (None, None);
         }
         [(_, _)] => {}
         [(first, place), (second, other), ..] => {
             problems
-                .error(other, format!("`{first}` and `{second}` both say where the keys are"))
+                .error(
+                    other,
+                    format!("`{first}` and `{second}` both say where the keys are"),
+                )
                 .also((*place).clone(), "the other one")
                 .hint("keep one of them");
             return (None, None);
@@ -373,8 +483,14 @@ fn check_unused(raw: &RawIssuer, fetched: bool, problems: &mut Problems) {
         ("jwks_token", raw.jwks_token.as_ref().map(|at| &at.span)),
         ("ca_file", raw.ca_file.as_ref().map(|at| &at.span)),
         ("allow_http", raw.allow_http.as_ref().map(|at| &at.span)),
-        ("refresh_interval", raw.refresh_interval.as_ref().map(|at| &at.span)),
-        ("refresh_cooldown", raw.refresh_cooldown.as_ref().map(|at| &at.span)),
+        (
+            "refresh_interval",
+            raw.refresh_interval.as_ref().map(|at| &at.span),
+        ),
+        (
+            "refresh_cooldown",
+            raw.refresh_cooldown.as_ref().map(|at| &at.span),
+        ),
     ] {
         if let Some(span) = span {
             problems
@@ -388,16 +504,33 @@ fn check_unused(raw: &RawIssuer, fetched: bool, problems: &mut Problems) {
 fn check_families(raw: &RawIssuer, problems: &mut Problems) -> bool {
     let family = |written: &At<String>| Algorithm::parse(written).map(Algorithm::family);
     let families: Vec<_> = raw.algorithms.iter().filter_map(family).collect();
-    let Some(first) = raw.algorithms.iter().find(|written| family(written).is_some()) else { return true };
+    let Some(first) = raw.algorithms.iter().find(|written| family(written).is_some()) else {
+        return true;
+    };
     if raw.secret.is_some() && !families.contains(&Family::Hmac) {
         problems
-            .error(&first.span, format!("`{}` needs a public key, and this issuer has a `secret`", first.value))
+            .error(
+                &first.span,
+                format!(
+                    "`{}` needs a public key, and this issuer has a `secret`",
+                    first.value
+                ),
+            )
             .hint("`HS256`, `HS384` or `HS512`, or give the public key");
         return false;
     }
-    if raw.secret.is_none() && raw.jwks_file.is_none() && families.iter().all(|family| *family == Family::Hmac) {
+    if raw.secret.is_none()
+        && raw.jwks_file.is_none()
+        && families.iter().all(|family| *family == Family::Hmac)
+    {
         problems
-            .error(&first.span, format!("`{}` needs a shared secret, and this issuer has public keys", first.value))
+            .error(
+                &first.span,
+                format!(
+                    "`{}` needs a shared secret, and this issuer has public keys",
+                    first.value
+                ),
+            )
             .hint("`secret = { file = \"…\" }`, or the algorithm of its keys");
         return false;
     }
@@ -411,7 +544,9 @@ fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Opti
         match Url::parse(url, allow_http) {
             Ok(url) => Some(Location::Jwks(url)),
             Err(fault) => {
-                problems.error(&url.span, format!("`jwks_url` is {fault}")).hint(HTTP_HINT);
+                problems
+                    .error(&url.span, format!("`jwks_url` is {fault}"))
+                    .hint(HTTP_HINT);
                 None
             }
         }
@@ -446,7 +581,10 @@ fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Opti
         None => client,
         Some(token) if !location.url().is_private() => {
             problems
-                .error(&token.span, format!("`jwks_token` would go to `{}` in plain HTTP", location.url()))
+                .error(
+                    &token.span,
+                    format!("`jwks_token` would go to `{}` in plain HTTP", location.url()),
+                )
                 .hint("anybody on the way could read it: use `https://`");
             return None;
         }
@@ -457,18 +595,33 @@ fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Opti
                     .hint("a file, `{ file = \"…\" }`, or an environment variable, `{ env = \"…\" }`");
                 return None;
             }
-            client.with_token(token.value.clone(), problems.directory().to_owned(), location.url().clone())
+            client.with_token(
+                token.value.clone(),
+                problems.directory().to_owned(),
+                location.url().clone(),
+            )
         }
     };
-    let interval = raw.refresh_interval.as_ref().map_or(REFRESH_INTERVAL, |at| at.value);
-    let cooldown = raw.refresh_cooldown.as_ref().map_or(REFRESH_COOLDOWN, |at| at.value);
+    let interval = raw
+        .refresh_interval
+        .as_ref()
+        .map_or(REFRESH_INTERVAL, |at| at.value);
+    let cooldown = raw
+        .refresh_cooldown
+        .as_ref()
+        .map_or(REFRESH_COOLDOWN, |at| at.value);
     Some(KeySource::new(location, client, interval, cooldown))
 }
 
 fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems) -> Option<KeySet> {
     if let Some(secret) = &raw.secret {
-        let hmac: Vec<_> = algorithms.iter().copied().filter(|a| a.family() == Family::Hmac).collect();
-        let loaded = load_secret(secret, problems).map_err(|fault| format!("a secret that cannot be used: {fault}"));
+        let hmac: Vec<_> = algorithms
+            .iter()
+            .copied()
+            .filter(|a| a.family() == Family::Hmac)
+            .collect();
+        let loaded =
+            load_secret(secret, problems).map_err(|fault| format!("a secret that cannot be used: {fault}"));
         return match loaded.and_then(|bytes| KeySet::from_secret(bytes.expose(), &hmac)) {
             Ok(set) => Some(set),
             Err(fault) => {
@@ -479,13 +632,18 @@ fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems)
                 } else {
                     "a file, `{ file = \"…\" }`, or an environment variable, `{ env = \"…\" }`"
                 };
-                problems.error(&secret.span, format!("this is {fault}")).hint(hint);
+                problems
+                    .error(&secret.span, format!("this is {fault}"))
+                    .hint(hint);
                 None
             }
         };
     }
     let (file, set) = if let Some(file) = &raw.jwks_file {
-        (file, read(&problems.resolve(file)).and_then(|text| KeySet::from_jwks(&text, Origin::File)))
+        (
+            file,
+            read(&problems.resolve(file)).and_then(|text| KeySet::from_jwks(&text, Origin::File)),
+        )
     } else {
         let file = raw.public_key_file.as_ref()?;
         let set = read(&problems.resolve(file)).and_then(|text| KeySet::from_pem(&text));
@@ -495,7 +653,10 @@ fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems)
         Ok(set) => set,
         Err(fault) => {
             problems
-                .error(&file.span, format!("`{}` cannot be used: {fault}", file.display()))
+                .error(
+                    &file.span,
+                    format!("`{}` cannot be used: {fault}", file.display()),
+                )
                 .hint(key_file_hint(&fault));
             return None;
         }
@@ -506,11 +667,20 @@ fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems)
             .label(reason.clone())
             .hint("tokens signed with it are refused; take it out of the file, or put a key there that can be used");
     }
-    let is_usable = set.keys().iter().any(|key| key.algorithms().any(|algorithm| algorithms.contains(&algorithm)));
+    let is_usable = set
+        .keys()
+        .iter()
+        .any(|key| key.algorithms().any(|algorithm| algorithms.contains(&algorithm)));
     if !is_usable && !algorithms.is_empty() {
         let offered: Vec<_> = set.keys().iter().map(|key| key.family().as_str()).collect();
         problems
-            .error(&file.span, format!("`{}` has no key for the `algorithms` of this issuer", file.display()))
+            .error(
+                &file.span,
+                format!(
+                    "`{}` has no key for the `algorithms` of this issuer",
+                    file.display()
+                ),
+            )
             .label(if offered.is_empty() {
                 "no usable key at all".to_owned()
             } else {
@@ -534,7 +704,9 @@ fn key_file_hint(fault: &str) -> &'static str {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > MAX_KEY_FILE_BYTES {
-        return Err(format!("it is {length} bytes long, more than {MAX_KEY_FILE_BYTES}"));
+        return Err(format!(
+            "it is {length} bytes long, more than {MAX_KEY_FILE_BYTES}"
+        ));
     }
     std::fs::read(path).map_err(|error| error.to_string())
 }

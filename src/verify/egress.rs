@@ -37,7 +37,9 @@ pub(super) struct EgressProxy {
 /// No name, address or password of a proxy stands in a log.
 impl std::fmt::Debug for Egress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Egress").field("has_proxy", &self.0.is_some()).finish()
+        f.debug_struct("Egress")
+            .field("has_proxy", &self.0.is_some())
+            .finish()
     }
 }
 
@@ -61,11 +63,15 @@ impl Egress {
             Some(RawEgressProxy::None) => Self(None),
             Some(RawEgressProxy::Proxy { url, password }) => {
                 // It was read when the file was.
-                let Ok(proxy) = values::egress_proxy(url) else { return Self(None) };
+                let Ok(proxy) = values::egress_proxy(url) else {
+                    return Self(None);
+                };
                 let password = match password {
                     None => None,
                     Some(secret) => match load_secret(secret, problems) {
-                        Ok(password) => Some(Zeroizing::new(String::from_utf8_lossy(password.expose()).into_owned())),
+                        Ok(password) => Some(Zeroizing::new(
+                            String::from_utf8_lossy(password.expose()).into_owned(),
+                        )),
                         Err(fault) => {
                             problems
                                 .error(&secret.span, format!("the password cannot be used: {fault}"))
@@ -82,9 +88,13 @@ impl Egress {
 
     fn from_environment(environment: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) -> Self {
         let first = |names: [&'static str; 2]| {
-            names.into_iter().find_map(|name| Some((name, environment(name).filter(|value| !value.is_empty())?)))
+            names
+                .into_iter()
+                .find_map(|name| Some((name, environment(name).filter(|value| !value.is_empty())?)))
         };
-        let Some((name, url)) = first(["HTTPS_PROXY", "https_proxy"]) else { return Self(None) };
+        let Some((name, url)) = first(["HTTPS_PROXY", "https_proxy"]) else {
+            return Self(None);
+        };
         // There a password stands in the URL, if there is one: the environment is as secret as that of any program.
         let (bare, password) = without_password(&url);
         let Ok(proxy) = values::egress_proxy(&bare) else {
@@ -96,23 +106,36 @@ impl Egress {
                 .hint("it is like `http://proxy:3128`; `egress_proxy = \"none\"` in `[server]` ignores it");
             return Self(None);
         };
-        let except = first(["NO_PROXY", "no_proxy"]).map(|(_, list)| exceptions(&list)).unwrap_or_default();
+        let except = first(["NO_PROXY", "no_proxy"])
+            .map(|(_, list)| exceptions(&list))
+            .unwrap_or_default();
         Self::new(proxy, password, except)
     }
 
     fn new(proxy: values::Proxy, password: Option<Zeroizing<String>>, except: Vec<Exception>) -> Self {
         let values::Proxy { host, port, user } = proxy;
         let authorization = user.map(|user| {
-            let pair = Zeroizing::new(format!("{user}:{}", password.as_deref().map_or("", String::as_str)));
+            let pair = Zeroizing::new(format!(
+                "{user}:{}",
+                password.as_deref().map_or("", String::as_str)
+            ));
             Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())))
         });
-        Self(Some(Arc::new(EgressProxy { host, port, authorization, except })))
+        Self(Some(Arc::new(EgressProxy {
+            host,
+            port,
+            authorization,
+            except,
+        })))
     }
 
     /// The proxy for `host`, without brackets, and `port`; none for this machine.
     pub(super) fn proxy_for(&self, host: &str, port: u16) -> Option<&EgressProxy> {
-        let is_excepted = |proxy: &EgressProxy| proxy.except.iter().any(|exception| exception.covers(host, port));
-        self.0.as_deref().filter(|proxy| !is_here(host) && !is_excepted(proxy))
+        let is_excepted =
+            |proxy: &EgressProxy| proxy.except.iter().any(|exception| exception.covers(host, port));
+        self.0
+            .as_deref()
+            .filter(|proxy| !is_here(host) && !is_excepted(proxy))
     }
 }
 
@@ -126,7 +149,12 @@ impl EgressProxy {
     ///
     /// # Errors
     /// What the proxy did, as a sentence without a subject.
-    pub(super) async fn tunnel(&self, mut stream: TcpStream, host: &str, port: u16) -> Result<TcpStream, String> {
+    pub(super) async fn tunnel(
+        &self,
+        mut stream: TcpStream,
+        host: &str,
+        port: u16,
+    ) -> Result<TcpStream, String> {
         let target = authority(host, port);
         let mut request = Zeroizing::new(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"));
         if let Some(authorization) = &self.authorization {
@@ -135,11 +163,17 @@ impl EgressProxy {
             request.push_str("\r\n");
         }
         request.push_str("\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(|error| format!("broke the connection: {error}"))?;
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .map_err(|error| format!("broke the connection: {error}"))?;
         let mut head = Vec::new();
         loop {
             let mut buffer = [0; 1024];
-            let read = stream.read(&mut buffer).await.map_err(|error| format!("broke the connection: {error}"))?;
+            let read = stream
+                .read(&mut buffer)
+                .await
+                .map_err(|error| format!("broke the connection: {error}"))?;
             if read == 0 {
                 return Err("closed the connection".to_owned());
             }
@@ -163,8 +197,12 @@ impl EgressProxy {
 
 /// Of `HTTP/1.1 200 …`.
 fn status(head: &[u8]) -> Option<u16> {
-    let rest = head.strip_prefix(b"HTTP/1.1 ").or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
-    let digits = rest.get(..3).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
+    let rest = head
+        .strip_prefix(b"HTTP/1.1 ")
+        .or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
+    let digits = rest
+        .get(..3)
+        .filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
     if !matches!(rest.get(3), Some(b' ' | b'\r')) {
         return None;
     }
@@ -172,7 +210,11 @@ fn status(head: &[u8]) -> Option<u16> {
 }
 
 fn authority(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// Whether a host is this machine.
@@ -188,7 +230,10 @@ fn without_password(url: &str) -> (String, Option<Zeroizing<String>>) {
     let found = url.split_once("://").and_then(|(scheme, rest)| {
         let (userinfo, host) = rest.rsplit_once('@')?;
         let (user, password) = userinfo.split_once(':')?;
-        Some((format!("{scheme}://{user}@{host}"), Zeroizing::new(decoded(password))))
+        Some((
+            format!("{scheme}://{user}@{host}"),
+            Zeroizing::new(decoded(password)),
+        ))
     });
     found.map_or_else(|| (url.to_owned(), None), |(url, password)| (url, Some(password)))
 }
@@ -224,14 +269,21 @@ fn exceptions(list: &str) -> Vec<Exception> {
         if let Ok(network) = entry.parse::<IpNet>() {
             return Exception::Network(network);
         }
-        if let Ok(address) = entry.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        if let Ok(address) = entry
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+        {
             return Exception::Network(address.into());
         }
         let (name, port) = match entry.rsplit_once(':') {
             Some((name, port)) if port.parse::<u16>().is_ok() => (name, port.parse().ok()),
             _ => (entry, None),
         };
-        let name = name.trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
+        let name = name
+            .trim_start_matches("*.")
+            .trim_start_matches('.')
+            .trim_end_matches('.');
         Exception::Name(name.to_ascii_lowercase(), port)
     };
     entries.map(exception).collect()
@@ -241,10 +293,15 @@ impl Exception {
     fn covers(&self, host: &str, port: u16) -> bool {
         match self {
             Self::Any => true,
-            Self::Network(network) => host.parse::<IpAddr>().is_ok_and(|address| network.contains(&address)),
+            Self::Network(network) => host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| network.contains(&address)),
             Self::Name(name, only) => {
                 let host = host.trim_end_matches('.').to_ascii_lowercase();
-                let is_below = || host.strip_suffix(name.as_str()).is_some_and(|front| front.ends_with('.'));
+                let is_below = || {
+                    host.strip_suffix(name.as_str())
+                        .is_some_and(|front| front.ends_with('.'))
+                };
                 only.is_none_or(|only| only == port) && !name.is_empty() && (host == *name || is_below())
             }
         }
@@ -261,14 +318,31 @@ mod tests {
     fn egress(raw: Option<RawEgressProxy>, environment: &[(&str, &str)]) -> (Egress, Vec<String>) {
         let mut problems = Problems::new(Path::new("gateway.toml"), "\n");
         let raw = raw.map(|value| At { value, span: 0..1 });
-        let look =
-            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let look = |name: &str| {
+            environment
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         let egress = Egress::compile(raw.as_ref(), &look, &mut problems);
-        (egress, problems.warnings().iter().map(|problem| problem.message.clone()).collect())
+        (
+            egress,
+            problems
+                .warnings()
+                .iter()
+                .map(|problem| problem.message.clone())
+                .collect(),
+        )
     }
 
     fn proxy(url: &str) -> RawEgressProxy {
-        RawEgressProxy::Proxy { url: At { value: url.to_owned(), span: 0..1 }, password: None }
+        RawEgressProxy::Proxy {
+            url: At {
+                value: url.to_owned(),
+                span: 0..1,
+            },
+            password: None,
+        }
     }
 
     fn through(egress: &Egress, host: &str) -> Option<String> {
@@ -278,16 +352,48 @@ mod tests {
     #[test]
     fn the_file_wins_over_the_environment() {
         let environment = [("HTTPS_PROXY", "http://env:1"), ("NO_PROXY", "*")];
-        assert_eq!(through(&egress(Some(proxy("http://file:2")), &environment).0, "id.example.com").unwrap(), "file:2");
-        assert_eq!(through(&egress(Some(RawEgressProxy::None), &environment[..1]).0, "id.example.com"), None);
-        assert_eq!(through(&egress(None, &environment[..1]).0, "id.example.com").unwrap(), "env:1");
-        assert_eq!(through(&egress(None, &[("https_proxy", "http://low:3/")]).0, "id.example.com").unwrap(), "low:3");
-        for none in [&[][..], &[("HTTPS_PROXY", "")], &[("HTTP_PROXY", "http://env:1")], &environment] {
+        assert_eq!(
+            through(
+                &egress(Some(proxy("http://file:2")), &environment).0,
+                "id.example.com"
+            )
+            .unwrap(),
+            "file:2"
+        );
+        assert_eq!(
+            through(
+                &egress(Some(RawEgressProxy::None), &environment[..1]).0,
+                "id.example.com"
+            ),
+            None
+        );
+        assert_eq!(
+            through(&egress(None, &environment[..1]).0, "id.example.com").unwrap(),
+            "env:1"
+        );
+        assert_eq!(
+            through(
+                &egress(None, &[("https_proxy", "http://low:3/")]).0,
+                "id.example.com"
+            )
+            .unwrap(),
+            "low:3"
+        );
+        for none in [
+            &[][..],
+            &[("HTTPS_PROXY", "")],
+            &[("HTTP_PROXY", "http://env:1")],
+            &environment,
+        ] {
             assert_eq!(through(&egress(None, none).0, "id.example.com"), None);
         }
         for odd in ["socks5://env:1", "https://env:1", "env:1", "http://env:1/path"] {
             let (egress, warnings) = egress(None, &[("HTTPS_PROXY", odd)]);
-            assert_eq!((through(&egress, "id.example.com"), warnings.len()), (None, 1), "{odd}");
+            assert_eq!(
+                (through(&egress, "id.example.com"), warnings.len()),
+                (None, 1),
+                "{odd}"
+            );
             assert!(!warnings[0].contains("env:1"), "{warnings:?}");
         }
     }
@@ -295,7 +401,14 @@ mod tests {
     #[test]
     fn this_machine_is_never_asked_through_it() {
         let (egress, _) = egress(Some(proxy("http://p:1")), &[]);
-        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+        for host in [
+            "localhost",
+            "LOCALHOST",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+        ] {
             assert_eq!(through(&egress, host), None, "{host}");
         }
         for host in ["localhost.example.com", "10.0.0.1", "id.example.com"] {
@@ -320,7 +433,14 @@ mod tests {
         ] {
             assert_eq!(through(&egress, host), None, "{host}");
         }
-        for host in ["badexample.com", "example.org", "11.0.0.1", "192.0.2.8", "2001:db8::2", "other.example"] {
+        for host in [
+            "badexample.com",
+            "example.org",
+            "11.0.0.1",
+            "192.0.2.8",
+            "2001:db8::2",
+            "other.example",
+        ] {
             assert!(through(&egress, host).is_some(), "{host}");
         }
         assert!(egress.proxy_for("other.example", 8443).is_none());
@@ -328,22 +448,42 @@ mod tests {
 
     #[test]
     fn a_user_and_a_password_become_basic_authentication() {
-        let basic = |egress: &Egress| egress.0.as_ref().unwrap().authorization.as_ref().map(|text| text.to_string());
+        let basic = |egress: &Egress| {
+            egress
+                .0
+                .as_ref()
+                .unwrap()
+                .authorization
+                .as_ref()
+                .map(|text| text.to_string())
+        };
         assert_eq!(basic(&egress(Some(proxy("http://p:1")), &[]).0), None);
         let (environment, warnings) = egress(None, &[("HTTPS_PROXY", "http://ann:p%40ss:w@p:1")]);
-        assert_eq!(basic(&environment).unwrap(), format!("Basic {}", STANDARD.encode("ann:p@ss:w")));
+        assert_eq!(
+            basic(&environment).unwrap(),
+            format!("Basic {}", STANDARD.encode("ann:p@ss:w"))
+        );
         assert!(warnings.is_empty());
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("password"), "s3cret\r\n").unwrap();
         let mut problems = Problems::new(&home.path().join("gateway.toml"), "\n");
         let at = |value| At { value, span: 0..1 };
         let raw = RawEgressProxy::Proxy {
-            url: At { value: "http://ann@p:1".to_owned(), span: 0..1 },
+            url: At {
+                value: "http://ann@p:1".to_owned(),
+                span: 0..1,
+            },
             password: Some(at(crate::config::raw::RawSecret::File("password".into()))),
         };
-        let raw = At { value: raw, span: 0..1 };
+        let raw = At {
+            value: raw,
+            span: 0..1,
+        };
         let egress = Egress::compile(Some(&raw), &|_| None, &mut problems);
-        assert_eq!(basic(&egress).unwrap(), format!("Basic {}", STANDARD.encode("ann:s3cret")));
+        assert_eq!(
+            basic(&egress).unwrap(),
+            format!("Basic {}", STANDARD.encode("ann:s3cret"))
+        );
         assert!(!format!("{egress:?}").contains("p:1"));
     }
 

@@ -101,14 +101,21 @@ impl Url {
             Some("http") => false,
             _ => return Err("neither an `https://` nor an `http://` URL".to_owned()),
         };
-        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let authority = uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .unwrap_or_default();
         if authority.contains('@') {
             return Err("a URL with a user name in it".to_owned());
         }
         let host = uri.host().unwrap_or_default();
         // `http::Uri` takes a port that is none for no port.
         let port = match authority.strip_prefix(host).ok_or("not a URL")?.strip_prefix(':') {
-            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or("a URL with a port that is none")?,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or("a URL with a port that is none")?,
             None if is_tls => 443,
             None => 80,
         };
@@ -117,10 +124,22 @@ impl Url {
             return Err("a URL without a host".to_owned());
         }
         if !is_tls && !allow_http && !is_here(&host) {
-            return Err("an `http://` URL to another machine, which anybody on the way could answer".to_owned());
+            return Err(
+                "an `http://` URL to another machine, which anybody on the way could answer".to_owned(),
+            );
         }
-        let path_and_query = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
-        Ok(Self { text: text.to_owned(), is_tls, host, port, authority: authority.to_owned(), path_and_query })
+        let path_and_query = uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str)
+            .to_owned();
+        Ok(Self {
+            text: text.to_owned(),
+            is_tls,
+            host,
+            port,
+            authority: authority.to_owned(),
+            path_and_query,
+        })
     }
 
     /// Whether it is an `https://` URL.
@@ -181,7 +200,9 @@ impl ServerToken {
                 value.set_sensitive(true);
                 Ok(value)
             }
-            _ => Err(FetchError::Token("a token is visible ASCII characters without white space".to_owned())),
+            _ => Err(FetchError::Token(
+                "a token is visible ASCII characters without white space".to_owned(),
+            )),
         }
     }
 }
@@ -196,7 +217,12 @@ impl Client {
             Some(path) => OnceCell::new_with(Some(Arc::new(from_file(path)?))),
             None => OnceCell::new(),
         };
-        Ok(Self { allow_http, tls: Arc::new(tls), egress: Egress::default(), token: None })
+        Ok(Self {
+            allow_http,
+            tls: Arc::new(tls),
+            egress: Egress::default(),
+            token: None,
+        })
     }
 
     /// The same on another way out.
@@ -209,7 +235,11 @@ impl Client {
     /// The same with a token for the server of `url`; a relative file starts from `directory`.
     #[must_use]
     pub fn with_token(mut self, kept: RawSecret, directory: PathBuf, url: Url) -> Self {
-        self.token = Some(Arc::new(ServerToken { kept, directory, server: url }));
+        self.token = Some(Arc::new(ServerToken {
+            kept,
+            directory,
+            server: url,
+        }));
         self
     }
 
@@ -231,7 +261,11 @@ impl Client {
     }
 
     async fn ask(&self, url: &Url) -> Result<Bytes, FetchError> {
-        let token = self.token.as_ref().filter(|token| url.is_private() && url.has_server_of(&token.server)).cloned();
+        let token = self
+            .token
+            .as_ref()
+            .filter(|token| url.is_private() && url.has_server_of(&token.server))
+            .cloned();
         let authorization = match token {
             None => None,
             Some(token) => {
@@ -253,7 +287,8 @@ impl Client {
             return exchange(stream, url, authorization).await;
         }
         let config = self.tls.get_or_try_init(from_system).await?.clone();
-        let name = ServerName::try_from(url.host.clone()).map_err(|_| FetchError::NoAddress(url.host.clone()))?;
+        let name =
+            ServerName::try_from(url.host.clone()).map_err(|_| FetchError::NoAddress(url.host.clone()))?;
         let stream = TlsConnector::from(config)
             .connect(name, stream)
             .await
@@ -280,7 +315,9 @@ async fn connect(host: &str, port: u16, authority: &str, may_leave: bool) -> Res
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("allow_http", &self.allow_http).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("allow_http", &self.allow_http)
+            .finish_non_exhaustive()
     }
 }
 
@@ -300,8 +337,14 @@ where
     let host = HeaderValue::try_from(&url.authority).expect("it was part of a URL");
     for (name, value) in [
         (header::HOST, host),
-        (header::ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json")),
-        (header::USER_AGENT, HeaderValue::from_static(concat!("passgate/", env!("CARGO_PKG_VERSION")))),
+        (
+            header::ACCEPT,
+            HeaderValue::from_static("application/json, application/jwk-set+json"),
+        ),
+        (
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("passgate/", env!("CARGO_PKG_VERSION"))),
+        ),
         (header::CONNECTION, HeaderValue::from_static("close")),
     ] {
         request.headers_mut().insert(name, value);
@@ -331,12 +374,19 @@ async fn from_system() -> Result<Arc<ClientConfig>, FetchError> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err("the system has no certificate authorities; install them, or name a `ca_file`".to_owned());
+            return Err(
+                "the system has no certificate authorities; install them, or name a `ca_file`".to_owned(),
+            );
         }
         config(roots)
     };
-    let config = tokio::task::spawn_blocking(read).await.map_err(|_| "reading was stopped".to_owned());
-    config.and_then(|config| config).map(Arc::new).map_err(FetchError::Authorities)
+    let config = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|_| "reading was stopped".to_owned());
+    config
+        .and_then(|config| config)
+        .map(Arc::new)
+        .map_err(FetchError::Authorities)
 }
 
 fn from_file(path: &Path) -> Result<ClientConfig, String> {
@@ -344,7 +394,9 @@ fn from_file(path: &Path) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|_| "is not valid PEM".to_owned())?;
-        roots.add(certificate).map_err(|_| "holds a certificate that is no authority's".to_owned())?;
+        roots
+            .add(certificate)
+            .map_err(|_| "holds a certificate that is no authority's".to_owned())?;
     }
     if roots.is_empty() {
         return Err("holds no `CERTIFICATE` section".to_owned());
@@ -353,11 +405,13 @@ fn from_file(path: &Path) -> Result<ClientConfig, String> {
 }
 
 fn config(roots: RootCertStore) -> Result<ClientConfig, String> {
-    Ok(ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    Ok(
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth(),
+    )
 }
 
 #[cfg(test)]
@@ -366,14 +420,20 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_this_machine_unless_the_configuration_says_otherwise() {
-        for text in
-            ["https://id.example.com/keys", "http://127.0.0.1:8080/keys", "http://[::1]/keys", "http://localhost/a?b=c"]
-        {
+        for text in [
+            "https://id.example.com/keys",
+            "http://127.0.0.1:8080/keys",
+            "http://[::1]/keys",
+            "http://localhost/a?b=c",
+        ] {
             assert!(Url::parse(text, false).is_ok(), "{text}");
         }
-        for text in
-            ["http://id.example.com/keys", "http://10.0.0.1/", "http://localhost.example.com/", "http://0.0.0.0/"]
-        {
+        for text in [
+            "http://id.example.com/keys",
+            "http://10.0.0.1/",
+            "http://localhost.example.com/",
+            "http://0.0.0.0/",
+        ] {
             assert!(Url::parse(text, false).is_err(), "{text}");
             assert!(Url::parse(text, true).is_ok(), "{text}");
         }
@@ -400,7 +460,10 @@ mod tests {
             assert!(Url::parse(text, true).is_err(), "{text}");
         }
         let url = Url::parse("https://[::1]:8443/a/b?c=d", false).expect("a URL");
-        assert_eq!((url.host.as_str(), url.port, url.authority.as_str()), ("::1", 8443, "[::1]:8443"));
+        assert_eq!(
+            (url.host.as_str(), url.port, url.authority.as_str()),
+            ("::1", 8443, "[::1]:8443")
+        );
         assert_eq!(url.path_and_query, "/a/b?c=d");
     }
 }

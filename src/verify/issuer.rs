@@ -91,7 +91,10 @@ impl Issuer {
             typ: TypeRule::NotAnotherKind,
             place: None,
             source: None,
-            keys: ArcSwap::from_pointee(Keys { set: keys.map(Arc::new), generation }),
+            keys: ArcSwap::from_pointee(Keys {
+                set: keys.map(Arc::new),
+                generation,
+            }),
             generation: AtomicU64::new(generation),
             writing: Mutex::new(()),
         }
@@ -101,7 +104,11 @@ impl Issuer {
     /// tokens have a name that outlives a change of `public_url`.
     #[must_use]
     pub fn revocation_key(&self) -> &str {
-        if &*self.name == OWN_NAME { OWN_NAME } else { &self.issuer }
+        if &*self.name == OWN_NAME {
+            OWN_NAME
+        } else {
+            &self.issuer
+        }
     }
 
     /// Whether its tokens are of more than one tenant.
@@ -130,20 +137,30 @@ impl Issuer {
             return false;
         }
         let generation = before.generation + 1;
-        self.keys.store(Arc::new(Keys { set: Some(set), generation }));
+        self.keys.store(Arc::new(Keys {
+            set: Some(set),
+            generation,
+        }));
         self.generation.store(generation, Ordering::Release);
         true
     }
 
     /// Whether a key is there that a token with this `kid` and `alg` means.
     pub(super) fn has_key(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
-        self.keys.load().set.as_ref().is_some_and(|set| set.has(kid, algorithm))
+        self.keys
+            .load()
+            .set
+            .as_ref()
+            .is_some_and(|set| set.has(kid, algorithm))
     }
 }
 
 impl std::fmt::Debug for Issuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issuer").field("name", &self.name).field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Issuer")
+            .field("name", &self.name)
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,7 +170,14 @@ pub(super) fn path(text: &'static str) -> ClaimPath {
 }
 
 /// The gateway itself as an issuer: no leeway, because its clock is ours.
-fn own(name: &str, issuer: &str, audience: &str, algorithms: &[Algorithm], keys: KeySet, typ: &'static str) -> Issuer {
+fn own(
+    name: &str,
+    issuer: &str,
+    audience: &str,
+    algorithms: &[Algorithm],
+    keys: KeySet,
+    typ: &'static str,
+) -> Issuer {
     let mut own = Issuer::new(name, issuer.to_owned(), Some(keys));
     own.audiences = vec![audience.to_owned()];
     own.algorithms = algorithms.to_vec();
@@ -180,7 +204,10 @@ impl Issuers {
         if let Some(index) = self.by_iss.get(iss) {
             return Some(&self.list[*index]);
         }
-        self.templates.iter().map(|index| &self.list[*index]).find(|issuer| issuer.iss.tenant(iss).is_some())
+        self.templates
+            .iter()
+            .map(|index| &self.list[*index])
+            .find(|issuer| issuer.iss.tenant(iss).is_some())
     }
 
     /// The issuer whose tokens may lack `iss`.
@@ -245,19 +272,33 @@ impl Issuers {
     ) -> (Self, Arc<Issuer>) {
         let own = Arc::new(own(name, issuer, audience, algorithms, keys, "session+jwt"));
         let by_iss = HashMap::from([(issuer.to_owned(), 0)]);
-        (Self { list: vec![own.clone()], by_iss, templates: Vec::new(), without_iss: None }, own)
+        (
+            Self {
+                list: vec![own.clone()],
+                by_iss,
+                templates: Vec::new(),
+                without_iss: None,
+            },
+            own,
+        )
     }
 
     pub(super) fn add(&mut self, issuer: Issuer) -> Result<Arc<Issuer>, String> {
         if let Some(other) = self.list.iter().find(|other| other.iss.meets(&issuer.iss)) {
-            return Err(format!("`{}` and `{}` have the same `iss`", other.name, issuer.name));
+            return Err(format!(
+                "`{}` and `{}` have the same `iss`",
+                other.name, issuer.name
+            ));
         }
         if self.by_name(&issuer.name).is_some() {
             return Err(format!("there are two issuers of the name `{}`", issuer.name));
         }
         if issuer.may_lack_iss {
             if let Some(other) = self.without_iss() {
-                return Err(format!("`{}` and `{}` both take tokens without `iss`", other.name, issuer.name));
+                return Err(format!(
+                    "`{}` and `{}` both take tokens without `iss`",
+                    other.name, issuer.name
+                ));
             }
             self.without_iss = Some(self.list.len());
         }
@@ -275,8 +316,12 @@ impl Issuers {
     /// nobody waits after a reload.
     pub fn inherit(&self, previous: &Self) {
         for issuer in &self.list {
-            let Some(before) = previous.list.iter().find(|before| before.issuer == issuer.issuer) else { continue };
-            let (Some(source), Some(source_before)) = (&issuer.source, &before.source) else { continue };
+            let Some(before) = previous.list.iter().find(|before| before.issuer == issuer.issuer) else {
+                continue;
+            };
+            let (Some(source), Some(source_before)) = (&issuer.source, &before.source) else {
+                continue;
+            };
             if source.location() != source_before.location() || issuer.key_generation() != 0 {
                 continue;
             }

@@ -23,9 +23,12 @@ pub(super) enum Fault {
 pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
     let duplicate = Cell::new(false);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Strict { duplicate: &duplicate, stops: true }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
+    let value = Strict {
+        duplicate: &duplicate,
+        stops: true,
+    }
+    .deserialize(&mut deserializer)
+    .and_then(|value| deserializer.end().map(|()| value));
     match value {
         Ok(Value::Object(members)) => Ok(members),
         Err(_) if duplicate.get() => Err(Fault::DuplicateName),
@@ -50,9 +53,18 @@ pub(super) fn parse_entries(text: &[u8], name: &str) -> Result<Option<Vec<Entry>
     let duplicate = Cell::new(false);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let found = deserializer
-        .deserialize_map(Document { duplicate: &duplicate, name })
+        .deserialize_map(Document {
+            duplicate: &duplicate,
+            name,
+        })
         .and_then(|found| deserializer.end().map(|()| found));
-    found.map_err(|_| if duplicate.get() { Fault::DuplicateName } else { Fault::Malformed })
+    found.map_err(|_| {
+        if duplicate.get() {
+            Fault::DuplicateName
+        } else {
+            Fault::Malformed
+        }
+    })
 }
 
 /// The object around the entries.
@@ -78,7 +90,10 @@ impl<'de> Visitor<'de> for Document<'_> {
                 self.duplicate.set(true);
                 return Err(A::Error::custom("a name stands twice"));
             } else {
-                access.next_value_seed(Strict { duplicate: self.duplicate, stops: true })?;
+                access.next_value_seed(Strict {
+                    duplicate: self.duplicate,
+                    stops: true,
+                })?;
             }
             seen.insert(name);
         }
@@ -137,7 +152,11 @@ impl<'de> Visitor<'de> for Entries {
         let mut entries = Vec::new();
         loop {
             let duplicate = Cell::new(false);
-            let Some(value) = access.next_element_seed(Strict { duplicate: &duplicate, stops: false })? else {
+            let Some(value) = access.next_element_seed(Strict {
+                duplicate: &duplicate,
+                stops: false,
+            })?
+            else {
                 return Ok(Some(entries));
             };
             entries.push(match value {
@@ -188,7 +207,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a number"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("not a number"))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
@@ -252,8 +273,7 @@ mod tests {
     fn each_entry_is_judged_on_its_own() {
         let entries = |text: &str| parse_entries(text.as_bytes(), "keys");
         let object = |text: &str| Entry::Object(parse_object(text.as_bytes()).expect("an object"));
-        let text =
-            r#"{"keys": [{"a": 1}, 7, null, "x", [], {"a": 1, "a": 1}, {"a": {"b": [{"c": 1, "c": 2}]}}, {"a": 1}]}"#;
+        let text = r#"{"keys": [{"a": 1}, 7, null, "x", [], {"a": 1, "a": 1}, {"a": {"b": [{"c": 1, "c": 2}]}}, {"a": 1}]}"#;
         let expected = vec![
             object(r#"{"a": 1}"#),
             Entry::NotAnObject,
@@ -266,17 +286,32 @@ mod tests {
         ];
         assert_eq!(entries(text), Ok(Some(expected)));
         assert_eq!(entries(r#"{"x": {"y": 1}, "keys": []}"#), Ok(Some(vec![])));
-        for text in
-            ["{}", r#"{"keys": {}}"#, r#"{"keys": 1}"#, r#"{"keys": "x"}"#, r#"{"keys": null}"#, r#"{"keys": -1.5}"#]
-        {
+        for text in [
+            "{}",
+            r#"{"keys": {}}"#,
+            r#"{"keys": 1}"#,
+            r#"{"keys": "x"}"#,
+            r#"{"keys": null}"#,
+            r#"{"keys": -1.5}"#,
+        ] {
             assert_eq!(entries(text), Ok(None), "{text}");
         }
-        for text in
-            [r#"{"keys": [], "keys": []}"#, r#"{"x": 1, "x": 2, "keys": []}"#, r#"{"x": {"y": 1, "y": 1}, "keys": []}"#]
-        {
+        for text in [
+            r#"{"keys": [], "keys": []}"#,
+            r#"{"x": 1, "x": 2, "keys": []}"#,
+            r#"{"x": {"y": 1, "y": 1}, "keys": []}"#,
+        ] {
             assert_eq!(entries(text), Err(Fault::DuplicateName), "{text}");
         }
-        for text in ["", "[]", "1", "null", r#"{"keys": [}"#, r#"{"keys": []}x"#, r#"{"keys": [{"a":1e400}]}"#] {
+        for text in [
+            "",
+            "[]",
+            "1",
+            "null",
+            r#"{"keys": [}"#,
+            r#"{"keys": []}x"#,
+            r#"{"keys": [{"a":1e400}]}"#,
+        ] {
             assert_eq!(entries(text), Err(Fault::Malformed), "{text}");
         }
     }
@@ -284,7 +319,20 @@ mod tests {
     #[test]
     fn what_is_not_one_object_is_refused() {
         let deep = format!("{}{}", r#"{"a":"#.repeat(200), "}".repeat(200));
-        for text in ["", "[]", "1", "\"a\"", "null", "{", "{}{}", "{},", "{}x", "{\"a\":1e400}", "{\"a\":NaN}", &deep] {
+        for text in [
+            "",
+            "[]",
+            "1",
+            "\"a\"",
+            "null",
+            "{",
+            "{}{}",
+            "{},",
+            "{}x",
+            "{\"a\":1e400}",
+            "{\"a\":NaN}",
+            &deep,
+        ] {
             assert_eq!(parse_object(text.as_bytes()), Err(Fault::Malformed), "{text}");
         }
         assert_eq!(parse_object(b"\xef\xbb\xbf{}"), Err(Fault::Malformed));

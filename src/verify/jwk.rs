@@ -42,7 +42,10 @@ impl KeySet {
             let jwk = match entry {
                 json::Entry::Object(jwk) => jwk,
                 json::Entry::DuplicateName => {
-                    skipped.push(format!("entry {} of `keys`: a name stands twice in it", index + 1));
+                    skipped.push(format!(
+                        "entry {} of `keys`: a name stands twice in it",
+                        index + 1
+                    ));
                     continue;
                 }
                 json::Entry::NotAnObject => {
@@ -82,14 +85,14 @@ impl Key {
             Some(Value::String(kid)) => Some(kid.clone()),
             Some(_) => return Err(other("`kid` is not a string")),
         };
-        let issuer = match jwk.get("issuer") {
-            None => None,
-            Some(Value::String(issuer)) => Some(
-                IssuerName::published(issuer)
-                    .ok_or_else(|| other("`issuer` holds a tenant that is not one whole segment of its path"))?,
-            ),
-            Some(_) => return Err(other("`issuer` is not a string")),
-        };
+        let issuer =
+            match jwk.get("issuer") {
+                None => None,
+                Some(Value::String(issuer)) => Some(IssuerName::published(issuer).ok_or_else(|| {
+                    other("`issuer` holds a tenant that is not one whole segment of its path")
+                })?),
+                Some(_) => return Err(other("`issuer` is not a string")),
+            };
         match jwk.get("use") {
             None => {}
             Some(Value::String(usage)) if usage == "sig" => {}
@@ -109,7 +112,10 @@ impl Key {
                 Some(known.ok_or_else(|| other("`alg` is not a signature algorithm that we know"))?)
             }
         };
-        let kty = jwk.get("kty").and_then(Value::as_str).ok_or_else(|| other("no `kty`"))?;
+        let kty = jwk
+            .get("kty")
+            .and_then(Value::as_str)
+            .ok_or_else(|| other("no `kty`"))?;
         if kty != "oct" && jwk.contains_key("d") {
             return Err(weak("a private key, where only public ones belong"));
         }
@@ -126,10 +132,15 @@ impl Key {
                 _ => return Err(other("`crv` is not `Ed25519`")),
             },
             "oct" if origin == Origin::Fetched => {
-                return Err(other("a shared secret (`oct`), which is not taken from the network"));
+                return Err(other(
+                    "a shared secret (`oct`), which is not taken from the network",
+                ));
             }
             // Two readers could take a secret that is not spelled strictly for two secrets.
-            "oct" => shared_secret(&number(jwk, "k").map_err(|reason| weak(reason.to_string()))?, only)?,
+            "oct" => shared_secret(
+                &number(jwk, "k").map_err(|reason| weak(reason.to_string()))?,
+                only,
+            )?,
             _ => return Err(other("`kty` is not one that we know")),
         };
         key.kid = kid;
@@ -155,13 +166,18 @@ fn shared_secret(secret: &[u8], only: Option<Algorithm>) -> Result<Key, Unusable
 
 /// A member of base64url text, of any length.
 fn number(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Unusable> {
-    let text = jwk.get(name).and_then(Value::as_str).ok_or_else(|| other(format!("no `{name}`")))?;
+    let text = jwk
+        .get(name)
+        .and_then(Value::as_str)
+        .ok_or_else(|| other(format!("no `{name}`")))?;
     base64url::decode(text).ok_or_else(|| other(format!("`{name}` is not base64url")))
 }
 
 /// A member of base64url text of exactly `N` bytes (RFC 7518 section 6.2.1.2).
 fn bytes<const N: usize>(jwk: &Map<String, Value>, name: &str) -> Result<[u8; N], Unusable> {
-    number(jwk, name)?.try_into().map_err(|_| other(format!("`{name}` is not {N} bytes long")))
+    number(jwk, name)?
+        .try_into()
+        .map_err(|_| other(format!("`{name}` is not {N} bytes long")))
 }
 
 /// The uncompressed point (SEC 1 section 2.3.3) that `x` and `y` are.

@@ -68,7 +68,9 @@ impl Location {
         if issuer.contains('?') {
             return Err("a URL with a query, which an issuer cannot have".to_owned());
         }
-        let issuer = IssuerName::parse(issuer).ok_or("a URL in which `{tid}` is not one whole segment")?.of_discovery();
+        let issuer = IssuerName::parse(issuer)
+            .ok_or("a URL in which `{tid}` is not one whole segment")?
+            .of_discovery();
         let base = issuer.strip_suffix('/').unwrap_or(&issuer);
         Url::parse(&format!("{base}/.well-known/openid-configuration"), allow_http).map(Self::Discovery)
     }
@@ -135,7 +137,11 @@ impl KeySource {
             cooldown,
             first_retry: FIRST_RETRY,
             patience: REQUEST_PATIENCE,
-            turn: Mutex::new(Turn { in_flight: true, asked: None, stopped: false }),
+            turn: Mutex::new(Turn {
+                in_flight: true,
+                asked: None,
+                stopped: false,
+            }),
             wanted: Notify::new(),
             rounds: watch::Sender::new(0),
             status: Mutex::default(),
@@ -234,7 +240,9 @@ impl KeySource {
             Location::Discovery(url) => {
                 let document = self.client.get(url).await.map_err(|error| error.to_string())?;
                 let allow_http = self.client.allows_http();
-                self.client.get(&jwks_uri(&document, url, &issuer.issuer, allow_http)?).await
+                self.client
+                    .get(&jwks_uri(&document, url, &issuer.issuer, allow_http)?)
+                    .await
             }
         };
         let text = text.map_err(|error| error.to_string())?;
@@ -245,7 +253,9 @@ impl KeySource {
 
 impl std::fmt::Debug for KeySource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeySource").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("KeySource")
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -259,12 +269,17 @@ fn jwks_uri(document: &[u8], from: &Url, issuer: &str, allow_http: bool) -> Resu
         Some(named) if named == issuer => {}
         // With another word in the place of the tenant.
         Some(named) if IssuerName::published(named).is_some_and(|named| named.as_str() == issuer) => {}
-        Some(named) => return Err(format!("the discovery document is of the issuer `{}`", named.escape_default())),
+        Some(named) => {
+            return Err(format!(
+                "the discovery document is of the issuer `{}`",
+                named.escape_default()
+            ));
+        }
         None => return Err("the discovery document has no `issuer`".to_owned()),
     }
     let uri = text("jwks_uri").ok_or_else(|| "the discovery document has no `jwks_uri`".to_owned())?;
-    let url =
-        Url::parse(uri, allow_http).map_err(|fault| format!("`jwks_uri` of the discovery document is {fault}"))?;
+    let url = Url::parse(uri, allow_http)
+        .map_err(|fault| format!("`jwks_uri` of the discovery document is {fault}"))?;
     if from.is_tls() && !url.is_tls() && !allow_http {
         return Err("`jwks_uri` of the discovery document is an `http://` URL".to_owned());
     }
@@ -283,8 +298,8 @@ pub async fn keep_fresh(issuer: Arc<Issuer>, store: Arc<dyn KeyStore>, shutdown:
         loop {
             source.begin_round();
             let outcome = timeout(TIME_LIMIT, source.fetch(&issuer)).await;
-            let outcome =
-                outcome.unwrap_or_else(|_| Err(format!("no key set within {} seconds", TIME_LIMIT.as_secs())));
+            let outcome = outcome
+                .unwrap_or_else(|_| Err(format!("no key set within {} seconds", TIME_LIMIT.as_secs())));
             let pause = match outcome {
                 Ok((text, set, skipped)) => {
                     failures = 0;
@@ -306,7 +321,10 @@ pub async fn keep_fresh(issuer: Arc<Issuer>, store: Arc<dyn KeyStore>, shutdown:
                         status.last_error = Some(error);
                     });
                     source.end_round();
-                    let pause = source.first_retry.saturating_mul(1 << failures.min(16)).min(LAST_RETRY);
+                    let pause = source
+                        .first_retry
+                        .saturating_mul(1 << failures.min(16))
+                        .min(LAST_RETRY);
                     failures += 1;
                     pause.min(source.interval.max(source.first_retry))
                 }

@@ -59,7 +59,11 @@ impl<'a> Jws<'a> {
 
     /// `alg`, where it is one that we know.
     pub(super) fn algorithm(&self) -> Result<Algorithm, Refusal> {
-        self.header.get("alg").and_then(Value::as_str).and_then(Algorithm::parse).ok_or(Refusal::AlgorithmRefused)
+        self.header
+            .get("alg")
+            .and_then(Value::as_str)
+            .and_then(Algorithm::parse)
+            .ok_or(Refusal::AlgorithmRefused)
     }
 
     /// `kid`, where there is one; it must be a string (RFC 7515 section 4.1.4).
@@ -116,5 +120,8 @@ pub struct Unverified {
 pub fn read_unverified(token: &str) -> Result<Unverified, Refusal> {
     let jws = Jws::parse(token, usize::MAX)?;
     let claims = jws.claims()?;
-    Ok(Unverified { header: jws.header, claims })
+    Ok(Unverified {
+        header: jws.header,
+        claims,
+    })
 }

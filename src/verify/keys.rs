@@ -5,7 +5,9 @@
 //! secret. Neither errors nor `Debug` show material.
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm};
+use aws_lc_rs::signature::{
+    self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm,
+};
 
 use super::algorithm::{Algorithm, Family};
 use super::tenant::IssuerName;
@@ -75,12 +77,20 @@ impl Key {
     /// An RSA key from its modulus and exponent, big-endian (RFC 7518 section 6.3.1).
     pub(super) fn rsa(modulus: &[u8], exponent: &[u8], only: Option<Algorithm>) -> Result<Self, Unusable> {
         let (n, e) = (trim(modulus), trim(exponent));
-        let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
+        let bits = n
+            .first()
+            .map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
         if bits < *RSA_BITS.start() {
-            return Err(weak(format!("an RSA key of {bits} bits, and fewer than {} are weak", RSA_BITS.start())));
+            return Err(weak(format!(
+                "an RSA key of {bits} bits, and fewer than {} are weak",
+                RSA_BITS.start()
+            )));
         }
         if bits > *RSA_BITS.end() {
-            return Err(other(format!("an RSA key of {bits} bits, more than {}", RSA_BITS.end())));
+            return Err(other(format!(
+                "an RSA key of {bits} bits, more than {}",
+                RSA_BITS.end()
+            )));
         }
         let is_odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
         if !is_odd(n) {
@@ -93,7 +103,9 @@ impl Key {
             return Err(other("an RSA exponent of more than 32 bits"));
         }
         if has_roca_fingerprint(n) {
-            return Err(weak("an RSA key made by a chip with the ROCA flaw (CVE-2017-15361)"));
+            return Err(weak(
+                "an RSA key made by a chip with the ROCA flaw (CVE-2017-15361)",
+            ));
         }
         let components = RsaPublicKeyComponents { n, e };
         let mut key = Self::new(Family::Rsa, &[n, e]);
@@ -107,7 +119,9 @@ impl Key {
                 Algorithm::PS512 => &signature::RSA_PSS_2048_8192_SHA512,
                 _ => continue,
             };
-            let parsed = components.to_parsed_public_key(parameters).map_err(|_| other("not an RSA key"))?;
+            let parsed = components
+                .to_parsed_public_key(parameters)
+                .map_err(|_| other("not an RSA key"))?;
             key.verifiers.push((algorithm, Primitive::Public(parsed)));
         }
         Ok(key)
@@ -140,7 +154,11 @@ impl Key {
                 Algorithm::HS256 => hmac::HMAC_SHA256,
                 Algorithm::HS384 => hmac::HMAC_SHA384,
                 Algorithm::HS512 => hmac::HMAC_SHA512,
-                _ => return Err(other(format!("a shared secret, and `{algorithm}` needs a public key"))),
+                _ => {
+                    return Err(other(format!(
+                        "a shared secret, and `{algorithm}` needs a public key"
+                    )));
+                }
             };
             if secret.len() < algorithm.secret_bytes() {
                 return Err(weak(format!(
@@ -149,7 +167,10 @@ impl Key {
                     algorithm.secret_bytes()
                 )));
             }
-            key.verifiers.push((algorithm, Primitive::Secret(Box::new(hmac::Key::new(hash, secret)))));
+            key.verifiers.push((
+                algorithm,
+                Primitive::Secret(Box::new(hmac::Key::new(hash, secret))),
+            ));
         }
         Ok(key)
     }
@@ -160,7 +181,13 @@ impl Key {
         for part in material {
             digest.update(&(part.len() as u64).to_be_bytes()).update(part);
         }
-        Self { kid: None, issuer: None, family, verifiers: Vec::new(), material: *digest.finalize().as_bytes() }
+        Self {
+            kid: None,
+            issuer: None,
+            family,
+            verifiers: Vec::new(),
+            material: *digest.finalize().as_bytes(),
+        }
     }
 
     /// The name that its set gives it.
@@ -181,18 +208,26 @@ impl Key {
     }
 
     fn primitive(&self, algorithm: Algorithm) -> Option<&Primitive> {
-        self.verifiers.iter().find(|(of, _)| *of == algorithm).map(|(_, primitive)| primitive)
+        self.verifiers
+            .iter()
+            .find(|(of, _)| *of == algorithm)
+            .map(|(_, primitive)| primitive)
     }
 
     /// Whether one token could mean both.
     fn shares_a_token(&self, other: &Self) -> bool {
         let share_an_issuer = self.issuer.is_none() || other.issuer.is_none() || self.issuer == other.issuer;
-        share_an_issuer && self.algorithms().any(|algorithm| other.primitive(algorithm).is_some())
+        share_an_issuer
+            && self
+                .algorithms()
+                .any(|algorithm| other.primitive(algorithm).is_some())
     }
 
     /// Whether it may verify a token with this `iss`.
     fn serves(&self, iss: Option<&str>) -> bool {
-        self.issuer.as_ref().is_none_or(|issuer| iss.is_some_and(|iss| issuer.covers(iss)))
+        self.issuer
+            .as_ref()
+            .is_none_or(|issuer| iss.is_some_and(|iss| issuer.covers(iss)))
     }
 
     fn fingerprint(&self) -> [u8; 32] {
@@ -241,7 +276,9 @@ impl KeySet {
     /// # Errors
     /// Shared secrets and public keys in one set, the ground of the algorithm confusion attack (RFC 8725 section 2.1).
     pub(super) fn named(keys: Vec<Key>) -> Result<(Self, Vec<String>), String> {
-        if keys.iter().any(|key| key.family == Family::Hmac) && keys.iter().any(|key| key.family != Family::Hmac) {
+        if keys.iter().any(|key| key.family == Family::Hmac)
+            && keys.iter().any(|key| key.family != Family::Hmac)
+        {
             return Err("shared secrets and public keys cannot stand in one set".to_owned());
         }
         let clash = |one: &Key, two: &Key| one.kid.is_some() && one.kid == two.kid && one.shares_a_token(two);
@@ -264,7 +301,10 @@ impl KeySet {
         let mut kept = Vec::with_capacity(keys.len());
         for (index, key) in keys.into_iter().enumerate() {
             if ambiguous[index] {
-                skipped.push(format!("{}: two different keys have this name", key_name(key.kid())));
+                skipped.push(format!(
+                    "{}: two different keys have this name",
+                    key_name(key.kid())
+                ));
             } else if !repeated[index] {
                 kept.push(key);
             }
@@ -289,7 +329,11 @@ impl KeySet {
         for fingerprint in &fingerprints {
             digest.update(fingerprint);
         }
-        Self { keys, named, fingerprint: *digest.finalize().as_bytes() }
+        Self {
+            keys,
+            named,
+            fingerprint: *digest.finalize().as_bytes(),
+        }
     }
 
     /// The keys.
@@ -319,7 +363,9 @@ impl KeySet {
     /// Whether there is a key that a token with this `kid` and `alg` means.
     #[must_use]
     pub fn has(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
-        self.keys.iter().any(|key| (kid.is_none() || key.kid() == kid) && key.primitive(algorithm).is_some())
+        self.keys
+            .iter()
+            .any(|key| (kid.is_none() || key.kid() == kid) && key.primitive(algorithm).is_some())
     }
 
     /// The key that made `signature` over `message`.
@@ -342,7 +388,13 @@ impl KeySet {
         let candidates = self
             .keys
             .iter()
-            .filter(|key| if is_known { wanted.is_none() || key.kid() == wanted } else { key.kid.is_none() })
+            .filter(|key| {
+                if is_known {
+                    wanted.is_none() || key.kid() == wanted
+                } else {
+                    key.kid.is_none()
+                }
+            })
             .filter_map(|key| Some((key, key.primitive(algorithm)?)))
             .filter(|(key, _)| key.serves(iss))
             .take(MAX_TRIED);
@@ -354,23 +406,35 @@ impl KeySet {
             }
         }
         // In a set with names, a name that it lacks is a reason to ask the issuer again.
-        if tried && (is_known || !self.named) { Err(Refusal::SignatureInvalid) } else { Err(Refusal::KeyUnknown) }
+        if tried && (is_known || !self.named) {
+            Err(Refusal::SignatureInvalid)
+        } else {
+            Err(Refusal::KeyUnknown)
+        }
     }
 }
 
 /// A key as messages name it.
 pub(super) fn key_name(kid: Option<&str>) -> String {
-    kid.map_or_else(|| "key without `kid`".to_owned(), |kid| format!("key `{}`", kid.escape_default()))
+    kid.map_or_else(
+        || "key without `kid`".to_owned(),
+        |kid| format!("key `{}`", kid.escape_default()),
+    )
 }
 
 /// The algorithms of a kind, or the one that the key itself names.
 fn algorithms_of(family: Family, only: Option<Algorithm>) -> Result<Vec<Algorithm>, Unusable> {
     match only {
-        Some(algorithm) if algorithm.family() != family => {
-            Err(other(format!("`alg` is `{algorithm}`, and the key is {}", family.as_str())))
-        }
+        Some(algorithm) if algorithm.family() != family => Err(other(format!(
+            "`alg` is `{algorithm}`, and the key is {}",
+            family.as_str()
+        ))),
         Some(algorithm) => Ok(vec![algorithm]),
-        None => Ok(Algorithm::ALL.iter().copied().filter(|algorithm| algorithm.family() == family).collect()),
+        None => Ok(Algorithm::ALL
+            .iter()
+            .copied()
+            .filter(|algorithm| algorithm.family() == family)
+            .collect()),
     }
 }
 
@@ -384,11 +448,13 @@ fn trim(number: &[u8]) -> &[u8] {
 /// primes it is a power of 65537. For a random modulus the chance is below 2^-27.
 fn has_roca_fingerprint(modulus: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
-        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
-        109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101,
+        103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
     ];
     PRIMES.iter().all(|&prime| {
-        let residue = modulus.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let residue = modulus
+            .iter()
+            .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
         let mut power = 1;
         for _ in 0..prime {
             if power == residue {

@@ -62,11 +62,17 @@ impl TypeRule {
         };
         let is_accepted = match (self, kind) {
             (Self::NotAnotherKind, None) => true,
-            (Self::NotAnotherKind, Some(kind)) => !OTHER_KINDS.iter().any(|known| known.eq_ignore_ascii_case(kind)),
+            (Self::NotAnotherKind, Some(kind)) => {
+                !OTHER_KINDS.iter().any(|known| known.eq_ignore_ascii_case(kind))
+            }
             (Self::Exactly(_), None) => false,
             (Self::Exactly(wanted), Some(kind)) => wanted.eq_ignore_ascii_case(kind),
         };
-        if is_accepted { Ok(()) } else { Err(Refusal::TokenType) }
+        if is_accepted {
+            Ok(())
+        } else {
+            Err(Refusal::TokenType)
+        }
     }
 }
 
@@ -92,7 +98,15 @@ mod tests {
     #[test]
     fn a_token_of_another_kind_is_refused_however_its_name_is_written() {
         let rule = TypeRule::NotAnotherKind;
-        for typ in ["JWT", "jwt", "at+jwt", "application/at+jwt", "", "example", "application/"] {
+        for typ in [
+            "JWT",
+            "jwt",
+            "at+jwt",
+            "application/at+jwt",
+            "",
+            "example",
+            "application/",
+        ] {
             assert!(check(rule, &json!(typ)), "{typ}");
         }
         for typ in [

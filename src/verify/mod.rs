@@ -71,7 +71,13 @@ impl Verifier {
     #[must_use]
     pub fn new(issuers: Issuers, revocations: Arc<Revocations>) -> Self {
         let table = TABLES.fetch_add(1, Ordering::Relaxed);
-        Self { issuers, revocations, shared: SharedCache::new(), table, most: MAX_TOKEN_BYTES }
+        Self {
+            issuers,
+            revocations,
+            shared: SharedCache::new(),
+            table,
+            most: MAX_TOKEN_BYTES,
+        }
     }
 
     /// The same for tokens of `most` bytes at most.
@@ -105,7 +111,12 @@ impl Verifier {
     /// # Errors
     /// The refusal of the first check that failed. After [`Refusal::KeyUnknown`] and [`Refusal::KeysUnavailable`],
     /// [`Verifier::refetch`] may help.
-    pub fn verify(&self, local: &mut LocalCache, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
+    pub fn verify(
+        &self,
+        local: &mut LocalCache,
+        token: &str,
+        now: UnixSeconds,
+    ) -> Result<Arc<Verified>, Refusal> {
         if token.len() > self.most {
             return Err(Refusal::TokenTooLarge);
         }
@@ -140,7 +151,8 @@ impl Verifier {
         now: UnixSeconds,
         observer: &mut dyn FnMut(Step),
     ) -> Result<Arc<Verified>, Refusal> {
-        self.check(token, now, Tense::Present, &mut Steps::heard_by(observer)).map(Arc::new)
+        self.check(token, now, Tense::Present, &mut Steps::heard_by(observer))
+            .map(Arc::new)
     }
 
     /// The same for a token that was good until its `exp`, or until what it says was changed: what it said then, without
@@ -149,9 +161,13 @@ impl Verifier {
     /// # Errors
     /// The refusal of the first check that failed, or would have then.
     pub fn verify_expired(&self, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
-        let exp = Jws::parse(token, self.most)?.claims()?.get("exp").and_then(serde_json::Value::as_i64);
+        let exp = Jws::parse(token, self.most)?
+            .claims()?
+            .get("exp")
+            .and_then(serde_json::Value::as_i64);
         let last = exp.ok_or(Refusal::TimeMalformed)?.saturating_sub(1);
-        self.check(token, last.min(now), Tense::Past, &mut Steps::silent()).map(Arc::new)
+        self.check(token, last.min(now), Tense::Past, &mut Steps::silent())
+            .map(Arc::new)
     }
 
     /// After `refusal` of `token`: waits, two seconds at most, for keys of its issuer that may help. True where it is
@@ -161,9 +177,16 @@ impl Verifier {
         if !matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable) {
             return false;
         }
-        let Ok(jws) = Jws::parse(token, self.most) else { return false };
-        let (Ok(algorithm), Ok(kid), Ok(claims)) = (jws.algorithm(), jws.kid(), jws.claims()) else { return false };
-        let Some(issuer) = claims::issuer(&claims, &self.issuers).ok().and_then(|iss| self.issuers.of(iss)) else {
+        let Ok(jws) = Jws::parse(token, self.most) else {
+            return false;
+        };
+        let (Ok(algorithm), Ok(kid), Ok(claims)) = (jws.algorithm(), jws.kid(), jws.claims()) else {
+            return false;
+        };
+        let Some(issuer) = claims::issuer(&claims, &self.issuers)
+            .ok()
+            .and_then(|iss| self.issuers.of(iss))
+        else {
             return false;
         };
         match &issuer.source {
@@ -173,40 +196,80 @@ impl Verifier {
     }
 
     fn check_revocation(&self, issuer: &Issuer, identity: &Identity) -> Result<(), Refusal> {
-        self.revocations.check(issuer.revocation_key(), identity, Instant::now())
+        self.revocations
+            .check(issuer.revocation_key(), identity, Instant::now())
     }
 
     /// Every check, in order.
-    fn check(&self, token: &str, now: UnixSeconds, tense: Tense, steps: &mut Steps<'_>) -> Result<Verified, Refusal> {
+    fn check(
+        &self,
+        token: &str,
+        now: UnixSeconds,
+        tense: Tense,
+        steps: &mut Steps<'_>,
+    ) -> Result<Verified, Refusal> {
         let jws = steps.must("form", Jws::parse(token, self.most), || {
             let (bytes, parts) = (token.len(), token.split('.').count());
-            format!("{bytes} bytes in {parts} parts, `max_token_bytes` is {}", self.most)
+            format!(
+                "{bytes} bytes in {parts} parts, `max_token_bytes` is {}",
+                self.most
+            )
         })?;
         steps.must("header", jws.extensions(), || {
-            jws.header.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+            jws.header
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
         })?;
-        let shown = |name: &str| jws.header.get(name).map_or_else(|| "missing".to_owned(), ToString::to_string);
-        let algorithm = steps.must("algorithm", jws.algorithm(), || format!("`alg` is {}", shown("alg")))?;
+        let shown = |name: &str| {
+            jws.header
+                .get(name)
+                .map_or_else(|| "missing".to_owned(), ToString::to_string)
+        };
+        let algorithm = steps.must("algorithm", jws.algorithm(), || {
+            format!("`alg` is {}", shown("alg"))
+        })?;
         let kid = steps.must("key-id", jws.kid(), || format!("`kid` is {}", shown("kid")))?;
         let claims = steps.must("payload", jws.claims(), || format!("{} bytes", jws.payload.len()))?;
         let iss = steps.must("issuer", claims::issuer(&claims, &self.issuers), || {
-            format!("`iss` is {}", claims.get("iss").map_or_else(|| "missing".to_owned(), ToString::to_string))
+            format!(
+                "`iss` is {}",
+                claims
+                    .get("iss")
+                    .map_or_else(|| "missing".to_owned(), ToString::to_string)
+            )
         })?;
-        let issuer = steps.must("issuer-known", self.issuers.of(iss).ok_or(Refusal::IssuerUnknown), || {
-            match self.issuers.of(iss).map(AsRef::as_ref) {
-                Some(Issuer { name, place: Some(place), .. }) if iss.is_none() => {
+        let issuer = steps.must(
+            "issuer-known",
+            self.issuers.of(iss).ok_or(Refusal::IssuerUnknown),
+            || match self.issuers.of(iss).map(AsRef::as_ref) {
+                Some(Issuer {
+                    name,
+                    place: Some(place),
+                    ..
+                }) if iss.is_none() => {
                     format!("it is `{name}` ({place}), whose tokens may lack `iss`")
                 }
-                Some(Issuer { name, place: Some(place), .. }) => format!("it is `{name}` ({place})"),
+                Some(Issuer {
+                    name,
+                    place: Some(place),
+                    ..
+                }) => format!("it is `{name}` ({place})"),
                 Some(issuer) => format!("it is `{}`, the gateway itself", issuer.name),
                 None => {
-                    format!("known are {:?}", self.issuers.iter().map(|known| &known.issuer).collect::<Vec<_>>())
+                    format!(
+                        "known are {:?}",
+                        self.issuers.iter().map(|known| &known.issuer).collect::<Vec<_>>()
+                    )
                 }
-            }
-        })?;
+            },
+        )?;
         if let Some(tenants) = &issuer.tenants {
             steps.must("tenant", claims::tenant(&claims, iss, issuer, tenants), || {
-                let tid = claims.get("tid").map_or_else(|| "missing".to_owned(), ToString::to_string);
+                let tid = claims
+                    .get("tid")
+                    .map_or_else(|| "missing".to_owned(), ToString::to_string);
                 let among = match tenants {
                     Tenants::Any => "any".to_owned(),
                     Tenants::Listed(tenants) => tenants.join(", "),
@@ -214,23 +277,41 @@ impl Verifier {
                 format!("`tid` is {tid}, of {among}")
             })?;
         }
-        let is_listed = if issuer.algorithms.contains(&algorithm) { Ok(()) } else { Err(Refusal::AlgorithmRefused) };
+        let is_listed = if issuer.algorithms.contains(&algorithm) {
+            Ok(())
+        } else {
+            Err(Refusal::AlgorithmRefused)
+        };
         steps.must("algorithm-listed", is_listed, || {
             let listed: Vec<_> = issuer.algorithms.iter().map(|listed| listed.as_str()).collect();
             format!("`{algorithm}`, of {}", listed.join(", "))
         })?;
-        steps.must("type", issuer.typ.check(&jws.header), || format!("`typ` is {}", shown("typ")))?;
+        steps.must("type", issuer.typ.check(&jws.header), || {
+            format!("`typ` is {}", shown("typ"))
+        })?;
 
         // One load: the generation is that of the keys that verify.
         let keys = issuer.keys();
-        let set = steps.must("keys", keys.set.as_ref().ok_or(Refusal::KeysUnavailable), || match &keys.set {
-            Some(set) => format!("{} of `{}`", set.len(), issuer.name),
-            None => format!("none of `{}` have been had yet", issuer.name),
-        })?;
-        steps.must("signature", set.verify(iss, kid, algorithm, jws.signing_input, &jws.signature), || {
-            let known: Vec<_> = set.keys().iter().map(|key| key.kid().unwrap_or("(no name)")).collect();
-            format!("`{algorithm}`, `kid` is {}, known are {known:?}", shown("kid"))
-        })?;
+        let set = steps.must(
+            "keys",
+            keys.set.as_ref().ok_or(Refusal::KeysUnavailable),
+            || match &keys.set {
+                Some(set) => format!("{} of `{}`", set.len(), issuer.name),
+                None => format!("none of `{}` have been had yet", issuer.name),
+            },
+        )?;
+        steps.must(
+            "signature",
+            set.verify(iss, kid, algorithm, jws.signing_input, &jws.signature),
+            || {
+                let known: Vec<_> = set
+                    .keys()
+                    .iter()
+                    .map(|key| key.kid().unwrap_or("(no name)"))
+                    .collect();
+                format!("`{algorithm}`, `kid` is {}, known are {known:?}", shown("kid"))
+            },
+        )?;
 
         let (issuer, key_generation) = (issuer.clone(), keys.generation);
         // The fields of the identity and the headers made of it later are parts of the claims once more.
@@ -240,7 +321,9 @@ impl Verifier {
             (Err(Refusal::Stale), Tense::Past) => Ok(()),
             (standing, _) => standing,
         };
-        steps.must("revocation", standing, || format!("{} in force", self.revocations.len()))?;
+        steps.must("revocation", standing, || {
+            format!("{} in force", self.revocations.len())
+        })?;
         Ok(Verified {
             caller: Arc::new(Caller::new(identity)),
             issuer,
@@ -261,7 +344,10 @@ enum Tense {
 
 impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verifier").field("issuers", &self.issuers).field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("issuers", &self.issuers)
+            .field("table", &self.table)
+            .finish_non_exhaustive()
     }
 }
 

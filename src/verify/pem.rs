@@ -37,7 +37,9 @@ impl KeySet {
         match keys.len() {
             0 => Err("it holds no `PUBLIC KEY` and no `CERTIFICATE` section".to_owned()),
             // The authorities of a chain do not sign tokens.
-            2.. if certificates > 0 => Err("it holds a certificate and more; keep only the one that signs".to_owned()),
+            2.. if certificates > 0 => {
+                Err("it holds a certificate and more; keep only the one that signs".to_owned())
+            }
             count if count > MAX_KEYS => Err(format!("it holds {count} keys, more than {MAX_KEYS}")),
             _ => Ok(Self::unnamed(keys)),
         }
@@ -64,5 +66,7 @@ fn from_spki(der: &[u8]) -> Result<Key, String> {
     [Family::P256, Family::P384, Family::P521, Family::Ed25519]
         .into_iter()
         .find_map(|family| Key::curve(family, der, None).ok())
-        .ok_or_else(|| "it holds a key that is not a valid RSA, P-256, P-384, P-521 or Ed25519 key".to_owned())
+        .ok_or_else(|| {
+            "it holds a key that is not a valid RSA, P-256, P-384, P-521 or Ed25519 key".to_owned()
+        })
 }

@@ -111,16 +111,29 @@ impl OfIssuer {
         match kind {
             Revoked::TokenId(id) => self.token_ids.find(id).is_some(),
             Revoked::Session(id) => self.sessions.find(id).is_some(),
-            Revoked::Subject(subject) => self.subjects.find(subject).is_some_and(|until| revoked_at <= until),
+            Revoked::Subject(subject) => self
+                .subjects
+                .find(subject)
+                .is_some_and(|until| revoked_at <= until),
             Revoked::Stale { subject, revision } => {
-                *revision == 0 || self.revisions.find(subject).is_some_and(|latest| *revision <= latest)
+                *revision == 0
+                    || self
+                        .revisions
+                        .find(subject)
+                        .is_some_and(|latest| *revision <= latest)
             }
         }
     }
 
     fn revokes(&self, identity: &Identity) -> bool {
-        let is_id_revoked = identity.token_id.as_ref().is_some_and(|id| self.token_ids.find(id).is_some());
-        let is_session_over = identity.session_id.as_ref().is_some_and(|id| self.sessions.find(id).is_some());
+        let is_id_revoked = identity
+            .token_id
+            .as_ref()
+            .is_some_and(|id| self.token_ids.find(id).is_some());
+        let is_session_over = identity
+            .session_id
+            .as_ref()
+            .is_some_and(|id| self.sessions.find(id).is_some());
         let is_subject_revoked = self
             .subjects
             .find(&identity.subject)
@@ -132,7 +145,10 @@ impl OfIssuer {
     /// Only a token of a session was made of an account, and can be had anew.
     fn outdates(&self, identity: &Identity) -> bool {
         identity.session_id.is_some()
-            && self.revisions.find(&identity.subject).is_some_and(|latest| revision(identity) < latest)
+            && self
+                .revisions
+                .find(&identity.subject)
+                .is_some_and(|latest| revision(identity) < latest)
     }
 }
 
@@ -179,7 +195,9 @@ impl Revocations {
 
     /// Says that there is a store, from now on and for ever. Until it has been read for the first time, every check fails.
     pub fn attach(&self) {
-        let _ = self.refreshed.compare_exchange(DETACHED, NEVER, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .refreshed
+            .compare_exchange(DETACHED, NEVER, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Puts `rows` in place of all that were in force before. Of two rows about one subject the later one counts. Where
@@ -230,8 +248,16 @@ impl Revocations {
             Change::Replace(rows) => {
                 let mut after: HashMap<String, [Building; 4]> = HashMap::new();
                 let mut is_more = false;
-                for RevocationRow { issuer, kind, revoked_at, expires_at } in rows {
-                    is_more |= !before.get(&issuer).is_some_and(|before| before.covers(&kind, revoked_at));
+                for RevocationRow {
+                    issuer,
+                    kind,
+                    revoked_at,
+                    expires_at,
+                } in rows
+                {
+                    is_more |= !before
+                        .get(&issuer)
+                        .is_some_and(|before| before.covers(&kind, revoked_at));
                     let expires_at = expires_at.unwrap_or(UnixSeconds::MAX);
                     let [token_ids, sessions, subjects, revisions] = after.entry(issuer).or_default();
                     match kind {
@@ -244,7 +270,15 @@ impl Revocations {
                 }
                 let built = after.into_iter().map(|(issuer, tables)| {
                     let [token_ids, sessions, subjects, revisions] = tables.map(Building::finish);
-                    (issuer, Arc::new(OfIssuer { token_ids, sessions, subjects, revisions }))
+                    (
+                        issuer,
+                        Arc::new(OfIssuer {
+                            token_ids,
+                            sessions,
+                            subjects,
+                            revisions,
+                        }),
+                    )
                 });
                 self.by_issuer.store(Arc::new(built.collect()));
                 is_more
@@ -252,7 +286,13 @@ impl Revocations {
             Change::Add(rows) => {
                 let mut present = before;
                 let mut is_more = false;
-                for RevocationRow { issuer, kind, revoked_at, expires_at } in rows {
+                for RevocationRow {
+                    issuer,
+                    kind,
+                    revoked_at,
+                    expires_at,
+                } in rows
+                {
                     let of_issuer = match present.get(&issuer) {
                         Some(of_issuer) => of_issuer,
                         None => {
@@ -289,18 +329,26 @@ impl Revocations {
 
     /// Says that what is in force agreed with the store at `at`. Attaches a store, if none was.
     pub fn touch(&self, at: Instant) {
-        let since = u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(DETACHED - 2);
+        let since =
+            u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(DETACHED - 2);
         let stamp = since.min(DETACHED - 2) + 1;
         // Two readers may finish in either order; the later reading counts.
-        let _ = self.refreshed.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| {
-            (before == DETACHED || before < stamp).then_some(stamp)
-        });
+        let _ = self
+            .refreshed
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| {
+                (before == DETACHED || before < stamp).then_some(stamp)
+            });
     }
 
     /// How many revocations are in force, or were until a short time ago.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_issuer.load().values().flat_map(|of_issuer| of_issuer.tables()).map(Names::len).sum()
+        self.by_issuer
+            .load()
+            .values()
+            .flat_map(|of_issuer| of_issuer.tables())
+            .map(Names::len)
+            .sum()
     }
 
     /// Whether none is in force.
@@ -330,7 +378,10 @@ impl Revocations {
     /// knowledge is: for what is to end, not for what is to begin. Allocates nothing.
     #[must_use]
     pub fn covers(&self, issuer: &str, identity: &Identity) -> bool {
-        self.by_issuer.load().get(issuer).is_some_and(|of_issuer| of_issuer.revokes(identity))
+        self.by_issuer
+            .load()
+            .get(issuer)
+            .is_some_and(|of_issuer| of_issuer.revokes(identity))
     }
 
     /// Whether a session that this subject opened at `opened_at` is over by a revocation in force: its own, or one of
@@ -340,7 +391,10 @@ impl Revocations {
         let by_issuer = self.by_issuer.load();
         by_issuer.get(issuer).is_some_and(|of_issuer| {
             of_issuer.sessions.find(id).is_some()
-                || of_issuer.subjects.find(subject).is_some_and(|until| opened_at <= until)
+                || of_issuer
+                    .subjects
+                    .find(subject)
+                    .is_some_and(|until| opened_at <= until)
         })
     }
 
@@ -351,7 +405,9 @@ impl Revocations {
             DETACHED => true,
             NEVER => false,
             stamp => {
-                let age = at.saturating_duration_since(self.start).saturating_sub(Duration::from_millis(stamp - 1));
+                let age = at
+                    .saturating_duration_since(self.start)
+                    .saturating_sub(Duration::from_millis(stamp - 1));
                 age <= FRESH_FOR
             }
         }
@@ -360,7 +416,11 @@ impl Revocations {
 
 /// Of the account that one of our own tokens was made of.
 fn revision(identity: &Identity) -> i64 {
-    identity.claims.get(REVISION_CLAIM).and_then(serde_json::Value::as_i64).unwrap_or(0)
+    identity
+        .claims
+        .get(REVISION_CLAIM)
+        .and_then(serde_json::Value::as_i64)
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

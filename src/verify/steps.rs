@@ -25,12 +25,18 @@ pub(super) struct Steps<'a> {
 impl<'a> Steps<'a> {
     /// Nobody listens.
     pub(super) fn silent() -> Self {
-        Self { observer: None, first: None }
+        Self {
+            observer: None,
+            first: None,
+        }
     }
 
     /// `observer` hears of every step.
     pub(super) fn heard_by(observer: &'a mut dyn FnMut(Step)) -> Self {
-        Self { observer: Some(observer), first: None }
+        Self {
+            observer: Some(observer),
+            first: None,
+        }
     }
 
     /// A check without which no later one makes sense.
@@ -42,7 +48,11 @@ impl<'a> Steps<'a> {
     ) -> Result<T, Refusal> {
         if let Some(observer) = &mut self.observer {
             let verdict = outcome.as_ref().map(|_| ()).map_err(|refusal| *refusal);
-            observer(Step { name, outcome: verdict, detail: detail() });
+            observer(Step {
+                name,
+                outcome: verdict,
+                detail: detail(),
+            });
         }
         outcome
     }

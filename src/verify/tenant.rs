@@ -22,14 +22,21 @@ pub(super) struct IssuerName {
 impl IssuerName {
     /// As the TOML has it. `None`: the placeholder stands there more than once, or is not one whole segment of the path.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let around = match text.match_indices(PLACEHOLDER).map(|(at, _)| at).collect::<Vec<_>>().as_slice() {
+        let around = match text
+            .match_indices(PLACEHOLDER)
+            .map(|(at, _)| at)
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
             [] => None,
             [at] => {
                 let behind = at + PLACEHOLDER.len();
                 let (before, after) = (&text[..*at], &text[behind..]);
-                let is_in_path =
-                    before.split_once("://").is_some_and(|(_, rest)| rest.len() > 1 && rest.ends_with('/'));
-                let is_whole = is_in_path && !before.ends_with("//") && (after.is_empty() || after.starts_with('/'));
+                let is_in_path = before
+                    .split_once("://")
+                    .is_some_and(|(_, rest)| rest.len() > 1 && rest.ends_with('/'));
+                let is_whole =
+                    is_in_path && !before.ends_with("//") && (after.is_empty() || after.starts_with('/'));
                 if !is_whole || before.contains(['?', '#']) {
                     return None;
                 }
@@ -37,12 +44,18 @@ impl IssuerName {
             }
             _ => return None,
         };
-        Some(Self { whole: text.to_owned(), around })
+        Some(Self {
+            whole: text.to_owned(),
+            around,
+        })
     }
 
     /// One that is compared as it is, whatever it holds.
     pub(super) fn exact(text: &str) -> Self {
-        Self { whole: text.to_owned(), around: None }
+        Self {
+            whole: text.to_owned(),
+            around: None,
+        }
     }
 
     /// As a discovery document or a JWK has it.
@@ -61,13 +74,19 @@ impl IssuerName {
     /// The tenant of this `iss`, where this is a template and `iss` one made of it.
     pub(super) fn tenant<'i>(&self, iss: &'i str) -> Option<&'i str> {
         let (before, behind) = self.around?;
-        let tenant = iss.strip_prefix(&self.whole[..before])?.strip_suffix(&self.whole[behind..])?;
+        let tenant = iss
+            .strip_prefix(&self.whole[..before])?
+            .strip_suffix(&self.whole[behind..])?;
         is_tenant(tenant).then_some(tenant)
     }
 
     /// Whether `iss` is this one, or is made of this template.
     pub(super) fn covers(&self, iss: &str) -> bool {
-        if self.is_template() { self.tenant(iss).is_some() } else { self.whole == iss }
+        if self.is_template() {
+            self.tenant(iss).is_some()
+        } else {
+            self.whole == iss
+        }
     }
 
     /// Whether some `iss` is covered by both.
@@ -88,7 +107,9 @@ impl IssuerName {
     }
 
     fn sides(&self) -> (&str, &str) {
-        self.around.map_or((self.as_str(), ""), |(before, behind)| (&self.whole[..before], &self.whole[behind..]))
+        self.around.map_or((self.as_str(), ""), |(before, behind)| {
+            (&self.whole[..before], &self.whole[behind..])
+        })
     }
 
     /// The issuer whose discovery document is that of all tenants; the `iss` itself where this is no template.
@@ -143,12 +164,18 @@ mod tests {
 
     #[test]
     fn the_tenant_is_one_whole_segment_of_the_path_and_stands_once() {
-        for text in
-            ["https://login.example.com/{tid}/v2.0", "https://sts.example.net/{tid}/", "https://id.example.com/{tid}"]
-        {
+        for text in [
+            "https://login.example.com/{tid}/v2.0",
+            "https://sts.example.net/{tid}/",
+            "https://id.example.com/{tid}",
+        ] {
             assert!(IssuerName::parse(text).unwrap().is_template(), "{text}");
         }
-        assert!(!IssuerName::parse("https://login.example.com/x/v2.0").unwrap().is_template());
+        assert!(
+            !IssuerName::parse("https://login.example.com/x/v2.0")
+                .unwrap()
+                .is_template()
+        );
         for text in [
             "{tid}",
             "https://{tid}",
@@ -170,7 +197,10 @@ mod tests {
     fn an_iss_is_of_a_template_only_with_a_uuid_in_its_place() {
         let template = IssuerName::published("https://login.example.com/{tenantid}/v2.0").unwrap();
         assert_eq!(template.as_str(), "https://login.example.com/{tid}/v2.0");
-        assert_eq!(template.tenant(&format!("https://login.example.com/{TENANT}/v2.0")), Some(TENANT));
+        assert_eq!(
+            template.tenant(&format!("https://login.example.com/{TENANT}/v2.0")),
+            Some(TENANT)
+        );
         for tenant in [
             "",
             "common",
@@ -181,14 +211,25 @@ mod tests {
             "72f988bf-86f1-41af-91ab-2d7cd011db4g",
             "72f988bf086f1041af091ab02d7cd011db47",
         ] {
-            assert_eq!(template.tenant(&format!("https://login.example.com/{tenant}/v2.0")), None, "{tenant}");
+            assert_eq!(
+                template.tenant(&format!("https://login.example.com/{tenant}/v2.0")),
+                None,
+                "{tenant}"
+            );
         }
         for iss in ["https://login.example.com/v2.0", "https://login.example.com/", ""] {
             assert!(!template.covers(iss), "{iss}");
         }
         let exact = IssuerName::parse(&format!("https://login.example.com/{TENANT}/v2.0")).unwrap();
         assert!(template.meets(&exact) && exact.meets(&template) && template.meets(&template));
-        assert!(!IssuerName::parse("https://login.example.com/x/v2.0").unwrap().meets(&template));
-        assert_eq!(template.of_discovery(), "https://login.example.com/organizations/v2.0");
+        assert!(
+            !IssuerName::parse("https://login.example.com/x/v2.0")
+                .unwrap()
+                .meets(&template)
+        );
+        assert_eq!(
+            template.of_discovery(),
+            "https://login.example.com/organizations/v2.0"
+        );
     }
 }

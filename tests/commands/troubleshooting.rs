@@ -17,10 +17,20 @@ fn page() -> String {
 /// The cells of the rows of the table below this heading, without those of its header.
 fn rows(heading: &str) -> Vec<Vec<String>> {
     let page = page();
-    let section = page.split(&format!("## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no section {heading:?}"));
+    let section = page
+        .split(&format!("## {heading}\n"))
+        .nth(1)
+        .unwrap_or_else(|| panic!("no section {heading:?}"));
     let section = section.split("\n## ").next().unwrap();
     let lines = section.lines().filter(|line| line.starts_with('|')).skip(2);
-    lines.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
+    lines
+        .map(|line| {
+            line.trim_matches('|')
+                .split(" | ")
+                .map(|cell| cell.trim().to_owned())
+                .collect()
+        })
+        .collect()
 }
 
 /// The text of a code span, also of one with backticks in it.
@@ -28,7 +38,10 @@ fn code(cell: &str) -> String {
     let text = cell.trim_matches('`');
     let padded = cell.starts_with("``");
     if padded {
-        text.trim_start_matches(' ').trim_end_matches(' ').trim_matches('`').to_owned()
+        text.trim_start_matches(' ')
+            .trim_end_matches(' ')
+            .trim_matches('`')
+            .to_owned()
     } else {
         text.to_owned()
     }
@@ -45,7 +58,10 @@ fn check_exactly(toml: &str) -> String {
 
 /// What is said when the configuration, with a state in this directory of this mode, is put to use.
 fn state_in(directory: &str, mode: u32) -> String {
-    let setup = Setup::exactly(&format!("{}\n[state]\nurl = \"sqlite:{directory}/passgate.db\"\n", good()));
+    let setup = Setup::exactly(&format!(
+        "{}\n[state]\nurl = \"sqlite:{directory}/passgate.db\"\n",
+        good()
+    ));
     if directory == "open" {
         std::fs::create_dir(setup.path(directory)).unwrap();
         std::fs::set_permissions(setup.path(directory), std::fs::Permissions::from_mode(mode)).unwrap();
@@ -56,7 +72,10 @@ fn state_in(directory: &str, mode: u32) -> String {
 /// What a running gateway says when it reads this file.
 fn reload(change: impl Fn(&str) -> String, until: &str) -> String {
     let app = App::start();
-    let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n");
+    let gateway = Gateway::before(
+        &app,
+        "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n",
+    );
     let toml = std::fs::read_to_string(gateway.setup.path("gateway.toml")).unwrap();
     gateway.setup.write("gateway.toml", change(&toml));
     gateway.signal("HUP");
@@ -82,29 +101,41 @@ fn said(row: &str) -> String {
         "did you mean" => check(&good().replacen("upstream = ", "upsteam = ", 1)),
         "two routes tie" => check(&path("/admin/*")),
         "no request can match" => check(&path("/a%2fb")),
-        "stands in the file itself" => check(&good().replacen("{ file = \"corp.secret\" }", "\"0123456789\"", 1)),
+        "stands in the file itself" => {
+            check(&good().replacen("{ file = \"corp.secret\" }", "\"0123456789\"", 1))
+        }
         "can be read by others" => {
             let setup = Setup::new(&good());
-            std::fs::set_permissions(setup.path("corp.secret"), std::fs::Permissions::from_mode(0o644)).unwrap();
+            std::fs::set_permissions(setup.path("corp.secret"), std::fs::Permissions::from_mode(0o644))
+                .unwrap();
             setup.command(["check"]).all()
         }
-        "is not set; add" => check(&good().replacen("{ file = \"corp.secret\" }", "{ credential = \"corp\" }", 1)),
-        "the test" => check(&format!("{}[[tests]]\nrequest = \"GET /admin/x\"\nexpect = \"allow\"\n", good())),
-        "this route needs a caller, and there is no way to become one" => check(GOOD),
-        "with `[password]`, `public_url` must be" => {
-            check(&format!("{}[password]\n[server]\nlisten = \"0.0.0.0:0\"\n", good()))
+        "is not set; add" => {
+            check(&good().replacen("{ file = \"corp.secret\" }", "{ credential = \"corp\" }", 1))
         }
+        "the test" => check(&format!(
+            "{}[[tests]]\nrequest = \"GET /admin/x\"\nexpect = \"allow\"\n",
+            good()
+        )),
+        "this route needs a caller, and there is no way to become one" => check(GOOD),
+        "with `[password]`, `public_url` must be" => check(&format!(
+            "{}[password]\n[server]\nlisten = \"0.0.0.0:0\"\n",
+            good()
+        )),
         "cannot listen on" => {
             let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let listen = taken.local_addr().unwrap();
-            Setup::new(&format!("{}[server]\nlisten = \"{listen}\"\n", good())).command(["run"]).all()
+            Setup::new(&format!("{}[server]\nlisten = \"{listen}\"\n", good()))
+                .command(["run"])
+                .all()
         }
         "cannot create the state file" => state_in("missing", 0),
         "can be written by other users" => state_in("open", 0o777),
         "was not taken; the configuration in use stays" => reload(|_| String::new(), "was not taken"),
-        "has changed, which takes a restart" => {
-            reload(|toml| toml.replace("[server]\n", "[server]\nworkers = 7\n"), "takes a restart")
-        }
+        "has changed, which takes a restart" => reload(
+            |toml| toml.replace("[server]\n", "[server]\nworkers = 7\n"),
+            "takes a restart",
+        ),
         "is no template" => templates("signin.html", ""),
         "is undefined" => templates("error.html", "{{ titel }}"),
         _ => panic!("no test brings about the row {row:?}"),
@@ -192,8 +223,9 @@ max_body_bytes = "1KiB"
         corp_token_of(&claims)
     };
     let with = |change: &dyn Fn(&mut serde_json::Value)| get("/x").bearer(&token(change));
-    let remove =
-        |name: &'static str| move |claims: &mut serde_json::Value| drop(claims.as_object_mut().unwrap().remove(name));
+    let remove = |name: &'static str| {
+        move |claims: &mut serde_json::Value| drop(claims.as_object_mut().unwrap().remove(name))
+    };
     let alice = corp_token("alice", &["user"]);
     let as_alice = |target: &str| get(target).bearer(&alice);
     let login = |password: &str| {
@@ -201,17 +233,30 @@ max_body_bytes = "1KiB"
         Request::post("/auth/login", body).header("Content-Type", "application/json")
     };
     for email in ["ann@example.com", "bob@example.com"] {
-        gateway.setup.command_with_input(["user", "add", email], "correct horse battery staple\n").expect(0);
+        gateway
+            .setup
+            .command_with_input(["user", "add", email], "correct horse battery staple\n")
+            .expect(0);
     }
     // Of an account whose sessions end before the rows on cookies and attempts.
     let body = "{\"email\": \"bob@example.com\", \"password\": \"correct horse battery staple\"}";
     let session = Request::post("/auth/login", body).header("Content-Type", "application/json");
     let session = session.send_to(gateway.address).expect(200).json();
     let access = session["accessToken"].as_str().unwrap().to_owned();
-    let form = Request::post("/auth/login", "email=ann%40example.com&password=correct+horse+battery+staple")
-        .header("Content-Type", "application/x-www-form-urlencoded");
-    let cookie =
-        form.send_to(gateway.address).expect(303).header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let form = Request::post(
+        "/auth/login",
+        "email=ann%40example.com&password=correct+horse+battery+staple",
+    )
+    .header("Content-Type", "application/x-www-form-urlencoded");
+    let cookie = form
+        .send_to(gateway.address)
+        .expect(303)
+        .header("set-cookie")
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
     let other_issuer = |claims: &mut serde_json::Value| claims["iss"] = json!("https://id.example.com/");
     let rs256 = Key::new("RS256", "k1").token(&corp_claims("alice"));
     let far = {
@@ -219,7 +264,8 @@ max_body_bytes = "1KiB"
         claims["iss"] = json!("https://far.example.com");
         Key::new("RS256", "k1").token(&claims)
     };
-    let stranger = Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256").token(&corp_claims("alice"));
+    let stranger =
+        Key::secret("HS256", "another-secret-that-is-long-enough-for-hs256").token(&corp_claims("alice"));
 
     let mut asked: BTreeMap<&str, Vec<Request>> = BTreeMap::new();
     let mut ask = |reason: &'static str, request: Request| asked.entry(reason).or_default().push(request);
@@ -233,7 +279,10 @@ max_body_bytes = "1KiB"
     ask("host-invalid", as_alice("/x").host("a b"));
     ask("code-refused", get("/auth/continue?code=x"));
     ask("credential-missing", get("/x"));
-    ask("credential-malformed", get("/x").header("Authorization", "Bearer "));
+    ask(
+        "credential-malformed",
+        get("/x").header("Authorization", "Bearer "),
+    );
     ask("token-malformed", get("/x").bearer("opaque"));
     ask("issuer-unknown", with(&other_issuer));
     ask("algorithm-refused", get("/x").bearer(&rs256));
@@ -242,17 +291,31 @@ max_body_bytes = "1KiB"
     ask("audience-malformed", with(&remove("aud")));
     ask("subject-malformed", with(&remove("sub")));
     ask("expired", with(&|claims| claims["exp"] = json!(1_000_000_000)));
-    ask("not-yet-valid", with(&|claims| claims["nbf"] = json!(claims["exp"].as_i64().unwrap() - 1)));
+    ask(
+        "not-yet-valid",
+        with(&|claims| claims["nbf"] = json!(claims["exp"].as_i64().unwrap() - 1)),
+    );
     ask("login-refused", login("wrong horse battery"));
     ask("role-refused", as_alice("/roles"));
     ask("claim-refused", as_alice("/claims"));
     ask("scope-refused", as_alice("/scopes"));
-    ask("cross-site", Request::post("/x", "a").header("Cookie", &cookie).header("Origin", "https://evil.example"));
+    ask(
+        "cross-site",
+        Request::post("/x", "a")
+            .header("Cookie", &cookie)
+            .header("Origin", "https://evil.example"),
+    );
     ask("route-missing", as_alice("/none").host("other.test"));
     ask("method-refused", Request::post("/get", "").bearer(&alice));
-    ask("body-too-large", Request::post("/x", "x".repeat(2048)).bearer(&alice));
+    ask(
+        "body-too-large",
+        Request::post("/x", "x".repeat(2048)).bearer(&alice),
+    );
     ask("target-too-long", as_alice(&format!("/{}", "x".repeat(9000))));
-    ask("headers-too-large", as_alice("/x").header("Cookie", &"x".repeat(40_000)));
+    ask(
+        "headers-too-large",
+        as_alice("/x").header("Cookie", &"x".repeat(40_000)),
+    );
     ask("upstream-unreachable", get("/gone"));
     ask("upstream-protocol", get("/rubbish"));
     ask("upstream-closed", get("/closes"));
@@ -267,19 +330,31 @@ max_body_bytes = "1KiB"
         let (status, text, reason) = (row[0].parse::<u16>().unwrap(), row[1].as_str(), code(&row[2]));
         let refusal = Refusal::ALL.iter().find(|refusal| refusal.reason() == reason);
         let refusal = refusal.unwrap_or_else(|| panic!("there is no reason `{reason}`"));
-        assert_eq!((refusal.status().as_u16(), refusal.message()), (status, text), "{reason}");
+        assert_eq!(
+            (refusal.status().as_u16(), refusal.message()),
+            (status, text),
+            "{reason}"
+        );
         if reason == "key-unknown" {
             // Needs an issuer whose keys have been fetched: `tests/bearer.rs`.
             continue;
         }
         if reason == "revoked" {
-            gateway.command(["session", "revoke", "--all", "bob@example.com"]).expect(0);
-            eventually("the session has ended", || gateway.get_as(&access, "/x").status == 401);
+            gateway
+                .command(["session", "revoke", "--all", "bob@example.com"])
+                .expect(0);
+            eventually("the session has ended", || {
+                gateway.get_as(&access, "/x").status == 401
+            });
         }
         if reason == "upstream-down" {
-            eventually("the health check has failed", || gateway.get("/ill").status == 503);
+            eventually("the health check has failed", || {
+                gateway.get("/ill").status == 503
+            });
         }
-        let requests = asked.remove(reason.as_str()).unwrap_or_else(|| panic!("no request brings `{reason}` about"));
+        let requests = asked
+            .remove(reason.as_str())
+            .unwrap_or_else(|| panic!("no request brings `{reason}` about"));
         for request in requests {
             let mut answer = gateway.send(&request);
             if reason == "throttled" {
@@ -292,12 +367,18 @@ max_body_bytes = "1KiB"
             assert_eq!(answer.status, status, "{reason}: {}", answer.text());
             let said = answer.json();
             assert_eq!(said["message"], text, "{reason}: {said}");
-            let id = said["request_id"].as_str().unwrap_or_else(|| panic!("{reason}: {said}"));
+            let id = said["request_id"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{reason}: {said}"));
             let line = gateway.log_line(|line| line["request_id"] == id);
             assert_eq!(line["reason"], reason.as_str(), "{line}");
         }
     }
-    assert_eq!(asked.keys().collect::<Vec<_>>(), Vec::<&&str>::new(), "the page lacks rows of these");
+    assert_eq!(
+        asked.keys().collect::<Vec<_>>(),
+        Vec::<&&str>::new(),
+        "the page lacks rows of these"
+    );
 }
 
 #[test]
@@ -305,7 +386,9 @@ fn what_people_report_is_so_and_the_remedy_works() {
     let app = App::start();
     let route = "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";
     let server = |more: &str| {
-        format!("{route}[password]\n[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://app.test\"\n{more}")
+        format!(
+            "{route}[password]\n[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://app.test\"\n{more}"
+        )
     };
     let token = corp_token("alice", &["user"]);
     let forwarded = |target: &str| {
@@ -317,23 +400,48 @@ fn what_people_report_is_so_and_the_remedy_works() {
     };
     let client_of = |gateway: &Gateway, target: &str| {
         gateway.send(&forwarded(target)).expect(200);
-        gateway.log_line(|line| line["path"] == target)["client"].as_str().unwrap().to_owned()
+        gateway.log_line(|line| line["path"] == target)["client"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     let rows = rows("What people report");
-    let symptom = |words: &str| assert!(rows.iter().any(|row| row[0].contains(words)), "no row about {words:?}");
+    let symptom = |words: &str| {
+        assert!(
+            rows.iter().any(|row| row[0].contains(words)),
+            "no row about {words:?}"
+        )
+    };
 
     let gateway = Gateway::start(&before(&app, &server("")));
     symptom("gets 401 in place of the sign-in page");
-    let fetch = Request::get("/x").header("Sec-Fetch-Mode", "cors").header("Sec-Fetch-Dest", "empty");
+    let fetch = Request::get("/x")
+        .header("Sec-Fetch-Mode", "cors")
+        .header("Sec-Fetch-Dest", "empty");
     gateway.send(&fetch).expect(401);
-    let navigation = Request::get("/x").header("Sec-Fetch-Mode", "navigate").header("Accept", "text/html");
+    let navigation = Request::get("/x")
+        .header("Sec-Fetch-Mode", "navigate")
+        .header("Accept", "text/html");
     gateway.send(&navigation).expect(302);
 
     symptom("There is no sign-in form");
-    let page = |host: &str| Request::get("/auth/login").header("Accept", "text/html").host(host);
+    let page = |host: &str| {
+        Request::get("/auth/login")
+            .header("Accept", "text/html")
+            .host(host)
+    };
     let link = gateway.send(&page("other.test")).expect(200).text();
-    assert!(!link.contains("<form") && link.contains("href=\"https://app.test/auth/login\""), "{link}");
-    assert!(gateway.send(&page("app.test")).expect(200).text().contains("<form"));
+    assert!(
+        !link.contains("<form") && link.contains("href=\"https://app.test/auth/login\""),
+        "{link}"
+    );
+    assert!(
+        gateway
+            .send(&page("app.test"))
+            .expect(200)
+            .text()
+            .contains("<form")
+    );
 
     symptom("All clients have the same address");
     assert_eq!(client_of(&gateway, "/direct"), "127.0.0.1");

@@ -2,39 +2,57 @@
 
 use super::*;
 
-const CUT: &str = "[[routes]]\npath = \"/api/*\"\nauth = \"none\"\nupstream = \"app\"\nstrip_prefix = \"/api\"\n";
+const CUT: &str =
+    "[[routes]]\npath = \"/api/*\"\nauth = \"none\"\nupstream = \"app\"\nstrip_prefix = \"/api\"\n";
 
 /// An app that answers with the fields that the test puts into `X-Say`, divided by `|`.
 fn saying() -> App {
     App::with(|exchange| {
         exchange.read_body();
         if exchange.request().target() == "/trailers" {
-            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\n";
+            let head =
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\n";
             let trailers = "X-Sum: 1\r\nProxy-Authenticate: Basic\r\nSet-Cookie: a=b\r\nLocation: /x\r\n\r\n";
             exchange.send([head, trailers].concat());
             return Answer::Keep;
         }
-        let said = exchange.request().header("x-say").unwrap_or_default().replace('|', "\r\n");
-        let sent = exchange.send(format!("HTTP/1.1 200 OK\r\n{said}\r\nContent-Length: 2\r\n\r\nok"));
+        let said = exchange
+            .request()
+            .header("x-say")
+            .unwrap_or_default()
+            .replace('|', "\r\n");
+        let sent = exchange.send(format!(
+            "HTTP/1.1 200 OK\r\n{said}\r\nContent-Length: 2\r\n\r\nok"
+        ));
         if sent { Answer::Keep } else { Answer::Close }
     })
 }
 
 /// The values of a field in the answer to a GET that makes the app say `fields`.
 fn said(gateway: &Gateway, target: &str, fields: &str, name: &str) -> Vec<String> {
-    let response = gateway.send(&Request::get(target).host("gw.test").header("X-Say", fields)).expect(200);
+    let response = gateway
+        .send(&Request::get(target).host("gw.test").header("X-Say", fields))
+        .expect(200);
     assert_eq!(response.text(), "ok");
-    values(&response.fields, name).into_iter().map(str::to_owned).collect()
+    values(&response.fields, name)
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn an_app_is_told_of_the_prefix_that_was_cut_off_by_the_gateway_alone() {
     let app = App::start();
     let gateway = Gateway::before(&app, &format!("{CUT}{OPEN}"));
-    for (target, expected) in
-        [("/api/x", Some("/api")), ("/api", Some("/api")), ("/%61pi/x", Some("/api")), ("/x", None)]
-    {
-        gateway.send(&Request::get(target).header("X-Forwarded-Prefix", "/evil")).expect(200);
+    for (target, expected) in [
+        ("/api/x", Some("/api")),
+        ("/api", Some("/api")),
+        ("/%61pi/x", Some("/api")),
+        ("/x", None),
+    ] {
+        gateway
+            .send(&Request::get(target).header("X-Forwarded-Prefix", "/evil"))
+            .expect(200);
         assert_eq!(app.last().header("x-forwarded-prefix"), expected, "{target}");
     }
 }
@@ -47,23 +65,43 @@ fn addresses_in_answers_become_public_ones_where_a_prefix_is_cut_off() {
     for (field, expected) in [
         ("Location: /items/".to_owned(), "/api/items/"),
         ("Location: /api/items/".to_owned(), "/api/items/"),
-        ("Location: http://gw.test/items/?a#b".to_owned(), "/api/items/?a#b"),
+        (
+            "Location: http://gw.test/items/?a#b".to_owned(),
+            "/api/items/?a#b",
+        ),
         ("Location: https://gw.test/items/".to_owned(), "/api/items/"),
         (format!("Location: http://{server}/sub/"), "/api/sub/"),
         (format!("Location: http://{server}"), "/api/"),
-        ("Location: https://other.test/x".to_owned(), "https://other.test/x"),
+        (
+            "Location: https://other.test/x".to_owned(),
+            "https://other.test/x",
+        ),
         ("Location: //other.test/x".to_owned(), "//other.test/x"),
         ("Location: x/y".to_owned(), "x/y"),
         ("Content-Location: /items/7".to_owned(), "/api/items/7"),
         ("Refresh: 3; url=/next".to_owned(), "3; url=/api/next"),
-        ("Set-Cookie: a=b; Path=/; HttpOnly".to_owned(), "a=b; Path=/api; HttpOnly"),
-        ("Set-Cookie: __Host-a=b; Path=/; Secure".to_owned(), "__Host-a=b; Path=/; Secure"),
-        ("Link: </style.css>; rel=preload".to_owned(), "</style.css>; rel=preload"),
+        (
+            "Set-Cookie: a=b; Path=/; HttpOnly".to_owned(),
+            "a=b; Path=/api; HttpOnly",
+        ),
+        (
+            "Set-Cookie: __Host-a=b; Path=/; Secure".to_owned(),
+            "__Host-a=b; Path=/; Secure",
+        ),
+        (
+            "Link: </style.css>; rel=preload".to_owned(),
+            "</style.css>; rel=preload",
+        ),
     ] {
         let name = field.split(':').next().unwrap();
         assert_eq!(said(&gateway, "/api/x", &field, name), [expected], "{field}");
     }
-    let cookies = said(&gateway, "/api/x", "Set-Cookie: a=1; Path=/|Set-Cookie: b=2; path=/b", "set-cookie");
+    let cookies = said(
+        &gateway,
+        "/api/x",
+        "Set-Cookie: a=1; Path=/|Set-Cookie: b=2; path=/b",
+        "set-cookie",
+    );
     assert_eq!(cookies, ["a=1; Path=/api", "b=2; path=/api/b"]);
 }
 
@@ -77,7 +115,11 @@ fn the_name_in_public_url_is_the_apps_own_as_well() {
         ("https://public.test/x", "https://public.test/x"),
         ("https://public.test:84430/x", "https://public.test:84430/x"),
     ] {
-        assert_eq!(said(&gateway, "/api/x", &format!("Location: {location}"), "location"), [expected], "{location}");
+        assert_eq!(
+            said(&gateway, "/api/x", &format!("Location: {location}"), "location"),
+            [expected],
+            "{location}"
+        );
     }
 }
 
@@ -89,11 +131,24 @@ fn an_answer_without_a_prefix_hides_only_the_address_of_the_server() {
         (format!("http://{}/sub/", app.address), "/sub/".to_owned()),
         ("/sub/".to_owned(), "/sub/".to_owned()),
         ("http://gw.test/sub/".to_owned(), "http://gw.test/sub/".to_owned()),
-        (format!("http://{}//other.test/", app.address), format!("http://{}//other.test/", app.address)),
-        (format!("http://{}@other.test/", app.address), format!("http://{}@other.test/", app.address)),
-        (format!("http://{}0/", app.address), format!("http://{}0/", app.address)),
+        (
+            format!("http://{}//other.test/", app.address),
+            format!("http://{}//other.test/", app.address),
+        ),
+        (
+            format!("http://{}@other.test/", app.address),
+            format!("http://{}@other.test/", app.address),
+        ),
+        (
+            format!("http://{}0/", app.address),
+            format!("http://{}0/", app.address),
+        ),
     ] {
-        assert_eq!(said(&gateway, "/x", &format!("Location: {location}"), "location"), [expected], "{location}");
+        assert_eq!(
+            said(&gateway, "/x", &format!("Location: {location}"), "location"),
+            [expected],
+            "{location}"
+        );
     }
 }
 
@@ -111,7 +166,11 @@ fn a_route_can_leave_answers_as_they_are() {
         let (name, value) = field.split_once(": ").unwrap();
         assert_eq!(said(&gateway, "/api/x", &field, name), [value], "{field}");
     }
-    assert_eq!(app.last().header("x-forwarded-prefix"), Some("/api"), "this is told all the same");
+    assert_eq!(
+        app.last().header("x-forwarded-prefix"),
+        Some("/api"),
+        "this is told all the same"
+    );
 }
 
 #[test]
@@ -126,13 +185,23 @@ fn an_app_below_a_path_of_its_server_gets_it_in_front_and_answers_lose_it() {
         ("/api/y", "/base/y", "/api/x"),
         ("/api", "/base/", "/api/x"),
     ] {
-        assert_eq!(said(&gateway, target, "Location: /base/x", "location"), [location], "{target}");
+        assert_eq!(
+            said(&gateway, target, "Location: /base/x", "location"),
+            [location],
+            "{target}"
+        );
         assert_eq!(app.last().target(), seen);
     }
     let absolute = format!("Location: http://{}/base", app.address);
     assert_eq!(said(&gateway, "/x", &absolute, "location"), ["/"]);
-    assert_eq!(said(&gateway, "/x", "Set-Cookie: a=b; Path=/base", "set-cookie"), ["a=b; Path=/"]);
-    assert_eq!(said(&gateway, "/x", "Location: /basement", "location"), ["/basement"]);
+    assert_eq!(
+        said(&gateway, "/x", "Set-Cookie: a=b; Path=/base", "set-cookie"),
+        ["a=b; Path=/"]
+    );
+    assert_eq!(
+        said(&gateway, "/x", "Location: /basement", "location"),
+        ["/basement"]
+    );
 }
 
 #[test]
@@ -145,16 +214,40 @@ fn caches_are_told_that_an_answer_is_one_callers() {
     let both = "Cookie, Authorization";
     for (path, known, said, cache_control, vary) in [
         ("/x", true, "X-A: 1", Some("private"), None),
-        ("/x", true, "Cache-Control: public, max-age=60", Some("public, max-age=60"), None),
+        (
+            "/x",
+            true,
+            "Cache-Control: public, max-age=60",
+            Some("public, max-age=60"),
+            None,
+        ),
         ("/x", true, "Expires: Thu, 01 Dec 2033 16:00:00 GMT", None, None),
         ("/x", true, "Pragma: no-cache", None, None),
         ("/x", true, "Vary: Accept", Some("private"), Some("Accept")),
         ("/open/x", true, "X-A: 1", None, None),
         ("/both/x", true, "X-A: 1", Some("private"), Some(both)),
         ("/both/x", false, "X-A: 1", None, Some(both)),
-        ("/both/x", false, "Cache-Control: max-age=60", Some("max-age=60"), Some(both)),
-        ("/both/x", false, "Vary: Accept-Encoding", None, Some("Accept-Encoding, Cookie, Authorization")),
-        ("/both/x", false, "Vary: cookie|Vary: Accept", None, Some("cookie, Accept, Authorization")),
+        (
+            "/both/x",
+            false,
+            "Cache-Control: max-age=60",
+            Some("max-age=60"),
+            Some(both),
+        ),
+        (
+            "/both/x",
+            false,
+            "Vary: Accept-Encoding",
+            None,
+            Some("Accept-Encoding, Cookie, Authorization"),
+        ),
+        (
+            "/both/x",
+            false,
+            "Vary: cookie|Vary: Accept",
+            None,
+            Some("cookie, Accept, Authorization"),
+        ),
         ("/both/x", false, "Vary: *", None, Some("*")),
     ] {
         let mut request = Request::get(path).header("X-Say", said);
@@ -162,7 +255,11 @@ fn caches_are_told_that_an_answer_is_one_callers() {
             request = request.bearer(&token);
         }
         let response = gateway.send(&request).expect(200);
-        assert_eq!(response.header("cache-control"), cache_control, "{path} {known} {said}");
+        assert_eq!(
+            response.header("cache-control"),
+            cache_control,
+            "{path} {known} {said}"
+        );
         assert_eq!(response.header("vary"), vary, "{path} {known} {said}");
     }
 }
@@ -171,19 +268,36 @@ fn caches_are_told_that_an_answer_is_one_callers() {
 fn what_an_app_says_to_a_proxy_in_front_of_it_ends_at_the_gateway() {
     let app = saying();
     let gateway = Gateway::before(&app, OPEN);
-    let fields =
-        "Proxy-Authenticate: Basic realm=\"x\"|Proxy-Authentication-Info: x=\"y\"|WWW-Authenticate: Basic|X-A: 1";
-    let response = gateway.send(&Request::get("/x").header("X-Say", fields)).expect(200);
+    let fields = "Proxy-Authenticate: Basic realm=\"x\"|Proxy-Authentication-Info: x=\"y\"|WWW-Authenticate: Basic|X-A: 1";
+    let response = gateway
+        .send(&Request::get("/x").header("X-Say", fields))
+        .expect(200);
     assert_eq!(response.header("proxy-authenticate"), None);
     assert_eq!(response.header("proxy-authentication-info"), None);
     assert_eq!(response.header("www-authenticate"), Some("Basic"));
     let client = Http2::connect(gateway.address);
-    let request = http::Request::get("http://gw.test/trailers").header("te", "trailers").body(()).unwrap();
-    let trailers = client.try_send(request, b"", None).unwrap().trailers.expect("trailers");
-    assert_eq!(trailers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
-    let request = http::Request::get("http://gw.test/x").header("x-say", fields).body(()).unwrap();
+    let request = http::Request::get("http://gw.test/trailers")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let trailers = client
+        .try_send(request, b"", None)
+        .unwrap()
+        .trailers
+        .expect("trailers");
+    assert_eq!(
+        trailers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(),
+        ["x-sum"]
+    );
+    let request = http::Request::get("http://gw.test/x")
+        .header("x-say", fields)
+        .body(())
+        .unwrap();
     let response = client.try_send(request, b"", None).unwrap();
-    assert!(!response.headers.contains_key("proxy-authenticate"), "{response:?}");
+    assert!(
+        !response.headers.contains_key("proxy-authenticate"),
+        "{response:?}"
+    );
     assert_eq!(response.headers["x-a"], "1");
 }
 
@@ -199,7 +313,10 @@ fn a_request_that_comes_back_is_refused() {
             request = request.header("CDN-Loop", passed);
         }
         let response = request.send_to(*gateway_address.get().unwrap());
-        exchange.send(format!("HTTP/1.1 {} x\r\nContent-Length: 0\r\n\r\n", response.status));
+        exchange.send(format!(
+            "HTTP/1.1 {} x\r\nContent-Length: 0\r\n\r\n",
+            response.status
+        ));
         Answer::Close
     });
     let gateway = Gateway::before(&app, OPEN);
@@ -214,8 +331,14 @@ fn a_request_that_comes_back_is_refused() {
 fn elements_of_others_pass_on_and_forged_ones_have_no_effect() {
     let app = App::with(|exchange| {
         // Shows what it was sent.
-        let passed = exchange.request().header("cdn-loop").unwrap_or_default().to_owned();
-        let sent = exchange.send(format!("HTTP/1.1 200 OK\r\nCDN-Loop: {passed}\r\nContent-Length: 2\r\n\r\nok"));
+        let passed = exchange
+            .request()
+            .header("cdn-loop")
+            .unwrap_or_default()
+            .to_owned();
+        let sent = exchange.send(format!(
+            "HTTP/1.1 200 OK\r\nCDN-Loop: {passed}\r\nContent-Length: 2\r\n\r\nok"
+        ));
         if sent { Answer::Keep } else { Answer::Close }
     });
     let gateway = Gateway::before(&app, OPEN);
@@ -234,11 +357,16 @@ fn elements_of_others_pass_on_and_forged_ones_have_no_effect() {
         let response = gateway.send(&request).expect(status);
         if status == 200 {
             let passed = app.last().header("cdn-loop").unwrap().to_owned();
-            let (others, ours) =
-                passed.rsplit_once(", ").map_or((None, &*passed), |(others, ours)| (Some(others), ours));
+            let (others, ours) = passed
+                .rsplit_once(", ")
+                .map_or((None, &*passed), |(others, ours)| (Some(others), ours));
             assert_eq!(others, sent);
             assert!(ours.starts_with("passgate;k=") && ours.len() == 11 + 32, "{ours}");
-            assert_eq!(response.header("cdn-loop"), sent, "the gateway's own is taken out of the answer");
+            assert_eq!(
+                response.header("cdn-loop"),
+                sent,
+                "the gateway's own is taken out of the answer"
+            );
         }
     }
 }
@@ -248,15 +376,29 @@ fn a_body_where_an_app_expects_none_ends_its_connection_over_http_2_as_well() {
     let app = App::start();
     let gateway = Gateway::before(&app, &format!("{ONE_WORKER}{OPEN}"));
     let client = Http2::connect(gateway.address);
-    for (number, (method, body, closes)) in
-        [("GET", "x", true), ("DELETE", "x", true), ("OPTIONS", "x", true), ("POST", "x", false), ("GET", "", false)]
-            .into_iter()
-            .enumerate()
+    for (number, (method, body, closes)) in [
+        ("GET", "x", true),
+        ("DELETE", "x", true),
+        ("OPTIONS", "x", true),
+        ("POST", "x", false),
+        ("GET", "", false),
+    ]
+    .into_iter()
+    .enumerate()
     {
-        let request = http::Request::builder().method(method).uri("http://gw.test/x").body(()).unwrap();
+        let request = http::Request::builder()
+            .method(method)
+            .uri("http://gw.test/x")
+            .body(())
+            .unwrap();
         client.try_send(request, body.as_bytes(), None).unwrap();
         let seen = app.last();
-        assert_eq!(seen.header("connection").is_some_and(|options| options == "close"), closes, "{method} {body:?}");
+        assert_eq!(
+            seen.header("connection")
+                .is_some_and(|options| options == "close"),
+            closes,
+            "{method} {body:?}"
+        );
         assert_eq!(seen.connection, (number + 1).min(4), "{method} {body:?}");
     }
 }
@@ -272,9 +414,16 @@ fn bytes_that_no_request_asked_for_are_said_once_and_end_the_use_of_connections_
         assert_eq!(app.connections(), count);
     }
     gateway.diagnostic("no request asked for");
-    let said: Vec<_> = gateway.diagnostics().into_iter().filter(|line| line.contains("no request asked for")).collect();
+    let said: Vec<_> = gateway
+        .diagnostics()
+        .into_iter()
+        .filter(|line| line.contains("no request asked for"))
+        .collect();
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains(&app.address.to_string()) && said[0].contains("app"), "{said:?}");
+    assert!(
+        said[0].contains(&app.address.to_string()) && said[0].contains("app"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -289,13 +438,17 @@ fn over_tls_connections_are_used_again_and_bytes_that_no_request_asked_for_end_t
         if sent { Answer::Keep } else { Answer::Close }
     });
     let port = app.address.port();
-    let upstream = format!("[upstreams.app]\nservers = [\"https://localhost:{port}\"]\nca_file = \"ca.pem\"\n");
+    let upstream =
+        format!("[upstreams.app]\nservers = [\"https://localhost:{port}\"]\nca_file = \"ca.pem\"\n");
     let setup = Setup::new(&format!("{ONE_WORKER}{upstream}{OPEN}"));
     setup.write("ca.pem", &certificate.chain_pem);
     let gateway = setup.start();
     for _ in 0..3 {
         assert_eq!(gateway.get("/x").expect(200).text(), "ok");
-        assert_eq!(gateway.send(&Request::post("/x", "some text")).expect(200).text(), "ok");
+        assert_eq!(
+            gateway.send(&Request::post("/x", "some text")).expect(200).text(),
+            "ok"
+        );
     }
     assert_eq!(app.connections(), 1);
     gateway.get("/twice").expect(200);

@@ -78,14 +78,24 @@ impl Exchange<'_> {
         }
         self.body_read = true;
         let request = self.request();
-        if values(&request.fields, "expect").iter().any(|value| value.eq_ignore_ascii_case("100-continue")) {
+        if values(&request.fields, "expect")
+            .iter()
+            .any(|value| value.eq_ignore_ascii_case("100-continue"))
+        {
             self.send("HTTP/1.1 100 Continue\r\n\r\n");
         }
-        let read = if values(&request.fields, "transfer-encoding").iter().any(|value| value.contains("chunked")) {
+        let read = if values(&request.fields, "transfer-encoding")
+            .iter()
+            .any(|value| value.contains("chunked"))
+        {
             self.reader.take_chunked().map(|(body, _, raw)| (body, raw))
         } else {
-            let length = values(&request.fields, "content-length").first().and_then(|value| value.parse().ok());
-            self.reader.take(length.unwrap_or(0)).map(|body| (body.clone(), body))
+            let length = values(&request.fields, "content-length")
+                .first()
+                .and_then(|value| value.parse().ok());
+            self.reader
+                .take(length.unwrap_or(0))
+                .map(|body| (body.clone(), body))
         };
         let Ok((body, raw)) = read else { return false };
         let mut record = self.record.lock().unwrap();
@@ -96,7 +106,11 @@ impl Exchange<'_> {
 
     /// Sends exactly these bytes; false when nobody is there any more.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.reader.wire.write_all(bytes.as_ref()).and_then(|()| self.reader.wire.flush()).is_ok()
+        self.reader
+            .wire
+            .write_all(bytes.as_ref())
+            .and_then(|()| self.reader.wire.flush())
+            .is_ok()
     }
 
     /// Exactly so many bytes beyond the head, not recorded.
@@ -122,7 +136,10 @@ impl Exchange<'_> {
                 Ok(true) => {}
                 Ok(false) => return true,
                 Err(error) => {
-                    return !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+                    return !matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    );
                 }
             }
         }
@@ -149,11 +166,13 @@ impl App {
     /// Answers everything with these bytes, after the body was read.
     pub fn answering(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
-        Self::with(
-            move |exchange| {
-                if exchange.read_body() && exchange.send(&bytes) { Answer::Keep } else { Answer::Close }
-            },
-        )
+        Self::with(move |exchange| {
+            if exchange.read_body() && exchange.send(&bytes) {
+                Answer::Keep
+            } else {
+                Answer::Close
+            }
+        })
     }
 
     /// Answers with the text that `body` makes of the request.
@@ -163,7 +182,10 @@ impl App {
                 return Answer::Close;
             }
             let body = body(&exchange.request());
-            let sent = exchange.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            let sent = exchange.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ));
             if sent { Answer::Keep } else { Answer::Close }
         })
     }
@@ -199,15 +221,26 @@ impl App {
     }
 
     /// As [`App::with`], on a unix socket.
-    pub fn with_unix(path: &Path, handler: impl Fn(&mut Exchange<'_>) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn with_unix(
+        path: &Path,
+        handler: impl Fn(&mut Exchange<'_>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let app = Self::empty(([127, 0, 0, 1], 0).into());
-        app.serve(move || Ok(Box::new(listener.accept()?.0) as Box<dyn Wire>), Arc::new(handler));
+        app.serve(
+            move || Ok(Box::new(listener.accept()?.0) as Box<dyn Wire>),
+            Arc::new(handler),
+        );
         app
     }
 
     fn empty(address: SocketAddr) -> Self {
-        Self { address, record: Arc::default(), connections: Arc::default(), open: Arc::default() }
+        Self {
+            address,
+            record: Arc::default(),
+            connections: Arc::default(),
+            open: Arc::default(),
+        }
     }
 
     fn serve(&self, accept: impl Fn() -> std::io::Result<Box<dyn Wire>> + Send + 'static, handler: Handler) {
@@ -257,7 +290,9 @@ impl App {
     /// Waits until so many requests have come.
     #[track_caller]
     pub fn wait_for(&self, count: usize) {
-        eventually(&format!("{count} requests reach the app"), || self.count() >= count);
+        eventually(&format!("{count} requests reach the app"), || {
+            self.count() >= count
+        });
     }
 
     /// How many connections were made so far.
@@ -272,7 +307,10 @@ impl App {
 }
 
 fn converse(wire: Box<dyn Wire>, connection: usize, record: &Mutex<Vec<Recorded>>, handler: &Handler) {
-    let mut reader = Reader { wire, buffer: Vec::new() };
+    let mut reader = Reader {
+        wire,
+        buffer: Vec::new(),
+    };
     while let Ok(Some(head)) = reader.take_through(b"\r\n\r\n") {
         let (request_line, fields) = parse_head(&head);
         let index = {
@@ -287,7 +325,12 @@ fn converse(wire: Box<dyn Wire>, connection: usize, record: &Mutex<Vec<Recorded>
             });
             record.len() - 1
         };
-        let mut exchange = Exchange { reader: &mut reader, record, index, body_read: false };
+        let mut exchange = Exchange {
+            reader: &mut reader,
+            record,
+            index,
+            body_read: false,
+        };
         match handler(&mut exchange) {
             Answer::Keep => {}
             Answer::Close => return,

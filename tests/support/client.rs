@@ -71,7 +71,12 @@ impl Client {
     /// Speaks over a stream that is there already.
     pub fn over(wire: Box<dyn Wire>) -> Self {
         wire.set_timeout(DEADLINE);
-        Self { reader: Reader { wire, buffer: Vec::new() } }
+        Self {
+            reader: Reader {
+                wire,
+                buffer: Vec::new(),
+            },
+        }
     }
 
     /// Sends exactly these bytes. A peer that has closed already is no failure here: its answer tells.
@@ -94,7 +99,10 @@ impl Client {
             Ok(Some(response)) => response,
             Ok(None) => panic!("the connection was closed without an answer"),
             Err(error) => {
-                panic!("no answer: {error}; so far: {:?}", String::from_utf8_lossy(&self.reader.buffer))
+                panic!(
+                    "no answer: {error}; so far: {:?}",
+                    String::from_utf8_lossy(&self.reader.buffer)
+                )
             }
         }
     }
@@ -102,7 +110,9 @@ impl Client {
     /// The next final answer; `Ok(None)` when the connection was closed instead.
     pub fn try_response_to(&mut self, method: &str) -> std::io::Result<Option<Response>> {
         loop {
-            let Some(response) = self.try_any_response(method)? else { return Ok(None) };
+            let Some(response) = self.try_any_response(method)? else {
+                return Ok(None);
+            };
             if response.status == 101 || response.status >= 200 {
                 return Ok(Some(response));
             }
@@ -111,12 +121,16 @@ impl Client {
 
     /// The next answer, interim or not.
     pub fn try_any_response(&mut self, method: &str) -> std::io::Result<Option<Response>> {
-        let Some(mut response) = self.try_head()? else { return Ok(None) };
+        let Some(mut response) = self.try_head()? else {
+            return Ok(None);
+        };
         let bodiless = method == "HEAD" || response.status < 200 || matches!(response.status, 204 | 304);
         if bodiless {
             return Ok(Some(response));
         }
-        let chunked = values(&response.fields, "transfer-encoding").iter().any(|value| value.contains("chunked"));
+        let chunked = values(&response.fields, "transfer-encoding")
+            .iter()
+            .any(|value| value.contains("chunked"));
         if chunked {
             let (body, trailers, _) = self.reader.take_chunked()?;
             response.body = body;
@@ -134,24 +148,37 @@ impl Client {
     /// The head of the next answer; the body stays unread.
     #[track_caller]
     pub fn head(&mut self) -> Response {
-        self.try_head().unwrap().expect("the connection was closed without an answer")
+        self.try_head()
+            .unwrap()
+            .expect("the connection was closed without an answer")
     }
 
     fn try_head(&mut self) -> std::io::Result<Option<Response>> {
-        let Some(head) = self.reader.take_through(b"\r\n\r\n")? else { return Ok(None) };
+        let Some(head) = self.reader.take_through(b"\r\n\r\n")? else {
+            return Ok(None);
+        };
         let (status_line, fields) = parse_head(&head);
         let status = status_line
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok())
             .unwrap_or_else(|| panic!("not a status line: {status_line:?}"));
-        Ok(Some(Response { status, status_line, fields, body: Vec::new(), trailers: Vec::new() }))
+        Ok(Some(Response {
+            status,
+            status_line,
+            fields,
+            body: Vec::new(),
+            trailers: Vec::new(),
+        }))
     }
 
     /// Reads on until `text` has come, and returns everything before and with it.
     #[track_caller]
     pub fn read_through(&mut self, text: &[u8]) -> Vec<u8> {
-        self.reader.take_through(text).unwrap().expect("the connection was closed")
+        self.reader
+            .take_through(text)
+            .unwrap()
+            .expect("the connection was closed")
     }
 
     /// Exactly so many bytes.
@@ -168,7 +195,10 @@ impl Client {
                 Ok(true) => self.reader.buffer.clear(),
                 Ok(false) => return true,
                 Err(error) => {
-                    return !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+                    return !matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    );
                 }
             }
         }
@@ -247,7 +277,11 @@ impl Request {
 
     /// The bytes of it.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, self.host).into_bytes();
+        let mut bytes = format!(
+            "{} {} HTTP/1.1\r\nHost: {}\r\n",
+            self.method, self.target, self.host
+        )
+        .into_bytes();
         for (name, value) in &self.fields {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }

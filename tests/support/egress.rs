@@ -14,11 +14,18 @@ impl EgressProxy {
     /// Makes tunnels to `target`.
     pub fn to(target: SocketAddr) -> Self {
         Self::start(move |mut client| {
-            let Ok(mut server) = TcpStream::connect(target) else { return };
-            if client.write_all(b"HTTP/1.1 200 Connection established\r\nVia: fake\r\n\r\n").is_err() {
+            let Ok(mut server) = TcpStream::connect(target) else {
+                return;
+            };
+            if client
+                .write_all(b"HTTP/1.1 200 Connection established\r\nVia: fake\r\n\r\n")
+                .is_err()
+            {
                 return;
             }
-            let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else { return };
+            let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else {
+                return;
+            };
             std::thread::spawn(move || {
                 let _ = std::io::copy(&mut from_client, &mut to_server);
                 let _ = to_server.shutdown(Shutdown::Write);
@@ -38,7 +45,10 @@ impl EgressProxy {
 
     fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self { address: listener.local_addr().unwrap(), heads: Arc::default() };
+        let proxy = Self {
+            address: listener.local_addr().unwrap(),
+            heads: Arc::default(),
+        };
         let (heads, serve) = (proxy.heads.clone(), Arc::new(serve));
         std::thread::spawn(move || {
             while let Ok((mut stream, _)) = listener.accept() {
@@ -52,7 +62,10 @@ impl EgressProxy {
                             _ => return,
                         }
                     }
-                    heads.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
+                    heads
+                        .lock()
+                        .unwrap()
+                        .push(String::from_utf8_lossy(&head).into_owned());
                     serve(stream);
                 });
             }

@@ -36,7 +36,10 @@ impl Setup {
     /// where they are missing, so that lines keep their numbers: `[server]`, `[admin]` and `[state]`.
     #[track_caller]
     pub fn new(toml: &str) -> Self {
-        let setup = Self { directory: tempfile::tempdir().unwrap(), environment: Vec::new() };
+        let setup = Self {
+            directory: tempfile::tempdir().unwrap(),
+            environment: Vec::new(),
+        };
         setup.write("corp.secret", CORP_SECRET);
         setup.write("gateway.toml", complete(toml));
         setup
@@ -52,7 +55,8 @@ impl Setup {
 
     /// Sets a variable in the environment of the gateway and of commands.
     pub fn environment(mut self, name: &str, value: impl AsRef<Path>) -> Self {
-        self.environment.push((name.to_owned(), value.as_ref().display().to_string()));
+        self.environment
+            .push((name.to_owned(), value.as_ref().display().to_string()));
         self
     }
 
@@ -96,9 +100,17 @@ impl Setup {
         let mut said = Vec::new();
         let lines = loop {
             let mut byte = [0];
-            assert_eq!(reader.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+            assert_eq!(
+                reader.read(&mut byte).unwrap(),
+                1,
+                "{}",
+                String::from_utf8_lossy(&said)
+            );
             said.push(byte[0]);
-            let lines: Vec<String> = String::from_utf8_lossy(&said).lines().map(str::to_owned).collect();
+            let lines: Vec<String> = String::from_utf8_lossy(&said)
+                .lines()
+                .map(str::to_owned)
+                .collect();
             if byte == *b"\n" && !announced(&lines, "admin on ").is_empty() {
                 break lines;
             }
@@ -116,7 +128,10 @@ impl Setup {
 
     fn run_command(&self) -> Command {
         let mut command = binary();
-        command.args(["run", "-c"]).arg(self.path("gateway.toml")).stdin(Stdio::null());
+        command
+            .args(["run", "-c"])
+            .arg(self.path("gateway.toml"))
+            .stdin(Stdio::null());
         command.envs(self.environment.iter().cloned());
         command
     }
@@ -129,7 +144,11 @@ impl Setup {
 
     /// The same with something on standard input.
     #[track_caller]
-    pub fn command_with_input<S: AsRef<str>>(&self, words: impl IntoIterator<Item = S>, input: &str) -> Output {
+    pub fn command_with_input<S: AsRef<str>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+        input: &str,
+    ) -> Output {
         let mut words: Vec<String> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         let subcommand = match words.first().map(String::as_str) {
             Some("token" | "key" | "user" | "session") => 2,
@@ -159,7 +178,13 @@ impl Output {
     /// Fails unless it ended with this exit code; shows everything.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -206,7 +231,11 @@ fn run_in<S: AsRef<str>>(environment: &[(String, String)], words: &[S], input: &
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     };
-    Output { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    Output {
+        code: status.code(),
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
 }
 
 fn read_all(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
@@ -219,9 +248,15 @@ fn read_all(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<S
 
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_passgate"));
-    command.env_remove("PASSGATE_CONFIG").env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command
+        .env_remove("PASSGATE_CONFIG")
+        .env_remove("RUST_LOG")
+        .env("NO_COLOR", "1");
     // The tests may themselves run in a service.
-    command.env_remove("PASSGATE_LOG").env_remove("STATE_DIRECTORY").env_remove("CREDENTIALS_DIRECTORY");
+    command
+        .env_remove("PASSGATE_LOG")
+        .env_remove("STATE_DIRECTORY")
+        .env_remove("CREDENTIALS_DIRECTORY");
     command
 }
 
@@ -269,11 +304,23 @@ impl Gateway {
 
     #[track_caller]
     fn launch(setup: Setup) -> Self {
-        let mut child = setup.run_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = setup
+            .run_command()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = collect(child.stdout.take().unwrap());
         let diagnostics = collect(child.stderr.take().unwrap());
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut gateway = Self { setup, address: unknown, admin: unknown, child, log, diagnostics };
+        let mut gateway = Self {
+            setup,
+            address: unknown,
+            admin: unknown,
+            child,
+            log,
+            diagnostics,
+        };
         let give_up = Instant::now() + DEADLINE;
         loop {
             let said = gateway.diagnostics();
@@ -284,9 +331,16 @@ impl Gateway {
                 return gateway;
             }
             if let Some(status) = gateway.child.try_wait().unwrap() {
-                panic!("the gateway ended at once with {status}:\n{}", gateway.diagnostics().join("\n"));
+                panic!(
+                    "the gateway ended at once with {status}:\n{}",
+                    gateway.diagnostics().join("\n")
+                );
             }
-            assert!(Instant::now() < give_up, "the gateway does not listen:\n{}", said.join("\n"));
+            assert!(
+                Instant::now() < give_up,
+                "the gateway does not listen:\n{}",
+                said.join("\n")
+            );
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
@@ -329,7 +383,9 @@ impl Gateway {
     /// A GET on the admin port.
     #[track_caller]
     pub fn admin_get(&self, target: &str) -> Response {
-        Request::get(target).host(&self.admin.to_string()).send_to(self.admin)
+        Request::get(target)
+            .host(&self.admin.to_string())
+            .send_to(self.admin)
     }
 
     /// All access log lines so far.
@@ -337,7 +393,9 @@ impl Gateway {
         self.log_text()
             .iter()
             .filter(|line| !line.trim().is_empty())
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in log line {line:?}")))
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in log line {line:?}"))
+            })
             .collect()
     }
 
@@ -354,7 +412,11 @@ impl Gateway {
         while found.is_none() {
             found = self.log().into_iter().find(|line| fits(line));
             if found.is_none() {
-                assert!(Instant::now() < give_up, "no such log line in:\n{}", self.log_text().join("\n"));
+                assert!(
+                    Instant::now() < give_up,
+                    "no such log line in:\n{}",
+                    self.log_text().join("\n")
+                );
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
         }
@@ -364,7 +426,10 @@ impl Gateway {
     /// The access log line of this answer, found by its request id.
     #[track_caller]
     pub fn log_of(&self, response: &Response) -> Value {
-        let id = response.json()["request_id"].as_str().expect("`request_id` is a string").to_owned();
+        let id = response.json()["request_id"]
+            .as_str()
+            .expect("`request_id` is a string")
+            .to_owned();
         self.log_line(|line| line["request_id"] == id.as_str())
     }
 
@@ -389,7 +454,11 @@ impl Gateway {
 
     /// The same with something on standard input.
     #[track_caller]
-    pub fn command_with_input<S: AsRef<str>>(&self, words: impl IntoIterator<Item = S>, input: &str) -> Output {
+    pub fn command_with_input<S: AsRef<str>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+        input: &str,
+    ) -> Output {
         self.setup.command_with_input(words, input)
     }
 
@@ -397,13 +466,22 @@ impl Gateway {
     #[track_caller]
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Bytes of its memory that are not swapped out.
     pub fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a running process has one");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("a running process has one");
         line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
     }
 
@@ -434,7 +512,10 @@ impl Gateway {
     #[track_caller]
     pub fn revive(mut self) -> Self {
         assert!(self.has_ended(), "it is still running");
-        let unused = Setup { directory: tempfile::tempdir().unwrap(), environment: Vec::new() };
+        let unused = Setup {
+            directory: tempfile::tempdir().unwrap(),
+            environment: Vec::new(),
+        };
         let setup = std::mem::replace(&mut self.setup, unused);
         setup.start()
     }
@@ -448,21 +529,30 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
-    #[expect(clippy::print_stderr, reason = "what the gateway said belongs beside the failure of a test")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "what the gateway said belongs beside the failure of a test"
+    )]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- the gateway said:\n{}", self.diagnostics().join("\n"));
             let log = self.log_text();
-            eprintln!("--- its access log ends with:\n{}", log[log.len().saturating_sub(20)..].join("\n"));
+            eprintln!(
+                "--- its access log ends with:\n{}",
+                log[log.len().saturating_sub(20)..].join("\n")
+            );
         }
     }
 }
 
 /// The configuration of [`Gateway::before`].
 pub fn before(app: &super::App, toml: &str) -> String {
-    format!("{CORP_ISSUER}\n[upstreams.app]\nservers = [{}]\n\n{toml}", app.url())
+    format!(
+        "{CORP_ISSUER}\n[upstreams.app]\nservers = [{}]\n\n{toml}",
+        app.url()
+    )
 }
 
 fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
@@ -472,7 +562,10 @@ fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            shared.lock().unwrap().push(String::from_utf8_lossy(&line).trim_end().to_owned());
+            shared
+                .lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(&line).trim_end().to_owned());
             line.clear();
         }
     });

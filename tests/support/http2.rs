@@ -52,7 +52,10 @@ impl Http2 {
         let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
         let sender = runtime.block_on(async {
             let stream = TcpStream::connect(address).await.unwrap();
-            let stream = tokio_rustls::TlsConnector::from(config.clone()).connect(name, stream).await.unwrap();
+            let stream = tokio_rustls::TlsConnector::from(config.clone())
+                .connect(name, stream)
+                .await
+                .unwrap();
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
             handshake(stream).await
         });
@@ -85,7 +88,12 @@ impl Http2 {
                 content.extend_from_slice(&data);
             }
             let trailers = incoming.trailers().await?;
-            Ok(Http2Response { status: head.status, headers: head.headers, body: content, trailers })
+            Ok(Http2Response {
+                status: head.status,
+                headers: head.headers,
+                body: content,
+                trailers,
+            })
         })
     }
 
@@ -96,7 +104,12 @@ impl Http2 {
             let mut sender = self.sender.clone().ready().await.unwrap();
             sender.send_request(request, false).unwrap()
         });
-        Http2Stream { http2: self, response: Some(response), upload, incoming: None }
+        Http2Stream {
+            http2: self,
+            response: Some(response),
+            upload,
+            incoming: None,
+        }
     }
 
     /// A request without a body.
@@ -144,7 +157,11 @@ pub struct Http2Stream<'a> {
 impl Http2Stream<'_> {
     /// Sends a piece of the body; false when nobody takes it any more.
     pub fn upload(&mut self, piece: &[u8]) -> bool {
-        self.http2.runtime.block_on(async { self.upload.send_data(Bytes::copy_from_slice(piece), false).is_ok() })
+        self.http2.runtime.block_on(async {
+            self.upload
+                .send_data(Bytes::copy_from_slice(piece), false)
+                .is_ok()
+        })
     }
 
     /// The head of the answer.
@@ -176,7 +193,10 @@ impl Http2Stream<'_> {
     pub fn is_silent(&mut self) -> bool {
         let incoming = self.incoming.as_mut().expect("the head was read");
         let wait = std::time::Duration::from_millis(50);
-        self.http2.runtime.block_on(async { tokio::time::timeout(wait, incoming.data()).await }).is_err()
+        self.http2
+            .runtime
+            .block_on(async { tokio::time::timeout(wait, incoming.data()).await })
+            .is_err()
     }
 
     /// The trailers, after the end.
@@ -190,7 +210,9 @@ impl Http2Stream<'_> {
 impl Http2 {
     #[track_caller]
     fn within<T>(&self, future: impl Future<Output = T>) -> T {
-        let done = self.runtime.block_on(async { tokio::time::timeout(super::DEADLINE, future).await });
+        let done = self
+            .runtime
+            .block_on(async { tokio::time::timeout(super::DEADLINE, future).await });
         done.expect("nothing came by the deadline")
     }
 }
@@ -250,12 +272,22 @@ impl Frames {
     /// Sends a request to `localhost` without a body, with exactly these fields (RFC 7541 section 6.2.2, without Huffman coding).
     #[track_caller]
     pub fn request(&mut self, stream: u32, method: &str, path: &str, fields: &[(&str, &str)]) {
-        let pseudo = [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path)];
+        let pseudo = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", "localhost"),
+            (":path", path),
+        ];
         let mut block = Vec::new();
         for (name, value) in pseudo.iter().chain(fields) {
             block.push(0);
             for text in [name, value] {
-                block.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap());
+                block.push(
+                    u8::try_from(text.len())
+                        .ok()
+                        .filter(|length| *length < 127)
+                        .unwrap(),
+                );
                 block.extend_from_slice(text.as_bytes());
             }
         }
@@ -271,7 +303,12 @@ impl Frames {
         let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload).ok()?;
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
-        Some(RawFrame { kind: head[3], flags: head[4], stream, payload })
+        Some(RawFrame {
+            kind: head[3],
+            flags: head[4],
+            stream,
+            payload,
+        })
     }
 
     /// The frames of this stream up to the one that ends it; frames of the connection are passed over, of other streams
@@ -286,7 +323,8 @@ impl Frames {
                 continue;
             }
             assert_eq!(frame.stream, stream, "{frame:?}");
-            let is_last = frame.kind == RawFrame::RST_STREAM || frame.kind <= RawFrame::HEADERS && frame.ends();
+            let is_last =
+                frame.kind == RawFrame::RST_STREAM || frame.kind <= RawFrame::HEADERS && frame.ends();
             frames.push(frame);
             if is_last {
                 return frames;
@@ -296,7 +334,11 @@ impl Frames {
 }
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> SendRequest<Bytes> {

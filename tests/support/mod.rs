@@ -2,7 +2,14 @@
 //!
 //! Everything listens on loopback at ports that the system chooses. A test waits for a condition ([`eventually`]), never
 //! for an amount of time.
-#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 pub mod app;
 pub mod client;
@@ -83,7 +90,11 @@ impl Gate {
     /// Waits until it is open; gives up quietly after [`DEADLINE`], so that a failed test ends.
     pub fn pass(&self) {
         let open = self.open.lock().unwrap();
-        drop(self.changed.wait_timeout_while(open, DEADLINE, |open| !*open).unwrap());
+        drop(
+            self.changed
+                .wait_timeout_while(open, DEADLINE, |open| !*open)
+                .unwrap(),
+        );
     }
 }
 
@@ -92,7 +103,11 @@ pub type Field = (String, String);
 
 /// The values of all fields called `name`, in any case.
 pub fn values<'a>(fields: &'a [Field], name: &str) -> Vec<&'a str> {
-    fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
+    fields
+        .iter()
+        .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
+        .collect()
 }
 
 /// Splits a message head into its first line and its fields.
@@ -139,7 +154,10 @@ impl<W: Read> Reader<W> {
     pub fn take_through(&mut self, end: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
         let mut searched = 0;
         loop {
-            if let Some(found) = self.buffer[searched..].windows(end.len()).position(|window| window == end) {
+            if let Some(found) = self.buffer[searched..]
+                .windows(end.len())
+                .position(|window| window == end)
+            {
                 return self.take(searched + found + end.len()).map(Some);
             }
             searched = self.buffer.len().saturating_sub(end.len() - 1);
@@ -161,7 +179,13 @@ impl<W: Read> Reader<W> {
             let line = self.take_through(b"\r\n")?.ok_or_else(eof)?;
             raw.extend_from_slice(&line);
             let text = String::from_utf8_lossy(&line);
-            let size = text.trim().split(';').next().unwrap_or_default().trim().to_owned();
+            let size = text
+                .trim()
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned();
             let size = usize::from_str_radix(&size, 16).map_err(|_| std::io::ErrorKind::InvalidData)?;
             if size == 0 {
                 break;

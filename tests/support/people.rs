@@ -36,7 +36,11 @@ pub fn sign_in_gateway(app: &App, more: &str) -> Gateway {
 /// The same, not started yet.
 #[track_caller]
 pub fn sign_in_setup(app: &App, more: &str) -> Setup {
-    let tables = if more.contains("[password]") { "" } else { "[password]\n" };
+    let tables = if more.contains("[password]") {
+        ""
+    } else {
+        "[password]\n"
+    };
     let server = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://localhost\"\n";
     Setup::new(&before(app, &format!("{server}{tables}{more}{ROUTES}")))
 }
@@ -50,7 +54,10 @@ impl Setup {
             words.extend(["--role", role]);
         }
         self.command_with_input(words, &format!("{PASSWORD}\n")).expect(0);
-        let shown = self.command(["user", "show", email, "--format", "json"]).expect(0).json();
+        let shown = self
+            .command(["user", "show", email, "--format", "json"])
+            .expect(0)
+            .json();
         shown["id"].as_str().expect("an account has an id").to_owned()
     }
 }
@@ -65,7 +72,11 @@ pub fn form(fields: &[(&str, &str)]) -> String {
             })
             .collect::<String>()
     };
-    fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&")
+    fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 /// A form that a page of the site sends.
@@ -81,7 +92,9 @@ pub fn post_form(target: &str, fields: &[(&str, &str)]) -> Request {
 
 /// What an API client sends.
 pub fn post_json(target: &str, body: &Value) -> Request {
-    Request::post(target, body.to_string()).host("localhost").header("Content-Type", "application/json")
+    Request::post(target, body.to_string())
+        .host("localhost")
+        .header("Content-Type", "application/json")
 }
 
 /// A navigation of a browser.
@@ -102,21 +115,32 @@ pub fn session_cookie(response: &Response) -> Option<String> {
         .filter(|field| field.starts_with("passgate-session="))
         .collect();
     assert!(set.len() < 2, "two session cookies: {response:?}");
-    set.first().map(|field| field.split(';').next().unwrap_or_default().to_owned())
+    set.first()
+        .map(|field| field.split(';').next().unwrap_or_default().to_owned())
 }
 
 impl Gateway {
     /// Signs a browser in by the form; its cookie as `name=value`.
     #[track_caller]
     pub fn sign_in(&self, email: &str) -> String {
-        let answer = self.send(&post_form("/auth/login", &[("email", email), ("password", PASSWORD)])).expect(303);
+        let answer = self
+            .send(&post_form(
+                "/auth/login",
+                &[("email", email), ("password", PASSWORD)],
+            ))
+            .expect(303);
         session_cookie(&answer).expect("a session cookie is set")
     }
 
     /// Signs an API client in; the answer's JSON.
     #[track_caller]
     pub fn sign_in_client(&self, email: &str) -> Value {
-        self.send(&post_json("/auth/login", &json!({ "email": email, "password": PASSWORD }))).expect(200).json()
+        self.send(&post_json(
+            "/auth/login",
+            &json!({ "email": email, "password": PASSWORD }),
+        ))
+        .expect(200)
+        .json()
     }
 
     /// A GET by a program with a session cookie.
@@ -131,5 +155,10 @@ impl Gateway {
 pub fn claims(token: &str) -> Value {
     use base64::Engine as _;
     let payload = token.split('.').nth(1).expect("a JWT has three parts");
-    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    serde_json::from_slice(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(payload)
+            .unwrap(),
+    )
+    .unwrap()
 }

@@ -51,7 +51,10 @@ pub struct Provider {
 impl Provider {
     /// Publishes these keys.
     pub fn start<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Self {
-        let situation = Arc::new(Mutex::new(Situation { keys: jwks(keys), ..Situation::default() }));
+        let situation = Arc::new(Mutex::new(Situation {
+            keys: jwks(keys),
+            ..Situation::default()
+        }));
         let shared = situation.clone();
         let app = App::with(move |exchange| {
             let situation = shared.lock().unwrap().clone();
@@ -62,7 +65,10 @@ impl Provider {
 
     /// The same over TLS with this certificate.
     pub fn start_tls<'a>(certificate: &Certificate, keys: impl IntoIterator<Item = &'a Key>) -> Self {
-        let situation = Arc::new(Mutex::new(Situation { keys: jwks(keys), ..Situation::default() }));
+        let situation = Arc::new(Mutex::new(Situation {
+            keys: jwks(keys),
+            ..Situation::default()
+        }));
         let shared = situation.clone();
         let app = App::with_tls(certificate, move |exchange| {
             let situation = shared.lock().unwrap().clone();
@@ -123,12 +129,21 @@ impl Provider {
 
     /// How often this path was asked for.
     pub fn fetches_of(&self, path: &str) -> usize {
-        self.app.requests().iter().filter(|request| request.target() == path).count()
+        self.app
+            .requests()
+            .iter()
+            .filter(|request| request.target() == path)
+            .count()
     }
 }
 
 fn answer(exchange: &mut Exchange<'_>, situation: &Situation) -> Answer {
-    let Situation { keys, fault, authorization, jwks_uri } = situation;
+    let Situation {
+        keys,
+        fault,
+        authorization,
+        jwks_uri,
+    } = situation;
     exchange.read_body();
     if authorization.is_some() && exchange.request().header("authorization") != authorization.as_deref() {
         exchange.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
@@ -136,7 +151,11 @@ fn answer(exchange: &mut Exchange<'_>, situation: &Situation) -> Answer {
     }
     let target = exchange.request().target().to_owned();
     let origin = format!("http://{}", exchange.request().header("host").unwrap_or_default());
-    let issuer = if matches!(fault, Fault::WrongIssuer) { "http://evil.example" } else { origin.as_str() };
+    let issuer = if matches!(fault, Fault::WrongIssuer) {
+        "http://evil.example"
+    } else {
+        origin.as_str()
+    };
     let document = match target.as_str() {
         "/jwks" | "/moved" => keys.clone(),
         // Of many tenants, as Microsoft Entra answers.
@@ -162,7 +181,9 @@ fn answer(exchange: &mut Exchange<'_>, situation: &Situation) -> Answer {
     };
     let json = |status: &str, body: &str| {
         let length = body.len();
-        format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
     };
     let sent = match fault {
         Fault::Error => exchange.send(json("500 Internal Server Error", &document)),

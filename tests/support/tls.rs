@@ -22,7 +22,10 @@ impl Certificate {
     pub fn for_names(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let certified = rcgen::generate_simple_self_signed(names).unwrap();
-        Self { chain_pem: certified.cert.pem(), key_pem: certified.signing_key.serialize_pem() }
+        Self {
+            chain_pem: certified.cert.pem(),
+            key_pem: certified.signing_key.serialize_pem(),
+        }
     }
 
     fn der(&self) -> CertificateDer<'static> {

@@ -20,8 +20,9 @@ pub const CORP_SECRET: &str =
     "a-secret-for-tests-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// Every algorithm of a key pair that the gateway takes.
-pub const ASYMMETRIC: [&str; 11] =
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"];
+pub const ASYMMETRIC: [&str; 11] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
+];
 
 /// Every algorithm of a shared secret that the gateway takes.
 pub const SYMMETRIC: [&str; 3] = ["HS256", "HS384", "HS512"];
@@ -67,19 +68,33 @@ impl Key {
     #[track_caller]
     pub fn new(algorithm: &'static str, kid: &str) -> Self {
         let private = match algorithm {
-            "ES256" => Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
-            "ES384" => Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap()),
-            "ES512" => Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap()),
+            "ES256" => {
+                Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
+            }
+            "ES384" => {
+                Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap())
+            }
+            "ES512" => {
+                Private::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap())
+            }
             "EdDSA" | "Ed25519" => Private::Ed(Ed25519KeyPair::generate().unwrap()),
             _ if algorithm.starts_with("RS") || algorithm.starts_with("PS") => Private::Rsa(rsa_pair()),
             _ => panic!("{algorithm}"),
         };
-        Self { algorithm, kid: kid.to_owned(), private }
+        Self {
+            algorithm,
+            kid: kid.to_owned(),
+            private,
+        }
     }
 
     /// A shared secret.
     pub fn secret(algorithm: &'static str, secret: impl Into<Vec<u8>>) -> Self {
-        Self { algorithm, kid: String::new(), private: Private::Secret(secret.into()) }
+        Self {
+            algorithm,
+            kid: String::new(),
+            private: Private::Secret(secret.into()),
+        }
     }
 
     /// The secret of the issuer `corp`.
@@ -127,8 +142,15 @@ impl Key {
             Private::Secret(_) => panic!("a secret has no public key"),
         };
         let text = STANDARD.encode(der);
-        let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+        let lines: Vec<_> = text
+            .as_bytes()
+            .chunks(64)
+            .map(|line| std::str::from_utf8(line).unwrap())
+            .collect();
+        format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            lines.join("\n")
+        )
     }
 
     /// The header of an ordinary token of this key.
@@ -177,7 +199,9 @@ impl Key {
                     "HS384" => hmac::HMAC_SHA384,
                     _ => hmac::HMAC_SHA512,
                 };
-                hmac::sign(&hmac::Key::new(algorithm, secret), message).as_ref().to_vec()
+                hmac::sign(&hmac::Key::new(algorithm, secret), message)
+                    .as_ref()
+                    .to_vec()
             }
         }
     }
@@ -223,22 +247,32 @@ pub fn header(token: &str) -> Value {
 #[track_caller]
 pub fn is_signed_by(token: &str, jwks: &Value) -> bool {
     let header = header(token);
-    let jwk = jwks["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]);
+    let jwk = jwks["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["kid"] == header["kid"]);
     let Some(jwk) = jwk else { return false };
     let member = |name: &str| unbase64url(jwk[name].as_str().unwrap());
     let (input, signature) = token.rsplit_once('.').unwrap();
     let (input, signature) = (input.as_bytes(), unbase64url(signature));
     let point = || [&[4][..], &member("x"), &member("y")].concat();
     let by = |algorithm: &'static dyn signature::VerificationAlgorithm, key: &[u8]| {
-        signature::UnparsedPublicKey::new(algorithm, key).verify(input, &signature).is_ok()
+        signature::UnparsedPublicKey::new(algorithm, key)
+            .verify(input, &signature)
+            .is_ok()
     };
     match header["alg"].as_str().unwrap() {
         "ES256" => by(&signature::ECDSA_P256_SHA256_FIXED, &point()),
         "ES384" => by(&signature::ECDSA_P384_SHA384_FIXED, &point()),
         "EdDSA" | "Ed25519" => by(&signature::ED25519, &member("x")),
         "RS256" => {
-            let key = rsa::PublicKeyComponents { n: member("n"), e: member("e") };
-            key.verify(&signature::RSA_PKCS1_2048_8192_SHA256, input, &signature).is_ok()
+            let key = rsa::PublicKeyComponents {
+                n: member("n"),
+                e: member("e"),
+            };
+            key.verify(&signature::RSA_PKCS1_2048_8192_SHA256, input, &signature)
+                .is_ok()
         }
         other => panic!("assertions signed with {other}?"),
     }

@@ -48,7 +48,8 @@ impl Directory {
             return Err(refused(&Fault::EmailLookalike, &other.email));
         } else {
             let name = account::parse_name(new.name.as_deref().unwrap_or_default()).map(|_| ());
-            name.and_then(|()| account::tidy_roles(new.roles.clone()).map(|_| ())).err()
+            name.and_then(|()| account::tidy_roles(new.roles.clone()).map(|_| ()))
+                .err()
         };
         fault.map_or(Ok(()), |fault| Err(refused(&fault, &new.email)))
     }
@@ -58,7 +59,10 @@ impl Directory {
     /// # Errors
     /// What is wrong with it, without repeating it.
     pub fn check_password(&self, email: &str, password: &str) -> Result<(), Failure> {
-        self.accounts.policy().check_password(email, password).map_err(|fault| refused(&fault, email))
+        self.accounts
+            .policy()
+            .check_password(email, password)
+            .map_err(|fault| refused(&fault, email))
     }
 
     /// Makes an account; without a password, nobody can sign in to it with one.
@@ -66,7 +70,9 @@ impl Directory {
     /// # Errors
     /// As of [`Directory::check_new`] and [`Directory::check_password`], or the state cannot be written.
     pub fn add(&self, new: NewUser, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
-        let password_hash = password.map(|password| self.hash(&new.email, password)).transpose()?;
+        let password_hash = password
+            .map(|password| self.hash(&new.email, password))
+            .transpose()?;
         let email = new.email.clone();
         let new = NewAccount {
             id: None,
@@ -93,11 +99,22 @@ impl Directory {
                 if let Some(missing) = remove.iter().find(|role| !of.roles.contains(role)) {
                     return Err(no_role(of, missing));
                 }
-                of.roles.iter().filter(|role| !remove.contains(role)).cloned().chain(add).collect()
+                of.roles
+                    .iter()
+                    .filter(|role| !remove.contains(role))
+                    .cloned()
+                    .chain(add)
+                    .collect()
             }
         };
         let roles = account::tidy_roles(roles).map_err(|fault| refused(&fault, &of.email))?;
-        self.change(of, &AccountChange { roles: Some(roles), ..AccountChange::default() })
+        self.change(
+            of,
+            &AccountChange {
+                roles: Some(roles),
+                ..AccountChange::default()
+            },
+        )
     }
 
     /// Gives an account another password and ends its sessions. Returns how many there were.
@@ -107,7 +124,10 @@ impl Directory {
     pub fn change_password(&self, of: &Account, password: &Zeroizing<String>) -> Result<usize, Failure> {
         let hash = self.hash(&of.email, password)?;
         let sessions = self.count(of)?;
-        self.accounts.change_password(&of.id, hash, &self.ending()).map_err(failed)?.ok_or_else(|| gone(of))?;
+        self.accounts
+            .change_password(&of.id, hash, &self.ending())
+            .map_err(failed)?
+            .ok_or_else(|| gone(of))?;
         Ok(sessions)
     }
 
@@ -117,7 +137,11 @@ impl Directory {
     /// The state cannot be written.
     pub fn disable(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
-        let change = AccountChange { disabled: Some(true), ends_sessions: true, ..AccountChange::default() };
+        let change = AccountChange {
+            disabled: Some(true),
+            ends_sessions: true,
+            ..AccountChange::default()
+        };
         self.change(account, &change)?;
         Ok(sessions)
     }
@@ -127,7 +151,13 @@ impl Directory {
     /// # Errors
     /// The state cannot be written.
     pub fn enable(&self, account: &Account) -> Result<(), Failure> {
-        self.change(account, &AccountChange { disabled: Some(false), ..AccountChange::default() })?;
+        self.change(
+            account,
+            &AccountChange {
+                disabled: Some(false),
+                ..AccountChange::default()
+            },
+        )?;
         Ok(())
     }
 
@@ -138,7 +168,13 @@ impl Directory {
     /// The state cannot be written.
     pub fn confirm(&self, account: &Account) -> Result<bool, Failure> {
         if !account.confirmed {
-            self.change(account, &AccountChange { confirmed: Some(true), ..AccountChange::default() })?;
+            self.change(
+                account,
+                &AccountChange {
+                    confirmed: Some(true),
+                    ..AccountChange::default()
+                },
+            )?;
         }
         Ok(!account.confirmed)
     }
@@ -149,14 +185,21 @@ impl Directory {
     /// The state cannot be written.
     pub fn delete(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
-        if !self.state.delete_account(&account.id, &self.ending()).map_err(failed)? {
+        if !self
+            .state
+            .delete_account(&account.id, &self.ending())
+            .map_err(failed)?
+        {
             return Err(gone(account));
         }
         Ok(sessions)
     }
 
     fn change(&self, of: &Account, change: &AccountChange) -> Result<Account, Failure> {
-        let changed = self.state.change_account(&of.id, change, &self.ending()).map_err(failed)?;
+        let changed = self
+            .state
+            .change_account(&of.id, change, &self.ending())
+            .map_err(failed)?;
         changed.map(Account::from).ok_or_else(|| gone(of))
     }
 
@@ -168,7 +211,10 @@ impl Directory {
 
 /// It was there a moment ago.
 fn gone(account: &Account) -> Failure {
-    refuse(&format!("somebody else has just deleted `{}`", account.email), "`passgate user list` shows all accounts")
+    refuse(
+        &format!("somebody else has just deleted `{}`", account.email),
+        "`passgate user list` shows all accounts",
+    )
 }
 
 /// A role that is not there is a slip of the finger, and the role that was meant would stay.
@@ -181,7 +227,14 @@ fn no_role(of: &Account, missing: &str) -> Failure {
             format!("it has {}", roles.join(", "))
         }
     };
-    refuse(&format!("`{}` has no role `{}`; nothing was changed", of.email, shown(missing)), &hint)
+    refuse(
+        &format!(
+            "`{}` has no role `{}`; nothing was changed",
+            of.email,
+            shown(missing)
+        ),
+        &hint,
+    )
 }
 
 /// The hash of a password, for an import or another program.

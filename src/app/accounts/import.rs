@@ -70,7 +70,8 @@ impl Directory {
                 }
                 Step::Change(row, change) => {
                     if !mode.dry_run && !is_refused {
-                        self.update(&row, &change).map_err(|failure| stopped(failure, line, before))?;
+                        self.update(&row, &change)
+                            .map_err(|failure| stopped(failure, line, before))?;
                     }
                     imported.updated += 1;
                 }
@@ -109,17 +110,28 @@ impl Directory {
                     continue;
                 }
                 Err(_) => {
-                    imported.problems.push((line, "this is not UTF-8 text".to_owned()));
+                    imported
+                        .problems
+                        .push((line, "this is not UTF-8 text".to_owned()));
                     continue;
                 }
             };
             imported.ignored.extend(read.ignored.iter().cloned());
             let earlier = |seen: &mut HashMap<String, usize>, key: String, what: &str| {
                 let first = *seen.entry(key).or_insert(line);
-                if first == line { Ok(()) } else { Err(format!("line {first} has the same {what}")) }
+                if first == line {
+                    Ok(())
+                } else {
+                    Err(format!("line {first} has the same {what}"))
+                }
             };
             let step = earlier(&mut emails, fold_email(&read.account.email), "address")
-                .and_then(|()| read.account.id.clone().map_or(Ok(()), |id| earlier(&mut ids, id, "id")))
+                .and_then(|()| {
+                    read.account
+                        .id
+                        .clone()
+                        .map_or(Ok(()), |id| earlier(&mut ids, id, "id"))
+                })
                 .and_then(|()| looks.note(&fold_email(&read.account.email), line));
             let step = match step {
                 Ok(()) => self.step(read, mode)?,
@@ -140,7 +152,13 @@ impl Directory {
             if let Some(other) = self.accounts.lookalike(&new.email).map_err(failed)? {
                 return Ok(Err(format!("{}: `{}`", Fault::EmailLookalike, other.email)));
             }
-            let other = new.id.as_deref().map(|id| self.accounts.by_id(id)).transpose().map_err(failed)?.flatten();
+            let other = new
+                .id
+                .as_deref()
+                .map(|id| self.accounts.by_id(id))
+                .transpose()
+                .map_err(failed)?
+                .flatten();
             return Ok(match other {
                 Some(other) => Err(format!("{}: `{}`", Fault::IdTaken, other.email)),
                 None => Ok(Step::Add(read.account)),
@@ -160,11 +178,17 @@ impl Directory {
             && change.roles.is_none()
             && change.disabled.is_none()
             && change.password_hash.is_none();
-        Ok(Ok(if is_none { Step::Nothing } else { Step::Change(row, change) }))
+        Ok(Ok(if is_none {
+            Step::Nothing
+        } else {
+            Step::Change(row, change)
+        }))
     }
 
     fn update(&self, row: &AccountRow, change: &AccountChange) -> Result<(), Failure> {
-        self.state.change_account(&row.id, change, &self.ending()).map_err(failed)?;
+        self.state
+            .change_account(&row.id, change, &self.ending())
+            .map_err(failed)?;
         Ok(())
     }
 }
@@ -179,7 +203,9 @@ impl Looks {
         let [ascii, other] = self.0.entry(look_of_email(key)).or_default();
         let first = if key.is_ascii() { *other } else { other.or(*ascii) };
         if let Some(first) = first {
-            return Err(format!("the address of line {first} looks the same in letters of another script"));
+            return Err(format!(
+                "the address of line {first} looks the same in letters of another script"
+            ));
         }
         (if key.is_ascii() { ascii } else { other }).get_or_insert(line);
         Ok(())
@@ -190,7 +216,9 @@ impl Looks {
 fn difference(row: &AccountRow, read: Read) -> AccountChange {
     let new = read.account;
     let disabled = (read.says_disabled && new.disabled != row.disabled).then_some(new.disabled);
-    let password_hash = new.password_hash.filter(|hash| row.password_hash.as_ref() != Some(hash));
+    let password_hash = new
+        .password_hash
+        .filter(|hash| row.password_hash.as_ref() != Some(hash));
     AccountChange {
         // As by hand: who knew the old password, or may not sign in any more, is out at once.
         ends_sessions: password_hash.is_some() || disabled == Some(true),

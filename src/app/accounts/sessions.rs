@@ -57,12 +57,23 @@ impl Directory {
     pub fn sessions(&self, of: Option<&Account>) -> Result<Vec<Session>, Failure> {
         let rows = self.open_sessions(of)?;
         let all = if of.is_none() { self.list()? } else { Vec::new() };
-        let emails: HashMap<&str, &str> =
-            all.iter().chain(of).map(|account| (account.id.as_str(), account.email.as_str())).collect();
+        let emails: HashMap<&str, &str> = all
+            .iter()
+            .chain(of)
+            .map(|account| (account.id.as_str(), account.email.as_str()))
+            .collect();
         let now = self.clock.now();
         let shown = |row: SessionRow| Session {
-            email: emails.get(row.account_id.as_str()).copied().unwrap_or_default().to_owned(),
-            kind: if row.refresh.is_some() { "client" } else { "browser" },
+            email: emails
+                .get(row.account_id.as_str())
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
+            kind: if row.refresh.is_some() {
+                "client"
+            } else {
+                "browser"
+            },
             device: pages::device(&row.user_agent, row.refresh.is_some()),
             id: row.id,
             account_id: row.account_id,
@@ -81,7 +92,10 @@ impl Directory {
     /// # Errors
     /// There is no such session, or the state cannot be written.
     pub fn end_session(&self, id: &str) -> Result<(), Failure> {
-        let ended = self.state.end_sessions(Which::One(id), &self.ending()).map_err(failed)?;
+        let ended = self
+            .state
+            .end_sessions(Which::One(id), &self.ending())
+            .map_err(failed)?;
         if !ended.is_empty() {
             return Ok(());
         }
@@ -99,7 +113,9 @@ impl Directory {
     /// The state cannot be written.
     pub fn end_sessions(&self, of: &Account) -> Result<usize, Failure> {
         let open = self.count(of)?;
-        self.state.end_sessions(Which::Account(&of.id), &self.ending()).map_err(failed)?;
+        self.state
+            .end_sessions(Which::Account(&of.id), &self.ending())
+            .map_err(failed)?;
         Ok(open)
     }
 
@@ -114,15 +130,30 @@ impl Directory {
                 let Some(account) = by_email else { return Ok(said) };
                 let end = self.ending();
                 let target = RevocationTarget::Subject(account.id.clone());
-                let revocation =
-                    Revocation { issuer: OWN_ISSUER.to_owned(), target, revoked_at: end.now, expires_at: None };
+                let revocation = Revocation {
+                    issuer: OWN_ISSUER.to_owned(),
+                    target,
+                    revoked_at: end.now,
+                    expires_at: None,
+                };
                 self.state.revoke(&revocation).map_err(failed)?;
-                said = format!("revoked: the same of `{}`, the account of this address\n", account.id);
+                said = format!(
+                    "revoked: the same of `{}`, the account of this address\n",
+                    account.id
+                );
                 account
             }
         };
-        let ended = self.state.end_sessions(Which::Account(&account.id), &self.ending()).map_err(failed)?.len();
-        said.push_str(&format!("ended: {ended} session{} of `{}`\n", if ended == 1 { "" } else { "s" }, account.email));
+        let ended = self
+            .state
+            .end_sessions(Which::Account(&account.id), &self.ending())
+            .map_err(failed)?
+            .len();
+        said.push_str(&format!(
+            "ended: {ended} session{} of `{}`\n",
+            if ended == 1 { "" } else { "s" },
+            account.email
+        ));
         Ok(said)
     }
 
@@ -133,7 +164,10 @@ impl Directory {
 
     fn open_sessions(&self, of: Option<&Account>) -> Result<Vec<SessionRow>, Failure> {
         let now = self.clock.now();
-        let mut rows = self.state.sessions(of.map(|account| account.id.as_str())).map_err(failed)?;
+        let mut rows = self
+            .state
+            .sessions(of.map(|account| account.id.as_str()))
+            .map_err(failed)?;
         rows.retain(|row| !self.session.is_over(row, now));
         Ok(rows)
     }

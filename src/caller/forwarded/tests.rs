@@ -11,7 +11,10 @@ fn proxies() -> TrustedProxies {
 }
 
 fn trusting(networks: &[&str]) -> TrustedProxies {
-    TrustedProxies::new(networks.iter().map(|network| network.parse().unwrap()).collect(), false)
+    TrustedProxies::new(
+        networks.iter().map(|network| network.parse().unwrap()).collect(),
+        false,
+    )
 }
 
 fn peer(address: &str) -> Peer {
@@ -21,7 +24,10 @@ fn peer(address: &str) -> Peer {
 fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
-        headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        headers.append(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).unwrap(),
+        );
     }
     headers
 }
@@ -29,9 +35,20 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
 /// For, Proto, Host, Port and X-Request-Id.
 fn forwarded_to(peer: &Peer, host: &str, fields: &[(&'static str, &str)]) -> [String; 5] {
     let mut headers = headers(fields);
-    set_forwarded(&mut headers, peer, &HeaderValue::from_str(host).unwrap(), &HeaderValue::from_static("id-1"));
-    [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST, &X_FORWARDED_PORT, &X_REQUEST_ID]
-        .map(|name| single(&headers, name).unwrap().to_str().unwrap().to_owned())
+    set_forwarded(
+        &mut headers,
+        peer,
+        &HeaderValue::from_str(host).unwrap(),
+        &HeaderValue::from_static("id-1"),
+    );
+    [
+        &X_FORWARDED_FOR,
+        &X_FORWARDED_PROTO,
+        &X_FORWARDED_HOST,
+        &X_FORWARDED_PORT,
+        &X_REQUEST_ID,
+    ]
+    .map(|name| single(&headers, name).unwrap().to_str().unwrap().to_owned())
 }
 
 fn forwarded(peer: &Peer, fields: &[(&'static str, &str)]) -> [String; 5] {
@@ -40,9 +57,15 @@ fn forwarded(peer: &Peer, fields: &[(&'static str, &str)]) -> [String; 5] {
 
 #[test]
 fn an_untrusted_peer_is_all_that_is_known() {
-    assert_eq!(forwarded(&peer("192.0.2.1"), &[]), ["192.0.2.1", "http", "app.example.com", "80", "id-1"]);
+    assert_eq!(
+        forwarded(&peer("192.0.2.1"), &[]),
+        ["192.0.2.1", "http", "app.example.com", "80", "id-1"]
+    );
     let by_tls = Peer::new(ip("2001:db8::1"), true, &proxies());
-    assert_eq!(forwarded(&by_tls, &[]), ["2001:db8::1", "https", "app.example.com", "443", "id-1"]);
+    assert_eq!(
+        forwarded(&by_tls, &[]),
+        ["2001:db8::1", "https", "app.example.com", "443", "id-1"]
+    );
     // Even where somebody forgot to strip.
     let forged = [
         ("x-forwarded-for", "10.0.0.9"),
@@ -51,7 +74,10 @@ fn an_untrusted_peer_is_all_that_is_known() {
         ("x-forwarded-port", "1"),
         ("x-request-id", "theirs"),
     ];
-    assert_eq!(forwarded(&peer("192.0.2.1"), &forged), ["192.0.2.1", "http", "app.example.com", "80", "id-1"]);
+    assert_eq!(
+        forwarded(&peer("192.0.2.1"), &forged),
+        ["192.0.2.1", "http", "app.example.com", "80", "id-1"]
+    );
 }
 
 #[test]
@@ -66,7 +92,10 @@ fn a_trusted_proxys_word_is_kept_and_its_address_added() {
     let path = "192.0.2.7, 10.1.1.1, 10.1.1.2, 10.0.0.1";
     let expected = [path, "https", "www.example.com:8443", "9443", "id-1"];
     assert_eq!(forwarded(&peer("10.0.0.1"), &said), expected);
-    assert_eq!(forwarded(&peer("10.0.0.1"), &[]), ["10.0.0.1", "http", "app.example.com", "80", "id-1"]);
+    assert_eq!(
+        forwarded(&peer("10.0.0.1"), &[]),
+        ["10.0.0.1", "http", "app.example.com", "80", "id-1"]
+    );
 }
 
 #[test]
@@ -83,7 +112,11 @@ fn of_a_list_the_first_element_counts_and_what_is_said_badly_is_replaced() {
         ("", "http"),
         ("https://x", "http"),
     ] {
-        assert_eq!(forwarded(&peer("10.0.0.1"), &[("x-forwarded-proto", proto)])[1], wanted, "{proto}");
+        assert_eq!(
+            forwarded(&peer("10.0.0.1"), &[("x-forwarded-proto", proto)])[1],
+            wanted,
+            "{proto}"
+        );
     }
     let several = [
         ("x-forwarded-proto", "https"),
@@ -91,11 +124,20 @@ fn of_a_list_the_first_element_counts_and_what_is_said_badly_is_replaced() {
         ("x-forwarded-host", "a.example"),
         ("x-forwarded-host", "b.example"),
     ];
-    assert_eq!(forwarded(&peer("10.0.0.1"), &several)[1..4], ["https", "a.example", "443"]);
-    for (host, wanted) in
-        [("a.example, b.example", "a.example"), ("a b", "app.example.com"), ("a@b, c", "app.example.com")]
-    {
-        assert_eq!(forwarded(&peer("10.0.0.1"), &[("x-forwarded-host", host)])[2], wanted, "{host}");
+    assert_eq!(
+        forwarded(&peer("10.0.0.1"), &several)[1..4],
+        ["https", "a.example", "443"]
+    );
+    for (host, wanted) in [
+        ("a.example, b.example", "a.example"),
+        ("a b", "app.example.com"),
+        ("a@b, c", "app.example.com"),
+    ] {
+        assert_eq!(
+            forwarded(&peer("10.0.0.1"), &[("x-forwarded-host", host)])[2],
+            wanted,
+            "{host}"
+        );
     }
 }
 
@@ -107,7 +149,10 @@ fn a_chain_of_addresses_ends_at_what_is_none() {
         (&["198.51.100.1, _hidden"], "10.0.0.1"),
         (&["198.51.100.1,, 10.0.0.2"], "10.0.0.2, 10.0.0.1"),
         (&["198.51.100.1", "", "10.0.0.2"], "10.0.0.2, 10.0.0.1"),
-        (&["198.51.100.1", "x", "203.0.113.1 ,10.0.0.2"], "203.0.113.1, 10.0.0.2, 10.0.0.1"),
+        (
+            &["198.51.100.1", "x", "203.0.113.1 ,10.0.0.2"],
+            "203.0.113.1, 10.0.0.2, 10.0.0.1",
+        ),
         (
             &["198.51.100.1:4711, [2001:db8::7]:1, [::1], ::1"],
             "198.51.100.1:4711, [2001:db8::7]:1, [::1], ::1, 10.0.0.1",
@@ -132,14 +177,22 @@ fn the_port_is_the_proxys_or_that_of_the_host_or_of_the_scheme() {
         ("a:8080", &[("x-forwarded-port", "8443")], "8443"),
         ("a:8080", &[("x-forwarded-port", "443, 80")], "443"),
         ("a:8080", &[("x-forwarded-host", "b")], "80"),
-        ("a", &[("x-forwarded-host", "b:81"), ("x-forwarded-proto", "https")], "81"),
+        (
+            "a",
+            &[("x-forwarded-host", "b:81"), ("x-forwarded-proto", "https")],
+            "81",
+        ),
         ("a:82", &[("x-forwarded-port", "0")], "82"),
         ("a:82", &[("x-forwarded-port", "65536")], "82"),
         ("a:82", &[("x-forwarded-port", "+1")], "82"),
         ("a:82", &[("x-forwarded-port", "x")], "82"),
         ("a:82", &[("x-forwarded-port", "")], "82"),
     ] {
-        assert_eq!(forwarded_to(&peer("10.0.0.1"), host, fields)[3], port, "{host} {fields:?}");
+        assert_eq!(
+            forwarded_to(&peer("10.0.0.1"), host, fields)[3],
+            port,
+            "{host} {fields:?}"
+        );
     }
     // One connection may name several.
     let peer = peer("192.0.2.1");
@@ -150,13 +203,20 @@ fn the_port_is_the_proxys_or_that_of_the_host_or_of_the_scheme() {
 
 #[test]
 fn a_forwarded_host_is_a_host() {
-    for good in ["a", "a.example", "A-b_c.example:1", "192.0.2.1:65535", "[::1]", "[2001:db8::1]:443"] {
+    for good in [
+        "a",
+        "a.example",
+        "A-b_c.example:1",
+        "192.0.2.1:65535",
+        "[::1]",
+        "[2001:db8::1]:443",
+    ] {
         assert!(is_host(good.as_bytes()), "{good}");
     }
     let long = "a".repeat(MAX_HOST + 1);
     for bad in [
-        "", ":80", "a:", "a:x", "a:0", "a:65536", "a:123456", "a b", "a/b", "a@b", "[::1", "[x]", "[::1]x", "a,b",
-        "\"a\"", "é", &long,
+        "", ":80", "a:", "a:x", "a:0", "a:65536", "a:123456", "a b", "a/b", "a@b", "[::1", "[x]", "[::1]x",
+        "a,b", "\"a\"", "é", &long,
     ] {
         assert!(!is_host(bad.as_bytes()), "{bad}");
     }
@@ -168,7 +228,10 @@ fn a_request_id_is_taken_from_a_trusted_proxy_where_it_is_plain() {
         incoming_request_id(&headers(&[("x-request-id", value)]), &peer(address))
             .map(|value| value.to_str().unwrap().to_owned())
     };
-    assert_eq!(id("10.0.0.1", "1-67891233:abc/@=+~._").as_deref(), Some("1-67891233:abc/@=+~._"));
+    assert_eq!(
+        id("10.0.0.1", "1-67891233:abc/@=+~._").as_deref(),
+        Some("1-67891233:abc/@=+~._")
+    );
     assert_eq!(id("192.0.2.1", "abc"), None);
     let (longest, longer) = ("a".repeat(128), "a".repeat(129));
     assert!(id("10.0.0.1", &longest).is_some());
@@ -189,15 +252,33 @@ fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
     assert_eq!(client("10.0.0.1", &[]), ip("10.0.0.1"));
     assert_eq!(client("10.0.0.1", &["198.51.100.1"]), ip("198.51.100.1"));
     // The client wrote what stands to the left.
-    assert_eq!(client("10.0.0.1", &["10.9.9.9, 203.0.113.5, 198.51.100.1 , 10.0.0.2"]), ip("198.51.100.1"));
-    assert_eq!(client("10.0.0.1", &["203.0.113.5", "198.51.100.1, fd00::2"]), ip("198.51.100.1"));
+    assert_eq!(
+        client("10.0.0.1", &["10.9.9.9, 203.0.113.5, 198.51.100.1 , 10.0.0.2"]),
+        ip("198.51.100.1")
+    );
+    assert_eq!(
+        client("10.0.0.1", &["203.0.113.5", "198.51.100.1, fd00::2"]),
+        ip("198.51.100.1")
+    );
     assert_eq!(client("10.0.0.1", &["10.0.0.3,10.0.0.2"]), ip("10.0.0.3"));
-    for odd in ["198.51.100.1:4711", "[2001:db8::7]:4711", "[2001:db8::7]", "2001:db8::7"] {
-        let expected = if odd.starts_with("198") { ip("198.51.100.1") } else { ip("2001:db8::7") };
+    for odd in [
+        "198.51.100.1:4711",
+        "[2001:db8::7]:4711",
+        "[2001:db8::7]",
+        "2001:db8::7",
+    ] {
+        let expected = if odd.starts_with("198") {
+            ip("198.51.100.1")
+        } else {
+            ip("2001:db8::7")
+        };
         assert_eq!(client("10.0.0.1", &[odd]), expected);
     }
     // Past what cannot be read nothing is known.
-    assert_eq!(client("10.0.0.1", &["198.51.100.1, unknown, 10.0.0.2"]), ip("10.0.0.2"));
+    assert_eq!(
+        client("10.0.0.1", &["198.51.100.1, unknown, 10.0.0.2"]),
+        ip("10.0.0.2")
+    );
     assert_eq!(client("10.0.0.1", &[""]), ip("10.0.0.1"));
 }
 
@@ -205,7 +286,10 @@ fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
 fn an_ipv4_address_on_an_ipv6_socket_is_an_ipv4_address() {
     let peer = peer("::ffff:10.0.0.1");
     assert!(peer.trusted);
-    assert_eq!((peer.ip, peer.ip_value.to_str().unwrap()), (ip("10.0.0.1"), "10.0.0.1"));
+    assert_eq!(
+        (peer.ip, peer.ip_value.to_str().unwrap()),
+        (ip("10.0.0.1"), "10.0.0.1")
+    );
     let headers = headers(&[("x-forwarded-for", "198.51.100.1, ::ffff:10.0.0.2")]);
     assert_eq!(client_ip(&headers, &peer, &proxies()), ip("198.51.100.1"));
 }

@@ -42,7 +42,12 @@ pub(super) fn sections(example: &str) -> String {
                 text.push_str(&format!(".PP\n{}\n", escaped(paragraph)));
             }
             // A table that has nothing new is an example.
-            if table.entries.iter().all(|entry| shown.contains(entry.key.as_str())) && !shown.is_empty() {
+            if table
+                .entries
+                .iter()
+                .all(|entry| shown.contains(entry.key.as_str()))
+                && !shown.is_empty()
+            {
                 text.push_str(&format!(".PP\n.RS 4\n.nf\n{}\n", escaped(&table.header)));
                 for Entry { key, value, .. } in &table.entries {
                     text.push_str(&format!("{}\n", escaped(&format!("{key} = {value}"))));
@@ -61,12 +66,23 @@ pub(super) fn sections(example: &str) -> String {
 
 fn term(Entry { key, value, comment }: &Entry) -> String {
     let lines = if value.contains('\n') {
-        [format!("\\fB{}\\fR", escaped(key)), escaped(comment), format!(".nf\n{}\n.fi", escaped(value))]
+        [
+            format!("\\fB{}\\fR", escaped(key)),
+            escaped(comment),
+            format!(".nf\n{}\n.fi", escaped(value)),
+        ]
     } else {
-        [format!("\\fB{}\\fR = {}", escaped(key), escaped(value)), escaped(comment), String::new()]
+        [
+            format!("\\fB{}\\fR = {}", escaped(key), escaped(value)),
+            escaped(comment),
+            String::new(),
+        ]
     };
     // An empty line would be one on the page as well.
-    lines.iter().filter(|line| !line.is_empty()).fold(".TP\n".to_owned(), |text, line| text + line + "\n")
+    lines
+        .iter()
+        .filter(|line| !line.is_empty())
+        .fold(".TP\n".to_owned(), |text, line| text + line + "\n")
 }
 
 fn tables(example: &str) -> Vec<Table> {
@@ -78,10 +94,22 @@ fn tables(example: &str) -> Vec<Table> {
         if bare.starts_with('[') {
             let header = bare.split(" #").next().unwrap_or(bare).to_owned();
             // What stands in front of the first table is about the file.
-            let intro = if tables.is_empty() { Vec::new() } else { std::mem::take(&mut paragraphs) };
-            let intro = intro.into_iter().filter(|paragraph| !paragraph.is_empty()).collect();
+            let intro = if tables.is_empty() {
+                Vec::new()
+            } else {
+                std::mem::take(&mut paragraphs)
+            };
+            let intro = intro
+                .into_iter()
+                .filter(|paragraph| !paragraph.is_empty())
+                .collect();
             paragraphs = vec![String::new()];
-            tables.push(Table { title: title(&header), header, intro, entries: Vec::new() });
+            tables.push(Table {
+                title: title(&header),
+                header,
+                intro,
+                entries: Vec::new(),
+            });
         } else if let Some((key, value)) = assignment(bare) {
             let Some(table) = tables.last_mut() else { continue };
             let (value, behind) = cut_comment(value);
@@ -98,10 +126,19 @@ fn tables(example: &str) -> Vec<Table> {
                 }
             }
             let comment = [before.as_str(), behind].join(" ").trim().to_owned();
-            table.entries.push(Entry { key: key.to_owned(), value, comment });
+            table.entries.push(Entry {
+                key: key.to_owned(),
+                value,
+                comment,
+            });
         } else if let Some(words) = line.strip_prefix('#') {
             let paragraph = paragraphs.last_mut().expect("there is always one under way");
-            paragraph.push_str(words.strip_prefix(' ').filter(|_| paragraph.is_empty()).unwrap_or(words));
+            paragraph.push_str(
+                words
+                    .strip_prefix(' ')
+                    .filter(|_| paragraph.is_empty())
+                    .unwrap_or(words),
+            );
         } else if line.is_empty() {
             paragraphs.push(String::new());
         }
@@ -121,7 +158,9 @@ fn title(header: &str) -> String {
 
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once(" = ")?;
-    key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_').then_some((key, value))
+    key.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        .then_some((key, value))
 }
 
 /// The value in front of a `#` that is in no quotes, and the comment behind it.

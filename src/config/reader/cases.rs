@@ -14,14 +14,21 @@ impl Reader<'_> {
             &section,
             &[
                 ("request", "a method and a path, like `request = \"GET /\"`"),
-                ("expect", "`\"allow\"`, `\"login\"` or the status of the refusal, like `expect = 403`"),
+                (
+                    "expect",
+                    "`\"allow\"`, `\"login\"` or the status of the refusal, like `expect = 403`",
+                ),
             ],
         );
         let request = self.parsed(&mut section, "request", "a method and a path", request_line);
         let caller = self.test_caller(&mut section);
         let expect = section.take("expect").and_then(|item| self.expect(&item));
         self.finish(section);
-        Some(RawTest { request: request?, caller, expect: expect? })
+        Some(RawTest {
+            request: request?,
+            caller,
+            expect: expect?,
+        })
     }
 
     fn test_caller(&mut self, case: &mut Section<'_>) -> Option<At<RawTestCaller>> {
@@ -61,8 +68,16 @@ impl Reader<'_> {
                 Ok(_) => RawExpect::Login,
                 Err(hint) => {
                     let status = text.parse::<u16>().is_ok();
-                    let hint = if status { format!("a status has no quotes: `expect = {text}`") } else { hint };
-                    self.error(&item.span, "`expect` must be `\"allow\"`, `\"login\"` or a status").hint(hint);
+                    let hint = if status {
+                        format!("a status has no quotes: `expect = {text}`")
+                    } else {
+                        hint
+                    };
+                    self.error(
+                        &item.span,
+                        "`expect` must be `\"allow\"`, `\"login\"` or a status",
+                    )
+                    .hint(hint);
                     return None;
                 }
             },
@@ -71,7 +86,10 @@ impl Reader<'_> {
                 return None;
             }
         };
-        Some(At { value, span: item.span.clone() })
+        Some(At {
+            value,
+            span: item.span.clone(),
+        })
     }
 }
 
@@ -79,7 +97,8 @@ impl Reader<'_> {
 fn request_line(text: &str) -> Result<String, String> {
     const FORM: &str = "write `GET /path` or `GET http://host/path`";
     let (method, target) = text.split_once(' ').ok_or(FORM)?;
-    let begins_well = target.starts_with('/') || target.starts_with("http://") || target.starts_with("https://");
+    let begins_well =
+        target.starts_with('/') || target.starts_with("http://") || target.starts_with("https://");
     if !values::is_token(method) || !begins_well || target.contains(' ') {
         return Err(FORM.to_owned());
     }

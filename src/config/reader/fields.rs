@@ -33,7 +33,11 @@ pub(super) enum Empty {
 impl Reader<'_> {
     /// Reports that `item` should have been `what`; whoever knows more puts another hint.
     pub(super) fn expected(&mut self, item: &Item<'_>, what: &str) -> &mut Problem {
-        self.error(&item.span, format!("`{}` must be {what}, found {}", item.key, item.found())).hint(match what {
+        self.error(
+            &item.span,
+            format!("`{}` must be {what}, found {}", item.key, item.found()),
+        )
+        .hint(match what {
             "an integer" => "write digits, without quotes",
             "`true` or `false`" => "write the word without quotes",
             "a string" => "text stands in quotes: `\"…\"`",
@@ -54,15 +58,26 @@ impl Reader<'_> {
             return None;
         };
         if text.is_empty() {
-            self.error(&item.span, format!("`{}` is empty", item.key)).hint("write a value, or leave the key out");
+            self.error(&item.span, format!("`{}` is empty", item.key))
+                .hint("write a value, or leave the key out");
             return None;
         }
         if let Some(char) = text.chars().find(|char| char.is_control()) {
-            self.error(&item.span, format!("`{}` holds the control character `{}`", item.key, char.escape_default()))
-                .hint("values are one line of text");
+            self.error(
+                &item.span,
+                format!(
+                    "`{}` holds the control character `{}`",
+                    item.key,
+                    char.escape_default()
+                ),
+            )
+            .hint("values are one line of text");
             return None;
         }
-        Some(At { value: text.clone().into_owned(), span: item.span.clone() })
+        Some(At {
+            value: text.clone().into_owned(),
+            span: item.span.clone(),
+        })
     }
 
     pub(super) fn string(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<String>> {
@@ -71,15 +86,25 @@ impl Reader<'_> {
     }
 
     pub(super) fn path(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<PathBuf>> {
-        self.string(section, key).map(|path| At { value: PathBuf::from(path.value), span: path.span })
+        self.string(section, key).map(|path| At {
+            value: PathBuf::from(path.value),
+            span: path.span,
+        })
     }
 
     pub(super) fn flag(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<bool>> {
         let item = section.take(key)?;
         if let DeValue::Boolean(value) = item.value {
-            return Some(At { value, span: item.span });
+            return Some(At {
+                value,
+                span: item.span,
+            });
         }
-        let unquoted = item.value.as_str().filter(|text| matches!(*text, "true" | "false")).map(str::to_owned);
+        let unquoted = item
+            .value
+            .as_str()
+            .filter(|text| matches!(*text, "true" | "false"))
+            .map(str::to_owned);
         let problem = self.expected(&item, "`true` or `false`");
         if let Some(unquoted) = unquoted {
             problem.hint(format!("leave the quotes out: `{unquoted}`"));
@@ -103,12 +128,19 @@ impl Reader<'_> {
             return None;
         };
         match u64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(value) if range.contains(&value) => Some(At { value, span: item.span }),
+            Ok(value) if range.contains(&value) => Some(At {
+                value,
+                span: item.span,
+            }),
             _ => {
                 let found = echo(&number.to_string());
                 self.error(
                     &item.span,
-                    format!("`{key}` must be from {} to {}, found {found}", range.start(), range.end()),
+                    format!(
+                        "`{key}` must be from {} to {}, found {found}",
+                        range.start(),
+                        range.end()
+                    ),
                 )
                 .hint("leave the key out for the default");
                 None
@@ -133,11 +165,21 @@ impl Reader<'_> {
         }
         let text = self.text(item)?;
         match parse(&text) {
-            Ok(value) => Some(At { value, span: text.span }),
+            Ok(value) => Some(At {
+                value,
+                span: text.span,
+            }),
             Err(reason) => {
-                let found =
-                    if names_a_secret(&item.key) { "something else".to_owned() } else { format!("`{}`", echo(&text)) };
-                self.error(&item.span, format!("`{}` must be {what}, found {found}", item.key)).hint(reason);
+                let found = if names_a_secret(&item.key) {
+                    "something else".to_owned()
+                } else {
+                    format!("`{}`", echo(&text))
+                };
+                self.error(
+                    &item.span,
+                    format!("`{}` must be {what}, found {found}", item.key),
+                )
+                .hint(reason);
                 None
             }
         }
@@ -178,7 +220,8 @@ impl Reader<'_> {
     ) -> Option<At<u64>> {
         let found = self.parsed(section, key, "a size", values::size)?;
         if !range.contains(&found) {
-            self.error(&found.span, format!("`{key}` must be {bounds}")).hint("leave the key out for the default");
+            self.error(&found.span, format!("`{key}` must be {bounds}"))
+                .hint("leave the key out for the default");
             return None;
         }
         Some(found)
@@ -191,7 +234,9 @@ impl Reader<'_> {
         key: &str,
         choices: &'static [&'static str],
     ) -> Option<At<String>> {
-        self.parsed(section, key, "one of the words it knows", |text| choose(text, choices))
+        self.parsed(section, key, "one of the words it knows", |text| {
+            choose(text, choices)
+        })
     }
 
     /// A list of strings, each read by `parse`.
@@ -206,14 +251,23 @@ impl Reader<'_> {
         let item = section.take(key)?;
         let span = item.span.clone();
         if one == One::Taken && (item.value.is_str() || scalar(&item.value).is_some()) {
-            return Some(At { value: parse(self, &item).into_iter().collect(), span });
+            return Some(At {
+                value: parse(self, &item).into_iter().collect(),
+                span,
+            });
         }
         let quoted = item.value.as_str().map(echo);
         let items = match item.into_elements() {
             Ok(items) => items,
             Err(item) => {
-                let problem =
-                    self.expected(&item, if one == One::Taken { "a string or an array of them" } else { "an array" });
+                let problem = self.expected(
+                    &item,
+                    if one == One::Taken {
+                        "a string or an array of them"
+                    } else {
+                        "an array"
+                    },
+                );
                 if let Some(quoted) = quoted {
                     problem.hint(format!("put it in brackets: `[\"{quoted}\"]`"));
                 }
@@ -224,7 +278,10 @@ impl Reader<'_> {
             self.error(&span, format!("`{key}` is empty")).hint(hint);
             return None;
         }
-        Some(At { value: items.iter().filter_map(|item| parse(self, item)).collect(), span })
+        Some(At {
+            value: items.iter().filter_map(|item| parse(self, item)).collect(),
+            span,
+        })
     }
 
     pub(super) fn strings(
@@ -240,20 +297,27 @@ impl Reader<'_> {
     /// A list of header names, none of them twice in any case (RFC 9110 section 5.1).
     pub(super) fn header_names(&mut self, section: &mut Section<'_>, key: &str) -> Vec<At<String>> {
         let read = |reader: &mut Self, item: &Item<'_>| {
-            reader.parse(item, "the name of a header", |text| match values::is_token(text) {
-                true => Ok(text.to_owned()),
-                false => Err("letters, digits and hyphens, like `X-Real-IP`".to_owned()),
+            reader.parse(item, "the name of a header", |text| {
+                match values::is_token(text) {
+                    true => Ok(text.to_owned()),
+                    false => Err("letters, digits and hyphens, like `X-Real-IP`".to_owned()),
+                }
             })
         };
-        let names =
-            self.list(section, key, One::Refused, Empty::Taken, read).map(|names| names.value).unwrap_or_default();
+        let names = self
+            .list(section, key, One::Refused, Empty::Taken, read)
+            .map(|names| names.value)
+            .unwrap_or_default();
         let mut found: Vec<At<String>> = Vec::with_capacity(names.len());
         for name in names {
             if let Some(first) = found.iter().find(|first| first.eq_ignore_ascii_case(&name)) {
                 let first = first.span.clone();
-                self.error(&name.span, format!("header `{}` stands here a second time", name.value))
-                    .also(first, "first here")
-                    .hint("take one of them out");
+                self.error(
+                    &name.span,
+                    format!("header `{}` stands here a second time", name.value),
+                )
+                .also(first, "first here")
+                .hint("take one of them out");
                 continue;
             }
             found.push(name);
@@ -268,29 +332,39 @@ impl Reader<'_> {
         what: &str,
         parse: fn(&str) -> Result<String, String>,
     ) -> Vec<(At<String>, At<String>)> {
-        let Some(table) = section.take("headers") else { return Vec::new() };
+        let Some(table) = section.take("headers") else {
+            return Vec::new();
+        };
         let Some(table) = self.section(table, "headers", "headers = { \"X-Name\" = \"…\" }") else {
             return Vec::new();
         };
         let mut found: Vec<(At<String>, At<String>)> = Vec::new();
         for item in table.into_items() {
-            let name = At { value: item.key.to_string(), span: item.key_span.clone() };
+            let name = At {
+                value: item.key.to_string(),
+                span: item.key_span.clone(),
+            };
             if let Err(reason) = values::header_name(&name) {
-                self.error(&name.span, format!("`{}` is no header to set", echo(&name))).hint(reason);
+                self.error(&name.span, format!("`{}` is no header to set", echo(&name)))
+                    .hint(reason);
                 continue;
             }
             if let Some((first, _)) = found.iter().find(|(first, _)| first.eq_ignore_ascii_case(&name)) {
                 let first = first.span.clone();
-                self.error(&name.span, format!("header `{}` stands here a second time", name.value))
-                    .also(first, "first here")
-                    .hint("upper and lower case are the same in header names");
+                self.error(
+                    &name.span,
+                    format!("header `{}` stands here a second time", name.value),
+                )
+                .also(first, "first here")
+                .hint("upper and lower case are the same in header names");
                 continue;
             }
             // An empty value is a value here, and no other string may be empty.
             let value = match &item.value {
-                DeValue::String(text) if text.is_empty() && what == "a header value" => {
-                    Some(At { value: String::new(), span: item.span.clone() })
-                }
+                DeValue::String(text) if text.is_empty() && what == "a header value" => Some(At {
+                    value: String::new(),
+                    span: item.span.clone(),
+                }),
                 _ => self.parse(&item, what, parse),
             };
             found.extend(value.map(|value| (name, value)));
@@ -299,8 +373,14 @@ impl Reader<'_> {
     }
 
     /// A table from claim paths to the values that they must hold.
-    pub(super) fn claims(&mut self, section: &mut Section<'_>, empty: Empty) -> Vec<(At<String>, At<RawClaim>)> {
-        let Some(item) = section.take("claims") else { return Vec::new() };
+    pub(super) fn claims(
+        &mut self,
+        section: &mut Section<'_>,
+        empty: Empty,
+    ) -> Vec<(At<String>, At<RawClaim>)> {
+        let Some(item) = section.take("claims") else {
+            return Vec::new();
+        };
         let span = item.span.clone();
         let Some(table) = self.section(item, "claims", "claims = { name = \"…\" }") else {
             return Vec::new();
@@ -309,21 +389,31 @@ impl Reader<'_> {
         let mut seen = false;
         for item in table.into_items() {
             seen = true;
-            let name = At { value: item.key.to_string(), span: item.key_span.clone() };
+            let name = At {
+                value: item.key.to_string(),
+                span: item.key_span.clone(),
+            };
             if let Err(reason) = claim_path(&name) {
-                self.error(&name.span, format!("`{}` is no path of a claim", echo(&name))).hint(reason);
+                self.error(&name.span, format!("`{}` is no path of a claim", echo(&name)))
+                    .hint(reason);
                 continue;
             }
             let value = match &item.value {
                 DeValue::String(text) => Some(RawClaim::Text(text.clone().into_owned())),
                 DeValue::Boolean(value) => Some(RawClaim::Boolean(*value)),
-                DeValue::Integer(number) => {
-                    i64::from_str_radix(number.as_str(), number.radix()).ok().map(RawClaim::Integer)
-                }
+                DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                    .ok()
+                    .map(RawClaim::Integer),
                 _ => None,
             };
             match value {
-                Some(value) => found.push((name, At { value, span: item.span })),
+                Some(value) => found.push((
+                    name,
+                    At {
+                        value,
+                        span: item.span,
+                    },
+                )),
                 None => {
                     self.expected(&item, "a string, an integer of 64 bits or a boolean")
                         .hint("a claim that holds an array passes if one of its elements is this value");
@@ -362,9 +452,10 @@ pub(super) fn choose(text: &str, choices: &[&str]) -> Result<String, String> {
 pub(super) fn claim_path(text: &str) -> Result<String, String> {
     match ClaimPath::parse(text) {
         Some(_) if !text.chars().any(char::is_control) => Ok(text.to_owned()),
-        _ if text.contains(['"', '\'']) => {
-            Err("a name with a dot in it is quoted as in TOML: `'resource_access.\"my.client\".roles'`".to_owned())
-        }
+        _ if text.contains(['"', '\'']) => Err(
+            "a name with a dot in it is quoted as in TOML: `'resource_access.\"my.client\".roles'`"
+                .to_owned(),
+        ),
         _ => Err("a path is names of claims with dots between, like `realm_access.roles`".to_owned()),
     }
 }

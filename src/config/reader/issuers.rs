@@ -11,8 +11,8 @@ use crate::config::values::{self, echo};
 
 /// The signature algorithms of RFC 7518 section 3.1, RFC 8037 section 3.1 and RFC 9864 section 2.2 that are verified here.
 const ALGORITHMS: [&str; 14] = [
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
-    "EdDSA", "Ed25519",
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
+    "ES512", "EdDSA", "Ed25519",
 ];
 
 /// Where keys come from; each issuer has exactly one.
@@ -57,10 +57,16 @@ impl Reader<'_> {
 
         let issuer = section.take("issuer").and_then(|item| {
             let text = self.text(&item)?;
-            if discovers { self.secure_url(&item, may_be_plain, "with `discovery`, ") } else { Some(text) }
+            if discovers {
+                self.secure_url(&item, may_be_plain, "with `discovery`, ")
+            } else {
+                Some(text)
+            }
         });
         let tenants = self.tenants(&mut section);
-        let jwks_url = section.take("jwks_url").and_then(|item| self.secure_url(&item, may_be_plain, ""));
+        let jwks_url = section
+            .take("jwks_url")
+            .and_then(|item| self.secure_url(&item, may_be_plain, ""));
         let algorithms = self.list(
             &mut section,
             "algorithms",
@@ -72,7 +78,12 @@ impl Reader<'_> {
             issuer,
             tenants,
             audiences: self
-                .strings(&mut section, "audiences", One::Taken, Empty::Refused("without an audience no token is good"))
+                .strings(
+                    &mut section,
+                    "audiences",
+                    One::Taken,
+                    Empty::Refused("without an audience no token is good"),
+                )
                 .map(|audiences| audiences.value)
                 .unwrap_or_default(),
             audience_claim: self.string(&mut section, "audience_claim"),
@@ -80,9 +91,13 @@ impl Reader<'_> {
             jwks_url,
             jwks_file: self.path(&mut section, "jwks_file"),
             public_key_file: self.path(&mut section, "public_key_file"),
-            secret: section.take("secret").and_then(|item| self.secret(item, "issuers.*.secret")),
+            secret: section
+                .take("secret")
+                .and_then(|item| self.secret(item, "issuers.*.secret")),
             discovery,
-            jwks_token: section.take("jwks_token").and_then(|item| self.secret(item, "issuers.*.jwks_token")),
+            jwks_token: section
+                .take("jwks_token")
+                .and_then(|item| self.secret(item, "issuers.*.jwks_token")),
             ca_file: self.path(&mut section, "ca_file"),
             allow_http,
             refresh_interval: self.duration(&mut section, "refresh_interval"),
@@ -112,8 +127,11 @@ impl Reader<'_> {
             missing_claims,
         };
         if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.as_secs() > 300) {
-            self.warning(&leeway.span, format!("a token is good for {} s after it has expired", leeway.as_secs()))
-                .hint("leeway is for clocks that differ; `\"30s\"` is usual");
+            self.warning(
+                &leeway.span,
+                format!("a token is good for {} s after it has expired", leeway.as_secs()),
+            )
+            .hint("leeway is for clocks that differ; `\"30s\"` is usual");
         }
         self.finish(section);
         raw
@@ -124,11 +142,16 @@ impl Reader<'_> {
         let item = section.take("tenants")?;
         let span = item.span.clone();
         if item.value.as_str() == Some("any") {
-            return Some(At { value: RawTenants::Any, span });
+            return Some(At {
+                value: RawTenants::Any,
+                span,
+            });
         }
-        const HINT: &str = "write `[\"72f988bf-86f1-41af-91ab-2d7cd011db47\"]`, or `\"any\"` for every tenant there is";
+        const HINT: &str =
+            "write `[\"72f988bf-86f1-41af-91ab-2d7cd011db47\"]`, or `\"any\"` for every tenant there is";
         let Ok(items) = item.into_elements() else {
-            self.error(&span, "`tenants` must be an array of tenant ids or `\"any\"`").hint(HINT);
+            self.error(&span, "`tenants` must be an array of tenant ids or `\"any\"`")
+                .hint(HINT);
             return None;
         };
         if items.is_empty() {
@@ -148,24 +171,39 @@ impl Reader<'_> {
                 tenants.push(tenant.value);
             }
         }
-        (!tenants.is_empty() && count > 0).then_some(At { value: RawTenants::Listed(tenants), span })
+        (!tenants.is_empty() && count > 0).then_some(At {
+            value: RawTenants::Listed(tenants),
+            span,
+        })
     }
 
     fn one_key_source(&mut self, section: &Section<'_>, written: &[&str], discovery: Option<&At<bool>>) {
         let is_off = discovery.is_some_and(|discovery| !discovery.value);
-        let sources: Vec<&str> = written.iter().copied().filter(|key| *key != "discovery" || !is_off).collect();
+        let sources: Vec<&str> = written
+            .iter()
+            .copied()
+            .filter(|key| *key != "discovery" || !is_off)
+            .collect();
         match sources.as_slice() {
             [_] => {}
             [] if !self.broken.is_empty() => {}
             [] if KEY_SOURCES.iter().any(|key| self.is_misspelt(section, key)) => {}
             [] => {
-                self.error(&section.span, format!("`{}` says nothing about its keys", section.title))
-                    .hint("add one of `jwks_url`, `jwks_file`, `public_key_file`, `secret` or `discovery = true`");
+                self.error(
+                    &section.span,
+                    format!("`{}` says nothing about its keys", section.title),
+                )
+                .hint(
+                    "add one of `jwks_url`, `jwks_file`, `public_key_file`, `secret` or `discovery = true`",
+                );
             }
             several => {
                 let several = several.join("`, `");
-                self.error(&section.span, format!("`{}` has several sources of keys: `{several}`", section.title))
-                    .hint("keep one of them; keys of two parties are two issuers");
+                self.error(
+                    &section.span,
+                    format!("`{}` has several sources of keys: `{several}`", section.title),
+                )
+                .hint("keep one of them; keys of two parties are two issuers");
             }
         }
     }
@@ -179,7 +217,8 @@ impl Reader<'_> {
         let url = match values::url(&asked) {
             Ok(url) => url,
             Err(reason) => {
-                self.error(&item.span, format!("{when}`{key}` must be an `https://` URL")).hint(reason);
+                self.error(&item.span, format!("{when}`{key}` must be an `https://` URL"))
+                    .hint(reason);
                 return None;
             }
         };
@@ -207,27 +246,47 @@ impl Reader<'_> {
     fn algorithm(&mut self, item: &Item<'_>, only_secret: bool, no_secret: bool) -> Option<At<String>> {
         let name = self.text(item)?;
         if name.eq_ignore_ascii_case("none") {
-            self.error(&name.span, "algorithm `none` would take tokens that nobody signed")
-                .hint("take it out: there is no use for it here");
+            self.error(
+                &name.span,
+                "algorithm `none` would take tokens that nobody signed",
+            )
+            .hint("take it out: there is no use for it here");
             return None;
         }
         if !ALGORITHMS.contains(&name.as_str()) {
             // Of the ES family a near name is another curve, not a slip.
-            let near = if name.starts_with("ES") { None } else { nearest(&name, ALGORITHMS) };
+            let near = if name.starts_with("ES") {
+                None
+            } else {
+                nearest(&name, ALGORITHMS)
+            };
             let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the algorithms are `{}`", ALGORITHMS.join("`, `")),
             };
-            self.error(&name.span, format!("unknown algorithm `{}`", echo(&name))).hint(hint);
+            self.error(&name.span, format!("unknown algorithm `{}`", echo(&name)))
+                .hint(hint);
             return None;
         }
         let is_hmac = name.starts_with("HS");
         if is_hmac && no_secret {
-            self.error(&name.span, format!("`{}` needs a `secret`, and this issuer has public keys", name.value))
-                .hint("whoever knows a public key could sign with it: take this algorithm out");
+            self.error(
+                &name.span,
+                format!(
+                    "`{}` needs a `secret`, and this issuer has public keys",
+                    name.value
+                ),
+            )
+            .hint("whoever knows a public key could sign with it: take this algorithm out");
         } else if !is_hmac && only_secret {
-            self.error(&name.span, format!("`{}` needs public keys, and this issuer has a `secret`", name.value))
-                .hint("a `secret` goes with `HS256`, `HS384` and `HS512` only");
+            self.error(
+                &name.span,
+                format!(
+                    "`{}` needs public keys, and this issuer has a `secret`",
+                    name.value
+                ),
+            )
+            .hint("a `secret` goes with `HS256`, `HS384` and `HS512` only");
         }
         Some(name)
     }
@@ -236,12 +295,16 @@ impl Reader<'_> {
     pub(super) fn secret(&mut self, item: Item<'_>, kind: &'static str) -> Option<At<RawSecret>> {
         if !item.is_table() {
             self.problems.hide(&item.span);
-            self.error(&item.span, format!("`{}` stands in the file itself", item.key)).hint(SECRET_FORM);
+            self.error(&item.span, format!("`{}` stands in the file itself", item.key))
+                .hint(SECRET_FORM);
             return None;
         }
         let (span, key) = (item.span.clone(), item.key.to_string());
         let mut section = item.into_section(kind, key.clone())?;
-        let written: Vec<&str> = ["file", "env", "credential"].into_iter().filter(|key| section.has(key)).collect();
+        let written: Vec<&str> = ["file", "env", "credential"]
+            .into_iter()
+            .filter(|key| section.has(key))
+            .collect();
         let file = self.path(&mut section, "file");
         let env = section
             .take("env")
@@ -255,7 +318,11 @@ impl Reader<'_> {
             return None;
         }
         if written.len() != 1 {
-            self.error(&span, format!("`{key}` must name one place, found {}", written.len())).hint(SECRET_FORM);
+            self.error(
+                &span,
+                format!("`{key}` must name one place, found {}", written.len()),
+            )
+            .hint(SECRET_FORM);
             return None;
         }
         let value = file
@@ -274,10 +341,14 @@ impl Reader<'_> {
         };
         if !is_name(text) {
             self.problems.hide(&item.span);
-            self.error(&item.span, format!("`{}` must be {what}", item.key)).hint("the name, not the secret");
+            self.error(&item.span, format!("`{}` must be {what}", item.key))
+                .hint("the name, not the secret");
             return None;
         }
-        Some(At { value: text.clone().into_owned(), span: item.span.clone() })
+        Some(At {
+            value: text.clone().into_owned(),
+            span: item.span.clone(),
+        })
     }
 
     pub(super) fn credentials(&mut self, mut section: Section<'_>) -> Option<Vec<At<RawSource>>> {
@@ -294,8 +365,10 @@ impl Reader<'_> {
     }
 
     fn source(&mut self, mut section: Section<'_>) -> Option<RawSource> {
-        let written: Vec<&str> =
-            ["header", "cookie", "query", "websocket_protocol"].into_iter().filter(|key| section.has(key)).collect();
+        let written: Vec<&str> = ["header", "cookie", "query", "websocket_protocol"]
+            .into_iter()
+            .filter(|key| section.has(key))
+            .collect();
         let has_scheme = section.has("scheme");
         let span = section.span.clone();
         let header = self.parsed(&mut section, "header", "the name of a header", |text| {
@@ -305,7 +378,10 @@ impl Reader<'_> {
             values::header_name(text)
         });
         let scheme = self.parsed(&mut section, "scheme", "one word", |text| {
-            token(text, "a scheme is one word, like `Bearer` (RFC 9110 section 11.1)")
+            token(
+                text,
+                "a scheme is one word, like `Bearer` (RFC 9110 section 11.1)",
+            )
         });
         let cookie = self.parsed(&mut section, "cookie", "the name of a cookie", |text| {
             token(
@@ -314,15 +390,26 @@ impl Reader<'_> {
             )
         });
         let query = self.parsed(&mut section, "query", "the name of a query parameter", |text| {
-            if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)) {
+            if text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+            {
                 Ok(text.to_owned())
             } else {
                 Err("a parameter is named with letters, digits, `-`, `.`, `_` and `~`".to_owned())
             }
         });
-        let protocol = self.parsed(&mut section, "websocket_protocol", "the name of a protocol", |text| {
-            token(text, "one word without spaces, like `bearer` (RFC 6455 section 11.3.4)")
-        });
+        let protocol = self.parsed(
+            &mut section,
+            "websocket_protocol",
+            "the name of a protocol",
+            |text| {
+                token(
+                    text,
+                    "one word without spaces, like `bearer` (RFC 6455 section 11.3.4)",
+                )
+            },
+        );
         self.finish(section);
         if written.len() != 1 {
             self.error(&span, format!("a source is one place to look at, found {}", written.len()))
@@ -330,11 +417,15 @@ impl Reader<'_> {
             return None;
         }
         if has_scheme && !written.contains(&"header") {
-            self.error(&span, "`scheme` goes with `header` only").hint("take it out");
+            self.error(&span, "`scheme` goes with `header` only")
+                .hint("take it out");
             return None;
         }
         header
-            .map(|name| RawSource::Header { name: name.value, scheme: scheme.map(|scheme| scheme.value) })
+            .map(|name| RawSource::Header {
+                name: name.value,
+                scheme: scheme.map(|scheme| scheme.value),
+            })
             .or(cookie.map(|name| RawSource::Cookie(name.value)))
             .or(query.map(|name| RawSource::Query(name.value)))
             .or(protocol.map(|name| RawSource::WebSocketProtocol(name.value)))
@@ -351,17 +442,25 @@ fn missing_claim(text: &str) -> Result<String, String> {
 }
 
 fn token(text: &str, form: &str) -> Result<String, String> {
-    if values::is_token(text) { Ok(text.to_owned()) } else { Err(form.to_owned()) }
+    if values::is_token(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(form.to_owned())
+    }
 }
 
 fn is_variable(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|char: char| char.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..")
         && name.len() <= 255
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte))
 }

@@ -39,14 +39,26 @@ pub fn read(problems: &mut Problems) -> RawConfig {
     }
     if !errors.is_empty() && syntax::report_format(&source, problems) {
         problems.end_reading();
-        return RawConfig { failed: Failed::everything(), ..RawConfig::default() };
+        return RawConfig {
+            failed: Failed::everything(),
+            ..RawConfig::default()
+        };
     }
     let broken = syntax::report(&errors, problems);
     let parses = broken.is_empty();
 
     // What a syntax error swallowed would be missed by rules about the whole.
-    let failed = if parses { Failed::default() } else { Failed::everything() };
-    let mut reader = Reader { problems, broken, discarded: Problem::new(&(0..0), ""), failed };
+    let failed = if parses {
+        Failed::default()
+    } else {
+        Failed::everything()
+    };
+    let mut reader = Reader {
+        problems,
+        broken,
+        discarded: Problem::new(&(0..0), ""),
+        failed,
+    };
     let mut raw = reader.file(Section::new("", "", root.span(), root.into_inner()));
     raw.failed = reader.failed;
     if parses {
@@ -69,31 +81,48 @@ struct Reader<'p> {
 
 impl Reader<'_> {
     fn file(&mut self, mut root: Section<'_>) -> RawConfig {
-        let server = self.table(&mut root, "server", "server", "[server]").map(|section| self.server(section));
-        let admin = self.table(&mut root, "admin", "admin", "[admin]").and_then(|section| self.admin(section));
-        let state = self.table(&mut root, "state", "state", "[state]").map(|section| self.state(section));
+        let server = self
+            .table(&mut root, "server", "server", "[server]")
+            .map(|section| self.server(section));
+        let admin = self
+            .table(&mut root, "admin", "admin", "[admin]")
+            .and_then(|section| self.admin(section));
+        let state = self
+            .table(&mut root, "state", "state", "[state]")
+            .map(|section| self.state(section));
         let issuers = self.named(&mut root, "issuers", "issuers.*", Self::issuer);
         let sources = self
             .table(&mut root, "credentials", "credentials", "[credentials]")
             .and_then(|section| self.credentials(section));
         let upstreams = self.named(&mut root, "upstreams", "upstreams.*", Self::upstream);
-        let routes = self.tables(&mut root, "routes", "routes", "[[routes]]", Empty::Taken, |reader, section| {
-            Some(reader.route(section))
-        });
-        let identity =
-            self.table(&mut root, "identity", "identity", "[identity]").map(|section| self.identity(section));
+        let routes = self.tables(
+            &mut root,
+            "routes",
+            "routes",
+            "[[routes]]",
+            Empty::Taken,
+            |reader, section| Some(reader.route(section)),
+        );
+        let identity = self
+            .table(&mut root, "identity", "identity", "[identity]")
+            .map(|section| self.identity(section));
         let has_password = root.has("password");
-        let session = self.table(&mut root, "session", "session", "[session]").map(|section| {
-            self.sign_in_needed(&section, has_password);
-            self.session(section)
-        });
-        let password =
-            self.table(&mut root, "password", "password", "[password]").map(|section| self.password(section));
+        let session = self
+            .table(&mut root, "session", "session", "[session]")
+            .map(|section| {
+                self.sign_in_needed(&section, has_password);
+                self.session(section)
+            });
+        let password = self
+            .table(&mut root, "password", "password", "[password]")
+            .map(|section| self.password(section));
         let pages = self.table(&mut root, "pages", "pages", "[pages]").map(|section| {
             self.sign_in_needed(&section, has_password);
             self.pages(section)
         });
-        let log = self.table(&mut root, "log", "log", "[log]").map(|section| self.log(section));
+        let log = self
+            .table(&mut root, "log", "log", "[log]")
+            .map(|section| self.log(section));
         let tests = self.tables(&mut root, "tests", "tests", "[[tests]]", Empty::Taken, Self::case);
         self.finish(root);
         RawConfig {
@@ -139,7 +168,8 @@ impl Reader<'_> {
         // A table that a syntax error swallowed is not missing.
         if !has_password && self.broken.is_empty() {
             let message = format!("`{}` stands here, and nobody can sign in", section.title);
-            self.warning(&section.span, message).hint("add `[password]` for local accounts, or take the table out");
+            self.warning(&section.span, message)
+                .hint("add `[password]` for local accounts, or take the table out");
         }
     }
 
@@ -150,7 +180,10 @@ impl Reader<'_> {
             return;
         }
         for (key, hint) in keys.iter().filter(|(key, _)| !section.has(key)) {
-            if let Some(known) = keys::of(keys::KEYS, section.kind).iter().find(|known| *known == key) {
+            if let Some(known) = keys::of(keys::KEYS, section.kind)
+                .iter()
+                .find(|known| *known == key)
+            {
                 self.failed.insert(section.kind, known);
             }
             // It is there under another name, which is a problem by itself.
@@ -164,7 +197,9 @@ impl Reader<'_> {
 
     /// Whether `section` has a key that was likely meant to be `key`.
     fn is_misspelt(&self, section: &Section<'_>, key: &str) -> bool {
-        section.unknown().any(|typed| keys::suggestion(section.kind, typed) == Some(key))
+        section
+            .unknown()
+            .any(|typed| keys::suggestion(section.kind, typed) == Some(key))
     }
 
     /// The sub-table `key` of `section`, to be read as the table `kind`: `form` is how it is
@@ -184,13 +219,18 @@ impl Reader<'_> {
     fn section<'i>(&mut self, item: Item<'i>, kind: &'static str, form: &str) -> Option<Section<'i>> {
         if item.is_table() {
             // An inline table is named by its key alone.
-            let title = if form.starts_with('[') { form.to_owned() } else { item.key.to_string() };
+            let title = if form.starts_with('[') {
+                form.to_owned()
+            } else {
+                item.key.to_string()
+            };
             let errors = self.problems.errors().len();
             let mut section = item.into_section(kind, title)?;
             section.errors = errors;
             return Some(section);
         }
-        self.expected(&item, "a table").hint(format!("write it as `{form}`"));
+        self.expected(&item, "a table")
+            .hint(format!("write it as `{form}`"));
         None
     }
 
@@ -202,19 +242,34 @@ impl Reader<'_> {
         kind: &'static str,
         read: fn(&mut Self, Section<'i>) -> T,
     ) -> Vec<Named<T>> {
-        let Some(item) = root.take(key) else { return Vec::new() };
+        let Some(item) = root.take(key) else {
+            return Vec::new();
+        };
         if !item.is_table() {
-            let form = if item.is_tables() { "single brackets and a name" } else { "a name" };
-            self.expected(&item, "a table of names").hint(format!("give it {form}: `[{key}.main]`"));
+            let form = if item.is_tables() {
+                "single brackets and a name"
+            } else {
+                "a name"
+            };
+            self.expected(&item, "a table of names")
+                .hint(format!("give it {form}: `[{key}.main]`"));
             return Vec::new();
         }
-        let Some(table) = item.into_section(kind, String::new()) else { return Vec::new() };
+        let Some(table) = item.into_section(kind, String::new()) else {
+            return Vec::new();
+        };
         let mut found = Vec::new();
         for item in table.into_items() {
-            let name = At { value: item.key.clone().into_owned(), span: item.key_span.clone() };
+            let name = At {
+                value: item.key.clone().into_owned(),
+                span: item.key_span.clone(),
+            };
             if !item.is_table() && keys::of(keys::KEYS, kind).contains(&name.as_str()) {
-                self.error(&item.key_span, format!("`{}` stands in `[{key}]` itself", name.value))
-                    .hint(format!("give the table a name: `[{key}.main]`"));
+                self.error(
+                    &item.key_span,
+                    format!("`{}` stands in `[{key}]` itself", name.value),
+                )
+                .hint(format!("give the table a name: `[{key}.main]`"));
                 continue;
             }
             self.name(&name, key);
@@ -232,10 +287,14 @@ impl Reader<'_> {
     fn name(&mut self, name: &At<String>, key: &str) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.value.is_empty() || name.value.len() > 64 || !name.value.bytes().all(plain) {
-            self.error(&name.span, format!("a name in `{key}` is made of letters, digits, `-`, `_` and `.`"))
-                .hint("at most 64 of them, at least one");
+            self.error(
+                &name.span,
+                format!("a name in `{key}` is made of letters, digits, `-`, `_` and `.`"),
+            )
+            .hint("at most 64 of them, at least one");
         } else if key == "issuers" && name.value == "session" {
-            self.error(&name.span, "`session` is the name of the gateway's own tokens").hint("choose another name");
+            self.error(&name.span, "`session` is the name of the gateway's own tokens")
+                .hint("choose another name");
         }
     }
 
@@ -254,7 +313,8 @@ impl Reader<'_> {
         let items = match item.into_elements() {
             Ok(items) => items,
             Err(item) => {
-                self.expected(&item, "an array of tables").hint(format!("write it as `{form}`"));
+                self.expected(&item, "an array of tables")
+                    .hint(format!("write it as `{form}`"));
                 return None;
             }
         };
@@ -264,7 +324,10 @@ impl Reader<'_> {
         let mut found = Vec::new();
         for item in items {
             let span = item.span.clone();
-            if let Some(value) = self.section(item, kind, form).and_then(|section| read(self, section)) {
+            if let Some(value) = self
+                .section(item, kind, form)
+                .and_then(|section| read(self, section))
+            {
                 found.push(At { value, span });
             }
         }
@@ -275,22 +338,39 @@ impl Reader<'_> {
     fn finish(&mut self, section: Section<'_>) {
         let Section { kind, errors, .. } = section;
         // The file itself is looked at as a whole; a table whose owner does not ask has no key that is asked for.
-        let since = if kind.is_empty() { 0 } else { errors.min(self.problems.errors().len()) };
+        let since = if kind.is_empty() {
+            0
+        } else {
+            errors.min(self.problems.errors().len())
+        };
         let found = &self.problems.errors()[since..];
         for (key, span) in &section.taken {
-            if found.iter().any(|problem| span.start <= problem.span.start && problem.span.end <= span.end) {
+            if found
+                .iter()
+                .any(|problem| span.start <= problem.span.start && problem.span.end <= span.end)
+            {
                 self.failed.insert(kind, key);
             }
         }
         let (title, span) = (section.title.clone(), section.span.clone());
         let known = keys::of(keys::KEYS, kind);
         for item in section.into_rest() {
-            let what = if item.is_table() || item.is_tables() { "table" } else { "key" };
-            let shown =
-                if kind.is_empty() && what == "table" { format!("[{}]", echo(&item.key)) } else { echo(&item.key) };
+            let what = if item.is_table() || item.is_tables() {
+                "table"
+            } else {
+                "key"
+            };
+            let shown = if kind.is_empty() && what == "table" {
+                format!("[{}]", echo(&item.key))
+            } else {
+                echo(&item.key)
+            };
             if keys::of(keys::UNAVAILABLE, kind).contains(&&*item.key) {
-                self.error(&item.key_span, format!("`{shown}` is not available in this version"))
-                    .hint("take it out: nothing would act on it");
+                self.error(
+                    &item.key_span,
+                    format!("`{shown}` is not available in this version"),
+                )
+                .hint("take it out: nothing would act on it");
                 continue;
             }
             let message = if kind.is_empty() {

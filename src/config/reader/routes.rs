@@ -34,9 +34,17 @@ impl Reader<'_> {
             ),
             auth: self.choice(&mut section, "auth", &["none", "optional", "required"]),
             roles: self.roles(&mut section),
-            claims: self.claims(&mut section, Empty::Refused("leave it out if no claim is asked for")),
+            claims: self.claims(
+                &mut section,
+                Empty::Refused("leave it out if no claim is asked for"),
+            ),
             scopes: self
-                .strings(&mut section, "scopes", One::Refused, Empty::Refused("leave it out if no scope is asked for"))
+                .strings(
+                    &mut section,
+                    "scopes",
+                    One::Refused,
+                    Empty::Refused("leave it out if no scope is asked for"),
+                )
                 .map(|scopes| scopes.value)
                 .unwrap_or_default(),
             upstream: self.string(&mut section, "upstream"),
@@ -45,9 +53,15 @@ impl Reader<'_> {
             headers: self.headers(&mut section, "a header value", values::header_value),
             forward_credential: self.flag(&mut section, "forward_credential"),
             accept: self
-                .list(&mut section, "accept", One::Refused, Empty::Taken, |reader, item| {
-                    reader.parse(item, "one of the words it knows", |text| choose(text, &accept))
-                })
+                .list(
+                    &mut section,
+                    "accept",
+                    One::Refused,
+                    Empty::Taken,
+                    |reader, item| {
+                        reader.parse(item, "one of the words it knows", |text| choose(text, &accept))
+                    },
+                )
                 .map(|accept| accept.value)
                 .unwrap_or_default(),
             keep_headers: self.header_names(&mut section, "keep_headers"),
@@ -61,16 +75,21 @@ impl Reader<'_> {
         let name = self.text(item)?;
         let upper = name.to_ascii_uppercase();
         if matches!(upper.as_str(), "CONNECT" | "TRACE") {
-            self.error(&name.span, format!("`{upper}` is never let through")).hint("take it out");
+            self.error(&name.span, format!("`{upper}` is never let through"))
+                .hint("take it out");
             return None;
         }
         if !values::is_token(&name) {
-            self.error(&name.span, format!("`{}` is no method", echo(&name))).hint("a method is a word like `GET`");
+            self.error(&name.span, format!("`{}` is no method", echo(&name)))
+                .hint("a method is a word like `GET`");
             return None;
         }
         if upper != name.value {
-            self.error(&name.span, format!("`{}` is no method that clients send", echo(&name)))
-                .hint(format!("methods are case-sensitive: `\"{}\"`", echo(&upper)));
+            self.error(
+                &name.span,
+                format!("`{}` is no method that clients send", echo(&name)),
+            )
+            .hint(format!("methods are case-sensitive: `\"{}\"`", echo(&upper)));
             return None;
         }
         if !METHODS.contains(&name.as_str())
@@ -88,11 +107,18 @@ impl Reader<'_> {
         if !item.is_table() {
             // The array is read as `any` of a table, so that both forms have the same rules.
             let any = self.role_list(item)?;
-            return Some(At { value: RawRoles { any: Some(any), ..RawRoles::default() }, span });
+            return Some(At {
+                value: RawRoles {
+                    any: Some(any),
+                    ..RawRoles::default()
+                },
+                span,
+            });
         }
         let mut section = item.into_section("routes.roles", "roles".to_owned())?;
         let written = ["any", "all", "none"].iter().any(|key| section.has(key));
-        let mut list = |section: &mut Section<'_>, key: &str| section.take(key).and_then(|item| self.role_list(item));
+        let mut list =
+            |section: &mut Section<'_>, key: &str| section.take(key).and_then(|item| self.role_list(item));
         let roles = RawRoles {
             any: list(&mut section, "any"),
             all: list(&mut section, "all"),
@@ -110,14 +136,16 @@ impl Reader<'_> {
         let (span, key) = (item.span.clone(), item.key.clone());
         match item.into_elements() {
             Ok(items) if items.is_empty() => {
-                self.error(&span, format!("`{key}` names no roles")).hint(NO_ROLES);
+                self.error(&span, format!("`{key}` names no roles"))
+                    .hint(NO_ROLES);
                 None
             }
             Ok(items) => Some(items.iter().filter_map(|item| self.text(item)).collect()),
             Err(item) => {
                 let hint = match quoted {
                     Some(quoted) => format!("put it in brackets: `[\"{quoted}\"]`"),
-                    None => "any of some roles is `[\"a\", \"b\"]`, each of them `{ all = [\"a\", \"b\"] }`".to_owned(),
+                    None => "any of some roles is `[\"a\", \"b\"]`, each of them `{ all = [\"a\", \"b\"] }`"
+                        .to_owned(),
                 };
                 self.expected(&item, "an array of roles").hint(hint);
                 None

@@ -85,7 +85,12 @@ pub(super) struct Section<'i> {
 }
 
 impl<'i> Section<'i> {
-    pub(super) fn new(kind: &'static str, title: impl Into<String>, span: Range<usize>, table: DeTable<'i>) -> Self {
+    pub(super) fn new(
+        kind: &'static str,
+        title: impl Into<String>,
+        span: Range<usize>,
+        table: DeTable<'i>,
+    ) -> Self {
         let mut items: Vec<Item<'i>> = table
             .into_iter()
             .map(|(key, value)| Item {
@@ -115,19 +120,34 @@ impl<'i> Section<'i> {
 
     /// Takes `key` out.
     pub(super) fn take(&mut self, key: &str) -> Option<Item<'i>> {
-        let place = keys::of(keys::KEYS, self.kind).iter().position(|known| *known == key);
-        debug_assert!(place.is_some(), "`{key}` of `{}` is not in KEYS, so nobody would be told about it", self.kind);
+        let place = keys::of(keys::KEYS, self.kind)
+            .iter()
+            .position(|known| *known == key);
+        debug_assert!(
+            place.is_some(),
+            "`{key}` of `{}` is not in KEYS, so nobody would be told about it",
+            self.kind
+        );
         let place = place?;
         self.asked |= 1 << place;
-        let item = self.items.iter_mut().find(|item| item.as_ref().is_some_and(|item| item.key == key))?.take()?;
-        self.taken.push((keys::of(keys::KEYS, self.kind)[place], item.span.clone()));
+        let item = self
+            .items
+            .iter_mut()
+            .find(|item| item.as_ref().is_some_and(|item| item.key == key))?
+            .take()?;
+        self.taken
+            .push((keys::of(keys::KEYS, self.kind)[place], item.span.clone()));
         Some(item)
     }
 
     /// Keys that are not yet taken and that no table of this kind has.
     pub(super) fn unknown(&self) -> impl Iterator<Item = &str> {
         let known = keys::of(keys::KEYS, self.kind);
-        self.items.iter().flatten().map(|item| &*item.key).filter(move |key| !known.contains(key))
+        self.items
+            .iter()
+            .flatten()
+            .map(|item| &*item.key)
+            .filter(move |key| !known.contains(key))
     }
 
     /// All entries, of a table whose keys are free.

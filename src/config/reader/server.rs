@@ -6,8 +6,8 @@ use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
 use crate::config::raw::{
-    At, RawAdmin, RawCertificate, RawEgressProxy, RawListen, RawLog, RawPem, RawProxy, RawServer, RawServerTls,
-    RawState,
+    At, RawAdmin, RawCertificate, RawEgressProxy, RawListen, RawLog, RawPem, RawProxy, RawServer,
+    RawServerTls, RawState,
 };
 use crate::config::values;
 use crate::http::client::Share;
@@ -21,25 +21,44 @@ impl Reader<'_> {
             Empty::Refused("name an address, like `127.0.0.1:8080`"),
             |reader, item| reader.parse(item, "an address", values::listen),
         );
-        let trusted_proxies = self.list(&mut section, "trusted_proxies", One::Refused, Empty::Taken, |reader, item| {
-            let proxy = reader.parse(item, "a network", values::proxy)?;
-            if let RawProxy::Network(network) = proxy.value
-                && network.prefix_len() == 0
-            {
-                reader
-                    .warning(&proxy.span, format!("`{network}` trusts everybody's `X-Forwarded-*`"))
-                    .hint("name the networks of the proxies in front of this gateway");
-            }
-            Some(proxy)
-        });
+        let trusted_proxies = self.list(
+            &mut section,
+            "trusted_proxies",
+            One::Refused,
+            Empty::Taken,
+            |reader, item| {
+                let proxy = reader.parse(item, "a network", values::proxy)?;
+                if let RawProxy::Network(network) = proxy.value
+                    && network.prefix_len() == 0
+                {
+                    reader
+                        .warning(
+                            &proxy.span,
+                            format!("`{network}` trusts everybody's `X-Forwarded-*`"),
+                        )
+                        .hint("name the networks of the proxies in front of this gateway");
+                }
+                Some(proxy)
+            },
+        );
         let server = RawServer {
             listen: listen.map(|listen| listen.value).unwrap_or_default(),
             public_url: self.parsed(&mut section, "public_url", "an origin", values::origin),
             workers: self.number(&mut section, "workers", 0..=1024),
             trusted_proxies: trusted_proxies.map(|networks| networks.value).unwrap_or_default(),
             trusted_headers: self.header_names(&mut section, "trusted_headers"),
-            max_header_bytes: self.size(&mut section, "max_header_bytes", 8192..=1 << 20, "from 8KiB to 1MiB"),
-            max_token_bytes: self.size(&mut section, "max_token_bytes", 1024..=1 << 20, "from 1KiB to 1MiB"),
+            max_header_bytes: self.size(
+                &mut section,
+                "max_header_bytes",
+                8192..=1 << 20,
+                "from 8KiB to 1MiB",
+            ),
+            max_token_bytes: self.size(
+                &mut section,
+                "max_token_bytes",
+                1024..=1 << 20,
+                "from 1KiB to 1MiB",
+            ),
             egress_proxy: self.egress_proxy(&mut section),
             max_body_bytes: self.body_limit(&mut section),
             max_connections: self.number(&mut section, "max_connections", 1..=10_000_000),
@@ -54,10 +73,16 @@ impl Reader<'_> {
         };
         self.finish(section);
         // 16 KiB fit into the smallest `max_header_bytes` but one: what is not written is no mistake of the writer's.
-        let most = server.max_header_bytes.as_ref().map_or(32 * 1024, |most| most.value);
+        let most = server
+            .max_header_bytes
+            .as_ref()
+            .map_or(32 * 1024, |most| most.value);
         if let Some(token) = server.max_token_bytes.as_ref().filter(|token| token.value > most) {
-            self.error(&token.span, format!("`max_token_bytes` is more than a request head may have ({most} bytes)"))
-                .hint("a token is a part of the head: make `max_header_bytes` larger as well");
+            self.error(
+                &token.span,
+                format!("`max_token_bytes` is more than a request head may have ({most} bytes)"),
+            )
+            .hint("a token is a part of the head: make `max_header_bytes` larger as well");
         }
         server
     }
@@ -66,12 +91,18 @@ impl Reader<'_> {
     fn share(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Share>> {
         let item = section.take(key)?;
         if let DeValue::Integer(number) = &item.value {
-            let number = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| *number > 0);
+            let number = u64::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .filter(|number| *number > 0);
             let Some(number) = number.and_then(|number| usize::try_from(number).ok()) else {
-                self.error(&item.span, format!("`{key}` must be at least 1")).hint("leave the key out for `\"25%\"`");
+                self.error(&item.span, format!("`{key}` must be at least 1"))
+                    .hint("leave the key out for `\"25%\"`");
                 return None;
             };
-            return Some(At { value: Share::Count(number), span: item.span });
+            return Some(At {
+                value: Share::Count(number),
+                span: item.span,
+            });
         }
         self.parse(&item, "a percentage or a number", values::share)
     }
@@ -83,7 +114,10 @@ impl Reader<'_> {
         if let DeValue::Integer(number) = &item.value
             && u64::from_str_radix(number.as_str(), number.radix()) == Ok(0)
         {
-            return Some(At { value: 0, span: item.span });
+            return Some(At {
+                value: 0,
+                span: item.span,
+            });
         }
         let rate = self.parse(&item, "a size, or 0", values::size)?;
         if *rate > MOST {
@@ -110,14 +144,19 @@ impl Reader<'_> {
         let item = server.take("egress_proxy")?;
         let span = item.span.clone();
         if item.value.as_str() == Some("none") {
-            return Some(At { value: RawEgressProxy::None, span });
+            return Some(At {
+                value: RawEgressProxy::None,
+                span,
+            });
         }
         let (url, password) = if item.is_table() {
             let mut section = self.section(item, "server.egress_proxy", FORM)?;
             self.require(&section, &[("url", "write `url = \"http://proxy:3128\"`")]);
             let url = section.take("url");
             let has_password = section.has("password");
-            let password = section.take("password").and_then(|item| self.secret(item, "server.egress_proxy.password"));
+            let password = section
+                .take("password")
+                .and_then(|item| self.secret(item, "server.egress_proxy.password"));
             let title = section.span.clone();
             self.finish(section);
             let url = url.and_then(|url| self.proxy_url(&url))?;
@@ -130,7 +169,10 @@ impl Reader<'_> {
         } else {
             (self.proxy_url(&item)?, None)
         };
-        Some(At { value: RawEgressProxy::Proxy { url, password }, span })
+        Some(At {
+            value: RawEgressProxy::Proxy { url, password },
+            span,
+        })
     }
 
     fn proxy_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
@@ -141,7 +183,8 @@ impl Reader<'_> {
                 if text.contains('@') {
                     self.problems.hide(&item.span);
                 }
-                self.error(&item.span, format!("`{}` must be the URL of a proxy", item.key)).hint(reason);
+                self.error(&item.span, format!("`{}` must be the URL of a proxy", item.key))
+                    .hint(reason);
                 None
             }
         }
@@ -149,10 +192,15 @@ impl Reader<'_> {
 
     /// `"unlimited"` is `None`.
     fn body_limit(&mut self, section: &mut Section<'_>) -> Option<At<Option<u64>>> {
-        self.parsed(section, "max_body_bytes", "a size or `\"unlimited\"`", |text| match text {
-            "unlimited" => Ok(None),
-            _ => values::size(text).map(Some),
-        })
+        self.parsed(
+            section,
+            "max_body_bytes",
+            "a size or `\"unlimited\"`",
+            |text| match text {
+                "unlimited" => Ok(None),
+                _ => values::size(text).map(Some),
+            },
+        )
     }
 
     fn tls(&mut self, server: &mut Section<'_>) -> Option<At<RawServerTls>> {
@@ -178,12 +226,22 @@ impl Reader<'_> {
                 let certificate = reader.pem(&mut section, "certificate");
                 let private_key = reader.pem(&mut section, "private_key");
                 reader.finish(section);
-                Some(RawCertificate { certificate: certificate?, private_key: private_key? })
+                Some(RawCertificate {
+                    certificate: certificate?,
+                    private_key: private_key?,
+                })
             },
         );
         let span = section.span.clone();
         self.finish(section);
-        Some(At { value: RawServerTls { certificate, private_key, more: more.unwrap_or_default() }, span })
+        Some(At {
+            value: RawServerTls {
+                certificate,
+                private_key,
+                more: more.unwrap_or_default(),
+            },
+            span,
+        })
     }
 
     /// The path of a PEM file, or the table of a secret.
@@ -191,21 +249,33 @@ impl Reader<'_> {
         let item = section.take(key)?;
         if item.is_table() {
             let secret = self.secret(item, "server.tls.private_key")?;
-            return Some(At { value: RawPem::Secret(secret.value), span: secret.span });
+            return Some(At {
+                value: RawPem::Secret(secret.value),
+                span: secret.span,
+            });
         }
         if !item.value.is_str() {
             self.expected(&item, "a path or a place of a secret")
-                .hint(format!("write `\"{key}.pem\"`, or `{{ credential = \"…\" }}` for a credential of systemd"));
+                .hint(format!(
+                    "write `\"{key}.pem\"`, or `{{ credential = \"…\" }}` for a credential of systemd"
+                ));
             return None;
         }
         let path = self.text(&item)?;
-        Some(At { value: RawPem::Path(path.value.into()), span: path.span })
+        Some(At {
+            value: RawPem::Path(path.value.into()),
+            span: path.span,
+        })
     }
 
     pub(super) fn log(&mut self, mut section: Section<'_>) -> RawLog {
         let log = RawLog {
             format: self.choice(&mut section, "format", &["json", "text"]),
-            level: self.choice(&mut section, "level", &["error", "warn", "info", "debug", "trace"]),
+            level: self.choice(
+                &mut section,
+                "level",
+                &["error", "warn", "info", "debug", "trace"],
+            ),
             access: self.flag(&mut section, "access"),
             email: self.flag(&mut section, "email"),
             file: self.path(&mut section, "file"),
@@ -229,18 +299,29 @@ impl Reader<'_> {
             self.error(&systemd.span, "the admin port cannot be a socket of systemd")
                 .hint("write an address, like `127.0.0.1:8081` or `unix:/run/passgate/admin.sock`");
         }
-        let hosts = self.list(&mut section, "hosts", One::Refused, Empty::Taken, |reader, item| {
-            reader.parse(item, "the name of a host", |text| {
-                let name = text.strip_suffix('.').unwrap_or(text);
-                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-                match !name.is_empty() && name.bytes().all(is_plain) {
-                    true => Ok(name.to_ascii_lowercase()),
-                    false => Err("a name alone, like `passgate.internal`: it is taken with every port".to_owned()),
-                }
-            })
-        });
+        let hosts = self.list(
+            &mut section,
+            "hosts",
+            One::Refused,
+            Empty::Taken,
+            |reader, item| {
+                reader.parse(item, "the name of a host", |text| {
+                    let name = text.strip_suffix('.').unwrap_or(text);
+                    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+                    match !name.is_empty() && name.bytes().all(is_plain) {
+                        true => Ok(name.to_ascii_lowercase()),
+                        false => Err(
+                            "a name alone, like `passgate.internal`: it is taken with every port".to_owned(),
+                        ),
+                    }
+                })
+            },
+        );
         self.finish(section);
-        Some(RawAdmin { listen: listen?, hosts: hosts.map(|hosts| hosts.value).unwrap_or_default() })
+        Some(RawAdmin {
+            listen: listen?,
+            hosts: hosts.map(|hosts| hosts.value).unwrap_or_default(),
+        })
     }
 
     pub(super) fn state(&mut self, mut section: Section<'_>) -> RawState {
@@ -253,13 +334,19 @@ impl Reader<'_> {
         const HINT: &str = "write `\"sqlite:passgate.db\"`";
         let mut url = self.text(item)?;
         // With three slashes, as other programs write an absolute path in such a URL.
-        if let Some(path) = url.strip_prefix("sqlite:///").filter(|path| !path.is_empty() && !path.starts_with('/')) {
+        if let Some(path) = url
+            .strip_prefix("sqlite:///")
+            .filter(|path| !path.is_empty() && !path.starts_with('/'))
+        {
             url.value = format!("sqlite:/{path}");
         }
         match url.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() && !path.starts_with("//") && path != ":memory:" => Some(url),
+            Some(("sqlite", path)) if !path.is_empty() && !path.starts_with("//") && path != ":memory:" => {
+                Some(url)
+            }
             Some(("sqlite", ":memory:")) => {
-                self.error(&url.span, "a state in memory forgets revocations").hint(HINT);
+                self.error(&url.span, "a state in memory forgets revocations")
+                    .hint(HINT);
                 None
             }
             Some(("sqlite", path)) => {
@@ -276,12 +363,19 @@ impl Reader<'_> {
                 None
             }
             Some(("postgres" | "postgresql", _)) => {
-                self.error(&url.span, "`postgres://` is not available in this version").hint(HINT);
+                self.error(&url.span, "`postgres://` is not available in this version")
+                    .hint(HINT);
                 None
             }
             _ => {
-                self.error(&url.span, format!("`url` must be `sqlite:` and a path, found `{}`", values::echo(&url)))
-                    .hint(HINT);
+                self.error(
+                    &url.span,
+                    format!(
+                        "`url` must be `sqlite:` and a path, found `{}`",
+                        values::echo(&url)
+                    ),
+                )
+                .hint(HINT);
                 None
             }
         }

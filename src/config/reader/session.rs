@@ -21,7 +21,12 @@ const MOST_ROLE_BYTES: usize = 1024;
 impl Reader<'_> {
     pub(super) fn session(&mut self, mut section: Section<'_>) -> RawSession {
         let session = RawSession {
-            cookie: self.parsed(&mut section, "cookie", "the name of a cookie", values::cookie_name),
+            cookie: self.parsed(
+                &mut section,
+                "cookie",
+                "the name of a cookie",
+                values::cookie_name,
+            ),
             token_lifetime: self.lifetime(
                 &mut section,
                 "token_lifetime",
@@ -58,14 +63,21 @@ impl Reader<'_> {
     ) -> Option<At<Duration>> {
         let found = self.duration_or_zero(section, key)?;
         if !range.contains(&found.value) {
-            self.error(&found.span, format!("`{key}` must be {bounds}")).hint(hint);
+            self.error(&found.span, format!("`{key}` must be {bounds}"))
+                .hint(hint);
             return None;
         }
         Some(found)
     }
 
     pub(super) fn password(&mut self, mut section: Section<'_>) -> At<RawPassword> {
-        let roles = self.list(&mut section, "default_roles", One::Refused, Empty::Taken, Self::role);
+        let roles = self.list(
+            &mut section,
+            "default_roles",
+            One::Refused,
+            Empty::Taken,
+            Self::role,
+        );
         if let Some(roles) = &roles {
             self.all_roles(roles);
         }
@@ -78,7 +90,10 @@ impl Reader<'_> {
         };
         let span = section.span.clone();
         self.finish(section);
-        At { value: password, span }
+        At {
+            value: password,
+            span,
+        }
     }
 
     fn role(&mut self, item: &Item<'_>) -> Option<At<String>> {
@@ -99,27 +114,38 @@ impl Reader<'_> {
         let bytes: usize = roles.iter().map(|role| role.len() + escaped(role) + 1).sum();
         if roles.len() > MOST_ROLES || bytes > MOST_ROLE_BYTES {
             self.error(&roles.span, "`default_roles` are too many")
-                .hint(format!("at most {MOST_ROLES}, and {MOST_ROLE_BYTES} bytes together: they travel in a cookie"));
+                .hint(format!(
+                    "at most {MOST_ROLES}, and {MOST_ROLE_BYTES} bytes together: they travel in a cookie"
+                ));
         }
         for (at, role) in roles.iter().enumerate() {
             if let Some(first) = roles[..at].iter().find(|first| first.value == role.value) {
-                self.error(&role.span, format!("role `{}` stands here a second time", echo(role)))
-                    .also(first.span.clone(), "first here")
-                    .hint("keep one of them");
+                self.error(
+                    &role.span,
+                    format!("role `{}` stands here a second time", echo(role)),
+                )
+                .also(first.span.clone(), "first here")
+                .hint("keep one of them");
             }
         }
     }
 
     pub(super) fn pages(&mut self, mut section: Section<'_>) -> RawPages {
         let pages = RawPages {
-            name: self.parsed(&mut section, "name", "what the site is called", |text| match text.chars().count() {
+            name: self.parsed(&mut section, "name", "what the site is called", |text| match text
+                .chars()
+                .count()
+            {
                 _ if text.trim().is_empty() => Err("write a name, or leave the key out".to_owned()),
                 0..=64 => Ok(text.to_owned()),
                 _ => Err("at most 64 characters: it stands above every page".to_owned()),
             }),
             logo: self.parsed(&mut section, "logo", "the file of a picture", |text| {
                 const KINDS: [&str; 5] = ["svg", "png", "jpg", "jpeg", "webp"];
-                let kind = Path::new(text).extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+                let kind = Path::new(text)
+                    .extension()
+                    .and_then(|kind| kind.to_str())
+                    .unwrap_or_default();
                 if KINDS.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
                     Ok(text.into())
                 } else {
@@ -128,21 +154,29 @@ impl Reader<'_> {
             }),
             colors: self.colors(&mut section),
             templates: self.path(&mut section, "templates"),
-            help: self.parsed(&mut section, "help", "a sentence for people who cannot sign in", |text| {
-                match text.chars().count() {
+            help: self.parsed(
+                &mut section,
+                "help",
+                "a sentence for people who cannot sign in",
+                |text| match text.chars().count() {
                     _ if text.trim().is_empty() => Err("write a sentence, or leave the key out".to_owned()),
                     _ if text.chars().any(char::is_control) => Err("one line of plain text".to_owned()),
                     0..=300 => Ok(text.trim().to_owned()),
                     _ => Err("at most 300 characters: it stands on the sign-in page".to_owned()),
-                }
-            }),
+                },
+            ),
         };
         self.finish(section);
         pages
     }
 
     fn colors(&mut self, pages: &mut Section<'_>) -> RawColors {
-        let Some(mut section) = self.table(pages, "colors", "pages.colors", "colors = { accent = \"#2f6f4f\" }") else {
+        let Some(mut section) = self.table(
+            pages,
+            "colors",
+            "pages.colors",
+            "colors = { accent = \"#2f6f4f\" }",
+        ) else {
             return RawColors::default();
         };
         let mut color = |key| self.parsed(&mut section, key, "a colour", values::color);

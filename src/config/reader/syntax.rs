@@ -35,7 +35,10 @@ pub(super) fn find(source: &str) -> (Cow<'_, str>, Vec<SyntaxError>) {
             {
                 blank.push(section_at(&text, span.start));
             }
-            found.push(SyntaxError { span, message: error.message().to_owned() });
+            found.push(SyntaxError {
+                span,
+                message: error.message().to_owned(),
+            });
         }
         if blank.is_empty() {
             break;
@@ -82,7 +85,9 @@ fn blanked(text: &str, ranges: &[Range<usize>]) -> String {
 
 /// Reports that `source`, which is no TOML, is in another format; `false` where it is not.
 pub(super) fn report_format(source: &str, problems: &mut Problems) -> bool {
-    let Some((span, format)) = other_format(source) else { return false };
+    let Some((span, format)) = other_format(source) else {
+        return false;
+    };
     problems
         .error(&span, format!("this is {format}, and the configuration is TOML"))
         .hint("`passgate example` prints a file to start from");
@@ -106,7 +111,9 @@ fn other_format(source: &str) -> Option<(Range<usize>, &'static str)> {
         first.get_or_insert(at..at + text.len());
         // A header or an assignment is no line of YAML; a flow value after a `:` may hold anything.
         let key = text.trim_start_matches("- ");
-        let name = key.find(':').filter(|end| is_yaml_key(&key[..*end], &key[end + 1..]));
+        let name = key
+            .find(':')
+            .filter(|end| is_yaml_key(&key[..*end], &key[end + 1..]));
         if name.is_some() || text.starts_with("- ") || text == "---" || text.starts_with("%YAML") {
             yaml += 1;
         } else if text.starts_with('[') || text.contains('=') {
@@ -116,7 +123,11 @@ fn other_format(source: &str) -> Option<(Range<usize>, &'static str)> {
     let first = first?;
     let text = &source[first.clone()];
     // No key and no header of TOML begins so.
-    if text.starts_with('{') || text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{')) {
+    if text.starts_with('{')
+        || text
+            .strip_prefix('[')
+            .is_some_and(|rest| rest.trim_start().starts_with('{'))
+    {
         return Some((first.start..first.start + 1, "JSON"));
     }
     (2 * yaml > lines).then_some((first, "YAML"))
@@ -127,7 +138,9 @@ fn is_yaml_key(key: &str, rest: &str) -> bool {
     let key = key.trim_matches(['"', '\'']);
     (rest.is_empty() || rest.starts_with(char::is_whitespace))
         && !key.is_empty()
-        && key.chars().all(|char| char.is_alphanumeric() || "-_./ ".contains(char))
+        && key
+            .chars()
+            .all(|char| char.is_alphanumeric() || "-_./ ".contains(char))
 }
 
 /// Quotes of typography, which word processors put in place of straight ones.
@@ -180,7 +193,9 @@ pub(super) fn report(errors: &[SyntaxError], problems: &mut Problems) -> Vec<Ran
         }
     }
     if let Some(last) = broken.last().filter(|_| unshown > 0) {
-        problems.error(last, format!("{unshown} more lines do not parse")).hint("is this a TOML file?");
+        problems
+            .error(last, format!("{unshown} more lines do not parse"))
+            .hint("is this a TOML file?");
     }
     broken
 }
@@ -193,14 +208,20 @@ fn one(source: &str, error: &SyntaxError, line: &Range<usize>, problems: &mut Pr
         let name = source.get(span.clone()).unwrap_or_default();
         let first = earlier(source, line, is_header);
         let problem = problems.error(span, format!("{what} `{}` stands here a second time", echo(name)));
-        problem.hint(if is_header { "put both into one table" } else { "keep one of them" });
+        problem.hint(if is_header {
+            "put both into one table"
+        } else {
+            "keep one of them"
+        });
         if let Some(first) = first {
             problem.also(first, "first here");
         }
         return;
     }
     if message.starts_with("string values must be quoted") && span.is_empty() {
-        problems.error(span, "the value is missing").hint("write `key = value`, or take the line out");
+        problems
+            .error(span, "the value is missing")
+            .hint("write `key = value`, or take the line out");
         return;
     }
     let hint = HINTS.iter().find(|(start, _)| message.starts_with(start)).map_or(
@@ -212,23 +233,42 @@ fn one(source: &str, error: &SyntaxError, line: &Range<usize>, problems: &mut Pr
 
 /// What to do, where the parser's words are not enough.
 const HINTS: [(&str, &str); 11] = [
-    ("string values must be quoted", "text stands in quotes: `key = \"value\"`"),
+    (
+        "string values must be quoted",
+        "text stands in quotes: `key = \"value\"`",
+    ),
     ("invalid float", "text stands in quotes: `key = \"value\"`"),
     ("invalid integer", "text stands in quotes: `key = \"value\"`"),
     ("invalid date", "text stands in quotes: `key = \"value\"`"),
     ("key with no value", "write `key = value`"),
     ("missing assignment", "write `key = value`"),
-    ("invalid basic string", "a string ends with the quote that it began with, on the same line"),
-    ("invalid literal string", "a string ends with the quote that it began with, on the same line"),
-    ("unclosed table", "a header is `[table]`; what stands under it was not looked at"),
-    ("unclosed array table", "a header is `[[table]]`; what stands under it was not looked at"),
+    (
+        "invalid basic string",
+        "a string ends with the quote that it began with, on the same line",
+    ),
+    (
+        "invalid literal string",
+        "a string ends with the quote that it began with, on the same line",
+    ),
+    (
+        "unclosed table",
+        "a header is `[table]`; what stands under it was not looked at",
+    ),
+    (
+        "unclosed array table",
+        "a header is `[[table]]`; what stands under it was not looked at",
+    ),
     ("unclosed inline table", "an inline table ends with `}`"),
 ];
 
 /// The earlier line that says the same as the duplicate on `line`: the same header, or in the same table the same key.
 fn earlier(source: &str, line: &Range<usize>, is_header: bool) -> Option<Range<usize>> {
     let name = |line: &str| {
-        let end = if is_header { line.rfind(']').map(|at| at + 1) } else { line.find('=') };
+        let end = if is_header {
+            line.rfind(']').map(|at| at + 1)
+        } else {
+            line.find('=')
+        };
         end.map(|end| line[..end].trim().to_owned())
     };
     let wanted = name(&source[line.clone()])?;

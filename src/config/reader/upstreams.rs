@@ -16,10 +16,16 @@ impl Reader<'_> {
     pub(super) fn upstream(&mut self, mut section: Section<'_>) -> RawUpstream {
         match (section.has("servers"), section.has("builtin")) {
             (true, true) => {
-                self.error(&section.span, format!("`{}` has both `servers` and `builtin`", section.title))
-                    .hint("keep one of them");
+                self.error(
+                    &section.span,
+                    format!("`{}` has both `servers` and `builtin`", section.title),
+                )
+                .hint("keep one of them");
             }
-            (false, false) => self.require(&section, &[("servers", "`servers = [\"http://127.0.0.1:3000\"]`")]),
+            (false, false) => self.require(
+                &section,
+                &[("servers", "`servers = [\"http://127.0.0.1:3000\"]`")],
+            ),
             _ => {}
         }
         let servers = self.list(
@@ -31,11 +37,15 @@ impl Reader<'_> {
         );
         let upstream = RawUpstream {
             servers: servers.map(|servers| servers.value).unwrap_or_default(),
-            builtin: self.parsed(&mut section, "builtin", "`whoami`", |text| choose(text, &["whoami"])),
-            host: self.parsed(&mut section, "host", "a host", |text| match values::url(&format!("http://{text}")) {
-                Ok(url) if url.rest.is_empty() && !url.has_userinfo => Ok(text.to_owned()),
-                Ok(_) => Err("a host is a name or address, and a port if there is one".to_owned()),
-                Err(reason) => Err(reason),
+            builtin: self.parsed(&mut section, "builtin", "`whoami`", |text| {
+                choose(text, &["whoami"])
+            }),
+            host: self.parsed(&mut section, "host", "a host", |text| {
+                match values::url(&format!("http://{text}")) {
+                    Ok(url) if url.rest.is_empty() && !url.has_userinfo => Ok(text.to_owned()),
+                    Ok(_) => Err("a host is a name or address, and a port if there is one".to_owned()),
+                    Err(reason) => Err(reason),
+                }
             }),
             connect_timeout: self.duration(&mut section, "connect_timeout"),
             response_timeout: self.duration(&mut section, "response_timeout"),
@@ -57,14 +67,16 @@ impl Reader<'_> {
         let text = self.text(item)?;
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() || path.ends_with('/') || path.starts_with("//") {
-                self.error(&item.span, "a unix server needs the path of its socket").hint(SERVER_FORM);
+                self.error(&item.span, "a unix server needs the path of its socket")
+                    .hint(SERVER_FORM);
                 return None;
             }
             return Some(text);
         }
         if !text.contains("://") && text.contains('@') {
             // A password may stand in front of it.
-            self.error(&item.span, "the address of a server holds a user or a password").hint(SERVER_FORM);
+            self.error(&item.span, "the address of a server holds a user or a password")
+                .hint(SERVER_FORM);
             self.problems.hide(&item.span);
             return None;
         }
@@ -79,7 +91,8 @@ impl Reader<'_> {
                     }
                     None => format!("{reason}; {SERVER_FORM}"),
                 };
-                self.error(&item.span, format!("`{}` is no address of a server", echo(&text))).hint(hint);
+                self.error(&item.span, format!("`{}` is no address of a server", echo(&text)))
+                    .hint(hint);
                 return None;
             }
         };
@@ -88,7 +101,11 @@ impl Reader<'_> {
                 Some(near) => format!("did you mean `{near}://`?"),
                 None => SERVER_FORM.to_owned(),
             };
-            self.error(&item.span, format!("a server cannot be reached by `{}://`", echo(url.scheme))).hint(hint);
+            self.error(
+                &item.span,
+                format!("a server cannot be reached by `{}://`", echo(url.scheme)),
+            )
+            .hint(hint);
             return None;
         }
         if url.has_userinfo {
@@ -108,14 +125,27 @@ impl Reader<'_> {
     fn health_check(&mut self, upstream: &mut Section<'_>) -> Option<At<RawHealthCheck>> {
         let form = "health_check = { path = \"/healthz\" }";
         let mut section = self.table(upstream, "health_check", "upstreams.*.health_check", form)?;
-        self.require(&section, &[("path", "what to ask for, like `path = \"/healthz\"`")]);
+        self.require(
+            &section,
+            &[("path", "what to ask for, like `path = \"/healthz\"`")],
+        );
         let path = self.parsed(&mut section, "path", "a path", |text| {
             let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-            if text.starts_with('/') && plain { Ok(text.to_owned()) } else { Err("it begins with `/`".to_owned()) }
+            if text.starts_with('/') && plain {
+                Ok(text.to_owned())
+            } else {
+                Err("it begins with `/`".to_owned())
+            }
         });
         let interval = self.duration(&mut section, "interval");
         let span = section.span.clone();
         self.finish(section);
-        Some(At { value: RawHealthCheck { path: path?, interval }, span })
+        Some(At {
+            value: RawHealthCheck {
+                path: path?,
+                interval,
+            },
+            span,
+        })
     }
 }

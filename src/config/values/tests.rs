@@ -38,7 +38,20 @@ fn a_colour_is_hexadecimal_digits_and_nothing_else() {
     for text in ["#fff", "#2F6f4f", "#000000"] {
         assert_eq!(color(text).unwrap(), text);
     }
-    for text in ["", "#", "fff", "#ff", "#ffff", "#ggg", "red", "#fff;", "#fff}", "#ääa", "#ffffff ", "rgb(0,0,0)"] {
+    for text in [
+        "",
+        "#",
+        "fff",
+        "#ff",
+        "#ffff",
+        "#ggg",
+        "red",
+        "#fff;",
+        "#fff}",
+        "#ääa",
+        "#ffffff ",
+        "rgb(0,0,0)",
+    ] {
         assert!(color(text).is_err(), "{text}");
     }
 }
@@ -55,9 +68,15 @@ fn durations_have_units_from_large_to_small() {
         ("1d2h3m4s5ms", 93_784_005),
         ("0s", 0),
     ] {
-        assert_eq!(duration(text).unwrap(), Duration::from_millis(milliseconds), "{text}");
+        assert_eq!(
+            duration(text).unwrap(),
+            Duration::from_millis(milliseconds),
+            "{text}"
+        );
     }
-    for text in ["", "30", "s", "30 s", "1.5s", "30m1h", "1s1s", "-1s", "1w", "5M", "1h30", "٣s", "3651d"] {
+    for text in [
+        "", "30", "s", "30 s", "1.5s", "30m1h", "1s1s", "-1s", "1w", "5M", "1h30", "٣s", "3651d",
+    ] {
         assert!(duration(text).is_err(), "{text}");
     }
     assert!(duration("99999999999999999999s").is_err());
@@ -67,10 +86,26 @@ fn durations_have_units_from_large_to_small() {
 
 #[test]
 fn sizes_are_whole_numbers_and_do_not_overflow() {
-    for (text, bytes) in [("512B", 512), ("32KiB", 32_768), ("1MB", 1_000_000), ("1GiB", 1 << 30), ("0B", 0)] {
+    for (text, bytes) in [
+        ("512B", 512),
+        ("32KiB", 32_768),
+        ("1MB", 1_000_000),
+        ("1GiB", 1 << 30),
+        ("0B", 0),
+    ] {
         assert_eq!(size(text).unwrap(), bytes, "{text}");
     }
-    for text in ["", "32", "KiB", "1.5MiB", "-1B", "1 KiB", "32kib", "16777216TiB", "99999999999999999999B"] {
+    for text in [
+        "",
+        "32",
+        "KiB",
+        "1.5MiB",
+        "-1B",
+        "1 KiB",
+        "32kib",
+        "16777216TiB",
+        "99999999999999999999B",
+    ] {
         assert!(size(text).is_err(), "{text}");
     }
     assert_eq!(size("32kib").unwrap_err(), "write `\"32KiB\"`");
@@ -78,13 +113,30 @@ fn sizes_are_whole_numbers_and_do_not_overflow() {
 
 #[test]
 fn addresses_are_never_names() {
-    assert_eq!(listen("127.0.0.1:8080").unwrap(), RawListen::Tcp("127.0.0.1:8080".parse().unwrap()));
-    assert_eq!(listen("[::1]:0").unwrap(), RawListen::Tcp("[::1]:0".parse().unwrap()));
-    assert_eq!(listen("unix:/run/p.sock").unwrap(), RawListen::Unix("/run/p.sock".into()));
+    assert_eq!(
+        listen("127.0.0.1:8080").unwrap(),
+        RawListen::Tcp("127.0.0.1:8080".parse().unwrap())
+    );
+    assert_eq!(
+        listen("[::1]:0").unwrap(),
+        RawListen::Tcp("[::1]:0".parse().unwrap())
+    );
+    assert_eq!(
+        listen("unix:/run/p.sock").unwrap(),
+        RawListen::Unix("/run/p.sock".into())
+    );
     assert_eq!(listen("systemd").unwrap(), RawListen::Systemd);
-    for text in
-        ["", ":8080", "8080", "localhost:8080", "127.0.0.1", "127.0.0.1:99999", "unix:", "/run/p.sock", "::1:80"]
-    {
+    for text in [
+        "",
+        ":8080",
+        "8080",
+        "localhost:8080",
+        "127.0.0.1",
+        "127.0.0.1:99999",
+        "unix:",
+        "/run/p.sock",
+        "::1:80",
+    ] {
         assert!(listen(text).is_err(), "{text}");
     }
 }
@@ -102,7 +154,11 @@ fn a_network_with_host_bits_is_refused() {
 
 #[test]
 fn an_origin_is_what_browsers_send() {
-    for text in ["https://app.example.com", "http://127.0.0.1:8080", "https://[::1]:8443"] {
+    for text in [
+        "https://app.example.com",
+        "http://127.0.0.1:8080",
+        "https://[::1]:8443",
+    ] {
         assert_eq!(origin(text).unwrap(), text);
     }
     for text in [
@@ -137,7 +193,9 @@ fn loopback_is_judged_by_address_and_not_by_how_a_name_begins() {
 #[test]
 fn a_prefix_has_plain_segments_only() {
     assert!(prefix("/auth").is_ok() && prefix("/a/b-c").is_ok());
-    for text in ["", "/", "auth", "/auth/", "//", "/a//b", "/../x", "/a%2f", "/a*", "/{x}", "/a;b"] {
+    for text in [
+        "", "/", "auth", "/auth/", "//", "/a//b", "/../x", "/a%2f", "/a*", "/{x}", "/a;b",
+    ] {
         assert!(prefix(text).is_err(), "{text}");
     }
 }
@@ -145,7 +203,17 @@ fn a_prefix_has_plain_segments_only() {
 #[test]
 fn fields_of_the_connection_cannot_be_named_in_any_spelling() {
     assert_eq!(header_name("X-Env").unwrap(), "x-env");
-    for text in ["", "X Env", "X:", "Ä", "Connection", "Transfer_Encoding", "HOST", "Proxy-Authorization", "te"] {
+    for text in [
+        "",
+        "X Env",
+        "X:",
+        "Ä",
+        "Connection",
+        "Transfer_Encoding",
+        "HOST",
+        "Proxy-Authorization",
+        "te",
+    ] {
         assert!(header_name(text).is_err(), "{text}");
     }
     assert!(header_value("a b").is_ok() && header_value("").is_ok());
@@ -173,11 +241,23 @@ fn what_is_clear_is_said_in_the_form_that_it_has_here() {
         ("2 weeks", "14d"),
         ("100 milliseconds", "100ms"),
     ] {
-        assert_eq!(duration(text).unwrap_err(), format!("write `\"{mended}\"`"), "{text}");
+        assert_eq!(
+            duration(text).unwrap_err(),
+            format!("write `\"{mended}\"`"),
+            "{text}"
+        );
     }
-    for text in
-        ["", "soon", "1.5h", "1 fortnight", "30m1h", "1h1h", "-1s", "99999999999999999999 hours", "1w1w1w1w1w1w"]
-    {
+    for text in [
+        "",
+        "soon",
+        "1.5h",
+        "1 fortnight",
+        "30m1h",
+        "1h1h",
+        "-1s",
+        "99999999999999999999 hours",
+        "1w1w1w1w1w1w",
+    ] {
         assert_eq!(duration(text).unwrap_err(), DURATION_FORM, "{text}");
     }
     for (text, mended) in [
@@ -190,7 +270,9 @@ fn what_is_clear_is_said_in_the_form_that_it_has_here() {
     ] {
         assert_eq!(size(text).unwrap_err(), format!("write `\"{mended}\"`"), "{text}");
     }
-    assert!(size("10M").unwrap_err().contains("`\"10MiB\"`") && size("10M").unwrap_err().contains("`\"10MB\"`"));
+    assert!(
+        size("10M").unwrap_err().contains("`\"10MiB\"`") && size("10M").unwrap_err().contains("`\"10MB\"`")
+    );
     for text in ["", "1.5MB", "MB", "10 pages", "1 KB 2"] {
         assert_eq!(size(text).unwrap_err(), SIZE_FORM, "{text}");
     }

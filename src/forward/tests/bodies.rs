@@ -31,22 +31,34 @@ async fn listening() -> (App, mpsc::UnboundedReceiver<(String, String)>) {
 async fn a_body_arrives_with_the_framing_that_it_had() {
     let (app, mut seen) = listening().await;
     let gateway = Gateway::to(&[app.url()]).await;
-    gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc").await;
+    gateway
+        .ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc")
+        .await;
     let (head, body) = seen.recv().await.unwrap();
-    assert!(head.contains("content-length: 3\r\n") && !head.contains("transfer-encoding"), "{head}");
+    assert!(
+        head.contains("content-length: 3\r\n") && !head.contains("transfer-encoding"),
+        "{head}"
+    );
     assert_eq!(body, "abc");
 
     // A GET may have a body too, and hyper would drop one of unknown length.
     for method in ["POST", "GET"] {
         gateway
-            .ask(&format!("{method} / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
+            .ask(&format!(
+                "{method} / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+            ))
             .await;
         let (head, body) = seen.recv().await.unwrap();
-        assert!(head.contains("transfer-encoding: chunked\r\n") && !head.contains("content-length"), "{head}");
+        assert!(
+            head.contains("transfer-encoding: chunked\r\n") && !head.contains("content-length"),
+            "{head}"
+        );
         assert_eq!(body, "3\r\nabc\r\n0\r\n\r\n");
     }
 
-    gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
+    gateway
+        .ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
+        .await;
     assert!(seen.recv().await.unwrap().0.contains("content-length: 0\r\n"));
     gateway.ask("POST / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(seen.recv().await.unwrap().0.contains("content-length: 0\r\n"));
@@ -61,7 +73,9 @@ async fn a_client_that_waits_to_be_told_is_told_and_the_app_is_not_asked() {
     let (app, mut seen) = listening().await;
     let gateway = Gateway::to(&[app.url()]).await;
     let mut client = Wire::connect(gateway.address).await;
-    client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n").await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+        .await;
     client.until("100 Continue\r\n\r\n").await;
     client.send("abc").await;
     assert_eq!(client.message().await.1, "ok");
@@ -87,7 +101,9 @@ async fn a_body_streams_as_it_comes() {
     .await;
     let gateway = Gateway::to(&[app.url()]).await;
     let mut client = Wire::connect(gateway.address).await;
-    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n").await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n")
+        .await;
     for part in ["one", "two", "end"] {
         client.send(part).await;
         seen.recv().await.unwrap();
@@ -103,11 +119,19 @@ async fn a_body_over_the_limit_is_refused_and_never_looks_complete_to_the_app() 
         async move { told.send(wire.rest().await).unwrap() }
     })
     .await;
-    let limited = || BodyRules { max_bytes: Some(5), ..rules() };
+    let limited = || BodyRules {
+        max_bytes: Some(5),
+        ..rules()
+    };
     let gateway = Gateway::start(compile(&raw(&[app.url()])), limited()).await;
 
-    let declared = gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabcdef").await;
-    assert_eq!((status(&declared), declared.1.as_str()), ("413", "body-too-large"));
+    let declared = gateway
+        .ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabcdef")
+        .await;
+    assert_eq!(
+        (status(&declared), declared.1.as_str()),
+        ("413", "body-too-large")
+    );
     assert_eq!(app.connections(), 0);
 
     let chunked = gateway
@@ -121,9 +145,17 @@ async fn a_body_over_the_limit_is_refused_and_never_looks_complete_to_the_app() 
 #[tokio::test]
 async fn a_body_of_just_the_limit_passes() {
     let (app, mut seen) = listening().await;
-    let gateway = Gateway::start(compile(&raw(&[app.url()])), BodyRules { max_bytes: Some(3), ..rules() }).await;
-    let answer =
-        gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
+    let gateway = Gateway::start(
+        compile(&raw(&[app.url()])),
+        BodyRules {
+            max_bytes: Some(3),
+            ..rules()
+        },
+    )
+    .await;
+    let answer = gateway
+        .ask("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        .await;
     assert_eq!(answer.1, "ok");
     assert_eq!(seen.recv().await.unwrap().1, "3\r\nabc\r\n0\r\n\r\n");
 }
@@ -136,10 +168,16 @@ async fn a_client_that_stops_sending_is_refused() {
         async move { told.send(wire.rest().await).unwrap() }
     })
     .await;
-    let pace = PaceRules { idle_timeout: Duration::from_millis(30), min_rate: 0, step: 0 };
+    let pace = PaceRules {
+        idle_timeout: Duration::from_millis(30),
+        min_rate: 0,
+        step: 0,
+    };
     let rules = BodyRules { pace, ..rules() };
     let gateway = Gateway::start(compile(&raw(&[app.url()])), rules).await;
-    let answer = gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc").await;
+    let answer = gateway
+        .ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc")
+        .await;
     assert_eq!((status(&answer), answer.1.as_str()), ("408", "client-timeout"));
     assert!(seen.recv().await.unwrap().ends_with("abc"));
 }
@@ -154,7 +192,9 @@ async fn broken_chunks_are_refused() {
     .await;
     let gateway = Gateway::to(&[app.url()]).await;
     let mut client = Wire::connect(gateway.address).await;
-    client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n").await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n")
+        .await;
     assert!(client.rest().await.contains("ambiguous-framing"));
     assert!(!seen.recv().await.unwrap().contains("0\r\n\r\n"));
 }
@@ -190,9 +230,17 @@ async fn trailers_pass_except_those_that_could_pass_for_something_else() {
         ))
         .await;
     let (head, trailers) = seen.recv().await.unwrap();
-    assert!(head.contains("te: trailers\r\n") && head.contains("connection: te\r\n"), "{head}");
+    assert!(
+        head.contains("te: trailers\r\n") && head.contains("connection: te\r\n"),
+        "{head}"
+    );
     assert_eq!(trailers, "x-sum: 1\r\n\r\n");
-    assert!(client.until("x-sum: 2\r\n\r\n").await.contains("2\r\nok\r\n0\r\n"));
+    assert!(
+        client
+            .until("x-sum: 2\r\n\r\n")
+            .await
+            .contains("2\r\nok\r\n0\r\n")
+    );
 }
 
 #[tokio::test]
@@ -203,7 +251,8 @@ async fn an_answer_before_the_end_of_the_body_reaches_the_client_and_ends_the_co
         let done = done.clone();
         async move {
             wire.until("\r\n\r\n").await;
-            wire.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").await;
+            wire.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno")
+                .await;
             wire.rest().await;
             done.notify_one();
         }
@@ -211,7 +260,9 @@ async fn an_answer_before_the_end_of_the_body_reaches_the_client_and_ends_the_co
     .await;
     let gateway = Gateway::to(&[app.url()]).await;
     let mut client = Wire::connect(gateway.address).await;
-    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nabc").await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nabc")
+        .await;
     let answer = client.message().await;
     assert_eq!((status(&answer), answer.1.as_str()), ("403", "no"));
     closed.notified().await;
@@ -225,7 +276,8 @@ async fn client_and_app_may_talk_at_the_same_time() {
     let app = App::start(|mut wire, _| async move {
         let head = wire.until("\r\n\r\n").await;
         assert!(head.contains(&format!("content-length: {LENGTH}")));
-        wire.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n")).await;
+        wire.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n"))
+            .await;
         let early = wire.buffered();
         let (mut read, mut write) = wire.stream.split();
         // Reads on while its answer is stuck, as an app with threads does.
@@ -243,7 +295,9 @@ async fn client_and_app_may_talk_at_the_same_time() {
         };
         let writing = async move {
             while let Some(part) = queue.recv().await {
-                tokio::io::AsyncWriteExt::write_all(&mut write, &part).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut write, &part)
+                    .await
+                    .unwrap();
             }
         };
         tokio::join!(reading, writing);
@@ -251,7 +305,11 @@ async fn client_and_app_may_talk_at_the_same_time() {
     .await;
     let gateway = Gateway::to(&[app.url()]).await;
     let mut client = Wire::connect(gateway.address).await;
-    client.send(&format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n")).await;
+    client
+        .send(&format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n"
+        ))
+        .await;
     let body = "a".repeat(LENGTH);
     client.send(&body).await;
     client.until("\r\n\r\n").await;
@@ -261,12 +319,17 @@ async fn client_and_app_may_talk_at_the_same_time() {
 #[tokio::test]
 async fn a_large_answer_passes_unchanged_and_the_connection_is_kept() {
     const LENGTH: usize = 3 << 20;
-    let body: &'static str =
-        (0..LENGTH).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect::<String>().leak();
+    let body: &'static str = (0..LENGTH)
+        .map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap()))
+        .collect::<String>()
+        .leak();
     let app = App::start(move |mut wire, _| async move {
         loop {
             wire.message().await;
-            wire.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n{body}")).await;
+            wire.send(&format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n{body}"
+            ))
+            .await;
         }
     })
     .await;

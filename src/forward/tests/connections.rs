@@ -22,7 +22,9 @@ async fn a_request_arrives_with_target_host_and_fields_and_nothing_else() {
     })
     .await;
     let gateway = Gateway::to(&[app.url()]).await;
-    let answer = gateway.ask("GET /x?y=%20z HTTP/1.0\r\nhost: shop.example\r\nx-a: b\r\n\r\n").await;
+    let answer = gateway
+        .ask("GET /x?y=%20z HTTP/1.0\r\nhost: shop.example\r\nx-a: b\r\n\r\n")
+        .await;
     assert_eq!(answer.1, "ok");
     let head = seen.recv().await.unwrap();
     assert!(head.starts_with("GET /x?y=%20z HTTP/1.1\r\n"), "{head}");
@@ -72,7 +74,8 @@ async fn the_connection_used_last_is_used_next() {
         loop {
             let (head, _) = wire.message().await;
             if head.contains("/slow") {
-                wire.send("HTTP/1.1 200 OK\r\nx-connection: slow\r\ncontent-length: 1\r\n\r\n").await;
+                wire.send("HTTP/1.1 200 OK\r\nx-connection: slow\r\ncontent-length: 1\r\n\r\n")
+                    .await;
                 wire.until("never").await;
             }
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}");
@@ -107,7 +110,9 @@ async fn a_connection_that_the_app_closed_meanwhile_costs_the_client_nothing() {
     .await;
     let gateway = Gateway::to(&[app.url()]).await;
     for count in 1..=3 {
-        let answer = gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc").await;
+        let answer = gateway
+            .ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc")
+            .await;
         assert_eq!(answer.1, "ok");
         assert_eq!(app.connections(), count);
         close.notify_one();
@@ -126,7 +131,8 @@ async fn bytes_that_nobody_asked_for_are_not_the_answer_to_the_next_request() {
             wire.send(OK).await;
             if number == 0 {
                 speak.notified().await;
-                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsecrets").await;
+                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nsecrets")
+                    .await;
                 spoken.notify_one();
             }
             wire.rest().await;
@@ -164,7 +170,11 @@ async fn a_request_that_the_app_read_is_never_sent_again() {
                 assert_eq!(gateway.ask(GET).await.1, "ok");
             }
             let answer = gateway.ask(request).await;
-            assert_eq!((status(&answer), answer.1.as_str()), ("502", "upstream-closed"), "warm: {warm}");
+            assert_eq!(
+                (status(&answer), answer.1.as_str()),
+                ("502", "upstream-closed"),
+                "warm: {warm}"
+            );
             assert_eq!(seen.load(Ordering::SeqCst), 1);
         }
     }
@@ -180,7 +190,9 @@ async fn a_connection_is_not_used_again_after_an_answer_that_ends_it() {
         let app = App::answering(answer).await;
         let gateway = Gateway::to(&[app.url()]).await;
         for count in 1..=2 {
-            let answer = gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n").await;
+            let answer = gateway
+                .ask("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
+                .await;
             assert!(answer.0.starts_with("http/1.1 200 "), "{answer:?}");
             assert_eq!(answer.1, "ok");
             assert_eq!(app.connections(), count);
@@ -227,8 +239,10 @@ async fn answers_without_a_body_end_at_their_head() {
             return wire.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await;
         }
         wire.message().await;
-        wire.send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n")
-            .await;
+        wire.send(
+            "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n",
+        )
+        .await;
         wire.message().await;
         wire.send("HTTP/1.1 204 No Content\r\n\r\n").await;
         wire.rest().await;
@@ -275,8 +289,14 @@ async fn an_answer_streams_as_it_comes_until_the_app_closes() {
 async fn an_answer_cut_short_is_cut_short_for_the_client_too() {
     for (begun, ended) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello", ""),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", ""),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", "zz\r\n0\r\n\r\n"),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            "",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            "zz\r\n0\r\n\r\n",
+        ),
     ] {
         let go = Arc::new(Notify::new());
         let when = go.clone();
@@ -373,7 +393,8 @@ async fn a_client_that_leaves_ends_the_exchange_with_the_app() {
             async move {
                 wire.message().await;
                 if answered {
-                    wire.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nfirst").await;
+                    wire.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nfirst")
+                        .await;
                 }
                 arrived.notify_one();
                 wire.rest().await;
@@ -451,7 +472,10 @@ async fn a_request_over_the_limit_waits_for_a_connection_and_not_for_ever() {
     table.max_connections = Some(at(1));
     table.connect_timeout = Some(at(Duration::from_millis(800)));
     let gateway = Gateway::start(compile(&table), rules()).await;
-    let (mut first, mut second) = (Wire::connect(gateway.address).await, Wire::connect(gateway.address).await);
+    let (mut first, mut second) = (
+        Wire::connect(gateway.address).await,
+        Wire::connect(gateway.address).await,
+    );
     first.send(GET).await;
     second.send(GET).await;
     go.add_permits(2);
@@ -471,7 +495,10 @@ async fn a_place_is_free_again_however_an_exchange_ended() {
         match number {
             0 => {}
             1 => wire.send("nonsense\r\n\r\n").await,
-            2 => wire.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort").await,
+            2 => {
+                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort")
+                    .await
+            }
             3 => drop(wire.rest().await),
             _ => wire.send(OK).await,
         }

@@ -41,7 +41,9 @@ where
 
 fn answer(respond: &mut SendResponse<Bytes>, body: &'static str) {
     let mut stream = respond.send_response(Response::new(()), false).unwrap();
-    stream.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
+    stream
+        .send_data(Bytes::from_static(body.as_bytes()), true)
+        .unwrap();
 }
 
 #[tokio::test]
@@ -72,7 +74,10 @@ async fn bodies_and_trailers_pass_both_ways() {
             let _ = body.flow_control().release_capacity(got.len());
         }
         let trailers = body.trailers().await.unwrap().unwrap();
-        assert_eq!((got.as_slice(), &trailers["x-sum"]), (&b"abc"[..], &"1".parse().unwrap()));
+        assert_eq!(
+            (got.as_slice(), &trailers["x-sum"]),
+            (&b"abc"[..], &"1".parse().unwrap())
+        );
         assert!(!trailers.contains_key("x-auth-user"));
         let head = Response::builder().header("trailer", "x-sum").body(()).unwrap();
         let mut stream = respond.send_response(head, false).unwrap();
@@ -90,7 +95,12 @@ async fn bodies_and_trailers_pass_both_ways() {
             "3\r\nabc\r\n0\r\nx-sum: 1\r\nx-auth-user: root\r\n\r\n"
         ))
         .await;
-    assert!(client.until("x-sum: 2\r\n\r\n").await.contains("2\r\nok\r\n0\r\n"));
+    assert!(
+        client
+            .until("x-sum: 2\r\n\r\n")
+            .await
+            .contains("2\r\nok\r\n0\r\n")
+    );
 }
 
 #[tokio::test]
@@ -106,11 +116,20 @@ async fn a_refused_stream_is_tried_again_and_any_other_reset_is_not() {
         let count = seen.clone();
         let (url, _) = app(move |(_, mut respond), _| {
             let first = count.fetch_add(1, Ordering::SeqCst) == 0;
-            async move { if first { respond.send_reset(reason) } else { answer(&mut respond, "ok") } }
+            async move {
+                if first {
+                    respond.send_reset(reason)
+                } else {
+                    answer(&mut respond, "ok")
+                }
+            }
         })
         .await;
         let gateway = Gateway::to(&[url]).await;
-        let request = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let answer = gateway.ask(&request).await;
         assert!(answer.1.contains(expected), "{reason}: {answer:?}");
         assert_eq!(seen.load(Ordering::SeqCst), tries, "{reason}");
@@ -208,7 +227,8 @@ async fn a_client_that_leaves_resets_its_stream_and_no_other() {
 async fn what_does_not_speak_it_is_refused() {
     let app = App::start(|mut wire, _| async move {
         wire.until("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        wire.send("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+        wire.send("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+            .await;
     })
     .await;
     let gateway = Gateway::to(&[format!("h2c://{}", app.address)]).await;
@@ -220,7 +240,9 @@ async fn what_does_not_speak_it_is_refused() {
 async fn an_upgrade_is_refused() {
     let (url, connections) = app(|(_, mut respond), _| async move { answer(&mut respond, "ok") }).await;
     let gateway = Gateway::to(&[url]).await;
-    let answer = gateway.ask("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+    let answer = gateway
+        .ask("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        .await;
     assert_eq!((status(&answer), answer.1.as_str()), ("502", "upstream-protocol"));
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
@@ -240,7 +262,10 @@ async fn a_body_over_the_limit_resets_the_stream() {
         }
     })
     .await;
-    let limited = crate::forward::BodyRules { max_bytes: Some(5), ..rules() };
+    let limited = crate::forward::BodyRules {
+        max_bytes: Some(5),
+        ..rules()
+    };
     let gateway = Gateway::start(compile(&raw(&[url])), limited).await;
     let answer = gateway
         .ask("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")

@@ -49,16 +49,46 @@ struct Case {
 }
 
 const CASES: [Case; 17] = {
-    const fn case(method: &'static str, answer: &'static str, later: &'static str, kept: bool, seen: bool) -> Case {
-        Case { method, answer, later, kept, seen }
+    const fn case(
+        method: &'static str,
+        answer: &'static str,
+        later: &'static str,
+        kept: bool,
+        seen: bool,
+    ) -> Case {
+        Case {
+            method,
+            answer,
+            later,
+            kept,
+            seen,
+        }
     }
     [
         case("GET", OK, "", true, false),
         case("GET", "HTTP/1.1 204 No Content\r\n\r\n", "", true, false),
-        case("GET", "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n", "", true, false),
-        case("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", "", false, false),
+        case(
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n",
+            "",
+            true,
+            false,
+        ),
+        case(
+            "HEAD",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+            "",
+            false,
+            false,
+        ),
         case("HEAD", "HTTP/1.1 204 No Content\r\n\r\n", "", false, false),
-        case("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 48\r\n\r\n", STALE, false, false),
+        case(
+            "HEAD",
+            "HTTP/1.1 200 OK\r\ncontent-length: 48\r\n\r\n",
+            STALE,
+            false,
+            false,
+        ),
         case(
             "HEAD",
             "HTTP/1.1 200 OK\r\ncontent-length: 48\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstale",
@@ -66,11 +96,41 @@ const CASES: [Case; 17] = {
             false,
             true,
         ),
-        case("GET", "HTTP/1.1 204 No Content\r\ncontent-length: 48\r\n\r\n", STALE, false, false),
-        case("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 48\r\n\r\n", STALE, false, false),
-        case("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 48\r\n\r\n", "", false, false),
-        case("GET", "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n", STALE, false, false),
-        case("GET", "HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n", "", false, false),
+        case(
+            "GET",
+            "HTTP/1.1 204 No Content\r\ncontent-length: 48\r\n\r\n",
+            STALE,
+            false,
+            false,
+        ),
+        case(
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 48\r\n\r\n",
+            STALE,
+            false,
+            false,
+        ),
+        case(
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 48\r\n\r\n",
+            "",
+            false,
+            false,
+        ),
+        case(
+            "GET",
+            "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+            STALE,
+            false,
+            false,
+        ),
+        case(
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n",
+            "",
+            false,
+            false,
+        ),
         case(
             "GET",
             "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstale",
@@ -87,7 +147,13 @@ const CASES: [Case; 17] = {
             true,
         ),
         case("GET", OK, STALE, false, true),
-        case("GET", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "\r\n", false, true),
+        case(
+            "GET",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "\r\n",
+            false,
+            true,
+        ),
     ]
 };
 
@@ -98,8 +164,17 @@ async fn no_request_is_answered_with_what_an_app_sends_too_much() {
         let app = app(case.answer, case.later, tell.clone(), told.clone()).await;
         let gateway = Gateway::to(&[app.url()]).await;
         let mut client = Wire::connect(gateway.address).await;
-        client.send(&format!("{} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", case.method)).await;
-        assert!(!client.rest().await.contains("stale"), "{number}: {}", case.answer);
+        client
+            .send(&format!(
+                "{} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+                case.method
+            ))
+            .await;
+        assert!(
+            !client.rest().await.contains("stale"),
+            "{number}: {}",
+            case.answer
+        );
         if !case.later.is_empty() {
             tell.notify_one();
             told.notified().await;
@@ -107,7 +182,12 @@ async fn no_request_is_answered_with_what_an_app_sends_too_much() {
         for _ in 0..3 {
             assert_eq!(gateway.ask(GET).await.1, "ok", "{number}: {}", case.answer);
         }
-        assert_eq!(!gateway.upstream.is_reusable(0), case.seen, "{number}: {}", case.answer);
+        assert_eq!(
+            !gateway.upstream.is_reusable(0),
+            case.seen,
+            "{number}: {}",
+            case.answer
+        );
         let connections = match (case.kept, case.seen) {
             (true, _) => 1,
             (false, false) => 2,
@@ -126,7 +206,12 @@ async fn a_server_that_spoke_unasked_is_told_that_each_connection_ends_and_idle_
         async move {
             loop {
                 heads.send((number, wire.message().await.0)).unwrap();
-                wire.send(if number == 0 { "HTTP/1.1 204 No Content\r\n\r\nmore" } else { OK }).await;
+                wire.send(if number == 0 {
+                    "HTTP/1.1 204 No Content\r\n\r\nmore"
+                } else {
+                    OK
+                })
+                .await;
             }
         }
     })
@@ -159,7 +244,9 @@ async fn a_body_that_an_app_may_not_read_ends_the_connection() {
                 let heads = heads.clone();
                 async move {
                     loop {
-                        heads.send((number, wire.until("\r\n\r\n").await.to_ascii_lowercase())).unwrap();
+                        heads
+                            .send((number, wire.until("\r\n\r\n").await.to_ascii_lowercase()))
+                            .unwrap();
                         wire.send(OK).await;
                     }
                 }
@@ -167,11 +254,17 @@ async fn a_body_that_an_app_may_not_read_ends_the_connection() {
             .await;
             let gateway = Gateway::to(&[app.url()]).await;
             let mut client = Wire::connect(gateway.address).await;
-            client.send(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{body}")).await;
+            client
+                .send(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{body}"))
+                .await;
             client.until("HTTP/1.1 200").await;
             let (_, head) = seen.recv().await.unwrap();
             assert!(head.contains("connection: close"), "{method} {body:?}: {head}");
-            assert_eq!(head.contains("connection: close, te\r\n"), head.contains("te: trailers\r\n"), "{head}");
+            assert_eq!(
+                head.contains("connection: close, te\r\n"),
+                head.contains("te: trailers\r\n"),
+                "{head}"
+            );
             gateway.ask(GET).await;
             // What the app reads on the first connection beyond that head is its own affair: nothing answers for it.
             while let Some((number, head)) = seen.recv().await {
@@ -190,13 +283,20 @@ async fn a_request_without_a_body_or_with_one_that_every_app_expects_keeps_the_c
     let gateway = Gateway::to(&[app.url()]).await;
     for method in ["GET", "DELETE", "OPTIONS", "PROPFIND"] {
         for body in ["\r\n", "content-length: 0\r\n\r\n"] {
-            gateway.ask(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{body}")).await;
+            gateway
+                .ask(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{body}"))
+                .await;
         }
     }
     for method in ["POST", "PUT", "PATCH"] {
-        for body in ["content-length: 3\r\n\r\nabc", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "\r\n"]
-        {
-            gateway.ask(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{body}")).await;
+        for body in [
+            "content-length: 3\r\n\r\nabc",
+            "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "\r\n",
+        ] {
+            gateway
+                .ask(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{body}"))
+                .await;
         }
     }
     assert_eq!(app.connections(), 1);
@@ -204,7 +304,10 @@ async fn a_request_without_a_body_or_with_one_that_every_app_expects_keeps_the_c
 
 #[tokio::test]
 async fn what_is_left_of_a_body_after_the_answer_never_reaches_the_app_and_the_client_can_go_on() {
-    let rests = ["GET /admin HTTP/1.1\r\n\r\n", "17\r\nGET /admin HTTP/1.1\r\n\r\n\r\n0\r\n\r\n"];
+    let rests = [
+        "GET /admin HTTP/1.1\r\n\r\n",
+        "17\r\nGET /admin HTTP/1.1\r\n\r\n\r\n0\r\n\r\n",
+    ];
     for (framing, begun, rest) in [
         ("content-length: 26", "abc", rests[0]),
         ("content-length: 23", "", rests[0]),
@@ -236,11 +339,19 @@ async fn what_is_left_of_a_body_after_the_answer_never_reaches_the_app_and_the_c
                 .await;
                 let gateway = Gateway::to(&[app.url()]).await;
                 let mut client = Wire::connect(gateway.address).await;
-                client.send(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{begun}")).await;
+                client
+                    .send(&format!(
+                        "{method} / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{begun}"
+                    ))
+                    .await;
                 let (head, _) = client.message().await;
                 assert!(head.starts_with(&answer[..12].to_ascii_lowercase()), "{head}");
                 // The app's connection is closed already, before the client sends on.
-                assert_eq!(seen.recv().await.unwrap(), "", "{method} {framing} {begun:?} {answer:?}");
+                assert_eq!(
+                    seen.recv().await.unwrap(),
+                    "",
+                    "{method} {framing} {begun:?} {answer:?}"
+                );
                 client.send(rest).await;
                 client.send(GET).await;
                 assert_eq!(client.message().await.1, "ok", "{method} {framing} {begun:?}");
@@ -276,7 +387,9 @@ async fn an_answer_to_a_body_that_lies_unsent_ends_the_connection_with_it() {
     let (read, mut write) = client.into_split();
     let sending = tokio::spawn(async move {
         let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n");
-        tokio::io::AsyncWriteExt::write_all(&mut write, head.as_bytes()).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut write, head.as_bytes())
+            .await
+            .unwrap();
         let _ = tokio::io::AsyncWriteExt::write_all(&mut write, &vec![b'a'; LENGTH]).await;
         write
     });

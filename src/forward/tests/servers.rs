@@ -35,7 +35,9 @@ async fn a_server_that_cannot_be_reached_costs_the_client_nothing_where_there_is
     let app = App::answering(OK).await;
     let gateway = Gateway::to(&[nobody().await, app.url()]).await;
     for _ in 0..4 {
-        let answer = gateway.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc").await;
+        let answer = gateway
+            .ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc")
+            .await;
         assert_eq!(answer.1, "ok");
     }
 }
@@ -46,7 +48,10 @@ async fn where_no_server_can_be_reached_the_client_is_told() {
         let gateway = Gateway::to(&servers).await;
         for _ in 0..2 {
             let answer = gateway.ask(GET).await;
-            assert_eq!((status(&answer), answer.1.as_str()), ("502", "upstream-unreachable"));
+            assert_eq!(
+                (status(&answer), answer.1.as_str()),
+                ("502", "upstream-unreachable")
+            );
         }
     }
     let gateway = Gateway::to(&["http://nobody.invalid:1".to_owned()]).await;
@@ -136,7 +141,10 @@ impl Certificates {
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self { directory, server: Arc::new(server) }
+        Self {
+            directory,
+            server: Arc::new(server),
+        }
     }
 
     fn file(&self) -> Option<At<PathBuf>> {
@@ -144,14 +152,19 @@ impl Certificates {
     }
 
     /// A server that answers `requests` on each connection, then closes it and says so.
-    async fn serve(&self, requests: usize) -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    async fn serve(
+        &self,
+        requests: usize,
+    ) -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(self.server.clone());
         let (told, closed) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
                 assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
                 for _ in 0..requests {
                     let mut head = vec![0; 1024];
@@ -206,7 +219,10 @@ async fn a_handshake_that_does_not_come_ends_at_the_connect_timeout() {
     table.connect_timeout = Some(at(Duration::from_millis(50)));
     let gateway = Gateway::start(compile(&table), rules()).await;
     let answer = gateway.ask(GET).await;
-    assert_eq!((status(&answer), answer.1.as_str()), ("504", "upstream-connect-timeout"));
+    assert_eq!(
+        (status(&answer), answer.1.as_str()),
+        ("504", "upstream-connect-timeout")
+    );
 }
 
 #[tokio::test]
@@ -220,7 +236,8 @@ async fn a_server_whose_health_check_fails_twice_gets_nothing_until_one_succeeds
             if !head.starts_with("get /healthz?full ") || state.load(Ordering::SeqCst) {
                 wire.send(OK).await;
             } else {
-                wire.send("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n").await;
+                wire.send("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n")
+                    .await;
             }
         }
     })
@@ -228,10 +245,15 @@ async fn a_server_whose_health_check_fails_twice_gets_nothing_until_one_succeeds
     let mut table = raw(&[app.url()]);
     // Also the time that an answer may take.
     let interval = Some(at(Duration::from_millis(200)));
-    table.health_check = Some(at(RawHealthCheck { path: at("/healthz?full".to_owned()), interval }));
+    table.health_check = Some(at(RawHealthCheck {
+        path: at("/healthz?full".to_owned()),
+        interval,
+    }));
     let gateway = Gateway::start(compile(&table), rules()).await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let watch = tokio::spawn(watch_health(gateway.upstream.clone(), async move { drop(stopped.await) }));
+    let watch = tokio::spawn(watch_health(gateway.upstream.clone(), async move {
+        drop(stopped.await)
+    }));
     let becomes = async |up: bool| {
         while gateway.upstream.is_up() != up {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -251,15 +273,24 @@ async fn a_server_whose_health_check_fails_twice_gets_nothing_until_one_succeeds
 
 #[tokio::test]
 async fn whoami_shows_the_request_as_an_app_would_get_it() {
-    let mut table = RawUpstream { builtin: Some(at("whoami".to_owned())), ..RawUpstream::default() };
+    let mut table = RawUpstream {
+        builtin: Some(at("whoami".to_owned())),
+        ..RawUpstream::default()
+    };
     table.host = Some(at("app.internal".to_owned()));
     let gateway = Gateway::start(compile(&table), rules()).await;
     let (head, body) = gateway
         .ask("POST /a?b=c HTTP/1.1\r\nhost: x\r\nx-auth-user: alice\r\naccept: */*\r\ncontent-length: 3\r\n\r\nabc")
         .await;
-    assert!(head.contains("content-type: text/plain") && head.contains("cache-control: no-store"), "{head}");
+    assert!(
+        head.contains("content-type: text/plain") && head.contains("cache-control: no-store"),
+        "{head}"
+    );
     assert!(body.starts_with("POST /a?b=c HTTP/1.1\n"), "{body}");
-    assert!(body.contains("\nX-Auth-User: alice\n") && body.contains("\nHost: app.internal\n"), "{body}");
+    assert!(
+        body.contains("\nX-Auth-User: alice\n") && body.contains("\nHost: app.internal\n"),
+        "{body}"
+    );
     assert!(body.ends_with("\n\n3 bytes of body\n"), "{body}");
 
     let (head, body) = gateway
@@ -267,18 +298,34 @@ async fn whoami_shows_the_request_as_an_app_would_get_it() {
         .await;
     assert!(head.contains("content-type: application/json\r\n"), "{head}");
     let json: serde_json::Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((&json["method"], &json["path"], &json["query"]), (&"GET".into(), &"/a".into(), &"b=c".into()));
-    assert_eq!((&json["version"], &json["body_bytes"]), (&"HTTP/1.1".into(), &0.into()));
-    assert_eq!((&json["headers"]["host"], &json["headers"]["x-a"][1]), (&"app.internal".into(), &"2".into()));
+    assert_eq!(
+        (&json["method"], &json["path"], &json["query"]),
+        (&"GET".into(), &"/a".into(), &"b=c".into())
+    );
+    assert_eq!(
+        (&json["version"], &json["body_bytes"]),
+        (&"HTTP/1.1".into(), &0.into())
+    );
+    assert_eq!(
+        (&json["headers"]["host"], &json["headers"]["x-a"][1]),
+        (&"app.internal".into(), &"2".into())
+    );
 }
 
 fn problems(raw: &RawUpstream) -> (Vec<String>, Vec<String>) {
     let mut problems = Problems::new(Path::new("gateway.toml"), "");
     Upstream::compile(&at("app".to_owned()), raw, 4, &mut problems);
     let text = |problem: &crate::config::problems::Problem| {
-        format!("{} | {}", problem.message, problem.hint.as_deref().unwrap_or("no hint"))
+        format!(
+            "{} | {}",
+            problem.message,
+            problem.hint.as_deref().unwrap_or("no hint")
+        )
     };
-    (problems.errors().iter().map(text).collect(), problems.warnings().iter().map(text).collect())
+    (
+        problems.errors().iter().map(text).collect(),
+        problems.warnings().iter().map(text).collect(),
+    )
 }
 
 #[test]
@@ -334,13 +381,20 @@ fn the_path_of_servers_is_one_and_in_its_canonical_spelling() {
     for (servers, base) in [
         (&["http://a:3000"][..], ""),
         (&["http://a:3000/", "http://b:3000"], ""),
-        (&["http://a:3000/base", "https://b/base/", "h2c://c/%62ase"], "/base"),
+        (
+            &["http://a:3000/base", "https://b/base/", "h2c://c/%62ase"],
+            "/base",
+        ),
         (&["http://[::1]/a/b.c"], "/a/b.c"),
     ] {
         let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
         assert_eq!(compile(&raw(&servers)).base(), base, "{servers:?}");
     }
-    for servers in [["http://a/base", "http://b"], ["http://a", "http://b/base"], ["http://a/x", "http://b/y"]] {
+    for servers in [
+        ["http://a/base", "http://b"],
+        ["http://a", "http://b/base"],
+        ["http://a/x", "http://b/y"],
+    ] {
         let (errors, _) = problems(&raw(&servers.map(str::to_owned)));
         assert_eq!(errors.len(), 1, "{servers:?}: {errors:?}");
         assert!(errors[0].contains("have different paths"), "{errors:?}");
@@ -357,16 +411,25 @@ fn every_problem_of_a_table_is_reported() {
     table.max_connections = Some(at(0));
     table.host = Some(at("a/b".to_owned()));
     table.ca_file = Some(at("ca.pem".into()));
-    table.health_check = Some(at(RawHealthCheck { path: at("healthz".to_owned()), interval: None }));
+    table.health_check = Some(at(RawHealthCheck {
+        path: at("healthz".to_owned()),
+        interval: None,
+    }));
     let (errors, warnings) = problems(&table);
     assert_eq!(errors.len(), 9, "{errors:#?}");
-    assert!(errors.iter().any(|error| error.contains("did you mean `whoami`?")));
+    assert!(
+        errors
+            .iter()
+            .any(|error| error.contains("did you mean `whoami`?"))
+    );
     assert_eq!(warnings.len(), 1);
 
     assert!(problems(&raw(&[])).0[0].contains("upstream `app` has no servers"));
     let mut table = raw(&["http://a:1".to_owned()]);
-    table.health_check =
-        Some(at(RawHealthCheck { path: at("healthz".to_owned()), interval: Some(at(Duration::from_secs(1))) }));
+    table.health_check = Some(at(RawHealthCheck {
+        path: at("healthz".to_owned()),
+        interval: Some(at(Duration::from_secs(1))),
+    }));
     assert!(problems(&table).0[0].contains("`healthz` is not a path"));
     let mut table = raw(&["https://a:1".to_owned(), "https://b:1".to_owned()]);
     table.ca_file = Some(at("/nowhere/ca.pem".into()));

@@ -19,7 +19,10 @@ const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\
 async fn after_the_handshake_bytes_pass_both_ways_until_both_sides_have_finished() {
     let app = App::start(|mut wire, _| async move {
         let head = wire.until("\r\n\r\n").await;
-        assert!(head.contains("connection: upgrade\r\n") && head.contains("upgrade: websocket\r\n"), "{head}");
+        assert!(
+            head.contains("connection: upgrade\r\n") && head.contains("upgrade: websocket\r\n"),
+            "{head}"
+        );
         assert!(head.contains("sec-websocket-key: abc\r\n"), "{head}");
         // The first bytes of the new protocol may come with the head.
         wire.send(&format!("{SWITCH}hello")).await;
@@ -33,7 +36,10 @@ async fn after_the_handshake_bytes_pass_both_ways_until_both_sides_have_finished
     client.send(HANDSHAKE).await;
     let head = client.until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    assert!(head.contains("upgrade: websocket\r\n") && head.contains("sec-websocket-accept: def\r\n"), "{head}");
+    assert!(
+        head.contains("upgrade: websocket\r\n") && head.contains("sec-websocket-accept: def\r\n"),
+        "{head}"
+    );
     client.until("hello").await;
     client.send("ping").await;
     client.stream.shutdown().await.unwrap();
@@ -55,7 +61,10 @@ async fn nothing_of_the_client_reaches_the_app_before_it_agrees() {
             wire.until("\r\n\r\n").await;
             go.notified().await;
             let mut byte = [0];
-            assert!(wire.stream.try_read(&mut byte).is_err(), "there is something to read");
+            assert!(
+                wire.stream.try_read(&mut byte).is_err(),
+                "there is something to read"
+            );
             wire.send(SWITCH).await;
             assert_eq!(wire.exactly(5).await, "early");
             wire.send("done").await;
@@ -85,8 +94,14 @@ async fn an_app_that_does_not_agree_answers_as_usual() {
 async fn a_switch_that_nobody_asked_for_is_refused() {
     for (request, answer) in [
         (GET, SWITCH),
-        (HANDSHAKE, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"),
-        (HANDSHAKE, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket, h2c\r\n\r\n"),
+        (
+            HANDSHAKE,
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+        ),
+        (
+            HANDSHAKE,
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket, h2c\r\n\r\n",
+        ),
         (HANDSHAKE, "HTTP/1.1 101 Switching Protocols\r\n\r\n"),
     ] {
         let closed = Arc::new(Notify::new());
@@ -103,7 +118,10 @@ async fn a_switch_that_nobody_asked_for_is_refused() {
         .await;
         let gateway = Gateway::to(&[app.url()]).await;
         let refused = gateway.ask(request).await;
-        assert_eq!((status(&refused), refused.1.as_str()), ("502", "upstream-protocol"));
+        assert_eq!(
+            (status(&refused), refused.1.as_str()),
+            ("502", "upstream-protocol")
+        );
         closed.notified().await;
     }
 }
@@ -146,7 +164,11 @@ async fn an_upgraded_connection_ends_when_it_is_told_to_between_two_frames_of_th
             wire.send(&format!("{SWITCH}\x02\x03one\x02\x05fi")).await;
             go.notified().await;
             wire.send("ve+\x02\x05never").await;
-            assert_eq!(wire.rest().await, "before", "nothing of what the client sends after the end");
+            assert_eq!(
+                wire.rest().await,
+                "before",
+                "nothing of what the client sends after the end"
+            );
             done.notify_one();
         }
     })

@@ -35,10 +35,16 @@ struct House {
 
 impl House {
     fn new(token_lifetime: UnixSeconds) -> Self {
-        let runtime = Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
         let (state, clock): (Arc<dyn State>, _) = (Arc::new(Memory::default()), Clock::fixed(NOW));
         let signing = SigningKeys::load_or_create(&*state, NOW).unwrap();
-        let keys = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap().0;
+        let keys = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File)
+            .unwrap()
+            .0;
         let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, URL, URL, &[Algorithm::EdDSA], keys);
         let revocations = Arc::new(Revocations::new());
         let settings = Settings {
@@ -51,8 +57,14 @@ impl House {
             trust_unconfirmed_email: false,
         };
         let signing = Arc::new(ArcSwap::from_pointee(signing));
-        let sessions =
-            Sessions::new(settings, Arc::clone(&state), signing, Arc::clone(&revocations), clock.clone()).unwrap();
+        let sessions = Sessions::new(
+            settings,
+            Arc::clone(&state),
+            signing,
+            Arc::clone(&revocations),
+            clock.clone(),
+        )
+        .unwrap();
         let ann = AccountRow {
             id: "ann".to_owned(),
             email: "ann@example.com".to_owned(),
@@ -67,8 +79,21 @@ impl House {
             revision: 0,
         };
         state.add_account(&ann, None).unwrap();
-        let cookie = sessions.open_browser(&ann, &Device { user_agent: String::new(), address: HERE }, HOST).unwrap();
-        let blocking = Arc::new(Blocking::new(runtime.handle().clone(), 8, Duration::from_secs(60)));
+        let cookie = sessions
+            .open_browser(
+                &ann,
+                &Device {
+                    user_agent: String::new(),
+                    address: HERE,
+                },
+                HOST,
+            )
+            .unwrap();
+        let blocking = Arc::new(Blocking::new(
+            runtime.handle().clone(),
+            8,
+            Duration::from_secs(60),
+        ));
         let sign_in = SignIn {
             cookie: "__Host-session".to_owned(),
             sites: Arc::new(Sites::new(URL, NamedHosts::default())),
@@ -77,38 +102,61 @@ impl House {
         };
         let cookie = format!("__Host-session={}", cookie.token).parse().unwrap();
         let headers = HeaderMap::from_iter([(COOKIE, cookie)]);
-        Self { runtime, state, clock, sign_in, cache: Mutex::new(LocalCache::new()), headers }
+        Self {
+            runtime,
+            state,
+            clock,
+            sign_in,
+            cache: Mutex::new(LocalCache::new()),
+            headers,
+        }
     }
 
     async fn present(&self) -> Result<Presented, Refusal> {
-        self.sign_in.present(&self.cache, &self.headers, HOST, &self.clock, HERE).await
+        self.sign_in
+            .present(&self.cache, &self.headers, HOST, &self.clock, HERE)
+            .await
     }
 
     /// Gives Ann this role alone.
     fn change_role(&self, role: &str) {
-        let change = AccountChange { roles: Some(vec![role.to_owned()]), ..AccountChange::default() };
-        let end = EndSessions { now: NOW, revoked_until: NOW + 90_000, keep: None };
+        let change = AccountChange {
+            roles: Some(vec![role.to_owned()]),
+            ..AccountChange::default()
+        };
+        let end = EndSessions {
+            now: NOW,
+            revoked_until: NOW + 90_000,
+            keep: None,
+        };
         self.state.change_account("ann", &change, &end).unwrap().unwrap();
     }
 
     /// What the state says becomes known here.
     fn hear(&self) {
-        let rows = self.state.revocations(NOW).unwrap().into_iter().map(|kept| match kept.target {
-            RevocationTarget::Stale { subject, revision } => RevocationRow {
-                issuer: kept.issuer,
-                kind: Revoked::Stale { subject, revision },
-                revoked_at: kept.revoked_at,
-                expires_at: kept.expires_at,
-            },
-            other => panic!("{other:?}"),
-        });
+        let rows = self
+            .state
+            .revocations(NOW)
+            .unwrap()
+            .into_iter()
+            .map(|kept| match kept.target {
+                RevocationTarget::Stale { subject, revision } => RevocationRow {
+                    issuer: kept.issuer,
+                    kind: Revoked::Stale { subject, revision },
+                    revoked_at: kept.revoked_at,
+                    expires_at: kept.expires_at,
+                },
+                other => panic!("{other:?}"),
+            });
         self.sign_in.verifier.revocations().replace(rows);
     }
 
     /// Ann's roles, and whether she gets another cookie.
     fn roles(&self) -> (Vec<String>, bool) {
         match self.runtime.block_on(self.present()) {
-            Ok(Presented::Good(verified, set_cookie)) => (verified.caller.identity.roles.clone(), set_cookie.is_some()),
+            Ok(Presented::Good(verified, set_cookie)) => {
+                (verified.caller.identity.roles.clone(), set_cookie.is_some())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -175,7 +223,11 @@ fn who_is_renewed_before_a_change_is_heard_of_has_the_new_roles_all_the_same() {
     house.change_role("one");
     assert_eq!(house.roles(), (vec!["one".to_owned()], true));
     house.change_role("two");
-    assert_eq!(house.roles(), (vec!["one".to_owned()], true), "shared, as nobody has heard of it");
+    assert_eq!(
+        house.roles(),
+        (vec!["one".to_owned()], true),
+        "shared, as nobody has heard of it"
+    );
     house.hear();
     assert_eq!(house.roles(), (vec!["two".to_owned()], true));
 }
@@ -197,7 +249,11 @@ fn an_app_cannot_set_our_cookie_however_it_is_spelled() {
         ("", false),
         ("a=b; __Host-session=x", false),
     ] {
-        assert_eq!(sign_in.is_ours(&HeaderValue::from_str(set).unwrap()), is_ours, "{set}");
+        assert_eq!(
+            sign_in.is_ours(&HeaderValue::from_str(set).unwrap()),
+            is_ours,
+            "{set}"
+        );
     }
 }
 
@@ -226,9 +282,14 @@ fn a_clock_that_is_put_back_deletes_no_cookie() {
     let house = House::new(900);
     house.clock.advance(-2);
     let presented = house.runtime.block_on(house.present());
-    let Ok(Presented::Bad(refusal)) = presented else { panic!("{presented:?}") };
+    let Ok(Presented::Bad(refusal)) = presented else {
+        panic!("{presented:?}")
+    };
     assert_eq!(house.sign_in.clear(refusal), None);
     house.clock.advance(2);
-    assert!(matches!(house.runtime.block_on(house.present()), Ok(Presented::Good(_, None))));
+    assert!(matches!(
+        house.runtime.block_on(house.present()),
+        Ok(Presented::Good(_, None))
+    ));
     assert!(house.sign_in.clear(Refusal::Revoked).is_some());
 }

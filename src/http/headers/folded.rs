@@ -91,7 +91,10 @@ impl FoldedTable {
                 Entry::Suffix(suffix) => suffixes.push((folded(suffix), bits)),
             }
         }
-        let mut table = Self { nodes: vec![Node::default()], suffixes };
+        let mut table = Self {
+            nodes: vec![Node::default()],
+            suffixes,
+        };
         table.place(0, root);
         table
     }
@@ -136,7 +139,9 @@ impl FoldedTable {
 
 impl Growing {
     fn grow(&mut self, name: &str) -> &mut Self {
-        name.bytes().fold(self, |node, byte| node.next.entry(CHARACTERS[usize::from(byte)]).or_default())
+        name.bytes().fold(self, |node, byte| {
+            node.next.entry(CHARACTERS[usize::from(byte)]).or_default()
+        })
     }
 }
 
@@ -184,12 +189,20 @@ fn folded(name: &str) -> Box<[u8]> {
 }
 
 fn fold(byte: u8) -> u8 {
-    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+    if byte.is_ascii_alphanumeric() {
+        byte.to_ascii_lowercase()
+    } else {
+        b'-'
+    }
 }
 
 fn ends_folded(name: &[u8], suffix: &[u8]) -> bool {
     name.len() >= suffix.len()
-        && name.iter().rev().zip(suffix.iter().rev()).all(|(&byte, &wanted)| fold(byte) == wanted)
+        && name
+            .iter()
+            .rev()
+            .zip(suffix.iter().rev())
+            .all(|(&byte, &wanted)| fold(byte) == wanted)
 }
 
 #[cfg(test)]
@@ -274,7 +287,10 @@ mod tests {
             "x-auth-rolez",
             "1-auth-user",
         ] {
-            assert!(!identity().matches(&name(other)) && !identity().matches_text(other), "{other}");
+            assert!(
+                !identity().matches(&name(other)) && !identity().matches_text(other),
+                "{other}"
+            );
         }
         assert!(!identity().matches_text(""));
         assert!(!FoldedNames::new([]).matches(&name("x")));
@@ -284,8 +300,14 @@ mod tests {
     #[test]
     fn a_star_stands_for_any_characters_at_either_end() {
         let table = FoldedTable::new(
-            [("X-SSL-*", 1), ("*-Proxy-Client-IP", 2), ("Client-Cert*", 4), ("Proxy", 8), ("X-SSL-Id", 8)]
-                .map(|(text, bits)| (Entry::pattern(text), bits)),
+            [
+                ("X-SSL-*", 1),
+                ("*-Proxy-Client-IP", 2),
+                ("Client-Cert*", 4),
+                ("Proxy", 8),
+                ("X-SSL-Id", 8),
+            ]
+            .map(|(text, bits)| (Entry::pattern(text), bits)),
         );
         for (name, bits) in [
             ("x-ssl-client", 1),
@@ -309,16 +331,33 @@ mod tests {
     #[test]
     fn removal_takes_every_spelling_and_every_line_and_leaves_the_rest() {
         let mut headers = HeaderMap::new();
-        for text in
-            ["host", "X_Auth_User", "x-auth-user", "x.auth.user", "cookie", "x-forwarded-for", "x_forwarded_for"]
-        {
+        for text in [
+            "host",
+            "X_Auth_User",
+            "x-auth-user",
+            "x.auth.user",
+            "cookie",
+            "x-forwarded-for",
+            "x_forwarded_for",
+        ] {
             headers.append(name(text), HeaderValue::from_static("1"));
             headers.append(name(text), HeaderValue::from_static("2"));
         }
         remove_if(&mut headers, |name| identity().matches(name));
-        let mut left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let mut left: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         left.sort_unstable();
-        assert_eq!(left, [("cookie", &b"1"[..]), ("cookie", b"2"), ("host", b"1"), ("host", b"2")]);
+        assert_eq!(
+            left,
+            [
+                ("cookie", &b"1"[..]),
+                ("cookie", b"2"),
+                ("host", b"1"),
+                ("host", b"2")
+            ]
+        );
     }
 
     proptest! {

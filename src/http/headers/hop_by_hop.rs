@@ -101,7 +101,11 @@ fn bit(name: &HeaderName) -> u32 {
 
 /// The members of a comma-separated list (RFC 9110 section 5.6.1); empty ones are left out.
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
 }
 
 /// In lower case.
@@ -119,11 +123,15 @@ const NEVER_LISTED: [&str; 9] = [
 const NEVER_LISTED_PREFIX: &str = "x-forwarded-";
 
 fn drop_listed(headers: &mut HeaderMap, token: &[u8], kept: &[HeaderName]) {
-    let Ok(token) = std::str::from_utf8(token) else { return };
+    let Ok(token) = std::str::from_utf8(token) else {
+        return;
+    };
     let is_kept = |name: &str| token.eq_ignore_ascii_case(name);
-    let begins_kept =
-        token.get(..NEVER_LISTED_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(NEVER_LISTED_PREFIX));
-    if begins_kept || NEVER_LISTED.into_iter().any(is_kept) || kept.iter().any(|name| is_kept(name.as_str())) {
+    let begins_kept = token
+        .get(..NEVER_LISTED_PREFIX.len())
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(NEVER_LISTED_PREFIX));
+    if begins_kept || NEVER_LISTED.into_iter().any(is_kept) || kept.iter().any(|name| is_kept(name.as_str()))
+    {
         return;
     }
     headers.remove(token);
@@ -134,7 +142,10 @@ fn drop_listed(headers: &mut HeaderMap, token: &[u8], kept: &[HeaderName]) {
 #[must_use]
 pub fn has_padded_value(fields: &HeaderMap) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    fields.values().map(HeaderValue::as_bytes).any(|value| is_space(value.first()) || is_space(value.last()))
+    fields
+        .values()
+        .map(HeaderValue::as_bytes)
+        .any(|value| is_space(value.first()) || is_space(value.last()))
 }
 
 /// Whether a field may not stand in trailers, because it says how to read the message, whom it is for, who sent it, or
@@ -176,7 +187,10 @@ mod tests {
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         headers
     }
@@ -278,16 +292,30 @@ mod tests {
         for lines in [
             &[("upgrade", "websocket")][..],
             &[("upgrade", "websocket"), ("connection", "keep-alive")],
-            &[("upgrade", "websocket"), ("upgrade", "h2c"), ("connection", "upgrade")],
+            &[
+                ("upgrade", "websocket"),
+                ("upgrade", "h2c"),
+                ("connection", "upgrade"),
+            ],
             &[("connection", "upgrade")],
         ] {
-            assert!(drop_hop_by_hop(&mut headers(lines), &[]).upgrade.is_none(), "{lines:?}");
+            assert!(
+                drop_hop_by_hop(&mut headers(lines), &[]).upgrade.is_none(),
+                "{lines:?}"
+            );
         }
         for lines in [
-            &[("upgrade", "websocket"), ("connection", "keep-alive"), ("connection", "uPgrade")][..],
+            &[
+                ("upgrade", "websocket"),
+                ("connection", "keep-alive"),
+                ("connection", "uPgrade"),
+            ][..],
             &[("upgrade", "websocket"), ("connection", "upgrade, upgrade")],
         ] {
-            assert!(drop_hop_by_hop(&mut headers(lines), &[]).upgrade.is_some(), "{lines:?}");
+            assert!(
+                drop_hop_by_hop(&mut headers(lines), &[]).upgrade.is_some(),
+                "{lines:?}"
+            );
         }
         assert!(!drop_hop_by_hop(&mut headers(&[("te", "gzip")]), &[]).te_trailers);
     }
@@ -302,12 +330,26 @@ mod tests {
 
     #[test]
     fn trailers_that_come_too_late_are_forbidden() {
-        for name in
-            ["host", "content-length", "authorization", "cookie", "set-cookie", "te", "x-forwarded-for", "sec-x"]
-        {
+        for name in [
+            "host",
+            "content-length",
+            "authorization",
+            "cookie",
+            "set-cookie",
+            "te",
+            "x-forwarded-for",
+            "sec-x",
+        ] {
             assert!(is_forbidden_trailer(&HeaderName::from_static(name)), "{name}");
         }
-        for name in ["grpc-status", "grpc-message", "x-checksum", "etag", "server-timing", "content-digest"] {
+        for name in [
+            "grpc-status",
+            "grpc-message",
+            "x-checksum",
+            "etag",
+            "server-timing",
+            "content-digest",
+        ] {
             assert!(!is_forbidden_trailer(&HeaderName::from_static(name)), "{name}");
         }
     }

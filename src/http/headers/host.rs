@@ -44,12 +44,20 @@ impl Host {
 
     fn from_field(value: &HeaderValue) -> Result<Self, Refusal> {
         let (name, port) = read(value.to_str().map_err(|_| Refusal::HostInvalid)?)?;
-        Ok(Self { sent: Sent::Field(value.clone()), name, port })
+        Ok(Self {
+            sent: Sent::Field(value.clone()),
+            name,
+            port,
+        })
     }
 
     fn from_authority(authority: &Authority) -> Result<Self, Refusal> {
         let (name, port) = read(authority.as_str())?;
-        Ok(Self { sent: Sent::Authority(authority.clone()), name, port })
+        Ok(Self {
+            sent: Sent::Authority(authority.clone()),
+            name,
+            port,
+        })
     }
 
     /// The name in its one spelling: lower case, no dot at the end, an IPv6 address in brackets and as RFC 5952 writes it.
@@ -120,7 +128,11 @@ pub fn request_host(parts: &Parts) -> Result<Host, Refusal> {
         (None, Some(field)) => Host::from_field(field),
         (Some(authority), None) => Host::from_authority(authority),
         (Some(authority), Some(field)) => {
-            if !authority.as_str().as_bytes().eq_ignore_ascii_case(field.as_bytes()) {
+            if !authority
+                .as_str()
+                .as_bytes()
+                .eq_ignore_ascii_case(field.as_bytes())
+            {
                 return Err(Refusal::HostMismatch);
             }
             Host::from_authority(authority)
@@ -149,14 +161,24 @@ fn read_port(digits: &str) -> Result<u16, Refusal> {
     if digits.len() > 5 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Refusal::HostInvalid);
     }
-    digits.parse().ok().filter(|&port| port != 0).ok_or(Refusal::HostInvalid)
+    digits
+        .parse()
+        .ok()
+        .filter(|&port| port != 0)
+        .ok_or(Refusal::HostInvalid)
 }
 
 fn read_name(name: &str) -> Result<Name, Refusal> {
     if let Some(address) = name.strip_prefix('[') {
-        let address = address.strip_suffix(']').and_then(|address| address.parse::<Ipv6Addr>().ok());
+        let address = address
+            .strip_suffix(']')
+            .and_then(|address| address.parse::<Ipv6Addr>().ok());
         let normalised = format!("[{}]", address.ok_or(Refusal::HostInvalid)?);
-        return Ok(if normalised == name { Name::AsSent(name.len()) } else { Name::Normalised(normalised.into()) });
+        return Ok(if normalised == name {
+            Name::AsSent(name.len())
+        } else {
+            Name::Normalised(normalised.into())
+        });
     }
     let bare = name.strip_suffix('.').unwrap_or(name);
     if bare.is_empty() || bare.len() > MAX_NAME_BYTES {
@@ -176,7 +198,11 @@ fn read_name(name: &str) -> Result<Name, Refusal> {
     if before == b'.' {
         return Err(Refusal::HostInvalid);
     }
-    Ok(if upper { Name::Normalised(bare.to_ascii_lowercase().into()) } else { Name::AsSent(bare.len()) })
+    Ok(if upper {
+        Name::Normalised(bare.to_ascii_lowercase().into())
+    } else {
+        Name::AsSent(bare.len())
+    })
 }
 
 #[cfg(test)]
@@ -213,7 +239,8 @@ mod tests {
             ("[0:0:0:0:0:0:0:1]", "[::1]", None),
             ("xn--bcher-kva.example", "xn--bcher-kva.example", None),
         ] {
-            let host = host(Version::HTTP_11, "/", &[sent]).unwrap_or_else(|refusal| panic!("{sent}: {refusal}"));
+            let host =
+                host(Version::HTTP_11, "/", &[sent]).unwrap_or_else(|refusal| panic!("{sent}: {refusal}"));
             assert_eq!((host.name(), host.port(), host.as_sent()), (name, port, sent));
             assert_eq!(host.as_value(), sent);
         }
@@ -295,9 +322,15 @@ mod tests {
         for version in [Version::HTTP_10, Version::HTTP_11] {
             assert_eq!(host(version, "/", &[]).err(), Some(Refusal::HostMissing));
             assert_eq!(host(version, "/", &["a", "a"]).err(), Some(Refusal::HostRepeated));
-            assert_eq!(host(version, "http://a/", &["a"]).err(), Some(Refusal::TargetForm));
+            assert_eq!(
+                host(version, "http://a/", &["a"]).err(),
+                Some(Refusal::TargetForm)
+            );
             assert_eq!(host(version, "http://a/", &[]).err(), Some(Refusal::TargetForm));
-            assert_eq!(host(version, "a:443", &["a:443"]).err(), Some(Refusal::TargetForm));
+            assert_eq!(
+                host(version, "a:443", &["a:443"]).err(),
+                Some(Refusal::TargetForm)
+            );
             assert!(host(version, "/", &["a"]).is_ok());
         }
     }
@@ -306,17 +339,38 @@ mod tests {
     fn http_2_takes_the_authority_and_no_other_host_beside_it() {
         let of = |uri, fields: &[&str]| host(Version::HTTP_2, uri, fields).map(|host| host.name().to_owned());
         assert_eq!(of("https://A.example/", &[]).as_deref(), Ok("a.example"));
-        assert_eq!(of("https://a.example/", &["A.example"]).as_deref(), Ok("a.example"));
-        assert_eq!(of("https://a.example:8443/", &["a.example:8443"]).as_deref(), Ok("a.example"));
+        assert_eq!(
+            of("https://a.example/", &["A.example"]).as_deref(),
+            Ok("a.example")
+        );
+        assert_eq!(
+            of("https://a.example:8443/", &["a.example:8443"]).as_deref(),
+            Ok("a.example")
+        );
         assert_eq!(of("/", &["a.example"]).as_deref(), Ok("a.example"));
         assert_eq!(of("/", &[]), Err(Refusal::HostMissing));
-        assert_eq!(of("https://a.example/", &["b.example"]), Err(Refusal::HostMismatch));
-        assert_eq!(of("https://a.example/", &["a.example:443"]), Err(Refusal::HostMismatch));
-        assert_eq!(of("https://a.example/", &["a.example."]), Err(Refusal::HostMismatch));
+        assert_eq!(
+            of("https://a.example/", &["b.example"]),
+            Err(Refusal::HostMismatch)
+        );
+        assert_eq!(
+            of("https://a.example/", &["a.example:443"]),
+            Err(Refusal::HostMismatch)
+        );
+        assert_eq!(
+            of("https://a.example/", &["a.example."]),
+            Err(Refusal::HostMismatch)
+        );
         assert_eq!(of("https://a.example/", &[""]), Err(Refusal::HostMismatch));
-        assert_eq!(of("https://a.example/", &["a.example", "a.example"]), Err(Refusal::HostRepeated));
+        assert_eq!(
+            of("https://a.example/", &["a.example", "a.example"]),
+            Err(Refusal::HostRepeated)
+        );
         assert_eq!(of("https://u@a.example/", &[]), Err(Refusal::HostInvalid));
-        assert_eq!(of("https://u@a.example/", &["u@a.example"]), Err(Refusal::HostInvalid));
+        assert_eq!(
+            of("https://u@a.example/", &["u@a.example"]),
+            Err(Refusal::HostInvalid)
+        );
         let of_authority = host(Version::HTTP_2, "https://A.example:1/", &[]).unwrap();
         assert_eq!(of_authority.as_value(), "A.example:1");
         assert_eq!(of_authority, Host::parse("a.example.:1").unwrap());

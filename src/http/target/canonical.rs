@@ -71,7 +71,10 @@ const fn is_unreserved(byte: u8) -> bool {
 
 /// The rest of `pchar` (RFC 3986 section 3.3) without `;`.
 const fn is_reserved_but_plain(byte: u8) -> bool {
-    matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+    matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
+    )
 }
 
 /// The part of a path since the last separator, raw or escaped: as much of it as tells whether it is a dot segment.
@@ -87,7 +90,11 @@ impl Part {
     }
 
     fn refuse_dots(self) -> Result<(), Refusal> {
-        if !self.other && matches!(self.dots, 1 | 2) { Err(Refusal::PathDotSegment) } else { Ok(()) }
+        if !self.other && matches!(self.dots, 1 | 2) {
+            Err(Refusal::PathDotSegment)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -197,16 +204,22 @@ pub(super) fn begins_with_empty_segment(path: &[u8]) -> bool {
 /// Whether `canonical`, decoded twice or more often, would hold an unreserved character that it does not hold decoded
 /// once: `%2561`, `%252E`, `%252561`.
 pub(super) fn is_double_encoded(canonical: &[u8]) -> bool {
-    canonical.windows(3).enumerate().filter(|(_, escape)| escape == b"%25").any(|(start, _)| {
-        let mut at = start + 3;
-        while canonical.get(at..at + 2) == Some(b"25") {
-            at += 2;
-        }
-        match canonical.get(at..at + 2) {
-            Some(&[high, low]) => digit(high).zip(digit(low)).is_some_and(|(high, low)| is_unreserved(high << 4 | low)),
-            _ => false,
-        }
-    })
+    canonical
+        .windows(3)
+        .enumerate()
+        .filter(|(_, escape)| escape == b"%25")
+        .any(|(start, _)| {
+            let mut at = start + 3;
+            while canonical.get(at..at + 2) == Some(b"25") {
+                at += 2;
+            }
+            match canonical.get(at..at + 2) {
+                Some(&[high, low]) => digit(high)
+                    .zip(digit(low))
+                    .is_some_and(|(high, low)| is_unreserved(high << 4 | low)),
+                _ => false,
+            }
+        })
 }
 
 /// A canonical path in which every `%25` that hides an escape of an unreserved character is the `%` that it stands for.
@@ -281,7 +294,9 @@ fn is_overlong(first: u8, path: &[u8], next: usize) -> bool {
 
 /// The byte that the escape at `at` stands for; `None` where there is no `%` and two hexadecimal digits.
 fn escape_at(path: &[u8], at: usize) -> Option<u8> {
-    let [b'%', high, low] = *path.get(at..at + 3)? else { return None };
+    let [b'%', high, low] = *path.get(at..at + 3)? else {
+        return None;
+    };
     Some(digit(high)? << 4 | digit(low)?)
 }
 
@@ -304,7 +319,9 @@ pub(super) fn canonical(path: &str) -> String {
         match escape_at(bytes, at) {
             Some(value) if is_unreserved(value) => out.push(char::from(value)),
             Some(value) => push_escape(&mut out, value),
-            None if byte.is_ascii() && CLASSES[usize::from(byte)] != Class::Foreign => out.push(char::from(byte)),
+            None if byte.is_ascii() && CLASSES[usize::from(byte)] != Class::Foreign => {
+                out.push(char::from(byte))
+            }
             None => push_escape(&mut out, byte),
         }
         at += if byte == b'%' { 3 } else { 1 };

@@ -5,7 +5,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn parse(target: &str) -> Result<Target, Refusal> {
-    Target::parse(&target.parse::<Uri>().unwrap_or_else(|_| panic!("http::Uri refuses {target:?}")))
+    Target::parse(
+        &target
+            .parse::<Uri>()
+            .unwrap_or_else(|_| panic!("http::Uri refuses {target:?}")),
+    )
 }
 
 fn parsed(target: &str) -> Target {
@@ -13,7 +17,13 @@ fn parsed(target: &str) -> Target {
 }
 
 fn all() -> Oddities {
-    Oddities { encoded_slash: true, empty_segment: true, path_parameter: true, not_utf8: true, double_encoding: true }
+    Oddities {
+        encoded_slash: true,
+        empty_segment: true,
+        path_parameter: true,
+        not_utf8: true,
+        double_encoding: true,
+    }
 }
 
 #[test]
@@ -50,7 +60,10 @@ fn a_canonical_target_passes_unchanged_and_shares_its_bytes() {
         let uri: Uri = target.parse().unwrap();
         let parsed = Target::parse(&uri).unwrap_or_else(|refusal| panic!("{target}: {refusal}"));
         assert_eq!(parsed.path_and_query().as_str(), target);
-        assert_eq!(parsed.path_and_query().as_str().as_ptr(), uri.path_and_query().unwrap().as_str().as_ptr());
+        assert_eq!(
+            parsed.path_and_query().as_str().as_ptr(),
+            uri.path_and_query().unwrap().as_str().as_ptr()
+        );
         assert!(parsed.oddities().is_none(), "{target}");
         assert_eq!(parsed.path(), uri.path());
         assert_eq!(parsed.query(), uri.query());
@@ -71,10 +84,22 @@ fn equal_paths_get_one_spelling() {
         // Only for the match: RFC 3986 section 2.2 lets an app tell these apart.
         ("/%40scope", "/%40scope", "/@scope"),
         ("/users%3adelete", "/users%3Adelete", "/users:delete"),
-        ("/%21%24%26%27%28%29%2A%2B%2C%3D", "/%21%24%26%27%28%29%2A%2B%2C%3D", "/!$&'()*+,="),
+        (
+            "/%21%24%26%27%28%29%2A%2B%2C%3D",
+            "/%21%24%26%27%28%29%2A%2B%2C%3D",
+            "/!$&'()*+,=",
+        ),
         // ASCII that a path may not hold raw.
-        ("/[id]|{x}^\"", "/%5Bid%5D%7C%7Bx%7D%5E%22", "/%5Bid%5D%7C%7Bx%7D%5E%22"),
-        ("/%5bid%5d%7c%7bx%7d%5e%22", "/%5Bid%5D%7C%7Bx%7D%5E%22", "/%5Bid%5D%7C%7Bx%7D%5E%22"),
+        (
+            "/[id]|{x}^\"",
+            "/%5Bid%5D%7C%7Bx%7D%5E%22",
+            "/%5Bid%5D%7C%7Bx%7D%5E%22",
+        ),
+        (
+            "/%5bid%5d%7c%7bx%7d%5e%22",
+            "/%5Bid%5D%7C%7Bx%7D%5E%22",
+            "/%5Bid%5D%7C%7Bx%7D%5E%22",
+        ),
     ] {
         let target = parsed(sent);
         assert_eq!((target.path(), target.matching()), (path, matching), "{sent}");
@@ -84,7 +109,10 @@ fn equal_paths_get_one_spelling() {
 
 #[test]
 fn the_query_stays_byte_for_byte_when_the_path_is_rewritten() {
-    assert_eq!(parsed("/%61?%61=%2e%2e&b=/../;x").path_and_query(), "/a?%61=%2e%2e&b=/../;x");
+    assert_eq!(
+        parsed("/%61?%61=%2e%2e&b=/../;x").path_and_query(),
+        "/a?%61=%2e%2e&b=/../;x"
+    );
     assert_eq!(parsed("/%61?").path_and_query(), "/a?");
     assert_eq!(parsed("/%61").query(), None);
 }
@@ -140,15 +168,29 @@ fn dot_segments_are_refused_in_every_spelling() {
         "/a//./b",
     ] {
         assert_eq!(parse(path).err(), Some(Refusal::PathDotSegment), "{path}");
-        assert_eq!(parse(&format!("{path}?q=1")).err(), Some(Refusal::PathDotSegment), "{path}");
+        assert_eq!(
+            parse(&format!("{path}?q=1")).err(),
+            Some(Refusal::PathDotSegment),
+            "{path}"
+        );
     }
 }
 
 #[test]
 fn what_only_looks_like_a_dot_segment_passes() {
-    for path in
-        ["/...", "/.a", "/a.", "/a..", "/..a", "/.%20", "/a;..", "/a;x=../b", "/%252e%252e", "/.%252e", "/%25.."]
-    {
+    for path in [
+        "/...",
+        "/.a",
+        "/a.",
+        "/a..",
+        "/..a",
+        "/.%20",
+        "/a;..",
+        "/a;x=../b",
+        "/%252e%252e",
+        "/.%252e",
+        "/%25..",
+    ] {
         // What shows once it is decoded again is another oddity.
         parsed(path);
     }
@@ -197,18 +239,33 @@ fn spellings_that_apps_read_differently_are_refused() {
     ] {
         assert_eq!(parse(path).err(), Some(refusal), "{path}");
     }
-    assert_eq!(Target::parse(&Uri::from_static("*")).err(), Some(Refusal::TargetForm));
-    assert_eq!(Target::parse(&Uri::from_static("example.com:443")).err(), Some(Refusal::TargetForm));
+    assert_eq!(
+        Target::parse(&Uri::from_static("*")).err(),
+        Some(Refusal::TargetForm)
+    );
+    assert_eq!(
+        Target::parse(&Uri::from_static("example.com:443")).err(),
+        Some(Refusal::TargetForm)
+    );
     let of_h2 = |path: &'static str| {
         let uri = Uri::builder().scheme("https").authority("a.example");
-        Target::parse(&uri.path_and_query(PathAndQuery::from_static(path)).build().unwrap())
+        Target::parse(
+            &uri.path_and_query(PathAndQuery::from_static(path))
+                .build()
+                .unwrap(),
+        )
     };
     assert_eq!(of_h2("?x").err(), Some(Refusal::TargetForm));
     assert_eq!(of_h2("*").err(), Some(Refusal::TargetForm));
     assert_eq!(of_h2("/x?y").unwrap().path_and_query(), "/x?y");
     assert_eq!(of_h2("/").unwrap().path_and_query(), "/");
     for cut in ["#", "#/admin"] {
-        let uri = Uri::builder().scheme("https").authority("a.example").path_and_query(cut).build().unwrap();
+        let uri = Uri::builder()
+            .scheme("https")
+            .authority("a.example")
+            .path_and_query(cut)
+            .build()
+            .unwrap();
         assert_eq!(Target::parse(&uri).err(), Some(Refusal::TargetForm), "{cut}");
     }
 }
@@ -225,11 +282,26 @@ fn the_length_limit_counts_path_and_query() {
 
 #[test]
 fn oddities_are_named_and_left_out_of_the_match() {
-    let slash = Oddities { encoded_slash: true, ..Oddities::default() };
-    let empty = Oddities { empty_segment: true, ..Oddities::default() };
-    let parameter = Oddities { path_parameter: true, ..Oddities::default() };
-    let foreign = Oddities { not_utf8: true, ..Oddities::default() };
-    let double = Oddities { double_encoding: true, ..Oddities::default() };
+    let slash = Oddities {
+        encoded_slash: true,
+        ..Oddities::default()
+    };
+    let empty = Oddities {
+        empty_segment: true,
+        ..Oddities::default()
+    };
+    let parameter = Oddities {
+        path_parameter: true,
+        ..Oddities::default()
+    };
+    let foreign = Oddities {
+        not_utf8: true,
+        ..Oddities::default()
+    };
+    let double = Oddities {
+        double_encoding: true,
+        ..Oddities::default()
+    };
     for (sent, path, matching, oddities) in [
         ("/a%2fb", "/a%2Fb", "/a%2Fb", slash),
         ("/a%2f", "/a%2F", "/a%2F", slash),
@@ -240,16 +312,89 @@ fn oddities_are_named_and_left_out_of_the_match() {
         ("/a;", "/a;", "/a", parameter),
         ("/%61;%61%3a", "/a;a%3A", "/a", parameter),
         ("/a;[x]", "/a;%5Bx%5D", "/a", parameter),
-        ("/;x", "/;x", "/", Oddities { empty_segment: true, ..parameter }),
-        ("/a/;x", "/a/;x", "/a/", Oddities { empty_segment: true, ..parameter }),
-        ("/a/;x/b", "/a/;x/b", "/a/b", Oddities { empty_segment: true, ..parameter }),
-        ("/a//b;x%20", "/a//b;x%20", "/a/b", Oddities { empty_segment: true, ..parameter }),
+        (
+            "/;x",
+            "/;x",
+            "/",
+            Oddities {
+                empty_segment: true,
+                ..parameter
+            },
+        ),
+        (
+            "/a/;x",
+            "/a/;x",
+            "/a/",
+            Oddities {
+                empty_segment: true,
+                ..parameter
+            },
+        ),
+        (
+            "/a/;x/b",
+            "/a/;x/b",
+            "/a/b",
+            Oddities {
+                empty_segment: true,
+                ..parameter
+            },
+        ),
+        (
+            "/a//b;x%20",
+            "/a//b;x%20",
+            "/a/b",
+            Oddities {
+                empty_segment: true,
+                ..parameter
+            },
+        ),
         // Empty once `%2F` is decoded.
-        ("/a/%2fb", "/a/%2Fb", "/a/%2Fb", Oddities { empty_segment: true, ..slash }),
-        ("/a%2f%2fb", "/a%2F%2Fb", "/a%2F%2Fb", Oddities { empty_segment: true, ..slash }),
-        ("/a%2f/b", "/a%2F/b", "/a%2F/b", Oddities { empty_segment: true, ..slash }),
-        ("/a%2f;x", "/a%2F;x", "/a%2F", Oddities { empty_segment: true, path_parameter: true, ..slash }),
-        ("/a%2fb;x/c", "/a%2Fb;x/c", "/a%2Fb/c", Oddities { path_parameter: true, ..slash }),
+        (
+            "/a/%2fb",
+            "/a/%2Fb",
+            "/a/%2Fb",
+            Oddities {
+                empty_segment: true,
+                ..slash
+            },
+        ),
+        (
+            "/a%2f%2fb",
+            "/a%2F%2Fb",
+            "/a%2F%2Fb",
+            Oddities {
+                empty_segment: true,
+                ..slash
+            },
+        ),
+        (
+            "/a%2f/b",
+            "/a%2F/b",
+            "/a%2F/b",
+            Oddities {
+                empty_segment: true,
+                ..slash
+            },
+        ),
+        (
+            "/a%2f;x",
+            "/a%2F;x",
+            "/a%2F",
+            Oddities {
+                empty_segment: true,
+                path_parameter: true,
+                ..slash
+            },
+        ),
+        (
+            "/a%2fb;x/c",
+            "/a%2Fb;x/c",
+            "/a%2Fb/c",
+            Oddities {
+                path_parameter: true,
+                ..slash
+            },
+        ),
         // Not UTF-8 (RFC 3629): alone, cut short, in the wrong order, a surrogate, past the last character.
         ("/adm%ffin", "/adm%FFin", "/adm%FFin", foreign),
         ("/latin-%E9", "/latin-%E9", "/latin-%E9", foreign),
@@ -262,7 +407,15 @@ fn oddities_are_named_and_left_out_of_the_match() {
         ("/%ed%a0%80", "/%ED%A0%80", "/%ED%A0%80", foreign),
         ("/%f4%90%80%80", "/%F4%90%80%80", "/%F4%90%80%80", foreign),
         ("/%fe%fe%ff%ff", "/%FE%FE%FF%FF", "/%FE%FE%FF%FF", foreign),
-        ("/a;%ff", "/a;%FF", "/a", Oddities { not_utf8: true, ..parameter }),
+        (
+            "/a;%ff",
+            "/a;%FF",
+            "/a",
+            Oddities {
+                not_utf8: true,
+                ..parameter
+            },
+        ),
         // An unreserved character that shows when the path is decoded again, and again.
         ("/%2561dmin", "/%2561dmin", "/%2561dmin", double),
         ("/%252e%252E/", "/%252e%252E/", "/%252e%252E/", double),
@@ -272,10 +425,22 @@ fn oddities_are_named_and_left_out_of_the_match() {
         ("/%25252561", "/%25252561", "/%25252561", double),
         ("/%25%32%35%36%31", "/%252561", "/%252561", double),
         ("/a%257e", "/a%257e", "/a%257e", double),
-        ("/a;%2561", "/a;%2561", "/a", Oddities { double_encoding: true, ..parameter }),
+        (
+            "/a;%2561",
+            "/a;%2561",
+            "/a",
+            Oddities {
+                double_encoding: true,
+                ..parameter
+            },
+        ),
     ] {
         let target = parsed(sent);
-        assert_eq!((target.path(), target.matching(), target.oddities()), (path, matching, oddities), "{sent}");
+        assert_eq!(
+            (target.path(), target.matching(), target.oddities()),
+            (path, matching, oddities),
+            "{sent}"
+        );
         assert_eq!(oddities.refusal_unless(all()), None);
         assert_eq!(oddities.refusal_unless(oddities), None);
         assert!(oddities.refusal_unless(Oddities::default()).is_some());
@@ -305,11 +470,19 @@ fn a_path_that_begins_with_an_empty_segment_is_refused_in_every_spelling() {
     ] {
         assert_eq!(parse(path).err(), Some(Refusal::PathEmptySegment), "{path}");
     }
-    let rest = |path: &str| parsed(path).rewritten(Some("/public"), "", QueryEdit::Keep).map(|rest| rest.to_string());
+    let rest = |path: &str| {
+        parsed(path)
+            .rewritten(Some("/public"), "", QueryEdit::Keep)
+            .map(|rest| rest.to_string())
+    };
     for path in ["/public/%2Fadmin", "/public/;x/admin", "/public//%2Fadmin"] {
         assert_eq!(rest(path).err(), Some(Refusal::PathEmptySegment), "{path}");
     }
-    for (path, expected) in [("/public//admin", "/admin"), ("/public/;x", "/;x"), ("/public/a%2Fb", "/a%2Fb")] {
+    for (path, expected) in [
+        ("/public//admin", "/admin"),
+        ("/public/;x", "/;x"),
+        ("/public/a%2Fb", "/a%2Fb"),
+    ] {
         assert_eq!(rest(path).as_deref(), Ok(expected));
     }
 }
@@ -317,7 +490,12 @@ fn a_path_that_begins_with_an_empty_segment_is_refused_in_every_spelling() {
 #[test]
 fn an_odd_path_is_read_in_every_way_that_apps_have() {
     let readings = |path: &str| parsed(path).other_readings().collect::<Vec<_>>();
-    let ok = |paths: &[&str]| paths.iter().map(|path| Ok((*path).to_owned())).collect::<Vec<_>>();
+    let ok = |paths: &[&str]| {
+        paths
+            .iter()
+            .map(|path| Ok((*path).to_owned()))
+            .collect::<Vec<_>>()
+    };
     for plain in ["/", "/a/b", "/a;x/b", "/a//b", "/caf%C3%A9", "/100%25"] {
         assert_eq!(readings(plain), [], "{plain}");
     }
@@ -326,7 +504,10 @@ fn an_odd_path_is_read_in_every_way_that_apps_have() {
     assert_eq!(readings("/%2561dmin/%25/%25zz"), ok(&["/admin/%25/%25zz"]));
     assert_eq!(readings("/%25252561dmin"), ok(&["/admin"]));
     assert_eq!(readings("/%2561dmin%252Fx"), ok(&["/admin/x"]));
-    assert_eq!(readings("/a%2Fdm%FFin"), ok(&["/a%2Fdmin", "/a/dm%FFin", "/a/dmin"]));
+    assert_eq!(
+        readings("/a%2Fdm%FFin"),
+        ok(&["/a%2Fdmin", "/a/dm%FFin", "/a/dmin"])
+    );
     // A way that shows what is refused.
     assert_eq!(readings("/a/%252e%252e/b"), [Err(Refusal::PathDotSegment)]);
     assert_eq!(readings("/a/.%FF./b"), [Err(Refusal::PathDotSegment)]);
@@ -335,7 +516,9 @@ fn an_odd_path_is_read_in_every_way_that_apps_have() {
 
 #[test]
 fn oddities_have_the_names_of_the_file() {
-    let named = Oddities::NAMES.iter().try_fold(Oddities::default(), |oddities, name| oddities.with_name(name));
+    let named = Oddities::NAMES
+        .iter()
+        .try_fold(Oddities::default(), |oddities, name| oddities.with_name(name));
     assert_eq!(named, Some(all()));
     assert_eq!(Oddities::default().with_name("encoded_slash"), None);
 }
@@ -368,7 +551,13 @@ fn a_prefix_is_cut_off_by_whole_segments() {
         ("/;x", "/admin", "/;x"),
     ] {
         let prefix = canonical_prefix(prefix).unwrap();
-        assert_eq!(parsed(sent).rewritten(Some(&prefix), "", QueryEdit::Keep).unwrap(), forwarded, "{sent} - {prefix}");
+        assert_eq!(
+            parsed(sent)
+                .rewritten(Some(&prefix), "", QueryEdit::Keep)
+                .unwrap(),
+            forwarded,
+            "{sent} - {prefix}"
+        );
     }
     assert_eq!(canonical_prefix("admin"), Err(Refusal::TargetForm));
     assert_eq!(canonical_prefix("/a/../b"), Err(Refusal::PathDotSegment));
@@ -378,12 +567,36 @@ fn a_prefix_is_cut_off_by_whole_segments() {
 #[test]
 fn a_query_is_replaced_or_taken_away() {
     let target = parsed("/a/b?token=x&y=1");
-    assert_eq!(target.rewritten(None, "", QueryEdit::Keep).unwrap(), "/a/b?token=x&y=1");
-    assert_eq!(target.rewritten(None, "/base", QueryEdit::Keep).unwrap(), "/base/a/b?token=x&y=1");
-    assert_eq!(target.rewritten(Some("/a"), "/base", QueryEdit::Keep).unwrap(), "/base/b?token=x&y=1");
-    assert_eq!(target.rewritten(Some("/a/b"), "/base", QueryEdit::Replace(None)).unwrap(), "/base/");
-    assert_eq!(target.rewritten(None, "", QueryEdit::Replace(Some("y=1"))).unwrap(), "/a/b?y=1");
-    assert_eq!(target.rewritten(Some("/a"), "", QueryEdit::Replace(None)).unwrap(), "/b");
+    assert_eq!(
+        target.rewritten(None, "", QueryEdit::Keep).unwrap(),
+        "/a/b?token=x&y=1"
+    );
+    assert_eq!(
+        target.rewritten(None, "/base", QueryEdit::Keep).unwrap(),
+        "/base/a/b?token=x&y=1"
+    );
+    assert_eq!(
+        target.rewritten(Some("/a"), "/base", QueryEdit::Keep).unwrap(),
+        "/base/b?token=x&y=1"
+    );
+    assert_eq!(
+        target
+            .rewritten(Some("/a/b"), "/base", QueryEdit::Replace(None))
+            .unwrap(),
+        "/base/"
+    );
+    assert_eq!(
+        target
+            .rewritten(None, "", QueryEdit::Replace(Some("y=1")))
+            .unwrap(),
+        "/a/b?y=1"
+    );
+    assert_eq!(
+        target
+            .rewritten(Some("/a"), "", QueryEdit::Replace(None))
+            .unwrap(),
+        "/b"
+    );
 }
 
 #[test]
@@ -402,7 +615,11 @@ fn pattern_segments_are_spelled_as_paths_are() {
         ("%3B", "%3B"),
         ("100%25", "100%25"),
     ] {
-        assert_eq!(canonical_pattern_segment(segment).as_deref(), Ok(spelled), "{segment}");
+        assert_eq!(
+            canonical_pattern_segment(segment).as_deref(),
+            Ok(spelled),
+            "{segment}"
+        );
     }
     for (segment, refusal) in [
         ("", Refusal::PathEmptySegment),
@@ -418,15 +635,20 @@ fn pattern_segments_are_spelled_as_paths_are() {
         ("a\tb", Refusal::TargetByte),
         ("%2F", Refusal::PathEmptySegment),
     ] {
-        assert_eq!(canonical_pattern_segment(segment).err(), Some(refusal), "{segment}");
+        assert_eq!(
+            canonical_pattern_segment(segment).err(),
+            Some(refusal),
+            "{segment}"
+        );
     }
 }
 
 /// Paths made of the pieces that attacks are made of.
 fn hostile_path() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
-        "/", "/", "/", "a", "admin", ".", "..", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", ";", ";x=1", "%3b", "%25",
-        "2e", "2f", "%00", "%61", "%7e", "%40", "@", "%", "%2", "|", "[", "%c3%a9", "%C0%AE", "%20", "é", ":", "+",
+        "/", "/", "/", "a", "admin", ".", "..", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", ";", ";x=1", "%3b",
+        "%25", "2e", "2f", "%00", "%61", "%7e", "%40", "@", "%", "%2", "|", "[", "%c3%a9", "%C0%AE", "%20",
+        "é", ":", "+",
     ]);
     prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
@@ -437,7 +659,10 @@ fn readings(path: &str) -> Vec<String> {
         let bytes = text.as_bytes();
         let (mut out, mut at) = (Vec::new(), 0);
         while at < bytes.len() {
-            match text.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            match text
+                .get(at + 1..at + 3)
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            {
                 Some(value) if bytes[at] == b'%' => {
                     out.push(value);
                     at += 3;
@@ -451,12 +676,21 @@ fn readings(path: &str) -> Vec<String> {
         String::from_utf8_lossy(&out).into_owned()
     };
     let drop = |text: &str| {
-        text.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect::<Vec<_>>().join("/")
+        text.split('/')
+            .map(|segment| segment.split(';').next().unwrap_or(""))
+            .collect::<Vec<_>>()
+            .join("/")
     };
-    [path.to_owned(), decode(path), drop(path), decode(&drop(path)), drop(&decode(path))]
-        .into_iter()
-        .map(|reading| reading.replace('\\', "/"))
-        .collect()
+    [
+        path.to_owned(),
+        decode(path),
+        drop(path),
+        decode(&drop(path)),
+        drop(&decode(path)),
+    ]
+    .into_iter()
+    .map(|reading| reading.replace('\\', "/"))
+    .collect()
 }
 
 proptest! {

@@ -18,7 +18,8 @@ fn changes(house: &House, caller: &Arc<Caller>) -> Vec<Ask> {
         Ask::post("/auth/refresh").json(&json!({"refreshToken": refresh_token})),
         Ask::post("/auth/logout").form(&[]),
         Ask::post("/auth/logout?all=true"),
-        Ask::post("/auth/password").json(&json!({"currentPassword": PASSWORD, "newPassword": "a quiet field"})),
+        Ask::post("/auth/password")
+            .json(&json!({"currentPassword": PASSWORD, "newPassword": "a quiet field"})),
         Ask::post(&format!("/auth/sessions/{id}/end")).form(&[]),
         Ask::delete(&format!("/auth/sessions/{id}")),
     ]
@@ -38,19 +39,35 @@ async fn another_site_changes_nothing_whatever_the_credential() {
             ("origin", "https://app.example.com.evil.example"),
         ] {
             for by_cookie in [true, false] {
-                let mut ask = Ask { caller: Some(Arc::clone(&caller)), by_cookie, ..ask.clone() };
+                let mut ask = Ask {
+                    caller: Some(Arc::clone(&caller)),
+                    by_cookie,
+                    ..ask.clone()
+                };
                 ask.headers.remove("sec-fetch-site");
                 let seen = house.ask(ask.clone().header(name, value)).await;
-                assert_eq!(seen.refusal, Some(Refusal::CrossSite), "{} {name}: {value}", ask.path);
+                assert_eq!(
+                    seen.refusal,
+                    Some(Refusal::CrossSite),
+                    "{} {name}: {value}",
+                    ask.path
+                );
                 assert!(seen.cookie().is_none() && seen.text.is_empty());
             }
         }
     }
-    assert_eq!((house.ids().len(), house.state.accounts().unwrap().len()), (sessions, 1));
+    assert_eq!(
+        (house.ids().len(), house.state.accounts().unwrap().len()),
+        (sessions, 1)
+    );
     assert!(house.state.account(&house.ann.id).unwrap() == Some(house.ann.clone()));
     // Nor is it counted: another site cannot make its visitors lock somebody out.
     for _ in 0..10 {
-        house.login.throttle.attempt("ann@example.com", HERE.into()).unwrap();
+        house
+            .login
+            .throttle
+            .attempt("ann@example.com", HERE.into())
+            .unwrap();
     }
 }
 
@@ -58,8 +75,14 @@ async fn another_site_changes_nothing_whatever_the_credential() {
 async fn a_form_cannot_send_json_under_another_name() {
     let house = House::new();
     let body = json!({"email": "ann@example.com", "password": PASSWORD});
-    for kind in ["text/plain", "multipart/form-data; boundary=x", "text/plain;charset=UTF-8, application/json"] {
-        let seen = house.ask(Ask::post("/auth/login").json(&body).header("content-type", kind)).await;
+    for kind in [
+        "text/plain",
+        "multipart/form-data; boundary=x",
+        "text/plain;charset=UTF-8, application/json",
+    ] {
+        let seen = house
+            .ask(Ask::post("/auth/login").json(&body).header("content-type", kind))
+            .await;
         assert_eq!(seen.refusal, Some(Refusal::FormTypeRefused), "{kind}");
     }
 }
@@ -95,10 +118,16 @@ async fn nothing_of_ours_is_kept_sniffed_or_told_to_other_sites() {
 async fn the_keys_are_for_everybody_with_and_without_sign_in() {
     let mut house = House::new();
     for _ in 0..2 {
-        let seen = house.ask(Ask::get("/.well-known/jwks.json").header("sec-fetch-site", "cross-site")).await;
+        let seen = house
+            .ask(Ask::get("/.well-known/jwks.json").header("sec-fetch-site", "cross-site"))
+            .await;
         assert_eq!(seen.headers[CONTENT_TYPE], "application/jwk-set+json");
         assert_eq!(seen.headers[CACHE_CONTROL], "public, max-age=30");
-        assert!(seen.text.contains("\"keys\"") && !seen.text.contains("\"d\""), "{}", seen.text);
+        assert!(
+            seen.text.contains("\"keys\"") && !seen.text.contains("\"d\""),
+            "{}",
+            seen.text
+        );
         house.endpoints.login = None;
     }
     let seen = house.ask(Ask::get("/auth/login")).await;
@@ -107,7 +136,10 @@ async fn the_keys_are_for_everybody_with_and_without_sign_in() {
 
 #[tokio::test]
 async fn without_a_logo_there_is_none() {
-    assert_eq!(House::new().ask(Ask::get("/auth/logo")).await.refusal, Some(Refusal::RouteMissing));
+    assert_eq!(
+        House::new().ask(Ask::get("/auth/logo")).await.refusal,
+        Some(Refusal::RouteMissing)
+    );
 }
 
 #[tokio::test]
@@ -115,7 +147,9 @@ async fn no_secret_is_in_debug_output() {
     let house = House::new();
     let text = format!("{:?} {:?}", house.endpoints, house.login);
     assert!(!text.contains("argon2") && !text.contains("BEGIN"), "{text}");
-    let seen = house.ask(Ask::post("/auth/login").form(&[("email", "ann@example.com"), ("password", PASSWORD)])).await;
+    let seen = house
+        .ask(Ask::post("/auth/login").form(&[("email", "ann@example.com"), ("password", PASSWORD)]))
+        .await;
     assert!(seen.headers[SET_COOKIE].is_sensitive());
     assert!(!format!("{:?}", seen.headers).contains("eyJ"));
 }

@@ -75,11 +75,26 @@ impl House {
             public_url: URL.to_owned(),
             trust_unconfirmed_email: false,
         };
-        let sessions = Sessions::new(settings, state.clone(), keys.clone(), revocations.clone(), clock.clone());
+        let sessions = Sessions::new(
+            settings,
+            state.clone(),
+            keys.clone(),
+            revocations.clone(),
+            clock.clone(),
+        );
         let patterns = ["reports.example.com", "*.example.net"].map(|text| HostPattern::parse(text).unwrap());
-        let policy = Policy { min_length: 10, default_roles: vec!["user".to_owned()] };
+        let policy = Policy {
+            min_length: 10,
+            default_roles: vec!["user".to_owned()],
+        };
         let mut problems = Problems::new(Path::new("gateway.toml"), "");
-        let pages = Pages::compile(&RawPages::default(), "/auth", "app.example.com", true, &mut problems);
+        let pages = Pages::compile(
+            &RawPages::default(),
+            "/auth",
+            "app.example.com",
+            true,
+            &mut problems,
+        );
         assert_eq!(problems.render(false), "");
         let login = Login {
             other_cookies: std::iter::empty().collect(),
@@ -107,8 +122,21 @@ impl House {
             password_version: 0,
             revision: 0,
         };
-        let endpoints = Endpoints::new("/auth", keys, login.pages.clone(), clock.clone(), Some(login.clone()));
-        Self { endpoints, state, revocations, clock, login, ann }
+        let endpoints = Endpoints::new(
+            "/auth",
+            keys,
+            login.pages.clone(),
+            clock.clone(),
+            Some(login.clone()),
+        );
+        Self {
+            endpoints,
+            state,
+            revocations,
+            clock,
+            login,
+            ann,
+        }
     }
 
     /// The same, but for what `change` does about signing in.
@@ -132,27 +160,48 @@ impl House {
     }
 
     fn change(&self, account: &AccountRow, change: AccountChange) -> AccountRow {
-        let end = EndSessions { now: NOW, revoked_until: NOW + 90_000, keep: None };
-        self.state.change_account(&account.id, &change, &end).unwrap().unwrap()
+        let end = EndSessions {
+            now: NOW,
+            revoked_until: NOW + 90_000,
+            keep: None,
+        };
+        self.state
+            .change_account(&account.id, &change, &end)
+            .unwrap()
+            .unwrap()
     }
 
     /// A session in a browser, and its caller.
     fn browser(&self, account: &AccountRow) -> Arc<Caller> {
-        let device = Device { user_agent: "Firefox".to_owned(), address: HERE };
+        let device = Device {
+            user_agent: "Firefox".to_owned(),
+            address: HERE,
+        };
         let cookie = self.login.sessions.open_browser(account, &device, HOST).unwrap();
         caller_of(account, cookie.session_id)
     }
 
     /// A session of an API client, its caller and its refresh token.
     fn client(&self, account: &AccountRow) -> (Arc<Caller>, String) {
-        let device = Device { user_agent: "curl/8".to_owned(), address: HERE };
+        let device = Device {
+            user_agent: "curl/8".to_owned(),
+            address: HERE,
+        };
         let tokens = self.login.sessions.open_client(account, &device).unwrap();
-        (caller_of(account, tokens.session_id.clone()), tokens.refresh_token.to_string())
+        (
+            caller_of(account, tokens.session_id.clone()),
+            tokens.refresh_token.to_string(),
+        )
     }
 
     /// The sessions that are there.
     fn ids(&self) -> Vec<String> {
-        self.state.sessions(None).unwrap().into_iter().map(|session| session.id).collect()
+        self.state
+            .sessions(None)
+            .unwrap()
+            .into_iter()
+            .map(|session| session.id)
+            .collect()
     }
 
     /// Whether requests of this caller are refused in this process by now.
@@ -183,12 +232,24 @@ impl House {
             caller: ask.caller,
             by_cookie: ask.by_cookie,
         };
-        match self.endpoints.answer(asked, Full::new(Bytes::from(ask.body))).await {
+        match self
+            .endpoints
+            .answer(asked, Full::new(Bytes::from(ask.body)))
+            .await
+        {
             Ok(answered) => Seen::response(None, None, answered.response, answered.caller),
             Err(failure) => {
-                let Failure { refusal, page, retry_after, .. } = *failure;
+                let Failure {
+                    refusal,
+                    page,
+                    retry_after,
+                    ..
+                } = *failure;
                 match page {
-                    None => Seen { retry_after, ..Seen::refused(refusal) },
+                    None => Seen {
+                        retry_after,
+                        ..Seen::refused(refusal)
+                    },
                     Some(page) => Seen::response(Some(refusal), retry_after, page, None),
                 }
             }
@@ -199,7 +260,10 @@ impl House {
 /// A caller by a good token of this session.
 fn caller_of(account: &AccountRow, session_id: String) -> Arc<Caller> {
     let caller = visit::caller(account.clone(), session_id, NOW);
-    let identity = Identity { expires_at: NOW + 900, ..caller.identity };
+    let identity = Identity {
+        expires_at: NOW + 900,
+        ..caller.identity
+    };
     Arc::new(Caller::new(identity))
 }
 
@@ -273,10 +337,18 @@ impl Ask {
 
     /// A form as a browser sends it.
     fn form(mut self, fields: &[(&str, &str)]) -> Self {
-        let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
-        let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        let encode = |text: &str| {
+            text.bytes()
+                .map(|byte| format!("%{byte:02x}"))
+                .collect::<String>()
+        };
+        let pairs: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encode(value)))
+            .collect();
         self.body = pairs.join("&");
-        self.browser().header("content-type", "application/x-www-form-urlencoded")
+        self.browser()
+            .header("content-type", "application/x-www-form-urlencoded")
     }
 
     /// By somebody who looks at pages.
@@ -327,7 +399,14 @@ impl Seen {
     ) -> Self {
         let (parts, body) = response.into_parts();
         let text = String::from_utf8(body.to_vec()).unwrap();
-        Self { status: parts.status, refusal, retry_after, headers: parts.headers, text, caller }
+        Self {
+            status: parts.status,
+            refusal,
+            retry_after,
+            headers: parts.headers,
+            text,
+            caller,
+        }
     }
 
     fn json(&self) -> Value {
@@ -341,10 +420,13 @@ impl Seen {
     }
 
     fn cookie(&self) -> Option<&str> {
-        self.headers.get(SET_COOKIE).map(|cookie| cookie.to_str().unwrap())
+        self.headers
+            .get(SET_COOKIE)
+            .map(|cookie| cookie.to_str().unwrap())
     }
 
     fn is_cookie_cleared(&self) -> bool {
-        self.cookie().is_some_and(|cookie| cookie.starts_with("__Host-session=;") && cookie.contains("Max-Age=0"))
+        self.cookie()
+            .is_some_and(|cookie| cookie.starts_with("__Host-session=;") && cookie.contains("Max-Age=0"))
     }
 }

@@ -18,11 +18,26 @@ async fn a_refresh_token_is_exchanged_once_and_a_second_use_ends_the_session() {
     let next = first.json()["refreshToken"].as_str().unwrap().to_owned();
     assert_ne!(next, token);
     house.clock.advance(60);
-    assert_eq!(house.ask(refresh(&token)).await.refusal, Some(Refusal::RefreshReused));
+    assert_eq!(
+        house.ask(refresh(&token)).await.refusal,
+        Some(Refusal::RefreshReused)
+    );
     assert!(house.is_revoked(&caller));
-    assert_eq!(house.ask(refresh(&next)).await.refusal, Some(Refusal::RefreshRefused));
-    assert_eq!(house.ask(refresh("x")).await.refusal, Some(Refusal::RefreshRefused));
-    assert_eq!(house.ask(Ask::post("/auth/refresh").json(&json!({}))).await.refusal, Some(Refusal::FormMalformed));
+    assert_eq!(
+        house.ask(refresh(&next)).await.refusal,
+        Some(Refusal::RefreshRefused)
+    );
+    assert_eq!(
+        house.ask(refresh("x")).await.refusal,
+        Some(Refusal::RefreshRefused)
+    );
+    assert_eq!(
+        house
+            .ask(Ask::post("/auth/refresh").json(&json!({})))
+            .await
+            .refusal,
+        Some(Refusal::FormMalformed)
+    );
 }
 
 #[tokio::test]
@@ -40,7 +55,11 @@ async fn a_browser_that_signs_out_has_no_session_no_cookie_and_no_copies_of_page
 #[tokio::test]
 async fn a_browser_without_a_session_gets_to_the_sign_in_page_all_the_same() {
     let house = House::new();
-    for ask in [logout().form(&[]), logout().browser(), logout().form(&[]).cookie(&stranger("corp", "ann"))] {
+    for ask in [
+        logout().form(&[]),
+        logout().browser(),
+        logout().form(&[]).cookie(&stranger("corp", "ann")),
+    ] {
         let seen = house.ask(ask).await;
         assert_eq!(seen.location(), "/auth/login?done=signed-out");
         assert!(seen.is_cookie_cleared());
@@ -54,11 +73,19 @@ async fn a_made_up_refresh_token_takes_no_place_in_the_queue_for_the_state() {
     let (_, good) = house.client(&house.ann);
     let house = house.with(|login| login.blocking = full);
     for path in ["/auth/refresh", "/auth/logout"] {
-        let refusal =
-            async |token: &str| house.ask(Ask::post(path).json(&json!({"refreshToken": token}))).await.refusal;
+        let refusal = async |token: &str| {
+            house
+                .ask(Ask::post(path).json(&json!({"refreshToken": token})))
+                .await
+                .refusal
+        };
         assert_eq!(refusal(&good).await, Some(Refusal::Overloaded));
         for made_up in ["x", &"A".repeat(86), &good.to_lowercase()] {
-            assert_eq!(refusal(made_up).await, Some(Refusal::RefreshRefused), "{path} {made_up}");
+            assert_eq!(
+                refusal(made_up).await,
+                Some(Refusal::RefreshRefused),
+                "{path} {made_up}"
+            );
         }
     }
 }
@@ -83,7 +110,9 @@ async fn a_program_signs_out_by_access_token_refresh_token_or_cookie() {
     assert!(seen.is_cookie_cleared() && house.is_revoked(&caller));
 
     let ((caller, _), (other, token)) = (house.client(&house.ann), house.client(&house.ann));
-    let seen = house.ask(logout().bearer(&caller).json(&json!({"refreshToken": token}))).await;
+    let seen = house
+        .ask(logout().bearer(&caller).json(&json!({"refreshToken": token})))
+        .await;
     assert_eq!(seen.json(), signed_out);
     assert!(house.is_revoked(&caller) && house.is_revoked(&other) && house.ids().is_empty());
 }
@@ -95,11 +124,23 @@ async fn to_sign_out_without_a_session_of_ours_is_not_said_to_be_done() {
     for (ask, refusal) in [
         (logout(), Refusal::CredentialMissing),
         (logout().json(&json!({})), Refusal::CredentialMissing),
-        (logout().bearer(&stranger("corp", &house.ann.id)), Refusal::CredentialMissing),
-        (logout().bearer(&stranger(OWN_NAME, &house.ann.id)), Refusal::CredentialMissing),
-        (logout().json(&json!({"refreshToken": "x"})), Refusal::RefreshRefused),
+        (
+            logout().bearer(&stranger("corp", &house.ann.id)),
+            Refusal::CredentialMissing,
+        ),
+        (
+            logout().bearer(&stranger(OWN_NAME, &house.ann.id)),
+            Refusal::CredentialMissing,
+        ),
+        (
+            logout().json(&json!({"refreshToken": "x"})),
+            Refusal::RefreshRefused,
+        ),
     ] {
-        let all = Ask { path: "/auth/logout?all=true".to_owned(), ..ask.clone() };
+        let all = Ask {
+            path: "/auth/logout?all=true".to_owned(),
+            ..ask.clone()
+        };
         assert_eq!(house.ask(ask).await.refusal, Some(refusal));
         assert_eq!(house.ask(all).await.refusal, Some(refusal));
     }
@@ -112,16 +153,29 @@ async fn all_sessions_of_the_account_end_together_and_nobody_elses() {
     let bob = house.browser(&house.add("bob@example.com", None));
     let all = || Ask::post("/auth/logout?all=true");
     for is_form in [true, false] {
-        let (caller, other, (client, _)) =
-            (house.browser(&house.ann), house.browser(&house.ann), house.client(&house.ann));
+        let (caller, other, (client, _)) = (
+            house.browser(&house.ann),
+            house.browser(&house.ann),
+            house.client(&house.ann),
+        );
         let ask = if is_form { all().form(&[]) } else { all() };
         let seen = house.ask(ask.cookie(&caller)).await;
         assert!(seen.is_cookie_cleared());
-        assert!([&caller, &other, &client].into_iter().all(|caller| house.is_revoked(caller)));
+        assert!(
+            [&caller, &other, &client]
+                .into_iter()
+                .all(|caller| house.is_revoked(caller))
+        );
     }
     let (client, token) = house.client(&house.ann);
     let browser = house.browser(&house.ann);
-    assert_eq!(house.ask(all().json(&json!({"refreshToken": token}))).await.status, StatusCode::OK);
+    assert_eq!(
+        house
+            .ask(all().json(&json!({"refreshToken": token})))
+            .await
+            .status,
+        StatusCode::OK
+    );
     assert!(house.is_revoked(&client) && house.is_revoked(&browser) && !house.is_revoked(&bob));
 }
 
@@ -141,7 +195,8 @@ async fn a_cookie_whose_session_is_over_signs_out_nobody_else() {
 async fn signed_out_is_not_said_where_the_state_failed() {
     let house = House::new();
     let caller = house.browser(&house.ann);
-    let house = house.with(|login| login.blocking = Arc::new(Blocking::new(Handle::current(), 0, Duration::ZERO)));
+    let house =
+        house.with(|login| login.blocking = Arc::new(Blocking::new(Handle::current(), 0, Duration::ZERO)));
     let seen = house.ask(logout().form(&[]).cookie(&caller)).await;
     assert_eq!((seen.refusal, seen.cookie()), (Some(Refusal::Overloaded), None));
 }
@@ -150,16 +205,34 @@ async fn signed_out_is_not_said_where_the_state_failed() {
 async fn a_link_to_sign_out_asks_and_ends_nothing() {
     let house = House::new();
     let caller = house.browser(&house.ann);
-    for ask in [Ask::get("/auth/logout").browser(), Ask::get("/auth/logout"), Ask::new(Method::HEAD, "/auth/logout")] {
+    for ask in [
+        Ask::get("/auth/logout").browser(),
+        Ask::get("/auth/logout"),
+        Ask::new(Method::HEAD, "/auth/logout"),
+    ] {
         let seen = house.ask(ask.cookie(&caller)).await;
         assert_eq!(seen.status, StatusCode::OK);
-        assert!(seen.text.contains("<h1>Sign out?</h1>") && seen.text.contains("ann@example.com"), "{}", seen.text);
+        assert!(
+            seen.text.contains("<h1>Sign out?</h1>") && seen.text.contains("ann@example.com"),
+            "{}",
+            seen.text
+        );
         assert!(seen.cookie().is_none() && !house.is_revoked(&caller));
     }
     let seen = house.ask(Ask::get("/auth/logout").browser()).await;
-    assert!(seen.text.contains("You are signed out") && !seen.text.contains("<form"), "{}", seen.text);
+    assert!(
+        seen.text.contains("You are signed out") && !seen.text.contains("<form"),
+        "{}",
+        seen.text
+    );
     for path in ["/auth", "/auth/"] {
-        assert_eq!(house.ask(Ask::get(path).browser().cookie(&caller)).await.location(), "/auth/sessions");
+        assert_eq!(
+            house
+                .ask(Ask::get(path).browser().cookie(&caller))
+                .await
+                .location(),
+            "/auth/sessions"
+        );
     }
 }
 
@@ -176,12 +249,19 @@ async fn that_one_is_signed_out_is_said_where_our_own_redirect_says_so() {
         ("same-origin", "/auth/login", false),
     ] {
         let seen = house.ask(page(site, path)).await;
-        assert_eq!(seen.text.contains("<p>You are signed out.</p>"), is_said, "{site} {path}");
+        assert_eq!(
+            seen.text.contains("<p>You are signed out.</p>"),
+            is_said,
+            "{site} {path}"
+        );
     }
     let caller = house.browser(&house.ann);
-    let seen = house.ask(Ask::get("/auth/login?return_to=/x").browser().cookie(&caller)).await;
+    let seen = house
+        .ask(Ask::get("/auth/login?return_to=/x").browser().cookie(&caller))
+        .await;
     assert!(
-        seen.text.contains("You are signed in as <bdi>ann@example.com</bdi>")
+        seen.text
+            .contains("You are signed in as <bdi>ann@example.com</bdi>")
             && seen.text.contains("<a href=\"/x\">Continue")
     );
 }

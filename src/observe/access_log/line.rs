@@ -23,7 +23,11 @@ pub(super) struct TimeText {
 
 /// Appends one line.
 pub(super) fn append(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: Form) {
-    if form.json { append_json(out, time, entry, form) } else { append_text(out, time, entry, form) }
+    if form.json {
+        append_json(out, time, entry, form)
+    } else {
+        append_text(out, time, entry, form)
+    }
 }
 
 fn append_json(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: Form) {
@@ -101,8 +105,11 @@ fn append_text(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: 
             word(out, value, limit);
         }
     }
-    let numbers =
-        [("bytes", Some(entry.bytes)), ("duration_us", Some(entry.duration_us)), ("upstream_us", entry.upstream_us)];
+    let numbers = [
+        ("bytes", Some(entry.bytes)),
+        ("duration_us", Some(entry.duration_us)),
+        ("upstream_us", entry.upstream_us),
+    ];
     for (name, value) in numbers {
         if let Some(value) = value {
             named(out, name);
@@ -122,8 +129,10 @@ fn named(out: &mut Vec<u8>, name: &str) {
 
 /// A value as it stands where it is one plain word, else in quotes.
 fn word(out: &mut Vec<u8>, value: &str, limit: usize) {
-    let is_plain =
-        !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'='));
+    let is_plain = !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'='));
     if is_plain && value.len() <= limit {
         out.extend_from_slice(value.as_bytes());
     } else {
@@ -137,15 +146,29 @@ impl TimeText {
         let second = milliseconds / 1000;
         if self.second != Some(second) {
             // A time past the year 9999 is a broken clock's; it is shown as 1970.
-            let time = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+            let time = i64::try_from(second)
+                .ok()
+                .and_then(|second| jiff::Timestamp::from_second(second).ok());
             let mut text = [0; 19];
-            if write!(&mut text[..], "{:.0}", time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S")).is_ok() {
+            if write!(
+                &mut text[..],
+                "{:.0}",
+                time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S")
+            )
+            .is_ok()
+            {
                 (self.second, self.text) = (Some(second), text);
             }
         }
         out.extend_from_slice(&self.text);
         let rest = milliseconds % 1000;
-        out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10 % 10), digit(rest % 10), b'Z']);
+        out.extend_from_slice(&[
+            b'.',
+            digit(rest / 100),
+            digit(rest / 10 % 10),
+            digit(rest % 10),
+            b'Z',
+        ]);
     }
 }
 

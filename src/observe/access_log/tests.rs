@@ -70,25 +70,54 @@ fn a_line_has_all_fields_in_order() {
         ..entry()
     };
     let refused = parsed(&refused);
-    for absent in ["route", "subject", "email", "issuer", "rule", "upstream", "upstream_us"] {
+    for absent in [
+        "route",
+        "subject",
+        "email",
+        "issuer",
+        "rule",
+        "upstream",
+        "upstream_us",
+    ] {
         assert_eq!(refused[absent], Value::Null, "{absent}");
     }
     assert_eq!(refused["client"], "2001:db8::1");
-    assert_eq!((&refused["decision"], &refused["reason"]), (&json!("refuse"), &json!("route-missing")));
+    assert_eq!(
+        (&refused["decision"], &refused["reason"]),
+        (&json!("refuse"), &json!("route-missing"))
+    );
     assert_eq!(refused["bytes"], u64::MAX);
 }
 
 #[test]
 fn an_email_address_can_be_left_out() {
     for json in [true, false] {
-        let without = line_as(&entry(), Form { email: false, json, ..Form::default() });
-        assert!(!without.contains("email") && !without.contains("alice@"), "{without}");
+        let without = line_as(
+            &entry(),
+            Form {
+                email: false,
+                json,
+                ..Form::default()
+            },
+        );
+        assert!(
+            !without.contains("email") && !without.contains("alice@"),
+            "{without}"
+        );
     }
 }
 
 #[test]
 fn a_line_of_text_leaves_out_what_is_absent() {
-    let text = |entry: &Entry<'_>| line_as(entry, Form { json: false, ..Form::default() });
+    let text = |entry: &Entry<'_>| {
+        line_as(
+            entry,
+            Form {
+                json: false,
+                ..Form::default()
+            },
+        )
+    };
     assert_eq!(
         text(&entry()),
         "2027-01-15T08:00:00.042Z 192.0.2.1 GET app.example.com /admin/users 200 allow rule=gateway.toml:12 subject=u-1 \
@@ -121,7 +150,10 @@ fn a_line_of_text_leaves_out_what_is_absent() {
 fn a_log_can_be_switched_off_and_sent_elsewhere() {
     let (log, written, answer) = steered(1);
     drop(answer);
-    log.set_form(Form { access: false, ..Form::default() });
+    log.set_form(Form {
+        access: false,
+        ..Form::default()
+    });
     log.worker(0).write(&with_id("unseen"));
     log.set_form(Form::default());
     log.worker(0).write(&with_id("first"));
@@ -129,7 +161,10 @@ fn a_log_can_be_switched_off_and_sent_elsewhere() {
     let (writes, elsewhere) = channel();
     let (_, answers) = channel();
     log.redirect(Box::new(Steered { writes, answers }));
-    assert!(written.recv_timeout(PATIENCE).is_err(), "what was written to until now is closed");
+    assert!(
+        written.recv_timeout(PATIENCE).is_err(),
+        "what was written to until now is closed"
+    );
     log.worker(0).write(&with_id("second"));
     assert!(log.flush_and_stop(PATIENCE));
     assert_eq!(ids(&elsewhere.recv_timeout(PATIENCE).unwrap()), ["second"]);
@@ -148,38 +183,94 @@ fn the_time_is_that_of_each_line() {
     ];
     for (milliseconds, expected) in times {
         let mut out = Vec::new();
-        line::append(&mut out, &mut time, &Entry { time: milliseconds, ..entry() }, Form::default());
+        line::append(
+            &mut out,
+            &mut time,
+            &Entry {
+                time: milliseconds,
+                ..entry()
+            },
+            Form::default(),
+        );
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["time"], expected);
     }
-    assert_eq!(parsed(&Entry { time: u64::MAX, ..entry() })["time"], "1970-01-01T00:00:00.615Z");
+    assert_eq!(
+        parsed(&Entry {
+            time: u64::MAX,
+            ..entry()
+        })["time"],
+        "1970-01-01T00:00:00.615Z"
+    );
 }
 
 #[test]
 fn a_query_is_never_logged() {
-    assert_eq!(parsed(&Entry { path: "/a?access_token=secret", ..entry() })["path"], "/a");
-    assert_eq!(parsed(&Entry { path: "/a#secret", ..entry() })["path"], "/a");
+    assert_eq!(
+        parsed(&Entry {
+            path: "/a?access_token=secret",
+            ..entry()
+        })["path"],
+        "/a"
+    );
+    assert_eq!(
+        parsed(&Entry {
+            path: "/a#secret",
+            ..entry()
+        })["path"],
+        "/a"
+    );
 }
 
 #[test]
 fn texts_are_escaped_for_json_and_terminals() {
     let odd = "\"\\\n\r\t\0\u{1b}[2J\u{7f}\u{85}\u{9b}\u{a0}é\u{2027}\u{2028}\u{2029}\u{202a}€😀";
-    let text = line(&Entry { subject: Some(odd), ..entry() });
-    assert!(text.contains(r#""subject":"\"\\\n\r\t\u0000\u001b[2J\u007f\u0085\u009b"#), "{text}");
-    assert!(text.contains("\u{a0}é\u{2027}\\u2028\\u2029\u{202a}€😀\""), "{text}");
-    assert_eq!(parsed(&Entry { subject: Some(odd), ..entry() })["subject"], odd);
+    let text = line(&Entry {
+        subject: Some(odd),
+        ..entry()
+    });
+    assert!(
+        text.contains(r#""subject":"\"\\\n\r\t\u0000\u001b[2J\u007f\u0085\u009b"#),
+        "{text}"
+    );
+    assert!(
+        text.contains("\u{a0}é\u{2027}\\u2028\\u2029\u{202a}€😀\""),
+        "{text}"
+    );
+    assert_eq!(
+        parsed(&Entry {
+            subject: Some(odd),
+            ..entry()
+        })["subject"],
+        odd
+    );
 }
 
 #[test]
 fn long_texts_are_cut_at_a_character() {
     let long = "é".repeat(5000);
-    let value = parsed(&Entry { path: &long, subject: Some(&long), host: &long, method: &long, ..entry() });
+    let value = parsed(&Entry {
+        path: &long,
+        subject: Some(&long),
+        host: &long,
+        method: &long,
+        ..entry()
+    });
     let cut = |count| "é".repeat(count) + "…";
     assert_eq!(value["path"], cut(1024));
-    assert_eq!((&value["subject"], &value["host"]), (&json!(cut(256)), &json!(cut(256))));
+    assert_eq!(
+        (&value["subject"], &value["host"]),
+        (&json!(cut(256)), &json!(cut(256)))
+    );
     assert_eq!(value["method"], cut(64));
     let odd = format!("a{long}");
-    assert_eq!(parsed(&Entry { path: &odd, ..entry() })["path"], format!("a{}", cut(1023)));
+    assert_eq!(
+        parsed(&Entry {
+            path: &odd,
+            ..entry()
+        })["path"],
+        format!("a{}", cut(1023))
+    );
 }
 
 proptest! {
@@ -221,19 +312,31 @@ impl Write for Steered {
 fn steered(workers: usize) -> (AccessLog, Receiver<Vec<u8>>, Sender<Result<usize, ErrorKind>>) {
     let (writes, written) = channel();
     let (answer, answers) = channel();
-    (AccessLog::start(workers, Box::new(Steered { writes, answers })).unwrap(), written, answer)
+    (
+        AccessLog::start(workers, Box::new(Steered { writes, answers })).unwrap(),
+        written,
+        answer,
+    )
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn with_id(id: &str) -> Entry<'_> {
-    Entry { request_id: id, ..entry() }
+    Entry {
+        request_id: id,
+        ..entry()
+    }
 }
 
 fn ids(bytes: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(bytes).unwrap();
     text.lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["request_id"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["request_id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect()
 }
 
@@ -271,7 +374,13 @@ fn short_and_interrupted_and_refused_writes_lose_nothing() {
     let (log, written, answer) = steered(1);
     log.worker(0).write(&with_id("a"));
     let mut all = Vec::new();
-    for taken in [Ok(1), Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock), Ok(10), Ok(usize::MAX)] {
+    for taken in [
+        Ok(1),
+        Err(ErrorKind::Interrupted),
+        Err(ErrorKind::WouldBlock),
+        Ok(10),
+        Ok(usize::MAX),
+    ] {
         let bytes = written.recv_timeout(PATIENCE).unwrap();
         if let Ok(length) = taken {
             all.extend_from_slice(&bytes[..length.min(bytes.len())]);

@@ -53,13 +53,41 @@ impl Collector for Scrape {
                 (Labels(labels), series.count)
             }),
         )?;
-        out.histogram("upstream_seconds", "From sending to the app to the head of its answer", &sum.upstream)?;
-        out.histogram("gateway_seconds", "What the gateway took for a request, without the app", &sum.gateway)?;
-        out.counter("connections_accepted", "Connections accepted from clients", [(NO_LABELS, sum.accepted)])?;
-        out.gauge("connections_open", "Connections from clients that are open", [(NO_LABELS, sum.open)])?;
-        out.counter("token_cache_hits", "Tokens that were known", [(NO_LABELS, others.cache.hits)])?;
-        out.counter("token_cache_misses", "Tokens that had to be verified", [(NO_LABELS, others.cache.misses)])?;
-        out.gauge("token_cache_entries", "Tokens that are known", [(NO_LABELS, others.cache.entries)])?;
+        out.histogram(
+            "upstream_seconds",
+            "From sending to the app to the head of its answer",
+            &sum.upstream,
+        )?;
+        out.histogram(
+            "gateway_seconds",
+            "What the gateway took for a request, without the app",
+            &sum.gateway,
+        )?;
+        out.counter(
+            "connections_accepted",
+            "Connections accepted from clients",
+            [(NO_LABELS, sum.accepted)],
+        )?;
+        out.gauge(
+            "connections_open",
+            "Connections from clients that are open",
+            [(NO_LABELS, sum.open)],
+        )?;
+        out.counter(
+            "token_cache_hits",
+            "Tokens that were known",
+            [(NO_LABELS, others.cache.hits)],
+        )?;
+        out.counter(
+            "token_cache_misses",
+            "Tokens that had to be verified",
+            [(NO_LABELS, others.cache.misses)],
+        )?;
+        out.gauge(
+            "token_cache_entries",
+            "Tokens that are known",
+            [(NO_LABELS, others.cache.entries)],
+        )?;
         out.counter(
             "set_cookies_dropped",
             "Set-Cookie fields of an app that were dropped because the gateway has cookies of their names",
@@ -94,8 +122,12 @@ impl Collector for Scrape {
 
 impl Scrape {
     fn encode_key_sets(out: &mut Output<'_>, others: &OtherCounts) -> Result<(), Error> {
-        let by_issuer =
-            || others.key_sets.iter().map(|set| (Labels(vec![("issuer", set.issuer.as_str().into())]), set));
+        let by_issuer = || {
+            others
+                .key_sets
+                .iter()
+                .map(|set| (Labels(vec![("issuer", set.issuer.as_str().into())]), set))
+        };
         out.gauge(
             "jwks_keys",
             "Keys of an issuer that can verify",
@@ -135,7 +167,9 @@ impl Output<'_> {
             if labels.0.is_empty() {
                 metric.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
             } else {
-                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+                metric
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, f64>(&value, None)?;
             }
         }
         Ok(())
@@ -160,7 +194,9 @@ impl Output<'_> {
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> Result<(), Error> {
         let (sum, count, buckets) = histogram.figures();
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Histogram)?;
         metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 }

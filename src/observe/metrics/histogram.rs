@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Upper bounds, in microseconds; a duration on a bound belongs below it.
 const BOUNDS: [u64; 19] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    5_000_000, 10_000_000, 30_000_000, 60_000_000,
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
 
 /// Counts by bucket, and their sum.
@@ -34,8 +34,15 @@ impl Histogram {
     /// Sum of all durations in seconds, their number, and for each bucket its upper bound in seconds and its own count.
     #[expect(clippy::cast_precision_loss, reason = "a metric is as precise as a float")]
     pub(super) fn figures(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = BOUNDS.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
-        (self.nanoseconds as f64 / 1e9, self.counts.iter().sum(), bounds.zip(self.counts).collect())
+        let bounds = BOUNDS
+            .iter()
+            .map(|bound| *bound as f64 / 1e6)
+            .chain([f64::INFINITY]);
+        (
+            self.nanoseconds as f64 / 1e9,
+            self.counts.iter().sum(),
+            bounds.zip(self.counts).collect(),
+        )
     }
 }
 

@@ -15,15 +15,29 @@ fn observation(route: RouteLabel) -> Observation<'static> {
 fn requests_of_all_workers_are_counted_by_route_class_status_and_reason() {
     let metrics = Metrics::new();
     let (admin, api) = (metrics.route("/admin/*"), metrics.route("/api/{id}"));
-    let refused =
-        Observation { status: 403, refusal: Some(Refusal::RoleRefused), upstream: None, ..observation(admin) };
+    let refused = Observation {
+        status: 403,
+        refusal: Some(Refusal::RoleRefused),
+        upstream: None,
+        ..observation(admin)
+    };
     for _ in 0..2 {
         let worker = metrics.worker();
         worker.record(&observation(admin));
         worker.record(&refused);
-        worker.record(&Observation { method: &Method::HEAD, ..observation(api) });
-        worker.record(&Observation { method: &Method::DELETE, ..observation(api) });
-        worker.record(&Observation { method: &Method::OPTIONS, status: 599, ..observation(RouteLabel::NONE) });
+        worker.record(&Observation {
+            method: &Method::HEAD,
+            ..observation(api)
+        });
+        worker.record(&Observation {
+            method: &Method::DELETE,
+            ..observation(api)
+        });
+        worker.record(&Observation {
+            method: &Method::OPTIONS,
+            status: 599,
+            ..observation(RouteLabel::NONE)
+        });
     }
     let text = metrics.encode(OtherCounts::default());
     let expected = [
@@ -48,11 +62,22 @@ fn requests_of_all_workers_are_counted_by_route_class_status_and_reason() {
 #[test]
 fn every_key_comes_apart_into_what_it_was_made_of() {
     for refusal in Refusal::ALL.iter().copied().map(Some).chain([None]) {
-        for (route, method, status) in [(0, Method::GET, 0), (u32::MAX, Method::POST, u16::MAX), (7, Method::PUT, 404)]
-        {
-            let observed = Observation { method: &method, status, refusal, ..observation(RouteLabel(route)) };
+        for (route, method, status) in [
+            (0, Method::GET, 0),
+            (u32::MAX, Method::POST, u16::MAX),
+            (7, Method::PUT, 404),
+        ] {
+            let observed = Observation {
+                method: &method,
+                status,
+                refusal,
+                ..observation(RouteLabel(route))
+            };
             let (found, is_read, found_status, found_refusal) = SeriesKey::new(&observed).parts();
-            assert_eq!((found, found_status, found_refusal), (route as usize, status, refusal));
+            assert_eq!(
+                (found, found_status, found_refusal),
+                (route as usize, status, refusal)
+            );
             assert_eq!(is_read, method == Method::GET);
         }
     }
@@ -70,7 +95,11 @@ fn a_pattern_keeps_its_label_and_there_are_not_endlessly_many() {
     assert_eq!(metrics.route("/a"), first);
     assert_eq!(metrics.route("/one/more"), RouteLabel::OTHER);
     metrics.worker().record(&observation(RouteLabel::OTHER));
-    assert!(metrics.encode(OtherCounts::default()).contains(r#"route="other""#));
+    assert!(
+        metrics
+            .encode(OtherCounts::default())
+            .contains(r#"route="other""#)
+    );
 }
 
 #[test]
@@ -98,7 +127,11 @@ fn what_others_counted_is_there_with_escaped_labels() {
     };
     let text = Metrics::new().encode(OtherCounts {
         cookies_dropped: vec![("app".to_owned(), 3)],
-        cache: CacheCounts { hits: 10, misses: 2, entries: 1 },
+        cache: CacheCounts {
+            hits: 10,
+            misses: 2,
+            entries: 1,
+        },
         key_sets: vec![issuer("corp", Some(1_800_000_000)), issuer("a\"b\\\n", None)],
         log_lines_dropped: 4,
         diagnostics_dropped: 5,
@@ -122,7 +155,10 @@ fn what_others_counted_is_there_with_escaped_labels() {
     for line in expected {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
-    assert_eq!(text.matches("passgate_jwks_fetched_timestamp_seconds{").count(), 1);
+    assert_eq!(
+        text.matches("passgate_jwks_fetched_timestamp_seconds{").count(),
+        1
+    );
 }
 
 #[test]
@@ -133,7 +169,10 @@ fn the_text_is_sound_also_when_nothing_was_counted() {
         assert!(line.starts_with("passgate_") || line.starts_with("# "), "{line}");
         assert!(!line.contains("{}"), "{line}");
     }
-    let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let names: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .collect();
     assert_eq!(names.len(), text.matches("# HELP ").count());
     let mut unique = names.clone();
     unique.sort_unstable();

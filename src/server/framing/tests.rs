@@ -24,7 +24,10 @@ fn whole_requests_are_followed_to_their_ends() {
     ] {
         assert_eq!(scan(request.as_bytes()), Ok(true), "{request}");
     }
-    assert_eq!(scan(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell"), Ok(false));
+    assert_eq!(
+        scan(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell"),
+        Ok(false)
+    );
 }
 
 #[test]
@@ -34,24 +37,66 @@ fn whatever_two_parties_could_read_differently_is_refused() {
         ("GET / HTTP/1.1\r\nHost: a\n\r\n", Refusal::AmbiguousFraming),
         ("GET / HTTP/1.1\r\nHost: a\r\n\n", Refusal::AmbiguousFraming),
         ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", Refusal::AmbiguousFraming),
-        ("GET / HTTP/1.1\r\nContent-Length : 5\r\n\r\n", Refusal::AmbiguousFraming),
-        ("GET / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", Refusal::AmbiguousFraming),
-        ("GET / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n", Refusal::AmbiguousFraming),
-        ("GET / HTTP/1.1\r\nContent-Length: +5\r\n\r\n", Refusal::AmbiguousFraming),
-        ("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", Refusal::AmbiguousFraming),
-        ("GET / HTTP/1.1\r\nContent-Length: 0x5\r\n\r\n", Refusal::AmbiguousFraming),
-        ("GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", Refusal::AmbiguousFraming),
-        ("GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", Refusal::AmbiguousFraming),
-        ("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::AmbiguousFraming),
-        ("POST / HTTP/1.1\r\nTransfer-Encoding: ,chunked\r\n\r\n", Refusal::AmbiguousFraming),
-        ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Refusal::AmbiguousFraming),
-        ("POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n", Refusal::AmbiguousFraming),
-        ("POST / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", Refusal::AmbiguousFraming),
+        (
+            "GET / HTTP/1.1\r\nContent-Length : 5\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: 0x5\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length:\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: ,chunked\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
         (
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             Refusal::AmbiguousFraming,
         ),
-        ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::AmbiguousFraming),
+        (
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Refusal::AmbiguousFraming,
+        ),
         ("GET  / HTTP/1.1\r\n\r\n", Refusal::MalformedHead),
         ("GET / HTTP/1.1 \r\n\r\n", Refusal::MalformedHead),
         ("GET / HTTP/2.0\r\n\r\n", Refusal::MalformedHead),
@@ -83,18 +128,31 @@ fn chunks_are_held_to_the_letter() {
         "0\r\na: b\n\r\n",
     ] {
         let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
-        assert_eq!(scan(request.as_bytes()), Err(Refusal::AmbiguousFraming), "{body:?}");
+        assert_eq!(
+            scan(request.as_bytes()),
+            Err(Refusal::AmbiguousFraming),
+            "{body:?}"
+        );
     }
 }
 
 #[test]
 fn heads_targets_and_trailers_have_limits_also_before_their_line_ends() {
     let long = "a".repeat(5000);
-    assert_eq!(scan(format!("GET / HTTP/1.1\r\nA: {long}").as_bytes()), Err(Refusal::HeadersTooLarge));
+    assert_eq!(
+        scan(format!("GET / HTTP/1.1\r\nA: {long}").as_bytes()),
+        Err(Refusal::HeadersTooLarge)
+    );
     let many = "A: b\r\n".repeat(1000);
-    assert_eq!(scan(format!("GET / HTTP/1.1\r\n{many}").as_bytes()), Err(Refusal::HeadersTooLarge));
+    assert_eq!(
+        scan(format!("GET / HTTP/1.1\r\n{many}").as_bytes()),
+        Err(Refusal::HeadersTooLarge)
+    );
     let mut wide = Scanner::new(1 << 20);
-    assert_eq!(wide.feed(format!("GET /{}", "a".repeat(9000)).as_bytes()), Err(Refusal::TargetTooLong));
+    assert_eq!(
+        wide.feed(format!("GET /{}", "a".repeat(9000)).as_bytes()),
+        Err(Refusal::TargetTooLong)
+    );
     let trailers = "A: b\r\n".repeat(2000);
     let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{trailers}");
     assert_eq!(scan(request.as_bytes()), Err(Refusal::HeadersTooLarge));

@@ -15,12 +15,21 @@ fn an_api_client_gets_an_access_token_of_its_session() {
     let house = House::new();
     let tokens = house.client();
     let mut local = LocalCache::new();
-    let verified = house.verifier.verify(&mut local, &tokens.access_token, NOW).unwrap();
+    let verified = house
+        .verifier
+        .verify(&mut local, &tokens.access_token, NOW)
+        .unwrap();
     let identity = &verified.caller.identity;
     assert_eq!(identity.session_id.as_ref(), Some(&tokens.session_id));
     assert_eq!((identity.subject.as_str(), &*identity.issuer), ("ann", OWN_NAME));
-    assert_eq!((identity.email.as_deref(), identity.name.as_deref()), (Some("ann@example.com"), Some("Ann")));
-    assert_eq!((&identity.roles[..], identity.issued_at), (&["user".to_owned()][..], Some(NOW)));
+    assert_eq!(
+        (identity.email.as_deref(), identity.name.as_deref()),
+        (Some("ann@example.com"), Some("Ann"))
+    );
+    assert_eq!(
+        (&identity.roles[..], identity.issued_at),
+        (&["user".to_owned()][..], Some(NOW))
+    );
     assert_eq!((tokens.expires_in, identity.expires_at), (900, NOW + 900));
 }
 
@@ -35,7 +44,10 @@ fn a_refresh_exchanges_both_tokens_and_reads_the_account_afresh() {
     assert_eq!(second.session_id, first.session_id);
     assert_ne!(*second.refresh_token, *first.refresh_token);
     let claims = read_unverified(&second.access_token).unwrap().claims;
-    assert_eq!((&claims["roles"], &claims["iat"]), (&json!(["admin"]), &json!(NOW + 900)));
+    assert_eq!(
+        (&claims["roles"], &claims["iat"]),
+        (&json!(["admin"]), &json!(NOW + 900))
+    );
     assert_eq!(house.verify(&second.access_token), Ok(()));
     let row = house.row(&first.session_id).unwrap();
     assert_eq!((row.seen_at, row.address.as_str()), (NOW + 900, "198.51.100.2"));
@@ -53,7 +65,13 @@ fn a_client_may_idle_and_ends_at_the_end_of_the_lifetime_to_the_second() {
     assert_eq!(tokens.expires_in, 1, "no token outlives its session");
     house.clock.advance(1);
     assert!(house.sessions.list("ann").unwrap().is_empty());
-    assert!(house.sessions.of_refresh_token(&tokens.refresh_token).unwrap().is_none());
+    assert!(
+        house
+            .sessions
+            .of_refresh_token(&tokens.refresh_token)
+            .unwrap()
+            .is_none()
+    );
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
     assert!(house.row(&tokens.session_id).is_none(), "ended, not just refused");
 }
@@ -102,7 +120,14 @@ fn a_token_that_we_did_not_make_ends_nothing() {
     let elsewhere = House::new();
     elsewhere
         .state
-        .end_sessions(Which::Account("ann"), &EndSessions { now: NOW, revoked_until: NOW, keep: None })
+        .end_sessions(
+            Which::Account("ann"),
+            &EndSessions {
+                now: NOW,
+                revoked_until: NOW,
+                keep: None,
+            },
+        )
         .unwrap();
     let tokens = house.client();
     let spent = house.refresh(&tokens).unwrap();
@@ -113,13 +138,24 @@ fn a_token_that_we_did_not_make_ends_nothing() {
     let mut forged: Vec<String> = vec![foreign.to_string(), String::new(), tokens.session_id.clone()];
     for position in 0..tokens.refresh_token.len() {
         let mut text = tokens.refresh_token.to_string();
-        let letter = if &text[position..=position] == "A" { "B" } else { "A" };
+        let letter = if &text[position..=position] == "A" {
+            "B"
+        } else {
+            "A"
+        };
         text.replace_range(position..=position, letter);
         forged.push(text);
     }
     for token in forged {
-        assert_eq!(house.sessions.refresh(&token, HERE).unwrap_err(), Refusal::RefreshRefused, "{token}");
-        assert!(house.sessions.of_refresh_token(&token).unwrap().is_none(), "{token}");
+        assert_eq!(
+            house.sessions.refresh(&token, HERE).unwrap_err(),
+            Refusal::RefreshRefused,
+            "{token}"
+        );
+        assert!(
+            house.sessions.of_refresh_token(&token).unwrap().is_none(),
+            "{token}"
+        );
     }
     assert!(house.refresh(&current).is_ok());
 }
@@ -128,15 +164,34 @@ fn a_token_that_we_did_not_make_ends_nothing() {
 fn a_token_is_good_for_its_own_session_only() {
     let house = House::new();
     let (one, other, browser) = (house.client(), house.client(), house.browser());
-    let id = |tokens: &Tokens| house.sessions.of_refresh_token(&tokens.refresh_token).unwrap().map(|row| row.id);
-    assert_eq!((id(&one), id(&other)), (Some(one.session_id.clone()), Some(other.session_id.clone())));
+    let id = |tokens: &Tokens| {
+        house
+            .sessions
+            .of_refresh_token(&tokens.refresh_token)
+            .unwrap()
+            .map(|row| row.id)
+    };
+    assert_eq!(
+        (id(&one), id(&other)),
+        (Some(one.session_id.clone()), Some(other.session_id.clone()))
+    );
     house.sessions.end(Which::One(&one.session_id)).unwrap();
     assert_eq!((id(&one), id(&other)), (None, Some(other.session_id.clone())));
     assert_eq!(house.refresh(&one).unwrap_err(), Refusal::RefreshRefused);
-    assert_eq!(house.sessions.refresh(&other.access_token, HERE).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(
+        house.sessions.refresh(&other.access_token, HERE).unwrap_err(),
+        Refusal::RefreshRefused
+    );
     // Made by us for a session that has no refresh tokens.
-    let made = house.sessions.keys.make(uuid::Uuid::parse_str(&browser.session_id).unwrap()).unwrap();
-    assert_eq!(house.sessions.refresh(&made.text, HERE).unwrap_err(), Refusal::RefreshRefused);
+    let made = house
+        .sessions
+        .keys
+        .make(uuid::Uuid::parse_str(&browser.session_id).unwrap())
+        .unwrap();
+    assert_eq!(
+        house.sessions.refresh(&made.text, HERE).unwrap_err(),
+        Refusal::RefreshRefused
+    );
     assert!(house.sessions.of_refresh_token(&made.text).unwrap().is_none());
     assert!(house.renew(&browser).is_some());
     assert!(house.refresh(&other).is_ok());
@@ -146,7 +201,13 @@ fn a_token_is_good_for_its_own_session_only() {
 fn a_session_is_found_by_the_token_that_would_be_exchanged_or_answered_as_a_retry() {
     let house = House::new();
     let first = house.client();
-    let is_found = |tokens: &Tokens| house.sessions.of_refresh_token(&tokens.refresh_token).unwrap().is_some();
+    let is_found = |tokens: &Tokens| {
+        house
+            .sessions
+            .of_refresh_token(&tokens.refresh_token)
+            .unwrap()
+            .is_some()
+    };
     assert!(is_found(&first));
     let second = house.refresh(&first).unwrap();
     house.clock.advance(GRACE);
@@ -165,16 +226,26 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
     house.change(&disabled(false));
     let after = |deed: fn(&Memory)| {
-        *state.after_rotation.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
+        *state
+            .after_rotation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
     };
     after(|memory| drop(memory.change_account("ann", &disabled(true), &END).unwrap()));
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
     house.change(&disabled(false));
     after(|memory| drop(memory.change_account("ann", &roles(&["demoted"]), &END).unwrap()));
     let tokens = house.refresh(&tokens).unwrap();
-    assert_eq!(read_unverified(&tokens.access_token).unwrap().claims["roles"], json!(["demoted"]));
+    assert_eq!(
+        read_unverified(&tokens.access_token).unwrap().claims["roles"],
+        json!(["demoted"])
+    );
     after(|memory| {
-        let end = EndSessions { now: NOW, revoked_until: NOW + 1, keep: None };
+        let end = EndSessions {
+            now: NOW,
+            revoked_until: NOW + 1,
+            keep: None,
+        };
         drop(memory.end_sessions(Which::Account("ann"), &end).unwrap());
     });
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
@@ -187,24 +258,48 @@ fn a_token_made_of_an_account_as_it_was_is_stale_also_if_it_was_made_after_the_c
     let changed = house.change(&roles(&["demoted"]));
     // Whoever proved to be Ann before the change signs in after it, all in one second.
     let late = house.client();
-    assert_eq!(read_unverified(&late.access_token).unwrap().claims["roles"], json!(["user"]));
-    assert_eq!(house.verify(&late.access_token), Ok(()), "nobody has heard of it yet");
-    let rows = house.state.revocations(NOW).unwrap().into_iter().map(|kept| match kept.target {
-        RevocationTarget::Stale { subject, revision } => {
-            assert_eq!((subject.as_str(), revision), ("ann", changed.revision));
-            let kind = Revoked::Stale { subject, revision };
-            RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
-        }
-        other => panic!("{other:?}"),
-    });
+    assert_eq!(
+        read_unverified(&late.access_token).unwrap().claims["roles"],
+        json!(["user"])
+    );
+    assert_eq!(
+        house.verify(&late.access_token),
+        Ok(()),
+        "nobody has heard of it yet"
+    );
+    let rows = house
+        .state
+        .revocations(NOW)
+        .unwrap()
+        .into_iter()
+        .map(|kept| match kept.target {
+            RevocationTarget::Stale { subject, revision } => {
+                assert_eq!((subject.as_str(), revision), ("ann", changed.revision));
+                let kind = Revoked::Stale { subject, revision };
+                RevocationRow {
+                    issuer: kept.issuer,
+                    kind,
+                    revoked_at: kept.revoked_at,
+                    expires_at: kept.expires_at,
+                }
+            }
+            other => panic!("{other:?}"),
+        });
     house.revocations.replace(rows);
     for tokens in [before, late] {
         assert_eq!(house.verify(&tokens.access_token), Err(Refusal::Stale));
         let then = house.verifier.verify_expired(&tokens.access_token, NOW).unwrap();
-        assert_eq!(then.caller.identity.roles, ["user"], "what it said then can be known");
+        assert_eq!(
+            then.caller.identity.roles,
+            ["user"],
+            "what it said then can be known"
+        );
         let next = house.refresh(&tokens).unwrap();
         assert_eq!(house.verify(&next.access_token), Ok(()));
-        assert_eq!(read_unverified(&next.access_token).unwrap().claims["roles"], json!(["demoted"]));
+        assert_eq!(
+            read_unverified(&next.access_token).unwrap().claims["roles"],
+            json!(["demoted"])
+        );
     }
 }
 
@@ -218,10 +313,15 @@ fn twenty_refreshes_at_once_leave_one_branch_and_sign_nobody_out() {
         for round in 0..3 {
             house.clock.advance(900);
             let answers: Vec<Tokens> = thread::scope(|scope| {
-                let running: Vec<_> = (0..20).map(|_| scope.spawn(|| house.refresh(&tokens).unwrap())).collect();
+                let running: Vec<_> = (0..20)
+                    .map(|_| scope.spawn(|| house.refresh(&tokens).unwrap()))
+                    .collect();
                 running.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
-            let branches: BTreeSet<&str> = answers.iter().map(|answer| answer.refresh_token.as_str()).collect();
+            let branches: BTreeSet<&str> = answers
+                .iter()
+                .map(|answer| answer.refresh_token.as_str())
+                .collect();
             assert_eq!(branches.len(), 1, "round {round}");
             for answer in &answers {
                 assert_eq!(house.verify(&answer.access_token), Ok(()), "round {round}");
@@ -238,11 +338,16 @@ fn a_gateway_that_starts_again_takes_the_tokens_of_the_one_before() {
     let open = || crate::state::open("sqlite:passgate.db", directory.path()).unwrap();
     let house = House::with(settings(), open());
     let tokens = house.client();
-    let signing = Arc::new(ArcSwap::from_pointee(SigningKeys::load_or_create(&*open(), NOW).unwrap()));
+    let signing = Arc::new(ArcSwap::from_pointee(
+        SigningKeys::load_or_create(&*open(), NOW).unwrap(),
+    ));
     let revocations = Arc::new(Revocations::new());
     let again = Sessions::new(settings(), open(), signing, revocations, house.clock.clone()).unwrap();
     let next = again.refresh(&tokens.refresh_token, HERE).unwrap();
     assert_eq!(house.verify(&next.access_token), Ok(()));
     // A retry that reaches the other one of two processes.
-    assert_eq!(*house.refresh(&tokens).unwrap().refresh_token, *next.refresh_token);
+    assert_eq!(
+        *house.refresh(&tokens).unwrap().refresh_token,
+        *next.refresh_token
+    );
 }

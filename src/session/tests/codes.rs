@@ -7,7 +7,11 @@ const NONCE: TokenHash = [7; 32];
 const REPORTS: &str = "reports.example.com";
 
 fn destination() -> Destination {
-    Destination { host: format!("{REPORTS}:8443"), nonce: NONCE, return_to: "/q1?a=b".to_owned() }
+    Destination {
+        host: format!("{REPORTS}:8443"),
+        nonce: NONCE,
+        return_to: "/q1?a=b".to_owned(),
+    }
 }
 
 fn arrival() -> Arrival {
@@ -22,7 +26,10 @@ fn arrival() -> Arrival {
 
 impl House {
     fn code(&self, cookie: &Cookie) -> Zeroizing<String> {
-        self.sessions.issue_code(&cookie.session_id, "ann", &destination()).unwrap().unwrap()
+        self.sessions
+            .issue_code(&cookie.session_id, "ann", &destination())
+            .unwrap()
+            .unwrap()
     }
 }
 
@@ -38,13 +45,24 @@ fn a_code_gives_a_cookie_of_the_same_session_for_its_host_once() {
     let landing = landing.arrived.unwrap();
     assert_eq!((landing.nonce, landing.account.id.as_str()), (NONCE, "ann"));
     let claims = house.cookie_claims(&landing.cookie);
-    assert_eq!((&claims["sid"], &claims["host"]), (&house.cookie_claims(&home)["sid"], &REPORTS.into()));
+    assert_eq!(
+        (&claims["sid"], &claims["host"]),
+        (&house.cookie_claims(&home)["sid"], &REPORTS.into())
+    );
     assert_eq!(house.check(&landing.cookie), Ok(()));
     let set_cookie = landing.cookie.set_cookie.to_str().unwrap();
-    assert!(set_cookie.contains("; Max-Age=604741;"), "as long as the session lives: {set_cookie}");
-    let [row] = &house.sessions.list("ann").unwrap()[..] else { panic!("another session") };
+    assert!(
+        set_cookie.contains("; Max-Age=604741;"),
+        "as long as the session lives: {set_cookie}"
+    );
+    let [row] = &house.sessions.list("ann").unwrap()[..] else {
+        panic!("another session")
+    };
     assert_eq!(row.address, THERE.to_string(), "it was seen");
-    assert_eq!(house.sessions.redeem_code(&code, &arrival()).unwrap_err(), Refusal::CodeRefused);
+    assert_eq!(
+        house.sessions.redeem_code(&code, &arrival()).unwrap_err(),
+        Refusal::CodeRefused
+    );
 }
 
 #[test]
@@ -55,7 +73,10 @@ fn a_code_that_does_not_fit_is_refused_and_spent() {
         arrival
     };
     for (what, arrival) in [
-        ("another host", at(|arrival| arrival.host = "app.example.com:8443".to_owned())),
+        (
+            "another host",
+            at(|arrival| arrival.host = "app.example.com:8443".to_owned()),
+        ),
         ("another port", at(|arrival| arrival.host = REPORTS.to_owned())),
         ("no nonce", at(|arrival| arrival.nonces.clear())),
         ("another nonce", at(|arrival| arrival.nonces = vec![[8; 32]])),
@@ -69,8 +90,16 @@ fn a_code_that_does_not_fit_is_refused_and_spent() {
     ] {
         let house = House::new();
         let code = house.code(&house.browser());
-        assert_eq!(house.sessions.redeem_code(&code, &arrival).unwrap_err(), Refusal::CodeRefused, "{what}");
-        assert_eq!(house.sessions.redeem_code(&code, &self::arrival()).unwrap_err(), Refusal::CodeRefused, "{what}");
+        assert_eq!(
+            house.sessions.redeem_code(&code, &arrival).unwrap_err(),
+            Refusal::CodeRefused,
+            "{what}"
+        );
+        assert_eq!(
+            house.sessions.redeem_code(&code, &self::arrival()).unwrap_err(),
+            Refusal::CodeRefused,
+            "{what}"
+        );
     }
 }
 
@@ -78,21 +107,43 @@ fn a_code_that_does_not_fit_is_refused_and_spent() {
 fn who_has_the_session_here_already_is_led_on_and_given_nothing() {
     let house = House::new();
     let cookie = house.browser();
-    let arrival = Arrival { nonces: Vec::new(), session_id: Some(cookie.session_id.clone()), ..arrival() };
-    let landing = house.sessions.redeem_code(&house.code(&cookie), &arrival).unwrap();
+    let arrival = Arrival {
+        nonces: Vec::new(),
+        session_id: Some(cookie.session_id.clone()),
+        ..arrival()
+    };
+    let landing = house
+        .sessions
+        .redeem_code(&house.code(&cookie), &arrival)
+        .unwrap();
     assert!(landing.arrived.is_none());
     assert_eq!(landing.return_to, "/q1?a=b");
-    let elsewhere = Arrival { host: "app.example.com".to_owned(), ..arrival.clone() };
-    assert_eq!(house.sessions.redeem_code(&house.code(&cookie), &elsewhere).unwrap_err(), Refusal::CodeRefused);
+    let elsewhere = Arrival {
+        host: "app.example.com".to_owned(),
+        ..arrival.clone()
+    };
+    assert_eq!(
+        house
+            .sessions
+            .redeem_code(&house.code(&cookie), &elsewhere)
+            .unwrap_err(),
+        Refusal::CodeRefused
+    );
     let code = house.code(&cookie);
     house.clock.advance(60);
-    assert_eq!(house.sessions.redeem_code(&code, &arrival).unwrap_err(), Refusal::CodeRefused);
+    assert_eq!(
+        house.sessions.redeem_code(&code, &arrival).unwrap_err(),
+        Refusal::CodeRefused
+    );
 }
 
 #[test]
 fn a_code_lives_for_a_minute_and_not_longer_than_its_session() {
     let refused = |house: &House, code: &str| {
-        assert_eq!(house.sessions.redeem_code(code, &arrival()).unwrap_err(), Refusal::CodeRefused);
+        assert_eq!(
+            house.sessions.redeem_code(code, &arrival()).unwrap_err(),
+            Refusal::CodeRefused
+        );
     };
     let house = House::new();
     let late = house.code(&house.browser());
@@ -106,11 +157,20 @@ fn a_code_lives_for_a_minute_and_not_longer_than_its_session() {
     let code = house.code(&ended);
     house.sessions.end(Which::One(&ended.session_id)).unwrap();
     refused(&house, &code);
-    assert_eq!(house.sessions.issue_code(&ended.session_id, "ann", &destination()).unwrap(), None);
+    assert_eq!(
+        house
+            .sessions
+            .issue_code(&ended.session_id, "ann", &destination())
+            .unwrap(),
+        None
+    );
 
     let cookie = house.browser();
     let code = house.code(&cookie);
-    house.change(&AccountChange { disabled: Some(true), ..AccountChange::default() });
+    house.change(&AccountChange {
+        disabled: Some(true),
+        ..AccountChange::default()
+    });
     refused(&house, &code);
 }
 
@@ -118,7 +178,12 @@ fn a_code_lives_for_a_minute_and_not_longer_than_its_session() {
 fn only_the_accounts_own_browser_session_gets_a_code() {
     let house = House::new();
     let (cookie, client) = (house.browser(), house.client());
-    let issue = |session: &str, account| house.sessions.issue_code(session, account, &destination()).unwrap();
+    let issue = |session: &str, account| {
+        house
+            .sessions
+            .issue_code(session, account, &destination())
+            .unwrap()
+    };
     assert_eq!(issue(&cookie.session_id, "bob"), None);
     assert_eq!(issue(&client.session_id, "ann"), None);
     assert_eq!(issue("gone", "ann"), None);
@@ -130,9 +195,19 @@ fn only_the_accounts_own_browser_session_gets_a_code() {
 fn what_was_not_made_here_is_no_code() {
     let house = House::new();
     let code = house.code(&house.browser());
-    for wrong in ["", "x", &"A".repeat(64), &code[1..], &format!("{}A", *code), &code.to_lowercase()] {
+    for wrong in [
+        "",
+        "x",
+        &"A".repeat(64),
+        &code[1..],
+        &format!("{}A", *code),
+        &code.to_lowercase(),
+    ] {
         assert!(!house.sessions.is_code(wrong));
-        assert_eq!(house.sessions.redeem_code(wrong, &arrival()).unwrap_err(), Refusal::CodeRefused);
+        assert_eq!(
+            house.sessions.redeem_code(wrong, &arrival()).unwrap_err(),
+            Refusal::CodeRefused
+        );
     }
     house.sessions.redeem_code(&code, &arrival()).unwrap();
 }
@@ -141,8 +216,17 @@ fn what_was_not_made_here_is_no_code() {
 fn a_cookie_counts_where_it_was_made_also_after_a_renewal() {
     let house = House::new();
     let home = house.browser();
-    let landing = house.sessions.redeem_code(&house.code(&home), &arrival()).unwrap().arrived.unwrap();
-    let renewed = house.sessions.renew(&landing.cookie.session_id, "ann", REPORTS, HERE).unwrap().unwrap();
+    let landing = house
+        .sessions
+        .redeem_code(&house.code(&home), &arrival())
+        .unwrap()
+        .arrived
+        .unwrap();
+    let renewed = house
+        .sessions
+        .renew(&landing.cookie.session_id, "ann", REPORTS, HERE)
+        .unwrap()
+        .unwrap();
     assert_eq!(house.cookie_claims(&renewed)["host"], REPORTS);
     assert_eq!(house.cookie_claims(&house.renew(&home).unwrap())["host"], HOST);
 }

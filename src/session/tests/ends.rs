@@ -8,9 +8,16 @@ use crate::state::{Revocation, RevocationTarget};
 
 fn rows(state: &dyn State) -> Vec<RevocationRow> {
     let row = |kept: Revocation| {
-        let RevocationTarget::Session(id) = kept.target else { panic!("only sessions are revoked here") };
+        let RevocationTarget::Session(id) = kept.target else {
+            panic!("only sessions are revoked here")
+        };
         let kind = Revoked::Session(id);
-        RevocationRow { issuer: kept.issuer, kind, revoked_at: kept.revoked_at, expires_at: kept.expires_at }
+        RevocationRow {
+            issuer: kept.issuer,
+            kind,
+            revoked_at: kept.revoked_at,
+            expires_at: kept.expires_at,
+        }
     };
     state.revocations(NOW).unwrap().into_iter().map(row).collect()
 }
@@ -20,7 +27,9 @@ fn the_end_of_a_session_is_remembered_as_long_as_its_last_token_lives() {
     let house = House::new();
     let until = |id: &str| {
         house.sessions.end(Which::One(id)).unwrap();
-        let row = rows(&*house.state).into_iter().find(|row| row.kind == Revoked::Session(id.to_owned()));
+        let row = rows(&*house.state)
+            .into_iter()
+            .find(|row| row.kind == Revoked::Session(id.to_owned()));
         row.unwrap().expires_at.unwrap() - NOW
     };
     let [renewed, idle] = [house.browser(), house.browser()];
@@ -33,7 +42,10 @@ fn the_end_of_a_session_is_remembered_as_long_as_its_last_token_lives() {
     // The client did not hear the answer: another token with a later end, of which nothing is noted.
     let again = house.refresh(&retried).unwrap();
     let exp = verify_signature(&again.access_token, &house.keys, &[Algorithm::EdDSA]).unwrap();
-    let exp = serde_json::from_slice::<Value>(&exp).unwrap()["exp"].as_i64().unwrap() - NOW;
+    let exp = serde_json::from_slice::<Value>(&exp).unwrap()["exp"]
+        .as_i64()
+        .unwrap()
+        - NOW;
     assert!(exp < until(&retried.session_id), "{exp}");
     assert_eq!(until(&renewed.session_id), 1900 + 60);
     assert_eq!(until(&refreshed.session_id), 1900 + 60);
@@ -44,7 +56,11 @@ fn the_end_of_a_session_is_remembered_as_long_as_its_last_token_lives() {
 fn a_session_of_a_version_that_noted_nothing_is_remembered_for_a_day() {
     let house = House::new();
     let cookie = house.browser();
-    let row = SessionRow { id: "old".to_owned(), tokens_until: None, ..house.row(&cookie.session_id).unwrap() };
+    let row = SessionRow {
+        id: "old".to_owned(),
+        tokens_until: None,
+        ..house.row(&cookie.session_id).unwrap()
+    };
     assert!(house.state.add_session(&row, 1).unwrap());
     house.clock.advance(5);
     assert!(house.sessions.renew("old", "ann", HOST, THERE).unwrap().is_some());
@@ -59,10 +75,17 @@ fn an_account_opens_120_sessions_a_minute_of_whatever_kind() {
     let bob = account("bob");
     house.add(&bob);
     for number in 0..PER_MINUTE {
-        if number % 2 == 0 { drop(house.browser()) } else { drop(house.client()) }
+        if number % 2 == 0 {
+            drop(house.browser())
+        } else {
+            drop(house.client())
+        }
     }
     let refused = [
-        house.sessions.open_browser(&house.ann, &device(), HOST).unwrap_err(),
+        house
+            .sessions
+            .open_browser(&house.ann, &device(), HOST)
+            .unwrap_err(),
         house.sessions.open_client(&house.ann, &device()).unwrap_err(),
     ];
     assert_eq!(refused, [Refusal::SessionsThrottled; 2]);
@@ -76,7 +99,10 @@ fn an_ended_session_is_refused_at_once() {
     let house = House::new();
     let (cookie, tokens, other) = (house.browser(), house.client(), house.browser());
     let mut bell = house.revocations.subscribe();
-    assert_eq!((house.check(&cookie), house.verify(&tokens.access_token)), (Ok(()), Ok(())));
+    assert_eq!(
+        (house.check(&cookie), house.verify(&tokens.access_token)),
+        (Ok(()), Ok(()))
+    );
     let ended = house.sessions.end(Which::One(&cookie.session_id)).unwrap();
     assert_eq!(ended, std::slice::from_ref(&cookie.session_id));
     assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
@@ -84,10 +110,20 @@ fn an_ended_session_is_refused_at_once() {
     assert!(house.renew(&cookie).is_none());
     assert_eq!(house.verify(&tokens.access_token), Ok(()));
     house.sessions.end(Which::One(&tokens.session_id)).unwrap();
-    assert_eq!(house.verify(&tokens.access_token), Err(Refusal::Revoked), "also one that was verified before");
+    assert_eq!(
+        house.verify(&tokens.access_token),
+        Err(Refusal::Revoked),
+        "also one that was verified before"
+    );
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
     bell.mark_unchanged();
-    assert!(house.sessions.end(Which::One(&cookie.session_id)).unwrap().is_empty());
+    assert!(
+        house
+            .sessions
+            .end(Which::One(&cookie.session_id))
+            .unwrap()
+            .is_empty()
+    );
     assert!(!bell.has_changed().unwrap(), "nothing ended");
     assert_eq!(house.check(&other), Ok(()));
 }
@@ -101,10 +137,17 @@ fn the_store_and_the_process_remember_the_same_until_no_token_can_live() {
     let kept = rows(&*house.state);
     assert_eq!(kept.len(), 1);
     // Its only token expires 900 s after it was signed.
-    assert_eq!((kept[0].revoked_at, kept[0].expires_at), (NOW + 5, Some(NOW + 900 + 60)));
+    assert_eq!(
+        (kept[0].revoked_at, kept[0].expires_at),
+        (NOW + 5, Some(NOW + 900 + 60))
+    );
     let generation = house.revocations.generation();
     house.revocations.replace(kept);
-    assert_eq!(house.revocations.generation(), generation, "what the watcher reads is in force already");
+    assert_eq!(
+        house.revocations.generation(),
+        generation,
+        "what the watcher reads is in force already"
+    );
     assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
 }
 
@@ -116,10 +159,31 @@ fn one_all_or_all_others_of_an_account_end() {
     let [one, two, three] = [house.browser(), house.browser(), house.browser()];
     let bobs = house.sessions.open_browser(&bob, &device(), HOST).unwrap();
     let end = |which: Which<'_>| house.sessions.end(which).unwrap().len();
-    assert_eq!(end(Which::Own { id: &bobs.session_id, account_id: "ann" }), 0);
-    assert_eq!(end(Which::Own { id: &one.session_id, account_id: "ann" }), 1);
-    assert_eq!(end(Which::Others { account_id: "ann", keep: &two.session_id }), 1);
-    assert_eq!([&one, &two, &three].map(|it| house.check(it).is_ok()), [false, true, false]);
+    assert_eq!(
+        end(Which::Own {
+            id: &bobs.session_id,
+            account_id: "ann"
+        }),
+        0
+    );
+    assert_eq!(
+        end(Which::Own {
+            id: &one.session_id,
+            account_id: "ann"
+        }),
+        1
+    );
+    assert_eq!(
+        end(Which::Others {
+            account_id: "ann",
+            keep: &two.session_id
+        }),
+        1
+    );
+    assert_eq!(
+        [&one, &two, &three].map(|it| house.check(it).is_ok()),
+        [false, true, false]
+    );
     assert_eq!(end(Which::Account("ann")), 1);
     assert_eq!(house.check(&two), Err(Refusal::Revoked));
     assert_eq!(house.check(&bobs), Ok(()));
@@ -134,7 +198,11 @@ fn a_sweep_ends_what_is_over_to_the_second_and_nothing_else() {
     house.clock.advance(1);
     assert_eq!(house.sessions.sweep().unwrap(), 1);
     assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
-    assert_eq!(rows(&*house.state)[0].expires_at, Some(NOW + 86_400 + 60), "its tokens have expired long ago");
+    assert_eq!(
+        rows(&*house.state)[0].expires_at,
+        Some(NOW + 86_400 + 60),
+        "its tokens have expired long ago"
+    );
     house.clock.advance(6 * 86_400 - 1);
     assert_eq!(house.sessions.sweep().unwrap(), 0);
     house.clock.advance(1);
@@ -169,14 +237,20 @@ fn whoever_reads_the_store_meanwhile_does_not_bring_an_ended_session_back() {
                 let before = house.check(&cookie);
                 begin.send(()).unwrap();
                 house.sessions.end(Which::One(&cookie.session_id)).unwrap();
-                (0..20).map(|_| house.check(&cookie)).chain([before]).collect::<Vec<_>>()
+                (0..20)
+                    .map(|_| house.check(&cookie))
+                    .chain([before])
+                    .collect::<Vec<_>>()
             })
             .collect();
         drop(begin);
         for verdict in verdicts {
             let (before, after) = verdict.split_last().unwrap();
             assert_eq!(*before, Ok(()));
-            assert!(after.iter().all(|verdict| *verdict == Err(Refusal::Revoked)), "{after:?}");
+            assert!(
+                after.iter().all(|verdict| *verdict == Err(Refusal::Revoked)),
+                "{after:?}"
+            );
         }
     });
 }
@@ -212,14 +286,20 @@ fn the_session_just_opened_is_not_the_one_to_go_and_others_accounts_lose_none() 
     }
     house.clock.advance(-10);
     let cookie = house.browser();
-    assert!(house.row(&cookie.session_id).is_some(), "the clock was set back, so that it looks older than all others");
+    assert!(
+        house.row(&cookie.session_id).is_some(),
+        "the clock was set back, so that it looks older than all others"
+    );
     assert_eq!(house.state.sessions(Some("ann")).unwrap().len(), MOST_SESSIONS);
     assert!(house.row(&bobs.session_id).is_some());
 }
 
 #[test]
 fn of_too_many_sessions_those_that_are_over_go_first() {
-    let settings = Settings { lifetime: 1000, ..settings() };
+    let settings = Settings {
+        lifetime: 1000,
+        ..settings()
+    };
     let house = House::with(settings, Arc::new(Memory::default()));
     let mut over = house.client();
     house.clock.advance(500);
@@ -238,16 +318,28 @@ fn of_too_many_sessions_those_that_are_over_go_first() {
 #[test]
 fn a_state_that_fails_is_said_to_and_lets_nobody_in() {
     let directory = tempfile::tempdir().unwrap();
-    let house = House::with(settings(), crate::state::open("sqlite:passgate.db", directory.path()).unwrap());
+    let house = House::with(
+        settings(),
+        crate::state::open("sqlite:passgate.db", directory.path()).unwrap(),
+    );
     let (cookie, tokens) = (house.browser(), house.client());
     let generation = house.revocations.generation();
     std::fs::remove_file(directory.path().join("passgate.db")).unwrap();
     let refusals = [
-        house.sessions.open_browser(&house.ann, &device(), HOST).unwrap_err(),
+        house
+            .sessions
+            .open_browser(&house.ann, &device(), HOST)
+            .unwrap_err(),
         house.sessions.open_client(&house.ann, &device()).unwrap_err(),
-        house.sessions.renew(&cookie.session_id, "ann", HOST, HERE).unwrap_err(),
+        house
+            .sessions
+            .renew(&cookie.session_id, "ann", HOST, HERE)
+            .unwrap_err(),
         house.refresh(&tokens).unwrap_err(),
-        house.sessions.of_refresh_token(&tokens.refresh_token).unwrap_err(),
+        house
+            .sessions
+            .of_refresh_token(&tokens.refresh_token)
+            .unwrap_err(),
         house.sessions.end(Which::Account("ann")).unwrap_err(),
         house.sessions.list("ann").unwrap_err(),
     ];

@@ -28,7 +28,9 @@ impl std::fmt::Debug for Hooked {
 }
 
 pub(super) fn failure() -> StateError {
-    StateError::PathMissing { example: "sqlite:passgate.db" }
+    StateError::PathMissing {
+        example: "sqlite:passgate.db",
+    }
 }
 
 macro_rules! pass_on {
@@ -58,7 +60,12 @@ impl State for Hooked {
         seen: &Sighting<'_>,
     ) -> Result<Rotation, StateError> {
         let rotation = self.memory.rotate_refresh(id, presented, successor, grace, seen);
-        if let Some(deed) = self.after_rotation.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(deed) = self
+            .after_rotation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             deed(&self.memory);
         }
         rotation

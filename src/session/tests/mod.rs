@@ -16,7 +16,9 @@ use super::*;
 use crate::identity::Identity;
 use crate::state::memory::Memory;
 use crate::state::{AccountChange, Added};
-use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Verifier, read_unverified, verify_signature};
+use crate::verify::{
+    Algorithm, Issuers, KeySet, LocalCache, Origin, Verifier, read_unverified, verify_signature,
+};
 
 /// The moment at which all tests start.
 const NOW: UnixSeconds = 1_800_000_000;
@@ -54,10 +56,17 @@ fn account(id: &str) -> AccountRow {
 }
 
 fn device() -> Device {
-    Device { user_agent: "Firefox".to_owned(), address: HERE }
+    Device {
+        user_agent: "Firefox".to_owned(),
+        address: HERE,
+    }
 }
 
-const END: EndSessions<'static> = EndSessions { now: NOW, revoked_until: NOW + 90_000, keep: None };
+const END: EndSessions<'static> = EndSessions {
+    now: NOW,
+    revoked_until: NOW + 90_000,
+    keep: None,
+};
 
 /// Sessions with all around them, and the account `ann`.
 struct House {
@@ -82,13 +91,29 @@ impl House {
         let keys = || KeySet::from_jwks(jwks.as_bytes(), Origin::File).unwrap().0;
         let url = settings.public_url.clone();
         let mut issuers = Issuers::default();
-        issuers.add_own(OWN_NAME, &url, &url, &[Algorithm::EdDSA], keys()).unwrap();
+        issuers
+            .add_own(OWN_NAME, &url, &url, &[Algorithm::EdDSA], keys())
+            .unwrap();
         let revocations = Arc::new(Revocations::new());
         let verifier = Verifier::new(issuers, Arc::clone(&revocations));
         let signing = Arc::new(ArcSwap::from_pointee(signing));
-        let sessions =
-            Sessions::new(settings, Arc::clone(&state), signing, Arc::clone(&revocations), clock.clone()).unwrap();
-        let house = Self { state, sessions, revocations, clock, keys: keys(), verifier, ann: account("ann") };
+        let sessions = Sessions::new(
+            settings,
+            Arc::clone(&state),
+            signing,
+            Arc::clone(&revocations),
+            clock.clone(),
+        )
+        .unwrap();
+        let house = Self {
+            state,
+            sessions,
+            revocations,
+            clock,
+            keys: keys(),
+            verifier,
+            ann: account("ann"),
+        };
         house.add(&house.ann);
         house
     }
@@ -98,7 +123,10 @@ impl House {
     }
 
     fn change(&self, change: &AccountChange) -> AccountRow {
-        self.state.change_account(&self.ann.id, change, &END).unwrap().unwrap()
+        self.state
+            .change_account(&self.ann.id, change, &END)
+            .unwrap()
+            .unwrap()
     }
 
     fn browser(&self) -> Cookie {
@@ -110,7 +138,9 @@ impl House {
     }
 
     fn renew(&self, cookie: &Cookie) -> Option<Cookie> {
-        self.sessions.renew(&cookie.session_id, &self.ann.id, HOST, THERE).unwrap()
+        self.sessions
+            .renew(&cookie.session_id, &self.ann.id, HOST, THERE)
+            .unwrap()
     }
 
     fn refresh(&self, tokens: &Tokens) -> Result<Tokens, Refusal> {
@@ -123,13 +153,22 @@ impl House {
 
     /// The verdict on an access token now.
     fn verify(&self, token: &str) -> Result<(), Refusal> {
-        self.verifier.verify(&mut LocalCache::new(), token, self.clock.now()).map(|_| ())
+        self.verifier
+            .verify(&mut LocalCache::new(), token, self.clock.now())
+            .map(|_| ())
     }
 
     /// What the token in a cookie says, if it is one of ours and of that kind.
     fn cookie_claims(&self, cookie: &Cookie) -> Value {
-        assert_eq!(self.verify(&cookie.token), Err(Refusal::TokenType), "a cookie is no access token");
-        assert_eq!(read_unverified(&cookie.token).unwrap().header["typ"], "session+jwt");
+        assert_eq!(
+            self.verify(&cookie.token),
+            Err(Refusal::TokenType),
+            "a cookie is no access token"
+        );
+        assert_eq!(
+            read_unverified(&cookie.token).unwrap().header["typ"],
+            "session+jwt"
+        );
         let claims = verify_signature(&cookie.token, &self.keys, &[Algorithm::EdDSA]).unwrap();
         serde_json::from_slice(&claims).unwrap()
     }
@@ -156,13 +195,22 @@ impl House {
 }
 
 fn roles(roles: &[&str]) -> AccountChange {
-    AccountChange { roles: Some(roles.iter().map(|&role| role.to_owned()).collect()), ..AccountChange::default() }
+    AccountChange {
+        roles: Some(roles.iter().map(|&role| role.to_owned()).collect()),
+        ..AccountChange::default()
+    }
 }
 
 fn disabled(disabled: bool) -> AccountChange {
-    AccountChange { disabled: Some(disabled), ..AccountChange::default() }
+    AccountChange {
+        disabled: Some(disabled),
+        ..AccountChange::default()
+    }
 }
 
 fn password() -> AccountChange {
-    AccountChange { password_hash: Some("$another".to_owned()), ..AccountChange::default() }
+    AccountChange {
+        password_hash: Some("$another".to_owned()),
+        ..AccountChange::default()
+    }
 }

@@ -16,7 +16,10 @@ fn code(number: u8, session_id: &str) -> CodeRow {
 
 fn with_sessions(state: &Opened) {
     add_two(state);
-    add_all(state, &[session("s1", "a"), session("s2", "a"), session("s3", "b")]);
+    add_all(
+        state,
+        &[session("s1", "a"), session("s2", "a"), session("s3", "b")],
+    );
 }
 
 pub(in crate::state) fn a_code_is_taken_once_by_either_side(state: &Opened) {
@@ -29,8 +32,16 @@ pub(in crate::state) fn a_code_is_taken_once_by_either_side(state: &Opened) {
     for side in [&state.one, &state.other] {
         assert_eq!(side.take_code(&[1; 32]).unwrap(), None);
     }
-    assert_eq!(state.one.take_code(&[2; 32]).unwrap(), Some(code(2, "s1")), "another one of the session stays");
-    assert_eq!(state.one.version().unwrap(), before, "nothing that a process holds in memory");
+    assert_eq!(
+        state.one.take_code(&[2; 32]).unwrap(),
+        Some(code(2, "s1")),
+        "another one of the session stays"
+    );
+    assert_eq!(
+        state.one.version().unwrap(),
+        before,
+        "nothing that a process holds in memory"
+    );
 }
 
 pub(in crate::state) fn of_many_that_take_one_code_one_gets_it(state: &Opened) {
@@ -44,9 +55,11 @@ pub(in crate::state) fn a_code_needs_its_session_and_goes_with_it(state: &Opened
     with_sessions(state);
     assert!(!state.one.add_code(&code(1, "gone"), 100).unwrap());
     assert_eq!(state.one.take_code(&[1; 32]).unwrap(), None);
-    for (number, which, session_id) in
-        [(2, Which::One("s1"), "s1"), (3, Which::Account("a"), "s2"), (4, Which::Over { now: 1000, idle: 10 }, "s3")]
-    {
+    for (number, which, session_id) in [
+        (2, Which::One("s1"), "s1"),
+        (3, Which::Account("a"), "s2"),
+        (4, Which::Over { now: 1000, idle: 10 }, "s3"),
+    ] {
         assert!(state.one.add_code(&code(number, session_id), 100).unwrap());
         state.other.end_sessions(which, &END).unwrap();
         assert_eq!(state.one.take_code(&[number; 32]).unwrap(), None, "{which:?}");
@@ -66,8 +79,27 @@ pub(in crate::state) fn of_one_session_a_few_codes_are_kept_and_none_that_has_ex
         assert!(state.one.add_code(&code(number, "s1"), 100).unwrap());
     }
     let is_there = |number: u8| state.other.take_code(&[number; 32]).unwrap().is_some();
-    assert_eq!([0, 1, 2, most + 1].map(is_there), [false, false, true, true], "the oldest go");
+    assert_eq!(
+        [0, 1, 2, most + 1].map(is_there),
+        [false, false, true, true],
+        "the oldest go"
+    );
     assert!(is_there(200), "another session's stay");
-    assert!(state.one.add_code(&CodeRow { expires_at: 300, ..code(100, "s1") }, 160).unwrap());
-    assert_eq!([3, most, 100].map(is_there), [false, false, true], "what has expired goes on the way");
+    assert!(
+        state
+            .one
+            .add_code(
+                &CodeRow {
+                    expires_at: 300,
+                    ..code(100, "s1")
+                },
+                160
+            )
+            .unwrap()
+    );
+    assert_eq!(
+        [3, most, 100].map(is_there),
+        [false, false, true],
+        "what has expired goes on the way"
+    );
 }

@@ -4,17 +4,33 @@ use super::{END, Opened, account, argon2, client, key, seen, session, token};
 use crate::state::{AccountChange, AccountRow, Added, RevocationTarget, Rotation, SessionRow, State, Which};
 
 pub(in crate::state) fn any_text_survives(state: &Opened) {
-    let odd = ["", "'; DROP TABLE revocations; --", "a\0b", "é\u{2028}\u{10ffff}", " x ", "[\"admin\"]", "\"\\u0000,"];
+    let odd = [
+        "",
+        "'; DROP TABLE revocations; --",
+        "a\0b",
+        "é\u{2028}\u{10ffff}",
+        " x ",
+        "[\"admin\"]",
+        "\"\\u0000,",
+    ];
     for id in odd {
         state.one.revoke(&token(id, i64::MAX, Some(i64::MAX))).unwrap();
     }
     let known = state.other.revocations(0).unwrap();
     assert_eq!(known.len(), odd.len());
     for id in odd {
-        assert!(known.iter().any(|known| known.target == RevocationTarget::Token(id.to_owned())), "{id:?}");
+        assert!(
+            known
+                .iter()
+                .any(|known| known.target == RevocationTarget::Token(id.to_owned())),
+            "{id:?}"
+        );
     }
     state.one.save_jwks(odd[1], odd[3], b"\0\xff", -1).unwrap();
-    assert_eq!(state.other.load_jwks(odd[1], odd[3]).unwrap(), Some((b"\0\xff".to_vec(), -1)));
+    assert_eq!(
+        state.other.load_jwks(odd[1], odd[3]).unwrap(),
+        Some((b"\0\xff".to_vec(), -1))
+    );
     for (number, text) in odd.into_iter().enumerate() {
         let kept = AccountRow {
             id: text.to_owned(),
@@ -42,7 +58,11 @@ pub(in crate::state) fn any_text_survives(state: &Opened) {
             refresh: None,
         };
         assert!(state.one.add_session(&open, i64::MAX).unwrap());
-        assert_eq!(state.other.account_by_email(text).unwrap().as_ref(), Some(&kept), "{text:?}");
+        assert_eq!(
+            state.other.account_by_email(text).unwrap().as_ref(),
+            Some(&kept),
+            "{text:?}"
+        );
         assert_eq!(state.other.session(text).unwrap(), Some((open, kept)), "{text:?}");
         assert_eq!(*state.one.ensure_secret(text, &[7; 32]).unwrap(), [7; 32]);
         assert_eq!(*state.other.ensure_secret(text, &[8; 32]).unwrap(), [7; 32]);
@@ -70,42 +90,84 @@ pub(in crate::state) fn the_version_moves_with_revocations_and_signing_keys_of_e
     // With each, whether it moves.
     let writes: [(bool, Write); 24] = [
         (true, &|side| side.revoke(&token("t", 1, None)).unwrap()),
-        (true, &|side| drop(side.ensure_signing_key(&key("k1", 1)).unwrap())),
-        (true, &|side| drop(side.rotate_signing_key(&key("k2", 2), 2, 10).unwrap())),
-        (false, &|side| drop(side.ensure_signing_key(&key("k3", 1)).unwrap())),
+        (true, &|side| {
+            drop(side.ensure_signing_key(&key("k1", 1)).unwrap())
+        }),
+        (true, &|side| {
+            drop(side.rotate_signing_key(&key("k2", 2), 2, 10).unwrap())
+        }),
+        (false, &|side| {
+            drop(side.ensure_signing_key(&key("k3", 1)).unwrap())
+        }),
         // Of the active key it is nobody's to hold; of a retired one it is when it ends.
         (false, &|side| side.note_token("k2", 100).unwrap()),
         (true, &|side| side.note_token("k1", 100).unwrap()),
         (false, &|side| side.note_token("k1", 90).unwrap()),
-        (false, &|side| drop(side.ensure_secret("refresh", &[1; 32]).unwrap())),
-        (false, &|side| side.save_jwks("corp", "https://id.example/keys", b"{}", 1).unwrap()),
+        (false, &|side| {
+            drop(side.ensure_secret("refresh", &[1; 32]).unwrap())
+        }),
+        (false, &|side| {
+            side.save_jwks("corp", "https://id.example/keys", b"{}", 1)
+                .unwrap()
+        }),
         (true, &|side| side.revoke(&token("t", 2, None)).unwrap()),
         // What is done at every sign-in and all the time.
-        (false, &|side| assert_eq!(side.add_account(&account("a"), Some("ops")).unwrap(), Added::Done)),
-        (false, &|side| assert!(side.add_session(&session("s1", "a"), 1).unwrap())),
-        (false, &|side| assert!(side.add_session(&client("s2", "a", 1), 1).unwrap())),
-        (false, &|side| assert!(side.touch_session("s1", &seen(150, "192.0.2.2", 1050)).unwrap())),
         (false, &|side| {
-            let rotation = side.rotate_refresh("s2", &[1; 32], &[2; 32], 10, &seen(150, "192.0.2.2", 1050)).unwrap();
+            assert_eq!(side.add_account(&account("a"), Some("ops")).unwrap(), Added::Done)
+        }),
+        (false, &|side| {
+            assert!(side.add_session(&session("s1", "a"), 1).unwrap())
+        }),
+        (false, &|side| {
+            assert!(side.add_session(&client("s2", "a", 1), 1).unwrap())
+        }),
+        (false, &|side| {
+            assert!(side.touch_session("s1", &seen(150, "192.0.2.2", 1050)).unwrap())
+        }),
+        (false, &|side| {
+            let rotation = side
+                .rotate_refresh("s2", &[1; 32], &[2; 32], 10, &seen(150, "192.0.2.2", 1050))
+                .unwrap();
             assert_eq!(rotation, Rotation::Rotated);
         }),
-        (false, &|side| assert!(side.rehash_account("a", &argon2(0), &argon2(1)).unwrap())),
-        (false, &|side| drop(side.change_account("a", &AccountChange::default(), &END).unwrap().unwrap())),
+        (false, &|side| {
+            assert!(side.rehash_account("a", &argon2(0), &argon2(1)).unwrap())
+        }),
+        (false, &|side| {
+            drop(
+                side.change_account("a", &AccountChange::default(), &END)
+                    .unwrap()
+                    .unwrap(),
+            )
+        }),
         // What others have to hear of.
         (true, &|side| {
-            let change = AccountChange { roles: Some(vec![]), ..AccountChange::default() };
+            let change = AccountChange {
+                roles: Some(vec![]),
+                ..AccountChange::default()
+            };
             side.change_account("a", &change, &END).unwrap().unwrap();
         }),
-        (true, &|side| assert_eq!(side.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"])),
-        (false, &|side| assert!(side.end_sessions(Which::One("s1"), &END).unwrap().is_empty())),
         (true, &|side| {
-            let change = AccountChange { ends_sessions: true, disabled: Some(true), ..AccountChange::default() };
+            assert_eq!(side.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"])
+        }),
+        (false, &|side| {
+            assert!(side.end_sessions(Which::One("s1"), &END).unwrap().is_empty())
+        }),
+        (true, &|side| {
+            let change = AccountChange {
+                ends_sessions: true,
+                disabled: Some(true),
+                ..AccountChange::default()
+            };
             side.change_account("a", &change, &END).unwrap().unwrap();
         }),
         (true, &|side| assert!(side.delete_account("a", &END).unwrap())),
         (false, &|side| assert!(!side.delete_account("a", &END).unwrap())),
         // Those of sessions and accounts have expired for long then: nobody misses them.
-        (false, &|side| assert!(!side.purge_revocations(1_000_000).unwrap())),
+        (false, &|side| {
+            assert!(!side.purge_revocations(1_000_000).unwrap())
+        }),
     ];
     // Each write is done by the other side or by this one; then, where it can be repeated, the other way round.
     for (round, first) in [(0, 0), (1, 9)] {

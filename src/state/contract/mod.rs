@@ -14,8 +14,8 @@ use std::sync::{Arc, Barrier};
 use zeroize::Zeroizing;
 
 use super::{
-    AccountRow, Added, EndSessions, RefreshRow, Revocation, RevocationTarget, SessionRow, Sighting, SigningKeyRow,
-    State,
+    AccountRow, Added, EndSessions, RefreshRow, Revocation, RevocationTarget, SessionRow, Sighting,
+    SigningKeyRow, State,
 };
 
 /// One empty state, opened twice as two processes would (an engine that cannot gives the same one twice).
@@ -99,7 +99,11 @@ pub(super) use suite;
 impl Opened {
     /// One side for the even, the other for the odd.
     fn side(&self, number: usize) -> &Arc<dyn State> {
-        if number.is_multiple_of(2) { &self.one } else { &self.other }
+        if number.is_multiple_of(2) {
+            &self.one
+        } else {
+            &self.other
+        }
     }
 }
 
@@ -120,7 +124,12 @@ fn at_once<T: Send>(state: &Opened, threads: usize, work: impl Fn(&dyn State, us
 }
 
 pub(super) fn token(id: &str, revoked_at: i64, expires_at: Option<i64>) -> Revocation {
-    Revocation { issuer: "corp".to_owned(), target: RevocationTarget::Token(id.to_owned()), revoked_at, expires_at }
+    Revocation {
+        issuer: "corp".to_owned(),
+        target: RevocationTarget::Token(id.to_owned()),
+        revoked_at,
+        expires_at,
+    }
 }
 
 pub(super) fn key(id: &str, created_at: i64) -> SigningKeyRow {
@@ -135,7 +144,11 @@ pub(super) fn key(id: &str, created_at: i64) -> SigningKeyRow {
 }
 
 pub(super) fn seen(at: i64, address: &str, tokens_until: i64) -> Sighting<'_> {
-    Sighting { at, address, tokens_until }
+    Sighting {
+        at,
+        address,
+        tokens_until,
+    }
 }
 
 /// The hash of nobody's password.
@@ -176,11 +189,22 @@ pub(super) fn session(id: &str, account_id: &str) -> SessionRow {
 
 /// An API client's session, of which the token `first` is good.
 pub(super) fn client(id: &str, account_id: &str, first: u8) -> SessionRow {
-    let refresh = RefreshRow { current: [first; 32], previous: None, rotated_at: 100 };
-    SessionRow { refresh: Some(refresh), ..session(id, account_id) }
+    let refresh = RefreshRow {
+        current: [first; 32],
+        previous: None,
+        rotated_at: 100,
+    };
+    SessionRow {
+        refresh: Some(refresh),
+        ..session(id, account_id)
+    }
 }
 
-pub(super) const END: EndSessions<'_> = EndSessions { now: 200, revoked_until: 300, keep: None };
+pub(super) const END: EndSessions<'_> = EndSessions {
+    now: 200,
+    revoked_until: 300,
+    keep: None,
+};
 
 /// Adds the accounts `a` and `b`.
 fn add_two(state: &Opened) {
@@ -197,7 +221,13 @@ fn add_all(state: &Opened, sessions: &[SessionRow]) {
 
 /// The ids of all sessions that are left, in their own order.
 fn left(state: &Opened) -> Vec<String> {
-    let mut ids: Vec<_> = state.other.sessions(None).unwrap().into_iter().map(|session| session.id).collect();
+    let mut ids: Vec<_> = state
+        .other
+        .sessions(None)
+        .unwrap()
+        .into_iter()
+        .map(|session| session.id)
+        .collect();
     ids.sort();
     ids
 }
@@ -205,14 +235,21 @@ fn left(state: &Opened) -> Vec<String> {
 /// The ids of all sessions that were revoked, in their own order.
 fn revoked(state: &Opened) -> Vec<String> {
     let id = |known: Revocation| match known {
-        Revocation { issuer, target: RevocationTarget::Session(id), revoked_at: 200, expires_at: Some(300) }
-            if issuer == "session" =>
-        {
-            id
-        }
+        Revocation {
+            issuer,
+            target: RevocationTarget::Session(id),
+            revoked_at: 200,
+            expires_at: Some(300),
+        } if issuer == "session" => id,
         other => panic!("{other:?}"),
     };
-    let mut ids: Vec<_> = state.other.revocations(200).unwrap().into_iter().map(id).collect();
+    let mut ids: Vec<_> = state
+        .other
+        .revocations(200)
+        .unwrap()
+        .into_iter()
+        .map(id)
+        .collect();
     ids.sort();
     ids
 }

@@ -6,7 +6,14 @@ use crate::state::{AccountChange, RefreshRow, Rotation, SessionRow, State};
 const GRACE: i64 = 10;
 
 fn present(side: &dyn State, token: u8, successor: u8, now: i64) -> Rotation {
-    side.rotate_refresh("s1", &[token; 32], &[successor; 32], GRACE, &seen(now, "192.0.2.7", 0)).unwrap()
+    side.rotate_refresh(
+        "s1",
+        &[token; 32],
+        &[successor; 32],
+        GRACE,
+        &seen(now, "192.0.2.7", 0),
+    )
+    .unwrap()
 }
 
 fn stored(state: &Opened) -> SessionRow {
@@ -16,23 +23,46 @@ fn stored(state: &Opened) -> SessionRow {
 
 fn begin(state: &Opened) {
     add_two(state);
-    add_all(state, &[client("s1", "a", 1), client("s2", "a", 1), session("browser", "a")]);
+    add_all(
+        state,
+        &[
+            client("s1", "a", 1),
+            client("s2", "a", 1),
+            session("browser", "a"),
+        ],
+    );
 }
 
 pub(in crate::state) fn a_token_is_exchanged_once_and_a_retry_is_told_so(state: &Opened) {
     begin(state);
     assert_eq!(present(&*state.one, 1, 2, 500), Rotation::Rotated);
-    let refresh = Some(RefreshRow { current: [2; 32], previous: Some([1; 32]), rotated_at: 500 });
-    let after = SessionRow { seen_at: 500, address: "192.0.2.7".to_owned(), refresh, ..client("s1", "a", 1) };
+    let refresh = Some(RefreshRow {
+        current: [2; 32],
+        previous: Some([1; 32]),
+        rotated_at: 500,
+    });
+    let after = SessionRow {
+        seen_at: 500,
+        address: "192.0.2.7".to_owned(),
+        refresh,
+        ..client("s1", "a", 1)
+    };
     assert_eq!(stored(state), after);
     for (number, now) in [500, 505, 510, 499, 490].into_iter().enumerate() {
-        assert_eq!(present(&**state.side(number), 1, 2, now), Rotation::Repeated, "{now}");
+        assert_eq!(
+            present(&**state.side(number), 1, 2, now),
+            Rotation::Repeated,
+            "{now}"
+        );
         assert_eq!(stored(state), after, "a retry changes nothing");
     }
     assert_eq!(state.one.session("s2").unwrap().unwrap().0, client("s2", "a", 1));
     // A clock that was set back exchanges, and does not forget when it was seen.
     assert_eq!(present(&*state.other, 2, 3, 400), Rotation::Rotated);
-    assert_eq!((stored(state).seen_at, stored(state).refresh.unwrap().rotated_at), (500, 400));
+    assert_eq!(
+        (stored(state).seen_at, stored(state).refresh.unwrap().rotated_at),
+        (500, 400)
+    );
 }
 
 pub(in crate::state) fn a_token_is_spent_once_its_successor_was_used(state: &Opened) {
@@ -53,7 +83,11 @@ pub(in crate::state) fn a_token_is_spent_after_the_grace(state: &Opened) {
         assert_eq!(present(&*state.other, 1, 2, now), Rotation::Spent, "{now}");
     }
     assert_eq!(stored(state), after);
-    assert_eq!(present(&*state.other, 2, 3, 511), Rotation::Rotated, "the good one is not hurt by it");
+    assert_eq!(
+        present(&*state.other, 2, 3, 511),
+        Rotation::Rotated,
+        "the good one is not hurt by it"
+    );
 }
 
 pub(in crate::state) fn a_token_of_nobody_changes_nothing(state: &Opened) {
@@ -67,11 +101,18 @@ pub(in crate::state) fn a_token_of_nobody_changes_nothing(state: &Opened) {
 
 pub(in crate::state) fn nothing_is_exchanged_for_who_may_not_sign_in(state: &Opened) {
     begin(state);
-    let rotate =
-        |id: &str| state.other.rotate_refresh(id, &[1; 32], &[2; 32], GRACE, &seen(500, "192.0.2.7", 0)).unwrap();
+    let rotate = |id: &str| {
+        state
+            .other
+            .rotate_refresh(id, &[1; 32], &[2; 32], GRACE, &seen(500, "192.0.2.7", 0))
+            .unwrap()
+    };
     assert_eq!(rotate("nobody's"), Rotation::Missing);
     assert_eq!(rotate("browser"), Rotation::Missing);
-    let disabled = |disabled| AccountChange { disabled: Some(disabled), ..AccountChange::default() };
+    let disabled = |disabled| AccountChange {
+        disabled: Some(disabled),
+        ..AccountChange::default()
+    };
     state.one.change_account("a", &disabled(true), &END).unwrap();
     assert_eq!(rotate("s1"), Rotation::Missing);
     assert_eq!(stored(state), client("s1", "a", 1));
@@ -84,8 +125,16 @@ pub(in crate::state) fn nothing_is_exchanged_for_who_may_not_sign_in(state: &Ope
 pub(in crate::state) fn of_many_that_present_one_token_one_exchanges_it(state: &Opened) {
     begin(state);
     let came_to = at_once(state, 20, |side, _| present(side, 1, 2, 500));
-    assert_eq!(came_to.iter().filter(|it| **it == Rotation::Rotated).count(), 1, "{came_to:?}");
-    assert_eq!(came_to.iter().filter(|it| **it == Rotation::Repeated).count(), 19, "{came_to:?}");
+    assert_eq!(
+        came_to.iter().filter(|it| **it == Rotation::Rotated).count(),
+        1,
+        "{came_to:?}"
+    );
+    assert_eq!(
+        came_to.iter().filter(|it| **it == Rotation::Repeated).count(),
+        19,
+        "{came_to:?}"
+    );
     assert_eq!(stored(state).refresh.unwrap().current, [2; 32]);
 }
 
@@ -97,8 +146,14 @@ pub(in crate::state) fn of_many_that_go_on_from_one_token_one_branch_is_left(sta
         let second = (first != Rotation::Spent).then(|| present(side, 2, 3, 500));
         (first, second)
     });
-    let firsts = came_to.iter().filter(|(first, _)| *first == Rotation::Rotated).count();
-    let seconds = came_to.iter().filter(|(_, second)| *second == Some(Rotation::Rotated)).count();
+    let firsts = came_to
+        .iter()
+        .filter(|(first, _)| *first == Rotation::Rotated)
+        .count();
+    let seconds = came_to
+        .iter()
+        .filter(|(_, second)| *second == Some(Rotation::Rotated))
+        .count();
     assert_eq!((firsts, seconds), (1, 1), "{came_to:?}");
     for (first, second) in came_to {
         assert_ne!(first, Rotation::Missing);

@@ -6,14 +6,20 @@ use super::{END, Opened, account, at_once, key, token};
 use crate::state::{AccountChange, PURGED_AT_ONCE, Revocation, RevocationTarget};
 
 fn targets(revocations: &[Revocation]) -> BTreeSet<(String, RevocationTarget)> {
-    revocations.iter().map(|known| (known.issuer.clone(), known.target.clone())).collect()
+    revocations
+        .iter()
+        .map(|known| (known.issuer.clone(), known.target.clone()))
+        .collect()
 }
 
 pub(in crate::state) fn a_revocation_is_seen_by_the_other_side_once_it_has_expired_no_more(state: &Opened) {
     let revocation = token("t1", 100, Some(200));
     state.one.revoke(&revocation).unwrap();
     for now in [0, 100, 199] {
-        assert_eq!(state.other.revocations(now).unwrap(), std::slice::from_ref(&revocation));
+        assert_eq!(
+            state.other.revocations(now).unwrap(),
+            std::slice::from_ref(&revocation)
+        );
     }
     assert_eq!(state.other.revocations(200).unwrap(), []);
 }
@@ -28,12 +34,34 @@ pub(in crate::state) fn revoking_again_widens_and_never_narrows(state: &Opened) 
 }
 
 pub(in crate::state) fn tokens_and_subjects_and_sessions_and_issuers_are_kept_apart(state: &Opened) {
-    let subject = Revocation { target: RevocationTarget::Subject("x".to_owned()), ..token("", 1, None) };
-    let session = Revocation { target: RevocationTarget::Session("x".to_owned()), ..token("", 1, None) };
-    let elsewhere = Revocation { issuer: "partner".to_owned(), ..token("x", 1, None) };
-    let stale = RevocationTarget::Stale { subject: "x".to_owned(), revision: 1 };
-    let stale = Revocation { target: stale, ..token("", 1, None) };
-    let all = [token("x", 1, None), token("X", 1, None), subject, session, stale, elsewhere];
+    let subject = Revocation {
+        target: RevocationTarget::Subject("x".to_owned()),
+        ..token("", 1, None)
+    };
+    let session = Revocation {
+        target: RevocationTarget::Session("x".to_owned()),
+        ..token("", 1, None)
+    };
+    let elsewhere = Revocation {
+        issuer: "partner".to_owned(),
+        ..token("x", 1, None)
+    };
+    let stale = RevocationTarget::Stale {
+        subject: "x".to_owned(),
+        revision: 1,
+    };
+    let stale = Revocation {
+        target: stale,
+        ..token("", 1, None)
+    };
+    let all = [
+        token("x", 1, None),
+        token("X", 1, None),
+        subject,
+        session,
+        stale,
+        elsewhere,
+    ];
     for revocation in &all {
         state.one.revoke(revocation).unwrap();
     }
@@ -52,7 +80,9 @@ pub(in crate::state) fn expired_revocations_are_deleted_when_they_are_purged(sta
     assert_eq!(state.other.revocations(150).unwrap(), [token("t2", 100, None)]);
     let reading = state.other.revocations_after(Some(seen), 0).unwrap();
     assert_eq!((reading.rows, reading.is_whole), (vec![], false));
-    let many: Vec<_> = (0..PURGED_AT_ONCE + 1).map(|number| token(&number.to_string(), 1, Some(1))).collect();
+    let many: Vec<_> = (0..PURGED_AT_ONCE + 1)
+        .map(|number| token(&number.to_string(), 1, Some(1)))
+        .collect();
     for revocation in &many {
         state.other.revoke(revocation).unwrap();
     }
@@ -88,20 +118,47 @@ pub(in crate::state) fn only_what_was_written_since_is_read(state: &Opened) {
 
 pub(in crate::state) fn what_is_taken_back_is_read_as_such(state: &Opened) {
     state.one.add_account(&account("a"), Some("admin")).unwrap();
-    let roles = AccountChange { roles: Some(vec![]), ..AccountChange::default() };
+    let roles = AccountChange {
+        roles: Some(vec![]),
+        ..AccountChange::default()
+    };
     let changed = state.one.change_account("a", &roles, &END).unwrap().unwrap();
     let reading = state.other.revocations_after(None, 200).unwrap();
-    let stale = |revision| RevocationTarget::Stale { subject: "a".to_owned(), revision };
-    assert_eq!(reading.rows.iter().map(|row| row.target.clone()).collect::<Vec<_>>(), [stale(changed.revision)]);
+    let stale = |revision| RevocationTarget::Stale {
+        subject: "a".to_owned(),
+        revision,
+    };
+    assert_eq!(
+        reading
+            .rows
+            .iter()
+            .map(|row| row.target.clone())
+            .collect::<Vec<_>>(),
+        [stale(changed.revision)]
+    );
     state.one.delete_account("a", &END).unwrap();
     let later = state.other.revocations_after(Some(reading.version), 200).unwrap();
-    assert_eq!(later.rows.iter().map(|row| row.target.clone()).collect::<Vec<_>>(), [stale(0)]);
+    assert_eq!(
+        later
+            .rows
+            .iter()
+            .map(|row| row.target.clone())
+            .collect::<Vec<_>>(),
+        [stale(0)]
+    );
     assert!(!later.is_whole);
-    assert_eq!(state.other.revocations(200).unwrap(), [], "and there is nothing of it for who reads all");
+    assert_eq!(
+        state.other.revocations(200).unwrap(),
+        [],
+        "and there is nothing of it for who reads all"
+    );
     // Another account of the same id begins anew.
     state.one.add_account(&account("a"), Some("admin")).unwrap();
     let changed = state.one.change_account("a", &roles, &END).unwrap().unwrap();
-    assert_eq!(state.other.revocations(200).unwrap()[0].target, stale(changed.revision));
+    assert_eq!(
+        state.other.revocations(200).unwrap()[0].target,
+        stale(changed.revision)
+    );
 }
 
 pub(in crate::state) fn of_many_that_write_at_once_a_reader_misses_none(state: &Opened) {

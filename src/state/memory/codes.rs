@@ -10,7 +10,8 @@ impl Content {
             return false;
         }
         let is_own = |known: &CodeRow| known.session_id == code.session_id;
-        self.codes.retain(|known| !is_own(known) || known.expires_at > now);
+        self.codes
+            .retain(|known| !is_own(known) || known.expires_at > now);
         while self.codes.iter().filter(|known| is_own(known)).count() >= MOST_CODES {
             let oldest = self.codes.iter().position(is_own);
             oldest.map(|oldest| self.codes.remove(oldest));

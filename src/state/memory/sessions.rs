@@ -25,7 +25,9 @@ impl Content {
     }
 
     pub(super) fn touch_session(&mut self, id: &str, seen: &Sighting<'_>) -> bool {
-        let Some(session) = self.sessions.get_mut(id) else { return false };
+        let Some(session) = self.sessions.get_mut(id) else {
+            return false;
+        };
         if session.seen_at <= seen.at {
             session.seen_at = seen.at;
             seen.address.clone_into(&mut session.address);
@@ -42,14 +44,26 @@ impl Content {
         grace: UnixSeconds,
         seen: &Sighting<'_>,
     ) -> Rotation {
-        let Some(session) = self.sessions.get_mut(id) else { return Rotation::Missing };
-        if self.accounts.get(&session.account_id).is_none_or(|account| account.disabled) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return Rotation::Missing;
+        };
+        if self
+            .accounts
+            .get(&session.account_id)
+            .is_none_or(|account| account.disabled)
+        {
             return Rotation::Missing;
         }
-        let Some(refresh) = &mut session.refresh else { return Rotation::Missing };
+        let Some(refresh) = &mut session.refresh else {
+            return Rotation::Missing;
+        };
         let judged = refresh.judge(presented, seen.at, grace);
         if judged == Rotation::Rotated {
-            *refresh = RefreshRow { current: *successor, previous: Some(*presented), rotated_at: seen.at };
+            *refresh = RefreshRow {
+                current: *successor,
+                previous: Some(*presented),
+                rotated_at: seen.at,
+            };
             self.touch_session(id, seen);
         }
         judged
@@ -62,10 +76,14 @@ impl Content {
             Which::Account(account_id) => session.account_id == account_id,
             Which::Others { account_id, keep } => session.account_id == account_id && session.id != keep,
             Which::Over { now, idle } => {
-                session.expires_at <= now || (session.refresh.is_none() && session.seen_at <= now.saturating_sub(idle))
+                session.expires_at <= now
+                    || (session.refresh.is_none() && session.seen_at <= now.saturating_sub(idle))
             }
         };
-        let meant = self.sessions.values().filter(|session| is_meant(session) && end.keep != Some(&session.id));
+        let meant = self
+            .sessions
+            .values()
+            .filter(|session| is_meant(session) && end.keep != Some(&session.id));
         let ended: Vec<_> = meant.map(|session| session.id.clone()).collect();
         for id in &ended {
             let tokens_until = self.sessions.remove(id).and_then(|session| session.tokens_until);

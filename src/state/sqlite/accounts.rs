@@ -39,19 +39,38 @@ macro_rules! columns {
 pub(super) use columns;
 
 pub(super) fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Option<AccountRow>> {
-    one(connection, concat!("SELECT ", columns!(), " FROM accounts WHERE id = ?1"), [id])
+    one(
+        connection,
+        concat!("SELECT ", columns!(), " FROM accounts WHERE id = ?1"),
+        [id],
+    )
 }
 
 pub(super) fn by_email(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<AccountRow>> {
-    one(connection, concat!("SELECT ", columns!(), " FROM accounts WHERE email_key = ?1"), [email_key])
+    one(
+        connection,
+        concat!("SELECT ", columns!(), " FROM accounts WHERE email_key = ?1"),
+        [email_key],
+    )
 }
 
-fn one(connection: &Connection, statement: &str, values: impl Params) -> rusqlite::Result<Option<AccountRow>> {
-    connection.prepare_cached(statement)?.query_row(values, |row| from_row(row, 0)).optional()
+fn one(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> rusqlite::Result<Option<AccountRow>> {
+    connection
+        .prepare_cached(statement)?
+        .query_row(values, |row| from_row(row, 0))
+        .optional()
 }
 
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<AccountRow>> {
-    let mut statement = connection.prepare(concat!("SELECT ", columns!(), " FROM accounts ORDER BY email_key"))?;
+    let mut statement = connection.prepare(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM accounts ORDER BY email_key"
+    ))?;
     let rows = statement.query_map([], |row| from_row(row, 0))?;
     rows.collect()
 }
@@ -75,10 +94,18 @@ pub(super) const LOOKALIKE: &str = concat!(
 pub(super) fn lookalike(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<AccountRow>> {
     // Beside one that is ASCII only the others count.
     let also_ascii = i64::from(!email_key.is_ascii());
-    one(connection, LOOKALIKE, params![email::look(email_key), also_ascii, email_key])
+    one(
+        connection,
+        LOOKALIKE,
+        params![email::look(email_key), also_ascii, email_key],
+    )
 }
 
-pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: Option<&str>) -> rusqlite::Result<Added> {
+pub(super) fn add(
+    transaction: &Transaction<'_>,
+    account: &AccountRow,
+    first: Option<&str>,
+) -> rusqlite::Result<Added> {
     if let Some(role) = first
         && has_enabled(transaction, role)?
     {
@@ -123,8 +150,9 @@ pub(super) fn add(transaction: &Transaction<'_>, account: &AccountRow, first: Op
 /// like. An account whose key another one has keeps its own, and is found by its id.
 pub(super) fn compare_anew(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare("SELECT id, email FROM accounts ORDER BY created_at, id")?;
-    let addresses: Vec<(String, String)> =
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let addresses: Vec<(String, String)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
     for (id, address) in addresses {
         let key = email::key(&address);
         let changed = transaction
@@ -136,11 +164,9 @@ pub(super) fn compare_anew(transaction: &Transaction<'_>) -> rusqlite::Result<()
                 "another account has the same address in other letters; this one cannot sign in"
             );
         }
-        transaction.prepare_cached("UPDATE accounts SET look = ?2, is_ascii = ?3 WHERE id = ?1")?.execute(params![
-            id,
-            email::look(&key),
-            key.is_ascii()
-        ])?;
+        transaction
+            .prepare_cached("UPDATE accounts SET look = ?2, is_ascii = ?3 WHERE id = ?1")?
+            .execute(params![id, email::look(&key), key.is_ascii()])?;
     }
     Ok(())
 }
@@ -151,7 +177,9 @@ pub(super) fn change(
     change: &AccountChange,
     end: &EndSessions<'_>,
 ) -> rusqlite::Result<Option<AccountRow>> {
-    let Some(mut account) = by_id(transaction, id)? else { return Ok(None) };
+    let Some(mut account) = by_id(transaction, id)? else {
+        return Ok(None);
+    };
     let revision = account.revision;
     change.apply(&mut account);
     let hash = account.password_hash.as_deref();
@@ -183,21 +211,40 @@ pub(super) fn change(
 }
 
 fn roles_text(account: &AccountRow) -> rusqlite::Result<String> {
-    serde_json::to_string(&account.roles).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    serde_json::to_string(&account.roles)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-pub(super) fn rehash(transaction: &Transaction<'_>, id: &str, from: &str, to: &str) -> rusqlite::Result<bool> {
+pub(super) fn rehash(
+    transaction: &Transaction<'_>,
+    id: &str,
+    from: &str,
+    to: &str,
+) -> rusqlite::Result<bool> {
     let changed = transaction
-        .prepare_cached("UPDATE accounts SET password_hash = ?3, hash_kind = ?4 WHERE id = ?1 AND password_hash = ?2")?
+        .prepare_cached(
+            "UPDATE accounts SET password_hash = ?3, hash_kind = ?4 WHERE id = ?1 AND password_hash = ?2",
+        )?
         .execute([id, from, to, hash_kind(to)])?;
     Ok(changed > 0)
 }
 
-pub(super) fn delete(transaction: &Transaction<'_>, id: &str, end: &EndSessions<'_>) -> rusqlite::Result<bool> {
+pub(super) fn delete(
+    transaction: &Transaction<'_>,
+    id: &str,
+    end: &EndSessions<'_>,
+) -> rusqlite::Result<bool> {
     // A session refers to its account, so none may stay.
-    sessions::end(transaction, Which::Account(id), &EndSessions { keep: None, ..*end })?;
+    sessions::end(
+        transaction,
+        Which::Account(id),
+        &EndSessions { keep: None, ..*end },
+    )?;
     revocations::forget_staleness(transaction, id)?;
-    Ok(transaction.prepare_cached("DELETE FROM accounts WHERE id = ?1")?.execute([id])? > 0)
+    Ok(transaction
+        .prepare_cached("DELETE FROM accounts WHERE id = ?1")?
+        .execute([id])?
+        > 0)
 }
 
 /// Two searches, however many accounts there are: triggers count the kinds.
@@ -206,5 +253,8 @@ pub(super) const FOREIGN_HASH: &str = "SELECT password_hash FROM accounts WHERE 
     LIMIT 1";
 
 pub(super) fn foreign_hash(connection: &Connection, like: &str) -> rusqlite::Result<Option<String>> {
-    connection.prepare_cached(FOREIGN_HASH)?.query_row([like.trim_end_matches('$')], |row| row.get(0)).optional()
+    connection
+        .prepare_cached(FOREIGN_HASH)?
+        .query_row([like.trim_end_matches('$')], |row| row.get(0))
+        .optional()
 }

@@ -45,7 +45,9 @@ pub(super) fn add(transaction: &Transaction<'_>, code: &CodeRow, now: UnixSecond
 
 /// By a look alone: what anybody makes up is no reason to wait for the lock of those who write.
 pub(super) fn is_there(connection: &Connection, hash: &TokenHash) -> rusqlite::Result<bool> {
-    let found = connection.prepare_cached("SELECT 1 FROM codes WHERE hash = ?1")?.query_row([hash], |_| Ok(()));
+    let found = connection
+        .prepare_cached("SELECT 1 FROM codes WHERE hash = ?1")?
+        .query_row([hash], |_| Ok(()));
     Ok(found.optional()?.is_some())
 }
 

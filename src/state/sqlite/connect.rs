@@ -11,7 +11,10 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens a file that is there.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
 }
 
 /// The settings of the connection that writes.
@@ -38,11 +41,15 @@ pub(super) fn configure_reader(connection: &Connection) -> rusqlite::Result<()> 
 
 /// SQLite does not wait for locks when the journal mode changes, so two processes that meet a new file at once have to
 /// be patient here.
-#[expect(clippy::disallowed_methods, reason = "opening the state blocks anyway, and never happens on a worker")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "opening the state blocks anyway, and never happens on a worker"
+)]
 fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     let start = Instant::now();
     loop {
-        let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        let mode =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
         match mode {
             Ok(mode) if mode == "wal" => return Ok(()),
             Ok(_) => {
@@ -52,7 +59,8 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
                 ));
             }
             Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && start.elapsed() < LOCK_TIMEOUT =>
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && start.elapsed() < LOCK_TIMEOUT =>
             {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 use super::{Sqlite, accounts, codes, key_sets, revocations, secrets, sessions, signing_keys};
 use crate::clock::UnixSeconds;
 use crate::state::{
-    AccountChange, AccountRow, Added, CodeRow, EndSessions, Reading, Revocation, Rotation, SessionRow, Sighting,
-    SigningKeyRow, State, StateError, TokenHash, Version, Which,
+    AccountChange, AccountRow, Added, CodeRow, EndSessions, Reading, Revocation, Rotation, SessionRow,
+    Sighting, SigningKeyRow, State, StateError, TokenHash, Version, Which,
 };
 
 impl State for Sqlite {
@@ -15,19 +15,27 @@ impl State for Sqlite {
     }
 
     fn revoke(&self, revocation: &Revocation) -> Result<(), StateError> {
-        self.write("revoke", |transaction| revocations::insert(transaction, revocation))
+        self.write("revoke", |transaction| {
+            revocations::insert(transaction, revocation)
+        })
     }
 
     fn revocations_after(&self, seen: Option<Version>, over: UnixSeconds) -> Result<Reading, StateError> {
-        self.read("read revocations", |connection| revocations::after(connection, seen, over))
+        self.read("read revocations", |connection| {
+            revocations::after(connection, seen, over)
+        })
     }
 
     fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError> {
         // Whoever finds nothing keeps nobody from writing.
-        if !self.read("look for old revocations", |connection| revocations::has_expired(connection, over))? {
+        if !self.read("look for old revocations", |connection| {
+            revocations::has_expired(connection, over)
+        })? {
             return Ok(false);
         }
-        self.write("delete old revocations", |transaction| revocations::purge(transaction, over))
+        self.write("delete old revocations", |transaction| {
+            revocations::purge(transaction, over)
+        })
     }
 
     fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
@@ -35,7 +43,9 @@ impl State for Sqlite {
     }
 
     fn ensure_signing_key(&self, candidate: &SigningKeyRow) -> Result<Vec<SigningKeyRow>, StateError> {
-        self.write("add a signing key", |transaction| signing_keys::ensure(transaction, candidate))
+        self.write("add a signing key", |transaction| {
+            signing_keys::ensure(transaction, candidate)
+        })
     }
 
     fn rotate_signing_key(
@@ -44,22 +54,32 @@ impl State for Sqlite {
         now: UnixSeconds,
         verify_until: UnixSeconds,
     ) -> Result<Vec<SigningKeyRow>, StateError> {
-        self.erase("rotate the signing key", |it| signing_keys::rotate(it, next, now, verify_until), |_| true)
+        self.erase(
+            "rotate the signing key",
+            |it| signing_keys::rotate(it, next, now, verify_until),
+            |_| true,
+        )
     }
 
     fn note_token(&self, key_id: &str, expires_at: UnixSeconds) -> Result<(), StateError> {
-        self.write("note a token", |transaction| signing_keys::note_token(transaction, key_id, expires_at))
+        self.write("note a token", |transaction| {
+            signing_keys::note_token(transaction, key_id, expires_at)
+        })
     }
 
     fn ensure_secret(&self, name: &str, candidate: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, StateError> {
         if let Some(known) = self.read("read a secret", |connection| secrets::load(connection, name))? {
             return Ok(known);
         }
-        self.write("add a secret", |transaction| secrets::ensure(transaction, name, candidate))
+        self.write("add a secret", |transaction| {
+            secrets::ensure(transaction, name, candidate)
+        })
     }
 
     fn add_account(&self, account: &AccountRow, first: Option<&str>) -> Result<Added, StateError> {
-        self.write("add an account", |transaction| accounts::add(transaction, account, first))
+        self.write("add an account", |transaction| {
+            accounts::add(transaction, account, first)
+        })
     }
 
     fn account(&self, id: &str) -> Result<Option<AccountRow>, StateError> {
@@ -67,7 +87,9 @@ impl State for Sqlite {
     }
 
     fn account_by_email(&self, email_key: &str) -> Result<Option<AccountRow>, StateError> {
-        self.read("read an account", |connection| accounts::by_email(connection, email_key))
+        self.read("read an account", |connection| {
+            accounts::by_email(connection, email_key)
+        })
     }
 
     fn accounts(&self) -> Result<Vec<AccountRow>, StateError> {
@@ -75,11 +97,15 @@ impl State for Sqlite {
     }
 
     fn lookalike(&self, email_key: &str) -> Result<Option<AccountRow>, StateError> {
-        self.read("look for an account", |connection| accounts::lookalike(connection, email_key))
+        self.read("look for an account", |connection| {
+            accounts::lookalike(connection, email_key)
+        })
     }
 
     fn has_enabled_account(&self, role: &str) -> Result<bool, StateError> {
-        self.read("look for an account", |connection| accounts::has_enabled(connection, role))
+        self.read("look for an account", |connection| {
+            accounts::has_enabled(connection, role)
+        })
     }
 
     fn change_account(
@@ -89,28 +115,46 @@ impl State for Sqlite {
         end: &EndSessions<'_>,
     ) -> Result<Option<AccountRow>, StateError> {
         let has_erased = |changed: &Option<AccountRow>| changed.is_some() && change.password_hash.is_some();
-        self.erase("change an account", |transaction| accounts::change(transaction, id, change, end), has_erased)
+        self.erase(
+            "change an account",
+            |transaction| accounts::change(transaction, id, change, end),
+            has_erased,
+        )
     }
 
     fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError> {
         // The old hash is of the present password, and the weaker one.
-        self.erase("change a hash", |transaction| accounts::rehash(transaction, id, from, to), |is_done| *is_done)
+        self.erase(
+            "change a hash",
+            |transaction| accounts::rehash(transaction, id, from, to),
+            |is_done| *is_done,
+        )
     }
 
     fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError> {
-        self.erase("delete an account", |transaction| accounts::delete(transaction, id, end), |is_done| *is_done)
+        self.erase(
+            "delete an account",
+            |transaction| accounts::delete(transaction, id, end),
+            |is_done| *is_done,
+        )
     }
 
     fn foreign_hash(&self, like: &str) -> Result<Option<String>, StateError> {
-        self.read("look for a kind of hash", |connection| accounts::foreign_hash(connection, like))
+        self.read("look for a kind of hash", |connection| {
+            accounts::foreign_hash(connection, like)
+        })
     }
 
     fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError> {
-        self.write("add a session", |transaction| sessions::add(transaction, session, password_version))
+        self.write("add a session", |transaction| {
+            sessions::add(transaction, session, password_version)
+        })
     }
 
     fn session(&self, id: &str) -> Result<Option<(SessionRow, AccountRow)>, StateError> {
-        self.read("read a session", |connection| sessions::with_account(connection, id))
+        self.read("read a session", |connection| {
+            sessions::with_account(connection, id)
+        })
     }
 
     fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError> {
@@ -118,7 +162,9 @@ impl State for Sqlite {
     }
 
     fn touch_session(&self, id: &str, seen: &Sighting<'_>) -> Result<bool, StateError> {
-        self.write("note a session", |transaction| sessions::touch(transaction, id, seen))
+        self.write("note a session", |transaction| {
+            sessions::touch(transaction, id, seen)
+        })
     }
 
     fn rotate_refresh(
@@ -137,7 +183,9 @@ impl State for Sqlite {
     fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {
         let mut ended = Vec::new();
         loop {
-            let some = self.write("end sessions", |transaction| sessions::end(transaction, which, end))?;
+            let some = self.write("end sessions", |transaction| {
+                sessions::end(transaction, which, end)
+            })?;
             let may_be_more = matches!(which, Which::Over { .. }) && some.len() >= sessions::OVER_AT_ONCE;
             ended.extend(some);
             if !may_be_more {
@@ -158,10 +206,14 @@ impl State for Sqlite {
     }
 
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {
-        self.read("read a key set", |connection| key_sets::load(connection, issuer, url))
+        self.read("read a key set", |connection| {
+            key_sets::load(connection, issuer, url)
+        })
     }
 
     fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError> {
-        self.write("save a key set", |transaction| key_sets::save(transaction, issuer, url, jwks, now))
+        self.write("save a key set", |transaction| {
+            key_sets::save(transaction, issuer, url, jwks, now)
+        })
     }
 }

@@ -39,20 +39,32 @@ struct Identity {
 
 impl Identity {
     fn of(path: &Path) -> std::io::Result<Self> {
-        fs::metadata(path).map(|data| Self { device: data.dev(), inode: data.ino() })
+        fs::metadata(path).map(|data| Self {
+            device: data.dev(),
+            inode: data.ino(),
+        })
     }
 }
 
 /// Makes the file where there is none, and refuses one that is not safe to use.
 pub(super) fn prepare(path: &Path) -> Result<Prepared, StateError> {
-    let failed = |action| move |source| StateError::File { path: path.to_owned(), action, source };
+    let failed = |action| {
+        move |source| StateError::File {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    };
     create(path).map_err(failed("create"))?;
     let real = fs::canonicalize(path).map_err(failed("find"))?;
     let directory = real.parent().expect("a canonical path of a file has a parent");
     let around = fs::metadata(directory).map_err(failed("look at the directory of"))?;
     // In a sticky directory (/tmp) others can add files and not replace ours.
     if around.mode() & 0o1002 == 0o0002 {
-        return Err(StateError::WritableByOthers { path: directory.to_owned(), mode: around.mode() & 0o7777 });
+        return Err(StateError::WritableByOthers {
+            path: directory.to_owned(),
+            mode: around.mode() & 0o7777,
+        });
     }
     let data = fs::symlink_metadata(&real).map_err(failed("look at"))?;
     inspect(&real, &data, &around)?;
@@ -61,7 +73,13 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, StateError> {
         match fs::symlink_metadata(&companion) {
             Ok(data) => inspect(&companion, &data, &around)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(StateError::File { path: companion, action: "look at", source }),
+            Err(source) => {
+                return Err(StateError::File {
+                    path: companion,
+                    action: "look at",
+                    source,
+                });
+            }
         }
     }
     if data.mode() & 0o044 != 0 {
@@ -72,12 +90,24 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, StateError> {
             path.display(),
         );
     }
-    let identity = Identity { device: data.dev(), inode: data.ino() };
-    Ok(Prepared { configured: path.to_owned(), real, identity })
+    let identity = Identity {
+        device: data.dev(),
+        inode: data.ino(),
+    };
+    Ok(Prepared {
+        configured: path.to_owned(),
+        real,
+        identity,
+    })
 }
 
 fn create(path: &Path) -> std::io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
         // Closed again before SQLite opens it; SQLite gives `-wal` and `-shm` the same mode.
         Ok(file) => file.set_permissions(fs::Permissions::from_mode(0o600)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -87,16 +117,24 @@ fn create(path: &Path) -> std::io::Result<()> {
 
 fn inspect(path: &Path, data: &Metadata, directory: &Metadata) -> Result<(), StateError> {
     if !data.is_file() {
-        return Err(StateError::NotAFile { path: path.to_owned() });
+        return Err(StateError::NotAFile {
+            path: path.to_owned(),
+        });
     }
     if data.mode() & 0o022 != 0 {
-        return Err(StateError::WritableByOthers { path: path.to_owned(), mode: data.mode() & 0o7777 });
+        return Err(StateError::WritableByOthers {
+            path: path.to_owned(),
+            mode: data.mode() & 0o7777,
+        });
     }
     // The owner of /proc/self is the user of this process; where there is no /proc the question is left open.
-    let stranger =
-        fs::metadata("/proc/self").is_ok_and(|process| ![0, directory.uid(), process.uid()].contains(&data.uid()));
+    let stranger = fs::metadata("/proc/self")
+        .is_ok_and(|process| ![0, directory.uid(), process.uid()].contains(&data.uid()));
     if stranger {
-        return Err(StateError::OwnedByStranger { path: path.to_owned(), owner: data.uid() });
+        return Err(StateError::OwnedByStranger {
+            path: path.to_owned(),
+            owner: data.uid(),
+        });
     }
     Ok(())
 }
@@ -121,7 +159,13 @@ impl Prepared {
             let path = companion(&self.real, name);
             match Identity::of(&path) {
                 Ok(identity) => files.push((path, identity)),
-                Err(source) => return Err(StateError::File { path, action: "look at", source }),
+                Err(source) => {
+                    return Err(StateError::File {
+                        path,
+                        action: "look at",
+                        source,
+                    });
+                }
             }
         }
         let open = OpenFile(files);
@@ -140,7 +184,13 @@ impl OpenFile {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return Err(StateError::Replaced { path: path.clone() });
                 }
-                Err(source) => return Err(StateError::File { path: path.clone(), action: "look at", source }),
+                Err(source) => {
+                    return Err(StateError::File {
+                        path: path.clone(),
+                        action: "look at",
+                        source,
+                    });
+                }
             }
         }
         Ok(())

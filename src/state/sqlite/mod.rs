@@ -130,7 +130,8 @@ impl Sqlite {
         let _nobody_reads_here = lock(&self.reader);
         let emptied = (|| {
             writer.busy_timeout(Duration::ZERO)?;
-            let is_busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+            let is_busy =
+                writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
             writer.busy_timeout(connect::LOCK_TIMEOUT)?;
             is_busy
         })();

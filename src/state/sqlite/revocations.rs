@@ -49,7 +49,11 @@ pub(super) const LATER: &str = "SELECT issuer, kind, value, revoked_at, expires_
     WHERE sequence > ?2 AND (expires_at > ?1 OR expires_at IS NULL) ORDER BY sequence";
 
 /// Those that have not expired at `over`, and were written after `seen` was read.
-pub(super) fn after(connection: &Connection, seen: Option<Version>, over: UnixSeconds) -> rusqlite::Result<Reading> {
+pub(super) fn after(
+    connection: &Connection,
+    seen: Option<Version>,
+    over: UnixSeconds,
+) -> rusqlite::Result<Reading> {
     // One transaction: the rows are those of the version.
     let transaction = connection.unchecked_transaction()?;
     let version = version(&transaction)?;
@@ -57,11 +61,20 @@ pub(super) fn after(connection: &Connection, seen: Option<Version>, over: UnixSe
     let rows = match seen {
         Some(seen) => {
             let mut statement = transaction.prepare_cached(LATER)?;
-            statement.query_map([over, seen.revocations], from_row)?.collect::<rusqlite::Result<_>>()
+            statement
+                .query_map([over, seen.revocations], from_row)?
+                .collect::<rusqlite::Result<_>>()
         }
-        None => transaction.prepare_cached(LIVE)?.query_map([over], from_row)?.collect(),
+        None => transaction
+            .prepare_cached(LIVE)?
+            .query_map([over], from_row)?
+            .collect(),
     }?;
-    Ok(Reading { rows, is_whole: seen.is_none(), version })
+    Ok(Reading {
+        rows,
+        is_whole: seen.is_none(),
+        version,
+    })
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Revocation> {
@@ -69,11 +82,19 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Revocation> {
     let target = match row.get_ref(1)?.as_str()? {
         SUBJECT => RevocationTarget::Subject(value),
         SESSION => RevocationTarget::Session(value),
-        STALE => RevocationTarget::Stale { subject: value, revision: row.get(5)? },
+        STALE => RevocationTarget::Stale {
+            subject: value,
+            revision: row.get(5)?,
+        },
         // The table admits no other.
         _ => RevocationTarget::Token(value),
     };
-    Ok(Revocation { issuer: row.get(0)?, target, revoked_at: row.get(3)?, expires_at: row.get(4)? })
+    Ok(Revocation {
+        issuer: row.get(0)?,
+        target,
+        revoked_at: row.get(3)?,
+        expires_at: row.get(4)?,
+    })
 }
 
 /// Whether one has expired at `over`.
@@ -93,7 +114,9 @@ pub(super) fn purge(transaction: &Transaction<'_>, over: UnixSeconds) -> rusqlit
                 (SELECT issuer, kind, value FROM revocations WHERE expires_at <= ?1 LIMIT ?2)",
         )?
         .execute([over, most])?;
-    transaction.prepare_cached("UPDATE version SET lost = ?1")?.execute([lost])?;
+    transaction
+        .prepare_cached("UPDATE version SET lost = ?1")?
+        .execute([lost])?;
     Ok(deleted >= PURGED_AT_ONCE)
 }
 
@@ -101,7 +124,13 @@ pub(super) fn purge(transaction: &Transaction<'_>, over: UnixSeconds) -> rusqlit
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<Version> {
     connection
         .prepare_cached("SELECT revocations, lost, signing_keys FROM version")?
-        .query_row([], |row| Ok(Version { revocations: row.get(0)?, lost: row.get(1)?, signing_keys: row.get(2)? }))
+        .query_row([], |row| {
+            Ok(Version {
+                revocations: row.get(0)?,
+                lost: row.get(1)?,
+                signing_keys: row.get(2)?,
+            })
+        })
 }
 
 /// For an account that is deleted: none of its tokens is good any more, stale or not. A row that takes it back, because

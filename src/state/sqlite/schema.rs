@@ -245,19 +245,29 @@ const ADDRESSES: usize = 3;
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StateError> {
     let failed = |error| StateError::from_sqlite(path, "prepare the tables", error);
     let known = i64::try_from(STEPS.len()).expect("a handful of steps");
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failed)?;
     let (application, version, tables) = describe(&transaction).map_err(failed)?;
     let is_new = application == 0 && version == 0 && tables == 0;
     if application != APPLICATION_ID && !is_new {
-        return Err(StateError::Foreign { path: path.to_owned() });
+        return Err(StateError::Foreign {
+            path: path.to_owned(),
+        });
     }
     if version > known {
-        return Err(StateError::Newer { path: path.to_owned(), found: version, known });
+        return Err(StateError::Newer {
+            path: path.to_owned(),
+            found: version,
+            known,
+        });
     }
     if version == known {
         return Ok(());
     }
-    let seen = usize::try_from(version).map_err(|_| StateError::Foreign { path: path.to_owned() })?;
+    let seen = usize::try_from(version).map_err(|_| StateError::Foreign {
+        path: path.to_owned(),
+    })?;
     (|| {
         for (index, step) in STEPS.iter().enumerate().skip(seen) {
             transaction.execute_batch(step)?;

@@ -12,10 +12,17 @@ pub(super) fn load(connection: &Connection, name: &str) -> rusqlite::Result<Opti
         .optional()
 }
 
-pub(super) fn ensure(transaction: &Transaction<'_>, name: &str, candidate: &[u8; 32]) -> rusqlite::Result<Secret> {
+pub(super) fn ensure(
+    transaction: &Transaction<'_>,
+    name: &str,
+    candidate: &[u8; 32],
+) -> rusqlite::Result<Secret> {
     if let Some(known) = load(transaction, name)? {
         return Ok(known);
     }
-    transaction.execute("INSERT INTO secrets (name, value) VALUES (?1, ?2)", params![name, candidate.as_slice()])?;
+    transaction.execute(
+        "INSERT INTO secrets (name, value) VALUES (?1, ?2)",
+        params![name, candidate.as_slice()],
+    )?;
     Ok(Zeroizing::new(*candidate))
 }

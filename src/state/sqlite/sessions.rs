@@ -21,7 +21,11 @@ const COLUMN_COUNT: usize = 11;
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     let refresh = match row.get(7)? {
-        Some(current) => Some(RefreshRow { current, previous: row.get(8)?, rotated_at: row.get(9)? }),
+        Some(current) => Some(RefreshRow {
+            current,
+            previous: row.get(8)?,
+            rotated_at: row.get(9)?,
+        }),
         None => None,
     };
     Ok(SessionRow {
@@ -37,7 +41,11 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     })
 }
 
-pub(super) fn add(transaction: &Transaction<'_>, session: &SessionRow, version: i64) -> rusqlite::Result<bool> {
+pub(super) fn add(
+    transaction: &Transaction<'_>,
+    session: &SessionRow,
+    version: i64,
+) -> rusqlite::Result<bool> {
     let refresh = session.refresh.as_ref();
     let added = transaction
         .prepare_cached(
@@ -73,10 +81,15 @@ pub(super) const WITH_ACCOUNT: &str = concat!(
     " FROM sessions JOIN accounts ON accounts.id = sessions.account_id WHERE sessions.id = ?1"
 );
 
-pub(super) fn with_account(connection: &Connection, id: &str) -> rusqlite::Result<Option<(SessionRow, AccountRow)>> {
+pub(super) fn with_account(
+    connection: &Connection,
+    id: &str,
+) -> rusqlite::Result<Option<(SessionRow, AccountRow)>> {
     connection
         .prepare_cached(WITH_ACCOUNT)?
-        .query_row([id], |row| Ok((from_row(row)?, accounts::from_row(row, COLUMN_COUNT)?)))
+        .query_row([id], |row| {
+            Ok((from_row(row)?, accounts::from_row(row, COLUMN_COUNT)?))
+        })
         .optional()
 }
 
@@ -88,10 +101,21 @@ pub(super) fn of(connection: &Connection, account_id: Option<&str>) -> rusqlite:
     };
     match account_id {
         Some(id) => read(
-            concat!("SELECT ", columns!(), " FROM sessions WHERE account_id = ?1 ORDER BY seen_at DESC, id DESC"),
+            concat!(
+                "SELECT ",
+                columns!(),
+                " FROM sessions WHERE account_id = ?1 ORDER BY seen_at DESC, id DESC"
+            ),
             &[id],
         ),
-        None => read(concat!("SELECT ", columns!(), " FROM sessions ORDER BY seen_at DESC, id DESC"), &[]),
+        None => read(
+            concat!(
+                "SELECT ",
+                columns!(),
+                " FROM sessions ORDER BY seen_at DESC, id DESC"
+            ),
+            &[],
+        ),
     }
 }
 
@@ -116,8 +140,12 @@ pub(super) fn rotate_refresh(
     grace: UnixSeconds,
     seen: &Sighting<'_>,
 ) -> rusqlite::Result<Rotation> {
-    let Some((session, account)) = with_account(transaction, id)? else { return Ok(Rotation::Missing) };
-    let Some(refresh) = session.refresh.filter(|_| !account.disabled) else { return Ok(Rotation::Missing) };
+    let Some((session, account)) = with_account(transaction, id)? else {
+        return Ok(Rotation::Missing);
+    };
+    let Some(refresh) = session.refresh.filter(|_| !account.disabled) else {
+        return Ok(Rotation::Missing);
+    };
     let judged = refresh.judge(presented, seen.at, grace);
     if judged == Rotation::Rotated {
         transaction
@@ -144,16 +172,27 @@ pub(super) fn end(
     let keep = end.keep;
     let ended = match which {
         Which::One(id) => delete(transaction, "id = ?2", params![keep, id]),
-        Which::Own { id, account_id } => {
-            delete(transaction, "id = ?2 AND account_id = ?3", params![keep, id, account_id])
-        }
+        Which::Own { id, account_id } => delete(
+            transaction,
+            "id = ?2 AND account_id = ?3",
+            params![keep, id, account_id],
+        ),
         Which::Account(account_id) => delete(transaction, "account_id = ?2", params![keep, account_id]),
-        Which::Others { account_id, keep: other } => {
-            delete(transaction, "account_id = ?2 AND id <> ?3", params![keep, account_id, other])
-        }
+        Which::Others {
+            account_id,
+            keep: other,
+        } => delete(
+            transaction,
+            "account_id = ?2 AND id <> ?3",
+            params![keep, account_id, other],
+        ),
         Which::Over { now, idle } => {
             let most = i64::try_from(OVER_AT_ONCE).unwrap_or(i64::MAX);
-            delete(transaction, OVER, params![keep, now, now.saturating_sub(idle), most])
+            delete(
+                transaction,
+                OVER,
+                params![keep, now, now.saturating_sub(idle), most],
+            )
         }
     }?;
     for (id, tokens_until) in &ended {

@@ -24,10 +24,15 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<SigningKeyRow
     rows.collect()
 }
 
-pub(super) fn ensure(transaction: &Transaction<'_>, candidate: &SigningKeyRow) -> rusqlite::Result<Vec<SigningKeyRow>> {
-    let is_there: bool =
-        transaction
-            .query_row("SELECT EXISTS (SELECT 1 FROM signing_keys WHERE retired_at IS NULL)", [], |row| row.get(0))?;
+pub(super) fn ensure(
+    transaction: &Transaction<'_>,
+    candidate: &SigningKeyRow,
+) -> rusqlite::Result<Vec<SigningKeyRow>> {
+    let is_there: bool = transaction.query_row(
+        "SELECT EXISTS (SELECT 1 FROM signing_keys WHERE retired_at IS NULL)",
+        [],
+        |row| row.get(0),
+    )?;
     if !is_there {
         insert(transaction, candidate)?;
     }
@@ -52,7 +57,11 @@ pub(super) fn rotate(
 }
 
 /// SQLite's max of several values is NULL when one is, so the active key still has no end.
-pub(super) fn note_token(transaction: &Transaction<'_>, key_id: &str, expires_at: UnixSeconds) -> rusqlite::Result<()> {
+pub(super) fn note_token(
+    transaction: &Transaction<'_>,
+    key_id: &str,
+    expires_at: UnixSeconds,
+) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "UPDATE signing_keys
@@ -66,7 +75,12 @@ pub(super) fn note_token(transaction: &Transaction<'_>, key_id: &str, expires_at
 fn insert(transaction: &Transaction<'_>, key: &SigningKeyRow) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT INTO signing_keys (key_id, public_key, private_key, created_at) VALUES (?1, ?2, ?3, ?4)",
-        params![key.key_id, key.public_key, key.private_key.as_ref().map(|bytes| bytes.as_slice()), key.created_at],
+        params![
+            key.key_id,
+            key.public_key,
+            key.private_key.as_ref().map(|bytes| bytes.as_slice()),
+            key.created_at
+        ],
     )?;
     Ok(())
 }

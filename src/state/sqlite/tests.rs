@@ -16,7 +16,11 @@ use crate::state::contract::{self, END, Opened, account, key, session, token};
 fn open() -> Opened {
     let directory = tempfile::tempdir().unwrap();
     let open = || Arc::new(Sqlite::open(&directory.path().join("passgate.db")).unwrap());
-    Opened { one: open(), other: open(), _directory: Some(directory) }
+    Opened {
+        one: open(),
+        other: open(),
+        _directory: Some(directory),
+    }
 }
 
 contract::suite!(open);
@@ -34,12 +38,21 @@ fn commits_are_flushed_and_references_enforced() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
     let connection = lock(&state.writer);
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    let pragma = |name| {
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
     assert_eq!(pragma("synchronous"), 2);
     assert_eq!(pragma("foreign_keys"), 1);
     assert_eq!(pragma("secure_delete"), 1);
     assert_eq!(pragma("busy_timeout"), 5000);
-    assert_eq!(connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0)).unwrap(), "wal");
+    assert_eq!(
+        connection
+            .pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))
+            .unwrap(),
+        "wal"
+    );
 }
 
 #[test]
@@ -50,7 +63,10 @@ fn what_others_can_write_is_refused() {
     for lax in [0o620, 0o602] {
         set_mode(&path, lax);
         let error = Sqlite::open(&path).unwrap_err();
-        assert!(matches!(error, StateError::WritableByOthers { mode, .. } if mode == lax), "{error}");
+        assert!(
+            matches!(error, StateError::WritableByOthers { mode, .. } if mode == lax),
+            "{error}"
+        );
         assert!(error.to_string().contains("chmod go-w"), "{error}");
     }
     // Readable is a warning only.
@@ -59,7 +75,10 @@ fn what_others_can_write_is_refused() {
     set_mode(&path, 0o600);
     fs::write(directory.path().join("passgate.db-wal"), b"planted").unwrap();
     set_mode(&directory.path().join("passgate.db-wal"), 0o666);
-    assert!(matches!(Sqlite::open(&path), Err(StateError::WritableByOthers { .. })));
+    assert!(matches!(
+        Sqlite::open(&path),
+        Err(StateError::WritableByOthers { .. })
+    ));
     fs::remove_file(directory.path().join("passgate.db-wal")).unwrap();
     set_mode(directory.path(), 0o777);
     assert!(matches!(Sqlite::open(&path), Err(StateError::WritableByOthers { path, .. }) if path.is_dir()));
@@ -70,9 +89,17 @@ fn what_others_can_write_is_refused() {
 #[test]
 fn a_path_that_cannot_hold_a_file_says_so() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = Sqlite::open(&directory.path().join("no/such/passgate.db")).unwrap_err().to_string();
-    assert!(missing.contains("no/such/passgate.db") && missing.contains("create its directory"), "{missing}");
-    assert!(matches!(Sqlite::open(directory.path()), Err(StateError::NotAFile { .. })));
+    let missing = Sqlite::open(&directory.path().join("no/such/passgate.db"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        missing.contains("no/such/passgate.db") && missing.contains("create its directory"),
+        "{missing}"
+    );
+    assert!(matches!(
+        Sqlite::open(directory.path()),
+        Err(StateError::NotAFile { .. })
+    ));
     let dangling = directory.path().join("link.db");
     symlink(directory.path().join("nowhere.db"), &dangling).unwrap();
     assert!(matches!(Sqlite::open(&dangling), Err(StateError::File { .. })));
@@ -83,13 +110,21 @@ fn a_file_of_a_newer_version_of_another_program_or_of_noise_is_a_clear_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("passgate.db");
     let state = Sqlite::open(&path).unwrap();
-    lock(&state.writer).pragma_update(None, "user_version", 1000).unwrap();
+    lock(&state.writer)
+        .pragma_update(None, "user_version", 1000)
+        .unwrap();
     drop(state);
     let error = Sqlite::open(&path).unwrap_err().to_string();
-    assert!(error.contains("newer passgate") && error.contains("1000"), "{error}");
+    assert!(
+        error.contains("newer passgate") && error.contains("1000"),
+        "{error}"
+    );
 
     let other = directory.path().join("app.db");
-    Connection::open(&other).unwrap().execute_batch("CREATE TABLE users (id)").unwrap();
+    Connection::open(&other)
+        .unwrap()
+        .execute_batch("CREATE TABLE users (id)")
+        .unwrap();
     assert!(matches!(Sqlite::open(&other), Err(StateError::Foreign { .. })));
 
     let noise = directory.path().join("noise.db");
@@ -117,9 +152,15 @@ fn a_file_that_is_deleted_or_replaced_while_open_is_an_error_at_every_call() {
         state.version().unwrap();
         fs::remove_file(directory.path().join(victim)).unwrap();
         for _ in 0..2 {
-            assert!(matches!(state.version(), Err(StateError::Replaced { .. })), "{victim}");
+            assert!(
+                matches!(state.version(), Err(StateError::Replaced { .. })),
+                "{victim}"
+            );
         }
-        assert!(matches!(state.revoke(&token("t", 1, None)), Err(StateError::Replaced { .. })));
+        assert!(matches!(
+            state.revoke(&token("t", 1, None)),
+            Err(StateError::Replaced { .. })
+        ));
         assert!(matches!(state.revocations(0), Err(StateError::Replaced { .. })));
     }
     let directory = tempfile::tempdir().unwrap();
@@ -139,7 +180,14 @@ fn a_link_that_is_turned_elsewhere_is_noticed() {
     symlink("a.db", &link).unwrap();
     let state = Sqlite::open(&link).unwrap();
     state.revoke(&token("t", 1, None)).unwrap();
-    assert_eq!(Sqlite::open(&directory.path().join("a.db")).unwrap().revocations(0).unwrap().len(), 1);
+    assert_eq!(
+        Sqlite::open(&directory.path().join("a.db"))
+            .unwrap()
+            .revocations(0)
+            .unwrap()
+            .len(),
+        1
+    );
     fs::remove_file(&link).unwrap();
     symlink("b.db", &link).unwrap();
     assert!(matches!(state.version(), Err(StateError::Replaced { .. })));
@@ -154,7 +202,9 @@ fn readings_wait_for_no_write() {
     let state = Sqlite::open(&path).unwrap();
     // Another process holds the lock, and a write of ours waits for it.
     let mut another = Connection::open(&path).unwrap();
-    let writing = another.transaction_with_behavior(TransactionBehavior::Exclusive).unwrap();
+    let writing = another
+        .transaction_with_behavior(TransactionBehavior::Exclusive)
+        .unwrap();
     writing.execute("UPDATE accounts SET disabled = 1", []).unwrap();
     writing.execute("DELETE FROM revocations", []).unwrap();
     let waiting = lock(&state.writer);
@@ -177,10 +227,14 @@ fn where_what_was_read_is_no_longer_all_that_was_all_is_read_again() {
                  INSERT INTO revocations VALUES ('corp', 'token', 't4', 1, NULL, NULL, 4)",
             )
         }),
-        ("one is deleted by hand", true, |it| it.execute_batch("DELETE FROM revocations WHERE value = 't2'")),
+        ("one is deleted by hand", true, |it| {
+            it.execute_batch("DELETE FROM revocations WHERE value = 't2'")
+        }),
         // The backup had two of the three.
         ("a backup is restored in place", true, |it| {
-            it.execute_batch("DELETE FROM revocations WHERE sequence > 2; UPDATE version SET revocations = 2, lost = 0")
+            it.execute_batch(
+                "DELETE FROM revocations WHERE sequence > 2; UPDATE version SET revocations = 2, lost = 0",
+            )
         }),
         ("a backup is restored, and one is added", true, |it| {
             it.execute_batch(
@@ -234,7 +288,11 @@ fn what_was_written_is_seen_by_the_next_reading() {
 fn a_reading_can_write_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
-    assert!(state.read("try", |connection| connection.execute("DELETE FROM accounts", [])).is_err());
+    assert!(
+        state
+            .read("try", |connection| connection.execute("DELETE FROM accounts", []))
+            .is_err()
+    );
 }
 
 #[test]
@@ -245,9 +303,14 @@ fn however_many_sessions_are_over_all_are_ended() {
     let many = 2 * sessions::OVER_AT_ONCE + 1;
     let ids: Vec<_> = (0..many).map(|number| format!("s{number:05}")).collect();
     state
-        .write("prepare a test", |it| ids.iter().try_for_each(|id| sessions::add(it, &session(id, "a"), 1).map(drop)))
+        .write("prepare a test", |it| {
+            ids.iter()
+                .try_for_each(|id| sessions::add(it, &session(id, "a"), 1).map(drop))
+        })
         .unwrap();
-    let mut ended = state.end_sessions(Which::Over { now: 1000, idle: 1 }, &END).unwrap();
+    let mut ended = state
+        .end_sessions(Which::Over { now: 1000, idle: 1 }, &END)
+        .unwrap();
     ended.sort();
     assert_eq!(ended, ids);
     assert_eq!(state.sessions(None).unwrap(), []);
@@ -262,7 +325,9 @@ fn what_is_asked_at_every_sign_in_reads_no_whole_table() {
         state.read("plan", |connection| {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
             let count = statement.parameter_count();
-            let rows = statement.query_map(rusqlite::params_from_iter((0..count).map(|_| 1)), |row| row.get(3))?;
+            let rows = statement.query_map(rusqlite::params_from_iter((0..count).map(|_| 1)), |row| {
+                row.get(3)
+            })?;
             rows.collect::<rusqlite::Result<Vec<String>>>()
         })
     };
@@ -288,7 +353,9 @@ fn a_row_that_somebody_broke_is_an_error_that_repeats_none_of_it() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
     state.add_account(&account("a"), Some("ops")).unwrap();
-    lock(&state.writer).execute("UPDATE accounts SET roles = '{\"CONTENT\":1}'", []).unwrap();
+    lock(&state.writer)
+        .execute("UPDATE accounts SET roles = '{\"CONTENT\":1}'", [])
+        .unwrap();
     let error = state.account("a").unwrap_err();
     assert!(!format!("{error} {error:?}").contains("CONTENT"), "{error:?}");
 }

@@ -35,7 +35,9 @@ pub(super) struct Names {
 
 impl std::fmt::Debug for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Names").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Names")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,7 +86,9 @@ impl Names {
 
     /// Forgets what had expired at `over` in one of [`SWEEPS`] parts of the table. One writer at a time.
     pub(super) fn sweep(&self, sweep: usize, over: UnixSeconds) {
-        let Some(parts) = self.parts.get().filter(|_| self.len() > 0) else { return };
+        let Some(parts) = self.parts.get().filter(|_| self.len() > 0) else {
+            return;
+        };
         for part in parts.iter().skip(sweep % SWEEPS).step_by(SWEEPS) {
             self.retain(part, |_, entry| entry.expires_at > over);
         }
@@ -96,8 +100,11 @@ impl Names {
         if gone == 0 {
             return;
         }
-        let kept: Part =
-            before.iter().filter(|(name, entry)| stays(name, entry)).map(|(n, e)| (n.clone(), *e)).collect();
+        let kept: Part = before
+            .iter()
+            .filter(|(name, entry)| stays(name, entry))
+            .map(|(n, e)| (n.clone(), *e))
+            .collect();
         part.store(Arc::new(kept));
         self.len.fetch_sub(gone, Ordering::AcqRel);
     }
@@ -115,8 +122,11 @@ impl Building {
     pub(super) fn finish(mut self) -> Names {
         let names = Names::default();
         if !self.0.is_empty() {
-            names.len.store(self.0.values().map(HashMap::len).sum(), Ordering::Release);
-            let parts = (0..PARTS).map(|part| ArcSwap::from_pointee(self.0.remove(&part).unwrap_or_default()));
+            names
+                .len
+                .store(self.0.values().map(HashMap::len).sum(), Ordering::Release);
+            let parts =
+                (0..PARTS).map(|part| ArcSwap::from_pointee(self.0.remove(&part).unwrap_or_default()));
             // Empty until now.
             let _ = names.parts.set(parts.collect());
         }
@@ -128,7 +138,10 @@ fn insert(part: &mut Part, name: &str, number: i64, expires_at: UnixSeconds) -> 
     match part.get_mut(name) {
         Some(known) => {
             let is_later = number > known.number;
-            *known = Entry { number: number.max(known.number), expires_at };
+            *known = Entry {
+                number: number.max(known.number),
+                expires_at,
+            };
             is_later
         }
         None => {
@@ -143,9 +156,9 @@ fn insert(part: &mut Part, name: &str, number: i64, expires_at: UnixSeconds) -> 
 fn part_of(name: &str) -> usize {
     let bytes = name.as_bytes();
     let end = &bytes[bytes.len().saturating_sub(12)..];
-    let hash = end
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = end.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     usize::try_from((hash ^ (hash >> 32)) % PARTS as u64).unwrap_or(0)
 }
 
@@ -165,7 +178,10 @@ mod tests {
             names.sweep(sweep, 1_100);
         }
         assert_eq!(names.len(), 3_999);
-        assert_eq!((names.find("name-1000"), names.find("name-1001")), (None, Some(1001)));
+        assert_eq!(
+            (names.find("name-1000"), names.find("name-1001")),
+            (None, Some(1001))
+        );
         names.remove("name-1001");
         names.remove("nobody");
         assert_eq!((names.find("name-1001"), names.len()), (None, 3_998));
@@ -192,7 +208,10 @@ mod tests {
             building.put("a", number, expires_at);
         }
         let names = building.finish();
-        assert_eq!((names.find("a"), names.find("b"), names.len()), (Some(5), None, 1));
+        assert_eq!(
+            (names.find("a"), names.find("b"), names.len()),
+            (Some(5), None, 1)
+        );
         assert!(names.put("a", 6, 30) && !names.put("a", 6, 30));
     }
 

@@ -19,21 +19,44 @@ fn identity(issuer: &str, subject: &str, token_id: Option<&str>, issued_at: Opti
 }
 
 fn row(issuer: &str, kind: Revoked, revoked_at: UnixSeconds) -> RevocationRow {
-    RevocationRow { issuer: issuer.to_owned(), kind, revoked_at, expires_at: None }
+    RevocationRow {
+        issuer: issuer.to_owned(),
+        kind,
+        revoked_at,
+        expires_at: None,
+    }
 }
 
 #[test]
 fn a_token_id_is_revoked_at_its_own_issuer_only() {
     let revocations = Revocations::new();
     let now = Instant::now();
-    assert_eq!(revocations.check("corp", &identity("corp", "ann", Some("1"), None), now), Ok(()));
+    assert_eq!(
+        revocations.check("corp", &identity("corp", "ann", Some("1"), None), now),
+        Ok(())
+    );
     revocations.replace([row("corp", Revoked::TokenId("1".into()), 100)]);
-    assert_eq!(revocations.check("corp", &identity("corp", "ann", Some("1"), Some(500)), now), Err(Refusal::Revoked));
-    assert_eq!(revocations.check("corp", &identity("corp", "ann", Some("2"), Some(500)), now), Ok(()));
-    assert_eq!(revocations.check("corp", &identity("corp", "1", None, Some(500)), now), Ok(()));
-    assert_eq!(revocations.check("other", &identity("other", "ann", Some("1"), Some(500)), now), Ok(()));
+    assert_eq!(
+        revocations.check("corp", &identity("corp", "ann", Some("1"), Some(500)), now),
+        Err(Refusal::Revoked)
+    );
+    assert_eq!(
+        revocations.check("corp", &identity("corp", "ann", Some("2"), Some(500)), now),
+        Ok(())
+    );
+    assert_eq!(
+        revocations.check("corp", &identity("corp", "1", None, Some(500)), now),
+        Ok(())
+    );
+    assert_eq!(
+        revocations.check("other", &identity("other", "ann", Some("1"), Some(500)), now),
+        Ok(())
+    );
     revocations.replace([]);
-    assert_eq!(revocations.check("corp", &identity("corp", "ann", Some("1"), None), now), Ok(()));
+    assert_eq!(
+        revocations.check("corp", &identity("corp", "ann", Some("1"), None), now),
+        Ok(())
+    );
 }
 
 #[test]
@@ -55,7 +78,10 @@ fn everything_that_a_subject_was_issued_up_to_the_moment_is_revoked() {
             "{issued_at:?}"
         );
     }
-    assert_eq!(revocations.check("corp", &identity("corp", "bob", None, None), now), Ok(()));
+    assert_eq!(
+        revocations.check("corp", &identity("corp", "bob", None, None), now),
+        Ok(())
+    );
 }
 
 #[test]
@@ -66,10 +92,18 @@ fn nobody_is_let_in_while_an_attached_store_is_silent() {
     let after = |seconds| start + Duration::from_secs(seconds);
     assert_eq!(revocations.check("corp", &ann, after(1_000)), Ok(()), "no store");
     revocations.attach();
-    assert_eq!(revocations.check("corp", &ann, after(1)), Err(Refusal::StateUnavailable), "never read");
+    assert_eq!(
+        revocations.check("corp", &ann, after(1)),
+        Err(Refusal::StateUnavailable),
+        "never read"
+    );
     revocations.touch(after(1));
     assert_eq!(revocations.check("corp", &ann, after(11)), Ok(()));
-    assert_eq!(revocations.check("corp", &ann, after(12)), Err(Refusal::StateUnavailable), "not read for too long");
+    assert_eq!(
+        revocations.check("corp", &ann, after(12)),
+        Err(Refusal::StateUnavailable),
+        "not read for too long"
+    );
     revocations.touch(after(20));
     revocations.touch(after(5));
     revocations.attach();
@@ -78,7 +112,10 @@ fn nobody_is_let_in_while_an_attached_store_is_silent() {
     assert!(!revocations.covers("corp", &ann));
     revocations.replace([row("corp", Revoked::Subject("ann".into()), 100)]);
     assert!(revocations.covers("corp", &ann));
-    assert_eq!(revocations.check("corp", &ann, after(40)), Err(Refusal::StateUnavailable));
+    assert_eq!(
+        revocations.check("corp", &ann, after(40)),
+        Err(Refusal::StateUnavailable)
+    );
 }
 
 fn session(id: &str) -> RevocationRow {
@@ -86,38 +123,85 @@ fn session(id: &str) -> RevocationRow {
 }
 
 fn of_session(id: &str) -> Identity {
-    Identity { session_id: Some(id.to_owned()), ..identity("session", "ann", Some("t"), Some(500)) }
+    Identity {
+        session_id: Some(id.to_owned()),
+        ..identity("session", "ann", Some("t"), Some(500))
+    }
 }
 
 fn of_revision(session_id: Option<&str>, revision: Option<i64>) -> Identity {
-    let claims = revision.map(|revision| (REVISION_CLAIM.to_owned(), revision.into())).into_iter().collect();
-    Identity { session_id: session_id.map(str::to_owned), claims, ..of_session("s1") }
+    let claims = revision
+        .map(|revision| (REVISION_CLAIM.to_owned(), revision.into()))
+        .into_iter()
+        .collect();
+    Identity {
+        session_id: session_id.map(str::to_owned),
+        claims,
+        ..of_session("s1")
+    }
 }
 
 #[test]
 fn a_token_of_an_earlier_revision_is_stale_and_one_without_a_session_never() {
     let revocations = Revocations::new();
     let now = Instant::now();
-    let stale = |revision| row("session", Revoked::Stale { subject: "ann".to_owned(), revision }, 100);
+    let stale = |revision| {
+        row(
+            "session",
+            Revoked::Stale {
+                subject: "ann".to_owned(),
+                revision,
+            },
+            100,
+        )
+    };
     revocations.replace([stale(3), stale(5), stale(4)]);
     assert_eq!(revocations.len(), 1);
-    for (revision, expected) in
-        [(None, Err(Refusal::Stale)), (Some(4), Err(Refusal::Stale)), (Some(5), Ok(())), (Some(6), Ok(()))]
-    {
-        assert_eq!(revocations.check("session", &of_revision(Some("s1"), revision), now), expected, "{revision:?}");
-        assert_eq!(revocations.check("session", &of_revision(None, revision), now), Ok(()), "{revision:?}");
-        assert_eq!(revocations.check("corp", &of_revision(Some("s1"), revision), now), Ok(()), "{revision:?}");
+    for (revision, expected) in [
+        (None, Err(Refusal::Stale)),
+        (Some(4), Err(Refusal::Stale)),
+        (Some(5), Ok(())),
+        (Some(6), Ok(())),
+    ] {
+        assert_eq!(
+            revocations.check("session", &of_revision(Some("s1"), revision), now),
+            expected,
+            "{revision:?}"
+        );
+        assert_eq!(
+            revocations.check("session", &of_revision(None, revision), now),
+            Ok(()),
+            "{revision:?}"
+        );
+        assert_eq!(
+            revocations.check("corp", &of_revision(Some("s1"), revision), now),
+            Ok(()),
+            "{revision:?}"
+        );
     }
-    let bob = Identity { subject: "bob".to_owned(), ..of_revision(Some("s1"), None) };
+    let bob = Identity {
+        subject: "bob".to_owned(),
+        ..of_revision(Some("s1"), None)
+    };
     assert_eq!(revocations.check("session", &bob, now), Ok(()));
-    assert!(!revocations.covers_session("session", "s1", "ann", 0), "its session goes on");
+    assert!(
+        !revocations.covers_session("session", "s1", "ann", 0),
+        "its session goes on"
+    );
 }
 
 #[test]
 fn what_is_revoked_and_stale_is_revoked() {
     let revocations = Revocations::new();
     let now = Instant::now();
-    let stale = row("session", Revoked::Stale { subject: "ann".to_owned(), revision: 1 }, 100);
+    let stale = row(
+        "session",
+        Revoked::Stale {
+            subject: "ann".to_owned(),
+            revision: 1,
+        },
+        100,
+    );
     revocations.replace([stale.clone()]);
     assert_eq!(revocations.generation(), 1);
     let earlier = of_revision(Some("s1"), Some(0));
@@ -128,7 +212,10 @@ fn what_is_revoked_and_stale_is_revoked() {
     revocations.replace([stale, session("s1")]);
     assert_eq!(revocations.check("session", &earlier, now), Err(Refusal::Revoked));
     assert!(revocations.covers("session", &earlier));
-    assert_eq!(revocations.check("session", &of_revision(Some("s1"), Some(1)), now), Err(Refusal::Revoked));
+    assert_eq!(
+        revocations.check("session", &of_revision(Some("s1"), Some(1)), now),
+        Err(Refusal::Revoked)
+    );
 }
 
 #[test]
@@ -136,7 +223,10 @@ fn a_session_is_over_for_all_its_tokens_and_for_no_others() {
     let revocations = Revocations::new();
     let now = Instant::now();
     revocations.replace([session("s1")]);
-    assert_eq!(revocations.check("session", &of_session("s1"), now), Err(Refusal::Revoked));
+    assert_eq!(
+        revocations.check("session", &of_session("s1"), now),
+        Err(Refusal::Revoked)
+    );
     assert_eq!(revocations.check("session", &of_session("s2"), now), Ok(()));
     assert_eq!(revocations.check("corp", &of_session("s1"), now), Ok(()));
     assert!(revocations.covers_session("session", "s1", "ann", 500));
@@ -152,16 +242,29 @@ fn a_session_is_over_for_all_its_tokens_and_for_no_others() {
 fn what_is_added_leaves_the_rest_in_force() {
     let revocations = Revocations::new();
     let subject = |at| row("session", Revoked::Subject("bob".into()), at);
-    revocations.replace([session("s1"), row("corp", Revoked::TokenId("1".into()), 100), subject(200)]);
-    let add = |rows: &[RevocationRow]| revocations.reconcile(|| Ok::<_, Refusal>(((), Change::Add(rows.to_vec()))));
+    revocations.replace([
+        session("s1"),
+        row("corp", Revoked::TokenId("1".into()), 100),
+        subject(200),
+    ]);
+    let add =
+        |rows: &[RevocationRow]| revocations.reconcile(|| Ok::<_, Refusal>(((), Change::Add(rows.to_vec()))));
     assert_eq!(add(&[session("s2"), subject(100)]), Ok(()));
     assert_eq!(revocations.len(), 4);
     let now = Instant::now();
     for id in ["s1", "s2"] {
-        assert_eq!(revocations.check("session", &of_session(id), now), Err(Refusal::Revoked), "{id}");
+        assert_eq!(
+            revocations.check("session", &of_session(id), now),
+            Err(Refusal::Revoked),
+            "{id}"
+        );
     }
     let bob = identity("session", "bob", None, Some(200));
-    assert_eq!(revocations.check("session", &bob, now), Err(Refusal::Revoked), "the later one counts");
+    assert_eq!(
+        revocations.check("session", &bob, now),
+        Err(Refusal::Revoked),
+        "the later one counts"
+    );
 }
 
 #[test]
@@ -197,8 +300,14 @@ fn the_bell_rings_for_what_was_not_in_force_before_and_for_nothing_else() {
     rings(Change::Replace(vec![session("s3"), subject(100)]), true);
     rings(Change::Add(vec![subject(99)]), false);
     rings(Change::Add(vec![subject(101)]), true);
-    rings(Change::Add(vec![row("other", Revoked::Session("s3".into()), 100)]), true);
-    rings(Change::Add(vec![row("session", Revoked::TokenId("s3".into()), 100)]), true);
+    rings(
+        Change::Add(vec![row("other", Revoked::Session("s3".into()), 100)]),
+        true,
+    );
+    rings(
+        Change::Add(vec![row("session", Revoked::TokenId("s3".into()), 100)]),
+        true,
+    );
 }
 
 #[tokio::test]

@@ -34,7 +34,10 @@ impl Table {
             ("key.pem", pem.as_str()),
             ("keys.json", &keys.to_string()),
             ("weak.json", &weak.to_string()),
-            ("private.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+            (
+                "private.pem",
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            ),
             ("empty.json", r#"{"keys":[]}"#),
             ("secret", "0123456789abcdef0123456789abcdef\n"),
             ("short", "0123456789abcdef0123456789abcde\n"),
@@ -48,20 +51,31 @@ impl Table {
             ..RawIssuer::default()
         };
         change(&mut raw);
-        Self { directory, raw, name: "corp" }
+        Self {
+            directory,
+            raw,
+            name: "corp",
+        }
     }
 
     fn compile(self) -> (Issuers, Problems) {
         let mut problems = Problems::new(&self.directory.path().join("gateway.toml"), "\n");
         let named: Vec<Named<RawIssuer>> = vec![(at(self.name.to_owned()), self.raw)];
-        (Issuers::compile(&named, &Egress::default(), &mut problems), problems)
+        (
+            Issuers::compile(&named, &Egress::default(), &mut problems),
+            problems,
+        )
     }
 }
 
 fn errors(change: impl FnOnce(&mut RawIssuer)) -> Vec<String> {
     let (issuers, problems) = Table::new(change).compile();
     assert_eq!(issuers.is_empty(), !problems.errors().is_empty());
-    problems.errors().iter().map(|problem| problem.message.clone()).collect()
+    problems
+        .errors()
+        .iter()
+        .map(|problem| problem.message.clone())
+        .collect()
 }
 
 fn from_pem(raw: &mut RawIssuer) {
@@ -89,7 +103,11 @@ fn each_source_of_keys_compiles_with_the_defaults_of_the_contract() {
     assert_eq!(issuer.max_age, None);
     assert_eq!(issuer.audience_claim.as_str(), "aud");
     assert_eq!(
-        issuer.roles_claims.iter().map(crate::identity::ClaimPath::as_str).collect::<Vec<_>>(),
+        issuer
+            .roles_claims
+            .iter()
+            .map(crate::identity::ClaimPath::as_str)
+            .collect::<Vec<_>>(),
         ["roles", "role"]
     );
     assert_eq!(issuer.key_generation(), 1);
@@ -101,7 +119,10 @@ fn each_source_of_keys_compiles_with_the_defaults_of_the_contract() {
         })
     };
     assert_eq!(secret("secret"), [""; 0]);
-    assert_eq!(secret("short"), ["this is a secret of 31 bytes, and `HS256` needs at least 32"]);
+    assert_eq!(
+        secret("short"),
+        ["this is a secret of 31 bytes, and `HS256` needs at least 32"]
+    );
     assert!(secret("missing")[0].starts_with("this is a secret that cannot be used: cannot read"));
 }
 
@@ -110,7 +131,10 @@ fn the_example_shows_the_defaults() {
     use crate::verify::{issuer::LEEWAY, jwks};
     let example = include_str!("../../../gateway.example.toml");
     for line in [
-        format!("# refresh_interval = \"{}m\"", jwks::REFRESH_INTERVAL.as_secs() / 60),
+        format!(
+            "# refresh_interval = \"{}m\"",
+            jwks::REFRESH_INTERVAL.as_secs() / 60
+        ),
         format!("# refresh_cooldown = \"{}s\"", jwks::REFRESH_COOLDOWN.as_secs()),
         format!("# leeway = \"{LEEWAY}s\""),
         "default: [\"roles\", \"role\"]".to_owned(),
@@ -122,7 +146,11 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn what_is_missing_is_said_all_at_once() {
     let (_, problems) = Table::new(|raw| *raw = RawIssuer::default()).compile();
-    let messages: Vec<_> = problems.errors().iter().map(|problem| problem.message.as_str()).collect();
+    let messages: Vec<_> = problems
+        .errors()
+        .iter()
+        .map(|problem| problem.message.as_str())
+        .collect();
     assert_eq!(
         messages,
         [
@@ -215,17 +243,38 @@ fn what_would_not_work_or_not_protect_is_an_error() {
             },
             "`public_key_file` and `discovery` both",
         ),
-        (|raw| raw.discovery = Some(at(false)), "does not say where its keys are"),
-        (|raw| raw.public_key_file = Some(at("nobody.pem".into())), "`nobody.pem` cannot be used: No such file"),
-        (|raw| raw.public_key_file = Some(at("private.pem".into())), "it holds a private key"),
-        (|raw| raw.public_key_file = Some(at("keys.json".into())), "it holds no `PUBLIC KEY`"),
-        (|raw| raw.jwks_file = Some(at("empty.json".into())), "`empty.json` has no key for the `algorithms`"),
-        (|raw| raw.jwks_file = Some(at("weak.json".into())), "an RSA key of 1024 bits"),
+        (
+            |raw| raw.discovery = Some(at(false)),
+            "does not say where its keys are",
+        ),
+        (
+            |raw| raw.public_key_file = Some(at("nobody.pem".into())),
+            "`nobody.pem` cannot be used: No such file",
+        ),
+        (
+            |raw| raw.public_key_file = Some(at("private.pem".into())),
+            "it holds a private key",
+        ),
+        (
+            |raw| raw.public_key_file = Some(at("keys.json".into())),
+            "it holds no `PUBLIC KEY`",
+        ),
+        (
+            |raw| raw.jwks_file = Some(at("empty.json".into())),
+            "`empty.json` has no key for the `algorithms`",
+        ),
+        (
+            |raw| raw.jwks_file = Some(at("weak.json".into())),
+            "an RSA key of 1024 bits",
+        ),
         (
             |raw| raw.jwks_url = Some(at("http://id.example.com/keys".to_owned())),
             "`jwks_url` is an `http://` URL to another machine",
         ),
-        (|raw| raw.jwks_url = Some(at("keys.json".to_owned())), "`jwks_url` is neither"),
+        (
+            |raw| raw.jwks_url = Some(at("keys.json".to_owned())),
+            "`jwks_url` is neither",
+        ),
         (
             |raw| {
                 raw.discovery = Some(at(true));
@@ -271,16 +320,25 @@ fn what_would_not_work_or_not_protect_is_an_error() {
     ];
     for (change, expected) in cases {
         let found = errors(change);
-        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{expected}: {found:?}"
+        );
     }
     let (_, problems) = Table::new(|raw| {
         from_pem(raw);
         raw.algorithms = texts(&["ES526"]);
     })
     .compile();
-    assert_eq!(problems.errors()[0].hint.as_deref(), Some("did you mean `ES256`?"));
+    assert_eq!(
+        problems.errors()[0].hint.as_deref(),
+        Some("did you mean `ES256`?")
+    );
     for name in ["session", "", "a b", "a,b", "ü", "a\nb"] {
-        let table = Table { name, ..Table::new(from_pem) };
+        let table = Table {
+            name,
+            ..Table::new(from_pem)
+        };
         assert_eq!(table.compile().1.errors().len(), 1, "{name:?}");
     }
 }
@@ -378,7 +436,10 @@ fn claims_may_be_missing_where_only_the_keys_of_this_machine_count() {
     ];
     for (change, expected) in cases {
         let found = errors(change);
-        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{expected}: {found:?}"
+        );
     }
     for (change, warned) in [
         (homemade as Change, false),
@@ -410,7 +471,13 @@ fn claims_may_be_missing_where_only_the_keys_of_this_machine_count() {
     ] {
         let (issuers, problems) = Table::new(change).compile();
         let warning = "whatever else is signed with these keys is taken as well";
-        assert_eq!(problems.warnings().iter().any(|problem| problem.message == warning), warned);
+        assert_eq!(
+            problems
+                .warnings()
+                .iter()
+                .any(|problem| problem.message == warning),
+            warned
+        );
         assert_eq!(issuers.len(), 1);
     }
 }
@@ -421,18 +488,28 @@ fn two_tables_that_take_tokens_without_iss_are_an_error_that_names_both() {
     let mut problems = Problems::new(&table.directory.path().join("gateway.toml"), "\n");
     let mut second = table.raw.clone();
     second.issuer = Some(at("other".to_owned()));
-    second.missing_claims = vec![At { value: "iss".to_owned(), span: 7..8 }];
+    second.missing_claims = vec![At {
+        value: "iss".to_owned(),
+        span: 7..8,
+    }];
     second.audiences = texts(&["api"]);
     let mut third = second.clone();
     third.issuer = Some(at("third".to_owned()));
     third.missing_claims = texts(&["aud"]);
-    let tables = [("a", table.raw), ("b", second), ("c", third)].map(|(name, raw)| (at(name.to_owned()), raw));
+    let tables =
+        [("a", table.raw), ("b", second), ("c", third)].map(|(name, raw)| (at(name.to_owned()), raw));
     let issuers = Issuers::compile(&tables, &Egress::default(), &mut problems);
     assert_eq!(problems.errors().len(), 1);
     let problem = &problems.errors()[0];
     assert_eq!(problem.message, "`a` and `b` both take tokens without `iss`");
-    assert_eq!((problem.span.clone(), problem.also.as_ref().unwrap().0.clone()), (7..8, 0..1));
-    assert_eq!(issuers.iter().map(|issuer| &*issuer.name).collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(
+        (problem.span.clone(), problem.also.as_ref().unwrap().0.clone()),
+        (7..8, 0..1)
+    );
+    assert_eq!(
+        issuers.iter().map(|issuer| &*issuer.name).collect::<Vec<_>>(),
+        ["a", "c"]
+    );
     assert_eq!(&*issuers.without_iss().unwrap().name, "a");
 }
 
@@ -441,13 +518,19 @@ fn two_tables_of_one_iss_are_an_error_that_names_both() {
     let table = Table::new(from_pem);
     let mut problems = Problems::new(&table.directory.path().join("gateway.toml"), "\n");
     let mut second = table.raw.clone();
-    second.issuer = Some(At { value: ISS.to_owned(), span: 7..8 });
+    second.issuer = Some(At {
+        value: ISS.to_owned(),
+        span: 7..8,
+    });
     let tables = [(at("a".to_owned()), table.raw), (at("b".to_owned()), second)];
     let issuers = Issuers::compile(&tables, &Egress::default(), &mut problems);
     assert_eq!(issuers.len(), 1);
     assert_eq!(problems.errors().len(), 1);
     assert_eq!(
-        (problems.errors()[0].span.clone(), problems.errors()[0].also.as_ref().unwrap().0.clone()),
+        (
+            problems.errors()[0].span.clone(),
+            problems.errors()[0].also.as_ref().unwrap().0.clone()
+        ),
         (7..8, 0..1)
     );
 }
@@ -460,10 +543,17 @@ fn what_changes_nothing_and_what_is_unwise_is_a_warning() {
         raw.leeway = Some(at(Duration::from_secs(3600)));
     })
     .compile();
-    let messages: Vec<_> = problems.warnings().iter().map(|problem| problem.message.as_str()).collect();
+    let messages: Vec<_> = problems
+        .warnings()
+        .iter()
+        .map(|problem| problem.message.as_str())
+        .collect();
     assert_eq!(
         messages,
-        ["`leeway` lets expired tokens in for more than five minutes", "`refresh_interval` changes nothing here"]
+        [
+            "`leeway` lets expired tokens in for more than five minutes",
+            "`refresh_interval` changes nothing here"
+        ]
     );
 }
 
@@ -471,10 +561,41 @@ fn what_changes_nothing_and_what_is_unwise_is_a_warning() {
 fn our_own_issuer_cannot_be_taken_for_another() {
     let (mut issuers, _) = Table::new(from_pem).compile();
     let keys = || key_set(&[Signer::p256().jwk("1")]);
-    assert!(issuers.add_own("session", ISS, "app", &[Algorithm::ES256], keys()).is_err(), "the same `iss`");
-    assert!(issuers.add_own("corp", "https://app.example.com", "app", &[Algorithm::ES256], keys()).is_err());
-    assert!(issuers.add_own("session", "https://app.example.com", "app", &[Algorithm::ES256], keys()).is_ok());
-    assert_eq!(issuers.iter().map(|issuer| issuer.name.to_string()).collect::<Vec<_>>(), ["corp", "session"]);
+    assert!(
+        issuers
+            .add_own("session", ISS, "app", &[Algorithm::ES256], keys())
+            .is_err(),
+        "the same `iss`"
+    );
+    assert!(
+        issuers
+            .add_own(
+                "corp",
+                "https://app.example.com",
+                "app",
+                &[Algorithm::ES256],
+                keys()
+            )
+            .is_err()
+    );
+    assert!(
+        issuers
+            .add_own(
+                "session",
+                "https://app.example.com",
+                "app",
+                &[Algorithm::ES256],
+                keys()
+            )
+            .is_ok()
+    );
+    assert_eq!(
+        issuers
+            .iter()
+            .map(|issuer| issuer.name.to_string())
+            .collect::<Vec<_>>(),
+        ["corp", "session"]
+    );
 }
 
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
@@ -493,19 +614,30 @@ fn an_issuer_of_many_tenants_names_them_and_finds_its_keys_under_organizations()
     for tenants in [one.clone(), RawTenants::Any] {
         let (issuers, problems) = Table::new(of_tenants(tenants)).compile();
         assert!(problems.errors().is_empty(), "{}", problems.render(false));
-        let issuer = issuers.by_iss(&format!("https://login.example.com/{TENANT}/v2.0")).unwrap();
+        let issuer = issuers
+            .by_iss(&format!("https://login.example.com/{TENANT}/v2.0"))
+            .unwrap();
         assert_eq!(
             issuer.source.as_ref().unwrap().location().url().as_str(),
             "https://login.example.com/organizations/v2.0/.well-known/openid-configuration"
         );
-        for iss in ["https://login.example.com/{tid}/v2.0", "https://login.example.com/organizations/v2.0"] {
+        for iss in [
+            "https://login.example.com/{tid}/v2.0",
+            "https://login.example.com/organizations/v2.0",
+        ] {
             assert!(issuers.by_iss(iss).is_none(), "{iss}");
         }
     }
     type Change = &'static dyn Fn(&mut RawIssuer);
     let cases: [(Change, &str); 7] = [
-        (&|raw| raw.tenants = None, "`issuer` has a place for a tenant, and no `tenants` are named"),
-        (&|raw| raw.issuer = Some(at("https://login.example.com/x".to_owned())), "`issuer` has no place for a tenant"),
+        (
+            &|raw| raw.tenants = None,
+            "`issuer` has a place for a tenant, and no `tenants` are named",
+        ),
+        (
+            &|raw| raw.issuer = Some(at("https://login.example.com/x".to_owned())),
+            "`issuer` has no place for a tenant",
+        ),
         (
             &|raw| raw.issuer = Some(at("https://{tid}.example.com/".to_owned())),
             "`{tid}` must be one whole segment of the path of `issuer`, once",
@@ -514,9 +646,15 @@ fn an_issuer_of_many_tenants_names_them_and_finds_its_keys_under_organizations()
             &|raw| raw.issuer = Some(at("https://login.example.com/{tid}/{tid}/v2.0".to_owned())),
             "`{tid}` must be one whole segment of the path of `issuer`, once",
         ),
-        (&|raw| raw.subject_claims = texts(&["sub", "email"]), "`email` may be the same for people of two tenants"),
+        (
+            &|raw| raw.subject_claims = texts(&["sub", "email"]),
+            "`email` may be the same for people of two tenants",
+        ),
         (&|raw| raw.subject_claims = texts(&["oid", "sub"]), ""),
-        (&|raw| raw.subject_claims = texts(&["oid", "oid"]), "`oid` stands twice"),
+        (
+            &|raw| raw.subject_claims = texts(&["oid", "oid"]),
+            "`oid` stands twice",
+        ),
     ];
     for (change, expected) in cases {
         let any = of_tenants(RawTenants::Any);
@@ -524,7 +662,14 @@ fn an_issuer_of_many_tenants_names_them_and_finds_its_keys_under_organizations()
             any(raw);
             change(raw);
         });
-        assert!(if expected.is_empty() { found.is_empty() } else { found[0] == expected }, "{expected}: {found:?}");
+        assert!(
+            if expected.is_empty() {
+                found.is_empty()
+            } else {
+                found[0] == expected
+            },
+            "{expected}: {found:?}"
+        );
     }
     // Of one tenant a claim is as unique as of any other issuer.
     let single = of_tenants(one);
@@ -545,17 +690,25 @@ fn a_token_for_the_server_of_the_keys_is_read_and_goes_in_plain_text_to_this_mac
             raw.jwks_token = Some(at(RawSecret::File(file.into())));
         })
     };
-    assert_eq!(with("https://kubernetes.default.svc/openid/v1/jwks", "secret"), [""; 0]);
+    assert_eq!(
+        with("https://kubernetes.default.svc/openid/v1/jwks", "secret"),
+        [""; 0]
+    );
     assert_eq!(with("http://127.0.0.1:8001/openid/v1/jwks", "secret"), [""; 0]);
     assert_eq!(
         with("http://10.0.0.1/jwks", "secret"),
         ["`jwks_token` would go to `http://10.0.0.1/jwks` in plain HTTP"]
     );
-    assert!(with("https://k.example.com/", "missing")[0].starts_with("`jwks_token` cannot be used: cannot read"));
+    assert!(
+        with("https://k.example.com/", "missing")[0].starts_with("`jwks_token` cannot be used: cannot read")
+    );
     let (_, problems) = Table::new(|raw| {
         from_pem(raw);
         raw.jwks_token = Some(at(RawSecret::File("secret".into())));
     })
     .compile();
-    assert_eq!(problems.warnings()[0].message, "`jwks_token` changes nothing here");
+    assert_eq!(
+        problems.warnings()[0].message,
+        "`jwks_token` changes nothing here"
+    );
 }

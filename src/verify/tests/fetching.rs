@@ -58,12 +58,18 @@ impl Idp {
     }
 
     fn answer_raw(&self, path: &str, answer: impl Into<Vec<u8>>) {
-        self.answers.lock().unwrap().insert(path.to_owned(), answer.into());
+        self.answers
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), answer.into());
     }
 
     fn answer(&self, path: &str, body: &Value) {
         let body = body.to_string();
-        self.answer_raw(path, format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+        self.answer_raw(
+            path,
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+        );
     }
 
     fn publish(&self, signers: &[(&str, &Signer)]) {
@@ -82,11 +88,19 @@ struct Store(Mutex<HashMap<(String, String), Vec<u8>>>);
 
 impl KeyStore for Store {
     fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<Vec<u8>>, String> {
-        Ok(self.0.lock().unwrap().get(&(issuer.to_owned(), url.to_owned())).cloned())
+        Ok(self
+            .0
+            .lock()
+            .unwrap()
+            .get(&(issuer.to_owned(), url.to_owned()))
+            .cloned())
     }
 
     fn save_jwks(&self, issuer: &str, url: &str, text: &[u8]) -> Result<(), String> {
-        self.0.lock().unwrap().insert((issuer.to_owned(), url.to_owned()), text.to_vec());
+        self.0
+            .lock()
+            .unwrap()
+            .insert((issuer.to_owned(), url.to_owned()), text.to_vec());
         Ok(())
     }
 }
@@ -124,11 +138,21 @@ impl Fetching {
         tokio::spawn(keep_fresh(issuer, store.clone(), async move {
             let _ = stopped.await;
         }));
-        Self { verifier, store, rounds, _stop: stop }
+        Self {
+            verifier,
+            store,
+            rounds,
+            _stop: stop,
+        }
     }
 
     async fn from(idp: &Idp, interval: Duration, cooldown: Duration) -> Self {
-        let mut fetching = Self::start(Location::Jwks(idp.url("/keys")), interval, cooldown, Arc::default());
+        let mut fetching = Self::start(
+            Location::Jwks(idp.url("/keys")),
+            interval,
+            cooldown,
+            Arc::default(),
+        );
         fetching.round().await;
         fetching
     }
@@ -153,7 +177,9 @@ impl Fetching {
     }
 
     fn verify(&self, token: &str) -> Result<(), Refusal> {
-        self.verifier.verify(&mut LocalCache::new(), token, NOW).map(|_| ())
+        self.verifier
+            .verify(&mut LocalCache::new(), token, NOW)
+            .map(|_| ())
     }
 
     /// As the walk does it.
@@ -174,11 +200,18 @@ async fn a_request_waits_for_the_first_keys_and_gets_them() {
     let (idp, signer) = (Idp::start().await, Signer::p256());
     idp.publish(&[("1", &signer)]);
     let fetching = Fetching::start(Location::Jwks(idp.url("/keys")), NEVER, NEVER, Arc::default());
-    assert_eq!(fetching.verify(&token(&signer, "1")), Err(Refusal::KeysUnavailable), "the start does not wait");
+    assert_eq!(
+        fetching.verify(&token(&signer, "1")),
+        Err(Refusal::KeysUnavailable),
+        "the start does not wait"
+    );
     assert_eq!(fetching.verify_or_refetch(&token(&signer, "1")).await, Ok(()));
     assert_eq!(idp.asked(), 1);
     let status = fetching.status();
-    assert_eq!((status.keys, status.fetched, status.failed, status.last_error), (1, 1, 0, None));
+    assert_eq!(
+        (status.keys, status.fetched, status.failed, status.last_error),
+        (1, 1, 0, None)
+    );
     assert!(status.last_success.is_some());
 }
 
@@ -189,7 +222,10 @@ async fn while_no_keys_were_ever_had_everybody_is_refused_within_a_bounded_time(
     let fetching = Fetching::from(&idp, NEVER, NEVER).await;
     let token = token(&Signer::p256(), "1");
     for _ in 0..3 {
-        assert_eq!(fetching.verify_or_refetch(&token).await, Err(Refusal::KeysUnavailable));
+        assert_eq!(
+            fetching.verify_or_refetch(&token).await,
+            Err(Refusal::KeysUnavailable)
+        );
     }
     assert!(fetching.status().last_error.unwrap().contains("500"));
 }
@@ -201,7 +237,10 @@ async fn a_request_does_not_wait_longer_than_its_patience_for_a_server_that_hang
     let location = Location::Jwks(idp.url("/keys"));
     let fetching = Fetching::with_patience(SOON, location, NEVER, NEVER, Arc::default());
     let token = token(&Signer::p256(), "1");
-    assert_eq!(fetching.verify_or_refetch(&token).await, Err(Refusal::KeysUnavailable));
+    assert_eq!(
+        fetching.verify_or_refetch(&token).await,
+        Err(Refusal::KeysUnavailable)
+    );
 }
 
 #[tokio::test]
@@ -212,7 +251,11 @@ async fn a_rotation_is_followed_at_the_first_token_of_the_new_key() {
     assert_eq!(fetching.verify(&token(&old, "old")), Ok(()));
     idp.publish(&[("old", &old), ("new", &new)]);
     assert_eq!(fetching.verify(&token(&new, "new")), Err(Refusal::KeyUnknown));
-    assert_eq!(fetching.verify_or_refetch(&token(&new, "new")).await, Ok(()), "the start-up fetch has no cooldown");
+    assert_eq!(
+        fetching.verify_or_refetch(&token(&new, "new")).await,
+        Ok(()),
+        "the start-up fetch has no cooldown"
+    );
     assert_eq!(fetching.verify(&token(&old, "old")), Ok(()));
     assert_eq!(idp.asked(), 2);
     assert_eq!(fetching.issuer().key_generation(), 2);
@@ -228,17 +271,29 @@ async fn a_hundred_unknown_kids_at_once_cause_one_fetch_and_then_none_in_the_coo
     let requests: Vec<_> = (0..100)
         .map(|n| {
             let fetching = fetching.clone();
-            let token = if n % 2 == 0 { token(&new, "2") } else { token(&thief, &format!("made-up-{n}")) };
+            let token = if n % 2 == 0 {
+                token(&new, "2")
+            } else {
+                token(&thief, &format!("made-up-{n}"))
+            };
             tokio::spawn(async move { fetching.verify_or_refetch(&token).await })
         })
         .collect();
     while idp.asked() < 2 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(fetching.verify_or_refetch(&token(&known, "1")).await, Ok(()), "who is known does not wait");
+    assert_eq!(
+        fetching.verify_or_refetch(&token(&known, "1")).await,
+        Ok(()),
+        "who is known does not wait"
+    );
     idp.gate.add_permits(1);
     for (n, request) in requests.into_iter().enumerate() {
-        let expected = if n % 2 == 0 { Ok(()) } else { Err(Refusal::KeyUnknown) };
+        let expected = if n % 2 == 0 {
+            Ok(())
+        } else {
+            Err(Refusal::KeyUnknown)
+        };
         assert_eq!(request.await.unwrap(), expected, "{n}");
     }
     for n in 0..100 {
@@ -253,10 +308,18 @@ async fn refusals_that_keys_cannot_help_do_not_fetch() {
     let (idp, signer) = (Idp::start().await, Signer::p256());
     idp.publish(&[("1", &signer)]);
     let fetching = Fetching::from(&idp, NEVER, SOON).await;
-    assert_eq!(fetching.verify_or_refetch(&token(&Signer::p256(), "1")).await, Err(Refusal::SignatureInvalid));
-    let elsewhere =
-        signer.sign(&json!({"alg": "ES256", "kid": "2"}), &claims_with(&json!({"iss": "https://nobody.example/"})));
-    assert_eq!(fetching.verify_or_refetch(&elsewhere).await, Err(Refusal::IssuerUnknown));
+    assert_eq!(
+        fetching.verify_or_refetch(&token(&Signer::p256(), "1")).await,
+        Err(Refusal::SignatureInvalid)
+    );
+    let elsewhere = signer.sign(
+        &json!({"alg": "ES256", "kid": "2"}),
+        &claims_with(&json!({"iss": "https://nobody.example/"})),
+    );
+    assert_eq!(
+        fetching.verify_or_refetch(&elsewhere).await,
+        Err(Refusal::IssuerUnknown)
+    );
     assert!(!fetching.verifier.refetch("nonsense", Refusal::KeyUnknown).await);
     assert!(!fetching.verifier.refetch(&elsewhere, Refusal::KeyUnknown).await);
     assert_eq!(idp.asked(), 1);
@@ -272,30 +335,62 @@ async fn an_outage_lets_nobody_in_and_shuts_out_nobody_whose_key_is_known() {
     for (answer, expected) in [
         (String::new(), "does not answer in HTTP"),
         ("HTTP/1.1 503 Down\r\ncontent-length: 0\r\n\r\n".to_owned(), "503"),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops".to_owned(), "not a JSON object"),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{\"keys\":[]}".to_owned(), "broke off"),
-        ("HTTP/1.1 201 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}".to_owned(), "201"),
-        ("HTTP/1.1 302 Found\r\nlocation: /other\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}".to_owned(), "302"),
-        (format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{long}", long.len()), "longer than"),
         (
-            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n", long.len()),
+            "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\noops".to_owned(),
+            "not a JSON object",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{\"keys\":[]}".to_owned(),
+            "broke off",
+        ),
+        (
+            "HTTP/1.1 201 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}".to_owned(),
+            "201",
+        ),
+        (
+            "HTTP/1.1 302 Found\r\nlocation: /other\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}".to_owned(),
+            "302",
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{long}", long.len()),
+            "longer than",
+        ),
+        (
+            format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n",
+                long.len()
+            ),
             "longer than",
         ),
     ] {
-        idp.answer_raw("/other", "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}");
+        idp.answer_raw(
+            "/other",
+            "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}",
+        );
         idp.answer_raw("/keys", answer);
         fetching.whole_round().await;
         assert!(
-            fetching.status().last_error.unwrap_or_default().contains(expected),
+            fetching
+                .status()
+                .last_error
+                .unwrap_or_default()
+                .contains(expected),
             "{expected}: {:?}",
             fetching.status()
         );
         assert_eq!(fetching.verify(&token(&signer, "1")), Ok(()), "{expected}");
-        assert_eq!(fetching.verify(&token(&Signer::p256(), "2")), Err(Refusal::KeyUnknown), "{expected}");
+        assert_eq!(
+            fetching.verify(&token(&Signer::p256(), "2")),
+            Err(Refusal::KeyUnknown),
+            "{expected}"
+        );
     }
     assert_eq!(fetching.issuer().key_generation(), 1);
     // A set that is read is taken as it is, also where nothing in it can be used.
-    idp.answer_raw("/keys", format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{oct}", oct.len()));
+    idp.answer_raw(
+        "/keys",
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{oct}", oct.len()),
+    );
     fetching.whole_round().await;
     assert_eq!(fetching.verify(&token(&signer, "1")), Err(Refusal::KeyUnknown));
     let status = fetching.status();
@@ -334,7 +429,9 @@ async fn the_last_good_set_outlives_a_restart_while_the_issuer_is_down() {
     moved.round().await;
     assert_eq!(moved.verify(&token(&signer, "1")), Err(Refusal::KeysUnavailable));
     let secret = json!({"keys": [Signer::secret().jwk("1")]}).to_string();
-    store.save_jwks(ISS, idp.url("/keys").as_str(), secret.as_bytes()).unwrap();
+    store
+        .save_jwks(ISS, idp.url("/keys").as_str(), secret.as_bytes())
+        .unwrap();
     let mut tampered = Fetching::start(Location::Jwks(idp.url("/keys")), NEVER, NEVER, store);
     tampered.round().await;
     assert_eq!(tampered.status().keys, 0);
@@ -347,12 +444,21 @@ async fn discovery_finds_the_keys_of_this_very_issuer() {
     let keys = format!("{}/keys", idp.origin);
     for (document, expected) in [
         (json!({"issuer": ISS, "jwks_uri": keys}), None),
-        (json!({"issuer": ISS.trim_end_matches('/'), "jwks_uri": keys}), Some("is of the issuer")),
+        (
+            json!({"issuer": ISS.trim_end_matches('/'), "jwks_uri": keys}),
+            Some("is of the issuer"),
+        ),
         (json!({"jwks_uri": keys}), Some("no `issuer`")),
         (json!({"issuer": [ISS], "jwks_uri": keys}), Some("no `issuer`")),
         (json!({"issuer": ISS}), Some("no `jwks_uri`")),
-        (json!({"issuer": ISS, "jwks_uri": "http://192.0.2.1/keys"}), Some("`http://` URL to another machine")),
-        (json!({"issuer": ISS, "jwks_uri": "file:///etc/passwd"}), Some("`jwks_uri` of the")),
+        (
+            json!({"issuer": ISS, "jwks_uri": "http://192.0.2.1/keys"}),
+            Some("`http://` URL to another machine"),
+        ),
+        (
+            json!({"issuer": ISS, "jwks_uri": "file:///etc/passwd"}),
+            Some("`jwks_uri` of the"),
+        ),
     ] {
         idp.answer("/d", &document);
         let mut fetching = Fetching::start(Location::Discovery(idp.url("/d")), NEVER, NEVER, Arc::default());
@@ -360,16 +466,27 @@ async fn discovery_finds_the_keys_of_this_very_issuer() {
         match expected {
             None => assert_eq!(fetching.verify(&token(&signer, "1")), Ok(())),
             Some(expected) => {
-                assert!(fetching.status().last_error.unwrap().contains(expected), "{document}");
-                assert_eq!(fetching.verify(&token(&signer, "1")), Err(Refusal::KeysUnavailable));
+                assert!(
+                    fetching.status().last_error.unwrap().contains(expected),
+                    "{document}"
+                );
+                assert_eq!(
+                    fetching.verify(&token(&signer, "1")),
+                    Err(Refusal::KeysUnavailable)
+                );
             }
         }
     }
-    let at = |issuer: &str| Location::discovery(issuer, false).map(|location| location.url().as_str().to_owned());
+    let at =
+        |issuer: &str| Location::discovery(issuer, false).map(|location| location.url().as_str().to_owned());
     let expected = "https://id.example.com/a/.well-known/openid-configuration";
     assert_eq!(at("https://id.example.com/a").as_deref(), Ok(expected));
     assert_eq!(at("https://id.example.com/a/").as_deref(), Ok(expected));
-    assert!(at("https://id.example.com/a?b").is_err() && at("http://id.example.com").is_err() && at("corp").is_err());
+    assert!(
+        at("https://id.example.com/a?b").is_err()
+            && at("http://id.example.com").is_err()
+            && at("corp").is_err()
+    );
 }
 
 #[tokio::test]
@@ -390,8 +507,12 @@ async fn keys_survive_a_reload() {
 async fn nobody_waits_for_a_task_that_is_over() {
     let idp = Idp::start().await;
     idp.gate.forget_permits(Semaphore::MAX_PERMITS);
-    let Fetching { verifier, mut rounds, _stop, .. } =
-        Fetching::start(Location::Jwks(idp.url("/keys")), NEVER, NEVER, Arc::default());
+    let Fetching {
+        verifier,
+        mut rounds,
+        _stop,
+        ..
+    } = Fetching::start(Location::Jwks(idp.url("/keys")), NEVER, NEVER, Arc::default());
     let text = token(&Signer::p256(), "1");
     let waiting = tokio::spawn({
         let (verifier, text) = (verifier.clone(), text.clone());
@@ -411,40 +532,66 @@ async fn a_certificate_must_be_by_the_authority_that_was_named() {
     let ca = parameters.self_signed(&authority).unwrap();
     let issuer = rcgen::Issuer::from_params(&parameters, &authority);
     let server = rcgen::KeyPair::generate().unwrap();
-    let leaf =
-        rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&server, &issuer).unwrap();
+    let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&server, &issuer)
+        .unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let (good, other) = (directory.path().join("ca.pem"), directory.path().join("other.pem"));
+    let (good, other) = (
+        directory.path().join("ca.pem"),
+        directory.path().join("other.pem"),
+    );
     std::fs::write(&good, ca.pem()).unwrap();
     let stranger = rcgen::KeyPair::generate().unwrap();
     std::fs::write(&other, parameters.self_signed(&stranger).unwrap().pem()).unwrap();
 
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            rustls_pki_types::PrivateKeyDer::try_from(server.serialize_der()).unwrap(),
-        )
-        .unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                rustls_pki_types::PrivateKeyDer::try_from(server.serialize_der()).unwrap(),
+            )
+            .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
             let mut head = [0; 1024];
             let _ = stream.read(&mut head).await;
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                .await;
             let _ = stream.shutdown().await;
         }
     });
     let get = async |ca: &std::path::Path, host: &str| {
         let url = Url::parse(&format!("https://{host}:{port}/"), false).unwrap();
-        Client::new(Some(ca), false).unwrap().get(&url).await.map_err(|error| error.to_string())
+        Client::new(Some(ca), false)
+            .unwrap()
+            .get(&url)
+            .await
+            .map_err(|error| error.to_string())
     };
     assert_eq!(get(&good, "localhost").await.as_deref(), Ok(&b"{}"[..]));
-    assert!(get(&good, "127.0.0.1").await.unwrap_err().starts_with("no TLS with"), "another name");
-    assert!(get(&other, "localhost").await.unwrap_err().starts_with("no TLS with"), "another authority");
+    assert!(
+        get(&good, "127.0.0.1")
+            .await
+            .unwrap_err()
+            .starts_with("no TLS with"),
+        "another name"
+    );
+    assert!(
+        get(&other, "localhost")
+            .await
+            .unwrap_err()
+            .starts_with("no TLS with"),
+        "another authority"
+    );
 }

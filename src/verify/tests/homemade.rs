@@ -7,7 +7,10 @@ use proptest::prelude::*;
 /// What `jsonwebtoken` makes of `jwt.sign({ id, role }, JWT_SECRET, { expiresIn: "15m" })`.
 fn payload(changes: &Value) -> Value {
     let mut claims = json!({"id": "5f3c", "role": "admin", "iat": NOW - 60, "exp": NOW + 840});
-    claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    claims
+        .as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
     claims
 }
 
@@ -26,7 +29,9 @@ fn express(secret: &Signer) -> Issuer {
 }
 
 fn secret_keys(secret: &Signer) -> KeySet {
-    let Signer::Secret(bytes) = secret else { panic!("not a secret") };
+    let Signer::Secret(bytes) = secret else {
+        panic!("not a secret")
+    };
     KeySet::from_secret(bytes, &[Algorithm::HS256]).unwrap()
 }
 
@@ -41,7 +46,11 @@ fn judge_with(change: impl FnOnce(&mut Issuer), changes: &Value) -> Result<Strin
     let secret = Signer::secret();
     let mut issuer = express(&secret);
     change(&mut issuer);
-    verify(&verifier(vec![issuer]), &secret.sign(&header(), &payload(changes))).map(|(_, subject)| subject)
+    verify(
+        &verifier(vec![issuer]),
+        &secret.sign(&header(), &payload(changes)),
+    )
+    .map(|(_, subject)| subject)
 }
 
 fn judge(changes: &Value) -> Result<String, Refusal> {
@@ -55,7 +64,10 @@ fn a_token_without_iss_and_aud_names_its_caller_where_both_may_be_missing() {
     let token = secret.sign(&header(), &payload(&json!({"email": "ann@example.com"})));
     let verified = verifier.verify(&mut LocalCache::new(), &token, NOW).unwrap();
     let identity = &verified.caller.identity;
-    assert_eq!((&*identity.issuer, identity.subject.as_str()), ("express", "5f3c"));
+    assert_eq!(
+        (&*identity.issuer, identity.subject.as_str()),
+        ("express", "5f3c")
+    );
     assert_eq!(identity.roles, ["admin"]);
     assert_eq!(identity.email.as_deref(), Some("ann@example.com"));
     assert_eq!(identity.session_id, None);
@@ -63,13 +75,23 @@ fn a_token_without_iss_and_aud_names_its_caller_where_both_may_be_missing() {
 
 #[test]
 fn only_what_the_issuer_lists_may_be_missing() {
-    assert_eq!(judge_with(|issuer| issuer.may_lack_iss = false, &json!({})), Err(Refusal::IssuerMalformed));
-    assert_eq!(judge_with(|issuer| issuer.may_lack_aud = false, &json!({})), Err(Refusal::AudienceMalformed));
+    assert_eq!(
+        judge_with(|issuer| issuer.may_lack_iss = false, &json!({})),
+        Err(Refusal::IssuerMalformed)
+    );
+    assert_eq!(
+        judge_with(|issuer| issuer.may_lack_aud = false, &json!({})),
+        Err(Refusal::AudienceMalformed)
+    );
     let without = |name: &str| {
         let secret = Signer::secret();
         let mut claims = payload(&json!({}));
         claims.as_object_mut().unwrap().remove(name);
-        verify(&verifier(vec![express(&secret)]), &secret.sign(&header(), &claims)).map(|_| ())
+        verify(
+            &verifier(vec![express(&secret)]),
+            &secret.sign(&header(), &claims),
+        )
+        .map(|_| ())
     };
     assert_eq!(without("exp"), Err(Refusal::TimeMalformed));
     assert_eq!(without("id"), Err(Refusal::SubjectMalformed));
@@ -79,7 +101,11 @@ fn only_what_the_issuer_lists_may_be_missing() {
 
 #[test]
 fn an_iss_that_is_there_is_not_missing_whatever_it_is() {
-    assert_eq!(judge(&json!({"iss": "legacy"})), Ok("5f3c".to_owned()), "the one that it should have");
+    assert_eq!(
+        judge(&json!({"iss": "legacy"})),
+        Ok("5f3c".to_owned()),
+        "the one that it should have"
+    );
     for (iss, expected) in [
         (json!(null), Refusal::IssuerMalformed),
         (json!(1), Refusal::IssuerMalformed),
@@ -106,7 +132,11 @@ fn an_aud_that_is_there_is_compared() {
         (json!(1), Refusal::AudienceMalformed),
         (json!(["api", 1]), Refusal::AudienceMalformed),
     ] {
-        assert_eq!(judge(&json!({"aud": aud})), Err(expected), "without `audiences` nobody is meant: {aud}");
+        assert_eq!(
+            judge(&json!({"aud": aud})),
+            Err(expected),
+            "without `audiences` nobody is meant: {aud}"
+        );
     }
     let api = |issuer: &mut Issuer| issuer.audiences = vec!["api".to_owned()];
     for (changes, expected) in [
@@ -120,7 +150,11 @@ fn an_aud_that_is_there_is_compared() {
         assert_eq!(judge_with(api, &changes), expected, "{changes}");
     }
     let other = |issuer: &mut Issuer| issuer.audience_claim = ClaimPath::parse("azp").unwrap();
-    assert_eq!(judge_with(other, &json!({"aud": "web"})), Err(Refusal::AudienceMalformed), "it is for somebody");
+    assert_eq!(
+        judge_with(other, &json!({"aud": "web"})),
+        Err(Refusal::AudienceMalformed),
+        "it is for somebody"
+    );
 }
 
 #[test]
@@ -144,12 +178,26 @@ fn the_subject_is_text_or_a_whole_number_under_its_own_name() {
         (json!(["5f3c"]), Err(Refusal::SubjectMalformed)),
         (json!({"$oid": "5f3c"}), Err(Refusal::SubjectMalformed)),
     ] {
-        assert_eq!(judge(&json!({"id": id})).as_deref(), expected.as_ref().copied(), "{id}");
+        assert_eq!(
+            judge(&json!({"id": id})).as_deref(),
+            expected.as_ref().copied(),
+            "{id}"
+        );
     }
     // As other writers of JSON spell numbers.
     let secret = Signer::secret();
     let verifier = verifier(vec![express(&secret)]);
-    for literal in ["-0", "4.2e1", "42e0", "42.0", "18446744073709551616", "1e400", "042", "+42", "0x2a"] {
+    for literal in [
+        "-0",
+        "4.2e1",
+        "42e0",
+        "42.0",
+        "18446744073709551616",
+        "1e400",
+        "042",
+        "+42",
+        "0x2a",
+    ] {
         let text = payload(&json!({})).to_string().replace("\"5f3c\"", literal);
         let token = secret.sign_text("HS256", &header().to_string(), &text);
         assert!(verify(&verifier, &token).is_err(), "{literal}");
@@ -163,19 +211,38 @@ fn the_subject_is_text_or_a_whole_number_under_its_own_name() {
 fn no_other_claim_stands_in_for_the_subject() {
     for (path, changes, expected) in [
         ("user.id", json!({"user": {"id": 7}}), Ok("7")),
-        ("user.id", json!({"user": {"_id": "x"}, "user_id": "y"}), Err(Refusal::SubjectMalformed)),
+        (
+            "user.id",
+            json!({"user": {"_id": "x"}, "user_id": "y"}),
+            Err(Refusal::SubjectMalformed),
+        ),
         ("userId", json!({"sub": "ann"}), Err(Refusal::SubjectMalformed)),
-        ("id", json!({"id": "", "sub": "ann"}), Err(Refusal::SubjectMalformed)),
+        (
+            "id",
+            json!({"id": "", "sub": "ann"}),
+            Err(Refusal::SubjectMalformed),
+        ),
         ("id", json!({"sub": "root"}), Ok("5f3c")),
         ("id", json!({"sub": {"not": "read"}}), Ok("5f3c")),
     ] {
-        let judged = judge_with(|issuer| issuer.subject_claims = vec![ClaimPath::parse(path).unwrap()], &changes);
+        let judged = judge_with(
+            |issuer| issuer.subject_claims = vec![ClaimPath::parse(path).unwrap()],
+            &changes,
+        );
         assert_eq!(judged.as_deref(), expected.as_ref().copied(), "{path} {changes}");
     }
     let default = |issuer: &mut Issuer| issuer.subject_claims = vec![ClaimPath::parse("sub").unwrap()];
     assert_eq!(judge_with(default, &json!({"sub": "ann"})), Ok("ann".to_owned()));
-    assert_eq!(judge_with(default, &json!({"sub": 42})), Err(Refusal::SubjectMalformed), "`sub` is text");
-    assert_eq!(judge_with(default, &json!({})), Err(Refusal::SubjectMalformed), "`id` is not asked for");
+    assert_eq!(
+        judge_with(default, &json!({"sub": 42})),
+        Err(Refusal::SubjectMalformed),
+        "`sub` is text"
+    );
+    assert_eq!(
+        judge_with(default, &json!({})),
+        Err(Refusal::SubjectMalformed),
+        "`id` is not asked for"
+    );
 }
 
 #[test]
@@ -190,17 +257,31 @@ fn a_token_without_iss_is_judged_by_the_keys_of_the_one_issuer_alone() {
     issuers.add(express(&secret)).unwrap();
     issuers.add(other).unwrap();
     let site = "https://app.example.com";
-    issuers.add_own("session", site, site, &[Algorithm::EdDSA], key_set(&[own.jwk("1")])).unwrap();
+    issuers
+        .add_own(
+            "session",
+            site,
+            site,
+            &[Algorithm::EdDSA],
+            key_set(&[own.jwk("1")]),
+        )
+        .unwrap();
     let verifier = Verifier::new(issuers, Arc::new(Revocations::new()));
 
     let good = secret.sign(&header(), &payload(&json!({})));
-    assert_eq!(verify(&verifier, &good), Ok(("express".to_owned(), "5f3c".to_owned())));
+    assert_eq!(
+        verify(&verifier, &good),
+        Ok(("express".to_owned(), "5f3c".to_owned()))
+    );
 
     // What another issuer signed, with `iss` left out: by its own keys it would be good.
     let nameless = |claims: Value| {
         let mut claims = claims;
         claims.as_object_mut().unwrap().remove("iss");
-        claims.as_object_mut().unwrap().insert("id".to_owned(), json!("5f3c"));
+        claims
+            .as_object_mut()
+            .unwrap()
+            .insert("id".to_owned(), json!("5f3c"));
         claims
     };
     let of_corp = json!({"alg": "ES256", "kid": "k"});
@@ -210,20 +291,32 @@ fn a_token_without_iss_is_judged_by_the_keys_of_the_one_issuer_alone() {
         Err(Refusal::AlgorithmRefused)
     );
     assert_eq!(
-        verify(&verifier, &other_secret.sign(&header(), &nameless(payload(&json!({}))))),
+        verify(
+            &verifier,
+            &other_secret.sign(&header(), &nameless(payload(&json!({}))))
+        ),
         Err(Refusal::SignatureInvalid)
     );
     let of_ours = json!({"alg": "EdDSA", "kid": "1", "typ": "at+jwt"});
     let ours = claims_with(&json!({"iss": site, "aud": site}));
     assert!(verify(&verifier, &own.sign(&of_ours, &ours)).is_ok());
-    assert_eq!(verify(&verifier, &own.sign(&of_ours, &nameless(ours))), Err(Refusal::AlgorithmRefused));
+    assert_eq!(
+        verify(&verifier, &own.sign(&of_ours, &nameless(ours))),
+        Err(Refusal::AlgorithmRefused)
+    );
 
     // What the old secret signs is no other issuer's, and not ours, whatever it says.
     for iss in [ISS, "other", site] {
-        let token = secret.sign(&header(), &payload(&json!({"iss": iss, "aud": ["api", site], "sub": "root"})));
+        let token = secret.sign(
+            &header(),
+            &payload(&json!({"iss": iss, "aud": ["api", site], "sub": "root"})),
+        );
         let refusal = verify(&verifier, &token).unwrap_err();
         assert!(
-            matches!(refusal, Refusal::AlgorithmRefused | Refusal::SignatureInvalid | Refusal::KeyUnknown),
+            matches!(
+                refusal,
+                Refusal::AlgorithmRefused | Refusal::SignatureInvalid | Refusal::KeyUnknown
+            ),
             "{iss}: {refusal}"
         );
     }
@@ -240,7 +333,11 @@ fn a_token_without_iss_cannot_choose_its_algorithm() {
         verify(&verifier, &secret.sign(&header, &payload(&json!({})))).map(|_| ())
     };
     assert_eq!(judge(json!({"alg": "HS256"})), Ok(()));
-    assert_eq!(judge(json!({"alg": "HS256", "kid": "any"})), Ok(()), "a secret has no name");
+    assert_eq!(
+        judge(json!({"alg": "HS256", "kid": "any"})),
+        Ok(()),
+        "a secret has no name"
+    );
     for alg in ["HS384", "HS512", "hs256", "none", "RS256", "ES256", ""] {
         let token = format!(
             "{}.{}.{}",
@@ -248,10 +345,17 @@ fn a_token_without_iss_cannot_choose_its_algorithm() {
             encode(payload(&json!({})).to_string()),
             encode(secret.signature("HS256", b"x"))
         );
-        assert_eq!(verify(&verifier(vec![express(&secret)]), &token), Err(Refusal::AlgorithmRefused), "{alg}");
+        assert_eq!(
+            verify(&verifier(vec![express(&secret)]), &token),
+            Err(Refusal::AlgorithmRefused),
+            "{alg}"
+        );
     }
-    let unsigned =
-        format!("{}.{}.", encode(json!({"alg": "HS256"}).to_string()), encode(payload(&json!({})).to_string()));
+    let unsigned = format!(
+        "{}.{}.",
+        encode(json!({"alg": "HS256"}).to_string()),
+        encode(payload(&json!({})).to_string())
+    );
     assert!(verify(&verifier(vec![express(&secret)]), &unsigned).is_err());
 
     // An app that signed with RS256: its public key, which everybody has, is no secret.
@@ -269,12 +373,22 @@ fn a_token_without_iss_cannot_choose_its_algorithm() {
     };
     let token = rsa.sign(&json!({"alg": "RS256"}), &payload(&json!({})));
     assert!(verify(&verifier(vec![issuer()]), &token).is_ok());
-    for forged in [spki.clone(), pem.clone().into_bytes(), pem.trim().as_bytes().to_vec()] {
+    for forged in [
+        spki.clone(),
+        pem.clone().into_bytes(),
+        pem.trim().as_bytes().to_vec(),
+    ] {
         let token = Signer::Secret(forged).sign(&header(), &payload(&json!({})));
-        assert_eq!(verify(&verifier(vec![issuer()]), &token), Err(Refusal::AlgorithmRefused));
+        assert_eq!(
+            verify(&verifier(vec![issuer()]), &token),
+            Err(Refusal::AlgorithmRefused)
+        );
         let mut careless = issuer();
         careless.algorithms.push(Algorithm::HS256);
-        assert!(verify(&verifier(vec![careless]), &token).is_err(), "not even where the list has both");
+        assert!(
+            verify(&verifier(vec![careless]), &token).is_err(),
+            "not even where the list has both"
+        );
     }
 }
 
@@ -288,10 +402,23 @@ fn refresh_tokens_that_say_so_in_their_type_or_are_too_old_are_no_access_tokens(
         verify(&verifier(vec![issuer]), &token).map(|_| ())
     };
     let week = NOW + 7 * 86_400;
-    assert_eq!(judge("refresh+jwt", json!({"exp": week})), Err(Refusal::TokenType));
-    assert_eq!(judge("JWT", json!({"exp": week, "iat": NOW - 3600})), Err(Refusal::TooOld));
-    assert_eq!(judge("JWT", json!({"exp": week, "iat": null})), Err(Refusal::TimeMalformed));
-    assert_eq!(judge("JWT", json!({"exp": week, "iat": NOW - 60})), Ok(()), "nothing tells a young one apart");
+    assert_eq!(
+        judge("refresh+jwt", json!({"exp": week})),
+        Err(Refusal::TokenType)
+    );
+    assert_eq!(
+        judge("JWT", json!({"exp": week, "iat": NOW - 3600})),
+        Err(Refusal::TooOld)
+    );
+    assert_eq!(
+        judge("JWT", json!({"exp": week, "iat": null})),
+        Err(Refusal::TimeMalformed)
+    );
+    assert_eq!(
+        judge("JWT", json!({"exp": week, "iat": NOW - 60})),
+        Ok(()),
+        "nothing tells a young one apart"
+    );
 }
 
 #[test]
@@ -306,9 +433,21 @@ fn tokens_without_iss_are_revoked_by_the_name_of_their_issuer() {
     let mut judge = |token: &str| verifier.verify(&mut local, token, NOW).map(|_| ());
     let (by_id, by_subject) = (token(json!({"jti": "t1"})), token(json!({"id": 42})));
     assert_eq!((judge(&by_id), judge(&by_subject)), (Ok(()), Ok(())));
-    let row = |kind| RevocationRow { issuer: "legacy".to_owned(), kind, revoked_at: NOW, expires_at: None };
-    revocations.replace([row(Revoked::TokenId("t1".to_owned())), row(Revoked::Subject("42".to_owned()))]);
-    assert_eq!((judge(&by_id), judge(&by_subject)), (Err(Refusal::Revoked), Err(Refusal::Revoked)), "cached or not");
+    let row = |kind| RevocationRow {
+        issuer: "legacy".to_owned(),
+        kind,
+        revoked_at: NOW,
+        expires_at: None,
+    };
+    revocations.replace([
+        row(Revoked::TokenId("t1".to_owned())),
+        row(Revoked::Subject("42".to_owned())),
+    ]);
+    assert_eq!(
+        (judge(&by_id), judge(&by_subject)),
+        (Err(Refusal::Revoked), Err(Refusal::Revoked)),
+        "cached or not"
+    );
     assert_eq!(judge(&token(json!({}))), Ok(()));
 }
 
@@ -331,9 +470,18 @@ fn an_examination_says_why_a_token_without_iss_is_whose() {
     let verifier = verifier(vec![express(&secret)]);
     let mut steps = Vec::new();
     let token = secret.sign(&header(), &payload(&json!({"id": 4.5})));
-    let refused = verifier.examine(&token, NOW, &mut |step| steps.push(step)).unwrap_err();
+    let refused = verifier
+        .examine(&token, NOW, &mut |step| steps.push(step))
+        .unwrap_err();
     assert_eq!(refused, Refusal::SubjectMalformed);
-    let detail = |name: &str| steps.iter().find(|step| step.name == name).unwrap().detail.clone();
+    let detail = |name: &str| {
+        steps
+            .iter()
+            .find(|step| step.name == name)
+            .unwrap()
+            .detail
+            .clone()
+    };
     assert_eq!(detail("issuer"), "`iss` is missing");
     assert!(detail("issuer-known").contains("`express`"));
     assert!(detail("audience").contains("`aud` is missing"));

@@ -46,15 +46,24 @@ impl Signer {
     }
 
     pub(super) fn p256() -> Self {
-        Self::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(), "P-256")
+        Self::Ec(
+            EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
+            "P-256",
+        )
     }
 
     pub(super) fn p384() -> Self {
-        Self::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(), "P-384")
+        Self::Ec(
+            EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(),
+            "P-384",
+        )
     }
 
     pub(super) fn p521() -> Self {
-        Self::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap(), "P-521")
+        Self::Ec(
+            EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap(),
+            "P-521",
+        )
     }
 
     pub(super) fn ed25519() -> Self {
@@ -76,7 +85,9 @@ impl Signer {
                 let (x, y) = point.split_at(point.len() / 2);
                 json!({"kty": "EC", "kid": kid, "crv": crv, "x": encode(x), "y": encode(y)})
             }
-            Self::Ed(pair) => json!({"kty": "OKP", "kid": kid, "crv": "Ed25519", "x": encode(pair.public_key())}),
+            Self::Ed(pair) => {
+                json!({"kty": "OKP", "kid": kid, "crv": "Ed25519", "x": encode(pair.public_key())})
+            }
             Self::Secret(secret) => json!({"kty": "oct", "kid": kid, "k": encode(secret)}),
         }
     }
@@ -116,7 +127,9 @@ impl Signer {
                     "HS384" => hmac::HMAC_SHA384,
                     _ => hmac::HMAC_SHA512,
                 };
-                hmac::sign(&hmac::Key::new(algorithm, secret), message).as_ref().to_vec()
+                hmac::sign(&hmac::Key::new(algorithm, secret), message)
+                    .as_ref()
+                    .to_vec()
             }
         }
     }
@@ -129,7 +142,11 @@ impl Signer {
 
     /// A token of these members.
     pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
-        self.sign_text(header["alg"].as_str().unwrap_or("ES256"), &header.to_string(), &claims.to_string())
+        self.sign_text(
+            header["alg"].as_str().unwrap_or("ES256"),
+            &header.to_string(),
+            &claims.to_string(),
+        )
     }
 }
 
@@ -154,7 +171,9 @@ pub(super) fn claims_with(changes: &Value) -> Value {
 }
 
 pub(super) fn key_set(jwks: &[Value]) -> KeySet {
-    KeySet::from_jwks(json!({"keys": jwks}).to_string().as_bytes(), Origin::File).unwrap().0
+    KeySet::from_jwks(json!({"keys": jwks}).to_string().as_bytes(), Origin::File)
+        .unwrap()
+        .0
 }
 
 /// An issuer named `corp` with these keys, for the audience `api`.
@@ -188,11 +207,15 @@ impl Corp {
         let signer = Signer::p256();
         let mut issuer = corp(key_set(&[signer.jwk("k")]));
         change(&mut issuer);
-        Self { verifier: verifier(vec![issuer]), signer }
+        Self {
+            verifier: verifier(vec![issuer]),
+            signer,
+        }
     }
 
     pub(super) fn token(&self, changes: &Value) -> String {
-        self.signer.sign(&json!({"alg": "ES256", "kid": "k"}), &claims_with(changes))
+        self.signer
+            .sign(&json!({"alg": "ES256", "kid": "k"}), &claims_with(changes))
     }
 
     pub(super) fn verify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {

@@ -2,7 +2,12 @@ use super::*;
 use std::time::Duration;
 
 fn revoke(corp: &Corp, kind: Revoked, at: UnixSeconds) {
-    corp.verifier.revocations().replace([RevocationRow { issuer: ISS.into(), kind, revoked_at: at, expires_at: None }]);
+    corp.verifier.revocations().replace([RevocationRow {
+        issuer: ISS.into(),
+        kind,
+        revoked_at: at,
+        expires_at: None,
+    }]);
 }
 
 /// Local hits, shared hits, misses.
@@ -20,8 +25,14 @@ fn a_token_is_verified_once_for_all_workers() {
     let again = corp.verifier.verify(&mut one, &token, NOW).unwrap();
     assert!(Arc::ptr_eq(&first, &again));
     let elsewhere = corp.verifier.verify(&mut two, &token, NOW).unwrap();
-    assert!(Arc::ptr_eq(&first.caller, &elsewhere.caller), "what was written for the caller is shared");
-    assert!(!Arc::ptr_eq(&first, &elsewhere), "the count of references is the worker's own");
+    assert!(
+        Arc::ptr_eq(&first.caller, &elsewhere.caller),
+        "what was written for the caller is shared"
+    );
+    assert!(
+        !Arc::ptr_eq(&first, &elsewhere),
+        "the count of references is the worker's own"
+    );
     corp.verifier.verify(&mut two, &token, NOW).unwrap();
     assert_eq!(counts(&one), (1, 0, 1));
     assert_eq!(counts(&two), (1, 1, 0));
@@ -44,7 +55,10 @@ fn nothing_is_remembered_past_its_expiry() {
     let aged = Corp::with(|issuer| issuer.max_age = Some(100));
     let token = aged.token(&json!({"iat": NOW, "exp": NOW + 10_000}));
     assert!(aged.verifier.verify(&mut local, &token, NOW + 99).is_ok());
-    assert_eq!(aged.verifier.verify(&mut local, &token, NOW + 131).unwrap_err(), Refusal::TooOld);
+    assert_eq!(
+        aged.verifier.verify(&mut local, &token, NOW + 131).unwrap_err(),
+        Refusal::TooOld
+    );
 }
 
 #[test]
@@ -54,16 +68,25 @@ fn a_change_of_keys_is_felt_by_the_next_request() {
     let mut local = LocalCache::new();
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     let issuer = corp.verifier.issuers().by_name("corp").unwrap();
-    assert!(!issuer.replace_keys(key_set(&[corp.signer.jwk("k")])), "the same keys are no change");
+    assert!(
+        !issuer.replace_keys(key_set(&[corp.signer.jwk("k")])),
+        "the same keys are no change"
+    );
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     assert_eq!(counts(&local), (1, 0, 1));
     assert!(issuer.replace_keys(key_set(&[Signer::p256().jwk("new"), corp.signer.jwk("k")])));
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     assert_eq!(counts(&local), (1, 0, 2));
     assert!(issuer.replace_keys(key_set(&[Signer::p256().jwk("new")])));
-    assert_eq!(corp.verifier.verify(&mut local, &token, NOW).unwrap_err(), Refusal::KeyUnknown);
+    assert_eq!(
+        corp.verifier.verify(&mut local, &token, NOW).unwrap_err(),
+        Refusal::KeyUnknown
+    );
     assert!(issuer.replace_keys(key_set(&[])));
-    assert_eq!(corp.verifier.verify(&mut local, &token, NOW).unwrap_err(), Refusal::KeyUnknown);
+    assert_eq!(
+        corp.verifier.verify(&mut local, &token, NOW).unwrap_err(),
+        Refusal::KeyUnknown
+    );
 }
 
 #[test]
@@ -74,17 +97,37 @@ fn a_revocation_is_felt_by_the_next_request_also_for_a_remembered_token() {
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     for kind in [Revoked::TokenId("t1".into()), Revoked::Subject("ann".into())] {
         revoke(&corp, kind, NOW);
-        assert_eq!(corp.verifier.verify(&mut local, &token, NOW).unwrap_err(), Refusal::Revoked, "own table");
-        assert_eq!(corp.verifier.verify(&mut other, &token, NOW).unwrap_err(), Refusal::Revoked, "shared table");
-        assert_eq!(corp.verifier.examine(&token, NOW, &mut |_| {}).unwrap_err(), Refusal::Revoked, "no table");
+        assert_eq!(
+            corp.verifier.verify(&mut local, &token, NOW).unwrap_err(),
+            Refusal::Revoked,
+            "own table"
+        );
+        assert_eq!(
+            corp.verifier.verify(&mut other, &token, NOW).unwrap_err(),
+            Refusal::Revoked,
+            "shared table"
+        );
+        assert_eq!(
+            corp.verifier.examine(&token, NOW, &mut |_| {}).unwrap_err(),
+            Refusal::Revoked,
+            "no table"
+        );
     }
     let later = corp.token(&json!({"iat": NOW + 1, "jti": "t2"}));
-    assert!(corp.verifier.verify(&mut local, &later, NOW + 1).is_ok(), "issued after it");
+    assert!(
+        corp.verifier.verify(&mut local, &later, NOW + 1).is_ok(),
+        "issued after it"
+    );
     corp.verifier.revocations().replace([]);
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     corp.verifier.revocations().attach();
-    assert_eq!(corp.verifier.verify(&mut local, &token, NOW).unwrap_err(), Refusal::StateUnavailable);
-    corp.verifier.revocations().touch(Instant::now() + Duration::from_secs(1));
+    assert_eq!(
+        corp.verifier.verify(&mut local, &token, NOW).unwrap_err(),
+        Refusal::StateUnavailable
+    );
+    corp.verifier
+        .revocations()
+        .touch(Instant::now() + Duration::from_secs(1));
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
 }
 
@@ -93,7 +136,10 @@ fn a_refusal_is_not_remembered() {
     let corp = Corp::new();
     let token = corp.token(&json!({"nbf": NOW + 100}));
     let mut local = LocalCache::new();
-    assert_eq!(corp.verifier.verify(&mut local, &token, NOW).unwrap_err(), Refusal::NotYetValid);
+    assert_eq!(
+        corp.verifier.verify(&mut local, &token, NOW).unwrap_err(),
+        Refusal::NotYetValid
+    );
     assert!(corp.verifier.verify(&mut local, &token, NOW + 100).is_ok());
     assert_eq!(counts(&local), (0, 0, 2));
 }
@@ -105,7 +151,10 @@ fn a_table_does_not_answer_for_another_verifiers_issuers() {
     let mut local = LocalCache::new();
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     let reloaded = verifier(vec![super::corp(key_set(&[Signer::p256().jwk("k")]))]);
-    assert_eq!(reloaded.verify(&mut local, &token, NOW).unwrap_err(), Refusal::SignatureInvalid);
+    assert_eq!(
+        reloaded.verify(&mut local, &token, NOW).unwrap_err(),
+        Refusal::SignatureInvalid
+    );
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     assert_eq!(counts(&local), (0, 1, 2));
 }
@@ -131,7 +180,10 @@ fn a_workers_table_is_bounded_in_bytes_too() {
     let corp = Corp::new();
     let mut local = LocalCache::new();
     let heavy = json!({"pad": vec![json!({"a": 1}); 500]});
-    let verified = corp.verifier.verify(&mut local, &corp.token(&heavy), NOW).unwrap();
+    let verified = corp
+        .verifier
+        .verify(&mut local, &corp.token(&heavy), NOW)
+        .unwrap();
     assert!(verified.weight > 250_000, "{}", verified.weight);
     for n in 0..1000_u16 {
         local.keep(&format!("{n:040}"), verified.clone());
@@ -149,7 +201,10 @@ fn tokens_that_end_alike_are_told_apart_by_all_their_bytes() {
     for at in [0, 10, token.len() / 2, token.len() - 40] {
         let mut other = token.clone().into_bytes();
         other[at] ^= 1;
-        assert!(local.find(std::str::from_utf8(&other).unwrap()).is_none(), "byte {at}");
+        assert!(
+            local.find(std::str::from_utf8(&other).unwrap()).is_none(),
+            "byte {at}"
+        );
     }
     assert!(local.find(&token[1..]).is_none());
     assert!(local.find("").is_none());

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 #[test]
 fn a_good_token_names_its_caller() {
     let corp = Corp::new();
-    let verified = corp.verify(&corp.token(&json!({"realm": {"tenant": "acme"}}))).unwrap();
+    let verified = corp
+        .verify(&corp.token(&json!({"realm": {"tenant": "acme"}})))
+        .unwrap();
     let identity = &verified.caller.identity;
     assert_eq!(&*identity.issuer, "corp");
     assert_eq!(identity.subject, "ann");
@@ -13,7 +15,10 @@ fn a_good_token_names_its_caller() {
     assert_eq!(identity.roles, ["user", "admin"]);
     assert_eq!(identity.scopes, ["a:read", "b:write"]);
     assert_eq!(identity.token_id.as_deref(), Some("t1"));
-    assert_eq!((identity.issued_at, identity.expires_at), (Some(NOW - 60), NOW + 600));
+    assert_eq!(
+        (identity.issued_at, identity.expires_at),
+        (Some(NOW - 60), NOW + 600)
+    );
     assert_eq!(identity.claims["realm"]["tenant"], "acme");
     assert_eq!(verified.good_until, NOW + 600);
 }
@@ -35,17 +40,33 @@ fn every_algorithm_verifies_with_a_key_of_its_kind_and_with_no_other() {
         let judge = |keys: KeySet| verify_signature(&token, &keys, Algorithm::ALL).map(|_| ());
         assert_eq!(judge(key_set(&[signer.jwk("k")])), Ok(()), "{algorithm}");
         assert!(judge(key_set(&[Signer::p384().jwk("k")])).is_err(), "{algorithm}");
-        assert!(judge(key_set(&[Signer::ed25519().jwk("k")])).is_err(), "{algorithm}");
-        let others: Vec<_> = Algorithm::ALL.iter().copied().filter(|other| other != algorithm).collect();
+        assert!(
+            judge(key_set(&[Signer::ed25519().jwk("k")])).is_err(),
+            "{algorithm}"
+        );
+        let others: Vec<_> = Algorithm::ALL
+            .iter()
+            .copied()
+            .filter(|other| other != algorithm)
+            .collect();
         let keys = key_set(&[signer.jwk("k")]);
-        assert_eq!(verify_signature(&token, &keys, &others), Err(Refusal::AlgorithmRefused), "{algorithm}");
+        assert_eq!(
+            verify_signature(&token, &keys, &others),
+            Err(Refusal::AlgorithmRefused),
+            "{algorithm}"
+        );
         let mut bound = signer.jwk("k");
         bound["alg"] = others
             .iter()
             .find(|other| other.family() == algorithm.family())
             .map_or(json!("none"), |other| json!(other.as_str()));
-        let (keys, _) = KeySet::from_jwks(json!({"keys": [bound]}).to_string().as_bytes(), Origin::File).unwrap();
-        assert_eq!(judge(keys), Err(Refusal::KeyUnknown), "{algorithm} with a key that is bound to another");
+        let (keys, _) =
+            KeySet::from_jwks(json!({"keys": [bound]}).to_string().as_bytes(), Origin::File).unwrap();
+        assert_eq!(
+            judge(keys),
+            Err(Refusal::KeyUnknown),
+            "{algorithm} with a key that is bound to another"
+        );
     }
 }
 
@@ -58,13 +79,22 @@ fn a_public_key_is_never_a_shared_secret() {
         "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
         base64::engine::general_purpose::STANDARD.encode(&spki)
     );
-    for secret in
-        [spki, pem.clone().into_bytes(), pem.trim().as_bytes().to_vec(), rsa.jwk("k").to_string().into_bytes()]
-    {
+    for secret in [
+        spki,
+        pem.clone().into_bytes(),
+        pem.trim().as_bytes().to_vec(),
+        rsa.jwk("k").to_string().into_bytes(),
+    ] {
         let token = Signer::Secret(secret).sign(&json!({"alg": "HS256", "kid": "k"}), &good_claims());
-        for keys in [key_set(&[rsa.jwk("k")]), KeySet::from_pem(pem.as_bytes()).unwrap()] {
+        for keys in [
+            key_set(&[rsa.jwk("k")]),
+            KeySet::from_pem(pem.as_bytes()).unwrap(),
+        ] {
             let corp = verifier(vec![corp(keys)]);
-            assert_eq!(corp.verify(&mut LocalCache::new(), &token, NOW).unwrap_err(), Refusal::KeyUnknown);
+            assert_eq!(
+                corp.verify(&mut LocalCache::new(), &token, NOW).unwrap_err(),
+                Refusal::KeyUnknown
+            );
         }
     }
 }
@@ -88,15 +118,30 @@ fn a_token_that_is_not_three_strict_parts_is_refused() {
         (format!("{good}="), Refusal::TokenMalformed),
         (format!("{good}\n"), Refusal::TokenMalformed),
         (format!(" {good}"), Refusal::TokenMalformed),
-        (format!("{header}.{payload} .{signature}"), Refusal::TokenMalformed),
+        (
+            format!("{header}.{payload} .{signature}"),
+            Refusal::TokenMalformed,
+        ),
         (format!("{header}..{signature}"), Refusal::TokenMalformed),
         (format!(".{payload}.{signature}"), Refusal::TokenMalformed),
         (format!("{header}.{payload}."), Refusal::SignatureInvalid),
-        (format!("{}.{payload}.{signature}", encode("[]")), Refusal::TokenMalformed),
-        (format!("{}.{payload}.{signature}", encode("{\"alg\":\"ES256\"")), Refusal::TokenMalformed),
-        (format!("{header}.{}.{signature}", encode("\"ann\"")), Refusal::TokenMalformed),
+        (
+            format!("{}.{payload}.{signature}", encode("[]")),
+            Refusal::TokenMalformed,
+        ),
+        (
+            format!("{}.{payload}.{signature}", encode("{\"alg\":\"ES256\"")),
+            Refusal::TokenMalformed,
+        ),
+        (
+            format!("{header}.{}.{signature}", encode("\"ann\"")),
+            Refusal::TokenMalformed,
+        ),
         ("a".repeat(MAX_TOKEN_BYTES + 1), Refusal::TokenTooLarge),
-        (format!("{header}.{}.{signature}", "A".repeat(MAX_TOKEN_BYTES)), Refusal::TokenTooLarge),
+        (
+            format!("{header}.{}.{signature}", "A".repeat(MAX_TOKEN_BYTES)),
+            Refusal::TokenTooLarge,
+        ),
     ] {
         assert_eq!(corp.verify(&token).unwrap_err(), expected, "{token:.200}");
     }
@@ -108,9 +153,16 @@ fn one_signature_has_one_spelling() {
     let good = corp.token(&json!({}));
     // 64 bytes leave four unused bits in the last of 86 characters.
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let last = ALPHABET.iter().position(|byte| *byte == *good.as_bytes().last().unwrap()).unwrap();
+    let last = ALPHABET
+        .iter()
+        .position(|byte| *byte == *good.as_bytes().last().unwrap())
+        .unwrap();
     for other in 1..16 {
-        let spelled = format!("{}{}", &good[..good.len() - 1], char::from(ALPHABET[last ^ other]));
+        let spelled = format!(
+            "{}{}",
+            &good[..good.len() - 1],
+            char::from(ALPHABET[last ^ other])
+        );
         assert_eq!(corp.verify(&spelled).unwrap_err(), Refusal::TokenMalformed);
     }
 }
@@ -120,17 +172,30 @@ fn a_name_that_stands_twice_is_refused_in_the_header_and_at_every_depth_of_the_c
     let corp = Corp::new();
     let claims = good_claims().to_string();
     let header = r#"{"alg":"ES256","kid":"k"}"#;
-    assert!(corp.verify(&corp.signer.sign_text("ES256", header, &claims)).is_ok());
+    assert!(
+        corp.verify(&corp.signer.sign_text("ES256", header, &claims))
+            .is_ok()
+    );
     for (header, payload) in [
         (r#"{"alg":"ES256","kid":"k","alg":"ES256"}"#, claims.clone()),
         (r#"{"alg":"ES256","kid":"k","x":{"a":1,"a":2}}"#, claims.clone()),
         (header, claims.replacen('{', r#"{"sub":"root","#, 1)),
         (header, claims.replacen('{', r#"{"\u0073ub":"root","#, 1)),
-        (header, claims.replacen('{', r#"{"iss":"https://other.example/","#, 1)),
-        (header, claims.replacen('{', r#"{"realm":[{"roles":["a"],"roles":["admin"]}],"#, 1)),
+        (
+            header,
+            claims.replacen('{', r#"{"iss":"https://other.example/","#, 1),
+        ),
+        (
+            header,
+            claims.replacen('{', r#"{"realm":[{"roles":["a"],"roles":["admin"]}],"#, 1),
+        ),
     ] {
         let token = corp.signer.sign_text("ES256", header, &payload);
-        assert_eq!(corp.verify(&token).unwrap_err(), Refusal::TokenDuplicateName, "{header} {payload}");
+        assert_eq!(
+            corp.verify(&token).unwrap_err(),
+            Refusal::TokenDuplicateName,
+            "{header} {payload}"
+        );
     }
 }
 
@@ -145,19 +210,38 @@ fn a_header_cannot_change_what_a_token_means_or_bring_its_own_key() {
         json!({"b64": true}),
     ] {
         let mut header = json!({"alg": "ES256", "kid": "k"});
-        header.as_object_mut().unwrap().extend(extension.as_object().unwrap().clone());
-        assert_eq!(corp.judge_header(&header), Err(Refusal::TokenCritical), "{header}");
+        header
+            .as_object_mut()
+            .unwrap()
+            .extend(extension.as_object().unwrap().clone());
+        assert_eq!(
+            corp.judge_header(&header),
+            Err(Refusal::TokenCritical),
+            "{header}"
+        );
     }
     let thief = Signer::p256();
     for member in ["jwk", "jku", "x5u", "x5c"] {
-        let value = if member == "jwk" { thief.jwk("k") } else { json!("https://thief.example/keys") };
+        let value = if member == "jwk" {
+            thief.jwk("k")
+        } else {
+            json!("https://thief.example/keys")
+        };
         let header = json!({"alg": "ES256", "kid": "k", member: value});
         assert_eq!(corp.judge_header(&header), Ok(()), "it is not looked at");
         let token = thief.sign(&header, &good_claims());
-        assert_eq!(corp.verify(&token).unwrap_err(), Refusal::SignatureInvalid, "{member}");
+        assert_eq!(
+            corp.verify(&token).unwrap_err(),
+            Refusal::SignatureInvalid,
+            "{member}"
+        );
     }
     for kid in [json!(1), json!(null), json!(["k"]), json!({})] {
-        assert_eq!(corp.judge_header(&json!({"alg": "ES256", "kid": kid})), Err(Refusal::TokenMalformed), "{kid}");
+        assert_eq!(
+            corp.judge_header(&json!({"alg": "ES256", "kid": kid})),
+            Err(Refusal::TokenMalformed),
+            "{kid}"
+        );
     }
 }
 
@@ -177,10 +261,21 @@ fn an_algorithm_that_is_not_on_the_issuers_list_is_refused() {
         json!(["ES256"]),
         json!(1),
     ] {
-        assert_eq!(corp.judge_header(&json!({"alg": alg, "kid": "k"})), Err(Refusal::AlgorithmRefused), "{alg}");
+        assert_eq!(
+            corp.judge_header(&json!({"alg": alg, "kid": "k"})),
+            Err(Refusal::AlgorithmRefused),
+            "{alg}"
+        );
     }
-    assert_eq!(corp.judge_header(&json!({"kid": "k"})), Err(Refusal::AlgorithmRefused));
-    let unsigned = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(good_claims().to_string()));
+    assert_eq!(
+        corp.judge_header(&json!({"kid": "k"})),
+        Err(Refusal::AlgorithmRefused)
+    );
+    let unsigned = format!(
+        "{}.{}.",
+        encode(r#"{"alg":"none"}"#),
+        encode(good_claims().to_string())
+    );
     assert_eq!(corp.verify(&unsigned).unwrap_err(), Refusal::AlgorithmRefused);
 }
 
@@ -196,7 +291,11 @@ fn a_token_of_another_kind_does_not_name_a_caller() {
         (json!("logout+jwt"), Err(Refusal::TokenType)),
         (json!(7), Err(Refusal::TokenType)),
     ] {
-        assert_eq!(corp.judge_header(&json!({"alg": "ES256", "kid": "k", "typ": typ})), expected, "{typ}");
+        assert_eq!(
+            corp.judge_header(&json!({"alg": "ES256", "kid": "k", "typ": typ})),
+            expected,
+            "{typ}"
+        );
     }
 }
 
@@ -204,23 +303,44 @@ fn a_token_of_another_kind_does_not_name_a_caller() {
 fn our_own_access_tokens_are_taken_and_our_sessions_and_assertions_are_not() {
     let signer = Signer::ed25519();
     let mut issuers = Issuers::default();
-    let own =
-        issuers.add_own("session", "https://app.example.com", "app", &[Algorithm::EdDSA], key_set(&[signer.jwk("1")]));
+    let own = issuers.add_own(
+        "session",
+        "https://app.example.com",
+        "app",
+        &[Algorithm::EdDSA],
+        key_set(&[signer.jwk("1")]),
+    );
     assert_eq!(own.unwrap().leeway, 0);
     let verifier = Verifier::new(issuers, Arc::new(Revocations::new()));
     let judge = |typ: &str, changes: Value| {
         let mut claims = claims_with(&json!({"iss": "https://app.example.com", "aud": "app"}));
-        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        claims
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
         let token = signer.sign(&json!({"alg": "EdDSA", "kid": "1", "typ": typ}), &claims);
-        verifier.verify(&mut LocalCache::new(), &token, NOW).map(|verified| verified.caller.identity.issuer.to_string())
+        verifier
+            .verify(&mut LocalCache::new(), &token, NOW)
+            .map(|verified| verified.caller.identity.issuer.to_string())
     };
     assert_eq!(judge("at+jwt", json!({})), Ok("session".to_owned()));
     for typ in ["session+jwt", "assertion+jwt", "JWT"] {
         assert_eq!(judge(typ, json!({})), Err(Refusal::TokenType), "{typ}");
     }
-    assert_eq!(judge("at+jwt", json!({"exp": NOW})), Err(Refusal::Expired), "no leeway");
-    assert_eq!(judge("at+jwt", json!({"iat": NOW + 1})), Err(Refusal::NotYetValid), "no leeway");
-    assert_eq!(judge("at+jwt", json!({"aud": "other-app"})), Err(Refusal::AudienceRefused));
+    assert_eq!(
+        judge("at+jwt", json!({"exp": NOW})),
+        Err(Refusal::Expired),
+        "no leeway"
+    );
+    assert_eq!(
+        judge("at+jwt", json!({"iat": NOW + 1})),
+        Err(Refusal::NotYetValid),
+        "no leeway"
+    );
+    assert_eq!(
+        judge("at+jwt", json!({"aud": "other-app"})),
+        Err(Refusal::AudienceRefused)
+    );
 }
 
 #[test]
@@ -242,7 +362,9 @@ fn the_issuer_is_one_exact_string() {
     let token = corp.signer.sign_text(
         "ES256",
         r#"{"alg":"ES256"}"#,
-        &good_claims().to_string().replace("\"https://id.example.com/\"", "null"),
+        &good_claims()
+            .to_string()
+            .replace("\"https://id.example.com/\"", "null"),
     );
     assert_eq!(corp.verify(&token).unwrap_err(), Refusal::IssuerMalformed);
 }
@@ -250,18 +372,30 @@ fn the_issuer_is_one_exact_string() {
 #[test]
 fn a_key_speaks_for_its_own_issuer_only_also_under_an_equal_kid() {
     let (one, two) = (Signer::p256(), Signer::p256());
-    let mut other = Issuer::new("other", "https://other.example/".to_owned(), Some(key_set(&[two.jwk("k")])));
+    let mut other = Issuer::new(
+        "other",
+        "https://other.example/".to_owned(),
+        Some(key_set(&[two.jwk("k")])),
+    );
     other.audiences = vec!["api".to_owned()];
     other.algorithms = Algorithm::ALL.to_vec();
     let verifier = verifier(vec![corp(key_set(&[one.jwk("k")])), other]);
     let judge = |signer: &Signer, iss: &str| {
-        let token = signer.sign(&json!({"alg": "ES256", "kid": "k"}), &claims_with(&json!({"iss": iss})));
-        verifier.verify(&mut LocalCache::new(), &token, NOW).map(|verified| verified.caller.identity.issuer.to_string())
+        let token = signer.sign(
+            &json!({"alg": "ES256", "kid": "k"}),
+            &claims_with(&json!({"iss": iss})),
+        );
+        verifier
+            .verify(&mut LocalCache::new(), &token, NOW)
+            .map(|verified| verified.caller.identity.issuer.to_string())
     };
     assert_eq!(judge(&one, ISS), Ok("corp".to_owned()));
     assert_eq!(judge(&two, "https://other.example/"), Ok("other".to_owned()));
     assert_eq!(judge(&two, ISS), Err(Refusal::SignatureInvalid));
-    assert_eq!(judge(&one, "https://other.example/"), Err(Refusal::SignatureInvalid));
+    assert_eq!(
+        judge(&one, "https://other.example/"),
+        Err(Refusal::SignatureInvalid)
+    );
 }
 
 #[test]
@@ -301,19 +435,30 @@ fn the_times_of_a_token_are_numbers_and_hold() {
         assert_eq!(corp.judge(&changes), expected, "{changes}");
     }
     for name in ["exp", "nbf", "iat"] {
-        let text = good_claims().to_string().replacen('{', &format!("{{\"{name}\":null,"), 1);
+        let text = good_claims()
+            .to_string()
+            .replacen('{', &format!("{{\"{name}\":null,"), 1);
         let text = if name == "nbf" {
             text
         } else {
-            claims_with(&json!({name: null})).to_string().replacen('{', &format!("{{\"{name}\":null,"), 1)
+            claims_with(&json!({name: null}))
+                .to_string()
+                .replacen('{', &format!("{{\"{name}\":null,"), 1)
         };
         let token = corp.signer.sign_text("ES256", r#"{"alg":"ES256"}"#, &text);
         assert_eq!(corp.verify(&token).unwrap_err(), Refusal::TimeMalformed, "{name}");
     }
     for literal in ["1e400", "NaN", "Infinity"] {
-        let text = claims_with(&json!({"exp": null})).to_string().replacen('{', &format!("{{\"exp\":{literal},"), 1);
+        let text =
+            claims_with(&json!({"exp": null}))
+                .to_string()
+                .replacen('{', &format!("{{\"exp\":{literal},"), 1);
         let token = corp.signer.sign_text("ES256", r#"{"alg":"ES256"}"#, &text);
-        assert_eq!(corp.verify(&token).unwrap_err(), Refusal::TokenMalformed, "{literal}");
+        assert_eq!(
+            corp.verify(&token).unwrap_err(),
+            Refusal::TokenMalformed,
+            "{literal}"
+        );
     }
     let strict = Corp::with(|issuer| issuer.leeway = 0);
     assert_eq!(strict.judge(&json!({"exp": NOW})), Err(Refusal::Expired));
@@ -355,11 +500,15 @@ fn the_audience_is_ours_and_of_the_right_type() {
     ] {
         assert_eq!(corp.judge(&json!({"aud": aud})), expected, "{aud}");
     }
-    let cognito = Corp::with(|issuer| issuer.audience_claim = crate::identity::ClaimPath::parse("client_id").unwrap());
+    let cognito =
+        Corp::with(|issuer| issuer.audience_claim = crate::identity::ClaimPath::parse("client_id").unwrap());
     for (changes, expected) in [
         (json!({"aud": null, "client_id": "api"}), Ok(())),
         (json!({"aud": "other", "client_id": "api"}), Ok(())),
-        (json!({"aud": 1, "client_id": "api"}), Err(Refusal::AudienceMalformed)),
+        (
+            json!({"aud": 1, "client_id": "api"}),
+            Err(Refusal::AudienceMalformed),
+        ),
         (json!({"aud": "api"}), Err(Refusal::AudienceMalformed)),
         (json!({"client_id": "other"}), Err(Refusal::AudienceRefused)),
     ] {
@@ -370,30 +519,71 @@ fn the_audience_is_ours_and_of_the_right_type() {
 #[test]
 fn the_subject_is_a_string_that_is_not_empty() {
     let corp = Corp::new();
-    for sub in [json!(null), json!(""), json!(1), json!(["ann"]), json!({"id": "ann"}), json!(true)] {
-        assert_eq!(corp.judge(&json!({"sub": sub})), Err(Refusal::SubjectMalformed), "{sub}");
+    for sub in [
+        json!(null),
+        json!(""),
+        json!(1),
+        json!(["ann"]),
+        json!({"id": "ann"}),
+        json!(true),
+    ] {
+        assert_eq!(
+            corp.judge(&json!({"sub": sub})),
+            Err(Refusal::SubjectMalformed),
+            "{sub}"
+        );
     }
-    assert_eq!(corp.judge(&json!({"jti": 7})), Err(Refusal::TokenMalformed), "it could not be revoked");
+    assert_eq!(
+        corp.judge(&json!({"jti": 7})),
+        Err(Refusal::TokenMalformed),
+        "it could not be revoked"
+    );
     assert_eq!(corp.judge(&json!({"jti": null})), Ok(()));
-    let verified = corp.verify(&corp.token(&json!({"email": 1, "name": ["x"]}))).unwrap();
-    assert_eq!((&verified.caller.identity.email, &verified.caller.identity.name), (&None, &None));
+    let verified = corp
+        .verify(&corp.token(&json!({"email": 1, "name": ["x"]})))
+        .unwrap();
+    assert_eq!(
+        (&verified.caller.identity.email, &verified.caller.identity.name),
+        (&None, &None)
+    );
 }
 
 #[test]
 fn roles_and_scopes_come_from_strings_only() {
     let paths = ["realm_access.roles", "role"].map(|text| crate::identity::ClaimPath::parse(text).unwrap());
     let corp = Corp::with(|issuer| issuer.roles_claims = paths.to_vec());
-    let roles = |changes: Value| corp.verify(&corp.token(&changes)).unwrap().caller.identity.roles.clone();
-    assert_eq!(roles(json!({"realm_access": {"roles": ["a", "b", "a", ""]}, "role": "c"})), ["a", "b", "c"]);
+    let roles = |changes: Value| {
+        corp.verify(&corp.token(&changes))
+            .unwrap()
+            .caller
+            .identity
+            .roles
+            .clone()
+    };
+    assert_eq!(
+        roles(json!({"realm_access": {"roles": ["a", "b", "a", ""]}, "role": "c"})),
+        ["a", "b", "c"]
+    );
     assert_eq!(
         roles(json!({"realm_access": {"roles": ["a", 1]}, "role": "c"})),
         ["c"],
         "one wrong entry spoils a claim"
     );
-    assert_eq!(roles(json!({"realm_access": ["a"], "role": {"admin": true}})), ["admin"], "the names of an object");
+    assert_eq!(
+        roles(json!({"realm_access": ["a"], "role": {"admin": true}})),
+        ["admin"],
+        "the names of an object"
+    );
     assert_eq!(roles(json!({"realm_access": ["a"], "role": true})), [""; 0]);
     assert_eq!(roles(json!({})), [""; 0], "`roles` is not asked for here");
-    let scopes = |changes: Value| corp.verify(&corp.token(&changes)).unwrap().caller.identity.scopes.clone();
+    let scopes = |changes: Value| {
+        corp.verify(&corp.token(&changes))
+            .unwrap()
+            .caller
+            .identity
+            .scopes
+            .clone()
+    };
     assert_eq!(scopes(json!({"scope": null, "scp": "x y"})), ["x", "y"]);
     assert_eq!(scopes(json!({"scope": null, "scp": ["x", "y z"]})), ["x", "y z"]);
     assert_eq!(scopes(json!({"scope": null, "scp": ["x", 1]})), [""; 0]);
@@ -403,7 +593,11 @@ fn roles_and_scopes_come_from_strings_only() {
 #[test]
 fn without_a_kid_every_key_of_the_kind_is_tried() {
     let signers: Vec<_> = (0..16).map(|_| Signer::p256()).collect();
-    let mut jwks: Vec<_> = signers.iter().enumerate().map(|(n, signer)| signer.jwk(&n.to_string())).collect();
+    let mut jwks: Vec<_> = signers
+        .iter()
+        .enumerate()
+        .map(|(n, signer)| signer.jwk(&n.to_string()))
+        .collect();
     jwks.push(Signer::p384().jwk("p384"));
     let seventeenth = Signer::p256();
     jwks.push(seventeenth.jwk("17"));
@@ -412,19 +606,40 @@ fn without_a_kid_every_key_of_the_kind_is_tried() {
         verify_signature(&signer.sign(&header, &good_claims()), &keys, Algorithm::ALL).map(|_| ())
     };
     assert_eq!(judge(&signers[15], json!({"alg": "ES256"})), Ok(()));
-    assert_eq!(judge(&seventeenth, json!({"alg": "ES256"})), Err(Refusal::SignatureInvalid), "sixteen, and no more");
+    assert_eq!(
+        judge(&seventeenth, json!({"alg": "ES256"})),
+        Err(Refusal::SignatureInvalid),
+        "sixteen, and no more"
+    );
     assert_eq!(judge(&seventeenth, json!({"alg": "ES256", "kid": "17"})), Ok(()));
-    assert_eq!(judge(&signers[0], json!({"alg": "ES256", "kid": "1"})), Err(Refusal::SignatureInvalid));
-    assert_eq!(judge(&signers[0], json!({"alg": "ES256", "kid": "nobody"})), Err(Refusal::KeyUnknown));
-    assert_eq!(judge(Signer::rsa(), json!({"alg": "RS256"})), Err(Refusal::KeyUnknown));
+    assert_eq!(
+        judge(&signers[0], json!({"alg": "ES256", "kid": "1"})),
+        Err(Refusal::SignatureInvalid)
+    );
+    assert_eq!(
+        judge(&signers[0], json!({"alg": "ES256", "kid": "nobody"})),
+        Err(Refusal::KeyUnknown)
+    );
+    assert_eq!(
+        judge(Signer::rsa(), json!({"alg": "RS256"})),
+        Err(Refusal::KeyUnknown)
+    );
     let mut nameless = signers[0].jwk("");
     nameless.as_object_mut().unwrap().remove("kid");
     let keys = key_set(&[nameless, signers[1].jwk("1")]);
     let judge = |signer: &Signer| {
-        verify_signature(&signer.sign(&json!({"alg": "ES256", "kid": "new"}), &good_claims()), &keys, Algorithm::ALL)
+        verify_signature(
+            &signer.sign(&json!({"alg": "ES256", "kid": "new"}), &good_claims()),
+            &keys,
+            Algorithm::ALL,
+        )
     };
     assert!(judge(&signers[0]).is_ok(), "a key without a name may be any");
-    assert_eq!(judge(&signers[1]), Err(Refusal::KeyUnknown), "a key with a name is only that one");
+    assert_eq!(
+        judge(&signers[1]),
+        Err(Refusal::KeyUnknown),
+        "a key with a name is only that one"
+    );
 }
 
 #[test]
@@ -463,14 +678,30 @@ fn an_examination_tells_every_step_and_goes_on_after_a_claim_that_failed() {
         ]
     );
     let (outcome, steps) = examine(&corp.token(&json!({"exp": NOW - 100, "aud": "other"})));
-    assert_eq!(outcome, Err(Refusal::Expired), "the first one counts, as for a request");
-    let failed: Vec<_> = steps.iter().filter(|step| step.outcome.is_err()).map(|step| step.name).collect();
+    assert_eq!(
+        outcome,
+        Err(Refusal::Expired),
+        "the first one counts, as for a request"
+    );
+    let failed: Vec<_> = steps
+        .iter()
+        .filter(|step| step.outcome.is_err())
+        .map(|step| step.name)
+        .collect();
     assert_eq!(failed, ["expires", "audience"]);
-    assert!(steps.iter().any(|step| step.detail.contains(r#"`aud` is "other", accepted are ["api"]"#)));
+    assert!(
+        steps
+            .iter()
+            .any(|step| step.detail.contains(r#"`aud` is "other", accepted are ["api"]"#))
+    );
     let (outcome, steps) = examine("nonsense");
     assert_eq!((outcome, steps.len()), (Err(Refusal::TokenMalformed), 1));
-    let (outcome, steps) = examine(&Signer::p256().sign(&json!({"alg": "ES256", "kid": "k"}), &good_claims()));
-    assert_eq!((outcome, steps.last().unwrap().name), (Err(Refusal::SignatureInvalid), "signature"));
+    let (outcome, steps) =
+        examine(&Signer::p256().sign(&json!({"alg": "ES256", "kid": "k"}), &good_claims()));
+    assert_eq!(
+        (outcome, steps.last().unwrap().name),
+        (Err(Refusal::SignatureInvalid), "signature")
+    );
 }
 
 #[test]
@@ -480,16 +711,26 @@ fn any_change_of_a_single_byte_is_refused() {
     let mut local = LocalCache::new();
     assert!(corp.verifier.verify(&mut local, &good, NOW).is_ok());
     for index in 0..good.len() {
-        for replacement in
-            [b'A', b'B', b'.', b'_', b'=', b' ', good.as_bytes()[index] ^ 1, good.as_bytes()[index] ^ 0x20]
-        {
+        for replacement in [
+            b'A',
+            b'B',
+            b'.',
+            b'_',
+            b'=',
+            b' ',
+            good.as_bytes()[index] ^ 1,
+            good.as_bytes()[index] ^ 0x20,
+        ] {
             let mut bytes = good.clone().into_bytes();
             if bytes[index] == replacement {
                 continue;
             }
             bytes[index] = replacement;
             let changed = String::from_utf8(bytes).unwrap();
-            assert!(corp.verifier.verify(&mut local, &changed, NOW).is_err(), "byte {index} as {replacement}");
+            assert!(
+                corp.verifier.verify(&mut local, &changed, NOW).is_err(),
+                "byte {index} as {replacement}"
+            );
         }
     }
 }

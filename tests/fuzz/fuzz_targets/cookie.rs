@@ -10,9 +10,15 @@ use passgate::http::cookie;
 
 fuzz_target!(|input: &[u8]| {
     let mut lines = input.split(|&byte| byte == b'\n');
-    let Some(name) = lines.next().and_then(|name| std::str::from_utf8(name).ok()) else { return };
+    let Some(name) = lines.next().and_then(|name| std::str::from_utf8(name).ok()) else {
+        return;
+    };
     // The name of a cookie is a token (RFC 6265 section 4.1.1), and the configuration is held to that.
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic() && !b"=;,\"\\".contains(&byte)) {
+    if name.is_empty()
+        || !name
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"=;,\"\\".contains(&byte))
+    {
         return;
     }
     let mut headers = HeaderMap::new();
@@ -33,12 +39,24 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(pieces(&joined, name), others);
 
     cookie::remove(&mut headers, &[name]);
-    assert_eq!(cookie::values(&headers, name).count(), 0, "the cookie is still there");
+    assert_eq!(
+        cookie::values(&headers, name).count(),
+        0,
+        "the cookie is still there"
+    );
     assert_eq!(pieces(&headers, name), others, "another cookie changed");
     for line in headers.get_all(COOKIE) {
-        assert!(!occurs(line.as_bytes(), name.as_bytes()), "{line:?} still says {name}");
+        assert!(
+            !occurs(line.as_bytes(), name.as_bytes()),
+            "{line:?} still says {name}"
+        );
     }
-    if values.is_empty() && !before.get_all(COOKIE).iter().any(|line| occurs(line.as_bytes(), name.as_bytes())) {
+    if values.is_empty()
+        && !before
+            .get_all(COOKIE)
+            .iter()
+            .any(|line| occurs(line.as_bytes(), name.as_bytes()))
+    {
         assert_eq!(headers, before, "changed for nothing");
     }
     let once = headers.clone();
@@ -58,10 +76,13 @@ fn pieces(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
 }
 
 fn is_called(piece: &[u8], name: &[u8]) -> bool {
-    piece.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.trim_ascii_start().starts_with(b"="))
+    piece
+        .strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.trim_ascii_start().starts_with(b"="))
 }
 
 /// Whether some server would find a cookie `name` in `line`: the name at the start of a piece, and then `=`.
 fn occurs(line: &[u8], name: &[u8]) -> bool {
-    line.split(|&byte| byte == b';').any(|piece| is_called(piece.trim_ascii(), name))
+    line.split(|&byte| byte == b';')
+        .any(|piece| is_called(piece.trim_ascii(), name))
 }

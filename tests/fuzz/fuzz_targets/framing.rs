@@ -20,16 +20,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 const MAX_HEADER_BYTES: usize = 4096;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((&cut, bytes)) = input.split_last() else { return };
+    let Some((&cut, bytes)) = input.split_last() else {
+        return;
+    };
     let (verdict, begins) = one_by_one(bytes);
 
     // However the bytes arrive, the verdict is the same.
     let mut pieces = Scanner::new(MAX_HEADER_BYTES);
-    let piecewise = bytes.chunks(usize::from(cut) + 1).try_for_each(|piece| pieces.feed(piece));
+    let piecewise = bytes
+        .chunks(usize::from(cut) + 1)
+        .try_for_each(|piece| pieces.feed(piece));
     assert_eq!(piecewise, verdict);
 
     // What hyper is given is what the scanner let pass: all of it, or what came before the byte that it refused.
-    let passed = if verdict.is_ok() { bytes } else { &bytes[..begins.refused_at] };
+    let passed = if verdict.is_ok() {
+        bytes
+    } else {
+        &bytes[..begins.refused_at]
+    };
     let seen = hyper_sees(passed);
     for (number, request) in seen.iter().enumerate() {
         let Some(&at) = begins.requests.get(number) else {
@@ -37,7 +45,11 @@ fuzz_target!(|input: &[u8]| {
         };
         let line = &bytes[at..];
         let line = &line[..line.iter().position(|&byte| byte == b'\r').unwrap_or(line.len())];
-        assert!(line.starts_with(request.as_bytes()), "{request:?} for {:?}", String::from_utf8_lossy(line));
+        assert!(
+            line.starts_with(request.as_bytes()),
+            "{request:?} for {:?}",
+            String::from_utf8_lossy(line)
+        );
     }
 });
 
@@ -49,7 +61,10 @@ struct Begins {
 
 fn one_by_one(bytes: &[u8]) -> (Result<(), passgate::refusal::Refusal>, Begins) {
     let mut scanner = Scanner::new(MAX_HEADER_BYTES);
-    let mut begins = Begins { requests: Vec::new(), refused_at: bytes.len() };
+    let mut begins = Begins {
+        requests: Vec::new(),
+        refused_at: bytes.len(),
+    };
     let mut wants_start = true;
     for (at, byte) in bytes.iter().enumerate() {
         // Empty lines in front of a request are not yet the request.
@@ -69,7 +84,9 @@ fn one_by_one(bytes: &[u8]) -> (Result<(), passgate::refusal::Refusal>, Begins) 
 /// Method and target of each request that hyper's server makes of `bytes`, bodies read to their ends.
 fn hyper_sees(bytes: &[u8]) -> Vec<String> {
     let seen = RefCell::new(Vec::new());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         let service = service_fn(|request: Request<Incoming>| {
@@ -85,7 +102,9 @@ fn hyper_sees(bytes: &[u8]) -> Vec<String> {
         });
         client.write_all(bytes).await.expect("room");
         client.shutdown().await.expect("a pipe");
-        let connection = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service);
+        let connection = http1::Builder::new()
+            .half_close(true)
+            .serve_connection(TokioIo::new(server), service);
         let _ = connection.await;
         let mut answers = Vec::new();
         let _ = client.read_to_end(&mut answers).await;

@@ -9,17 +9,32 @@ use passgate::http::headers::{
     Entry, FoldedNames, Host, drop_hop_by_hop, is_forbidden_trailer, remove_if, request_host,
 };
 
-const OURS: [&str; 6] = ["X-Auth-User", "X-Auth-Roles", "X-Auth-Assertion", "Forwarded", "X-Real-IP", "Remote_User"];
+const OURS: [&str; 6] = [
+    "X-Auth-User",
+    "X-Auth-Roles",
+    "X-Auth-Assertion",
+    "Forwarded",
+    "X-Real-IP",
+    "Remote_User",
+];
 const PREFIX: &str = "X-Forwarded-";
-const ONE_CONNECTION: [&str; 6] =
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "te", "upgrade"];
+const ONE_CONNECTION: [&str; 6] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "te",
+    "upgrade",
+];
 
 fuzz_target!(|input: &[u8]| {
     let mut lines = input.split(|&byte| byte == b'\n');
     let target = lines.next().unwrap_or_default();
     let mut headers = HeaderMap::new();
     for line in lines {
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+            continue;
+        };
         let name = HeaderName::from_bytes(&line[..colon]);
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(&line[colon + 1..])) {
             if headers.len() < 500 {
@@ -29,7 +44,9 @@ fuzz_target!(|input: &[u8]| {
     }
 
     for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
-        let Ok(mut request) = Request::builder().version(version).uri(target).body(()) else { continue };
+        let Ok(mut request) = Request::builder().version(version).uri(target).body(()) else {
+            continue;
+        };
         *request.headers_mut() = headers.clone();
         let (parts, ()) = request.into_parts();
         let Ok(host) = request_host(&parts) else { continue };
@@ -39,7 +56,12 @@ fuzz_target!(|input: &[u8]| {
         if let (Version::HTTP_2, Some(authority), Some(value)) =
             (version, parts.uri.authority(), parts.headers.get("host"))
         {
-            assert!(authority.as_str().as_bytes().eq_ignore_ascii_case(value.as_bytes()));
+            assert!(
+                authority
+                    .as_str()
+                    .as_bytes()
+                    .eq_ignore_ascii_case(value.as_bytes())
+            );
         }
     }
 
@@ -50,10 +72,16 @@ fuzz_target!(|input: &[u8]| {
     remove_if(&mut headers, |name| ours.matches(name));
     for name in headers.keys() {
         let name = name.as_str();
-        assert!(!OURS.iter().any(|ours| folded(ours) == folded(name)), "{name} is ours");
+        assert!(
+            !OURS.iter().any(|ours| folded(ours) == folded(name)),
+            "{name} is ours"
+        );
         assert!(!folded(name).starts_with(&folded(PREFIX)), "{name} is ours");
         assert!(!ONE_CONNECTION.contains(&name), "{name} is about one connection");
-        assert!(!listed.iter().any(|listed| listed == name), "{name} was listed by Connection");
+        assert!(
+            !listed.iter().any(|listed| listed == name),
+            "{name} was listed by Connection"
+        );
     }
     // What is neither stays, whole and in order.
     for name in before.keys() {
@@ -85,21 +113,41 @@ fn listed_by_connection(headers: &HeaderMap) -> Vec<String> {
         .map(str::to_ascii_lowercase)
         .filter(|token| !token.starts_with("x-forwarded-"))
         .filter(|token| {
-            let kept = ["", "close", "host", "content-length", "authorization", "cookie", "forwarded", "x-real-ip"];
+            let kept = [
+                "",
+                "close",
+                "host",
+                "content-length",
+                "authorization",
+                "cookie",
+                "forwarded",
+                "x-real-ip",
+            ];
             !kept.contains(&token.as_str()) && token != "x-request-id" && token != "keep-alive"
         })
         .collect()
 }
 
 fn folded(name: &str) -> String {
-    let fold = |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
+    let fold = |character: char| {
+        if character.is_ascii_alphanumeric() {
+            character.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
     name.chars().map(fold).collect()
 }
 
 fn is_one_host(host: &Host) {
     let name = host.name();
     assert!(!name.is_empty() && name.is_ascii(), "{name:?}");
-    assert!(!name.bytes().any(|byte| byte.is_ascii_uppercase() || b"@/\\?#,;% \t".contains(&byte)), "{name:?}");
+    assert!(
+        !name
+            .bytes()
+            .any(|byte| byte.is_ascii_uppercase() || b"@/\\?#,;% \t".contains(&byte)),
+        "{name:?}"
+    );
     assert!(!name.ends_with('.'), "{name:?}");
     assert!(name.starts_with('[') || !name.contains(':'), "{name:?}");
     let again = Host::parse(host.as_sent()).expect("what was sent is a host");

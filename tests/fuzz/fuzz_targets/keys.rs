@@ -27,8 +27,15 @@ fuzz_target!(|input: &[u8]| {
         assert!(set.is_same(&again));
     }
     if let Ok((set, _)) = KeySet::from_jwks(input, Origin::File) {
-        let secrets = set.keys().iter().filter(|key| key.family() == Family::Hmac).count();
-        assert!(secrets == 0 || secrets == set.len(), "secrets and public keys in one set");
+        let secrets = set
+            .keys()
+            .iter()
+            .filter(|key| key.family() == Family::Hmac)
+            .count();
+        assert!(
+            secrets == 0 || secrets == set.len(),
+            "secrets and public keys in one set"
+        );
     }
     if let Ok(set) = KeySet::from_pem(input) {
         assert!(!set.is_empty() && set.keys().iter().all(|key| key.family() != Family::Hmac));

@@ -28,7 +28,9 @@ thread_local! {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Some((&cut, body)) = input.split_first() else { return };
+    let Some((&cut, body)) = input.split_first() else {
+        return;
+    };
     for kind in [JSON, FORM] {
         let whole = read(kind, body, body.len().max(1));
         assert_eq!(read(kind, body, usize::from(cut) + 1), whole, "{kind}, in pieces");
@@ -44,10 +46,18 @@ fuzz_target!(|input: &[u8]| {
         // Said anew, in either type, it is the same.
         let [email, password] = &credentials;
         let json = json!({ "email": email, "password": password }).to_string();
-        let form = format!("email={}&password={}", encode(email.as_deref()), encode(password.as_deref()));
+        let form = format!(
+            "email={}&password={}",
+            encode(email.as_deref()),
+            encode(password.as_deref())
+        );
         for (kind, body) in [(JSON, json), (FORM, form)] {
             if body.len() <= MAX_BYTES {
-                assert_eq!(read(kind, body.as_bytes(), MAX_BYTES), Ok(credentials.clone()), "{body}");
+                assert_eq!(
+                    read(kind, body.as_bytes(), MAX_BYTES),
+                    Ok(credentials.clone()),
+                    "{body}"
+                );
             }
         }
     }
@@ -55,7 +65,9 @@ fuzz_target!(|input: &[u8]| {
 
 fn read(kind: &str, body: &[u8], piece: usize) -> Result<Credentials, Refusal> {
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().expect("a type"))]);
-    let frames = body.chunks(piece).map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))));
+    let frames = body
+        .chunks(piece)
+        .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))));
     let body = Pieces(frames.collect::<Vec<_>>().into_iter());
     let read = RUNTIME.with(|runtime| runtime.block_on(async { read_credentials(&headers, body).await }));
     read.map(|fields| fields.map(|field| field.map(|text| text.to_string())))
@@ -63,16 +75,24 @@ fn read(kind: &str, body: &[u8], piece: usize) -> Result<Credentials, Refusal> {
 
 /// Another reader of the same object finds the same in it. Where it gives up (it is nested too deep), it says nothing.
 fn is_what_others_read(body: &[u8], credentials: &Credentials) {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return;
+    };
     let object = value.as_object().expect("an object");
     for (name, ours) in ["email", "password"].into_iter().zip(credentials) {
-        let theirs = object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let theirs = object
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty());
         assert_eq!(ours.as_deref(), theirs, "{name}");
     }
 }
 
 fn encode(text: Option<&str>) -> String {
-    text.unwrap_or_default().bytes().map(|byte| format!("%{byte:02x}")).collect()
+    text.unwrap_or_default()
+        .bytes()
+        .map(|byte| format!("%{byte:02x}"))
+        .collect()
 }
 
 /// Frames that are all there.
@@ -82,7 +102,10 @@ impl Body for Pieces {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.next())
     }
 }

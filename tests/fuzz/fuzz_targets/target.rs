@@ -10,22 +10,38 @@ use passgate::refusal::Refusal;
 
 fuzz_target!(|input: &[u8]| {
     let cut = input.iter().position(|&byte| byte == b' ').unwrap_or(input.len());
-    let prefix = input.get(cut + 1..).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let prefix = input
+        .get(cut + 1..)
+        .and_then(|bytes| std::str::from_utf8(bytes).ok());
     if let Some(pattern) = prefix {
         patterns(pattern);
     }
-    let Ok(uri) = Uri::try_from(&input[..cut]) else { return };
+    let Ok(uri) = Uri::try_from(&input[..cut]) else {
+        return;
+    };
     let Ok(target) = Target::parse(&uri) else { return };
 
     let path = target.path();
     is_unambiguous(path, target.oddities());
     is_unambiguous(target.matching(), target.oddities());
     for segment in target.matching().split('/') {
-        assert!(!segment.contains(';'), "a parameter takes part in the match: {}", target.matching());
+        assert!(
+            !segment.contains(';'),
+            "a parameter takes part in the match: {}",
+            target.matching()
+        );
     }
-    assert!(!target.matching().contains("//"), "an empty segment takes part in the match: {}", target.matching());
+    assert!(
+        !target.matching().contains("//"),
+        "an empty segment takes part in the match: {}",
+        target.matching()
+    );
     assert_eq!(target.query(), uri.query(), "the query was changed");
-    assert_eq!(decoded(path), decoded(uri.path()), "the path means something else");
+    assert_eq!(
+        decoded(path),
+        decoded(uri.path()),
+        "the path means something else"
+    );
 
     // Canonical means: the same again.
     let forwarded = target.path_and_query();
@@ -35,10 +51,16 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(again.oddities(), target.oddities());
 
     for reading in target.other_readings().flatten() {
-        assert!(reading.starts_with('/') && !reading.contains("//"), "{path} read as {reading}");
+        assert!(
+            reading.starts_with('/') && !reading.contains("//"),
+            "{path} read as {reading}"
+        );
     }
     if std::str::from_utf8(&decoded(path)).is_err() {
-        assert!(target.oddities().not_utf8, "{path} is not UTF-8, and nothing says so");
+        assert!(
+            target.oddities().not_utf8,
+            "{path} is not UTF-8, and nothing says so"
+        );
     }
 
     // Escaping what need not be escaped changes nothing.
@@ -56,19 +78,29 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(respelled.matching(), target.matching());
     }
 
-    let Some(prefix) = prefix.and_then(|prefix| canonical_prefix(prefix).ok()) else { return };
+    let Some(prefix) = prefix.and_then(|prefix| canonical_prefix(prefix).ok()) else {
+        return;
+    };
     let rewritten = match target.rewritten(Some(&prefix), "", QueryEdit::Keep) {
         Ok(rewritten) => rewritten,
         // What is left begins with an empty segment in another spelling than `//`.
-        Err(refusal) => return assert!(refusal == Refusal::PathEmptySegment && target.oddities().empty_segment),
+        Err(refusal) => {
+            return assert!(refusal == Refusal::PathEmptySegment && target.oddities().empty_segment);
+        }
     };
     assert_eq!(rewritten.query(), uri.query());
     let rewritten = parse(rewritten.as_str());
     is_unambiguous(rewritten.path(), target.oddities());
     if rewritten.path() != path {
         assert!(!rewritten.path().starts_with("//"));
-        let rest = target.matching().strip_prefix(prefix.as_str()).expect("only its own prefix is cut off");
-        assert!(rest.is_empty() || rest.starts_with('/'), "cut inside of a segment");
+        let rest = target
+            .matching()
+            .strip_prefix(prefix.as_str())
+            .expect("only its own prefix is cut off");
+        assert!(
+            rest.is_empty() || rest.starts_with('/'),
+            "cut inside of a segment"
+        );
     }
 });
 
@@ -87,29 +119,52 @@ fn is_escaped(text: &str) -> bool {
 fn is_unambiguous(path: &str, oddities: Oddities) {
     assert!(path.starts_with('/'), "{path}");
     for byte in path.bytes() {
-        assert!(byte.is_ascii_graphic() && !br##""#<>?[\]^`{|}"##.contains(&byte), "raw {byte:#04x} in {path}");
+        assert!(
+            byte.is_ascii_graphic() && !br##""#<>?[\]^`{|}"##.contains(&byte),
+            "raw {byte:#04x} in {path}"
+        );
     }
     for (at, _) in path.match_indices('%') {
         let digits = &path[at + 1..at + 3];
-        assert!(digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F')), "{path}");
+        assert!(
+            digits
+                .bytes()
+                .all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F')),
+            "{path}"
+        );
         let byte = u8::from_str_radix(digits, 16).expect("two digits");
         assert!(!byte.is_ascii_control() && byte != b'\\', "%{digits} in {path}");
-        assert!(!byte.is_ascii_alphanumeric() && !b"-._~".contains(&byte), "needlessly %{digits} in {path}");
-        assert!(byte != b'/' || oddities.encoded_slash, "%2F in {path}, and nobody says so");
+        assert!(
+            !byte.is_ascii_alphanumeric() && !b"-._~".contains(&byte),
+            "needlessly %{digits} in {path}"
+        );
+        assert!(
+            byte != b'/' || oddities.encoded_slash,
+            "%2F in {path}, and nobody says so"
+        );
     }
     let decoded = decoded(path);
     let mut empty = false;
     for segment in decoded[1..].split(|&byte| byte == b'/') {
-        let name = segment.split(|byte| b";?#".contains(byte)).next().unwrap_or_default();
+        let name = segment
+            .split(|byte| b";?#".contains(byte))
+            .next()
+            .unwrap_or_default();
         assert!(name != b"." && name != b"..", "a dot segment in {path}");
         empty |= segment.is_empty();
     }
     let ends_in_slash = decoded.last() == Some(&b'/');
     if empty && !ends_in_slash {
-        assert!(oddities.empty_segment, "an empty segment in {path}, and nobody says so");
+        assert!(
+            oddities.empty_segment,
+            "an empty segment in {path}, and nobody says so"
+        );
     }
     if path.contains(';') {
-        assert!(oddities.path_parameter, "a parameter in {path}, and nobody says so");
+        assert!(
+            oddities.path_parameter,
+            "a parameter in {path}, and nobody says so"
+        );
     }
 }
 
@@ -136,9 +191,17 @@ fn decoded(path: &str) -> Vec<u8> {
 
 /// A pattern's segment matches the path that is spelled like it.
 fn patterns(segment: &str) {
-    let Ok(canonical) = canonical_pattern_segment(segment) else { return };
-    assert_eq!(canonical_pattern_segment(&canonical).as_deref(), Ok(&*canonical), "canonical is canonical");
-    let Ok(uri) = Uri::try_from(format!("/{canonical}")) else { panic!("no path could match {canonical}") };
+    let Ok(canonical) = canonical_pattern_segment(segment) else {
+        return;
+    };
+    assert_eq!(
+        canonical_pattern_segment(&canonical).as_deref(),
+        Ok(&*canonical),
+        "canonical is canonical"
+    );
+    let Ok(uri) = Uri::try_from(format!("/{canonical}")) else {
+        panic!("no path could match {canonical}")
+    };
     if canonical.len() < 8000 {
         let target = Target::parse(&uri).expect("no path could match it");
         assert_eq!(target.matching(), format!("/{canonical}"));

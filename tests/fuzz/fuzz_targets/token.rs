@@ -30,11 +30,18 @@ fuzz_target!(|input: &[u8]| {
             assert_eq!(token.split('.').count(), 3);
             assert!(token.len() <= MAX_TOKEN_BYTES);
             let first = token.split('.').next().unwrap_or_default();
-            assert!(BASE64URL.decode(first).is_ok(), "a header that others cannot read: {:?}", read.header);
+            assert!(
+                BASE64URL.decode(first).is_ok(),
+                "a header that others cannot read: {:?}",
+                read.header
+            );
         }
     }
 
-    let cut = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
+    let cut = input
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .unwrap_or(input.len());
     let (header, payload) = (&input[..cut], input.get(cut + 1..).unwrap_or_default());
     let signing_input = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(payload));
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
@@ -46,7 +53,11 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(signed, payload, "the payload is not the one that was signed");
         let header: Map<String, Value> =
             serde_json::from_slice(header).expect("a header that others read as an object");
-        assert_eq!(header.get("alg").and_then(Value::as_str), Some("HS256"), "another algorithm than it says");
+        assert_eq!(
+            header.get("alg").and_then(Value::as_str),
+            Some("HS256"),
+            "another algorithm than it says"
+        );
         assert!(!header.contains_key("crit") && !header.contains_key("b64"));
         assert!(token.len() <= MAX_TOKEN_BYTES);
 
@@ -59,9 +70,20 @@ fuzz_target!(|input: &[u8]| {
         let at = at % bytes.len();
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
         let other = String::from_utf8(bytes).expect("ASCII");
-        assert!(verify_signature(&other, &SHARED, &[Algorithm::HS256]).is_err(), "{token} and {other}");
-        for other in [format!("{token}="), format!(" {token}"), format!("{token}\n"), format!("{token}.")] {
-            assert!(verify_signature(&other, &SHARED, &[Algorithm::HS256]).is_err(), "{other:?}");
+        assert!(
+            verify_signature(&other, &SHARED, &[Algorithm::HS256]).is_err(),
+            "{token} and {other}"
+        );
+        for other in [
+            format!("{token}="),
+            format!(" {token}"),
+            format!("{token}\n"),
+            format!("{token}."),
+        ] {
+            assert!(
+                verify_signature(&other, &SHARED, &[Algorithm::HS256]).is_err(),
+                "{other:?}"
+            );
         }
     } else if is_plain(header) && token.len() <= MAX_TOKEN_BYTES {
         panic!("a good token was refused: {verdict:?}");

@@ -16,13 +16,25 @@ fn first_version(path: &Path) {
     file.pragma_update(None, "journal_mode", "WAL").unwrap();
     file.execute_batch(schema::STEPS[0]).unwrap();
     let revocation = "INSERT INTO revocations VALUES (?1, ?2, ?3, ?4, ?5)";
-    file.execute(revocation, params!["corp", "token", "t1", 100, 200]).unwrap();
-    file.execute(revocation, params!["corp", "token", "t2", 101, None::<i64>]).unwrap();
-    file.execute(revocation, params!["corp", "subject", "t1", 102, 300]).unwrap();
+    file.execute(revocation, params!["corp", "token", "t1", 100, 200])
+        .unwrap();
+    file.execute(revocation, params!["corp", "token", "t2", 101, None::<i64>])
+        .unwrap();
+    file.execute(revocation, params!["corp", "subject", "t1", 102, 300])
+        .unwrap();
     let key = "INSERT INTO signing_keys VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    file.execute(key, params!["k1", b"k1", None::<Vec<u8>>, 10, 20, 120]).unwrap();
-    file.execute(key, params!["k2", b"k2", b"private part of k2", 20, None::<i64>, None::<i64>]).unwrap();
-    file.execute("INSERT INTO key_sets VALUES ('corp', 'https://id.example/keys', x'7b7d', 5)", []).unwrap();
+    file.execute(key, params!["k1", b"k1", None::<Vec<u8>>, 10, 20, 120])
+        .unwrap();
+    file.execute(
+        key,
+        params!["k2", b"k2", b"private part of k2", 20, None::<i64>, None::<i64>],
+    )
+    .unwrap();
+    file.execute(
+        "INSERT INTO key_sets VALUES ('corp', 'https://id.example/keys', x'7b7d', 5)",
+        [],
+    )
+    .unwrap();
     file.pragma_update(None, "application_id", 0x7067_6174).unwrap();
     file.pragma_update(None, "user_version", 1).unwrap();
 }
@@ -37,23 +49,44 @@ fn a_file_of_the_first_version_is_brought_along_with_all_that_is_in_it() {
         let state = Sqlite::open(&path).unwrap();
         let mut known = state.revocations(0).unwrap();
         known.sort_by_key(|known| known.revoked_at);
-        let subject = Revocation { target: RevocationTarget::Subject("t1".to_owned()), ..token("", 102, Some(300)) };
-        assert_eq!(known, [token("t1", 100, Some(200)), token("t2", 101, None), subject]);
-        let retired =
-            SigningKeyRow { private_key: None, retired_at: Some(20), verify_until: Some(120), ..key("k1", 10) };
+        let subject = Revocation {
+            target: RevocationTarget::Subject("t1".to_owned()),
+            ..token("", 102, Some(300))
+        };
+        assert_eq!(
+            known,
+            [token("t1", 100, Some(200)), token("t2", 101, None), subject]
+        );
+        let retired = SigningKeyRow {
+            private_key: None,
+            retired_at: Some(20),
+            verify_until: Some(120),
+            ..key("k1", 10)
+        };
         assert_eq!(state.signing_keys().unwrap(), [key("k2", 20), retired]);
         let set = state.load_jwks("corp", "https://id.example/keys").unwrap();
         assert_eq!(set, Some((b"{}".to_vec(), 5)));
     }
     let state = Sqlite::open(&path).unwrap();
     // What is new works on it.
-    assert_eq!(state.add_account(&account("a"), Some("ops")).unwrap(), Added::Done);
+    assert_eq!(
+        state.add_account(&account("a"), Some("ops")).unwrap(),
+        Added::Done
+    );
     assert!(state.add_session(&client("s1", "a", 1), 1).unwrap());
-    assert_eq!(state.rotate_refresh("s1", &[1; 32], &[2; 32], 10, &seen(5, "::1", 0)).unwrap(), Rotation::Rotated);
+    assert_eq!(
+        state
+            .rotate_refresh("s1", &[1; 32], &[2; 32], 10, &seen(5, "::1", 0))
+            .unwrap(),
+        Rotation::Rotated
+    );
     assert_eq!(state.end_sessions(Which::Account("a"), &END).unwrap(), ["s1"]);
     assert_eq!(state.revocations(0).unwrap().len(), 4);
     state.note_token("k2", 900).unwrap();
-    assert_eq!(state.rotate_signing_key(&key("k3", 30), 30, 130).unwrap()[1].verify_until, Some(900));
+    assert_eq!(
+        state.rotate_signing_key(&key("k3", 30), 30, 130).unwrap()[1].verify_until,
+        Some(900)
+    );
     let writer = lock(&state.writer);
     for pragma in ["integrity_check", "foreign_key_check"] {
         let found: Vec<String> = writer
@@ -101,20 +134,49 @@ fn of_the_accounts_of_before_those_that_may_have_been_registered_are_not_confirm
             // Without a password, of another program, with an id of another program.
             (&ids[1], "b@example.com", "b@example.com", None, 2),
             (&ids[2], "c@example.com", "c@example.com", Some(BCRYPT), 3),
-            ("507f1f77bcf86cd799439011", "d@example.com", "d@example.com", Some(OURS), 4),
-            ("1b4e28ba-2fa1-41d2-883f-0016d3cca427", "e@example.com", "e@example.com", Some(OURS), 5),
+            (
+                "507f1f77bcf86cd799439011",
+                "d@example.com",
+                "d@example.com",
+                Some(OURS),
+                4,
+            ),
+            (
+                "1b4e28ba-2fa1-41d2-883f-0016d3cca427",
+                "e@example.com",
+                "e@example.com",
+                Some(OURS),
+                5,
+            ),
         ],
     );
     for _ in 0..2 {
         let state = Sqlite::open(&path).unwrap();
-        let confirmed: Vec<bool> = state.accounts().unwrap().into_iter().map(|account| account.confirmed).collect();
+        let confirmed: Vec<bool> = state
+            .accounts()
+            .unwrap()
+            .into_iter()
+            .map(|account| account.confirmed)
+            .collect();
         assert_eq!(confirmed, [false, true, true, true, true]);
     }
     let state = Sqlite::open(&path).unwrap();
-    let change = AccountChange { confirmed: Some(true), ..AccountChange::default() };
-    assert!(state.change_account(&ids[0], &change, &END).unwrap().unwrap().confirmed);
+    let change = AccountChange {
+        confirmed: Some(true),
+        ..AccountChange::default()
+    };
+    assert!(
+        state
+            .change_account(&ids[0], &change, &END)
+            .unwrap()
+            .unwrap()
+            .confirmed
+    );
     // What is new works on it.
-    let cyrillic = AccountRow { email_key: "\u{430}@example.com".to_owned(), ..account("x") };
+    let cyrillic = AccountRow {
+        email_key: "\u{430}@example.com".to_owned(),
+        ..account("x")
+    };
     assert_eq!(state.add_account(&cyrillic, None).unwrap(), Added::Lookalike);
 }
 
@@ -135,14 +197,23 @@ fn the_addresses_of_before_are_compared_as_new_ones_are_and_of_two_that_are_one_
     let state = Sqlite::open(&path).unwrap();
     let found = |key: &str| state.account_by_email(key).unwrap().map(|account| account.id);
     assert_eq!(found("jos\u{e9}@b").as_deref(), Some("1"));
-    assert_eq!(found("ann@b").as_deref(), Some("3"), "whose key it was already keeps it");
+    assert_eq!(
+        found("ann@b").as_deref(),
+        Some("3"),
+        "whose key it was already keeps it"
+    );
     assert_eq!(found("bob@b").as_deref(), Some("5"), "the older one");
     // The others are there still, and are found by their ids.
     for id in ["1", "2", "3", "4", "5"] {
         assert!(state.account(id).unwrap().is_some(), "{id}");
     }
     assert_eq!(state.accounts().unwrap().len(), 5);
-    assert!(state.lookalike("jos\u{435}\u{301}@b").unwrap().is_some_and(|account| account.id == "1"));
+    assert!(
+        state
+            .lookalike("jos\u{435}\u{301}@b")
+            .unwrap()
+            .is_some_and(|account| account.id == "1")
+    );
 }
 
 #[test]
@@ -153,8 +224,7 @@ fn a_file_with_sessions_is_brought_along_and_takes_codes_for_them() {
     let file = Connection::open(&path).unwrap();
     file.execute_batch(schema::STEPS[1]).unwrap();
     file.pragma_update(None, "user_version", 2).unwrap();
-    let account =
-        "INSERT INTO accounts VALUES ('a', 'a@Example.com', 'a@example.com', NULL, '[]', NULL, NULL, 0, 1, 1, 0)";
+    let account = "INSERT INTO accounts VALUES ('a', 'a@Example.com', 'a@example.com', NULL, '[]', NULL, NULL, 0, 1, 1, 0)";
     file.execute(account, []).unwrap();
     let session = "INSERT INTO sessions VALUES ('s1', 'a', 100, 100, 1000, '', '', NULL, NULL, NULL)";
     file.execute(session, []).unwrap();

@@ -17,7 +17,11 @@ fn child(path: &Path, task: &str) -> Child {
     Command::new("/bin/sh")
         .args(["-c", "umask 0; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "state::sqlite::tests::processes::works_as_another_process", "--nocapture"])
+        .args([
+            "--exact",
+            "state::sqlite::tests::processes::works_as_another_process",
+            "--nocapture",
+        ])
         .env(TASK, task)
         .env(PATH, path)
         .stdin(Stdio::null())
@@ -38,7 +42,9 @@ fn revoked(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> Option<
 
 #[test]
 fn works_as_another_process() {
-    let (Ok(task), Ok(path)) = (std::env::var(TASK), std::env::var(PATH)) else { return };
+    let (Ok(task), Ok(path)) = (std::env::var(TASK), std::env::var(PATH)) else {
+        return;
+    };
     let state = Sqlite::open(Path::new(&path)).unwrap();
     match task.as_str() {
         "revoke-forever" => {
@@ -53,8 +59,16 @@ fn works_as_another_process() {
         }
         "sign-in-forever" => sign_in_forever(&state),
         "ensure-key" => {
-            let keys = state.ensure_signing_key(&key(&std::process::id().to_string(), 1)).unwrap();
-            println!("\nkeys {}", keys.iter().map(|key| key.key_id.as_str()).collect::<Vec<_>>().join(" "));
+            let keys = state
+                .ensure_signing_key(&key(&std::process::id().to_string(), 1))
+                .unwrap();
+            println!(
+                "\nkeys {}",
+                keys.iter()
+                    .map(|key| key.key_id.as_str())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            );
         }
         _ => unreachable!("no such task"),
     }
@@ -75,7 +89,10 @@ fn what_was_acknowledged_survives_a_kill_at_any_point() {
         acknowledged.extend(std::iter::from_fn(|| revoked(&mut lines)));
         let kept = Sqlite::open(&path).unwrap().revocations(0).unwrap();
         for id in &acknowledged {
-            assert!(kept.contains(&token(id, 1, None)), "{id} was acknowledged and is lost");
+            assert!(
+                kept.contains(&token(id, 1, None)),
+                "{id} was acknowledged and is lost"
+            );
         }
         // At most the one that was under way when it died is there beyond those.
         assert!(kept.len() <= acknowledged.len() + 3);
@@ -92,26 +109,47 @@ const EXCHANGES: u64 = 4;
 /// Each write is a line as soon as it is acknowledged: `NAME did WORD`. Every other account goes all the way to its end.
 fn sign_in_forever(state: &Sqlite) {
     let say = |name: &str, word: &str| writeln!(std::io::stdout(), "\n{name} did {word}").is_ok();
-    let refresh = Some(RefreshRow { current: nth_token(0), previous: None, rotated_at: 0 });
+    let refresh = Some(RefreshRow {
+        current: nth_token(0),
+        previous: None,
+        rotated_at: 0,
+    });
     for number in 0.. {
         let name = format!("{}-{number}", std::process::id());
         assert_eq!(state.add_account(&account(&name), None).unwrap(), Added::Done);
         let mut is_heard = say(&name, "register");
-        assert!(state.add_session(&SessionRow { refresh, ..client(&name, &name, 0) }, 1).unwrap());
+        assert!(
+            state
+                .add_session(
+                    &SessionRow {
+                        refresh,
+                        ..client(&name, &name, 0)
+                    },
+                    1
+                )
+                .unwrap()
+        );
         is_heard &= say(&name, "sign-in");
         for exchange in 0..EXCHANGES {
             let (presented, successor) = (nth_token(exchange), nth_token(exchange + 1));
             let now = 1000 + exchange.cast_signed();
-            let rotation =
-                state.rotate_refresh(&name, &presented, &successor, 10, &seen(now, "192.0.2.7", 240)).unwrap();
+            let rotation = state
+                .rotate_refresh(&name, &presented, &successor, 10, &seen(now, "192.0.2.7", 240))
+                .unwrap();
             assert_eq!(rotation, Rotation::Rotated);
             is_heard &= say(&name, "exchange");
         }
         if number % 2 == 1 {
-            let change = AccountChange { password_hash: Some(argon2(1)), ..AccountChange::default() };
+            let change = AccountChange {
+                password_hash: Some(argon2(1)),
+                ..AccountChange::default()
+            };
             state.change_account(&name, &change, &END).unwrap().unwrap();
             is_heard &= say(&name, "change");
-            assert_eq!(state.end_sessions(Which::One(&name), &END).unwrap(), [name.as_str()]);
+            assert_eq!(
+                state.end_sessions(Which::One(&name), &END).unwrap(),
+                [name.as_str()]
+            );
             is_heard &= say(&name, "end");
         }
         // A parent that is gone ends it.
@@ -137,8 +175,13 @@ fn accounts_sessions_and_exchanges_survive_a_kill_at_any_point() {
     let mut acknowledged = BTreeMap::new();
     for lives in [1, 2, 6, 13, 60] {
         let mut writer = child(&path, "sign-in-forever");
-        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines().map(Result::unwrap);
-        acknowledge(lines.by_ref().filter(|line| line.contains(" did ")).take(lives), &mut acknowledged);
+        let mut lines = BufReader::new(writer.stdout.take().unwrap())
+            .lines()
+            .map(Result::unwrap);
+        acknowledge(
+            lines.by_ref().filter(|line| line.contains(" did ")).take(lives),
+            &mut acknowledged,
+        );
         kill(writer);
         acknowledge(lines, &mut acknowledged);
         let state = Sqlite::open(&path).unwrap();
@@ -146,15 +189,24 @@ fn accounts_sessions_and_exchanges_survive_a_kill_at_any_point() {
         // Nothing beyond what was acknowledged but the one write that was under way.
         assert!(state.accounts().unwrap().len() <= acknowledged.len() + 1);
         for (name, writes) in &acknowledged {
-            let account = state.account(name).unwrap().expect("an account that was acknowledged");
+            let account = state
+                .account(name)
+                .unwrap()
+                .expect("an account that was acknowledged");
             let is_revoked = revocations.contains(&END.revocation(name, Some(240)));
             // One write more may have arrived.
             let after = |write: u64| (*writes >= write, *writes + 1 >= write);
             let holds = |is: bool, write: u64| {
                 let (must, may) = after(write);
-                assert!(is >= must && is <= may, "{name} after {writes}: {is} for write {write}");
+                assert!(
+                    is >= must && is <= may,
+                    "{name} after {writes}: {is} for write {write}"
+                );
             };
-            holds(account.password_version == 2 && account.password_hash == Some(argon2(1)), EXCHANGES + 3);
+            holds(
+                account.password_version == 2 && account.password_hash == Some(argon2(1)),
+                EXCHANGES + 3,
+            );
             holds(is_revoked, EXCHANGES + 4);
             let Some((session, _)) = state.session(name).unwrap() else {
                 assert!(is_revoked || *writes < 2, "{name} after {writes} has no session");
@@ -162,8 +214,13 @@ fn accounts_sessions_and_exchanges_survive_a_kill_at_any_point() {
             };
             assert!(!is_revoked, "{name} ended, and is there");
             let refresh = session.refresh.unwrap();
-            let exchanges = (0..=EXCHANGES).find(|number| nth_token(*number) == refresh.current).unwrap();
-            assert!(exchanges + 2 == (*writes).min(EXCHANGES + 2) || exchanges + 1 == *writes, "{name}: {exchanges}");
+            let exchanges = (0..=EXCHANGES)
+                .find(|number| nth_token(*number) == refresh.current)
+                .unwrap();
+            assert!(
+                exchanges + 2 == (*writes).min(EXCHANGES + 2) || exchanges + 1 == *writes,
+                "{name}: {exchanges}"
+            );
             assert_eq!(refresh.previous, exchanges.checked_sub(1).map(nth_token));
         }
     }
@@ -177,7 +234,11 @@ fn processes_that_start_at_once_on_a_new_file_end_with_one_key() {
     let outputs: Vec<_> = children
         .into_iter()
         .map(|child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap())
-        .map(|text| text.lines().find_map(|line| line.strip_prefix("keys ").map(str::to_owned)).expect("a key"))
+        .map(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("keys ").map(str::to_owned))
+                .expect("a key")
+        })
         .collect();
     let kept = Sqlite::open(&path).unwrap().signing_keys().unwrap();
     assert_eq!(kept.len(), 1);
@@ -218,7 +279,13 @@ fn two_openings_in_one_process_keep_the_log_while_another_process_comes_and_goes
     let first = Sqlite::open(&path).unwrap();
     let second = Sqlite::open(&path).unwrap();
     // It would delete the log if it believed itself the last one.
-    assert!(child(&path, "ensure-key").wait_with_output().unwrap().status.success());
+    assert!(
+        child(&path, "ensure-key")
+            .wait_with_output()
+            .unwrap()
+            .status
+            .success()
+    );
     for state in [first, second] {
         state.version().unwrap();
         assert_eq!(state.signing_keys().unwrap().len(), 1);

@@ -14,11 +14,17 @@ fn holds(directory: &tempfile::TempDir, text: &str) -> [bool; 2] {
 }
 
 fn with_hash(id: &str, hash: &str) -> AccountRow {
-    AccountRow { password_hash: Some(hash.to_owned()), ..account(id) }
+    AccountRow {
+        password_hash: Some(hash.to_owned()),
+        ..account(id)
+    }
 }
 
 fn new_hash(hash: &str) -> AccountChange {
-    AccountChange { password_hash: Some(hash.to_owned()), ..AccountChange::default() }
+    AccountChange {
+        password_hash: Some(hash.to_owned()),
+        ..AccountChange::default()
+    }
 }
 
 #[test]
@@ -36,12 +42,20 @@ fn a_rotated_private_key_is_nowhere_in_the_files() {
 fn a_hash_that_was_replaced_or_deleted_is_nowhere_in_the_files() {
     let directory = tempfile::tempdir().unwrap();
     let state = Sqlite::open(&directory.path().join("passgate.db")).unwrap();
-    state.add_account(&with_hash("a", "$2b$12$the-first"), Some("ops")).unwrap();
+    state
+        .add_account(&with_hash("a", "$2b$12$the-first"), Some("ops"))
+        .unwrap();
     assert!(holds(&directory, "the-first")[0]);
-    assert!(state.rehash_account("a", "$2b$12$the-first", "$argon2id$the$second").unwrap());
+    assert!(
+        state
+            .rehash_account("a", "$2b$12$the-first", "$argon2id$the$second")
+            .unwrap()
+    );
     assert_eq!(holds(&directory, "the-first"), [false; 2]);
     assert!(holds(&directory, "the$second")[0]);
-    state.change_account("a", &new_hash("$argon2id$the$third"), &END).unwrap();
+    state
+        .change_account("a", &new_hash("$argon2id$the$third"), &END)
+        .unwrap();
     assert_eq!(holds(&directory, "the$second"), [false; 2]);
     assert!(holds(&directory, "the$third")[0]);
     assert!(state.delete_account("a", &END).unwrap());
@@ -55,10 +69,24 @@ fn what_a_killed_process_left_in_the_log_goes_with_the_next_write_of_another() {
     let path = directory.path().join("passgate.db");
     // It does not come to the emptying.
     let killed = Sqlite::open(&path).unwrap();
-    killed.add_account(&with_hash("a", "$2b$12$the-first"), Some("ops")).unwrap();
-    killed.write("die", |it| accounts::rehash(it, "a", "$2b$12$the-first", "$2b$12$the-second")).unwrap();
-    killed.write("die", |it| accounts::rehash(it, "a", "$2b$12$the-second", "$2b$12$the-third")).unwrap();
-    assert_eq!(holds(&directory, "the-second"), [false, true], "else this shows nothing");
+    killed
+        .add_account(&with_hash("a", "$2b$12$the-first"), Some("ops"))
+        .unwrap();
+    killed
+        .write("die", |it| {
+            accounts::rehash(it, "a", "$2b$12$the-first", "$2b$12$the-second")
+        })
+        .unwrap();
+    killed
+        .write("die", |it| {
+            accounts::rehash(it, "a", "$2b$12$the-second", "$2b$12$the-third")
+        })
+        .unwrap();
+    assert_eq!(
+        holds(&directory, "the-second"),
+        [false, true],
+        "else this shows nothing"
+    );
     let next = Sqlite::open(&path).unwrap();
     next.touch_session("nobody's", &seen(1, "192.0.2.1", 1)).unwrap();
     assert_eq!(holds(&directory, "the-second"), [false; 2]);
@@ -73,7 +101,10 @@ fn whoever_closes_the_file_last_leaves_no_log() {
     let state = Sqlite::open(&path).unwrap();
     state.add_account(&account("a"), Some("ops")).unwrap();
     drop(state);
-    let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(names, ["passgate.db"]);
     assert!(Sqlite::open(&path).unwrap().account("a").unwrap().is_some());
 }
@@ -88,7 +119,12 @@ fn of_many_accounts_on_many_pages_no_hash_is_left_behind() {
     state
         .write("prepare a test", |transaction| {
             ids.iter().try_for_each(|&number| {
-                accounts::add(transaction, &with_hash(&format!("{number:04}"), &old(number)), None).map(drop)
+                accounts::add(
+                    transaction,
+                    &with_hash(&format!("{number:04}"), &old(number)),
+                    None,
+                )
+                .map(drop)
             })
         })
         .unwrap();
@@ -115,16 +151,28 @@ fn where_another_reader_is_in_the_way_the_log_is_emptied_by_a_later_write() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("passgate.db");
     let state = Sqlite::open(&path).unwrap();
-    state.add_account(&with_hash("a", "$2b$12$the-first"), Some("ops")).unwrap();
+    state
+        .add_account(&with_hash("a", "$2b$12$the-first"), Some("ops"))
+        .unwrap();
     let mut backup = Connection::open(&path).unwrap();
     let reading = backup.transaction().unwrap();
-    reading.query_row("SELECT count(*) FROM accounts", [], |row| row.get::<_, i64>(0)).unwrap();
-    state.change_account("a", &new_hash("$2b$12$the-second"), &END).unwrap();
-    assert_ne!(holds(&directory, "the-first"), [false; 2], "else this shows nothing");
+    reading
+        .query_row("SELECT count(*) FROM accounts", [], |row| row.get::<_, i64>(0))
+        .unwrap();
+    state
+        .change_account("a", &new_hash("$2b$12$the-second"), &END)
+        .unwrap();
+    assert_ne!(
+        holds(&directory, "the-first"),
+        [false; 2],
+        "else this shows nothing"
+    );
     drop(reading);
     state.touch_session("nobody's", &seen(1, "192.0.2.1", 1)).unwrap();
     assert_eq!(holds(&directory, "the-first"), [false; 2]);
     // The patience with other writers is back.
-    let timeout: i64 = lock(&state.writer).pragma_query_value(None, "busy_timeout", |row| row.get(0)).unwrap();
+    let timeout: i64 = lock(&state.writer)
+        .pragma_query_value(None, "busy_timeout", |row| row.get(0))
+        .unwrap();
     assert_eq!(timeout, 5000);
 }
