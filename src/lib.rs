@@ -1,6 +1,6 @@
 //! passgate: an authentication gateway.
 //!
-//! The crate is a house of layers; a file imports only from layers below its own (`tests/architecture.rs` checks it).
+//! The crate is a house of layers; a file imports only from layers below its own (`tests/it/architecture.rs` checks it).
 //!
 //! | layer | rooms |
 //! |---|---|

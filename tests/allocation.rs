@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[allow(dead_code, unreachable_pub)]
-#[path = "support/tokens.rs"]
+#[path = "it/support/tokens.rs"]
 mod tokens;
 
 use std::hint::black_box;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 #[allow(dead_code, clippy::unwrap_used, clippy::panic)]
-#[path = "../../tests/support/tokens.rs"]
+#[path = "../../tests/it/support/tokens.rs"]
 pub mod tokens;
 
 /// Shorter than the turns that the system gives to other processes, so that some rounds are undisturbed.

@@ -1,6 +1,6 @@
 //! Every state in which a client, or the app behind it, can leave a connection or a stream, and what ends it there.
 //!
-//! This is a table for people and for the test that walks it (`tests/connections.rs`): whoever adds a state of a
+//! This is a table for people and for the test that walks it (`tests/it/connections.rs`): whoever adds a state of a
 //! connection adds a line here, and the test asks for a case. What holds a deadline is named by its place in the code.
 
 /// How a client speaks to the gateway.

@@ -2,14 +2,12 @@
 //! issuers, and revocation. Through the real binary, from DESIGN.md sections 2.4 and 2.6.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
-use serde_json::{Value, json};
-use support::gateway::{CORP_ISSUER, before};
-use support::tokens::{
+use crate::support::gateway::{CORP_ISSUER, before};
+use crate::support::tokens::{
     ASYMMETRIC, CORP, CORP_SECRET, SYMMETRIC, base64url, header, jwks, now, payload, unbase64url,
 };
-use support::*;
+use crate::support::*;
+use serde_json::{Value, json};
 
 /// One route that needs a caller, one that takes one, one that asks for none.
 const ROUTES: &str = r#"

@@ -1,14 +1,12 @@
 //! The command line: exit codes, what is said about a wrong file, tokens, keys. DESIGN.md sections 2.1 and 2.2.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-#[path = "commands/troubleshooting.rs"]
 mod troubleshooting;
 
+use crate::support::gateway::{CORP_ISSUER, Output, before, run};
+use crate::support::tokens::{CORP_SECRET, header, payload};
+use crate::support::*;
 use serde_json::{Value, json};
-use support::gateway::{CORP_ISSUER, Output, before, run};
-use support::tokens::{CORP_SECRET, header, payload};
-use support::*;
 
 const GOOD: &str = r#"
 [upstreams.app]

@@ -2,15 +2,13 @@
 //! Raw bytes through the real binary, from DESIGN.md sections 2.3, 2.5 and 2.6 and RFC 9112.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::gateway::before;
+use crate::support::http2::{Frames, Http2, RawFrame};
+use crate::support::*;
 use http::HeaderMap;
 use serde_json::json;
-use support::gateway::before;
-use support::http2::{Frames, Http2, RawFrame};
-use support::*;
 
 /// A public tree, an optional one, one that needs a caller and one that needs a role.
 const ROUTES: &str = r#"

@@ -1,18 +1,15 @@
 //! Signing in, staying signed in, being signed out. DESIGN.md sections 2.4, 2.6 and 2.7.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
-#[path = "sessions/several_hosts.rs"]
 mod several_hosts;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::people::*;
+use crate::support::*;
 use serde_json::{Value, json};
-use support::people::*;
-use support::*;
 
 const ALICE: &str = "alice@example.com";
 
@@ -479,7 +476,7 @@ fn the_scheme_of_an_origin_is_that_of_the_site() {
     ] {
         let cookies = "[credentials]\nsources = [{ cookie = \"token\" }]\n[password]\n";
         let url = public_url.map_or_else(String::new, |url| format!("public_url = \"{url}\"\n"));
-        let toml = support::gateway::before(
+        let toml = crate::support::gateway::before(
             &app,
             &format!(
                 "[server]\nlisten = \"127.0.0.1:0\"\n{url}{cookies}{}",

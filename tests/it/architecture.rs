@@ -172,7 +172,7 @@ fn upward(path: &Path, source: &str) -> Vec<String> {
     let room = room(path);
     let Some(own) = layer(&room) else {
         return vec![format!(
-            "{}: `{room}` has no layer in tests/architecture.rs and src/lib.rs",
+            "{}: `{room}` has no layer in tests/it/architecture.rs and src/lib.rs",
             path.display()
         )];
     };

@@ -74,7 +74,7 @@ fn run(text: &str, exceptions: Exceptions) -> Counts {
 
 #[test]
 fn signatures_made_by_another_library() {
-    let counts = run(include_str!("wycheproof/own.json"), &[]);
+    let counts = run(include_str!("own.json"), &[]);
     println!("own vectors: {counts:?}");
     assert_eq!(
         counts,

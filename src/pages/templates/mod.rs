@@ -29,8 +29,8 @@ pub(super) const STYLE: &str = "style.css";
 /// place of one.
 pub const BUILT_IN: [(&str, &str); Page::ALL.len() + 2] = {
     let mut files = [("", ""); Page::ALL.len() + 2];
-    files[0] = (LAYOUT, include_str!("templates/layout.html"));
-    files[1] = (STYLE, include_str!("templates/style.css"));
+    files[0] = (LAYOUT, include_str!("layout.html"));
+    files[1] = (STYLE, include_str!("style.css"));
     let mut at = 0;
     while at < Page::ALL.len() {
         files[at + 2] = (Page::ALL[at].file(), Page::ALL[at].built_in());
@@ -85,16 +85,16 @@ impl Page {
 
     const fn built_in(self) -> &'static str {
         match self {
-            Self::SignIn => include_str!("templates/sign_in.html"),
-            Self::Register => include_str!("templates/register.html"),
-            Self::Password => include_str!("templates/password.html"),
-            Self::Sessions => include_str!("templates/sessions.html"),
-            Self::Elsewhere => include_str!("templates/elsewhere.html"),
-            Self::SignOut => include_str!("templates/sign_out.html"),
-            Self::SetupOver => include_str!("templates/setup_over.html"),
-            Self::Forbidden => include_str!("templates/forbidden.html"),
-            Self::SessionEnded => include_str!("templates/session_ended.html"),
-            Self::Error => include_str!("templates/error.html"),
+            Self::SignIn => include_str!("sign_in.html"),
+            Self::Register => include_str!("register.html"),
+            Self::Password => include_str!("password.html"),
+            Self::Sessions => include_str!("sessions.html"),
+            Self::Elsewhere => include_str!("elsewhere.html"),
+            Self::SignOut => include_str!("sign_out.html"),
+            Self::SetupOver => include_str!("setup_over.html"),
+            Self::Forbidden => include_str!("forbidden.html"),
+            Self::SessionEnded => include_str!("session_ended.html"),
+            Self::Error => include_str!("error.html"),
         }
     }
 
@@ -268,10 +268,7 @@ fn built_in() -> Environment<'static> {
         .map_err(Error::from)
     });
     let files = Page::ALL.map(|page| (page.file(), page.built_in()));
-    for (name, text) in files
-        .into_iter()
-        .chain([(LAYOUT, include_str!("templates/layout.html"))])
-    {
+    for (name, text) in files.into_iter().chain([(LAYOUT, include_str!("layout.html"))]) {
         if let Err(error) = environment.add_template(name, text) {
             tracing::error!(%error, "a built-in template is broken");
         }

@@ -2,8 +2,6 @@
 //! deadlines, on every wire; and who gets a connection where there are no more.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
-mod support;
-
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,11 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::gateway::before;
+use crate::support::tls::{Certificate, client_config};
+use crate::support::*;
 use passgate::server::deadlines::{Deadline, Ends, Row, State, TABLE, Wire};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use support::gateway::before;
-use support::tls::{Certificate, client_config};
-use support::*;
 
 /// How long an end is waited for: a rate is measured over 20 seconds, and the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -964,7 +962,7 @@ fn browsers_are_told_to_come_by_https_where_that_is_the_site() {
     let config = client_config(&[&tls], &[]);
     let told = |gateway: &Gateway, host: &str, target: &str| {
         let name = host.split(':').next().unwrap();
-        let mut client = support::tls::client(&config, gateway.address, name);
+        let mut client = crate::support::tls::client(&config, gateway.address, name);
         let answer = Request::get(target).host(host).over(&mut client);
         answer.header("strict-transport-security").map(str::to_owned)
     };

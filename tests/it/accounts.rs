@@ -1,14 +1,12 @@
 //! The command line of accounts and sessions, through the real binary. DESIGN.md section 2.1.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::gateway::{Output, run};
+use crate::support::{App, Gateway, Setup, eventually};
 use passgate::state::{self, RefreshRow, RevocationTarget, SessionRow, State};
 use serde_json::{Value, json};
-use support::gateway::{Output, run};
-use support::{App, Gateway, Setup, eventually};
 
 const PASSWORD: &str = "correct horse battery staple";
 const OTHER: &str = "four random words instead";
@@ -1002,7 +1000,7 @@ fn revoking_what_was_issued_to_an_account_ends_its_sessions() {
 fn a_namesake_of_another_issuer_keeps_its_sessions() {
     let setup = Setup::new(&format!(
         "{}[password]\n[server]\npublic_url = \"https://app.test\"\n",
-        support::gateway::CORP_ISSUER
+        crate::support::gateway::CORP_ISSUER
     ));
     let id = account(&setup, "ann@example.com");
     sign_in(&setup, &session(&id, "s-1"));

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use passgate::refusal::Refusal;
 
-use super::support::gateway::before;
-use super::support::*;
 use super::{GOOD, good, json};
+use crate::support::gateway::before;
+use crate::support::*;
 
 fn page() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/troubleshooting.md")).unwrap()

@@ -2,18 +2,16 @@
 //! somebody else's stays open. DESIGN.md section 2.7, and the README's "Sessions".
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::gateway::{CORP_ISSUER, before};
+use crate::support::http2::{Http2, Http2Stream};
+use crate::support::people::*;
+use crate::support::*;
 use bytes::Bytes;
 use serde_json::json;
-use support::gateway::{CORP_ISSUER, before};
-use support::http2::{Http2, Http2Stream};
-use support::people::*;
-use support::*;
 
 const ALICE: &str = "alice@example.com";
 const BOB: &str = "bob@example.com";

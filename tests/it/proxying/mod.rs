@@ -2,9 +2,7 @@
 //! listeners and TLS. DESIGN.md sections 2.2 and 2.5.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
-#[path = "proxying/answers.rs"]
 mod answers;
-mod support;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,15 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::gateway::{CORP_ISSUER, before};
+use crate::support::http2::{Frames, Http2, RawFrame};
+use crate::support::tls::Certificate;
+use crate::support::tokens::{is_signed_by, payload};
+use crate::support::*;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use serde_json::json;
-use support::gateway::{CORP_ISSUER, before};
-use support::http2::{Frames, Http2, RawFrame};
-use support::tls::Certificate;
-use support::tokens::{is_signed_by, payload};
-use support::*;
 
 const OPEN: &str = "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n";
 const PRIVATE: &str = "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";

@@ -2,21 +2,19 @@
 //! DESIGN.md sections 2.1, 2.6 and 3.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::gateway::{CORP_ISSUER, before};
+use crate::support::tokens::{CORP_SECRET, now};
+use crate::support::*;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
-use support::gateway::{CORP_ISSUER, before};
-use support::tokens::{CORP_SECRET, now};
-use support::*;
 
 const ROUTES: &str = r#"
 [[routes]]

@@ -1,11 +1,9 @@
 //! Which route a request is, and what its rules ask of the caller. DESIGN.md sections 2.2 (`[[routes]]`) and 2.3.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
+use crate::support::gateway::before;
+use crate::support::*;
 use serde_json::{Value, json};
-use support::gateway::before;
-use support::*;
 
 /// A route to `app` that says its name in `X-Route`.
 fn route(name: &str, lines: &str) -> String {

@@ -1,0 +1,19 @@
+//! The integration tests: one binary, a module for each behaviour. `cargo test --test it sessions::` runs one of them.
+//!
+//! [`support`] is the harness: the real gateway on port 0, an app that records what it receives, an issuer of tokens, and
+//! a client that writes raw bytes. `tests/allocation.rs` is a binary of its own because it brings its own allocator.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod accounts;
+mod architecture;
+mod bearer;
+mod commands;
+mod connections;
+mod hostile;
+mod proxying;
+mod roles;
+mod running;
+mod sessions;
+mod streams;
+mod support;
+mod wycheproof;
