@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use passgate::caller::{Naming, Passing};
 use passgate::config::{Problems, RawConfig, read};
 use passgate::credential::Sources;
 use passgate::http::headers::drop_hop_by_hop;
 use passgate::http::target::Target;
 use passgate::identity::Caller;
+use passgate::identity_headers::{IdentityHeaders, Passing};
 use passgate::route::{Builder, Pattern, Table};
 use passgate::verify::{
     Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, RevocationRow, Revocations, Revoked, Verifier,
@@ -347,9 +347,9 @@ fn routes() -> Table<usize> {
     builder.build().expect("no two of them tie")
 }
 
-fn naming(directory: &Path) -> Naming {
+fn naming(directory: &Path) -> IdentityHeaders {
     let (raw, mut problems) = config(directory);
-    Naming::compile(&raw, &mut problems)
+    IdentityHeaders::compile(&raw, &mut problems)
 }
 
 fn sources(directory: &Path) -> Sources {

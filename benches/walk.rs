@@ -19,11 +19,11 @@ use arc_swap::ArcSwap;
 use passgate::app;
 use passgate::clock::Clock;
 use passgate::forward::{BodyRules, Pool};
-use passgate::gateway::{Gateway, Label, Lane, LoopMark, SignIn};
+use passgate::gateway::{Gateway, Label, LoopMark, SignIn, WorkerContext};
 use passgate::http::client::Share;
 use passgate::http::pace::PaceRules;
 use passgate::login::{Endpoints, Sites};
-use passgate::observe::{AccessLog, Desk, Metrics};
+use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use passgate::route::NamedHosts;
 use passgate::server::connection::{Accepted, serve};
 use passgate::server::context::Context;
@@ -295,12 +295,12 @@ impl Running {
             clock: Clock::system(),
         };
         let log = AccessLog::start(1, Box::new(std::io::sink())).expect("a thread for the log");
-        let lane = Lane {
+        let lane = WorkerContext {
             gateway: Arc::new(gateway),
             pool: Pool::new(Share::Percent(25)),
             cache: Arc::new(Mutex::new(LocalCache::new())),
             session_cache: Arc::new(Mutex::new(LocalCache::new())),
-            desk: Arc::new(Desk::new(log.worker(0), metrics.worker()).expect("random numbers")),
+            desk: Arc::new(WorkerTelemetry::new(log.worker(0), metrics.worker()).expect("random numbers")),
         };
         // The log ends when it is dropped, and this process is as short-lived as it.
         std::mem::forget(log);

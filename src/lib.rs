@@ -11,7 +11,7 @@
 //! | 7 | [`gateway`] |
 //! | 6 | [`login`] |
 //! | 5 | [`observe`], [`account`], [`session`], [`pages`] |
-//! | 4 | [`forward`], [`caller`], [`signing`] |
+//! | 4 | [`forward`], [`identity_headers`], [`signing`] |
 //! | 3 | [`verify`], [`credential`], [`authorize`], [`route`], [`state`] |
 //! | 2 | [`config`] |
 //! | 1 | [`identity`], [`http`], [`blocking`] |
@@ -21,7 +21,6 @@ pub mod account;
 pub mod app;
 pub mod authorize;
 pub mod blocking;
-pub mod caller;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -30,6 +29,7 @@ pub mod forward;
 pub mod gateway;
 pub mod http;
 pub mod identity;
+pub mod identity_headers;
 pub mod login;
 pub mod observe;
 pub mod pages;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::caller::client_network;
+use crate::identity_headers::client_network;
 use crate::refusal::Refusal;
 
 /// How much may wait for each thread. At some 25 ms each that is 13 seconds on an idle machine, less than anybody waits; it

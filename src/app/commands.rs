@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::accounts::Directory;
-use super::open::{offline, open_state};
-use super::plan::{Outline, load, outline};
-use super::trial::OWN_ISSUER;
+use super::config::{Outline, load, outline};
+use super::config_tests::OWN_ISSUER;
+use super::offline::{offline, open_state};
 use super::{Failure, time_text};
 use crate::clock::Clock;
 use crate::config::raw::RawIssuer;

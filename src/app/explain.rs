@@ -11,18 +11,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use super::assemble::Current;
-use super::open::offline;
-use super::plan::load;
-use super::trial::{self, Asked};
+use super::build::Current;
+use super::config::load;
+use super::config_tests::{self, Asked};
+use super::offline::offline;
 use crate::authorize::{Auth, Permit};
-use crate::caller::{Peer, TrustedProxies};
 use crate::credential::{Found as Read, Kind, Source};
 use crate::gateway::{Gateway, Outgoing, Route, locate};
 use crate::http::headers::{Host, drop_hop_by_hop};
 use crate::http::target::Target;
 use crate::http::{origin, reply};
 use crate::identity::{Caller, Identity};
+use crate::identity_headers::{Peer, TrustedProxies};
 use crate::login::{self, Endpoint};
 use crate::observe::Metrics;
 use crate::refusal::Refusal;
@@ -30,7 +30,7 @@ use crate::verify::{OWN_NAME, Verified, Verifier};
 
 /// The request to be explained.
 #[derive(Debug)]
-pub struct Question {
+pub struct ExplainRequest {
     /// The method.
     pub method: String,
     /// A path or a URL.
@@ -63,15 +63,15 @@ pub struct Explanation {
 ///
 /// # Errors
 /// The file, the state or the question cannot be used.
-pub fn explain(file: &Path, question: &Question) -> Result<Explanation, Failure> {
+pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Failure> {
     let (plan, _) = load(file, &Metrics::new())?;
     let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
-    let mut talk = Talk::default();
+    let mut talk = Transcript::default();
     let is_https = plan.settings.public_url.starts_with("https://");
     let identity = question.subject.as_ref().map(|subject| {
         let claims = question.claims.iter().cloned().collect();
-        trial::identity(
+        config_tests::identity(
             OWN_NAME,
             subject,
             question.roles.clone(),
@@ -205,7 +205,7 @@ struct Way<'a> {
 type Found<'a> = Option<(Arc<Caller>, Option<&'a Source>)>;
 
 #[derive(Default)]
-struct Talk {
+struct Transcript {
     text: String,
     /// What the steps that follow are about.
     part: &'static str,
@@ -214,7 +214,7 @@ struct Talk {
     route: Option<(String, String)>,
 }
 
-impl Talk {
+impl Transcript {
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing into a string does not fail.
         let _ = writeln!(self.text, "{line}");

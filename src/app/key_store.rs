@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::control::Mirror;
+use super::state_sync::StateSnapshot;
 use crate::clock::Clock;
 use crate::state::State;
 use crate::verify::KeyStore;
 
 /// The store of a running gateway.
-pub(super) fn shared(mirror: &Mirror) -> Arc<dyn KeyStore> {
+pub(super) fn shared(mirror: &StateSnapshot) -> Arc<dyn KeyStore> {
     Arc::new(Kept {
         state: Arc::clone(&mirror.state),
         clock: mirror.clock.clone(),

@@ -1,19 +1,19 @@
 //! The composition root: turns a file into a gateway, and runs it. The only room that knows every other.
 
 mod accounts;
-mod assemble;
+mod build;
 mod commands;
-mod control;
+mod config;
+mod config_tests;
 mod explain;
 mod guarded;
 mod key_store;
-mod open;
-mod plan;
+mod login_services;
+mod offline;
 mod process;
-mod report;
-mod services;
 mod settings;
-mod trial;
+mod state_sync;
+mod status;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -30,8 +30,8 @@ use crate::pages;
 
 pub use accounts::{Account, Directory, ImportMode, Imported, NewUser, RolesChange, Session, hash_password};
 pub use commands::{Inspection, Revoked, TokenRequest, inspect, mint, revoke, signing_keys};
-pub use explain::{Explanation, Question, explain};
-pub use plan::{Plan, SignInPlan, load};
+pub use config::{Plan, SignInPlan, load};
+pub use explain::{ExplainRequest, Explanation, explain};
 pub use process::run;
 pub use settings::Settings;
 
@@ -222,7 +222,7 @@ pub struct CheckedRoute {
 /// [`Failure::Problems`] with every problem, [`Failure::Unreadable`].
 pub fn check(file: &Path) -> Result<Checked, Failure> {
     let (plan, mut problems) = load(file, &Metrics::new())?;
-    let tests = trial::run_tests(&plan, &mut problems);
+    let tests = config_tests::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
         return Err(Failure::problems(problems));
     }

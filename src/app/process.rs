@@ -15,20 +15,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::assemble::{Current, assemble};
-use super::control::{Mirror, Watch};
-use super::open::open_state;
-use super::plan::{Plan, load};
-use super::report::Report;
-use super::services::Services;
+use super::build::{Current, assemble};
+use super::config::{Plan, load};
+use super::config_tests::Asked;
+use super::login_services::Services;
+use super::offline::open_state;
 use super::settings::{LogSettings, Settings};
-use super::trial::Asked;
-use super::{Failure, key_store, trial};
+use super::state_sync::{StateSnapshot, StateWatcher};
+use super::status::Report;
+use super::{Failure, config_tests, key_store};
 use crate::clock::Clock;
 use crate::forward::{Pool, watch_health};
-use crate::gateway::Lane;
+use crate::gateway::WorkerContext;
 use crate::identity::Caller;
-use crate::observe::{self, AccessLog, Desk, Diagnostics, LevelSwitch, Metrics};
+use crate::observe::{self, AccessLog, Diagnostics, LevelSwitch, Metrics, WorkerTelemetry};
 use crate::refusal::Refusal;
 use crate::server::admin::{self, Report as _};
 use crate::server::context::Context;
@@ -104,7 +104,7 @@ fn open_and_serve(file: &Path, voice: &Voice) -> Result<(), Failure> {
 /// Reads the file and runs its tests; warnings are said.
 fn load_tested(file: &Path, metrics: &Metrics, diagnostics: &Diagnostics) -> Result<Plan, Failure> {
     let (plan, mut problems) = load(file, metrics)?;
-    trial::run_tests(&plan, &mut problems);
+    config_tests::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
         return Err(Failure::problems(problems));
     }
@@ -126,20 +126,20 @@ fn log_output(log: &LogSettings) -> std::io::Result<Box<dyn Write + Send>> {
 }
 
 /// One worker as the rest of the process sees it.
-struct Seat {
-    lane: Arc<ArcSwap<Lane>>,
+struct WorkerHandle {
+    lane: Arc<ArcSwap<WorkerContext>>,
     /// For access tokens and others', and for what session cookies hold.
     caches: [Arc<Mutex<LocalCache>>; 2],
-    desk: Arc<Desk>,
+    desk: Arc<WorkerTelemetry>,
 }
 
-impl Seat {
+impl WorkerHandle {
     fn lane(
         current: &Current,
         [cache, session_cache]: &[Arc<Mutex<LocalCache>>; 2],
-        desk: &Arc<Desk>,
-    ) -> Arc<Lane> {
-        Arc::new(Lane {
+        desk: &Arc<WorkerTelemetry>,
+    ) -> Arc<WorkerContext> {
+        Arc::new(WorkerContext {
             gateway: Arc::clone(&current.gateway),
             pool: Pool::new(current.share),
             cache: Arc::clone(cache),
@@ -148,7 +148,7 @@ impl Seat {
         })
     }
 
-    fn new(current: &Current, desk: Desk) -> Self {
+    fn new(current: &Current, desk: WorkerTelemetry) -> Self {
         let caches = [(); 2].map(|()| Arc::new(Mutex::new(LocalCache::new())));
         let desk = Arc::new(desk);
         Self {
@@ -205,7 +205,7 @@ async fn serve(
     voice: &Voice,
 ) -> Result<(), Failure> {
     let diagnostics = &voice.diagnostics;
-    let mirror = Arc::new(Mirror::open(state, Clock::system()).context("cannot read the state")?);
+    let mirror = Arc::new(StateSnapshot::open(state, Clock::system()).context("cannot read the state")?);
     let settings = Arc::clone(&plan.settings);
     let is_demo = is_demo(&plan);
     let mut services = Services::start(&mirror, tokio::runtime::Handle::current())?;
@@ -229,7 +229,8 @@ async fn serve(
     log.set_form(settings.log.form);
     let seats = (0..settings.workers)
         .map(|number| {
-            Desk::new(log.worker(number), metrics.worker()).map(|desk| Seat::new(&current.load(), desk))
+            WorkerTelemetry::new(log.worker(number), metrics.worker())
+                .map(|desk| WorkerHandle::new(&current.load(), desk))
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
@@ -240,7 +241,7 @@ async fn serve(
 
     let keyed = Arc::clone(&current);
     let clock = mirror.clock.clone();
-    let _watch = Watch::start(Arc::clone(&mirror), settings.tls.clone(), move |keys| {
+    let _watch = StateWatcher::start(Arc::clone(&mirror), settings.tls.clone(), move |keys| {
         keyed.load().take_own_keys(keys, clock.now());
     })
     .context("cannot start the thread that watches the state")?;
@@ -391,7 +392,7 @@ fn share_all(listeners: &[Listener]) -> anyhow::Result<Vec<Listener>> {
 /// Starts one thread a worker. The receiver hears of each that ends, and of the end of all of them.
 fn start_workers(
     settings: &Settings,
-    seats: &[Seat],
+    seats: &[WorkerHandle],
     pulses: &[Arc<Pulse>],
     listeners: &[Listener],
     redirects: &[Listener],
@@ -432,7 +433,7 @@ fn start_workers(
 }
 
 /// Key sets, health checks and the sweep of one version of the configuration; they end when the set is dropped.
-fn start_tasks(current: &Current, mirror: &Arc<Mirror>) -> JoinSet<()> {
+fn start_tasks(current: &Current, mirror: &Arc<StateSnapshot>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let store = key_store::shared(mirror);
     for issuer in current.gateway.verifier.issuers().iter() {
@@ -455,7 +456,7 @@ fn start_tasks(current: &Current, mirror: &Arc<Mirror>) -> JoinSet<()> {
 async fn reload(
     file: &Path,
     settings: &Settings,
-    mirror: &Arc<Mirror>,
+    mirror: &Arc<StateSnapshot>,
     current: &Arc<ArcSwap<Current>>,
     metrics: &Arc<Metrics>,
     services: &mut Services,
@@ -513,7 +514,7 @@ async fn reload(
 
 /// Whether what [`introduction`] says is true of this configuration.
 fn is_demo(plan: &Plan) -> bool {
-    let alice = trial::identity(
+    let alice = config_tests::identity(
         OWN_NAME,
         "alice",
         vec!["user".to_owned()],
@@ -523,7 +524,7 @@ fn is_demo(plan: &Plan) -> bool {
     let alice = Arc::new(Caller::new(alice));
     let refusal = |path, caller| {
         let asked = Asked::parse("GET", path, &plan.settings.public_url).ok()?;
-        Some(trial::decide(plan, &asked, caller).refusal)
+        Some(config_tests::decide(plan, &asked, caller).refusal)
     };
     plan.upstreams.iter().any(|upstream| upstream.is_builtin())
         && refusal("/hello", None) == Some(Some(Refusal::CredentialMissing))

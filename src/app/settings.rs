@@ -10,11 +10,11 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::account::Policy;
-use crate::caller::TrustedProxies;
 use crate::config::raw::{RawListen, RawLog, RawPassword, RawPem, RawProxy, RawServer, RawSession};
 use crate::config::{At, Problems, RawConfig};
 use crate::http::client::Share;
 use crate::http::headers::Host;
+use crate::identity_headers::TrustedProxies;
 use crate::observe::Form;
 use crate::server::context::Limits;
 use crate::server::listen::Address;

@@ -207,7 +207,7 @@ pub fn main() -> ExitCode {
             format,
         } => explain(
             &file,
-            &app::Question {
+            &app::ExplainRequest {
                 method,
                 url,
                 headers,
@@ -301,7 +301,7 @@ fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
     print(text.as_bytes())
 }
 
-fn explain(file: &ConfigFile, question: &app::Question, format: Format) -> Result<ExitCode, Failure> {
+fn explain(file: &ConfigFile, question: &app::ExplainRequest, format: Format) -> Result<ExitCode, Failure> {
     warn_of_commas(&question.roles);
     let explanation = app::explain(&file.config, question)?;
     match format {

@@ -25,10 +25,10 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep};
 
-use super::bell::Bell;
 use super::body::{BodyFailure, Progress, RequestBody};
 use super::connect::{Link, Socket};
 use super::upstream::Upstream;
+use super::waker::ConnectionWaker;
 use crate::refusal::Refusal;
 
 /// Bytes of a response head, and of what is read ahead of a slow client.
@@ -43,7 +43,7 @@ pub(super) struct Http1 {
     socket: Socket,
     /// The app's end of it.
     app: App,
-    bell: Arc<Bell>,
+    bell: Arc<ConnectionWaker>,
     waker: Waker,
     /// Wound up for the first request and moved on only when it runs out, not for each request.
     timer: Option<Pin<Box<Sleep>>>,
@@ -118,7 +118,7 @@ impl Http1 {
             .max_header_size(MAX_BUFFER)
             .handshake::<_, RequestBody>(TokioIo::new(link))
             .await?;
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(ConnectionWaker::default());
         Ok(Self {
             send,
             driver: Some(Box::pin(connection.with_upgrades())),

@@ -7,18 +7,18 @@
 //! What must never happen: a request sent twice that an app may have processed, however harmless its method; one client's
 //! bytes in another's exchange; a wait, queue or buffer without a bound.
 
-mod bell;
 mod body;
 mod connect;
-mod farewell;
 mod head;
 mod health;
 mod http1;
 mod http2;
 mod pool;
 mod response;
-mod upgrade;
 mod upstream;
+mod waker;
+mod websocket;
+mod websocket_close;
 mod whoami;
 
 #[cfg(test)]
@@ -36,8 +36,8 @@ pub use head::Hop;
 pub use health::watch_health;
 pub use pool::Pool;
 pub use response::ResponseBody;
-pub use upgrade::{Traffic, Upgrade, splice};
 pub use upstream::{Address, Upstream};
+pub use websocket::{Traffic, Upgrade, splice};
 
 use crate::authorize::Permit;
 use crate::http::client::Holder;
@@ -45,7 +45,7 @@ use crate::refusal::Refusal;
 use connect::{ConnectError, connect};
 use http1::{Failure, Http1};
 use http2::Http2;
-use pool::{Claim, Lane, Lanes, Lease};
+use pool::{Checkout, PooledConnection, ServerPool, ServerPools};
 use response::Uploading;
 use upstream::{Builtin, Protocol, Server};
 
@@ -139,22 +139,22 @@ pub async fn forward(
 /// A place at the server whose turn it is, or at another that has room at once, or the first that becomes free. `None`:
 /// no server is left.
 async fn lease(
-    lanes: &Lanes,
+    lanes: &ServerPools,
     unreachable: &[usize],
     holder: &Holder,
-) -> Result<Option<(usize, Lease)>, Refusal> {
+) -> Result<Option<(usize, PooledConnection)>, Refusal> {
     let upstream = &lanes.upstream;
     let Some(first) = upstream.choose(&lanes.turn, unreachable) else {
         return Ok(None);
     };
-    if let Claim::Granted(lease) = lanes.lane(first).claim(holder) {
+    if let Checkout::Granted(lease) = lanes.lane(first).claim(holder) {
         return Ok(Some((first, lease)));
     }
     let mut full = [unreachable, &[first]].concat();
     while let Some(next) = upstream.choose(&lanes.turn, &full) {
         match lanes.lane(next).claim(holder) {
-            Claim::Granted(lease) => return Ok(Some((next, lease))),
-            Claim::Full => full.push(next),
+            Checkout::Granted(lease) => return Ok(Some((next, lease))),
+            Checkout::Full => full.push(next),
         }
     }
     match lanes.lane(first).wait(holder, upstream.connect_timeout).await {
@@ -166,12 +166,16 @@ async fn lease(
 /// A connection that takes a request.
 #[derive(Debug)]
 enum Connection {
-    Http1(Lease),
-    Http2(Http2, Lease),
+    Http1(PooledConnection),
+    Http2(Http2, PooledConnection),
 }
 
 /// The connection for a lease: the one that came with it, or a new one.
-async fn ready(lanes: &Lanes, index: usize, mut lease: Lease) -> Result<Connection, ConnectError> {
+async fn ready(
+    lanes: &ServerPools,
+    index: usize,
+    mut lease: PooledConnection,
+) -> Result<Connection, ConnectError> {
     let lane = lanes.lane(index);
     match lanes.upstream.servers[index].protocol {
         Protocol::Http1 if lease.connection().is_some() => Ok(Connection::Http1(lease)),
@@ -191,7 +195,7 @@ async fn ready(lanes: &Lanes, index: usize, mut lease: Lease) -> Result<Connecti
     }
 }
 
-async fn dial_http1(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http1, ConnectError> {
+async fn dial_http1(lanes: &ServerPools, index: usize, lane: &ServerPool) -> Result<Http1, ConnectError> {
     let deadline = Instant::now() + lanes.upstream.connect_timeout;
     let link = connect(&lanes.upstream.servers[index], &lane.addresses, deadline).await?;
     lanes.upstream.reached(index);
@@ -200,7 +204,7 @@ async fn dial_http1(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http1, C
         .map_err(ConnectError::Protocol)
 }
 
-async fn dial_http2(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http2, ConnectError> {
+async fn dial_http2(lanes: &ServerPools, index: usize, lane: &ServerPool) -> Result<Http2, ConnectError> {
     let deadline = Instant::now() + lanes.upstream.connect_timeout;
     let made = tokio::time::timeout_at(deadline, async {
         let _alone = lane.dialling.lock().await;
@@ -219,7 +223,7 @@ async fn dial_http2(lanes: &Lanes, index: usize, lane: &Lane) -> Result<Http2, C
 async fn over_http1(
     upstream: &Upstream,
     server: &Server,
-    mut lease: Lease,
+    mut lease: PooledConnection,
     request: Request<RequestBody>,
     hop: &Hop,
 ) -> Result<Forwarded, Failure> {
@@ -277,9 +281,9 @@ async fn over_http1(
 async fn over_http2(
     upstream: &Upstream,
     server: &Server,
-    lane: &Lane,
+    lane: &ServerPool,
     mut connection: Http2,
-    lease: Lease,
+    lease: PooledConnection,
     request: Request<RequestBody>,
 ) -> Result<Forwarded, Failure> {
     let uploaded = request.body().progress();

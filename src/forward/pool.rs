@@ -1,6 +1,6 @@
 //! The connections of one worker to the servers of its upstreams.
 //!
-//! Enters: a request for a connection. Leaves: a [`Lease`], which holds the place that the connection takes of the
+//! Enters: a request for a connection. Leaves: a [`PooledConnection`], which holds the place that the connection takes of the
 //! server's limit and frees it when dropped, wherever that happens. The connection used last is used next, so that few
 //! stay warm and the rest grow old and are closed.
 //!
@@ -37,21 +37,21 @@ const STALLED: Duration = Duration::from_secs(1);
 pub struct Pool {
     /// What one client may hold of the places at a server, where all are taken.
     share: Share,
-    lanes: Mutex<Vec<Arc<Lanes>>>,
+    lanes: Mutex<Vec<Arc<ServerPools>>>,
 }
 
 /// The connections to one upstream.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(super) struct ServerPools {
     pub(super) upstream: Arc<Upstream>,
     pub(super) turn: AtomicUsize,
     /// In the order of the upstream's servers.
-    each: Vec<Arc<Lane>>,
+    each: Vec<Arc<ServerPool>>,
 }
 
 /// The connections to one server.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct ServerPool {
     pub(super) app: App,
     /// Of the connections that the upstream may have, for one client.
     share: usize,
@@ -80,7 +80,7 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     holder: Holder,
-    grant: oneshot::Sender<Lease>,
+    grant: oneshot::Sender<PooledConnection>,
 }
 
 impl State {
@@ -194,17 +194,17 @@ impl Pool {
         }
     }
 
-    pub(super) fn lanes(&self, upstream: &Arc<Upstream>) -> Arc<Lanes> {
+    pub(super) fn lanes(&self, upstream: &Arc<Upstream>) -> Arc<ServerPools> {
         let mut lanes = lock(&self.lanes);
         // A handful of upstreams: looking at each costs less than a hash.
         if let Some(known) = lanes.iter().find(|lanes| Arc::ptr_eq(&lanes.upstream, upstream)) {
             return known.clone();
         }
-        let new = Arc::new(Lanes {
+        let new = Arc::new(ServerPools {
             upstream: upstream.clone(),
             turn: AtomicUsize::new(0),
             each: (0..upstream.servers.len())
-                .map(|server| Arc::new(Lane::new(upstream.clone(), server, self.share)))
+                .map(|server| Arc::new(ServerPool::new(upstream.clone(), server, self.share)))
                 .collect(),
         });
         lanes.push(new.clone());
@@ -212,22 +212,22 @@ impl Pool {
     }
 }
 
-impl Lanes {
-    pub(super) fn lane(&self, server: usize) -> &Arc<Lane> {
+impl ServerPools {
+    pub(super) fn lane(&self, server: usize) -> &Arc<ServerPool> {
         &self.each[server]
     }
 }
 
 /// What a lane answers to a request for a connection.
 #[derive(Debug)]
-pub(super) enum Claim {
+pub(super) enum Checkout {
     /// An idle connection, or the place for a new one.
-    Granted(Lease),
+    Granted(PooledConnection),
     /// All in use.
     Full,
 }
 
-impl Lane {
+impl ServerPool {
     fn new(upstream: Arc<Upstream>, server: usize, share: Share) -> Self {
         Self {
             share: share.of(upstream.max_connections),
@@ -240,7 +240,7 @@ impl Lane {
 
     /// A connection, or the place for one, if there is any just now. Whether a connection is still good is seen when the
     /// request is about to be written: an earlier look would only be older.
-    pub(super) fn claim(self: &Arc<Self>, holder: &Holder) -> Claim {
+    pub(super) fn claim(self: &Arc<Self>, holder: &Holder) -> Checkout {
         loop {
             let mut state = lock(&self.state);
             let connection = match state.idle.pop() {
@@ -249,23 +249,27 @@ impl Lane {
                     state.open += 1;
                     None
                 }
-                None => return Claim::Full,
+                None => return Checkout::Full,
             };
             let at = state.hold(holder.clone());
             drop(state);
-            let lease = Lease {
+            let lease = PooledConnection {
                 connection,
-                slot: Slot::counted(self, Some(at)),
+                slot: ConnectionPermit::counted(self, Some(at)),
             };
             if lease.connection.is_none() || self.is_reusable() {
-                return Claim::Granted(lease);
+                return Checkout::Granted(lease);
             }
             // Dropped, it makes room for the next try.
         }
     }
 
     /// Waits for a connection, or the place for one. `None` where none became free in time, or too many wait already.
-    pub(super) async fn wait(self: &Arc<Self>, holder: &Holder, longest: Duration) -> Option<Lease> {
+    pub(super) async fn wait(
+        self: &Arc<Self>,
+        holder: &Holder,
+        longest: Duration,
+    ) -> Option<PooledConnection> {
         let mut freed = {
             let mut state = lock(&self.state);
             let is_over = state.count(holder.key) >= self.share;
@@ -313,9 +317,9 @@ impl Lane {
         let over: Vec<Idle> = idle.extract_if(.., |idle| is_over(idle)).collect();
         lock(&self.state).idle.extend(idle);
         for idle in over {
-            drop(Lease {
+            drop(PooledConnection {
                 connection: Some(idle.connection),
-                slot: Slot::counted(self, None),
+                slot: ConnectionPermit::counted(self, None),
             });
         }
     }
@@ -373,16 +377,16 @@ impl Lane {
 
 /// One place of a server's limit, free again when dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
-    lane: Arc<Lane>,
+pub(super) struct ConnectionPermit {
+    lane: Arc<ServerPool>,
     /// `false` once somebody else accounts for the place.
     counted: bool,
     /// Where it stands who holds it.
     at: Option<usize>,
 }
 
-impl Slot {
-    fn counted(lane: &Arc<Lane>, at: Option<usize>) -> Self {
+impl ConnectionPermit {
+    fn counted(lane: &Arc<ServerPool>, at: Option<usize>) -> Self {
         Self {
             lane: lane.clone(),
             counted: true,
@@ -400,7 +404,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if self.at.is_some() {
             self.held_by(None);
@@ -410,7 +414,7 @@ impl Drop for Slot {
                 lock(&self.lane.state).open -= 1;
                 return;
             };
-            let mut lease = Lease {
+            let mut lease = PooledConnection {
                 connection: None,
                 slot: Self::counted(&self.lane, None),
             };
@@ -426,15 +430,15 @@ impl Drop for Slot {
 
 /// A connection in use, or the right to make one.
 ///
-/// Dropped, it closes the connection. [`Lease::give_back`] keeps it, if nothing is under way on it.
+/// Dropped, it closes the connection. [`PooledConnection::give_back`] keeps it, if nothing is under way on it.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct PooledConnection {
     // In this order: the place is free only once the connection is closed.
     connection: Option<Box<Http1>>,
-    slot: Slot,
+    slot: ConnectionPermit,
 }
 
-impl Lease {
+impl PooledConnection {
     pub(super) fn connection(&mut self) -> Option<&mut Http1> {
         self.connection.as_deref_mut()
     }
@@ -444,7 +448,7 @@ impl Lease {
     }
 
     /// Closes the connection, unless somebody took it, and keeps the place.
-    pub(super) fn into_slot(self) -> Slot {
+    pub(super) fn into_slot(self) -> ConnectionPermit {
         self.slot
     }
 
@@ -481,10 +485,10 @@ mod tests {
     use crate::forward::testing::{at, compile, raw};
 
     /// A lane of so many places, half of them for one client.
-    fn lane(limit: u64) -> Arc<Lane> {
+    fn lane(limit: u64) -> Arc<ServerPool> {
         let mut raw = raw(&["http://127.0.0.1:1".to_owned()]);
         raw.max_connections = Some(at(limit));
-        Arc::new(Lane::new(compile(&raw), 0, Share::Percent(50)))
+        Arc::new(ServerPool::new(compile(&raw), 0, Share::Percent(50)))
     }
 
     fn holder(ip: &str) -> Holder {
@@ -494,10 +498,10 @@ mod tests {
         }
     }
 
-    fn claim(lane: &Arc<Lane>, holder: &Holder) -> Lease {
+    fn claim(lane: &Arc<ServerPool>, holder: &Holder) -> PooledConnection {
         match lane.claim(holder) {
-            Claim::Granted(lease) => lease,
-            Claim::Full => panic!("there is room"),
+            Checkout::Granted(lease) => lease,
+            Checkout::Full => panic!("there is room"),
         }
     }
 
@@ -510,7 +514,7 @@ mod tests {
         let lease = claim(&lane, &greedy);
         let kept = claim(&lane, &greedy);
         assert!(
-            matches!(lane.claim(&greedy), Claim::Full),
+            matches!(lane.claim(&greedy), Checkout::Full),
             "a share does not bind while there is room"
         );
         let (lane_1, lane_2, again) = (lane.clone(), lane.clone(), greedy.clone());
@@ -544,7 +548,7 @@ mod tests {
     #[tokio::test]
     async fn who_gives_way_holds_more_than_its_share_or_lets_bytes_wait() {
         let lane = lane(4);
-        let mut held: Vec<(Holder, Lease)> = Vec::new();
+        let mut held: Vec<(Holder, PooledConnection)> = Vec::new();
         for ip in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"] {
             let holder = holder(ip);
             let lease = claim(&lane, &holder);

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::body::{Progress, drop_trailers};
 use super::connect::Socket;
-use super::pool::{Lease, Slot};
+use super::pool::{ConnectionPermit, PooledConnection};
 
 /// A response body on its way to the client.
 ///
@@ -32,7 +32,7 @@ enum Kind {
     /// The connection makes progress while, and only while, this body is polled: no second task is woken.
     Driven {
         incoming: Incoming,
-        lease: Option<Lease>,
+        lease: Option<PooledConnection>,
     },
     /// The request body was still on its way when the response began. The connection runs as a task of its own, so that
     /// a client that sends without reading cannot block itself; it is not used again.
@@ -43,7 +43,7 @@ enum Kind {
     /// A stream of an HTTP/2 connection.
     Stream {
         incoming: Incoming,
-        slot: Option<Slot>,
+        slot: Option<ConnectionPermit>,
         uploaded: Option<Arc<Progress>>,
     },
 }
@@ -55,7 +55,7 @@ pub(super) struct Uploading {
     pub(super) socket: Socket,
     pub(super) uploaded: Option<Arc<Progress>>,
     /// Counts against the server's connections for as long as the task lives.
-    pub(super) _slot: Slot,
+    pub(super) _slot: ConnectionPermit,
 }
 
 impl Uploading {
@@ -87,7 +87,7 @@ impl ResponseBody {
         Self(Kind::Whole(Some(bytes.into()).filter(|bytes| !bytes.is_empty())))
     }
 
-    pub(super) fn driven(incoming: Incoming, lease: Lease) -> Self {
+    pub(super) fn driven(incoming: Incoming, lease: PooledConnection) -> Self {
         if incoming.is_end_stream() {
             lease.give_back();
             return Self::empty();
@@ -109,7 +109,11 @@ impl ResponseBody {
         })
     }
 
-    pub(super) fn stream(incoming: Incoming, slot: Slot, uploaded: Option<Arc<Progress>>) -> Self {
+    pub(super) fn stream(
+        incoming: Incoming,
+        slot: ConnectionPermit,
+        uploaded: Option<Arc<Progress>>,
+    ) -> Self {
         if incoming.is_end_stream() {
             if let Some(uploaded) = uploaded {
                 uploaded.answered();
@@ -140,10 +144,10 @@ fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 fn poll_driven(
     incoming: &mut Incoming,
-    lease: &mut Option<Lease>,
+    lease: &mut Option<PooledConnection>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-    let Some(connection) = lease.as_mut().and_then(Lease::connection) else {
+    let Some(connection) = lease.as_mut().and_then(PooledConnection::connection) else {
         return Poll::Ready(None);
     };
     connection.drain(cx, |here| Pin::new(&mut *incoming).poll_frame(here))
@@ -163,7 +167,7 @@ impl Body for ResponseBody {
                     Poll::Ready(Some(Err(_))) => drop(lease.take()),
                     // hyper asks `is_end_stream` after a chunk and then does not poll again.
                     Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => {}
-                    Poll::Ready(_) => drop(lease.take().map(Lease::give_back)),
+                    Poll::Ready(_) => drop(lease.take().map(PooledConnection::give_back)),
                 }
                 next
             }

@@ -1,19 +1,19 @@
 //! **The walk**: what happens to one request, in one straight line, and nothing else.
 //!
 //! Enters: a request as the HTTP library parsed it, and the client's connection. Leaves: the app's answer, or the
-//! gateway's own, and one log line. `walk` returns a [`Refusal`]; [`Lane::serve`] is the single place where that
+//! gateway's own, and one log line. `walk` returns a [`Refusal`]; [`WorkerContext::serve`] is the single place where that
 //! becomes a response. Nothing here blocks, and no lock is held while something is waited for.
 
-mod activity;
-mod answer;
-mod identify;
+mod access_record;
+mod authenticate;
+mod builtin_endpoints;
+mod connection;
 mod loops;
-mod own;
-mod record;
 mod response;
+mod response_rewrite;
+mod revocation_watch;
 mod rewrite;
-mod sign_in;
-mod vigil;
+mod session_cookie;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,9 +30,6 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use crate::authorize::{Auth, Rules};
-use crate::caller::forwarded::{client_ip, is_unlisted_proxy};
-use crate::caller::scheme::Scheme;
-use crate::caller::{Naming, Peer, PeerAddress, TrustedProxies};
 use crate::clock::Clock;
 use crate::config::Place;
 use crate::credential::Sources;
@@ -43,25 +40,28 @@ use crate::http::incoming::ClientBody;
 use crate::http::location::Origin;
 use crate::http::origin;
 use crate::http::reply::{self, Visitor};
-use crate::http::target::{Oddities, QueryEdit, Target};
+use crate::http::target::{PathLeniency, QueryEdit, Target};
+use crate::identity_headers::forwarded::{client_ip, is_unlisted_proxy};
+use crate::identity_headers::scheme::Scheme;
+use crate::identity_headers::{IdentityHeaders, Peer, PeerAddress, TrustedProxies};
 use crate::login::{self, Endpoints};
-use crate::observe::{Desk, RouteLabel};
+use crate::observe::{RouteLabel, WorkerTelemetry};
 use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
 use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{LocalCache, Verifier};
 
-pub use activity::Activity;
-pub use answer::{Answer, Content};
-use identify::identify;
+use access_record::AccessRecord;
+use authenticate::identify;
+pub use connection::Activity;
 pub use loops::LoopMark;
-use record::Record;
-use response::Asked;
+pub use response::{Answer, Content};
+use response_rewrite::Asked;
+use revocation_watch::RevocationWatch;
 pub use rewrite::Outgoing;
 use rewrite::rewrite;
-pub use sign_in::{Presented, Renewal, SignIn};
-use vigil::Vigil;
+pub use session_cookie::{Renewal, SessionCredential, SignIn};
 
 /// Everything that one version of the configuration says about requests. Shared by all workers, never changed.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub struct Gateway {
     /// Who may sign.
     pub verifier: Verifier,
     /// What the app is told.
-    pub naming: Naming,
+    pub naming: IdentityHeaders,
     /// Signed assertions, where they are switched on.
     pub assertions: Option<Assertions>,
     /// The keys that sign them.
@@ -120,7 +120,7 @@ pub struct Route {
     /// Who may.
     pub rules: Rules,
     /// Odd paths that it takes.
-    pub accept: Oddities,
+    pub accept: PathLeniency,
     /// Where it leads.
     pub upstream: Arc<Upstream>,
     /// Cut off the front of the path.
@@ -161,7 +161,7 @@ impl std::fmt::Display for Label {
 
 /// One worker's lane through one version of the gateway: what it alone uses, so that no request waits for another core.
 #[derive(Debug)]
-pub struct Lane {
+pub struct WorkerContext {
     /// What all workers share.
     pub gateway: Arc<Gateway>,
     /// This worker's connections to the apps.
@@ -171,7 +171,7 @@ pub struct Lane {
     /// The same for what session cookies hold.
     pub session_cache: Arc<Mutex<LocalCache>>,
     /// Where this worker writes down what happened.
-    pub desk: Arc<Desk>,
+    pub desk: Arc<WorkerTelemetry>,
 }
 
 /// What there is to know of a browser that may have to sign in, of whose request nothing else is left by then.
@@ -184,7 +184,7 @@ struct Journey {
 
 /// The connection that a request came on.
 #[derive(Debug)]
-pub struct Client {
+pub struct ConnectionInfo {
     /// Address, scheme, and whether it is a trusted proxy.
     pub peer: Peer,
     /// The name that the client asked for in TLS.
@@ -194,18 +194,18 @@ pub struct Client {
     /// How it is ended from elsewhere.
     pub exit: Arc<Exit>,
     /// Held as long as something of the connection is alive: the limit on connections, and the wait at shutdown.
-    _hold: Hold,
+    _hold: ConnectionGuard,
 }
 
-struct Hold(#[allow(dead_code)] Box<dyn std::any::Any + Send + Sync>);
+struct ConnectionGuard(#[allow(dead_code)] Box<dyn std::any::Any + Send + Sync>);
 
-impl std::fmt::Debug for Hold {
+impl std::fmt::Debug for ConnectionGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Hold")
     }
 }
 
-impl Client {
+impl ConnectionInfo {
     /// A connection that has had no request yet.
     #[must_use]
     pub fn new(
@@ -220,7 +220,7 @@ impl Client {
             server_name,
             activity,
             exit,
-            _hold: Hold(hold),
+            _hold: ConnectionGuard(hold),
         }
     }
 }
@@ -271,10 +271,10 @@ pub fn locate<'a>(
                 })
             }
             None if hides_another_route(routes, host, target, method, route) => {
-                let harmless = Oddities {
+                let harmless = PathLeniency {
                     empty_segment: true,
                     path_parameter: true,
-                    ..Oddities::default()
+                    ..PathLeniency::default()
                 };
                 let refusal = target
                     .oddities()
@@ -297,7 +297,7 @@ pub fn locate<'a>(
             })
         }
         Lookup::Missing => {
-            let refusal = odd(Oddities::default()).unwrap_or(Refusal::RouteMissing);
+            let refusal = odd(PathLeniency::default()).unwrap_or(Refusal::RouteMissing);
             Err(Miss {
                 refusal,
                 route: None,
@@ -396,16 +396,16 @@ impl Gateway {
     }
 }
 
-impl Lane {
+impl WorkerContext {
     /// Serves one request. Never fails: what goes wrong is an answer too.
     /// `exit` ends this request alone, where the connection has others.
     pub async fn serve(
         self: Arc<Self>,
-        client: Arc<Client>,
+        client: Arc<ConnectionInfo>,
         exit: Arc<Exit>,
         request: Request<ClientBody>,
     ) -> Response<Answer> {
-        let mut record = Record::open(&self, &client, exit, &request);
+        let mut record = AccessRecord::open(&self, &client, exit, &request);
         let browser = reply::wants_page(request.headers());
         let journey = browser
             .then(|| self.journey(&client, request.headers()))
@@ -475,7 +475,7 @@ impl Lane {
     fn refusal(
         &self,
         refusal: Refusal,
-        record: &Record,
+        record: &AccessRecord,
         browser: bool,
         is_safe: bool,
         referer: Option<&HeaderValue>,
@@ -502,7 +502,7 @@ impl Lane {
         };
         reply::refuse(
             refusal,
-            reply::Circumstances {
+            reply::ErrorContext {
                 request_id: record.request_id(),
                 browser,
                 pages: Some(&*gateway.pages),
@@ -517,7 +517,7 @@ impl Lane {
     }
 
     /// What the way to the sign-in page depends on, where people can sign in.
-    fn journey(&self, client: &Client, headers: &HeaderMap) -> Option<Journey> {
+    fn journey(&self, client: &ConnectionInfo, headers: &HeaderMap) -> Option<Journey> {
         let sites = &self.gateway.sign_in.as_ref()?.sites;
         let scheme = self
             .gateway
@@ -530,7 +530,7 @@ impl Lane {
 
     /// The way to the sign-in page and back. It leads to `public_url` from a host that a route names, and else to the page
     /// of the host that was asked, which knows where to sign in.
-    fn to_sign_in(&self, record: &Record, journey: Journey) -> Response<Bytes> {
+    fn to_sign_in(&self, record: &AccessRecord, journey: Journey) -> Response<Bytes> {
         let gateway = &*self.gateway;
         let host = record
             .host
@@ -576,13 +576,18 @@ impl Lane {
     }
 
     /// Writes the line for a connection that the HTTP library has answered, and given up, before there was a request.
-    pub fn note_refused(self: &Arc<Self>, client: &Arc<Client>, refusal: Refusal) {
-        Record::open_without_request(self, client).refused(refusal);
+    pub fn note_refused(self: &Arc<Self>, client: &Arc<ConnectionInfo>, refusal: Refusal) {
+        AccessRecord::open_without_request(self, client).refused(refusal);
     }
 
     /// Writes the line for a request that was sent on to `public_url` by HTTPS.
-    pub fn note_redirected(self: &Arc<Self>, client: &Arc<Client>, method: Method, target: &PathAndQuery) {
-        let mut record = Record::open_without_request(self, client);
+    pub fn note_redirected(
+        self: &Arc<Self>,
+        client: &Arc<ConnectionInfo>,
+        method: Method,
+        target: &PathAndQuery,
+    ) {
+        let mut record = AccessRecord::open_without_request(self, client);
         record.redirected(method, target.clone(), self.gateway.own_label.clone());
     }
 
@@ -590,16 +595,16 @@ impl Lane {
     /// `method` is HEAD where the request began with it; `browser`: a person is to read the answer.
     pub fn refuse_connection(
         self: &Arc<Self>,
-        client: &Arc<Client>,
+        client: &Arc<ConnectionInfo>,
         refusal: Refusal,
         method: &Method,
         browser: bool,
     ) -> Response<Bytes> {
-        let mut record = Record::open_without_request(self, client);
+        let mut record = AccessRecord::open_without_request(self, client);
         record.refused(refusal);
         let response = reply::refuse(
             refusal,
-            reply::Circumstances {
+            reply::ErrorContext {
                 request_id: record.request_id(),
                 browser,
                 pages: None,
@@ -622,7 +627,7 @@ impl Lane {
 /// stood on, which the `Referer` of this host names.
 fn sign_in_again(
     gateway: &Gateway,
-    record: &Record,
+    record: &AccessRecord,
     is_safe: bool,
     referer: Option<&HeaderValue>,
 ) -> Option<HeaderValue> {
@@ -645,10 +650,10 @@ fn sign_in_again(
 
 /// The walk itself.
 async fn walk(
-    lane: &Arc<Lane>,
-    client: &Client,
+    lane: &Arc<WorkerContext>,
+    client: &ConnectionInfo,
     request: Request<ClientBody>,
-    record: &mut Record,
+    record: &mut AccessRecord,
 ) -> Result<Response<Content>, Refusal> {
     let gateway = &*lane.gateway;
     let revocations = gateway.verifier.revocations().generation();
@@ -687,7 +692,7 @@ async fn walk(
             record.allow = allow;
             refusal
         })?;
-        return Box::pin(own::answer(
+        return Box::pin(builtin_endpoints::answer(
             lane, &endpoint, &parts, &host, &peer, &target, body, record,
         ))
         .await;
@@ -713,7 +718,7 @@ async fn walk(
     let source = source.flatten();
     let caller = verified.as_ref().map(|verified| Arc::clone(&verified.caller));
     record.caller.clone_from(&caller);
-    record.vigil = verified.map(|verified| Vigil::new(verified, revocations));
+    record.vigil = verified.map(|verified| RevocationWatch::new(verified, revocations));
     let permit = route.rules.decide(caller).map_err(|denial| {
         record.rule = Some(denial.rule);
         denial.refusal

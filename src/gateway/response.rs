@@ -1,225 +1,224 @@
-//! The app's answer becomes the gateway's.
-//!
-//! Enters: the head of an answer without hop-by-hop fields. Leaves: the same head with addresses and cookie paths as the
-//! client has to see them, with what caches have to know, and without what is between the gateway and the app. Bodies
-//! are never touched. What must never happen here: a field that the app sent becomes the address of another host, or a
-//! cache may give one caller's answer to another because nothing was said.
+//! The body of an answer, and with it the request's end: when the last byte went out, or the client went away, the
+//! record is closed.
 
-use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, LOCATION, PRAGMA, REFRESH, SET_COOKIE, VARY};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Sleep;
 
-use super::{Gateway, Route, loops};
-use crate::authorize::{Auth, Permit};
-use crate::caller::forwarded::forwarded_host;
-use crate::forward::Hop;
-use crate::http::location::{Origin, PublicPaths};
-use crate::http::target::Target;
+use super::access_record::AccessRecord;
+use crate::forward::{ResponseBody, Upgrade};
 
-/// What has to be known of a request for its answer.
+/// What the answer consists of.
 #[derive(Debug)]
-pub(super) struct Asked<'a> {
-    pub(super) route: &'a Route,
-    /// Whether the route's prefix was cut off this request's path.
-    pub(super) is_cut: bool,
-    /// Whether the caller is known.
-    pub(super) is_known: bool,
-    /// The names that the app was told it is asked by: the Host, and what a trusted proxy in front said.
-    pub(super) hosts: [Option<HeaderValue>; 2],
+pub enum Content {
+    /// Our own words.
+    Own(Bytes),
+    /// The app's.
+    App(ResponseBody),
+    /// Nothing: the connection is handed over to client and app, who speak something else from here on.
+    Switched {
+        /// The client's side.
+        client: OnUpgrade,
+        /// The app's side.
+        app: Upgrade,
+    },
 }
 
-impl<'a> Asked<'a> {
-    /// `headers` are those that the app gets.
-    pub(super) fn of(
-        route: &'a Route,
-        permit: &Permit,
-        target: &Target,
-        hop: &Hop,
-        headers: &HeaderMap,
-    ) -> Self {
+/// The body of every response that leaves the gateway.
+#[derive(Debug)]
+pub struct Answer {
+    body: AnswerBody,
+    /// `None` once it is somebody else's to close.
+    record: Option<Box<AccessRecord>>,
+    /// What broke, while the bytes before it are on their way.
+    broken: Option<io::Error>,
+    /// How it ends if its caller may not be here any more.
+    ending: Ending,
+    /// Runs from the moment on at which that became known.
+    grace: Option<Pin<Box<Sleep>>>,
+}
+
+/// How long an ordinary answer may still go on once its caller may not be here any more. It was asked for while they
+/// might; cut at that very moment, the client would have a broken connection for an answer.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How a client learns that an answer was ended by the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// By the connection's or the stream's end, after [`GRACE`]: half an answer must not look like a whole one.
+    Abrupt,
+    /// An event stream may end at any time; the client asks again, and is told.
+    Clean,
+    /// By `grpc-status: 16`, `UNAUTHENTICATED`.
+    Grpc,
+}
+
+impl Ending {
+    /// By the content type of the answer.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let Some(kind) = headers.get(CONTENT_TYPE) else {
+            return Self::Abrupt;
+        };
+        let is = |wanted: &[u8]| {
+            kind.as_bytes()
+                .get(..wanted.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(wanted))
+                && !kind
+                    .as_bytes()
+                    .get(wanted.len())
+                    .is_some_and(u8::is_ascii_alphanumeric)
+        };
+        match kind {
+            _ if is(b"text/event-stream") => Self::Clean,
+            // Not `application/grpc-web`, whose trailers are part of the body.
+            _ if is(b"application/grpc") && !is(b"application/grpc-web") => Self::Grpc,
+            _ => Self::Abrupt,
+        }
+    }
+
+    fn last_frame(self) -> Option<io::Result<Frame<Bytes>>> {
+        match self {
+            Self::Abrupt => Some(Err(io::Error::other("the caller has been signed out"))),
+            Self::Clean => None,
+            Self::Grpc => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert(
+                    HeaderName::from_static("grpc-status"),
+                    HeaderValue::from_static("16"),
+                );
+                trailers.insert(
+                    HeaderName::from_static("grpc-message"),
+                    HeaderValue::from_static("session ended"),
+                );
+                Some(Ok(Frame::trailers(trailers)))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum AnswerBody {
+    Own(Option<Bytes>),
+    App(ResponseBody),
+}
+
+impl Answer {
+    pub(super) fn own(bytes: Bytes, record: Option<Box<AccessRecord>>) -> Self {
+        let body = AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty()));
         Self {
-            route,
-            is_cut: route.cuts(target),
-            is_known: permit.caller().is_some(),
-            hosts: [Some(hop.host.clone()), forwarded_host(headers).cloned()],
+            body,
+            record,
+            broken: None,
+            ending: Ending::Abrupt,
+            grace: None,
         }
     }
 
-    /// Puts the head of the app's answer in the gateway's words.
-    pub(super) fn answer(&self, gateway: &Gateway, headers: &mut HeaderMap) {
-        if let Some(sign_in) = &gateway.sign_in {
-            let dropped = sign_in.strip_set_cookie(headers);
-            self.route.upstream.note_dropped_cookies(dropped, &sign_in.cookie);
+    pub(super) fn app(body: ResponseBody, ending: Ending, record: Box<AccessRecord>) -> Self {
+        Self {
+            body: AnswerBody::App(body),
+            record: Some(record),
+            broken: None,
+            ending,
+            grace: None,
         }
-        loops::unmark(&gateway.loop_mark, headers);
-        if self.route.rewrite_responses && headers.keys().any(|name| REWRITTEN.contains(name)) {
-            self.rewrite(gateway, headers);
-        }
-        if self.is_known && !says_something_to_caches(headers) {
-            headers.insert(CACHE_CONTROL, PRIVATE.clone());
-        }
-        if self.route.rules.auth() == Auth::Optional {
-            add_vary(headers, &gateway.vary);
-        }
-    }
-
-    fn rewrite(&self, gateway: &Gateway, headers: &mut HeaderMap) {
-        let text = |host: &HeaderValue| Origin::public(host.to_str().ok()?);
-        let public: Vec<Origin> = self
-            .hosts
-            .iter()
-            .flatten()
-            .filter_map(text)
-            .chain(gateway.public_origin.clone())
-            .collect();
-        let paths = PublicPaths {
-            prefix: self
-                .route
-                .strip_prefix
-                .as_ref()
-                .filter(|_| self.is_cut)
-                .map_or("", |prefix| prefix.path.as_str()),
-            base: self.route.upstream.base(),
-            servers: self.route.upstream.origins(),
-            public: &public,
-        };
-        rewrite(headers, &paths);
     }
 }
 
-/// The fields of an answer that name a place of the app.
-pub(super) const REWRITTEN: [HeaderName; 4] = [LOCATION, CONTENT_LOCATION, REFRESH, SET_COOKIE];
+impl Answer {
+    /// Whether the rate counts at which the client takes it: not for gRPC.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.record.as_ref().is_none_or(|record| record.is_measured())
+    }
 
-static PRIVATE: HeaderValue = HeaderValue::from_static("private");
+    /// The gateway ends it here, because the client takes it too slowly.
+    pub fn was_too_slow(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.was_too_slow();
+        }
+    }
 
-fn rewrite(headers: &mut HeaderMap, paths: &PublicPaths<'_>) {
-    for name in REWRITTEN {
-        let http::header::Entry::Occupied(mut field) = headers.entry(&name) else {
-            continue;
+    /// The next frame: the app's, or the last one if its caller may not be here any more.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let body = match &mut self.body {
+            AnswerBody::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            AnswerBody::App(body) => body,
         };
-        for value in field.iter_mut() {
-            let Ok(text) = std::str::from_utf8(value.as_bytes()) else {
-                continue;
-            };
-            let public = if name == SET_COOKIE {
-                paths.set_cookie(text)
-            } else if name == REFRESH {
-                paths.refresh(text)
-            } else {
-                paths.location(text)
-            };
-            if let Some(public) = public.and_then(|public| HeaderValue::try_from(public).ok()) {
-                *value = public;
+        let Some(record) = &mut self.record else {
+            return Pin::new(body).poll_frame(cx);
+        };
+        if self.grace.is_none() && !record.is_caller_gone() {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(next) => return Poll::Ready(next),
+                // While the app has nothing to say, only a revocation can end this.
+                Poll::Pending => ready!(record.poll_caller_gone(cx)),
             }
         }
-    }
-}
-
-/// Whether the app has said what caches may do (RFC 9111 sections 5.2 to 5.4).
-fn says_something_to_caches(headers: &HeaderMap) -> bool {
-    [CACHE_CONTROL, EXPIRES, PRAGMA]
-        .iter()
-        .any(|name| headers.contains_key(name))
-}
-
-/// Adds the names in `ours` to what the app says that its answer depends on (RFC 9110 section 12.5.5), in one line.
-fn add_vary(headers: &mut HeaderMap, ours: &HeaderValue) {
-    if !headers.contains_key(VARY) {
-        headers.insert(VARY, ours.clone());
-        return;
-    }
-    let mut names = String::new();
-    let values = headers.get_all(VARY).iter().chain([ours]);
-    for name in values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-    {
-        if name == "*" {
-            return;
-        }
-        let is_there = names.split(", ").any(|there| there.eq_ignore_ascii_case(name));
-        if !name.is_empty() && !is_there {
-            if !names.is_empty() {
-                names.push_str(", ");
+        if self.ending == Ending::Abrupt {
+            let grace = self
+                .grace
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(GRACE)));
+            if grace.as_mut().poll(cx).is_pending() {
+                return Pin::new(body).poll_frame(cx);
             }
-            names.push_str(name);
         }
-    }
-    if let Ok(names) = HeaderValue::try_from(names) {
-        headers.insert(VARY, names);
+        record.ended();
+        // With the body goes the exchange with the app.
+        self.body = AnswerBody::Own(None);
+        Poll::Ready(self.ending.last_frame())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
 
-    use super::*;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .fold(HeaderMap::new(), |mut headers, (name, value)| {
-                headers.append(name, value);
-                headers
-            })
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let next = ready!(this.poll_next(cx));
+        if let Some(record) = &mut this.record {
+            match &next {
+                Some(Ok(frame)) => record.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+                // The head has gone out, so that the client learns of it by the connection's end.
+                Some(Err(_)) => record.broke_off(),
+                None => {}
+            }
+        }
+        // An error makes the library drop what it has not written yet. The client gets as much as the app gave: one
+        // turn for writing, then the error.
+        if let Some(Err(error)) = next {
+            this.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(next)
     }
 
-    #[test]
-    fn vary_is_one_line_with_each_name_once() {
-        for (theirs, expected) in [
-            (&[][..], "Cookie, Authorization"),
-            (&["Accept-Encoding"], "Accept-Encoding, Cookie, Authorization"),
-            (
-                &["accept-encoding,cookie"],
-                "accept-encoding, cookie, Authorization",
-            ),
-            (
-                &["Origin", "AUTHORIZATION , Cookie"],
-                "Origin, AUTHORIZATION, Cookie",
-            ),
-            (&[""], "Cookie, Authorization"),
-            (&["*"], "*"),
-        ] {
-            let lines: Vec<_> = theirs.iter().map(|value| ("vary", *value)).collect();
-            let mut headers = headers(&lines);
-            add_vary(&mut headers, &HeaderValue::from_static("Cookie, Authorization"));
-            let found: Vec<_> = headers.get_all(VARY).iter().collect();
-            assert_eq!(found, [expected], "{theirs:?}");
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            AnswerBody::Own(bytes) => bytes.is_none(),
+            AnswerBody::App(body) => body.is_end_stream(),
         }
     }
 
-    #[test]
-    fn every_line_of_a_field_is_rewritten_and_other_fields_are_not() {
-        let mut headers = headers(&[
-            ("location", "/x"),
-            ("content-location", "/y"),
-            ("refresh", "0; url=/z"),
-            ("set-cookie", "a=1; Path=/"),
-            ("set-cookie", "b=2; Path=/b"),
-            ("link", "</style.css>; rel=preload"),
-        ]);
-        rewrite(
-            &mut headers,
-            &PublicPaths {
-                prefix: "/api",
-                base: "",
-                servers: &[],
-                public: &[],
-            },
-        );
-        let all = |name: &str| {
-            headers
-                .get_all(name)
-                .iter()
-                .map(|value| value.to_str().unwrap())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(all("location"), ["/api/x"]);
-        assert_eq!(all("content-location"), ["/api/y"]);
-        assert_eq!(all("refresh"), ["0; url=/api/z"]);
-        assert_eq!(all("set-cookie"), ["a=1; Path=/api", "b=2; Path=/api/b"]);
-        assert_eq!(all("link"), ["</style.css>; rel=preload"]);
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            AnswerBody::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            AnswerBody::App(body) => body.size_hint(),
+        }
     }
 }

@@ -9,16 +9,16 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::OnUpgrade;
 
-use super::record::Record;
+use super::access_record::AccessRecord;
 use super::{Gateway, Route, loops};
 use crate::authorize::{Auth, Permit};
-use crate::caller::forwarded::{set_forwarded, set_forwarded_prefix};
-use crate::caller::{Passing, Peer};
 use crate::credential::Source;
 use crate::forward::Hop;
 use crate::http::cookie;
 use crate::http::headers::{self, Host};
 use crate::http::target::{QueryEdit, Target};
+use crate::identity_headers::forwarded::{set_forwarded, set_forwarded_prefix};
+use crate::identity_headers::{Passing, Peer};
 use crate::refusal::Refusal;
 
 /// Turns the client's request into the gateway's: hop-by-hop fields go first, so that `Connection` cannot name a field
@@ -33,7 +33,7 @@ pub(super) fn rewrite(
     kept: Option<&Source>,
     target: &Target,
     host: Host,
-    record: &Record,
+    record: &AccessRecord,
     parts: &mut Parts,
 ) -> Result<(Hop, Option<OnUpgrade>), Refusal> {
     let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
@@ -164,7 +164,7 @@ impl Outgoing<'_> {
 fn wanted_upgrade(
     protocol: Option<&HeaderValue>,
     parts: &mut Parts,
-    record: &Record,
+    record: &AccessRecord,
 ) -> Result<Option<OnUpgrade>, Refusal> {
     if parts.version != Version::HTTP_11
         || !protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))

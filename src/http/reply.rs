@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 
 /// What the answer depends on besides the refusal.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances<'a> {
+pub struct ErrorContext<'a> {
     /// The id that the log line has.
     pub request_id: &'a str,
     /// Whether the client wants a page.
@@ -84,7 +84,7 @@ impl std::fmt::Debug for dyn ErrorPages + '_ {
 
 /// The answer for `refusal`.
 #[must_use]
-pub fn refuse(refusal: Refusal, about: Circumstances<'_>) -> Response<Bytes> {
+pub fn refuse(refusal: Refusal, about: ErrorContext<'_>) -> Response<Bytes> {
     let status = refusal.status();
     let detail = about.detail.unwrap_or_else(|| detail(refusal));
     let pages = about.pages.filter(|_| about.browser);
@@ -288,8 +288,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn about(request_id: &str) -> Circumstances<'_> {
-        Circumstances {
+    fn about(request_id: &str) -> ErrorContext<'_> {
+        ErrorContext {
             request_id,
             browser: false,
             pages: None,
@@ -389,14 +389,14 @@ mod tests {
             account: "ann",
             sign_in: None,
         });
-        let about = Circumstances {
+        let about = ErrorContext {
             pages: Some(&pages),
             visitor,
             ..about("abc")
         };
         let response = refuse(
             Refusal::RoleRefused,
-            Circumstances {
+            ErrorContext {
                 browser: true,
                 ..about
             },
@@ -418,7 +418,7 @@ mod tests {
         let detail = Some("The field `email` is missing.");
         let response = refuse(
             Refusal::FormMalformed,
-            Circumstances {
+            ErrorContext {
                 detail,
                 ..about("abc")
             },

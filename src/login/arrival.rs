@@ -6,18 +6,18 @@
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, REFERRER_POLICY};
 
+use super::context::{EndpointContext, caller};
 use super::form::parameter;
-use super::outcome::{Answered, Failure};
-use super::visit::{Visit, caller};
+use super::response::{EndpointError, EndpointResponse};
 use crate::refusal::Refusal;
 use crate::session::Arrival;
-use crate::state::Which;
+use crate::state::SessionSelector;
 
 /// The parameter with the code.
 pub(super) const PARAMETER: &str = "code";
 
 /// GET.
-pub(super) async fn land(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
+pub(super) async fn land(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     let login = visit.login;
     // What anybody can make up takes no place in the queue for the state.
     let code = parameter(visit.asked.query, PARAMETER).filter(|code| login.sessions.is_code(code));
@@ -36,7 +36,7 @@ pub(super) async fn land(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
         // As at sign-in: what the browser had here before is worth nothing any more.
         if let (Some(former), Some(arrived)) = (former, &landing.arrived)
             && former.id != arrived.cookie.session_id
-            && let Err(refusal) = sessions.end(Which::Own {
+            && let Err(refusal) = sessions.end(SessionSelector::Own {
                 id: &former.id,
                 account_id: &former.account_id,
             })
@@ -47,7 +47,7 @@ pub(super) async fn land(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     });
     let landing = landed.await?;
     let location = HeaderValue::from_str(&landing.return_to).unwrap_or(HeaderValue::from_static("/"));
-    let answered = Answered::see_other(location)
+    let answered = EndpointResponse::see_other(location)
         .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
         .with(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     let Some(arrived) = landing.arrived else {
@@ -58,7 +58,7 @@ pub(super) async fn land(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     let session_id = arrived.cookie.session_id.clone();
     let answered = spent.fold(
         answered.with_cookie(arrived.cookie.set_cookie),
-        Answered::with_cookie,
+        EndpointResponse::with_cookie,
     );
     Ok(visit
         .without_others(answered)

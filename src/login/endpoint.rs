@@ -6,7 +6,7 @@
 
 use http::{HeaderValue, Method};
 
-use crate::http::target::{Oddities, Target};
+use crate::http::target::{PathLeniency, Target};
 use crate::refusal::Refusal;
 
 /// The public keys of our own tokens (RFC 7517 section 5).
@@ -130,7 +130,7 @@ pub fn find(
     if !is_own(path, prefix) {
         return None;
     }
-    if let Some(refusal) = target.oddities().refusal_unless(Oddities::default()) {
+    if let Some(refusal) = target.oddities().refusal_unless(PathLeniency::default()) {
         return Some(Err((refusal, None)));
     }
     let endpoint = match path {

@@ -1,7 +1,7 @@
 //! Our own endpoints: signing in and out, registering, one's own account and sessions, and our public keys.
 //!
 //! Enters: a request for one of them, as [`find`] told it apart, and who the gateway found the caller to be. Leaves: the
-//! whole answer, or a [`Failure`] for which the gateway has the words; and who has just signed in. What must never happen
+//! whole answer, or a [`EndpointError`] for which the gateway has the words; and who has just signed in. What must never happen
 //! here: something is changed because another site asked for it, a worker waits for the state or for a hash, or an
 //! answer that is one person's is kept for another.
 //!
@@ -10,14 +10,14 @@
 
 mod arrival;
 mod attempt;
+mod context;
 mod endpoint;
 mod form;
-mod outcome;
-mod own_sessions;
 mod password;
 mod register;
+mod response;
 mod return_to;
-mod setup;
+mod setup_token;
 mod shared_address;
 mod sign_in;
 mod sites;
@@ -26,7 +26,7 @@ mod tests;
 mod then;
 mod throttle;
 mod tokens;
-mod visit;
+mod user_sessions;
 
 use std::sync::Arc;
 
@@ -46,15 +46,15 @@ use crate::session::Sessions;
 use crate::signing::SigningKeys;
 
 pub use attempt::Attempt;
+pub use context::EndpointRequest;
 pub use endpoint::{Endpoint, JWKS_PATH, find, is_own};
-pub use outcome::{Answered, Failure};
+pub use response::{EndpointError, EndpointResponse};
 pub use return_to::{login_location, login_then};
-pub use setup::Setup;
+pub use setup_token::SetupToken;
 pub use sites::{Place, Site, Sites};
 pub use throttle::{ClientAddress, Throttle};
-pub use visit::Asked;
 
-use visit::Visit;
+use context::EndpointContext;
 
 /// What signing in takes. `throttle` and `setup` are the process's, and outlive a configuration.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ pub struct Login {
     /// How often one may try.
     pub throttle: Arc<Throttle>,
     /// The link of the first run.
-    pub setup: Arc<Setup>,
+    pub setup: Arc<SetupToken>,
     /// Cookies of other issuers' tokens (`credentials.sources`), each with the `Set-Cookie` that deletes it.
     pub other_cookies: Arc<[(String, HeaderValue)]>,
     /// `password.registration`: whether everybody may make an account.
@@ -137,9 +137,9 @@ impl Endpoints {
     /// The refusal, and for a form that was filled in wrongly the form.
     pub async fn answer<B: Body<Data = Bytes>>(
         &self,
-        asked: Asked<'_>,
+        asked: EndpointRequest<'_>,
         body: B,
-    ) -> Result<Answered, Box<Failure>> {
+    ) -> Result<EndpointResponse, Box<EndpointError>> {
         match asked.endpoint {
             Endpoint::Jwks => return Ok(self.key_set().into()),
             Endpoint::Logo => return Ok(self.pages.logo().ok_or(Refusal::RouteMissing)?.into()),
@@ -155,7 +155,7 @@ impl Endpoints {
             return Err(Refusal::CrossSite.into());
         }
         let site = login.sites.site(asked.host, asked.scheme);
-        let visit = Visit {
+        let visit = EndpointContext {
             asked,
             login,
             site,
@@ -164,11 +164,11 @@ impl Endpoints {
         };
         match dispatch(&visit, body).await {
             Ok(mut answered) => {
-                outcome::seal(&mut answered.response);
+                response::seal(&mut answered.response);
                 Ok(answered)
             }
             Err(mut failure) => {
-                failure.page.as_mut().map(outcome::seal);
+                failure.page.as_mut().map(response::seal);
                 Err(failure)
             }
         }
@@ -197,7 +197,10 @@ pub async fn read_credentials<B: Body<Data = Bytes>>(
     Ok([form::Field::Email, form::Field::Password].map(|field| fields.take(field)))
 }
 
-async fn dispatch<B: Body<Data = Bytes>>(visit: &Visit<'_>, body: B) -> Result<Answered, Box<Failure>> {
+async fn dispatch<B: Body<Data = Bytes>>(
+    visit: &EndpointContext<'_>,
+    body: B,
+) -> Result<EndpointResponse, Box<EndpointError>> {
     let is_post = *visit.asked.method == Method::POST;
     let fields = async { form::read(visit.asked.headers, body).await };
     match visit.asked.endpoint {
@@ -209,15 +212,15 @@ async fn dispatch<B: Body<Data = Bytes>>(visit: &Visit<'_>, body: B) -> Result<A
         Endpoint::Refresh => tokens::refresh(visit, fields.await?).await,
         Endpoint::Logout if is_post => tokens::logout(visit, fields.await?).await,
         Endpoint::Logout => Ok(visit.login.pages.sign_out(visit.known_person().as_ref()).into()),
-        Endpoint::Account => Ok(Answered::see_other(visit.to("/sessions"))),
-        Endpoint::Me => own_sessions::me(visit).await,
+        Endpoint::Account => Ok(EndpointResponse::see_other(visit.to("/sessions"))),
+        Endpoint::Me => user_sessions::me(visit).await,
         Endpoint::Password if is_post => password::submit(visit, fields.await?).await,
         Endpoint::Password => password::page(visit),
-        Endpoint::Sessions => own_sessions::list(visit).await,
-        Endpoint::Session(id) => own_sessions::end(visit, id, false).await,
+        Endpoint::Sessions => user_sessions::list(visit).await,
+        Endpoint::Session(id) => user_sessions::end(visit, id, false).await,
         Endpoint::EndSession(id) => {
             let in_browser = !visit.speaks_json(&fields.await?);
-            own_sessions::end(visit, id, in_browser).await
+            user_sessions::end(visit, id, in_browser).await
         }
         // Answered before: they are for everybody.
         Endpoint::Jwks | Endpoint::Logo | Endpoint::Icon => Err(Refusal::RouteMissing.into()),

@@ -7,18 +7,18 @@
 use http::StatusCode;
 use serde_json::json;
 
+use super::context::{EndpointContext, OwnSession, unavailable};
 use super::form::{Field, Fields, Kind};
-use super::outcome::{Answered, Failure};
-use super::visit::{OwnSession, Visit, unavailable};
+use super::response::{EndpointError, EndpointResponse};
 use crate::account::{self, Accounts};
 use crate::clock::UnixSeconds;
 use crate::pages::FormError;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
-use crate::state::{AccountRow, EndSessions, Which};
+use crate::state::{AccountRow, EndSessions, SessionSelector};
 
 /// GET.
-pub(super) fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
+pub(super) fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     visit.require_session()?;
     if !visit.has_forms() {
         return Ok(visit
@@ -34,11 +34,14 @@ pub(super) fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
 
 /// POST. A browser gets a new session as well, so that a copy of its cookie is worth nothing any more; an API client
 /// keeps its tokens.
-pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+pub(super) async fn submit(
+    visit: &EndpointContext<'_>,
+    mut fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
     let own = visit.require_session()?;
     let speaks_json = visit.speaks_json(&fields);
     if !speaks_json && !visit.has_forms() {
-        return Err(Failure::elsewhere(visit, &visit.at_home("/password")));
+        return Err(EndpointError::elsewhere(visit, &visit.at_home("/password")));
     }
     let account = match change(visit, &mut fields, &own).await {
         Ok(account) => account,
@@ -63,15 +66,15 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
         }
     };
     let answered = match speaks_json {
-        true => Answered::json(StatusCode::OK, &json!({"message": "Password changed"})),
-        false => Answered::see_other(visit.to("/sessions?done=password")),
+        true => EndpointResponse::json(StatusCode::OK, &json!({"message": "Password changed"})),
+        false => EndpointResponse::see_other(visit.to("/sessions?done=password")),
     };
     if !visit.asked.by_cookie {
         return Ok(answered);
     }
     let (device, host) = (visit.device(), visit.site.name.clone());
     let renewed = visit.state(move |_, sessions| {
-        sessions.end(Which::Own {
+        sessions.end(SessionSelector::Own {
             id: &own.id,
             account_id: &own.account_id,
         })?;
@@ -92,10 +95,10 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
 }
 
 async fn change(
-    visit: &Visit<'_>,
+    visit: &EndpointContext<'_>,
     fields: &mut Fields,
     own: &OwnSession,
-) -> Result<AccountRow, Box<Failure>> {
+) -> Result<AccountRow, Box<EndpointError>> {
     fields.require_all(&[Field::CurrentPassword, Field::NewPassword])?;
     let current = fields.require(Field::CurrentPassword)?;
     let new = fields.require(Field::NewPassword)?;
@@ -139,7 +142,7 @@ fn replace(
     };
     require_alive()?;
     // First so that it holds in this process at once, then, in one step with the change, whatever was opened in between.
-    sessions.end(Which::Others {
+    sessions.end(SessionSelector::Others {
         account_id: &own.account_id,
         keep: &own.id,
     })?;

@@ -7,18 +7,18 @@ use http::StatusCode;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::context::{EndpointContext, unavailable};
 use super::form::{Field, Fields, parameter};
-use super::outcome::{Answered, Failure};
+use super::response::{EndpointError, EndpointResponse};
 use super::return_to;
 use super::then::Then;
-use super::visit::{Visit, unavailable};
 use crate::account::{self, NewAccount};
 use crate::pages::RegisterForm;
 use crate::refusal::Refusal;
 use crate::state::AccountRow;
 
 /// GET.
-pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
+pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     let setup = setup_of(visit);
     admit(visit, setup.as_ref(), visit.asked.browser).await?;
     let setup = setup.as_ref().map(|token| token.as_str());
@@ -35,26 +35,29 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
 }
 
 /// POST.
-pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+pub(super) async fn submit(
+    visit: &EndpointContext<'_>,
+    mut fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
     // Whoever posts to the link itself has the token still in there.
-    let setup = fields.take(Field::Setup).or_else(|| setup_of(visit));
+    let setup = fields.take(Field::SetupToken).or_else(|| setup_of(visit));
     let is_first = admit(visit, setup.as_ref(), !visit.speaks_json(&fields)).await?;
     if visit.speaks_json(&fields) {
         let account = register(visit, &mut fields, is_first).await?;
-        return Ok(Answered::json(
+        return Ok(EndpointResponse::json(
             StatusCode::CREATED,
             &json!({"id": account.id, "email": account.email}),
         ));
     }
     if !visit.has_forms() {
         let link = link(setup.as_ref().map(|token| token.as_str()));
-        return Err(Failure::elsewhere(visit, &visit.at_home(&link)));
+        return Err(EndpointError::elsewhere(visit, &visit.at_home(&link)));
     }
     let registered = async {
         let account = register(visit, &mut fields, is_first).await?;
         Ok(visit.open_browser(account, Then::start()).await?)
     };
-    registered.await.map_err(|failure: Box<Failure>| {
+    registered.await.map_err(|failure: Box<EndpointError>| {
         // Of two that used the link at once, the second one.
         if is_first && failure.refusal == Refusal::RouteMissing {
             return setup_over(visit, true);
@@ -81,7 +84,7 @@ fn link(setup: Option<&str>) -> String {
     link
 }
 
-fn setup_of(visit: &Visit<'_>) -> Option<Zeroizing<String>> {
+fn setup_of(visit: &EndpointContext<'_>) -> Option<Zeroizing<String>> {
     parameter(visit.asked.query, "setup").filter(|token| !token.is_empty())
 }
 
@@ -91,10 +94,10 @@ fn setup_of(visit: &Visit<'_>) -> Option<Zeroizing<String>> {
 /// # Errors
 /// `RouteMissing`: there is nothing to be had here; for a person who followed the link, with a page that says why.
 async fn admit(
-    visit: &Visit<'_>,
+    visit: &EndpointContext<'_>,
     setup: Option<&Zeroizing<String>>,
     is_person: bool,
-) -> Result<bool, Box<Failure>> {
+) -> Result<bool, Box<EndpointError>> {
     let login = visit.login;
     match setup {
         Some(token) if login.setup.is_good(token) => {
@@ -115,17 +118,17 @@ async fn admit(
     }
 }
 
-fn setup_over(visit: &Visit<'_>, is_person: bool) -> Box<Failure> {
-    let mut failure: Box<Failure> = Refusal::RouteMissing.into();
+fn setup_over(visit: &EndpointContext<'_>, is_person: bool) -> Box<EndpointError> {
+    let mut failure: Box<EndpointError> = Refusal::RouteMissing.into();
     failure.page = is_person.then(|| visit.login.pages.setup_over(failure.refusal.status()));
     failure
 }
 
 async fn register(
-    visit: &Visit<'_>,
+    visit: &EndpointContext<'_>,
     fields: &mut Fields,
     is_first: bool,
-) -> Result<AccountRow, Box<Failure>> {
+) -> Result<AccountRow, Box<EndpointError>> {
     let login = visit.login;
     fields.require_all(&[Field::Email, Field::Password])?;
     let password = fields.require(Field::Password)?;
@@ -138,7 +141,7 @@ async fn register(
     login
         .throttle
         .register(visit.client_address())
-        .map_err(Failure::throttled)?;
+        .map_err(EndpointError::throttled)?;
     let hash = login
         .hasher
         .run(visit.asked.client, move || account::hash(&password))

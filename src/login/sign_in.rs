@@ -8,18 +8,18 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use zeroize::Zeroizing;
 
+use super::context::{EndpointContext, OwnSession, caller};
 use super::form::{Field, Fields, parameter};
-use super::outcome::{Answered, Failure};
+use super::response::{EndpointError, EndpointResponse};
 use super::sites::{Place, ReturnTo};
 use super::then::Then;
-use super::visit::{OwnSession, Visit, caller};
 use super::{attempt, return_to, tokens};
 use crate::pages::{FormError, SignInForm};
 use crate::refusal::Refusal;
 use crate::state::AccountRow;
 
 /// GET. A host that a route names sends its visitor to the page of `public_url`; who is signed in there passes through.
-pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
+pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     let way = Way::of(visit, None, None);
     let site = &visit.site;
     if visit.has_forms() {
@@ -36,33 +36,37 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<Answered, Box<Failure>> {
     let Some(path) = way.path_here() else {
         // To another host, which begins its own attempt.
         let location = HeaderValue::try_from(way.link(visit));
-        return Ok(Answered::see_other(
+        return Ok(EndpointResponse::see_other(
             location.unwrap_or(HeaderValue::from_static("/")),
         ));
     };
     let sites = &visit.login.sites;
     let present = sites.nonce_names(visit.asked.headers);
     let attempt = sites.begin(visit.prefix, visit.asked.host, path, present, visit.now)?;
-    Ok(attempt
-        .set_cookies
-        .into_iter()
-        .fold(Answered::see_other(attempt.location), Answered::with_cookie))
+    Ok(attempt.set_cookies.into_iter().fold(
+        EndpointResponse::see_other(attempt.location),
+        EndpointResponse::with_cookie,
+    ))
 }
 
 /// Gives a session that is there a code for the host that sent its browser here. `None` where it is over.
-async fn pass_through(visit: &Visit<'_>, own: OwnSession, then: Then) -> Result<Option<Answered>, Refusal> {
+async fn pass_through(
+    visit: &EndpointContext<'_>,
+    own: OwnSession,
+    then: Then,
+) -> Result<Option<EndpointResponse>, Refusal> {
     match visit
         .state(move |_, sessions| then.location(sessions, &own.id, &own.account_id))
         .await
     {
-        Ok(location) => Ok(Some(Answered::see_other(location))),
+        Ok(location) => Ok(Some(EndpointResponse::see_other(location))),
         Err(Refusal::CredentialMissing) => Ok(None),
         Err(refusal) => Err(refusal),
     }
 }
 
 /// What has just been done, where our own redirect says so.
-fn notice(visit: &Visit<'_>) -> Option<&'static str> {
+fn notice(visit: &EndpointContext<'_>) -> Option<&'static str> {
     visit
         .done()
         .filter(|done| done.as_str() == "signed-out")
@@ -70,7 +74,10 @@ fn notice(visit: &Visit<'_>) -> Option<&'static str> {
 }
 
 /// POST. Who has a session already gets another one.
-pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+pub(super) async fn submit(
+    visit: &EndpointContext<'_>,
+    mut fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
     if visit.speaks_json(&fields) {
         let account = prove(visit, &mut fields).await?;
         return Ok(open_client(visit, account).await?);
@@ -78,13 +85,13 @@ pub(super) async fn submit(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     // Whoever posts to the address of the page itself has both still in there.
     let way = Way::of(visit, fields.take(Field::ReturnTo), fields.take(Field::Attempt));
     if !visit.has_forms() {
-        return Err(Failure::elsewhere(visit, &way.link(visit)));
+        return Err(EndpointError::elsewhere(visit, &way.link(visit)));
     }
     let signed_in = async {
         let account = prove(visit, &mut fields).await?;
         Ok(visit.open_browser(account, way.then.clone()).await?)
     };
-    signed_in.await.map_err(|failure: Box<Failure>| {
+    signed_in.await.map_err(|failure: Box<EndpointError>| {
         failure.shown(visit, |_, status, error| {
             way.shown(visit, status, fields.peek(Field::Email), Some(error))
         })
@@ -103,7 +110,7 @@ struct Way {
 impl Way {
     /// What a form says, else the query.
     fn of(
-        visit: &Visit<'_>,
+        visit: &EndpointContext<'_>,
         return_to: Option<Zeroizing<String>>,
         attempt: Option<Zeroizing<String>>,
     ) -> Self {
@@ -142,7 +149,7 @@ impl Way {
     /// The page with the form.
     fn shown(
         &self,
-        visit: &Visit<'_>,
+        visit: &EndpointContext<'_>,
         status: StatusCode,
         email: &str,
         error: Option<FormError<'_>>,
@@ -163,7 +170,7 @@ impl Way {
 
     /// The sign-in page at `public_url`, with the return address; without an attempt, which is of one host. A host that
     /// takes part, where the browser came by the wrong scheme, begins one once it is asked by the right one.
-    fn link(&self, visit: &Visit<'_>) -> String {
+    fn link(&self, visit: &EndpointContext<'_>) -> String {
         let (sites, site) = (&visit.login.sites, &visit.site);
         let mut link = match site.place {
             Place::Named if !site.keeps_cookie => {
@@ -188,7 +195,7 @@ impl Way {
     }
 }
 
-async fn prove(visit: &Visit<'_>, fields: &mut Fields) -> Result<AccountRow, Box<Failure>> {
+async fn prove(visit: &EndpointContext<'_>, fields: &mut Fields) -> Result<AccountRow, Box<EndpointError>> {
     fields.require_all(&[Field::Email, Field::Password])?;
     let password = fields.require(Field::Password)?;
     let email = fields.peek(Field::Email).to_owned();
@@ -199,12 +206,12 @@ async fn prove(visit: &Visit<'_>, fields: &mut Fields) -> Result<AccountRow, Box
         .await
 }
 
-async fn open_client(visit: &Visit<'_>, account: AccountRow) -> Result<Answered, Refusal> {
+async fn open_client(visit: &EndpointContext<'_>, account: AccountRow) -> Result<EndpointResponse, Refusal> {
     let (device, now) = (visit.device(), visit.now);
     visit
         .state(move |_, sessions| {
             let opened = sessions.open_client(&account, &device)?;
-            let answered = Answered::json(StatusCode::OK, &tokens::to_json(&opened));
+            let answered = EndpointResponse::json(StatusCode::OK, &tokens::to_json(&opened));
             Ok(answered.by_caller(caller(account, opened.session_id, now)))
         })
         .await

@@ -7,8 +7,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::return_to;
-use crate::caller::scheme::Scheme;
 use crate::http::headers::Host;
+use crate::identity_headers::scheme::Scheme;
 use crate::route::NamedHosts;
 
 /// Where signing in lives, and which other hosts take part.

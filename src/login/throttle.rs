@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::shared_address::SharedAddresses;
-use crate::caller::client_network;
+use crate::identity_headers::client_network;
 
 /// Slots of a table; a power of two. 512 KiB.
 const SLOTS: usize = 1 << 16;

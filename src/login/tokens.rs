@@ -7,13 +7,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::context::{EndpointContext, OwnSession};
 use super::form::{Field, Fields, parameter};
-use super::outcome::{Answered, Failure};
+use super::response::{EndpointError, EndpointResponse};
 use super::return_to;
-use super::visit::{OwnSession, Visit};
 use crate::refusal::Refusal;
 use crate::session::{Sessions, Tokens};
-use crate::state::Which;
+use crate::state::SessionSelector;
 
 /// As RFC 6749 section 5.1 has it, spelled as JavaScript does.
 pub(super) fn to_json(tokens: &Tokens) -> Value {
@@ -26,7 +26,10 @@ pub(super) fn to_json(tokens: &Tokens) -> Value {
 }
 
 /// POST of a refresh token: both tokens anew.
-pub(super) async fn refresh(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+pub(super) async fn refresh(
+    visit: &EndpointContext<'_>,
+    mut fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
     let token = fields.require(Field::RefreshToken)?;
     if !visit.login.sessions.is_refresh_token(&token) {
         return Err(Refusal::RefreshRefused.into());
@@ -35,7 +38,7 @@ pub(super) async fn refresh(visit: &Visit<'_>, mut fields: Fields) -> Result<Ans
     let tokens = visit
         .state(move |_, sessions| sessions.refresh(&token, address))
         .await?;
-    Ok(Answered::json(StatusCode::OK, &to_json(&tokens)))
+    Ok(EndpointResponse::json(StatusCode::OK, &to_json(&tokens)))
 }
 
 /// POST: ends the caller's session, the one of a refresh token in the body, or both where they are two; with `?all=true`
@@ -48,7 +51,10 @@ pub(super) async fn refresh(visit: &Visit<'_>, mut fields: Fields) -> Result<Ans
 /// A cookie that has expired still ends its own session, which may be alive. It ends the others only if it is: whoever
 /// finds a cookie of last year must not be able to sign its owner out everywhere. Who meant to, in a window that was left
 /// open for too long, comes by way of the sign-in page to the list of sessions.
-pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answered, Box<Failure>> {
+pub(super) async fn logout(
+    visit: &EndpointContext<'_>,
+    mut fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
     let speaks_json = visit.speaks_json(&fields);
     let is_all = parameter(visit.asked.query, "all").is_some_and(|all| *all == "true");
     let (own, token) = (visit.own_session(), fields.take(Field::RefreshToken));
@@ -65,10 +71,12 @@ pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
             .await?;
     if !speaks_json && is_all && !ended {
         let sessions = format!("{}/sessions", visit.prefix);
-        return Ok(visit.without_cookie(Answered::see_other(return_to::login_then(
-            visit.prefix,
-            &sessions,
-        ))));
+        return Ok(
+            visit.without_cookie(EndpointResponse::see_other(return_to::login_then(
+                visit.prefix,
+                &sessions,
+            ))),
+        );
     }
     if !speaks_json {
         return Ok(visit.signed_out());
@@ -76,7 +84,7 @@ pub(super) async fn logout(visit: &Visit<'_>, mut fields: Fields) -> Result<Answ
     if !ended {
         return Err(nothing.into());
     }
-    let answered = Answered::json(StatusCode::OK, &json!({"message": "Signed out"}));
+    let answered = EndpointResponse::json(StatusCode::OK, &json!({"message": "Signed out"}));
     Ok(if visit.asked.by_cookie {
         visit.without_cookie(answered)
     } else {
@@ -103,10 +111,10 @@ fn end(
     for OwnSession { id, account_id } in own.into_iter().chain(of_token) {
         let is_alive = || Ok(sessions.list(&account_id)?.iter().any(|session| session.id == id));
         if is_all && is_alive()? {
-            sessions.end(Which::Account(&account_id))?;
+            sessions.end(SessionSelector::Account(&account_id))?;
             is_any = true;
         } else {
-            sessions.end(Which::Own {
+            sessions.end(SessionSelector::Own {
                 id: &id,
                 account_id: &account_id,
             })?;

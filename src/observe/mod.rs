@@ -4,16 +4,16 @@
 //! workers never wait for each other. Never here: a token, a cookie, a query string, or a wait on the request path.
 
 pub mod access_log;
-mod desk;
 pub mod diagnostics;
 mod file;
 pub mod metrics;
 mod output;
 pub mod request_id;
+mod worker;
 
 pub use access_log::{AccessLog, Decision, Entry, Form, WorkerLog};
-pub use desk::Desk;
 pub use diagnostics::{Diagnostics, LevelSwitch};
 pub use file::open as open_file;
 pub use metrics::{Metrics, Observation, RouteLabel, WorkerMetrics};
 pub use request_id::{RequestId, RequestIds};
+pub use worker::WorkerTelemetry;

@@ -5,14 +5,14 @@
 //! own, named by its hash, adds comfort. What must never happen: a value that becomes markup or script, a page that a cache
 //! keeps, or a page that says more than it was given.
 
-mod device;
+mod custom;
 mod logo;
-mod moment;
-mod own;
 mod palette;
+mod relative_time;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod user_agent;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -28,8 +28,8 @@ use crate::config::Problems;
 use crate::config::raw::RawPages;
 use crate::http::reply::{ErrorPage, ErrorPages, Visitor};
 
+use custom::Own;
 use logo::Logo;
-use own::Own;
 use palette::Palette;
 use templates::{Page, Templates};
 
@@ -485,8 +485,8 @@ impl Pages {
     }
 
     fn session(&self, session: &SessionItem, now: UnixSeconds) -> Value {
-        let (device, form) = device::describe(&session.user_agent, session.is_client);
-        let moment = |at, words| context! { words => words, exact => moment::exact(at), machine => moment::machine(at) };
+        let (device, form) = user_agent::describe(&session.user_agent, session.is_client);
+        let moment = |at, words| context! { words => words, exact => relative_time::exact(at), machine => relative_time::machine(at) };
         // Its own session ends by the way that takes the cookie with it.
         let end_url = if session.is_current {
             format!("{}/logout", self.prefix)
@@ -504,9 +504,9 @@ impl Pages {
             device => device,
             form => form.as_str(),
             address => cut(&session.address, LONGEST_ID),
-            created => moment(session.created_at, moment::ago(session.created_at, now)),
-            seen => moment(session.seen_at, moment::ago(session.seen_at, now)),
-            expires => moment(session.expires_at, moment::ahead(session.expires_at, now)),
+            created => moment(session.created_at, relative_time::ago(session.created_at, now)),
+            seen => moment(session.seen_at, relative_time::ago(session.seen_at, now)),
+            expires => moment(session.expires_at, relative_time::ahead(session.expires_at, now)),
             end_url => Value::from_safe_string(end_url),
         }
     }
@@ -659,8 +659,8 @@ impl Pages {
 /// as a program does.
 #[must_use]
 pub fn device(user_agent: &str, is_client: bool) -> String {
-    match device::describe(user_agent, is_client).0 {
-        words if user_agent.is_empty() || !device::UNKNOWN.contains(&words.as_str()) => words,
+    match user_agent::describe(user_agent, is_client).0 {
+        words if user_agent.is_empty() || !user_agent::UNKNOWN.contains(&words.as_str()) => words,
         _ => cut(user_agent, LONGEST_TEXT).to_owned(),
     }
 }

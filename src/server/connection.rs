@@ -1,6 +1,6 @@
 //! One connection from a client: TLS, the version of HTTP, its requests one after the other, and its end.
 //!
-//! Enters: an accepted socket. Leaves: nothing; every request on it walks through the worker's `gateway::Lane`. What ends the
+//! Enters: an accepted socket. Leaves: nothing; every request on it walks through the worker's `gateway::WorkerContext`. What ends the
 //! connection before there is a request (a head that is not HTTP, or too long, or too slow) is answered here, through
 //! the same refusals and the same log.
 
@@ -29,10 +29,10 @@ use super::framing::Framed;
 use super::http2;
 use super::meter::Metered;
 use super::rewind::Rewind;
-use crate::caller::PeerAddress;
-use crate::gateway::{Activity, Answer, Client};
+use crate::gateway::{Activity, Answer, ConnectionInfo};
 use crate::http::client::Exit;
 use crate::http::incoming::ClientBody;
+use crate::identity_headers::PeerAddress;
 use crate::refusal::Refusal;
 
 /// How long, and how much, is still read of a request that was answered before its end, so that the answer is not lost
@@ -55,18 +55,18 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    fn client(self, context: &Context, server_name: Option<String>) -> Client {
+    fn client(self, context: &Context, server_name: Option<String>) -> ConnectionInfo {
         self.client_by(context, context.tls.is_some(), server_name)
     }
 
     /// Where no TLS is spoken, whatever the other listeners do.
-    pub(super) fn client_without_tls(self, context: &Context) -> Client {
+    pub(super) fn client_without_tls(self, context: &Context) -> ConnectionInfo {
         self.client_by(context, false, None)
     }
 
-    fn client_by(self, context: &Context, https: bool, server_name: Option<String>) -> Client {
+    fn client_by(self, context: &Context, https: bool, server_name: Option<String>) -> ConnectionInfo {
         let peer = context.lane.load().gateway.peer(self.address, https);
-        Client::new(peer, server_name, self.activity, self.exit, self.hold)
+        ConnectionInfo::new(peer, server_name, self.activity, self.exit, self.hold)
     }
 }
 
@@ -135,7 +135,7 @@ where
 }
 
 /// To a client that speaks HTTP where TLS is expected (no TLS record begins with a letter, RFC 8446 section 5.1).
-async fn refuse_cleartext<I>(context: &Context, mut io: I, first: &[u8], client: &Arc<Client>)
+async fn refuse_cleartext<I>(context: &Context, mut io: I, first: &[u8], client: &Arc<ConnectionInfo>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
@@ -151,7 +151,7 @@ where
 }
 
 /// Without ALPN the first bytes tell: HTTP/2 with prior knowledge begins with its preface (RFC 9113 section 3.3).
-async fn serve_cleartext<I>(context: &Arc<Context>, mut io: I, client: Arc<Client>)
+async fn serve_cleartext<I>(context: &Arc<Context>, mut io: I, client: Arc<ConnectionInfo>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -188,7 +188,7 @@ async fn read_preface<I: AsyncRead + Unpin>(io: &mut I, first: &mut BytesMut) ->
     }
 }
 
-async fn serve_http1<I>(context: &Context, io: I, first: Bytes, client: Arc<Client>)
+async fn serve_http1<I>(context: &Context, io: I, first: Bytes, client: Arc<ConnectionInfo>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -252,7 +252,7 @@ type Serving = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>>
 
 fn service(
     context: &Context,
-    client: &Arc<Client>,
+    client: &Arc<ConnectionInfo>,
 ) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = Serving>
 + Unpin
 + 'static {
@@ -272,7 +272,7 @@ fn service(
 /// none for `idle_timeout`; a client that does not follow is left.
 async fn drive<C>(
     context: &Context,
-    client: &Client,
+    client: &ConnectionInfo,
     mut connection: Pin<&mut C>,
     shut_down: fn(Pin<&mut C>),
 ) -> hyper::Result<()>

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::gateway::Lane;
+use crate::gateway::WorkerContext;
 use crate::http::pace::PaceRules;
 
 /// The connection preface of HTTP/2 (RFC 9113 section 3.4).
@@ -42,7 +42,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct Context {
     /// The worker's lane, swapped when the configuration is.
-    pub lane: Arc<ArcSwap<Lane>>,
+    pub lane: Arc<ArcSwap<WorkerContext>>,
     /// TLS, where it is switched on.
     pub tls: Option<Arc<ServerConfig>>,
     /// Limits.

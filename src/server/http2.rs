@@ -1,7 +1,7 @@
 //! HTTP/2 with a client: one connection, its streams, and their ends.
 //!
 //! Enters: a connection that begins with the preface. Leaves: nothing; every request on it walks through the worker's
-//! `gateway::Lane` in a task of its own. Bytes of an answer wait here, in the stream's own task, until the client's window takes
+//! `gateway::WorkerContext` in a task of its own. Bytes of an answer wait here, in the stream's own task, until the client's window takes
 //! them, and never in the library: so a stream that the client lets wait is ended alone.
 
 use std::future::{Future, poll_fn};
@@ -22,7 +22,7 @@ use super::context::Context;
 use super::date;
 use super::frames::{Framed, IdleFrames};
 use super::rewind::Rewind;
-use crate::gateway::{Answer, Client};
+use crate::gateway::{Answer, ConnectionInfo};
 use crate::http::client::Exit;
 use crate::http::headers::has_padded_value;
 use crate::http::incoming::ClientBody;
@@ -47,7 +47,7 @@ pub(super) async fn serve<I>(
     io: I,
     first: Bytes,
     by: tokio::time::Instant,
-    client: Arc<Client>,
+    client: Arc<ConnectionInfo>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -122,7 +122,7 @@ where
 /// What each stream of a connection needs.
 struct Streams {
     context: Arc<Context>,
-    client: Arc<Client>,
+    client: Arc<ConnectionInfo>,
     idle_frames: IdleFrames,
 }
 

@@ -17,7 +17,7 @@ use super::context::Context;
 use super::framing::Scanner;
 use super::meter::Metered;
 use crate::http::reply;
-use crate::http::target::{Oddities, Target};
+use crate::http::target::{PathLeniency, Target};
 use crate::refusal::Refusal;
 
 /// Answers the first request of a connection.
@@ -84,7 +84,12 @@ fn request_line(head: &[u8]) -> Option<(Method, PathAndQuery)> {
     let target = http::Uri::try_from(target)
         .ok()
         .and_then(|uri| Target::parse(&uri).ok());
-    let plain = target.filter(|target| target.oddities().refusal_unless(Oddities::default()).is_none());
+    let plain = target.filter(|target| {
+        target
+            .oddities()
+            .refusal_unless(PathLeniency::default())
+            .is_none()
+    });
     let target = plain.map_or_else(
         || PathAndQuery::from_static("/"),
         |target| target.path_and_query(),

@@ -15,9 +15,9 @@ use super::context::Context;
 use super::listen::Listener;
 use super::redirect;
 use super::roster::Roster;
-use crate::caller::PeerAddress;
 use crate::gateway::Activity;
 use crate::http::client::Exit;
+use crate::identity_headers::PeerAddress;
 
 /// How often unused connections to the apps are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);

@@ -26,8 +26,8 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::refusal::Refusal;
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{
-    AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, Sighting, State, StateError, TOKEN_MARGIN,
-    Which,
+    AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector, Sighting, State, StateError,
+    TOKEN_MARGIN,
 };
 use crate::verify::{Change, OWN_NAME, RevocationRow, Revocations, Revoked};
 use code::CodeKey;
@@ -256,7 +256,7 @@ impl Sessions {
             return Ok(None);
         };
         if self.is_over(&session, now) {
-            self.end(Which::One(session_id))?;
+            self.end(SessionSelector::One(session_id))?;
             return Ok(None);
         }
         let until = token::expires_at(&self.settings, &session, now);
@@ -326,7 +326,7 @@ impl Sessions {
             return Err(Refusal::RefreshRefused);
         }
         if self.is_over(&session, now) {
-            self.end(Which::One(id))?;
+            self.end(SessionSelector::One(id))?;
             return Err(Refusal::RefreshRefused);
         }
         let next = self.keys.successor(&presented);
@@ -361,7 +361,7 @@ impl Sessions {
                     address,
                     "a refresh token was used a second time, by a thief or after one: the session is ended"
                 );
-                self.end(Which::One(id))?;
+                self.end(SessionSelector::One(id))?;
                 Err(Refusal::RefreshReused)
             }
             Rotation::Missing => Err(Refusal::RefreshRefused),
@@ -402,7 +402,7 @@ impl Sessions {
     ///
     /// # Errors
     /// The state cannot be written; then nothing has ended.
-    pub fn end(&self, which: Which<'_>) -> Result<Vec<String>, Refusal> {
+    pub fn end(&self, which: SessionSelector<'_>) -> Result<Vec<String>, Refusal> {
         self.end_rows(which).map_err(failed)
     }
 
@@ -428,7 +428,7 @@ impl Sessions {
     /// # Errors
     /// The state cannot be written; some may have ended then, and the rest waits for the next time.
     pub fn sweep(&self) -> Result<usize, StateError> {
-        let over = Which::Over {
+        let over = SessionSelector::Over {
             now: self.clock.now(),
             idle: self.settings.idle_timeout,
         };
@@ -437,7 +437,7 @@ impl Sessions {
 
     /// Behind [`Revocations::reconcile`]: whoever reads all revocations meanwhile would not find these yet, and must not
     /// put what was read in force after them.
-    fn end_rows(&self, which: Which<'_>) -> Result<Vec<String>, StateError> {
+    fn end_rows(&self, which: SessionSelector<'_>) -> Result<Vec<String>, StateError> {
         self.revocations.reconcile(|| {
             let now = self.clock.now();
             // The latest for any of them: whoever reads the rows learns the time of each.
@@ -525,7 +525,7 @@ impl Sessions {
             )
         });
         for other in others.iter().take(too_many) {
-            if self.end(Which::One(&other.id)).is_err() {
+            if self.end(SessionSelector::One(&other.id)).is_err() {
                 break;
             }
         }

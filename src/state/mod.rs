@@ -29,7 +29,7 @@ use crate::clock::UnixSeconds;
 pub use account::{AccountChange, AccountRow, Added};
 pub use code::{CodeRow, MOST_CODES};
 pub use error::StateError;
-pub use session::{RefreshRow, Rotation, SessionRow, Sighting, TokenHash, Which};
+pub use session::{RefreshRow, Rotation, SessionRow, SessionSelector, Sighting, TokenHash};
 
 /// A kind of state that `state.url` can name.
 #[derive(Debug)]
@@ -247,9 +247,13 @@ pub trait State: Debug + Send + Sync {
     ) -> Result<Rotation, StateError>;
 
     /// Ends sessions: deletes them and adds a [`RevocationTarget::Session`] of the issuer `session` for each, for as long
-    /// as its tokens live ([`SessionRow::tokens_until`]) and [`TOKEN_MARGIN`], in one step ([`Which::Over`] in several,
+    /// as its tokens live ([`SessionRow::tokens_until`]) and [`TOKEN_MARGIN`], in one step ([`SessionSelector::Over`] in several,
     /// where there are many). Returns the ids of those that were there.
-    fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError>;
+    fn end_sessions(
+        &self,
+        which: SessionSelector<'_>,
+        end: &EndSessions<'_>,
+    ) -> Result<Vec<String>, StateError>;
 
     /// Adds a one-time code if its session is there, and deletes on the way the session's codes that have expired at
     /// `now`, and its oldest ones where there would be more than [`MOST_CODES`]. Says whether it was added.

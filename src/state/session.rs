@@ -97,7 +97,7 @@ pub enum Rotation {
 
 /// Which sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which<'a> {
+pub enum SessionSelector<'a> {
     /// The one with this id.
     One(&'a str),
     /// The one with this id, if it is this account's.

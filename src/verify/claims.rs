@@ -6,8 +6,8 @@
 use serde_json::{Map, Value};
 
 use super::issuer::{Issuer, Issuers};
-use super::steps::Steps;
 use super::tenant::Tenants;
+use super::trace::Steps;
 use crate::clock::UnixSeconds;
 use crate::identity::{ClaimPath, Identity, is_email_verified};
 use crate::refusal::Refusal;

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 
 use super::algorithm::Algorithm;
-use super::compile::OWN_NAME;
-use super::jwks::KeySource;
+use super::config::OWN_NAME;
 use super::keys::KeySet;
-use super::kind::TypeRule;
+use super::refresh::KeySource;
 use super::tenant::{IssuerName, Tenants};
+use super::typ::TypeRule;
 use crate::config::Place;
 use crate::identity::ClaimPath;
 

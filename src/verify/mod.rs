@@ -8,22 +8,22 @@ mod algorithm;
 mod base64url;
 mod cache;
 mod claims;
-mod compile;
+mod config;
 pub mod egress;
 pub mod fetch;
 mod issuer;
 mod json;
-mod jwk;
-pub mod jwks;
+mod jwks;
 mod jws;
 mod keys;
-mod kind;
 mod pem;
+pub mod refresh;
 pub mod revocation;
-mod steps;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod typ;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,24 +31,24 @@ use std::time::Instant;
 
 pub use algorithm::{Algorithm, Family};
 pub use cache::{CacheCounters, LocalCache, Verified};
-pub use compile::{OWN_NAME, revocation_expiry};
+pub use config::{OWN_NAME, revocation_expiry};
 pub use egress::Egress;
 pub use issuer::{Issuer, Issuers, Keys};
-pub use jwk::Origin;
-pub use jwks::{KeyStatus, KeyStore, keep_fresh};
+pub use jwks::Origin;
 pub use jws::{Unverified, read_unverified, verify_signature};
 pub use keys::{Key, KeySet, MAX_KEYS, Unusable};
-pub use kind::TypeRule;
+pub use refresh::{KeyStatus, KeyStore, keep_fresh};
 pub use revocation::{Change, REVISION_CLAIM, RevocationRow, Revocations, Revoked};
-pub use steps::Step;
 pub use tenant::Tenants;
+pub use trace::Step;
+pub use typ::TypeRule;
 
 use crate::clock::UnixSeconds;
 use crate::identity::{Caller, Identity};
 use crate::refusal::Refusal;
 use cache::SharedCache;
 use jws::Jws;
-use steps::Steps;
+use trace::Steps;
 
 /// The longest token that is read unless the configuration says otherwise, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;

@@ -18,7 +18,7 @@ const LAYERS: [(&str, u8); 25] = [
     ("session", 5),
     ("pages", 5),
     ("forward", 4),
-    ("caller", 4),
+    ("identity_headers", 4),
     ("signing", 4),
     ("verify", 3),
     ("credential", 3),

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::open::open_state;
-use super::plan::{Outline, outline};
+use super::config::{Outline, outline};
+use super::offline::open_state;
 use super::{Failure, time_text};
 use crate::account::{Accounts, Fault, fold_email};
 use crate::clock::Clock;

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::{Account, Directory, failed, refuse, shown};
-use crate::app::trial::OWN_ISSUER;
+use crate::app::config_tests::OWN_ISSUER;
 use crate::app::{Failure, time_text};
 use crate::config::nearest;
 use crate::pages;
-use crate::state::{Revocation, RevocationTarget, SessionRow, Which};
+use crate::state::{Revocation, RevocationTarget, SessionRow, SessionSelector};
 
 /// A session, as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -94,7 +94,7 @@ impl Directory {
     pub fn end_session(&self, id: &str) -> Result<(), Failure> {
         let ended = self
             .state
-            .end_sessions(Which::One(id), &self.ending())
+            .end_sessions(SessionSelector::One(id), &self.ending())
             .map_err(failed)?;
         if !ended.is_empty() {
             return Ok(());
@@ -114,7 +114,7 @@ impl Directory {
     pub fn end_sessions(&self, of: &Account) -> Result<usize, Failure> {
         let open = self.count(of)?;
         self.state
-            .end_sessions(Which::Account(&of.id), &self.ending())
+            .end_sessions(SessionSelector::Account(&of.id), &self.ending())
             .map_err(failed)?;
         Ok(open)
     }
@@ -146,7 +146,7 @@ impl Directory {
         };
         let ended = self
             .state
-            .end_sessions(Which::Account(&account.id), &self.ending())
+            .end_sessions(SessionSelector::Account(&account.id), &self.ending())
             .map_err(failed)?
             .len();
         said.push_str(&format!(

@@ -6,7 +6,7 @@ use super::section::{Item, Section};
 use crate::config::nearest;
 use crate::config::raw::{At, RawIdentity, RawRoles, RawRoute};
 use crate::config::values::{self, echo};
-use crate::http::target::Oddities;
+use crate::http::target::PathLeniency;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
@@ -21,7 +21,7 @@ impl Reader<'_> {
                 ("upstream", "the name of an upstream, like `upstream = \"app\"`"),
             ],
         );
-        let accept = Oddities::NAMES;
+        let accept = PathLeniency::NAMES;
         let route = RawRoute {
             host: self.string(&mut section, "host"),
             path: self.string(&mut section, "path"),

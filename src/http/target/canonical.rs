@@ -14,14 +14,14 @@
 //!   decoded segment has one spelling, and `/users%3Adelete` cannot slip past a rule on `/users:delete`. They are
 //!   forwarded as they came, because RFC 3986 section 2.2 lets an app tell them apart.
 
-use super::Oddities;
+use super::PathLeniency;
 use crate::refusal::Refusal;
 
 /// What reading a path once found out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Survey {
     /// What only some routes accept.
-    pub(super) oddities: Oddities,
+    pub(super) oddities: PathLeniency,
     /// The canonical spelling differs from what was sent.
     pub(super) rewrite: bool,
     /// The matching spelling differs from the canonical one.

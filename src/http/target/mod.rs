@@ -26,7 +26,7 @@ static ROOT: PathAndQuery = PathAndQuery::from_static("/");
 
 /// What is odd about a path, and refused unless the route accepts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Oddities {
+pub struct PathLeniency {
     /// `%2F` somewhere outside a parameter.
     pub encoded_slash: bool,
     /// `//`, also one that shows only when parameters are dropped or `%2F` is decoded.
@@ -40,7 +40,7 @@ pub struct Oddities {
     pub double_encoding: bool,
 }
 
-impl Oddities {
+impl PathLeniency {
     /// The names under which a route accepts them (`accept = […]`).
     pub const NAMES: [&'static str; 5] = [
         "encoded-slash",
@@ -106,7 +106,7 @@ pub struct Target {
     forwarded: PathAndQuery,
     /// `None` where it is the path of `forwarded`.
     matching: Option<Box<str>>,
-    oddities: Oddities,
+    oddities: PathLeniency,
 }
 
 impl Target {
@@ -165,7 +165,7 @@ impl Target {
     /// # Errors
     /// A reading for which no route could be asked, because it is refused as a path: a dot segment that shows then.
     pub fn other_readings(&self) -> impl Iterator<Item = Result<String, Refusal>> {
-        let Oddities {
+        let PathLeniency {
             encoded_slash,
             not_utf8,
             double_encoding,
@@ -203,7 +203,7 @@ impl Target {
 
     /// What a route has to accept for this path to pass.
     #[must_use]
-    pub fn oddities(&self) -> Oddities {
+    pub fn oddities(&self) -> PathLeniency {
         self.oddities
     }
 

@@ -16,8 +16,8 @@ fn parsed(target: &str) -> Target {
     parse(target).unwrap_or_else(|refusal| panic!("{target:?} is refused: {refusal}"))
 }
 
-fn all() -> Oddities {
-    Oddities {
+fn all() -> PathLeniency {
+    PathLeniency {
         encoded_slash: true,
         empty_segment: true,
         path_parameter: true,
@@ -282,25 +282,25 @@ fn the_length_limit_counts_path_and_query() {
 
 #[test]
 fn oddities_are_named_and_left_out_of_the_match() {
-    let slash = Oddities {
+    let slash = PathLeniency {
         encoded_slash: true,
-        ..Oddities::default()
+        ..PathLeniency::default()
     };
-    let empty = Oddities {
+    let empty = PathLeniency {
         empty_segment: true,
-        ..Oddities::default()
+        ..PathLeniency::default()
     };
-    let parameter = Oddities {
+    let parameter = PathLeniency {
         path_parameter: true,
-        ..Oddities::default()
+        ..PathLeniency::default()
     };
-    let foreign = Oddities {
+    let foreign = PathLeniency {
         not_utf8: true,
-        ..Oddities::default()
+        ..PathLeniency::default()
     };
-    let double = Oddities {
+    let double = PathLeniency {
         double_encoding: true,
-        ..Oddities::default()
+        ..PathLeniency::default()
     };
     for (sent, path, matching, oddities) in [
         ("/a%2fb", "/a%2Fb", "/a%2Fb", slash),
@@ -316,7 +316,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/;x",
             "/;x",
             "/",
-            Oddities {
+            PathLeniency {
                 empty_segment: true,
                 ..parameter
             },
@@ -325,7 +325,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a/;x",
             "/a/;x",
             "/a/",
-            Oddities {
+            PathLeniency {
                 empty_segment: true,
                 ..parameter
             },
@@ -334,7 +334,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a/;x/b",
             "/a/;x/b",
             "/a/b",
-            Oddities {
+            PathLeniency {
                 empty_segment: true,
                 ..parameter
             },
@@ -343,7 +343,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a//b;x%20",
             "/a//b;x%20",
             "/a/b",
-            Oddities {
+            PathLeniency {
                 empty_segment: true,
                 ..parameter
             },
@@ -353,7 +353,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a/%2fb",
             "/a/%2Fb",
             "/a/%2Fb",
-            Oddities {
+            PathLeniency {
                 empty_segment: true,
                 ..slash
             },
@@ -362,7 +362,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a%2f%2fb",
             "/a%2F%2Fb",
             "/a%2F%2Fb",
-            Oddities {
+            PathLeniency {
                 empty_segment: true,
                 ..slash
             },
@@ -371,7 +371,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a%2f/b",
             "/a%2F/b",
             "/a%2F/b",
-            Oddities {
+            PathLeniency {
                 empty_segment: true,
                 ..slash
             },
@@ -380,7 +380,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a%2f;x",
             "/a%2F;x",
             "/a%2F",
-            Oddities {
+            PathLeniency {
                 empty_segment: true,
                 path_parameter: true,
                 ..slash
@@ -390,7 +390,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a%2fb;x/c",
             "/a%2Fb;x/c",
             "/a%2Fb/c",
-            Oddities {
+            PathLeniency {
                 path_parameter: true,
                 ..slash
             },
@@ -411,7 +411,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a;%ff",
             "/a;%FF",
             "/a",
-            Oddities {
+            PathLeniency {
                 not_utf8: true,
                 ..parameter
             },
@@ -429,7 +429,7 @@ fn oddities_are_named_and_left_out_of_the_match() {
             "/a;%2561",
             "/a;%2561",
             "/a",
-            Oddities {
+            PathLeniency {
                 double_encoding: true,
                 ..parameter
             },
@@ -443,14 +443,17 @@ fn oddities_are_named_and_left_out_of_the_match() {
         );
         assert_eq!(oddities.refusal_unless(all()), None);
         assert_eq!(oddities.refusal_unless(oddities), None);
-        assert!(oddities.refusal_unless(Oddities::default()).is_some());
+        assert!(oddities.refusal_unless(PathLeniency::default()).is_some());
     }
     assert_eq!(slash.refusal_unless(empty), Some(Refusal::PathEncodedSlash));
     assert_eq!(empty.refusal_unless(parameter), Some(Refusal::PathEmptySegment));
     assert_eq!(parameter.refusal_unless(slash), Some(Refusal::PathParameter));
     assert_eq!(foreign.refusal_unless(double), Some(Refusal::PathNotUtf8));
     assert_eq!(double.refusal_unless(foreign), Some(Refusal::PathDoubleEncoding));
-    assert_eq!(Oddities::default().refusal_unless(Oddities::default()), None);
+    assert_eq!(
+        PathLeniency::default().refusal_unless(PathLeniency::default()),
+        None
+    );
 }
 
 #[test]
@@ -516,11 +519,11 @@ fn an_odd_path_is_read_in_every_way_that_apps_have() {
 
 #[test]
 fn oddities_have_the_names_of_the_file() {
-    let named = Oddities::NAMES
+    let named = PathLeniency::NAMES
         .iter()
-        .try_fold(Oddities::default(), |oddities, name| oddities.with_name(name));
+        .try_fold(PathLeniency::default(), |oddities, name| oddities.with_name(name));
     assert_eq!(named, Some(all()));
-    assert_eq!(Oddities::default().with_name("encoded_slash"), None);
+    assert_eq!(PathLeniency::default().with_name("encoded_slash"), None);
 }
 
 #[test]

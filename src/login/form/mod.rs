@@ -21,7 +21,7 @@ use http_body_util::BodyExt as _;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use super::outcome::Failure;
+use super::response::EndpointError;
 use crate::refusal::Refusal;
 
 /// The longest body, in bytes.
@@ -47,7 +47,7 @@ pub(super) enum Field {
     Email,
     Password,
     Name,
-    Setup,
+    SetupToken,
     ReturnTo,
     Attempt,
     RefreshToken,
@@ -64,7 +64,7 @@ impl Field {
             "email" => Self::Email,
             "password" => Self::Password,
             "name" => Self::Name,
-            "setup" => Self::Setup,
+            "setup" => Self::SetupToken,
             "return_to" | "returnTo" => Self::ReturnTo,
             "attempt" => Self::Attempt,
             "refresh_token" | "refreshToken" => Self::RefreshToken,
@@ -81,7 +81,7 @@ impl Field {
             Self::Email => "email",
             Self::Password => "password",
             Self::Name => "name",
-            Self::Setup => "setup",
+            Self::SetupToken => "setup",
             Self::Attempt => "attempt",
             Self::ReturnTo if is_form => "return_to",
             Self::ReturnTo => "returnTo",
@@ -139,16 +139,16 @@ impl Fields {
     ///
     /// # Errors
     /// `FormMalformed`, with its name.
-    pub(super) fn require(&mut self, field: Field) -> Result<Zeroizing<String>, Box<Failure>> {
+    pub(super) fn require(&mut self, field: Field) -> Result<Zeroizing<String>, Box<EndpointError>> {
         self.take(field)
-            .ok_or_else(|| Failure::missing(self.kind, &[field]))
+            .ok_or_else(|| EndpointError::missing(self.kind, &[field]))
     }
 
     /// Whether all of these came, before the first one is taken.
     ///
     /// # Errors
     /// `FormMalformed`, with the names of those that did not.
-    pub(super) fn require_all(&self, fields: &[Field]) -> Result<(), Box<Failure>> {
+    pub(super) fn require_all(&self, fields: &[Field]) -> Result<(), Box<EndpointError>> {
         let missing: Vec<Field> = fields
             .iter()
             .copied()
@@ -157,7 +157,7 @@ impl Fields {
         if missing.is_empty() {
             Ok(())
         } else {
-            Err(Failure::missing(self.kind, &missing))
+            Err(EndpointError::missing(self.kind, &missing))
         }
     }
 

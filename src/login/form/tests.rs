@@ -52,7 +52,7 @@ fn the_same_fields_come_as_json_and_as_a_form() {
         assert_eq!(fields.take(Field::Password).unwrap().as_str(), "päss \"1\"");
         assert!(fields.take(Field::Name).is_none());
         assert_eq!(
-            fields.require(Field::Setup).unwrap_err().refusal,
+            fields.require(Field::SetupToken).unwrap_err().refusal,
             Refusal::FormMalformed
         );
     }

@@ -20,13 +20,13 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::account::{NewAccount, Policy, hash};
-use crate::caller::scheme::Scheme;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
 use crate::http::headers::Host;
 use crate::http::target::Target;
 use crate::identity::{Caller, Identity};
+use crate::identity_headers::scheme::Scheme;
 use crate::route::{HostPattern, NamedHosts};
 use crate::session::{Device, Settings};
 use crate::state::memory::Memory;
@@ -54,13 +54,13 @@ struct House {
 
 impl House {
     fn new() -> Self {
-        let mut house = Self::empty(Setup::none());
+        let mut house = Self::empty(SetupToken::none());
         house.ann = house.add("ann@example.com", Some(&HASH));
         house
     }
 
     /// Without an account.
-    fn empty(setup: Setup) -> Self {
+    fn empty(setup: SetupToken) -> Self {
         let clock = Clock::fixed(NOW);
         let state: Arc<dyn State> = Arc::new(Memory::default());
         let keys = SigningKeys::load_or_create(&*state, NOW).unwrap();
@@ -217,7 +217,7 @@ impl House {
             Ok(endpoint) => endpoint,
             Err((refusal, _)) => return Seen::refused(refusal),
         };
-        let asked = Asked {
+        let asked = EndpointRequest {
             endpoint: &endpoint,
             method: &ask.method,
             query: target.query(),
@@ -239,7 +239,7 @@ impl House {
         {
             Ok(answered) => Seen::response(None, None, answered.response, answered.caller),
             Err(failure) => {
-                let Failure {
+                let EndpointError {
                     refusal,
                     page,
                     retry_after,
@@ -259,7 +259,7 @@ impl House {
 
 /// A caller by a good token of this session.
 fn caller_of(account: &AccountRow, session_id: String) -> Arc<Caller> {
-    let caller = visit::caller(account.clone(), session_id, NOW);
+    let caller = context::caller(account.clone(), session_id, NOW);
     let identity = Identity {
         expires_at: NOW + 900,
         ..caller.identity

@@ -322,7 +322,7 @@ async fn who_was_signed_out_while_the_password_was_hashed_changes_nothing() {
     house
         .login
         .sessions
-        .end(crate::state::Which::Account(&house.ann.id))
+        .end(crate::state::SessionSelector::Account(&house.ann.id))
         .unwrap();
     let body = json!({"currentPassword": PASSWORD, "newPassword": NEW});
     let seen = house

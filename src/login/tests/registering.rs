@@ -144,7 +144,7 @@ async fn without_registration_there_is_nothing_here() {
 
 #[tokio::test]
 async fn the_link_of_the_first_run_makes_one_administrator() {
-    let (setup, token) = Setup::offer().unwrap();
+    let (setup, token) = SetupToken::offer().unwrap();
     let house = House::empty(setup).with(|login| login.registration = false);
     let link = format!("/auth/register?setup={}", *token);
     for _ in 0..2 {
@@ -189,7 +189,7 @@ async fn accounts_without_the_role_of_administrators_leave_the_link_as_it_is() {
         (&["boss"][..], true, true),
         (&["user", "boss"][..], false, false),
     ] {
-        let (setup, token) = Setup::offer().unwrap();
+        let (setup, token) = SetupToken::offer().unwrap();
         let house = House::empty(setup).with(|login| login.admin_role = "boss".to_owned());
         let row = house.add("ann@example.com", Some(&HASH));
         let roles = roles.iter().map(|&role| role.to_owned()).collect();
@@ -222,7 +222,7 @@ async fn accounts_without_the_role_of_administrators_leave_the_link_as_it_is() {
 
 #[tokio::test]
 async fn after_an_error_the_address_of_the_setup_page_stays_good_and_the_wrong_field_is_marked() {
-    let (setup, token) = Setup::offer().unwrap();
+    let (setup, token) = SetupToken::offer().unwrap();
     let house = House::empty(setup).with(|login| login.registration = false);
     let link = format!("/auth/register?setup={}", *token);
     for (email, password, marked) in [
@@ -272,7 +272,7 @@ async fn an_address_that_was_only_typed_is_not_confirmed() {
 
 #[tokio::test]
 async fn of_two_who_use_the_link_at_once_one_becomes_administrator() {
-    let (setup, token) = Setup::offer().unwrap();
+    let (setup, token) = SetupToken::offer().unwrap();
     let house = House::empty(setup);
     let ask = |email: &str| {
         let body = json!({"email": email, "password": NEW, "setup": *token});
@@ -292,7 +292,7 @@ async fn of_two_who_use_the_link_at_once_one_becomes_administrator() {
 #[tokio::test]
 async fn the_link_is_void_where_an_administrator_came_by_other_means() {
     for is_page in [true, false] {
-        let (setup, token) = Setup::offer().unwrap();
+        let (setup, token) = SetupToken::offer().unwrap();
         let house = House::empty(setup);
         let ann = house.add("ann@example.com", None);
         house.change(

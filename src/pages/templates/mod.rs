@@ -15,7 +15,7 @@ use minijinja::{Environment, Error, ErrorKind, HtmlEscape, UndefinedBehavior};
 
 use crate::config::{Problems, nearest};
 
-use super::own::Own;
+use super::custom::Own;
 
 /// The longest page, in bytes; the longest of ours, a hundred sessions, has a fifth of it.
 pub(super) const LONGEST_PAGE: usize = 512 * 1024;

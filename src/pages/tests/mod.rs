@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::config::At;
 
-mod own;
+mod custom;
 
 const NOW: UnixSeconds = 1_795_310_280;
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";

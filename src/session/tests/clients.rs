@@ -121,7 +121,7 @@ fn a_token_that_we_did_not_make_ends_nothing() {
     elsewhere
         .state
         .end_sessions(
-            Which::Account("ann"),
+            SessionSelector::Account("ann"),
             &EndSessions {
                 now: NOW,
                 revoked_until: NOW,
@@ -175,7 +175,7 @@ fn a_token_is_good_for_its_own_session_only() {
         (id(&one), id(&other)),
         (Some(one.session_id.clone()), Some(other.session_id.clone()))
     );
-    house.sessions.end(Which::One(&one.session_id)).unwrap();
+    house.sessions.end(SessionSelector::One(&one.session_id)).unwrap();
     assert_eq!((id(&one), id(&other)), (None, Some(other.session_id.clone())));
     assert_eq!(house.refresh(&one).unwrap_err(), Refusal::RefreshRefused);
     assert_eq!(
@@ -246,7 +246,11 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
             revoked_until: NOW + 1,
             keep: None,
         };
-        drop(memory.end_sessions(Which::Account("ann"), &end).unwrap());
+        drop(
+            memory
+                .end_sessions(SessionSelector::Account("ann"), &end)
+                .unwrap(),
+        );
     });
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
 }

@@ -155,7 +155,10 @@ fn a_code_lives_for_a_minute_and_not_longer_than_its_session() {
 
     let ended = house.browser();
     let code = house.code(&ended);
-    house.sessions.end(Which::One(&ended.session_id)).unwrap();
+    house
+        .sessions
+        .end(SessionSelector::One(&ended.session_id))
+        .unwrap();
     refused(&house, &code);
     assert_eq!(
         house

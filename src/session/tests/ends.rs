@@ -26,7 +26,7 @@ fn rows(state: &dyn State) -> Vec<RevocationRow> {
 fn the_end_of_a_session_is_remembered_as_long_as_its_last_token_lives() {
     let house = House::new();
     let until = |id: &str| {
-        house.sessions.end(Which::One(id)).unwrap();
+        house.sessions.end(SessionSelector::One(id)).unwrap();
         let row = rows(&*house.state)
             .into_iter()
             .find(|row| row.kind == Revoked::Session(id.to_owned()));
@@ -64,7 +64,7 @@ fn a_session_of_a_version_that_noted_nothing_is_remembered_for_a_day() {
     assert!(house.state.add_session(&row, 1).unwrap());
     house.clock.advance(5);
     assert!(house.sessions.renew("old", "ann", HOST, THERE).unwrap().is_some());
-    house.sessions.end(Which::One("old")).unwrap();
+    house.sessions.end(SessionSelector::One("old")).unwrap();
     // The longest that a token can live by any configuration.
     assert_eq!(rows(&*house.state)[0].expires_at, Some(NOW + 5 + 86_400 + 60));
 }
@@ -103,13 +103,19 @@ fn an_ended_session_is_refused_at_once() {
         (house.check(&cookie), house.verify(&tokens.access_token)),
         (Ok(()), Ok(()))
     );
-    let ended = house.sessions.end(Which::One(&cookie.session_id)).unwrap();
+    let ended = house
+        .sessions
+        .end(SessionSelector::One(&cookie.session_id))
+        .unwrap();
     assert_eq!(ended, std::slice::from_ref(&cookie.session_id));
     assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
     assert!(bell.has_changed().unwrap(), "open streams hear of it");
     assert!(house.renew(&cookie).is_none());
     assert_eq!(house.verify(&tokens.access_token), Ok(()));
-    house.sessions.end(Which::One(&tokens.session_id)).unwrap();
+    house
+        .sessions
+        .end(SessionSelector::One(&tokens.session_id))
+        .unwrap();
     assert_eq!(
         house.verify(&tokens.access_token),
         Err(Refusal::Revoked),
@@ -120,7 +126,7 @@ fn an_ended_session_is_refused_at_once() {
     assert!(
         house
             .sessions
-            .end(Which::One(&cookie.session_id))
+            .end(SessionSelector::One(&cookie.session_id))
             .unwrap()
             .is_empty()
     );
@@ -133,7 +139,10 @@ fn the_store_and_the_process_remember_the_same_until_no_token_can_live() {
     let house = House::new();
     let cookie = house.browser();
     house.clock.advance(5);
-    house.sessions.end(Which::One(&cookie.session_id)).unwrap();
+    house
+        .sessions
+        .end(SessionSelector::One(&cookie.session_id))
+        .unwrap();
     let kept = rows(&*house.state);
     assert_eq!(kept.len(), 1);
     // Its only token expires 900 s after it was signed.
@@ -158,23 +167,23 @@ fn one_all_or_all_others_of_an_account_end() {
     house.add(&bob);
     let [one, two, three] = [house.browser(), house.browser(), house.browser()];
     let bobs = house.sessions.open_browser(&bob, &device(), HOST).unwrap();
-    let end = |which: Which<'_>| house.sessions.end(which).unwrap().len();
+    let end = |which: SessionSelector<'_>| house.sessions.end(which).unwrap().len();
     assert_eq!(
-        end(Which::Own {
+        end(SessionSelector::Own {
             id: &bobs.session_id,
             account_id: "ann"
         }),
         0
     );
     assert_eq!(
-        end(Which::Own {
+        end(SessionSelector::Own {
             id: &one.session_id,
             account_id: "ann"
         }),
         1
     );
     assert_eq!(
-        end(Which::Others {
+        end(SessionSelector::Others {
             account_id: "ann",
             keep: &two.session_id
         }),
@@ -184,7 +193,7 @@ fn one_all_or_all_others_of_an_account_end() {
         [&one, &two, &three].map(|it| house.check(it).is_ok()),
         [false, true, false]
     );
-    assert_eq!(end(Which::Account("ann")), 1);
+    assert_eq!(end(SessionSelector::Account("ann")), 1);
     assert_eq!(house.check(&two), Err(Refusal::Revoked));
     assert_eq!(house.check(&bobs), Ok(()));
 }
@@ -236,7 +245,10 @@ fn whoever_reads_the_store_meanwhile_does_not_bring_an_ended_session_back() {
                 let cookie = house.browser();
                 let before = house.check(&cookie);
                 begin.send(()).unwrap();
-                house.sessions.end(Which::One(&cookie.session_id)).unwrap();
+                house
+                    .sessions
+                    .end(SessionSelector::One(&cookie.session_id))
+                    .unwrap();
                 (0..20)
                     .map(|_| house.check(&cookie))
                     .chain([before])
@@ -340,7 +352,7 @@ fn a_state_that_fails_is_said_to_and_lets_nobody_in() {
             .sessions
             .of_refresh_token(&tokens.refresh_token)
             .unwrap_err(),
-        house.sessions.end(Which::Account("ann")).unwrap_err(),
+        house.sessions.end(SessionSelector::Account("ann")).unwrap_err(),
         house.sessions.list("ann").unwrap_err(),
     ];
     assert_eq!(refusals, [Refusal::StateUnavailable; 7]);

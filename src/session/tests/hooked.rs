@@ -94,7 +94,7 @@ impl State for Hooked {
         add_session(session: &SessionRow, password_version: i64) -> bool;
         session(id: &str) -> Option<(SessionRow, AccountRow)>;
         sessions(account_id: Option<&str>) -> Vec<SessionRow>;
-        end_sessions(which: Which<'_>, end: &EndSessions<'_>) -> Vec<String>;
+        end_sessions(which: SessionSelector<'_>, end: &EndSessions<'_>) -> Vec<String>;
         add_code(code: &CodeRow, now: UnixSeconds) -> bool;
         take_code(hash: &TokenHash) -> Option<CodeRow>;
         load_jwks(issuer: &str, url: &str) -> Option<(Vec<u8>, UnixSeconds)>;

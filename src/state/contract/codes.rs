@@ -1,7 +1,7 @@
 //! One-time codes: taken once, gone with their session, few.
 
 use super::{END, Opened, add_all, add_two, at_once, session};
-use crate::state::{CodeRow, MOST_CODES, Which};
+use crate::state::{CodeRow, MOST_CODES, SessionSelector};
 
 fn code(number: u8, session_id: &str) -> CodeRow {
     CodeRow {
@@ -56,9 +56,9 @@ pub(in crate::state) fn a_code_needs_its_session_and_goes_with_it(state: &Opened
     assert!(!state.one.add_code(&code(1, "gone"), 100).unwrap());
     assert_eq!(state.one.take_code(&[1; 32]).unwrap(), None);
     for (number, which, session_id) in [
-        (2, Which::One("s1"), "s1"),
-        (3, Which::Account("a"), "s2"),
-        (4, Which::Over { now: 1000, idle: 10 }, "s3"),
+        (2, SessionSelector::One("s1"), "s1"),
+        (3, SessionSelector::Account("a"), "s2"),
+        (4, SessionSelector::Over { now: 1000, idle: 10 }, "s3"),
     ] {
         assert!(state.one.add_code(&code(number, session_id), 100).unwrap());
         state.other.end_sessions(which, &END).unwrap();

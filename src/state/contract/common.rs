@@ -1,7 +1,9 @@
 //! What is promised of everything that is kept.
 
 use super::{END, Opened, account, argon2, client, key, seen, session, token};
-use crate::state::{AccountChange, AccountRow, Added, RevocationTarget, Rotation, SessionRow, State, Which};
+use crate::state::{
+    AccountChange, AccountRow, Added, RevocationTarget, Rotation, SessionRow, SessionSelector, State,
+};
 
 pub(in crate::state) fn any_text_survives(state: &Opened) {
     let odd = [
@@ -149,10 +151,17 @@ pub(in crate::state) fn the_version_moves_with_revocations_and_signing_keys_of_e
             side.change_account("a", &change, &END).unwrap().unwrap();
         }),
         (true, &|side| {
-            assert_eq!(side.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"])
+            assert_eq!(
+                side.end_sessions(SessionSelector::One("s1"), &END).unwrap(),
+                ["s1"]
+            )
         }),
         (false, &|side| {
-            assert!(side.end_sessions(Which::One("s1"), &END).unwrap().is_empty())
+            assert!(
+                side.end_sessions(SessionSelector::One("s1"), &END)
+                    .unwrap()
+                    .is_empty()
+            )
         }),
         (true, &|side| {
             let change = AccountChange {

@@ -2,7 +2,8 @@
 
 use super::{END, Opened, account, add_all, add_two, at_once, client, left, revoked, seen, session};
 use crate::state::{
-    AccountChange, EndSessions, RefreshRow, RevocationTarget, Rotation, SessionRow, TOKEN_MARGIN, Which,
+    AccountChange, EndSessions, RefreshRow, RevocationTarget, Rotation, SessionRow, SessionSelector,
+    TOKEN_MARGIN,
 };
 
 pub(in crate::state) fn a_session_is_opened_only_by_who_may_sign_in_now(state: &Opened) {
@@ -157,7 +158,10 @@ pub(in crate::state) fn an_end_is_remembered_as_long_as_tokens_live(state: &Open
         .rotate_refresh("api", &[1; 32], &[2; 32], 10, &seen(150, "192.0.2.1", 700))
         .unwrap();
     assert_eq!(rotation, Rotation::Rotated);
-    state.one.end_sessions(Which::Account("a"), &END).unwrap();
+    state
+        .one
+        .end_sessions(SessionSelector::Account("a"), &END)
+        .unwrap();
     let until = |id: &str| {
         let target = RevocationTarget::Session(id.to_owned());
         state
@@ -211,25 +215,25 @@ pub(in crate::state) fn each_way_to_end_sessions_ends_those_and_no_others(state:
         gone.dedup();
         assert_eq!(revoked(state), gone, "{which:?}");
     };
-    check(Which::One("nobody's"), &[]);
-    check(Which::One("a1"), &["a1"]);
+    check(SessionSelector::One("nobody's"), &[]);
+    check(SessionSelector::One("a1"), &["a1"]);
     check(
-        Which::Own {
+        SessionSelector::Own {
             id: "b1",
             account_id: "a",
         },
         &[],
     );
     check(
-        Which::Own {
+        SessionSelector::Own {
             id: "b2",
             account_id: "b",
         },
         &["b2"],
     );
-    check(Which::Account("nobody"), &[]);
+    check(SessionSelector::Account("nobody"), &[]);
     check(
-        Which::Others {
+        SessionSelector::Others {
             account_id: "a",
             keep: "a2",
         },
@@ -237,13 +241,13 @@ pub(in crate::state) fn each_way_to_end_sessions_ends_those_and_no_others(state:
     );
     // To keep one of somebody else keeps none.
     check(
-        Which::Others {
+        SessionSelector::Others {
             account_id: "a",
             keep: "b1",
         },
         &["a1", "a2", "a3"],
     );
-    check(Which::Account("b"), &["b1", "b2"]);
+    check(SessionSelector::Account("b"), &["b1", "b2"]);
     assert_eq!(state.one.accounts().unwrap().len(), 2);
 }
 
@@ -268,7 +272,10 @@ pub(in crate::state) fn sessions_are_over_by_their_limits(state: &Opened) {
     // The row of a session that is over is still a row.
     assert!(state.one.session("expired").unwrap().is_some());
     let over = |now, idle| {
-        let mut ended = state.one.end_sessions(Which::Over { now, idle }, &END).unwrap();
+        let mut ended = state
+            .one
+            .end_sessions(SessionSelector::Over { now, idle }, &END)
+            .unwrap();
         ended.sort();
         ended
     };
@@ -286,7 +293,7 @@ pub(in crate::state) fn what_ended_is_revoked_and_ends_once(state: &Opened) {
     let ids: Vec<_> = (0..5).map(|number| format!("s{number}")).collect();
     add_all(state, &ids.iter().map(|id| session(id, "a")).collect::<Vec<_>>());
     let ended = at_once(state, 6, |side, _| {
-        side.end_sessions(Which::Account("a"), &END).unwrap()
+        side.end_sessions(SessionSelector::Account("a"), &END).unwrap()
     });
     let mut once: Vec<_> = ended.into_iter().flatten().collect();
     once.sort();
@@ -312,12 +319,15 @@ pub(in crate::state) fn the_kept_session_never_ends(state: &Opened) {
         keep: Some("s1"),
         ..END
     };
-    assert_eq!(state.one.end_sessions(Which::One("s1"), &keep).unwrap(), [""; 0]);
+    assert_eq!(
+        state.one.end_sessions(SessionSelector::One("s1"), &keep).unwrap(),
+        [""; 0]
+    );
     assert_eq!(
         state
             .one
             .end_sessions(
-                Which::Own {
+                SessionSelector::Own {
                     id: "s1",
                     account_id: "a"
                 },
@@ -330,7 +340,7 @@ pub(in crate::state) fn the_kept_session_never_ends(state: &Opened) {
         state
             .one
             .end_sessions(
-                Which::Others {
+                SessionSelector::Others {
                     account_id: "a",
                     keep: "s2"
                 },
@@ -340,14 +350,17 @@ pub(in crate::state) fn the_kept_session_never_ends(state: &Opened) {
         ["s3"]
     );
     assert_eq!(
-        state.one.end_sessions(Which::Account("a"), &keep).unwrap(),
+        state
+            .one
+            .end_sessions(SessionSelector::Account("a"), &keep)
+            .unwrap(),
         ["s2"]
     );
     assert_eq!(
         state
             .one
             .end_sessions(
-                Which::Over {
+                SessionSelector::Over {
                     now: i64::MAX,
                     idle: 0
                 },

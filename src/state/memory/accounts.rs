@@ -6,7 +6,7 @@ use super::Content;
 use crate::state::account::hash_kind;
 use crate::state::email::are_lookalikes;
 use crate::state::{
-    AccountChange, AccountRow, Added, EndSessions, RevocationTarget, SESSION_ISSUER, STALE, Which,
+    AccountChange, AccountRow, Added, EndSessions, RevocationTarget, SESSION_ISSUER, STALE, SessionSelector,
 };
 
 impl Content {
@@ -58,7 +58,7 @@ impl Content {
             self.revoke(end.staleness(&changed));
         }
         if change.ends_sessions {
-            self.end_sessions(Which::Account(id), end);
+            self.end_sessions(SessionSelector::Account(id), end);
         }
         Some(changed)
     }
@@ -74,7 +74,7 @@ impl Content {
     }
 
     pub(super) fn delete_account(&mut self, id: &str, end: &EndSessions<'_>) -> bool {
-        self.end_sessions(Which::Account(id), &EndSessions { keep: None, ..*end });
+        self.end_sessions(SessionSelector::Account(id), &EndSessions { keep: None, ..*end });
         let taken_back = RevocationTarget::Stale {
             subject: id.to_owned(),
             revision: 0,

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::{
     AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGED_AT_ONCE, Reading, Revocation,
-    RevocationTarget, Rotation, SessionRow, Sighting, SigningKeyRow, State, StateError, TokenHash, Version,
-    Which,
+    RevocationTarget, Rotation, SessionRow, SessionSelector, Sighting, SigningKeyRow, State, StateError,
+    TokenHash, Version,
 };
 use crate::clock::UnixSeconds;
 
@@ -278,7 +278,11 @@ impl State for Memory {
             .rotate_refresh(id, presented, successor, grace, seen))
     }
 
-    fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {
+    fn end_sessions(
+        &self,
+        which: SessionSelector<'_>,
+        end: &EndSessions<'_>,
+    ) -> Result<Vec<String>, StateError> {
         Ok(self.content().end_sessions(which, end))
     }
 

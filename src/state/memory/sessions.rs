@@ -2,7 +2,7 @@
 
 use super::Content;
 use crate::clock::UnixSeconds;
-use crate::state::{EndSessions, RefreshRow, Rotation, SessionRow, Sighting, TokenHash, Which};
+use crate::state::{EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector, Sighting, TokenHash};
 
 impl Content {
     pub(super) fn add_session(&mut self, session: &SessionRow, password_version: i64) -> bool {
@@ -69,13 +69,15 @@ impl Content {
         judged
     }
 
-    pub(super) fn end_sessions(&mut self, which: Which<'_>, end: &EndSessions<'_>) -> Vec<String> {
+    pub(super) fn end_sessions(&mut self, which: SessionSelector<'_>, end: &EndSessions<'_>) -> Vec<String> {
         let is_meant = |session: &SessionRow| match which {
-            Which::One(id) => session.id == id,
-            Which::Own { id, account_id } => session.id == id && session.account_id == account_id,
-            Which::Account(account_id) => session.account_id == account_id,
-            Which::Others { account_id, keep } => session.account_id == account_id && session.id != keep,
-            Which::Over { now, idle } => {
+            SessionSelector::One(id) => session.id == id,
+            SessionSelector::Own { id, account_id } => session.id == id && session.account_id == account_id,
+            SessionSelector::Account(account_id) => session.account_id == account_id,
+            SessionSelector::Others { account_id, keep } => {
+                session.account_id == account_id && session.id != keep
+            }
+            SessionSelector::Over { now, idle } => {
                 session.expires_at <= now
                     || (session.refresh.is_none() && session.seen_at <= now.saturating_sub(idle))
             }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
 use super::{revocations, sessions};
 use crate::state::account::hash_kind;
 use crate::state::email;
-use crate::state::{AccountChange, AccountRow, Added, EndSessions, Which};
+use crate::state::{AccountChange, AccountRow, Added, EndSessions, SessionSelector};
 
 /// The account in a row of which [`columns`] begin at `first`.
 pub(super) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountRow> {
@@ -205,7 +205,7 @@ pub(super) fn change(
         revocations::insert(transaction, &end.staleness(&account))?;
     }
     if change.ends_sessions {
-        sessions::end(transaction, Which::Account(id), end)?;
+        sessions::end(transaction, SessionSelector::Account(id), end)?;
     }
     Ok(Some(account))
 }
@@ -237,7 +237,7 @@ pub(super) fn delete(
     // A session refers to its account, so none may stay.
     sessions::end(
         transaction,
-        Which::Account(id),
+        SessionSelector::Account(id),
         &EndSessions { keep: None, ..*end },
     )?;
     revocations::forget_staleness(transaction, id)?;

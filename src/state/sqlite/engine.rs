@@ -6,7 +6,7 @@ use super::{Sqlite, accounts, codes, key_sets, revocations, secrets, sessions, s
 use crate::clock::UnixSeconds;
 use crate::state::{
     AccountChange, AccountRow, Added, CodeRow, EndSessions, Reading, Revocation, Rotation, SessionRow,
-    Sighting, SigningKeyRow, State, StateError, TokenHash, Version, Which,
+    SessionSelector, Sighting, SigningKeyRow, State, StateError, TokenHash, Version,
 };
 
 impl State for Sqlite {
@@ -180,13 +180,18 @@ impl State for Sqlite {
         })
     }
 
-    fn end_sessions(&self, which: Which<'_>, end: &EndSessions<'_>) -> Result<Vec<String>, StateError> {
+    fn end_sessions(
+        &self,
+        which: SessionSelector<'_>,
+        end: &EndSessions<'_>,
+    ) -> Result<Vec<String>, StateError> {
         let mut ended = Vec::new();
         loop {
             let some = self.write("end sessions", |transaction| {
                 sessions::end(transaction, which, end)
             })?;
-            let may_be_more = matches!(which, Which::Over { .. }) && some.len() >= sessions::OVER_AT_ONCE;
+            let may_be_more =
+                matches!(which, SessionSelector::Over { .. }) && some.len() >= sessions::OVER_AT_ONCE;
             ended.extend(some);
             if !may_be_more {
                 return Ok(ended);

@@ -4,7 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, named_pa
 
 use super::{accounts, revocations};
 use crate::clock::UnixSeconds;
-use crate::state::{AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, Sighting, TokenHash, Which};
+use crate::state::{
+    AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector, Sighting, TokenHash,
+};
 
 /// The most that one transaction ends because they are over: others want to write too.
 pub(super) const OVER_AT_ONCE: usize = 500;
@@ -158,27 +160,29 @@ pub(super) fn rotate_refresh(
     Ok(judged)
 }
 
-/// The condition of [`Which::Over`].
+/// The condition of [`SessionSelector::Over`].
 pub(super) const OVER: &str = "id IN (SELECT id FROM sessions
     WHERE (expires_at <= ?2 OR (refresh_current IS NULL AND seen_at <= ?3)) AND id IS NOT ?1 LIMIT ?4)";
 
-/// Of [`Which::Over`] at most [`OVER_AT_ONCE`].
+/// Of [`SessionSelector::Over`] at most [`OVER_AT_ONCE`].
 pub(super) fn end(
     transaction: &Transaction<'_>,
-    which: Which<'_>,
+    which: SessionSelector<'_>,
     end: &EndSessions<'_>,
 ) -> rusqlite::Result<Vec<String>> {
     // Nothing is kept where ?1 is NULL.
     let keep = end.keep;
     let ended = match which {
-        Which::One(id) => delete(transaction, "id = ?2", params![keep, id]),
-        Which::Own { id, account_id } => delete(
+        SessionSelector::One(id) => delete(transaction, "id = ?2", params![keep, id]),
+        SessionSelector::Own { id, account_id } => delete(
             transaction,
             "id = ?2 AND account_id = ?3",
             params![keep, id, account_id],
         ),
-        Which::Account(account_id) => delete(transaction, "account_id = ?2", params![keep, account_id]),
-        Which::Others {
+        SessionSelector::Account(account_id) => {
+            delete(transaction, "account_id = ?2", params![keep, account_id])
+        }
+        SessionSelector::Others {
             account_id,
             keep: other,
         } => delete(
@@ -186,7 +190,7 @@ pub(super) fn end(
             "account_id = ?2 AND id <> ?3",
             params![keep, account_id, other],
         ),
-        Which::Over { now, idle } => {
+        SessionSelector::Over { now, idle } => {
             let most = i64::try_from(OVER_AT_ONCE).unwrap_or(i64::MAX);
             delete(
                 transaction,

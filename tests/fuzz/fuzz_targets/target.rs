@@ -5,7 +5,7 @@
 
 use http::Uri;
 use libfuzzer_sys::fuzz_target;
-use passgate::http::target::{Oddities, QueryEdit, Target, canonical_pattern_segment, canonical_prefix};
+use passgate::http::target::{PathLeniency, QueryEdit, Target, canonical_pattern_segment, canonical_prefix};
 use passgate::refusal::Refusal;
 
 fuzz_target!(|input: &[u8]| {
@@ -116,7 +116,7 @@ fn is_escaped(text: &str) -> bool {
 }
 
 /// What apps disagree about, looked for in another way than the parser does it: in the fully decoded path.
-fn is_unambiguous(path: &str, oddities: Oddities) {
+fn is_unambiguous(path: &str, oddities: PathLeniency) {
     assert!(path.starts_with('/'), "{path}");
     for byte in path.bytes() {
         assert!(

@@ -6,7 +6,8 @@ use rusqlite::params;
 use super::*;
 use crate::state::contract::{END, account, client, seen};
 use crate::state::{
-    AccountChange, AccountRow, Added, CodeRow, Revocation, RevocationTarget, Rotation, SigningKeyRow, Which,
+    AccountChange, AccountRow, Added, CodeRow, Revocation, RevocationTarget, Rotation, SessionSelector,
+    SigningKeyRow,
 };
 
 /// As version 0.1 left it.
@@ -80,7 +81,10 @@ fn a_file_of_the_first_version_is_brought_along_with_all_that_is_in_it() {
             .unwrap(),
         Rotation::Rotated
     );
-    assert_eq!(state.end_sessions(Which::Account("a"), &END).unwrap(), ["s1"]);
+    assert_eq!(
+        state.end_sessions(SessionSelector::Account("a"), &END).unwrap(),
+        ["s1"]
+    );
     assert_eq!(state.revocations(0).unwrap().len(), 4);
     state.note_token("k2", 900).unwrap();
     assert_eq!(
@@ -243,7 +247,10 @@ fn a_file_with_sessions_is_brought_along_and_takes_codes_for_them() {
         assert!(state.add_code(&code(number), 100).unwrap());
     }
     assert_eq!(state.take_code(&[1; 32]).unwrap(), Some(code(1)));
-    assert_eq!(state.end_sessions(Which::One("s1"), &END).unwrap(), ["s1"]);
+    assert_eq!(
+        state.end_sessions(SessionSelector::One("s1"), &END).unwrap(),
+        ["s1"]
+    );
     assert_eq!(state.take_code(&[2; 32]).unwrap(), None);
 }
 

@@ -9,8 +9,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::state::SessionSelector;
 use crate::state::State;
-use crate::state::Which;
 use crate::state::contract::{self, END, Opened, account, key, session, token};
 
 fn open() -> Opened {
@@ -309,7 +309,7 @@ fn however_many_sessions_are_over_all_are_ended() {
         })
         .unwrap();
     let mut ended = state
-        .end_sessions(Which::Over { now: 1000, idle: 1 }, &END)
+        .end_sessions(SessionSelector::Over { now: 1000, idle: 1 }, &END)
         .unwrap();
     ended.sort();
     assert_eq!(ended, ids);

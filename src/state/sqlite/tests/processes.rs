@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 use crate::state::contract::{END, account, argon2, client, seen};
-use crate::state::{AccountChange, Added, RefreshRow, Rotation, SessionRow, TokenHash, Which};
+use crate::state::{AccountChange, Added, RefreshRow, Rotation, SessionRow, SessionSelector, TokenHash};
 
 const TASK: &str = "PASSGATE_TEST_STATE_TASK";
 const PATH: &str = "PASSGATE_TEST_STATE_PATH";
@@ -147,7 +147,7 @@ fn sign_in_forever(state: &Sqlite) {
             state.change_account(&name, &change, &END).unwrap().unwrap();
             is_heard &= say(&name, "change");
             assert_eq!(
-                state.end_sessions(Which::One(&name), &END).unwrap(),
+                state.end_sessions(SessionSelector::One(&name), &END).unwrap(),
                 [name.as_str()]
             );
             is_heard &= say(&name, "end");

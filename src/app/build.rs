@@ -1,0 +1,220 @@
+//! From ready parts to a gateway: the plan joined with what the state keeps.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::Failure;
+use super::config::{Plan, SignInPlan};
+use super::login_services::Services;
+use super::settings::Settings;
+use super::state_sync::StateSnapshot;
+use crate::account::Accounts;
+use crate::clock::UnixSeconds;
+use crate::credential::Sources;
+use crate::forward::{BodyRules, Upstream};
+use crate::gateway::{Gateway, Label, LoopMark, Renewal, SignIn};
+use crate::http::client::Share;
+use crate::http::location;
+use crate::http::pace::PaceRules;
+use crate::login::{Endpoints, Login, Sites};
+use crate::observe::Metrics;
+use crate::pages::Pages;
+use crate::session::{self, Sessions};
+use crate::signing::{Assertions, SigningKeys};
+use crate::verify::{Algorithm, Issuer, Issuers, KeySet, OWN_NAME, Origin, Verifier};
+
+/// How requests that the gateway answers itself are named in log and metrics.
+const OWN_LABEL: &str = "(own)";
+
+/// What one version of the configuration runs with.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) settings: Arc<Settings>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) upstreams: Vec<Arc<Upstream>>,
+    /// The sessions, where people can sign in.
+    pub(super) sessions: Option<Arc<Sessions>>,
+    /// What one client may hold of an app's connections, where all are taken.
+    pub(super) share: Share,
+    /// The gateway itself as an issuer: of access tokens, and of what session cookies hold.
+    own: Vec<Arc<Issuer>>,
+}
+
+impl Current {
+    /// Takes over our own keys where they have changed: a rotation, or the end of a retired key.
+    pub(super) fn take_own_keys(&self, signing: &SigningKeys, now: UnixSeconds) {
+        match own_keys(signing, now) {
+            Ok(keys) => {
+                let keys = Arc::new(keys);
+                for own in &self.own {
+                    own.replace_keys(Arc::clone(&keys));
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot use our own signing keys; those in use stay"),
+        }
+    }
+}
+
+/// Joins `plan` with the state. Without `services` the gateway can decide about requests, and nobody can sign in.
+///
+/// # Errors
+/// [`Failure::Config`] where an issuer claims to be the gateway itself, [`Failure::Runtime`] where the state fails.
+pub(super) fn assemble(
+    plan: Plan,
+    mirror: &StateSnapshot,
+    metrics: &Metrics,
+    services: Option<&Services>,
+) -> Result<Current, Failure> {
+    let settings = Arc::clone(&plan.settings);
+    let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
+    let mut issuers = plan.issuers;
+    let own = issuers
+        .add_own(OWN_NAME, &settings.public_url, &settings.public_url, &[Algorithm::EdDSA], keys)
+        .map_err(|error| {
+            Failure::Config(format!(
+                "error: {error}\nhint: `{}` (`public_url`) is the issuer of the gateway's own tokens; another issuer has another `issuer`\n",
+                settings.public_url
+            ))
+        })?;
+    let mut own = vec![own];
+    let (mut sign_in, mut login, mut sessions) = (None, None, None);
+    let sites = Arc::new(Sites::new(&settings.public_url, plan.named_hosts));
+    let (sources, pages) = (&plan.sources, Arc::clone(&plan.pages));
+    if let Some(plan) = &plan.sign_in {
+        let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
+        let url = &settings.public_url;
+        let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
+        own.push(of_sessions);
+        let open = open_sessions(plan, mirror, services)?;
+        let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
+        let (renewal, opened) = joined.unzip();
+        (login, sessions) = (opened, Some(open));
+        let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
+        sign_in = Some(SignIn {
+            cookie: plan.session.cookie.clone(),
+            sites,
+            verifier,
+            renewal,
+        });
+    }
+    let protected = plan.naming.clone();
+    let vary = plan.sources.vary();
+    let gateway = Gateway {
+        routes: plan.routes,
+        sources: plan.sources,
+        verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations))
+            .with_max_token_bytes(settings.max_token_bytes),
+        assertions: plan.assertion.then(|| {
+            Assertions::new(settings.public_url.as_str())
+                .with_unverified_email(plan.naming.tells_unverified_email())
+        }),
+        signing: Arc::clone(&mirror.signing),
+        endpoints: Endpoints::new(
+            &settings.own_prefix,
+            Arc::clone(&mirror.signing),
+            Arc::clone(&pages),
+            mirror.clock.clone(),
+            login,
+        ),
+        sign_in,
+        pages,
+        own_label: Label {
+            text: OWN_LABEL.into(),
+            series: metrics.route(OWN_LABEL),
+        },
+        realm: settings.realm(),
+        public_https: settings.public_https,
+        https_only_host: settings.https_only_host(),
+        bodies: Arc::new(BodyRules {
+            max_bytes: settings.max_body_bytes,
+            pace: PaceRules {
+                idle_timeout: settings.limits.idle_timeout,
+                min_rate: settings.limits.min_rate,
+                step: 0,
+            },
+            protected: Box::new(move |name| protected.is_protected(name)),
+        }),
+        naming: plan.naming,
+        public_origin: settings
+            .public_url
+            .split_once("://")
+            .and_then(|(_, host)| location::Origin::public(host)),
+        vary,
+        loop_mark: LoopMark::new()
+            .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        warned_of_proxy: AtomicBool::new(false),
+        clock: mirror.clock.clone(),
+    };
+    let share = settings.max_connections_per_client;
+    Ok(Current {
+        settings,
+        gateway: Arc::new(gateway),
+        upstreams: plan.upstreams,
+        sessions,
+        share,
+        own,
+    })
+}
+
+/// The rooms that sign people in, joined with the state.
+fn join(
+    plan: &SignInPlan,
+    pages: &Arc<Pages>,
+    sources: &Sources,
+    mirror: &StateSnapshot,
+    services: &Services,
+    sessions: &Arc<Sessions>,
+    sites: &Arc<Sites>,
+) -> (Renewal, Login) {
+    let with_deletion = |name: &str| Some((name.to_owned(), session::deletion(name, plan.session.secure)?));
+    let login = Login {
+        accounts: Arc::new(Accounts::new(
+            Arc::clone(&mirror.state),
+            mirror.clock.clone(),
+            plan.policy.clone(),
+        )),
+        sessions: Arc::clone(sessions),
+        hasher: Arc::clone(&services.hasher),
+        blocking: Arc::clone(&services.blocking),
+        sites: Arc::clone(sites),
+        pages: Arc::clone(pages),
+        throttle: Arc::clone(&services.throttle),
+        setup: Arc::clone(&services.setup),
+        other_cookies: sources.cookie_names().filter_map(with_deletion).collect(),
+        registration: plan.registration,
+        admin_role: plan.admin_role.clone(),
+    };
+    (
+        Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)),
+        login,
+    )
+}
+
+fn open_sessions(
+    plan: &SignInPlan,
+    mirror: &StateSnapshot,
+    services: Option<&Services>,
+) -> Result<Arc<Sessions>, Failure> {
+    let sessions = Sessions::new(
+        plan.session.clone(),
+        Arc::clone(&mirror.state),
+        Arc::clone(&mirror.signing),
+        Arc::clone(&mirror.revocations),
+        mirror.clock.clone(),
+    );
+    let sessions = sessions.map_err(|error| Failure::Runtime(error.into()))?;
+    Ok(Arc::new(match services {
+        Some(services) => sessions.counted_by(Arc::clone(&services.openings)),
+        None => sessions,
+    }))
+}
+
+fn unusable(error: String) -> Failure {
+    Failure::Runtime(anyhow::anyhow!(error))
+}
+
+fn own_keys(signing: &SigningKeys, now: i64) -> Result<KeySet, String> {
+    let text = signing.jwks(now).to_string();
+    KeySet::from_jwks(text.as_bytes(), Origin::File).map(|(keys, _)| keys)
+}

@@ -1,0 +1,763 @@
+//! From the raw file to ready parts: every table compiled, every name resolved, every problem collected.
+//!
+//! Enters: a [`RawConfig`]. Leaves: a [`Plan`], which is complete, or problems. Reads key and certificate files; asks
+//! nobody over the network and opens no state.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::settings::{self, Settings};
+use super::{Failure, Unreadable, guarded};
+use crate::account::Policy;
+use crate::authorize::Rules;
+use crate::config::raw::{Named, RawConfig, RawIssuer, RawPassword, RawRoute, RawSession, RawTest};
+use crate::config::{self, At, Problems, nearest};
+use crate::credential::Sources;
+use crate::forward::{Address, Upstream};
+use crate::gateway::{Label, Prefix, Route};
+use crate::http::target::{PathLeniency, Target, canonical_prefix};
+use crate::identity_headers::IdentityHeaders;
+use crate::login;
+use crate::observe::Metrics;
+use crate::pages::Pages;
+use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
+use crate::server::listen::Address as Listen;
+use crate::session;
+use crate::verify::{Egress, Issuers};
+
+/// Everything that a file says, ready to be put to work.
+#[derive(Debug)]
+pub struct Plan {
+    /// The process.
+    pub settings: Arc<Settings>,
+    /// The routes.
+    pub routes: Table<Route>,
+    /// The hosts that they name.
+    pub named_hosts: NamedHosts,
+    /// The upstreams, for health checks.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Who may sign.
+    pub issuers: Issuers,
+    /// Where credentials may be.
+    pub sources: Sources,
+    /// What the app is told.
+    pub naming: IdentityHeaders,
+    /// Whether assertions are sent.
+    pub assertion: bool,
+    /// How people sign in, where they can.
+    pub sign_in: Option<SignInPlan>,
+    /// What people see.
+    pub pages: Arc<Pages>,
+    /// The file's own tests.
+    pub tests: Vec<At<RawTest>>,
+}
+
+/// `[session]` and `[password]`, ready to be put to work.
+#[derive(Debug)]
+pub struct SignInPlan {
+    /// What sessions are like.
+    pub session: session::Settings,
+    /// What accounts and passwords are held to.
+    pub policy: Policy,
+    /// Whether anybody may make an account.
+    pub registration: bool,
+    /// `password.admin_role`
+    pub admin_role: String,
+}
+
+/// Reads and compiles `file`. The problems come with the plan, because there may be warnings, and tests to be run.
+///
+/// # Errors
+/// [`Failure::Problems`] with all problems, [`Failure::Unreadable`].
+pub fn load(file: &Path, metrics: &Metrics) -> Result<(Plan, Problems), Failure> {
+    let (raw, mut problems) = parse(file)?;
+    let plan = compile(&raw, metrics, &mut problems);
+    match plan {
+        Some(plan) if problems.errors().is_empty() => Ok((plan, problems)),
+        _ => Err(Failure::problems(problems)),
+    }
+}
+
+/// What the commands that only change the state need of a file. They work where its secrets cannot be read, in the shell
+/// of an operator beside a service that gets them from systemd.
+#[derive(Debug)]
+pub(super) struct Outline {
+    pub(super) state_url: String,
+    pub(super) public_url: String,
+    /// The names and tables of `[issuers.*]`.
+    pub(super) issuers: Vec<Named<RawIssuer>>,
+    /// `[session]`
+    pub(super) session: RawSession,
+    /// `[password]`
+    pub(super) password: Option<At<RawPassword>>,
+}
+
+impl Outline {
+    /// What sessions are like.
+    pub(super) fn session_settings(&self) -> session::Settings {
+        settings::session(&self.session, &self.public_url)
+    }
+
+    /// What accounts and passwords are held to.
+    pub(super) fn policy(&self) -> Policy {
+        self.password.as_ref().map_or_else(
+            || settings::policy(&RawPassword::default()),
+            |raw| settings::policy(raw),
+        )
+    }
+}
+
+/// Reads `file`, and no other one.
+///
+/// # Errors
+/// [`Failure::Problems`] with the problems of the file's text, [`Failure::Unreadable`].
+pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
+    let (raw, problems) = parse(file)?;
+    if !problems.errors().is_empty() {
+        return Err(Failure::problems(problems));
+    }
+    Ok(Outline {
+        state_url: settings::state_url(&raw, &problems),
+        public_url: settings::public_url(&raw.server, &problems),
+        issuers: raw.issuers,
+        session: raw.session,
+        password: raw.password,
+    })
+}
+
+fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
+    let shown = file.display().to_string();
+    let source = guarded::read(file)?;
+    let source = String::from_utf8(source).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
+        let message = format!("`{shown}:{line}` is not UTF-8 text");
+        Failure::Unreadable(Unreadable {
+            file: shown,
+            line: Some(line),
+            message,
+            hint: "save the file as UTF-8".to_owned(),
+        })
+    })?;
+    let mut problems = Problems::new(file, &source);
+    let raw = config::read(&mut problems);
+    Ok((raw, problems))
+}
+
+/// Compiles all tables. `None` only where there are errors.
+fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Option<Plan> {
+    let settings = Settings::compile(raw, problems);
+    let workers = settings::workers(&raw.server);
+    let upstreams: Vec<Arc<Upstream>> = raw
+        .upstreams
+        .iter()
+        .map(|(name, upstream)| Arc::new(Upstream::compile(name, upstream, workers, problems)))
+        .collect();
+    check_loops(raw, &settings, &upstreams, problems);
+    let by_name: HashMap<&str, &Arc<Upstream>> = upstreams
+        .iter()
+        .map(|upstream| (&*upstream.name, upstream))
+        .collect();
+    let naming = IdentityHeaders::compile(raw, problems);
+    let environment = |name: &str| std::env::var(name).ok();
+    let egress = Egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
+    let issuers = Issuers::compile(&raw.issuers, &egress, problems);
+    check_own_name(raw, &settings.public_url, problems);
+    check_callers(raw, problems);
+    let sources = Sources::compile(raw.sources.as_deref(), problems);
+    let routes = compile_routes(
+        raw,
+        &Surroundings {
+            own_prefix: &settings.own_prefix,
+            upstreams: &by_name,
+            metrics,
+        },
+        problems,
+    );
+    let named_hosts = named_hosts(raw);
+    let sign_in = compile_sign_in(raw, &settings);
+    Some(Plan {
+        pages: Arc::new(compile_pages(
+            raw,
+            &settings,
+            sign_in.as_ref(),
+            &named_hosts,
+            problems,
+        )),
+        sign_in,
+        named_hosts,
+        routes: routes?,
+        upstreams,
+        issuers,
+        sources,
+        naming,
+        assertion: raw
+            .identity
+            .assertion
+            .as_ref()
+            .is_some_and(|assertion| assertion.value),
+        tests: raw.tests.clone(),
+        settings: Arc::new(settings),
+    })
+}
+
+/// People can sign in where `[password]` is there.
+fn compile_sign_in(raw: &RawConfig, settings: &Settings) -> Option<SignInPlan> {
+    let password = raw.password.as_ref()?;
+    let is_on = |flag: &Option<At<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+    Some(SignInPlan {
+        session: session::Settings {
+            trust_unconfirmed_email: is_on(&password.trust_unconfirmed_email),
+            ..settings::session(&raw.session, &settings.public_url)
+        },
+        policy: settings::policy(password),
+        registration: is_on(&password.registration),
+        admin_role: settings::admin_role(password),
+    })
+}
+
+/// Patterns that are wrong are said where the routes are compiled.
+fn named_hosts(raw: &RawConfig) -> NamedHosts {
+    let hosts = raw.routes.iter().filter_map(|route| route.value.host.as_ref());
+    let patterns: Vec<_> = hosts.filter_map(|host| HostPattern::parse(host).ok()).collect();
+    NamedHosts::new(&patterns)
+}
+
+/// Pages are there in any case, at least for errors.
+fn compile_pages(
+    raw: &RawConfig,
+    settings: &Settings,
+    sign_in: Option<&SignInPlan>,
+    named: &NamedHosts,
+    problems: &mut Problems,
+) -> Pages {
+    let registration = sign_in.is_some_and(|sign_in| sign_in.registration);
+    let pages = Pages::compile(
+        &raw.pages,
+        &settings.own_prefix,
+        &settings.realm(),
+        registration,
+        problems,
+    );
+    // Where there is one host, forms stay there.
+    let pages = if named.is_empty() {
+        pages
+    } else {
+        pages.with_forms_to(&settings.public_url)
+    };
+    match sign_in {
+        Some(sign_in) => pages.with_min_length(sign_in.policy.min_length as u64),
+        None => pages,
+    }
+}
+
+/// `public_url` is the `iss` of our own tokens: nobody else may have it, and whoever checks it must be able to count on it.
+fn check_own_name(raw: &RawConfig, public_url: &str, problems: &mut Problems) {
+    for iss in raw
+        .issuers
+        .iter()
+        .filter_map(|(_, issuer)| issuer.issuer.as_ref())
+    {
+        if iss.value == public_url {
+            problems
+                .error(
+                    &iss.span,
+                    format!("`{public_url}` is the issuer of the gateway's own tokens"),
+                )
+                .hint("another issuer has another `issuer`; the gateway's own is `public_url` in `[server]`");
+        }
+    }
+    if let Some(assertion) = raw
+        .identity
+        .assertion
+        .as_ref()
+        .filter(|assertion| assertion.value)
+        && raw.server.public_url.is_none()
+        && !raw.failed.has("server", "public_url")
+    {
+        problems
+            .warning(
+                &assertion.span,
+                format!("without `public_url`, assertions have the `iss` `{public_url}`"),
+            )
+            .hint("apps compare it: set `public_url` in `[server]`, so that it stays when `listen` changes");
+    }
+    // A file that was cut short while it was written must not take the place of a whole one.
+    if raw.routes.is_empty() && !raw.failed.has("", "routes") {
+        let what = if problems.source().trim().is_empty() {
+            "the file is empty"
+        } else {
+            "the file has no `[[routes]]`"
+        };
+        problems.error(&(0..0), what).hint(
+            "add `[[routes]]` with `path = \"/*\"` and an `upstream`; `passgate example` prints a file to start from",
+        );
+    }
+}
+
+/// A route that needs a caller, in a file that names no way to become one.
+fn check_callers(raw: &RawConfig, problems: &mut Problems) {
+    let is_unknown = ["issuers", "password"]
+        .iter()
+        .any(|table| raw.failed.has("", table));
+    if is_unknown || raw.failed.has("routes", "auth") || !raw.issuers.is_empty() || raw.password.is_some() {
+        return;
+    }
+    let needs_caller =
+        |route: &&At<RawRoute>| route.auth.as_ref().is_none_or(|auth| auth.value == "required");
+    if let Some(route) = raw.routes.iter().find(needs_caller) {
+        let span = route.auth.as_ref().map_or(&route.span, |auth| &auth.span);
+        problems.warning(span, "this route needs a caller, and there is no way to become one").hint(
+            "add `[password]` for local accounts or `[issuers.NAME]` for tokens; until then only tokens of `passgate \
+             token mint` are accepted",
+        );
+    }
+}
+
+/// An upstream that is the gateway itself: a request would come back until something breaks.
+fn check_loops(raw: &RawConfig, settings: &Settings, upstreams: &[Arc<Upstream>], problems: &mut Problems) {
+    for (upstream, (_, table)) in upstreams.iter().zip(&raw.upstreams) {
+        // Where one of the servers could not be compiled, that is said, and the two lists are not alike.
+        for (address, written) in upstream.addresses().zip(&table.servers) {
+            let Some(place) = settings.listen.iter().position(|listen| is_same(address, listen)) else {
+                continue;
+            };
+            let problem = problems
+                .error(
+                    &written.span,
+                    format!("upstream `{}` leads back to the gateway itself", upstream.name),
+                )
+                .label(format!("the gateway listens on `{}`", settings.listen[place]))
+                .hint("name the address of the app; it and the gateway cannot share a port");
+            if let Some(listen) = raw.server.listen.get(place) {
+                problem.also(listen.span.clone(), "the gateway listens here");
+            }
+        }
+    }
+}
+
+/// Whether connections to `server` arrive at the listener `listen`, as far as this machine can tell without asking for
+/// names. A port of the system's choice and the sockets of systemd are not known yet.
+fn is_same(server: &Address, listen: &Listen) -> bool {
+    match (server, listen) {
+        (Address::Unix(server), Listen::Unix(listen)) => server == listen,
+        (Address::Ip(server), Listen::Tcp(listen)) => {
+            server.port() == listen.port() && reaches(server.ip(), listen.ip())
+        }
+        (Address::Name { host, port }, Listen::Tcp(listen)) => {
+            let is_here =
+                host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost");
+            *port == listen.port() && is_here && (listen.ip().is_unspecified() || listen.ip().is_loopback())
+        }
+        _ => false,
+    }
+}
+
+fn reaches(server: IpAddr, listen: IpAddr) -> bool {
+    let (server, listen) = (server.to_canonical(), listen.to_canonical());
+    // A connection to `0.0.0.0` or `[::]` goes to this machine.
+    let is_here = || {
+        server.is_loopback() || server.is_unspecified()
+            // Only an address of this machine can be bound to.
+            || std::net::UdpSocket::bind((server, 0)).is_ok()
+    };
+    server == listen
+        || (server.is_ipv4() == listen.is_ipv4()
+            && ((listen.is_unspecified() && is_here()) || (server.is_unspecified() && listen.is_loopback())))
+}
+
+fn compile_routes(
+    raw: &RawConfig,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<Table<Route>> {
+    let mut builder = Builder::new();
+    let mut spans = Vec::new();
+    for route in &raw.routes {
+        if let Some((host, path, methods, compiled)) = compile_route(route, around, problems) {
+            builder.add(host, path, methods, compiled);
+            spans.push(
+                route
+                    .value
+                    .path
+                    .as_ref()
+                    .map_or_else(|| route.span.clone(), |path| path.span.clone()),
+            );
+        }
+    }
+    match builder.build() {
+        Ok(table) => {
+            raw.routes
+                .iter()
+                .for_each(|route| warn_of_the_other_slash(&route.value, &table, problems));
+            warn_of_method_override(&table, &spans, problems);
+            Some(table)
+        }
+        Err(conflicts) => {
+            for conflict in conflicts {
+                problems
+                    .error(
+                        &spans[conflict.second],
+                        format!("two routes tie: both match `{}`, for the same method", conflict.example),
+                    )
+                    .label("this one")
+                    .also(spans[conflict.first].clone(), "and this one")
+                    .hint("give them different hosts, paths or `methods` (named methods come before all methods), or make them one route");
+            }
+            None
+        }
+    }
+}
+
+/// `/admin` and `/admin/` are two paths here and one to many apps. A route for one of them alone, where the other one
+/// falls to a route that asks for less, protects nothing there.
+fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mut Problems) {
+    let Some(path) = route
+        .path
+        .as_ref()
+        .filter(|path| path.len() > 1 && !path.ends_with('*'))
+    else {
+        return;
+    };
+    let host = match route.host.as_ref().map(|host| HostPattern::parse(host)) {
+        None => "x.invalid".to_owned(),
+        Some(Ok(HostPattern::Exact(name))) => name.into(),
+        Some(Ok(HostPattern::Below(suffix))) => format!("x{suffix}"),
+        Some(Err(_)) => return,
+    };
+    let segments = path
+        .split('/')
+        .map(|segment| if segment.starts_with('{') { "x" } else { segment });
+    let here = segments.collect::<Vec<_>>().join("/");
+    let there = here
+        .strip_suffix('/')
+        .map_or_else(|| format!("{here}/"), str::to_owned);
+    let leads_to = |path: &str, method: &Method| {
+        let target = path.parse().ok().and_then(|uri| Target::parse(&uri).ok())?;
+        match table.find(&host, target.matching(), method) {
+            Lookup::Found(route) => Some(route),
+            Lookup::MethodRefused { .. } | Lookup::Missing => None,
+        }
+    };
+    let methods = route
+        .methods
+        .iter()
+        .flat_map(|methods| &methods.value)
+        .map(|method| method.value.as_str());
+    for method in methods.chain(route.methods.is_none().then_some("GET")) {
+        let Ok(method) = Method::try_from(method) else {
+            continue;
+        };
+        let (Some(meant), Some(other)) = (leads_to(&here, &method), leads_to(&there, &method)) else {
+            continue;
+        };
+        if !other.rules.cover(&meant.rules) {
+            problems
+                .warning(
+                    &path.span,
+                    format!(
+                        "`{there}` is not this path: it belongs to `{}`, which asks for less",
+                        other.label
+                    ),
+                )
+                .label("many apps take the two for one")
+                .hint(format!(
+                    "write `{}/*`, or add a route for the other one",
+                    path.trim_end_matches('/')
+                ));
+            return;
+        }
+    }
+}
+
+/// Rules of one path that differ by method hold for the method that the request has. Many frameworks let a form send POST
+/// and name another method in a field of its body (`_method`), where the gateway does not look; and answer HEAD as GET.
+/// `spans` are those of the routes' paths, by index.
+fn warn_of_method_override(table: &Table<Route>, spans: &[Range<usize>], problems: &mut Problems) {
+    const SENT: [Method; 2] = [Method::POST, Method::HEAD];
+    // In the order in which they are told; HEAD is answered as GET by nearly every app, the others take a middleware.
+    let methods = [
+        SENT[0].clone(),
+        SENT[1].clone(),
+        Method::DELETE,
+        Method::PUT,
+        Method::PATCH,
+        Method::GET,
+    ];
+    for [post, head, others @ ..] in table.by_method(&methods) {
+        let weaker = |sent: Option<usize>, other: Option<usize>| {
+            let (sent, other) = (sent.filter(|sent| Some(*sent) != other)?, other?);
+            let (asked, wanted) = (table.get(sent)?, table.get(other)?);
+            (!asked.rules.cover(&wanted.rules)).then_some((sent, other))
+        };
+        let found = others
+            .iter()
+            .zip(&methods[SENT.len()..])
+            .find_map(|(other, method)| {
+                let (sent, other) = weaker(post, *other)?;
+                Some((sent, other, method))
+            });
+        if let Some((post, other, method)) = found {
+            problems
+                .warning(&spans[post], format!("POST asks for less here than {method} on the same path"))
+                .label("this route takes POST")
+                .also(spans[other].clone(), format!("{method} asks for more"))
+                .hint(format!(
+                    "an app that takes the method from a form field (`_method`) runs {method} for a POST: ask POST for the same, or switch that off in the app"
+                ));
+        }
+        if let Some((head, get)) = weaker(head, others[3]) {
+            problems
+                .warning(&spans[head], "HEAD asks for less here than GET on the same path")
+                .label("this route takes HEAD")
+                .also(spans[get].clone(), "GET asks for more")
+                .hint("apps answer HEAD as they answer GET, without the body: add `HEAD` to the methods of the other route");
+        }
+    }
+}
+
+/// What a route is compiled among.
+struct Surroundings<'a> {
+    own_prefix: &'a str,
+    upstreams: &'a HashMap<&'a str, &'a Arc<Upstream>>,
+    metrics: &'a Metrics,
+}
+
+type CompiledRoute = (Option<HostPattern>, Pattern, Option<Vec<Method>>, Route);
+
+fn compile_route(
+    route: &At<RawRoute>,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<CompiledRoute> {
+    let place = problems.place(&route.span);
+    let rules = Rules::compile(&route.value, problems);
+    let host = route.value.host.as_ref().map(|host| {
+        HostPattern::parse(host).map_err(|error| {
+            problems
+                .error(&host.span, format!("`host`: {error}"))
+                .hint(error.hint());
+        })
+    });
+    let path = route.value.path.as_ref().and_then(|path| {
+        let pattern = Pattern::parse(path)
+            .map_err(|error| {
+                problems.error(&path.span, format!("`path`: {error}")).hint(error.hint());
+            })
+            .ok()?;
+        let own_prefix = around.own_prefix;
+        // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
+        let is_literal = !path.contains('{');
+        if login::is_own(path, own_prefix) || is_literal && login::is_own(&pattern.example(), own_prefix) {
+            problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
+                "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
+            ));
+        }
+        Some(pattern)
+    });
+    let methods = route.value.methods.as_ref().map(|methods| {
+        methods
+            .value
+            .iter()
+            .filter_map(|method| compile_method(method, problems))
+            .collect::<Vec<_>>()
+    });
+    let mut accept = PathLeniency::default();
+    for name in &route.value.accept {
+        match accept.with_name(name) {
+            Some(more) => accept = more,
+            None => {
+                problems
+                    .error(&name.span, format!("`accept` knows no `{}`", name.value))
+                    .hint(did_you_mean(name, &PathLeniency::NAMES));
+            }
+        }
+    }
+    if let (Some(path), Some(typed)) = (&path, &route.value.path) {
+        check_reachable(path, typed, accept, problems);
+    }
+    let headers = route
+        .value
+        .headers
+        .iter()
+        .filter_map(|(name, value)| {
+            // Both were checked when the file was read.
+            Some((
+                HeaderName::try_from(name.value.as_str()).ok()?,
+                HeaderValue::try_from(value.value.as_str()).ok()?,
+            ))
+        })
+        .collect();
+    // They were checked with the names of `[identity]`.
+    let kept = route.value.keep_headers.iter();
+    let keep_headers = kept
+        .filter_map(|name| HeaderName::try_from(name.value.as_str()).ok())
+        .collect();
+    let strip_prefix = compile_strip_prefix(&route.value, problems);
+    let upstream = route
+        .value
+        .upstream
+        .as_ref()
+        .and_then(|name| around.upstreams.get(name.value.as_str()))?;
+    let host = match host {
+        Some(Ok(host)) => Some(host),
+        Some(Err(())) => return None,
+        None => None,
+    };
+    let path = path?;
+    let text = label(host.as_ref(), &path, methods.as_deref());
+    let label = Label {
+        series: around.metrics.route(&text),
+        text,
+    };
+    let compiled = Route {
+        label,
+        place,
+        pattern: (
+            host.as_ref().map(ToString::to_string),
+            path.to_string(),
+            methods
+                .as_ref()
+                .map(|methods| methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")),
+        ),
+        rules,
+        accept,
+        upstream: Arc::clone(upstream),
+        strip_prefix,
+        rewrite_responses: route
+            .value
+            .rewrite_responses
+            .as_ref()
+            .is_none_or(|rewrite| rewrite.value),
+        headers,
+        keep_headers,
+        forward_credential: route
+            .value
+            .forward_credential
+            .as_ref()
+            .is_some_and(|forward| forward.value),
+    };
+    Some((host, path, methods, compiled))
+}
+
+/// A path that no request can have on this route, because each one that would match is refused first.
+fn check_reachable(pattern: &Pattern, path: &At<String>, accept: PathLeniency, problems: &mut Problems) {
+    let Ok(uri) = pattern.example().parse() else {
+        return;
+    };
+    let refusal = match Target::parse(&uri) {
+        Ok(target) => match target.oddities().refusal_unless(accept) {
+            None => return,
+            Some(refusal) => refusal,
+        },
+        Err(refusal) => refusal,
+    };
+    let passes = |accept: PathLeniency| {
+        Target::parse(&uri).is_ok_and(|target| target.oddities().refusal_unless(accept).is_none())
+    };
+    let problem = problems.error(
+        &path.span,
+        format!("no request can match `{}`: {refusal}", path.value),
+    );
+    match PathLeniency::NAMES
+        .iter()
+        .find(|name| accept.with_name(name).is_some_and(passes))
+    {
+        Some(name) => problem.hint(format!(
+            "add `accept = [\"{name}\"]` to the route, or write another path"
+        )),
+        None => problem
+            .hint("requests with such a path are refused before routes are looked at: write another path"),
+    };
+}
+
+/// A route as log lines and metrics name it: `GET,POST admin.example.com/admin/*`.
+fn label(host: Option<&HostPattern>, path: &Pattern, methods: Option<&[Method]>) -> Arc<str> {
+    let mut label = String::new();
+    if let Some(methods) = methods {
+        let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        label.push_str(&names.join(","));
+        label.push(' ');
+    }
+    if let Some(host) = host {
+        label.push_str(&host.to_string());
+    }
+    label.push_str(&path.to_string());
+    label.into()
+}
+
+fn compile_method(method: &At<String>, problems: &mut Problems) -> Option<Method> {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    match Method::try_from(method.value.as_str()) {
+        Ok(Method::CONNECT | Method::TRACE) => {
+            problems
+                .error(&method.span, format!("`{}` is never forwarded", method.value))
+                .hint("CONNECT and TRACE are answered with 405 on every route; leave it out");
+            None
+        }
+        Ok(parsed) if parsed.as_str().bytes().all(|byte| !byte.is_ascii_lowercase()) => Some(parsed),
+        _ => {
+            let upper = method.value.to_ascii_uppercase();
+            problems
+                .error(&method.span, format!("`{}` is not a method", method.value))
+                .hint(nearest(&upper, KNOWN).map_or_else(
+                    || "methods are upper-case tokens, `GET`".to_owned(),
+                    |near| format!("did you mean `{near}`? methods are upper-case"),
+                ));
+            None
+        }
+    }
+}
+
+/// The prefix must stand in front of the route's own path, or it would never be cut off.
+fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<Prefix> {
+    let prefix = route.strip_prefix.as_ref()?;
+    let path = route.path.as_ref()?;
+    let cut = prefix.value.trim_end_matches('/');
+    let covers = path
+        .value
+        .strip_prefix(cut)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if !prefix.value.starts_with('/') || !covers || cut.contains(['{', '*']) {
+        problems
+            .error(
+                &prefix.span,
+                format!(
+                    "`strip_prefix` is not in front of the route's path `{}`",
+                    path.value
+                ),
+            )
+            .hint("write the leading segments of `path`, such as `/admin` for `/admin/*`");
+        return None;
+    }
+    // In the spelling that paths are matched in. Where it has none, nor has the route's path, and that is said there.
+    let path = canonical_prefix(cut).ok().filter(|path| !path.is_empty())?;
+    Some(Prefix {
+        value: HeaderValue::try_from(&path).ok()?,
+        path,
+    })
+}
+
+fn did_you_mean(typed: &str, known: &[&str]) -> String {
+    nearest(typed, known.iter().copied()).map_or_else(
+        || {
+            format!(
+                "one of {}",
+                known
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        },
+        |near| format!("did you mean `{near}`?"),
+    )
+}

@@ -1,0 +1,51 @@
+//! Opening what a file names: its state, and the gateway as it would run, without the network.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::build::{Current, assemble};
+use super::config::Plan;
+use super::state_sync::StateSnapshot;
+use super::{Failure, key_store};
+use crate::clock::Clock;
+use crate::observe::Metrics;
+use crate::state::{self, State, memory::Memory};
+use crate::verify::{KeySet, Origin};
+
+/// The directory that relative paths in `file` start from.
+pub(super) fn directory(file: &Path) -> &Path {
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Opens the state at `url`, which is made where there is none.
+pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failure> {
+    state::open(url, directory(file)).map_err(|error| Failure::Runtime(error.into()))
+}
+
+/// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
+pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
+    let path = plan
+        .settings
+        .state_url
+        .strip_prefix("sqlite:")
+        .map(|path| directory(file).join(path));
+    let state: Arc<dyn State> = match path {
+        Some(path) if !path.exists() => Arc::new(Memory::default()),
+        _ => open_state(&plan.settings.state_url, file)?,
+    };
+    let mirror = StateSnapshot::open(state, Clock::system())?;
+    let current = assemble(plan, &mirror, &Metrics::new(), None)?;
+    let store = key_store::shared(&mirror);
+    for issuer in current.gateway.verifier.issuers().iter() {
+        let Some(source) = &issuer.source else { continue };
+        let saved = store
+            .load_jwks(&issuer.issuer, source.location().url().as_str())
+            .map_err(anyhow::Error::msg)?;
+        if let Some((keys, _)) = saved.and_then(|text| KeySet::from_jwks(&text, Origin::Fetched).ok()) {
+            issuer.replace_keys(keys);
+        }
+    }
+    Ok(current)
+}

@@ -1,0 +1,273 @@
+//! What the gateway keeps an eye on beside its requests: the state file, written by other processes too, and the
+//! certificates. One thread, because both block.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::clock::{Clock, UnixSeconds};
+use crate::server::tls::{Certificates, News};
+use crate::signing::SigningKeys;
+use crate::state::{Reading, Revocation, RevocationTarget, State, StateError, Version};
+use crate::verify::{Change, RevocationRow, Revocations, Revoked};
+
+/// How often the state is looked at: a revocation of another process holds after a second at most.
+const STATE_INTERVAL: Duration = Duration::from_millis(250);
+/// How far apart two looks at the clock are that both find a revocation to have expired before it is forgotten: a clock
+/// that is wrong for a moment forgets none.
+const CERTAINTY_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// How often certificates are looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a certificate that ends soon is warned of.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(86_400);
+
+/// What the state says, as the workers read it.
+#[derive(Debug)]
+pub(super) struct StateSnapshot {
+    pub(super) state: Arc<dyn State>,
+    pub(super) revocations: Arc<Revocations>,
+    pub(super) signing: Arc<ArcSwap<SigningKeys>>,
+    pub(super) clock: Clock,
+    /// What has been read at the opening.
+    opened: Version,
+}
+
+impl StateSnapshot {
+    /// Reads everything for the first time.
+    ///
+    /// # Errors
+    /// The state cannot be read; then nothing must be served.
+    pub(super) fn open(state: Arc<dyn State>, clock: Clock) -> anyhow::Result<Self> {
+        let now = clock.now();
+        let signing = SigningKeys::load_or_create(&*state, now)?;
+        let revocations = Arc::new(Revocations::new());
+        revocations.attach();
+        let asked = Instant::now();
+        // What has expired as well: the clock may be wrong at a start.
+        let Reading { rows, version, .. } = state.revocations_after(None, UnixSeconds::MIN)?;
+        revocations.replace(rows.into_iter().map(row));
+        revocations.touch(asked);
+        Ok(Self {
+            state,
+            revocations,
+            signing: Arc::new(ArcSwap::from_pointee(signing)),
+            clock,
+            opened: version,
+        })
+    }
+
+    /// Reads what is new since the last time. `announce` hears of our keys before the first token is signed with a new one:
+    /// a session that is renewed at that moment would be nobody's.
+    fn refresh(&self, seen: &mut Seen, announce: &dyn Fn(&SigningKeys)) -> Result<(), StateError> {
+        let asked = Instant::now();
+        let now = self.clock.now();
+        seen.look_at_the_clock(asked, now);
+        let version = self.state.version()?;
+        if seen.version != version {
+            // In one piece, so that what this process revokes meanwhile is not forgotten again.
+            let read = self.revocations.reconcile(|| {
+                let Reading {
+                    rows,
+                    is_whole,
+                    version,
+                } = self.state.revocations_after(Some(seen.version), seen.over)?;
+                let rows = rows.into_iter().map(row).collect();
+                Ok::<_, StateError>((
+                    version,
+                    if is_whole {
+                        Change::Replace(rows)
+                    } else {
+                        Change::Add(rows)
+                    },
+                ))
+            })?;
+            seen.are_keys_new |= !read.has_keys_of(&seen.version);
+            seen.version = read;
+        }
+        if seen.are_keys_new {
+            match SigningKeys::load_or_create(&*self.state, now) {
+                Ok(keys) => {
+                    announce(&keys);
+                    self.signing.store(Arc::new(keys));
+                }
+                Err(error) => tracing::error!(%error, "cannot read the signing keys; those in use are kept"),
+            }
+            seen.are_keys_new = false;
+        }
+        self.revocations.touch(asked);
+        self.revocations.sweep(seen.over);
+        if seen.has_old {
+            seen.has_old = self.state.purge_revocations(seen.over)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the thread that watches knows.
+#[derive(Debug)]
+struct Seen {
+    /// What was read up to.
+    version: Version,
+    /// Whether the keys have changed, and were not read since.
+    are_keys_new: bool,
+    /// When the clock was last looked at, and what it said.
+    clock: (Instant, UnixSeconds),
+    /// What has expired at this time has certainly expired.
+    over: UnixSeconds,
+    /// Whether there may be something in the state that has.
+    has_old: bool,
+}
+
+impl Seen {
+    fn new(version: Version, asked: Instant, now: UnixSeconds) -> Self {
+        Self {
+            version,
+            are_keys_new: true,
+            clock: (asked, now),
+            over: UnixSeconds::MIN,
+            has_old: false,
+        }
+    }
+
+    fn look_at_the_clock(&mut self, asked: Instant, now: UnixSeconds) {
+        let (before, then) = self.clock;
+        if asked.saturating_duration_since(before) >= CERTAINTY_INTERVAL {
+            self.over = then.min(now);
+            self.has_old = true;
+            self.clock = (asked, now);
+        }
+    }
+}
+
+fn row(kept: Revocation) -> RevocationRow {
+    let kind = match kept.target {
+        RevocationTarget::Token(id) => Revoked::TokenId(id),
+        RevocationTarget::Subject(subject) => Revoked::Subject(subject),
+        RevocationTarget::Session(id) => Revoked::Session(id),
+        RevocationTarget::Stale { subject, revision } => Revoked::Stale { subject, revision },
+    };
+    RevocationRow {
+        issuer: kept.issuer,
+        kind,
+        revoked_at: kept.revoked_at,
+        expires_at: kept.expires_at,
+    }
+}
+
+/// The thread that watches. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct StateWatcher {
+    stop: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StateWatcher {
+    /// Starts it. `announce` gets our keys before they are used, also where they have not changed.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub(super) fn start(
+        mirror: Arc<StateSnapshot>,
+        certificates: Option<Arc<Certificates>>,
+        announce: impl Fn(&SigningKeys) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = sync_channel(0); // never sent on: its end is the message
+        let thread = std::thread::Builder::new()
+            .name("state".to_owned())
+            .spawn(move || watch(&mirror, certificates.as_deref(), &announce, &stopped))?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for StateWatcher {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(
+    mirror: &StateSnapshot,
+    certificates: Option<&Certificates>,
+    announce: &dyn Fn(&SigningKeys),
+    stopped: &Receiver<()>,
+) {
+    let mut seen = Seen::new(mirror.opened, Instant::now(), mirror.clock.now());
+    let mut failing = false;
+    let mut certificates_seen = Instant::now();
+    let mut expiry_said: Option<Instant> = None;
+    while stopped.recv_timeout(STATE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        match mirror.refresh(&mut seen, announce) {
+            Ok(()) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("the state can be read again");
+                }
+            }
+            // Said once: it is looked at four times a second.
+            Err(error) if !std::mem::replace(&mut failing, true) => tracing::error!(
+                %error,
+                "cannot read the state, so revocations may be missed; requests that need a caller are refused from \
+                 10 seconds on (503)"
+            ),
+            Err(_) => {}
+        }
+        if let Some(certificates) = certificates
+            && certificates_seen.elapsed() >= CERTIFICATE_INTERVAL
+        {
+            certificates_seen = Instant::now();
+            let now = mirror.clock.now();
+            for news in certificates.refresh(now) {
+                match news {
+                    News::Taken(text) => tracing::info!("{text}"),
+                    News::Kept(text) => tracing::warn!("{text}"),
+                }
+            }
+            if expiry_said.is_none_or(|said| said.elapsed() >= EXPIRY_INTERVAL) {
+                expiry_said = Some(Instant::now());
+                certificates
+                    .expiring(now)
+                    .iter()
+                    .for_each(|text| tracing::warn!("{text}"));
+            }
+        }
+        // A key's time runs out also where nothing has changed, and a configuration may have been read again meanwhile.
+        announce(&mirror.signing.load());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_wrong_for_a_moment_forgets_nothing() {
+        let start = Instant::now();
+        let state = crate::state::memory::Memory::default();
+        let mut seen = Seen::new(state.version().expect("in memory"), start, 1000);
+        let mut look = |minutes: u64, now| {
+            seen.look_at_the_clock(start + Duration::from_secs(60 * minutes), now);
+            seen.over
+        };
+        assert_eq!(
+            [look(0, 1000), look(4, 900_000), look(5, 1300)],
+            [UnixSeconds::MIN, UnixSeconds::MIN, 1000]
+        );
+        assert_eq!(
+            [look(6, 900_000), look(9, 1540), look(10, 900_000)],
+            [1000, 1000, 1300]
+        );
+        // It was wrong at a look, and right again at the next.
+        assert_eq!(
+            [look(15, 1900), look(20, 2200), look(25, 2500)],
+            [1900, 1900, 2200]
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! What the admin port tells about the running gateway.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::build::Current;
+use super::state_sync::StateSnapshot;
+use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts};
+use crate::observe::{AccessLog, Diagnostics, Metrics};
+use crate::server::admin;
+use crate::server::worker::Pulse;
+use crate::verify::{CacheCounters, LocalCache};
+
+/// The sources of the numbers.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) current: Arc<ArcSwap<Current>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) log: Arc<AccessLog>,
+    pub(super) diagnostics: Diagnostics,
+    /// Of the workers, by their number.
+    pub(super) pulses: Vec<Arc<Pulse>>,
+    /// Of all tables of all workers.
+    pub(super) caches: Vec<Arc<CacheCounters>>,
+    pub(super) mirror: Arc<StateSnapshot>,
+    pub(super) loaded_at: AtomicI64,
+    pub(super) reload_failed: AtomicBool,
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+impl Report {
+    /// The counters of a worker's token table.
+    pub(super) fn counters(cache: &Mutex<LocalCache>) -> Arc<CacheCounters> {
+        Arc::clone(cache.lock().unwrap_or_else(PoisonError::into_inner).counters())
+    }
+
+    /// The configuration was read again, and taken or not.
+    pub(super) fn reloaded(&self, taken: bool) {
+        self.reload_failed.store(!taken, Ordering::Relaxed);
+        if taken {
+            self.loaded_at.store(self.mirror.clock.now(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl admin::Report for Report {
+    /// Healthy means: every worker turns. Connections of one that does not stand still, and only a restart helps.
+    fn health(&self) -> Result<(), Vec<String>> {
+        let now = std::time::Instant::now();
+        let stuck = self
+            .pulses
+            .iter()
+            .enumerate()
+            .filter(|(_, pulse)| pulse.is_stuck(now));
+        let reasons: Vec<String> = stuck
+            .map(|(number, _)| format!("worker {number} has not turned for 5 seconds"))
+            .collect();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        let settings = &self.current.load().settings;
+        settings.public_host() == name || settings.admin_hosts.iter().any(|host| host == name)
+    }
+
+    /// Ready means: requests are decided. An issuer that cannot be reached does not make it less so, because the other
+    /// routes work; `passgate_jwks_*` and the 503 of the requests concerned tell.
+    fn ready(&self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        if *self.draining.borrow() {
+            reasons.push("ending".to_owned());
+        }
+        if !self.mirror.revocations.is_fresh(std::time::Instant::now()) {
+            reasons
+                .push("the state cannot be read, so that requests that need a caller are refused".to_owned());
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let current = self.current.load();
+        let left_out = current.gateway.verifier.issuers().iter().filter_map(|issuer| {
+            let skipped = issuer.source.as_ref()?.status().skipped;
+            (!skipped.is_empty())
+                .then(|| format!("keys of `{}` are left out: {}", issuer.name, skipped.join("; ")))
+        });
+        left_out.collect()
+    }
+
+    fn metrics(&self) -> (&'static str, String) {
+        let current = self.current.load();
+        let verifier = &current.gateway.verifier;
+        let sum =
+            |count: fn(&CacheCounters) -> u64| self.caches.iter().map(|cache| count(cache)).sum::<u64>();
+        let key_sets = verifier
+            .issuers()
+            .iter()
+            .filter_map(|issuer| {
+                let status = issuer.source.as_ref()?.status();
+                Some(KeySetState {
+                    issuer: issuer.name.to_string(),
+                    keys: status.keys as u64,
+                    fetched_at: status.last_success,
+                    fetches: status.fetched,
+                    failures: status.failed,
+                })
+            })
+            .collect();
+        let others = OtherCounts {
+            cache: CacheCounts {
+                hits: sum(CacheCounters::local_hits) + sum(CacheCounters::shared_hits),
+                misses: sum(CacheCounters::misses),
+                entries: verifier.cached()
+                    + current
+                        .gateway
+                        .sign_in
+                        .as_ref()
+                        .map_or(0, |sign_in| sign_in.verifier.cached()),
+            },
+            key_sets,
+            cookies_dropped: current
+                .upstreams
+                .iter()
+                .map(|upstream| (upstream.name.to_string(), upstream.dropped_cookies()))
+                .collect(),
+            log_lines_dropped: self.log.dropped(),
+            diagnostics_dropped: self.diagnostics.dropped(),
+            config_loaded_at: self.loaded_at.load(Ordering::Relaxed),
+            config_reload_failed: self.reload_failed.load(Ordering::Relaxed),
+        };
+        (CONTENT_TYPE, self.metrics.encode(others))
+    }
+}

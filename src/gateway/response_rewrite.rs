@@ -1,0 +1,225 @@
+//! The app's answer becomes the gateway's.
+//!
+//! Enters: the head of an answer without hop-by-hop fields. Leaves: the same head with addresses and cookie paths as the
+//! client has to see them, with what caches have to know, and without what is between the gateway and the app. Bodies
+//! are never touched. What must never happen here: a field that the app sent becomes the address of another host, or a
+//! cache may give one caller's answer to another because nothing was said.
+
+use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, LOCATION, PRAGMA, REFRESH, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Gateway, Route, loops};
+use crate::authorize::{Auth, Permit};
+use crate::forward::Hop;
+use crate::http::location::{Origin, PublicPaths};
+use crate::http::target::Target;
+use crate::identity_headers::forwarded::forwarded_host;
+
+/// What has to be known of a request for its answer.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) route: &'a Route,
+    /// Whether the route's prefix was cut off this request's path.
+    pub(super) is_cut: bool,
+    /// Whether the caller is known.
+    pub(super) is_known: bool,
+    /// The names that the app was told it is asked by: the Host, and what a trusted proxy in front said.
+    pub(super) hosts: [Option<HeaderValue>; 2],
+}
+
+impl<'a> Asked<'a> {
+    /// `headers` are those that the app gets.
+    pub(super) fn of(
+        route: &'a Route,
+        permit: &Permit,
+        target: &Target,
+        hop: &Hop,
+        headers: &HeaderMap,
+    ) -> Self {
+        Self {
+            route,
+            is_cut: route.cuts(target),
+            is_known: permit.caller().is_some(),
+            hosts: [Some(hop.host.clone()), forwarded_host(headers).cloned()],
+        }
+    }
+
+    /// Puts the head of the app's answer in the gateway's words.
+    pub(super) fn answer(&self, gateway: &Gateway, headers: &mut HeaderMap) {
+        if let Some(sign_in) = &gateway.sign_in {
+            let dropped = sign_in.strip_set_cookie(headers);
+            self.route.upstream.note_dropped_cookies(dropped, &sign_in.cookie);
+        }
+        loops::unmark(&gateway.loop_mark, headers);
+        if self.route.rewrite_responses && headers.keys().any(|name| REWRITTEN.contains(name)) {
+            self.rewrite(gateway, headers);
+        }
+        if self.is_known && !says_something_to_caches(headers) {
+            headers.insert(CACHE_CONTROL, PRIVATE.clone());
+        }
+        if self.route.rules.auth() == Auth::Optional {
+            add_vary(headers, &gateway.vary);
+        }
+    }
+
+    fn rewrite(&self, gateway: &Gateway, headers: &mut HeaderMap) {
+        let text = |host: &HeaderValue| Origin::public(host.to_str().ok()?);
+        let public: Vec<Origin> = self
+            .hosts
+            .iter()
+            .flatten()
+            .filter_map(text)
+            .chain(gateway.public_origin.clone())
+            .collect();
+        let paths = PublicPaths {
+            prefix: self
+                .route
+                .strip_prefix
+                .as_ref()
+                .filter(|_| self.is_cut)
+                .map_or("", |prefix| prefix.path.as_str()),
+            base: self.route.upstream.base(),
+            servers: self.route.upstream.origins(),
+            public: &public,
+        };
+        rewrite(headers, &paths);
+    }
+}
+
+/// The fields of an answer that name a place of the app.
+pub(super) const REWRITTEN: [HeaderName; 4] = [LOCATION, CONTENT_LOCATION, REFRESH, SET_COOKIE];
+
+static PRIVATE: HeaderValue = HeaderValue::from_static("private");
+
+fn rewrite(headers: &mut HeaderMap, paths: &PublicPaths<'_>) {
+    for name in REWRITTEN {
+        let http::header::Entry::Occupied(mut field) = headers.entry(&name) else {
+            continue;
+        };
+        for value in field.iter_mut() {
+            let Ok(text) = std::str::from_utf8(value.as_bytes()) else {
+                continue;
+            };
+            let public = if name == SET_COOKIE {
+                paths.set_cookie(text)
+            } else if name == REFRESH {
+                paths.refresh(text)
+            } else {
+                paths.location(text)
+            };
+            if let Some(public) = public.and_then(|public| HeaderValue::try_from(public).ok()) {
+                *value = public;
+            }
+        }
+    }
+}
+
+/// Whether the app has said what caches may do (RFC 9111 sections 5.2 to 5.4).
+fn says_something_to_caches(headers: &HeaderMap) -> bool {
+    [CACHE_CONTROL, EXPIRES, PRAGMA]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
+/// Adds the names in `ours` to what the app says that its answer depends on (RFC 9110 section 12.5.5), in one line.
+fn add_vary(headers: &mut HeaderMap, ours: &HeaderValue) {
+    if !headers.contains_key(VARY) {
+        headers.insert(VARY, ours.clone());
+        return;
+    }
+    let mut names = String::new();
+    let values = headers.get_all(VARY).iter().chain([ours]);
+    for name in values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+    {
+        if name == "*" {
+            return;
+        }
+        let is_there = names.split(", ").any(|there| there.eq_ignore_ascii_case(name));
+        if !name.is_empty() && !is_there {
+            if !names.is_empty() {
+                names.push_str(", ");
+            }
+            names.push_str(name);
+        }
+    }
+    if let Ok(names) = HeaderValue::try_from(names) {
+        headers.insert(VARY, names);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .fold(HeaderMap::new(), |mut headers, (name, value)| {
+                headers.append(name, value);
+                headers
+            })
+    }
+
+    #[test]
+    fn vary_is_one_line_with_each_name_once() {
+        for (theirs, expected) in [
+            (&[][..], "Cookie, Authorization"),
+            (&["Accept-Encoding"], "Accept-Encoding, Cookie, Authorization"),
+            (
+                &["accept-encoding,cookie"],
+                "accept-encoding, cookie, Authorization",
+            ),
+            (
+                &["Origin", "AUTHORIZATION , Cookie"],
+                "Origin, AUTHORIZATION, Cookie",
+            ),
+            (&[""], "Cookie, Authorization"),
+            (&["*"], "*"),
+        ] {
+            let lines: Vec<_> = theirs.iter().map(|value| ("vary", *value)).collect();
+            let mut headers = headers(&lines);
+            add_vary(&mut headers, &HeaderValue::from_static("Cookie, Authorization"));
+            let found: Vec<_> = headers.get_all(VARY).iter().collect();
+            assert_eq!(found, [expected], "{theirs:?}");
+        }
+    }
+
+    #[test]
+    fn every_line_of_a_field_is_rewritten_and_other_fields_are_not() {
+        let mut headers = headers(&[
+            ("location", "/x"),
+            ("content-location", "/y"),
+            ("refresh", "0; url=/z"),
+            ("set-cookie", "a=1; Path=/"),
+            ("set-cookie", "b=2; Path=/b"),
+            ("link", "</style.css>; rel=preload"),
+        ]);
+        rewrite(
+            &mut headers,
+            &PublicPaths {
+                prefix: "/api",
+                base: "",
+                servers: &[],
+                public: &[],
+            },
+        );
+        let all = |name: &str| {
+            headers
+                .get_all(name)
+                .iter()
+                .map(|value| value.to_str().unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(all("location"), ["/api/x"]);
+        assert_eq!(all("content-location"), ["/api/y"]);
+        assert_eq!(all("refresh"), ["0; url=/api/z"]);
+        assert_eq!(all("set-cookie"), ["a=1; Path=/api", "b=2; Path=/api/b"]);
+        assert_eq!(all("link"), ["</style.css>; rel=preload"]);
+    }
+}

@@ -1,0 +1,360 @@
+//! The session cookie on its way in: whose it is, and a new token where the one in it has expired, or says what is no
+//! longer so, and its session goes on.
+//!
+//! Enters: the headers of a request. Leaves: who the cookie names, with a `Set-Cookie` where it was renewed; or that it
+//! is no good. Only a cookie that our own key has signed makes anybody look into the state, and of many requests with the
+//! same one only the first does.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue};
+use moka::sync::Cache;
+use tokio::sync::OnceCell;
+
+use crate::blocking::Blocking;
+use crate::clock::{Clock, UnixSeconds};
+use crate::http::cookie;
+use crate::login::Sites;
+use crate::refusal::Refusal;
+use crate::session::{Cookie, HOST_CLAIM, Sessions};
+use crate::verify::{LocalCache, Verified, Verifier};
+
+/// How long the answer about a session is given to further requests with the old cookie, which were on their way.
+const SHARED_FOR: Duration = Duration::from_secs(5);
+/// The most sessions that such an answer is kept for.
+const SHARED: u64 = 10_000;
+/// How often a token is made where the last one is over already: lives of a few seconds can be configured, and an account
+/// can change while it is read.
+const ATTEMPTS: usize = 3;
+
+/// What there is where people can sign in.
+#[derive(Debug)]
+pub struct SignIn {
+    /// The name of the session cookie on the wire.
+    pub cookie: String,
+    /// On which hosts people are signed in.
+    pub sites: Arc<Sites>,
+    /// Takes what such a cookie holds, and no other kind of token.
+    pub verifier: Verifier,
+    /// `None` where a request is only explained.
+    pub renewal: Option<Renewal>,
+}
+
+/// The way to new tokens.
+#[derive(Debug)]
+pub struct Renewal {
+    sessions: Arc<Sessions>,
+    blocking: Arc<Blocking>,
+    /// `Set-Cookie` that deletes the cookie.
+    clear: HeaderValue,
+    /// By session and host: what its first request there is finding out for all.
+    shared: Cache<String, Shared>,
+}
+
+type Shared = Arc<OnceCell<Option<Cookie>>>;
+
+/// What a request has in the way of a session cookie.
+#[derive(Debug)]
+pub enum SessionCredential {
+    /// None.
+    Nothing,
+    /// One that is no good, or several.
+    Bad(Refusal),
+    /// A good one; with what to set, where it was renewed.
+    Good(Arc<Verified>, Option<HeaderValue>),
+}
+
+impl Renewal {
+    /// Renewal by `sessions`, on the threads of `blocking`.
+    #[must_use]
+    pub fn new(sessions: Arc<Sessions>, blocking: Arc<Blocking>) -> Self {
+        let shared = Cache::builder()
+            .max_capacity(SHARED)
+            .time_to_live(SHARED_FOR)
+            .build();
+        Self {
+            clear: sessions.clear_cookie(),
+            sessions,
+            blocking,
+            shared,
+        }
+    }
+
+    /// What is being found out about the session on a host, or was a moment ago.
+    fn shared(&self, key: &str) -> Shared {
+        match self.shared.get(key) {
+            Some(cell) => cell,
+            None => self.shared.get_with(key.to_owned(), Arc::default),
+        }
+    }
+
+    /// Finds it out anew, if nobody has begun to.
+    fn forget(&self, key: &str, cell: &Shared) {
+        if self
+            .shared
+            .get(key)
+            .is_some_and(|known| Arc::ptr_eq(&known, cell))
+        {
+            self.shared.invalidate(key);
+        }
+    }
+
+    /// The cookie of the session on `host`, as it is now; `None` where it is over.
+    async fn renew(
+        &self,
+        cell: &Shared,
+        session: &str,
+        account: &str,
+        host: &str,
+        client: IpAddr,
+    ) -> Result<Option<(String, HeaderValue)>, Refusal> {
+        // A request that goes away leaves the work to the next one that waits, and so does one for which it failed.
+        let asked = cell.get_or_try_init(|| async {
+            let (sessions, session, account) =
+                (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
+            let host = host.to_owned();
+            self.blocking
+                .run(move || sessions.renew(&session, &account, &host, client))
+                .await?
+        });
+        // Nobody waits for the failures of all who came before.
+        let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;
+        let cookie = cookie.map_err(|_| Refusal::StateUnavailable)??;
+        Ok(cookie
+            .as_ref()
+            .map(|cookie| (cookie.token.clone(), cookie.set_cookie.clone())))
+    }
+}
+
+impl SignIn {
+    /// The one value of the cookie. Two different ones are nobody's.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialMalformed`] where there is one and it is no text, or there are several.
+    pub fn find<'a>(&'a self, headers: &'a HeaderMap) -> Result<Option<&'a str>, Refusal> {
+        let mut values = cookie::values(headers, &self.cookie);
+        let Some(first) = values.next() else {
+            return Ok(None);
+        };
+        if values.any(|other| other != first) {
+            return Err(Refusal::CredentialMalformed);
+        }
+        match std::str::from_utf8(first) {
+            Ok(token) if !token.is_empty() => Ok(Some(token)),
+            _ => Err(Refusal::CredentialMalformed),
+        }
+    }
+
+    /// Whether a token in the session cookie counts on `host`: it names its host. One that names none was made before there
+    /// were several, on the host of `public_url`.
+    #[must_use]
+    pub fn counts_on(&self, verified: &Verified, host: &str) -> bool {
+        match verified.caller.identity.claims.get(HOST_CLAIM) {
+            Some(named) => named.as_str() == Some(host),
+            None => self.sites.is_home(host),
+        }
+    }
+
+    /// Who the session cookie in `headers` names, after a renewal where its token has expired or is stale. One of another
+    /// host is none.
+    ///
+    /// # Errors
+    /// 503, where that cannot be found out now.
+    pub(super) async fn present(
+        &self,
+        cache: &Mutex<LocalCache>,
+        headers: &HeaderMap,
+        host: &str,
+        clock: &Clock,
+        client: IpAddr,
+    ) -> Result<SessionCredential, Refusal> {
+        let token = match self.find(headers) {
+            Ok(None) => return Ok(SessionCredential::Nothing),
+            Ok(Some(token)) => token,
+            Err(refusal) => return Ok(SessionCredential::Bad(refusal)),
+        };
+        match self.verify(cache, token, clock.now()) {
+            Ok(verified) if !self.counts_on(&verified, host) => Ok(SessionCredential::Nothing),
+            Ok(verified) => Ok(SessionCredential::Good(verified, None)),
+            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, host, clock, client).await,
+            Err(refusal) if refusal.is_invalid_token() => Ok(SessionCredential::Bad(refusal)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Whose cookie it is or was, without a renewal: for who wants to leave.
+    pub(super) fn recognize(
+        &self,
+        headers: &HeaderMap,
+        host: &str,
+        now: UnixSeconds,
+    ) -> Option<Arc<Verified>> {
+        let token = self.find(headers).ok()??;
+        self.verifier
+            .verify_expired(token, now)
+            .ok()
+            .filter(|verified| self.counts_on(verified, host))
+    }
+
+    async fn renew(
+        &self,
+        cache: &Mutex<LocalCache>,
+        token: &str,
+        host: &str,
+        clock: &Clock,
+        client: IpAddr,
+    ) -> Result<SessionCredential, Refusal> {
+        let old = match self.verifier.verify_expired(token, clock.now()) {
+            Ok(old) => old,
+            Err(refusal) if refusal.is_invalid_token() => return Ok(SessionCredential::Bad(refusal)),
+            Err(refusal) => return Err(refusal),
+        };
+        if !self.counts_on(&old, host) {
+            return Ok(SessionCredential::Nothing);
+        }
+        let identity = &old.caller.identity;
+        let (Some(session), Some(renewal)) = (&identity.session_id, &self.renewal) else {
+            return Ok(SessionCredential::Bad(Refusal::Expired));
+        };
+        // A cookie made for one host is never given to another.
+        let key = format!("{session} {host}");
+        for _ in 0..ATTEMPTS {
+            let cell = renewal.shared(&key);
+            let renewed = renewal
+                .renew(&cell, session, &identity.subject, host, client)
+                .await?;
+            let Some((token, set_cookie)) = renewed else {
+                return Ok(SessionCredential::Bad(Refusal::Expired));
+            };
+            // By the time of now: the token is younger than the question that it answers.
+            match self.verify(cache, &token, clock.now()) {
+                Ok(verified) => return Ok(SessionCredential::Good(verified, Some(set_cookie))),
+                Err(Refusal::Expired | Refusal::Stale) => renewal.forget(&key, &cell),
+                // Ended since.
+                Err(refusal) if refusal.is_invalid_token() => return Ok(SessionCredential::Bad(refusal)),
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        // The session lives, and its tokens do not live for as long as it takes to make one.
+        Err(Refusal::StateUnavailable)
+    }
+
+    fn verify(
+        &self,
+        cache: &Mutex<LocalCache>,
+        token: &str,
+        now: UnixSeconds,
+    ) -> Result<Arc<Verified>, Refusal> {
+        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        self.verifier.verify(&mut cache, token, now)
+    }
+
+    /// `Set-Cookie` that deletes the cookie, where it is no good because of `refusal`. One that is good a little later
+    /// stays: a clock that was put back signs nobody out.
+    pub(super) fn clear(&self, refusal: Refusal) -> Option<HeaderValue> {
+        self.renewal
+            .as_ref()
+            .filter(|_| refusal != Refusal::NotYetValid)
+            .map(|renewal| renewal.clear.clone())
+    }
+
+    /// Whether a cookie of this name is ours: the session's, or a nonce.
+    pub(super) fn is_our_name(&self, name: &[u8]) -> bool {
+        name == self.cookie.as_bytes() || name.starts_with(self.sites.nonce_prefix().as_bytes())
+    }
+
+    /// Whether `field` is a `Set-Cookie` of a cookie of ours.
+    fn is_ours(&self, field: &HeaderValue) -> bool {
+        self.is_our_name(name_of(field))
+    }
+
+    /// Takes out of an app's answer what would set a cookie of ours: who is signed in is not for an app to change. Says
+    /// how many these were.
+    pub(super) fn strip_set_cookie(&self, headers: &mut HeaderMap) -> usize {
+        let ours = headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .filter(|field| self.is_ours(field))
+            .count();
+        if ours == 0 {
+            return 0;
+        }
+        let kept: Vec<HeaderValue> = headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .filter(|field| !self.is_ours(field))
+            .cloned()
+            .collect();
+        headers.remove(SET_COOKIE);
+        for field in kept {
+            headers.append(SET_COOKIE, field);
+        }
+        ours
+    }
+
+    /// Adds `set_cookie` to an answer that does not set the cookie itself. No cache may keep such an answer for others.
+    pub(super) fn set_cookie(&self, headers: &mut HeaderMap, set_cookie: HeaderValue) {
+        if headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .any(|field| name_of(field) == self.cookie.as_bytes())
+        {
+            return;
+        }
+        headers.append(SET_COOKIE, set_cookie);
+        let is_kept_private = |field: &HeaderValue| {
+            field.to_str().is_ok_and(|text| {
+                text.split(',').any(|part| {
+                    let part = part.trim();
+                    part.eq_ignore_ascii_case("private") || part.eq_ignore_ascii_case("no-store")
+                })
+            })
+        };
+        // What is said to one kind of cache alone counts more there (RFC 9213 section 2.2).
+        let is_targeted = |name: &str| name.ends_with("cdn-cache-control") || name == "surrogate-control";
+        let targeted: Vec<_> = headers
+            .keys()
+            .filter(|name| is_targeted(name.as_str()))
+            .cloned()
+            .collect();
+        for name in targeted {
+            headers.remove(name);
+        }
+        if !headers
+            .get_all(http::header::CACHE_CONTROL)
+            .iter()
+            .any(is_kept_private)
+        {
+            headers.insert(
+                http::header::CACHE_CONTROL,
+                HeaderValue::from_static("private, no-cache"),
+            );
+        }
+    }
+}
+
+/// The name of the cookie that a `Set-Cookie` sets. Of one without a name it is what comes back as the name: browsers keep
+/// `=session=x` as the value `session=x` of no name, and send just that (RFC 6265bis sections 5.6 and 5.8.3).
+fn name_of(field: &HeaderValue) -> &[u8] {
+    let pair = field
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
+    let is_before_name = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
+    let start = pair
+        .iter()
+        .position(|byte| !is_before_name(byte))
+        .unwrap_or(pair.len());
+    pair[start..]
+        .split(|byte| *byte == b'=')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii()
+}
+
+#[cfg(test)]
+mod tests;

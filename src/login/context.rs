@@ -1,0 +1,345 @@
+//! One request for one of our own endpoints: what was asked, and the rooms that are needed for an answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use serde_json::Map;
+use zeroize::Zeroizing;
+
+use super::form::{Fields, Kind, parameter};
+use super::response::{EndpointError, EndpointResponse};
+use super::sites::{Place, Site};
+use super::then::Then;
+use super::{ClientAddress, Endpoint, Login};
+use crate::account::{Accounts, Candidate, fold_email};
+use crate::clock::UnixSeconds;
+use crate::http::headers::Host;
+use crate::http::{cookie, origin, reply};
+use crate::identity::{Caller, Identity};
+use crate::identity_headers::scheme::Scheme;
+use crate::pages::Person;
+use crate::refusal::Refusal;
+use crate::session::{Device, Sessions};
+use crate::state::{AccountRow, SessionSelector, StateError};
+use crate::verify::OWN_NAME;
+
+/// A request for one of our own endpoints, as the gateway has understood it.
+#[derive(Debug)]
+pub struct EndpointRequest<'a> {
+    /// Which one.
+    pub endpoint: &'a Endpoint,
+    /// One that the endpoint has.
+    pub method: &'a Method,
+    /// The raw query.
+    pub query: Option<&'a str>,
+    /// As sent.
+    pub headers: &'a HeaderMap,
+    /// The host.
+    pub host: &'a Host,
+    /// By which scheme, as the browser sees it.
+    pub scheme: Scheme,
+    /// Whether `public_url` is `https://`; `None` where the file has none.
+    pub https: Option<bool>,
+    /// The client's address, as a trusted proxy may have named it.
+    pub client: IpAddr,
+    /// Whether it is that of a local peer which is no trusted proxy, and so may be one that was not listed.
+    pub may_be_proxy: bool,
+    /// Whether the client wants a page (`http::reply::wants_page`).
+    pub browser: bool,
+    /// The id in the log line.
+    pub request_id: &'a str,
+    /// Who asks, where that could be found out; for [`Endpoint::Logout`] also by a session cookie that has expired.
+    pub caller: Option<Arc<Caller>>,
+    /// Whether `caller` is by the session cookie.
+    pub by_cookie: bool,
+}
+
+/// The session of ours that a caller has.
+#[derive(Clone, Debug)]
+pub(super) struct OwnSession {
+    pub(super) id: String,
+    pub(super) account_id: String,
+}
+
+/// What was asked, and by what it is answered.
+#[derive(Debug)]
+pub(super) struct EndpointContext<'a> {
+    pub(super) asked: EndpointRequest<'a>,
+    pub(super) login: &'a Login,
+    /// The host that was asked, as signing in sees it.
+    pub(super) site: Site,
+    pub(super) prefix: &'a str,
+    pub(super) now: UnixSeconds,
+}
+
+impl EndpointContext<'_> {
+    /// The session that the caller has with us. Who has none – a token of another issuer, or one that was minted by hand –
+    /// is known here, but there is nothing of theirs to show or to end.
+    pub(super) fn own_session(&self) -> Option<OwnSession> {
+        let identity = &self.asked.caller.as_ref()?.identity;
+        let id = identity
+            .session_id
+            .clone()
+            .filter(|_| &*identity.issuer == OWN_NAME)?;
+        Some(OwnSession {
+            id,
+            account_id: identity.subject.clone(),
+        })
+    }
+
+    /// The same where nothing can be done without.
+    ///
+    /// # Errors
+    /// `CredentialMissing`: to sign in is what helps, and is where a browser is led.
+    pub(super) fn require_session(&self) -> Result<OwnSession, Refusal> {
+        self.own_session().ok_or(Refusal::CredentialMissing)
+    }
+
+    /// The session of the cookie, which a browser gives up when it gets another one.
+    pub(super) fn browser_session(&self) -> Option<OwnSession> {
+        self.own_session().filter(|_| self.asked.by_cookie)
+    }
+
+    /// Whom pages speak to.
+    pub(super) fn person(&self) -> Person {
+        let identity = self.asked.caller.as_ref().map(|caller| &caller.identity);
+        let (email, name) = identity
+            .map(|who| (who.email.clone(), who.name.clone()))
+            .unwrap_or_default();
+        Person {
+            email: email.unwrap_or_default(),
+            name,
+        }
+    }
+
+    /// The same where somebody is signed in.
+    pub(super) fn known_person(&self) -> Option<Person> {
+        self.own_session().map(|_| self.person())
+    }
+
+    /// What our own redirect says has just been done: a link on another site must not make us say that a password was
+    /// changed, or that nobody is signed in.
+    pub(super) fn done(&self) -> Option<Zeroizing<String>> {
+        let done = parameter(self.asked.query, "done")?;
+        (!origin::is_cross_origin(self.asked.headers, self.asked.host.as_sent(), self.asked.https))
+            .then_some(done)
+    }
+
+    /// Whether who sent `fields` reads JSON. A form is a browser's, and where nothing was sent the head decides: some
+    /// clients call nothing a form.
+    pub(super) fn speaks_json(&self, fields: &Fields) -> bool {
+        match fields.kind() {
+            Kind::Json => true,
+            Kind::Form => fields.is_nothing() && reply::is_program(self.asked.headers),
+            Kind::Empty => !self.asked.browser,
+        }
+    }
+
+    /// What attempts are counted against, besides the account.
+    pub(super) fn client_address(&self) -> ClientAddress {
+        ClientAddress {
+            ip: self.asked.client,
+            may_be_proxy: self.asked.may_be_proxy,
+        }
+    }
+
+    pub(super) fn device(&self) -> Device {
+        let agent = self
+            .asked
+            .headers
+            .get(USER_AGENT)
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        Device {
+            user_agent: agent.unwrap_or_default().into_owned(),
+            address: self.asked.client,
+        }
+    }
+
+    /// A path of ours as a `Location`.
+    pub(super) fn to(&self, rest: &'static str) -> HeaderValue {
+        HeaderValue::try_from(format!("{}{rest}", self.prefix)).unwrap_or(HeaderValue::from_static("/"))
+    }
+
+    /// Whether there is a form here that gives a browser a session: on the host of `public_url` alone, and by a scheme over
+    /// which the browser keeps the cookie.
+    pub(super) fn has_forms(&self) -> bool {
+        self.site.place == Place::Home && self.site.keeps_cookie
+    }
+
+    /// The page in place of a form, with a link to where the form is.
+    pub(super) fn elsewhere(&self, status: StatusCode, url: &str) -> Response<Bytes> {
+        self.login
+            .pages
+            .elsewhere(status, self.login.sites.public_url(), url)
+    }
+
+    /// An endpoint of ours at `public_url`.
+    pub(super) fn at_home(&self, rest: &str) -> String {
+        format!("{}{}{rest}", self.login.sites.public_url(), self.prefix)
+    }
+
+    /// 303 to the sign-in page, which says so, for a browser that has no session any more: its cookie goes, and with it the copies that
+    /// the browser keeps of pages, so that the back button shows none of them. (`no-store` does that for our own pages;
+    /// what apps allow to be kept, and pages kept for the back button, end by `Clear-Site-Data`.) Cookies and storage
+    /// of the apps stay: they are theirs.
+    ///
+    /// From another host that is the page at `public_url`, without an attempt: signed in again at once, by another session
+    /// that the browser has there, would not be signed out.
+    pub(super) fn signed_out(&self) -> EndpointResponse {
+        let (sites, site) = (&self.login.sites, &self.site);
+        let location = match site.place {
+            Place::Home => self.to("/login?done=signed-out"),
+            Place::Named => sites.sign_in_url(self.prefix, Some((&site.authority, "/")), None),
+            Place::Other => sites.sign_in_url(self.prefix, None, None),
+        };
+        self.without_cookie(EndpointResponse::see_other(location))
+    }
+
+    /// Takes the cookies of other issuers' tokens from a browser that has one: it would go before the session, so that who
+    /// signs in would stay who it says, and who signs out would not be signed out.
+    pub(super) fn without_others(&self, answered: EndpointResponse) -> EndpointResponse {
+        let has = |name: &str| cookie::values(self.asked.headers, name).next().is_some();
+        let deletions = self.login.other_cookies.iter().filter(|(name, _)| has(name));
+        deletions.fold(answered, |answered, (_, deletion)| {
+            answered.with_cookie(deletion.clone())
+        })
+    }
+
+    /// The same as [`EndpointContext::signed_out`] for an answer that leads nowhere.
+    pub(super) fn without_cookie(&self, answered: EndpointResponse) -> EndpointResponse {
+        const CLEAR: http::HeaderName = http::HeaderName::from_static("clear-site-data");
+        let answered = self.without_others(answered);
+        answered
+            .with_cookie(self.login.sessions.clear_cookie())
+            .with(CLEAR, HeaderValue::from_static(r#""cache""#))
+    }
+
+    /// Does something with the state, where nobody's request waits for it.
+    pub(super) async fn state<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Accounts, &Sessions) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (accounts, sessions) = (Arc::clone(&self.login.accounts), Arc::clone(&self.login.sessions));
+        self.login
+            .blocking
+            .run(move || work(&accounts, &sessions))
+            .await?
+    }
+
+    /// Proves to be somebody by password. Counted against `email` and the client's address before anything is looked up;
+    /// what is done then, and how long it takes, does not depend on whether there is such an account.
+    ///
+    /// # Errors
+    /// `Throttled`, `LoginRefused`, `Overloaded`, `StateUnavailable`.
+    pub(super) async fn prove(
+        &self,
+        email: &str,
+        password: Zeroizing<String>,
+        candidate: impl FnOnce(&Accounts) -> Result<Candidate, StateError> + Send + 'static,
+    ) -> Result<AccountRow, Box<EndpointError>> {
+        let attempt = self
+            .login
+            .throttle
+            .attempt(&throttle_key(email), self.client_address())
+            .map_err(EndpointError::throttled)?;
+        let verified = match self
+            .state(|accounts, _| candidate(accounts).map_err(unavailable))
+            .await
+        {
+            Ok(candidate) => {
+                self.login
+                    .hasher
+                    .run(self.asked.client, move || candidate.verify(&password))
+                    .await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match verified {
+            Ok(Some(proven)) => {
+                attempt.succeeded(&proven.account.id);
+                let account = proven.account.clone();
+                if proven.rehash.is_some() {
+                    let done = self
+                        .state(move |accounts, _| accounts.rehash(&proven).map_err(unavailable))
+                        .await;
+                    // Nobody is kept out because a hash stays as it was: it is good, and there is a next time.
+                    if let Err(refusal) = done {
+                        tracing::warn!(%refusal, account = account.id, "cannot replace an outdated hash");
+                    }
+                }
+                Ok(account)
+            }
+            Ok(None) => Err(Refusal::LoginRefused.into()),
+            Err(refusal) => {
+                attempt.not_made();
+                Err(refusal.into())
+            }
+        }
+    }
+
+    /// Opens a browser's session on this host and leads on to `then`.
+    ///
+    /// There is a new session whenever somebody signs in, and the one that the browser had ends: an id that somebody
+    /// else may have planted or seen is worth nothing afterwards.
+    ///
+    /// # Errors
+    /// `LoginRefused` where the account has changed meanwhile, `StateUnavailable`, `Overloaded`.
+    pub(super) async fn open_browser(
+        &self,
+        account: AccountRow,
+        then: Then,
+    ) -> Result<EndpointResponse, Refusal> {
+        let (device, former, now) = (self.device(), self.browser_session(), self.now);
+        let host = self.site.name.clone();
+        let answered = self.state(move |_, sessions| {
+            let cookie = sessions.open_browser(&account, &device, &host)?;
+            if let Some(former) = former
+                && let Err(refusal) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id })
+            {
+                // Its cookie is replaced all the same, and it ends by its limits.
+                tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
+            }
+            let location = then.location(sessions, &cookie.session_id, &account.id)?;
+            let answered = EndpointResponse::see_other(location).with_cookie(cookie.set_cookie);
+            Ok(answered.by_caller(caller(account, cookie.session_id, now)))
+        });
+        Ok(self.without_others(answered.await?))
+    }
+}
+
+/// Who has just signed in, as the log line names them.
+pub(super) fn caller(account: AccountRow, session_id: String, now: UnixSeconds) -> Caller {
+    Caller::new(Identity {
+        issuer: OWN_NAME.into(),
+        subject: account.id,
+        email: Some(account.email),
+        name: account.name,
+        roles: account.roles,
+        scopes: Vec::new(),
+        token_id: None,
+        session_id: Some(session_id),
+        issued_at: Some(now),
+        expires_at: now,
+        claims: Map::new(),
+    })
+}
+
+/// What the state said goes to the log; the client learns that there is nothing to be had at the moment.
+pub(super) fn unavailable(error: StateError) -> Refusal {
+    tracing::error!(%error, "cannot use the state");
+    Refusal::StateUnavailable
+}
+
+/// What an account is called in the throttle. Another spelling is no other account; and all that is too long to be an
+/// address is one, so that no time is spent on it.
+fn throttle_key(email: &str) -> String {
+    const LONGEST: usize = 254;
+    if email.trim().len() > LONGEST {
+        String::new()
+    } else {
+        fold_email(email)
+    }
+}

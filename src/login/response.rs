@@ -1,0 +1,244 @@
+//! What comes out: an answer, or why there is none.
+//!
+//! Leaves: responses that nobody keeps (`no-store`), that are what they say they are (`nosniff`), and that tell no other
+//! site where somebody was. Never here: a text that somebody sent.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE};
+use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::Value;
+
+use super::context::EndpointContext;
+use super::form::{Field, Kind};
+use crate::identity::Caller;
+use crate::pages::{FormError, Pages};
+use crate::refusal::Refusal;
+
+/// An answer of ours.
+#[derive(Debug)]
+pub struct EndpointResponse {
+    /// The whole of it.
+    pub response: Response<Bytes>,
+    /// Who has just signed in, for the log line.
+    pub caller: Option<Arc<Caller>>,
+}
+
+impl EndpointResponse {
+    pub(super) fn json(status: StatusCode, value: &Value) -> Self {
+        let mut response = Response::new(Bytes::from(value.to_string()));
+        *response.status_mut() = status;
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.into()
+    }
+
+    pub(super) fn empty() -> Self {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.into()
+    }
+
+    /// 303: the browser gets `location` instead of sending the form again (RFC 9110 section 15.4.4).
+    pub(super) fn see_other(location: HeaderValue) -> Self {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        response.headers_mut().insert(LOCATION, location);
+        response.into()
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.response.headers_mut().append(name, value);
+        self
+    }
+
+    pub(super) fn with_cookie(self, set_cookie: HeaderValue) -> Self {
+        self.with(SET_COOKIE, set_cookie)
+    }
+
+    pub(super) fn by_caller(mut self, caller: Caller) -> Self {
+        self.caller = Some(Arc::new(caller));
+        self
+    }
+}
+
+impl From<Response<Bytes>> for EndpointResponse {
+    fn from(response: Response<Bytes>) -> Self {
+        Self {
+            response,
+            caller: None,
+        }
+    }
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub struct EndpointError {
+    /// The reason, for log and metrics; the answer too where there is no `page`.
+    pub refusal: Refusal,
+    /// The answer, where it is a form that is shown again. Its status is the refusal's.
+    pub page: Option<Response<Bytes>>,
+    /// For 429 and 503, in seconds.
+    pub retry_after: Option<u64>,
+    /// What is said in the answer instead of the words for the refusal, in words of ours alone.
+    pub detail: Option<String>,
+    /// The field that is wrong, where it is one.
+    pub field: Option<&'static str>,
+}
+
+/// When to come again after 503, in seconds.
+const WHEN_BUSY: u64 = 5;
+/// When a minute that was full of new sessions is over for certain, in seconds.
+const NEXT_MINUTE: u64 = 60;
+
+impl From<Refusal> for Box<EndpointError> {
+    fn from(refusal: Refusal) -> Self {
+        let retry_after = match refusal {
+            Refusal::SessionsThrottled => Some(NEXT_MINUTE),
+            _ if refusal.status() == StatusCode::SERVICE_UNAVAILABLE => Some(WHEN_BUSY),
+            _ => None,
+        };
+        Self::new(EndpointError {
+            refusal,
+            page: None,
+            retry_after,
+            detail: None,
+            field: None,
+        })
+    }
+}
+
+impl EndpointError {
+    pub(super) fn throttled(seconds: u64) -> Box<Self> {
+        let refusal = Refusal::Throttled;
+        Box::new(Self {
+            refusal,
+            page: None,
+            retry_after: Some(seconds),
+            detail: None,
+            field: None,
+        })
+    }
+
+    /// These fields are not there.
+    pub(super) fn missing(kind: Kind, fields: &[Field]) -> Box<Self> {
+        let names: Vec<String> = fields
+            .iter()
+            .map(|field| format!("`{}`", field.name(kind)))
+            .collect();
+        let detail = match names.as_slice() {
+            [name] => format!("The field {name} is missing."),
+            names => format!("The fields {} are missing.", names.join(" and ")),
+        };
+        let mut failure: Box<Self> = Refusal::FormMalformed.into();
+        failure.field = fields.first().map(|field| field.name(kind));
+        failure.detail = Some(detail);
+        failure
+    }
+
+    /// The same failure where it is this field that is wrong.
+    pub(super) fn of_field(mut self: Box<Self>, field: Option<&'static str>) -> Box<Self> {
+        self.field = field;
+        self
+    }
+
+    /// A form that was sent to a host, or over a scheme, where the session's cookie could not be kept.
+    pub(super) fn elsewhere(visit: &EndpointContext<'_>, url: &str) -> Box<Self> {
+        let page = Some(visit.elsewhere(StatusCode::FORBIDDEN, url));
+        Box::new(Self {
+            refusal: Refusal::SignInElsewhere,
+            page,
+            retry_after: None,
+            detail: None,
+            field: None,
+        })
+    }
+
+    /// The same with the form to try again, where it was about what stands in the form.
+    pub(super) fn shown(
+        mut self: Box<Self>,
+        visit: &EndpointContext<'_>,
+        page: impl FnOnce(&Pages, StatusCode, FormError<'_>) -> Response<Bytes>,
+    ) -> Box<Self> {
+        if let Some(words) = self.words(visit.login.accounts.policy().min_length) {
+            let error = FormError {
+                message: &words,
+                field: self.field.or(field_of(self.refusal)),
+            };
+            let mut page = page(&visit.login.pages, self.refusal.status(), error);
+            if let Some(seconds) = self.retry_after {
+                page.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
+            self.page = Some(page);
+        }
+        self
+    }
+
+    /// What somebody who filled in a form is told; `None` where trying again would be no use.
+    fn words(&self, min_length: usize) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self.refusal {
+            Refusal::FormMalformed => "Something is missing. Please fill in the form and try again.",
+            Refusal::EmailInvalid => "This is not an email address.",
+            Refusal::NameInvalid => "The name is too long, or holds characters that cannot be shown.",
+            Refusal::PasswordTooShort => {
+                return Some(
+                    format!("The password is too short. It needs at least {min_length} characters.").into(),
+                );
+            }
+            Refusal::PasswordTooLong => "The password is too long.",
+            Refusal::PasswordCommon => {
+                "This password is one of the first that others would try. Please choose another."
+            }
+            Refusal::LoginRefused => "The email address or the password is wrong.",
+            Refusal::EmailTaken => "There is an account with this email address already.",
+            Refusal::Throttled => {
+                let seconds = self.retry_after.unwrap_or(1);
+                let unit = if seconds == 1 { "second" } else { "seconds" };
+                return Some(
+                    format!("Too many attempts. Please wait {seconds} {unit} and try again.").into(),
+                );
+            }
+            Refusal::SessionsThrottled => {
+                "This account has signed in too often. Please wait a minute and try again."
+            }
+            Refusal::Overloaded | Refusal::StateUnavailable => {
+                "This cannot be done at the moment. Please try again shortly."
+            }
+            _ => return None,
+        }))
+    }
+}
+
+/// The field of a form that a refusal is about.
+fn field_of(refusal: Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::EmailInvalid | Refusal::EmailTaken => Some("email"),
+        Refusal::NameInvalid => Some("name"),
+        Refusal::PasswordTooShort
+        | Refusal::PasswordTooLong
+        | Refusal::PasswordCommon
+        | Refusal::LoginRefused => Some("password"),
+        _ => None,
+    }
+}
+
+/// What every answer has that is not for everybody to keep. What a page says of itself stays, but for one thing: under
+/// `no-referrer` a browser sends our forms with `Origin: null` (Fetch standard, "append a request `Origin` header"), and
+/// one that sends no `Sec-Fetch-Site` either could then not be told from another site's page. `strict-origin` says no
+/// more than which site it was: no path, no query, no one-time token.
+pub(super) fn seal(response: &mut Response<Bytes>) {
+    let headers = response.headers_mut();
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(X_CONTENT_TYPE_OPTIONS)
+        .or_insert(HeaderValue::from_static("nosniff"));
+    headers
+        .entry(REFERRER_POLICY)
+        .or_insert(HeaderValue::from_static("strict-origin"));
+}

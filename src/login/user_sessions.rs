@@ -1,0 +1,132 @@
+//! What somebody who is signed in sees of their own account: who they are, and their sessions.
+//!
+//! Enters: a caller. Leaves: what is kept about them, and nobody else. What must never happen here: a session of another
+//! account is shown or ended, or can be told from one that is not there.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::context::{EndpointContext, unavailable};
+use super::response::{EndpointError, EndpointResponse};
+use crate::clock::UnixSeconds;
+use crate::pages::SessionItem;
+use crate::refusal::Refusal;
+use crate::state::{SessionRow, SessionSelector};
+
+/// GET: who the caller is. An account of ours is read afresh; of anybody else the token says all that is known.
+pub(super) async fn me(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
+    let caller = visit.asked.caller.as_ref().ok_or(Refusal::CredentialMissing)?;
+    let answer = match visit.own_session() {
+        Some(own) => {
+            let account = visit
+                .state(move |accounts, _| accounts.by_id(&own.account_id).map_err(unavailable))
+                .await?;
+            // Where it is gone or disabled its sessions have ended, whether or not word of it has come here yet.
+            let account = account
+                .filter(|account| !account.disabled)
+                .ok_or(Refusal::Revoked)?;
+            json!({"id": account.id, "email": account.email, "name": account.name, "roles": account.roles})
+        }
+        None => {
+            let who = &caller.identity;
+            json!({"id": who.subject, "email": who.email, "name": who.name, "roles": who.roles})
+        }
+    };
+    Ok(EndpointResponse::json(StatusCode::OK, &answer))
+}
+
+/// GET: the sessions of the caller's account.
+pub(super) async fn list(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
+    let own = visit.require_session()?;
+    let current = own.id.clone();
+    let mut rows = visit
+        .state(move |_, sessions| sessions.list(&own.account_id))
+        .await?;
+    // The one that somebody looks at it with goes first; the others stay in their order.
+    rows.sort_by_key(|row| row.id != current);
+    if !visit.asked.browser {
+        let sessions: Vec<Value> = rows.iter().map(|row| to_json(row, &current)).collect();
+        return Ok(EndpointResponse::json(
+            StatusCode::OK,
+            &json!({"sessions": sessions}),
+        ));
+    }
+    let items: Vec<SessionItem> = rows.into_iter().map(|row| to_item(row, &current)).collect();
+    Ok(visit
+        .login
+        .pages
+        .sessions(&visit.person(), &items, visit.now, notice(visit))
+        .into())
+}
+
+/// What has just been done, where our own redirect says so.
+fn notice(visit: &EndpointContext<'_>) -> Option<&'static str> {
+    match visit.done()?.as_str() {
+        "password" => Some("Password changed. All other sessions were signed out."),
+        "ended" => Some("The session was signed out."),
+        _ => None,
+    }
+}
+
+fn to_json(row: &SessionRow, current: &str) -> Value {
+    json!({
+        "id": row.id,
+        "current": row.id == current,
+        "kind": if row.refresh.is_some() { "client" } else { "browser" },
+        "userAgent": row.user_agent,
+        "address": row.address,
+        "createdAt": rfc3339(row.created_at),
+        "lastSeenAt": rfc3339(row.seen_at),
+        "expiresAt": rfc3339(row.expires_at),
+    })
+}
+
+/// `2026-01-01T00:00:00Z`; `null` for a time that no calendar has.
+fn rfc3339(time: UnixSeconds) -> Option<String> {
+    jiff::Timestamp::from_second(time)
+        .ok()
+        .map(|time| time.to_string())
+}
+
+fn to_item(row: SessionRow, current: &str) -> SessionItem {
+    SessionItem {
+        is_current: row.id == current,
+        is_client: row.refresh.is_some(),
+        id: row.id,
+        user_agent: row.user_agent,
+        address: row.address,
+        created_at: row.created_at,
+        seen_at: row.seen_at,
+        expires_at: row.expires_at,
+    }
+}
+
+/// DELETE of one session, and the POST that a form sends for it. Another account's is as missing as none.
+pub(super) async fn end(
+    visit: &EndpointContext<'_>,
+    id: &str,
+    in_browser: bool,
+) -> Result<EndpointResponse, Box<EndpointError>> {
+    let own = visit.require_session()?;
+    let is_current = own.id == id;
+    let wanted = id.to_owned();
+    let ended = visit
+        .state(move |_, sessions| {
+            sessions.end(SessionSelector::Own {
+                id: &wanted,
+                account_id: &own.account_id,
+            })
+        })
+        .await?;
+    // One that is not there any more was ended in another window, and the list shows that as well.
+    if ended.is_empty() && !in_browser {
+        return Err(Refusal::RouteMissing.into());
+    }
+    Ok(match (in_browser, is_current && visit.asked.by_cookie) {
+        (true, true) => visit.signed_out(),
+        (true, false) if ended.is_empty() => EndpointResponse::see_other(visit.to("/sessions")),
+        (true, false) => EndpointResponse::see_other(visit.to("/sessions?done=ended")),
+        (false, true) => visit.without_cookie(EndpointResponse::empty()),
+        (false, false) => EndpointResponse::empty(),
+    })
+}

@@ -1,0 +1,62 @@
+//! One worker's place to write: ids for its requests, its lines in the log, its counts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::access_log::{Entry, WorkerLog};
+use super::metrics::{Observation, OpenConnection, WorkerMetrics};
+use super::request_id::{RequestId, RequestIds};
+
+/// What a worker tells about its requests with.
+#[derive(Debug)]
+pub struct WorkerTelemetry {
+    ids: Mutex<RequestIds>,
+    log: Arc<WorkerLog>,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl WorkerTelemetry {
+    /// A desk for one worker.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn new(log: Arc<WorkerLog>, metrics: Arc<WorkerMetrics>) -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            ids: Mutex::new(RequestIds::new()?),
+            log,
+            metrics,
+        })
+    }
+
+    /// A request has come: the time in milliseconds since 1970, and its id.
+    #[must_use]
+    pub fn open(&self) -> (u64, RequestId) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        (
+            now,
+            self.ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next_id(now),
+        )
+    }
+
+    /// A request is over: its line and its counts.
+    pub fn close(&self, entry: &Entry<'_>, observation: &Observation<'_>) {
+        self.log.write(entry);
+        self.metrics.record(observation);
+    }
+
+    /// A client has connected; the connection is open for as long as what is returned lives.
+    #[must_use]
+    pub fn connection(&self) -> OpenConnection {
+        self.metrics.open_connection()
+    }
+
+    /// This worker's counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<WorkerMetrics> {
+        &self.metrics
+    }
+}

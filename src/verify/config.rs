@@ -1,0 +1,716 @@
+//! `[issuers.*]` into issuers that are ready.
+//!
+//! Enters: the tables as they were typed. Leaves: [`Issuers`], and every problem with its place. Files are read here;
+//! nothing is fetched. What could not work, or would work and protect nothing, is an error now and not at the first
+//! request.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use super::algorithm::{Algorithm, Family};
+use super::egress::Egress;
+use super::fetch::{Client, Url};
+use super::issuer::{Issuer, Issuers, LEEWAY};
+use super::jwks::Origin;
+use super::keys::KeySet;
+use super::refresh::{KeySource, Location, REFRESH_COOLDOWN, REFRESH_INTERVAL};
+use super::tenant::{IssuerName, Tenants};
+use crate::clock::UnixSeconds;
+use crate::config::raw::{Named, RawIssuer, RawTenants};
+use crate::config::{At, Problems, load_secret, nearest};
+use crate::identity::ClaimPath;
+
+/// The name of the issuer that the gateway itself is.
+pub const OWN_NAME: &str = "session";
+/// The longest key file that is read, in bytes.
+const MAX_KEY_FILE_BYTES: u64 = 1024 * 1024;
+/// A leeway above this is more likely a mistake than a clock.
+const LEEWAY_WARNING: Duration = Duration::from_secs(5 * 60);
+
+impl Issuers {
+    /// Makes the issuers of a file ready. An issuer with an error is left out; the configuration is not used then.
+    pub fn compile(raw: &[Named<RawIssuer>], egress: &Egress, problems: &mut Problems) -> Self {
+        let mut issuers = Self::default();
+        one_without_iss(raw, problems);
+        let mut seen: Vec<(String, Range<usize>)> = Vec::new();
+        for (name, raw) in raw {
+            let Some(issuer) = issuer(name, raw, egress, problems) else {
+                continue;
+            };
+            let iss = raw.issuer.as_ref().expect("an issuer was made of it");
+            if let Some((_, other)) = seen.iter().find(|(known, _)| *known == issuer.issuer) {
+                problems
+                    .error(
+                        &iss.span,
+                        format!("`issuer` is `{}`, as in another table", iss.value),
+                    )
+                    .also(other.clone(), "the other one")
+                    .hint("a token names its issuer by this alone; put the audiences of both into one table");
+                continue;
+            }
+            if issuer.may_lack_iss && issuers.without_iss().is_some() {
+                continue;
+            }
+            seen.push((issuer.issuer.clone(), iss.span.clone()));
+            if let Err(message) = issuers.add(issuer) {
+                problems
+                    .error(&name.span, message)
+                    .hint("a token names its issuer by `iss` alone: make one table of both");
+            }
+        }
+        issuers
+    }
+}
+
+/// A token without `iss` can be of one issuer only: which keys verify it must not depend on the order of the file.
+fn one_without_iss(raw: &[Named<RawIssuer>], problems: &mut Problems) {
+    let mut first: Option<(&str, &Range<usize>)> = None;
+    for (name, raw) in raw {
+        let Some(iss) = raw.missing_claims.iter().find(|claim| claim.value == "iss") else {
+            continue;
+        };
+        match first {
+            Some((other, span)) => {
+                problems
+                    .error(
+                        &iss.span,
+                        format!("`{other}` and `{}` both take tokens without `iss`", name.value),
+                    )
+                    .also(span.clone(), "the other one")
+                    .hint("such a token can be of one issuer only: take `iss` out of one of them");
+            }
+            None => first = Some((name, &iss.span)),
+        }
+    }
+}
+
+/// From when on a revocation made at `now` says nothing more: where tokens have a greatest age, one that is issued now
+/// is refused for its age from then on. `None`: never.
+#[must_use]
+pub fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSeconds> {
+    let age = seconds(raw.max_age.as_ref()?.value);
+    let leeway = raw.leeway.as_ref().map_or(LEEWAY, |leeway| seconds(leeway.value));
+    Some(now.saturating_add(age).saturating_add(2 * leeway))
+}
+
+fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Option<Issuer> {
+    let errors = problems.errors().len();
+    check_name(name, problems);
+    if raw.issuer.is_none() {
+        problems
+            .error(&name.span, format!("`issuers.{}` has no `issuer`", name.value))
+            .hint("the exact `iss` of its tokens, such as `issuer = \"https://id.example.com\"`");
+    }
+    if let Some(iss) = raw.issuer.as_ref().filter(|iss| iss.is_empty()) {
+        problems
+            .error(&iss.span, "`issuer` is empty")
+            .hint("the exact `iss` of its tokens");
+    }
+    check_audiences(name, raw, problems);
+    check_missing_claims(raw, problems);
+    let tenants = tenants(raw, problems);
+    let algorithms = algorithms(name, raw, problems);
+    let audience_claim = raw
+        .audience_claim
+        .as_ref()
+        .and_then(|claim| claim_path(claim, problems));
+    let subject_claims = subject_claims(raw, tenants.as_ref(), problems);
+    let roles_claims: Vec<_> = raw
+        .roles_claims
+        .iter()
+        .filter_map(|claim| claim_path(claim, problems))
+        .collect();
+    check_durations(raw, problems);
+    let (keys, source) = key_origin(name, raw, &algorithms, egress, problems);
+    if problems.errors().len() > errors {
+        return None;
+    }
+
+    let mut issuer = Issuer::new(name, raw.issuer.as_ref()?.value.clone(), keys);
+    issuer.audiences = raw
+        .audiences
+        .iter()
+        .map(|audience| audience.value.clone())
+        .collect();
+    issuer.algorithms = algorithms;
+    issuer.place = Some(problems.place(&name.span));
+    issuer.source = source;
+    if let Some(claim) = audience_claim {
+        issuer.audience_claim = claim;
+    }
+    if !subject_claims.is_empty() {
+        issuer.subject_claims = subject_claims;
+    }
+    issuer.tenants = tenants;
+    issuer.may_lack_iss = may_lack(raw, "iss");
+    issuer.may_lack_aud = may_lack(raw, "aud");
+    if !roles_claims.is_empty() {
+        issuer.roles_claims = roles_claims;
+    }
+    if let Some(leeway) = &raw.leeway {
+        issuer.leeway = seconds(leeway.value);
+    }
+    issuer.max_age = raw.max_age.as_ref().map(|age| seconds(age.value));
+    Some(issuer)
+}
+
+/// Which tenants are taken, where `issuer` has a place for one.
+fn tenants(raw: &RawIssuer, problems: &mut Problems) -> Option<Tenants> {
+    const HINT: &str =
+        "`tenants = [\"…\"]` with their ids, or `\"any\"`: then everybody who has a tenant signs in";
+    let iss = raw.issuer.as_ref()?;
+    let Some(name) = IssuerName::parse(iss) else {
+        problems
+            .error(
+                &iss.span,
+                "`{tid}` must be one whole segment of the path of `issuer`, once",
+            )
+            .hint("such as `https://login.microsoftonline.com/{tid}/v2.0`");
+        return None;
+    };
+    match (name.is_template(), &raw.tenants) {
+        (true, None) => {
+            problems
+                .error(
+                    &iss.span,
+                    "`issuer` has a place for a tenant, and no `tenants` are named",
+                )
+                .hint(HINT);
+            None
+        }
+        (true, Some(_)) if may_lack(raw, "iss") => {
+            problems
+                .error(&iss.span, "a token without `iss` says nothing about its tenant")
+                .hint("take `iss` out of `missing_claims`, or write one tenant into `issuer`");
+            None
+        }
+        (
+            true,
+            Some(At {
+                value: RawTenants::Any,
+                ..
+            }),
+        ) => Some(Tenants::Any),
+        (
+            true,
+            Some(At {
+                value: RawTenants::Listed(tenants),
+                ..
+            }),
+        ) => Some(Tenants::Listed(tenants.clone())),
+        (false, Some(tenants)) => {
+            problems
+                .error(&tenants.span, "`issuer` has no place for a tenant")
+                .also(iss.span.clone(), "here")
+                .hint("write `{tid}` where the tenant stands, such as `https://login.microsoftonline.com/{tid}/v2.0`");
+            None
+        }
+        (false, None) if iss.contains("{tenantid}") => {
+            problems
+                .warning(&iss.span, "`{tenantid}` is taken as it stands here")
+                .hint("write `{tid}` where the tenant stands, and `tenants`");
+            None
+        }
+        (false, None) => None,
+    }
+}
+
+/// The claims that say who a token is about. Each stands once, and none looks like the beginning of another one's values.
+fn subject_claims(raw: &RawIssuer, tenants: Option<&Tenants>, problems: &mut Problems) -> Vec<ClaimPath> {
+    let mut claims: Vec<ClaimPath> = Vec::new();
+    for written in &raw.subject_claims {
+        if tenants.is_some_and(Tenants::are_many) && !["sub", "oid"].contains(&written.as_str()) {
+            problems
+                .error(
+                    &written.span,
+                    format!("`{}` may be the same for people of two tenants", written.value),
+                )
+                .hint("with more than one tenant, `subject_claim` is `sub` or `oid`");
+        }
+        let Some(claim) = claim_path(written, problems) else {
+            continue;
+        };
+        if claims.contains(&claim) {
+            problems
+                .error(&written.span, format!("`{}` stands twice", written.value))
+                .hint("take one of them out");
+            continue;
+        }
+        claims.push(claim);
+    }
+    claims
+}
+
+/// The name is sent to apps as it is, so it must be able to stand in a header.
+fn check_name(name: &At<String>, problems: &mut Problems) {
+    if name.value == OWN_NAME {
+        problems
+            .error(
+                &name.span,
+                format!("`{OWN_NAME}` is the name of the gateway's own tokens"),
+            )
+            .hint("choose another name for this issuer");
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_plain) {
+        problems
+            .error(
+                &name.span,
+                format!(
+                    "`{}` cannot be the name of an issuer",
+                    name.value.escape_default()
+                ),
+            )
+            .hint("letters, digits, `-`, `_` and `.`: apps read it in a header");
+    }
+}
+
+fn check_audiences(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) {
+    if raw.audiences.is_empty() && !may_lack(raw, "aud") {
+        problems
+            .error(&name.span, format!("`issuers.{}` has no `audiences`", name.value))
+            .hint("what the issuer writes into `aud` for this site; without it, a token for any other app would do");
+    }
+    for audience in raw.audiences.iter().filter(|audience| audience.is_empty()) {
+        problems
+            .error(&audience.span, "an audience is empty")
+            .hint("write what the issuer puts into `aud`");
+    }
+}
+
+fn may_lack(raw: &RawIssuer, claim: &str) -> bool {
+    raw.missing_claims.iter().any(|missing| missing.value == claim)
+}
+
+/// `iss` and `aud` say whose token it is and for whom. Where the keys are kept here alone, the signature may say it.
+fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
+    for claim in raw
+        .missing_claims
+        .iter()
+        .filter(|claim| !["iss", "aud"].contains(&claim.as_str()))
+    {
+        problems
+            .error(&claim.span, format!("`{}` may not be missing", claim.value))
+            .hint("only `iss` and `aud` may");
+    }
+    let Some(first) = raw.missing_claims.first() else {
+        return;
+    };
+    let discovers = raw.discovery.as_ref().is_some_and(|discovery| discovery.value);
+    if raw.jwks_url.is_some() || discovers {
+        problems
+            .error(&first.span, "`missing_claims` needs keys that are kept here, and these are fetched")
+            .hint("whoever publishes keys signs for many: a token that does not say for whom may be for anybody");
+    }
+    let other = raw.audience_claim.as_ref().filter(|claim| claim.value != "aud");
+    if let (Some(claim), Some(missing)) = (
+        other,
+        raw.missing_claims.iter().find(|claim| claim.value == "aud"),
+    ) {
+        problems
+            .error(
+                &missing.span,
+                format!(
+                    "`aud` may be missing, and `{}` is compared instead of it",
+                    claim.value
+                ),
+            )
+            .also(claim.span.clone(), "here")
+            .hint("keep one of them");
+    }
+    if raw.max_age.is_none() && may_lack(raw, "aud") {
+        problems
+            .warning(
+                &first.span,
+                "whatever else is signed with these keys is taken as well",
+            )
+            .label("refresh tokens and links to reset a password, for instance")
+            .hint("`max_age`, as long as its access tokens live, refuses those that are older");
+    }
+}
+
+fn algorithms(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Vec<Algorithm> {
+    if raw.algorithms.is_empty() {
+        problems
+            .error(
+                &name.span,
+                format!("`issuers.{}` has no `algorithms`", name.value),
+            )
+            .hint("what the issuer signs with, such as `algorithms = [\"RS256\"]`; a token may not choose");
+    }
+    let mut algorithms: Vec<Algorithm> = Vec::new();
+    for written in &raw.algorithms {
+        match Algorithm::parse(written) {
+            Some(algorithm) if !algorithms.contains(&algorithm) => algorithms.push(algorithm),
+            Some(_) => {}
+            None if written.eq_ignore_ascii_case("none") => {
+                problems
+                    .error(&written.span, "`none` is not a signature")
+                    .hint("anybody can write such a token; name what the issuer signs with");
+            }
+            None => {
+                let names = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str());
+                let hint = match nearest(written, names.clone()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("one of {}", names.collect::<Vec<_>>().join(", ")),
+                };
+                problems
+                    .error(
+                        &written.span,
+                        format!("`{}` is not an algorithm that we know", written.value),
+                    )
+                    .hint(hint);
+            }
+        }
+    }
+    let is_secret =
+        |written: &&At<String>| Algorithm::parse(written).is_some_and(|known| known.family() == Family::Hmac);
+    let is_public =
+        |written: &&At<String>| Algorithm::parse(written).is_some_and(|known| known.family() != Family::Hmac);
+    if let (Some(secret), Some(public)) = (
+        raw.algorithms.iter().find(is_secret),
+        raw.algorithms.iter().find(is_public),
+    ) {
+        problems
+            .error(
+                &secret.span,
+                format!("`{}` and `{}` cannot stand together", secret.value, public.value),
+            )
+            .also(public.span.clone(), "this one needs a public key")
+            .hint("one needs a shared secret and the other a public key; make two issuers, or leave one out");
+    }
+    algorithms
+}
+
+fn claim_path(written: &At<String>, problems: &mut Problems) -> Option<ClaimPath> {
+    let path = ClaimPath::parse(written);
+    if path.is_none() {
+        problems
+            .error(&written.span, format!("`{}` is not a path of claim names", written.value))
+            .hint("names with dots between them, such as `realm_access.roles`; a name with a dot in it is quoted");
+    }
+    path
+}
+
+fn check_durations(raw: &RawIssuer, problems: &mut Problems) {
+    for (key, duration) in [
+        ("max_age", &raw.max_age),
+        ("refresh_interval", &raw.refresh_interval),
+        ("refresh_cooldown", &raw.refresh_cooldown),
+    ] {
+        if let Some(duration) = duration.as_ref().filter(|duration| duration.is_zero()) {
+            problems
+                .error(&duration.span, format!("`{key}` is zero"))
+                .hint("leave it out for the default");
+        }
+    }
+    if let Some(age) = raw
+        .max_age
+        .as_ref()
+        .filter(|age| !age.is_zero() && age.as_secs() == 0)
+    {
+        problems
+            .error(&age.span, "`max_age` is shorter than a second")
+            .hint("tokens count in whole seconds");
+    }
+    if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.value > LEEWAY_WARNING) {
+        problems
+            .warning(
+                &leeway.span,
+                "`leeway` lets expired tokens in for more than five minutes",
+            )
+            .hint("it is for clocks that differ; half a minute is plenty where machines use NTP");
+    }
+}
+
+/// The keys, or where they will be fetched from.
+fn key_origin(
+    name: &At<String>,
+    raw: &RawIssuer,
+    algorithms: &[Algorithm],
+    egress: &Egress,
+    problems: &mut Problems,
+) -> (Option<KeySet>, Option<KeySource>) {
+    let discovery = raw.discovery.as_ref().filter(|discovery| discovery.value);
+    let given: Vec<(&str, &Range<usize>)> = [
+        ("jwks_url", raw.jwks_url.as_ref().map(|at| &at.span)),
+        ("jwks_file", raw.jwks_file.as_ref().map(|at| &at.span)),
+        ("public_key_file", raw.public_key_file.as_ref().map(|at| &at.span)),
+        ("secret", raw.secret.as_ref().map(|at| &at.span)),
+        ("discovery", discovery.map(|at| &at.span)),
+    ]
+    .into_iter()
+    .filter_map(|(key, span)| Some((key, span?)))
+    .collect();
+    match given.as_slice() {
+        [] => {
+            problems
+                .error(
+                    &name.span,
+                    format!("`issuers.{}` does not say where its keys are", name.value),
+                )
+                .hint("one of `jwks_url`, `discovery = true`, `jwks_file`, `public_key_file` and `secret`");
+            return (None, None);
+        }
+        [(_, _)] => {}
+        [(first, place), (second, other), ..] => {
+            problems
+                .error(
+                    other,
+                    format!("`{first}` and `{second}` both say where the keys are"),
+                )
+                .also((*place).clone(), "the other one")
+                .hint("keep one of them");
+            return (None, None);
+        }
+    }
+    let fetched = raw.jwks_url.is_some() || discovery.is_some();
+    check_unused(raw, fetched, problems);
+    match (check_families(raw, problems), fetched) {
+        (false, _) => (None, None),
+        (true, true) => (None, key_source(raw, egress, problems)),
+        (true, false) => (key_files(raw, algorithms, problems), None),
+    }
+}
+
+/// Keys of the table that change nothing, because nothing is fetched.
+fn check_unused(raw: &RawIssuer, fetched: bool, problems: &mut Problems) {
+    if fetched {
+        return;
+    }
+    for (key, span) in [
+        ("jwks_token", raw.jwks_token.as_ref().map(|at| &at.span)),
+        ("ca_file", raw.ca_file.as_ref().map(|at| &at.span)),
+        ("allow_http", raw.allow_http.as_ref().map(|at| &at.span)),
+        (
+            "refresh_interval",
+            raw.refresh_interval.as_ref().map(|at| &at.span),
+        ),
+        (
+            "refresh_cooldown",
+            raw.refresh_cooldown.as_ref().map(|at| &at.span),
+        ),
+    ] {
+        if let Some(span) = span {
+            problems
+                .warning(span, format!("`{key}` changes nothing here"))
+                .hint("the keys of this issuer are not fetched");
+        }
+    }
+}
+
+/// Whether this kind of source can have a key for any of the algorithms.
+fn check_families(raw: &RawIssuer, problems: &mut Problems) -> bool {
+    let family = |written: &At<String>| Algorithm::parse(written).map(Algorithm::family);
+    let families: Vec<_> = raw.algorithms.iter().filter_map(family).collect();
+    let Some(first) = raw.algorithms.iter().find(|written| family(written).is_some()) else {
+        return true;
+    };
+    if raw.secret.is_some() && !families.contains(&Family::Hmac) {
+        problems
+            .error(
+                &first.span,
+                format!(
+                    "`{}` needs a public key, and this issuer has a `secret`",
+                    first.value
+                ),
+            )
+            .hint("`HS256`, `HS384` or `HS512`, or give the public key");
+        return false;
+    }
+    if raw.secret.is_none()
+        && raw.jwks_file.is_none()
+        && families.iter().all(|family| *family == Family::Hmac)
+    {
+        problems
+            .error(
+                &first.span,
+                format!(
+                    "`{}` needs a shared secret, and this issuer has public keys",
+                    first.value
+                ),
+            )
+            .hint("`secret = { file = \"…\" }`, or the algorithm of its keys");
+        return false;
+    }
+    true
+}
+
+fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Option<KeySource> {
+    let allow_http = raw.allow_http.as_ref().is_some_and(|allow| allow.value);
+    const HTTP_HINT: &str = "use `https://`; `allow_http = true` is for a network that nobody else can reach";
+    let location = if let Some(url) = &raw.jwks_url {
+        match Url::parse(url, allow_http) {
+            Ok(url) => Some(Location::Jwks(url)),
+            Err(fault) => {
+                problems
+                    .error(&url.span, format!("`jwks_url` is {fault}"))
+                    .hint(HTTP_HINT);
+                None
+            }
+        }
+    } else {
+        let iss = raw.issuer.as_ref()?;
+        match Location::discovery(iss, allow_http) {
+            Ok(location) => Some(location),
+            Err(fault) => {
+                problems
+                    .error(
+                        &iss.span,
+                        format!("with `discovery`, `issuer` is where the keys are found, and it is {fault}"),
+                    )
+                    .hint(HTTP_HINT);
+                None
+            }
+        }
+    };
+    let ca_file = raw.ca_file.as_ref().map(|file| problems.resolve(file));
+    let client = match Client::new(ca_file.as_deref(), allow_http) {
+        Ok(client) => Some(client),
+        Err(fault) => {
+            let file = raw.ca_file.as_ref().expect("only the reading of a file fails");
+            problems
+                .error(&file.span, format!("`{}` {fault}", file.display()))
+                .hint("a PEM file of certificate authorities");
+            None
+        }
+    };
+    let (location, client) = (location?, client?.through(egress.clone()));
+    let client = match &raw.jwks_token {
+        None => client,
+        Some(token) if !location.url().is_private() => {
+            problems
+                .error(
+                    &token.span,
+                    format!("`jwks_token` would go to `{}` in plain HTTP", location.url()),
+                )
+                .hint("anybody on the way could read it: use `https://`");
+            return None;
+        }
+        Some(token) => {
+            if let Err(fault) = load_secret(token, problems) {
+                problems
+                    .error(&token.span, format!("`jwks_token` cannot be used: {fault}"))
+                    .hint("a file, `{ file = \"…\" }`, or an environment variable, `{ env = \"…\" }`");
+                return None;
+            }
+            client.with_token(
+                token.value.clone(),
+                problems.directory().to_owned(),
+                location.url().clone(),
+            )
+        }
+    };
+    let interval = raw
+        .refresh_interval
+        .as_ref()
+        .map_or(REFRESH_INTERVAL, |at| at.value);
+    let cooldown = raw
+        .refresh_cooldown
+        .as_ref()
+        .map_or(REFRESH_COOLDOWN, |at| at.value);
+    Some(KeySource::new(location, client, interval, cooldown))
+}
+
+fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems) -> Option<KeySet> {
+    if let Some(secret) = &raw.secret {
+        let hmac: Vec<_> = algorithms
+            .iter()
+            .copied()
+            .filter(|a| a.family() == Family::Hmac)
+            .collect();
+        let loaded =
+            load_secret(secret, problems).map_err(|fault| format!("a secret that cannot be used: {fault}"));
+        return match loaded.and_then(|bytes| KeySet::from_secret(bytes.expose(), &hmac)) {
+            Ok(set) => Some(set),
+            Err(fault) => {
+                let hint = if fault.contains("bytes") {
+                    "`openssl rand -base64 64` makes a good one"
+                } else if fault.contains("CREDENTIALS_DIRECTORY") {
+                    "beside a running service, `CREDENTIALS_DIRECTORY=/run/credentials/passgate.service passgate …` has them"
+                } else {
+                    "a file, `{ file = \"…\" }`, or an environment variable, `{ env = \"…\" }`"
+                };
+                problems
+                    .error(&secret.span, format!("this is {fault}"))
+                    .hint(hint);
+                None
+            }
+        };
+    }
+    let (file, set) = if let Some(file) = &raw.jwks_file {
+        (
+            file,
+            read(&problems.resolve(file)).and_then(|text| KeySet::from_jwks(&text, Origin::File)),
+        )
+    } else {
+        let file = raw.public_key_file.as_ref()?;
+        let set = read(&problems.resolve(file)).and_then(|text| KeySet::from_pem(&text));
+        (file, set.map(|set| (set, Vec::new())))
+    };
+    let (set, skipped) = match set {
+        Ok(set) => set,
+        Err(fault) => {
+            problems
+                .error(
+                    &file.span,
+                    format!("`{}` cannot be used: {fault}", file.display()),
+                )
+                .hint(key_file_hint(&fault));
+            return None;
+        }
+    };
+    for reason in &skipped {
+        problems
+            .warning(&file.span, format!("`{}` has a key that is left out", file.display()))
+            .label(reason.clone())
+            .hint("tokens signed with it are refused; take it out of the file, or put a key there that can be used");
+    }
+    let is_usable = set
+        .keys()
+        .iter()
+        .any(|key| key.algorithms().any(|algorithm| algorithms.contains(&algorithm)));
+    if !is_usable && !algorithms.is_empty() {
+        let offered: Vec<_> = set.keys().iter().map(|key| key.family().as_str()).collect();
+        problems
+            .error(
+                &file.span,
+                format!(
+                    "`{}` has no key for the `algorithms` of this issuer",
+                    file.display()
+                ),
+            )
+            .label(if offered.is_empty() {
+                "no usable key at all".to_owned()
+            } else {
+                format!("it has {}", offered.join(", "))
+            })
+            .hint("name the algorithms that the issuer signs with, or give its keys");
+    }
+    Some(set)
+}
+
+fn key_file_hint(fault: &str) -> &'static str {
+    if fault.contains("private key") {
+        "`openssl pkey -in private.pem -pubout` writes the public half; take the private one off this machine"
+    } else if fault.contains("bits") {
+        "let the issuer make a key of 2048 bits or more"
+    } else {
+        "the file is relative to the directory of this TOML file"
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > MAX_KEY_FILE_BYTES {
+        return Err(format!(
+            "it is {length} bytes long, more than {MAX_KEY_FILE_BYTES}"
+        ));
+    }
+    std::fs::read(path).map_err(|error| error.to_string())
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
