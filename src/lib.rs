@@ -4,17 +4,18 @@
 //!
 //! | layer | rooms |
 //! |---|---|
-//! | 11 | `main` |
-//! | 10 | [`cli`] |
-//! | 9 | [`app`] |
-//! | 8 | [`server`] |
-//! | 7 | [`gateway`] |
-//! | 6 | [`login`] |
-//! | 5 | [`observe`], [`account`], [`session`], [`pages`] |
-//! | 4 | [`forward`], [`identity_headers`], [`signing`] |
-//! | 3 | [`verify`], [`credential`], [`authorize`], [`route`], [`state`] |
-//! | 2 | [`config`] |
-//! | 1 | [`identity`], [`http`], [`blocking`] |
+//! | 12 | `main` |
+//! | 11 | [`cli`] |
+//! | 10 | [`app`] |
+//! | 9 | [`server`] |
+//! | 8 | [`gateway`] |
+//! | 7 | [`login`] |
+//! | 6 | [`session`], [`account`], [`pages`], [`observe`] |
+//! | 5 | [`forward`], [`identity_headers`], [`signing`] |
+//! | 4 | [`verify`], [`credential`], [`authorize`], [`route`], [`state`] |
+//! | 3 | [`config`] |
+//! | 2 | [`values`] |
+//! | 1 | [`http`], [`net`], [`identity`], [`revocation`], [`blocking`] |
 //! | 0 | [`refusal`], [`clock`] |
 
 pub mod account;
@@ -31,12 +32,15 @@ pub mod http;
 pub mod identity;
 pub mod identity_headers;
 pub mod login;
+pub mod net;
 pub mod observe;
 pub mod pages;
 pub mod refusal;
+pub mod revocation;
 pub mod route;
 pub mod server;
 pub mod session;
 pub mod signing;
 pub mod state;
+pub mod values;
 pub mod verify;

@@ -1,5 +1,5 @@
 //! What a request costs in allocations where its token is known: nothing for the verification, the route, the rules and
-//! the target. DESIGN.md section 1, promise 3.
+//! the target.
 //!
 //! A test binary of its own, because it counts what its thread allocates (`allocation-counter`).
 #![allow(clippy::unwrap_used, clippy::panic)]

@@ -1,4 +1,4 @@
-//! The command line of accounts and sessions, through the real binary. DESIGN.md section 2.1.
+//! The command line of accounts and sessions, through the real binary.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::Arc;

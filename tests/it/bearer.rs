@@ -1,5 +1,5 @@
 //! Who is let in with what: tokens of every algorithm, every way a token can be wrong, where a token may be, the keys of
-//! issuers, and revocation. Through the real binary, from DESIGN.md sections 2.4 and 2.6.
+//! issuers, and revocation. Through the real binary.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use crate::support::gateway::{CORP_ISSUER, before};

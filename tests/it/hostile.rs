@@ -1,5 +1,5 @@
 //! What an attacker sends: paths in odd spellings, requests whose end is disputed, identity headers of their own.
-//! Raw bytes through the real binary, from DESIGN.md sections 2.3, 2.5 and 2.6 and RFC 9112.
+//! Raw bytes through the real binary, after RFC 9112.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Which route a request is, and what its rules ask of the caller. DESIGN.md sections 2.2 (`[[routes]]`) and 2.3.
+//! Which route a request is, and what its rules ask of the caller.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use crate::support::gateway::before;

@@ -1,5 +1,5 @@
 //! The gateway as a service: the admin port, the log, signals, start and stop, and many callers at once.
-//! DESIGN.md sections 2.1, 2.6 and 3.
+//!
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::Read as _;

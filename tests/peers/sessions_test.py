@@ -10,7 +10,7 @@ import urllib.parse
 from harness import APPS, Answer, Gateway, NodeApp, PeerTest, Process, bearer, binary, free_port, request, wait_for
 
 PASSWORD = "a password of some length"
-SOON = 2.0  # seconds; DESIGN.md 2.1: what a command changes holds within two
+SOON = 2.0  # seconds; what a command changes holds within two seconds
 
 
 class Sessions(PeerTest):

@@ -1,4 +1,4 @@
-//! The command line: exit codes, what is said about a wrong file, tokens, keys. DESIGN.md sections 2.1 and 2.2.
+//! The command line: exit codes, what is said about a wrong file, tokens, keys.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod troubleshooting;

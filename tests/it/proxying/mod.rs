@@ -1,5 +1,5 @@
 //! What an app receives and what a client gets back: heads, bodies, streams, upgrades, connections, time limits,
-//! listeners and TLS. DESIGN.md sections 2.2 and 2.5.
+//! listeners and TLS.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod answers;

@@ -1,4 +1,4 @@
-//! Signing in, staying signed in, being signed out. DESIGN.md sections 2.4, 2.6 and 2.7.
+//! Signing in, staying signed in, being signed out.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod several_hosts;

@@ -3,7 +3,7 @@
 //
 // It knows nothing of passgate. It runs against the app alone and against the app behind passgate, and prints the same:
 // each step, with what a client goes by (status, `message`, the names and types of what comes back). Whatever differs is
-// an exception here, and fails. What may differ, because DESIGN.md 2.4 to 2.7 say so, is marked TOLERATED below.
+// an exception here, and fails. What differs on purpose is marked TOLERATED below.
 
 import assert from "node:assert/strict";
 import { text } from "node:stream/consumers";
