@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::upstream::{Address, Server};
+use super::server::{Address, Server};
 use crate::http::gather::{ROOM, gather};
 use crate::refusal::Refusal;
 

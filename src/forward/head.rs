@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 
 use super::body::RequestBody;
-use super::upstream::Protocol;
+use super::server::Protocol;
 use crate::refusal::Refusal;
 
 /// What the client said that holds for its connection alone, and so is not among the request's fields any more.

@@ -7,14 +7,17 @@
 //! What must never happen: a request sent twice that an app may have processed, however harmless its method; one client's
 //! bytes in another's exchange; a wait, queue or buffer without a bound.
 
+mod balance;
 mod body;
+mod config;
 mod connect;
 mod head;
-mod health;
+mod health_check;
 mod http1;
 mod http2;
 mod pool;
 mod response;
+mod server;
 mod upstream;
 mod waker;
 mod websocket;
@@ -33,10 +36,11 @@ use tokio::time::Instant;
 
 pub use body::{BodyFailure, BodyRules, Progress, RequestBody, is_grpc};
 pub use head::Hop;
-pub use health::watch_health;
+pub use health_check::watch_health;
 pub use pool::Pool;
 pub use response::ResponseBody;
-pub use upstream::{Address, Upstream};
+pub use server::Address;
+pub use upstream::Upstream;
 pub use websocket::{Traffic, Upgrade, splice};
 
 use crate::authorize::Permit;
@@ -47,7 +51,8 @@ use http1::{Failure, Http1};
 use http2::Http2;
 use pool::{Checkout, PooledConnection, ServerPool, ServerPools};
 use response::Uploading;
-use upstream::{Builtin, Protocol, Server};
+use server::{Protocol, Server};
+use upstream::Builtin;
 
 /// How often a request is tried in all, where it is certain that the tries before did not reach an app.
 const TRIES: usize = 3;

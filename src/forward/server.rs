@@ -1,0 +1,73 @@
+//! One server of an upstream: where it listens, how it is spoken to, and whether it takes requests.
+//!
+//! Input: an entry of `servers`, compiled. Output: plain data; [`Health`] alone changes, in atomics that all workers share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use http::HeaderValue;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::http::location::Origin;
+
+/// One server of an upstream.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// `127.0.0.1:3000` or `unix:/run/app.sock`, for the log.
+    pub(super) label: Arc<str>,
+    pub(super) address: Address,
+    pub(super) protocol: Protocol,
+    pub(super) tls: Option<Tls>,
+    /// The Host of our own requests to it, the health checks.
+    pub(super) host: HeaderValue,
+    pub(super) base: String,
+    pub(super) origin: Option<Origin>,
+    pub(super) health: Health,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub enum Address {
+    /// Never resolved.
+    Ip(std::net::SocketAddr),
+    /// Resolved when a connection is made.
+    Name {
+        /// The name.
+        host: Box<str>,
+        /// The port, that of the scheme where none was written.
+        port: u16,
+    },
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+pub(super) struct Tls {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of one server. All zero: it takes requests.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    pub(super) down: AtomicBool,
+    /// Milliseconds from the upstream's epoch until which it is left out.
+    pub(super) left_out_until: AtomicU64,
+    /// Milliseconds from the upstream's epoch until which no connection to it is used again.
+    pub(super) no_reuse_until: AtomicU64,
+}
