@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use http::Response;
 use http::request::Parts;
-use http::{Method, Response};
 
 use super::access_record::AccessRecord;
 use super::authenticate::{identify, identify_by_source};
@@ -17,7 +17,7 @@ use crate::http::incoming::ClientBody;
 use crate::http::reply;
 use crate::http::target::Target;
 use crate::identity_headers::Peer;
-use crate::login::{Endpoint, EndpointRequest};
+use crate::login::{Access, Endpoint, EndpointRequest};
 use crate::refusal::Refusal;
 use crate::verify::Verified;
 
@@ -41,18 +41,12 @@ pub(super) async fn answer(
             .recognize(&parts.headers, host.name(), gateway.clock.now())
     };
     let mut bad = None;
-    let found = match endpoint {
-        Endpoint::Jwks | Endpoint::Logo | Endpoint::Icon | Endpoint::Account | Endpoint::Refresh => None,
-        // Their pages say who is signed in.
-        Endpoint::Login | Endpoint::Logout if parts.method != Method::POST => {
-            signed_in(lane, parts, host, record).await
-        }
-        // Who is signed in already signs in anew: the session of before ends.
-        Endpoint::Login | Endpoint::Register | Endpoint::Continue => {
-            leaving().map(|verified| (verified, None))
-        }
-        // Nothing may keep anybody from leaving, least of all that a credential has expired.
-        Endpoint::Logout => match identify_by_source(lane, parts, target).await {
+    let found = match endpoint.access() {
+        Access::Public => None,
+        Access::ShowsSession => signed_in(lane, parts, host, record).await,
+        Access::ReplacesSession => leaving().map(|verified| (verified, None)),
+        // Signing out must not fail because a credential has expired.
+        Access::EndsSession => match identify_by_source(lane, parts, target).await {
             Ok(Some(found)) if found.0.caller.identity.session_id.is_some() => Some(found),
             // Another issuer's token has no session here, and beside it there may be one.
             Ok(other) => leaving().map(|verified| (verified, None)).or(other),
@@ -61,17 +55,12 @@ pub(super) async fn answer(
                 leaving().map(|verified| (verified, None))
             }
         },
-        Endpoint::Me
-        | Endpoint::Password
-        | Endpoint::Sessions
-        | Endpoint::Session(_)
-        | Endpoint::EndSession(_) => identify(lane, parts, host, target, record).await?,
+        Access::Caller => identify(lane, parts, host, target, record).await?,
     };
     let (verified, source) = found.unzip();
     let caller = verified.map(|verified| Arc::clone(&verified.caller));
     record.caller.clone_from(&caller);
     let asked = EndpointRequest {
-        endpoint,
         method: &parts.method,
         query: target.query(),
         headers: &parts.headers,
@@ -85,7 +74,7 @@ pub(super) async fn answer(
         by_cookie: caller.is_some() && source.flatten().is_none(),
         caller,
     };
-    let answered = gateway.endpoints.answer(asked, &mut body).await;
+    let answered = gateway.endpoints.answer(endpoint, asked, &mut body).await;
     if http_body::Body::is_end_stream(&body) {
         record.has_been_read();
     }

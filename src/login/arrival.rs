@@ -9,18 +9,16 @@ use http::header::{CACHE_CONTROL, REFERRER_POLICY};
 use super::context::{EndpointContext, caller};
 use super::form::parameter;
 use super::response::{EndpointError, EndpointResponse};
+use super::then::CODE;
 use crate::refusal::Refusal;
 use crate::session::Arrival;
 use crate::state::SessionSelector;
-
-/// The parameter with the code.
-pub(super) const PARAMETER: &str = "code";
 
 /// GET.
 pub(super) async fn land(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     let login = visit.login;
     // What anybody can make up takes no place in the queue for the state.
-    let code = parameter(visit.asked.query, PARAMETER).filter(|code| login.sessions.is_code(code));
+    let code = parameter(visit.asked.query, CODE).filter(|code| login.sessions.is_code(code));
     let code = code.ok_or(Refusal::CodeRefused)?;
     let nonces = login.sites.nonces(visit.asked.headers);
     let former = visit.browser_session();

@@ -4,33 +4,60 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::USER_AGENT;
+use http::header::{RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde_json::Map;
 use zeroize::Zeroizing;
 
 use super::form::{Fields, Kind, parameter};
-use super::response::{EndpointError, EndpointResponse};
-use super::sites::{Place, Site};
+use super::response::{EndpointError, EndpointResponse, field_of};
+use super::setup_token::SetupToken;
+use super::sites::{Place, Site, Sites};
 use super::then::Then;
-use super::{ClientAddress, Endpoint, Login};
-use crate::account::{Accounts, Candidate, fold_email};
+use super::throttle::{ClientAddress, Throttle};
+use crate::account::{Accounts, Candidate, Hasher, fold_email};
+use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::http::headers::Host;
 use crate::http::{cookie, origin, reply};
 use crate::identity::{Caller, Identity};
 use crate::identity_headers::scheme::Scheme;
-use crate::pages::Person;
+use crate::pages::{FormError, Pages, Person};
 use crate::refusal::Refusal;
 use crate::session::{Device, Sessions};
 use crate::state::{AccountRow, SessionSelector, StateError};
 use crate::verify::OWN_NAME;
 
+/// What signing in takes. `throttle` and `setup` are the process's, and outlive a configuration.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// Who there is.
+    pub accounts: Arc<Accounts>,
+    /// Who is signed in.
+    pub sessions: Arc<Sessions>,
+    /// Where passwords are hashed.
+    pub hasher: Arc<Hasher>,
+    /// Where the state is waited for.
+    pub blocking: Arc<Blocking>,
+    /// On which hosts.
+    pub sites: Arc<Sites>,
+    /// What people see.
+    pub pages: Arc<Pages>,
+    /// How often one may try.
+    pub throttle: Arc<Throttle>,
+    /// The link of the first run.
+    pub setup: Arc<SetupToken>,
+    /// Cookies of other issuers' tokens (`credentials.sources`), each with the `Set-Cookie` that deletes it.
+    pub other_cookies: Arc<[(String, HeaderValue)]>,
+    /// `password.registration`: whether everybody may make an account.
+    pub registration: bool,
+    /// `password.admin_role`: what the link of the first run gives.
+    pub admin_role: String,
+}
+
 /// A request for one of our own endpoints, as the gateway has understood it.
 #[derive(Debug)]
 pub struct EndpointRequest<'a> {
-    /// Which one.
-    pub endpoint: &'a Endpoint,
     /// One that the endpoint has.
     pub method: &'a Method,
     /// The raw query.
@@ -51,7 +78,7 @@ pub struct EndpointRequest<'a> {
     pub browser: bool,
     /// The id in the log line.
     pub request_id: &'a str,
-    /// Who asks, where that could be found out; for [`Endpoint::Logout`] also by a session cookie that has expired.
+    /// The caller, where one was found, as [`Access`](super::Access) says.
     pub caller: Option<Arc<Caller>>,
     /// Whether `caller` is by the session cookie.
     pub by_cookie: bool,
@@ -68,6 +95,8 @@ pub(super) struct OwnSession {
 #[derive(Debug)]
 pub(super) struct EndpointContext<'a> {
     pub(super) asked: EndpointRequest<'a>,
+    /// The id that the path names.
+    pub(super) id: &'a str,
     pub(super) login: &'a Login,
     /// The host that was asked, as signing in sees it.
     pub(super) site: Site,
@@ -174,6 +203,33 @@ impl EndpointContext<'_> {
         self.login
             .pages
             .elsewhere(status, self.login.sites.public_url(), url)
+    }
+
+    /// The refusal of a form that was sent to a host, or over a scheme, where the session's cookie could not be kept.
+    pub(super) fn refuse_form(&self, url: &str) -> Box<EndpointError> {
+        let mut failure: Box<EndpointError> = Refusal::SignInElsewhere.into();
+        failure.page = Some(self.elsewhere(StatusCode::FORBIDDEN, url));
+        failure
+    }
+
+    /// The failure with the form to try again, where the input of the form is the reason.
+    pub(super) fn show_form(
+        &self,
+        mut failure: Box<EndpointError>,
+        page: impl FnOnce(&Pages, StatusCode, FormError<'_>) -> Response<Bytes>,
+    ) -> Box<EndpointError> {
+        if let Some(words) = failure.words(self.login.accounts.policy().min_length) {
+            let error = FormError {
+                message: &words,
+                field: failure.field.or(field_of(failure.refusal)),
+            };
+            let mut page = page(&self.login.pages, failure.refusal.status(), error);
+            if let Some(seconds) = failure.retry_after {
+                page.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
+            failure.page = Some(page);
+        }
+        failure
     }
 
     /// An endpoint of ours at `public_url`.

@@ -18,7 +18,7 @@ use crate::session::Sessions;
 use crate::state::{AccountRow, EndSessions, SessionSelector};
 
 /// GET.
-pub(super) fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
+pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     visit.require_session()?;
     if !visit.has_forms() {
         return Ok(visit
@@ -41,7 +41,7 @@ pub(super) async fn submit(
     let own = visit.require_session()?;
     let speaks_json = visit.speaks_json(&fields);
     if !speaks_json && !visit.has_forms() {
-        return Err(EndpointError::elsewhere(visit, &visit.at_home("/password")));
+        return Err(visit.refuse_form(&visit.at_home("/password")));
     }
     let account = match change(visit, &mut fields, &own).await {
         Ok(account) => account,
@@ -55,7 +55,7 @@ pub(super) async fn submit(
                 }
                 _ => failure.field,
             };
-            return Err(failure.of_field(field).shown(visit, |pages, status, error| {
+            return Err(visit.show_form(failure.of_field(field), |pages, status, error| {
                 let message = if is_wrong {
                     "The current password is wrong."
                 } else {

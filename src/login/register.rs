@@ -51,7 +51,7 @@ pub(super) async fn submit(
     }
     if !visit.has_forms() {
         let link = link(setup.as_ref().map(|token| token.as_str()));
-        return Err(EndpointError::elsewhere(visit, &visit.at_home(&link)));
+        return Err(visit.refuse_form(&visit.at_home(&link)));
     }
     let registered = async {
         let account = register(visit, &mut fields, is_first).await?;
@@ -62,7 +62,7 @@ pub(super) async fn submit(
         if is_first && failure.refusal == Refusal::RouteMissing {
             return setup_over(visit, true);
         }
-        failure.shown(visit, |pages, status, error| {
+        visit.show_form(failure, |pages, status, error| {
             let setup = setup.as_ref().map(|token| token.as_str());
             let form = RegisterForm {
                 email: fields.peek(Field::Email),

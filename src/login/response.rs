@@ -7,15 +7,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
-use super::context::EndpointContext;
-use super::form::{Field, Kind};
 use crate::identity::Caller;
-use crate::pages::{FormError, Pages};
 use crate::refusal::Refusal;
 
 /// An answer of ours.
@@ -124,62 +121,14 @@ impl EndpointError {
         })
     }
 
-    /// These fields are not there.
-    pub(super) fn missing(kind: Kind, fields: &[Field]) -> Box<Self> {
-        let names: Vec<String> = fields
-            .iter()
-            .map(|field| format!("`{}`", field.name(kind)))
-            .collect();
-        let detail = match names.as_slice() {
-            [name] => format!("The field {name} is missing."),
-            names => format!("The fields {} are missing.", names.join(" and ")),
-        };
-        let mut failure: Box<Self> = Refusal::FormMalformed.into();
-        failure.field = fields.first().map(|field| field.name(kind));
-        failure.detail = Some(detail);
-        failure
-    }
-
     /// The same failure where it is this field that is wrong.
     pub(super) fn of_field(mut self: Box<Self>, field: Option<&'static str>) -> Box<Self> {
         self.field = field;
         self
     }
 
-    /// A form that was sent to a host, or over a scheme, where the session's cookie could not be kept.
-    pub(super) fn elsewhere(visit: &EndpointContext<'_>, url: &str) -> Box<Self> {
-        let page = Some(visit.elsewhere(StatusCode::FORBIDDEN, url));
-        Box::new(Self {
-            refusal: Refusal::SignInElsewhere,
-            page,
-            retry_after: None,
-            detail: None,
-            field: None,
-        })
-    }
-
-    /// The same with the form to try again, where it was about what stands in the form.
-    pub(super) fn shown(
-        mut self: Box<Self>,
-        visit: &EndpointContext<'_>,
-        page: impl FnOnce(&Pages, StatusCode, FormError<'_>) -> Response<Bytes>,
-    ) -> Box<Self> {
-        if let Some(words) = self.words(visit.login.accounts.policy().min_length) {
-            let error = FormError {
-                message: &words,
-                field: self.field.or(field_of(self.refusal)),
-            };
-            let mut page = page(&visit.login.pages, self.refusal.status(), error);
-            if let Some(seconds) = self.retry_after {
-                page.headers_mut().insert(RETRY_AFTER, seconds.into());
-            }
-            self.page = Some(page);
-        }
-        self
-    }
-
-    /// What somebody who filled in a form is told; `None` where trying again would be no use.
-    fn words(&self, min_length: usize) -> Option<Cow<'static, str>> {
+    /// What the form says when it is shown again; `None` where another attempt would not help.
+    pub(super) fn words(&self, min_length: usize) -> Option<Cow<'static, str>> {
         Some(Cow::Borrowed(match self.refusal {
             Refusal::FormMalformed => "Something is missing. Please fill in the form and try again.",
             Refusal::EmailInvalid => "This is not an email address.",
@@ -214,7 +163,7 @@ impl EndpointError {
 }
 
 /// The field of a form that a refusal is about.
-fn field_of(refusal: Refusal) -> Option<&'static str> {
+pub(super) fn field_of(refusal: Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::EmailInvalid | Refusal::EmailTaken => Some("email"),
         Refusal::NameInvalid => Some("name"),

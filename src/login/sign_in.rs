@@ -85,14 +85,14 @@ pub(super) async fn submit(
     // Whoever posts to the address of the page itself has both still in there.
     let way = Way::of(visit, fields.take(Field::ReturnTo), fields.take(Field::Attempt));
     if !visit.has_forms() {
-        return Err(EndpointError::elsewhere(visit, &way.link(visit)));
+        return Err(visit.refuse_form(&way.link(visit)));
     }
     let signed_in = async {
         let account = prove(visit, &mut fields).await?;
         Ok(visit.open_browser(account, way.then.clone()).await?)
     };
     signed_in.await.map_err(|failure: Box<EndpointError>| {
-        failure.shown(visit, |_, status, error| {
+        visit.show_form(failure, |_, status, error| {
             way.shown(visit, status, fields.peek(Field::Email), Some(error))
         })
     })

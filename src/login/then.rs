@@ -3,11 +3,13 @@
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::arrival;
 use super::sites::{ReturnTo, Sites};
 use crate::refusal::Refusal;
 use crate::session::{Destination, Sessions};
 use crate::state::TokenHash;
+
+/// The parameter with the one-time code.
+pub(super) const CODE: &str = "code";
 
 /// Where a browser goes from the sign-in page.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ impl Then {
             (Some(ReturnTo::Here(path) | ReturnTo::Home(path)), _) => Self::Page(path.to_owned()),
             (Some(ReturnTo::Named { authority, path }), None) => Self::Page(sites.url(&authority, path)),
             (Some(ReturnTo::Named { authority, path }), Some(nonce)) => Self::Host {
-                landing: sites.url(&authority, &format!("{prefix}/continue?{}=", arrival::PARAMETER)),
+                landing: sites.url(&authority, &format!("{prefix}/continue?{}=", CODE)),
                 destination: Destination {
                     host: authority,
                     nonce,

@@ -41,6 +41,11 @@ pub(super) async fn refresh(
     Ok(EndpointResponse::json(StatusCode::OK, &to_json(&tokens)))
 }
 
+/// GET: the page that asks whether to sign out.
+pub(super) async fn logout_page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
+    Ok(visit.login.pages.sign_out(visit.known_person().as_ref()).into())
+}
+
 /// POST: ends the caller's session, the one of a refresh token in the body, or both where they are two; with `?all=true`
 /// all sessions of the account.
 ///

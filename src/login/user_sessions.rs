@@ -7,11 +7,17 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::context::{EndpointContext, unavailable};
+use super::form::Fields;
 use super::response::{EndpointError, EndpointResponse};
 use crate::clock::UnixSeconds;
 use crate::pages::SessionItem;
 use crate::refusal::Refusal;
 use crate::state::{SessionRow, SessionSelector};
+
+/// GET of the prefix itself: it leads to the list of sessions, which is the account page.
+pub(super) async fn start(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
+    Ok(EndpointResponse::see_other(visit.to("/sessions")))
+}
 
 /// GET: who the caller is. An account of ours is read afresh; of anybody else the token says all that is known.
 pub(super) async fn me(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
@@ -101,15 +107,27 @@ fn to_item(row: SessionRow, current: &str) -> SessionItem {
     }
 }
 
-/// DELETE of one session, and the POST that a form sends for it. Another account's is as missing as none.
-pub(super) async fn end(
+/// DELETE of one session.
+pub(super) async fn end(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
+    end_session(visit, false).await
+}
+
+/// The POST that a form sends for it.
+pub(super) async fn end_by_form(
     visit: &EndpointContext<'_>,
-    id: &str,
+    fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
+    end_session(visit, !visit.speaks_json(&fields)).await
+}
+
+/// Another account's session is as missing as none.
+async fn end_session(
+    visit: &EndpointContext<'_>,
     in_browser: bool,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let own = visit.require_session()?;
-    let is_current = own.id == id;
-    let wanted = id.to_owned();
+    let is_current = own.id == visit.id;
+    let wanted = visit.id.to_owned();
     let ended = visit
         .state(move |_, sessions| {
             sessions.end(SessionSelector::Own {

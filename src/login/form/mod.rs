@@ -140,8 +140,7 @@ impl Fields {
     /// # Errors
     /// `FormMalformed`, with its name.
     pub(super) fn require(&mut self, field: Field) -> Result<Zeroizing<String>, Box<EndpointError>> {
-        self.take(field)
-            .ok_or_else(|| EndpointError::missing(self.kind, &[field]))
+        self.take(field).ok_or_else(|| missing(self.kind, &[field]))
     }
 
     /// Whether all of these came, before the first one is taken.
@@ -149,15 +148,12 @@ impl Fields {
     /// # Errors
     /// `FormMalformed`, with the names of those that did not.
     pub(super) fn require_all(&self, fields: &[Field]) -> Result<(), Box<EndpointError>> {
-        let missing: Vec<Field> = fields
-            .iter()
-            .copied()
-            .filter(|field| self.peek(*field).is_empty())
-            .collect();
-        if missing.is_empty() {
+        let absent = |field: &Field| self.peek(*field).is_empty();
+        let absent: Vec<Field> = fields.iter().copied().filter(absent).collect();
+        if absent.is_empty() {
             Ok(())
         } else {
-            Err(EndpointError::missing(self.kind, &missing))
+            Err(missing(self.kind, &absent))
         }
     }
 
@@ -172,6 +168,21 @@ impl Fields {
         self.texts[field as usize] = text;
         is_first
     }
+}
+
+/// The refusal of a body without these fields, which it names.
+fn missing(kind: Kind, fields: &[Field]) -> Box<EndpointError> {
+    let names: Vec<String> = fields
+        .iter()
+        .map(|field| format!("`{}`", field.name(kind)))
+        .collect();
+    let mut failure: Box<EndpointError> = Refusal::FormMalformed.into();
+    failure.field = fields.first().map(|field| field.name(kind));
+    failure.detail = Some(match names.as_slice() {
+        [name] => format!("The field {name} is missing."),
+        names => format!("The fields {} are missing.", names.join(" and ")),
+    });
+    failure
 }
 
 /// Reads the body of a request.

@@ -12,14 +12,15 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use http::header::{LOCATION, SET_COOKIE};
-use http::{HeaderMap, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::account::{NewAccount, Policy, hash};
+use crate::account::{Accounts, Hasher, NewAccount, Policy, hash};
+use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
@@ -28,7 +29,7 @@ use crate::http::target::Target;
 use crate::identity::{Caller, Identity};
 use crate::identity_headers::scheme::Scheme;
 use crate::route::{HostPattern, NamedHosts};
-use crate::session::{Device, Settings};
+use crate::session::{Device, Sessions, Settings};
 use crate::state::memory::Memory;
 use crate::state::{AccountChange, AccountRow, EndSessions, State};
 use crate::verify::{OWN_NAME, Revocations};
@@ -212,13 +213,12 @@ impl House {
     async fn ask(&self, ask: Ask) -> Seen {
         let uri: http::Uri = ask.path.parse().unwrap();
         let target = Target::parse(&uri).unwrap();
-        let found = find(&ask.method, &target, "/auth", self.endpoints.is_sign_in()).unwrap();
+        let found = find(&ask.method, &target, "/auth", self.endpoints.login.is_some()).unwrap();
         let endpoint = match found {
             Ok(endpoint) => endpoint,
             Err((refusal, _)) => return Seen::refused(refusal),
         };
         let asked = EndpointRequest {
-            endpoint: &endpoint,
             method: &ask.method,
             query: target.query(),
             headers: &ask.headers,
@@ -234,7 +234,7 @@ impl House {
         };
         match self
             .endpoints
-            .answer(asked, Full::new(Bytes::from(ask.body)))
+            .answer(&endpoint, asked, Full::new(Bytes::from(ask.body)))
             .await
         {
             Ok(answered) => Seen::response(None, None, answered.response, answered.caller),

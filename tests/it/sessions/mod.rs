@@ -1816,6 +1816,69 @@ fn a_registered_address_is_confirmed_by_an_operator_and_that_holds_within_two_se
     assert_eq!(renewed["sid"], token(&cookie)["sid"], "the session goes on");
 }
 
+#[test]
+fn unconfirmed_address_is_told_to_no_app() {
+    const BOB: &str = "bob@example.com";
+    let tables = |password: &str, identity: &str| {
+        format!("[password]\nregistration = true\n{password}[identity]\nassertion = true\n{identity}")
+    };
+    for (name, more, is_told, claim) in [
+        ("as it is", tables("", ""), false, None),
+        (
+            "unverified_email",
+            tables("", "unverified_email = true\n"),
+            true,
+            Some(false),
+        ),
+        (
+            "trust_unconfirmed_email",
+            tables("trust_unconfirmed_email = true\n", ""),
+            true,
+            None,
+        ),
+    ] {
+        let app = App::start();
+        let setup = sign_in_setup(&app, &more);
+        let alice = setup.add_account(ALICE, &[]);
+        let gateway = setup.start();
+        let form = [("email", BOB), ("password", PASSWORD)];
+        let bob = session_cookie(&gateway.send(&post_form("/auth/register", &form)).expect(303)).unwrap();
+        let token = text(&gateway.sign_in_client(BOB)["accessToken"]);
+        let told = is_told.then_some(BOB);
+        let by_cookie = || gateway.get_with(&bob, "/x").expect(200);
+        let by_token = || gateway.get_as(&token, "/x").expect(200);
+        for (credential, request) in [
+            ("cookie", &by_cookie as &dyn Fn() -> Response),
+            ("token", &by_token),
+        ] {
+            request();
+            let seen = app.last();
+            assert_ne!(seen.header("x-auth-user"), None, "{name} {credential}");
+            assert_eq!(seen.header("x-auth-email"), told, "{name} {credential}");
+            let assertion = claims(seen.header("x-auth-assertion").unwrap());
+            assert_eq!(
+                assertion["sub"].as_str(),
+                seen.header("x-auth-user"),
+                "{name} {credential}"
+            );
+            assert_eq!(assertion["email"].as_str(), told, "{name} {credential}");
+            assert_eq!(
+                assertion["email_verified"].as_bool(),
+                claim,
+                "{name} {credential}"
+            );
+            assert!(is_told || !seen.text().contains(BOB), "{name} {credential}");
+        }
+        // An operator made this account, so its address is confirmed.
+        gateway.get_with(&gateway.sign_in(ALICE), "/x").expect(200);
+        let seen = app.last();
+        assert_eq!(seen.header("x-auth-user"), Some(alice.as_str()), "{name}");
+        assert_eq!(seen.header("x-auth-email"), Some(ALICE), "{name}");
+        let assertion = claims(seen.header("x-auth-assertion").unwrap());
+        assert_eq!(assertion["email"], ALICE, "{name}");
+    }
+}
+
 // --- what survives, and what is nowhere
 
 #[test]
