@@ -306,7 +306,7 @@ impl Running {
         std::mem::forget(log);
         let draining = watch::Sender::new(false);
         let context = Context {
-            lane: Arc::new(ArcSwap::from_pointee(lane)),
+            worker: Arc::new(ArcSwap::from_pointee(lane)),
             tls: None,
             limits: settings.limits.clone(),
             draining: draining.subscribe(),

@@ -1,7 +1,7 @@
 //! The wall clock as a port, so that a test can move it.
 //!
-//! Everything that compares a time in a token takes `now` from here. Durations (timeouts, latencies) are measured
-//! with `std::time::Instant` and never with this clock.
+//! All comparisons with a time in a token take `now` from here. Durations (timeouts, latencies) are measured with
+//! `std::time::Instant` and never with this clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -27,13 +27,13 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that stands at `start` until [`Clock::advance`] moves it, for tests.
+    /// A clock at `start` that only [`Clock::advance`] moves, for tests.
     #[must_use]
     pub fn fixed(start: UnixSeconds) -> Self {
         Self(Source::Fixed(Arc::new(AtomicI64::new(start))))
     }
 
-    /// The time now. A machine whose clock stands before 1970 counts as 1970.
+    /// The time now. A machine whose clock is before 1970 counts as 1970.
     #[must_use]
     pub fn now(&self) -> UnixSeconds {
         match &self.0 {

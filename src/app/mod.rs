@@ -5,15 +5,18 @@ mod build;
 mod commands;
 mod config;
 mod config_tests;
+mod console;
 mod explain;
 mod guarded;
 mod key_store;
 mod login_services;
 mod offline;
-mod process;
+mod reload;
+mod run;
 mod settings;
 mod state_sync;
 mod status;
+mod worker;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -32,7 +35,7 @@ pub use accounts::{Account, Directory, ImportMode, Imported, NewUser, RolesChang
 pub use commands::{Inspection, Revoked, TokenRequest, inspect, mint, revoke, signing_keys};
 pub use config::{Plan, SignInPlan, load};
 pub use explain::{ExplainRequest, Explanation, explain};
-pub use process::run;
+pub use run::run;
 pub use settings::Settings;
 
 /// Why a command ends without having done its work.
@@ -205,7 +208,7 @@ pub struct CheckedRoute {
     pub path: String,
     /// `*` alone for every method.
     pub methods: Vec<String>,
-    /// Who may.
+    /// The required role rules.
     pub who: Who,
     /// `who` in one line, for people.
     #[serde(skip)]

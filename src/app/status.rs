@@ -16,7 +16,7 @@ use crate::verify::{CacheCounters, LocalCache};
 
 /// The sources of the numbers.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct Status {
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: Arc<AccessLog>,
@@ -25,13 +25,13 @@ pub(super) struct Report {
     pub(super) pulses: Vec<Arc<Pulse>>,
     /// Of all tables of all workers.
     pub(super) caches: Vec<Arc<CacheCounters>>,
-    pub(super) mirror: Arc<StateSnapshot>,
+    pub(super) state: Arc<StateSnapshot>,
     pub(super) loaded_at: AtomicI64,
     pub(super) reload_failed: AtomicBool,
     pub(super) draining: watch::Receiver<bool>,
 }
 
-impl Report {
+impl Status {
     /// The counters of a worker's token table.
     pub(super) fn counters(cache: &Mutex<LocalCache>) -> Arc<CacheCounters> {
         Arc::clone(cache.lock().unwrap_or_else(PoisonError::into_inner).counters())
@@ -41,13 +41,13 @@ impl Report {
     pub(super) fn reloaded(&self, taken: bool) {
         self.reload_failed.store(!taken, Ordering::Relaxed);
         if taken {
-            self.loaded_at.store(self.mirror.clock.now(), Ordering::Relaxed);
+            self.loaded_at.store(self.state.clock.now(), Ordering::Relaxed);
         }
     }
 }
 
-impl admin::Report for Report {
-    /// Healthy means: every worker turns. Connections of one that does not stand still, and only a restart helps.
+impl admin::Report for Status {
+    /// Healthy: every worker runs its tasks. The connections of a worker that does not are stuck until a restart.
     fn health(&self) -> Result<(), Vec<String>> {
         let now = std::time::Instant::now();
         let stuck = self
@@ -56,7 +56,7 @@ impl admin::Report for Report {
             .enumerate()
             .filter(|(_, pulse)| pulse.is_stuck(now));
         let reasons: Vec<String> = stuck
-            .map(|(number, _)| format!("worker {number} has not turned for 5 seconds"))
+            .map(|(number, _)| format!("worker {number} has not responded for 5 seconds"))
             .collect();
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
@@ -66,16 +66,15 @@ impl admin::Report for Report {
         settings.public_host() == name || settings.admin_hosts.iter().any(|host| host == name)
     }
 
-    /// Ready means: requests are decided. An issuer that cannot be reached does not make it less so, because the other
-    /// routes work; `passgate_jwks_*` and the 503 of the requests concerned tell.
+    /// Ready: requests are decided. An issuer that cannot be reached does not change that, because the other routes work; `passgate_jwks_*` and the 503 of the requests concerned tell.
     fn ready(&self) -> Result<(), Vec<String>> {
         let mut reasons = Vec::new();
         if *self.draining.borrow() {
-            reasons.push("ending".to_owned());
+            reasons.push("shutting down".to_owned());
         }
-        if !self.mirror.revocations.is_fresh(std::time::Instant::now()) {
+        if !self.state.revocations.is_fresh(std::time::Instant::now()) {
             reasons
-                .push("the state cannot be read, so that requests that need a caller are refused".to_owned());
+                .push("the state cannot be read: requests that need authentication are refused".to_owned());
         }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }

@@ -89,7 +89,7 @@ impl Upstream {
     }
 
     /// `server` has sent bytes that no request asked for. Bytes that come a moment later would be taken for the answer to
-    /// somebody else's request, so that from now on no connection to it carries a second one.
+    /// a request of another client, so that from now on no connection to it carries a second one.
     pub(super) fn spoke_unasked(&self, server: usize) {
         let server = &self.servers[server];
         let now = self.now();

@@ -1,8 +1,8 @@
 //! The body of a request on its way from the client to the app.
 //!
-//! Enters: what hyper reads from the client. Leaves: the same bytes, frame by frame, never collected; counted, limited,
-//! and given up when the client stops sending. An app must never see a shortened body that looks complete, so every
-//! failure here is an error of the stream and ends the connection to the app.
+//! Input: what hyper reads from the client. Output: the same bytes, frame by frame; counted, limited, and ended when the
+//! client stops sending. Invariants: a body is never collected, and an app never gets a shortened body that looks complete:
+//! every failure here is an error of the stream and ends the connection to the app.
 
 use std::error::Error;
 use std::fmt;
@@ -24,7 +24,7 @@ use crate::http::incoming::{ClientBody, ClientBodyError};
 use crate::http::pace::{Pace, PaceRules};
 use crate::refusal::Refusal;
 
-/// How long the rest of a body is read that nobody waits for.
+/// How long the rest of a body is read after an early answer of the app.
 const PASSING: Duration = Duration::from_secs(2);
 
 /// What holds for every request body of a server.
@@ -47,7 +47,7 @@ impl fmt::Debug for BodyRules {
     }
 }
 
-/// How far a request body has come. Shared with whoever needs to know after the body itself has been handed on.
+/// How far a request body has come. Shared, because the body itself is handed on to the connection.
 #[derive(Debug)]
 pub struct Progress {
     since: Instant,
@@ -58,7 +58,7 @@ pub struct Progress {
     /// Whether the answer has begun. From then on it is the app that decides how long it takes the body.
     answer_began: AtomicBool,
     failure: OnceLock<BodyFailure>,
-    /// Who waits for more of it.
+    /// The task that waits for more of it.
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -75,7 +75,7 @@ impl Progress {
         }
     }
 
-    /// Lets nothing more of it through, whoever holds it: over HTTP/2 the connection to the app has it, and goes on with
+    /// Lets nothing more of it through: over HTTP/2 the connection to the app has it, and goes on with
     /// it when the exchange that it belongs to is over already.
     pub fn end(&self) {
         self.stop(BodyFailure::Ended);
@@ -332,7 +332,7 @@ impl Streaming {
         {
             return self.fail(BodyFailure::TimedOut);
         }
-        // First the ear, then the look.
+        // Subscribe before checking, so that an end in between is not missed.
         self.progress.await_end(cx.waker());
         match self.progress.failure() {
             Some(failure) => Poll::Ready(Some(Err(failure))),

@@ -107,7 +107,7 @@ impl Upstream {
             None => default,
         };
         let host = raw.host.as_ref().and_then(|host| compile_host(host, problems));
-        // Without a port, `host` may stand for either scheme: what the app hears is all that it knows.
+        // Without a port, `host` may be of either scheme: the app knows only the Host that it gets.
         let named = host.as_ref().and_then(|host| Origin::public(host.to_str().ok()?));
         Self {
             name: name.value.as_str().into(),

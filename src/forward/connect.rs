@@ -1,7 +1,7 @@
-//! Connections to servers: name, TCP or unix socket, TLS.
+//! Connections to servers: name resolution, TCP or unix socket, TLS.
 //!
-//! Enters: a [`Server`] and the time that all of it may take. Leaves: a [`Link`] on which HTTP can be spoken. Nothing is
-//! retried here, and nothing but a handshake is sent.
+//! Input: a [`Server`] and a deadline for all steps together. Output: a [`Link`] that HTTP can be spoken on. Nothing is
+//! retried here, and only a handshake is sent.
 
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
@@ -236,7 +236,7 @@ impl Socket {
         }
     }
 
-    /// What lies in the socket at this moment; `None`: nothing, or nobody wants to know.
+    /// What lies in the socket at this moment; `None`: nothing, or no look was asked for.
     fn poll_look(&self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
         if !self.marks.looking.load(Ordering::Relaxed) {
             return None;

@@ -1,14 +1,14 @@
 //! One HTTP/1.1 connection to an app, polled by the request that uses it.
 //!
-//! Enters: a request ready to be sent. Leaves: the response head, and the connection in a known state: idle and good for
-//! the next request, or to be closed. There is no task behind a connection: the request's own task polls it, so that a
-//! request costs no wake-ups between tasks, and dropping the request closes the connection.
+//! Input: a request ready to be sent. Output: the response head, and the connection in a known state: idle and reusable, or
+//! to be closed. There is no task behind a connection: the request's own task polls it, so that a request costs no wake-ups
+//! between tasks, and dropping the request closes the connection.
 //!
-//! What must never happen: a request sent a second time that the app may have seen; a connection used again on which
-//! something is still under way; bytes that the app sent before a request taken for the answer to it. For the last,
-//! each request begins with a read that asks the kernel, in the same poll as its first write and before it: bytes that
-//! are there end the connection, and the request goes to another. What an app sends after that moment is an answer as
-//! far as HTTP/1.1 can tell, so that a connection is kept only where nothing more can be expected of it.
+//! Invariants: no request that the app may have seen is sent a second time; no connection is reused on which something is
+//! still under way; bytes that the app sent before a request are never taken for the response to it. For the last, each
+//! request begins with a read that asks the kernel, in the same poll as its first write and before it: bytes found there end
+//! the connection, and the request goes to another. Bytes that an app sends after that moment are a response as far as
+//! HTTP/1.1 can tell, so that a connection is kept only if nothing more can be expected on it.
 
 use std::error::Error;
 use std::fmt;
@@ -268,7 +268,7 @@ impl Http1 {
             return;
         };
         self.driver = None;
-        // Anything else that went wrong, hyper has told to whoever waits for the response or its body.
+        // hyper reports other errors to the future of the response or to its body.
         if ended.is_err_and(|error| is_unasked(&error)) {
             self.app.spoke_unasked();
         }

@@ -1,9 +1,8 @@
 //! The one HTTP/2 connection of a worker to a server (`h2c://`), shared by all requests under way.
 //!
-//! Enters: a request ready to be sent. Leaves: the response head; its body is a stream whose window is the app's only
-//! measure of how much the client takes. How many streams there may be, the app says; hyper keeps the rest waiting.
-//!
-//! What must never happen: a request sent a second time that the app may have processed.
+//! Input: a request ready to be sent. Output: the response head; its body is a stream, and only its window tells the app how
+//! much the client takes. The app limits the number of streams; hyper queues the rest. Invariant: a request that the app may
+//! have processed is never sent again.
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,11 +1,10 @@
 //! The app's side of the gateway: a request goes out, its response comes back, both as streams.
 //!
-//! Enters: an allowed request (the [`Permit`] proves it) whose fields are final except for those that concern one
-//! connection. Leaves: the app's response without the app's hop-by-hop fields, or the [`Refusal`] that says why there is
-//! none.
+//! Input: an allowed request (the [`Permit`] proves it) whose fields are final except for those that concern one connection.
+//! Output: the app's response without the app's hop-by-hop fields, or the [`Refusal`] that says why there is none.
 //!
-//! What must never happen: a request sent twice that an app may have processed, however harmless its method; one client's
-//! bytes in another's exchange; a wait, queue or buffer without a bound.
+//! Invariants: a request that an app may have processed is never sent twice, however harmless its method; the bytes of one
+//! client never get into the exchange of another; no wait, queue or buffer is without a bound.
 
 mod balance;
 mod body;

@@ -1,8 +1,9 @@
 //! The body of a response on its way from the app to the client.
 //!
-//! Enters: what hyper reads from the app, and the connection it comes on. Leaves: the same bytes, frame by frame, as fast
-//! as the client takes them. At the end the connection goes back to the pool, before the end it is closed. Where the
-//! request is still on its way at the answer's end, nothing more of it goes to the app, which could take it for another.
+//! Input: what hyper reads from the app, and the connection. Output: the same bytes, frame by frame, as fast as the client
+//! takes them. At its end the connection goes back to the pool; dropped before its end, the connection is closed. If the
+//! request is still being sent at the end of the response, the rest of it does not go to the app, which could take it for
+//! another request.
 
 use std::io;
 use std::pin::Pin;

@@ -79,7 +79,7 @@ impl Upstream {
         self.builtin.is_some()
     }
 
-    /// The path that stands in front of every path on the servers; empty for none.
+    /// The prefix of every path on the servers; empty for none.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base

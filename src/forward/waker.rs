@@ -1,9 +1,9 @@
-//! The waker of a pooled connection: one for its whole life, which rings the task that uses the connection just now.
+//! The waker of a pooled connection: one for its whole life, which wakes the task that uses the connection at the moment.
 //!
-//! A connection is polled by whichever request has it, so each hand-over would register another task's waker with the
-//! socket and with hyper's channels, and hyper's two halves would wake each other across a hand-over although one task
-//! polls both. Here the connection keeps one waker; a ring that nobody waits for, or that comes from the half that the
-//! same task is polling at that moment, is not passed on.
+//! A connection is polled by whichever request has it, so each hand-over would register another task's waker with the socket
+//! and with hyper's channels, and hyper's two halves would wake each other across a hand-over although one task polls both.
+//! Here the connection keeps one waker. A wake-up for which no task waits, or which comes from the half that the same task is
+//! polling at that moment, is not passed on.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -13,7 +13,7 @@ pub(super) struct ConnectionWaker(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Who is rung next; taken by the ring.
+    /// The task to wake; taken by the wake-up.
     task: Option<Waker>,
     /// While set, rings are only remembered.
     muted: bool,
@@ -39,7 +39,7 @@ impl ConnectionWaker {
     }
 
     /// Ends [`ConnectionWaker::mute`]. `waits`: the task waits for a ring now, and has a remembered one at once. Otherwise it will
-    /// poll the connection again without one, and nobody is rung until then.
+    /// poll the connection again without one, and no task is woken until then.
     pub(super) fn unmute(&self, waits: bool) {
         let mut state = self.state();
         state.muted = false;
@@ -53,7 +53,7 @@ impl ConnectionWaker {
         }
     }
 
-    /// Nobody uses the connection any more.
+    /// The connection is idle.
     pub(super) fn disarm(&self) {
         let mut state = self.state();
         state.muted = false;

@@ -1,8 +1,8 @@
-//! WebSockets: from the app's 101 on, the bytes of both sides belong to each other and not to HTTP.
+//! WebSockets: after the app's 101 the bytes of both sides are forwarded as they are.
 //!
-//! Enters: both connections after the handshake. Leaves: what one side sends, to the other, until both have finished.
-//! No byte of the client goes to the app before its 101, because nothing is read here before there is one. A connection
-//! that is ended from here says goodbye to the client first, and nothing of the client's reaches the app any more.
+//! Input: both connections after the handshake. Output: the bytes of each side, to the other, until both have finished.
+//! Invariants: no byte of the client goes to the app before its 101, because nothing is read here before. When the gateway
+//! closes a tunnel, it first sends the client a close frame (1008), and no more bytes of the client reach the app.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use super::websocket_close::CloseFrame;
 /// Bytes held for each direction.
 const BUFFER: usize = 16 * 1024;
 
-/// How long a client has to take the goodbye and close its side.
+/// How long a client has to read the close frame and close its side.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The app's side of an upgrade, from a [`super::Forwarded`] with status 101. Dropped, it closes the connection.
@@ -68,7 +68,7 @@ pub async fn splice(
             ending: ending.clone(),
             frames,
         };
-        // A failure of either side ends both; there is nobody left to tell.
+        // A failure of either side ends both; neither can be told any more.
         let _ = copy_bidirectional_with_sizes(&mut client, &mut app, BUFFER, BUFFER).await;
         Ok::<(), hyper::Error>(())
     };

@@ -1,8 +1,8 @@
-//! The last words of a WebSocket that the gateway ends itself: a Close frame with status 1008 (RFC 6455 sections 5.5.1
-//! and 7.4.1), which must stand between two frames of the app and never inside of one.
+//! The end of a WebSocket that the gateway closes: a Close frame with status 1008 (RFC 6455 sections 5.5.1 and 7.4.1).
 //!
-//! Enters: the bytes of the app on their way to the client. Leaves: the same bytes; once the connection is to end, the
-//! rest of the frame under way, the Close frame, and nothing more.
+//! Input: the bytes of the app on their way to the client. Output: the same bytes; once the connection is to end, the rest
+//! of the frame under way, the Close frame, and nothing more. Invariant: the Close frame is between two frames of the app,
+//! never inside of one.
 
 /// "Policy violation", which is what browsers and servers know 1008 as, with a word for people.
 const CLOSE: &[u8] = b"\x88\x0f\x03\xf0session ended";

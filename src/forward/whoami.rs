@@ -76,7 +76,7 @@ async fn count(mut body: RequestBody) -> Result<u64, BodyFailure> {
     Ok(length)
 }
 
-/// Whether `Accept` names JSON itself; `*/*` is what everybody sends.
+/// Whether `Accept` names JSON itself; most clients send `*/*`.
 fn wants_json(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)

@@ -434,7 +434,7 @@ impl WorkerContext {
                     record.set_cookie = None;
                 }
                 let mut response = if let Some(mut page) = record.page.take() {
-                    reply::mark(
+                    reply::set_error_headers(
                         page.headers_mut(),
                         refusal,
                         record.request_id(),

@@ -1,4 +1,4 @@
-//! Who a client is to the limits that all clients share, and how what it holds is ended.
+//! The key of a client in the limits that all clients share, and the handle that ends what it holds.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,7 +52,7 @@ impl Share {
     }
 }
 
-/// Who holds something that is shared, and how that is ended.
+/// A client that holds a part of a shared limit, and the handle that ends the request.
 #[derive(Clone, Debug)]
 pub struct Holder {
     /// The client.

@@ -1,11 +1,12 @@
 //! The `Cookie` header: values found, pairs cut out, lines joined.
 //!
-//! Enters: a `HeaderMap`. Leaves: the values of one name, or the map without some names. What must never happen here: a
-//! pair that is not named changes, or a named one stays.
+//! Input: a `HeaderMap`. Output: the values of one name, or the map without some names. Invariants: pairs of other names do
+//! not change, and no pair of a given name stays.
 //!
-//! Pairs are read as servers read them rather than as RFC 6265 section 4.2.1 has them written: separated by `;`, with
-//! spaces and tabs around names and values of no meaning, names compared with their case. A value is taken as it stands,
-//! quotation marks included: browsers know no quoting, so that a `;` ends a pair inside of them too.
+//! Pairs are read as servers read them rather than as RFC 6265 section 4.2.1 has them written: separated by `;`, with spaces
+//! and tabs around names and values ignored, names compared with their case. A value is taken as it is, quotation marks
+//! included: browsers know no quoting, so that a `;` ends a pair inside of them too. By hand, because cookie crates keep one
+//! value per name, and here a second, different value under the session cookie's name must be seen.
 
 use bytes::Bytes;
 use http::header::COOKIE;

@@ -1,7 +1,7 @@
 //! The body of a request as it comes from a client, whatever the version of HTTP.
 //!
-//! Enters: what the HTTP libraries read. Leaves: frames, or why there are no more. A body that was cut short must never
-//! look whole: also a stream that the client cancels is an error here.
+//! Input: what the HTTP libraries read. Output: frames, or the error that ends them. Invariant: a body that was cut short
+//! never looks whole; a stream that the client cancels is an error too.
 
 use std::error::Error;
 use std::fmt;
@@ -16,10 +16,10 @@ use hyper::body::Incoming;
 
 /// A request's body.
 #[derive(Debug)]
-pub struct ClientBody(Kind);
+pub struct ClientBody(Source);
 
 #[derive(Debug)]
-enum Kind {
+enum Source {
     Http1(Incoming),
     Http2 {
         stream: RecvStream,
@@ -51,7 +51,7 @@ impl Error for ClientBodyError {}
 
 impl From<Incoming> for ClientBody {
     fn from(incoming: Incoming) -> Self {
-        Self(Kind::Http1(incoming))
+        Self(Source::Http1(incoming))
     }
 }
 
@@ -59,7 +59,7 @@ impl ClientBody {
     /// The body of an HTTP/2 stream; `length` is its `content-length`.
     #[must_use]
     pub fn http2(stream: RecvStream, length: Option<u64>) -> Self {
-        Self(Kind::Http2 {
+        Self(Source::Http2 {
             stream,
             left: length,
             data_done: false,
@@ -87,12 +87,12 @@ impl Body for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
         let (stream, left, data_done) = match &mut self.0 {
-            Kind::Http1(incoming) => {
+            Source::Http1(incoming) => {
                 return Pin::new(incoming)
                     .poll_frame(cx)
                     .map(|next| next.map(|frame| frame.map_err(|error| of_http1(&error))));
             }
-            Kind::Http2 {
+            Source::Http2 {
                 stream,
                 left,
                 data_done,
@@ -118,16 +118,16 @@ impl Body for ClientBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Http1(incoming) => incoming.is_end_stream(),
-            Kind::Http2 { stream, .. } => stream.is_end_stream(),
+            Source::Http1(incoming) => incoming.is_end_stream(),
+            Source::Http2 { stream, .. } => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Http1(incoming) => incoming.size_hint(),
-            Kind::Http2 { stream, .. } if stream.is_end_stream() => SizeHint::with_exact(0),
-            Kind::Http2 { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Source::Http1(incoming) => incoming.size_hint(),
+            Source::Http2 { stream, .. } if stream.is_end_stream() => SizeHint::with_exact(0),
+            Source::Http2 { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

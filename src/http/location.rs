@@ -1,11 +1,9 @@
-//! Addresses in the fields of an app's answer, as the client has to see them.
+//! Addresses in the fields of an app's response, as the client has to see them.
 //!
-//! Enters: the value of a field that names a place (`Location`, `Content-Location`, `Refresh`, the `Path` of a cookie),
-//! and what lies between the paths of the app and the public ones. Leaves: the value with the public path, or `None`
-//! where it stays as it is.
-//!
-//! What must never happen: a result that is built from anything that the client sent, or that a client could read as the
-//! address of another host.
+//! Input: the value of a field that names a place (`Location`, `Content-Location`, `Refresh`, the `Path` of a cookie), and
+//! the difference between the paths of the app and the public ones. Output: the value with the public path, or `None` if the
+//! value stays as it is. Invariant: no result contains anything that the client sent, or can be read as the address of
+//! another host.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! HTTP values that every room speaks, and the strictness that the HTTP crates leave to their users.
+//! HTTP values that every room uses, and the strictness that the HTTP crates leave to their users.
 
 pub mod client;
 pub mod cookie;

@@ -1,7 +1,7 @@
 //! Whether a request came from a page of another origin.
 //!
-//! A cookie is sent by the browser whoever asked, so a request that changes something and carries one must have been
-//! made by a page of this very origin. Enters: header fields as the client sent them, and the request's host.
+//! Input: header fields as the client sent them, and the request's host. Browsers attach cookies automatically, so a request
+//! with a cookie that changes something must have been made by a page of this very origin.
 
 use http::{HeaderMap, Method};
 
@@ -15,7 +15,7 @@ pub fn is_unsafe(method: &Method) -> bool {
 }
 
 /// Whether the browser says that another origin made this request: by `Sec-Fetch-Site` (Fetch Metadata), else by
-/// `Origin` (RFC 6454) against `host`. Who sends neither is not a browser of today, and no page made the request.
+/// `Origin` (RFC 6454) against `host`. A client that sends neither is not a current browser, and no page made the request.
 ///
 /// `host` is the Host header as sent, port included. The scheme that the browser saw is that of `public_url`, whatever
 /// ends TLS in front of us; `https` is `None` where the file does not name it, and then only host and port are compared.

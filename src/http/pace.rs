@@ -1,8 +1,8 @@
 //! How slowly a peer may take bytes, or send those that it has announced.
 //!
-//! Enters: that the peer is waited for, and how many bytes went. Leaves: that it is too slow. Only time in which the peer
-//! is waited for counts, so that an app that is silent makes no client slow. A timer is made for the first wait and moved
-//! on when it runs out, not at each wait: where nobody waits, none of this costs anything.
+//! Input: waits for the peer, and bytes that moved. Output: that the peer is too slow. Only time in which the gateway waits
+//! for the peer counts, so that a silent app makes no client slow. A timer is made at the first wait and moved on when it runs
+//! out, not at each wait: without a wait nothing here costs anything.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -151,7 +151,7 @@ mod tests {
     };
 
     /// After how many seconds of waiting a peer is too slow that moves `bytes` at the end of each wait of `wait`
-    /// milliseconds, between which there is a long time in which nobody waits; `None`: it is borne with for an hour.
+    /// milliseconds, with a long time without waits in between; `None`: it is borne with for an hour.
     fn borne(rules: PaceRules, is_measured: bool, wait: u64, bytes: u64) -> Option<u64> {
         let wait = Duration::from_millis(wait);
         let mut waits = Waits::default();

@@ -1,7 +1,7 @@
-//! What the gateway itself answers: a refusal as a problem document (RFC 9457) or, for a browser, as a page.
+//! The gateway's own answers: a refusal as a problem document (RFC 9457) or, for a browser, as a page.
 //!
-//! Enters: a [`Refusal`] and what the client may know about this answer. Leaves: a response whose text says no more
-//! than its status means. The reason never enters here; it is in the log under the same request id.
+//! Input: a [`Refusal`] and what the client may know. Output: a response whose text says no more than its status means.
+//! Invariant: the reason is never in the response; it is in the log under the same request id.
 
 use bytes::Bytes;
 use http::header::{
@@ -21,7 +21,7 @@ pub struct ErrorContext<'a> {
     pub browser: bool,
     /// What pages look like; without them a browser gets a problem document too.
     pub pages: Option<&'a dyn ErrorPages>,
-    /// Who is looking, where the page depends on it.
+    /// The visitor, where the page depends on it.
     pub visitor: Option<Visitor<'a>>,
     /// Said instead of the words for the refusal: words of ours alone, without anything that JSON escapes.
     pub detail: Option<&'a str>,
@@ -35,17 +35,17 @@ pub struct ErrorContext<'a> {
     pub retry_after: Option<u64>,
 }
 
-/// Who is looking at the page of a refusal.
+/// The visitor of the page of a refusal.
 #[derive(Clone, Copy, Debug)]
 pub enum Visitor<'a> {
-    /// Somebody who is known and has no access.
+    /// Authenticated, and not allowed.
     NoAccess {
         /// What the account is called.
         account: &'a str,
         /// The path of the sign-in page that leads back here, where people can sign in.
         sign_in: Option<&'a str>,
     },
-    /// Somebody who sent a form and is not signed in any more.
+    /// A visitor whose session ended before a form was sent.
     SessionEnded {
         /// The path of the sign-in page that leads back to the form.
         sign_in: &'a str,
@@ -63,7 +63,7 @@ pub struct ErrorPage<'a> {
     pub detail: &'a str,
     /// The id that the log line has; empty: none.
     pub request_id: &'a str,
-    /// Who is looking, where the page depends on it.
+    /// The visitor, where the page depends on it.
     pub visitor: Option<Visitor<'a>>,
 }
 
@@ -116,7 +116,7 @@ pub fn refuse(refusal: Refusal, about: ErrorContext<'_>) -> Response<Bytes> {
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
-    mark(headers, refusal, about.request_id, about.realm);
+    set_error_headers(headers, refusal, about.request_id, about.realm);
     match status {
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(
@@ -153,7 +153,7 @@ pub fn finish(method: &Method, head: &mut http::response::Parts, body: Bytes) ->
 }
 
 /// What every refusal has in its head, whatever its body is: the id of the request, and the challenge.
-pub fn mark(headers: &mut HeaderMap, refusal: Refusal, request_id: &str, realm: &str) {
+pub fn set_error_headers(headers: &mut HeaderMap, refusal: Refusal, request_id: &str, realm: &str) {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
@@ -180,7 +180,7 @@ fn title(status: StatusCode) -> &'static str {
 }
 
 fn detail(refusal: Refusal) -> &'static str {
-    // What is wrong with a form can be said to whoever filled it in.
+    // Errors in a form may be told to the client that filled it in.
     match refusal {
         Refusal::FormMalformed => {
             return "A field is missing, or the body is not the JSON or the form that is expected.";
@@ -235,8 +235,8 @@ fn problem(refusal: Refusal, detail: &str, request_id: &str) -> String {
 }
 
 /// Whether the client is a browser that navigates, and so wants a page: it says so by `Sec-Fetch-Mode` and
-/// `Sec-Fetch-Dest` or, without these, prefers HTML in `Accept`. Whoever sends a credential in a header or
-/// `X-Requested-With`, or wants a WebSocket, is a program.
+/// `Sec-Fetch-Dest` or, without these, prefers HTML in `Accept`. A client that sends a credential in a header or
+/// `X-Requested-With`, or asks for a WebSocket, is a program.
 #[must_use]
 pub fn wants_page(headers: &HeaderMap) -> bool {
     if is_said_to_be_program(headers) {

@@ -1,8 +1,8 @@
-//! The embedded list of headers by which other products tell an app who is calling, and what else only a proxy may say.
+//! The embedded list of headers by which other products identify the caller to an app, and of other fields that only a proxy may send.
 
 use std::collections::BTreeMap;
 
-/// All of them; a `*` at the end or at the start stands for any characters.
+/// All of them; a `*` at the end or at the start matches any characters.
 pub(super) fn names() -> Vec<String> {
     let groups: BTreeMap<String, Vec<String>> =
         toml::from_str(include_str!("foreign.toml")).expect("a test reads the embedded file");

@@ -1,10 +1,10 @@
-//! What the app is told: who is calling, and where the request came from.
+//! What the app is told: the caller, and where the request came from.
 //!
-//! Enters: the headers a client sent, and the caller that `verify` found. Leaves: headers in which every name that says
-//! who is calling was written here. Never here: a decision whether the request may pass.
+//! Input: the headers a client sent, and the caller that `verify` found. Output: headers in which every name that identifies
+//! the caller was written here. Never here: a decision whether the request may pass.
 //!
-//! The walk calls, in this order: [`IdentityHeaders::strip`] (after hop-by-hop fields went), [`forwarded::set_forwarded`],
-//! [`IdentityHeaders::set`].
+//! `gateway` calls, in this order: [`IdentityHeaders::strip`] (after the removal of hop-by-hop fields),
+//! [`forwarded::set_forwarded`], [`IdentityHeaders::set`].
 
 mod foreign;
 pub mod forwarded;

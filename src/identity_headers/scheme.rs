@@ -43,7 +43,7 @@ impl Scheme {
             return if is_public_https { Self::Https } else { Self::Http };
         }
         // Browsers send `Sec-Fetch-*` to what they hold for secure only (Fetch Metadata section 2), so over plain HTTP to
-        // another machine never. Who forges it gets a form that their own browser cannot use.
+        // another machine never. A client that forges the field gets a form that its own browser cannot use.
         let is_of_proxy = |name: &str| name == "forwarded" || name.starts_with("x-forwarded-");
         if headers.contains_key("sec-fetch-mode") || headers.keys().any(|name| is_of_proxy(name.as_str())) {
             return Self::Unknown;

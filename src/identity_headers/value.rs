@@ -1,7 +1,7 @@
-//! Header values from what a token says: always one line, and never two ways to read it.
+//! Header values from the claims of a token: always one line, and never two ways to read it.
 //!
 //! Percent-encoded (upper-case hexadecimal, by byte of the UTF-8) are control characters and a space at either end, which
-//! HTTP would drop; in a list also a comma inside an element. What else depends on the [`Encoding`]. An app that
+//! HTTP would drop; in a list also a comma inside an element. The rest depends on the [`Encoding`]. An app that
 //! percent-decodes gets the exact text back. Lists are joined by `,` and then split before they are decoded.
 
 use std::fmt::Write;
@@ -116,7 +116,7 @@ mod tests {
         Encoding::Percent.claim(value)
     }
 
-    /// As apps decode: a `%` that begins no escape stands for itself.
+    /// As apps decode: a `%` that begins no escape is a plain `%`.
     fn decode(text: &str) -> String {
         let mut bytes = Vec::new();
         let mut at = 0;

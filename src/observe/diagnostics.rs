@@ -1,8 +1,8 @@
-//! Diagnostics: what the program says about itself, to standard error, off the threads that say it.
+//! Diagnostics: the messages of the program to standard error, written off the threads that log them.
 //!
-//! Enters: a line of `tracing`, or a text. Leaves: the same, written by a thread of its own from a bounded buffer. A
-//! reader that has stopped costs lines and no worker: what does not fit is dropped, counted, and said when there is room
-//! again. What must never happen here: that the thread that says something waits for the reader.
+//! Input: a line of `tracing`, or a text. Output: the same, written by a thread of its own from a bounded buffer. A reader
+//! that has stopped costs lines and no worker: lines that do not fit are dropped, counted, and reported when there is room
+//! again. Invariant: a thread that logs never waits for the reader.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -107,7 +107,7 @@ impl Diagnostics {
         }))
     }
 
-    /// Says `text`, whole lines, as it stands; or drops and counts it.
+    /// Writes `text`, whole lines, unchanged; or drops and counts it.
     pub fn say(&self, text: &str) {
         self.push(&[text.as_bytes()]);
     }

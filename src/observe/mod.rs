@@ -1,7 +1,7 @@
-//! What an operator sees: ids of requests, the access log, diagnostics, metrics.
+//! What an operator sees: request ids, the access log, diagnostics, metrics.
 //!
-//! Enters: plain values about a request that is over. Leaves: one log line and some counts, written per worker so that
-//! workers never wait for each other. Never here: a token, a cookie, a query string, or a wait on the request path.
+//! Input: plain values about a finished request. Output: one log line and some counts, written per worker so that workers
+//! never wait for each other. Invariants: no token, cookie or query string, and no wait on the request path.
 
 pub mod access_log;
 pub mod diagnostics;

@@ -1,6 +1,6 @@
-//! Where log lines are written: a stream or a file that may fail, stand still and come back.
+//! Where log lines are written: a stream or a file that may fail, block and come back.
 //!
-//! Enters: whole lines. Leaves: the number of those that were not written. Only the threads of the logs write here.
+//! Input: whole lines. Output: the number of lines that could not be written. Only the threads of the logs write here.
 
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};

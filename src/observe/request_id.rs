@@ -1,6 +1,6 @@
 //! Request ids: UUIDs of version 7 (RFC 9562 section 5.7), made without a system call each.
 //!
-//! An id names a request in logs and answers. It is unique and hard to guess, and nothing is protected by it.
+//! An id names a request in logs and responses. It is unique and hard to guess; nothing is protected by it.
 
 use http::HeaderValue;
 

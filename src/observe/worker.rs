@@ -1,4 +1,4 @@
-//! One worker's place to write: ids for its requests, its lines in the log, its counts.
+//! Per-worker request ids, access log and metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};

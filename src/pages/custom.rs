@@ -1,7 +1,7 @@
-//! An operator's directory of templates: read, and judged by what comes out of it.
+//! An operator's directory of templates: read, and checked by the pages that come out of it.
 //!
-//! Enters: `pages.templates`. Leaves: the texts of the files that are known, and problems with file and line. What must
-//! never happen: that a file there is left out without a word, or that a page that cannot work is taken for one that can.
+//! Input: `pages.templates`. Output: the texts of the known files, and problems with file and line. Invariants: no file in
+//! the directory is ignored silently, and no page that cannot work is accepted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::config::raw::At;
 use crate::config::{Problems, nearest};
 
 use super::logo::read;
-use super::templates::{LAYOUT, LONGEST_PAGE, Page, STYLE, innermost};
+use super::page::{LAYOUT, LONGEST_PAGE, Page, STYLE, innermost};
 
 /// The largest file that is taken, in bytes.
 const LARGEST_FILE: u64 = 256 * 1024;
@@ -21,19 +21,19 @@ const MOST_FILES: usize = 256;
 
 /// What an operator's directory holds.
 #[derive(Debug, Default)]
-pub(super) struct Own {
-    /// The directory as it stands in the TOML file, with where.
+pub(super) struct Custom {
+    /// The directory as the TOML file names it.
     pub(super) directory: Option<At<PathBuf>>,
     style: Option<String>,
     /// File name and text.
     pub(super) templates: BTreeMap<&'static str, String>,
 }
 
-impl Own {
+impl Custom {
     /// Reads the directory, if there is one.
     pub(super) fn read(raw: Option<&At<PathBuf>>, problems: &mut Problems) -> Self {
         let Some(raw) = raw else { return Self::default() };
-        let mut own = Self {
+        let mut custom = Self {
             directory: Some(raw.clone()),
             ..Self::default()
         };
@@ -53,7 +53,7 @@ impl Own {
                         format!("cannot read the directory `{}`: {error}", directory.display()),
                     )
                     .hint("the path is relative to this file");
-                return own;
+                return custom;
             }
         };
         names.sort_unstable();
@@ -64,7 +64,7 @@ impl Own {
             .collect();
         for name in names {
             let Some(file) = known.iter().find(|known| **known == name) else {
-                let problem = problems.error(&raw.span, format!("`{}` is no template", own.path(&name)));
+                let problem = problems.error(&raw.span, format!("`{}` is no template", custom.path(&name)));
                 problem.hint(match nearest(&name, known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known are `{}`", known.join("`, `")),
@@ -72,13 +72,13 @@ impl Own {
                 continue;
             };
             match text(&directory.join(&name)) {
-                Ok(text) => own.take(file, text, problems),
+                Ok(text) => custom.take(file, text, problems),
                 Err(why) => {
-                    problems.error(&raw.span, format!("cannot read `{}`: {why}", own.path(&name)));
+                    problems.error(&raw.span, format!("cannot read `{}`: {why}", custom.path(&name)));
                 }
             }
         }
-        own
+        custom
     }
 
     fn take(&mut self, file: &'static str, text: String, problems: &mut Problems) {
@@ -129,9 +129,7 @@ impl Own {
     fn path_line(&self, file: &str, line: usize) -> String {
         format!("{}:{line}", self.path(file))
     }
-}
 
-impl Own {
     /// `templates/error.html:3`, and what is wrong there. `file`: the one that was asked for.
     pub(super) fn describe(&self, error: &Error, file: &str) -> String {
         let error = innermost(error);
@@ -154,7 +152,7 @@ impl Own {
     }
 
     /// Whether the pages that came out can work: they have our style sheet, and the fields that our endpoints need.
-    pub(super) fn judge(&self, pages: &BTreeMap<&'static str, String>, style: &str, problems: &mut Problems) {
+    pub(super) fn check(&self, pages: &BTreeMap<&'static str, String>, style: &str, problems: &mut Problems) {
         let Some(span) = self.directory.as_ref().map(|directory| directory.span.clone()) else {
             return;
         };

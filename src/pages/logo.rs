@@ -1,7 +1,8 @@
 //! The logo: one small picture file of the operator's.
 //!
-//! Enters: `pages.logo`. Leaves: an answer for `{prefix}/logo`. What must never happen: that another file than a picture
-//! is handed out by its name alone, or that an SVG, which is a document, runs anything when it is opened by itself.
+//! Input: `pages.logo`. Output: an answer for `{prefix}/logo`. Invariants: a file is served only if its content is the
+//! picture that its name says, and an SVG, which is a document, runs nothing when it is opened by itself. SVG stays
+//! allowed because most logos are SVG files; the policy of the answer makes it harmless.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -17,30 +18,30 @@ use crate::config::raw::At;
 /// The largest file that is taken, in bytes.
 const LARGEST: u64 = 256 * 1024;
 
-/// A kind of picture: what its file name ends with, its media type, and whether bytes are one.
-struct Kind {
+/// A format of pictures: the ends of its file names, its media type, and whether bytes are of it.
+struct PictureFormat {
     extensions: &'static [&'static str],
     media_type: &'static str,
     fits: fn(&[u8]) -> bool,
 }
 
-const KINDS: [Kind; 4] = [
-    Kind {
+const FORMATS: [PictureFormat; 4] = [
+    PictureFormat {
         extensions: &["svg"],
         media_type: "image/svg+xml",
         fits: is_svg,
     },
-    Kind {
+    PictureFormat {
         extensions: &["png"],
         media_type: "image/png",
         fits: |bytes| bytes.starts_with(b"\x89PNG\r\n\x1a\n"),
     },
-    Kind {
+    PictureFormat {
         extensions: &["jpeg", "jpg"],
         media_type: "image/jpeg",
         fits: |bytes| bytes.starts_with(b"\xff\xd8\xff"),
     },
-    Kind {
+    PictureFormat {
         extensions: &["webp"],
         media_type: "image/webp",
         fits: |bytes| bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"),
@@ -63,7 +64,7 @@ impl Logo {
             .and_then(|extension| extension.to_str())
             .unwrap_or_default()
             .to_lowercase();
-        let Some(kind) = KINDS
+        let Some(kind) = FORMATS
             .iter()
             .find(|kind| kind.extensions.contains(&extension.as_str()))
         else {
@@ -136,7 +137,7 @@ impl Logo {
 /// A reason in plain words: it cannot be read, is no ordinary file, or has more than `largest` bytes.
 pub(super) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, String> {
     let plain = |error: std::io::Error| error.to_string();
-    // Asked before it is opened: opening a pipe would wait for somebody to write to it.
+    // Before opening: to open a pipe would block until it has a writer.
     if !std::fs::metadata(path).map_err(plain)?.is_file() {
         return Err("it is not an ordinary file".to_owned());
     }

@@ -1,12 +1,13 @@
-//! Pages for people: sign in, register, change the password, one's sessions, errors.
+//! Pages for people: sign in, register, change the password, sessions, errors.
 //!
-//! Enters: `[pages]` once, then plain values, some of them just typed by a stranger. Leaves: whole pages with the headers
-//! that keep them harmless. They work without script and load nothing but the logo and the icon; one small script of our
-//! own, named by its hash, adds comfort. What must never happen: a value that becomes markup or script, a page that a cache
-//! keeps, or a page that says more than it was given.
+//! Input: `[pages]` once, then plain values, some of them typed by a client a moment ago. Output: whole pages with the headers
+//! that keep them harmless. They work without script and load only the logo and the icon; one small built-in script, named by
+//! its hash, adds comfort. Invariants: no value becomes markup or script, no cache keeps a page, and no page says more than
+//! it was given.
 
 mod custom;
 mod logo;
+mod page;
 mod palette;
 mod relative_time;
 mod templates;
@@ -28,10 +29,11 @@ use crate::config::Problems;
 use crate::config::raw::RawPages;
 use crate::http::reply::{ErrorPage, ErrorPages, Visitor};
 
-use custom::Own;
+use custom::Custom;
 use logo::Logo;
+use page::Page;
 use palette::Palette;
-use templates::{Page, Templates};
+use templates::Templates;
 
 pub use templates::BUILT_IN;
 
@@ -59,7 +61,7 @@ pub struct Pages {
     style: Value,
     palette: Palette,
     policy: HeaderValue,
-    /// Of the pages whose form leads on to an app.
+    /// Of the pages whose form is answered by a redirect to an app.
     policy_of_forms: HeaderValue,
     logo: Option<Logo>,
     icon: Logo,
@@ -82,17 +84,17 @@ pub struct FormError<'a> {
 pub struct SignInForm<'a> {
     /// As typed before.
     pub email: &'a str,
-    /// Where one goes after signing in.
+    /// The address to go to after signing in.
     pub return_to: Option<&'a str>,
     /// Of the host that sent the browser here.
     pub attempt: Option<&'a str>,
     /// What has just been done ("You are signed out.").
     pub notice: Option<&'a str>,
-    /// Who is signed in already.
+    /// The person who is signed in already.
     pub person: Option<&'a Person>,
 }
 
-/// What the page shows where one makes an account.
+/// What the page to create an account shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RegisterForm<'a> {
     /// As typed before.
@@ -103,7 +105,7 @@ pub struct RegisterForm<'a> {
     pub setup: Option<&'a str>,
 }
 
-/// What all pages of somebody who is signed in show.
+/// The values that all pages for a signed-in person show.
 #[derive(Clone, Debug, Default)]
 pub struct Person {
     /// Of the account.
@@ -143,7 +145,7 @@ struct Content<'a> {
     name: &'a str,
     return_to: Option<&'a str>,
     attempt: Option<&'a str>,
-    /// Where one signs in, and the address of the page there.
+    /// The site with the sign-in, and the address of the page there.
     elsewhere: Option<(&'a str, &'a str)>,
     setup: Option<&'a str>,
     person: Option<&'a Person>,
@@ -154,7 +156,7 @@ struct Content<'a> {
     title: &'a str,
     detail: &'a str,
     request_id: &'a str,
-    /// Who is looking at an error.
+    /// The account of the visitor of an error page.
     account: Option<&'a str>,
     /// The sign-in page, with where it leads back to; a path of ours, percent-encoded.
     sign_in_again: Option<&'a str>,
@@ -181,9 +183,9 @@ impl Pages {
         registration: bool,
         problems: &mut Problems,
     ) -> Self {
-        let own = Own::read(raw.templates.as_ref(), problems);
+        let custom = Custom::read(raw.templates.as_ref(), problems);
         let palette = Palette::compile(&raw.colors, problems);
-        let style = palette.css() + "\n" + own.style();
+        let style = palette.css() + "\n" + custom.style();
         let logo = raw.logo.as_ref().and_then(|logo| Logo::compile(logo, problems));
         let mut pages = Self {
             site: name(raw, problems).unwrap_or(site).to_owned(),
@@ -197,13 +199,13 @@ impl Pages {
             icon: Logo::icon(palette.light.color("accent")),
             help: raw.help.as_ref().map(|help| help.value.clone()),
             palette,
-            templates: Templates::compile(&Own::default(), &[], "", problems),
+            templates: Templates::compile(&Custom::default(), &[], "", problems),
         };
-        pages.templates = Templates::compile(&own, &pages.samples(), &style, problems);
+        pages.templates = Templates::compile(&custom, &pages.samples(), &style, problems);
         pages
     }
 
-    /// These, on several hosts: a form that signs somebody out leads to the sign-in page of `public_url`.
+    /// The same pages for several hosts: the form to sign out is answered by a redirect to the sign-in page of `public_url`.
     #[must_use]
     pub fn with_forms_to(mut self, public_url: &str) -> Self {
         // A host in brackets is none to a policy, and browsers complain.
@@ -223,7 +225,7 @@ impl Pages {
         self
     }
 
-    /// Where one signs in.
+    /// The sign-in page.
     #[must_use]
     pub fn sign_in(
         &self,
@@ -250,7 +252,7 @@ impl Pages {
         self.answer(status, Page::SignIn, content)
     }
 
-    /// In place of a form, where none would work: `site` is where one signs in, `url` the address of the same page there.
+    /// The page without a form, for a host that has no sign-in: `site` has it, at `url`.
     #[must_use]
     pub fn elsewhere(&self, status: StatusCode, site: &str, url: &str) -> Response<Bytes> {
         self.answer(
@@ -263,7 +265,7 @@ impl Pages {
         )
     }
 
-    /// Where one makes an account.
+    /// The page to create an account.
     #[must_use]
     pub fn register(
         &self,
@@ -285,13 +287,13 @@ impl Pages {
         )
     }
 
-    /// Whoever followed a setup link that is used or old.
+    /// The page for a setup link that is used or expired.
     #[must_use]
     pub fn setup_over(&self, status: StatusCode) -> Response<Bytes> {
         self.answer(status, Page::SetupOver, Content::default())
     }
 
-    /// Where one changes one's password.
+    /// The page to change the password.
     #[must_use]
     pub fn password(
         &self,
@@ -310,7 +312,7 @@ impl Pages {
         )
     }
 
-    /// Where one is asked whether to sign out; `None`: nobody is signed in.
+    /// The page that asks whether to sign out; `None`: no session.
     #[must_use]
     pub fn sign_out(&self, person: Option<&Person>) -> Response<Bytes> {
         self.answer(
@@ -323,7 +325,7 @@ impl Pages {
         )
     }
 
-    /// The list of one's sessions, in the order given. `notice`: what has just been done ("Password changed.").
+    /// The list of the person's sessions, in the order given. `notice`: what has just been done ("Password changed.").
     #[must_use]
     pub fn sessions(
         &self,
@@ -384,7 +386,8 @@ impl Pages {
         self.templates.render(template, &self.values(&content)).into()
     }
 
-    /// The Content-Security-Policy of every page but those whose form leads on to an app, [`Pages::error`]'s too.
+    /// The Content-Security-Policy of every page, [`Pages::error`] too, except those whose form is answered by a redirect to
+    /// an app.
     #[must_use]
     pub fn policy(&self) -> &HeaderValue {
         &self.policy

@@ -1,15 +1,16 @@
-//! The colours of the pages: four that an operator may choose, and all others made from them so that text is readable.
+//! The colours of the pages: four that an operator may choose, and all others derived from them so that text is readable.
 //!
-//! Enters: `pages.colors`. Leaves: custom properties for the style sheet, light and dark. What must never happen: that a
-//! value of the file gets into the style sheet as it was typed (a colour is read, and written again), or that a chosen
-//! colour makes text unreadable: what stands on it or beside it moves until WCAG 2.2 (1.4.3, 1.4.11) is content.
+//! Input: `pages.colors`. Output: custom properties for the style sheet, light and dark. Invariants: a value of the file
+//! never gets into the style sheet as it was typed (a colour is parsed and written again), and no choice makes text
+//! unreadable: the colours of text and edges move until the ratios of WCAG 2.2 (1.4.3, 1.4.11) hold. By hand, because CSS
+//! cannot do that: `color-mix()` mixes without a target ratio, and `contrast-color()` is not in all browsers.
 
 use std::fmt::Write as _;
 
 use crate::config::raw::RawColors;
 use crate::config::{At, Problems};
 
-/// WCAG 2.2, 1.4.3: text against what it stands on.
+/// WCAG 2.2, 1.4.3: text against its background.
 pub(super) const TEXT: f64 = 4.5;
 /// WCAG 2.2, 1.4.11: the edge of something that can be used, against what surrounds it.
 pub(super) const EDGE: f64 = 3.0;
@@ -152,7 +153,7 @@ impl Palette {
         let background_dark = read(raw.background_dark.as_ref(), "background_dark", problems);
         warn_if_faint(raw.accent.as_ref(), accent, &LIGHT, BLACK, problems);
         warn_if_faint(raw.accent_dark.as_ref(), accent_dark, &DARK, WHITE, problems);
-        // Who chooses one accent means it on dark pages too, where most colours are too dark as they are.
+        // One accent goes for dark pages too, where most colours are too dark without a change.
         let follows = accent.map(|accent| accent.until(6.0, &[DARK.card], WHITE));
         Self {
             light: Shade::of(&LIGHT, accent, background),
@@ -185,7 +186,7 @@ impl Shade {
         let good_soft = base.card.mix(base.good, 8);
         Self(vec![
             ("background", background),
-            // What stands on the page itself, outside the card.
+            // Text on the page itself, outside the card.
             ("page-text", base.text.until(7.0, &[background], page_end)),
             ("page-muted", base.muted.until(TEXT, &[background], page_end)),
             ("card", base.card),

@@ -1,7 +1,8 @@
-//! A time in words: "2 hours ago", and the same exactly, in UTC.
+//! A time in words, "2 hours ago", and exactly, in UTC.
 //!
-//! Enters: seconds since 1970. Leaves: text. The pages run no script, so that nobody here knows the reader's time zone:
-//! relative words say the same everywhere, and the exact time names its zone.
+//! Input: seconds since 1970. Output: text. The pages run no script that knows the time zone of the reader: relative words
+//! are the same everywhere, and the exact time names its zone. Not by jiff's friendly printer, which writes every unit of a
+//! span ("2 hours 1 minute 40 seconds ago"): to round to one unit takes more code than [`count`].
 
 use jiff::Timestamp;
 use jiff::fmt::strtime;
@@ -12,7 +13,7 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// How long before `now` something happened. What lies ahead, by a clock that was set back, is "just now".
+/// How long before `now` a time is. A time ahead, of a clock that was set back, is "just now".
 pub(super) fn ago(then: UnixSeconds, now: UnixSeconds) -> String {
     match now.saturating_sub(then) {
         ..MINUTE => "just now".to_owned(),
@@ -22,7 +23,7 @@ pub(super) fn ago(then: UnixSeconds, now: UnixSeconds) -> String {
     }
 }
 
-/// How long after `now` something will happen.
+/// How long after `now` a time is.
 pub(super) fn ahead(then: UnixSeconds, now: UnixSeconds) -> String {
     match then.saturating_sub(now) {
         ..=0 => "now".to_owned(),

@@ -1,7 +1,7 @@
 //! The admin port: `/health`, `/ready` and `/metrics`, on the control runtime and never on a public listener.
 //!
-//! A TCP port answers only where the request is for an address or for a name that the operator gave it. Any other name is
-//! one that a page in an operator's browser made its own address stand for (DNS rebinding), to read what is here.
+//! A TCP port answers only requests for an address or for a name that the operator gave it. Any other name may be one that a
+//! page in an operator's browser resolved to this address (DNS rebinding) to read the answer.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -80,7 +80,7 @@ pub async fn serve(listener: Listener, report: Arc<dyn Report>) -> std::io::Resu
     }
 }
 
-/// Who can connect.
+/// The clients that can connect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
     /// Every program that reaches the port, browsers among them.

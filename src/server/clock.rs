@@ -1,7 +1,6 @@
-//! The clock of one connection: how long it may be idle, and how long it may still be there once it is to end.
+//! The deadlines of one connection: how long it may be idle, and how long it may stay open once it is to end.
 //!
-//! Enters: what goes on on the connection. Leaves: what is due. Requests under way have deadlines of their own; this is
-//! the one for everything else that a client may do, or leave.
+//! Input: the activity on the connection. Output: the step that is due. Requests under way have deadlines of their own.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -1,8 +1,7 @@
 //! One connection from a client: TLS, the version of HTTP, its requests one after the other, and its end.
 //!
-//! Enters: an accepted socket. Leaves: nothing; every request on it walks through the worker's `gateway::WorkerContext`. What ends the
-//! connection before there is a request (a head that is not HTTP, or too long, or too slow) is answered here, through
-//! the same refusals and the same log.
+//! Input: an accepted socket. Every request on it goes to the worker's `gateway::WorkerContext`. Errors before there is a
+//! request (a head that is not HTTP, or too long, or too slow) are answered here, with the same refusals and the same log.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -65,7 +64,7 @@ impl Accepted {
     }
 
     fn client_by(self, context: &Context, https: bool, server_name: Option<String>) -> ConnectionInfo {
-        let peer = context.lane.load().gateway.peer(self.address, https);
+        let peer = context.worker.load().gateway.peer(self.address, https);
         ConnectionInfo::new(peer, server_name, self.activity, self.exit, self.hold)
     }
 }
@@ -142,7 +141,7 @@ where
     let browser = first.windows(9).any(|piece| piece == b"text/html");
     let answer =
         context
-            .lane
+            .worker
             .load_full()
             .refuse_connection(client, Refusal::CleartextOnTls, &Method::GET, browser);
     if write_answer(&mut io, &answer).await.is_ok() {
@@ -225,7 +224,7 @@ where
         (_, Some(refusal)) if !is_busy => {
             let method = framed.scanner().method();
             let answer = context
-                .lane
+                .worker
                 .load_full()
                 .refuse_connection(&client, refusal, method, false);
             if write_answer(&mut framed, &answer).await.is_ok() {
@@ -239,7 +238,7 @@ where
             } else {
                 Refusal::MalformedHead
             };
-            context.lane.load_full().note_refused(&client, refusal);
+            context.worker.load_full().note_refused(&client, refusal);
             linger(framed.inner()).await;
         }
         (Ok(()), _) if !framed.scanner().is_between_requests() => linger(framed.inner()).await,
@@ -256,10 +255,10 @@ fn service(
 ) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = Serving>
 + Unpin
 + 'static {
-    let (lane, client) = (Arc::clone(&context.lane), Arc::clone(client));
+    let (worker, client) = (Arc::clone(&context.worker), Arc::clone(client));
     service_fn(move |request: Request<Incoming>| {
         let request = request.map(ClientBody::from);
-        let answer = lane
+        let answer = worker
             .load_full()
             .serve(Arc::clone(&client), Arc::clone(&client.exit), request);
         // Boxed: it is some kilobytes, and the library moves it more than once.

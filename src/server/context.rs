@@ -1,4 +1,4 @@
-//! What the connections of a worker have in common: its lane, TLS, and what clients are held to.
+//! What the connections of a worker have in common: the worker's context, TLS, and limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +41,8 @@ impl Limits {
 /// What a connection needs to know of its worker.
 #[derive(Debug)]
 pub struct Context {
-    /// The worker's lane, swapped when the configuration is.
-    pub lane: Arc<ArcSwap<WorkerContext>>,
+    /// The context of the worker, replaced by a reload.
+    pub worker: Arc<ArcSwap<WorkerContext>>,
     /// TLS, where it is switched on.
     pub tls: Option<Arc<ServerConfig>>,
     /// Limits.

@@ -1,7 +1,7 @@
 //! Every state in which a client, or the app behind it, can leave a connection or a stream, and what ends it there.
 //!
-//! This is a table for people and for the test that walks it (`tests/it/connections.rs`): whoever adds a state of a
-//! connection adds a line here, and the test asks for a case. What holds a deadline is named by its place in the code.
+//! A table for readers and for the test that runs each of its lines (`tests/it/connections.rs`): a new state of a connection
+//! is a new line here, and the test then asks for a case. The holder of a deadline is named by its place in the code.
 
 /// How a client speaks to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub enum State {
     UploadTrickles,
     /// The app has begun to answer, and the body of the request does not come.
     UploadStallsAfterHead,
+    /// The app has answered in full, and the body of the request still comes.
+    UploadAfterAnswer,
     /// The body of a form for one of our own endpoints does not come.
     FormStalls,
     /// The app does not answer.
@@ -107,7 +109,7 @@ pub enum Deadline {
     Form,
     /// `[upstreams.*] response_timeout`.
     ResponseTimeout,
-    /// None: there is somebody who may take that long.
+    /// None: the app may take that long.
     None,
 }
 
@@ -131,7 +133,7 @@ pub struct Row {
     pub wires: &'static [Wire],
     /// What ends it.
     pub deadline: Deadline,
-    /// Who holds the deadline.
+    /// The place in the code that holds the deadline.
     pub holder: &'static str,
     /// What ends with it.
     pub ends: Ends,
@@ -349,6 +351,13 @@ pub const TABLE: &[Row] = &[
         ALL,
         Deadline::IdleTimeout,
         "forward::RequestBody",
+        Ends::Stream,
+    ),
+    row(
+        State::UploadAfterAnswer,
+        ALL,
+        Deadline::Linger,
+        "body::Streaming::read_in_passing",
         Ends::Stream,
     ),
     row(

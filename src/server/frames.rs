@@ -1,9 +1,9 @@
-//! A look at the frames that an HTTP/2 client sends, in front of the library that reads them.
+//! A check of the frames that an HTTP/2 client sends, in front of the library that reads them.
 //!
-//! Enters: the bytes of a connection, as they are read. Leaves: the same bytes, or the error that ends the connection.
-//! The library keeps the rules of the protocol; here is kept what it does not: that the preface, the first SETTINGS and
-//! the head of a request arrive in time, and that a client cannot keep us busy with frames that move nothing
-//! (RFC 9113 section 10.5).
+//! Input: the bytes of a connection, as they are read. Output: the same bytes, or the error that ends the connection. The
+//! library keeps the rules of the protocol. Here is what it does not check: that the preface, the first SETTINGS and the head
+//! of a request arrive in time, and that a client does not keep the gateway busy with frames that move nothing (RFC 9113
+//! section 10.5).
 
 use std::future::Future;
 use std::io;
@@ -31,7 +31,7 @@ const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// Frames that came since something last moved. Shared with those who move something.
+/// Frames that came since bytes last moved. Shared with the tasks that move bytes.
 #[derive(Clone, Debug, Default)]
 pub struct IdleFrames(Arc<AtomicU32>);
 

@@ -1,8 +1,8 @@
 //! HTTP/2 with a client: one connection, its streams, and their ends.
 //!
-//! Enters: a connection that begins with the preface. Leaves: nothing; every request on it walks through the worker's
-//! `gateway::WorkerContext` in a task of its own. Bytes of an answer wait here, in the stream's own task, until the client's window takes
-//! them, and never in the library: so a stream that the client lets wait is ended alone.
+//! Input: a connection that begins with the preface. Every request on it goes to the worker's `gateway::WorkerContext` in a
+//! task of its own. Bytes of a response wait in the stream's own task until the client's window takes them, and never in the
+//! library: so a stream whose client does not read can be ended alone.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -132,10 +132,10 @@ impl Streams {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
-        let lane = self.context.lane.load_full();
+        let worker = self.context.worker.load_full();
         if has_padded_value(request.headers()) {
             // Malformed (RFC 9113 section 8.2.1): the stream is reset, and the connection goes on.
-            lane.note_refused(&self.client, Refusal::MalformedHead);
+            worker.note_refused(&self.client, Refusal::MalformedHead);
             respond.send_reset(Reason::PROTOCOL_ERROR);
             return;
         }
@@ -144,7 +144,7 @@ impl Streams {
         let request = request.map(|stream| ClientBody::http2(stream, length));
         let exit = Arc::new(Exit::default());
         // Boxed: it is some kilobytes, and is moved more than once.
-        let serving = Box::pin(lane.serve(Arc::clone(&self.client), Arc::clone(&exit), request));
+        let serving = Box::pin(worker.serve(Arc::clone(&self.client), Arc::clone(&exit), request));
         let rules = self.context.limits.pace(0);
         let end = End {
             is_head,

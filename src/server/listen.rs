@@ -1,8 +1,8 @@
 //! Listening sockets: opened once by the main thread, then shared by all workers.
 //!
-//! Enters: addresses of the configuration. Leaves: bound sockets that listen, and their addresses as they came out
-//! (port 0 becomes a real port). All workers accept from the same socket, so the one that is idle takes the next
-//! connection, and a second process on the same port is an error instead of a silent half of the traffic.
+//! Input: addresses of the configuration. Output: bound sockets that listen, and their real addresses (port 0 becomes a real
+//! port). All workers accept from the same socket, so that an idle worker takes the next connection, and a second process on
+//! the same port is an error instead of a silent half of the traffic.
 
 use std::fmt;
 use std::io;
@@ -126,7 +126,7 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
     };
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
-            // Left behind by a process that was killed? Then nobody answers.
+            // A socket file left behind by a killed process: no process accepts on it.
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(explain(io::Error::new(
                     io::ErrorKind::AddrInUse,
@@ -145,7 +145,7 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
         Err(error) => return Err(explain(error)),
     }
     let listener = std::os::unix::net::UnixListener::bind(path).map_err(explain)?;
-    // Who may connect is decided by the directory; a proxy in front usually runs as another user of the group.
+    // The permissions of the directory decide which users may connect; a proxy in front usually runs as another user of the group.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(explain)?;
     listener.set_nonblocking(true).map_err(explain)?;
     Ok(Listener::Unix(listener, Some(path.to_owned())))

@@ -1,7 +1,7 @@
 //! A connection from a client as its socket sees it, below TLS: whether the client takes what is written.
 //!
-//! Enters: writes. Leaves: the same, or the error that the client takes bytes too slowly. Looking at the socket and not
-//! at what is above it, nothing that any layer holds back can look like a client that reads.
+//! Input: writes. Output: the same, or the error that the client takes bytes too slowly. The socket is measured and not the
+//! layers above it: bytes that a layer holds back must not look like a client that reads.
 
 use std::io;
 use std::pin::Pin;

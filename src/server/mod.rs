@@ -3,6 +3,7 @@
 pub mod admin;
 mod clock;
 pub mod connection;
+pub mod connection_limit;
 pub mod context;
 mod date;
 pub mod deadlines;
@@ -13,6 +14,5 @@ pub mod listen;
 mod meter;
 mod redirect;
 pub mod rewind;
-pub mod roster;
 pub mod tls;
 pub mod worker;

@@ -1,7 +1,7 @@
-//! The listener for clients without TLS: every request is sent on to `public_url`, and nothing else happens.
+//! The listener for clients without TLS: every request is redirected to `public_url`, and nothing else happens.
 //!
-//! Enters: a connection. Leaves: 308 with the canonical path and the query of the request, below an address that the
-//! request has no part in; then the end of the connection. The whole head must be there within `header_timeout`.
+//! Input: a connection. Output: 308 with the canonical path and the query of the request below `public_url`, which no part of
+//! the request can change; then the end of the connection. The whole head must arrive within `header_timeout`.
 
 use std::sync::Arc;
 
@@ -34,14 +34,14 @@ where
         Arc::clone(&accepted.exit),
     );
     let client = Arc::new(accepted.client_without_tls(&context));
-    let lane = context.lane.load_full();
+    let worker = context.worker.load_full();
     let read = timeout(limits.header_timeout, read_head(&mut io, limits.max_header_bytes));
     let answer = match read.await.unwrap_or(Err(Some(Refusal::ClientTimeout))) {
         Ok((method, target)) => {
-            lane.note_redirected(&client, method, &target);
+            worker.note_redirected(&client, method, &target);
             to_https(&public_url, &target)
         }
-        Err(Some(refusal)) => lane.refuse_connection(&client, refusal, &Method::GET, false),
+        Err(Some(refusal)) => worker.refuse_connection(&client, refusal, &Method::GET, false),
         Err(None) => return,
     };
     if write_answer(&mut io, &answer).await.is_ok() {

@@ -1,4 +1,6 @@
-//! A connection of which the first bytes have been read already: they are read again from here.
+//! A connection whose first bytes, read to tell the version of HTTP, are read again.
+//!
+//! As hyper-util's `server::conn::auto` does it. By hand, because the framing scanner is between the two reads.
 
 use std::io;
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! TLS towards clients: certificates by server name, re-read when their files change.
 //!
-//! Enters: pairs of PEM files. Leaves: a [`rustls::ServerConfig`] for TLS 1.2 and 1.3 with ALPN `h2` and `http/1.1`.
-//! A pair that cannot be read or does not fit never replaces one that is in use.
+//! Input: pairs of PEM files. Output: a [`rustls::ServerConfig`] for TLS 1.2 and 1.3 with ALPN `h2` and `http/1.1`.
+//! Invariant: a pair that cannot be read or does not fit never replaces one in use.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ pub enum Part {
 
 /// Why a pair cannot be used.
 #[derive(Debug)]
-pub struct Fault {
+pub struct CertificateError {
     /// Its number in the list of pairs.
     pub pair: usize,
     /// Which half.
@@ -170,11 +170,11 @@ impl Content {
                     vec![(Part::PrivateKey, text)]
                 }),
             (chain, key) => {
-                let faults = [
+                let errors = [
                     chain.err().map(|text| (Part::Certificate, text)),
                     key.err().map(|text| (Part::PrivateKey, text)),
                 ];
-                Err(faults.into_iter().flatten().collect())
+                Err(errors.into_iter().flatten().collect())
             }
         }
     }
@@ -200,17 +200,17 @@ impl Certificates {
     ///
     /// # Errors
     /// Every half that cannot be used.
-    pub fn load(pairs: Vec<Pair>) -> Result<Self, Vec<Fault>> {
+    pub fn load(pairs: Vec<Pair>) -> Result<Self, Vec<CertificateError>> {
         let mut digests = Vec::with_capacity(pairs.len());
         let mut current = Vec::with_capacity(pairs.len());
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for (number, pair) in pairs.iter().enumerate() {
             let content = Content::read(pair);
             digests.push(content.digest());
             match content.parse(pair) {
                 Ok(key) => current.push(Arc::new(key)),
                 Err(found) => {
-                    faults.extend(found.into_iter().map(|(part, text)| Fault {
+                    errors.extend(found.into_iter().map(|(part, text)| CertificateError {
                         pair: number,
                         part,
                         text,
@@ -218,8 +218,8 @@ impl Certificates {
                 }
             }
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         Ok(Self {
             pairs,
@@ -255,8 +255,8 @@ impl Certificates {
                     )));
                 }
                 // A renewal may be between its two files; the next look finds both.
-                Err(faults) => {
-                    let texts: Vec<String> = faults.into_iter().map(|(_, text)| text).collect();
+                Err(errors) => {
+                    let texts: Vec<String> = errors.into_iter().map(|(_, text)| text).collect();
                     let expiry = Validity::of(&current[index]).map_or_else(String::new, |validity| {
                         format!(", which {}", validity.expiry(now))
                     });

@@ -1,4 +1,4 @@
-//! One worker: a thread with its own runtime, which accepts connections and serves them to their ends.
+//! One worker: a thread with its own runtime that accepts connections and serves them to their ends.
 
 use std::io;
 use std::sync::Arc;
@@ -11,34 +11,34 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc;
 
 use super::connection::{self, Accepted};
+use super::connection_limit::ConnectionLimit;
 use super::context::Context;
 use super::listen::Listener;
 use super::redirect;
-use super::roster::Roster;
 use crate::gateway::Activity;
 use crate::http::client::Exit;
 use crate::identity_headers::PeerAddress;
 
-/// How often unused connections to the apps are looked through.
+/// How often idle connections to the apps are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// The wait after an accept that failed, which mostly means that no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long sent bytes may stay without an acknowledgement, and a peer without reading, before the connection is given
 /// up (`TCP_USER_TIMEOUT`, RFC 5482).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
-/// Bytes that the kernel takes of us ahead of what it has sent (`TCP_NOTSENT_LOWAT`). With megabytes of it, as the kernel
-/// would have it, a client that reads slowly could not be told from one that does not read.
+/// Bytes that the kernel buffers ahead of what it has sent (`TCP_NOTSENT_LOWAT`). With megabytes, the default, a client
+/// that reads slowly could not be told from one that does not read.
 const UNSENT: u32 = 32 * 1024;
-/// The bytes in which the kernel then tells how far it has come.
+/// The step in bytes in which the kernel then reports progress.
 const STEP: u64 = 16 * 1024;
-/// The same for a unix socket, whose buffer is all that there is.
+/// The same for a unix socket, which has no such option: its whole send buffer.
 const UNIX_BUFFER: usize = 16 * 1024;
-/// When the kernel starts to ask whether a silent peer is still there.
+/// When the kernel starts to probe a silent peer.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How often a worker says that it turns.
+/// How often a worker gives a sign of life.
 const BEAT: Duration = Duration::from_secs(1);
-/// How long a worker may say nothing before it counts as stuck.
+/// How long a worker may give no sign of life before it counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// The sign of life of one worker: when its runtime last ran a task.
@@ -61,7 +61,7 @@ impl Pulse {
         }
     }
 
-    /// Whether the worker has not turned for so long that its connections stand still.
+    /// Whether the worker's runtime has run no task for so long that its connections make no progress.
     #[must_use]
     pub fn is_stuck(&self, now: Instant) -> bool {
         let last = self.last.load(Ordering::Relaxed);
@@ -98,14 +98,14 @@ pub struct Worker {
     pub pulse: Arc<Pulse>,
     /// Its handles on the listening sockets.
     pub listeners: Vec<Listener>,
-    /// The same for those that only lead to `public_url`.
+    /// The same for those that only redirect to `public_url`.
     pub redirects: Vec<Listener>,
-    /// Where those lead.
+    /// The target of those redirects.
     pub public_url: Arc<str>,
     /// What its connections need.
     pub context: Arc<Context>,
     /// The connections of all workers together.
-    pub roster: Arc<Roster>,
+    pub limit: Arc<ConnectionLimit>,
     /// The longest wait for requests under way at the end.
     pub drain_timeout: Duration,
 }
@@ -129,7 +129,7 @@ impl Worker {
     }
 
     async fn serve(self) -> io::Result<()> {
-        // Every connection holds a sender; the last one gone is the end.
+        // Every connection holds a sender: when the last one is dropped, all have ended.
         let (hold, mut all_gone) = mpsc::channel::<()>(1);
         let listeners = self.listeners.into_iter().map(|listener| (listener, None));
         let redirects = self
@@ -139,7 +139,7 @@ impl Worker {
         for (listener, redirect_to) in listeners.chain(redirects) {
             let accept = Accept {
                 context: Arc::clone(&self.context),
-                roster: Arc::clone(&self.roster),
+                limit: Arc::clone(&self.limit),
                 hold: hold.clone(),
                 redirect_to,
             };
@@ -159,7 +159,7 @@ impl Worker {
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
-                _ = sweep.tick() => self.context.lane.load_full().pool.sweep(std::time::Instant::now()),
+                _ = sweep.tick() => self.context.worker.load_full().pool.sweep(std::time::Instant::now()),
                 _ = draining.wait_for(|draining| *draining) => break,
             }
         }
@@ -167,13 +167,13 @@ impl Worker {
             .await
             .is_err()
         {
-            tracing::warn!("requests still under way after `drain_timeout` are cut off");
+            tracing::warn!("in-flight requests are cut off: `drain_timeout` has passed");
         }
         Ok(())
     }
 }
 
-/// Runs for as long as the worker's runtime turns.
+/// Runs as long as the worker's runtime runs tasks.
 async fn beat(pulse: Arc<Pulse>) {
     let mut beats = tokio::time::interval(BEAT);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -190,7 +190,7 @@ enum Socket {
 
 struct Accept {
     context: Arc<Context>,
-    roster: Arc<Roster>,
+    limit: Arc<ConnectionLimit>,
     hold: mpsc::Sender<()>,
     /// Where all requests are sent on to, on a listener that does nothing else.
     redirect_to: Option<Arc<str>>,
@@ -233,24 +233,24 @@ impl Accept {
         }
     }
 
-    /// Begins to serve a connection once there is a place for it. Until then no other is accepted here: what we cannot
-    /// serve waits in the kernel's bounded queue.
+    /// Begins to serve a connection once the limit allows it. Until then no other is accepted here: it waits in the kernel's
+    /// bounded queue.
     async fn begin<I>(&self, stream: I, address: PeerAddress, step: u64)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let lane = self.context.lane.load_full();
-        let is_counted = !lane.gateway.peer(address, false).trusted;
+        let worker = self.context.worker.load_full();
+        let is_counted = !worker.gateway.peer(address, false).trusted;
         let (activity, exit) = (Arc::new(Activity::default()), Arc::new(Exit::default()));
         let place = self
-            .roster
+            .limit
             .place(is_counted.then(|| address.ip().into()), &activity, &exit)
             .await;
         let Some(place) = place else {
-            tracing::debug!(client = %address, "a connection was refused: its client holds its share, and all are taken");
+            tracing::debug!(client = %address, "connection refused: `max_connections` is reached and this client holds its share");
             return;
         };
-        let hold = Box::new((place, self.hold.clone(), lane.desk.connection()));
+        let hold = Box::new((place, self.hold.clone(), worker.desk.connection()));
         let accepted = Accepted {
             address,
             activity,
@@ -267,7 +267,7 @@ impl Accept {
     }
 }
 
-/// A connection without these works too, so a failure is not worth more than it costs.
+/// A connection works without these options too, so failures are ignored.
 fn set_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);

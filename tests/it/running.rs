@@ -501,11 +501,14 @@ fn the_log_can_be_had_in_other_forms_and_at_a_reload() {
     eventually("errors are said", || {
         gateway.diagnostics()[known..]
             .iter()
-            .any(|line| line.contains("ERROR") && line.contains("was not taken"))
+            .any(|line| line.contains("ERROR") && line.contains("was not applied"))
     });
     assert_eq!(gateway.stop(), Some(0));
     assert!(
-        !gateway.diagnostics().iter().any(|line| line.contains("ending: ")),
+        !gateway
+            .diagnostics()
+            .iter()
+            .any(|line| line.contains("shutting down: ")),
         "{:?}",
         gateway.diagnostics()
     );
@@ -536,7 +539,7 @@ fn the_log_is_written_to_a_file_that_can_be_rotated() {
         &format!("[log]\nfile = \"gone/gate.log\"\n{ROUTES}"),
     ));
     gateway.signal("HUP");
-    gateway.diagnostic("was not taken");
+    gateway.diagnostic("was not applied");
     gateway.get("/public/4").expect(200);
     eventually("it is in the file", || lines(&file) == 2);
     let setup = Setup::new(&before(

@@ -46,7 +46,7 @@ class Health(PeerTest):
         os.waitpid(worker, WALL)
         try:
             answer = wait_for("503", lambda: (answer := self.health()).status == 503 and answer, 20)
-            self.assertEqual(answer.body, b"not healthy\nworker 1 has not turned for 5 seconds\n")
+            self.assertEqual(answer.body, b"not healthy\nworker 1 has not responded for 5 seconds\n")
         finally:
             self.ptrace(PTRACE_DETACH, worker)
         wait_for("200 again", lambda: self.health().status == 200, 20)

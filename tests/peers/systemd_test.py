@@ -100,7 +100,7 @@ AFTER = {
         soon new_route 'test "$(ask first /open/x)" = 200'
         echo '[[[' >>/etc/passgate/gateway.toml
         note reloaded_broken 'systemctl reload passgate.service'
-        soon refused 'journalctl -u passgate.service -o cat --grep "was not taken"'
+        soon refused 'journalctl -u passgate.service -o cat --grep "was not applied"'
         note refused_why 'journalctl -u passgate.service -o cat --grep "gateway.toml:"'
         soon refused_status 'systemctl status passgate.service | grep "last reload was refused"'
         note still_served 'ask first /open/x'

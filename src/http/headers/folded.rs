@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName};
 
-/// What an entry of a [`FoldedTable`] stands for.
+/// The names that an entry of a [`FoldedTable`] matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
     /// This name.
@@ -156,7 +156,7 @@ impl FoldedNames {
         Self::of(names.into_iter().map(Entry::Name))
     }
 
-    /// The set of everything that `entries` stand for; empty ones are left out.
+    /// The set of all names that `entries` match; empty entries are left out.
     #[must_use]
     pub fn of<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
         Self(FoldedTable::new(entries.into_iter().map(|entry| (entry, 1))))

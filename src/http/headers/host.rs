@@ -1,4 +1,4 @@
-//! Whom a request is for: `Host` and `:authority`, read as strictly as RFC 9112 section 3.2 allows.
+//! The host of a request: `Host` and `:authority`, read as strictly as RFC 9112 section 3.2 allows.
 
 use std::net::Ipv6Addr;
 
@@ -141,7 +141,7 @@ pub fn request_host(parts: &Parts) -> Result<Host, Refusal> {
 }
 
 /// Names hold letters, digits, `-`, `_` and `.` only. RFC 3986 section 3.2.2 allows more (`%`, `!`, `,` …), which no
-/// resolver takes, but which somebody might cut a host off at.
+/// resolver takes, but at which another parser might cut off a host.
 fn read(text: &str) -> Result<(Name, Option<u16>), Refusal> {
     let end = if text.starts_with('[') {
         text.find(']').ok_or(Refusal::HostInvalid)? + 1

@@ -1,8 +1,8 @@
-//! What is done to header fields on the way through: spellings folded, hop-by-hop fields dropped, the host read.
+//! Header fields on the way through: spellings folded, hop-by-hop fields dropped, the host read.
 //!
-//! Enters: the `HeaderMap` of a message. Leaves: the same map without what must not pass, and what was in it that the
-//! connection itself needs to know. What must never happen here: a field that an app could take for one of ours stays,
-//! or a client's `Connection` deletes a field that says where a message ends or whom it is for.
+//! Input: the `HeaderMap` of a message. Output: the same map without what must not pass, and what the connection needs to
+//! know of it. Invariants: no field stays that an app could take for one of the gateway's, and a client's `Connection` never
+//! deletes a field that says where a message ends or whom it is for.
 
 mod folded;
 mod hop_by_hop;

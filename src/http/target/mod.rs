@@ -1,11 +1,11 @@
 //! The request target: the one spelling of the path on which a request is matched and with which it is forwarded.
 //!
-//! Enters: the `http::Uri` of a request. Leaves: a [`Target`], or the refusal of a path that two servers could read
-//! differently. What must never happen here: a dot segment, a backslash or a control byte in any spelling gets through;
-//! the query is changed; the path that routes see leads elsewhere than the path that is forwarded.
+//! Input: the `http::Uri` of a request. Output: a [`Target`], or the refusal of a path that two servers could read
+//! differently. Invariants: no dot segment, backslash or control byte passes in any spelling; the query is not changed; the
+//! path that routes match is the path that is forwarded.
 //!
-//! `http::Uri` cuts a raw `#` and what follows off before we see it, so that `server` has to look for it in the bytes of
-//! the request. It refuses control bytes, spaces, `<`, `>` and backticks in a path itself.
+//! `http::Uri` cuts off a raw `#` and what follows, so that `server` has to look for it in the bytes of the request. It
+//! refuses control bytes, spaces, `<`, `>` and backticks in a path itself.
 
 mod canonical;
 #[cfg(test)]
@@ -186,7 +186,7 @@ impl Target {
         if ways & 2 != 0 {
             path = canonical::without_foreign_bytes(&path).into();
         }
-        // Who decodes twice decodes `%252F` as well.
+        // A server that decodes twice decodes `%252F` too.
         if ways & 5 != 0 {
             path = path.replace("%2F", "/").into();
         }

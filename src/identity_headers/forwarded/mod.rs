@@ -1,8 +1,8 @@
 //! Where a request came from: `X-Forwarded-For/Proto/Host/Port` and `X-Request-Id`.
 //!
-//! From a peer that is no trusted proxy nothing of it is believed; of a trusted proxy these five are read, and its word is kept
-//! where it is well-formed, and its own address is added. Everything else that it says passes only where
-//! `server.trusted_headers` names it.
+//! None of them is believed from a peer that is no trusted proxy. Of a trusted proxy these five are read; well-formed values
+//! are kept, and the address of the proxy is added. Its other forwarding fields pass only if `server.trusted_headers` names
+//! them.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -49,7 +49,7 @@ const MAX_REQUEST_ID: usize = 128;
 /// The longest host name with port (RFC 1035 section 2.3.4, and `:65535`).
 const MAX_HOST: usize = 255 + 6;
 
-/// Who is at the other end of a connection; made once when it is accepted, and looked at anew with each configuration.
+/// The peer of a connection; made once when it is accepted, and checked again with each configuration.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its address, an IPv4 one also where the socket is of IPv6. A peer on a unix socket counts as `127.0.0.1`.
@@ -193,7 +193,7 @@ fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> (&'a [u8], Option<&'a
     (element.unwrap_or_default().trim_ascii(), line)
 }
 
-/// `text`, which stands in `line`, as a value of its own; without copying where it is the whole line.
+/// `text`, a part of `line`, as a value of its own; without copying if it is the whole line.
 fn as_value(text: &[u8], line: Option<&HeaderValue>) -> Option<HeaderValue> {
     line.filter(|line| line.as_bytes() == text)
         .cloned()
@@ -223,7 +223,8 @@ pub fn incoming_request_id(headers: &HeaderMap, peer: &Peer) -> Option<HeaderVal
         .cloned()
 }
 
-/// Whether a request came by HTTPS: on this connection or, as a trusted proxy says, to that proxy.
+/// Whether a request came by HTTPS: on this connection or, as a trusted proxy says, to that proxy. A yes or no for every
+/// request; [`Scheme`](super::scheme::Scheme) is for the pages, and also detects a proxy that says nothing.
 #[must_use]
 pub fn came_by_https(headers: &HeaderMap, peer: &Peer) -> bool {
     let said = if peer.trusted {
@@ -243,7 +244,7 @@ pub fn came_by_https(headers: &HeaderMap, peer: &Peer) -> bool {
 }
 
 /// The address of the client: that of the peer, or, behind trusted proxies, the last one in `X-Forwarded-For` that is
-/// not a trusted proxy itself. What stands to its left was written by the client and means nothing.
+/// not a trusted proxy itself. Entries to its left were written by the client and mean nothing.
 #[must_use]
 pub fn client_ip(headers: &HeaderMap, peer: &Peer, proxies: &TrustedProxies) -> IpAddr {
     let mut client = peer.ip;

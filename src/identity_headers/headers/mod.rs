@@ -1,5 +1,5 @@
-//! Which headers say who is calling: removed from every request, then set from the verified caller alone. Which others
-//! say what only a proxy may say, and are removed as well.
+//! Headers that identify the caller: removed from every request, then set from the verified caller alone. Headers that only
+//! a proxy may send are removed as well.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -48,7 +48,7 @@ const RESERVED: [&str; 22] = [
 ];
 
 /// Names that no `keep_headers` and no `trusted_headers` may have, besides those that passgate sets: framing, routing,
-/// credentials, and every name that apps behind passgate read who is calling from.
+/// credentials, and every name by which passgate identifies the caller.
 const RESERVED_ALWAYS: [&str; 15] = [
     "Authorization",
     "Connection",
@@ -67,8 +67,8 @@ const RESERVED_ALWAYS: [&str; 15] = [
     "X-Auth-*",
 ];
 
-/// Names that say where a message ends. In the spelling that says so they are for whoever reads the message; in another
-/// one they say it to an app alone that folds names, and it would read another request than we wrote.
+/// Names that say where a message ends. In their own spelling every reader of the message sees them; in another
+/// spelling only an app that folds names does, and it would read another request than the gateway wrote.
 const FRAMING: [&str; 2] = ["Content-Length", "Transfer-Encoding"];
 
 /// Kinds of names in [`IdentityHeaders::table`], one bit each.
@@ -166,7 +166,7 @@ impl IdentityHeaders {
                 .hint("choose another name, or write a claim to it in `identity.headers`");
         }
         // The names of all presets, not of the active one alone: an app that once stood behind another proxy may still
-        // read that proxy's names, and nobody but us may say who is calling.
+        // read that proxy's names, and only the gateway may identify the caller.
         let of_presets = presets.values().flat_map(Preset::header_names);
         // Of those that say where a request came from, a trusted proxy's are left as on any other route.
         let of_routes = route_headers()
@@ -221,7 +221,7 @@ impl IdentityHeaders {
     }
 
     /// Removes from the headers of a client's request what the client may not say, in every spelling that an app could fold
-    /// to it: who is calling, where the request came from, what other products say about either. `passing` says what may
+    /// to it: the caller, where the request came from, and what other products say about either. `passing` says what may
     /// stay, in the plain spelling alone, because a client could have slipped another one past a proxy. The same holds for
     /// what says where the request ends. Nothing lets through what passgate says itself.
     pub fn strip(&self, headers: &mut HeaderMap, passing: Passing<'_>) {
@@ -264,7 +264,7 @@ impl IdentityHeaders {
         self.unverified_email
     }
 
-    /// Sets who is calling, after [`IdentityHeaders::strip`]. Nothing for nobody. The values are made at a caller's first request
+    /// Sets the headers of the caller, after [`IdentityHeaders::strip`]; none without a caller. The values are made at a caller's first request
     /// and shared by all others; callers must therefore not outlive the configuration that this was compiled from.
     ///
     /// # Errors

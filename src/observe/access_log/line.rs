@@ -127,7 +127,7 @@ fn named(out: &mut Vec<u8>, name: &str) {
     out.push(b'=');
 }
 
-/// A value as it stands where it is one plain word, else in quotes.
+/// A value: unchanged if it is one plain word, else in quotes.
 fn word(out: &mut Vec<u8>, value: &str, limit: usize) {
     let is_plain = !value.is_empty()
         && value

@@ -1,8 +1,8 @@
 //! The access log: one line for each request, to standard output or a file, off the request path.
 //!
-//! A worker writes its line into a buffer of its own. A thread of the log takes the buffers of all workers a moment
-//! later and writes them out. Where the reader does not keep up, lines are dropped and counted: a request never
-//! waits for the log. Never here: a query string, a token, a cookie.
+//! A worker writes its line into a buffer of its own. A thread of the log takes the buffers of all workers a moment later and
+//! writes them out. If the reader does not keep up, lines are dropped and counted. Invariants: a request never waits for the
+//! log; no line holds a query string, a token or a cookie.
 
 mod line;
 
@@ -215,7 +215,7 @@ impl AccessLog {
                 if let Ok(workers) = taken_over.recv() {
                     write_until_stopped(&workers, &shared, Output::new(output));
                 }
-                // Nobody may be waiting any more.
+                // The receiver may be gone.
                 let _ = finished.send(());
             }
         })?;

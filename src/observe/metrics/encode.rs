@@ -1,4 +1,4 @@
-//! The figures as OpenMetrics text. The crate that knows the format is used here, at a scrape, and nowhere else.
+//! The counts as OpenMetrics text. The crate that knows the format is used only here, at a scrape.
 
 use std::borrow::Cow;
 use std::fmt::{Error, Write};

@@ -1,11 +1,12 @@
 //! Counts and durations of requests, for `/metrics` (OpenMetrics 1.0 text).
 //!
-//! Each worker counts into a table of its own, whose lock nobody else takes but a scrape; the tables are added up when
-//! they are asked for. What others count (cache, key sets) is handed in at that moment as plain values.
+//! Each worker counts into a table of its own, whose lock only a scrape takes besides; a scrape adds the tables up. Counts
+//! of others (cache, key sets) are passed in at that moment as plain values. By hand, because prometheus-client's histogram locks a mutex
+//! that all workers would share; the crate only writes the text.
 //!
-//! How many series there can be: `passgate_requests_total` has one for each route pattern × `read`/`write` × status ×
-//! refusal reason that has occurred, that is a handful a route. Patterns beyond 20,000 in the life of the process count
-//! as `other`. No label holds anything that a client chose, but for the status an app answered with.
+//! Number of series: `passgate_requests_total` has one for each route pattern × `read`/`write` × status × refusal reason that
+//! has occurred, that is a handful per route. Patterns beyond 20,000 in the life of the process count as `other`. No label
+//! holds a value that a client chose, but for the status of an app's response.
 
 mod encode;
 mod histogram;
@@ -309,7 +310,7 @@ impl SeriesKey {
     }
 }
 
-/// Spreads keys that we made ourselves: nobody can choose them to collide.
+/// Hashes keys of the gateway's own making, which no client can choose to collide.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spread(u64);
 

@@ -1,9 +1,9 @@
-//! The templates: those built in, those that an operator put in their places, and how one becomes a page.
+//! The templates: built in or of the operator, and how one becomes a page.
 //!
-//! Enters: `pages.templates` and values. Leaves: HTML. Whatever a template prints is escaped, also where it asks for
-//! the opposite; only [`Value::from_safe_string`], of our own words, is not. What must never happen: a panic, half a page, a
-//! page without end, or a broken template that is found out by a visitor: each one is rendered with samples at the
-//! start, and one that fails all the same gives way to the built-in one.
+//! Input: `pages.templates` and values. Output: HTML. Invariants: every value is escaped, also if a template asks for the
+//! opposite; only [`Value::from_safe_string`], used for texts of the gateway itself, is not. No panic, no half page, no page
+//! without end. Each template is rendered with samples at the start, so that a broken one is found before a visitor sees it;
+//! one that fails later is replaced by the built-in one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -15,15 +15,11 @@ use minijinja::{Environment, Error, ErrorKind, HtmlEscape, UndefinedBehavior};
 
 use crate::config::{Problems, nearest};
 
-use super::custom::Own;
+use super::custom::Custom;
+use super::page::{LAYOUT, LONGEST_PAGE, Page, STYLE, innermost};
 
-/// The longest page, in bytes; the longest of ours, a hundred sessions, has a fifth of it.
-pub(super) const LONGEST_PAGE: usize = 512 * 1024;
 /// Instructions of a template; a hundred sessions need a tenth of it.
 const FUEL: u64 = 100_000;
-
-pub(super) const LAYOUT: &str = "layout.html";
-pub(super) const STYLE: &str = "style.css";
 
 /// The built-in templates and their style sheet: file name and text. A file of the same name in `pages.templates` takes the
 /// place of one.
@@ -33,126 +29,44 @@ pub const BUILT_IN: [(&str, &str); Page::ALL.len() + 2] = {
     files[1] = (STYLE, include_str!("style.css"));
     let mut at = 0;
     while at < Page::ALL.len() {
-        files[at + 2] = (Page::ALL[at].file(), Page::ALL[at].built_in());
+        files[at + 2] = Page::ALL[at].template();
         at += 1;
     }
     files
 };
 
-/// A page that there is a template for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Page {
-    SignIn,
-    Register,
-    Password,
-    Sessions,
-    Elsewhere,
-    SignOut,
-    SetupOver,
-    Forbidden,
-    SessionEnded,
-    Error,
-}
-
-impl Page {
-    pub(super) const ALL: [Self; 10] = [
-        Self::SignIn,
-        Self::Register,
-        Self::Password,
-        Self::Sessions,
-        Self::Elsewhere,
-        Self::SignOut,
-        Self::SetupOver,
-        Self::Forbidden,
-        Self::SessionEnded,
-        Self::Error,
-    ];
-
-    pub(super) const fn file(self) -> &'static str {
-        match self {
-            Self::SignIn => "sign_in.html",
-            Self::Register => "register.html",
-            Self::Password => "password.html",
-            Self::Sessions => "sessions.html",
-            Self::Elsewhere => "elsewhere.html",
-            Self::SignOut => "sign_out.html",
-            Self::SetupOver => "setup_over.html",
-            Self::Forbidden => "forbidden.html",
-            Self::SessionEnded => "session_ended.html",
-            Self::Error => "error.html",
-        }
-    }
-
-    const fn built_in(self) -> &'static str {
-        match self {
-            Self::SignIn => include_str!("sign_in.html"),
-            Self::Register => include_str!("register.html"),
-            Self::Password => include_str!("password.html"),
-            Self::Sessions => include_str!("sessions.html"),
-            Self::Elsewhere => include_str!("elsewhere.html"),
-            Self::SignOut => include_str!("sign_out.html"),
-            Self::SetupOver => include_str!("setup_over.html"),
-            Self::Forbidden => include_str!("forbidden.html"),
-            Self::SessionEnded => include_str!("session_ended.html"),
-            Self::Error => include_str!("error.html"),
-        }
-    }
-
-    /// Whether its form leads on to an app, which may redirect to any origin. Chromium holds `form-action` against the whole
-    /// chain of redirects, and drops the form without a word.
-    pub(super) const fn leads_on(self) -> bool {
-        matches!(self, Self::SignIn | Self::Register)
-    }
-
-    /// What the page must send for the form to work: the fields of our endpoint.
-    pub(super) const fn fields(self) -> &'static [&'static str] {
-        match self {
-            Self::SignIn => &["email", "password", "return_to"],
-            Self::Register => &["email", "password", "setup"],
-            Self::Password => &["current_password", "new_password"],
-            Self::Sessions
-            | Self::Elsewhere
-            | Self::SignOut
-            | Self::SetupOver
-            | Self::Forbidden
-            | Self::SessionEnded
-            | Self::Error => &[],
-        }
-    }
-}
-
 /// All templates, ready.
 pub(super) struct Templates {
     built_in: Environment<'static>,
-    /// The built-in ones with the operator's in their places; `None` where there are none of these.
-    own: Option<Environment<'static>>,
-    /// Pages whose own template has failed; it is said once for each.
+    /// The built-in ones with the operator's in their places; `None` without any of the operator's.
+    custom: Option<Environment<'static>>,
+    /// Pages whose custom template has failed; logged once for each.
     failed: [AtomicBool; Page::ALL.len()],
 }
 
 impl std::fmt::Debug for Templates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Templates")
-            .field("has_own", &self.own.is_some())
+            .field("has_custom", &self.custom.is_some())
             .finish_non_exhaustive()
     }
 }
 
 impl Templates {
-    /// Parses all and renders the own ones with each of `samples` (two for a page: with little and with all). `style`:
-    /// what stands in the `<style>` of each page.
+    /// Parses all templates and renders the operator's with each of `samples` (two for a page: with few and with all values). `style`: the
+    /// content of the `<style>` element of each page.
     pub(super) fn compile(
-        own: &Own,
+        custom: &Custom,
         samples: &[(Page, Value)],
         style: &str,
         problems: &mut Problems,
     ) -> Self {
         let built_in = built_in();
         let failed = Default::default();
-        let Some(directory) = own.directory.as_ref().filter(|_| !own.templates.is_empty()) else {
+        let Some(directory) = custom.directory.as_ref().filter(|_| !custom.templates.is_empty()) else {
             return Self {
                 built_in,
-                own: None,
+                custom: None,
                 failed,
             };
         };
@@ -169,12 +83,12 @@ impl Templates {
                          all variables there are"
                     .to_owned(),
             };
-            let described = (own.describe(error, file), hint);
+            let described = (custom.describe(error, file), hint);
             if !found.contains(&described) {
                 found.push(described);
             }
         };
-        for (file, text) in &own.templates {
+        for (file, text) in &custom.templates {
             if let Err(error) = environment.add_template_owned(*file, text.clone()) {
                 describe(&error, file);
             }
@@ -189,10 +103,10 @@ impl Templates {
         for (message, hint) in found {
             problems.error(&directory.span, message).hint(hint);
         }
-        own.judge(&pages, style, problems);
+        custom.check(&pages, style, problems);
         Self {
             built_in,
-            own: Some(environment),
+            custom: Some(environment),
             failed,
         }
     }
@@ -206,13 +120,13 @@ impl Templates {
 
     /// The page. Where even a built-in template fails, a plain one.
     pub(super) fn render(&self, page: Page, values: &Value) -> String {
-        if let Some(own) = &self.own {
-            match render(own, page, values) {
+        if let Some(custom) = &self.custom {
+            match render(custom, page, values) {
                 Ok(html) => return html,
                 Err(error) => {
                     if !self.failed[page as usize].swap(true, Ordering::Relaxed) {
                         let error = innermost(&error);
-                        // Without the detail, which may hold what somebody typed.
+                        // Without the detail, which may hold a value that a client typed.
                         tracing::error!(
                             template = error.name().unwrap_or(page.file()),
                             line = error.line().unwrap_or(0),
@@ -267,7 +181,7 @@ fn built_in() -> Environment<'static> {
         }
         .map_err(Error::from)
     });
-    let files = Page::ALL.map(|page| (page.file(), page.built_in()));
+    let files = Page::ALL.map(Page::template);
     for (name, text) in files.into_iter().chain([(LAYOUT, include_str!("layout.html"))]) {
         if let Err(error) = environment.add_template(name, text) {
             tracing::error!(%error, "a built-in template is broken");
@@ -317,7 +231,7 @@ pub(super) fn variables(samples: &[(Page, Value)]) -> BTreeSet<String> {
     for (_, sample) in samples {
         collect(sample, "", &mut names);
     }
-    // A person who is not there has no name of its own beside those of one who is.
+    // An absent `person` is a name of its own beside the names inside of a present one.
     let parents: Vec<String> = names
         .iter()
         .filter_map(|name| Some(name.rsplit_once('.')?.0.to_owned()))
@@ -349,15 +263,4 @@ fn collect(value: &Value, name: &str, names: &mut BTreeSet<String>) {
         }
         _ => drop(names.insert(name.to_owned())),
     }
-}
-
-/// The error that all began with: one in a layout comes wrapped in one of the page.
-pub(super) fn innermost(error: &Error) -> &Error {
-    let mut innermost = error;
-    while let Some(inner) =
-        std::error::Error::source(innermost).and_then(|inner| inner.downcast_ref::<Error>())
-    {
-        innermost = inner;
-    }
-    innermost
 }

@@ -882,7 +882,7 @@ fn the_documentation_has_each_variable_and_no_other() {
 fn the_documentation_names_each_template_that_a_variable_stands_in() {
     let pages = pages();
     let rows = documented();
-    for file in Page::ALL.map(Page::file).into_iter().chain([templates::LAYOUT]) {
+    for file in Page::ALL.map(Page::file).into_iter().chain([page::LAYOUT]) {
         for used in pages.templates.undeclared(file) {
             let has_row = rows.iter().any(|(name, where_)| {
                 let is_it = *name == used

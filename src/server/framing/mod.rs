@@ -1,13 +1,13 @@
-//! A strict look at the framing of HTTP/1 requests, in front of the HTTP library's own parser.
+//! A strict check of the framing of HTTP/1 requests, in front of the HTTP library's own parser.
 //!
-//! Enters: the bytes of a connection, as they are read. Leaves: the same bytes, or the first [`Refusal`]. The library is
-//! more lenient than two parties should be with each other: it takes a bare LF as the end of a line, a `#` in the
-//! target, `Transfer-Encoding: gzip, chunked`, a doubled `Transfer-Encoding`. Whatever lets two parties disagree about
-//! where a request ends (RFC 9112 sections 2.2, 6.3, 7.1 and 11.2) is found here, before the library sees it.
+//! Input: the bytes of a connection, as they are read. Output: the same bytes, or the first [`Refusal`]. By hand, and fuzzed,
+//! because the library is more lenient than two parties should be with each other: it takes a bare LF as the end of a line, a
+//! `#` in the target, `Transfer-Encoding: gzip, chunked`, a doubled `Transfer-Encoding`. Whatever lets two parties disagree
+//! about where a request ends (RFC 9112 sections 2.2, 6.3, 7.1 and 11.2) is found here, before the library sees it.
 //!
-//! The scanner follows requests to their ends by itself. Should it ever disagree with the library about where one ends,
-//! it looks for a request line in the middle of something else, does not find one, and the connection is closed: a
-//! disagreement is a refusal too.
+//! The scanner follows requests to their ends by itself. Should it ever disagree with the library about where one ends, it
+//! expects a request line in the middle of something else, does not find one, and the connection is closed: a disagreement is
+//! a refusal too.
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use crate::gateway::Activity;
 use crate::http::target::MAX_TARGET_BYTES;
 use crate::refusal::Refusal;
 
-/// Chunk-size line with its extensions, in bytes; nobody sends extensions, and they have been used to smuggle.
+/// Chunk-size line with its extensions, in bytes; clients send no extensions, and attackers have used them to smuggle requests.
 const MAX_CHUNK_LINE: usize = 256;
 /// Trailer section, in bytes.
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
@@ -255,7 +255,7 @@ impl Scanner {
         if target.contains(&b' ') {
             return Err(Refusal::MalformedHead);
         }
-        // A `#` never stands in a request target; the library would cut it off silently.
+        // No request target contains a `#`; the library would cut it off silently.
         if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e)) || target.contains(&b'#') {
             return Err(Refusal::TargetByte);
         }
@@ -413,7 +413,7 @@ impl<I> Framed<I> {
         self.fault
     }
 
-    /// The scanner, to ask where in a request the connection stands.
+    /// The scanner, which knows how far the current request has come.
     pub fn scanner(&self) -> &Scanner {
         &self.scanner
     }

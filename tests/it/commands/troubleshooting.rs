@@ -131,10 +131,12 @@ fn said(row: &str) -> String {
         }
         "cannot create the state file" => state_in("missing", 0),
         "can be written by other users" => state_in("open", 0o777),
-        "was not taken; the configuration in use stays" => reload(|_| String::new(), "was not taken"),
-        "has changed, which takes a restart" => reload(
+        "was not applied; the previous configuration stays in use" => {
+            reload(|_| String::new(), "was not applied")
+        }
+        "changed but requires a restart" => reload(
             |toml| toml.replace("[server]\n", "[server]\nworkers = 7\n"),
-            "takes a restart",
+            "requires a restart",
         ),
         "is no template" => templates("signin.html", ""),
         "is undefined" => templates("error.html", "{{ titel }}"),

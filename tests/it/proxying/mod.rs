@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod answers;
+mod bodies;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,0 +1,212 @@
+//! The running gateway as signals change it: a new configuration, an access log that is opened again.
+//!
+//! Input: a signal, and the file as it is now. Output: every worker serves with the new configuration, or the old one stays
+//! and the log says why. Invariant: a file with an error never replaces a configuration that works.
+
+use std::io::Write;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use tokio::task::JoinSet;
+
+use super::build::{Current, assemble};
+use super::config::{Plan, load};
+use super::console::Console;
+use super::login_services::Services;
+use super::settings::{LogSettings, Settings};
+use super::state_sync::StateSnapshot;
+use super::status::Status;
+use super::worker::WorkerHandle;
+use super::{Failure, config_tests, key_store};
+use crate::forward::watch_health;
+use crate::observe::{self, AccessLog, Diagnostics, Metrics};
+use crate::session::Sessions;
+use crate::verify::keep_fresh;
+
+/// How often expired sessions are deleted.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a reload reads and replaces.
+pub(super) struct Running<'a> {
+    pub(super) file: PathBuf,
+    /// Of the start: what of them has changed needs a restart.
+    pub(super) settings: Arc<Settings>,
+    pub(super) state: Arc<StateSnapshot>,
+    pub(super) services: Services,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) console: &'a Console,
+    pub(super) log: Arc<AccessLog>,
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) report: Arc<Status>,
+    pub(super) current: Arc<ArcSwap<Current>>,
+    /// Of the current configuration.
+    pub(super) tasks: JoinSet<()>,
+}
+
+impl Running<'_> {
+    /// Reads the file again and serves with it. With an error in it, the configuration in use stays.
+    pub(super) async fn reload(&mut self) {
+        notify_reloading();
+        let next = self.read().await;
+        self.report.reloaded(next.is_ok());
+        let file = self.file.display().to_string();
+        let status = match next {
+            Ok((next, output)) => {
+                self.replace(next, output);
+                tracing::info!("configuration read again from `{file}`");
+                ""
+            }
+            Err(failure) => {
+                match failure {
+                    Failure::Runtime(error) => tracing::error!(
+                        "`{file}` was not applied: {}; the previous configuration stays in use",
+                        super::chain_text(&error)
+                    ),
+                    failure => {
+                        self.console.say(&failure.text());
+                        tracing::error!("`{file}` was not applied; the previous configuration stays in use");
+                    }
+                }
+                "the last reload failed; the previous configuration is in use"
+            }
+        };
+        let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    async fn read(&mut self) -> Result<(Current, Box<dyn Write + Send>), Failure> {
+        let file = self.file.clone();
+        let (metrics, diagnostics) = (Arc::clone(&self.metrics), self.console.diagnostics.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let plan = load_tested(&file, &metrics, &diagnostics)?;
+            let output = log_output(&plan.settings.log).map_err(|error| Failure::Runtime(error.into()))?;
+            Ok((plan, output))
+        });
+        let (plan, output) = read
+            .await
+            .map_err(|error| Failure::Runtime(error.into()))
+            .flatten()?;
+        for key in self.settings.differs(&plan.settings) {
+            tracing::warn!("`{key}` changed but requires a restart; other changes were applied");
+        }
+        let link = self
+            .services
+            .first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix)?;
+        let next = assemble(plan, &self.state, &self.metrics, Some(&self.services))?;
+        if let Some(link) = link {
+            self.console.say(&link);
+        }
+        // Keys that were fetched already: the new configuration must not wait for the first fetch.
+        let known = self.current.load();
+        next.gateway
+            .verifier
+            .issuers()
+            .inherit(known.gateway.verifier.issuers());
+        Ok((next, output))
+    }
+
+    fn replace(&mut self, next: Current, output: Box<dyn Write + Send>) {
+        self.log.redirect(output);
+        self.log.set_form(next.settings.log.form);
+        self.console.level.set(next.settings.log.level);
+        let before = self.current.load_full();
+        for upstream in &next.upstreams {
+            upstream.remember(&before.upstreams);
+        }
+        self.current.store(Arc::new(next));
+        let current = self.current.load();
+        for worker in &self.workers {
+            worker.replace(&current);
+        }
+        self.tasks = start_tasks(&current, &self.state);
+    }
+
+    /// Opens the file of the access log again, after log rotation.
+    pub(super) async fn reopen_log(&self) {
+        let settings = self.current.load().settings.log.clone();
+        match tokio::task::spawn_blocking(move || log_output(&settings)).await {
+            Ok(Ok(output)) => {
+                self.log.redirect(output);
+                tracing::info!("the access log was opened again");
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot open the access log again; the old file stays in use")
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot open the access log again; the old file stays in use")
+            }
+        }
+    }
+}
+
+/// Reads the file and runs its tests; prints warnings.
+pub(super) fn load_tested(
+    file: &Path,
+    metrics: &Metrics,
+    diagnostics: &Diagnostics,
+) -> Result<Plan, Failure> {
+    let (plan, mut problems) = load(file, metrics)?;
+    config_tests::run_tests(&plan, &mut problems);
+    if !problems.errors().is_empty() {
+        return Err(Failure::problems(problems));
+    }
+    if !problems.warnings().is_empty() {
+        diagnostics.say(&problems.render(super::has_color()));
+    }
+    Ok(plan)
+}
+
+/// Where lines of the access log go.
+pub(super) fn log_output(log: &LogSettings) -> std::io::Result<Box<dyn Write + Send>> {
+    match &log.file {
+        Some(path) => observe::open_file(path).map(|file| Box::new(file) as Box<dyn Write + Send>),
+        // A handle of its own: `std::io::Stdout` buffers, and the end of the process would lose the last lines.
+        None => Ok(Box::new(std::fs::File::from(
+            std::io::stdout().as_fd().try_clone_to_owned()?,
+        ))),
+    }
+}
+
+/// Deletes expired sessions at an interval. Not on the thread that watches the state: a delete may wait for another
+/// writer, and that thread would be late to confirm that the state is fresh.
+async fn sweep(sessions: Arc<Sessions>) {
+    loop {
+        let swept = Arc::clone(&sessions);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || swept.sweep()).await {
+            tracing::warn!(%error, "cannot delete expired sessions; they are refused nevertheless");
+        }
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+/// Tells systemd that the file is being read again (sd_notify(3): also for `Type=notify-reload`).
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => drop(sd_notify::notify(&[NotifyState::Reloading, now])),
+        Err(_) => drop(sd_notify::notify(&[NotifyState::Reloading])),
+    }
+}
+
+/// The background tasks of one version of the configuration: key sets, health checks, expired sessions. They end when
+/// the set is dropped.
+pub(super) fn start_tasks(current: &Current, state: &Arc<StateSnapshot>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let store = key_store::shared(state);
+    for issuer in current.gateway.verifier.issuers().iter() {
+        tasks.spawn(keep_fresh(
+            Arc::clone(issuer),
+            Arc::clone(&store),
+            std::future::pending(),
+        ));
+    }
+    for upstream in &current.upstreams {
+        tasks.spawn(watch_health(Arc::clone(upstream), std::future::pending()));
+    }
+    if let Some(sessions) = &current.sessions {
+        tasks.spawn(sweep(Arc::clone(sessions)));
+    }
+    tasks
+}

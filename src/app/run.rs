@@ -1,0 +1,243 @@
+//! `passgate run`: opens everything in order, serves until a signal, ends in order.
+//!
+//! Input: the path of the TOML file. Output: the exit code. Invariants: addresses are announced only after signal handlers
+//! are installed; at the end no new connection is accepted, and requests under way get `drain_timeout`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Failure;
+use super::build::assemble;
+use super::config::Plan;
+use super::console::{Console, READER_PATIENCE, introduction, is_demo};
+use super::login_services::Services;
+use super::offline::open_state;
+use super::reload::{Running, load_tested, log_output, start_tasks};
+use super::state_sync::{StateSnapshot, StateWatcher};
+use super::status::Status;
+use super::worker::{WorkerHandle, start_workers};
+use crate::clock::Clock;
+use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
+use crate::server::admin::{self, Report as _};
+use crate::server::listen::{self, Address, Listener};
+use crate::state::State;
+
+/// The longest wait at the end for blocking work under way.
+const WORK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Serves with the configuration in `file` until the process gets SIGTERM or SIGINT. Returns the exit code. Errors are
+/// printed here and not by the caller: a reader that has stopped must not keep the process from ending.
+#[must_use]
+pub fn run(file: &Path) -> u8 {
+    let console = match Console::start() {
+        Ok(console) => console,
+        Err(error) => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: cannot start the thread that prints diagnostics: {error}"
+            );
+            return 1;
+        }
+    };
+    let ended = open_and_serve(file, &console);
+    if let Err(failure) = &ended {
+        console.say(&failure.text());
+    }
+    console.flush();
+    ended.map_or_else(|failure| failure.exit_code(), |()| 0)
+}
+
+fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
+    // Fails only if a provider is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let metrics = Arc::new(Metrics::new());
+    let plan = load_tested(file, &metrics, &console.diagnostics)?;
+    console.level.set(plan.settings.log.level);
+    let state = open_state(&plan.settings.state_url, file)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_name("control")
+        .build()
+        .context("cannot start the control runtime")?;
+    let served = runtime.block_on(serve(file, plan, state, metrics, console));
+    runtime.shutdown_timeout(WORK_PATIENCE);
+    served
+}
+
+async fn serve(
+    file: &Path,
+    plan: Plan,
+    state: Arc<dyn State>,
+    metrics: Arc<Metrics>,
+    console: &Console,
+) -> Result<(), Failure> {
+    let state = Arc::new(StateSnapshot::open(state, Clock::system()).context("cannot read the state")?);
+    let settings = Arc::clone(&plan.settings);
+    let is_demo = is_demo(&plan);
+    let mut services = Services::start(&state, tokio::runtime::Handle::current())?;
+    let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix)?;
+    let current = assemble(plan, &state, &metrics, Some(&services))?;
+    let current = Arc::new(ArcSwap::from_pointee(current));
+
+    let listeners = open_listeners(&settings.listen)?;
+    let redirects = open_listeners(settings.redirect_http.as_slice())?;
+    let admin = open_listeners(settings.admin.as_slice())?.into_iter().next();
+
+    let output = log_output(&settings.log).map_err(anyhow::Error::from)?;
+    let log = AccessLog::start(settings.workers, output).context("cannot start the access log")?;
+    log.set_form(settings.log.form);
+    let handles = (0..settings.workers)
+        .map(|number| {
+            WorkerTelemetry::new(log.worker(number), metrics.worker())
+                .map(|telemetry| WorkerHandle::new(&current.load(), telemetry))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
+    let log = Arc::new(log);
+    let draining = watch::Sender::new(false);
+    let mut workers = start_workers(&settings, &handles, &listeners, &redirects, &draining)?;
+
+    let keyed = Arc::clone(&current);
+    let clock = state.clock.clone();
+    let _watcher = StateWatcher::start(Arc::clone(&state), settings.tls.clone(), move |keys| {
+        keyed.load().take_own_keys(keys, clock.now());
+    })
+    .context("cannot start the thread that watches the state")?;
+    let tasks = start_tasks(&current.load(), &state);
+
+    let report = Arc::new(Status {
+        current: Arc::clone(&current),
+        metrics: Arc::clone(&metrics),
+        log: Arc::clone(&log),
+        diagnostics: console.diagnostics.clone(),
+        pulses: handles.iter().map(|worker| Arc::clone(&worker.pulse)).collect(),
+        caches: handles
+            .iter()
+            .flat_map(|worker| worker.caches.iter().map(|cache| Status::counters(cache)))
+            .collect(),
+        state: Arc::clone(&state),
+        loaded_at: AtomicI64::new(state.clock.now()),
+        reload_failed: AtomicBool::new(false),
+        draining: draining.subscribe(),
+    });
+    let mut running = Running {
+        file: file.to_owned(),
+        settings: Arc::clone(&settings),
+        state,
+        services,
+        metrics,
+        console,
+        log: Arc::clone(&log),
+        workers: handles,
+        report: Arc::clone(&report),
+        current,
+        tasks,
+    };
+
+    // Install signal handlers before announcing readiness.
+    let mut signals = Signals::install()?;
+    console.say_addresses(&settings, &listeners, &redirects, admin.as_ref());
+    if let Some(admin) = admin {
+        let report: Arc<dyn admin::Report> = Arc::<Status>::clone(&report);
+        tokio::spawn(admin::serve(admin, report));
+    }
+    if is_demo {
+        console.say(&introduction(file, &settings, listeners.first()));
+    }
+    if let Some(link) = first_link {
+        console.say(&link);
+    }
+    if let Some(period) = sd_notify::watchdog_enabled() {
+        tokio::spawn(notify_watchdog(period / 2, report));
+    }
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+
+    let ended = loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break Ok(()),
+            _ = signals.interrupt.recv() => break Ok(()),
+            _ = signals.hang_up.recv() => running.reload().await,
+            _ = signals.rotated.recv() => running.reopen_log().await,
+            finished = workers.recv() => break Err(Failure::Runtime(match finished {
+                Some(Err(error)) => error.context("a worker thread failed"),
+                _ => anyhow!("a worker thread ended by itself"),
+            })),
+        }
+    };
+
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    tracing::info!(
+        "shutting down: no longer accepting connections; in-flight requests have {:?} to finish",
+        settings.drain_timeout
+    );
+    let paths: Vec<PathBuf> = listeners
+        .iter()
+        .chain(&redirects)
+        .filter_map(Listener::made)
+        .collect();
+    // The handles of this thread. Each worker drops its own; then the system refuses new connections.
+    drop((listeners, redirects));
+    draining.send_replace(true);
+    running.tasks.abort_all();
+    tokio::select! {
+        () = async { while workers.recv().await.is_some() {} } => {}
+        _ = signals.terminate.recv() => tracing::warn!("second signal to end: in-flight requests are cut off"),
+        _ = signals.interrupt.recv() => tracing::warn!("second signal to end: in-flight requests are cut off"),
+    }
+    console.begin_end();
+    log.flush_and_stop(READER_PATIENCE);
+    for path in paths {
+        let _ = std::fs::remove_file(path);
+    }
+    ended
+}
+
+/// The signals that the gateway handles.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// SIGHUP: reload.
+    hang_up: Signal,
+    /// SIGUSR1: the access log was rotated.
+    rotated: Signal,
+}
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot handle SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,
+            hang_up: signal(SignalKind::hangup()).context("cannot handle SIGHUP")?,
+            rotated: signal(SignalKind::user_defined1()).context("cannot handle SIGUSR1")?,
+        })
+    }
+}
+
+fn open_listeners(addresses: &[Address]) -> Result<Vec<Listener>, Failure> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.extend(listen::open(address).map_err(|error| Failure::Runtime(error.into()))?);
+    }
+    Ok(listeners)
+}
+
+/// Tells systemd's watchdog that the gateway works, as long as the health check passes.
+async fn notify_watchdog(every: Duration, report: Arc<Status>) {
+    let mut turns = tokio::time::interval(every);
+    loop {
+        turns.tick().await;
+        if report.health().is_ok() {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
