@@ -98,8 +98,8 @@ impl Upstream {
         if before <= now {
             tracing::warn!(
                 upstream = %self.name, server = %server.label,
-                "the app sent bytes that no request asked for; for an hour each request gets a connection of its own. \
-                 hint: find the answer that has a body with HEAD, 204 or 304, or more bytes than its Content-Length"
+                "the app sent bytes outside of a response: for an hour each request gets a connection of its own. \
+                 hint: look for a response with a body to HEAD, 204 or 304, or with more bytes than its Content-Length"
             );
         }
     }

@@ -52,13 +52,13 @@ async fn watch(upstream: &Upstream, index: usize) {
             Ok(()) => {
                 failures = 0;
                 if server.health.down.swap(false, Ordering::Relaxed) {
-                    tracing::info!(upstream = %upstream.name, server = %server.label, "health check: up again");
+                    tracing::info!(upstream = %upstream.name, server = %server.label, "health check: the server is up again");
                 }
             }
             Err(reason) => {
                 failures = FAILURES.min(failures + 1);
                 if failures == FAILURES && !server.health.down.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(upstream = %upstream.name, server = %server.label, %reason, "health check: down");
+                    tracing::warn!(upstream = %upstream.name, server = %server.label, %reason, "health check: the server is down and gets no requests");
                 }
             }
         }

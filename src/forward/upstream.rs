@@ -61,8 +61,8 @@ impl Upstream {
             tracing::warn!(
                 upstream = &*self.name,
                 cookie,
-                "the app sets a cookie of the gateway's own; such a `Set-Cookie` is dropped, here and from now on. Give the \
-                 app's cookie another name, or the gateway's: `cookie` in `[session]`"
+                "the app sets a cookie of the gateway's own: this `Set-Cookie` and later ones are dropped. hint: give another name \
+                 to the app's cookie, or to the gateway's with `cookie` in `[session]`"
             );
         }
     }

@@ -183,14 +183,14 @@ fn detail(refusal: Refusal) -> &'static str {
     // Errors in a form may be told to the client that filled it in.
     match refusal {
         Refusal::FormMalformed => {
-            return "A field is missing, or the body is not the JSON or the form that is expected.";
+            return "A field is missing, or the body is not the expected JSON or form.";
         }
         Refusal::CleartextOnTls => return "This port speaks HTTPS: use an address that begins with https://",
         Refusal::EmailInvalid => return "This is not an email address.",
         Refusal::NameInvalid => return "A name has at most 128 characters, all of them visible.",
         Refusal::PasswordTooShort => return "The password has too few characters.",
         Refusal::PasswordTooLong => return "The password is longer than 4096 bytes.",
-        Refusal::PasswordCommon => return "This password stands in lists that attackers try first.",
+        Refusal::PasswordCommon => return "This password is too common.",
         Refusal::LoginRefused => return "There is no such account, or the password is wrong.",
         Refusal::EmailTaken => return "There is an account with this email address already.",
         Refusal::CodeRefused => {
@@ -198,24 +198,24 @@ fn detail(refusal: Refusal) -> &'static str {
                     Open the page that you wanted to see again.";
         }
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
-        Refusal::CrossSite => return "Another site asked for this in your name, so it was not done.",
+        Refusal::CrossSite => return "The request came from another site, so it was not done.",
         _ => {}
     }
     match refusal.status().as_u16() {
-        400 => "The request cannot be understood in one way only, so it was not passed on.",
-        401 => "This address needs a valid credential.",
-        403 => "You are known here, but not allowed to do this.",
+        400 => "The request is malformed or ambiguous, so it was not forwarded.",
+        401 => "This address requires a valid credential.",
+        403 => "You are authenticated, but not allowed to do this.",
         404 => "There is nothing at this address.",
-        405 => "This address does not take this method.",
-        408 => "The request did not arrive completely in time.",
-        413 => "The body is longer than is accepted here.",
-        414 => "The address is longer than is accepted here.",
-        415 => "The body has a type that is not taken here: send JSON or a form.",
-        429 => "There were too many attempts; wait a little and try again.",
+        405 => "This address does not support this method.",
+        408 => "The request did not arrive in time.",
+        413 => "The request body is too large.",
+        414 => "The address is too long.",
+        415 => "This content type is not supported: send JSON or a form.",
+        429 => "There were too many attempts; try again later.",
         421 => "The connection was made for another host; connect again for this one.",
-        431 => "The header fields are longer than is accepted here.",
+        431 => "The header fields are too large.",
         502 => "The application behind this address could not be reached or did not answer properly.",
-        503 => "The service is not able to answer at the moment; try again shortly.",
+        503 => "The service cannot answer at the moment; try again shortly.",
         504 => "The application behind this address did not answer in time.",
         _ => "Something went wrong here.",
     }

@@ -413,11 +413,11 @@ fn bytes_that_no_request_asked_for_are_said_once_and_end_the_use_of_connections_
         assert_eq!(gateway.get("/x").expect(200).text(), "ok");
         assert_eq!(app.connections(), count);
     }
-    gateway.diagnostic("no request asked for");
+    gateway.diagnostic("outside of a response");
     let said: Vec<_> = gateway
         .diagnostics()
         .into_iter()
-        .filter(|line| line.contains("no request asked for"))
+        .filter(|line| line.contains("outside of a response"))
         .collect();
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(
@@ -456,5 +456,5 @@ fn over_tls_connections_are_used_again_and_bytes_that_no_request_asked_for_end_t
         assert_eq!(gateway.get("/x").expect(200).text(), "ok");
         assert_eq!(app.connections(), connections);
     }
-    gateway.diagnostic("no request asked for");
+    gateway.diagnostic("outside of a response");
 }
