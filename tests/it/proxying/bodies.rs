@@ -83,7 +83,13 @@ fn padded_data_over_http_2_arrives_without_padding() {
         windows.stream -= LENGTH;
     }
     frames.send(RawFrame::DATA, PADDED | END_STREAM, 1, &last);
-    assert_eq!(frames.answer(1)[0].kind, RawFrame::HEADERS);
+    // Updates of the window come before it.
+    assert!(
+        frames
+            .answer(1)
+            .iter()
+            .any(|frame| frame.kind == RawFrame::HEADERS)
+    );
     let body = app.only().body;
     assert_eq!(body, [&b"a".repeat(512 * (PIECES - 1))[..], b"z"].concat());
 }
