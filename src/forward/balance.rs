@@ -24,10 +24,10 @@ impl Upstream {
 
     /// The server for the next request, round robin from `turn`: not one of `tried`, and left-out ones only where there
     /// is no other. `None`: there is none.
-    pub(super) fn choose(&self, turn: &AtomicUsize, tried: &[usize]) -> Option<usize> {
+    pub(super) fn choose(&self, round_robin: &AtomicUsize, tried: &[usize]) -> Option<usize> {
         let count = self.servers.len();
         let start = if count > 1 {
-            turn.fetch_add(1, Ordering::Relaxed)
+            round_robin.fetch_add(1, Ordering::Relaxed)
         } else {
             0
         };

@@ -175,7 +175,7 @@ enum Stream {
 
 /// What a [`Link`] remembers of the exchange under way. Written and read by one thread.
 #[derive(Debug, Default)]
-struct Marks {
+struct ExchangeMarks {
     /// The next read asks the kernel, and not what tokio knows.
     looking: AtomicBool,
     /// Bytes of HTTP that were written.
@@ -194,7 +194,7 @@ const UNANSWERED: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub(super) struct Socket {
     stream: Arc<Mutex<Stream>>,
-    marks: Arc<Marks>,
+    marks: Arc<ExchangeMarks>,
 }
 
 impl Socket {
@@ -333,7 +333,7 @@ impl Link {
         }
     }
 
-    fn marks(&self) -> &Marks {
+    fn marks(&self) -> &ExchangeMarks {
         match self {
             Self::Plain(socket) => &socket.marks,
             Self::Tls(stream) => &stream.get_ref().0.marks,

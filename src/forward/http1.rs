@@ -42,8 +42,8 @@ pub(super) struct Http1 {
     driver: Option<Driver>,
     socket: Socket,
     /// The app's end of it.
-    app: App,
-    bell: Arc<ConnectionWaker>,
+    app: ServerRef,
+    connection_waker: Arc<ConnectionWaker>,
     waker: Waker,
     /// Wound up for the first request and moved on only when it runs out, not for each request.
     timer: Option<Pin<Box<Sleep>>>,
@@ -55,7 +55,7 @@ pub(super) struct Http1 {
 
 /// One server of an upstream.
 #[derive(Clone, Debug)]
-pub(super) struct App {
+pub(super) struct ServerRef {
     pub(super) upstream: Arc<Upstream>,
     pub(super) server: usize,
 }
@@ -70,13 +70,13 @@ impl fmt::Debug for Http1 {
 
 /// How long the head of a response is waited for. An upload is not a wait for the app: the time counts from the last
 /// byte of the request.
-pub(super) struct Patience {
+pub(super) struct HeadTimeout {
     pub(super) timeout: Duration,
     pub(super) since: Instant,
     pub(super) progress: Option<Arc<Progress>>,
 }
 
-impl Patience {
+impl HeadTimeout {
     pub(super) fn deadline(&self) -> Instant {
         let moved = self
             .progress
@@ -92,14 +92,14 @@ impl Patience {
 
 /// Why there is no response.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct ExchangeError {
     /// What the client is told.
     pub(super) refusal: Refusal,
     /// The request, where it is certain that the app has not seen a byte of it.
     pub(super) unsent: Option<Box<Request<RequestBody>>>,
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for ExchangeError {
     fn from(refusal: Refusal) -> Self {
         Self {
             refusal,
@@ -110,7 +110,7 @@ impl From<Refusal> for Failure {
 
 impl Http1 {
     /// Speaks HTTP/1.1 on `link` with `app`. Sends nothing yet.
-    pub(super) async fn new(link: Link, app: App) -> hyper::Result<Self> {
+    pub(super) async fn new(link: Link, app: ServerRef) -> hyper::Result<Self> {
         let socket = link.socket();
         let (send, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
@@ -118,14 +118,14 @@ impl Http1 {
             .max_header_size(MAX_BUFFER)
             .handshake::<_, RequestBody>(TokioIo::new(link))
             .await?;
-        let bell = Arc::new(ConnectionWaker::default());
+        let connection_waker = Arc::new(ConnectionWaker::default());
         Ok(Self {
             send,
             driver: Some(Box::pin(connection.with_upgrades())),
             socket,
             app,
-            waker: bell.clone().into(),
-            bell,
+            waker: connection_waker.clone().into(),
+            connection_waker,
             timer: None,
             reusable: true,
             sent_whole: true,
@@ -137,10 +137,10 @@ impl Http1 {
         &mut self,
         request: Request<RequestBody>,
         timeout: Duration,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Incoming>, ExchangeError> {
         let progress = request.body().progress();
         let is_head = request.method() == Method::HEAD;
-        let patience = Patience {
+        let patience = HeadTimeout {
             timeout,
             since: Instant::now(),
             progress,
@@ -185,7 +185,7 @@ impl Http1 {
         }
     }
 
-    fn timed_out(&mut self, patience: &Patience, cx: &mut Context<'_>) -> Poll<()> {
+    fn timed_out(&mut self, patience: &HeadTimeout, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(patience.deadline())));
@@ -207,10 +207,10 @@ impl Http1 {
         cx: &mut Context<'_>,
         mut receiver: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        self.bell.mute(cx.waker());
+        self.connection_waker.mute(cx.waker());
         self.settle();
         let received = receiver(&mut Context::from_waker(&self.waker));
-        self.bell.unmute(received.is_pending());
+        self.connection_waker.unmute(received.is_pending());
         received
     }
 
@@ -220,18 +220,18 @@ impl Http1 {
         cx: &mut Context<'_>,
         mut receiver: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        self.bell.mute(cx.waker());
+        self.connection_waker.mute(cx.waker());
         let received = receiver(&mut Context::from_waker(&self.waker));
         if received.is_pending() {
             return self.drive(cx, receiver);
         }
-        self.bell.unmute(false);
+        self.connection_waker.unmute(false);
         received
     }
 
     /// Whether the exchange is over in both directions, so that another request may follow.
     pub(super) fn is_idle(&mut self) -> bool {
-        self.bell.disarm();
+        self.connection_waker.disarm();
         if !self.send.is_ready() {
             self.settle();
         }
@@ -258,7 +258,7 @@ impl Http1 {
 
     /// hyper's side, to be run as a task; `None` where the connection has ended.
     pub(super) fn take_driver(&mut self) -> Option<Driver> {
-        self.bell.disarm();
+        self.connection_waker.disarm();
         self.driver.take()
     }
 
@@ -275,7 +275,7 @@ impl Http1 {
     }
 }
 
-impl App {
+impl ServerRef {
     fn spoke_unasked(&self) {
         self.upstream.spoke_unasked(self.server);
     }
@@ -297,11 +297,11 @@ fn is_unasked(error: &hyper::Error) -> bool {
     error.to_string() == "received unexpected message from connection"
 }
 
-fn failure(mut error: TrySendError<Request<RequestBody>>) -> Failure {
+fn failure(mut error: TrySendError<Request<RequestBody>>) -> ExchangeError {
     let unsent = error.take_message().map(Box::new);
     let error = error.into_error();
     tracing::debug!(%error, cause = error.source(), unsent = unsent.is_some(), "no response over HTTP/1.1");
-    Failure {
+    ExchangeError {
         refusal: refusal(&error),
         unsent,
     }
@@ -336,7 +336,7 @@ mod tests {
         let timeout = Duration::from_secs(30);
         let since = Instant::now() - Duration::from_secs(100);
         let over = |progress| {
-            Patience {
+            HeadTimeout {
                 timeout,
                 since,
                 progress,
@@ -365,7 +365,7 @@ mod tests {
         let link = connect(&upstream.servers[0], &Addresses::default(), deadline)
             .await
             .unwrap();
-        Http1::new(link, App { upstream, server: 0 }).await.unwrap()
+        Http1::new(link, ServerRef { upstream, server: 0 }).await.unwrap()
     }
 
     fn request() -> Request<RequestBody> {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::{Progress, RequestBody};
 use super::connect::Link;
-use super::http1::{self, Failure, Patience};
+use super::http1::{self, ExchangeError, HeadTimeout};
 use crate::refusal::Refusal;
 
 /// What a stream may hold for a client that does not read.
@@ -60,12 +60,12 @@ impl Http2 {
         &mut self,
         request: Request<RequestBody>,
         wait: Duration,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Incoming>, ExchangeError> {
         let progress = request.body().progress();
         // hyper does not give a request back once it has a stream. Without a body the head is all of it.
         let again = progress.is_none().then(|| head_of(&request));
         let mut response = std::pin::pin!(self.send.try_send_request(request));
-        let patience = Patience {
+        let patience = HeadTimeout {
             timeout: wait,
             since: Instant::now(),
             progress,
@@ -91,7 +91,7 @@ impl Http2 {
                 Some(failure) => failure.refusal(),
                 None => refusal(&error),
             };
-            return Err(Failure { refusal, unsent });
+            return Err(ExchangeError { refusal, unsent });
         }
     }
 }

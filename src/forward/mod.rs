@@ -40,15 +40,15 @@ pub use pool::Pool;
 pub use response::ResponseBody;
 pub use server::Address;
 pub use upstream::Upstream;
-pub use websocket::{Traffic, Upgrade, splice};
+pub use websocket::{Traffic, Upgrade, tunnel};
 
 use crate::authorize::Permit;
 use crate::http::client::Holder;
 use crate::refusal::Refusal;
 use connect::{ConnectError, connect};
-use http1::{Failure, Http1};
+use http1::{ExchangeError, Http1};
 use http2::Http2;
-use pool::{Checkout, PooledConnection, ServerPool, ServerPools};
+use pool::{Checkout, PooledConnection, ServerPool, UpstreamPool};
 use response::Uploading;
 use server::{Protocol, Server};
 use upstream::Builtin;
@@ -63,7 +63,7 @@ pub struct Forwarded {
     pub response: Response<ResponseBody>,
     /// The server that answered, for the log.
     pub server: Arc<str>,
-    /// With status 101, the app's side of the connection for [`splice`]; else `None`.
+    /// With status 101, the app's side of the connection for [`tunnel`]; else `None`.
     pub upgrade: Option<Upgrade>,
 }
 
@@ -97,15 +97,15 @@ pub async fn forward(
         // To hyper a tunnel. No route can name it; here nothing depends on that.
         return Err(Refusal::MethodUnsupported);
     }
-    let lanes = pool.lanes(upstream);
+    let pools = pool.upstream(upstream);
     let host = upstream.host.as_ref().unwrap_or(&hop.host);
     let mut unreachable = Vec::new();
     let mut refusal = Refusal::UpstreamDown;
     for _ in 0..TRIES {
-        let Some((index, lease)) = lease(&lanes, &unreachable, holder).await? else {
+        let Some((index, pooled)) = checkout(&pools, &unreachable, holder).await? else {
             break;
         };
-        let connection = match ready(&lanes, index, lease).await {
+        let connection = match ready(&pools, index, pooled).await {
             Ok(connection) => connection,
             Err(error) => {
                 upstream.leave_out(index, &error, route, &request);
@@ -115,22 +115,28 @@ pub async fn forward(
             }
         };
         let server = &upstream.servers[index];
-        let lane = lanes.lane(index);
-        head::address(&mut request, host, &hop, server.protocol, !lane.is_reusable())?;
+        let server_pool = pools.server(index);
+        head::address(
+            &mut request,
+            host,
+            &hop,
+            server.protocol,
+            !server_pool.is_reusable(),
+        )?;
         let exchanged = match connection {
-            Connection::Http1(lease) => over_http1(upstream, server, lease, request, &hop).await,
-            Connection::Http2(connection, lease) => {
-                over_http2(upstream, server, lane, connection, lease, request).await
+            Connection::Http1(pooled) => over_http1(upstream, server, pooled, request, &hop).await,
+            Connection::Http2(connection, pooled) => {
+                over_http2(upstream, server, server_pool, connection, pooled, request).await
             }
         };
         match exchanged {
             Ok(forwarded) => return Ok(forwarded),
-            Err(Failure {
+            Err(ExchangeError {
                 unsent: Some(unsent),
                 refusal: reason,
             }) => {
                 // The app closed the connection or spoke on it. Others that it has may be no better.
-                lane.prune();
+                server_pool.prune();
                 request = *unsent;
                 refusal = reason;
             }
@@ -142,27 +148,27 @@ pub async fn forward(
 
 /// A place at the server whose turn it is, or at another that has room at once, or the first that becomes free. `None`:
 /// no server is left.
-async fn lease(
-    lanes: &ServerPools,
+async fn checkout(
+    pools: &UpstreamPool,
     unreachable: &[usize],
     holder: &Holder,
 ) -> Result<Option<(usize, PooledConnection)>, Refusal> {
-    let upstream = &lanes.upstream;
-    let Some(first) = upstream.choose(&lanes.turn, unreachable) else {
+    let upstream = &pools.upstream;
+    let Some(first) = upstream.choose(&pools.round_robin, unreachable) else {
         return Ok(None);
     };
-    if let Checkout::Granted(lease) = lanes.lane(first).claim(holder) {
-        return Ok(Some((first, lease)));
+    if let Checkout::Granted(pooled) = pools.server(first).checkout(holder) {
+        return Ok(Some((first, pooled)));
     }
     let mut full = [unreachable, &[first]].concat();
-    while let Some(next) = upstream.choose(&lanes.turn, &full) {
-        match lanes.lane(next).claim(holder) {
-            Checkout::Granted(lease) => return Ok(Some((next, lease))),
+    while let Some(next) = upstream.choose(&pools.round_robin, &full) {
+        match pools.server(next).checkout(holder) {
+            Checkout::Granted(pooled) => return Ok(Some((next, pooled))),
             Checkout::Full => full.push(next),
         }
     }
-    match lanes.lane(first).wait(holder, upstream.connect_timeout).await {
-        Some(lease) => Ok(Some((first, lease))),
+    match pools.server(first).wait(holder, upstream.connect_timeout).await {
+        Some(pooled) => Ok(Some((first, pooled))),
         None => Err(Refusal::UpstreamBusy),
     }
 }
@@ -174,51 +180,59 @@ enum Connection {
     Http2(Http2, PooledConnection),
 }
 
-/// The connection for a lease: the one that came with it, or a new one.
+/// The connection of `pooled`: the one that came with it, or a new one.
 async fn ready(
-    lanes: &ServerPools,
+    pools: &UpstreamPool,
     index: usize,
-    mut lease: PooledConnection,
+    mut pooled: PooledConnection,
 ) -> Result<Connection, ConnectError> {
-    let lane = lanes.lane(index);
-    match lanes.upstream.servers[index].protocol {
-        Protocol::Http1 if lease.connection().is_some() => Ok(Connection::Http1(lease)),
+    let server_pool = pools.server(index);
+    match pools.upstream.servers[index].protocol {
+        Protocol::Http1 if pooled.connection().is_some() => Ok(Connection::Http1(pooled)),
         Protocol::Http1 => {
             // On the heap: connecting is rare, and every request would carry the room for it.
-            let connection = Box::pin(dial_http1(lanes, index, lane)).await?;
-            lease.connect(connection);
-            Ok(Connection::Http1(lease))
+            let connection = Box::pin(dial_http1(pools, index, server_pool)).await?;
+            pooled.connect(connection);
+            Ok(Connection::Http1(pooled))
         }
-        Protocol::Http2 => match lane.shared() {
-            Some(connection) => Ok(Connection::Http2(connection, lease)),
+        Protocol::Http2 => match server_pool.shared() {
+            Some(connection) => Ok(Connection::Http2(connection, pooled)),
             None => Ok(Connection::Http2(
-                Box::pin(dial_http2(lanes, index, lane)).await?,
-                lease,
+                Box::pin(dial_http2(pools, index, server_pool)).await?,
+                pooled,
             )),
         },
     }
 }
 
-async fn dial_http1(lanes: &ServerPools, index: usize, lane: &ServerPool) -> Result<Http1, ConnectError> {
-    let deadline = Instant::now() + lanes.upstream.connect_timeout;
-    let link = connect(&lanes.upstream.servers[index], &lane.addresses, deadline).await?;
-    lanes.upstream.reached(index);
-    Http1::new(link, lane.app.clone())
+async fn dial_http1(
+    pools: &UpstreamPool,
+    index: usize,
+    server_pool: &ServerPool,
+) -> Result<Http1, ConnectError> {
+    let deadline = Instant::now() + pools.upstream.connect_timeout;
+    let link = connect(&pools.upstream.servers[index], &server_pool.addresses, deadline).await?;
+    pools.upstream.reached(index);
+    Http1::new(link, server_pool.app.clone())
         .await
         .map_err(ConnectError::Protocol)
 }
 
-async fn dial_http2(lanes: &ServerPools, index: usize, lane: &ServerPool) -> Result<Http2, ConnectError> {
-    let deadline = Instant::now() + lanes.upstream.connect_timeout;
+async fn dial_http2(
+    pools: &UpstreamPool,
+    index: usize,
+    server_pool: &ServerPool,
+) -> Result<Http2, ConnectError> {
+    let deadline = Instant::now() + pools.upstream.connect_timeout;
     let made = tokio::time::timeout_at(deadline, async {
-        let _alone = lane.dialling.lock().await;
-        if let Some(connection) = lane.shared() {
+        let _alone = server_pool.dialling.lock().await;
+        if let Some(connection) = server_pool.shared() {
             return Ok(connection);
         }
-        let link = connect(&lanes.upstream.servers[index], &lane.addresses, deadline).await?;
+        let link = connect(&pools.upstream.servers[index], &server_pool.addresses, deadline).await?;
         let connection = Http2::new(link).await.map_err(ConnectError::Protocol)?;
-        lane.share(connection.clone());
-        lanes.upstream.reached(index);
+        server_pool.share(connection.clone());
+        pools.upstream.reached(index);
         Ok(connection)
     });
     made.await.unwrap_or(Err(ConnectError::TimedOut))
@@ -227,11 +241,11 @@ async fn dial_http2(lanes: &ServerPools, index: usize, lane: &ServerPool) -> Res
 async fn over_http1(
     upstream: &Upstream,
     server: &Server,
-    mut lease: PooledConnection,
+    mut pooled: PooledConnection,
     request: Request<RequestBody>,
     hop: &Hop,
-) -> Result<Forwarded, Failure> {
-    let Some(connection) = lease.connection() else {
+) -> Result<Forwarded, ExchangeError> {
+    let Some(connection) = pooled.connection() else {
         return Err(Refusal::Internal.into());
     };
     let uploaded = request.body().progress();
@@ -245,7 +259,7 @@ async fn over_http1(
         }
         let upgrade = Upgrade {
             upgraded: hyper::upgrade::on(&mut response),
-            slot: lease.into_slot(),
+            permit: pooled.into_permit(),
         };
         head::clean(&mut response);
         head::switch(response.headers_mut());
@@ -263,14 +277,14 @@ async fn over_http1(
         connection.take_driver()
     };
     let response = match driver {
-        None => response.map(|incoming| ResponseBody::driven(incoming, lease)),
+        None => response.map(|incoming| ResponseBody::driven(incoming, pooled)),
         Some(driver) => {
             let socket = connection.socket();
             let uploading = Uploading {
                 task: tokio::spawn(driver),
                 socket,
                 uploaded,
-                _slot: lease.into_slot(),
+                _permit: pooled.into_permit(),
             };
             response.map(|incoming| ResponseBody::uploading(incoming, uploading))
         }
@@ -285,15 +299,15 @@ async fn over_http1(
 async fn over_http2(
     upstream: &Upstream,
     server: &Server,
-    lane: &ServerPool,
+    server_pool: &ServerPool,
     mut connection: Http2,
-    lease: PooledConnection,
+    pooled: PooledConnection,
     request: Request<RequestBody>,
-) -> Result<Forwarded, Failure> {
+) -> Result<Forwarded, ExchangeError> {
     let uploaded = request.body().progress();
     let exchanged = connection.exchange(request, upstream.response_timeout).await;
     if exchanged.is_err() && !connection.is_open() {
-        lane.unshare();
+        server_pool.unshare();
     }
     let mut response = exchanged?;
     if response.status().is_informational() {
@@ -301,8 +315,8 @@ async fn over_http2(
         return Err(Refusal::UpstreamProtocol.into());
     }
     head::clean(&mut response);
-    let slot = lease.into_slot();
-    let response = response.map(|incoming| ResponseBody::stream(incoming, slot, uploaded));
+    let permit = pooled.into_permit();
+    let response = response.map(|incoming| ResponseBody::stream(incoming, permit, uploaded));
     Ok(Forwarded {
         response,
         server: server.label.clone(),

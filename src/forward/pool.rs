@@ -22,31 +22,31 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::connect::Addresses;
-use super::http1::{App, Http1};
+use super::http1::{Http1, ServerRef};
 use super::http2::Http2;
 use super::upstream::Upstream;
 use crate::http::client::{ClientKey, Exit, Holder, Share};
 
 /// Requests that may wait for a connection to one server.
 const MAX_WAITING: usize = 1024;
-/// How often it is looked for who could give way, while somebody waits.
+/// How often a connection to close is looked for while a request waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long an answer must have waited for its client to give way for that alone.
+/// How long a response must have waited for its client to be closed for that alone.
 const STALLED: Duration = Duration::from_secs(1);
 
 /// The connections of one worker: one pool a worker and configuration, dropped with it.
 #[derive(Debug)]
 pub struct Pool {
-    /// What one client may hold of the places at a server, where all are taken.
+    /// The share of one client in the connections to a server when all are taken.
     share: Share,
-    lanes: Mutex<Vec<Arc<ServerPools>>>,
+    pools: Mutex<Vec<Arc<UpstreamPool>>>,
 }
 
 /// The connections to one upstream.
 #[derive(Debug)]
-pub(super) struct ServerPools {
+pub(super) struct UpstreamPool {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) turn: AtomicUsize,
+    pub(super) round_robin: AtomicUsize,
     /// In the order of the upstream's servers.
     each: Vec<Arc<ServerPool>>,
 }
@@ -54,25 +54,25 @@ pub(super) struct ServerPools {
 /// The connections to one server.
 #[derive(Debug)]
 pub(super) struct ServerPool {
-    pub(super) app: App,
+    pub(super) app: ServerRef,
     /// Of the connections that the upstream may have, for one client.
     share: usize,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     pub(super) addresses: Addresses,
     /// Held while the HTTP/2 connection is made, so that one is made and not one for each request that waits.
     pub(super) dialling: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PoolState {
     /// Connections, idle or in use; for HTTP/2, requests under way.
     open: usize,
-    /// Used last, last.
-    idle: Vec<Idle>,
-    /// Those whose client had less than its share when they came, and those who have their turn after them.
-    waiting: [VecDeque<Waiting>; 2],
-    shared: Option<Shared>,
-    /// Who holds the places in use, and in what order they were taken.
+    /// The one used last is last.
+    idle: Vec<IdleConnection>,
+    /// Requests whose client held less than its share when they came, and those that come after them.
+    waiting: [VecDeque<Waiter>; 2],
+    shared: Option<SharedConnection>,
+    /// The clients that hold the connections in use, and the order in which these were taken.
     held: Vec<Option<(Holder, u64)>>,
     vacant: Vec<usize>,
     taken: u64,
@@ -80,13 +80,13 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiter {
     holder: Holder,
     grant: oneshot::Sender<PooledConnection>,
 }
 
-impl State {
-    /// Notes who holds a place; the number is where.
+impl PoolState {
+    /// Records that `holder` has a connection; returns the index of the record.
     fn hold(&mut self, holder: Holder) -> usize {
         self.taken += 1;
         let held = Some((holder, self.taken));
@@ -110,8 +110,8 @@ impl State {
         held
     }
 
-    /// Places that a client has or waits for. It is asked only where all places are taken, and there are at most as many
-    /// as the limit and [`MAX_WAITING`].
+    /// The connections that a client holds or waits for. Only called when all are taken; there are at most as many as the
+    /// limit and [`MAX_WAITING`] together.
     fn count(&self, key: ClientKey) -> usize {
         let held = self
             .held
@@ -159,14 +159,14 @@ impl State {
 }
 
 #[derive(Debug)]
-struct Idle {
+struct IdleConnection {
     connection: Box<Http1>,
     /// The first sweep that found it idle.
     since: Option<std::time::Instant>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedConnection {
     connection: Http2,
     since: Option<std::time::Instant>,
 }
@@ -181,49 +181,49 @@ impl Pool {
     pub fn new(share: Share) -> Self {
         Self {
             share,
-            lanes: Mutex::default(),
+            pools: Mutex::default(),
         }
     }
 
     /// Closes connections that the app has closed, and those idle for longer than their upstream's `idle_timeout`. To
     /// be called every second or so: time is counted from the first call that finds a connection idle.
     pub fn sweep(&self, now: std::time::Instant) {
-        let all: Vec<_> = lock(&self.lanes).clone();
-        for lanes in all {
-            for lane in &lanes.each {
-                lane.sweep(now, lanes.upstream.idle_timeout);
+        let all: Vec<_> = lock(&self.pools).clone();
+        for pools in all {
+            for server_pool in &pools.each {
+                server_pool.sweep(now, pools.upstream.idle_timeout);
             }
         }
     }
 
-    pub(super) fn lanes(&self, upstream: &Arc<Upstream>) -> Arc<ServerPools> {
-        let mut lanes = lock(&self.lanes);
-        // A handful of upstreams: looking at each costs less than a hash.
-        if let Some(known) = lanes.iter().find(|lanes| Arc::ptr_eq(&lanes.upstream, upstream)) {
+    pub(super) fn upstream(&self, upstream: &Arc<Upstream>) -> Arc<UpstreamPool> {
+        let mut pools = lock(&self.pools);
+        // There are few upstreams: a linear search costs less than a hash.
+        if let Some(known) = pools.iter().find(|pools| Arc::ptr_eq(&pools.upstream, upstream)) {
             return known.clone();
         }
-        let new = Arc::new(ServerPools {
+        let new = Arc::new(UpstreamPool {
             upstream: upstream.clone(),
-            turn: AtomicUsize::new(0),
+            round_robin: AtomicUsize::new(0),
             each: (0..upstream.servers.len())
                 .map(|server| Arc::new(ServerPool::new(upstream.clone(), server, self.share)))
                 .collect(),
         });
-        lanes.push(new.clone());
+        pools.push(new.clone());
         new
     }
 }
 
-impl ServerPools {
-    pub(super) fn lane(&self, server: usize) -> &Arc<ServerPool> {
+impl UpstreamPool {
+    pub(super) fn server(&self, server: usize) -> &Arc<ServerPool> {
         &self.each[server]
     }
 }
 
-/// What a lane answers to a request for a connection.
+/// The result of a request for a connection.
 #[derive(Debug)]
 pub(super) enum Checkout {
-    /// An idle connection, or the place for a new one.
+    /// An idle connection, or the permit for a new one.
     Granted(PooledConnection),
     /// All in use.
     Full,
@@ -233,16 +233,16 @@ impl ServerPool {
     fn new(upstream: Arc<Upstream>, server: usize, share: Share) -> Self {
         Self {
             share: share.of(upstream.max_connections),
-            app: App { upstream, server },
+            app: ServerRef { upstream, server },
             state: Mutex::default(),
             addresses: Addresses::default(),
             dialling: tokio::sync::Mutex::default(),
         }
     }
 
-    /// A connection, or the place for one, if there is any just now. Whether a connection is still good is seen when the
-    /// request is about to be written: an earlier look would only be older.
-    pub(super) fn claim(self: &Arc<Self>, holder: &Holder) -> Checkout {
+    /// An idle connection, or the permit for a new one, if there is any now. Whether the connection is still usable is
+    /// checked right before the request is written: an earlier check would only be older.
+    pub(super) fn checkout(self: &Arc<Self>, holder: &Holder) -> Checkout {
         loop {
             let mut state = lock(&self.state);
             let connection = match state.idle.pop() {
@@ -255,18 +255,18 @@ impl ServerPool {
             };
             let at = state.hold(holder.clone());
             drop(state);
-            let lease = PooledConnection {
+            let pooled = PooledConnection {
                 connection,
-                slot: ConnectionPermit::counted(self, Some(at)),
+                permit: ConnectionPermit::counted(self, Some(at)),
             };
-            if lease.connection.is_none() || self.is_reusable() {
-                return Checkout::Granted(lease);
+            if pooled.connection.is_none() || self.is_reusable() {
+                return Checkout::Granted(pooled);
             }
-            // Dropped, it makes room for the next try.
+            // Dropped, it frees its permit for the next try.
         }
     }
 
-    /// Waits for a connection, or the place for one. `None` where none became free in time, or too many wait already.
+    /// Waits for a connection, or the permit for one. `None` if none became free in time, or too many requests wait already.
     pub(super) async fn wait(
         self: &Arc<Self>,
         holder: &Holder,
@@ -283,13 +283,13 @@ impl ServerPool {
                 return None;
             }
             let (grant, freed) = oneshot::channel();
-            queue.push_back(Waiting {
+            queue.push_back(Waiter {
                 holder: holder.clone(),
                 grant,
             });
             freed
         };
-        let lease = timeout(longest, async {
+        let pooled = timeout(longest, async {
             loop {
                 let exit = lock(&self.state).longest_idle(holder.key, self.share);
                 if let Some(exit) = exit {
@@ -300,7 +300,7 @@ impl ServerPool {
                 }
             }
         });
-        lease.await.ok()?
+        pooled.await.ok()?
     }
 
     /// Whether a connection to the server may carry more than one request.
@@ -313,15 +313,15 @@ impl ServerPool {
         self.close_idle(|idle| !idle.connection.is_fresh());
     }
 
-    fn close_idle(self: &Arc<Self>, mut is_over: impl FnMut(&mut Idle) -> bool) {
-        // Looked at outside the lock: what has ended is dropped by the look.
+    fn close_idle(self: &Arc<Self>, mut is_over: impl FnMut(&mut IdleConnection) -> bool) {
+        // Outside the lock: the check may drop a connection that has ended.
         let mut idle = std::mem::take(&mut lock(&self.state).idle);
-        let over: Vec<Idle> = idle.extract_if(.., |idle| is_over(idle)).collect();
+        let over: Vec<IdleConnection> = idle.extract_if(.., |idle| is_over(idle)).collect();
         lock(&self.state).idle.extend(idle);
         for idle in over {
             drop(PooledConnection {
                 connection: Some(idle.connection),
-                slot: ConnectionPermit::counted(self, None),
+                permit: ConnectionPermit::counted(self, None),
             });
         }
     }
@@ -341,7 +341,7 @@ impl ServerPool {
     }
 
     pub(super) fn share(&self, connection: Http2) {
-        let before = lock(&self.state).shared.replace(Shared {
+        let before = lock(&self.state).shared.replace(SharedConnection {
             connection,
             since: None,
         });
@@ -354,8 +354,8 @@ impl ServerPool {
         drop(before);
     }
 
-    /// Whose turn it is. It may have given up.
-    fn next_waiting(&self) -> Option<Waiting> {
+    /// The request that has waited longest. It may have timed out.
+    fn next_waiting(&self) -> Option<Waiter> {
         let mut state = lock(&self.state);
         let [first, then] = &mut state.waiting;
         first.pop_front().or_else(|| then.pop_front())
@@ -377,28 +377,28 @@ impl ServerPool {
     }
 }
 
-/// One place of a server's limit, free again when dropped.
+/// The right to one connection under a server's limit; freed when dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
-    lane: Arc<ServerPool>,
-    /// `false` once somebody else accounts for the place.
+    server_pool: Arc<ServerPool>,
+    /// `false` once the permit was passed on.
     counted: bool,
-    /// Where it stands who holds it.
+    /// The index of the record of its holder.
     at: Option<usize>,
 }
 
 impl ConnectionPermit {
-    fn counted(lane: &Arc<ServerPool>, at: Option<usize>) -> Self {
+    fn counted(server_pool: &Arc<ServerPool>, at: Option<usize>) -> Self {
         Self {
-            lane: lane.clone(),
+            server_pool: server_pool.clone(),
             counted: true,
             at,
         }
     }
 
-    /// From now on `holder` has it; `None`: nobody, for it is idle.
+    /// From now on `holder` has it; `None`: it is idle.
     fn held_by(&mut self, holder: Option<Holder>) {
-        let mut state = lock(&self.lane.state);
+        let mut state = lock(&self.server_pool.state);
         let before = self.at.take().and_then(|at| state.release(at));
         self.at = holder.map(|holder| state.hold(holder));
         drop(state);
@@ -412,18 +412,18 @@ impl Drop for ConnectionPermit {
             self.held_by(None);
         }
         while std::mem::take(&mut self.counted) {
-            let Some(Waiting { holder, grant }) = self.lane.next_waiting() else {
-                lock(&self.lane.state).open -= 1;
+            let Some(Waiter { holder, grant }) = self.server_pool.next_waiting() else {
+                lock(&self.server_pool.state).open -= 1;
                 return;
             };
-            let mut lease = PooledConnection {
+            let mut pooled = PooledConnection {
                 connection: None,
-                slot: Self::counted(&self.lane, None),
+                permit: Self::counted(&self.server_pool, None),
             };
-            lease.slot.held_by(Some(holder));
-            if let Err(mut lease) = grant.send(lease) {
-                // It had given up: this place is still ours to give.
-                lease.slot.counted = false;
+            pooled.permit.held_by(Some(holder));
+            if let Err(mut pooled) = grant.send(pooled) {
+                // It has timed out: pass the permit to the next one.
+                pooled.permit.counted = false;
                 self.counted = true;
             }
         }
@@ -435,9 +435,9 @@ impl Drop for ConnectionPermit {
 /// Dropped, it closes the connection. [`PooledConnection::give_back`] keeps it, if nothing is under way on it.
 #[derive(Debug)]
 pub(super) struct PooledConnection {
-    // In this order: the place is free only once the connection is closed.
+    // In this order: the permit is freed only once the connection is closed.
     connection: Option<Box<Http1>>,
-    slot: ConnectionPermit,
+    permit: ConnectionPermit,
 }
 
 impl PooledConnection {
@@ -449,28 +449,28 @@ impl PooledConnection {
         self.connection.insert(Box::new(connection))
     }
 
-    /// Closes the connection, unless somebody took it, and keeps the place.
-    pub(super) fn into_slot(self) -> ConnectionPermit {
-        self.slot
+    /// Closes the connection, unless it was taken out, and keeps the permit.
+    pub(super) fn into_permit(self) -> ConnectionPermit {
+        self.permit
     }
 
     /// Keeps the connection for the next request, if the exchange on it is over in both directions.
     pub(super) fn give_back(mut self) {
-        if !self.connection().is_some_and(Http1::is_idle) || !self.slot.lane.is_reusable() {
+        if !self.connection().is_some_and(Http1::is_idle) || !self.permit.server_pool.is_reusable() {
             return;
         }
-        let lane = self.slot.lane.clone();
-        while let Some(Waiting { holder, grant }) = lane.next_waiting() {
-            self.slot.held_by(Some(holder));
+        let server_pool = self.permit.server_pool.clone();
+        while let Some(Waiter { holder, grant }) = server_pool.next_waiting() {
+            self.permit.held_by(Some(holder));
             match grant.send(self) {
                 Ok(()) => return,
-                Err(lease) => self = lease,
+                Err(pooled) => self = pooled,
             }
         }
-        self.slot.held_by(None);
+        self.permit.held_by(None);
         if let Some(connection) = self.connection.take() {
-            self.slot.counted = false;
-            lock(&lane.state).idle.push(Idle {
+            self.permit.counted = false;
+            lock(&server_pool.state).idle.push(IdleConnection {
                 connection,
                 since: None,
             });
@@ -486,8 +486,8 @@ mod tests {
     use super::*;
     use crate::forward::testing::{at, compile, raw};
 
-    /// A lane of so many places, half of them for one client.
-    fn lane(limit: u64) -> Arc<ServerPool> {
+    /// A pool with that many connections, half of them for one client.
+    fn server_pool(limit: u64) -> Arc<ServerPool> {
         let mut raw = raw(&["http://127.0.0.1:1".to_owned()]);
         raw.max_connections = Some(at(limit));
         Arc::new(ServerPool::new(compile(&raw), 0, Share::Percent(50)))
@@ -500,9 +500,9 @@ mod tests {
         }
     }
 
-    fn claim(lane: &Arc<ServerPool>, holder: &Holder) -> PooledConnection {
-        match lane.claim(holder) {
-            Checkout::Granted(lease) => lease,
+    fn checkout(server_pool: &Arc<ServerPool>, holder: &Holder) -> PooledConnection {
+        match server_pool.checkout(holder) {
+            Checkout::Granted(pooled) => pooled,
             Checkout::Full => panic!("there is room"),
         }
     }
@@ -511,55 +511,60 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_holds_its_share_has_its_turn_after_the_others() {
-        let lane = lane(2);
+        let server_pool = server_pool(2);
         let (greedy, other) = (holder("192.0.2.1"), holder("192.0.2.2"));
-        let lease = claim(&lane, &greedy);
-        let kept = claim(&lane, &greedy);
+        let pooled = checkout(&server_pool, &greedy);
+        let kept = checkout(&server_pool, &greedy);
         assert!(
-            matches!(lane.claim(&greedy), Checkout::Full),
+            matches!(server_pool.checkout(&greedy), Checkout::Full),
             "a share does not bind while there is room"
         );
-        let (lane_1, lane_2, again) = (lane.clone(), lane.clone(), greedy.clone());
+        let (lane_1, lane_2, again) = (server_pool.clone(), server_pool.clone(), greedy.clone());
         let first = tokio::spawn(async move { lane_1.wait(&again, LONG).await });
-        while lock(&lane.state).waiting[1].is_empty() {
+        while lock(&server_pool.state).waiting[1].is_empty() {
             tokio::task::yield_now().await;
         }
         let second = tokio::spawn(async move { lane_2.wait(&other, LONG).await });
-        while lock(&lane.state).waiting[0].is_empty() {
+        while lock(&server_pool.state).waiting[0].is_empty() {
             tokio::task::yield_now().await;
         }
-        drop(lease);
-        let lease = second.await.unwrap().unwrap();
+        drop(pooled);
+        let pooled = second.await.unwrap().unwrap();
         assert!(!first.is_finished());
         drop(kept);
-        drop((first.await.unwrap().unwrap(), lease));
-        let state = lock(&lane.state);
+        drop((first.await.unwrap().unwrap(), pooled));
+        let state = lock(&server_pool.state);
         assert_eq!((state.open, state.held.iter().flatten().count()), (0, 0));
     }
 
     #[tokio::test]
     async fn where_nobody_else_waits_a_client_gives_way_to_nobody() {
-        let lane = lane(2);
+        let server_pool = server_pool(2);
         let greedy = holder("192.0.2.1");
-        let held = [claim(&lane, &greedy), claim(&lane, &greedy)];
-        assert!(lane.wait(&greedy, Duration::from_millis(50)).await.is_none());
+        let held = [checkout(&server_pool, &greedy), checkout(&server_pool, &greedy)];
+        assert!(
+            server_pool
+                .wait(&greedy, Duration::from_millis(50))
+                .await
+                .is_none()
+        );
         assert!(!greedy.exit.is_used());
         drop(held);
     }
 
     #[tokio::test]
     async fn who_gives_way_holds_more_than_its_share_or_lets_bytes_wait() {
-        let lane = lane(4);
+        let server_pool = server_pool(4);
         let mut held: Vec<(Holder, PooledConnection)> = Vec::new();
         for ip in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"] {
             let holder = holder(ip);
-            let lease = claim(&lane, &holder);
-            held.push((holder, lease));
+            let pooled = checkout(&server_pool, &holder);
+            held.push((holder, pooled));
         }
         let newcomer = holder("192.0.2.3");
         let look = || {
-            lock(&lane.state).looked = None;
-            let exit = lock(&lane.state).longest_idle(newcomer.key, lane.share);
+            lock(&server_pool.state).looked = None;
+            let exit = lock(&server_pool.state).longest_idle(newcomer.key, server_pool.share);
             exit.map(|exit| {
                 held.iter()
                     .position(|(holder, _)| Arc::ptr_eq(&holder.exit, &exit))
@@ -576,16 +581,16 @@ mod tests {
         tokio::time::sleep(STALLED).await;
         assert_eq!(look(), Some(3));
         assert_eq!(
-            lock(&lane.state)
-                .longest_idle(newcomer.key, lane.share)
+            lock(&server_pool.state)
+                .longest_idle(newcomer.key, server_pool.share)
                 .map(|_| ()),
             None,
             "not at every look"
         );
         held[3].0.exit.go_on();
         assert_eq!(look(), None);
-        let one_more = lock(&lane.state).hold(held[0].0.clone());
+        let one_more = lock(&server_pool.state).hold(held[0].0.clone());
         assert_eq!(look(), Some(0), "more than its share: what it has held longest");
-        lock(&lane.state).release(one_more);
+        lock(&server_pool.state).release(one_more);
     }
 }

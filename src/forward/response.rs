@@ -24,16 +24,16 @@ use super::pool::{ConnectionPermit, PooledConnection};
 /// Dropping it before its end cancels the exchange: an HTTP/1.1 connection is closed, an HTTP/2 stream reset. At its end
 /// the connection goes back to the pool.
 #[derive(Debug)]
-pub struct ResponseBody(Kind);
+pub struct ResponseBody(BodySource);
 
 #[derive(Debug)]
-enum Kind {
+enum BodySource {
     /// Bytes of our own.
     Whole(Option<Bytes>),
     /// The connection makes progress while, and only while, this body is polled: no second task is woken.
     Driven {
         incoming: Incoming,
-        lease: Option<PooledConnection>,
+        pooled: Option<PooledConnection>,
     },
     /// The request body was still on its way when the response began. The connection runs as a task of its own, so that
     /// a client that sends without reading cannot block itself; it is not used again.
@@ -44,7 +44,7 @@ enum Kind {
     /// A stream of an HTTP/2 connection.
     Stream {
         incoming: Incoming,
-        slot: Option<ConnectionPermit>,
+        permit: Option<ConnectionPermit>,
         uploaded: Option<Arc<Progress>>,
     },
 }
@@ -56,7 +56,7 @@ pub(super) struct Uploading {
     pub(super) socket: Socket,
     pub(super) uploaded: Option<Arc<Progress>>,
     /// Counts against the server's connections for as long as the task lives.
-    pub(super) _slot: ConnectionPermit,
+    pub(super) _permit: ConnectionPermit,
 }
 
 impl Uploading {
@@ -79,23 +79,25 @@ impl ResponseBody {
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Kind::Whole(None))
+        Self(BodySource::Whole(None))
     }
 
     /// Bytes of our own.
     #[must_use]
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Whole(Some(bytes.into()).filter(|bytes| !bytes.is_empty())))
+        Self(BodySource::Whole(
+            Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
+        ))
     }
 
-    pub(super) fn driven(incoming: Incoming, lease: PooledConnection) -> Self {
+    pub(super) fn driven(incoming: Incoming, pooled: PooledConnection) -> Self {
         if incoming.is_end_stream() {
-            lease.give_back();
+            pooled.give_back();
             return Self::empty();
         }
-        Self(Kind::Driven {
+        Self(BodySource::Driven {
             incoming,
-            lease: Some(lease),
+            pooled: Some(pooled),
         })
     }
 
@@ -104,7 +106,7 @@ impl ResponseBody {
             uploading.finish();
             return Self::empty();
         }
-        Self(Kind::Uploading {
+        Self(BodySource::Uploading {
             incoming,
             uploading: Some(uploading),
         })
@@ -112,7 +114,7 @@ impl ResponseBody {
 
     pub(super) fn stream(
         incoming: Incoming,
-        slot: ConnectionPermit,
+        permit: ConnectionPermit,
         uploaded: Option<Arc<Progress>>,
     ) -> Self {
         if incoming.is_end_stream() {
@@ -121,9 +123,9 @@ impl ResponseBody {
             }
             return Self::empty();
         }
-        Self(Kind::Stream {
+        Self(BodySource::Stream {
             incoming,
-            slot: Some(slot),
+            permit: Some(permit),
             uploaded,
         })
     }
@@ -145,10 +147,10 @@ fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 fn poll_driven(
     incoming: &mut Incoming,
-    lease: &mut Option<PooledConnection>,
+    pooled: &mut Option<PooledConnection>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-    let Some(connection) = lease.as_mut().and_then(PooledConnection::connection) else {
+    let Some(connection) = pooled.as_mut().and_then(PooledConnection::connection) else {
         return Poll::Ready(None);
     };
     connection.drain(cx, |here| Pin::new(&mut *incoming).poll_frame(here))
@@ -160,19 +162,19 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.0 {
-            Kind::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Driven { incoming, lease } => {
-                let next = poll_driven(incoming, lease, cx);
+            BodySource::Whole(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            BodySource::Driven { incoming, pooled } => {
+                let next = poll_driven(incoming, pooled, cx);
                 match &next {
                     Poll::Pending => {}
-                    Poll::Ready(Some(Err(_))) => drop(lease.take()),
+                    Poll::Ready(Some(Err(_))) => drop(pooled.take()),
                     // hyper asks `is_end_stream` after a chunk and then does not poll again.
                     Poll::Ready(Some(Ok(_))) if !incoming.is_end_stream() => {}
-                    Poll::Ready(_) => drop(lease.take().map(PooledConnection::give_back)),
+                    Poll::Ready(_) => drop(pooled.take().map(PooledConnection::give_back)),
                 }
                 next
             }
-            Kind::Uploading { incoming, uploading } => {
+            BodySource::Uploading { incoming, uploading } => {
                 let next = Pin::new(&mut *incoming).poll_frame(cx);
                 match &next {
                     Poll::Ready(Some(Err(_))) => drop(uploading.take()),
@@ -182,9 +184,9 @@ impl Body for ResponseBody {
                 }
                 next
             }
-            Kind::Stream {
+            BodySource::Stream {
                 incoming,
-                slot,
+                permit,
                 uploaded,
             } => {
                 let next = Pin::new(&mut *incoming).poll_frame(cx);
@@ -193,7 +195,7 @@ impl Body for ResponseBody {
                     uploaded.answered();
                 }
                 if is_over || matches!(next, Poll::Ready(Some(Err(_)))) {
-                    slot.take();
+                    permit.take();
                 }
                 next
             }
@@ -203,19 +205,21 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Driven { incoming, .. }
-            | Kind::Uploading { incoming, .. }
-            | Kind::Stream { incoming, .. } => incoming.is_end_stream(),
+            BodySource::Whole(bytes) => bytes.is_none(),
+            BodySource::Driven { incoming, .. }
+            | BodySource::Uploading { incoming, .. }
+            | BodySource::Stream { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Driven { incoming, .. }
-            | Kind::Uploading { incoming, .. }
-            | Kind::Stream { incoming, .. } => incoming.size_hint(),
+            BodySource::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            BodySource::Driven { incoming, .. }
+            | BodySource::Uploading { incoming, .. }
+            | BodySource::Stream { incoming, .. } => incoming.size_hint(),
         }
     }
 }

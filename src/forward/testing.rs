@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{BodyRules, Hop, Pool, RequestBody, ResponseBody, Upstream, forward, splice};
+use super::{BodyRules, Hop, Pool, RequestBody, ResponseBody, Upstream, forward, tunnel};
 use crate::authorize::Permit;
 use crate::config::raw::RawUpstream;
 use crate::config::{At, Problems};
@@ -331,7 +331,7 @@ async fn serve(
                         close.notified().await;
                         closing.fetch_add(1, Ordering::SeqCst);
                     };
-                    let traffic = splice(client, app, None, close).await;
+                    let traffic = tunnel(client, app, close).await;
                     spliced.lock().unwrap().push(traffic);
                 });
             }

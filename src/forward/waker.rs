@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 #[derive(Debug, Default)]
-pub(super) struct ConnectionWaker(Mutex<State>);
+pub(super) struct ConnectionWaker(Mutex<WakerState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct WakerState {
     /// The task to wake; taken by the wake-up.
     task: Option<Waker>,
     /// While set, rings are only remembered.
@@ -21,7 +21,7 @@ struct State {
 }
 
 impl ConnectionWaker {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WakerState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -33,7 +33,7 @@ impl ConnectionWaker {
         if !state.task.as_ref().is_some_and(|known| known.will_wake(task)) {
             let before = state.task.replace(task.clone());
             drop(state);
-            // Outside the lock: it may be the last handle to a task, and that task may own a bell.
+            // Outside the lock: it may be the last handle to a task, and that task may own a connection_waker.
             drop(before);
         }
     }
@@ -97,38 +97,38 @@ mod tests {
 
     #[test]
     fn a_ring_reaches_the_task_once_and_only_while_it_waits() {
-        let bell = Arc::new(ConnectionWaker::default());
-        let waker = Waker::from(bell.clone());
+        let connection_waker = Arc::new(ConnectionWaker::default());
+        let waker = Waker::from(connection_waker.clone());
         let count = Arc::new(Count::default());
         let rings = || count.0.load(Ordering::Relaxed);
         waker.wake_by_ref();
-        bell.mute(&count.clone().into());
-        bell.unmute(true);
+        connection_waker.mute(&count.clone().into());
+        connection_waker.unmute(true);
         assert_eq!(rings(), 0);
         waker.wake_by_ref();
         waker.wake_by_ref();
         assert_eq!(rings(), 1, "once is enough until it polls again");
-        bell.mute(&count.clone().into());
-        bell.unmute(true);
-        bell.disarm();
+        connection_waker.mute(&count.clone().into());
+        connection_waker.unmute(true);
+        connection_waker.disarm();
         waker.wake_by_ref();
         assert_eq!(rings(), 1);
     }
 
     #[test]
     fn a_ring_while_muted_is_kept_for_a_task_that_waits_and_dropped_for_one_that_does_not() {
-        let bell = Arc::new(ConnectionWaker::default());
-        let waker = Waker::from(bell.clone());
+        let connection_waker = Arc::new(ConnectionWaker::default());
+        let waker = Waker::from(connection_waker.clone());
         let count = Arc::new(Count::default());
         let rings = || count.0.load(Ordering::Relaxed);
-        bell.mute(&count.clone().into());
+        connection_waker.mute(&count.clone().into());
         waker.wake_by_ref();
         assert_eq!(rings(), 0);
-        bell.unmute(true);
+        connection_waker.unmute(true);
         assert_eq!(rings(), 1);
-        bell.mute(&count.clone().into());
+        connection_waker.mute(&count.clone().into());
         waker.wake_by_ref();
-        bell.unmute(false);
+        connection_waker.unmute(false);
         waker.wake_by_ref();
         assert_eq!(rings(), 1);
     }

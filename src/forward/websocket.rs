@@ -22,14 +22,14 @@ use super::websocket_close::CloseFrame;
 const BUFFER: usize = 16 * 1024;
 
 /// How long a client has to read the close frame and close its side.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The app's side of an upgrade, from a [`super::Forwarded`] with status 101. Dropped, it closes the connection.
 #[derive(Debug)]
 pub struct Upgrade {
     pub(super) upgraded: OnUpgrade,
     /// The connection still counts against the server's limit.
-    pub(super) slot: ConnectionPermit,
+    pub(super) permit: ConnectionPermit,
 }
 
 /// What went through an upgraded connection.
@@ -41,16 +41,10 @@ pub struct Traffic {
     pub received: u64,
 }
 
-/// Copies in both directions until both sides have finished, one of them fails, nothing moves for `idle`, or `close` is
-/// ready; then closes both. When one side stops sending, the other is told and may go on. After `close` the client gets
+/// Copies in both directions until both sides have finished, one of them fails, or `close` is ready; then closes both. When one side stops sending, the other is told and may go on. After `close` the client gets
 /// a Close frame with status 1008 where the app's frame under way ends, and two seconds.
-pub async fn splice(
-    client: OnUpgrade,
-    app: Upgrade,
-    idle: Option<Duration>,
-    close: impl Future<Output = ()>,
-) -> Traffic {
-    let Upgrade { upgraded, slot } = app;
+pub async fn tunnel(client: OnUpgrade, app: Upgrade, close: impl Future<Output = ()>) -> Traffic {
+    let Upgrade { upgraded, permit } = app;
     let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let ending = Arc::new(AtomicBool::new(false));
     let copy = async {
@@ -80,28 +74,13 @@ pub async fn splice(
     let is_ended = tokio::select! {
         _ = &mut copy => false,
         () = close => true,
-        () = silence(idle, traffic) => false,
     };
     if is_ended {
         ending.store(true, Ordering::Relaxed);
-        let _ = tokio::time::timeout(FAREWELL, copy).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, copy).await;
     }
-    drop(slot);
+    drop(permit);
     traffic()
-}
-
-/// Ready when `traffic` has not changed for `idle` (and at most twice that).
-async fn silence(idle: Option<Duration>, traffic: impl Fn() -> Traffic) {
-    let Some(idle) = idle else {
-        return std::future::pending().await;
-    };
-    loop {
-        let before = traffic();
-        tokio::time::sleep(idle).await;
-        if traffic() == before {
-            return;
-        }
-    }
 }
 
 /// One side of the connection: counts what is read, and knows how to end.
@@ -192,32 +171,5 @@ impl AsyncWrite for Side {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn silence_is_what_nothing_interrupts() {
-        let moves = AtomicU64::new(3);
-        let traffic = || {
-            // Moves at the first three looks, then no more.
-            let left = moves.load(Ordering::Relaxed);
-            moves.store(left.saturating_sub(1), Ordering::Relaxed);
-            Traffic {
-                sent: left,
-                received: 0,
-            }
-        };
-        silence(Some(Duration::from_millis(1)), traffic).await;
-        assert_eq!(moves.load(Ordering::Relaxed), 0);
-        let never = silence(None, traffic);
-        assert!(
-            tokio::time::timeout(Duration::from_millis(1), never)
-                .await
-                .is_err()
-        );
     }
 }

@@ -13,7 +13,7 @@ use http_body::Body;
 use super::response::{Answer, Content, Ending};
 use super::{ConnectionInfo, Label, RevocationWatch, WorkerContext};
 use crate::authorize::RuleName;
-use crate::forward::{Progress, is_grpc, splice};
+use crate::forward::{Progress, is_grpc, tunnel};
 use crate::http::client::{Exit, Holder};
 use crate::http::incoming::ClientBody;
 use crate::http::reply;
@@ -318,7 +318,7 @@ impl AccessRecord {
                         }
                         is_over = true;
                     };
-                    let traffic = splice(client, app, None, close).await;
+                    let traffic = tunnel(client, app, close).await;
                     self.is_ended = is_over;
                     self.bytes = traffic.received;
                     drop(self);

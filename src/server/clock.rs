@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use h2::{Ping, PingPong};
 use tokio::time::{Sleep, sleep_until};
 
-use super::context::{FAREWELL, Limits};
+use super::context::{GOAWAY_TIMEOUT, Limits};
 use super::frames::IdleFrames;
 use crate::gateway::Activity;
 
@@ -60,7 +60,7 @@ impl Clock {
 
     /// Whether new requests come too late. One that was on its way when the client was told to make no more is served.
     pub(super) fn refuses(&self) -> bool {
-        self.ending.is_some_and(|since| since.elapsed() >= FAREWELL)
+        self.ending.is_some_and(|since| since.elapsed() >= GOAWAY_TIMEOUT)
     }
 
     pub(super) fn poll(
@@ -88,7 +88,7 @@ impl Clock {
         let idle_since = activity.idle_since();
         if let Some(ending) = self.ending {
             // Requests under way have deadlines of their own.
-            let end = idle_since.unwrap_or(now).max(ending) + FAREWELL;
+            let end = idle_since.unwrap_or(now).max(ending) + GOAWAY_TIMEOUT;
             return if now >= end {
                 (Some(Tick::End), now)
             } else {
@@ -117,7 +117,7 @@ impl Clock {
         match idle_since {
             Some(since) if now >= since + self.idle_timeout => {
                 let tick = self.shut_down();
-                (Some(tick), now + FAREWELL)
+                (Some(tick), now + GOAWAY_TIMEOUT)
             }
             Some(since) => (None, since + self.idle_timeout),
             None if self
@@ -135,7 +135,7 @@ impl Clock {
     fn shut_down(&mut self) -> Tick {
         let now = Instant::now();
         self.ending = Some(now);
-        self.timer.as_mut().reset((now + FAREWELL).into());
+        self.timer.as_mut().reset((now + GOAWAY_TIMEOUT).into());
         Tick::ShutDown
     }
 }

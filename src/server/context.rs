@@ -12,8 +12,8 @@ use crate::http::pace::PaceRules;
 
 /// The connection preface of HTTP/2 (RFC 9113 section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a client that was told to make no further requests may still be there without one.
-pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a client may keep the connection open without a request after GOAWAY.
+pub(super) const GOAWAY_TIMEOUT: Duration = Duration::from_secs(2);
 /// What connections are held to.
 #[derive(Clone, Debug)]
 pub struct Limits {

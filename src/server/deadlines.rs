@@ -49,7 +49,7 @@ pub enum State {
     /// HTTP/2: the same, with PINGs of the client.
     IdleWithPings,
     /// HTTP/2: the client was told to make no further requests; it neither answers that nor goes.
-    Farewell,
+    Goaway,
     /// HTTP/2: frames that move nothing, without end.
     IdleFrames,
     /// A request was refused while it was being read; the client goes on sending.
@@ -100,7 +100,7 @@ pub enum Deadline {
     /// `idle_timeout`, then `header_timeout` for the answer to a PING.
     Ping,
     /// `idle_timeout`, then two seconds.
-    Farewell,
+    Goaway,
     /// Two seconds, or a megabyte, whichever comes first.
     Linger,
     /// A count, not a time.
@@ -270,9 +270,9 @@ pub const TABLE: &[Row] = &[
         Ends::Connection,
     ),
     row(
-        State::Farewell,
+        State::Goaway,
         HTTP2,
-        Deadline::Farewell,
+        Deadline::Goaway,
         "clock::Clock",
         Ends::Connection,
     ),

@@ -132,7 +132,7 @@ impl Gateways {
 
     fn address(&self, row: &Row, wire: Wire) -> SocketAddr {
         let [clear, tls] = match row.deadline {
-            Deadline::IdleTimeout | Deadline::Ping | Deadline::Farewell | Deadline::None => &self.idle,
+            Deadline::IdleTimeout | Deadline::Ping | Deadline::Goaway | Deadline::None => &self.idle,
             Deadline::HeaderTimeout
             | Deadline::MinRate
             | Deadline::Linger
@@ -544,7 +544,7 @@ fn ends(gateways: &Gateways, row: &Row, wire: Wire) -> bool {
             client.send("GET /short HTTP/1.1\r\nHost: a.test\r\nX: ");
             client.keeps_sending(b"x", Duration::from_millis(100))
         }
-        State::Idle | State::IdleWithPings | State::Farewell | State::HalfClosed => {
+        State::Idle | State::IdleWithPings | State::Goaway | State::HalfClosed => {
             let mut client = begun();
             let target = if row.state == State::HalfClosed {
                 "/quiet"
@@ -567,7 +567,7 @@ fn ends(gateways: &Gateways, row: &Row, wire: Wire) -> bool {
             if !client.has_answer() {
                 return false;
             }
-            if row.state == State::Farewell {
+            if row.state == State::Goaway {
                 client.answers_pings = false;
             }
             if row.state == State::IdleWithPings {
