@@ -17,8 +17,9 @@ use passgate::http::target::Target;
 use passgate::identity::Caller;
 use passgate::identity_headers::{IdentityHeaders, Passing};
 use passgate::route::{Builder, Pattern, Table};
+use passgate::revocation::{Revocation, Target};
 use passgate::verify::{
-    Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, RevocationRow, Revocations, Revoked, Verifier,
+    Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier,
 };
 use serde_json::json;
 use support::tokens::{CORP_SECRET, Key, jwks};
@@ -291,12 +292,12 @@ fn verifier(directory: &Path) -> Verifier {
     revocations.replace(ALGORITHMS.into_iter().flat_map(|algorithm| {
         (0..100).flat_map(move |number| {
             [
-                Revoked::TokenId(format!("revoked-{number}")),
-                Revoked::Subject(format!("revoked-{number}")),
+                Target::Token(format!("revoked-{number}")),
+                Target::Subject(format!("revoked-{number}")),
             ]
-            .map(|kind| RevocationRow {
+            .map(|target| Revocation {
                 issuer: algorithm.to_owned(),
-                kind,
+                target,
                 revoked_at: NOW,
                 expires_at: None,
             })

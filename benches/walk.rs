@@ -29,8 +29,9 @@ use passgate::server::connection::{Accepted, serve};
 use passgate::server::context::Context;
 use passgate::signing::{Assertions, Kind, SigningKeys};
 use passgate::state::memory::Memory;
+use passgate::revocation::{self, Revocation};
 use passgate::verify::{
-    Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, RevocationRow, Revocations, Revoked, Verifier,
+    Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations, Verifier,
 };
 use serde_json::{Map, Value, json};
 use support::tokens::{Key, jwks, now};
@@ -226,9 +227,9 @@ impl Running {
         // Some are in force, or nothing would be looked up.
         let revocations = Arc::new(Revocations::new());
         revocations.touch(Instant::now());
-        revocations.replace((0..100).map(|number| RevocationRow {
+        revocations.replace((0..100).map(|number| Revocation {
             issuer: "corp".to_owned(),
-            kind: Revoked::Subject(format!("revoked-{number}")),
+            target: revocation::Target::Subject(format!("revoked-{number}")),
             revoked_at: now(),
             expires_at: None,
         }));

@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::clock::UnixSeconds;
 
+/// The name of the gateway's own issuer: [`Identity::issuer`] of a session's tokens, and the issuer of their revocations.
+pub const SESSION_ISSUER: &str = "session";
+
 /// The caller, as the token names them.
 #[derive(Clone, Debug)]
 pub struct Identity {

@@ -26,8 +26,9 @@ use passgate::refusal::Refusal;
 use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::signing::{Kind, SigningKeys};
 use passgate::state::memory::Memory;
+use passgate::revocation::{self, Revocation};
 use passgate::verify::{
-    Algorithm, Egress, Issuers, KeySet, LocalCache, OWN_NAME, Origin, RevocationRow, Revocations, Revoked,
+    Algorithm, Egress, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations,
     Verifier,
 };
 use serde_json::json;
@@ -75,7 +76,7 @@ fn a_known_token_is_refused_without_an_allocation_once_it_is_revoked() {
     verifier.verify(&mut local, &token, NOW).unwrap();
     verifier
         .revocations()
-        .replace([revoked(Revoked::Subject("ann".to_owned()))]);
+        .replace([revoked(revocation::Target::Subject("ann".to_owned()))]);
     assert_eq!(
         verifier.verify(&mut local, &token, NOW).unwrap_err(),
         Refusal::Revoked
@@ -112,8 +113,8 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
     let revocations = Revocations::new();
     revocations.touch(Instant::now() + Duration::from_secs(3600));
-    let other = Revoked::Session("another".to_owned());
-    revocations.replace([RevocationRow {
+    let other = revocation::Target::Session("another".to_owned());
+    revocations.replace([Revocation {
         issuer: OWN_NAME.to_owned(),
         ..revoked(other)
     }]);
@@ -146,9 +147,9 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     };
     assert_eq!(present().unwrap().caller.identity.subject, "ann");
     assert_eq!(allocations(|| present().unwrap()), 0);
-    sign_in.verifier.revocations().replace([RevocationRow {
+    sign_in.verifier.revocations().replace([Revocation {
         issuer: OWN_NAME.to_owned(),
-        ..revoked(Revoked::Session("s1".to_owned()))
+        ..revoked(revocation::Target::Session("s1".to_owned()))
     }]);
     assert_eq!(present().unwrap_err(), Refusal::Revoked);
     assert_eq!(allocations(|| present().unwrap_err()), 0);
@@ -285,8 +286,8 @@ fn verifier(algorithm: &'static str) -> (Verifier, String) {
     // The test may take as long as it wants.
     revocations.touch(Instant::now() + Duration::from_secs(3600));
     revocations.replace([
-        revoked(Revoked::TokenId("8".to_owned())),
-        revoked(Revoked::Subject("bob".to_owned())),
+        revoked(revocation::Target::Token("8".to_owned())),
+        revoked(revocation::Target::Subject("bob".to_owned())),
     ]);
     let token = key.token(&json!({
         "iss": "https://id.example.com", "aud": ["api"], "sub": "ann", "jti": "7", "iat": NOW, "exp": NOW + 600,
@@ -295,10 +296,10 @@ fn verifier(algorithm: &'static str) -> (Verifier, String) {
     (Verifier::new(issuers, Arc::new(revocations)), token)
 }
 
-fn revoked(kind: Revoked) -> RevocationRow {
-    RevocationRow {
+fn revoked(target: revocation::Target) -> Revocation {
+    Revocation {
         issuer: "https://id.example.com".to_owned(),
-        kind,
+        target,
         revoked_at: NOW,
         expires_at: None,
     }

@@ -8,15 +8,15 @@ use serde_json::{Map, Value};
 
 use super::accounts::Directory;
 use super::config::{Outline, load, outline};
-use super::config_tests::OWN_ISSUER;
 use super::offline::{offline, open_state};
 use super::{Failure, time_text};
 use crate::clock::Clock;
 use crate::config::raw::RawIssuer;
 use crate::observe::Metrics;
+use crate::identity::SESSION_ISSUER;
 use crate::refusal::Refusal;
+use crate::revocation::{Revocation, Target};
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
-use crate::state::{Revocation, RevocationTarget};
 use crate::verify;
 
 /// How long signatures of a retired key count at least: longer than any token of ours lives by default (7 days of a
@@ -91,24 +91,15 @@ pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Fail
     Ok(keys.map_err(anyhow::Error::from)?.verifying_keys().to_vec())
 }
 
-/// What is revoked.
-#[derive(Debug)]
-pub enum Revoked {
-    /// Everything issued to this `sub` until now.
-    Subject(String),
-    /// The token with this `jti`.
-    TokenId(String),
-}
-
 /// Revokes at an issuer, which is named as in the file or by its `iss`. Returns what to tell the operator.
 ///
 /// # Errors
 /// The file or the state cannot be used, or no such issuer is known.
-pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failure> {
+pub fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failure> {
     let outline = outline(file)?;
     let now = Clock::system().now();
-    let (name, key, expires_at) = if issuer == OWN_ISSUER || issuer == outline.public_url {
-        (OWN_ISSUER.to_owned(), OWN_ISSUER.to_owned(), None)
+    let (name, key, expires_at) = if issuer == SESSION_ISSUER || issuer == outline.public_url {
+        (SESSION_ISSUER.to_owned(), SESSION_ISSUER.to_owned(), None)
     } else {
         let has_iss = |table: &RawIssuer| table.issuer.as_ref().is_some_and(|iss| iss.value == issuer);
         let named = outline.issuers.iter().find(|(name, _)| name.value == issuer);
@@ -124,17 +115,14 @@ pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failur
             .clone();
         (name.value.clone(), iss, verify::revocation_expiry(table, now))
     };
-    let (target, said) = match what {
-        Revoked::Subject(subject) => {
-            let said = format!("revoked: everything that `{name}` issued to `{subject}` until now");
-            (RevocationTarget::Subject(subject), said)
-        }
-        Revoked::TokenId(id) => {
-            let said = format!("revoked: the token `{id}` of `{name}`");
-            (RevocationTarget::Token(id), said)
+    let said = match &target {
+        Target::Token(id) => format!("revoked: the token `{id}` of `{name}`"),
+        Target::Session(id) => format!("revoked: the session `{id}` of `{name}`"),
+        Target::Subject(subject) | Target::Stale { subject, .. } => {
+            format!("revoked: everything that `{name}` issued to `{subject}` until now")
         }
     };
-    if matches!(&target, RevocationTarget::Subject(text) | RevocationTarget::Token(text) if text.is_empty()) {
+    if matches!(&target, Target::Subject(text) | Target::Token(text) if text.is_empty()) {
         return Err(Failure::Config(
             "error: the subject or token id is empty\n".to_owned(),
         ));
@@ -150,7 +138,7 @@ pub fn revoke(file: &Path, issuer: &str, what: Revoked) -> Result<String, Failur
         .revoke(&revocation)
         .map_err(|error| Failure::Runtime(error.into()))?;
     let mut said = format!("{said}; a running gateway refuses within a second\n");
-    if let (OWN_ISSUER, RevocationTarget::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target)
+    if let (SESSION_ISSUER, Target::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target)
     {
         // A session that went on would get new tokens.
         said.push_str(&Directory::new(state, Clock::system(), &outline).revoke_subject(subject)?);
@@ -163,7 +151,7 @@ fn unknown_issuer(outline: &Outline, file: &Path, typed: &str) -> Failure {
         .issuers
         .iter()
         .map(|(name, _)| name.as_str())
-        .chain([OWN_ISSUER])
+        .chain([SESSION_ISSUER])
         .collect();
     let hint = crate::config::nearest(typed, names.iter().copied()).map_or_else(
         || {

@@ -32,7 +32,7 @@ use crate::observe::Metrics;
 use crate::pages;
 
 pub use accounts::{Account, Directory, ImportMode, Imported, NewUser, RolesChange, Session, hash_password};
-pub use commands::{Inspection, Revoked, TokenRequest, inspect, mint, revoke, signing_keys};
+pub use commands::{Inspection, TokenRequest, inspect, mint, revoke, signing_keys};
 pub use config::{Plan, SignInPlan, load};
 pub use explain::{ExplainRequest, Explanation, explain};
 pub use run::run;

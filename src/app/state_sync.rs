@@ -11,8 +11,8 @@ use arc_swap::ArcSwap;
 use crate::clock::{Clock, UnixSeconds};
 use crate::server::tls::{Certificates, News};
 use crate::signing::SigningKeys;
-use crate::state::{Reading, Revocation, RevocationTarget, State, StateError, Version};
-use crate::verify::{Change, RevocationRow, Revocations, Revoked};
+use crate::state::{Reading, State, StateError, Version};
+use crate::verify::{Change, Revocations};
 
 /// How often the state is looked at: a revocation of another process holds after a second at most.
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
@@ -48,7 +48,7 @@ impl StateSnapshot {
         let asked = Instant::now();
         // What has expired as well: the clock may be wrong at a start.
         let Reading { rows, version, .. } = state.revocations_after(None, UnixSeconds::MIN)?;
-        revocations.replace(rows.into_iter().map(row));
+        revocations.replace(rows);
         revocations.touch(asked);
         Ok(Self {
             state,
@@ -74,7 +74,6 @@ impl StateSnapshot {
                     is_whole,
                     version,
                 } = self.state.revocations_after(Some(seen.version), seen.over)?;
-                let rows = rows.into_iter().map(row).collect();
                 Ok::<_, StateError>((
                     version,
                     if is_whole {
@@ -139,21 +138,6 @@ impl Seen {
             self.has_old = true;
             self.clock = (asked, now);
         }
-    }
-}
-
-fn row(kept: Revocation) -> RevocationRow {
-    let kind = match kept.target {
-        RevocationTarget::Token(id) => Revoked::TokenId(id),
-        RevocationTarget::Subject(subject) => Revoked::Subject(subject),
-        RevocationTarget::Session(id) => Revoked::Session(id),
-        RevocationTarget::Stale { subject, revision } => Revoked::Stale { subject, revision },
-    };
-    RevocationRow {
-        issuer: kept.issuer,
-        kind,
-        revoked_at: kept.revoked_at,
-        expires_at: kept.expires_at,
     }
 }
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{ConfigFile, print};
-use crate::app::{self, Failure, Revoked};
+use crate::app::{self, Failure};
+use crate::revocation::Target;
 
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
@@ -31,10 +32,10 @@ struct What {
 
 impl Revoke {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let what = match (self.what.subject, self.what.token_id) {
-            (Some(subject), _) => Revoked::Subject(subject),
-            (None, token_id) => Revoked::TokenId(token_id.unwrap_or_default()),
+        let target = match (self.what.subject, self.what.token_id) {
+            (Some(subject), _) => Target::Subject(subject),
+            (None, token_id) => Target::Token(token_id.unwrap_or_default()),
         };
-        print(app::revoke(&self.file.config, &self.issuer, what)?.as_bytes())
+        print(app::revoke(&self.file.config, &self.issuer, target)?.as_bytes())
     }
 }

@@ -84,7 +84,8 @@ mod tests {
     use super::*;
     use crate::signing::{MintRequest, SigningKeys};
     use crate::state::memory::Memory;
-    use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, RevocationRow, Revoked, Verifier};
+    use crate::revocation::{Revocation, Target};
+    use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Verifier};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -117,11 +118,11 @@ mod tests {
         let mut vigil = RevocationWatch::new(verified, silent.generation());
         let waiting = vigil.over(&silent);
         assert!(!vigil.is_over(&silent), "the silence alone ends nothing");
-        let kind = Revoked::Subject("ann".to_owned());
+        let target = Target::Subject("ann".to_owned());
         // Put in force before it is said that the reading was good.
-        silent.replace([RevocationRow {
+        silent.replace([Revocation {
             issuer: "session".to_owned(),
-            kind,
+            target,
             revoked_at: NOW,
             expires_at: None,
         }]);

@@ -20,13 +20,12 @@ use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::http::headers::Host;
 use crate::http::{cookie, origin, reply};
-use crate::identity::{Caller, Identity};
+use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::scheme::Scheme;
 use crate::pages::{FormError, Pages, Person};
 use crate::refusal::Refusal;
 use crate::session::{Device, Sessions};
 use crate::state::{AccountRow, SessionSelector, StateError};
-use crate::verify::OWN_NAME;
 
 /// What signing in takes. `throttle` and `setup` are the process's, and outlive a configuration.
 #[derive(Clone, Debug)]
@@ -112,7 +111,7 @@ impl EndpointContext<'_> {
         let id = identity
             .session_id
             .clone()
-            .filter(|_| &*identity.issuer == OWN_NAME)?;
+            .filter(|_| &*identity.issuer == SESSION_ISSUER)?;
         Some(OwnSession {
             id,
             account_id: identity.subject.clone(),
@@ -369,7 +368,7 @@ impl EndpointContext<'_> {
 /// Who has just signed in, as the log line names them.
 pub(super) fn caller(account: AccountRow, session_id: String, now: UnixSeconds) -> Caller {
     Caller::new(Identity {
-        issuer: OWN_NAME.into(),
+        issuer: SESSION_ISSUER.into(),
         subject: account.id,
         email: Some(account.email),
         name: account.name,

@@ -23,13 +23,15 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, UnixSeconds};
+use crate::identity::SESSION_ISSUER;
 use crate::refusal::Refusal;
+use crate::revocation::{Revocation, Target};
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{
     AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector, Sighting, State, StateError,
     TOKEN_MARGIN,
 };
-use crate::verify::{Change, OWN_NAME, RevocationRow, Revocations, Revoked};
+use crate::verify::{Change, Revocations};
 use code::CodeKey;
 use device::{address_text, shorten};
 use refresh::RefreshKeys;
@@ -450,9 +452,9 @@ impl Sessions {
                     keep: None,
                 },
             )?;
-            let row = |id: &String| RevocationRow {
-                issuer: OWN_NAME.to_owned(),
-                kind: Revoked::Session(id.clone()),
+            let row = |id: &String| Revocation {
+                issuer: SESSION_ISSUER.to_owned(),
+                target: Target::Session(id.clone()),
                 revoked_at: now,
                 expires_at: Some(revoked_until),
             };
@@ -466,7 +468,7 @@ impl Sessions {
         self.settings.is_over(session, now)
             || self
                 .revocations
-                .covers_session(OWN_NAME, &session.id, &session.account_id, session.created_at)
+                .covers_session(SESSION_ISSUER, &session.id, &session.account_id, session.created_at)
     }
 
     fn new_session(

@@ -25,6 +25,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
+use crate::identity::SESSION_ISSUER;
+use crate::revocation::{Revocation, Target};
 
 pub use account::{AccountChange, AccountRow, Added};
 pub use code::{CodeRow, MOST_CODES};
@@ -138,7 +140,7 @@ pub trait State: Debug + Send + Sync {
 
     /// The revocations that were written after `seen` was read and have not expired at `over`; all of them where `seen` is
     /// none or says nothing about the present ones. An engine gives each write a place in the order in which writes
-    /// become visible: none appears later behind one that was read. A [`RevocationTarget::Stale`] of revision 0 takes back
+    /// become visible: none appears later behind one that was read. A [`Target::Stale`] of revision 0 takes back
     /// those before; it comes only where not all are read.
     fn revocations_after(&self, seen: Option<Version>, over: UnixSeconds) -> Result<Reading, StateError>;
 
@@ -199,7 +201,7 @@ pub trait State: Debug + Send + Sync {
     /// Changes an account, in one step, and returns it as it is then; `None` where there is none. With
     /// [`AccountChange::ends_sessions`], its sessions but for `end.keep` end in the same step, as by
     /// [`State::end_sessions`]. Where its name, its roles or `confirmed` are others than before, so does a
-    /// [`RevocationTarget::Stale`] come to be, with `end`'s times.
+    /// [`Target::Stale`] come to be, with `end`'s times.
     fn change_account(
         &self,
         id: &str,
@@ -210,7 +212,7 @@ pub trait State: Debug + Send + Sync {
     /// Puts a hash of the same password in place of `from`, if that is still the hash. Says whether it was.
     fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError>;
 
-    /// Deletes an account and its [`RevocationTarget::Stale`], so that it does not hold for another one of the same id, and
+    /// Deletes an account and its [`Target::Stale`], so that it does not hold for another one of the same id, and
     /// ends its sessions (there is none to keep), in one step. Says whether there was one.
     fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError>;
 
@@ -246,7 +248,7 @@ pub trait State: Debug + Send + Sync {
         seen: &Sighting<'_>,
     ) -> Result<Rotation, StateError>;
 
-    /// Ends sessions: deletes them and adds a [`RevocationTarget::Session`] of the issuer `session` for each, for as long
+    /// Ends sessions: deletes them and adds a [`Target::Session`] of the issuer `session` for each, for as long
     /// as its tokens live ([`SessionRow::tokens_until`]) and [`TOKEN_MARGIN`], in one step ([`SessionSelector::Over`] in several,
     /// where there are many). Returns the ids of those that were there.
     fn end_sessions(
@@ -276,53 +278,19 @@ pub struct EndSessions<'a> {
     /// The time.
     pub now: UnixSeconds,
     /// The time from which no token that was issued until `now` would be taken anyway, of whatever session: for sessions
-    /// that do not say it themselves, and for [`RevocationTarget::Stale`].
+    /// that do not say it themselves, and for [`Target::Stale`].
     pub revoked_until: UnixSeconds,
     /// The session that does not end.
     pub keep: Option<&'a str>,
 }
 
-/// A revocation: of one token, of everything issued to a subject until then, of a session; or that tokens are stale.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revocation {
-    /// The `iss` of the tokens; `session` for the gateway's own.
-    pub issuer: String,
-    /// What is revoked.
-    pub target: RevocationTarget,
-    /// When. Of a subject, tokens issued up to and including this second are revoked.
-    pub revoked_at: UnixSeconds,
-    /// The time from which no such token would be taken anyway, the issuer's leeway included; `None`: never forgotten.
-    pub expires_at: Option<UnixSeconds>,
-}
-
-/// What a revocation is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RevocationTarget {
-    /// The token with this `jti`.
-    Token(String),
-    /// All tokens of this `sub`.
-    Subject(String),
-    /// All tokens of this `sid`; only of our own.
-    Session(String),
-    /// Nothing ends, but our own tokens of this `sub` that were made of an earlier [`AccountRow::revision`] say what is no
-    /// longer so.
-    Stale {
-        /// [`AccountRow::id`].
-        subject: String,
-        /// The revision that is up to date.
-        revision: i64,
-    },
-}
-
-impl RevocationTarget {
-    /// The kind and the name under which it is kept, once for each issuer, and the revision, where it has one.
-    fn parts(&self) -> (&'static str, &str, Option<i64>) {
-        match self {
-            Self::Token(id) => (TOKEN, id, None),
-            Self::Subject(subject) => (SUBJECT, subject, None),
-            Self::Session(id) => (SESSION, id, None),
-            Self::Stale { subject, revision } => (STALE, subject, Some(*revision)),
-        }
+/// The kind and the name under which a target is kept, once for each issuer, and the revision, where it has one.
+fn parts(target: &Target) -> (&'static str, &str, Option<i64>) {
+    match target {
+        Target::Token(id) => (TOKEN, id, None),
+        Target::Subject(subject) => (SUBJECT, subject, None),
+        Target::Session(id) => (SESSION, id, None),
+        Target::Stale { subject, revision } => (STALE, subject, Some(*revision)),
     }
 }
 
@@ -354,7 +322,7 @@ impl EndSessions<'_> {
         let until = tokens_until.map(|until| until.max(self.now).saturating_add(TOKEN_MARGIN));
         Revocation {
             issuer: SESSION_ISSUER.to_owned(),
-            target: RevocationTarget::Session(id.to_owned()),
+            target: Target::Session(id.to_owned()),
             revoked_at: self.now,
             expires_at: Some(until.unwrap_or(self.revoked_until)),
         }
@@ -364,7 +332,7 @@ impl EndSessions<'_> {
     fn staleness(&self, account: &AccountRow) -> Revocation {
         Revocation {
             issuer: SESSION_ISSUER.to_owned(),
-            target: RevocationTarget::Stale {
+            target: Target::Stale {
                 subject: account.id.clone(),
                 revision: account.revision,
             },
@@ -385,9 +353,6 @@ impl Debug for SigningKeyRow {
             .finish_non_exhaustive()
     }
 }
-
-/// [`Revocation::issuer`] of our own tokens.
-pub const SESSION_ISSUER: &str = "session";
 
 /// The most that one [`State::purge_revocations`] deletes: others want to write too.
 pub const PURGED_AT_ONCE: usize = 1000;

@@ -38,7 +38,7 @@ pub use jwks::Origin;
 pub use jws::{Unverified, read_unverified, verify_signature};
 pub use keys::{Key, KeySet, MAX_KEYS, Unusable};
 pub use refresh::{KeyStatus, KeyStore, keep_fresh};
-pub use revocation::{Change, REVISION_CLAIM, RevocationRow, Revocations, Revoked};
+pub use revocation::{Change, REVISION_CLAIM, Revocations};
 pub use tenant::Tenants;
 pub use trace::Step;
 pub use typ::TypeRule;

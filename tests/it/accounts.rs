@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::support::gateway::{Output, run};
 use crate::support::{App, Gateway, Setup, eventually};
-use passgate::state::{self, RefreshRow, RevocationTarget, SessionRow, State};
+use passgate::revocation::Target;
+use passgate::state::{self, RefreshRow, SessionRow, State};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -69,7 +70,7 @@ fn sign_in(setup: &Setup, session: &SessionRow) {
 /// Whether `id` is gone and its tokens are refused for as long as they live, which [`session`] says, and little longer.
 fn is_ended(setup: &Setup, id: &str) -> bool {
     let state = open(setup);
-    let target = RevocationTarget::Session(id.to_owned());
+    let target = Target::Session(id.to_owned());
     let revoked = state
         .revocations(now())
         .unwrap()
@@ -985,7 +986,7 @@ fn revoking_what_was_issued_to_an_account_ends_its_sessions() {
     assert!(is_ended(&setup, "s-2"));
     let revoked = open(&setup).revocations(now()).unwrap();
     for subject in [ann, bob, "BOB@example.com".to_owned()] {
-        let target = RevocationTarget::Subject(subject);
+        let target = Target::Subject(subject);
         assert!(
             revoked
                 .iter()

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::{Account, Directory, failed, refuse, shown};
-use crate::app::config_tests::OWN_ISSUER;
 use crate::app::{Failure, time_text};
 use crate::config::nearest;
+use crate::identity::SESSION_ISSUER;
 use crate::pages;
-use crate::state::{Revocation, RevocationTarget, SessionRow, SessionSelector};
+use crate::revocation::{Revocation, Target};
+use crate::state::{SessionRow, SessionSelector};
 
 /// A session, as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -129,9 +130,9 @@ impl Directory {
                 let by_email = self.accounts.by_email(subject).map_err(failed)?;
                 let Some(account) = by_email else { return Ok(said) };
                 let end = self.ending();
-                let target = RevocationTarget::Subject(account.id.clone());
+                let target = Target::Subject(account.id.clone());
                 let revocation = Revocation {
-                    issuer: OWN_ISSUER.to_owned(),
+                    issuer: SESSION_ISSUER.to_owned(),
                     target,
                     revoked_at: end.now,
                     expires_at: None,

@@ -14,9 +14,10 @@ use super::*;
 use crate::route::NamedHosts;
 use crate::session::{Device, Settings};
 use crate::signing::SigningKeys;
+use crate::revocation::Target;
 use crate::state::memory::Memory;
-use crate::state::{AccountChange, AccountRow, EndSessions, RevocationTarget, State};
-use crate::verify::{Algorithm, Issuers, KeySet, OWN_NAME, Origin, RevocationRow, Revocations, Revoked};
+use crate::state::{AccountChange, AccountRow, EndSessions, State};
+use crate::verify::{Algorithm, Issuers, KeySet, OWN_NAME, Origin, Revocations};
 
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
@@ -134,20 +135,8 @@ impl House {
 
     /// What the state says becomes known here.
     fn hear(&self) {
-        let rows = self
-            .state
-            .revocations(NOW)
-            .unwrap()
-            .into_iter()
-            .map(|kept| match kept.target {
-                RevocationTarget::Stale { subject, revision } => RevocationRow {
-                    issuer: kept.issuer,
-                    kind: Revoked::Stale { subject, revision },
-                    revoked_at: kept.revoked_at,
-                    expires_at: kept.expires_at,
-                },
-                other => panic!("{other:?}"),
-            });
+        let rows = self.state.revocations(NOW).unwrap();
+        assert!(rows.iter().all(|row| matches!(row.target, Target::Stale { .. })));
         self.sign_in.verifier.revocations().replace(rows);
     }
 

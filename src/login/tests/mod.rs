@@ -26,13 +26,13 @@ use crate::config::Problems;
 use crate::config::raw::RawPages;
 use crate::http::headers::Host;
 use crate::http::target::Target;
-use crate::identity::{Caller, Identity};
+use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::scheme::Scheme;
 use crate::route::{HostPattern, NamedHosts};
 use crate::session::{Device, Sessions, Settings};
 use crate::state::memory::Memory;
 use crate::state::{AccountChange, AccountRow, EndSessions, State};
-use crate::verify::{OWN_NAME, Revocations};
+use crate::verify::Revocations;
 
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
@@ -207,7 +207,7 @@ impl House {
 
     /// Whether requests of this caller are refused in this process by now.
     fn is_revoked(&self, caller: &Caller) -> bool {
-        self.revocations.check(OWN_NAME, &caller.identity, Instant::now()) == Err(Refusal::Revoked)
+        self.revocations.check(SESSION_ISSUER, &caller.identity, Instant::now()) == Err(Refusal::Revoked)
     }
 
     async fn ask(&self, ask: Ask) -> Seen {

@@ -35,7 +35,7 @@ async fn who_one_is_is_read_afresh_for_an_account_of_ours() {
 #[tokio::test]
 async fn of_anybody_else_the_token_says_who_they_are() {
     let house = House::new();
-    for issuer in ["corp", OWN_NAME] {
+    for issuer in ["corp", SESSION_ISSUER] {
         let seen = house
             .ask(Ask::get("/auth/me").bearer(&stranger(issuer, &house.ann.id)))
             .await;
@@ -117,7 +117,7 @@ async fn without_a_session_of_ours_there_is_nothing_to_see_or_to_end() {
         for caller in [
             None,
             Some(stranger("corp", &house.ann.id)),
-            Some(stranger(OWN_NAME, &house.ann.id)),
+            Some(stranger(SESSION_ISSUER, &house.ann.id)),
         ] {
             let seen = house
                 .ask(Ask {

@@ -30,7 +30,7 @@ async fn a_program_gets_two_tokens_and_no_cookie() {
     let who = &seen.caller.as_ref().unwrap().identity;
     assert_eq!(
         (&*who.issuer, who.subject.as_str()),
-        (OWN_NAME, house.ann.id.as_str())
+        (SESSION_ISSUER, house.ann.id.as_str())
     );
     assert_eq!(house.ids(), [who.session_id.clone().unwrap()]);
 

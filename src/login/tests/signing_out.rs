@@ -129,7 +129,7 @@ async fn to_sign_out_without_a_session_of_ours_is_not_said_to_be_done() {
             Refusal::CredentialMissing,
         ),
         (
-            logout().bearer(&stranger(OWN_NAME, &house.ann.id)),
+            logout().bearer(&stranger(SESSION_ISSUER, &house.ann.id)),
             Refusal::CredentialMissing,
         ),
         (

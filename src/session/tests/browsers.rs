@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::hooked::Hooked;
 use super::*;
+use crate::revocation::{Revocation, Target};
 
 #[test]
 fn a_cookie_says_who_it_is_for_and_lives_no_longer_than_it_may() {
@@ -277,10 +278,10 @@ fn everything_that_was_issued_to_an_account_being_revoked_ends_the_sessions_open
     let house = House::new();
     let (cookie, tokens) = (house.browser(), house.client());
     house.clock.advance(10);
-    let kind = Revoked::Subject("ann".to_owned());
-    house.revocations.replace([RevocationRow {
-        issuer: OWN_NAME.to_owned(),
-        kind,
+    let target = Target::Subject("ann".to_owned());
+    house.revocations.replace([Revocation {
+        issuer: SESSION_ISSUER.to_owned(),
+        target,
         revoked_at: NOW + 9,
         expires_at: None,
     }]);

@@ -4,22 +4,10 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::*;
-use crate::state::{Revocation, RevocationTarget};
+use crate::revocation::{Revocation, Target};
 
-fn rows(state: &dyn State) -> Vec<RevocationRow> {
-    let row = |kept: Revocation| {
-        let RevocationTarget::Session(id) = kept.target else {
-            panic!("only sessions are revoked here")
-        };
-        let kind = Revoked::Session(id);
-        RevocationRow {
-            issuer: kept.issuer,
-            kind,
-            revoked_at: kept.revoked_at,
-            expires_at: kept.expires_at,
-        }
-    };
-    state.revocations(NOW).unwrap().into_iter().map(row).collect()
+fn rows(state: &dyn State) -> Vec<Revocation> {
+    state.revocations(NOW).unwrap()
 }
 
 #[test]
@@ -29,7 +17,7 @@ fn the_end_of_a_session_is_remembered_as_long_as_its_last_token_lives() {
         house.sessions.end(SessionSelector::One(id)).unwrap();
         let row = rows(&*house.state)
             .into_iter()
-            .find(|row| row.kind == Revoked::Session(id.to_owned()));
+            .find(|row| row.target == Target::Session(id.to_owned()));
         row.unwrap().expires_at.unwrap() - NOW
     };
     let [renewed, idle] = [house.browser(), house.browser()];

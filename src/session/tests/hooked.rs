@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
-use crate::state::{CodeRow, Reading, Revocation, Sighting, SigningKeyRow, TokenHash, Version};
+use crate::revocation::Revocation;
+use crate::state::{CodeRow, Reading, Sighting, SigningKeyRow, TokenHash, Version};
 
 type Deed = Box<dyn FnOnce(&Memory) + Send>;
 

@@ -92,7 +92,7 @@ impl House {
         let url = settings.public_url.clone();
         let mut issuers = Issuers::default();
         issuers
-            .add_own(OWN_NAME, &url, &url, &[Algorithm::EdDSA], keys())
+            .add_own(SESSION_ISSUER, &url, &url, &[Algorithm::EdDSA], keys())
             .unwrap();
         let revocations = Arc::new(Revocations::new());
         let verifier = Verifier::new(issuers, Arc::clone(&revocations));
@@ -178,7 +178,7 @@ impl House {
         let claims = self.cookie_claims(cookie);
         let text = |name: &str| claims[name].as_str().unwrap().to_owned();
         let identity = Identity {
-            issuer: OWN_NAME.into(),
+            issuer: SESSION_ISSUER.into(),
             subject: text("sub"),
             email: None,
             name: None,
@@ -190,7 +190,7 @@ impl House {
             expires_at: claims["exp"].as_i64().unwrap(),
             claims: serde_json::Map::new(),
         };
-        self.revocations.check(OWN_NAME, &identity, Instant::now())
+        self.revocations.check(SESSION_ISSUER, &identity, Instant::now())
     }
 }
 

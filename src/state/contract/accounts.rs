@@ -1,9 +1,10 @@
 //! Accounts: who is who, and what hangs on them.
 
 use super::{END, Opened, account, add_all, add_two, argon2, at_once, client, left, revoked, session};
+use crate::identity::SESSION_ISSUER;
+use crate::revocation::{Revocation, Target};
 use crate::state::{
-    AccountChange, AccountRow, Added, EndSessions, Revocation, RevocationTarget, SESSION_ISSUER,
-};
+    AccountChange, AccountRow, Added, EndSessions, };
 
 const BCRYPT: &str = "$2b$12$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W";
 const OURS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
@@ -433,7 +434,7 @@ fn staleness(state: &Opened, id: &str) -> Option<i64> {
         .unwrap()
         .into_iter()
         .filter_map(|known| match known.target {
-            RevocationTarget::Stale { subject, revision } if subject == id => {
+            Target::Stale { subject, revision } if subject == id => {
                 assert_eq!(
                     (known.issuer.as_str(), known.expires_at),
                     (SESSION_ISSUER, Some(300))
@@ -499,7 +500,7 @@ pub(in crate::state) fn another_name_or_other_roles_make_tokens_stale_and_end_no
     assert_eq!(left(state), ["s1", "s2"]);
     assert_eq!(state.one.session("s1").unwrap().unwrap().1.revision, 3);
     // An earlier one comes too late, whoever says so.
-    let earlier = RevocationTarget::Stale {
+    let earlier = Target::Stale {
         subject: "a".to_owned(),
         revision: 2,
     };

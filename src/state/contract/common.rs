@@ -1,8 +1,9 @@
 //! What is promised of everything that is kept.
 
 use super::{END, Opened, account, argon2, client, key, seen, session, token};
+use crate::revocation::Target;
 use crate::state::{
-    AccountChange, AccountRow, Added, RevocationTarget, Rotation, SessionRow, SessionSelector, State,
+    AccountChange, AccountRow, Added, Rotation, SessionRow, SessionSelector, State,
 };
 
 pub(in crate::state) fn any_text_survives(state: &Opened) {
@@ -24,7 +25,7 @@ pub(in crate::state) fn any_text_survives(state: &Opened) {
         assert!(
             known
                 .iter()
-                .any(|known| known.target == RevocationTarget::Token(id.to_owned())),
+                .any(|known| known.target == Target::Token(id.to_owned())),
             "{id:?}"
         );
     }

@@ -13,8 +13,9 @@ use std::sync::{Arc, Barrier};
 
 use zeroize::Zeroizing;
 
+use crate::revocation::{Revocation, Target};
 use super::{
-    AccountRow, Added, EndSessions, RefreshRow, Revocation, RevocationTarget, SessionRow, Sighting,
+    AccountRow, Added, EndSessions, RefreshRow, SessionRow, Sighting,
     SigningKeyRow, State,
 };
 
@@ -126,7 +127,7 @@ fn at_once<T: Send>(state: &Opened, threads: usize, work: impl Fn(&dyn State, us
 pub(super) fn token(id: &str, revoked_at: i64, expires_at: Option<i64>) -> Revocation {
     Revocation {
         issuer: "corp".to_owned(),
-        target: RevocationTarget::Token(id.to_owned()),
+        target: Target::Token(id.to_owned()),
         revoked_at,
         expires_at,
     }
@@ -237,7 +238,7 @@ fn revoked(state: &Opened) -> Vec<String> {
     let id = |known: Revocation| match known {
         Revocation {
             issuer,
-            target: RevocationTarget::Session(id),
+            target: Target::Session(id),
             revoked_at: 200,
             expires_at: Some(300),
         } if issuer == "session" => id,

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{END, Opened, account, at_once, key, token};
-use crate::state::{AccountChange, PURGED_AT_ONCE, Revocation, RevocationTarget};
+use crate::revocation::{Revocation, Target};
+use crate::state::{AccountChange, PURGED_AT_ONCE};
 
-fn targets(revocations: &[Revocation]) -> BTreeSet<(String, RevocationTarget)> {
+fn targets(revocations: &[Revocation]) -> BTreeSet<(String, Target)> {
     revocations
         .iter()
         .map(|known| (known.issuer.clone(), known.target.clone()))
@@ -35,18 +36,18 @@ pub(in crate::state) fn revoking_again_widens_and_never_narrows(state: &Opened) 
 
 pub(in crate::state) fn tokens_and_subjects_and_sessions_and_issuers_are_kept_apart(state: &Opened) {
     let subject = Revocation {
-        target: RevocationTarget::Subject("x".to_owned()),
+        target: Target::Subject("x".to_owned()),
         ..token("", 1, None)
     };
     let session = Revocation {
-        target: RevocationTarget::Session("x".to_owned()),
+        target: Target::Session("x".to_owned()),
         ..token("", 1, None)
     };
     let elsewhere = Revocation {
         issuer: "partner".to_owned(),
         ..token("x", 1, None)
     };
-    let stale = RevocationTarget::Stale {
+    let stale = Target::Stale {
         subject: "x".to_owned(),
         revision: 1,
     };
@@ -124,7 +125,7 @@ pub(in crate::state) fn what_is_taken_back_is_read_as_such(state: &Opened) {
     };
     let changed = state.one.change_account("a", &roles, &END).unwrap().unwrap();
     let reading = state.other.revocations_after(None, 200).unwrap();
-    let stale = |revision| RevocationTarget::Stale {
+    let stale = |revision| Target::Stale {
         subject: "a".to_owned(),
         revision,
     };

@@ -1,8 +1,9 @@
 //! Sessions: opened by who may, seen, ended.
 
 use super::{END, Opened, account, add_all, add_two, at_once, client, left, revoked, seen, session};
+use crate::revocation::Target;
 use crate::state::{
-    AccountChange, EndSessions, RefreshRow, RevocationTarget, Rotation, SessionRow, SessionSelector,
+    AccountChange, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector,
     TOKEN_MARGIN,
 };
 
@@ -163,7 +164,7 @@ pub(in crate::state) fn an_end_is_remembered_as_long_as_tokens_live(state: &Open
         .end_sessions(SessionSelector::Account("a"), &END)
         .unwrap();
     let until = |id: &str| {
-        let target = RevocationTarget::Session(id.to_owned());
+        let target = Target::Session(id.to_owned());
         state
             .other
             .revocations(0)

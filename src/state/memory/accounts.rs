@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::Content;
+use crate::identity::SESSION_ISSUER;
+use crate::revocation::Target;
 use crate::state::account::hash_kind;
 use crate::state::email::are_lookalikes;
 use crate::state::{
-    AccountChange, AccountRow, Added, EndSessions, RevocationTarget, SESSION_ISSUER, STALE, SessionSelector,
+    AccountChange, AccountRow, Added, EndSessions, STALE, SessionSelector,
 };
 
 impl Content {
@@ -75,7 +77,7 @@ impl Content {
 
     pub(super) fn delete_account(&mut self, id: &str, end: &EndSessions<'_>) -> bool {
         self.end_sessions(SessionSelector::Account(id), &EndSessions { keep: None, ..*end });
-        let taken_back = RevocationTarget::Stale {
+        let taken_back = Target::Stale {
             subject: id.to_owned(),
             revision: 0,
         };

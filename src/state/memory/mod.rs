@@ -10,10 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 use super::{
-    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGED_AT_ONCE, Reading, Revocation,
-    RevocationTarget, Rotation, SessionRow, SessionSelector, Sighting, SigningKeyRow, State, StateError,
-    TokenHash, Version,
+    AccountChange, AccountRow, Added, CodeRow, EndSessions, PURGED_AT_ONCE, Reading, Rotation, SessionRow, SessionSelector, Sighting, SigningKeyRow, State, StateError,
+    TokenHash, Version, parts,
 };
+use crate::revocation::{Revocation, Target};
 use crate::clock::UnixSeconds;
 
 /// An empty state at first.
@@ -60,7 +60,7 @@ impl Content {
     fn revoke(&mut self, revocation: Revocation) {
         self.written += 1;
         let sequence = self.written;
-        let (kind, name, _) = revocation.target.parts();
+        let (kind, name, _) = parts(&revocation.target);
         self.revocations
             .entry((revocation.issuer.clone(), kind, name.to_owned()))
             .and_modify(|(written, known)| {
@@ -102,7 +102,7 @@ impl State for Memory {
         let version = content.version();
         let seen = seen.filter(|seen| seen.continues_to(&version));
         let takes_back =
-            |known: &Revocation| matches!(known.target, RevocationTarget::Stale { revision: 0, .. });
+            |known: &Revocation| matches!(known.target, Target::Stale { revision: 0, .. });
         let mut found: Vec<_> = content
             .revocations
             .values()

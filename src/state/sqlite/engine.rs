@@ -3,9 +3,10 @@
 use zeroize::Zeroizing;
 
 use super::{Sqlite, accounts, codes, key_sets, revocations, secrets, sessions, signing_keys};
+use crate::revocation::Revocation;
 use crate::clock::UnixSeconds;
 use crate::state::{
-    AccountChange, AccountRow, Added, CodeRow, EndSessions, Reading, Revocation, Rotation, SessionRow,
+    AccountChange, AccountRow, Added, CodeRow, EndSessions, Reading, Rotation, SessionRow,
     SessionSelector, Sighting, SigningKeyRow, State, StateError, TokenHash, Version,
 };
 

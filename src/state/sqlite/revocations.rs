@@ -2,13 +2,15 @@
 
 use rusqlite::{Connection, Row, Transaction, params};
 
+use crate::identity::SESSION_ISSUER;
+use crate::revocation::{Revocation, Target};
 use crate::clock::UnixSeconds;
 use crate::state::{
-    PURGED_AT_ONCE, Reading, Revocation, RevocationTarget, SESSION, SESSION_ISSUER, STALE, SUBJECT, Version,
+    PURGED_AT_ONCE, parts, Reading, SESSION, STALE, SUBJECT, Version,
 };
 
 pub(super) fn insert(transaction: &Transaction<'_>, revocation: &Revocation) -> rusqlite::Result<()> {
-    let (kind, value, revision) = revocation.target.parts();
+    let (kind, value, revision) = parts(&revocation.target);
     let sequence = next(transaction)?;
     // SQLite's max of several values is NULL when one is: never forgotten stays never forgotten.
     transaction
@@ -80,14 +82,14 @@ pub(super) fn after(
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Revocation> {
     let value = row.get(2)?;
     let target = match row.get_ref(1)?.as_str()? {
-        SUBJECT => RevocationTarget::Subject(value),
-        SESSION => RevocationTarget::Session(value),
-        STALE => RevocationTarget::Stale {
+        SUBJECT => Target::Subject(value),
+        SESSION => Target::Session(value),
+        STALE => Target::Stale {
             subject: value,
             revision: row.get(5)?,
         },
         // The table admits no other.
-        _ => RevocationTarget::Token(value),
+        _ => Target::Token(value),
     };
     Ok(Revocation {
         issuer: row.get(0)?,

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
 use crate::refusal::Refusal;
+use crate::revocation::{Revocation, Target};
 use names::{Building, Names, SWEEPS};
 
 /// How old the last successful reading of the store may be.
@@ -28,48 +29,16 @@ const DETACHED: u64 = u64::MAX;
 /// A store is attached and has never been read.
 const NEVER: u64 = 0;
 
-/// What one row revokes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Revoked {
-    /// The token with this `jti`.
-    TokenId(String),
-    /// Every token of this `sub` that was issued up to the moment of the revocation.
-    Subject(String),
-    /// Every token of this `sid`.
-    Session(String),
-    /// Nothing; but what tokens of a session of this `sub` say that were made of an earlier revision of its account is no
-    /// longer so.
-    Stale {
-        /// `sub`
-        subject: String,
-        /// The revision that is up to date.
-        revision: i64,
-    },
-}
-
 /// The claim of our own tokens that says of which revision of the account they were made; none is the first one, 0.
 pub const REVISION_CLAIM: &str = "rev";
-
-/// One revocation, as the state store keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevocationRow {
-    /// [`Issuer::revocation_key`](super::Issuer::revocation_key) of the issuer.
-    pub issuer: String,
-    /// What is revoked.
-    pub kind: Revoked,
-    /// When, in seconds since 1970.
-    pub revoked_at: UnixSeconds,
-    /// From when on the store may forget it, because no such token can be valid any more.
-    pub expires_at: Option<UnixSeconds>,
-}
 
 /// What is to be different about what is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// These, and no others.
-    Replace(Vec<RevocationRow>),
+    Replace(Vec<Revocation>),
     /// These as well.
-    Add(Vec<RevocationRow>),
+    Add(Vec<Revocation>),
 }
 
 /// What is revoked of one issuer. A table can be added to while it is read.
@@ -91,31 +60,31 @@ impl OfIssuer {
     }
 
     /// Puts one more in force. Of two about one subject the later one counts. Whether something is revoked that was not.
-    fn put(&self, kind: Revoked, revoked_at: UnixSeconds, expires_at: Option<UnixSeconds>) -> bool {
+    fn put(&self, target: Target, revoked_at: UnixSeconds, expires_at: Option<UnixSeconds>) -> bool {
         let expires_at = expires_at.unwrap_or(UnixSeconds::MAX);
-        match kind {
-            Revoked::TokenId(id) => self.token_ids.put(&id, 0, expires_at),
-            Revoked::Session(id) => self.sessions.put(&id, 0, expires_at),
-            Revoked::Subject(subject) => self.subjects.put(&subject, revoked_at, expires_at),
+        match target {
+            Target::Token(id) => self.token_ids.put(&id, 0, expires_at),
+            Target::Session(id) => self.sessions.put(&id, 0, expires_at),
+            Target::Subject(subject) => self.subjects.put(&subject, revoked_at, expires_at),
             // The account is gone, and another one may have its id.
-            Revoked::Stale { subject, revision: 0 } => {
+            Target::Stale { subject, revision: 0 } => {
                 self.revisions.remove(&subject);
                 false
             }
-            Revoked::Stale { subject, revision } => self.revisions.put(&subject, revision, expires_at),
+            Target::Stale { subject, revision } => self.revisions.put(&subject, revision, expires_at),
         }
     }
 
     /// Whether everything that this would revoke is revoked.
-    fn covers(&self, kind: &Revoked, revoked_at: UnixSeconds) -> bool {
-        match kind {
-            Revoked::TokenId(id) => self.token_ids.find(id).is_some(),
-            Revoked::Session(id) => self.sessions.find(id).is_some(),
-            Revoked::Subject(subject) => self
+    fn covers(&self, target: &Target, revoked_at: UnixSeconds) -> bool {
+        match target {
+            Target::Token(id) => self.token_ids.find(id).is_some(),
+            Target::Session(id) => self.sessions.find(id).is_some(),
+            Target::Subject(subject) => self
                 .subjects
                 .find(subject)
                 .is_some_and(|until| revoked_at <= until),
-            Revoked::Stale { subject, revision } => {
+            Target::Stale { subject, revision } => {
                 *revision == 0
                     || self
                         .revisions
@@ -202,7 +171,7 @@ impl Revocations {
 
     /// Puts `rows` in place of all that were in force before. Of two rows about one subject the later one counts. Where
     /// they were read from a store that somebody in this process writes to, use [`Revocations::reconcile`].
-    pub fn replace(&self, rows: impl IntoIterator<Item = RevocationRow>) {
+    pub fn replace(&self, rows: impl IntoIterator<Item = Revocation>) {
         let change = Change::Replace(rows.into_iter().collect());
         let _alone = self.write();
         self.apply(change);
@@ -248,24 +217,24 @@ impl Revocations {
             Change::Replace(rows) => {
                 let mut after: HashMap<String, [Building; 4]> = HashMap::new();
                 let mut is_more = false;
-                for RevocationRow {
+                for Revocation {
                     issuer,
-                    kind,
+                    target,
                     revoked_at,
                     expires_at,
                 } in rows
                 {
                     is_more |= !before
                         .get(&issuer)
-                        .is_some_and(|before| before.covers(&kind, revoked_at));
+                        .is_some_and(|before| before.covers(&target, revoked_at));
                     let expires_at = expires_at.unwrap_or(UnixSeconds::MAX);
                     let [token_ids, sessions, subjects, revisions] = after.entry(issuer).or_default();
-                    match kind {
-                        Revoked::TokenId(id) => token_ids.put(&id, 0, expires_at),
-                        Revoked::Session(id) => sessions.put(&id, 0, expires_at),
-                        Revoked::Subject(subject) => subjects.put(&subject, revoked_at, expires_at),
-                        Revoked::Stale { revision: 0, .. } => {}
-                        Revoked::Stale { subject, revision } => revisions.put(&subject, revision, expires_at),
+                    match target {
+                        Target::Token(id) => token_ids.put(&id, 0, expires_at),
+                        Target::Session(id) => sessions.put(&id, 0, expires_at),
+                        Target::Subject(subject) => subjects.put(&subject, revoked_at, expires_at),
+                        Target::Stale { revision: 0, .. } => {}
+                        Target::Stale { subject, revision } => revisions.put(&subject, revision, expires_at),
                     }
                 }
                 let built = after.into_iter().map(|(issuer, tables)| {
@@ -286,9 +255,9 @@ impl Revocations {
             Change::Add(rows) => {
                 let mut present = before;
                 let mut is_more = false;
-                for RevocationRow {
+                for Revocation {
                     issuer,
-                    kind,
+                    target,
                     revoked_at,
                     expires_at,
                 } in rows
@@ -303,7 +272,7 @@ impl Revocations {
                             &present[&issuer]
                         }
                     };
-                    is_more |= of_issuer.put(kind, revoked_at, expires_at);
+                    is_more |= of_issuer.put(target, revoked_at, expires_at);
                 }
                 is_more
             }

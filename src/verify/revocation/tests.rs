@@ -18,10 +18,10 @@ fn identity(issuer: &str, subject: &str, token_id: Option<&str>, issued_at: Opti
     }
 }
 
-fn row(issuer: &str, kind: Revoked, revoked_at: UnixSeconds) -> RevocationRow {
-    RevocationRow {
+fn row(issuer: &str, target: Target, revoked_at: UnixSeconds) -> Revocation {
+    Revocation {
         issuer: issuer.to_owned(),
-        kind,
+        target,
         revoked_at,
         expires_at: None,
     }
@@ -35,7 +35,7 @@ fn a_token_id_is_revoked_at_its_own_issuer_only() {
         revocations.check("corp", &identity("corp", "ann", Some("1"), None), now),
         Ok(())
     );
-    revocations.replace([row("corp", Revoked::TokenId("1".into()), 100)]);
+    revocations.replace([row("corp", Target::Token("1".into()), 100)]);
     assert_eq!(
         revocations.check("corp", &identity("corp", "ann", Some("1"), Some(500)), now),
         Err(Refusal::Revoked)
@@ -63,7 +63,7 @@ fn a_token_id_is_revoked_at_its_own_issuer_only() {
 fn everything_that_a_subject_was_issued_up_to_the_moment_is_revoked() {
     let revocations = Revocations::new();
     let now = Instant::now();
-    let subject = |at| row("corp", Revoked::Subject("ann".into()), at);
+    let subject = |at| row("corp", Target::Subject("ann".into()), at);
     revocations.replace([subject(100), subject(200), subject(150)]);
     assert_eq!(revocations.len(), 1);
     for (issued_at, expected) in [
@@ -110,7 +110,7 @@ fn nobody_is_let_in_while_an_attached_store_is_silent() {
     assert_eq!(revocations.check("corp", &ann, after(30)), Ok(()));
     // What is known to be revoked stays so, however old that knowledge is.
     assert!(!revocations.covers("corp", &ann));
-    revocations.replace([row("corp", Revoked::Subject("ann".into()), 100)]);
+    revocations.replace([row("corp", Target::Subject("ann".into()), 100)]);
     assert!(revocations.covers("corp", &ann));
     assert_eq!(
         revocations.check("corp", &ann, after(40)),
@@ -118,8 +118,8 @@ fn nobody_is_let_in_while_an_attached_store_is_silent() {
     );
 }
 
-fn session(id: &str) -> RevocationRow {
-    row("session", Revoked::Session(id.to_owned()), 100)
+fn session(id: &str) -> Revocation {
+    row("session", Target::Session(id.to_owned()), 100)
 }
 
 fn of_session(id: &str) -> Identity {
@@ -148,7 +148,7 @@ fn a_token_of_an_earlier_revision_is_stale_and_one_without_a_session_never() {
     let stale = |revision| {
         row(
             "session",
-            Revoked::Stale {
+            Target::Stale {
                 subject: "ann".to_owned(),
                 revision,
             },
@@ -196,7 +196,7 @@ fn what_is_revoked_and_stale_is_revoked() {
     let now = Instant::now();
     let stale = row(
         "session",
-        Revoked::Stale {
+        Target::Stale {
             subject: "ann".to_owned(),
             revision: 1,
         },
@@ -231,7 +231,7 @@ fn a_session_is_over_for_all_its_tokens_and_for_no_others() {
     assert_eq!(revocations.check("corp", &of_session("s1"), now), Ok(()));
     assert!(revocations.covers_session("session", "s1", "ann", 500));
     assert!(!revocations.covers_session("session", "s2", "ann", 500));
-    revocations.replace([row("session", Revoked::Subject("ann".into()), 100)]);
+    revocations.replace([row("session", Target::Subject("ann".into()), 100)]);
     assert!(revocations.covers_session("session", "s2", "ann", 100));
     assert!(!revocations.covers_session("session", "s2", "ann", 101));
     assert!(!revocations.covers_session("session", "s2", "bob", 100));
@@ -241,14 +241,14 @@ fn a_session_is_over_for_all_its_tokens_and_for_no_others() {
 #[test]
 fn what_is_added_leaves_the_rest_in_force() {
     let revocations = Revocations::new();
-    let subject = |at| row("session", Revoked::Subject("bob".into()), at);
+    let subject = |at| row("session", Target::Subject("bob".into()), at);
     revocations.replace([
         session("s1"),
-        row("corp", Revoked::TokenId("1".into()), 100),
+        row("corp", Target::Token("1".into()), 100),
         subject(200),
     ]);
     let add =
-        |rows: &[RevocationRow]| revocations.reconcile(|| Ok::<_, Refusal>(((), Change::Add(rows.to_vec()))));
+        |rows: &[Revocation]| revocations.reconcile(|| Ok::<_, Refusal>(((), Change::Add(rows.to_vec()))));
     assert_eq!(add(&[session("s2"), subject(100)]), Ok(()));
     assert_eq!(revocations.len(), 4);
     let now = Instant::now();
@@ -281,7 +281,7 @@ fn work_that_failed_changes_nothing_and_what_it_returns_comes_back() {
 fn the_bell_rings_for_what_was_not_in_force_before_and_for_nothing_else() {
     let revocations = Revocations::new();
     let mut bell = revocations.subscribe();
-    let subject = |at| row("corp", Revoked::Subject("ann".into()), at);
+    let subject = |at| row("corp", Target::Subject("ann".into()), at);
     let mut rings = |what: Change, expected: bool| {
         let before = revocations.generation();
         let text = format!("{what:?}");
@@ -301,11 +301,11 @@ fn the_bell_rings_for_what_was_not_in_force_before_and_for_nothing_else() {
     rings(Change::Add(vec![subject(99)]), false);
     rings(Change::Add(vec![subject(101)]), true);
     rings(
-        Change::Add(vec![row("other", Revoked::Session("s3".into()), 100)]),
+        Change::Add(vec![row("other", Target::Session("s3".into()), 100)]),
         true,
     );
     rings(
-        Change::Add(vec![row("session", Revoked::TokenId("s3".into()), 100)]),
+        Change::Add(vec![row("session", Target::Token("s3".into()), 100)]),
         true,
     );
 }

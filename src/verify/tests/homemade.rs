@@ -1,6 +1,7 @@
 //! Tokens of an app that signed its own: no `iss`, no `aud`, and the user's id under a name of its own.
 
 use super::*;
+use crate::revocation::{Revocation, Target};
 use crate::identity::ClaimPath;
 use proptest::prelude::*;
 
@@ -433,15 +434,15 @@ fn tokens_without_iss_are_revoked_by_the_name_of_their_issuer() {
     let mut judge = |token: &str| verifier.verify(&mut local, token, NOW).map(|_| ());
     let (by_id, by_subject) = (token(json!({"jti": "t1"})), token(json!({"id": 42})));
     assert_eq!((judge(&by_id), judge(&by_subject)), (Ok(()), Ok(())));
-    let row = |kind| RevocationRow {
+    let row = |target| Revocation {
         issuer: "legacy".to_owned(),
-        kind,
+        target,
         revoked_at: NOW,
         expires_at: None,
     };
     revocations.replace([
-        row(Revoked::TokenId("t1".to_owned())),
-        row(Revoked::Subject("42".to_owned())),
+        row(Target::Token("t1".to_owned())),
+        row(Target::Subject("42".to_owned())),
     ]);
     assert_eq!(
         (judge(&by_id), judge(&by_subject)),

@@ -1,10 +1,11 @@
 use super::*;
+use crate::revocation::{Revocation, Target};
 use std::time::Duration;
 
-fn revoke(corp: &Corp, kind: Revoked, at: UnixSeconds) {
-    corp.verifier.revocations().replace([RevocationRow {
+fn revoke(corp: &Corp, target: Target, at: UnixSeconds) {
+    corp.verifier.revocations().replace([Revocation {
         issuer: ISS.into(),
-        kind,
+        target,
         revoked_at: at,
         expires_at: None,
     }]);
@@ -95,8 +96,8 @@ fn a_revocation_is_felt_by_the_next_request_also_for_a_remembered_token() {
     let token = corp.token(&json!({}));
     let (mut local, mut other) = (LocalCache::new(), LocalCache::new());
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
-    for kind in [Revoked::TokenId("t1".into()), Revoked::Subject("ann".into())] {
-        revoke(&corp, kind, NOW);
+    for target in [Target::Token("t1".into()), Target::Subject("ann".into())] {
+        revoke(&corp, target, NOW);
         assert_eq!(
             corp.verifier.verify(&mut local, &token, NOW).unwrap_err(),
             Refusal::Revoked,

@@ -2,6 +2,7 @@
 
 use super::super::tenant::IssuerName;
 use super::*;
+use crate::revocation::{Revocation, Target};
 use crate::identity::ClaimPath;
 
 const TEMPLATE: &str = "https://login.example.com/{tid}/v2.0";
@@ -98,9 +99,9 @@ fn a_revocation_of_a_subject_is_of_its_kind() {
     let corp = Corp::with(|issuer| issuer.subject_claims = paths(&["sub", "client_id"]));
     let machine = corp.token(&json!({"sub": null, "client_id": "ann"}));
     let person = corp.token(&json!({}));
-    let row = |subject: &str| RevocationRow {
+    let row = |subject: &str| Revocation {
         issuer: ISS.to_owned(),
-        kind: Revoked::Subject(subject.to_owned()),
+        target: Target::Subject(subject.to_owned()),
         revoked_at: NOW,
         expires_at: None,
     };

@@ -4,9 +4,10 @@
 use rusqlite::params;
 
 use super::*;
+use crate::revocation::{Revocation, Target};
 use crate::state::contract::{END, account, client, seen};
 use crate::state::{
-    AccountChange, AccountRow, Added, CodeRow, Revocation, RevocationTarget, Rotation, SessionSelector,
+    AccountChange, AccountRow, Added, CodeRow, Rotation, SessionSelector,
     SigningKeyRow,
 };
 
@@ -51,7 +52,7 @@ fn a_file_of_the_first_version_is_brought_along_with_all_that_is_in_it() {
         let mut known = state.revocations(0).unwrap();
         known.sort_by_key(|known| known.revoked_at);
         let subject = Revocation {
-            target: RevocationTarget::Subject("t1".to_owned()),
+            target: Target::Subject("t1".to_owned()),
             ..token("", 102, Some(300))
         };
         assert_eq!(
