@@ -16,11 +16,9 @@ use passgate::http::headers::drop_hop_by_hop;
 use passgate::http::target::Target;
 use passgate::identity::Caller;
 use passgate::identity_headers::{IdentityHeaders, Passing};
+use passgate::revocation::{self, Revocation};
 use passgate::route::{Builder, Pattern, Table};
-use passgate::revocation::{Revocation, Target};
-use passgate::verify::{
-    Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier,
-};
+use passgate::verify::{Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use support::tokens::{CORP_SECRET, Key, jwks};
 use support::{Bench, main as measure};
@@ -292,8 +290,8 @@ fn verifier(directory: &Path) -> Verifier {
     revocations.replace(ALGORITHMS.into_iter().flat_map(|algorithm| {
         (0..100).flat_map(move |number| {
             [
-                Target::Token(format!("revoked-{number}")),
-                Target::Subject(format!("revoked-{number}")),
+                revocation::Target::Token(format!("revoked-{number}")),
+                revocation::Target::Subject(format!("revoked-{number}")),
             ]
             .map(|target| Revocation {
                 issuer: algorithm.to_owned(),

@@ -24,15 +24,13 @@ use passgate::http::client::Share;
 use passgate::http::pace::PaceRules;
 use passgate::login::{Endpoints, Sites};
 use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
+use passgate::revocation::{self, Revocation};
 use passgate::route::NamedHosts;
 use passgate::server::connection::{Accepted, serve};
 use passgate::server::context::Context;
 use passgate::signing::{Assertions, Kind, SigningKeys};
-use passgate::state::memory::Memory;
-use passgate::revocation::{self, Revocation};
-use passgate::verify::{
-    Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations, Verifier,
-};
+use passgate::state::sqlite::Sqlite;
+use passgate::verify::{Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations, Verifier};
 use serde_json::{Map, Value, json};
 use support::tokens::{Key, jwks, now};
 use support::{Bench, main as measure};
@@ -233,7 +231,8 @@ impl Running {
             revoked_at: now(),
             expires_at: None,
         }));
-        let signing = SigningKeys::load_or_create(&Memory::default(), now()).expect("a new key");
+        let signing = SigningKeys::load_or_create(&Sqlite::in_memory().expect("a state in memory"), now())
+            .expect("a new key");
         let session = signing
             .sign(Kind::Session, &session_claims(settings.public_url.as_str()))
             .expect("a token");

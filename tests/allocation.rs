@@ -23,13 +23,12 @@ use passgate::http::target::Target;
 use passgate::identity::Caller;
 use passgate::login::Sites;
 use passgate::refusal::Refusal;
+use passgate::revocation::{self, Revocation};
 use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::signing::{Kind, SigningKeys};
-use passgate::state::memory::Memory;
-use passgate::revocation::{self, Revocation};
+use passgate::state::sqlite::Sqlite;
 use passgate::verify::{
-    Algorithm, Egress, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations,
-    Verifier,
+    Algorithm, Egress, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations, Verifier,
 };
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
@@ -107,7 +106,7 @@ fn a_credential_is_found_without_an_allocation() {
 
 #[test]
 fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
-    let signing = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
     let url = "https://app.example.com";
     let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);

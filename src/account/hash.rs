@@ -27,7 +27,7 @@ const TAG: usize = 32;
 /// The dearest argon2 that is verified: KiB of memory, passes, lanes.
 const MOST_COST: (u32, u32, u32) = (256 * 1024, 16, 16);
 /// The most KiB that all passes together go through: every attempt to sign in pays for the dearest hash that is there, so
-/// that nobody learns which accounts are (`State::foreign_hash`). Common presets stay far below it.
+/// that nobody learns which accounts are (`AccountStore::imported_hash`). Common presets stay far below it.
 const MOST_WORK: u32 = 4 * 256 * 1024;
 /// The dearest bcrypt that is verified: the logarithm of its rounds. 14 takes a second or two.
 const MOST_ROUNDS: u32 = 14;

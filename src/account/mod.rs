@@ -194,8 +194,8 @@ impl Accounts {
 
     fn candidate_as(&self, account: Option<AccountRow>) -> Result<Candidate, StateError> {
         // Asked for in every case: that takes time, too.
-        let foreign = self.state.foreign_hash(hash::OWN)?;
-        Ok(Candidate::new(account, foreign.as_deref()))
+        let imported = self.state.imported_hash(hash::OWN)?;
+        Ok(Candidate::new(account, imported.as_deref()))
     }
 
     /// Puts the new hash in place of an imported one. Where the password was changed meanwhile, nothing happens.
@@ -272,7 +272,7 @@ fn new_id(now: UnixSeconds) -> Result<String, Fault> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::state::memory::Memory;
+    use crate::state::sqlite::Sqlite;
 
     const BCRYPT: &str = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
     const NOW: UnixSeconds = 1_700_000_000;
@@ -282,7 +282,7 @@ mod tests {
             min_length: 8,
             default_roles: vec!["user".to_owned()],
         };
-        Accounts::new(Arc::new(Memory::default()), Clock::fixed(NOW), policy)
+        Accounts::new(Arc::new(Sqlite::in_memory().unwrap()), Clock::fixed(NOW), policy)
     }
 
     fn new(email: &str) -> NewAccount {

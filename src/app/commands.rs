@@ -12,8 +12,8 @@ use super::offline::{offline, open_state};
 use super::{Failure, time_text};
 use crate::clock::Clock;
 use crate::config::raw::RawIssuer;
-use crate::observe::Metrics;
 use crate::identity::SESSION_ISSUER;
+use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
@@ -138,8 +138,7 @@ pub fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failu
         .revoke(&revocation)
         .map_err(|error| Failure::Runtime(error.into()))?;
     let mut said = format!("{said}; a running gateway refuses within a second\n");
-    if let (SESSION_ISSUER, Target::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target)
-    {
+    if let (SESSION_ISSUER, Target::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target) {
         // A session that went on would get new tokens.
         said.push_str(&Directory::new(state, Clock::system(), &outline).revoke_subject(subject)?);
     }

@@ -9,7 +9,7 @@ use super::state_sync::StateSnapshot;
 use super::{Failure, key_store};
 use crate::clock::Clock;
 use crate::observe::Metrics;
-use crate::state::{self, State, memory::Memory};
+use crate::state::{self, State};
 use crate::verify::{KeySet, Origin};
 
 /// The directory that relative paths in `file` start from.
@@ -26,15 +26,8 @@ pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failu
 
 /// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
 pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
-    let path = plan
-        .settings
-        .state_url
-        .strip_prefix("sqlite:")
-        .map(|path| directory(file).join(path));
-    let state: Arc<dyn State> = match path {
-        Some(path) if !path.exists() => Arc::new(Memory::default()),
-        _ => open_state(&plan.settings.state_url, file)?,
-    };
+    let state = state::open_if_there(&plan.settings.state_url, directory(file))
+        .map_err(|error| Failure::Runtime(error.into()))?;
     let mirror = StateSnapshot::open(state, Clock::system())?;
     let current = assemble(plan, &mirror, &Metrics::new(), None)?;
     let store = key_store::shared(&mirror);

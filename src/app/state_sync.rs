@@ -2,8 +2,7 @@
 //! certificates. One thread, because both block.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -14,7 +13,7 @@ use crate::signing::SigningKeys;
 use crate::state::{Reading, State, StateError, Version};
 use crate::verify::{Change, Revocations};
 
-/// How often the state is looked at: a revocation of another process holds after a second at most.
+/// The longest wait for a change of the state: a revocation of another process holds after a second at most.
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
 /// How far apart two looks at the clock are that both find a revocation to have expired before it is forgotten: a clock
 /// that is wrong for a moment forgets none.
@@ -141,11 +140,10 @@ impl Seen {
     }
 }
 
-/// The thread that watches. It ends when this is dropped.
+/// The thread that watches. It ends soon after this is dropped.
 #[derive(Debug)]
 pub(super) struct StateWatcher {
-    stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
+    is_stopped: Arc<AtomicBool>,
 }
 
 impl StateWatcher {
@@ -158,23 +156,18 @@ impl StateWatcher {
         certificates: Option<Arc<Certificates>>,
         announce: impl Fn(&SigningKeys) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (stop, stopped) = sync_channel(0); // never sent on: its end is the message
-        let thread = std::thread::Builder::new()
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&is_stopped);
+        std::thread::Builder::new()
             .name("state".to_owned())
             .spawn(move || watch(&mirror, certificates.as_deref(), &announce, &stopped))?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { is_stopped })
     }
 }
 
 impl Drop for StateWatcher {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.is_stopped.store(true, Ordering::Relaxed);
     }
 }
 
@@ -182,14 +175,18 @@ fn watch(
     mirror: &StateSnapshot,
     certificates: Option<&Certificates>,
     announce: &dyn Fn(&SigningKeys),
-    stopped: &Receiver<()>,
+    is_stopped: &AtomicBool,
 ) {
     let mut seen = Seen::new(mirror.opened, Instant::now(), mirror.clock.now());
     let mut failing = false;
     let mut certificates_seen = Instant::now();
     let mut expiry_said: Option<Instant> = None;
-    while stopped.recv_timeout(STATE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        match mirror.refresh(&mut seen, announce) {
+    loop {
+        let changed = mirror.state.wait_for_change(seen.version, STATE_INTERVAL);
+        if is_stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        match changed.and_then(|_| mirror.refresh(&mut seen, announce)) {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("the state can be read again");
@@ -234,7 +231,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_wrong_for_a_moment_forgets_nothing() {
         let start = Instant::now();
-        let state = crate::state::memory::Memory::default();
+        let state: &dyn State = &crate::state::sqlite::Sqlite::in_memory().expect("in memory");
         let mut seen = Seen::new(state.version().expect("in memory"), start, 1000);
         let mut look = |minutes: u64, now| {
             seen.look_at_the_clock(start + Duration::from_secs(60 * minutes), now);

@@ -82,9 +82,9 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::signing::{MintRequest, SigningKeys};
-    use crate::state::memory::Memory;
     use crate::revocation::{Revocation, Target};
+    use crate::signing::{MintRequest, SigningKeys};
+    use crate::state::sqlite::Sqlite;
     use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Verifier};
 
     const NOW: i64 = 1_800_000_000;
@@ -94,7 +94,7 @@ mod tests {
         let revocations = Arc::new(Revocations::new());
         revocations.attach();
         revocations.touch(Instant::now());
-        let signing = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+        let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
         let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
         let mut issuers = Issuers::default();
         issuers

@@ -28,8 +28,8 @@ use crate::refusal::Refusal;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{
-    AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector, Sighting, State, StateError,
-    TOKEN_MARGIN,
+    AccountRow, EndSessions, RefreshExchange, RefreshRow, Rotation, SessionRow, SessionSelector, Sighting,
+    State, StateError, TOKEN_MARGIN,
 };
 use crate::verify::{Change, Revocations};
 use code::CodeKey;
@@ -339,10 +339,14 @@ impl Sessions {
             address: &address,
             tokens_until: until,
         };
-        let rotated = self
-            .state
-            .rotate_refresh(id, &presented.hash, &next.hash, GRACE, &seen);
-        match rotated.map_err(failed)? {
+        let exchange = RefreshExchange {
+            id,
+            presented: &presented.hash,
+            successor: &next.hash,
+            grace: GRACE,
+            seen,
+        };
+        match self.state.rotate_refresh(&exchange).map_err(failed)? {
             Rotation::Rotated | Rotation::Repeated => {
                 // Once more: what has changed since must count, an end above all.
                 let (session, account) = self
@@ -466,9 +470,12 @@ impl Sessions {
     /// Past one of its limits, or opened before everything that its account had been issued was revoked.
     fn is_over(&self, session: &SessionRow, now: UnixSeconds) -> bool {
         self.settings.is_over(session, now)
-            || self
-                .revocations
-                .covers_session(SESSION_ISSUER, &session.id, &session.account_id, session.created_at)
+            || self.revocations.covers_session(
+                SESSION_ISSUER,
+                &session.id,
+                &session.account_id,
+                session.created_at,
+            )
     }
 
     fn new_session(

@@ -4,7 +4,8 @@ use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
 use super::*;
 use crate::identity::{Caller, Identity};
-use crate::state::memory::Memory;
+use crate::state::SigningKeyStore as _;
+use crate::state::sqlite::Sqlite;
 
 const NOW: UnixSeconds = 1_800_000_000;
 
@@ -54,7 +55,7 @@ fn the_key_id_is_the_thumbprint_of_rfc_8037_appendix_a_3() {
 
 #[test]
 fn the_same_key_is_loaded_again_and_verifies_what_it_signed() {
-    let state = Memory::default();
+    let state = Sqlite::in_memory().unwrap();
     let first = SigningKeys::load_or_create(&state, NOW).unwrap();
     let again = SigningKeys::load_or_create(&state, NOW + 5).unwrap();
     assert_eq!(first.verifying_keys(), again.verifying_keys());
@@ -73,7 +74,7 @@ fn the_same_key_is_loaded_again_and_verifies_what_it_signed() {
 
 #[test]
 fn a_retired_key_verifies_until_its_time_and_is_published_until_then() {
-    let state = Memory::default();
+    let state = Sqlite::in_memory().unwrap();
     let old = SigningKeys::load_or_create(&state, NOW).unwrap();
     let token = old.sign(Kind::Access, &Map::new()).unwrap();
     let new = SigningKeys::rotate(&state, NOW, 900).unwrap();
@@ -104,7 +105,7 @@ fn a_retired_key_verifies_until_its_time_and_is_published_until_then() {
 
 #[test]
 fn the_published_set_has_public_members_only() {
-    let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let set = keys.jwks(NOW);
     let mut members: Vec<_> = set["keys"][0]
         .as_object()
@@ -118,7 +119,7 @@ fn the_published_set_has_public_members_only() {
 
 #[test]
 fn a_damaged_key_is_an_error_that_rotation_repairs() {
-    let state = Memory::default();
+    let state = Sqlite::in_memory().unwrap();
     let mut row = generate(NOW).unwrap();
     row.private_key = generate(NOW).unwrap().private_key;
     state.ensure_signing_key(&row).unwrap();
@@ -129,7 +130,7 @@ fn a_damaged_key_is_an_error_that_rotation_repairs() {
     );
     SigningKeys::rotate(&state, NOW, 900).unwrap();
 
-    let state = Memory::default();
+    let state = Sqlite::in_memory().unwrap();
     state
         .ensure_signing_key(&SigningKeyRow {
             key_id: "forged".to_owned(),
@@ -151,7 +152,7 @@ fn a_damaged_key_is_an_error_that_rotation_repairs() {
 
 #[test]
 fn a_minted_token_says_what_was_asked_and_no_more() {
-    let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let mut request = MintRequest::new("https://app.example.com", "alice");
     let (head, mut claims) = verify(&keys.mint(&request, NOW).unwrap(), &keys, NOW).unwrap();
     assert_eq!(head["typ"], "at+jwt");
@@ -182,7 +183,7 @@ fn a_minted_token_says_what_was_asked_and_no_more() {
 
 #[test]
 fn a_token_that_nobody_would_take_is_not_minted() {
-    let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let good = MintRequest::new("https://app.example.com", "alice");
     let bad = [
         MintRequest {
@@ -213,7 +214,7 @@ fn a_token_that_nobody_would_take_is_not_minted() {
 
 #[test]
 fn an_assertion_names_the_caller_to_one_app_for_a_minute() {
-    let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let value = assertions
         .assertion(&caller(NOW + 900), &"app".into(), &keys, NOW)
@@ -229,7 +230,7 @@ fn an_assertion_names_the_caller_to_one_app_for_a_minute() {
 
 #[test]
 fn an_assertion_is_reused_until_near_its_end_and_not_for_another_app_or_key() {
-    let state = Memory::default();
+    let state = Sqlite::in_memory().unwrap();
     let keys = SigningKeys::load_or_create(&state, NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let caller = caller(NOW + 900);
@@ -256,7 +257,7 @@ fn an_assertion_is_reused_until_near_its_end_and_not_for_another_app_or_key() {
 
 #[test]
 fn an_assertion_ends_with_the_token_and_even_then_is_not_signed_for_each_request() {
-    let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let short = caller(NOW + 10);
     let at = |now| assertions.assertion(&short, &"app".into(), &keys, now).unwrap();
@@ -271,7 +272,7 @@ fn an_assertion_ends_with_the_token_and_even_then_is_not_signed_for_each_request
 
 #[test]
 fn what_is_kept_for_a_caller_is_bounded() {
-    let keys = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let caller = caller(NOW + 900);
     for number in 0..100 {
@@ -284,7 +285,7 @@ fn what_is_kept_for_a_caller_is_bounded() {
 
 #[test]
 fn debug_output_holds_no_private_key() {
-    let state = Memory::default();
+    let state = Sqlite::in_memory().unwrap();
     let keys = SigningKeys::load_or_create(&state, NOW).unwrap();
     let private = state.signing_keys().unwrap()[0].private_key.clone().unwrap();
     let listed = format!("{:?}", &private[16..24]);

@@ -1,5 +1,9 @@
 //! Local accounts as they are kept.
 
+use std::fmt::Debug;
+
+use super::StateError;
+use super::ending::EndSessions;
 use crate::clock::UnixSeconds;
 
 /// One account.
@@ -17,21 +21,21 @@ pub struct AccountRow {
     pub name: Option<String>,
     /// The roles, in order, each once.
     pub roles: Vec<String>,
-    /// The hash of the password, in PHC or modular crypt format; `None`: nobody can sign in by password.
+    /// The hash of the password, in PHC or modular crypt format; `None`: the account has no password.
     pub password_hash: Option<String>,
-    /// Whether nobody may sign in.
+    /// Whether sign-in is refused.
     pub disabled: bool,
-    /// Whether the address is known to be its owner's, and not only typed.
+    /// Whether the address is known to belong to the owner; one that was only typed is not.
     pub confirmed: bool,
     /// When it was made.
     pub created_at: UnixSeconds,
-    /// Counts the passwords that it had: who proved to know one may open a session only while it is the present one.
+    /// Counts the passwords that it had: a proven one opens a session only while it is the present one.
     pub password_version: i64,
     /// Counts the changes of its name, its roles and what is known of its address: tokens that were made of an earlier one are stale.
     pub revision: i64,
 }
 
-/// A hash is worth guessing at, so it stands in no log.
+/// A hash can be guessed at, so no log has it.
 impl std::fmt::Debug for AccountRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AccountRow")
@@ -65,7 +69,7 @@ pub struct AccountChange {
     pub name: Option<Option<String>>,
     /// All roles.
     pub roles: Option<Vec<String>>,
-    /// Whether nobody may sign in.
+    /// Whether sign-in is refused.
     pub disabled: Option<bool>,
     /// Whether the address is known to be its owner's.
     pub confirmed: Option<bool>,
@@ -115,6 +119,54 @@ impl AccountChange {
             account.password_version += 1;
         }
     }
+}
+
+/// Accounts.
+pub trait AccountStore: Debug + Send + Sync {
+    /// Adds an account. With a role in `first`, only where no enabled account has that role. Of several reasons not to, that
+    /// comes first, then the email, then the id.
+    fn add_account(&self, account: &AccountRow, first: Option<&str>) -> Result<Added, StateError>;
+
+    /// The account with this id.
+    fn account(&self, id: &str) -> Result<Option<AccountRow>, StateError>;
+
+    /// The account with this `email_key`.
+    fn account_by_email(&self, email_key: &str) -> Result<Option<AccountRow>, StateError>;
+
+    /// All accounts, in the order of `email_key`.
+    fn accounts(&self) -> Result<Vec<AccountRow>, StateError>;
+
+    /// An account whose address looks like `email_key` and is another one, where one of the two is not ASCII. This is one search,
+    /// however many accounts there are.
+    fn lookalike(&self, email_key: &str) -> Result<Option<AccountRow>, StateError>;
+
+    /// Whether an enabled account has `role`. Reads all accounts where there is none.
+    fn has_enabled_account(&self, role: &str) -> Result<bool, StateError>;
+
+    /// Changes an account, in one step, and returns it as it is then; `None` where there is none. With
+    /// [`AccountChange::ends_sessions`], its sessions but for `end.keep` end in the same step, as by
+    /// [`SessionStore::end_sessions`](super::SessionStore::end_sessions). Where its name, its roles or `confirmed` are others than before, so does a
+    /// [`Target::Stale`](crate::revocation::Target::Stale) come to be, with `end`'s times.
+    fn change_account(
+        &self,
+        id: &str,
+        change: &AccountChange,
+        end: &EndSessions<'_>,
+    ) -> Result<Option<AccountRow>, StateError>;
+
+    /// Puts a hash of the same password in place of `from`, if that is still the hash. Returns whether it was.
+    fn rehash_account(&self, id: &str, from: &str, to: &str) -> Result<bool, StateError>;
+
+    /// Deletes an account and its [`Target::Stale`](crate::revocation::Target::Stale), so that it does not hold for another one of the same id, and
+    /// ends its sessions (there is none to keep), in one step. Returns whether there was one.
+    fn delete_account(&self, id: &str, end: &EndSessions<'_>) -> Result<bool, StateError>;
+
+    /// A hash that is not of the kind `like`, of the kind of which most accounts have one; `None` where all are like
+    /// that. A kind is all that stands before the salt: algorithm, version, parameters (`$argon2id$v=19$m=19456,t=2,p=1`,
+    /// with or without a `$` at the end). Every attempt to sign in spends what this hash costs to verify, so
+    /// that the time does not tell whether an account exists; the search itself costs microseconds, however many accounts
+    /// there are.
+    fn imported_hash(&self, like: &str) -> Result<Option<String>, StateError>;
 }
 
 /// What a hash and others of the same algorithm, version and cost have in common: all before its salt, without the `$`

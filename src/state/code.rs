@@ -1,6 +1,9 @@
 //! One-time codes: by one of them a session goes from one host to another.
 
-use super::TokenHash;
+use std::fmt::Debug;
+
+use super::StateError;
+use super::session::TokenHash;
 use crate::clock::UnixSeconds;
 
 /// The most codes of one session that are kept at a time.
@@ -23,7 +26,7 @@ pub struct CodeRow {
     pub expires_at: UnixSeconds,
 }
 
-/// Hashes and addresses stand in no log.
+/// No log has hashes and addresses.
 impl std::fmt::Debug for CodeRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CodeRow")
@@ -32,6 +35,17 @@ impl std::fmt::Debug for CodeRow {
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
     }
+}
+
+/// One-time codes.
+pub trait CodeStore: Debug + Send + Sync {
+    /// Adds a one-time code if its session is there, and deletes on the way the session's codes that have expired at
+    /// `now`, and its oldest ones where there would be more than [`MOST_CODES`]. Returns whether it was added.
+    fn add_code(&self, code: &CodeRow, now: UnixSeconds) -> Result<bool, StateError>;
+
+    /// Takes a code out, in one step: of several requests for it one gets it. `None` where there is none, or its
+    /// session has ended. The caller checks whether it has expired.
+    fn take_code(&self, hash: &TokenHash) -> Result<Option<CodeRow>, StateError>;
 }
 
 #[cfg(test)]

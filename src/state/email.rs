@@ -35,15 +35,15 @@ pub fn look(key: &str) -> String {
     skeleton(key).collect()
 }
 
-/// Whether two different keys count as lookalikes. In ASCII alone `rn` and `m`, `1` and `l` are different people; a letter
-/// of another script beside it is there to look like one.
-pub(super) fn are_lookalikes(one: &str, other: &str) -> bool {
-    one != other && !(one.is_ascii() && other.is_ascii()) && look(one) == look(other)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the engines search for lookalikes: in ASCII alone `rn` and `m`, `1` and `l` are different people; a letter of
+    /// another script beside it is there to look like one.
+    fn are_lookalikes(one: &str, other: &str) -> bool {
+        one != other && !(one.is_ascii() && other.is_ascii()) && look(one) == look(other)
+    }
 
     #[test]
     fn addresses_that_differ_in_case_or_composition_alone_fold_alike() {

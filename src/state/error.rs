@@ -1,166 +1,54 @@
-//! What can go wrong with the state, said so that it can be put right at 3 a.m.: what, where, what to do.
+//! Why the state cannot be used, whatever the engine.
 
-use std::path::{Path, PathBuf};
+use std::error::Error;
+use std::fmt;
 
-use rusqlite::ErrorCode;
+/// Why the state cannot be opened, read or written: what, where, what to do. No text of it holds anything that was stored.
+#[derive(Debug)]
+pub struct StateError {
+    kind: StateErrorKind,
+    source: Box<dyn Error + Send + Sync>,
+}
 
-/// Why the state cannot be opened, read or written. No text of it holds anything that was stored.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// No engine for this URL.
-    #[error("there is no state of kind `{scheme}:`; write {known}")]
-    UnknownKind {
-        /// What stands before the colon.
-        scheme: String,
-        /// URLs that would do.
-        known: String,
-    },
-    /// A URL without a path.
-    #[error("the state URL names no file; write it like `{example}`")]
-    PathMissing {
-        /// A URL that would do.
-        example: &'static str,
-    },
-    /// The operating system said no.
-    #[error("cannot {action} the state file `{}`: {source}; {}", path.display(), advice(source))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What was being done.
-        action: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Not a regular file.
-    #[error("the state file `{}` is not a regular file; point `state.url` at another path", path.display())]
-    NotAFile {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Others could forge revocations, sessions and keys.
-    #[error(
-        "`{}` can be written by other users (mode {mode:04o}), who could make themselves anybody; \
-         look at who did write it, then run `chmod go-w {}`",
-        path.display(), path.display()
-    )]
-    WritableByOthers {
-        /// The file or its directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file belongs to somebody else, who can write it.
-    #[error(
-        "the state file `{}` belongs to user id {owner}, which is neither root, nor the owner of its directory, nor the \
-         user passgate runs as; move it away or run `chown` on it",
-        path.display()
-    )]
-    OwnedByStranger {
-        /// The file.
-        path: PathBuf,
-        /// Who owns it.
-        owner: u32,
-    },
-    /// An SQLite file, but not ours.
-    #[error("`{}` is the database of another program; point `state.url` at a path of its own", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Written by a newer passgate.
-    #[error(
-        "the state file `{}` was written by a newer passgate (schema {found}, this one knows up to {known}); \
-         run that version, or restore the copy made before the upgrade",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema version.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// The file at the path is not the one that is open.
-    #[error(
-        "the state file `{}` was deleted or replaced while it was in use, so what other processes write no longer \
-         arrives; put the file that should count in place and restart passgate",
-        path.display()
-    )]
-    Replaced {
-        /// The file, its `-wal` or its `-shm`.
-        path: PathBuf,
-    },
-    /// Another process holds the lock.
-    #[error(
-        "cannot {action}: the state file `{}` was locked by another process for more than 5 seconds; \
-         `fuser {}` names it",
-        path.display(), path.display()
-    )]
-    Locked {
-        /// The file.
-        path: PathBuf,
-        /// What was being done.
-        action: &'static str,
-    },
-    /// The content is not what SQLite wrote.
-    #[error(
-        "the state file `{}` is damaged ({source}); stop passgate, keep a copy, and restore a backup or try \
-         `sqlite3 {} .recover`",
-        path.display(), path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
-    /// Anything else that SQLite reports.
-    #[error("cannot {action} in the state file `{}`: {source}; {}", path.display(), sqlite_advice(source))]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What was being done.
-        action: &'static str,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
+/// What a [`StateError`] means, whatever the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateErrorKind {
+    /// `state.url` names no engine, or nothing that the engine could open.
+    Url,
+    /// What the URL names must not be used as it is: its rights, its owner, its content or its schema.
+    Unusable,
+    /// What is open is no longer what other processes would open.
+    Replaced,
+    /// Another process holds a lock for too long.
+    Locked,
+    /// A reading or a write failed.
+    Failed,
 }
 
 impl StateError {
-    /// Sorts an error of SQLite by what the operator has to do about it.
-    pub(super) fn from_sqlite(path: &Path, action: &'static str, source: rusqlite::Error) -> Self {
-        let path = path.to_owned();
-        match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path, action },
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged { path, source },
-            _ => Self::Sqlite { path, action, source },
+    /// An engine's own error.
+    pub fn new(kind: StateErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            kind,
+            source: source.into(),
         }
+    }
+
+    /// What it means.
+    #[must_use]
+    pub fn kind(&self) -> StateErrorKind {
+        self.kind
     }
 }
 
-fn advice(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "create its directory, or correct `state.url`",
-        std::io::ErrorKind::ReadOnlyFilesystem => {
-            "its directory is read-only; under systemd leave `url` out of `[state]`, and the file is in the state directory"
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            "the user passgate runs as needs to read and write the file and to write its directory"
-        }
-        _ => "see whether the file system is there and sound",
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
     }
 }
 
-fn sqlite_advice(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "the disk is full: make room, nothing written so far is lost",
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            "the user passgate runs as needs to write the file, its `-wal` and `-shm`, and its directory"
-        }
-        _ => {
-            "see whether the file system is there and sound, and local: SQLite's locks do not hold on network ones"
-        }
+impl Error for StateError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
     }
 }

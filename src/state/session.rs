@@ -1,8 +1,13 @@
 //! Sessions as they are kept. Each one is of one account and either a browser's, with a cookie, or an API client's, with
 //! a refresh token that is exchanged for the next one at each use (a "family" of them, RFC 9700 section 4.14.2).
 
+use std::fmt::Debug;
+
 use subtle::ConstantTimeEq;
 
+use super::StateError;
+use super::account::AccountRow;
+use super::ending::EndSessions;
 use crate::clock::UnixSeconds;
 
 /// BLAKE3 of a refresh token.
@@ -15,7 +20,7 @@ pub struct SessionRow {
     pub id: String,
     /// [`AccountRow::id`](super::AccountRow::id).
     pub account_id: String,
-    /// When somebody signed in.
+    /// When it was opened.
     pub created_at: UnixSeconds,
     /// When it was last renewed or refreshed.
     pub seen_at: UnixSeconds,
@@ -31,7 +36,7 @@ pub struct SessionRow {
     pub refresh: Option<RefreshRow>,
 }
 
-/// A session was seen: a token of it is about to be signed.
+/// A use of a session: a token of it is about to be signed.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting<'a> {
     /// When.
@@ -53,7 +58,7 @@ pub struct RefreshRow {
     pub rotated_at: UnixSeconds,
 }
 
-/// Hashes of tokens stand in no log.
+/// No log has hashes of tokens.
 impl std::fmt::Debug for RefreshRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RefreshRow")
@@ -70,8 +75,8 @@ impl RefreshRow {
         let is_previous = self
             .previous
             .is_some_and(|previous| previous.ct_eq(presented).into());
-        // A clock that was set back by less than the grace makes no thief of anybody, and one that was set back by more
-        // does not lengthen it.
+        // A clock that was set back by less than the grace makes no retry a theft, and one that was set back by more does
+        // not lengthen the grace.
         let is_retry = i64::try_from(now.abs_diff(self.rotated_at)).is_ok_and(|since| since <= grace);
         match (bool::from(is_current), is_previous) {
             (true, _) => Rotation::Rotated,
@@ -79,6 +84,51 @@ impl RefreshRow {
             (false, _) => Rotation::Spent,
         }
     }
+}
+
+/// An exchange of one refresh token for the next.
+#[derive(Clone, Copy)]
+pub struct RefreshExchange<'a> {
+    /// The session.
+    pub id: &'a str,
+    /// BLAKE3 of the token that was sent.
+    pub presented: &'a TokenHash,
+    /// BLAKE3 of the token that takes its place.
+    pub successor: &'a TokenHash,
+    /// For how many seconds after an exchange the token before counts as a retry; a clock that was set back by more than
+    /// that ends it.
+    pub grace: UnixSeconds,
+    /// When, from where, and until when the next access token lives.
+    pub seen: Sighting<'a>,
+}
+
+/// Sessions.
+pub trait SessionStore: Debug + Send + Sync {
+    /// Adds a session, if its account is there, not disabled, and still has this `password_version`, and its id is new.
+    /// Returns whether it was added.
+    fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError>;
+
+    /// A session with its account.
+    fn session(&self, id: &str) -> Result<Option<(SessionRow, AccountRow)>, StateError>;
+
+    /// All sessions, or an account's, the one last seen first.
+    fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError>;
+
+    /// Notes that a session was seen, if there is one; returns whether there is. Earlier times than those known change nothing.
+    fn touch_session(&self, id: &str, seen: &Sighting<'_>) -> Result<bool, StateError>;
+
+    /// Exchanges the refresh token `presented` for `successor`, in one step, and notes that the session was seen. The
+    /// caller checks before whether the session is over.
+    fn rotate_refresh(&self, exchange: &RefreshExchange<'_>) -> Result<Rotation, StateError>;
+
+    /// Ends sessions: deletes them and adds a [`Target::Session`](crate::revocation::Target::Session) of the issuer `session` for each, for as long
+    /// as its tokens live ([`SessionRow::tokens_until`]) and [`TOKEN_MARGIN`](super::TOKEN_MARGIN), in one step ([`SessionSelector::Over`] in several,
+    /// where there are many). Returns the ids of those that were there.
+    fn end_sessions(
+        &self,
+        which: SessionSelector<'_>,
+        end: &EndSessions<'_>,
+    ) -> Result<Vec<String>, StateError>;
 }
 
 /// What presenting a refresh token came to.

@@ -11,11 +11,11 @@ use http::header::COOKIE;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
+use crate::revocation::Target;
 use crate::route::NamedHosts;
 use crate::session::{Device, Settings};
 use crate::signing::SigningKeys;
-use crate::revocation::Target;
-use crate::state::memory::Memory;
+use crate::state::sqlite::Sqlite;
 use crate::state::{AccountChange, AccountRow, EndSessions, State};
 use crate::verify::{Algorithm, Issuers, KeySet, OWN_NAME, Origin, Revocations};
 
@@ -41,7 +41,7 @@ impl House {
             .max_blocking_threads(1)
             .build()
             .unwrap();
-        let (state, clock): (Arc<dyn State>, _) = (Arc::new(Memory::default()), Clock::fixed(NOW));
+        let (state, clock): (Arc<dyn State>, _) = (Arc::new(Sqlite::in_memory().unwrap()), Clock::fixed(NOW));
         let signing = SigningKeys::load_or_create(&*state, NOW).unwrap();
         let keys = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File)
             .unwrap()

@@ -30,7 +30,7 @@ use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::scheme::Scheme;
 use crate::route::{HostPattern, NamedHosts};
 use crate::session::{Device, Sessions, Settings};
-use crate::state::memory::Memory;
+use crate::state::sqlite::Sqlite;
 use crate::state::{AccountChange, AccountRow, EndSessions, State};
 use crate::verify::Revocations;
 
@@ -63,7 +63,7 @@ impl House {
     /// Without an account.
     fn empty(setup: SetupToken) -> Self {
         let clock = Clock::fixed(NOW);
-        let state: Arc<dyn State> = Arc::new(Memory::default());
+        let state: Arc<dyn State> = Arc::new(Sqlite::in_memory().unwrap());
         let keys = SigningKeys::load_or_create(&*state, NOW).unwrap();
         let keys = Arc::new(ArcSwap::from_pointee(keys));
         let revocations = Arc::new(Revocations::new());
@@ -207,7 +207,9 @@ impl House {
 
     /// Whether requests of this caller are refused in this process by now.
     fn is_revoked(&self, caller: &Caller) -> bool {
-        self.revocations.check(SESSION_ISSUER, &caller.identity, Instant::now()) == Err(Refusal::Revoked)
+        self.revocations
+            .check(SESSION_ISSUER, &caller.identity, Instant::now())
+            == Err(Refusal::Revoked)
     }
 
     async fn ask(&self, ask: Ask) -> Seen {

@@ -38,7 +38,7 @@ fn on_plain_http_the_cookie_has_no_prefix_and_is_not_secure() {
         public_url: "http://localhost:8080".to_owned(),
         ..settings()
     };
-    let house = House::with(settings, Arc::new(Memory::default()));
+    let house = House::with(settings, Arc::new(Sqlite::in_memory().unwrap()));
     let text = house.browser().set_cookie.to_str().unwrap().to_owned();
     assert!(
         text.starts_with("passgate-session=ey") && !text.contains("Secure"),
@@ -226,7 +226,7 @@ fn a_token_in_a_cookie_lives_for_half_the_idle_time_at_most() {
                 idle_timeout,
                 ..settings()
             },
-            Arc::new(Memory::default()),
+            Arc::new(Sqlite::in_memory().unwrap()),
         );
         assert_eq!(
             house.cookie_claims(&house.browser())["exp"],
@@ -400,7 +400,7 @@ fn the_token_of_an_account_that_is_not_confirmed_says_so_of_its_address() {
         (false, false, Some(false)),
         (false, true, None),
     ] {
-        let state = Arc::new(Memory::default());
+        let state = Arc::new(Sqlite::in_memory().unwrap());
         let house = House::with(
             Settings {
                 trust_unconfirmed_email,

@@ -21,7 +21,10 @@ fn an_api_client_gets_an_access_token_of_its_session() {
         .unwrap();
     let identity = &verified.caller.identity;
     assert_eq!(identity.session_id.as_ref(), Some(&tokens.session_id));
-    assert_eq!((identity.subject.as_str(), &*identity.issuer), ("ann", SESSION_ISSUER));
+    assert_eq!(
+        (identity.subject.as_str(), &*identity.issuer),
+        ("ann", SESSION_ISSUER)
+    );
     assert_eq!(
         (identity.email.as_deref(), identity.name.as_deref()),
         (Some("ann@example.com"), Some("Ann"))
@@ -225,7 +228,7 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
     house.change(&disabled(true));
     assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
     house.change(&disabled(false));
-    let after = |deed: fn(&Memory)| {
+    let after = |deed: fn(&dyn State)| {
         *state
             .after_rotation
             .lock()
@@ -271,10 +274,7 @@ fn a_token_made_of_an_account_as_it_was_is_stale_also_if_it_was_made_after_the_c
         Ok(()),
         "nobody has heard of it yet"
     );
-    let rows = house
-        .state
-        .revocations(NOW)
-        .unwrap();
+    let rows = house.state.revocations(NOW).unwrap();
     let stale = Target::Stale {
         subject: "ann".to_owned(),
         revision: changed.revision,
@@ -302,7 +302,7 @@ fn a_token_made_of_an_account_as_it_was_is_stale_also_if_it_was_made_after_the_c
 fn twenty_refreshes_at_once_leave_one_branch_and_sign_nobody_out() {
     let directory = tempfile::tempdir().unwrap();
     let file = crate::state::open("sqlite:passgate.db", directory.path()).unwrap();
-    for state in [Arc::new(Memory::default()) as Arc<dyn State>, file] {
+    for state in [Arc::new(Sqlite::in_memory().unwrap()) as Arc<dyn State>, file] {
         let house = House::with(settings(), state);
         let mut tokens = house.client();
         for round in 0..3 {

@@ -300,7 +300,7 @@ fn of_too_many_sessions_those_that_are_over_go_first() {
         lifetime: 1000,
         ..settings()
     };
-    let house = House::with(settings, Arc::new(Memory::default()));
+    let house = House::with(settings, Arc::new(Sqlite::in_memory().unwrap()));
     let mut over = house.client();
     house.clock.advance(500);
     let oldest = house.browser();

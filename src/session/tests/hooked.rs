@@ -5,13 +5,15 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 use crate::revocation::Revocation;
-use crate::state::{CodeRow, Reading, Sighting, SigningKeyRow, TokenHash, Version};
+use crate::state::{
+    AccountStore, CodeRow, CodeStore, Reading, RefreshExchange, RevocationStore, SessionStore, Sighting,
+    SigningKeyRow, SigningKeyStore, StateErrorKind, TokenHash, Version,
+};
 
-type Deed = Box<dyn FnOnce(&Memory) + Send>;
+type Deed = Box<dyn FnOnce(&dyn State) + Send>;
 
-#[derive(Default)]
 pub(super) struct Hooked {
-    memory: Memory,
+    memory: Sqlite,
     /// Done once, after the next exchange of a refresh token.
     pub(super) after_rotation: Mutex<Option<Deed>>,
     /// Whether noting that a session was seen fails.
@@ -22,6 +24,18 @@ pub(super) struct Hooked {
     pub(super) touch_takes: Mutex<Option<(Clock, i64)>>,
 }
 
+impl Default for Hooked {
+    fn default() -> Self {
+        Self {
+            memory: Sqlite::in_memory().unwrap(),
+            after_rotation: Mutex::default(),
+            touch_fails: AtomicBool::default(),
+            touches: AtomicUsize::default(),
+            touch_takes: Mutex::default(),
+        }
+    }
+}
+
 impl std::fmt::Debug for Hooked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Hooked")
@@ -29,18 +43,18 @@ impl std::fmt::Debug for Hooked {
 }
 
 pub(super) fn failure() -> StateError {
-    StateError::PathMissing {
-        example: "sqlite:passgate.db",
-    }
+    StateError::new(StateErrorKind::Failed, "the test says so")
 }
 
 macro_rules! pass_on {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
-        $(fn $name(&self, $($argument: $type),*) -> Result<$result, StateError> { self.memory.$name($($argument),*) })*
+    ($store:ident: $($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        impl $store for Hooked {
+            $(fn $name(&self, $($argument: $type),*) -> Result<$result, StateError> { self.memory.$name($($argument),*) })*
+        }
     };
 }
 
-impl State for Hooked {
+impl SessionStore for Hooked {
     fn touch_session(&self, id: &str, seen: &Sighting<'_>) -> Result<bool, StateError> {
         if self.touch_fails.load(Ordering::Relaxed) {
             return Err(failure());
@@ -52,15 +66,8 @@ impl State for Hooked {
         self.memory.touch_session(id, seen)
     }
 
-    fn rotate_refresh(
-        &self,
-        id: &str,
-        presented: &TokenHash,
-        successor: &TokenHash,
-        grace: UnixSeconds,
-        seen: &Sighting<'_>,
-    ) -> Result<Rotation, StateError> {
-        let rotation = self.memory.rotate_refresh(id, presented, successor, grace, seen);
+    fn rotate_refresh(&self, exchange: &RefreshExchange<'_>) -> Result<Rotation, StateError> {
+        let rotation = self.memory.rotate_refresh(exchange);
         if let Some(deed) = self
             .after_rotation
             .lock()
@@ -72,33 +79,58 @@ impl State for Hooked {
         rotation
     }
 
-    pass_on! {
-        version() -> Version;
-        revoke(revocation: &Revocation) -> ();
-        revocations_after(seen: Option<Version>, over: UnixSeconds) -> Reading;
-        purge_revocations(over: UnixSeconds) -> bool;
-        signing_keys() -> Vec<SigningKeyRow>;
-        ensure_signing_key(candidate: &SigningKeyRow) -> Vec<SigningKeyRow>;
-        rotate_signing_key(next: &SigningKeyRow, now: UnixSeconds, until: UnixSeconds) -> Vec<SigningKeyRow>;
-        note_token(key_id: &str, expires_at: UnixSeconds) -> ();
-        ensure_secret(name: &str, candidate: &[u8; 32]) -> Zeroizing<[u8; 32]>;
-        add_account(account: &AccountRow, first: Option<&str>) -> Added;
-        account(id: &str) -> Option<AccountRow>;
-        account_by_email(email_key: &str) -> Option<AccountRow>;
-        accounts() -> Vec<AccountRow>;
-        lookalike(email_key: &str) -> Option<AccountRow>;
-        has_enabled_account(role: &str) -> bool;
-        change_account(id: &str, change: &AccountChange, end: &EndSessions<'_>) -> Option<AccountRow>;
-        rehash_account(id: &str, from: &str, to: &str) -> bool;
-        delete_account(id: &str, end: &EndSessions<'_>) -> bool;
-        foreign_hash(like: &str) -> Option<String>;
-        add_session(session: &SessionRow, password_version: i64) -> bool;
-        session(id: &str) -> Option<(SessionRow, AccountRow)>;
-        sessions(account_id: Option<&str>) -> Vec<SessionRow>;
-        end_sessions(which: SessionSelector<'_>, end: &EndSessions<'_>) -> Vec<String>;
-        add_code(code: &CodeRow, now: UnixSeconds) -> bool;
-        take_code(hash: &TokenHash) -> Option<CodeRow>;
-        load_jwks(issuer: &str, url: &str) -> Option<(Vec<u8>, UnixSeconds)>;
-        save_jwks(issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> ();
+    fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError> {
+        self.memory.add_session(session, password_version)
     }
+
+    fn session(&self, id: &str) -> Result<Option<(SessionRow, AccountRow)>, StateError> {
+        self.memory.session(id)
+    }
+
+    fn sessions(&self, account_id: Option<&str>) -> Result<Vec<SessionRow>, StateError> {
+        self.memory.sessions(account_id)
+    }
+
+    fn end_sessions(
+        &self,
+        which: SessionSelector<'_>,
+        end: &EndSessions<'_>,
+    ) -> Result<Vec<String>, StateError> {
+        self.memory.end_sessions(which, end)
+    }
+}
+
+pass_on! { RevocationStore:
+    version() -> Version;
+    revoke(revocation: &Revocation) -> ();
+    revocations_after(seen: Option<Version>, over: UnixSeconds) -> Reading;
+    purge_revocations(over: UnixSeconds) -> bool;
+}
+
+pass_on! { SigningKeyStore:
+    signing_keys() -> Vec<SigningKeyRow>;
+    ensure_signing_key(candidate: &SigningKeyRow) -> Vec<SigningKeyRow>;
+    rotate_signing_key(next: &SigningKeyRow, now: UnixSeconds, until: UnixSeconds) -> Vec<SigningKeyRow>;
+    note_token(key_id: &str, expires_at: UnixSeconds) -> ();
+    ensure_secret(name: &str, candidate: &[u8; 32]) -> Zeroizing<[u8; 32]>;
+    load_jwks(issuer: &str, url: &str) -> Option<(Vec<u8>, UnixSeconds)>;
+    save_jwks(issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> ();
+}
+
+pass_on! { AccountStore:
+    add_account(account: &AccountRow, first: Option<&str>) -> Added;
+    account(id: &str) -> Option<AccountRow>;
+    account_by_email(email_key: &str) -> Option<AccountRow>;
+    accounts() -> Vec<AccountRow>;
+    lookalike(email_key: &str) -> Option<AccountRow>;
+    has_enabled_account(role: &str) -> bool;
+    change_account(id: &str, change: &AccountChange, end: &EndSessions<'_>) -> Option<AccountRow>;
+    rehash_account(id: &str, from: &str, to: &str) -> bool;
+    delete_account(id: &str, end: &EndSessions<'_>) -> bool;
+    imported_hash(like: &str) -> Option<String>;
+}
+
+pass_on! { CodeStore:
+    add_code(code: &CodeRow, now: UnixSeconds) -> bool;
+    take_code(hash: &TokenHash) -> Option<CodeRow>;
 }

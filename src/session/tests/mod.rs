@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::identity::Identity;
-use crate::state::memory::Memory;
+use crate::state::sqlite::Sqlite;
 use crate::state::{AccountChange, Added};
 use crate::verify::{
     Algorithm, Issuers, KeySet, LocalCache, Origin, Verifier, read_unverified, verify_signature,
@@ -81,7 +81,7 @@ struct House {
 
 impl House {
     fn new() -> Self {
-        Self::with(settings(), Arc::new(Memory::default()))
+        Self::with(settings(), Arc::new(Sqlite::in_memory().unwrap()))
     }
 
     fn with(settings: Settings, state: Arc<dyn State>) -> Self {

@@ -3,8 +3,7 @@
 use super::{END, Opened, account, add_all, add_two, argon2, at_once, client, left, revoked, session};
 use crate::identity::SESSION_ISSUER;
 use crate::revocation::{Revocation, Target};
-use crate::state::{
-    AccountChange, AccountRow, Added, EndSessions, };
+use crate::state::{AccountChange, AccountRow, Added, EndSessions};
 
 const BCRYPT: &str = "$2b$12$abcdefghijklmnopqrstuuQhyBhl8ZdqfGpMGhDHnQR9l9nqo4z9W";
 const OURS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
@@ -597,7 +596,7 @@ pub(in crate::state) fn deleting_an_account_ends_its_sessions(state: &Opened) {
     assert_eq!(state.one.sessions(Some("a")).unwrap(), []);
 }
 
-pub(in crate::state) fn the_foreign_hash_is_of_the_kind_of_most(state: &Opened) {
+pub(in crate::state) fn the_imported_hash_is_of_the_kind_of_most(state: &Opened) {
     let add = |id: &str, hash: Option<&str>| {
         let new = AccountRow {
             password_hash: hash.map(str::to_owned),
@@ -605,34 +604,34 @@ pub(in crate::state) fn the_foreign_hash_is_of_the_kind_of_most(state: &Opened) 
         };
         assert_eq!(state.one.add_account(&new, None).unwrap(), Added::Done);
     };
-    let foreign = |like| state.other.foreign_hash(like).unwrap();
-    assert_eq!(foreign(OURS), None, "without an account");
+    let imported = |like| state.other.imported_hash(like).unwrap();
+    assert_eq!(imported(OURS), None, "without an account");
     add("none", None);
     add("ours", Some(&argon2(0)));
     add("ours too", Some(&argon2(1)));
-    assert_eq!(foreign(OURS), None);
+    assert_eq!(imported(OURS), None);
     let older = "$argon2id$v=19$m=4096,t=3,p=1$c2FsdHNhbHQ$aGFzaA";
     add("older", Some(older));
     assert_eq!(
-        foreign(OURS).as_deref(),
+        imported(OURS).as_deref(),
         Some(older),
         "the algorithm is the same, the parameters are not"
     );
-    assert_eq!(foreign(OURS.trim_end_matches('$')).as_deref(), Some(older));
+    assert_eq!(imported(OURS.trim_end_matches('$')).as_deref(), Some(older));
     add("b1", Some(BCRYPT));
     add("b2", Some(&BCRYPT.replace("abc", "xyz")));
-    assert!(foreign(OURS).unwrap().starts_with("$2b$12$"));
+    assert!(imported(OURS).unwrap().starts_with("$2b$12$"));
     // One that is cheaper is of another kind.
     add("b3", Some(&BCRYPT.replace("$12$", "$10$")));
-    assert!(foreign(OURS).unwrap().starts_with("$2b$12$"));
+    assert!(imported(OURS).unwrap().starts_with("$2b$12$"));
     assert_eq!(
-        foreign("$2b$12$").unwrap().split('$').nth(3),
+        imported("$2b$12$").unwrap().split('$').nth(3),
         Some("m=19456,t=2,p=1"),
         "ours, seen from there"
     );
 }
 
-pub(in crate::state) fn the_foreign_hash_follows_every_change(state: &Opened) {
+pub(in crate::state) fn the_imported_hash_follows_every_change(state: &Opened) {
     let imported = |id: &str| AccountRow {
         password_hash: Some(BCRYPT.to_owned()),
         ..account(id)
@@ -640,19 +639,19 @@ pub(in crate::state) fn the_foreign_hash_follows_every_change(state: &Opened) {
     for id in ["a", "b", "c"] {
         state.one.add_account(&imported(id), None).unwrap();
     }
-    let foreign = || state.other.foreign_hash(OURS).unwrap();
+    let common = || state.other.imported_hash(OURS).unwrap();
     state.one.rehash_account("a", BCRYPT, &argon2(1)).unwrap();
-    assert_eq!(foreign().as_deref(), Some(BCRYPT));
+    assert_eq!(common().as_deref(), Some(BCRYPT));
     let change = AccountChange {
         password_hash: Some(argon2(2)),
         ..AccountChange::default()
     };
     state.one.change_account("b", &change, &END).unwrap();
-    assert_eq!(foreign().as_deref(), Some(BCRYPT));
+    assert_eq!(common().as_deref(), Some(BCRYPT));
     state.one.delete_account("c", &END).unwrap();
-    assert_eq!(foreign(), None);
+    assert_eq!(common(), None);
     state.one.add_account(&imported("d"), None).unwrap();
-    assert_eq!(foreign().as_deref(), Some(BCRYPT));
+    assert_eq!(common().as_deref(), Some(BCRYPT));
     // A change of something else leaves the count as it is.
     state
         .one
@@ -666,5 +665,5 @@ pub(in crate::state) fn the_foreign_hash_follows_every_change(state: &Opened) {
         )
         .unwrap();
     state.one.change_account("d", &change, &END).unwrap();
-    assert_eq!(foreign(), None);
+    assert_eq!(common(), None);
 }

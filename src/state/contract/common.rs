@@ -1,10 +1,8 @@
 //! What is promised of everything that is kept.
 
-use super::{END, Opened, account, argon2, client, key, seen, session, token};
+use super::{END, Opened, account, argon2, client, exchange, key, seen, session, token};
 use crate::revocation::Target;
-use crate::state::{
-    AccountChange, AccountRow, Added, Rotation, SessionRow, SessionSelector, State,
-};
+use crate::state::{AccountChange, AccountRow, Added, Rotation, SessionRow, SessionSelector, State};
 
 pub(in crate::state) fn any_text_survives(state: &Opened) {
     let odd = [
@@ -86,7 +84,7 @@ pub(in crate::state) fn the_version_moves_with_revocations_and_signing_keys_of_e
             side.sessions(None).unwrap();
             side.account_by_email("a@example.com").unwrap();
             side.session("s1").unwrap();
-            side.foreign_hash("$").unwrap();
+            side.imported_hash("$").unwrap();
         }
         assert_eq!(state.one.version().unwrap(), last, "reading after write {at}");
     };
@@ -129,7 +127,13 @@ pub(in crate::state) fn the_version_moves_with_revocations_and_signing_keys_of_e
         }),
         (false, &|side| {
             let rotation = side
-                .rotate_refresh("s2", &[1; 32], &[2; 32], 10, &seen(150, "192.0.2.2", 1050))
+                .rotate_refresh(&exchange(
+                    "s2",
+                    &[1; 32],
+                    &[2; 32],
+                    10,
+                    seen(150, "192.0.2.2", 1050),
+                ))
                 .unwrap();
             assert_eq!(rotation, Rotation::Rotated);
         }),

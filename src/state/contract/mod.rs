@@ -13,11 +13,11 @@ use std::sync::{Arc, Barrier};
 
 use zeroize::Zeroizing;
 
-use crate::revocation::{Revocation, Target};
 use super::{
-    AccountRow, Added, EndSessions, RefreshRow, SessionRow, Sighting,
-    SigningKeyRow, State,
+    AccountRow, Added, EndSessions, RefreshExchange, RefreshRow, SessionRow, Sighting, SigningKeyRow, State,
+    TokenHash,
 };
+use crate::revocation::{Revocation, Target};
 
 /// One empty state, opened twice as two processes would (an engine that cannot gives the same one twice).
 pub(super) struct Opened {
@@ -61,8 +61,8 @@ macro_rules! suite {
             a_new_password_ends_the_sessions_but_the_one_it_was_changed_in
             a_hash_is_replaced_only_if_it_is_the_one_that_was_verified
             deleting_an_account_ends_its_sessions
-            the_foreign_hash_is_of_the_kind_of_most
-            the_foreign_hash_follows_every_change
+            the_imported_hash_is_of_the_kind_of_most
+            the_imported_hash_follows_every_change
         );
         $crate::state::contract::suite!($open, sessions:
             a_session_is_opened_only_by_who_may_sign_in_now
@@ -152,7 +152,23 @@ pub(super) fn seen(at: i64, address: &str, tokens_until: i64) -> Sighting<'_> {
     }
 }
 
-/// The hash of nobody's password.
+pub(super) fn exchange<'a>(
+    id: &'a str,
+    presented: &'a TokenHash,
+    successor: &'a TokenHash,
+    grace: i64,
+    seen: Sighting<'a>,
+) -> RefreshExchange<'a> {
+    RefreshExchange {
+        id,
+        presented,
+        successor,
+        grace,
+        seen,
+    }
+}
+
+/// A hash of no password.
 pub(super) fn argon2(number: usize) -> String {
     format!("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ{number}$aGFzaA{number}")
 }

@@ -1,18 +1,18 @@
 //! Refresh tokens: each is exchanged once, and a retry is told from a theft.
 
-use super::{END, Opened, add_all, add_two, at_once, client, seen, session};
+use super::{END, Opened, add_all, add_two, at_once, client, exchange, seen, session};
 use crate::state::{AccountChange, RefreshRow, Rotation, SessionRow, State};
 
 const GRACE: i64 = 10;
 
 fn present(side: &dyn State, token: u8, successor: u8, now: i64) -> Rotation {
-    side.rotate_refresh(
+    side.rotate_refresh(&exchange(
         "s1",
         &[token; 32],
         &[successor; 32],
         GRACE,
-        &seen(now, "192.0.2.7", 0),
-    )
+        seen(now, "192.0.2.7", 0),
+    ))
     .unwrap()
 }
 
@@ -104,7 +104,13 @@ pub(in crate::state) fn nothing_is_exchanged_for_who_may_not_sign_in(state: &Ope
     let rotate = |id: &str| {
         state
             .other
-            .rotate_refresh(id, &[1; 32], &[2; 32], GRACE, &seen(500, "192.0.2.7", 0))
+            .rotate_refresh(&exchange(
+                id,
+                &[1; 32],
+                &[2; 32],
+                GRACE,
+                seen(500, "192.0.2.7", 0),
+            ))
             .unwrap()
     };
     assert_eq!(rotate("nobody's"), Rotation::Missing);

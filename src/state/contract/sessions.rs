@@ -1,10 +1,11 @@
 //! Sessions: opened by who may, seen, ended.
 
-use super::{END, Opened, account, add_all, add_two, at_once, client, left, revoked, seen, session};
+use super::{
+    END, Opened, account, add_all, add_two, at_once, client, exchange, left, revoked, seen, session,
+};
 use crate::revocation::Target;
 use crate::state::{
-    AccountChange, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector,
-    TOKEN_MARGIN,
+    AccountChange, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector, TOKEN_MARGIN,
 };
 
 pub(in crate::state) fn a_session_is_opened_only_by_who_may_sign_in_now(state: &Opened) {
@@ -156,7 +157,13 @@ pub(in crate::state) fn an_end_is_remembered_as_long_as_tokens_live(state: &Open
     );
     let rotation = state
         .other
-        .rotate_refresh("api", &[1; 32], &[2; 32], 10, &seen(150, "192.0.2.1", 700))
+        .rotate_refresh(&exchange(
+            "api",
+            &[1; 32],
+            &[2; 32],
+            10,
+            seen(150, "192.0.2.1", 700),
+        ))
         .unwrap();
     assert_eq!(rotation, Rotation::Rotated);
     state

@@ -1,47 +1,17 @@
 //! Statements on the tables `accounts` and `hash_kinds`.
 
-use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Params, Transaction, params};
 
+use super::rows::{self, account_columns};
 use super::{revocations, sessions};
 use crate::state::account::hash_kind;
 use crate::state::email;
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, SessionSelector};
 
-/// The account in a row of which [`columns`] begin at `first`.
-pub(super) fn from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountRow> {
-    // An error of the parser would quote what it found.
-    let roles = serde_json::from_str(row.get_ref(first + 4)?.as_str()?).map_err(|_| {
-        rusqlite::Error::FromSqlConversionFailure(first + 4, Type::Text, Box::new(FromSqlError::InvalidType))
-    })?;
-    Ok(AccountRow {
-        id: row.get(first)?,
-        email: row.get(first + 1)?,
-        email_key: row.get(first + 2)?,
-        name: row.get(first + 3)?,
-        roles,
-        password_hash: row.get(first + 5)?,
-        disabled: row.get(first + 6)?,
-        confirmed: row.get(first + 7)?,
-        created_at: row.get(first + 8)?,
-        password_version: row.get(first + 9)?,
-        revision: row.get(first + 10)?,
-    })
-}
-
-/// What [`from_row`] reads.
-macro_rules! columns {
-    () => {
-        "accounts.id, accounts.email, accounts.email_key, accounts.name, accounts.roles, accounts.password_hash,
-         accounts.disabled, accounts.confirmed, accounts.created_at, accounts.password_version, accounts.revision"
-    };
-}
-pub(super) use columns;
-
 pub(super) fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Option<AccountRow>> {
     one(
         connection,
-        concat!("SELECT ", columns!(), " FROM accounts WHERE id = ?1"),
+        concat!("SELECT ", account_columns!(), " FROM accounts WHERE id = ?1"),
         [id],
     )
 }
@@ -49,7 +19,11 @@ pub(super) fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Optio
 pub(super) fn by_email(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<AccountRow>> {
     one(
         connection,
-        concat!("SELECT ", columns!(), " FROM accounts WHERE email_key = ?1"),
+        concat!(
+            "SELECT ",
+            account_columns!(),
+            " FROM accounts WHERE email_key = ?1"
+        ),
         [email_key],
     )
 }
@@ -61,17 +35,17 @@ fn one(
 ) -> rusqlite::Result<Option<AccountRow>> {
     connection
         .prepare_cached(statement)?
-        .query_row(values, |row| from_row(row, 0))
+        .query_row(values, |row| rows::account(row, 0))
         .optional()
 }
 
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<AccountRow>> {
     let mut statement = connection.prepare(concat!(
         "SELECT ",
-        columns!(),
+        account_columns!(),
         " FROM accounts ORDER BY email_key"
     ))?;
-    let rows = statement.query_map([], |row| from_row(row, 0))?;
+    let rows = statement.query_map([], |row| rows::account(row, 0))?;
     rows.collect()
 }
 
@@ -87,7 +61,7 @@ pub(super) fn has_enabled(connection: &Connection, role: &str) -> rusqlite::Resu
 /// One search in the index, whether or not the address is ASCII.
 pub(super) const LOOKALIKE: &str = concat!(
     "SELECT ",
-    columns!(),
+    account_columns!(),
     " FROM accounts WHERE look = ?1 AND is_ascii IN (0, ?2) AND email_key <> ?3 LIMIT 1"
 );
 
@@ -202,7 +176,7 @@ pub(super) fn change(
             account.confirmed,
         ])?;
     if account.revision != revision {
-        revocations::insert(transaction, &end.staleness(&account))?;
+        revocations::insert(transaction, &end.staleness(id, account.revision))?;
     }
     if change.ends_sessions {
         sessions::end(transaction, SessionSelector::Account(id), end)?;
@@ -248,13 +222,13 @@ pub(super) fn delete(
 }
 
 /// Two searches, however many accounts there are: triggers count the kinds.
-pub(super) const FOREIGN_HASH: &str = "SELECT password_hash FROM accounts WHERE hash_kind =
+pub(super) const IMPORTED_HASH: &str = "SELECT password_hash FROM accounts WHERE hash_kind =
         (SELECT kind FROM hash_kinds WHERE kind <> ?1 ORDER BY accounts DESC, kind DESC LIMIT 1)
     LIMIT 1";
 
-pub(super) fn foreign_hash(connection: &Connection, like: &str) -> rusqlite::Result<Option<String>> {
+pub(super) fn imported_hash(connection: &Connection, like: &str) -> rusqlite::Result<Option<String>> {
     connection
-        .prepare_cached(FOREIGN_HASH)?
+        .prepare_cached(IMPORTED_HASH)?
         .query_row([like.trim_end_matches('$')], |row| row.get(0))
         .optional()
 }

@@ -17,14 +17,19 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     )
 }
 
-/// The settings of the connection that writes.
+/// The settings of the connection that writes a file.
+pub(super) fn configure_file(connection: &Connection) -> rusqlite::Result<()> {
+    configure(connection)?;
+    switch_to_wal(connection)?;
+    connection.pragma_update(None, "synchronous", "FULL")
+}
+
+/// The settings of every connection.
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(LOCK_TIMEOUT)?;
     // The file could come from elsewhere: nothing in its schema may run code of its choosing.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    switch_to_wal(connection)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // Nothing of ours goes to files of its own elsewhere.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -35,7 +40,7 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The settings of the connection that reads.
 pub(super) fn configure_reader(connection: &Connection) -> rusqlite::Result<()> {
-    configure(connection)?;
+    configure_file(connection)?;
     connection.pragma_update(None, "query_only", true)
 }
 

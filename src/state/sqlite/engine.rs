@@ -1,16 +1,17 @@
-//! Each promise of [`State`] as one reading or one transaction.
+//! Each promise of the state as one reading or one transaction.
 
 use zeroize::Zeroizing;
 
 use super::{Sqlite, accounts, codes, key_sets, revocations, secrets, sessions, signing_keys};
-use crate::revocation::Revocation;
 use crate::clock::UnixSeconds;
+use crate::revocation::Revocation;
 use crate::state::{
-    AccountChange, AccountRow, Added, CodeRow, EndSessions, Reading, Rotation, SessionRow,
-    SessionSelector, Sighting, SigningKeyRow, State, StateError, TokenHash, Version,
+    AccountChange, AccountRow, AccountStore, Added, CodeRow, CodeStore, EndSessions, Reading,
+    RefreshExchange, RevocationStore, Rotation, SessionRow, SessionSelector, SessionStore, Sighting,
+    SigningKeyRow, SigningKeyStore, StateError, TokenHash, Version,
 };
 
-impl State for Sqlite {
+impl RevocationStore for Sqlite {
     fn version(&self) -> Result<Version, StateError> {
         self.read("look for changes", revocations::version)
     }
@@ -28,7 +29,7 @@ impl State for Sqlite {
     }
 
     fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError> {
-        // Whoever finds nothing keeps nobody from writing.
+        // Where nothing has expired, no writer has to wait.
         if !self.read("look for old revocations", |connection| {
             revocations::has_expired(connection, over)
         })? {
@@ -38,7 +39,9 @@ impl State for Sqlite {
             revocations::purge(transaction, over)
         })
     }
+}
 
+impl SigningKeyStore for Sqlite {
     fn signing_keys(&self) -> Result<Vec<SigningKeyRow>, StateError> {
         self.read("read signing keys", signing_keys::all)
     }
@@ -77,6 +80,20 @@ impl State for Sqlite {
         })
     }
 
+    fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {
+        self.read("read a key set", |connection| {
+            key_sets::load(connection, issuer, url)
+        })
+    }
+
+    fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError> {
+        self.write("save a key set", |transaction| {
+            key_sets::save(transaction, issuer, url, jwks, now)
+        })
+    }
+}
+
+impl AccountStore for Sqlite {
     fn add_account(&self, account: &AccountRow, first: Option<&str>) -> Result<Added, StateError> {
         self.write("add an account", |transaction| {
             accounts::add(transaction, account, first)
@@ -140,12 +157,14 @@ impl State for Sqlite {
         )
     }
 
-    fn foreign_hash(&self, like: &str) -> Result<Option<String>, StateError> {
+    fn imported_hash(&self, like: &str) -> Result<Option<String>, StateError> {
         self.read("look for a kind of hash", |connection| {
-            accounts::foreign_hash(connection, like)
+            accounts::imported_hash(connection, like)
         })
     }
+}
 
+impl SessionStore for Sqlite {
     fn add_session(&self, session: &SessionRow, password_version: i64) -> Result<bool, StateError> {
         self.write("add a session", |transaction| {
             sessions::add(transaction, session, password_version)
@@ -168,16 +187,9 @@ impl State for Sqlite {
         })
     }
 
-    fn rotate_refresh(
-        &self,
-        id: &str,
-        presented: &TokenHash,
-        successor: &TokenHash,
-        grace: UnixSeconds,
-        seen: &Sighting<'_>,
-    ) -> Result<Rotation, StateError> {
+    fn rotate_refresh(&self, exchange: &RefreshExchange<'_>) -> Result<Rotation, StateError> {
         self.write("exchange a refresh token", |transaction| {
-            sessions::rotate_refresh(transaction, id, presented, successor, grace, seen)
+            sessions::rotate_refresh(transaction, exchange)
         })
     }
 
@@ -199,7 +211,9 @@ impl State for Sqlite {
             }
         }
     }
+}
 
+impl CodeStore for Sqlite {
     fn add_code(&self, code: &CodeRow, now: UnixSeconds) -> Result<bool, StateError> {
         self.write("add a code", |transaction| codes::add(transaction, code, now))
     }
@@ -209,17 +223,5 @@ impl State for Sqlite {
             return Ok(None);
         }
         self.write("take a code", |transaction| codes::take(transaction, hash))
-    }
-
-    fn load_jwks(&self, issuer: &str, url: &str) -> Result<Option<(Vec<u8>, UnixSeconds)>, StateError> {
-        self.read("read a key set", |connection| {
-            key_sets::load(connection, issuer, url)
-        })
-    }
-
-    fn save_jwks(&self, issuer: &str, url: &str, jwks: &[u8], now: UnixSeconds) -> Result<(), StateError> {
-        self.write("save a key set", |transaction| {
-            key_sets::save(transaction, issuer, url, jwks, now)
-        })
     }
 }

@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::state::StateError;
+use super::error::SqliteError;
 
 /// Beside the file itself, what SQLite would read of it.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -47,9 +47,9 @@ impl Identity {
 }
 
 /// Makes the file where there is none, and refuses one that is not safe to use.
-pub(super) fn prepare(path: &Path) -> Result<Prepared, StateError> {
+pub(super) fn prepare(path: &Path) -> Result<Prepared, SqliteError> {
     let failed = |action| {
-        move |source| StateError::File {
+        move |source| SqliteError::File {
             path: path.to_owned(),
             action,
             source,
@@ -61,7 +61,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, StateError> {
     let around = fs::metadata(directory).map_err(failed("look at the directory of"))?;
     // In a sticky directory (/tmp) others can add files and not replace ours.
     if around.mode() & 0o1002 == 0o0002 {
-        return Err(StateError::WritableByOthers {
+        return Err(SqliteError::WritableByOthers {
             path: directory.to_owned(),
             mode: around.mode() & 0o7777,
         });
@@ -74,7 +74,7 @@ pub(super) fn prepare(path: &Path) -> Result<Prepared, StateError> {
             Ok(data) => inspect(&companion, &data, &around)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => {
-                return Err(StateError::File {
+                return Err(SqliteError::File {
                     path: companion,
                     action: "look at",
                     source,
@@ -115,14 +115,14 @@ fn create(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn inspect(path: &Path, data: &Metadata, directory: &Metadata) -> Result<(), StateError> {
+fn inspect(path: &Path, data: &Metadata, directory: &Metadata) -> Result<(), SqliteError> {
     if !data.is_file() {
-        return Err(StateError::NotAFile {
+        return Err(SqliteError::NotAFile {
             path: path.to_owned(),
         });
     }
     if data.mode() & 0o022 != 0 {
-        return Err(StateError::WritableByOthers {
+        return Err(SqliteError::WritableByOthers {
             path: path.to_owned(),
             mode: data.mode() & 0o7777,
         });
@@ -131,7 +131,7 @@ fn inspect(path: &Path, data: &Metadata, directory: &Metadata) -> Result<(), Sta
     let stranger = fs::metadata("/proc/self")
         .is_ok_and(|process| ![0, directory.uid(), process.uid()].contains(&data.uid()));
     if stranger {
-        return Err(StateError::OwnedByStranger {
+        return Err(SqliteError::OwnedByStranger {
             path: path.to_owned(),
             owner: data.uid(),
         });
@@ -152,7 +152,7 @@ impl Prepared {
     }
 
     /// To be called when the database is open and has been read: notes which files these are.
-    pub(super) fn opened(self) -> Result<OpenFile, StateError> {
+    pub(super) fn opened(self) -> Result<OpenFile, SqliteError> {
         // By the path as configured, so that a link that is turned elsewhere is noticed too.
         let mut files = vec![(self.configured, self.identity)];
         for name in COMPANIONS_IN_USE {
@@ -160,7 +160,7 @@ impl Prepared {
             match Identity::of(&path) {
                 Ok(identity) => files.push((path, identity)),
                 Err(source) => {
-                    return Err(StateError::File {
+                    return Err(SqliteError::File {
                         path,
                         action: "look at",
                         source,
@@ -176,16 +176,16 @@ impl Prepared {
 
 impl OpenFile {
     /// Whether another process that opens the path now gets the same files.
-    pub(super) fn is_still_there(&self) -> Result<(), StateError> {
+    pub(super) fn is_still_there(&self) -> Result<(), SqliteError> {
         for (path, identity) in &self.0 {
             match Identity::of(path) {
                 Ok(now) if now == *identity => {}
-                Ok(_) => return Err(StateError::Replaced { path: path.clone() }),
+                Ok(_) => return Err(SqliteError::Replaced { path: path.clone() }),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(StateError::Replaced { path: path.clone() });
+                    return Err(SqliteError::Replaced { path: path.clone() });
                 }
                 Err(source) => {
-                    return Err(StateError::File {
+                    return Err(SqliteError::File {
                         path: path.clone(),
                         action: "look at",
                         source,

@@ -9,9 +9,11 @@ mod accounts;
 mod codes;
 mod connect;
 mod engine;
+mod error;
 mod file;
 mod key_sets;
 mod revocations;
+mod rows;
 mod schema;
 mod secrets;
 mod sessions;
@@ -25,12 +27,14 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{Kind, StateError};
+pub use error::SqliteError;
 use file::OpenFile;
 
 /// `sqlite:PATH`
 pub(super) const KIND: Kind = Kind {
     scheme: "sqlite",
     example: "sqlite:passgate.db",
+    exists: |path, base| base.join(path).exists(),
     open: |path, base| Ok(Arc::new(Sqlite::open(&base.join(path))?)),
 };
 
@@ -38,12 +42,19 @@ pub(super) const KIND: Kind = Kind {
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
-    file: OpenFile,
-    /// Whoever locks both locks this one first.
     writer: Mutex<Connection>,
-    reader: Mutex<Connection>,
+    /// `None` for a database in memory, which has only the one connection.
+    file: Option<File>,
     /// Whether the log may still have something that was to be gone.
     has_remains: AtomicBool,
+}
+
+/// What a database in a file has beside the connection that writes.
+#[derive(Debug)]
+struct File {
+    open: OpenFile,
+    /// Locked after the writer where both are.
+    reader: Mutex<Connection>,
 }
 
 impl Sqlite {
@@ -51,29 +62,54 @@ impl Sqlite {
     /// present schema.
     ///
     /// # Errors
-    /// Whatever keeps it from being used: permissions, a newer schema, another program's file, damage.
-    pub fn open(path: &Path) -> Result<Self, StateError> {
-        // While a file is made, nobody else in this process may open it: closing the handle that made it would take
-        // away the POSIX locks of a connection to the same file.
+    /// Permissions, a newer schema, another program's file, damage.
+    pub fn open(path: &Path) -> Result<Self, SqliteError> {
+        // While a file is made, no other thread may open it: closing the handle that made it would take away the POSIX
+        // locks of a connection to the same file.
         static OPENING: Mutex<()> = Mutex::new(());
         let opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = file::prepare(path)?;
-        let failed = |error| StateError::from_sqlite(path, "open the database", error);
+        let failed = |error| SqliteError::new(path, "open the database", error);
         let mut writer = connect::open(prepared.real_path()).map_err(failed)?;
         let reader = connect::open(prepared.real_path()).map_err(failed)?;
         drop(opening);
-        connect::configure(&writer).map_err(failed)?;
+        connect::configure_file(&writer).map_err(failed)?;
         schema::migrate(&mut writer, path)?;
         connect::configure_reader(&reader).map_err(failed)?;
-        let file = prepared.opened()?;
+        let open = prepared.opened()?;
+        let reader = Mutex::new(reader);
         Ok(Self {
             path: path.to_owned(),
-            file,
             writer: Mutex::new(writer),
-            reader: Mutex::new(reader),
+            file: Some(File { open, reader }),
             // A process that was killed may have left some.
             has_remains: AtomicBool::new(true),
         })
+    }
+
+    /// An empty database in memory, for this process alone: for commands that must make no file, and for tests.
+    ///
+    /// # Errors
+    /// SQLite cannot make one.
+    pub fn in_memory() -> Result<Self, SqliteError> {
+        let path = Path::new(":memory:");
+        let failed = |error| SqliteError::new(path, "open the database", error);
+        let mut writer = Connection::open_in_memory().map_err(failed)?;
+        connect::configure(&writer).map_err(failed)?;
+        schema::migrate(&mut writer, path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            file: None,
+            has_remains: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether another process that opens the path now gets the same files.
+    fn check_file(&self) -> Result<(), SqliteError> {
+        self.file
+            .as_ref()
+            .map_or(Ok(()), |file| file.open.is_still_there())
     }
 
     fn read<T>(
@@ -81,8 +117,9 @@ impl Sqlite {
         action: &'static str,
         statements: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StateError> {
-        self.file.is_still_there()?;
-        statements(&lock(&self.reader)).map_err(|error| StateError::from_sqlite(&self.path, action, error))
+        self.check_file()?;
+        let reader = self.file.as_ref().map_or(&self.writer, |file| &file.reader);
+        statements(&lock(reader)).map_err(|error| SqliteError::new(&self.path, action, error).into())
     }
 
     fn write<T>(
@@ -90,7 +127,7 @@ impl Sqlite {
         action: &'static str,
         statements: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StateError> {
-        self.file.is_still_there()?;
+        self.check_file()?;
         let mut connection = lock(&self.writer);
         let written = (|| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -98,12 +135,14 @@ impl Sqlite {
             transaction.commit()?;
             Ok(result)
         })();
-        let written = written.map_err(|error| StateError::from_sqlite(&self.path, action, error))?;
-        if self.has_remains.load(Ordering::Relaxed) {
-            self.empty_log(&connection);
+        let written = written.map_err(|error| SqliteError::new(&self.path, action, error))?;
+        if let Some(file) = &self.file
+            && self.has_remains.load(Ordering::Relaxed)
+        {
+            self.empty_log(&connection, file);
         }
-        // Into a file that was deleted meanwhile: written, and of no use to anybody.
-        self.file.is_still_there()?;
+        // A write into a file that was deleted meanwhile is lost.
+        self.check_file()?;
         Ok(written)
     }
 
@@ -125,9 +164,9 @@ impl Sqlite {
         })
     }
 
-    /// Waits for nobody: where a reader of another process is in the way, the next write tries again.
-    fn empty_log(&self, writer: &Connection) {
-        let _nobody_reads_here = lock(&self.reader);
+    /// Does not wait for a reader of another process: the next write tries again.
+    fn empty_log(&self, writer: &Connection, file: &File) {
+        let _no_reader_here = lock(&file.reader);
         let emptied = (|| {
             writer.busy_timeout(Duration::ZERO)?;
             let is_busy =

@@ -2,12 +2,11 @@
 
 use rusqlite::{Connection, Row, Transaction, params};
 
+use crate::clock::UnixSeconds;
 use crate::identity::SESSION_ISSUER;
 use crate::revocation::{Revocation, Target};
-use crate::clock::UnixSeconds;
-use crate::state::{
-    PURGED_AT_ONCE, parts, Reading, SESSION, STALE, SUBJECT, Version,
-};
+use crate::state::revocation::{SESSION, STALE, SUBJECT, parts};
+use crate::state::{PURGED_AT_ONCE, Reading, Version};
 
 pub(super) fn insert(transaction: &Transaction<'_>, revocation: &Revocation) -> rusqlite::Result<()> {
     let (kind, value, revision) = parts(&revocation.target);

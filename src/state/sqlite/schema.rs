@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::accounts;
-use crate::state::StateError;
+use super::error::SqliteError;
 
 /// `PRAGMA application_id` of our files, "pgat" in ASCII.
 const APPLICATION_ID: i64 = 0x7067_6174;
@@ -242,8 +242,8 @@ pub(super) const STEPS: &[&str] = &[
 const ADDRESSES: usize = 3;
 
 /// Takes the steps that the file has not seen, all in one transaction.
-pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StateError> {
-    let failed = |error| StateError::from_sqlite(path, "prepare the tables", error);
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteError> {
+    let failed = |error| SqliteError::new(path, "prepare the tables", error);
     let known = i64::try_from(STEPS.len()).expect("a handful of steps");
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -251,12 +251,12 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     let (application, version, tables) = describe(&transaction).map_err(failed)?;
     let is_new = application == 0 && version == 0 && tables == 0;
     if application != APPLICATION_ID && !is_new {
-        return Err(StateError::Foreign {
+        return Err(SqliteError::OtherProgram {
             path: path.to_owned(),
         });
     }
     if version > known {
-        return Err(StateError::Newer {
+        return Err(SqliteError::Newer {
             path: path.to_owned(),
             found: version,
             known,
@@ -265,7 +265,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     if version == known {
         return Ok(());
     }
-    let seen = usize::try_from(version).map_err(|_| StateError::Foreign {
+    let seen = usize::try_from(version).map_err(|_| SqliteError::OtherProgram {
         path: path.to_owned(),
     })?;
     (|| {

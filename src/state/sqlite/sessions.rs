@@ -1,47 +1,16 @@
 //! Statements on the table `sessions`.
 
-use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Params, Transaction, named_params, params};
 
-use super::{accounts, revocations};
+use super::revocations;
+use super::rows::{self, SESSION_COLUMNS, account_columns, session_columns};
 use crate::clock::UnixSeconds;
 use crate::state::{
-    AccountRow, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector, Sighting, TokenHash,
+    AccountRow, EndSessions, RefreshExchange, Rotation, SessionRow, SessionSelector, Sighting,
 };
 
 /// The most that one transaction ends because they are over: others want to write too.
 pub(super) const OVER_AT_ONCE: usize = 500;
-
-/// What [`from_row`] reads.
-macro_rules! columns {
-    () => {
-        "sessions.id, sessions.account_id, sessions.created_at, sessions.seen_at, sessions.expires_at,
-         sessions.user_agent, sessions.address, sessions.refresh_current, sessions.refresh_previous,
-         sessions.refresh_rotated_at, sessions.tokens_until"
-    };
-}
-const COLUMN_COUNT: usize = 11;
-
-fn from_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
-    let refresh = match row.get(7)? {
-        Some(current) => Some(RefreshRow {
-            current,
-            previous: row.get(8)?,
-            rotated_at: row.get(9)?,
-        }),
-        None => None,
-    };
-    Ok(SessionRow {
-        id: row.get(0)?,
-        account_id: row.get(1)?,
-        created_at: row.get(2)?,
-        seen_at: row.get(3)?,
-        expires_at: row.get(4)?,
-        user_agent: row.get(5)?,
-        address: row.get(6)?,
-        refresh,
-        tokens_until: row.get(10)?,
-    })
-}
 
 pub(super) fn add(
     transaction: &Transaction<'_>,
@@ -77,9 +46,9 @@ pub(super) fn add(
 
 pub(super) const WITH_ACCOUNT: &str = concat!(
     "SELECT ",
-    columns!(),
+    session_columns!(),
     ", ",
-    accounts::columns!(),
+    account_columns!(),
     " FROM sessions JOIN accounts ON accounts.id = sessions.account_id WHERE sessions.id = ?1"
 );
 
@@ -90,7 +59,7 @@ pub(super) fn with_account(
     connection
         .prepare_cached(WITH_ACCOUNT)?
         .query_row([id], |row| {
-            Ok((from_row(row)?, accounts::from_row(row, COLUMN_COUNT)?))
+            Ok((rows::session(row)?, rows::account(row, SESSION_COLUMNS)?))
         })
         .optional()
 }
@@ -98,14 +67,14 @@ pub(super) fn with_account(
 pub(super) fn of(connection: &Connection, account_id: Option<&str>) -> rusqlite::Result<Vec<SessionRow>> {
     let read = |statement: &str, values: &[&str]| {
         let mut statement = connection.prepare_cached(statement)?;
-        let rows = statement.query_map(rusqlite::params_from_iter(values), from_row)?;
+        let rows = statement.query_map(rusqlite::params_from_iter(values), rows::session)?;
         rows.collect()
     };
     match account_id {
         Some(id) => read(
             concat!(
                 "SELECT ",
-                columns!(),
+                session_columns!(),
                 " FROM sessions WHERE account_id = ?1 ORDER BY seen_at DESC, id DESC"
             ),
             &[id],
@@ -113,7 +82,7 @@ pub(super) fn of(connection: &Connection, account_id: Option<&str>) -> rusqlite:
         None => read(
             concat!(
                 "SELECT ",
-                columns!(),
+                session_columns!(),
                 " FROM sessions ORDER BY seen_at DESC, id DESC"
             ),
             &[],
@@ -136,19 +105,22 @@ pub(super) fn touch(transaction: &Transaction<'_>, id: &str, seen: &Sighting<'_>
 
 pub(super) fn rotate_refresh(
     transaction: &Transaction<'_>,
-    id: &str,
-    presented: &TokenHash,
-    successor: &TokenHash,
-    grace: UnixSeconds,
-    seen: &Sighting<'_>,
+    exchange: &RefreshExchange<'_>,
 ) -> rusqlite::Result<Rotation> {
+    let RefreshExchange {
+        id,
+        presented,
+        successor,
+        grace,
+        seen,
+    } = exchange;
     let Some((session, account)) = with_account(transaction, id)? else {
         return Ok(Rotation::Missing);
     };
     let Some(refresh) = session.refresh.filter(|_| !account.disabled) else {
         return Ok(Rotation::Missing);
     };
-    let judged = refresh.judge(presented, seen.at, grace);
+    let judged = refresh.judge(presented, seen.at, *grace);
     if judged == Rotation::Rotated {
         transaction
             .prepare_cached(

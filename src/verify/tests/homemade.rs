@@ -1,8 +1,8 @@
 //! Tokens of an app that signed its own: no `iss`, no `aud`, and the user's id under a name of its own.
 
 use super::*;
-use crate::revocation::{Revocation, Target};
 use crate::identity::ClaimPath;
+use crate::revocation::{Revocation, Target};
 use proptest::prelude::*;
 
 /// What `jsonwebtoken` makes of `jwt.sign({ id, role }, JWT_SECRET, { expiresIn: "15m" })`.

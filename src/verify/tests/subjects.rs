@@ -2,8 +2,8 @@
 
 use super::super::tenant::IssuerName;
 use super::*;
-use crate::revocation::{Revocation, Target};
 use crate::identity::ClaimPath;
+use crate::revocation::{Revocation, Target};
 
 const TEMPLATE: &str = "https://login.example.com/{tid}/v2.0";
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";

@@ -5,11 +5,9 @@ use rusqlite::params;
 
 use super::*;
 use crate::revocation::{Revocation, Target};
-use crate::state::contract::{END, account, client, seen};
-use crate::state::{
-    AccountChange, AccountRow, Added, CodeRow, Rotation, SessionSelector,
-    SigningKeyRow,
-};
+use crate::state::CodeStore as _;
+use crate::state::contract::{END, account, client, exchange, seen};
+use crate::state::{AccountChange, AccountRow, Added, CodeRow, Rotation, SessionSelector, SigningKeyRow};
 
 /// As version 0.1 left it.
 fn first_version(path: &Path) {
@@ -78,7 +76,7 @@ fn a_file_of_the_first_version_is_brought_along_with_all_that_is_in_it() {
     assert!(state.add_session(&client("s1", "a", 1), 1).unwrap());
     assert_eq!(
         state
-            .rotate_refresh("s1", &[1; 32], &[2; 32], 10, &seen(5, "::1", 0))
+            .rotate_refresh(&exchange("s1", &[1; 32], &[2; 32], 10, seen(5, "::1", 0)))
             .unwrap(),
         Rotation::Rotated
     );

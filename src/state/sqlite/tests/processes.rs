@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
-use crate::state::contract::{END, account, argon2, client, seen};
+use crate::state::contract::{END, account, argon2, client, exchange, seen};
 use crate::state::{AccountChange, Added, RefreshRow, Rotation, SessionRow, SessionSelector, TokenHash};
 
 const TASK: &str = "PASSGATE_TEST_STATE_TASK";
@@ -130,11 +130,17 @@ fn sign_in_forever(state: &Sqlite) {
                 .unwrap()
         );
         is_heard &= say(&name, "sign-in");
-        for exchange in 0..EXCHANGES {
-            let (presented, successor) = (nth_token(exchange), nth_token(exchange + 1));
-            let now = 1000 + exchange.cast_signed();
+        for number in 0..EXCHANGES {
+            let (presented, successor) = (nth_token(number), nth_token(number + 1));
+            let now = 1000 + number.cast_signed();
             let rotation = state
-                .rotate_refresh(&name, &presented, &successor, 10, &seen(now, "192.0.2.7", 240))
+                .rotate_refresh(&exchange(
+                    &name,
+                    &presented,
+                    &successor,
+                    10,
+                    seen(now, "192.0.2.7", 240),
+                ))
                 .unwrap();
             assert_eq!(rotation, Rotation::Rotated);
             is_heard &= say(&name, "exchange");
