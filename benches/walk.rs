@@ -219,7 +219,10 @@ impl Running {
         let toml = TOML.replace("unix:app.sock", &format!("unix:{}", app.display()));
         std::fs::write(&file, toml + more).expect("the fixture can be written");
         let metrics = Metrics::new();
-        let (plan, _) = app::load(&file, &metrics).expect("the fixture is a good file");
+        let (mut plan, _) = app::load(&file).expect("the fixture is a good file");
+        for route in plan.routes.iter_mut() {
+            route.label.series = metrics.route(&route.label.text);
+        }
         let settings = &plan.settings;
 
         // Some are in force, or nothing would be looked up.

@@ -99,8 +99,12 @@ pub(super) fn assemble(
     }
     let protected = plan.naming.clone();
     let vary = plan.sources.vary();
+    let mut routes = plan.routes;
+    for route in routes.iter_mut() {
+        route.label.series = metrics.route(&route.label.text);
+    }
     let gateway = Gateway {
-        routes: plan.routes,
+        routes,
         sources: plan.sources,
         verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations))
             .with_max_token_bytes(settings.max_token_bytes),

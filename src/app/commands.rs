@@ -13,7 +13,6 @@ use super::{Failure, time_text};
 use crate::clock::Clock;
 use crate::config::raw::RawIssuer;
 use crate::identity::SESSION_ISSUER;
-use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
@@ -240,7 +239,7 @@ impl Inspection {
 /// # Errors
 /// The file or the state cannot be used. A bad token is no error.
 pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
-    let (plan, _) = load(file, &Metrics::new())?;
+    let (plan, _) = load(file)?;
     let gateway = offline(plan, file)?.gateway;
     let mut checks = Vec::new();
     let verdict = gateway

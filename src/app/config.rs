@@ -14,16 +14,16 @@ use http::{HeaderName, HeaderValue, Method};
 use super::settings::{self, Settings};
 use super::{Failure, Unreadable, guarded};
 use crate::account::Policy;
-use crate::authorize::Rules;
+use crate::authorize::{Auth, Rules};
 use crate::config::raw::{Named, RawConfig, RawIssuer, RawPassword, RawRoute, RawSession, RawTest};
-use crate::config::{self, At, Problems, nearest};
+use crate::config::{self, At, Problems};
 use crate::credential::Sources;
 use crate::forward::{Address, Upstream};
 use crate::gateway::{Label, Prefix, Route};
 use crate::http::target::{PathLeniency, Target, canonical_prefix};
 use crate::identity_headers::IdentityHeaders;
 use crate::login;
-use crate::observe::Metrics;
+use crate::observe::RouteLabel;
 use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
@@ -74,9 +74,12 @@ pub struct SignInPlan {
 ///
 /// # Errors
 /// [`Failure::Problems`] with all problems, [`Failure::Unreadable`].
-pub fn load(file: &Path, metrics: &Metrics) -> Result<(Plan, Problems), Failure> {
+pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
     let (raw, mut problems) = parse(file)?;
-    let plan = compile(&raw, metrics, &mut problems);
+    if raw.failed.is_everything() {
+        return Err(Failure::problems(problems));
+    }
+    let plan = compile(&raw, &mut problems);
     match plan {
         Some(plan) if problems.errors().is_empty() => Ok((plan, problems)),
         _ => Err(Failure::problems(problems)),
@@ -153,7 +156,7 @@ fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
 }
 
 /// Compiles all tables. `None` only where there are errors.
-fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Option<Plan> {
+fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let settings = Settings::compile(raw, problems);
     let workers = settings::workers(&raw.server);
     let upstreams: Vec<Arc<Upstream>> = raw
@@ -161,7 +164,9 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         .iter()
         .map(|(name, upstream)| Arc::new(Upstream::compile(name, upstream, workers, problems)))
         .collect();
-    check_loops(raw, &settings, &upstreams, problems);
+    if !raw.failed.has("server", "listen") {
+        check_loops(raw, &settings, &upstreams, problems);
+    }
     let by_name: HashMap<&str, &Arc<Upstream>> = upstreams
         .iter()
         .map(|upstream| (&*upstream.name, upstream))
@@ -178,7 +183,6 @@ fn compile(raw: &RawConfig, metrics: &Metrics, problems: &mut Problems) -> Optio
         &Surroundings {
             own_prefix: &settings.own_prefix,
             upstreams: &by_name,
-            metrics,
         },
         problems,
     );
@@ -311,8 +315,12 @@ fn check_callers(raw: &RawConfig, problems: &mut Problems) {
     if is_unknown || raw.failed.has("routes", "auth") || !raw.issuers.is_empty() || raw.password.is_some() {
         return;
     }
-    let needs_caller =
-        |route: &&At<RawRoute>| route.auth.as_ref().is_none_or(|auth| auth.value == "required");
+    let needs_caller = |route: &&At<RawRoute>| {
+        route
+            .auth
+            .as_ref()
+            .is_none_or(|auth| auth.value == Auth::Required)
+    };
     if let Some(route) = raw.routes.iter().find(needs_caller) {
         let span = route.auth.as_ref().map_or(&route.span, |auth| &auth.span);
         problems.warning(span, "this route needs a caller, and there is no way to become one").hint(
@@ -451,12 +459,9 @@ fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mu
         .methods
         .iter()
         .flat_map(|methods| &methods.value)
-        .map(|method| method.value.as_str());
-    for method in methods.chain(route.methods.is_none().then_some("GET")) {
-        let Ok(method) = Method::try_from(method) else {
-            continue;
-        };
-        let (Some(meant), Some(other)) = (leads_to(&here, &method), leads_to(&there, &method)) else {
+        .map(|method| &method.value);
+    for method in methods.chain(route.methods.is_none().then_some(&Method::GET)) {
+        let (Some(meant), Some(other)) = (leads_to(&here, method), leads_to(&there, method)) else {
             continue;
         };
         if !other.rules.cover(&meant.rules) {
@@ -528,7 +533,6 @@ fn warn_of_method_override(table: &Table<Route>, spans: &[Range<usize>], problem
 struct Surroundings<'a> {
     own_prefix: &'a str,
     upstreams: &'a HashMap<&'a str, &'a Arc<Upstream>>,
-    metrics: &'a Metrics,
 }
 
 type CompiledRoute = (Option<HostPattern>, Pattern, Option<Vec<Method>>, Route);
@@ -563,24 +567,12 @@ fn compile_route(
         }
         Some(pattern)
     });
-    let methods = route.value.methods.as_ref().map(|methods| {
-        methods
-            .value
-            .iter()
-            .filter_map(|method| compile_method(method, problems))
-            .collect::<Vec<_>>()
-    });
-    let mut accept = PathLeniency::default();
-    for name in &route.value.accept {
-        match accept.with_name(name) {
-            Some(more) => accept = more,
-            None => {
-                problems
-                    .error(&name.span, format!("`accept` knows no `{}`", name.value))
-                    .hint(did_you_mean(name, &PathLeniency::NAMES));
-            }
-        }
-    }
+    let methods: Option<Vec<Method>> = route
+        .value
+        .methods
+        .as_ref()
+        .map(|methods| methods.iter().map(|method| method.value.clone()).collect());
+    let accept = route.value.accept;
     if let (Some(path), Some(typed)) = (&path, &route.value.path) {
         check_reachable(path, typed, accept, problems);
     }
@@ -588,19 +580,10 @@ fn compile_route(
         .value
         .headers
         .iter()
-        .filter_map(|(name, value)| {
-            // Both were checked when the file was read.
-            Some((
-                HeaderName::try_from(name.value.as_str()).ok()?,
-                HeaderValue::try_from(value.value.as_str()).ok()?,
-            ))
-        })
+        .map(|(name, value)| (HeaderName::clone(name), value.value.0.clone()))
         .collect();
-    // They were checked with the names of `[identity]`.
     let kept = route.value.keep_headers.iter();
-    let keep_headers = kept
-        .filter_map(|name| HeaderName::try_from(name.value.as_str()).ok())
-        .collect();
+    let keep_headers = kept.map(|name| HeaderName::clone(name)).collect();
     let strip_prefix = compile_strip_prefix(&route.value, problems);
     let upstream = route
         .value
@@ -615,7 +598,7 @@ fn compile_route(
     let path = path?;
     let text = label(host.as_ref(), &path, methods.as_deref());
     let label = Label {
-        series: around.metrics.route(&text),
+        series: RouteLabel::NONE,
         text,
     };
     let compiled = Route {
@@ -694,29 +677,6 @@ fn label(host: Option<&HostPattern>, path: &Pattern, methods: Option<&[Method]>)
     label.into()
 }
 
-fn compile_method(method: &At<String>, problems: &mut Problems) -> Option<Method> {
-    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-    match Method::try_from(method.value.as_str()) {
-        Ok(Method::CONNECT | Method::TRACE) => {
-            problems
-                .error(&method.span, format!("`{}` is never forwarded", method.value))
-                .hint("CONNECT and TRACE are answered with 405 on every route; leave it out");
-            None
-        }
-        Ok(parsed) if parsed.as_str().bytes().all(|byte| !byte.is_ascii_lowercase()) => Some(parsed),
-        _ => {
-            let upper = method.value.to_ascii_uppercase();
-            problems
-                .error(&method.span, format!("`{}` is not a method", method.value))
-                .hint(nearest(&upper, KNOWN).map_or_else(
-                    || "methods are upper-case tokens, `GET`".to_owned(),
-                    |near| format!("did you mean `{near}`? methods are upper-case"),
-                ));
-            None
-        }
-    }
-}
-
 /// The prefix must stand in front of the route's own path, or it would never be cut off.
 fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<Prefix> {
     let prefix = route.strip_prefix.as_ref()?;
@@ -744,20 +704,4 @@ fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<Pre
         value: HeaderValue::try_from(&path).ok()?,
         path,
     })
-}
-
-fn did_you_mean(typed: &str, known: &[&str]) -> String {
-    nearest(typed, known.iter().copied()).map_or_else(
-        || {
-            format!(
-                "one of {}",
-                known
-                    .iter()
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )
-        },
-        |near| format!("did you mean `{near}`?"),
-    )
 }

@@ -217,7 +217,7 @@ fn described(caller: &RawTestCaller) -> Identity {
                 RawClaim::Integer(number) => Value::from(*number),
                 RawClaim::Boolean(boolean) => Value::from(*boolean),
             };
-            claims.insert(path.value.clone(), value);
+            claims.insert(path.as_str().to_owned(), value);
             claims
         });
     let subject = caller
@@ -232,7 +232,11 @@ fn described(caller: &RawTestCaller) -> Identity {
         issuer,
         subject,
         texts(&caller.roles),
-        texts(&caller.scopes),
+        caller
+            .scopes
+            .iter()
+            .map(|scope| scope.as_str().to_owned())
+            .collect(),
         claims,
     )
 }

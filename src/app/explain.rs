@@ -24,7 +24,6 @@ use crate::http::{origin, reply};
 use crate::identity::{Caller, Identity};
 use crate::identity_headers::{Peer, TrustedProxies};
 use crate::login::{self, Endpoint};
-use crate::observe::Metrics;
 use crate::refusal::Refusal;
 use crate::verify::{OWN_NAME, Verified, Verifier};
 
@@ -64,7 +63,7 @@ pub struct Explanation {
 /// # Errors
 /// The file, the state or the question cannot be used.
 pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Failure> {
-    let (plan, _) = load(file, &Metrics::new())?;
+    let (plan, _) = load(file)?;
     let asked = Asked::parse(&question.method, &question.url, &plan.settings.public_url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
     let mut talk = Transcript::default();

@@ -28,7 +28,6 @@ use serde::Serialize;
 use crate::authorize::Who;
 use crate::clock::UnixSeconds;
 use crate::config::{Listed, Problems};
-use crate::observe::Metrics;
 use crate::pages;
 
 pub use accounts::{Account, Directory, ImportMode, Imported, NewUser, RolesChange, Session, hash_password};
@@ -224,7 +223,7 @@ pub struct CheckedRoute {
 /// # Errors
 /// [`Failure::Problems`] with every problem, [`Failure::Unreadable`].
 pub fn check(file: &Path) -> Result<Checked, Failure> {
-    let (plan, mut problems) = load(file, &Metrics::new())?;
+    let (plan, mut problems) = load(file)?;
     let tests = config_tests::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
         return Err(Failure::problems(problems));

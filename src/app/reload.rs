@@ -79,9 +79,9 @@ impl Running<'_> {
 
     async fn read(&mut self) -> Result<(Current, Box<dyn Write + Send>), Failure> {
         let file = self.file.clone();
-        let (metrics, diagnostics) = (Arc::clone(&self.metrics), self.console.diagnostics.clone());
+        let diagnostics = self.console.diagnostics.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let plan = load_tested(&file, &metrics, &diagnostics)?;
+            let plan = load_tested(&file, &diagnostics)?;
             let output = log_output(&plan.settings.log).map_err(|error| Failure::Runtime(error.into()))?;
             Ok((plan, output))
         });
@@ -143,12 +143,8 @@ impl Running<'_> {
 }
 
 /// Reads the file and runs its tests; prints warnings.
-pub(super) fn load_tested(
-    file: &Path,
-    metrics: &Metrics,
-    diagnostics: &Diagnostics,
-) -> Result<Plan, Failure> {
-    let (plan, mut problems) = load(file, metrics)?;
+pub(super) fn load_tested(file: &Path, diagnostics: &Diagnostics) -> Result<Plan, Failure> {
+    let (plan, mut problems) = load(file)?;
     config_tests::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {
         return Err(Failure::problems(problems));

@@ -60,7 +60,7 @@ fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
     // Fails only if a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let metrics = Arc::new(Metrics::new());
-    let plan = load_tested(file, &metrics, &console.diagnostics)?;
+    let plan = load_tested(file, &console.diagnostics)?;
     console.level.set(plan.settings.log.level);
     let state = open_state(&plan.settings.state_url, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

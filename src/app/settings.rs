@@ -10,7 +10,8 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::account::Policy;
-use crate::config::raw::{RawListen, RawLog, RawPassword, RawPem, RawProxy, RawServer, RawSession};
+use crate::config::raw::{RawLog, RawPassword, RawPem, RawServer, RawSession};
+use crate::config::schema::{self, RestartValues, or_default};
 use crate::config::{At, Problems, RawConfig};
 use crate::http::client::Share;
 use crate::http::headers::Host;
@@ -20,7 +21,7 @@ use crate::server::context::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part, Source};
 use crate::session;
-use crate::verify::MAX_TOKEN_BYTES;
+use crate::values::{Listen, TrustedProxy};
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Settings {
     pub state_url: String,
     /// Where our own endpoints live.
     pub own_prefix: String,
+    /// The values of the keys that only a restart changes.
+    pub restart: RestartValues,
 }
 
 /// `[log]`
@@ -126,22 +129,16 @@ impl Settings {
             log: LogSettings::compile(&raw.log, problems),
             public_https: server.public_url.as_ref().map(|url| url.starts_with("https://")),
             workers: workers(server),
-            max_connections: server
-                .max_connections
-                .as_ref()
-                .map_or(10_000, |most| clamp(most.value)),
-            max_connections_per_client: server
-                .max_connections_per_client
-                .as_ref()
-                .map_or(Share::Percent(25), |share| share.value),
+            max_connections: clamp(server.scalars.get("server", "max_connections")),
+            max_connections_per_client: of_server(
+                &server.max_connections_per_client,
+                "max_connections_per_client",
+            ),
             limits: Limits {
-                max_header_bytes: server
-                    .max_header_bytes
-                    .as_ref()
-                    .map_or(32 * 1024, |most| clamp(most.value)),
-                header_timeout: duration(server.header_timeout.as_ref(), 10),
-                idle_timeout: duration(server.idle_timeout.as_ref(), 75),
-                min_rate: server.min_rate.as_ref().map_or(1024, |rate| rate.value),
+                max_header_bytes: clamp(of_server(&server.max_header_bytes, "max_header_bytes")),
+                header_timeout: server.scalars.get("server", "header_timeout"),
+                idle_timeout: server.scalars.get("server", "idle_timeout"),
+                min_rate: of_server(&server.min_rate, "min_rate"),
             },
             redirect_http: server.redirect_http.as_ref().map(|listen| {
                 if !public_url.starts_with("https://") {
@@ -154,60 +151,27 @@ impl Settings {
                 }
                 address(listen, problems)
             }),
-            drain_timeout: duration(server.drain_timeout.as_ref(), 30),
-            max_token_bytes: server
-                .max_token_bytes
-                .as_ref()
-                .map_or(MAX_TOKEN_BYTES, |most| clamp(most.value)),
+            drain_timeout: server.scalars.get("server", "drain_timeout"),
+            max_token_bytes: clamp(of_server(&server.max_token_bytes, "max_token_bytes")),
             max_body_bytes: server.max_body_bytes.as_ref().and_then(|most| most.value),
             trusted_proxies,
             tls,
             public_url,
             state_url,
-            own_prefix: server
-                .own_prefix
-                .as_ref()
-                .map_or_else(|| "/auth".to_owned(), |prefix| prefix.value.clone()),
+            own_prefix: of_server(&server.own_prefix, "own_prefix"),
+            restart: raw.restart.clone(),
         }
     }
 
     /// The keys in which `next` differs from this and that only a restart can change.
     #[must_use]
-    pub fn differs(&self, next: &Self) -> Vec<&'static str> {
-        let pairs = |settings: &Self| settings.tls.as_ref().map(|tls| tls.pairs().to_vec());
-        [
-            ("server.listen", self.listen != next.listen),
-            ("server.workers", self.workers != next.workers),
-            (
-                "server.max_connections",
-                self.max_connections != next.max_connections,
-            ),
-            (
-                "server.max_connections_per_client",
-                self.max_connections_per_client != next.max_connections_per_client,
-            ),
-            ("server.min_rate", self.limits.min_rate != next.limits.min_rate),
-            ("server.redirect_http", self.redirect_http != next.redirect_http),
-            (
-                "server.max_header_bytes",
-                self.limits.max_header_bytes != next.limits.max_header_bytes,
-            ),
-            (
-                "server.header_timeout",
-                self.limits.header_timeout != next.limits.header_timeout,
-            ),
-            (
-                "server.idle_timeout",
-                self.limits.idle_timeout != next.limits.idle_timeout,
-            ),
-            ("server.drain_timeout", self.drain_timeout != next.drain_timeout),
-            ("server.tls", pairs(self) != pairs(next)),
-            ("admin.listen", self.admin != next.admin),
-            ("state.url", self.state_url != next.state_url),
-        ]
-        .into_iter()
-        .filter_map(|(key, differs)| differs.then_some(key))
-        .collect()
+    pub fn differs<'a>(&'a self, next: &'a Self) -> Vec<&'a str> {
+        self.restart
+            .iter()
+            .zip(&next.restart)
+            .filter(|(ours, theirs)| ours != theirs)
+            .map(|((key, _), _)| key.as_str())
+            .collect()
     }
 
     /// The host that browsers are told to reach by HTTPS alone: that of `public_url`, where it names no port, for the
@@ -245,7 +209,7 @@ impl Settings {
 
 /// Worker threads that `[server] workers` asks for.
 pub(super) fn workers(server: &RawServer) -> usize {
-    match server.workers.as_ref().map_or(0, |workers| clamp(workers.value)) {
+    match clamp(server.scalars.get("server", "workers")) {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     }
@@ -256,37 +220,31 @@ fn trusted_proxies(server: &RawServer) -> TrustedProxies {
     let unix = server
         .trusted_proxies
         .iter()
-        .any(|proxy| proxy.value == RawProxy::Unix);
+        .any(|proxy| proxy.value == TrustedProxy::Unix);
     let networks = server
         .trusted_proxies
         .iter()
         .filter_map(|proxy| match proxy.value {
-            RawProxy::Network(network) => Some(network),
-            RawProxy::Unix => None,
+            TrustedProxy::Network(network) => Some(network),
+            TrustedProxy::Unix => None,
         });
     TrustedProxies::new(networks.collect(), unix)
 }
 
 /// `[session]`, with the cookie's name as it is on the wire of the site at `public_url`.
 pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
-    let seconds = |typed: Option<&At<Duration>>, default: Duration| {
-        i64::try_from(typed.map_or(default, |typed| typed.value).as_secs())
-            .unwrap_or(i64::MAX)
-            .max(1)
+    let seconds = |written: &Option<At<Duration>>, key| {
+        let length: Duration = or_default(written.as_ref(), "session", key);
+        i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1)
     };
+    let cookie: String = or_default(raw.cookie.as_ref(), "session", "cookie");
     let secure = public_url.starts_with("https://");
     session::Settings {
-        cookie: session::wire_name(
-            raw.cookie
-                .as_ref()
-                .map_or(RawSession::COOKIE, |cookie| cookie.as_str()),
-            secure,
-        )
-        .to_owned(),
+        cookie: session::wire_name(&cookie, secure).to_owned(),
         secure,
-        token_lifetime: seconds(raw.token_lifetime.as_ref(), RawSession::TOKEN_LIFETIME),
-        idle_timeout: seconds(raw.idle_timeout.as_ref(), RawSession::IDLE_TIMEOUT),
-        lifetime: seconds(raw.lifetime.as_ref(), RawSession::LIFETIME),
+        token_lifetime: seconds(&raw.token_lifetime, "token_lifetime"),
+        idle_timeout: seconds(&raw.idle_timeout, "idle_timeout"),
+        lifetime: seconds(&raw.lifetime, "lifetime"),
         public_url: public_url.to_owned(),
         trust_unconfirmed_email: false,
     }
@@ -294,19 +252,13 @@ pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
 
 /// `[password] admin_role`.
 pub(super) fn admin_role(raw: &RawPassword) -> String {
-    raw.admin_role
-        .as_ref()
-        .map_or_else(|| RawPassword::ADMIN_ROLE.to_owned(), |role| role.value.clone())
+    or_default(raw.admin_role.as_ref(), "password", "admin_role")
 }
 
 /// `[password]`: what a new account and a new password are held to.
 pub(super) fn policy(raw: &RawPassword) -> Policy {
     Policy {
-        min_length: clamp(
-            raw.min_length
-                .as_ref()
-                .map_or(*RawPassword::MIN_LENGTHS.start(), |least| least.value),
-        ),
+        min_length: clamp(or_default(raw.min_length.as_ref(), "password", "min_length")),
         default_roles: raw.default_roles.iter().map(|role| role.value.clone()).collect(),
     }
 }
@@ -317,15 +269,16 @@ fn clamp(value: u64) -> usize {
         .min(tokio::sync::Semaphore::MAX_PERMITS)
 }
 
-fn duration(typed: Option<&At<Duration>>, default_seconds: u64) -> Duration {
-    typed.map_or(Duration::from_secs(default_seconds), |typed| typed.value)
+/// The value of a key of `[server]`.
+fn of_server<T: schema::FromValue + Clone>(written: &Option<At<T>>, key: &str) -> T {
+    or_default(written.as_ref(), "server", key)
 }
 
-fn address(listen: &At<RawListen>, problems: &Problems) -> Address {
+fn address(listen: &At<Listen>, problems: &Problems) -> Address {
     match &listen.value {
-        RawListen::Tcp(address) => Address::Tcp(*address),
-        RawListen::Unix(path) => Address::Unix(problems.resolve(path)),
-        RawListen::Systemd => Address::Systemd,
+        Listen::Tcp(address) => Address::Tcp(*address),
+        Listen::Unix(path) => Address::Unix(problems.resolve(path)),
+        Listen::Systemd => Address::Systemd,
     }
 }
 

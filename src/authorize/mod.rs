@@ -17,33 +17,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::config::raw::{RawClaim, RawRoles, RawRoute};
-use crate::config::{At, Place, Problems, nearest};
+use crate::config::{At, Place, Problems};
 use crate::identity::{Caller, ClaimPath, Identity};
 use crate::refusal::Refusal;
+use crate::values::Scope;
 
-/// Whether a route needs to know who is calling.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Auth {
-    /// Nothing about the caller is read.
-    None,
-    /// Whoever sends a credential is verified; whoever sends none passes as nobody.
-    Optional,
-    /// There has to be a caller.
-    #[default]
-    Required,
-}
-
-impl Auth {
-    /// As the file writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Optional => "optional",
-            Self::Required => "required",
-        }
-    }
-}
+pub use crate::values::Auth;
 
 /// A rule as log lines and `explain` name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +60,7 @@ enum Check {
     AllRoles(Vec<Box<str>>),
     NoRole(Vec<Box<str>>),
     Claim(ClaimPath, RawClaim),
-    Scope(Box<str>),
+    Scope(Scope),
 }
 
 /// The rules of one route for programs: `check --format json` prints it as `who`. A caller has to satisfy each part that
@@ -168,12 +147,14 @@ impl Rules {
     /// The rules of a route of the file. Whatever is wrong with them goes to `problems`, and the rest is at least as
     /// strict as what was meant: such a configuration is never used.
     pub fn compile(route: &RawRoute, problems: &mut Problems) -> Self {
-        let auth = compile_auth(route.auth.as_ref(), problems);
+        let auth = route.auth.as_ref().map(|auth| auth.value).unwrap_or_default();
         let span = route
             .auth
             .as_ref()
-            .or(route.path.as_ref())
-            .map_or(0..0, |at| at.span.clone());
+            .map(|auth| &auth.span)
+            .or(route.path.as_ref().map(|path| &path.span))
+            .cloned()
+            .unwrap_or(0..0);
         let mut rules = Vec::new();
         if let Some(roles) = &route.roles {
             compile_roles(roles, &mut rules, problems);
@@ -182,7 +163,14 @@ impl Rules {
             compile_claim(path, wanted, &mut rules, problems);
         }
         for scope in &route.scopes {
-            compile_scope(scope, &mut rules, problems);
+            let text = format!("the scope `{}`", scope.as_str());
+            add(
+                &mut rules,
+                problems,
+                &scope.span,
+                text,
+                Check::Scope(scope.value.clone()),
+            );
         }
         if auth != Auth::Required && !rules.is_empty() {
             let (message, why) = match auth {
@@ -316,7 +304,7 @@ impl Rules {
                     };
                     who.claims.insert(path.as_str().to_owned(), wanted);
                 }
-                Check::Scope(scope) => who.scopes.push(scope.to_string()),
+                Check::Scope(scope) => who.scopes.push(scope.as_str().to_owned()),
             }
         }
         who
@@ -362,7 +350,7 @@ impl Check {
                 Some(value) => equals(value, wanted),
                 None => false,
             },
-            Self::Scope(scope) => identity.scopes.iter().any(|held| **held == **scope),
+            Self::Scope(scope) => identity.scopes.iter().any(|held| held == scope.as_str()),
         }
     }
 
@@ -409,25 +397,6 @@ fn listed(names: &[impl AsRef<str>]) -> String {
         .join(", ")
 }
 
-fn compile_auth(auth: Option<&At<String>>, problems: &mut Problems) -> Auth {
-    const ALL: [Auth; 3] = [Auth::None, Auth::Optional, Auth::Required];
-    let Some(typed) = auth else { return Auth::default() };
-    if let Some(auth) = ALL.into_iter().find(|auth| auth.as_str() == typed.value) {
-        return auth;
-    }
-    let hint = match nearest(typed, ALL.map(Auth::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "it is one of `none`, `optional`, `required`".to_owned(),
-    };
-    problems
-        .error(
-            &typed.span,
-            format!("there is no `auth` called `{}`", typed.value),
-        )
-        .hint(hint);
-    Auth::default()
-}
-
 fn add(rules: &mut Vec<Rule>, problems: &Problems, span: &Range<usize>, text: String, check: Check) {
     rules.push(Rule {
         name: Arc::new(RuleName {
@@ -440,15 +409,9 @@ fn add(rules: &mut Vec<Rule>, problems: &Problems, span: &Range<usize>, text: St
 
 fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Problems) {
     let (any, all, none) = (&roles.any, &roles.all, &roles.none);
-    if any.is_none() && all.is_none() && none.is_none() {
-        problems
-            .error(&roles.span, "`roles` asks for nothing")
-            .hint("write `roles = [\"…\"]`, or `any`, `all` or `none` with a list; or take it out");
-        return;
-    }
     let mut add_list = |list: &Option<Vec<At<String>>>, what: &str, check: fn(Vec<Box<str>>) -> Check| {
         let Some(list) = list else { return };
-        let names = compile_names(list, &roles.span, problems);
+        let names = compile_names(list, problems);
         let span = list.first().map_or(&roles.span, |first| &first.span);
         add(
             rules,
@@ -480,19 +443,10 @@ fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Pro
     }
 }
 
-fn compile_names(list: &[At<String>], span: &Range<usize>, problems: &mut Problems) -> Vec<Box<str>> {
-    if list.is_empty() {
-        problems
-            .error(span, "a list of roles is empty")
-            .hint("name a role; or take the list out where any caller may pass");
-    }
+fn compile_names(list: &[At<String>], problems: &mut Problems) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = Vec::with_capacity(list.len());
     for role in list {
-        if role.is_empty() {
-            problems
-                .error(&role.span, "a role has no name")
-                .hint("name it as the token does");
-        } else if names.iter().any(|name| **name == **role) {
+        if names.iter().any(|name| **name == **role) {
             problems
                 .warning(&role.span, format!("the role `{}` stands twice", role.value))
                 .hint("take one out");
@@ -503,45 +457,18 @@ fn compile_names(list: &[At<String>], span: &Range<usize>, problems: &mut Proble
     names
 }
 
-fn compile_claim(path: &At<String>, wanted: &At<RawClaim>, rules: &mut Vec<Rule>, problems: &mut Problems) {
-    let Some(parsed) = ClaimPath::parse(path) else {
-        problems
-            .error(&path.span, format!("`{}` is no path to a claim", path.value))
-            .hint("write names with one dot between them, for example `realm_access.tenant`");
-        return;
-    };
+fn compile_claim(path: &At<ClaimPath>, wanted: &At<RawClaim>, rules: &mut Vec<Rule>, problems: &Problems) {
     let shown = match &wanted.value {
         RawClaim::Text(text) => format!("\"{text}\""),
         RawClaim::Integer(number) => number.to_string(),
         RawClaim::Boolean(truth) => truth.to_string(),
     };
-    let text = format!("the claim `{}` is or contains `{shown}`", path.value);
+    let text = format!("the claim `{}` is or contains `{shown}`", path.as_str());
     add(
         rules,
         problems,
         &path.span,
         text,
-        Check::Claim(parsed, wanted.value.clone()),
-    );
-}
-
-/// RFC 6749 section 3.3, `scope-token`.
-fn compile_scope(scope: &At<String>, rules: &mut Vec<Rule>, problems: &mut Problems) {
-    if scope.is_empty()
-        || !scope
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
-    {
-        problems
-            .error(&scope.span, format!("`{}` is no scope", scope.value))
-            .hint("write each scope as a string of its own, without spaces: `scopes = [\"a\", \"b\"]`");
-        return;
-    }
-    add(
-        rules,
-        problems,
-        &scope.span,
-        format!("the scope `{}`", scope.value),
-        Check::Scope(scope.as_str().into()),
+        Check::Claim(path.value.clone(), wanted.value.clone()),
     );
 }

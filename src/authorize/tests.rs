@@ -33,14 +33,20 @@ fn roles(any: Option<&[&str]>, all: Option<&[&str]>, none: Option<&[&str]>) -> O
     ))
 }
 
-fn claims(list: &[(&str, RawClaim)]) -> Vec<(At<String>, At<RawClaim>)> {
+fn asked(list: &[&str]) -> Vec<At<Scope>> {
+    list.iter().map(|scope| at(scope.parse().unwrap(), 5)).collect()
+}
+
+fn claims(list: &[(&str, RawClaim)]) -> Vec<(At<ClaimPath>, At<RawClaim>)> {
     list.iter()
-        .map(|(path, value)| (at((*path).to_owned(), 4), at(value.clone(), 4)))
+        .map(|(path, value)| (at(ClaimPath::parse(path).unwrap(), 4), at(value.clone(), 4)))
         .collect()
 }
 
-fn auth(text: &str) -> Option<At<String>> {
-    Some(at(text.to_owned(), 1))
+fn auth(text: &str) -> Option<At<Auth>> {
+    let all = [Auth::None, Auth::Optional, Auth::Required];
+    let auth = all.into_iter().find(|auth| auth.as_str() == text);
+    Some(at(auth.unwrap(), 1))
 }
 
 fn compile(route: &RawRoute) -> (Rules, Problems) {
@@ -247,7 +253,7 @@ fn a_claim_equals_or_contains_by_type() {
 #[test]
 fn every_scope_is_needed() {
     let rules = rules(&RawRoute {
-        scopes: names(&["reports:read", "openid"], 5),
+        scopes: asked(&["reports:read", "openid"]),
         ..RawRoute::default()
     });
     assert_eq!(
@@ -276,7 +282,7 @@ fn a_denial_names_its_rule_and_line() {
             ("tenant", RawClaim::Text("acme".to_owned())),
             ("level", RawClaim::Integer(3)),
         ]),
-        scopes: names(&["a", "b"], 5),
+        scopes: asked(&["a", "b"]),
         ..RawRoute::default()
     });
     let acme = json!({"tenant": "acme", "level": 3});
@@ -313,7 +319,7 @@ fn steps_tell_what_the_caller_has_of_each_rule() {
     let rules = rules(&RawRoute {
         roles: roles(Some(&["admin"]), None, None),
         claims: claims(&[("tenant", RawClaim::Text("acme".to_owned()))]),
-        scopes: names(&["a"], 5),
+        scopes: asked(&["a"]),
         ..RawRoute::default()
     });
     let told = |caller: &Caller| {
@@ -349,153 +355,72 @@ fn steps_tell_what_the_caller_has_of_each_rule() {
     );
 }
 
+/// The problems of a file with one route that has the line `rule`, which is line 6.
+fn problems_of(rule: &str) -> Problems {
+    let text =
+        format!("[upstreams.a]\nbuiltin = \"whoami\"\n[[routes]]\npath = \"/*\"\nupstream = \"a\"\n{rule}\n");
+    let mut problems = Problems::new(Path::new("gateway.toml"), &text);
+    let raw = crate::config::read(&mut problems);
+    for route in &raw.routes {
+        Rules::compile(&route.value, &mut problems);
+    }
+    problems
+}
+
 #[test]
 fn mistakes_are_told_with_their_place() {
-    let integer = || claims(&[("a", RawClaim::Integer(1))]);
-    let route = RawRoute::default;
-    for (raw, line, message) in [
+    for (rule, message) in [
         (
-            RawRoute {
-                auth: auth("require"),
-                ..route()
-            },
-            1,
-            "there is no `auth` called `require`",
+            "auth = \"require\"",
+            "`auth` must be one of the words it knows, found `require`",
         ),
+        ("auth = \"\"", "`auth` is empty"),
         (
-            RawRoute {
-                auth: auth(""),
-                ..route()
-            },
-            1,
-            "there is no `auth` called ``",
-        ),
-        (
-            RawRoute {
-                auth: auth("none"),
-                roles: roles(Some(&["a"]), None, None),
-                ..route()
-            },
-            1,
+            "auth = \"none\"; roles = [\"a\"]",
             "`auth = \"none\"` leaves the rules of this route unchecked",
         ),
         (
-            RawRoute {
-                auth: auth("none"),
-                scopes: names(&["a"], 5),
-                ..route()
-            },
-            1,
+            "auth = \"none\"; scopes = [\"a\"]",
             "`auth = \"none\"` leaves the rules of this route unchecked",
         ),
         (
-            RawRoute {
-                auth: auth("optional"),
-                claims: integer(),
-                ..route()
-            },
-            1,
+            "auth = \"optional\"; claims = { a = 1 }",
             "`auth = \"optional\"` lets anybody around the rules of this route",
         ),
+        ("roles = {}", "`roles` names no roles"),
+        ("roles = []", "`roles` names no roles"),
+        ("roles = { none = [] }", "`none` names no roles"),
+        ("roles = [\"a\", \"\"]", "`roles` is empty"),
         (
-            RawRoute {
-                roles: roles(None, None, None),
-                ..route()
-            },
-            2,
-            "`roles` asks for nothing",
-        ),
-        (
-            RawRoute {
-                roles: roles(Some(&[]), None, None),
-                ..route()
-            },
-            2,
-            "a list of roles is empty",
-        ),
-        (
-            RawRoute {
-                roles: roles(None, None, Some(&[])),
-                ..route()
-            },
-            2,
-            "a list of roles is empty",
-        ),
-        (
-            RawRoute {
-                roles: roles(Some(&["a", ""]), None, None),
-                ..route()
-            },
-            3,
-            "a role has no name",
-        ),
-        (
-            RawRoute {
-                roles: roles(None, Some(&["a", "b"]), Some(&["b"])),
-                ..route()
-            },
-            3,
+            "roles = { all = [\"a\", \"b\"], none = [\"b\"] }",
             "nobody can pass: the role `b` is asked for and refused",
         ),
         (
-            RawRoute {
-                roles: roles(Some(&["a", "b"]), None, Some(&["b", "a"])),
-                ..route()
-            },
-            3,
+            "roles = { any = [\"a\", \"b\"], none = [\"b\", \"a\"] }",
             "nobody can pass: the role `a` is asked for and refused",
         ),
+        ("claims = { \"a..b\" = 1 }", "`a..b` is no path of a claim"),
+        ("claims = { \"\" = 1 }", "`` is no path of a claim"),
         (
-            RawRoute {
-                claims: claims(&[("a..b", RawClaim::Integer(1))]),
-                ..route()
-            },
-            4,
-            "`a..b` is no path to a claim",
+            "scopes = [\"a b\"]",
+            "`scopes` must be a list of scopes, found `a b`",
         ),
-        (
-            RawRoute {
-                claims: claims(&[("", RawClaim::Integer(1))]),
-                ..route()
-            },
-            4,
-            "`` is no path to a claim",
-        ),
-        (
-            RawRoute {
-                scopes: names(&["a b"], 5),
-                ..route()
-            },
-            5,
-            "`a b` is no scope",
-        ),
-        (
-            RawRoute {
-                scopes: names(&[""], 5),
-                ..route()
-            },
-            5,
-            "`` is no scope",
-        ),
+        ("scopes = [\"\"]", "`scopes` is empty"),
     ] {
-        let (_, problems) = compile(&raw);
+        let problems = problems_of(&rule.replace("; ", "\n"));
         let [problem] = problems.errors() else {
             panic!("{message}: {:?}", problems.errors())
         };
         assert_eq!(problem.message, message);
-        assert_eq!(problems.place(&problem.span).line, line, "{message}");
+        assert_eq!(problems.place(&problem.span).line, 6, "{message}");
         assert!(problem.hint.is_some());
     }
 }
 
 #[test]
-fn a_typed_auth_that_is_nearly_right_gets_a_hint_and_counts_as_required() {
-    let (rules, problems) = compile(&RawRoute {
-        auth: auth("nonne"),
-        ..RawRoute::default()
-    });
+fn a_typed_auth_that_is_nearly_right_gets_a_hint() {
+    let problems = problems_of("auth = \"nonne\"");
     assert_eq!(problems.errors()[0].hint.as_deref(), Some("did you mean `none`?"));
-    assert_eq!(rules.auth(), Auth::Required);
 }
 
 #[test]
@@ -530,7 +455,7 @@ proptest! {
         let route = RawRoute {
             auth: auth(mode),
             roles: if with_roles { roles(lists[0].as_deref(), lists[1].as_deref(), lists[2].as_deref()) } else { None },
-            scopes: names(&strs(&scopes), 5),
+            scopes: asked(&strs(&scopes)),
             ..RawRoute::default()
         };
         let (rules, _) = compile(&route);
@@ -556,7 +481,7 @@ fn rules_cover_those_that_ask_for_nothing_more() {
         rules(&RawRoute {
             auth: auth(auth_text),
             roles: any.and_then(|any| roles(Some(any), None, None)),
-            scopes: names(scopes, 5),
+            scopes: asked(scopes),
             ..RawRoute::default()
         })
     };

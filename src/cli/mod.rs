@@ -22,7 +22,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::app::{self, Failure};
-use crate::config::Listed;
+use crate::config::{Listed, schema};
 use color::Color;
 
 /// Every key there is, with what it does; it runs as it is.
@@ -155,6 +155,8 @@ enum Command {
         #[arg(long)]
         minimal: bool,
     },
+    /// Print the JSON schema of the configuration file, for editors
+    Schema,
     /// The pages where people sign in, see their sessions and read about errors
     #[command(subcommand)]
     Pages(Pages),
@@ -230,6 +232,7 @@ pub fn main() -> ExitCode {
             print(&text)
         }
         Command::Example { minimal } => print(if minimal { MINIMAL } else { EXAMPLE }.as_bytes()),
+        Command::Schema => print(format!("{:#}\n", schema::json_schema()).as_bytes()),
         Command::Pages(Pages::Export { directory, force }) => export_pages(&directory, force),
         Command::Man { dir } => man::run(dir.as_deref()),
     };

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use super::raw::{At, RawConfig, RawListen};
+use super::raw::{At, RawConfig};
 use super::values::echo;
 use super::{Problems, nearest, sign_in};
+use crate::values::Listen;
 
 /// Above this many different roles, nobody typed them by hand and no typing slips are looked for.
 const MAX_ROLES: usize = 1000;
@@ -37,10 +38,10 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
     {
         let name = match &listen.value {
             // The system chooses another one each time.
-            RawListen::Tcp(address) if address.port() == 0 => continue,
-            RawListen::Tcp(address) => address.to_string(),
-            RawListen::Unix(path) => format!("unix:{}", path.display()),
-            RawListen::Systemd => "systemd".to_owned(),
+            Listen::Tcp(address) if address.port() == 0 => continue,
+            Listen::Tcp(address) => address.to_string(),
+            Listen::Unix(path) => format!("unix:{}", path.display()),
+            Listen::Systemd => "systemd".to_owned(),
         };
         if let Some(first) = seen.insert(name.clone(), &listen.span) {
             problems
@@ -54,7 +55,7 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
 /// The admin port answers every client that can reach it, and asks for no credential.
 fn admin(raw: &RawConfig, problems: &mut Problems) {
     let Some(admin) = &raw.admin else { return };
-    if let RawListen::Tcp(address) = &admin.listen.value
+    if let Listen::Tcp(address) = &admin.listen.value
         && address.ip().is_unspecified()
     {
         problems
@@ -163,9 +164,6 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
                 format!("the upstreams are `{}`", names.join("`, `"))
             }
         };
-        for span in &spans {
-            problems.judge(span);
-        }
         let problem = problems
             .error(spans[0], format!("unknown upstream `{}`", echo(name)))
             .hint(hint);

@@ -6,24 +6,20 @@
 //! that a secret that somebody typed into the file shows up in what is printed about it.
 
 mod check;
-mod keys;
 pub mod problems;
 pub mod raw;
 mod reader;
 mod redact;
 mod render;
+pub mod schema;
 mod secret;
 mod sign_in;
-mod suggest;
 #[cfg(test)]
 mod tests;
-pub mod values;
 
+pub use crate::values::{self, cookie_on_http, nearest};
 pub use check::check;
-pub use keys::KEYS;
 pub use problems::{Listed, Place, Problems};
 pub use raw::{At, RawConfig};
 pub use reader::read;
 pub use secret::{Secret, load_secret};
-pub use suggest::nearest;
-pub use values::cookie_on_http;

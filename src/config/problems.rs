@@ -3,7 +3,6 @@
 //! Enters: the text of the file, and what any room finds in it. Leaves: all of it in one piece, by
 //! [`Problems::render`]. What must never happen: a panic about a span, or a secret in what is printed.
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,10 +94,6 @@ pub struct Problems {
     line_starts: Vec<usize>,
     /// What no output may show, in the order found.
     hidden: Vec<Range<usize>>,
-    /// Tables with an error in them, and values that are part of one: a second word on these is not shown.
-    judged: Vec<Range<usize>>,
-    /// How many errors and warnings there were when the reading ended.
-    read: Option<(usize, usize)>,
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -119,8 +114,6 @@ impl Problems {
                 .chain(memchr::memchr_iter(b'\n', source.as_bytes()).map(|newline| newline + 1))
                 .collect(),
             hidden: Vec::new(),
-            judged: Vec::new(),
-            read: None,
             errors: Vec::new(),
             warnings: Vec::new(),
         }
@@ -167,47 +160,9 @@ impl Problems {
         self.hidden.push(span.clone());
     }
 
-    /// Says that what stands at `span` has been judged as part of an error elsewhere.
-    pub(super) fn judge(&mut self, span: &Range<usize>) {
-        self.judged.push(span.clone());
-    }
-
-    /// Ends the reading. What a room above says from now on about a place that is already known to be wrong, or about
-    /// the whole of a table in which something is wrong, is a consequence: it counts as an error, and is not shown.
-    pub(super) fn end_reading(&mut self) {
-        self.read = Some((self.errors.len(), self.warnings.len()));
-    }
-
-    /// The errors and the warnings to show, each in the order of the file and once.
+    /// The errors and the warnings, each in the order of the file.
     pub(super) fn shown(&self) -> (Vec<&Problem>, Vec<&Problem>) {
-        let (errors, warnings) = self.read.unwrap_or((self.errors.len(), self.warnings.len()));
-        let errors = self.errors.split_at(errors);
-        let warnings = self.warnings.split_at(warnings);
-        let mut known: HashSet<&Range<usize>> = errors.0.iter().map(|problem| &problem.span).collect();
-        known.extend(&self.judged);
-        // Headers do not overlap, so that the nearest one that begins before a name is the only one that can hold it.
-        let mut headers: Vec<&Range<usize>> = self
-            .judged
-            .iter()
-            .filter(|span| {
-                self.source[..]
-                    .get(span.start..)
-                    .is_some_and(|at| at.starts_with('['))
-            })
-            .collect();
-        headers.sort_unstable_by_key(|span| span.start);
-        let is_known = |span: &Range<usize>| {
-            known.contains(span)
-                || !span.is_empty()
-                    && headers[..headers.partition_point(|header| header.start <= span.start)]
-                        .last()
-                        .is_some_and(|header| span.end <= header.end)
-        };
-        let later = errors.1.iter().filter(|problem| !is_known(&problem.span));
-        let shown_errors = in_order(errors.0.iter().chain(later));
-        known.extend(warnings.0.iter().map(|problem| &problem.span));
-        let later = warnings.1.iter().filter(|problem| !known.contains(&problem.span));
-        (shown_errors, in_order(warnings.0.iter().chain(later)))
+        (in_order(&self.errors), in_order(&self.warnings))
     }
 
     /// What is shown of all problems, for programs: errors first, each kind in the order of the file.
@@ -284,10 +239,9 @@ impl Problems {
     }
 }
 
-/// `problems` in the order of the file, each once.
-fn in_order<'a>(problems: impl Iterator<Item = &'a Problem>) -> Vec<&'a Problem> {
-    let mut sorted: Vec<&Problem> = problems.collect();
+/// `problems` in the order of the file.
+fn in_order(problems: &[Problem]) -> Vec<&Problem> {
+    let mut sorted: Vec<&Problem> = problems.iter().collect();
     sorted.sort_by_key(|problem| (problem.span.start, problem.span.end));
-    sorted.dedup_by(|a, b| a.span == b.span && a.message == b.message);
     sorted
 }

@@ -4,13 +4,21 @@
 //! together with the rest is `compile`'s work in the room that needs it.
 
 use std::collections::BTreeSet;
-use std::ops::{Deref, Range, RangeInclusive};
+use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method};
 
+use super::schema::{RestartValues, Scalars};
 use crate::http::client::Share;
+use crate::http::target::PathLeniency;
+use crate::identity::ClaimPath;
+use crate::values::{
+    Auth, Builtin, Color, FieldName, FieldValue, Listen, MissingClaim, ParameterName, Scope, ServerAddress,
+    Token, TrustedProxy,
+};
 
 /// A value and the bytes of the file that it was read from.
 #[derive(Clone, Debug)]
@@ -49,9 +57,15 @@ impl Failed {
         }
     }
 
-    /// Notes `key` of a table of the kind `table`, which is named as in [`KEYS`](super::KEYS).
+    /// Notes `key` of a table of the kind `table`, which is named as in the [schema](super::schema).
     pub fn insert(&mut self, table: &'static str, key: &'static str) {
         self.keys.insert((table, key));
+    }
+
+    /// Whether the file as a whole cannot be read.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.everything
     }
 
     /// Whether `key` of some table of the kind `table` could not be read.
@@ -66,6 +80,8 @@ impl Failed {
 pub struct RawConfig {
     /// What could not be read.
     pub failed: Failed,
+    /// The values of the keys that only a restart changes.
+    pub restart: RestartValues,
     /// `[server]`
     pub server: RawServer,
     /// `[admin]`
@@ -97,16 +113,16 @@ pub struct RawConfig {
 /// `[server]`
 #[derive(Clone, Debug, Default)]
 pub struct RawServer {
+    /// `workers`, `max_connections`, `header_timeout`, `idle_timeout`, `drain_timeout`.
+    pub scalars: Scalars,
     /// Addresses: `127.0.0.1:8080`, `unix:/path`, `systemd`; one or a list.
-    pub listen: Vec<At<RawListen>>,
+    pub listen: Vec<At<Listen>>,
     /// Origin of the site as browsers see it: scheme, host and port, no path.
     pub public_url: Option<At<String>>,
-    /// Worker threads; 0 is one a core.
-    pub workers: Option<At<u64>>,
     /// The peers whose `X-Forwarded-*` are believed.
-    pub trusted_proxies: Vec<At<RawProxy>>,
+    pub trusted_proxies: Vec<At<TrustedProxy>>,
     /// Further fields that pass from them.
-    pub trusted_headers: Vec<At<String>>,
+    pub trusted_headers: Vec<At<FieldName>>,
     /// Bytes of a request head.
     pub max_header_bytes: Option<At<u64>>,
     /// Bytes of a token.
@@ -115,20 +131,12 @@ pub struct RawServer {
     pub egress_proxy: Option<At<RawEgressProxy>>,
     /// Bytes of a request body; `Some(None)` is `"unlimited"`.
     pub max_body_bytes: Option<At<Option<u64>>>,
-    /// Connections from clients, all workers together.
-    pub max_connections: Option<At<u64>>,
     /// The most of them for one client, where all are taken.
     pub max_connections_per_client: Option<At<Share>>,
-    /// The longest wait for a request head.
-    pub header_timeout: Option<At<Duration>>,
-    /// The longest wait on a kept-alive connection for its next request, and for more of a body.
-    pub idle_timeout: Option<At<Duration>>,
     /// Bytes a second at which a client must take an answer, or send what is waited for; 0 for any rate.
     pub min_rate: Option<At<u64>>,
-    /// The longest wait for requests under way at shutdown.
-    pub drain_timeout: Option<At<Duration>>,
     /// Where clients without TLS are sent to `public_url`.
-    pub redirect_http: Option<At<RawListen>>,
+    pub redirect_http: Option<At<Listen>>,
     /// Where our own endpoints live.
     pub own_prefix: Option<At<String>>,
     /// `[server.tls]`
@@ -147,26 +155,6 @@ pub enum RawEgressProxy {
         /// The user's password.
         password: Option<At<RawSecret>>,
     },
-}
-
-/// One entry of `server.listen` or `admin.listen`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RawListen {
-    /// An IP address and a port; port 0 lets the system choose.
-    Tcp(std::net::SocketAddr),
-    /// A unix socket at this path (not yet resolved against the file's directory).
-    Unix(PathBuf),
-    /// Sockets handed over by systemd.
-    Systemd,
-}
-
-/// One entry of `server.trusted_proxies`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RawProxy {
-    /// The peers of a network.
-    Network(IpNet),
-    /// The peers on unix sockets.
-    Unix,
 }
 
 /// `[server.tls]`
@@ -202,7 +190,7 @@ pub enum RawPem {
 #[derive(Clone, Debug)]
 pub struct RawAdmin {
     /// Where `/health`, `/ready` and `/metrics` are answered.
-    pub listen: At<RawListen>,
+    pub listen: At<Listen>,
     /// Names besides IP addresses, `localhost` and the host of `public_url` that requests may be for.
     pub hosts: Vec<At<String>>,
 }
@@ -250,7 +238,7 @@ pub struct RawIssuer {
     /// Accepted audiences; at least one, but where its tokens may lack `aud`.
     pub audiences: Vec<At<String>>,
     /// The claim that holds the audience; `aud` unless said.
-    pub audience_claim: Option<At<String>>,
+    pub audience_claim: Option<At<ClaimPath>>,
     /// Accepted `alg` values; at least one.
     pub algorithms: Vec<At<String>>,
     /// Where the keys come from: exactly one of these five.
@@ -274,15 +262,15 @@ pub struct RawIssuer {
     /// The shortest time between two fetches caused by unknown `kid`s.
     pub refresh_cooldown: Option<At<Duration>>,
     /// Paths of claims that hold roles.
-    pub roles_claims: Vec<At<String>>,
+    pub roles_claims: Vec<At<ClaimPath>>,
     /// Tolerance for clocks that differ.
     pub leeway: Option<At<Duration>>,
     /// The greatest age of a token, from `iat`.
     pub max_age: Option<At<Duration>>,
     /// The claims that say who the token is about, the first that is there; `sub` unless said.
-    pub subject_claims: Vec<At<String>>,
+    pub subject_claims: Vec<At<ClaimPath>>,
     /// Of `iss` and `aud`, those that its tokens may lack.
-    pub missing_claims: Vec<At<String>>,
+    pub missing_claims: Vec<At<MissingClaim>>,
 }
 
 /// `issuers.*.tenants`
@@ -299,28 +287,28 @@ pub enum RawTenants {
 pub enum RawSource {
     /// `{ header = "authorization", scheme = "Bearer" }`, or without a scheme.
     Header {
-        /// The field name, in lower case.
-        name: String,
+        /// The field name.
+        name: HeaderName,
         /// The scheme in front of the token, as typed.
-        scheme: Option<String>,
+        scheme: Option<Token>,
     },
     /// `{ cookie = "name" }`
-    Cookie(String),
+    Cookie(Token),
     /// `{ query = "name" }`
-    Query(String),
+    Query(ParameterName),
     /// `{ websocket_protocol = "name" }`
-    WebSocketProtocol(String),
+    WebSocketProtocol(Token),
 }
 
 /// `[upstreams.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct RawUpstream {
     /// `http://`, `https://`, `h2c://` or `unix:` addresses.
-    pub servers: Vec<At<String>>,
+    pub servers: Vec<At<ServerAddress>>,
     /// `whoami`, instead of servers.
-    pub builtin: Option<At<String>>,
+    pub builtin: Option<At<Builtin>>,
     /// The Host header for the app instead of the client's.
-    pub host: Option<At<String>>,
+    pub host: Option<At<HeaderValue>>,
     /// To an established connection, TLS included.
     pub connect_timeout: Option<At<Duration>>,
     /// From the request to the response head.
@@ -338,8 +326,8 @@ pub struct RawUpstream {
 /// `health_check`
 #[derive(Clone, Debug)]
 pub struct RawHealthCheck {
-    /// What is asked for.
-    pub path: At<String>,
+    /// The path and query of the request.
+    pub path: At<PathAndQuery>,
     /// How often; 5 seconds unless said.
     pub interval: Option<At<Duration>>,
 }
@@ -352,15 +340,15 @@ pub struct RawRoute {
     /// The pattern.
     pub path: Option<At<String>>,
     /// Empty: all methods.
-    pub methods: Option<At<Vec<At<String>>>>,
+    pub methods: Option<At<Vec<At<Method>>>>,
     /// `none`, `optional`, `required`.
-    pub auth: Option<At<String>>,
+    pub auth: Option<At<Auth>>,
     /// The rule on roles.
     pub roles: Option<At<RawRoles>>,
     /// Claim path and the value it must equal or contain.
-    pub claims: Vec<(At<String>, At<RawClaim>)>,
+    pub claims: Vec<(At<ClaimPath>, At<RawClaim>)>,
     /// Scopes, all of which are needed.
-    pub scopes: Vec<At<String>>,
+    pub scopes: Vec<At<Scope>>,
     /// The name of an upstream.
     pub upstream: Option<At<String>>,
     /// Cut off the front of the path.
@@ -368,13 +356,13 @@ pub struct RawRoute {
     /// `false`: addresses of the app in its answers stay.
     pub rewrite_responses: Option<At<bool>>,
     /// Set on the request to the app.
-    pub headers: Vec<(At<String>, At<String>)>,
+    pub headers: Vec<(At<FieldName>, At<FieldValue>)>,
     /// `true`: the app gets the credential as well.
     pub forward_credential: Option<At<bool>>,
     /// `encoded-slash`, `empty-segment`, `path-parameter`, `not-utf8`, `double-encoding`.
-    pub accept: Vec<At<String>>,
+    pub accept: PathLeniency,
     /// Headers of other products that pass from clients.
-    pub keep_headers: Vec<At<String>>,
+    pub keep_headers: Vec<At<FieldName>>,
 }
 
 /// `roles = ["a"]` is `any`.
@@ -405,7 +393,7 @@ pub struct RawIdentity {
     /// `passgate`, `oauth2-proxy`, `authelia`.
     pub preset: Option<At<String>>,
     /// Header name and claim path.
-    pub headers: Vec<(At<String>, At<String>)>,
+    pub headers: Vec<(At<FieldName>, At<ClaimPath>)>,
     /// `true`: `X-Auth-Assertion` is sent.
     pub assertion: Option<At<bool>>,
     /// `percent` or `utf-8`; that of the preset unless said.
@@ -427,17 +415,6 @@ pub struct RawSession {
     pub lifetime: Option<At<Duration>>,
 }
 
-impl RawSession {
-    /// `cookie` unless said.
-    pub const COOKIE: &str = super::values::COOKIE;
-    /// `token_lifetime` unless said.
-    pub const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
-    /// `idle_timeout` unless said.
-    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-    /// `lifetime` unless said.
-    pub const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
-}
-
 /// `[password]`
 #[derive(Clone, Debug, Default)]
 pub struct RawPassword {
@@ -451,13 +428,6 @@ pub struct RawPassword {
     pub admin_role: Option<At<String>>,
     /// Whether apps get the address of an account that was only typed; false unless said.
     pub trust_unconfirmed_email: Option<At<bool>>,
-}
-
-impl RawPassword {
-    /// What `min_length` may be; the least unless said (NIST SP 800-63B section 5.1.1.2).
-    pub const MIN_LENGTHS: RangeInclusive<u64> = 8..=256;
-    /// `admin_role` unless said.
-    pub const ADMIN_ROLE: &str = "admin";
 }
 
 /// `[pages]`
@@ -479,13 +449,13 @@ pub struct RawPages {
 #[derive(Clone, Debug, Default)]
 pub struct RawColors {
     /// Buttons, links, focus.
-    pub accent: Option<At<String>>,
+    pub accent: Option<At<Color>>,
     /// The same on dark pages.
-    pub accent_dark: Option<At<String>>,
+    pub accent_dark: Option<At<Color>>,
     /// The page.
-    pub background: Option<At<String>>,
+    pub background: Option<At<Color>>,
     /// The same on dark pages.
-    pub background_dark: Option<At<String>>,
+    pub background_dark: Option<At<Color>>,
 }
 
 /// `[[tests]]`
@@ -509,13 +479,14 @@ pub struct RawTestCaller {
     /// Roles.
     pub roles: Vec<At<String>>,
     /// Scopes.
-    pub scopes: Vec<At<String>>,
+    pub scopes: Vec<At<Scope>>,
     /// Further claims.
-    pub claims: Vec<(At<String>, At<RawClaim>)>,
+    pub claims: Vec<(At<ClaimPath>, At<RawClaim>)>,
 }
 
 /// `expect = …`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RawExpect {
     /// The request reaches the app.
     Allow,

@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys;
+use super::schema;
 
 /// Parts of key names that say that the value is a secret.
 const SECRET_WORDS: [&str; 8] = [
@@ -38,11 +38,10 @@ pub(super) fn in_values(root: &DeTable<'_>, source: &str) -> Vec<Range<usize>> {
         match value.get_ref() {
             // `[password]` is a table of ours, and what it has of ours is no secret.
             DeValue::Table(table) if key == "password" => {
-                let known = keys::of(keys::KEYS, key);
                 open.extend(
                     table
                         .iter()
-                        .map(|(key, value)| (value, !known.contains(&&**key.get_ref()))),
+                        .map(|(key, value)| (value, schema::find("password", key.get_ref()).is_none())),
                 );
             }
             _ => open.push((value, names_a_secret(key))),

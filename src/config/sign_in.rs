@@ -4,8 +4,9 @@
 //! another machine over plain HTTP without an error.
 
 use super::Problems;
-use super::raw::{At, RawConfig, RawListen, RawPassword, RawSession, RawSource};
+use super::raw::{At, RawConfig, RawPassword, RawSession, RawSource};
 use super::values::{self, echo};
+use crate::values::Listen;
 
 /// Judges what `raw` says about sessions and their cookie.
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
@@ -152,7 +153,7 @@ fn cookie(session: &RawSession) -> &str {
     session
         .cookie
         .as_ref()
-        .map_or(RawSession::COOKIE, |cookie| cookie.value.as_str())
+        .map_or(values::COOKIE, |cookie| cookie.value.as_str())
 }
 
 /// Whether a browser would say of `url` that it never leaves this machine (RFC 6761 section 6.3).
@@ -160,8 +161,8 @@ fn is_this_machine(url: &values::Url<'_>) -> bool {
     url.is_loopback() || url.host.to_ascii_lowercase().ends_with(".localhost")
 }
 
-fn is_loopback(listen: &RawListen) -> bool {
-    matches!(listen, RawListen::Tcp(address) if address.ip().is_loopback())
+fn is_loopback(listen: &Listen) -> bool {
+    matches!(listen, Listen::Tcp(address) if address.ip().is_loopback())
 }
 
 /// No source of tokens is the session cookie, by either of its names: the two hold tokens of different kinds.
@@ -171,7 +172,7 @@ fn another_cookie(raw: &RawConfig, is_plain: bool, problems: &mut Problems) {
         let RawSource::Cookie(cookie) = &source.value else {
             continue;
         };
-        if cookie != name && !(is_plain && cookie == values::cookie_on_http(name)) {
+        if **cookie != *name && !(is_plain && **cookie == *values::cookie_on_http(name)) {
             continue;
         }
         let problem = problems

@@ -6,9 +6,8 @@
 
 use http::HeaderMap;
 
-use super::{Found, is_name, token_of};
+use super::{Found, token_of};
 use crate::config::raw::RawSource;
-use crate::config::{At, Problems};
 use crate::http::cookie;
 
 /// A cookie by name.
@@ -24,19 +23,13 @@ impl std::fmt::Display for Cookie {
 }
 
 impl Cookie {
-    pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
-        let RawSource::Cookie(name) = &raw.value else {
+    pub(super) fn compile(raw: &RawSource) -> Option<Self> {
+        let RawSource::Cookie(name) = raw else {
             return None;
         };
-        if !is_name(name) {
-            problems
-                .error(&raw.span, format!("`{name}` is no cookie name"))
-                .hint("a name holds letters, digits and `-_.` (RFC 6265 section 4.1.1)");
-            return Some(None);
-        }
-        Some(Some(Self {
-            name: name.as_str().into(),
-        }))
+        Some(Self {
+            name: (**name).into(),
+        })
     }
 
     pub(super) fn read<'a>(&self, headers: &'a HeaderMap, _query: Option<&'a str>) -> Found<'a> {

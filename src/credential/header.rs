@@ -3,12 +3,11 @@
 //! What must never happen here: two lines of the field are taken for one, or a token after a scheme that is not quite
 //! the configured one.
 
-use http::header::{self, AUTHORIZATION};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
-use super::{Found, is_name, token_of};
+use super::{Found, token_of};
 use crate::config::raw::RawSource;
-use crate::config::{At, Problems};
 use crate::refusal::Refusal;
 
 /// A header field, and the scheme that stands before the token.
@@ -42,16 +41,6 @@ impl std::fmt::Display for Header {
     }
 }
 
-/// Fields that say something else to us or to the connection.
-const TAKEN: [HeaderName; 6] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TE,
-];
-
 impl Header {
     pub(super) fn bearer() -> Self {
         Self {
@@ -60,49 +49,13 @@ impl Header {
         }
     }
 
-    pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
-        let RawSource::Header { name, scheme } = &raw.value else {
+    pub(super) fn compile(raw: &RawSource) -> Option<Self> {
+        let RawSource::Header { name, scheme } = raw else {
             return None;
         };
-        Some(Self::checked(name, scheme.as_deref(), raw, problems))
-    }
-
-    fn checked(
-        name: &str,
-        scheme: Option<&str>,
-        raw: &At<RawSource>,
-        problems: &mut Problems,
-    ) -> Option<Self> {
-        let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
-            problems
-                .error(&raw.span, format!("`{name}` is no header name"))
-                .hint("write it as it stands before the colon, for example `x-token`");
-            return None;
-        };
-        if parsed == header::COOKIE {
-            problems
-                .error(&raw.span, "the `cookie` header holds many values")
-                .hint("write `{ cookie = \"name\" }` for one cookie");
-            return None;
-        }
-        if TAKEN.contains(&parsed) {
-            problems
-                .error(
-                    &raw.span,
-                    format!("the header `{parsed}` cannot hold a credential"),
-                )
-                .hint("HTTP itself needs it; take a name of your own, for example `x-token`");
-            return None;
-        }
-        if let Some(scheme) = scheme.filter(|scheme| !is_name(scheme)) {
-            problems
-                .error(&raw.span, format!("`{scheme}` is no scheme"))
-                .hint("a scheme is one word like `Bearer`; leave `scheme` out where the header holds only the token");
-            return None;
-        }
         Some(Self {
-            name: parsed,
-            scheme: scheme.map(Into::into),
+            name: name.clone(),
+            scheme: scheme.as_deref().map(Into::into),
         })
     }
 

@@ -45,8 +45,7 @@ impl std::fmt::Debug for Found<'_> {
 }
 
 /// Makes [`Kind`] and [`Source`] from the list of kinds. Each type has
-/// - `compile(&At<RawSource>, &mut Problems) -> Option<Option<Self>>`: the source, where the entry is of this kind (outer)
-///   and nothing is wrong with it (inner);
+/// - `compile(&RawSource) -> Option<Self>`: the source, where the entry is of this kind;
 /// - `read(&self, &HeaderMap, Option<&str>) -> Found`;
 /// - `strip(&self, &mut HeaderMap)`: takes the credential out of the headers;
 /// - `query_name(&self) -> Option<&str>`: the query parameter to take out of the target;
@@ -62,11 +61,8 @@ macro_rules! kinds {
         pub enum Source { $($(#[$doc])* $name($source),)* }
 
         impl Source {
-            fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Self> {
-                $(if let Some(source) = <$source>::compile(raw, problems) {
-                    return source.map(Self::$name);
-                })*
-                None
+            fn compile(raw: &RawSource) -> Option<Self> {
+                None$(.or_else(|| <$source>::compile(raw).map(Self::$name)))*
             }
 
             /// Which kind of place this is.
@@ -163,7 +159,7 @@ impl Sources {
         let Some(raw) = raw else { return Self::default() };
         let mut sources: Vec<(Source, &At<RawSource>)> = Vec::with_capacity(raw.len());
         for entry in raw {
-            let Some(source) = Source::compile(entry, problems) else {
+            let Some(source) = Source::compile(entry) else {
                 continue;
             };
             if let Some((_, earlier)) = sources.iter().find(|(earlier, _)| *earlier == source) {
@@ -327,12 +323,4 @@ fn token_of(bytes: &[u8]) -> Option<&str> {
         return None;
     }
     std::str::from_utf8(bytes).ok()
-}
-
-/// Whether `text` is a token of RFC 9110 section 5.6.2, as schemes and the names of headers and cookies are.
-fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }

@@ -9,7 +9,6 @@ use http::HeaderMap;
 
 use super::{Found, token_of};
 use crate::config::raw::RawSource;
-use crate::config::{At, Problems};
 use crate::refusal::Refusal;
 
 /// A query parameter by its decoded name.
@@ -25,23 +24,13 @@ impl std::fmt::Display for Query {
 }
 
 impl Query {
-    pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
-        let RawSource::Query(name) = &raw.value else {
+    pub(super) fn compile(raw: &RawSource) -> Option<Self> {
+        let RawSource::Query(name) = raw else {
             return None;
         };
-        if name.is_empty()
-            || !name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
-        {
-            problems
-                .error(&raw.span, format!("`{name}` is no name for a query parameter"))
-                .hint("a name holds letters, digits and `-_.~`, for example `access_token`");
-            return Some(None);
-        }
-        Some(Some(Self {
-            name: name.as_str().into(),
-        }))
+        Some(Self {
+            name: (**name).into(),
+        })
     }
 
     pub(super) fn read<'a>(&self, _headers: &'a HeaderMap, query: Option<&'a str>) -> Found<'a> {

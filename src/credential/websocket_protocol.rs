@@ -7,9 +7,8 @@
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Found, is_name, token_of};
+use super::{Found, token_of};
 use crate::config::raw::RawSource;
-use crate::config::{At, Problems};
 use crate::refusal::Refusal;
 
 /// A protocol by name.
@@ -34,19 +33,13 @@ impl std::fmt::Display for WebSocketProtocol {
 }
 
 impl WebSocketProtocol {
-    pub(super) fn compile(raw: &At<RawSource>, problems: &mut Problems) -> Option<Option<Self>> {
-        let RawSource::WebSocketProtocol(name) = &raw.value else {
+    pub(super) fn compile(raw: &RawSource) -> Option<Self> {
+        let RawSource::WebSocketProtocol(name) = raw else {
             return None;
         };
-        if !is_name(name) {
-            problems
-                .error(&raw.span, format!("`{name}` is no name of a WebSocket protocol"))
-                .hint("one word without spaces, for example `bearer`");
-            return Some(None);
-        }
-        Some(Some(Self {
-            name: name.as_str().into(),
-        }))
+        Some(Self {
+            name: (**name).into(),
+        })
     }
 
     fn is_name(&self, entry: &[u8]) -> bool {

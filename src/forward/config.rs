@@ -4,31 +4,26 @@
 //! resolved or connected here; the certificates of authorities are read from disk.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::server::{Address, Health, Protocol, Server, Tls};
-use super::upstream::{Builtin, HealthCheck, Upstream};
-use crate::config::raw::{RawHealthCheck, RawUpstream};
-use crate::config::{At, Problems, nearest};
+use super::upstream::{HealthCheck, Upstream};
+use crate::config::raw::RawUpstream;
+use crate::config::schema::or_default;
+use crate::config::{At, Problems};
 use crate::http::location::Origin;
-use crate::http::target::canonical_prefix;
-use crate::refusal::Refusal;
+use crate::values::{ServerAddress, ServerHost, ServerScheme};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-const MAX_CONNECTIONS: u64 = 1024;
-const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
-const BUILTINS: [&str; 1] = ["whoami"];
+/// The table in the schema.
+const TABLE: &str = "upstreams.*";
 
 impl Upstream {
     /// Makes the table `name` ready for a gateway with `workers` threads. What is wrong goes to `problems`; the result
@@ -38,15 +33,6 @@ impl Upstream {
     /// `http/1.1` alone by ALPN, also where the server could speak HTTP/2: WebSockets need it, and one connection then
     /// carries one request, as `max_connections` says.
     pub fn compile(name: &At<String>, raw: &RawUpstream, workers: usize, problems: &mut Problems) -> Self {
-        let builtin = raw
-            .builtin
-            .as_ref()
-            .and_then(|builtin| compile_builtin(builtin, raw, problems));
-        if raw.servers.is_empty() && raw.builtin.is_none() {
-            problems
-                .error(&name.span, format!("upstream `{}` has no servers", name.value))
-                .hint("add `servers = [\"http://127.0.0.1:3000\"]`, or `builtin = \"whoami\"` to try things out");
-        }
         let mut tls = TlsConfigs::default();
         let mut servers: Vec<Server> = Vec::with_capacity(raw.servers.len());
         for (index, written) in raw.servers.iter().enumerate() {
@@ -56,10 +42,7 @@ impl Upstream {
             {
                 let earlier = earlier.span.clone();
                 problems
-                    .error(
-                        &written.span,
-                        format!("server `{}` is listed twice", written.value),
-                    )
+                    .error(&written.span, "this server is listed twice")
                     .also(earlier, "first here")
                     .hint("take one of them out");
                 continue;
@@ -83,7 +66,7 @@ impl Upstream {
             servers.push(server);
         }
         if let Some(ca_file) = &raw.ca_file
-            && !raw.servers.iter().any(|server| server.starts_with("https://"))
+            && !raw.servers.iter().any(|server| server.is_tls())
         {
             problems
                 .warning(
@@ -92,21 +75,8 @@ impl Upstream {
                 )
                 .hint("remove it, or write `https://` where the app speaks TLS");
         }
-        let duration = |value: &Option<At<Duration>>, key: &str, default, problems: &mut Problems| match value
-        {
-            Some(value) if value.is_zero() => {
-                problems
-                    .error(&value.span, format!("`{key}` must be longer than zero"))
-                    .hint(format!(
-                        "leave it out for {} seconds",
-                        Duration::as_secs(&default)
-                    ));
-                default
-            }
-            Some(value) => value.value,
-            None => default,
-        };
-        let host = raw.host.as_ref().and_then(|host| compile_host(host, problems));
+        let host = raw.host.as_ref().map(|host| host.value.clone());
+        let duration = |written: &Option<At<Duration>>, key| or_default(written.as_ref(), TABLE, key);
         // Without a port, `host` may be of either scheme: the app knows only the Host that it gets.
         let named = host.as_ref().and_then(|host| Origin::public(host.to_str().ok()?));
         Self {
@@ -121,230 +91,79 @@ impl Upstream {
                 .chain(named)
                 .collect(),
             servers,
-            builtin,
+            builtin: raw.builtin.as_ref().map(|builtin| builtin.value),
             host,
-            connect_timeout: duration(&raw.connect_timeout, "connect_timeout", CONNECT_TIMEOUT, problems),
-            response_timeout: duration(
-                &raw.response_timeout,
-                "response_timeout",
-                RESPONSE_TIMEOUT,
-                problems,
-            ),
-            idle_timeout: duration(&raw.idle_timeout, "idle_timeout", IDLE_TIMEOUT, problems),
-            max_connections: compile_limit(raw, workers, problems),
-            health_check: raw
-                .health_check
-                .as_ref()
-                .and_then(|check| compile_check(check, raw, problems)),
+            connect_timeout: duration(&raw.connect_timeout, "connect_timeout"),
+            response_timeout: duration(&raw.response_timeout, "response_timeout"),
+            idle_timeout: duration(&raw.idle_timeout, "idle_timeout"),
+            max_connections: limit(raw, workers),
+            health_check: raw.health_check.as_ref().map(|check| HealthCheck {
+                path: check.path.value.clone(),
+                interval: or_default(check.interval.as_ref(), "upstreams.*.health_check", "interval"),
+            }),
             epoch: Instant::now(),
             dropped_cookies: AtomicU64::new(0),
         }
     }
 }
 
-fn compile_builtin(builtin: &At<String>, raw: &RawUpstream, problems: &mut Problems) -> Option<Builtin> {
-    if let Some(server) = raw.servers.first() {
-        let also = builtin.span.clone();
-        problems
-            .error(&server.span, "an upstream has either `servers` or `builtin`")
-            .also(also, "the other one")
-            .hint("remove one of them");
-    }
-    if builtin.value == "whoami" {
-        return Some(Builtin::Whoami);
-    }
-    let hint = match nearest(&builtin.value, BUILTINS) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "`whoami` is the only one".to_owned(),
-    };
-    problems
-        .error(
-            &builtin.span,
-            format!("nothing built in is called `{}`", builtin.value),
-        )
-        .hint(hint);
-    None
-}
-
-fn compile_limit(raw: &RawUpstream, workers: usize, problems: &mut Problems) -> usize {
-    let limit = match &raw.max_connections {
-        Some(limit) if limit.value == 0 => {
-            problems
-                .error(&limit.span, "`max_connections` must be at least 1")
-                .hint(format!("leave it out for {MAX_CONNECTIONS}"));
-            MAX_CONNECTIONS
-        }
-        Some(limit) => limit.value,
-        None => MAX_CONNECTIONS,
-    };
-    (usize::try_from(limit).unwrap_or(usize::MAX) / workers.max(1)).max(1)
-}
-
-fn compile_host(host: &At<String>, problems: &mut Problems) -> Option<HeaderValue> {
-    let valid = host
-        .parse::<Authority>()
-        .is_ok_and(|parsed| !parsed.host().is_empty() && !host.contains('@'));
-    let value = if valid {
-        HeaderValue::from_str(host).ok()
-    } else {
-        None
-    };
-    if value.is_none() {
-        problems
-            .error(&host.span, format!("`{}` is not a host", host.value))
-            .hint("write a name and, where it is not the usual one, a port: `app.internal:8080`");
-    }
-    value
-}
-
-fn compile_check(
-    check: &At<RawHealthCheck>,
-    raw: &RawUpstream,
-    problems: &mut Problems,
-) -> Option<HealthCheck> {
-    if raw.builtin.is_some() {
-        problems
-            .error(&check.span, "something built in has no health to check")
-            .hint("remove `health_check`");
-        return None;
-    }
-    let interval = match &check.interval {
-        Some(interval) if interval.is_zero() => {
-            problems
-                .error(&interval.span, "`interval` must be longer than zero")
-                .hint("leave it out for 5 seconds");
-            return None;
-        }
-        Some(interval) => interval.value,
-        None => HEALTH_INTERVAL,
-    };
-    match check.path.parse::<PathAndQuery>() {
-        Ok(path) if check.path.starts_with('/') && !check.path.contains('#') => {
-            Some(HealthCheck { path, interval })
-        }
-        _ => {
-            problems
-                .error(&check.path.span, format!("`{}` is not a path", check.path.value))
-                .hint("write what is asked for on the server, starting with `/`: `/healthz`");
-            None
-        }
-    }
+/// Connections of one worker.
+fn limit(raw: &RawUpstream, workers: usize) -> usize {
+    let most: u64 = or_default(raw.max_connections.as_ref(), TABLE, "max_connections");
+    (usize::try_from(most).unwrap_or(usize::MAX) / workers.max(1)).max(1)
 }
 
 fn compile_server(
-    written: &At<String>,
+    written: &At<ServerAddress>,
     raw: &RawUpstream,
     tls: &mut TlsConfigs,
     problems: &mut Problems,
 ) -> Option<Server> {
-    if let Some(path) = written.strip_prefix("unix:") {
-        return compile_unix(path, written, problems);
-    }
-    let (protocol, encrypted, authority) = match written.split_once("://") {
-        Some(("http", rest)) => (Protocol::Http1, false, rest),
-        Some(("https", rest)) => (Protocol::Http1, true, rest),
-        Some(("h2c", rest)) => (Protocol::Http2, false, rest),
-        _ => {
-            let known =
-                "a server is `http://host:port`, `https://host:port`, `h2c://host:port` or `unix:/path`";
-            let problem = problems.error(
-                &written.span,
-                format!("`{}` is not the address of a server", written.value),
-            );
-            match written.parse::<Authority>() {
-                Ok(authority) if !written.contains("://") => {
-                    problem.hint(format!("write `http://{authority}`; {known}"))
-                }
-                _ => problem.hint(known),
-            };
-            return None;
-        }
-    };
-    let (authority, base) = authority.split_at(authority.find(['/', '?', '#']).unwrap_or(authority.len()));
-    if let Some(end) = base.find(['?', '#']) {
-        let address = &written[..written.len() - (base.len() - end)];
-        problems
-            .error(
-                &written.span,
-                "the address of a server has no room for a query or a fragment",
-            )
-            .hint(format!("write `{address}`"));
-        return None;
-    }
-    if authority.contains('@') {
-        problems
-            .error(
-                &written.span,
-                "the address of a server has no room for a user name",
-            )
-            .hint("credentials for an app do not belong here; set a header on the route");
-        return None;
-    }
-    let base = match base {
-        "" => String::new(),
-        path => match canonical_prefix(path) {
-            Ok(base) if !base.contains("%2F") => base,
-            refused => {
-                let refusal = refused.err().unwrap_or(Refusal::PathEncodedSlash);
-                problems
-                    .error(
-                        &written.span,
-                        format!("no request can have the path `{path}`: {refusal}"),
-                    )
-                    .hint("a path of a server is plain segments, such as `/base`");
-                return None;
-            }
-        },
-    };
-    let default_port = if encrypted { 443 } else { 80 };
-    let Some((host, port)) = split_authority(authority, default_port) else {
-        problems
-            .error(&written.span, format!("`{authority}` is not a host and a port"))
-            .hint("write `127.0.0.1:3000`, `[::1]:3000` or `app.internal:3000`");
-        return None;
-    };
-    let tls = if encrypted {
-        Some(compile_tls(&host, written, raw, tls, problems)?)
-    } else {
-        None
-    };
-    let address = match host.parse() {
-        Ok(ip) => Address::Ip(std::net::SocketAddr::new(ip, port)),
-        Err(_not_an_ip) => Address::Name {
-            host: host.into(),
+    let (scheme, host, port, authority, base) = match &written.value {
+        ServerAddress::Unix(path) => return Some(unix_server(problems.resolve(path))),
+        ServerAddress::Tcp {
+            scheme,
+            host,
             port,
-        },
+            authority,
+            base,
+        } => (*scheme, host, *port, authority, base),
+    };
+    let (address, name) = match host {
+        ServerHost::Ip(ip) => (Address::Ip(std::net::SocketAddr::new(*ip, port)), ip.to_string()),
+        ServerHost::Name(host) => {
+            let host = host.clone();
+            let name = host.to_string();
+            (Address::Name { host, port }, name)
+        }
     };
     let label = match &address {
         Address::Ip(address) => address.to_string(),
-        _ => format!("{}:{port}", split_port(authority).0),
+        _ => format!("{name}:{port}"),
     };
-    let host = HeaderValue::from_str(authority).ok()?;
-    let origin = Origin::server(authority, default_port);
+    let is_tls = scheme == ServerScheme::Https;
+    let tls = if is_tls {
+        Some(compile_tls(&name, written, raw, tls, problems)?)
+    } else {
+        None
+    };
     Some(Server {
         label: label.into(),
         address,
-        protocol,
+        protocol: match scheme {
+            ServerScheme::H2c => Protocol::Http2,
+            ServerScheme::Http | ServerScheme::Https => Protocol::Http1,
+        },
         tls,
-        host,
-        base,
-        origin,
+        host: authority.clone(),
+        base: base.clone(),
+        origin: Origin::server(authority.to_str().ok()?, if is_tls { 443 } else { 80 }),
         health: Health::default(),
     })
 }
 
-fn compile_unix(path: &str, written: &At<String>, problems: &mut Problems) -> Option<Server> {
-    if path.is_empty() || (path.starts_with("//") && !path.starts_with("///")) {
-        problems
-            .error(
-                &written.span,
-                format!("`{}` is not the address of a server", written.value),
-            )
-            .hint("write `unix:/run/app.sock`, or `unix:app.sock` for a socket beside this file");
-        return None;
-    }
-    let path = problems.resolve(Path::new(path));
-    Some(Server {
+fn unix_server(path: PathBuf) -> Server {
+    Server {
         label: format!("unix:{}", path.display()).into(),
         address: Address::Unix(path),
         protocol: Protocol::Http1,
@@ -353,43 +172,12 @@ fn compile_unix(path: &str, written: &At<String>, problems: &mut Problems) -> Op
         base: String::new(),
         origin: None,
         health: Health::default(),
-    })
-}
-
-/// The host without brackets, and the port.
-fn split_authority(authority: &str, default_port: u16) -> Option<(String, u16)> {
-    authority.parse::<Authority>().ok()?;
-    Uri::try_from(authority).ok()?;
-    let (host, port) = split_port(authority);
-    let port = match port {
-        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-        None => default_port,
-    };
-    let bare = match host.strip_prefix('[') {
-        Some(rest) => {
-            let inner = rest.strip_suffix(']')?;
-            inner.parse::<std::net::Ipv6Addr>().ok()?;
-            inner
-        }
-        None => host,
-    };
-    (!bare.is_empty()).then(|| (bare.to_owned(), port))
-}
-
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    let after_address = authority.rfind(']').map_or(0, |at| at + 1);
-    match authority[after_address..].rfind(':') {
-        Some(colon) => (
-            &authority[..after_address + colon],
-            Some(&authority[after_address + colon + 1..]),
-        ),
-        None => (authority, None),
     }
 }
 
 fn compile_tls(
     host: &str,
-    written: &At<String>,
+    written: &At<ServerAddress>,
     raw: &RawUpstream,
     configs: &mut TlsConfigs,
     problems: &mut Problems,
@@ -475,24 +263,4 @@ fn system_authorities(server: &Range<usize>, problems: &mut Problems) -> Option<
         return None;
     }
     Some(roots)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_example_shows_the_defaults() {
-        let example = include_str!("../../gateway.example.toml");
-        for (key, default) in [
-            ("connect_timeout", CONNECT_TIMEOUT),
-            ("response_timeout", RESPONSE_TIMEOUT),
-            ("idle_timeout", IDLE_TIMEOUT),
-            ("health_check = { path = \"/healthz\", interval", HEALTH_INTERVAL),
-        ] {
-            let line = format!("# {key} = \"{}s\"", default.as_secs());
-            assert!(example.contains(&line), "{line}");
-        }
-        assert!(example.contains(&format!("# max_connections = {MAX_CONNECTIONS} ")));
-    }
 }

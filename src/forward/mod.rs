@@ -45,13 +45,13 @@ pub use websocket::{Traffic, Upgrade, tunnel};
 use crate::authorize::Permit;
 use crate::http::client::Holder;
 use crate::refusal::Refusal;
+use crate::values::Builtin;
 use connect::{ConnectError, connect};
 use http1::{ExchangeError, Http1};
 use http2::Http2;
 use pool::{Checkout, PooledConnection, ServerPool, UpstreamPool};
 use response::Uploading;
 use server::{Protocol, Server};
-use upstream::Builtin;
 
 /// How often a request is tried in all, where it is certain that the tries before did not reach an app.
 const TRIES: usize = 3;

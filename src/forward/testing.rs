@@ -25,6 +25,7 @@ use crate::config::raw::RawUpstream;
 use crate::config::{At, Problems};
 use crate::http::client::{Holder, Share};
 use crate::http::pace::PaceRules;
+use crate::values::ServerAddress;
 
 /// A value as if it stood at the start of the file.
 pub(super) fn at<T>(value: T) -> At<T> {
@@ -33,7 +34,10 @@ pub(super) fn at<T>(value: T) -> At<T> {
 
 pub(super) fn raw(servers: &[String]) -> RawUpstream {
     RawUpstream {
-        servers: servers.iter().cloned().map(at).collect(),
+        servers: servers
+            .iter()
+            .map(|server| at(ServerAddress::parse(server).unwrap()))
+            .collect(),
         ..RawUpstream::default()
     }
 }

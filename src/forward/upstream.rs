@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 
 use super::server::{Address, Server};
 use crate::http::location::Origin;
+use crate::values::Builtin;
 
 /// Where a route's requests go: an app on one or several servers, or something built in.
 #[derive(Debug)]
@@ -38,13 +39,6 @@ pub struct Upstream {
     pub(super) epoch: Instant,
     /// `Set-Cookie` fields of its answers that were dropped.
     pub(super) dropped_cookies: AtomicU64,
-}
-
-/// What answers instead of an app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Builtin {
-    /// The request as it arrived.
-    Whoami,
 }
 
 #[derive(Debug)]

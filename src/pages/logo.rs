@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response};
 
-use super::palette::Color;
 use crate::config::Problems;
 use crate::config::raw::At;
+use crate::values::Color;
 
 /// The largest file that is taken, in bytes.
 const LARGEST: u64 = 256 * 1024;

@@ -45,8 +45,6 @@ const LONGEST_ID: usize = 64;
 const LONGEST_ADDRESS: usize = 2_560;
 /// The longest address of the sign-in page elsewhere, in bytes: a return address in it is percent-encoded.
 const LONGEST_LINK: usize = 8_192;
-/// The longest `[pages] name`, in characters.
-const LONGEST_NAME: usize = 100;
 /// How many sessions are listed.
 const MOST_SESSIONS: usize = 100;
 
@@ -188,7 +186,7 @@ impl Pages {
         let style = palette.css() + "\n" + custom.style();
         let logo = raw.logo.as_ref().and_then(|logo| Logo::compile(logo, problems));
         let mut pages = Self {
-            site: name(raw, problems).unwrap_or(site).to_owned(),
+            site: raw.name.as_ref().map_or(site, |name| name.trim()).to_owned(),
             prefix: path(prefix),
             registration,
             min_length: 8,
@@ -699,21 +697,6 @@ fn policy(style: &str, form_action: Option<&str>) -> HeaderValue {
         hash(SCRIPT)
     );
     HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
-}
-
-/// `[pages] name`, where it is there and can be used.
-fn name<'a>(raw: &'a RawPages, problems: &mut Problems) -> Option<&'a str> {
-    let name = raw.name.as_ref()?;
-    let wrong = match name.trim() {
-        "" => "empty".to_owned(),
-        text if text.chars().any(char::is_control) => "not one line of plain text".to_owned(),
-        text if text.chars().count() > LONGEST_NAME => format!("longer than {LONGEST_NAME} characters"),
-        text => return Some(text),
-    };
-    problems
-        .error(&name.span, format!("`name` is {wrong}"))
-        .hint("write what people call the site; without this key, it is the host of `public_url`");
-    None
 }
 
 /// The beginning of `text`, of at most `longest` bytes and without half a character.

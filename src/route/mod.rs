@@ -159,6 +159,11 @@ pub enum Lookup<'a, T> {
 }
 
 impl<T> Table<T> {
+    /// The values, in the order of adding.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.values.iter_mut()
+    }
+
     fn new(tree: Tree, hosts: HashMap<Option<HostPattern>, NodeId>, values: Vec<T>) -> Self {
         let mut sorted: Vec<_> = hosts.into_iter().collect();
         sorted.sort_by(|(first, _), (second, _)| host::by_specificity(first.as_ref(), second.as_ref()));

@@ -18,41 +18,27 @@ use super::refresh::{KeySource, Location, REFRESH_COOLDOWN, REFRESH_INTERVAL};
 use super::tenant::{IssuerName, Tenants};
 use crate::clock::UnixSeconds;
 use crate::config::raw::{Named, RawIssuer, RawTenants};
-use crate::config::{At, Problems, load_secret, nearest};
+use crate::config::{At, Problems, load_secret};
 use crate::identity::ClaimPath;
+use crate::values::MissingClaim;
 
 /// The name of the issuer that the gateway itself is.
 pub const OWN_NAME: &str = "session";
 /// The longest key file that is read, in bytes.
 const MAX_KEY_FILE_BYTES: u64 = 1024 * 1024;
-/// A leeway above this is more likely a mistake than a clock.
-const LEEWAY_WARNING: Duration = Duration::from_secs(5 * 60);
 
 impl Issuers {
     /// Makes the issuers of a file ready. An issuer with an error is left out; the configuration is not used then.
     pub fn compile(raw: &[Named<RawIssuer>], egress: &Egress, problems: &mut Problems) -> Self {
         let mut issuers = Self::default();
         one_without_iss(raw, problems);
-        let mut seen: Vec<(String, Range<usize>)> = Vec::new();
         for (name, raw) in raw {
             let Some(issuer) = issuer(name, raw, egress, problems) else {
                 continue;
             };
-            let iss = raw.issuer.as_ref().expect("an issuer was made of it");
-            if let Some((_, other)) = seen.iter().find(|(known, _)| *known == issuer.issuer) {
-                problems
-                    .error(
-                        &iss.span,
-                        format!("`issuer` is `{}`, as in another table", iss.value),
-                    )
-                    .also(other.clone(), "the other one")
-                    .hint("a token names its issuer by this alone; put the audiences of both into one table");
-                continue;
-            }
             if issuer.may_lack_iss && issuers.without_iss().is_some() {
                 continue;
             }
-            seen.push((issuer.issuer.clone(), iss.span.clone()));
             if let Err(message) = issuers.add(issuer) {
                 problems
                     .error(&name.span, message)
@@ -67,7 +53,11 @@ impl Issuers {
 fn one_without_iss(raw: &[Named<RawIssuer>], problems: &mut Problems) {
     let mut first: Option<(&str, &Range<usize>)> = None;
     for (name, raw) in raw {
-        let Some(iss) = raw.missing_claims.iter().find(|claim| claim.value == "iss") else {
+        let Some(iss) = raw
+            .missing_claims
+            .iter()
+            .find(|claim| claim.value == MissingClaim::Iss)
+        else {
             continue;
         };
         match first {
@@ -96,33 +86,12 @@ pub fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSecond
 
 fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Option<Issuer> {
     let errors = problems.errors().len();
-    check_name(name, problems);
-    if raw.issuer.is_none() {
-        problems
-            .error(&name.span, format!("`issuers.{}` has no `issuer`", name.value))
-            .hint("the exact `iss` of its tokens, such as `issuer = \"https://id.example.com\"`");
-    }
-    if let Some(iss) = raw.issuer.as_ref().filter(|iss| iss.is_empty()) {
-        problems
-            .error(&iss.span, "`issuer` is empty")
-            .hint("the exact `iss` of its tokens");
-    }
-    check_audiences(name, raw, problems);
     check_missing_claims(raw, problems);
     let tenants = tenants(raw, problems);
-    let algorithms = algorithms(name, raw, problems);
-    let audience_claim = raw
-        .audience_claim
-        .as_ref()
-        .and_then(|claim| claim_path(claim, problems));
+    let algorithms = algorithms(raw);
     let subject_claims = subject_claims(raw, tenants.as_ref(), problems);
-    let roles_claims: Vec<_> = raw
-        .roles_claims
-        .iter()
-        .filter_map(|claim| claim_path(claim, problems))
-        .collect();
-    check_durations(raw, problems);
-    let (keys, source) = key_origin(name, raw, &algorithms, egress, problems);
+    check_max_age(raw, problems);
+    let (keys, source) = key_origin(raw, &algorithms, egress, problems);
     if problems.errors().len() > errors {
         return None;
     }
@@ -136,17 +105,17 @@ fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Pr
     issuer.algorithms = algorithms;
     issuer.place = Some(problems.place(&name.span));
     issuer.source = source;
-    if let Some(claim) = audience_claim {
-        issuer.audience_claim = claim;
+    if let Some(claim) = &raw.audience_claim {
+        issuer.audience_claim = claim.value.clone();
     }
     if !subject_claims.is_empty() {
         issuer.subject_claims = subject_claims;
     }
     issuer.tenants = tenants;
-    issuer.may_lack_iss = may_lack(raw, "iss");
-    issuer.may_lack_aud = may_lack(raw, "aud");
-    if !roles_claims.is_empty() {
-        issuer.roles_claims = roles_claims;
+    issuer.may_lack_iss = may_lack(raw, MissingClaim::Iss);
+    issuer.may_lack_aud = may_lack(raw, MissingClaim::Aud);
+    if !raw.roles_claims.is_empty() {
+        issuer.roles_claims = raw.roles_claims.iter().map(|claim| claim.value.clone()).collect();
     }
     if let Some(leeway) = &raw.leeway {
         issuer.leeway = seconds(leeway.value);
@@ -179,7 +148,7 @@ fn tenants(raw: &RawIssuer, problems: &mut Problems) -> Option<Tenants> {
                 .hint(HINT);
             None
         }
-        (true, Some(_)) if may_lack(raw, "iss") => {
+        (true, Some(_)) if may_lack(raw, MissingClaim::Iss) => {
             problems
                 .error(&iss.span, "a token without `iss` says nothing about its tenant")
                 .hint("take `iss` out of `missing_claims`, or write one tenant into `issuer`");
@@ -224,76 +193,27 @@ fn subject_claims(raw: &RawIssuer, tenants: Option<&Tenants>, problems: &mut Pro
             problems
                 .error(
                     &written.span,
-                    format!("`{}` may be the same for people of two tenants", written.value),
+                    format!("`{}` may be the same for people of two tenants", written.as_str()),
                 )
                 .hint("with more than one tenant, `subject_claim` is `sub` or `oid`");
         }
-        let Some(claim) = claim_path(written, problems) else {
-            continue;
-        };
-        if claims.contains(&claim) {
+        if claims.contains(&written.value) {
             problems
-                .error(&written.span, format!("`{}` stands twice", written.value))
+                .error(&written.span, format!("`{}` stands twice", written.as_str()))
                 .hint("take one of them out");
             continue;
         }
-        claims.push(claim);
+        claims.push(written.value.clone());
     }
     claims
 }
 
-/// The name is sent to apps as it is, so it must be able to stand in a header.
-fn check_name(name: &At<String>, problems: &mut Problems) {
-    if name.value == OWN_NAME {
-        problems
-            .error(
-                &name.span,
-                format!("`{OWN_NAME}` is the name of the gateway's own tokens"),
-            )
-            .hint("choose another name for this issuer");
-    }
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_plain) {
-        problems
-            .error(
-                &name.span,
-                format!(
-                    "`{}` cannot be the name of an issuer",
-                    name.value.escape_default()
-                ),
-            )
-            .hint("letters, digits, `-`, `_` and `.`: apps read it in a header");
-    }
-}
-
-fn check_audiences(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) {
-    if raw.audiences.is_empty() && !may_lack(raw, "aud") {
-        problems
-            .error(&name.span, format!("`issuers.{}` has no `audiences`", name.value))
-            .hint("what the issuer writes into `aud` for this site; without it, a token for any other app would do");
-    }
-    for audience in raw.audiences.iter().filter(|audience| audience.is_empty()) {
-        problems
-            .error(&audience.span, "an audience is empty")
-            .hint("write what the issuer puts into `aud`");
-    }
-}
-
-fn may_lack(raw: &RawIssuer, claim: &str) -> bool {
+fn may_lack(raw: &RawIssuer, claim: MissingClaim) -> bool {
     raw.missing_claims.iter().any(|missing| missing.value == claim)
 }
 
 /// `iss` and `aud` say whose token it is and for whom. Where the keys are kept here alone, the signature may say it.
 fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
-    for claim in raw
-        .missing_claims
-        .iter()
-        .filter(|claim| !["iss", "aud"].contains(&claim.as_str()))
-    {
-        problems
-            .error(&claim.span, format!("`{}` may not be missing", claim.value))
-            .hint("only `iss` and `aud` may");
-    }
     let Some(first) = raw.missing_claims.first() else {
         return;
     };
@@ -303,23 +223,28 @@ fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
             .error(&first.span, "`missing_claims` needs keys that are kept here, and these are fetched")
             .hint("whoever publishes keys signs for many: a token that does not say for whom may be for anybody");
     }
-    let other = raw.audience_claim.as_ref().filter(|claim| claim.value != "aud");
+    let other = raw
+        .audience_claim
+        .as_ref()
+        .filter(|claim| claim.as_str() != "aud");
     if let (Some(claim), Some(missing)) = (
         other,
-        raw.missing_claims.iter().find(|claim| claim.value == "aud"),
+        raw.missing_claims
+            .iter()
+            .find(|claim| claim.value == MissingClaim::Aud),
     ) {
         problems
             .error(
                 &missing.span,
                 format!(
                     "`aud` may be missing, and `{}` is compared instead of it",
-                    claim.value
+                    claim.as_str()
                 ),
             )
             .also(claim.span.clone(), "here")
             .hint("keep one of them");
     }
-    if raw.max_age.is_none() && may_lack(raw, "aud") {
+    if raw.max_age.is_none() && may_lack(raw, MissingClaim::Aud) {
         problems
             .warning(
                 &first.span,
@@ -330,155 +255,44 @@ fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
     }
 }
 
-fn algorithms(name: &At<String>, raw: &RawIssuer, problems: &mut Problems) -> Vec<Algorithm> {
-    if raw.algorithms.is_empty() {
-        problems
-            .error(
-                &name.span,
-                format!("`issuers.{}` has no `algorithms`", name.value),
-            )
-            .hint("what the issuer signs with, such as `algorithms = [\"RS256\"]`; a token may not choose");
-    }
+/// The algorithms, each once. The reader takes no other name.
+fn algorithms(raw: &RawIssuer) -> Vec<Algorithm> {
     let mut algorithms: Vec<Algorithm> = Vec::new();
     for written in &raw.algorithms {
         match Algorithm::parse(written) {
             Some(algorithm) if !algorithms.contains(&algorithm) => algorithms.push(algorithm),
-            Some(_) => {}
-            None if written.eq_ignore_ascii_case("none") => {
-                problems
-                    .error(&written.span, "`none` is not a signature")
-                    .hint("anybody can write such a token; name what the issuer signs with");
-            }
-            None => {
-                let names = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str());
-                let hint = match nearest(written, names.clone()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("one of {}", names.collect::<Vec<_>>().join(", ")),
-                };
-                problems
-                    .error(
-                        &written.span,
-                        format!("`{}` is not an algorithm that we know", written.value),
-                    )
-                    .hint(hint);
-            }
+            _ => {}
         }
-    }
-    let is_secret =
-        |written: &&At<String>| Algorithm::parse(written).is_some_and(|known| known.family() == Family::Hmac);
-    let is_public =
-        |written: &&At<String>| Algorithm::parse(written).is_some_and(|known| known.family() != Family::Hmac);
-    if let (Some(secret), Some(public)) = (
-        raw.algorithms.iter().find(is_secret),
-        raw.algorithms.iter().find(is_public),
-    ) {
-        problems
-            .error(
-                &secret.span,
-                format!("`{}` and `{}` cannot stand together", secret.value, public.value),
-            )
-            .also(public.span.clone(), "this one needs a public key")
-            .hint("one needs a shared secret and the other a public key; make two issuers, or leave one out");
     }
     algorithms
 }
 
-fn claim_path(written: &At<String>, problems: &mut Problems) -> Option<ClaimPath> {
-    let path = ClaimPath::parse(written);
-    if path.is_none() {
-        problems
-            .error(&written.span, format!("`{}` is not a path of claim names", written.value))
-            .hint("names with dots between them, such as `realm_access.roles`; a name with a dot in it is quoted");
-    }
-    path
-}
-
-fn check_durations(raw: &RawIssuer, problems: &mut Problems) {
-    for (key, duration) in [
-        ("max_age", &raw.max_age),
-        ("refresh_interval", &raw.refresh_interval),
-        ("refresh_cooldown", &raw.refresh_cooldown),
-    ] {
-        if let Some(duration) = duration.as_ref().filter(|duration| duration.is_zero()) {
-            problems
-                .error(&duration.span, format!("`{key}` is zero"))
-                .hint("leave it out for the default");
-        }
-    }
-    if let Some(age) = raw
-        .max_age
-        .as_ref()
-        .filter(|age| !age.is_zero() && age.as_secs() == 0)
-    {
+fn check_max_age(raw: &RawIssuer, problems: &mut Problems) {
+    if let Some(age) = raw.max_age.as_ref().filter(|age| age.as_secs() == 0) {
         problems
             .error(&age.span, "`max_age` is shorter than a second")
             .hint("tokens count in whole seconds");
-    }
-    if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.value > LEEWAY_WARNING) {
-        problems
-            .warning(
-                &leeway.span,
-                "`leeway` lets expired tokens in for more than five minutes",
-            )
-            .hint("it is for clocks that differ; half a minute is plenty where machines use NTP");
     }
 }
 
 /// The keys, or where they will be fetched from.
 fn key_origin(
-    name: &At<String>,
     raw: &RawIssuer,
     algorithms: &[Algorithm],
     egress: &Egress,
     problems: &mut Problems,
 ) -> (Option<KeySet>, Option<KeySource>) {
-    let discovery = raw.discovery.as_ref().filter(|discovery| discovery.value);
-    let given: Vec<(&str, &Range<usize>)> = [
-        ("jwks_url", raw.jwks_url.as_ref().map(|at| &at.span)),
-        ("jwks_file", raw.jwks_file.as_ref().map(|at| &at.span)),
-        ("public_key_file", raw.public_key_file.as_ref().map(|at| &at.span)),
-        ("secret", raw.secret.as_ref().map(|at| &at.span)),
-        ("discovery", discovery.map(|at| &at.span)),
-    ]
-    .into_iter()
-    .filter_map(|(key, span)| Some((key, span?)))
-    .collect();
-    match given.as_slice() {
-        [] => {
-            problems
-                .error(
-                    &name.span,
-                    format!("`issuers.{}` does not say where its keys are", name.value),
-                )
-                .hint("one of `jwks_url`, `discovery = true`, `jwks_file`, `public_key_file` and `secret`");
-            return (None, None);
-        }
-        [(_, _)] => {}
-        [(first, place), (second, other), ..] => {
-            problems
-                .error(
-                    other,
-                    format!("`{first}` and `{second}` both say where the keys are"),
-                )
-                .also((*place).clone(), "the other one")
-                .hint("keep one of them");
-            return (None, None);
-        }
+    let discovers = raw.discovery.as_ref().is_some_and(|discovery| discovery.value);
+    let fetched = raw.jwks_url.is_some() || discovers;
+    if fetched {
+        return (None, key_source(raw, egress, problems));
     }
-    let fetched = raw.jwks_url.is_some() || discovery.is_some();
-    check_unused(raw, fetched, problems);
-    match (check_families(raw, problems), fetched) {
-        (false, _) => (None, None),
-        (true, true) => (None, key_source(raw, egress, problems)),
-        (true, false) => (key_files(raw, algorithms, problems), None),
-    }
+    check_unused(raw, problems);
+    (key_files(raw, algorithms, problems), None)
 }
 
 /// Keys of the table that change nothing, because nothing is fetched.
-fn check_unused(raw: &RawIssuer, fetched: bool, problems: &mut Problems) {
-    if fetched {
-        return;
-    }
+fn check_unused(raw: &RawIssuer, problems: &mut Problems) {
     for (key, span) in [
         ("jwks_token", raw.jwks_token.as_ref().map(|at| &at.span)),
         ("ca_file", raw.ca_file.as_ref().map(|at| &at.span)),
@@ -498,43 +312,6 @@ fn check_unused(raw: &RawIssuer, fetched: bool, problems: &mut Problems) {
                 .hint("the keys of this issuer are not fetched");
         }
     }
-}
-
-/// Whether this kind of source can have a key for any of the algorithms.
-fn check_families(raw: &RawIssuer, problems: &mut Problems) -> bool {
-    let family = |written: &At<String>| Algorithm::parse(written).map(Algorithm::family);
-    let families: Vec<_> = raw.algorithms.iter().filter_map(family).collect();
-    let Some(first) = raw.algorithms.iter().find(|written| family(written).is_some()) else {
-        return true;
-    };
-    if raw.secret.is_some() && !families.contains(&Family::Hmac) {
-        problems
-            .error(
-                &first.span,
-                format!(
-                    "`{}` needs a public key, and this issuer has a `secret`",
-                    first.value
-                ),
-            )
-            .hint("`HS256`, `HS384` or `HS512`, or give the public key");
-        return false;
-    }
-    if raw.secret.is_none()
-        && raw.jwks_file.is_none()
-        && families.iter().all(|family| *family == Family::Hmac)
-    {
-        problems
-            .error(
-                &first.span,
-                format!(
-                    "`{}` needs a shared secret, and this issuer has public keys",
-                    first.value
-                ),
-            )
-            .hint("`secret = { file = \"…\" }`, or the algorithm of its keys");
-        return false;
-    }
-    true
 }
 
 fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Option<KeySource> {

@@ -1,6 +1,6 @@
 //! `passgate man`: manual pages of every command and of the configuration file, made from what the program itself knows.
 //!
-//! Enters: the commands, and `gateway.example.toml`. Leaves: pages in the language of man(7).
+//! Input: the commands, and the schema of the TOML file. Output: pages in the language of man(7).
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,9 +8,8 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap_mangen::Man;
 
-use super::{Arguments, EXAMPLE, Failure, MINIMAL, print};
-
-mod example;
+use super::{Arguments, Failure, MINIMAL, print};
+use crate::config::schema::{TABLES, reference};
 
 /// What is done with each command, as its page shows it. A command without an entry fails a test.
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
@@ -54,6 +53,10 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "printf 'Authorization: Bearer %s\\n' \"$TOKEN\" | passgate explain GET https://app.example.com/admin/users -H @-",
             ),
         ],
+    ),
+    (
+        "passgate-schema",
+        &[("A schema for editors", "passgate schema > gateway.schema.json")],
     ),
     (
         "passgate-token-mint",
@@ -381,7 +384,7 @@ fn configuration() -> String {
     ] {
         text.push_str(&format!(".PP\n{}\n", escaped(paragraph)));
     }
-    text.push_str(&example::sections(EXAMPLE));
+    text.push_str(&sections());
     text.push_str(&definitions("FILES", FILES));
     text.push_str(&definitions("ENVIRONMENT", ENVIRONMENT));
     text.push_str(&format!(
@@ -390,6 +393,40 @@ fn configuration() -> String {
         escaped(MINIMAL.trim_end())
     ));
     text.push_str(".SH \"SEE ALSO\"\npassgate(1), passgate\\-check(1), passgate\\-example(1)\n");
+    text
+}
+
+/// One section for each table, with its keys.
+fn sections() -> String {
+    let mut text = String::new();
+    for table in TABLES.iter().filter(|table| !table.path.is_empty()) {
+        let title = match table.path {
+            "secret" => "SECRETS".to_owned(),
+            path => reference::header(path),
+        };
+        text.push_str(&format!(
+            ".SH \"{}\"\n.PP\n{}\n",
+            escaped(&title),
+            escaped(table.doc)
+        ));
+        for key in table.keys {
+            let value = if key.default.is_empty() {
+                key.example
+            } else {
+                key.default
+            };
+            let value = if value.is_empty() {
+                String::new()
+            } else {
+                format!(" = {}", escaped(value))
+            };
+            text.push_str(&format!(
+                ".TP\n\\fB{}\\fR{value}\n{}\n",
+                escaped(key.name),
+                escaped(key.doc)
+            ));
+        }
+    }
     text
 }
 
@@ -440,7 +477,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::config::KEYS;
 
     #[test]
     fn every_command_has_a_page_with_examples_that_the_program_takes() {
@@ -485,32 +521,11 @@ mod tests {
 
     #[test]
     fn the_page_of_the_configuration_has_every_key_with_words_about_it() {
-        // Tables that are written in one line: their keys stand in the value of another one.
-        const INLINE: [&str; 9] = [
-            "issuers.*.secret",
-            "credentials.sources",
-            "upstreams.*.health_check",
-            "routes.roles",
-            "tests.as",
-            "server.tls.more",
-            "server.tls.private_key",
-            "server.egress_proxy.password",
-            "issuers.*.jwks_token",
-        ];
         let text = configuration();
-        for (table, keys) in KEYS {
-            for key in *keys {
-                let key = escaped(key);
-                let table_of_its_own = format!("[{table}.{key}]");
-                let has_term = text.contains(&format!(".TP\n\\fB{key}\\fR"));
-                let has_section = text.lines().any(|line| {
-                    line.starts_with(".SH")
-                        && (line.contains(&table_of_its_own) || line.contains(&format!("[{key}")))
-                });
-                assert!(
-                    has_term || has_section || INLINE.contains(table) && text.contains(&key),
-                    "`{key}` of `{table}`"
-                );
+        for table in TABLES.iter().filter(|table| !table.path.is_empty()) {
+            for key in table.keys {
+                let has_term = text.contains(&format!(".TP\n\\fB{}\\fR", escaped(key.name)));
+                assert!(has_term, "`{}` of `{}`", key.name, table.path);
             }
         }
         assert!(

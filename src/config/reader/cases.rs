@@ -3,10 +3,10 @@
 use toml::de::DeValue;
 
 use super::Reader;
-use super::fields::{Empty, One, choose};
+use super::fields::{Empty, One, word};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawExpect, RawTest, RawTestCaller};
-use crate::config::values;
+use crate::config::{schema, values};
 
 impl Reader<'_> {
     pub(super) fn case(&mut self, mut section: Section<'_>) -> Option<RawTest> {
@@ -41,7 +41,13 @@ impl Reader<'_> {
                 .map(|roles| roles.value)
                 .unwrap_or_default(),
             scopes: self
-                .strings(&mut section, "scopes", One::Refused, Empty::Taken)
+                .list(
+                    &mut section,
+                    "scopes",
+                    One::Refused,
+                    Empty::Taken,
+                    |reader, item| reader.parse(item, "a list of scopes", str::parse),
+                )
                 .map(|scopes| scopes.value)
                 .unwrap_or_default(),
             claims: self.claims(&mut section, Empty::Taken),
@@ -63,9 +69,8 @@ impl Reader<'_> {
                 }
                 RawExpect::Status(status)
             }
-            DeValue::String(text) => match choose(text, &["allow", "login"]) {
-                Ok(word) if word == "allow" => RawExpect::Allow,
-                Ok(_) => RawExpect::Login,
+            DeValue::String(text) => match word(text, schema::words("tests", "expect")) {
+                Ok(expect) => expect,
                 Err(hint) => {
                     let status = text.parse::<u16>().is_ok();
                     let hint = if status {

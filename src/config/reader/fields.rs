@@ -8,12 +8,14 @@ use toml::de::DeValue;
 
 use super::Reader;
 use super::section::{Item, Section};
-use crate::config::nearest;
 use crate::config::problems::Problem;
 use crate::config::raw::{At, RawClaim};
 use crate::config::redact::names_a_secret;
+use crate::config::schema::{Kind, Scalars};
 use crate::config::values::{self, echo};
+use crate::config::{nearest, schema};
 use crate::identity::ClaimPath;
+use crate::values::FieldName;
 
 /// Whether a list may be written as one string.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl Reader<'_> {
 
     /// A string that is not empty and holds no control character.
     pub(super) fn text(&mut self, item: &Item<'_>) -> Option<At<String>> {
-        let DeValue::String(text) = &item.value else {
+        let Some(text) = item.read::<String>() else {
             let hint = scalar(&item.value).filter(|_| !names_a_secret(&item.key));
             let problem = self.expected(item, "a string");
             if let Some(hint) = hint {
@@ -75,7 +77,7 @@ impl Reader<'_> {
             return None;
         }
         Some(At {
-            value: text.clone().into_owned(),
+            value: text,
             span: item.span.clone(),
         })
     }
@@ -94,7 +96,7 @@ impl Reader<'_> {
 
     pub(super) fn flag(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<bool>> {
         let item = section.take(key)?;
-        if let DeValue::Boolean(value) = item.value {
+        if let Some(value) = item.read::<bool>() {
             return Some(At {
                 value,
                 span: item.span,
@@ -112,12 +114,8 @@ impl Reader<'_> {
         None
     }
 
-    pub(super) fn number(
-        &mut self,
-        section: &mut Section<'_>,
-        key: &str,
-        range: RangeInclusive<u64>,
-    ) -> Option<At<u64>> {
+    pub(super) fn number(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<u64>> {
+        let range = schema::range(section.kind, key);
         let item = section.take(key)?;
         let DeValue::Integer(number) = &item.value else {
             let unquoted = item.value.as_str().and_then(|text| text.parse::<u64>().ok());
@@ -127,8 +125,8 @@ impl Reader<'_> {
             }
             return None;
         };
-        match u64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(value) if range.contains(&value) => Some(At {
+        match item.read::<u64>() {
+            Some(value) if range.contains(&value) => Some(At {
                 value,
                 span: item.span,
             }),
@@ -146,6 +144,24 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// The values of all keys of the table that need nothing but their entry in the schema.
+    pub(super) fn scalars(&mut self, section: &mut Section<'_>) -> Scalars {
+        let mut scalars = Scalars::default();
+        for key in schema::keys(section.kind) {
+            let value = section.peek(key.name);
+            let fits = match key.kind {
+                Kind::Duration => self.duration(section, key.name).is_some(),
+                Kind::Boolean => self.flag(section, key.name).is_some(),
+                Kind::Integer(..) => self.number(section, key.name).is_some(),
+                _ => false,
+            };
+            if let Some(value) = value.filter(|_| fits) {
+                scalars.insert(key, &value);
+            }
+        }
+        scalars
     }
 
     /// A string that `parse` reads; `what` is what it is, with its article.
@@ -227,15 +243,15 @@ impl Reader<'_> {
         Some(found)
     }
 
-    /// One of a closed list of words.
-    pub(super) fn choice(
+    /// One of the words that the schema lists for `key`.
+    pub(super) fn choice<T: serde::de::DeserializeOwned>(
         &mut self,
         section: &mut Section<'_>,
         key: &str,
-        choices: &'static [&'static str],
-    ) -> Option<At<String>> {
+    ) -> Option<At<T>> {
+        let words = schema::words(section.kind, key);
         self.parsed(section, key, "one of the words it knows", |text| {
-            choose(text, choices)
+            word(text, words)
         })
     }
 
@@ -295,22 +311,17 @@ impl Reader<'_> {
     }
 
     /// A list of header names, none of them twice in any case (RFC 9110 section 5.1).
-    pub(super) fn header_names(&mut self, section: &mut Section<'_>, key: &str) -> Vec<At<String>> {
+    pub(super) fn header_names(&mut self, section: &mut Section<'_>, key: &str) -> Vec<At<FieldName>> {
         let read = |reader: &mut Self, item: &Item<'_>| {
-            reader.parse(item, "the name of a header", |text| {
-                match values::is_token(text) {
-                    true => Ok(text.to_owned()),
-                    false => Err("letters, digits and hyphens, like `X-Real-IP`".to_owned()),
-                }
-            })
+            reader.parse(item, "the name of a header", str::parse::<FieldName>)
         };
         let names = self
             .list(section, key, One::Refused, Empty::Taken, read)
             .map(|names| names.value)
             .unwrap_or_default();
-        let mut found: Vec<At<String>> = Vec::with_capacity(names.len());
+        let mut found: Vec<At<FieldName>> = Vec::with_capacity(names.len());
         for name in names {
-            if let Some(first) = found.iter().find(|first| first.eq_ignore_ascii_case(&name)) {
+            if let Some(first) = found.iter().find(|first| first.as_str() == name.as_str()) {
                 let first = first.span.clone();
                 self.error(
                     &name.span,
@@ -326,30 +337,30 @@ impl Reader<'_> {
     }
 
     /// A table from header names to `what`, whose values `parse` reads. No name twice in any case (RFC 9110 section 5.1).
-    pub(super) fn headers(
+    pub(super) fn headers<T>(
         &mut self,
         section: &mut Section<'_>,
         what: &str,
-        parse: fn(&str) -> Result<String, String>,
-    ) -> Vec<(At<String>, At<String>)> {
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Vec<(At<FieldName>, At<T>)> {
         let Some(table) = section.take("headers") else {
             return Vec::new();
         };
         let Some(table) = self.section(table, "headers", "headers = { \"X-Name\" = \"…\" }") else {
             return Vec::new();
         };
-        let mut found: Vec<(At<String>, At<String>)> = Vec::new();
+        let mut found: Vec<(At<FieldName>, At<T>)> = Vec::new();
         for item in table.into_items() {
-            let name = At {
-                value: item.key.to_string(),
-                span: item.key_span.clone(),
+            let span = item.key_span.clone();
+            let name = match FieldName::settable(&item.key) {
+                Ok(value) => At { value, span },
+                Err(reason) => {
+                    self.error(&span, format!("`{}` is no header to set", echo(&item.key)))
+                        .hint(reason);
+                    continue;
+                }
             };
-            if let Err(reason) = values::header_name(&name) {
-                self.error(&name.span, format!("`{}` is no header to set", echo(&name)))
-                    .hint(reason);
-                continue;
-            }
-            if let Some((first, _)) = found.iter().find(|(first, _)| first.eq_ignore_ascii_case(&name)) {
+            if let Some((first, _)) = found.iter().find(|(first, _)| first.as_str() == name.as_str()) {
                 let first = first.span.clone();
                 self.error(
                     &name.span,
@@ -361,10 +372,12 @@ impl Reader<'_> {
             }
             // An empty value is a value here, and no other string may be empty.
             let value = match &item.value {
-                DeValue::String(text) if text.is_empty() && what == "a header value" => Some(At {
-                    value: String::new(),
-                    span: item.span.clone(),
-                }),
+                DeValue::String(text) if text.is_empty() && what == "a header value" => {
+                    parse("").ok().map(|value| At {
+                        value,
+                        span: item.span.clone(),
+                    })
+                }
                 _ => self.parse(&item, what, parse),
             };
             found.extend(value.map(|value| (name, value)));
@@ -377,7 +390,7 @@ impl Reader<'_> {
         &mut self,
         section: &mut Section<'_>,
         empty: Empty,
-    ) -> Vec<(At<String>, At<RawClaim>)> {
+    ) -> Vec<(At<ClaimPath>, At<RawClaim>)> {
         let Some(item) = section.take("claims") else {
             return Vec::new();
         };
@@ -389,15 +402,15 @@ impl Reader<'_> {
         let mut seen = false;
         for item in table.into_items() {
             seen = true;
-            let name = At {
-                value: item.key.to_string(),
-                span: item.key_span.clone(),
+            let span = item.key_span.clone();
+            let name = match claim_path(&item.key) {
+                Ok(value) => At { value, span },
+                Err(reason) => {
+                    self.error(&span, format!("`{}` is no path of a claim", echo(&item.key)))
+                        .hint(reason);
+                    continue;
+                }
             };
-            if let Err(reason) = claim_path(&name) {
-                self.error(&name.span, format!("`{}` is no path of a claim", echo(&name)))
-                    .hint(reason);
-                continue;
-            }
             let value = match &item.value {
                 DeValue::String(text) => Some(RawClaim::Text(text.clone().into_owned())),
                 DeValue::Boolean(value) => Some(RawClaim::Boolean(*value)),
@@ -437,10 +450,14 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// `text` if it is one of `choices`.
-pub(super) fn choose(text: &str, choices: &[&str]) -> Result<String, String> {
-    if choices.contains(&text) {
-        return Ok(text.to_owned());
+/// The value that is called `text`, which is one of `choices`.
+pub(super) fn word<T: serde::de::DeserializeOwned>(text: &str, choices: &[&str]) -> Result<T, String> {
+    use serde::de::IntoDeserializer as _;
+    use serde::de::value::{Error, StrDeserializer};
+    if choices.contains(&text)
+        && let Ok(value) = T::deserialize::<StrDeserializer<'_, Error>>(text.into_deserializer())
+    {
+        return Ok(value);
     }
     Err(match nearest(text, choices.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -449,9 +466,9 @@ pub(super) fn choose(text: &str, choices: &[&str]) -> Result<String, String> {
 }
 
 /// `text` if it is a path into the claims of a token.
-pub(super) fn claim_path(text: &str) -> Result<String, String> {
+pub(super) fn claim_path(text: &str) -> Result<ClaimPath, String> {
     match ClaimPath::parse(text) {
-        Some(_) if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        Some(path) if !text.chars().any(char::is_control) => Ok(path),
         _ if text.contains(['"', '\'']) => Err(
             "a name with a dot in it is quoted as in TOML: `'resource_access.\"my.client\".roles'`"
                 .to_owned(),

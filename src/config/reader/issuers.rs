@@ -1,19 +1,15 @@
 //! `[issuers.*]` and `[credentials]`: whose tokens are taken, and where a token may be.
 
+use http::HeaderName;
 use toml::de::DeValue;
 
 use super::Reader;
-use super::fields::{Empty, One, choose, claim_path};
+use super::fields::{Empty, One, claim_path, word};
 use super::section::{Item, Section};
-use crate::config::nearest;
 use crate::config::raw::{At, RawIssuer, RawSecret, RawSource, RawTenants};
 use crate::config::values::{self, echo};
-
-/// The signature algorithms of RFC 7518 section 3.1, RFC 8037 section 3.1 and RFC 9864 section 2.2 that are verified here.
-const ALGORITHMS: [&str; 14] = [
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
-    "ES512", "EdDSA", "Ed25519",
-];
+use crate::config::{nearest, schema};
+use crate::values::{FieldName, MissingClaim, ParameterName, Token};
 
 /// Where keys come from; each issuer has exactly one.
 const KEY_SOURCES: [&str; 5] = ["jwks_url", "jwks_file", "public_key_file", "secret", "discovery"];
@@ -33,14 +29,14 @@ impl Reader<'_> {
             )
             .map(|claims| claims.value)
             .unwrap_or_default();
-        let may_lack = |claim: &str| missing_claims.iter().any(|missing| missing.value == claim);
-        let iss = if may_lack("iss") {
+        let may_lack = |claim| missing_claims.iter().any(|missing| missing.value == claim);
+        let iss = if may_lack(MissingClaim::Iss) {
             "a name for it, which revocations are kept under; a token that has an `iss` must have this one"
         } else {
             "the exact `iss` of its tokens"
         };
         self.require(&section, &[("issuer", iss)]);
-        if !may_lack("aud") {
+        if !may_lack(MissingClaim::Aud) {
             let hint = "the `aud` values that mean this gateway, like `audiences = [\"api\"]`";
             self.require(&section, &[("audiences", hint)]);
         }
@@ -86,18 +82,14 @@ impl Reader<'_> {
                 )
                 .map(|audiences| audiences.value)
                 .unwrap_or_default(),
-            audience_claim: self.string(&mut section, "audience_claim"),
+            audience_claim: self.parsed(&mut section, "audience_claim", "the path of a claim", claim_path),
             algorithms: algorithms.map(|algorithms| algorithms.value).unwrap_or_default(),
             jwks_url,
             jwks_file: self.path(&mut section, "jwks_file"),
             public_key_file: self.path(&mut section, "public_key_file"),
-            secret: section
-                .take("secret")
-                .and_then(|item| self.secret(item, "issuers.*.secret")),
+            secret: section.take("secret").and_then(|item| self.secret(item)),
             discovery,
-            jwks_token: section
-                .take("jwks_token")
-                .and_then(|item| self.secret(item, "issuers.*.jwks_token")),
+            jwks_token: section.take("jwks_token").and_then(|item| self.secret(item)),
             ca_file: self.path(&mut section, "ca_file"),
             allow_http,
             refresh_interval: self.duration(&mut section, "refresh_interval"),
@@ -253,16 +245,17 @@ impl Reader<'_> {
             .hint("take it out: there is no use for it here");
             return None;
         }
-        if !ALGORITHMS.contains(&name.as_str()) {
+        let known = schema::words("issuers.*", "algorithms");
+        if !known.contains(&name.as_str()) {
             // Of the ES family a near name is another curve, not a slip.
             let near = if name.starts_with("ES") {
                 None
             } else {
-                nearest(&name, ALGORITHMS)
+                nearest(&name, known.iter().copied())
             };
             let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the algorithms are `{}`", ALGORITHMS.join("`, `")),
+                None => format!("the algorithms are `{}`", known.join("`, `")),
             };
             self.error(&name.span, format!("unknown algorithm `{}`", echo(&name)))
                 .hint(hint);
@@ -291,8 +284,8 @@ impl Reader<'_> {
         Some(name)
     }
 
-    /// A secret, whose value never stands here: what does is hidden from all output. Its table is of the kind `kind`.
-    pub(super) fn secret(&mut self, item: Item<'_>, kind: &'static str) -> Option<At<RawSecret>> {
+    /// A secret, whose value never stands here: what does is hidden from all output.
+    pub(super) fn secret(&mut self, item: Item<'_>) -> Option<At<RawSecret>> {
         if !item.is_table() {
             self.problems.hide(&item.span);
             self.error(&item.span, format!("`{}` stands in the file itself", item.key))
@@ -300,7 +293,7 @@ impl Reader<'_> {
             return None;
         }
         let (span, key) = (item.span.clone(), item.key.to_string());
-        let mut section = item.into_section(kind, key.clone())?;
+        let mut section = item.into_section("secret", key.clone())?;
         let written: Vec<&str> = ["file", "env", "credential"]
             .into_iter()
             .filter(|key| section.has(key))
@@ -375,40 +368,32 @@ impl Reader<'_> {
             if text.eq_ignore_ascii_case("cookie") {
                 return Err("write `{ cookie = \"name\" }`".to_owned());
             }
-            values::header_name(text)
+            FieldName::settable(text)
         });
-        let scheme = self.parsed(&mut section, "scheme", "one word", |text| {
-            token(
-                text,
-                "a scheme is one word, like `Bearer` (RFC 9110 section 11.1)",
-            )
-        });
-        let cookie = self.parsed(&mut section, "cookie", "the name of a cookie", |text| {
-            token(
-                text,
-                "a cookie name is letters, digits and most signs, without spaces or `=` (RFC 6265 section 4.1.1)",
-            )
-        });
-        let query = self.parsed(&mut section, "query", "the name of a query parameter", |text| {
-            if text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
-            {
-                Ok(text.to_owned())
-            } else {
-                Err("a parameter is named with letters, digits, `-`, `.`, `_` and `~`".to_owned())
-            }
-        });
+        let token = |form: &'static str| move |text: &str| Token::parse(text).ok_or(form.to_owned());
+        let scheme = self.parsed(
+            &mut section,
+            "scheme",
+            "one word",
+            token("a scheme is one word, like `Bearer` (RFC 9110 section 11.1)"),
+        );
+        let cookie = self.parsed(
+            &mut section,
+            "cookie",
+            "the name of a cookie",
+            token("a cookie name is letters, digits and most signs, without spaces or `=` (RFC 6265 section 4.1.1)"),
+        );
+        let query = self.parsed(
+            &mut section,
+            "query",
+            "the name of a query parameter",
+            str::parse::<ParameterName>,
+        );
         let protocol = self.parsed(
             &mut section,
             "websocket_protocol",
             "the name of a protocol",
-            |text| {
-                token(
-                    text,
-                    "one word without spaces, like `bearer` (RFC 6455 section 11.3.4)",
-                )
-            },
+            token("one word without spaces, like `bearer` (RFC 6455 section 11.3.4)"),
         );
         self.finish(section);
         if written.len() != 1 {
@@ -423,7 +408,7 @@ impl Reader<'_> {
         }
         header
             .map(|name| RawSource::Header {
-                name: name.value,
+                name: HeaderName::clone(&name),
                 scheme: scheme.map(|scheme| scheme.value),
             })
             .or(cookie.map(|name| RawSource::Cookie(name.value)))
@@ -433,19 +418,11 @@ impl Reader<'_> {
 }
 
 /// A claim that tokens may lack.
-fn missing_claim(text: &str) -> Result<String, String> {
+fn missing_claim(text: &str) -> Result<MissingClaim, String> {
     match text {
         "exp" => Err("a token without `exp` would be good for ever: no issuer may leave it out".to_owned()),
         "sub" => Err("`subject_claim` names the claim that its tokens have instead".to_owned()),
-        _ => choose(text, &["iss", "aud"]),
-    }
-}
-
-fn token(text: &str, form: &str) -> Result<String, String> {
-    if values::is_token(text) {
-        Ok(text.to_owned())
-    } else {
-        Err(form.to_owned())
+        _ => word(text, schema::words("issuers.*", "missing_claims")),
     }
 }
 

@@ -14,6 +14,7 @@ mod session;
 mod syntax;
 mod upstreams;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::de::DeTable;
@@ -23,13 +24,14 @@ use self::section::{Item, Section};
 use super::problems::{Problem, Problems};
 use super::raw::{At, Failed, Named, RawConfig};
 use super::values::echo;
-use super::{check, keys, redact};
+use super::{check, redact, schema};
 
 /// Reads the text that `problems` was made from. What comes back is to be used only if `problems` holds no error.
 pub fn read(problems: &mut Problems) -> RawConfig {
     let source = problems.source().clone();
     let (text, errors) = syntax::find(&source);
     let (root, _) = DeTable::parse_recoverable(&text);
+    let restart = schema::restart_values(root.get_ref());
     let mut secrets = redact::in_values(root.get_ref(), &source);
     if !errors.is_empty() {
         secrets.extend(redact::in_text(&source));
@@ -38,34 +40,46 @@ pub fn read(problems: &mut Problems) -> RawConfig {
         problems.hide(span);
     }
     if !errors.is_empty() && syntax::report_format(&source, problems) {
-        problems.end_reading();
-        return RawConfig {
-            failed: Failed::everything(),
-            ..RawConfig::default()
-        };
+        return unread();
     }
     let broken = syntax::report(&errors, problems);
     let parses = broken.is_empty();
 
-    // What a syntax error swallowed would be missed by rules about the whole.
-    let failed = if parses {
-        Failed::default()
-    } else {
-        Failed::everything()
-    };
     let mut reader = Reader {
         problems,
         broken,
         discarded: Problem::new(&(0..0), ""),
-        failed,
+        failed: Failed::default(),
+        wrong: BTreeSet::new(),
     };
     let mut raw = reader.file(Section::new("", "", root.span(), root.into_inner()));
-    raw.failed = reader.failed;
-    if parses {
-        check(&raw, problems);
+    if !parses {
+        // Rules about the whole would miss what a syntax error swallowed.
+        return unread();
     }
-    problems.end_reading();
+    let wrong = reader.wrong;
+    raw.failed = reader.failed;
+    raw.restart = restart;
+    check(&raw, problems);
+    // A table with an error is not compiled: it would be half of what the writer meant.
+    let (issuers, routes) = (raw.issuers.len(), raw.routes.len());
+    raw.issuers.retain(|(name, _)| !wrong.contains(&name.span.start));
+    raw.routes.retain(|route| !wrong.contains(&route.span.start));
+    if raw.issuers.len() < issuers {
+        raw.failed.insert("", "issuers");
+    }
+    if raw.routes.len() < routes {
+        raw.failed.insert("", "routes");
+    }
     raw
+}
+
+/// A file of which nothing is known.
+fn unread() -> RawConfig {
+    RawConfig {
+        failed: Failed::everything(),
+        ..RawConfig::default()
+    }
 }
 
 /// Walks the parsed file and collects what is wrong with it.
@@ -77,6 +91,8 @@ struct Reader<'p> {
     discarded: Problem,
     /// Keys whose values are unknown.
     failed: Failed,
+    /// Where the issuers and routes begin that have an error.
+    wrong: BTreeSet<usize>,
 }
 
 impl Reader<'_> {
@@ -127,6 +143,7 @@ impl Reader<'_> {
         self.finish(root);
         RawConfig {
             failed: Failed::default(),
+            restart: Vec::new(),
             server: server.unwrap_or_default(),
             admin,
             state: state.unwrap_or_default(),
@@ -180,11 +197,8 @@ impl Reader<'_> {
             return;
         }
         for (key, hint) in keys.iter().filter(|(key, _)| !section.has(key)) {
-            if let Some(known) = keys::of(keys::KEYS, section.kind)
-                .iter()
-                .find(|known| *known == key)
-            {
-                self.failed.insert(section.kind, known);
+            if let Some(known) = schema::find(section.kind, key) {
+                self.failed.insert(section.kind, known.name);
             }
             // It is there under another name, which is a problem by itself.
             if self.is_misspelt(section, key) {
@@ -199,7 +213,7 @@ impl Reader<'_> {
     fn is_misspelt(&self, section: &Section<'_>, key: &str) -> bool {
         section
             .unknown()
-            .any(|typed| keys::suggestion(section.kind, typed) == Some(key))
+            .any(|typed| schema::suggestion(section.kind, typed) == Some(key))
     }
 
     /// The sub-table `key` of `section`, to be read as the table `kind`: `form` is how it is
@@ -264,7 +278,7 @@ impl Reader<'_> {
                 value: item.key.clone().into_owned(),
                 span: item.key_span.clone(),
             };
-            if !item.is_table() && keys::of(keys::KEYS, kind).contains(&name.as_str()) {
+            if !item.is_table() && schema::find(kind, &name).is_some() {
                 self.error(
                     &item.key_span,
                     format!("`{}` stands in `[{key}]` itself", name.value),
@@ -272,10 +286,17 @@ impl Reader<'_> {
                 .hint(format!("give the table a name: `[{key}.main]`"));
                 continue;
             }
+            let errors = self.problems.errors().len();
             self.name(&name, key);
             let title = format!("[{key}.{}]", echo(&name));
             match self.section(item, kind, &title) {
-                Some(section) => found.push((name, read(self, section))),
+                Some(section) => {
+                    let table = read(self, section);
+                    if self.problems.errors().len() > errors {
+                        self.wrong.insert(name.span.start);
+                    }
+                    found.push((name, table));
+                }
                 // Names in it may be meant elsewhere in the file.
                 None => self.failed.insert("", key),
             }
@@ -324,12 +345,14 @@ impl Reader<'_> {
         let mut found = Vec::new();
         for item in items {
             let span = item.span.clone();
-            if let Some(value) = self
+            let errors = self.problems.errors().len();
+            let value = self
                 .section(item, kind, form)
-                .and_then(|section| read(self, section))
-            {
-                found.push(At { value, span });
+                .and_then(|section| read(self, section));
+            if self.problems.errors().len() > errors {
+                self.wrong.insert(span.start);
             }
+            found.extend(value.map(|value| At { value, span }));
         }
         Some(found)
     }
@@ -352,8 +375,8 @@ impl Reader<'_> {
                 self.failed.insert(kind, key);
             }
         }
-        let (title, span) = (section.title.clone(), section.span.clone());
-        let known = keys::of(keys::KEYS, kind);
+        let title = section.title.clone();
+        let known: Vec<&str> = schema::keys(kind).iter().map(|key| key.name).collect();
         for item in section.into_rest() {
             let what = if item.is_table() || item.is_tables() {
                 "table"
@@ -365,7 +388,7 @@ impl Reader<'_> {
             } else {
                 echo(&item.key)
             };
-            if keys::of(keys::UNAVAILABLE, kind).contains(&&*item.key) {
+            if schema::is_unavailable(kind, &item.key) {
                 self.error(
                     &item.key_span,
                     format!("`{shown}` is not available in this version"),
@@ -378,7 +401,7 @@ impl Reader<'_> {
             } else {
                 format!("unknown {what} `{shown}` in `{title}`")
             };
-            let hint = match keys::suggestion(kind, &item.key) {
+            let hint = match schema::suggestion(kind, &item.key) {
                 Some(near) => {
                     self.failed.insert(kind, near);
                     format!("did you mean `{near}`?")
@@ -391,9 +414,6 @@ impl Reader<'_> {
                 self.problems.hide(&item.span);
             }
             self.error(&item.key_span, message).hint(hint);
-        }
-        if self.problems.errors().len() > errors {
-            self.problems.judge(&span);
         }
     }
 }

@@ -1,16 +1,20 @@
 //! `[[routes]]` and `[identity]`: what is let through to whom, and what the app is told.
 
+use http::Method;
+
 use super::Reader;
-use super::fields::{Empty, One, choose, claim_path};
+use super::fields::{Empty, One, claim_path, word};
 use super::section::{Item, Section};
-use crate::config::nearest;
 use crate::config::raw::{At, RawIdentity, RawRoles, RawRoute};
-use crate::config::values::{self, echo};
+use crate::config::values::echo;
+use crate::config::{nearest, schema};
 use crate::http::target::PathLeniency;
+use crate::values::FieldValue;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-const NO_ROLES: &str = "nobody could say whether it lets in nobody or everybody: name roles, or leave it out for every caller who is known";
+const NO_ROLES: &str =
+    "an empty list is ambiguous: name one role at least, or leave the key out to let every caller in";
 
 impl Reader<'_> {
     pub(super) fn route(&mut self, mut section: Section<'_>) -> RawRoute {
@@ -21,7 +25,6 @@ impl Reader<'_> {
                 ("upstream", "the name of an upstream, like `upstream = \"app\"`"),
             ],
         );
-        let accept = PathLeniency::NAMES;
         let route = RawRoute {
             host: self.string(&mut section, "host"),
             path: self.string(&mut section, "path"),
@@ -32,46 +35,50 @@ impl Reader<'_> {
                 Empty::Refused("leave it out for all methods"),
                 Self::method,
             ),
-            auth: self.choice(&mut section, "auth", &["none", "optional", "required"]),
+            auth: self.choice(&mut section, "auth"),
             roles: self.roles(&mut section),
             claims: self.claims(
                 &mut section,
                 Empty::Refused("leave it out if no claim is asked for"),
             ),
             scopes: self
-                .strings(
+                .list(
                     &mut section,
                     "scopes",
                     One::Refused,
                     Empty::Refused("leave it out if no scope is asked for"),
+                    |reader, item| reader.parse(item, "a list of scopes", str::parse),
                 )
                 .map(|scopes| scopes.value)
                 .unwrap_or_default(),
             upstream: self.string(&mut section, "upstream"),
             strip_prefix: self.string(&mut section, "strip_prefix"),
             rewrite_responses: self.flag(&mut section, "rewrite_responses"),
-            headers: self.headers(&mut section, "a header value", values::header_value),
+            headers: self.headers(&mut section, "a header value", str::parse::<FieldValue>),
             forward_credential: self.flag(&mut section, "forward_credential"),
-            accept: self
-                .list(
-                    &mut section,
-                    "accept",
-                    One::Refused,
-                    Empty::Taken,
-                    |reader, item| {
-                        reader.parse(item, "one of the words it knows", |text| choose(text, &accept))
-                    },
-                )
-                .map(|accept| accept.value)
-                .unwrap_or_default(),
+            accept: self.accept(&mut section),
             keep_headers: self.header_names(&mut section, "keep_headers"),
         };
         self.finish(section);
         route
     }
 
+    fn accept(&mut self, section: &mut Section<'_>) -> PathLeniency {
+        let names = schema::words(section.kind, "accept");
+        let read = |reader: &mut Self, item: &Item<'_>| {
+            reader.parse(item, "one of the words it knows", |text| {
+                word::<String>(text, names)
+            })
+        };
+        let accepted = self.list(section, "accept", One::Refused, Empty::Taken, read);
+        let accepted = accepted.map(|accepted| accepted.value).unwrap_or_default();
+        accepted.iter().fold(PathLeniency::default(), |accept, name| {
+            accept.with_name(name).unwrap_or(accept)
+        })
+    }
+
     /// Methods are case-sensitive (RFC 9110 section 9.1), so that `get` is another method, which no client sends.
-    fn method(&mut self, item: &Item<'_>) -> Option<At<String>> {
+    fn method(&mut self, item: &Item<'_>) -> Option<At<Method>> {
         let name = self.text(item)?;
         let upper = name.to_ascii_uppercase();
         if matches!(upper.as_str(), "CONNECT" | "TRACE") {
@@ -79,11 +86,11 @@ impl Reader<'_> {
                 .hint("take it out");
             return None;
         }
-        if !values::is_token(&name) {
+        let Ok(method) = Method::try_from(name.as_str()) else {
             self.error(&name.span, format!("`{}` is no method", echo(&name)))
                 .hint("a method is a word like `GET`");
             return None;
-        }
+        };
         if upper != name.value {
             self.error(
                 &name.span,
@@ -98,7 +105,10 @@ impl Reader<'_> {
             self.warning(&name.span, format!("`{}` is an unusual method", echo(&name)))
                 .hint(format!("did you mean `{near}`?"));
         }
-        Some(name)
+        Some(At {
+            value: method,
+            span: name.span,
+        })
     }
 
     fn roles(&mut self, route: &mut Section<'_>) -> Option<At<RawRoles>> {
@@ -155,10 +165,10 @@ impl Reader<'_> {
 
     pub(super) fn identity(&mut self, mut section: Section<'_>) -> RawIdentity {
         let identity = RawIdentity {
-            preset: self.choice(&mut section, "preset", &["passgate", "oauth2-proxy", "authelia"]),
+            preset: self.choice(&mut section, "preset"),
             headers: self.headers(&mut section, "the path of a claim", claim_path),
             assertion: self.flag(&mut section, "assertion"),
-            encoding: self.choice(&mut section, "encoding", &["percent", "utf-8"]),
+            encoding: self.choice(&mut section, "encoding"),
             unverified_email: self.flag(&mut section, "unverified_email"),
         };
         self.finish(section);

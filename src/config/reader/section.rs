@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::keys;
+use crate::config::schema;
 
 /// One key and its value, or one element of an array.
 #[derive(Debug)]
@@ -18,6 +18,11 @@ pub(super) struct Item<'i> {
 }
 
 impl<'i> Item<'i> {
+    /// The value as serde reads it; `None` where it is of another kind.
+    pub(super) fn read<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+        schema::leaf(&self.value, self.span.clone())
+    }
+
     /// What was found, for a message: never the value itself, which may be a secret.
     pub(super) fn found(&self) -> &'static str {
         match &self.value {
@@ -69,7 +74,7 @@ impl<'i> Item<'i> {
 
 /// A table under way.
 pub(super) struct Section<'i> {
-    /// The path of the table in [`keys::KEYS`].
+    /// The path of the table in the schema.
     pub kind: &'static str,
     /// How messages name it: `[issuers.corp]`.
     pub title: String,
@@ -78,7 +83,7 @@ pub(super) struct Section<'i> {
     items: Vec<Option<Item<'i>>>,
     /// How many errors there were before this table was looked at; no number where its owner does not ask.
     pub errors: usize,
-    /// A bit for each key of [`keys::KEYS`] that was asked for.
+    /// A bit for each key of the schema that was asked for.
     asked: u32,
     /// The keys that were there, each with the bytes of its value.
     pub taken: Vec<(&'static str, Range<usize>)>,
@@ -118,16 +123,17 @@ impl<'i> Section<'i> {
         self.items.iter().flatten().any(|item| item.key == key)
     }
 
+    /// The value of `key`.
+    pub(super) fn peek(&self, key: &str) -> Option<DeValue<'i>> {
+        let item = self.items.iter().flatten().find(|item| item.key == key)?;
+        Some(item.value.clone())
+    }
+
     /// Takes `key` out.
     pub(super) fn take(&mut self, key: &str) -> Option<Item<'i>> {
-        let place = keys::of(keys::KEYS, self.kind)
-            .iter()
-            .position(|known| *known == key);
-        debug_assert!(
-            place.is_some(),
-            "`{key}` of `{}` is not in KEYS, so nobody would be told about it",
-            self.kind
-        );
+        let known = schema::keys(self.kind);
+        let place = known.iter().position(|known| known.name == key);
+        debug_assert!(place.is_some(), "`{key}` of `{}` is not in the schema", self.kind);
         let place = place?;
         self.asked |= 1 << place;
         let item = self
@@ -135,19 +141,17 @@ impl<'i> Section<'i> {
             .iter_mut()
             .find(|item| item.as_ref().is_some_and(|item| item.key == key))?
             .take()?;
-        self.taken
-            .push((keys::of(keys::KEYS, self.kind)[place], item.span.clone()));
+        self.taken.push((known[place].name, item.span.clone()));
         Some(item)
     }
 
     /// Keys that are not yet taken and that no table of this kind has.
     pub(super) fn unknown(&self) -> impl Iterator<Item = &str> {
-        let known = keys::of(keys::KEYS, self.kind);
         self.items
             .iter()
             .flatten()
             .map(|item| &*item.key)
-            .filter(move |key| !known.contains(key))
+            .filter(|key| schema::find(self.kind, key).is_none())
     }
 
     /// All entries, of a table whose keys are free.
@@ -155,12 +159,12 @@ impl<'i> Section<'i> {
         self.items.into_iter().flatten()
     }
 
-    /// What nobody took.
+    /// The entries that were not taken.
     pub(super) fn into_rest(self) -> impl Iterator<Item = Item<'i>> {
         debug_assert_eq!(
             self.asked.count_ones() as usize,
-            keys::of(keys::KEYS, self.kind).len(),
-            "a key of `{}` is in KEYS and nobody reads it",
+            schema::keys(self.kind).len(),
+            "a key of `{}` is in the schema and the reader does not ask for it",
             self.kind
         );
         self.into_items()

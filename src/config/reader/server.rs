@@ -6,11 +6,11 @@ use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
 use crate::config::raw::{
-    At, RawAdmin, RawCertificate, RawEgressProxy, RawListen, RawLog, RawPem, RawProxy, RawServer,
-    RawServerTls, RawState,
+    At, RawAdmin, RawCertificate, RawEgressProxy, RawLog, RawPem, RawServer, RawServerTls, RawState,
 };
 use crate::config::values;
 use crate::http::client::Share;
+use crate::values::{Listen, TrustedProxy};
 
 impl Reader<'_> {
     pub(super) fn server(&mut self, mut section: Section<'_>) -> RawServer {
@@ -28,7 +28,7 @@ impl Reader<'_> {
             Empty::Taken,
             |reader, item| {
                 let proxy = reader.parse(item, "a network", values::proxy)?;
-                if let RawProxy::Network(network) = proxy.value
+                if let TrustedProxy::Network(network) = proxy.value
                     && network.prefix_len() == 0
                 {
                     reader
@@ -42,9 +42,9 @@ impl Reader<'_> {
             },
         );
         let server = RawServer {
+            scalars: self.scalars(&mut section),
             listen: listen.map(|listen| listen.value).unwrap_or_default(),
             public_url: self.parsed(&mut section, "public_url", "an origin", values::origin),
-            workers: self.number(&mut section, "workers", 0..=1024),
             trusted_proxies: trusted_proxies.map(|networks| networks.value).unwrap_or_default(),
             trusted_headers: self.header_names(&mut section, "trusted_headers"),
             max_header_bytes: self.size(
@@ -61,12 +61,8 @@ impl Reader<'_> {
             ),
             egress_proxy: self.egress_proxy(&mut section),
             max_body_bytes: self.body_limit(&mut section),
-            max_connections: self.number(&mut section, "max_connections", 1..=10_000_000),
             max_connections_per_client: self.share(&mut section, "max_connections_per_client"),
-            header_timeout: self.duration(&mut section, "header_timeout"),
-            idle_timeout: self.duration(&mut section, "idle_timeout"),
             min_rate: self.min_rate(&mut section),
-            drain_timeout: self.duration(&mut section, "drain_timeout"),
             redirect_http: self.redirect_http(&mut section),
             own_prefix: self.parsed(&mut section, "own_prefix", "a prefix of paths", values::prefix),
             tls: self.tls(&mut section),
@@ -128,9 +124,9 @@ impl Reader<'_> {
         Some(rate)
     }
 
-    fn redirect_http(&mut self, section: &mut Section<'_>) -> Option<At<RawListen>> {
+    fn redirect_http(&mut self, section: &mut Section<'_>) -> Option<At<Listen>> {
         let listen = self.parsed(section, "redirect_http", "an address", values::listen)?;
-        if listen.value == RawListen::Systemd {
+        if listen.value == Listen::Systemd {
             // All sockets of systemd are one list, and nothing in it says which are not for HTTPS.
             self.error(&listen.span, "`redirect_http` cannot be a socket of systemd")
                 .hint("write an address, like `0.0.0.0:80`");
@@ -154,9 +150,7 @@ impl Reader<'_> {
             self.require(&section, &[("url", "write `url = \"http://proxy:3128\"`")]);
             let url = section.take("url");
             let has_password = section.has("password");
-            let password = section
-                .take("password")
-                .and_then(|item| self.secret(item, "server.egress_proxy.password"));
+            let password = section.take("password").and_then(|item| self.secret(item));
             let title = section.span.clone();
             self.finish(section);
             let url = url.and_then(|url| self.proxy_url(&url))?;
@@ -248,7 +242,7 @@ impl Reader<'_> {
     fn pem(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<RawPem>> {
         let item = section.take(key)?;
         if item.is_table() {
-            let secret = self.secret(item, "server.tls.private_key")?;
+            let secret = self.secret(item)?;
             return Some(At {
                 value: RawPem::Secret(secret.value),
                 span: secret.span,
@@ -270,12 +264,8 @@ impl Reader<'_> {
 
     pub(super) fn log(&mut self, mut section: Section<'_>) -> RawLog {
         let log = RawLog {
-            format: self.choice(&mut section, "format", &["json", "text"]),
-            level: self.choice(
-                &mut section,
-                "level",
-                &["error", "warn", "info", "debug", "trace"],
-            ),
+            format: self.choice(&mut section, "format"),
+            level: self.choice(&mut section, "level"),
             access: self.flag(&mut section, "access"),
             email: self.flag(&mut section, "email"),
             file: self.path(&mut section, "file"),
@@ -294,7 +284,7 @@ impl Reader<'_> {
     pub(super) fn admin(&mut self, mut section: Section<'_>) -> Option<RawAdmin> {
         self.require(&section, &[("listen", "name an address, like `127.0.0.1:8081`")]);
         let mut listen = self.parsed(&mut section, "listen", "an address", values::listen);
-        if let Some(systemd) = listen.take_if(|listen| listen.value == RawListen::Systemd) {
+        if let Some(systemd) = listen.take_if(|listen| listen.value == Listen::Systemd) {
             // All sockets of systemd are one list, and nothing in it says which are not for the public.
             self.error(&systemd.span, "the admin port cannot be a socket of systemd")
                 .hint("write an address, like `127.0.0.1:8081` or `unix:/run/passgate/admin.sock`");

@@ -8,7 +8,7 @@ use super::Reader;
 use super::fields::{Empty, One};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawColors, RawPages, RawPassword, RawSession};
-use crate::config::values::{self, MAX_DURATION, echo};
+use crate::config::values::{self, Color, MAX_DURATION, echo};
 
 /// Tokens count in whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ impl Reader<'_> {
         let password = RawPassword {
             registration: self.flag(&mut section, "registration"),
             default_roles: roles.map(|roles| roles.value).unwrap_or_default(),
-            min_length: self.number(&mut section, "min_length", RawPassword::MIN_LENGTHS),
+            min_length: self.number(&mut section, "min_length"),
             admin_role: section.take("admin_role").and_then(|item| self.role(&item)),
             trust_unconfirmed_email: self.flag(&mut section, "trust_unconfirmed_email"),
         };
@@ -179,7 +179,7 @@ impl Reader<'_> {
         ) else {
             return RawColors::default();
         };
-        let mut color = |key| self.parsed(&mut section, key, "a colour", values::color);
+        let mut color = |key| self.parsed(&mut section, key, "a colour", str::parse::<Color>);
         let colors = RawColors {
             accent: color("accent"),
             accent_dark: color("accent_dark"),

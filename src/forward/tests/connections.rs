@@ -45,7 +45,7 @@ async fn the_host_of_the_upstream_replaces_the_clients() {
     })
     .await;
     let mut table = raw(&[app.url()]);
-    table.host = Some(at("app.internal:81".to_owned()));
+    table.host = Some(at("app.internal:81".parse().unwrap()));
     let gateway = Gateway::start(compile(&table), rules()).await;
     gateway.ask(GET).await;
     let head = seen.recv().await.unwrap();

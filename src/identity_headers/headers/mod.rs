@@ -8,10 +8,11 @@ use super::forwarded::{self, FORWARDING, is_read, is_set};
 use super::presets::{self, Preset};
 use super::value::Encoding;
 use crate::config::raw::RawConfig;
-use crate::config::{At, Problems, nearest};
+use crate::config::{At, Problems};
 use crate::http::headers::{Entry, FoldedNames, FoldedTable, remove_if};
 use crate::identity::{Caller, ClaimPath, Identity};
 use crate::refusal::Refusal;
+use crate::values::FieldName;
 
 /// The preset unless another is named.
 const DEFAULT_PRESET: &str = "passgate";
@@ -119,27 +120,7 @@ impl IdentityHeaders {
     pub fn compile(file: &RawConfig, problems: &mut Problems) -> Self {
         let raw = &file.identity;
         let presets = presets::all();
-        let preset = raw.preset.as_ref().and_then(|name| {
-            let found = presets.get(&name.value);
-            if found.is_none() {
-                let known = presets
-                    .keys()
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                let hint = match nearest(&name.value, presets.keys().map(String::as_str)) {
-                    Some(near) => format!("did you mean `{near}`? there are {known}"),
-                    None => format!("there are {known}"),
-                };
-                problems
-                    .error(
-                        &name.span,
-                        format!("there is no identity preset `{}`", name.value),
-                    )
-                    .hint(hint);
-            }
-            found
-        });
+        let preset = raw.preset.as_ref().and_then(|name| presets.get(&name.value));
         let preset = preset.unwrap_or(&presets[DEFAULT_PRESET]);
 
         let taken: Vec<&str> = presets[DEFAULT_PRESET]
@@ -157,7 +138,7 @@ impl IdentityHeaders {
                 .flat_map(|route| &route.headers)
                 .map(|(name, _)| name)
         };
-        for name in route_headers().filter(|name| identity.matches_text(name)) {
+        for name in route_headers().filter(|name| identity.matches(name)) {
             problems
                 .error(
                     &name.span,
@@ -170,7 +151,7 @@ impl IdentityHeaders {
         let of_presets = presets.values().flat_map(Preset::header_names);
         // Of those that say where a request came from, a trusted proxy's are left as on any other route.
         let of_routes = route_headers()
-            .map(|name| name.value.as_str())
+            .map(|name| name.as_str())
             .filter(|name| !FORWARDING.matches_text(name));
         let foreign = foreign::names();
         let ours: Vec<&str> = identity_names.chain(of_presets).chain(of_routes).collect();
@@ -209,7 +190,7 @@ impl IdentityHeaders {
                 .server
                 .trusted_headers
                 .iter()
-                .filter_map(|name| HeaderName::try_from(name.as_str()).ok())
+                .map(|name| HeaderName::clone(name))
                 .collect(),
             claims: preset
                 .claims
@@ -353,12 +334,10 @@ fn check_passing(file: &RawConfig, table: &FoldedTable, problems: &mut Problems)
         .iter()
         .map(|name| (name, "trusted_headers"));
     for (name, key) in kept.chain(trusted) {
-        let kinds = table.bits(name);
-        if kinds & kind::OURS != 0 || is_set(name) || never.matches_text(name) {
+        let kinds = table.bits(name.as_str());
+        if kinds & kind::OURS != 0 || is_set(name.as_str()) || never.matches(name) {
             let hint = match key {
-                "trusted_headers" if is_read_text(name) => {
-                    "a trusted proxy's is read in any case: take it out"
-                }
+                "trusted_headers" if is_read(name) => "a trusted proxy's is read in any case: take it out",
                 _ => {
                     "what the gateway sets or reads itself is never passed on from a client or a proxy: take it out"
                 }
@@ -366,7 +345,7 @@ fn check_passing(file: &RawConfig, table: &FoldedTable, problems: &mut Problems)
             problems
                 .error(&name.span, format!("`{key}` cannot name `{}`", name.value))
                 .hint(hint);
-        } else if !is_plainly_spelt(name) {
+        } else if !is_plainly_spelt(name.as_str()) {
             problems
                 .error(
                     &name.span,
@@ -375,7 +354,7 @@ fn check_passing(file: &RawConfig, table: &FoldedTable, problems: &mut Problems)
                         name.value
                     ),
                 )
-                .hint(format!("write `{}`", hyphenated(name)));
+                .hint(format!("write `{}`", hyphenated(&name.to_string())));
         } else if key == "keep_headers" && kinds & kind::FORWARDING != 0 {
             problems
                 .error(
@@ -420,43 +399,30 @@ fn hyphenated(name: &str) -> String {
         .collect()
 }
 
-fn is_read_text(name: &str) -> bool {
-    HeaderName::try_from(name).is_ok_and(|name| is_read(&name))
-}
-
 fn compile_claims(
-    raw: &[(At<String>, At<String>)],
+    raw: &[(At<FieldName>, At<ClaimPath>)],
     taken: &FoldedNames,
     problems: &mut Problems,
 ) -> Vec<(HeaderName, ClaimPath)> {
     let reserved = FoldedNames::new(RESERVED);
     let mut claims = Vec::with_capacity(raw.len());
     for (place, (header, claim)) in raw.iter().enumerate() {
-        let Ok(name) = HeaderName::try_from(header.as_str()) else {
-            problems
-                .error(&header.span, format!("`{}` is not a header name", header.value))
-                .hint("letters, digits and hyphens, like `X-Tenant`");
-            continue;
-        };
         let spelling = FoldedNames::new([header.as_str()]);
-        if reserved.matches(&name) {
+        if reserved.matches(header) {
             problems
                 .error(
                     &header.span,
                     format!("`{}` has another meaning in a request", header.value),
                 )
                 .hint("choose a name of its own, like `X-Tenant`");
-        } else if taken.matches(&name) {
+        } else if taken.matches(header) {
             problems
                 .error(
                     &header.span,
                     format!("`{}` is set already and cannot hold another claim", header.value),
                 )
                 .hint("choose a name of its own, like `X-Tenant`");
-        } else if let Some((first, _)) = raw[..place]
-            .iter()
-            .find(|(first, _)| spelling.matches_text(first))
-        {
+        } else if let Some((first, _)) = raw[..place].iter().find(|(first, _)| spelling.matches(first)) {
             problems
                 .error(
                     &header.span,
@@ -468,14 +434,7 @@ fn compile_claims(
                 .also(first.span.clone(), "first here")
                 .hint("choose names that differ in more than case and punctuation");
         }
-        match ClaimPath::parse(claim) {
-            Some(path) => claims.push((name, path)),
-            None => {
-                problems
-                    .error(&claim.span, format!("`{}` is not a claim path", claim.value))
-                    .hint("names of claims joined by dots, like `tenant` or `realm_access.roles`");
-            }
-        }
+        claims.push((HeaderName::clone(header), claim.value.clone()));
     }
     claims
 }

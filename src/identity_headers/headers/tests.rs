@@ -11,16 +11,20 @@ fn at<T>(value: T) -> At<T> {
     At { value, span: 0..0 }
 }
 
-fn text(value: &str) -> At<String> {
-    at(value.to_owned())
+fn field(name: &str) -> At<FieldName> {
+    at(name.parse().unwrap())
+}
+
+fn path(claim: &str) -> At<ClaimPath> {
+    at(ClaimPath::parse(claim).unwrap())
 }
 
 fn raw(preset: Option<&str>, headers: &[(&str, &str)], assertion: bool) -> RawIdentity {
     RawIdentity {
-        preset: preset.map(text),
+        preset: preset.map(|name| at(name.to_owned())),
         headers: headers
             .iter()
-            .map(|(name, claim)| (text(name), text(claim)))
+            .map(|(name, claim)| (field(name), path(claim)))
             .collect(),
         assertion: Some(at(assertion)),
         ..RawIdentity::default()
@@ -28,7 +32,10 @@ fn raw(preset: Option<&str>, headers: &[(&str, &str)], assertion: bool) -> RawId
 }
 
 fn file(identity: &RawIdentity, route_headers: &[&str]) -> RawConfig {
-    let headers = route_headers.iter().map(|name| (text(name), text("x"))).collect();
+    let headers = route_headers
+        .iter()
+        .map(|name| (field(name), at("x".parse().unwrap())))
+        .collect();
     let route = RawRoute {
         headers,
         ..RawRoute::default()
@@ -288,7 +295,7 @@ fn forwarding_headers_pass_from_a_trusted_proxy_only_and_in_their_plain_spelling
     naming.strip(&mut from_proxy, from(true));
     assert_eq!(names(&from_proxy), plain);
 
-    let trusted_headers = named.map(|name| text(&name.to_uppercase())).to_vec();
+    let trusted_headers = named.map(|name| field(&name.to_uppercase())).to_vec();
     let trusting = RawConfig {
         server: RawServer {
             trusted_headers,
@@ -451,10 +458,10 @@ fn what_passes_is_never_what_passgate_sets_or_reads() {
     let errors = |kept: &[&str], trusted: &[&str]| {
         let mut file = file(&raw(None, &[("X-Tenant", "tenant")], false), &["X-Env"]);
         file.routes.push(at(RawRoute {
-            keep_headers: kept.iter().map(|name| text(name)).collect(),
+            keep_headers: kept.iter().map(|name| field(name)).collect(),
             ..RawRoute::default()
         }));
-        file.server.trusted_headers = trusted.iter().map(|name| text(name)).collect();
+        file.server.trusted_headers = trusted.iter().map(|name| field(name)).collect();
         compile_file(&file).err().unwrap_or_default()
     };
     for name in never {
@@ -511,7 +518,7 @@ fn an_encoding_of_the_file_comes_before_that_of_the_preset() {
         ("oauth2-proxy", Some("percent"), "J%C3%BCrgen, the 1st"),
     ] {
         let raw = RawIdentity {
-            encoding: encoding.map(text),
+            encoding: encoding.map(|name| at(name.to_owned())),
             ..raw(Some(preset), &[("X-Full-Name", "name")], false)
         };
         let set = set(
@@ -670,14 +677,13 @@ fn values_that_no_app_would_read_whole_are_refused() {
 fn what_is_wrong_with_the_table_is_said_all_at_once() {
     let errors = compile(
         &raw(
-            Some("autelia"),
+            Some("authelia"),
             &[
-                ("X Tenant", "tenant"),
                 ("Content_Length", "size"),
                 ("X-Real-IP", "ip"),
                 ("X_Auth_User", "email"),
                 ("X-Auth-Assertion", "email"),
-                ("X-Org", "a..b"),
+                ("X-Org", "a.b"),
                 ("x_org", "org"),
             ],
             false,
@@ -686,13 +692,10 @@ fn what_is_wrong_with_the_table_is_said_all_at_once() {
     )
     .unwrap_err();
     let expected = [
-        "no identity preset `autelia`; did you mean `authelia`? there are `authelia`, `oauth2-proxy`, `passgate`",
-        "`X Tenant` is not a header name",
         "`Content_Length` has another meaning",
         "`X-Real-IP` has another meaning",
         "`X_Auth_User` is set already",
         "`X-Auth-Assertion` is set already",
-        "`a..b` is not a claim path",
         "`X-Org` and `x_org` are one name",
         "`x-auth-roles` says who is calling",
         "`X_Org` says who is calling",

@@ -836,21 +836,6 @@ fn the_name_and_the_logo_of_the_operator_are_shown() {
     assert!(super::tests::pages().logo().is_none());
 }
 
-#[test]
-fn a_name_that_is_no_name_is_an_error() {
-    for (wrong, what) in [
-        (" ", "`name` is empty"),
-        ("a\nb", "`name` is not one line of plain text"),
-        (&*"x".repeat(101), "`name` is longer than 100 characters"),
-    ] {
-        let (_, problems) = compile(&RawPages {
-            name: at(wrong.to_owned()),
-            ..RawPages::default()
-        });
-        assert_eq!(problems.errors()[0].message, what);
-    }
-}
-
 /// The rows of the table of variables in `docs/pages.md`: name, and the templates where it has a value.
 fn documented() -> Vec<(String, String)> {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pages.md")).unwrap();

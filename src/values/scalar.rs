@@ -9,16 +9,37 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::raw::{RawListen, RawProxy};
+use super::suggest::echo;
+use super::url::url;
+
 use crate::http::client::Share;
 
-pub use super::secret::Secret;
+/// One entry of `server.listen` or `admin.listen`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An IP address and a port; port 0 lets the system choose.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket at this path (not yet resolved against the file's directory).
+    Unix(PathBuf),
+    /// Sockets handed over by systemd.
+    Systemd,
+}
+
+/// One entry of `server.trusted_proxies`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustedProxy {
+    /// The peers of a network.
+    Network(IpNet),
+    /// The peers on unix sockets.
+    Unix,
+}
 
 /// The longest duration that the file can name: ten years. Longer ones are mistakes, and overflow timers.
 pub const MAX_DURATION: Duration = Duration::from_secs(3650 * 86_400);
 
-const DURATION_FORM: &str = "a duration is a number with a unit, like `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"24h\"`, `\"7d\"` or `\"1h30m\"`";
-const SIZE_FORM: &str = "a size is a whole number with a unit: `B`, `KiB`, `MiB`, `GiB` or `KB`, `MB`, `GB`";
+pub(super) const DURATION_FORM: &str = "a duration is a number with a unit, like `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"24h\"`, `\"7d\"` or `\"1h30m\"`";
+pub(super) const SIZE_FORM: &str =
+    "a size is a whole number with a unit: `B`, `KiB`, `MiB`, `GiB` or `KB`, `MB`, `GB`";
 
 /// A duration: `"30s"`, or several units from large to small, `"1h30m"`. At most [`MAX_DURATION`].
 ///
@@ -197,18 +218,18 @@ pub fn share(text: &str) -> Result<Share, String> {
 ///
 /// # Errors
 /// What an address looks like. Names are not resolved: which address one stands for can change between two starts.
-pub fn listen(text: &str) -> Result<RawListen, String> {
+pub fn listen(text: &str) -> Result<Listen, String> {
     if text == "systemd" {
-        return Ok(RawListen::Systemd);
+        return Ok(Listen::Systemd);
     }
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() || path.ends_with('/') || path.starts_with("//") {
             return Err("write the path of the socket: `unix:/run/passgate.sock`".to_owned());
         }
-        return Ok(RawListen::Unix(PathBuf::from(path)));
+        return Ok(Listen::Unix(PathBuf::from(path)));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(RawListen::Tcp(address));
+        return Ok(Listen::Tcp(address));
     }
     if text.starts_with('/') {
         return Err(format!("a unix socket is written `\"unix:{}\"`", echo(text)));
@@ -279,109 +300,12 @@ pub fn network(text: &str) -> Result<IpNet, String> {
 ///
 /// # Errors
 /// As of [`network`].
-pub fn proxy(text: &str) -> Result<RawProxy, String> {
+pub fn proxy(text: &str) -> Result<TrustedProxy, String> {
     if text == "unix" {
-        Ok(RawProxy::Unix)
+        Ok(TrustedProxy::Unix)
     } else {
-        network(text).map(RawProxy::Network)
+        network(text).map(TrustedProxy::Network)
     }
-}
-
-/// A URL of the kinds that the file holds, in its parts (RFC 3986 section 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Url<'a> {
-    /// In front of `://`, as typed.
-    pub scheme: &'a str,
-    /// Whether a user or password stands in front of the host.
-    pub has_userinfo: bool,
-    /// A name, an IPv4 address, or an IPv6 address without its brackets.
-    pub host: &'a str,
-    /// Where it is written.
-    pub port: Option<u16>,
-    /// Path, query and fragment, as typed.
-    pub rest: &'a str,
-}
-
-impl Url<'_> {
-    /// Whether the host is this machine, whatever a resolver says (RFC 6761 section 6.3).
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback(),
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
-        }
-    }
-}
-
-/// A URL with an authority: `https://host:port/path`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn url(text: &str) -> Result<Url<'_>, String> {
-    if let Some(char) = text
-        .chars()
-        .find(|char| !char.is_ascii_graphic() || "\\\"<>^`{|}".contains(*char))
-    {
-        return Err(match char {
-            // Names in other scripts have a form in ASCII (RFC 5891 section 4.4).
-            letter if letter.is_alphanumeric() => {
-                format!(
-                    "a URL cannot hold `{letter}`: a host is written as DNS has it, like `xn--bcher-kva.example`"
-                )
-            }
-            ' ' => "a URL cannot hold a space".to_owned(),
-            sign => format!("a URL cannot hold `{}`", sign.escape_default()),
-        });
-    }
-    let (scheme, after) = text.split_once("://").ok_or("a URL is `scheme://host/path`")?;
-    if scheme.is_empty()
-        || !scheme
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-    {
-        return Err("a URL begins with a scheme like `https://`".to_owned());
-    }
-    let (authority, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
-    let (has_userinfo, authority) = authority
-        .rsplit_once('@')
-        .map_or((false, authority), |(_, authority)| (true, authority));
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(inner) => {
-            let (host, port) = inner
-                .split_once(']')
-                .ok_or("the `]` of an IPv6 address is missing")?;
-            host.parse::<std::net::Ipv6Addr>()
-                .map_err(|_| "what stands in brackets is not an IPv6 address")?;
-            (host, port)
-        }
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    if host.is_empty() {
-        return Err("the host is missing".to_owned());
-    }
-    if !host
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
-    {
-        return Err("the host holds a character that no host name has".to_owned());
-    }
-    let port = match port {
-        "" => None,
-        text => match text
-            .strip_prefix(':')
-            .and_then(|digits| digits.parse::<u16>().ok())
-        {
-            Some(port) if port > 0 => Some(port),
-            _ => return Err("the port is a number from 1 to 65535".to_owned()),
-        },
-    };
-    Ok(Url {
-        scheme,
-        has_userinfo,
-        host,
-        port,
-        rest,
-    })
 }
 
 /// A proxy that is asked with CONNECT: `http://proxy:3128`, with a user before `@` where it wants one.
@@ -553,95 +477,7 @@ pub fn cookie_on_http(name: &str) -> &str {
     if name.is_empty() { COOKIE_ON_HTTP } else { name }
 }
 
-/// A colour as CSS writes it in hexadecimal digits, `#rgb` or `#rrggbb`: nothing else can get into a style sheet.
-///
-/// # Errors
-/// What it looks like.
-pub fn color(text: &str) -> Result<String, String> {
-    let digits = text.strip_prefix('#').unwrap_or_default();
-    if matches!(digits.len(), 3 | 6) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(text.to_owned());
-    }
-    Err("a colour is `#rgb` or `#rrggbb`, in hexadecimal digits: `\"#2f6f4f\"`".to_owned())
-}
-
-/// The name of a header field that an operator may set or read.
-///
-/// # Errors
-/// Why not: no token, or a field that decides where a message ends or whom it is for.
-pub fn header_name(text: &str) -> Result<String, String> {
-    const OURS: [&str; 9] = [
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "http2-settings",
-    ];
-    if !is_token(text) {
-        return Err("a header name is made of letters, digits and `-`".to_owned());
-    }
-    let lower = text.to_ascii_lowercase();
-    // An app may read `_` as `-` (CGI does), so the name is judged as such an app would see it.
-    let folded = lower.replace('_', "-");
-    if OURS.contains(&folded.as_str()) || folded.starts_with("proxy-") {
-        return Err(if folded == "host" {
-            "the Host header of an app is `host = \"…\"` in its upstream".to_owned()
-        } else {
-            "this field belongs to the connection, and the gateway writes it itself".to_owned()
-        });
-    }
-    Ok(lower)
-}
-
-/// The value of a header field: visible ASCII, with spaces inside.
-///
-/// # Errors
-/// Which part cannot stand there.
-pub fn header_value(text: &str) -> Result<String, String> {
-    if text != text.trim() {
-        return Err("spaces at either end do not arrive; leave them out".to_owned());
-    }
-    match text.chars().find(|char| !char.is_ascii_graphic() && *char != ' ') {
-        Some(char) => Err(format!(
-            "a header value is visible ASCII; `{}` is not",
-            char.escape_default()
-        )),
-        None => Ok(text.to_owned()),
-    }
-}
-
-/// `text` as it may stand in a message: short, one line, nothing that a terminal would obey, and no password of a URL.
-#[must_use]
-pub fn echo(text: &str) -> String {
-    let tame: String = match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}<hidden>{}", &text[..scheme + 3], &text[at..]),
-        _ => text.chars().take(61).collect(),
-    };
-    let mut shown: String = tame.chars().take(60).collect();
-    if shown.len() < tame.len() {
-        shown.pop();
-        shown.push('…');
-    }
-    shown
-        .chars()
-        .flat_map(|char| {
-            if char.is_control() {
-                char.escape_default().collect()
-            } else {
-                vec![char]
-            }
-        })
-        .collect()
-}
-
 /// `text` up to the first byte that does not satisfy `belongs`, and the rest.
 fn split(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
     text.split_at(text.bytes().position(|byte| !belongs(byte)).unwrap_or(text.len()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! "Did you mean": the nearest of a list of names.
+//! What messages repeat of the text of a file, and the nearest name to a misspelt one.
 
 /// The candidate that `typed` was most likely meant to be, or `None` where nothing is near.
 #[must_use]
@@ -19,6 +19,30 @@ pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// `text` as it may stand in a message: short, one line, nothing that a terminal would obey, and no password of a URL.
+#[must_use]
+pub fn echo(text: &str) -> String {
+    let tame: String = match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}<hidden>{}", &text[..scheme + 3], &text[at..]),
+        _ => text.chars().take(61).collect(),
+    };
+    let mut shown: String = tame.chars().take(60).collect();
+    if shown.len() < tame.len() {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
+        .chars()
+        .flat_map(|char| {
+            if char.is_control() {
+                char.escape_default().collect()
+            } else {
+                vec![char]
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,143 @@
+//! `[upstreams.*]`, `[[routes]]`, `[identity]` and `[[tests]]`: who reaches which app, and what the app is told.
+
+use super::key::{Kind, Table, key};
+
+const TEXTS: Kind = Kind::List(&Kind::Text);
+const CLAIMS: Kind = Kind::Map(&Kind::Either(&[
+    Kind::Text,
+    Kind::Integer(0, u64::MAX),
+    Kind::Boolean,
+]));
+
+pub(super) const UPSTREAMS: Table = Table {
+    path: "upstreams.*",
+    doc: "An app: either `servers` or `builtin`.",
+    keys: &[
+        key("servers", TEXTS, "", "The servers of the app: `http://`, `https://`, `h2c://` or `unix:`. A server may have a path below which the app is; all servers of an upstream have the same one.").example("[\"http://127.0.0.1:3000\", \"http://127.0.0.1:3001\"]"),
+        key("builtin", Kind::Word(&["whoami"]), "", "`whoami`: the gateway itself answers with the request as an app would get it.").example("\"whoami\""),
+        key("host", Kind::Text, "", "The Host header for the app. Without it: that of the client.").example("\"app.internal\""),
+        key("connect_timeout", Kind::Duration, "\"2s\"", "The longest wait for a connection, TLS included."),
+        key("response_timeout", Kind::Duration, "\"30s\"", "The longest wait from the request to the head of the response. It does not cut streams."),
+        key("idle_timeout", Kind::Duration, "\"60s\"", "How long an unused connection is kept."),
+        key("max_connections", Kind::Integer(1, 1_000_000), "1024", "Connections to each server, all workers together."),
+        key("ca_file", Kind::Path, "", "The certificate authorities for `https://` servers. Without it: those of the system.").example("\"ca.pem\""),
+        key("health_check", Kind::Table("upstreams.*.health_check"), "", "A request that shows whether a server is healthy. Without it there is no check.").example("{ path = \"/healthz\", interval = \"5s\" }"),
+    ],
+    synonyms: &[
+        ("url", "servers"),
+        ("urls", "servers"),
+        ("address", "servers"),
+        ("addresses", "servers"),
+        ("target", "servers"),
+        ("targets", "servers"),
+        ("backend", "servers"),
+        ("upstream", "servers"),
+        ("proxy_pass", "servers"),
+        ("timeout", "response_timeout"),
+    ],
+};
+
+pub(super) const HEALTH_CHECK: Table = Table {
+    path: "upstreams.*.health_check",
+    doc: "A health check. Status 200 to 399 is healthy.",
+    keys: &[
+        key("path", Kind::Text, "", "The path of the request. Required.").example("\"/healthz\""),
+        key(
+            "interval",
+            Kind::Duration,
+            "\"5s\"",
+            "The time between two checks.",
+        ),
+    ],
+    synonyms: &[],
+};
+
+pub(super) const ROUTES: Table = Table {
+    path: "routes",
+    doc: "A route. The most specific one wins, whatever the order in the file: the host first, then the path, then the method.",
+    keys: &[
+        key("host", Kind::Text, "", "The host: exact, or `*.example.com`. Without it: any host. A session is known on the hosts that routes name (see `several-hosts.md`).").example("\"reports.example.com\""),
+        key("path", Kind::Text, "", "The paths: `{name}` is one segment, a last `*` is a subtree and its root. Required.").example("\"/reports/{year}/*\""),
+        key("methods", TEXTS, "", "The methods; another one is answered with 405. Without it: all methods.").example("[\"GET\", \"POST\"]"),
+        key("auth", Kind::Word(&["none", "optional", "required"]), "\"required\"", "`none`: no credential is read. `optional`: a credential that is present is verified. `required`: the route needs a caller."),
+        key("roles", Kind::Either(&[TEXTS, Kind::Table("routes.roles")]), "", "The roles, one of which the caller has.").example("{ any = [\"admin\", \"auditor\"], all = [\"staff\"], none = [\"suspended\"] }"),
+        key("claims", CLAIMS, "", "Claims that equal or contain these values, by their paths.").example("{ tenant = \"acme\", \"address.country\" = \"IS\" }"),
+        key("scopes", TEXTS, "", "Scopes, all of which the token has in `scope` or `scp`.").example("[\"reports:read\"]"),
+        key("upstream", Kind::Text, "", "The name of the upstream. Required.").example("\"app\""),
+        key("strip_prefix", Kind::Text, "", "Leading segments of the path that the app does not see. The app reads them in X-Forwarded-Prefix.").example("\"/reports\""),
+        key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),
+        key("headers", Kind::Map(&Kind::Text), "", "Header fields that are set on the request to the app.").example("{ \"X-Env\" = \"prod\" }"),
+        key("forward_credential", Kind::Boolean, "false", "`true`: the app gets the token as well."),
+        key("accept", Kind::List(&Kind::Word(&["encoded-slash", "empty-segment", "path-parameter", "not-utf8", "double-encoding"])), "[]", "Oddities of a path that are accepted here and otherwise answered with 400.").example("[\"encoded-slash\", \"empty-segment\", \"path-parameter\", \"not-utf8\", \"double-encoding\"]"),
+        key("keep_headers", TEXTS, "[]", "Identity headers of other products that pass from the client.").example("[\"X-HTTP-Method-Override\"]"),
+    ],
+    synonyms: &[
+        ("url", "path"),
+        ("uri", "path"),
+        ("prefix", "path"),
+        ("match", "path"),
+        ("location", "path"),
+        ("domain", "host"),
+        ("backend", "upstream"),
+        ("service", "upstream"),
+        ("target", "upstream"),
+        ("proxy_pass", "upstream"),
+        ("authentication", "auth"),
+        ("groups", "roles"),
+    ],
+};
+
+pub(super) const ROLES: Table = Table {
+    path: "routes.roles",
+    doc: "A rule on roles. A list of roles alone is `any`.",
+    keys: &[
+        key("any", TEXTS, "", "The caller has one of these.").example("[\"admin\", \"auditor\"]"),
+        key("all", TEXTS, "", "The caller has all of these.").example("[\"staff\"]"),
+        key("none", TEXTS, "", "The caller has none of these.").example("[\"suspended\"]"),
+    ],
+    synonyms: &[],
+};
+
+pub(super) const IDENTITY: Table = Table {
+    path: "identity",
+    doc: "How an app is told about the caller.",
+    keys: &[
+        key("preset", Kind::Word(&["passgate", "oauth2-proxy", "authelia"]), "\"passgate\"", "The names of the identity headers."),
+        key("headers", Kind::Map(&Kind::Text), "", "Further header fields, each from a claim by its path.").example("{ \"X-Auth-Tenant\" = \"tenant\" }"),
+        key("assertion", Kind::Boolean, "false", "`true`: the app gets X-Auth-Assertion, a signed token of 60 seconds whose keys are at `/.well-known/jwks.json`.").example("true"),
+        key("encoding", Kind::Word(&["percent", "utf-8"]), "", "The encoding of names and roles outside ASCII. Without it: `percent`, and `utf-8` under the presets `oauth2-proxy` and `authelia`.").example("\"percent\""),
+        key("unverified_email", Kind::Boolean, "false", "`true`: the app gets an email address whose token has `email_verified: false`."),
+    ],
+    synonyms: &[],
+};
+
+pub(super) const TESTS: Table = Table {
+    path: "tests",
+    doc: "A test of the rules. `passgate check` runs it, and so does a reload before it takes effect.",
+    keys: &[
+        key("request", Kind::Text, "", "A method and a path or URL. Required.").example("\"GET https://reports.example.com/reports/2026/q1\""),
+        key("as", Kind::Table("tests.as"), "", "The caller. Without it: none.").example("{ subject = \"alice\" }"),
+        key("expect", Kind::Either(&[Kind::Word(&["allow", "login"]), Kind::Integer(400, 599)]), "", "`allow`, `login` (a browser is redirected to sign in) or the status that an API client gets. Required.").example("\"allow\""),
+    ],
+    synonyms: &[],
+};
+
+pub(super) const CALLER: Table = Table {
+    path: "tests.as",
+    doc: "The caller of a test.",
+    keys: &[
+        key("subject", Kind::Text, "\"test\"", "The subject.").example("\"bob\""),
+        key(
+            "issuer",
+            Kind::Text,
+            "",
+            "The name of the issuer. Without it: any.",
+        )
+        .example("\"corp\""),
+        key("roles", TEXTS, "[]", "The roles.").example("[\"auditor\", \"staff\"]"),
+        key("scopes", TEXTS, "[]", "The scopes.").example("[\"reports:read\"]"),
+        key("claims", CLAIMS, "", "Further claims.")
+            .example("{ tenant = \"acme\", \"address.country\" = \"IS\" }"),
+    ],
+    synonyms: &[],
+};

@@ -1,0 +1,70 @@
+//! Words of routes, upstreams and issuers.
+
+use std::str::FromStr;
+
+/// Whether a route needs a caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Nothing about the caller is read.
+    None,
+    /// A credential that is present is verified; without one there is no caller.
+    Optional,
+    /// The route needs a caller.
+    #[default]
+    Required,
+}
+
+impl Auth {
+    /// As the file writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        }
+    }
+}
+
+/// What answers instead of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Builtin {
+    /// The request as it arrived.
+    Whoami,
+}
+
+/// A claim that the tokens of an issuer may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingClaim {
+    /// `iss`
+    Iss,
+    /// `aud`
+    Aud,
+}
+
+/// A scope (RFC 6749 section 3.3, `scope-token`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope(Box<str>);
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        if !text.is_empty() && text.bytes().all(is_plain) {
+            return Ok(Self(text.into()));
+        }
+        Err("write each scope as a string of its own, without spaces: `scopes = [\"a\", \"b\"]`".to_owned())
+    }
+}
+
+impl Scope {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
