@@ -36,6 +36,17 @@ def rest_of(stage: list[tuple[str, str]], name: str) -> list[str]:
     return [rest for instruction, rest in stage if instruction == name]
 
 
+def base_archive() -> pathlib.Path:
+    """A tar file of a minimal Debian 12, made once a machine."""
+    archive = CACHE / "debian-bookworm-minbase.tar"
+    if not archive.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        partial = archive.with_suffix(".partial.tar")
+        run("mmdebstrap", "--variant=minbase", "--quiet", "bookworm", partial, timeout=600)
+        partial.rename(archive)
+    return archive
+
+
 class Docker(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -137,13 +148,8 @@ class Docker(unittest.TestCase):
         self.assertEqual(child.wait(PATIENCE), 0, said())
 
     def tree(self) -> pathlib.Path:
-        """A Debian 12 of essential packages and apt; made once a machine."""
-        archive = CACHE / "debian-bookworm-minbase.tar"
-        if not archive.exists():
-            CACHE.mkdir(parents=True, exist_ok=True)
-            partial = archive.with_suffix(".partial.tar")
-            run("mmdebstrap", "--variant=minbase", "--quiet", "bookworm", partial, timeout=600)
-            partial.rename(archive)
+        """A Debian 12 of essential packages and apt."""
+        archive = base_archive()
         tree = self.directory / "tree"
         tree.mkdir()
         run("tar", "--extract", "--file", archive, "--directory", tree, "--exclude=./dev/*")
