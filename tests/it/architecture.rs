@@ -226,7 +226,7 @@ impl Graph {
         for (_, module, paths) in &parsed {
             for (name, path) in &paths.exported {
                 if let Some(target) = absolute(module, path, &modules) {
-                    exports.insert([module.as_slice(), &[name.clone()]].concat(), target);
+                    exports.insert([module.as_slice(), std::slice::from_ref(name)].concat(), target);
                 }
             }
         }
