@@ -130,9 +130,9 @@ impl Upstream {
         }
     }
 
-    /// Whether any server takes requests, for readiness.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
+    /// Whether any server takes requests.
+    #[cfg(test)]
+    pub(super) fn is_up(&self) -> bool {
         self.builtin.is_some()
             || self
                 .servers

@@ -7,7 +7,7 @@ use super::access_log::{Entry, WorkerLog};
 use super::metrics::{Observation, OpenConnection, WorkerMetrics};
 use super::request_id::{RequestId, RequestIds};
 
-/// What a worker tells about its requests with.
+/// Writes the log lines and counts of one worker.
 #[derive(Debug)]
 pub struct WorkerTelemetry {
     ids: Mutex<RequestIds>,
@@ -16,7 +16,7 @@ pub struct WorkerTelemetry {
 }
 
 impl WorkerTelemetry {
-    /// A desk for one worker.
+    /// The telemetry of one worker.
     ///
     /// # Errors
     /// The system has no random numbers.
@@ -52,11 +52,5 @@ impl WorkerTelemetry {
     #[must_use]
     pub fn connection(&self) -> OpenConnection {
         self.metrics.open_connection()
-    }
-
-    /// This worker's counts.
-    #[must_use]
-    pub fn metrics(&self) -> &Arc<WorkerMetrics> {
-        &self.metrics
     }
 }

@@ -6,7 +6,6 @@ pub mod connection;
 pub mod connection_limit;
 pub mod context;
 mod date;
-pub mod deadlines;
 pub mod frames;
 pub mod framing;
 mod http2;

@@ -2,6 +2,8 @@
 //! deadlines, on every wire; and who gets a connection where there are no more.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
+mod deadlines;
+
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::support::gateway::before;
 use crate::support::tls::{Certificate, client_config};
 use crate::support::*;
-use passgate::server::deadlines::{Deadline, Ends, Row, State, TABLE, Wire};
+use deadlines::{Deadline, Ends, Row, State, TABLE, Wire};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// How long an end is waited for: a rate is measured over 20 seconds, and the machine may be busy.

@@ -1,7 +1,7 @@
 //! Every state in which a client, or the app behind it, can leave a connection or a stream, and what ends it there.
 //!
-//! A table for readers and for the test that runs each of its lines (`tests/it/connections.rs`): a new state of a connection
-//! is a new line here, and the test then asks for a case. The holder of a deadline is named by its place in the code.
+//! A new state of a connection is a new line here; the test then asks for a case. The holder of a deadline is named by its
+//! place in `src/server`, `src/forward` or `src/login`.
 
 /// How a client speaks to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub enum Deadline {
     HeaderTimeout,
     /// `[server] idle_timeout`, in which nothing moved.
     IdleTimeout,
-    /// `[server] min_rate`, over [`PERIOD`](crate::http::pace::PERIOD).
+    /// `[server] min_rate`, over `http::pace::PERIOD`.
     MinRate,
     /// `idle_timeout`, then `header_timeout` for the answer to a PING.
     Ping,
