@@ -5,7 +5,7 @@
 
 /// How a client speaks to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
+pub(super) enum Wire {
     /// HTTP/1.1 in the clear.
     Http1,
     /// HTTP/2 in the clear, with prior knowledge.
@@ -25,7 +25,7 @@ const TLS: &[Wire] = &[TlsHttp1, TlsHttp2];
 
 /// Where a connection or a stream can be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(super) enum State {
     /// Connected, and not a byte has come.
     Connected,
     /// TLS: part of the ClientHello has come.
@@ -90,7 +90,7 @@ pub enum State {
 
 /// What ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deadline {
+pub(super) enum Deadline {
     /// `[server] header_timeout`, from the first byte (TLS: from the connection on).
     HeaderTimeout,
     /// `[server] idle_timeout`, in which nothing moved.
@@ -115,7 +115,7 @@ pub enum Deadline {
 
 /// What ends with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ends {
+pub(super) enum Ends {
     /// The connection.
     Connection,
     /// The stream over HTTP/2, the connection over HTTP/1.
@@ -126,17 +126,17 @@ pub enum Ends {
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub(super) struct Row {
     /// The state.
-    pub state: State,
+    pub(super) state: State,
     /// Where there is such a state.
-    pub wires: &'static [Wire],
+    pub(super) wires: &'static [Wire],
     /// What ends it.
-    pub deadline: Deadline,
+    pub(super) deadline: Deadline,
     /// The place in the code that holds the deadline.
-    pub holder: &'static str,
+    pub(super) holder: &'static str,
     /// What ends with it.
-    pub ends: Ends,
+    pub(super) ends: Ends,
 }
 
 const fn row(
@@ -156,7 +156,7 @@ const fn row(
 }
 
 /// All of them.
-pub const TABLE: &[Row] = &[
+pub(super) const TABLE: &[Row] = &[
     row(
         State::Connected,
         &[Http1],
