@@ -102,7 +102,7 @@ pub(super) const IDENTITY: Table = Table {
     path: "identity",
     doc: "How an app is told about the caller.",
     keys: &[
-        key("preset", Kind::Word(&["passgate", "oauth2-proxy", "authelia"]), "\"passgate\"", "The names of the identity headers."),
+        key("preset", Kind::Word(&PRESETS), "\"passgate\"", "The names of the identity headers."),
         key("headers", Kind::Map(&Kind::Text), "", "Further header fields, each from a claim by its path.").example("{ \"X-Auth-Tenant\" = \"tenant\" }"),
         key("assertion", Kind::Boolean, "false", "`true`: the app gets X-Auth-Assertion, a signed token of 60 seconds whose keys are at `/.well-known/jwks.json`.").example("true"),
         key("encoding", Kind::Word(&["percent", "utf-8"]), "", "The encoding of names and roles outside ASCII. Without it: `percent`, and `utf-8` under the presets `oauth2-proxy` and `authelia`.").example("\"percent\""),
@@ -141,3 +141,38 @@ pub(super) const CALLER: Table = Table {
     ],
     synonyms: &[],
 };
+
+/// The identity presets: a new one is a table of its own in this file, and nothing else.
+const PRESETS_FILE: &str = include_str!("../../identity_headers/presets.toml");
+const PRESETS: [&str; count_tables(PRESETS_FILE)] = table_names(PRESETS_FILE);
+
+/// Whether a `[table]` begins at this byte.
+const fn is_table(toml: &[u8], at: usize) -> bool {
+    toml[at] == b'[' && (at == 0 || toml[at - 1] == b'\n')
+}
+
+const fn count_tables(toml: &str) -> usize {
+    let (toml, mut at, mut count) = (toml.as_bytes(), 0, 0);
+    while at < toml.len() {
+        count += is_table(toml, at) as usize;
+        at += 1;
+    }
+    count
+}
+
+/// The names of the tables, in their order.
+const fn table_names<const N: usize>(toml: &'static str) -> [&'static str; N] {
+    let (bytes, mut names, mut at, mut count) = (toml.as_bytes(), [""; N], 0, 0);
+    while at < bytes.len() {
+        if is_table(bytes, at) {
+            let mut end = at;
+            while bytes[end] != b']' {
+                end += 1;
+            }
+            names[count] = toml.split_at(end).0.split_at(at + 1).1;
+            count += 1;
+        }
+        at += 1;
+    }
+    names
+}

@@ -217,3 +217,12 @@ fn the_json_schema_takes_the_example_and_no_unknown_key() {
         assert!(!fits(&schema, &json(wrong)), "{wrong}");
     }
 }
+
+#[test]
+fn presets_of_the_schema_are_those_of_the_embedded_file() {
+    let file: toml::Table =
+        toml::from_str(include_str!("../../identity_headers/presets.toml")).expect("it is TOML");
+    let mut words = super::words("identity", "preset").to_vec();
+    words.sort_unstable();
+    assert_eq!(words, file.keys().collect::<Vec<_>>());
+}
