@@ -9,6 +9,7 @@ use http::HeaderMap;
 
 use super::{Found, token_of};
 use crate::config::raw::RawSource;
+use crate::http::percent::escape_at;
 use crate::refusal::Refusal;
 
 /// A query parameter by its decoded name.
@@ -103,17 +104,8 @@ fn decode(encoded: &[u8]) -> impl Iterator<Item = (u8, bool)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let byte = *encoded.get(at)?;
-        at += 1;
-        if byte != b'%' {
-            return Some((byte, true));
-        }
-        let digit = |index: usize| encoded.get(index).and_then(|&byte| char::from(byte).to_digit(16));
-        match (digit(at), digit(at + 1)) {
-            (Some(high), Some(low)) => {
-                at += 2;
-                Some((u8::try_from(high * 16 + low).unwrap_or_default(), true))
-            }
-            _ => Some((byte, false)),
-        }
+        let escaped = escape_at(encoded, at);
+        at += if escaped.is_some() { 3 } else { 1 };
+        Some((escaped.unwrap_or(byte), byte != b'%' || escaped.is_some()))
     })
 }

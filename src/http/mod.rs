@@ -8,5 +8,6 @@ pub mod incoming;
 pub mod location;
 pub mod origin;
 pub mod pace;
+pub mod percent;
 pub mod reply;
 pub mod target;

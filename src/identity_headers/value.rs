@@ -4,9 +4,9 @@
 //! HTTP would drop; in a list also a comma inside an element. The rest depends on the [`Encoding`]. An app that
 //! percent-decodes gets the exact text back. Lists are joined by `,` and then split before they are decoded.
 
-use std::fmt::Write;
-
 use serde_json::Value;
+
+use crate::http::percent::push_escape;
 
 /// What is percent-encoded besides that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Encoding {
                 out.push(character);
             } else {
                 for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                    write!(out, "%{byte:02X}").expect("a string takes any text");
+                    push_escape(out, byte);
                 }
             }
         }

@@ -4,9 +4,8 @@
 //! is led to another site (`//evil`, `/\evil`, a tab that browsers drop from between two slashes), a line break gets into
 //! a header, or somebody is led in a circle.
 
-use std::fmt::Write as _;
-
 use http::{HeaderValue, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::http::target::Target;
 
@@ -59,16 +58,17 @@ pub fn login_then(prefix: &str, path: &str) -> HeaderValue {
     HeaderValue::try_from(location).unwrap_or(HeaderValue::from_static("/"))
 }
 
+/// What is encoded in the value of a parameter: all but the unreserved characters (RFC 3986 section 2.3) and `/`.
+const IN_PARAMETER: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
 /// Writes `text` as the value of a parameter.
 pub(super) fn encode(text: &str, into: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            into.push(char::from(byte));
-        } else {
-            // Writing into a string does not fail.
-            let _ = write!(into, "%{byte:02X}");
-        }
-    }
+    into.extend(utf8_percent_encode(text, &IN_PARAMETER));
 }
 
 #[cfg(test)]

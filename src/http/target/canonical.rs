@@ -15,6 +15,7 @@
 //!   forwarded as they came, because RFC 3986 section 2.2 lets an app tell them apart.
 
 use super::PathLeniency;
+use crate::http::percent::{digit, escape_at, push_escape};
 use crate::refusal::Refusal;
 
 /// What reading a path once found out.
@@ -292,23 +293,6 @@ fn is_overlong(first: u8, path: &[u8], next: usize) -> bool {
     }
 }
 
-/// The byte that the escape at `at` stands for; `None` where there is no `%` and two hexadecimal digits.
-fn escape_at(path: &[u8], at: usize) -> Option<u8> {
-    let [b'%', high, low] = *path.get(at..at + 3)? else {
-        return None;
-    };
-    Some(digit(high)? << 4 | digit(low)?)
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
-}
-
 /// The canonical spelling of a path that [`survey`] let pass. Bytes outside ASCII, which only a pattern holds, are
 /// escaped.
 pub(super) fn canonical(path: &str) -> String {
@@ -358,11 +342,4 @@ pub(super) fn push_matching_segment(out: &mut String, segment: &str) {
             }
         }
     }
-}
-
-fn push_escape(out: &mut String, byte: u8) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    out.push('%');
-    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-    out.push(char::from(DIGITS[usize::from(byte & 15)]));
 }

@@ -22,6 +22,7 @@ use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::response::EndpointError;
+use crate::http::percent::escape_at;
 use crate::refusal::Refusal;
 
 /// The longest body, in bytes.
@@ -336,17 +337,15 @@ pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<Zeroizing<Str
 
 fn decode(encoded: &[u8]) -> Option<Zeroizing<String>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(encoded.len()));
-    let mut rest = encoded.iter();
-    while let Some(&byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || rest.next().and_then(|&digit| char::from(digit).to_digit(16));
-                let (high, low) = (digit()?, digit()?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte => byte,
-        });
+    let mut at = 0;
+    while let Some(&byte) = encoded.get(at) {
+        let (decoded, length) = match byte {
+            b'+' => (b' ', 1),
+            b'%' => (escape_at(encoded, at)?, 3),
+            byte => (byte, 1),
+        };
+        bytes.push(decoded);
+        at += length;
     }
     Some(Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned()))
 }
