@@ -17,7 +17,7 @@ use super::config_tests::{self, Asked};
 use super::offline::offline;
 use crate::authorize::{Auth, Permit};
 use crate::credential::{Found as Read, Kind, Source};
-use crate::gateway::{Gateway, Outgoing, Route, locate};
+use crate::gateway::{Gateway, Rewrite, Route, locate};
 use crate::http::headers::{Host, drop_hop_by_hop};
 use crate::http::target::Target;
 use crate::http::{origin, reply};
@@ -253,7 +253,7 @@ impl Transcript {
         let unknown = HeaderValue::from_static("<unknown>");
         drop_hop_by_hop(&mut headers, gateway.naming.trusted_headers());
         let kept = way.source.filter(|_| way.route.forward_credential);
-        let caller = Outgoing {
+        let caller = Rewrite {
             gateway,
             peer: &peer,
             route: way.route,
@@ -471,6 +471,14 @@ impl Transcript {
         query: Option<&str>,
     ) -> Result<Found<'a>, Refusal> {
         let gateway = &*current.gateway;
+        // A repeated field is refused before any token is looked at.
+        if let Err(refusal @ Refusal::CredentialRepeated) = gateway.sources.find(headers, query) {
+            self.step(
+                false,
+                format_args!("a field of a credential came twice: {refusal}"),
+            );
+            return Err(refusal);
+        }
         for (source, found) in gateway.sources.each(headers, query) {
             match found {
                 Read::Absent(why) => self.step(true, format_args!("{source}: {why}")),

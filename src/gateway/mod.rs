@@ -33,7 +33,7 @@ use crate::authorize::{Auth, Rules};
 use crate::clock::Clock;
 use crate::config::Place;
 use crate::credential::Sources;
-use crate::forward::{BodyRules, Pool, RequestBody, Upstream, forward};
+use crate::forward::{BodyRules, Outgoing, Pool, RequestBody, Upstream, forward};
 use crate::http::client::Exit;
 use crate::http::headers::{self, Host};
 use crate::http::incoming::ClientBody;
@@ -59,7 +59,7 @@ pub use loops::LoopMark;
 pub use response::{Answer, Content};
 use response_rewrite::Asked;
 use revocation_watch::RevocationWatch;
-pub use rewrite::Outgoing;
+pub use rewrite::Rewrite;
 use rewrite::rewrite;
 pub use session_cookie::{Renewal, SessionCredential, SignIn};
 
@@ -734,9 +734,9 @@ async fn walk(
         Auth::Optional | Auth::Required => gateway.sources.websocket_protocol(&parts.headers),
     };
     let (hop, upgrade) = rewrite(
-        gateway, &peer, route, &permit, source, &target, host, record, &mut parts,
+        gateway, &peer, route, &permit, source, &target, &host, record, &mut parts,
     )?;
-    let asked = Asked::of(route, &permit, &target, &hop, &parts.headers);
+    let asked = Asked::of(route, &permit, &target, &host, &parts.headers);
 
     // And on.
     record.upstream = Some(Arc::clone(&route.upstream.name));
@@ -748,8 +748,11 @@ async fn walk(
         &lane.pool,
         &holder,
         &route.label.text,
-        Request::from_parts(parts, body),
-        hop
+        Outgoing {
+            request: Request::from_parts(parts, body),
+            host: host.as_value(),
+            hop,
+        },
     ));
     let forwarded = std::future::poll_fn(|cx| {
         if record.is_caller_gone() {

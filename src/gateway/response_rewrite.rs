@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Gateway, Route, loops};
 use crate::authorize::{Auth, Permit};
-use crate::forward::Hop;
+use crate::http::headers::Host;
 use crate::http::location::{Origin, PublicPaths};
 use crate::http::target::Target;
 use crate::identity_headers::forwarded::forwarded_host;
@@ -33,14 +33,14 @@ impl<'a> Asked<'a> {
         route: &'a Route,
         permit: &Permit,
         target: &Target,
-        hop: &Hop,
+        host: &Host,
         headers: &HeaderMap,
     ) -> Self {
         Self {
             route,
             is_cut: route.cuts(target),
             is_known: permit.caller().is_some(),
-            hosts: [Some(hop.host.clone()), forwarded_host(headers).cloned()],
+            hosts: [Some(host.as_value()), forwarded_host(headers).cloned()],
         }
     }
 

@@ -13,9 +13,8 @@ use super::access_record::AccessRecord;
 use super::{Gateway, Route, loops};
 use crate::authorize::{Auth, Permit};
 use crate::credential::Source;
-use crate::forward::Hop;
 use crate::http::cookie;
-use crate::http::headers::{self, Host};
+use crate::http::headers::{self, HopByHop, Host};
 use crate::http::target::{QueryEdit, Target};
 use crate::identity_headers::forwarded::{set_forwarded, set_forwarded_prefix};
 use crate::identity_headers::{Passing, Peer};
@@ -32,14 +31,15 @@ pub(super) fn rewrite(
     permit: &Permit,
     kept: Option<&Source>,
     target: &Target,
-    host: Host,
+    host: &Host,
     record: &AccessRecord,
     parts: &mut Parts,
-) -> Result<(Hop, Option<OnUpgrade>), Refusal> {
-    let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
-    let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
+) -> Result<(HopByHop, Option<OnUpgrade>), Refusal> {
+    let mut hop = headers::drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
+    let upgrade = wanted_upgrade(hop, parts, record)?;
+    hop.websocket = upgrade.is_some();
     let host = host.as_value();
-    let outgoing = Outgoing {
+    let outgoing = Rewrite {
         gateway,
         peer,
         route,
@@ -50,19 +50,12 @@ pub(super) fn rewrite(
     parts.uri = outgoing
         .rewrite(&host, &record.request_id_value(), &mut parts.headers)?
         .into();
-    Ok((
-        Hop {
-            host,
-            trailers: hop_by_hop.te_trailers,
-            websocket: upgrade.is_some(),
-        },
-        upgrade,
-    ))
+    Ok((hop, upgrade))
 }
 
 /// A request that may pass, before its fields are the gateway's.
 #[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
+pub struct Rewrite<'a> {
     /// The configuration.
     pub gateway: &'a Gateway,
     /// Who is at the other end of the connection.
@@ -77,7 +70,7 @@ pub struct Outgoing<'a> {
     pub target: &'a Target,
 }
 
-impl Outgoing<'_> {
+impl Rewrite<'_> {
     /// Turns the client's fields, without those that are about its connection alone, into the app's, and returns the
     /// target for the app.
     ///
@@ -162,13 +155,11 @@ impl Outgoing<'_> {
 /// The client's side of the connection, if it asks for a WebSocket (RFC 6455 section 4.1). No other protocol is
 /// switched to: `h2c` would let the client talk past us.
 fn wanted_upgrade(
-    protocol: Option<&HeaderValue>,
+    hop: HopByHop,
     parts: &mut Parts,
     record: &AccessRecord,
 ) -> Result<Option<OnUpgrade>, Refusal> {
-    if parts.version != Version::HTTP_11
-        || !protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-    {
+    if parts.version != Version::HTTP_11 || !hop.websocket {
         return Ok(None);
     }
     // Whoever reads a body here and whoever does not would disagree about where the new protocol begins.
