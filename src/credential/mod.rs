@@ -221,8 +221,41 @@ impl Sources {
         first.transpose()
     }
 
+    /// What [`Sources::find_after`] read, for people: a sentence for each source up to the one that decided, and whether
+    /// it passed.
+    #[must_use]
+    pub fn told(
+        &self,
+        after: Option<&Source>,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Vec<(bool, String)> {
+        let is_repeated = |found: &Found<'_>| *found == Found::Refused(Refusal::CredentialRepeated);
+        if let Some((source, _)) = self.each(headers, query).find(|(_, found)| is_repeated(found)) {
+            return vec![(false, format!("{source}: {}", Refusal::CredentialRepeated))];
+        }
+        let behind = after
+            .and_then(|after| self.sources.iter().position(|source| std::ptr::eq(source, after)))
+            .map_or(0, |index| index + 1);
+        let mut told = Vec::new();
+        for (source, found) in self.each(headers, query).skip(behind) {
+            match found {
+                Found::Absent(why) => told.push((true, format!("{source}: {why}"))),
+                Found::Token(_) => {
+                    told.push((true, format!("{source}: a token")));
+                    break;
+                }
+                Found::Refused(refusal) => {
+                    told.push((false, format!("{source}: {refusal}")));
+                    break;
+                }
+            }
+        }
+        told
+    }
+
     /// Every source in order with what it holds: what [`Sources::find`] decides by.
-    pub fn each<'s, 'a>(
+    fn each<'s, 'a>(
         &'s self,
         headers: &'a HeaderMap,
         query: Option<&'a str>,

@@ -2,8 +2,12 @@
 //!
 //! The gateway notes its requests here, the server what the client does with the bytes; each reads what the other noted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::http::client::Exit;
+use crate::identity_headers::Peer;
 
 /// One connection from a client.
 #[derive(Debug)]
@@ -118,6 +122,49 @@ impl Activity {
     #[must_use]
     pub fn last_moved(&self) -> Instant {
         self.opened + Duration::from_millis(self.last_end.load(Ordering::Relaxed))
+    }
+}
+
+/// The connection that a request came on.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// Address, scheme, and whether it is a trusted proxy.
+    pub peer: Peer,
+    /// The name that the client asked for in TLS.
+    pub server_name: Option<String>,
+    /// What goes on on it.
+    pub activity: Arc<Activity>,
+    /// How it is ended from elsewhere.
+    pub exit: Arc<Exit>,
+    /// Held as long as something of the connection is alive: the limit on connections, and the wait at shutdown.
+    _hold: ConnectionGuard,
+}
+
+struct ConnectionGuard(#[allow(dead_code)] Box<dyn std::any::Any + Send + Sync>);
+
+impl std::fmt::Debug for ConnectionGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConnectionGuard")
+    }
+}
+
+impl ConnectionInfo {
+    /// A connection that has had no request yet.
+    #[must_use]
+    pub fn new(
+        peer: Peer,
+        server_name: Option<String>,
+        activity: Arc<Activity>,
+        exit: Arc<Exit>,
+        hold: Box<dyn std::any::Any + Send + Sync>,
+    ) -> Self {
+        Self {
+            peer,
+            server_name,
+            activity,
+            exit,
+            _hold: ConnectionGuard(hold),
+        }
     }
 }
 
