@@ -1,4 +1,4 @@
-//! The whole walk: a client's bytes in, an app's answer out, with everything between them real: the connection, routes,
+//! A whole request: a client's bytes in, an app's answer out, with everything between them real: the connection, routes,
 //! an RS256 token that the worker knows, a role, revocations in force, identity headers, the access log and metrics.
 //!
 //! One thread, as a worker is. Clients hand their requests over in memory; the app is a stub that answers every request
@@ -194,7 +194,7 @@ fn bench(
         let mut run = converse(runtime, streams, request(line.as_deref()), status);
         move |times| {
             let gateway = &gateway; // all of it: the gateway ends with its last part
-            // As the thread does that watches the state; without it nobody would be let in.
+            // As the watcher of the state does; without it every request that needs a caller is refused with 503.
             gateway.revocations.touch(Instant::now());
             run(times);
         }

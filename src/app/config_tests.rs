@@ -34,7 +34,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// `url` is a path, which stands on the host of `public_url`, or `http://host/path`.
+    /// `url` is a path on the host of `public_url`, or `http://host/path`.
     pub(super) fn parse(method: &str, url: &str, public_url: &str) -> Result<Self, String> {
         let method = Method::try_from(method).map_err(|_| format!("`{method}` is not a method"))?;
         let url = url.split_once('#').map_or(url, |(url, _)| url);
@@ -177,8 +177,8 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             format!("the test `{}` fails", request.value),
         );
         problem.label(format!("{came}{why}")).hint(if test.value.expect.value == RawExpect::Login {
-            "a browser that nobody is signed in with is sent to sign in by GET, on a route that needs a caller, where \
-             there is a way to sign in (`[password]`)"
+            "`login` needs a GET or HEAD request without `as`, on a route with `auth = \"required\"`, and a way to sign in \
+             (`[password]`)"
         } else {
             "change the rule, or what the test expects of it"
         });

@@ -1,4 +1,4 @@
-//! `passgate explain`: the decision for one request, step by step: a trace that writes what it hears.
+//! `passgate explain`: the decision for one request, step by step: a trace that writes down its steps.
 //!
 //! Input: a described request, and a configuration with its state. Output: the decision that the gateway would make, and its
 //! steps as text and as JSON. Invariant: nothing is decided here.

@@ -107,7 +107,13 @@ async fn caller_of<'g>(
         Access::ReplacesSession => of_cookie().unwrap_or_default(),
         // Signing out must not fail because a credential has expired.
         Access::EndsSession => match find_token_to_sign_out(head, &sent).await {
-            Ok(found) if found.caller().is_some_and(|caller| caller.identity.session_id.is_some()) => found,
+            Ok(found)
+                if found
+                    .caller()
+                    .is_some_and(|caller| caller.identity.session_id.is_some()) =>
+            {
+                found
+            }
             // A token of another issuer has no session here, and beside it there may be one.
             Ok(other) => of_cookie().unwrap_or(other),
             Err(refusal) => {

@@ -1,6 +1,6 @@
-//! What goes on on a connection, and since when nothing does: a few stores a request, and no timer.
+//! A client's connection: its requests under way, and since when it is idle. A few stores a request, and no timer.
 //!
-//! The gateway notes its requests here, the server what the client does with the bytes; each reads what the other noted.
+//! The gateway notes its requests here, and the server what the client does with the bytes; each reads what the other noted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -132,11 +132,11 @@ pub struct ConnectionInfo {
     pub peer: Peer,
     /// The name that the client asked for in TLS.
     pub server_name: Option<String>,
-    /// What goes on on it.
+    /// Its requests under way.
     pub activity: Arc<Activity>,
     /// How it is ended from elsewhere.
     pub exit: Arc<Exit>,
-    /// Held as long as something of the connection is alive: the limit on connections, and the wait at shutdown.
+    /// Held while something of the connection is alive: for the limit on connections, and the wait at shutdown.
     _hold: ConnectionGuard,
 }
 
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_idle_only_after_the_last_of_its_requests() {
+    fn connection_is_idle_after_its_last_request_only() {
         let activity = Activity::default();
         assert!(activity.idle_since().is_some());
         activity.begin();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_not_idle_while_bytes_wait_for_the_client() {
+    fn connection_with_blocked_bytes_is_not_idle() {
         let activity = Activity::default();
         activity.block();
         assert!(activity.idle_since().is_none());

@@ -150,7 +150,9 @@ async fn decide_builtin<'g, T: Trace>(
     }
     let is_let_in = match endpoint.access() {
         Access::Caller => found.caller().is_some(),
-        Access::Session => found.caller().is_some_and(|caller| has_session(caller, credentials)),
+        Access::Session => found
+            .caller()
+            .is_some_and(|caller| has_session(caller, credentials)),
         Access::Public | Access::ShowsSession | Access::ReplacesSession | Access::EndsSession => true,
     };
     if !is_let_in {

@@ -185,6 +185,12 @@ impl WorkerContext {
         }
     }
 
+    /// The credentials of requests, as this worker verifies them.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials<'_> {
+        Credentials::Sent(self.sent())
+    }
+
     /// Serves one request. Never fails: an error is an answer too. `exit` ends this request alone, where the connection has
     /// others.
     pub async fn serve(
@@ -251,8 +257,7 @@ async fn handle<'g>(
     exchange.record.path = Some(head.target.path_and_query());
 
     // The decision.
-    let credentials = Credentials::Sent(lane.sent());
-    let mut allowed = match decide(gateway.policy(), &head, &credentials, &mut Silent).await? {
+    let mut allowed = match decide(gateway.policy(), &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
         Decision::Builtin(endpoint, found) => {
             exchange.record.builtin(None);

@@ -27,7 +27,7 @@ pub enum Content {
     Own(Bytes),
     /// The app's.
     App(ResponseBody),
-    /// Nothing: the connection is handed over to client and app, who speak something else from here on.
+    /// Nothing: the protocol of the connection changes, and its bytes go between client and app.
     Switched {
         /// The client's side.
         client: OnUpgrade,
@@ -83,8 +83,8 @@ pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<Content>) 
     Response::from_parts(parts, answer)
 }
 
-/// How long an ordinary answer may still go on once its caller may not be here any more. It was asked for while they
-/// might; cut at that very moment, the client would have a broken connection for an answer.
+/// How long an ordinary answer goes on after its caller was signed out or revoked. It was asked for before that; cut at
+/// once, the client would get a broken connection for an answer.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How a client learns that an answer was ended by the gateway.

@@ -1,9 +1,9 @@
-//! The session cookie on its way in: whose it is, and a new token where the one in it has expired, or says what is no
-//! longer so, and its session goes on.
+//! The session cookie of a request: its caller, and a new token where the one in it has expired or is stale and its session
+//! goes on.
 //!
-//! Enters: the headers of a request. Leaves: who the cookie names, with a `Set-Cookie` where it was renewed; or that it
-//! is no good. Only a cookie that our own key has signed makes anybody look into the state, and of many requests with the
-//! same one only the first does.
+//! Input: the headers of a request. Output: the caller, with a `Set-Cookie` where the token was renewed; or that the cookie
+//! does not count. Invariant: the state is read only for a cookie that the gateway's own key has signed, and once for all
+//! requests that arrive with the same one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const SHARED: u64 = 10_000;
 /// can change while it is read.
 const ATTEMPTS: usize = 3;
 
-/// What there is where people can sign in.
+/// The session cookie of a gateway with a way to sign in.
 #[derive(Debug)]
 pub struct SignIn {
     /// The name of the session cookie on the wire.
@@ -59,7 +59,7 @@ pub struct Renewal {
 
 type Shared = Arc<OnceCell<Option<Cookie>>>;
 
-/// What a request has in the way of a session cookie.
+/// The session cookie of a request.
 #[derive(Debug)]
 pub enum SessionCredential {
     /// None.
@@ -94,7 +94,7 @@ impl Renewal {
         }
     }
 
-    /// Finds it out anew, if nobody has begun to.
+    /// Finds it out anew, unless another request has begun to.
     fn forget(&self, key: &str, cell: &Shared) {
         if self
             .shared
@@ -114,7 +114,7 @@ impl Renewal {
         host: &str,
         client: IpAddr,
     ) -> Result<Option<(String, HeaderValue)>, Refusal> {
-        // A request that goes away leaves the work to the next one that waits, and so does one for which it failed.
+        // Where a request goes away, or its attempt fails, the next one that waits tries.
         let asked = cell.get_or_try_init(|| async {
             let (sessions, session, account) =
                 (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
@@ -123,7 +123,7 @@ impl Renewal {
                 .run(move || sessions.renew(&session, &account, &host, client))
                 .await?
         });
-        // Nobody waits for the failures of all who came before.
+        // A request does not wait for the failures of all requests before it.
         let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;
         let cookie = cookie.map_err(|_| Refusal::StateUnavailable)??;
         Ok(cookie
@@ -133,7 +133,7 @@ impl Renewal {
 }
 
 impl SignIn {
-    /// The one value of the cookie. Two different ones are nobody's.
+    /// The one value of the cookie. Two different values count as none.
     ///
     /// # Errors
     /// [`Refusal::CredentialMalformed`] where there is one and it is no text, or there are several.
@@ -242,7 +242,7 @@ impl SignIn {
         SessionCredential::Nothing
     }
 
-    /// Whose cookie it is or was, without a renewal: for who wants to leave.
+    /// The caller of the cookie, also of an expired one, without a renewal: for signing out.
     pub(super) fn recognize(
         &self,
         headers: &HeaderMap,
@@ -292,7 +292,7 @@ impl SignIn {
     }
 
     /// `Set-Cookie` that deletes the cookie, where it is no good because of `refusal`. One that is good a little later
-    /// stays: a clock that was put back signs nobody out.
+    /// stays: a clock that was put back ends no session.
     pub(super) fn clear(&self, refusal: Refusal) -> Option<HeaderValue> {
         self.renewal
             .as_ref()
@@ -310,8 +310,8 @@ impl SignIn {
         self.is_our_name(name_of(field))
     }
 
-    /// Takes out of an app's answer what would set a cookie of ours: who is signed in is not for an app to change. Says
-    /// how many these were.
+    /// Removes from an app's answer each `Set-Cookie` of a cookie of the gateway, so that no app signs a browser in or out.
+    /// Returns how many there were.
     pub(super) fn strip_set_cookie(&self, headers: &mut HeaderMap) -> usize {
         let ours = headers
             .get_all(SET_COOKIE)
