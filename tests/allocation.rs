@@ -180,8 +180,8 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
     let (plan, _) = app::load(&file, &metrics).unwrap();
     let revocations = Arc::new(Revocations::new());
     revocations.touch(Instant::now() + Duration::from_secs(3600));
-    revocations.replace([revoked(Revoked::Subject("bob".to_owned()))]);
-    let signing = SigningKeys::load_or_create(&Memory::default(), NOW).unwrap();
+    revocations.replace([revoked(revocation::Target::Subject("bob".to_owned()))]);
+    let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let joined = Joined {
         revocations,
         signing: Arc::new(ArcSwap::from_pointee(signing)),

@@ -26,6 +26,7 @@ use crate::gateway::{
 };
 use crate::http::headers::{Host, request_host};
 use crate::http::reply;
+use crate::http::target::MAX_TARGET_BYTES;
 use crate::identity::Caller;
 use crate::login;
 use crate::refusal::Refusal;
@@ -253,6 +254,13 @@ impl Transcript {
         credentials: &Credentials<'g>,
     ) -> Result<Option<(&'g Route, Forwarded)>, Box<Rejection<'g>>> {
         let gateway = &*current.gateway;
+        // These two limits hold before a request is read: the target's first.
+        if target_bytes(&parts) > MAX_TARGET_BYTES {
+            self.step("target", false, || {
+                format!("the target is longer than {MAX_TARGET_BYTES} bytes")
+            });
+            return Err(Refusal::TargetTooLong.into());
+        }
         let bytes = head_bytes(&parts);
         if bytes > max_header_bytes {
             self.step("target", false, || {
@@ -340,6 +348,13 @@ impl Transcript {
             answer,
         })
     }
+}
+
+fn target_bytes(parts: &Parts) -> usize {
+    parts
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len())
 }
 
 /// Bytes of the head on an HTTP/1.1 connection.

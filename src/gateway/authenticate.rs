@@ -213,6 +213,7 @@ pub(super) async fn authenticate<'g, T: Trace>(
             });
         }
     };
+    let mut set_cookie = None;
     for kind in KINDS {
         let found = kind.find(head, sent, trace).await?;
         if let Some(Authenticated { source, .. }) = &found.authenticated {
@@ -222,11 +223,12 @@ pub(super) async fn authenticate<'g, T: Trace>(
             }
             return Ok(found);
         }
-        if found.set_cookie.is_some() {
-            return Ok(found);
-        }
+        set_cookie = set_cookie.or(found.set_cookie);
     }
-    Ok(Found::default())
+    Ok(Found {
+        authenticated: None,
+        set_cookie,
+    })
 }
 
 /// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
