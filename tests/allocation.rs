@@ -177,7 +177,7 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
     )
     .unwrap();
     let metrics = Metrics::new();
-    let (plan, _) = app::load(&file, &metrics).unwrap();
+    let (plan, _) = app::load(&file).unwrap();
     let revocations = Arc::new(Revocations::new());
     revocations.touch(Instant::now() + Duration::from_secs(3600));
     revocations.replace([revoked(revocation::Target::Subject("bob".to_owned()))]);
