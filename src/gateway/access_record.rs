@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, StatusCode};
 
 use super::WorkerContext;
 use super::connection::ConnectionInfo;
-use super::refuse::{Matched, Rejection};
+use super::rejection::{Matched, Rejection};
 use super::route::Label;
 use crate::authorize::RuleName;
 use crate::http::client::Exit;

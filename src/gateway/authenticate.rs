@@ -6,7 +6,7 @@
 //!
 //! A kind of credential is a function here, or in a file of its own, that returns [`Found`], and a line in [`KINDS`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::UPGRADE;
@@ -14,14 +14,14 @@ use http::header::UPGRADE;
 use super::Gateway;
 use super::head::RequestHead;
 use super::session_cookie::SessionCredential;
+use super::tokens::Tokens;
 use super::trace::{Silent, Trace};
-use crate::clock::UnixSeconds;
 use crate::credential::{self, Source};
 use crate::http::origin;
 use crate::identity::Caller;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
-use crate::verify::{LocalCache, Verified, Verifier};
+use crate::verify::Verified;
 
 /// The kinds of credentials, in the order in which they are looked for.
 const KINDS: [Kind; 2] = [Kind::Token, Kind::Session];
@@ -77,33 +77,6 @@ impl<'g> Credentials<'g> {
             tokens: Tokens::Examined(sessions),
             session_tokens: Tokens::Examined(sessions),
         })
-    }
-}
-
-/// How a token is verified.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Tokens<'g> {
-    /// By a worker's table of known tokens.
-    Cached(&'g Mutex<LocalCache>),
-    /// Anew, with every check in the trace.
-    Examined(Option<&'g Sessions>),
-}
-
-impl Tokens<'_> {
-    pub(super) fn verify<T: Trace>(
-        self,
-        verifier: &Verifier,
-        token: &str,
-        now: UnixSeconds,
-        trace: &mut T,
-    ) -> Result<Arc<Verified>, Refusal> {
-        match self {
-            Self::Cached(cache) => {
-                let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-                verifier.verify(&mut cache, token, now)
-            }
-            Self::Examined(_) => verifier.examine(token, now, &mut |check| trace.check(check)),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use http::{HeaderValue, Response};
 use super::WorkerContext;
 use super::authenticate::{Found, find_session, find_token_to_sign_out};
 use super::head::RequestHead;
-use super::refuse::{Matched, Rejection};
+use super::rejection::{Matched, Rejection};
 use super::trace::Silent;
 use crate::http::incoming::ClientBody;
 use crate::http::reply;

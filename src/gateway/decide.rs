@@ -12,8 +12,9 @@ use http::{HeaderValue, Method};
 
 use super::authenticate::{Authenticated, Credentials, Found, authenticate, is_forged};
 use super::head::RequestHead;
-use super::refuse::{Matched, Rejection};
-use super::route::{Route, locate};
+use super::locate::locate;
+use super::rejection::{Matched, Rejection};
+use super::route::Route;
 use super::trace::Trace;
 use crate::authorize::{Auth, Permit};
 use crate::http::origin;

@@ -15,7 +15,7 @@ use http_body::Body;
 use super::WorkerContext;
 use super::access_record::AccessRecord;
 use super::connection::ConnectionInfo;
-use super::refuse::Rejection;
+use super::rejection::Rejection;
 use super::revocation_watch::RevocationWatch;
 use crate::forward::Progress;
 use crate::http::client::{Exit, Holder};

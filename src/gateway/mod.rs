@@ -12,14 +12,17 @@ mod connection;
 mod decide;
 mod exchange;
 mod head;
+mod locate;
 mod loops;
 mod refuse;
+mod rejection;
 mod response;
 mod response_rewrite;
 mod revocation_watch;
 mod rewrite;
 mod route;
 mod session_cookie;
+mod tokens;
 mod trace;
 
 use std::borrow::Cow;
@@ -56,18 +59,19 @@ pub use connection::{Activity, ConnectionInfo};
 pub use decide::{Allowed, Decision, Policy, decide, decide_at_once, is_sent_to_sign_in};
 pub use head::{RequestHead, Sender};
 pub use loops::LoopMark;
-pub use refuse::{Matched, Rejection};
+pub use rejection::{Matched, Rejection};
 pub use response::{Answer, Content};
 pub use rewrite::{Rewritten, rewrite};
 pub use route::{Label, Prefix, Route};
 pub use session_cookie::{Renewal, SessionCredential, SignIn};
 pub use trace::{Silent, Trace};
 
-use authenticate::{Sent, Tokens};
+use authenticate::Sent;
 use exchange::Exchange;
 use refuse::{Asker, refuse};
 use response::respond;
 use revocation_watch::RevocationWatch;
+use tokens::Tokens;
 
 /// Everything that one version of the configuration says about requests. Shared by all workers, never changed.
 #[derive(Debug)]

@@ -13,13 +13,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::access_record::AccessRecord;
 use super::connection::ConnectionInfo;
 use super::decide::is_sent_to_sign_in;
-use super::route::{Label, Route};
+use super::rejection::Rejection;
+use super::route::Label;
 use super::{Gateway, WorkerContext};
-use crate::authorize::RuleName;
 use crate::http::incoming::ClientBody;
 use crate::http::origin;
 use crate::http::reply::{self, Visitor};
-use crate::identity::Caller;
 use crate::identity_headers::Peer;
 use crate::identity_headers::forwarded::came_by_https;
 use crate::login;
@@ -27,76 +26,6 @@ use crate::refusal::Refusal;
 
 /// A year, for this host alone (RFC 6797 section 6.1).
 const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
-
-/// What a request was matched with.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Matched<'g> {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// An endpoint of the gateway's own, or a path that is kept for one.
-    Builtin,
-    /// A route; for a method that it has not, one of its path.
-    Route(&'g Route),
-}
-
-impl<'g> Matched<'g> {
-    /// The route.
-    #[must_use]
-    pub fn route(self) -> Option<&'g Route> {
-        match self {
-            Self::Route(route) => Some(route),
-            Self::Nothing | Self::Builtin => None,
-        }
-    }
-}
-
-/// Why the gateway answers instead of the app.
-#[derive(Debug)]
-pub struct Rejection<'g> {
-    /// The reason, and with it the status.
-    pub refusal: Refusal,
-    /// What the request was matched with.
-    pub matched: Matched<'g>,
-    /// The rule that refused it, for the log.
-    pub rule: Option<Arc<RuleName>>,
-    /// The methods of the path, for 405.
-    pub allow: Option<HeaderValue>,
-    /// The caller, where one is known.
-    pub caller: Option<Arc<Caller>>,
-    /// For the session cookie: a new one, or its deletion.
-    pub set_cookie: Option<HeaderValue>,
-    /// The answer, where it is a form that is shown again.
-    pub page: Option<Response<Bytes>>,
-    /// A sentence in the answer instead of the one for the refusal.
-    pub detail: Option<String>,
-    /// For 429 and 503, in seconds.
-    pub retry_after: Option<u64>,
-}
-
-impl Rejection<'_> {
-    /// A refusal without anything else.
-    #[must_use]
-    pub fn new(refusal: Refusal) -> Self {
-        Self {
-            refusal,
-            matched: Matched::Nothing,
-            rule: None,
-            allow: None,
-            caller: None,
-            set_cookie: None,
-            page: None,
-            detail: None,
-            retry_after: None,
-        }
-    }
-}
-
-impl From<Refusal> for Box<Rejection<'_>> {
-    fn from(refusal: Refusal) -> Self {
-        Self::new(Rejection::new(refusal))
-    }
-}
 
 /// What is kept of a request for the answer, of which nothing else is left by then.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
-use super::authenticate::Tokens;
+use super::tokens::Tokens;
 use super::trace::{Silent, Trace};
 use crate::blocking::Blocking;
 use crate::clock::{Clock, UnixSeconds};
