@@ -34,12 +34,12 @@ pub(super) async fn land(visit: &EndpointContext<'_>) -> Result<EndpointResponse
         // As at sign-in: what the browser had here before is worth nothing any more.
         if let (Some(former), Some(arrived)) = (former, &landing.arrived)
             && former.id != arrived.cookie.session_id
-            && let Err(refusal) = sessions.end(SessionSelector::Own {
+            && let Err(error) = sessions.end(SessionSelector::Own {
                 id: &former.id,
                 account_id: &former.account_id,
             })
         {
-            tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
+            tracing::warn!(%error, session = former.id, "cannot end the session that a browser had before");
         }
         Ok(landing)
     });

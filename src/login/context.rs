@@ -15,7 +15,7 @@ use super::setup_token::SetupToken;
 use super::sites::{Place, Site, Sites};
 use super::then::Then;
 use super::throttle::{ClientAddress, Throttle};
-use crate::account::{Accounts, Candidate, Hasher, fold_email};
+use crate::account::{Accounts, Hasher, LoginAttempt, fold_email};
 use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::http::headers::Host;
@@ -293,34 +293,25 @@ impl EndpointContext<'_> {
         &self,
         email: &str,
         password: Zeroizing<String>,
-        candidate: impl FnOnce(&Accounts) -> Result<Candidate, StateError> + Send + 'static,
+        begin: impl FnOnce(&Accounts) -> Result<LoginAttempt, StateError> + Send + 'static,
     ) -> Result<AccountRow, Box<EndpointError>> {
-        let attempt = self
+        let counted = self
             .login
             .throttle
             .attempt(&throttle_key(email), self.client_address())
             .map_err(EndpointError::throttled)?;
-        let verified = match self
-            .state(|accounts, _| candidate(accounts).map_err(unavailable))
-            .await
-        {
-            Ok(candidate) => {
-                self.login
-                    .hasher
-                    .run(self.asked.client, move || candidate.verify(&password))
-                    .await
-            }
-            Err(refusal) => Err(refusal),
+        let verified = async {
+            let attempt = self.state(|accounts, _| Ok(begin(accounts)?)).await?;
+            let verify = move || attempt.verify(&password);
+            Ok(self.login.hasher.run(self.asked.client, verify).await?)
         };
-        match verified {
-            Ok(Some(proven)) => {
-                attempt.succeeded(&proven.account.id);
-                let account = proven.account.clone();
-                if proven.rehash.is_some() {
-                    let done = self
-                        .state(move |accounts, _| accounts.rehash(&proven).map_err(unavailable))
-                        .await;
-                    // Nobody is kept out because a hash stays as it was: it is good, and there is a next time.
+        match verified.await {
+            Ok(Some(proof)) => {
+                counted.succeeded(&proof.account.id);
+                let account = proof.account.clone();
+                if proof.rehash.is_some() {
+                    let done = self.state(move |accounts, _| Ok(accounts.rehash(&proof)?)).await;
+                    // The present hash stays valid, and the next sign-in tries again.
                     if let Err(refusal) = done {
                         tracing::warn!(%refusal, account = account.id, "cannot replace an outdated hash");
                     }
@@ -329,8 +320,8 @@ impl EndpointContext<'_> {
             }
             Ok(None) => Err(Refusal::LoginRefused.into()),
             Err(refusal) => {
-                attempt.not_made();
-                Err(refusal.into())
+                counted.not_made();
+                Err(Refusal::into(refusal))
             }
         }
     }
@@ -352,10 +343,10 @@ impl EndpointContext<'_> {
         let answered = self.state(move |_, sessions| {
             let cookie = sessions.open_browser(&account, &device, &host)?;
             if let Some(former) = former
-                && let Err(refusal) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id })
+                && let Err(error) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id })
             {
                 // Its cookie is replaced all the same, and it ends by its limits.
-                tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
+                tracing::warn!(%error, session = former.id, "cannot end the session that a browser had before");
             }
             let location = then.location(sessions, &cookie.session_id, &account.id)?;
             let answered = EndpointResponse::see_other(location).with_cookie(cookie.set_cookie);
@@ -380,12 +371,6 @@ pub(super) fn caller(account: AccountRow, session_id: String, now: UnixSeconds) 
         expires_at: now,
         claims: Map::new(),
     })
-}
-
-/// What the state said goes to the log; the client learns that there is nothing to be had at the moment.
-pub(super) fn unavailable(error: StateError) -> Refusal {
-    tracing::error!(%error, "cannot use the state");
-    Refusal::StateUnavailable
 }
 
 /// What an account is called in the throttle. Another spelling is no other account; and all that is too long to be an

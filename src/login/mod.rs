@@ -14,6 +14,7 @@ mod endpoint;
 mod form;
 mod password;
 mod public;
+mod refusal;
 mod register;
 mod response;
 mod return_to;

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::context::{EndpointContext, unavailable};
+use super::context::EndpointContext;
 use super::form::{Field, Fields, parameter};
 use super::response::{EndpointError, EndpointResponse};
 use super::return_to;
@@ -104,7 +104,7 @@ async fn admit(
             let role = login.admin_role.clone();
             // There may be an administrator since, by the command line.
             if visit
-                .state(move |accounts, _| accounts.has_enabled(&role).map_err(unavailable))
+                .state(move |accounts, _| Ok(accounts.has_enabled(&role)?))
                 .await?
             {
                 login.setup.void();
@@ -162,8 +162,8 @@ async fn register(
     };
     let first = is_first.then(|| login.admin_role.clone());
     let added = visit
-        .state(move |accounts, _| accounts.add(new, first.as_deref()).map_err(unavailable))
-        .await?;
+        .state(move |accounts, _| Ok(accounts.add(new, first.as_deref())?))
+        .await;
     if is_first && matches!(added, Ok(_) | Err(Refusal::RouteMissing)) {
         login.setup.void();
     }

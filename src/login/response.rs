@@ -12,6 +12,7 @@ use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
+use crate::account::{AccountError, HasherError};
 use crate::identity::Caller;
 use crate::refusal::Refusal;
 
@@ -106,6 +107,18 @@ impl From<Refusal> for Box<EndpointError> {
             detail: None,
             field: None,
         })
+    }
+}
+
+impl From<AccountError> for Box<EndpointError> {
+    fn from(error: AccountError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl From<HasherError> for Box<EndpointError> {
+    fn from(error: HasherError) -> Self {
+        Refusal::from(error).into()
     }
 }
 

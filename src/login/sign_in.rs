@@ -201,7 +201,7 @@ async fn prove(visit: &EndpointContext<'_>, fields: &mut Fields) -> Result<Accou
     let email = fields.peek(Field::Email).to_owned();
     visit
         .prove(&email.clone(), password, move |accounts| {
-            accounts.candidate(&email)
+            accounts.attempt(&email)
         })
         .await
 }

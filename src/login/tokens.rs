@@ -36,7 +36,7 @@ pub(super) async fn refresh(
     }
     let address = visit.asked.client;
     let tokens = visit
-        .state(move |_, sessions| sessions.refresh(&token, address))
+        .state(move |_, sessions| Ok(sessions.refresh(&token, address)?))
         .await?;
     Ok(EndpointResponse::json(StatusCode::OK, &to_json(&tokens)))
 }

@@ -6,7 +6,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::context::{EndpointContext, unavailable};
+use super::context::EndpointContext;
 use super::form::Fields;
 use super::response::{EndpointError, EndpointResponse};
 use crate::clock::UnixSeconds;
@@ -25,7 +25,7 @@ pub(super) async fn me(visit: &EndpointContext<'_>) -> Result<EndpointResponse, 
     let answer = match visit.own_session() {
         Some(own) => {
             let account = visit
-                .state(move |accounts, _| accounts.by_id(&own.account_id).map_err(unavailable))
+                .state(move |accounts, _| Ok(accounts.by_id(&own.account_id)?))
                 .await?;
             // Where it is gone or disabled its sessions have ended, whether or not word of it has come here yet.
             let account = account
@@ -46,7 +46,7 @@ pub(super) async fn list(visit: &EndpointContext<'_>) -> Result<EndpointResponse
     let own = visit.require_session()?;
     let current = own.id.clone();
     let mut rows = visit
-        .state(move |_, sessions| sessions.list(&own.account_id))
+        .state(move |_, sessions| Ok(sessions.list(&own.account_id)?))
         .await?;
     // The one that somebody looks at it with goes first; the others stay in their order.
     rows.sort_by_key(|row| row.id != current);
@@ -130,10 +130,10 @@ async fn end_session(
     let wanted = visit.id.to_owned();
     let ended = visit
         .state(move |_, sessions| {
-            sessions.end(SessionSelector::Own {
+            Ok(sessions.end(SessionSelector::Own {
                 id: &wanted,
                 account_id: &own.account_id,
-            })
+            })?)
         })
         .await?;
     // One that is not there any more was ended in another window, and the list shows that as well.

@@ -12,9 +12,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{Cookie, Sessions, failed, unsigned};
+use super::error::SessionError;
+use super::{Cookie, Sessions};
 use crate::clock::UnixSeconds;
-use crate::refusal::Refusal;
 use crate::signing::SigningError;
 use crate::state::{AccountRow, CodeRow, State, TokenHash};
 
@@ -143,13 +143,13 @@ impl Sessions {
         session_id: &str,
         account_id: &str,
         to: &Destination,
-    ) -> Result<Option<Zeroizing<String>>, Refusal> {
+    ) -> Result<Option<Zeroizing<String>>, SessionError> {
         let now = self.clock.now();
         let found = self.browser_of(session_id, account_id)?;
         if found.is_none_or(|(session, _)| self.is_over(&session, now)) {
             return Ok(None);
         }
-        let (text, hash) = self.codes.make().map_err(unsigned)?;
+        let (text, hash) = self.codes.make()?;
         let row = CodeRow {
             hash,
             session_id: session_id.to_owned(),
@@ -158,7 +158,7 @@ impl Sessions {
             return_to: to.return_to.clone(),
             expires_at: now.saturating_add(CODE_LIFETIME),
         };
-        Ok(self.state.add_code(&row, now).map_err(failed)?.then_some(text))
+        Ok(self.state.add_code(&row, now)?.then_some(text))
     }
 
     /// Whether `code` was made here, used or not. Does not block.
@@ -170,18 +170,18 @@ impl Sessions {
     /// Takes a code, whatever comes of it, and gives its session's cookie for the host where it was presented.
     ///
     /// # Errors
-    /// [`Refusal::CodeRefused`], for whichever reason; the state cannot be used, or signing fails.
-    pub fn redeem_code(&self, code: &str, arrival: &Arrival) -> Result<Landing, Refusal> {
-        let hash = self.codes.parse(code).ok_or(Refusal::CodeRefused)?;
+    /// [`SessionError::CodeRefused`], for whichever reason; the state cannot be used, or signing fails.
+    pub fn redeem_code(&self, code: &str, arrival: &Arrival) -> Result<Landing, SessionError> {
+        let hash = self.codes.parse(code).ok_or(SessionError::CodeRefused)?;
         let row = self
             .state
             .take_code(&hash)
-            .map_err(failed)?
-            .ok_or(Refusal::CodeRefused)?;
+            ?
+            .ok_or(SessionError::CodeRefused)?;
         let left = row.expires_at.saturating_sub(self.clock.now());
         // More than all of it is left where the clock was set back: then it is not known how old the code is.
         if !(1..=CODE_LIFETIME).contains(&left) || row.host != arrival.host {
-            return Err(Refusal::CodeRefused);
+            return Err(SessionError::CodeRefused);
         }
         let is_here = arrival
             .nonces
@@ -196,16 +196,16 @@ impl Sessions {
                     arrived: None,
                 })
             } else {
-                Err(Refusal::CodeRefused)
+                Err(SessionError::CodeRefused)
             };
         }
         // After the code was taken, so that a session that has ended meanwhile gives no cookie.
-        let found = self.state.session(&row.session_id).map_err(failed)?;
+        let found = self.state.session(&row.session_id)?;
         let account_id = found
             .map(|(session, _)| session.account_id)
-            .ok_or(Refusal::CodeRefused)?;
+            .ok_or(SessionError::CodeRefused)?;
         let renewed = self.renew_for(&row.session_id, &account_id, &arrival.host_name, arrival.address)?;
-        let (cookie, account) = renewed.ok_or(Refusal::CodeRefused)?;
+        let (cookie, account) = renewed.ok_or(SessionError::CodeRefused)?;
         Ok(Landing {
             return_to: row.return_to,
             arrived: Some(Arrived {
