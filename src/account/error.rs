@@ -1,39 +1,37 @@
-//! What is wrong with an account, a password or a hash.
+//! Errors of accounts, passwords and hashes.
 
-use super::limits::{
-    MAX_ID_BYTES, MAX_NAME, MAX_PASSWORD_BYTES, MAX_ROLE_BYTES, MAX_ROLES, MAX_ROLES_BYTES,
-};
+use super::limits::{MAX_ID_BYTES, MAX_NAME, MAX_PASSWORD_BYTES, MAX_ROLE_BYTES, MAX_ROLES, MAX_ROLES_BYTES};
 use crate::state::StateError;
 
-/// What keeps an account from being made or changed.
+/// Why an account is not added or changed.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum AccountError {
     /// No email address.
     #[error(
-        "that is no email address: it needs one `@` with something on both sides, no space, and at most 254 bytes"
+        "not an email address: it needs one `@` with text on both sides, no space, and at most 254 bytes"
     )]
     EmailInvalid,
     /// Another account has it.
-    #[error("there is an account with this email address already")]
+    #[error("an account with this email address already exists")]
     EmailTaken,
     /// Another account's looks the same.
-    #[error("there is an account whose email address looks the same in letters of another script")]
+    #[error("an account exists whose email address looks the same in letters of another script")]
     EmailLookalike,
     /// Cannot be a `sub`.
     #[error("an id has 1 to {MAX_ID_BYTES} bytes of visible text")]
     IdInvalid,
     /// Another account has it.
-    #[error("there is an account with this id already")]
+    #[error("an account with this id already exists")]
     IdTaken,
     /// The account was to be the first one with its role.
-    #[error("there is an enabled account with this role already")]
+    #[error("an enabled account with this role already exists")]
     NotFirst,
     /// Too long, or with characters that end a line or turn it around.
     #[error("a name has at most {MAX_NAME} characters, none of them a control character")]
     NameInvalid,
     /// Empty, too long, or not text that can be seen.
     #[error(
-        "`{role}` is no role: 1 to {MAX_ROLE_BYTES} bytes of visible text, without a space at either end"
+        "`{role}` is not a role: a role is 1 to {MAX_ROLE_BYTES} bytes of visible text, without a space at either end"
     )]
     RoleInvalid {
         /// Its beginning, with what cannot be seen escaped.
@@ -57,12 +55,10 @@ pub enum AccountError {
     #[error("the password has more than {MAX_PASSWORD_BYTES} bytes")]
     PasswordTooLong,
     /// On the list of common passwords.
-    #[error(
-        "the password is among those that are tried first: it is widely used, or it is the email address"
-    )]
+    #[error("the password is too common, or it is the email address")]
     PasswordCommon,
     /// The system has none.
-    #[error("the system has no random numbers, so there can be no new id")]
+    #[error("cannot make an id: the system has no random numbers")]
     NoRandomNumbers,
     /// The system has no random numbers, or no memory for it.
     #[error("the password could not be hashed: the system has no random numbers or too little memory")]

@@ -1,8 +1,8 @@
 //! Password hashes: made in one way, verified in several.
 //!
-//! Enters: a password and, to verify, a hash in PHC string format (argon2, RFC 9106) or in modular crypt format (bcrypt).
-//! Leaves: a hash, or whether they match. Never here: a hash whose verification would take gigabytes or minutes, whoever
-//! has brought it; a comparison that tells by its time how much was right; a hash or a password in an error.
+//! Input: a password and, to verify, a hash in PHC string format (argon2, RFC 9106) or in modular crypt format (bcrypt).
+//! Output: a hash, or whether they match. Invariants: no hash is verified that would take gigabytes or minutes, wherever it
+//! comes from; the time of a comparison does not tell how much matched; no error has a hash or a password.
 
 use argon2::{Algorithm, Argon2, AssociatedData, Params, ParamsBuilder, Version};
 use base64::alphabet;
@@ -27,7 +27,7 @@ const TAG: usize = 32;
 /// The dearest argon2 that is verified: KiB of memory, passes, lanes.
 const MOST_COST: (u32, u32, u32) = (256 * 1024, 16, 16);
 /// The most KiB that all passes together go through: every attempt to sign in pays for the dearest hash that is there, so
-/// that nobody learns which accounts are (`AccountStore::imported_hash`). Common presets stay far below it.
+/// that the time does not tell which accounts exist (`AccountStore::imported_hash`). Common presets stay far below it.
 const MOST_WORK: u32 = 4 * 256 * 1024;
 /// The dearest bcrypt that is verified: the logarithm of its rounds. 14 takes a second or two.
 const MOST_ROUNDS: u32 = 14;
@@ -215,7 +215,7 @@ impl Stored {
             How::Argon2 { argon2, salt } => {
                 let mut tag = Zeroizing::new(vec![0; self.tag.len()]);
                 let done = argon2.hash_password_into(password.as_bytes(), salt, &mut tag);
-                // Without the memory for it nobody has proven anything.
+                // Without the memory to verify it, the password is not proven.
                 done.is_ok() && tag.ct_eq(&self.tag).into()
             }
             How::Bcrypt { rounds, salt } => {

@@ -1,8 +1,8 @@
-//! Threads that hash passwords, below everything else in priority.
+//! Threads that hash passwords, with the lowest priority.
 //!
-//! Enters: work of tens of milliseconds, from a worker or the control runtime. Leaves: its result, or a refusal at once
-//! where too much waits already. Never here: a core that a flood of sign-ins takes from those who are signed in, a queue
-//! without an end, work that nobody waits for any more, a client that waits behind all requests of another one.
+//! Input: work of tens of milliseconds, from a worker or the control runtime. Output: its result, or an error at once where
+//! too much waits already. Invariants: a flood of sign-ins takes no core from requests of sessions; the queue has an end;
+//! work is not done when its requester has gone; no client waits behind all requests of another one.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -25,10 +25,10 @@ pub enum HasherError {
     Panicked,
 }
 
-/// How much may wait for each thread. At some 25 ms each that is 13 seconds on an idle machine, less than anybody waits; it
+/// How much may wait for each thread. At some 25 ms each that is 13 seconds on an idle machine, less than the longest wait; it
 /// is for many clients that sign in at once, since each of them takes its turn.
 const WAITING_PER_THREAD: usize = 512;
-/// How long anybody waits. On a machine whose cores are all busy a hash can take seconds.
+/// The longest wait. On a machine whose cores are all busy a hash can take seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The lowest priority (setpriority(2)): a worker that wants the core has it.
 const NICENESS: i32 = 19;
@@ -234,7 +234,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job that somebody waits for; waits for one. `None`: there will be none.
+    /// The next job whose requester still waits; blocks until there is one. `None`: the hasher has ended.
     fn next(&self) -> Option<Box<dyn Job>> {
         let mut waiting = self.lock();
         loop {
@@ -252,7 +252,7 @@ impl Queue {
     fn close(&self) {
         let mut waiting = self.lock();
         waiting.is_closed = true;
-        // Nobody waits for these: who does borrows the hasher.
+        // No requester waits for these: one that does borrows the hasher.
         waiting.clients.clear();
         waiting.jobs = 0;
         drop(waiting);

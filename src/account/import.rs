@@ -1,15 +1,15 @@
-//! Accounts from somewhere else: one JSON object a line, as database exports and `mongoexport` write them.
+//! Accounts of another system: one JSON object a line, as database exports and `mongoexport` write them.
 //!
-//! Enters: lines. Leaves: accounts ready to be added, and the names of fields that were not understood, each once. Never
-//! here: a password as such, and never a value of a line in an error, since any might be a hash.
+//! Input: lines. Output: accounts ready to be added, and the names of unknown fields, each once. Invariants: no password in
+//! the clear is taken, and no error repeats a value of a line, since any might be a hash.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use super::error::{AccountError, HashError};
-use super::{hash, policy};
 use super::{NewAccount, email};
+use super::{hash, policy};
 
 /// The longest line, in bytes.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -43,7 +43,7 @@ pub struct Imported {
 }
 
 /// What is wrong with a line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
     /// Not JSON.
@@ -215,7 +215,7 @@ fn given<'a>(
 fn id(field: &'static str, value: &Value) -> Result<String, ImportError> {
     let id = match value {
         Value::String(id) => id.clone(),
-        // A fraction is nobody's key, and 1.0 and 1 would be two.
+        // A fraction is not an id, and 1.0 and 1 would be two.
         Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
         // MongoDB Extended JSON, ObjectId.
         Value::Object(object) if object.len() == 1 => match object.get("$oid") {
@@ -252,7 +252,7 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportError> {
     let mut roles = Vec::new();
     let mut last = ROLES[0];
     for (field, value) in given(fields, ROLES) {
-        let wrong = ImportError::Type {
+        let wrong = || ImportError::Type {
             field,
             what: "an array of strings, or a string with commas between the roles",
         };
@@ -263,16 +263,16 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportError> {
             }
             Value::Array(elements) => {
                 for element in elements {
-                    roles.push(element.as_str().ok_or_else(|| wrong.clone())?.trim().to_owned());
+                    roles.push(element.as_str().ok_or_else(wrong)?.trim().to_owned());
                 }
             }
-            _ => return Err(wrong),
+            _ => return Err(wrong()),
         }
     }
     policy::tidy_roles(roles).map_err(|fault| value_of_roles(last, fault))
 }
 
-/// Without the role: whoever got the columns wrong may have a hash there.
+/// Without the role: in a file with mixed-up columns it may be a hash.
 fn value_of_roles(field: &'static str, fault: AccountError) -> ImportError {
     let fault = match fault {
         AccountError::RoleInvalid { .. } => AccountError::RoleInvalid {
@@ -424,7 +424,7 @@ mod tests {
             (r#"{"email":null}"#.to_owned(), "`email` is missing"),
             (
                 format!(r#"{{"email":"{BCRYPT}"}}"#),
-                "`email`: that is no email address",
+                "`email`: not an email address",
             ),
             (r#"{"email":5}"#.to_owned(), "`email` must be a string"),
             (
@@ -471,11 +471,11 @@ mod tests {
             ),
             (
                 r#"{"email":"ann@b","roles":[""]}"#.to_owned(),
-                "`roles`: `…` is no role",
+                "`roles`: `…` is not a role",
             ),
             (
                 format!(r#"{{"email":"ann@b","roles":["a"],"role":"{ARGON2}{BCRYPT}"}}"#),
-                "`role`: `…` is no role",
+                "`role`: `…` is not a role",
             ),
             (
                 r#"{"email":"ann@b","disabled":"false"}"#.to_owned(),

@@ -1,7 +1,7 @@
-//! Who somebody says they are, until their password has been looked at.
+//! An attempt to sign in, until its password is verified.
 //!
-//! Enters: an account, or none, and a password. Leaves: the account, proven, or nothing. Never here: an attempt that
-//! takes longer or shorter because there is such an account, because it is disabled, or because it was imported.
+//! Input: an account, or none, and a password. Output: proof that the password is the account's, or nothing. Invariants: the
+//! time of an attempt does not depend on whether the account exists, is disabled or was imported.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use super::hash::{self, Stored};
 use super::limits::MAX_PASSWORD_BYTES;
 use crate::state::AccountRow;
 
-/// An attempt to sign in, before the password is looked at: perhaps as nobody.
+/// An attempt to sign in before the password is verified; the account may not exist.
 ///
 /// Each attempt costs one argon2id of our parameters. As long as some accounts have hashes that were imported, it costs
 /// one of those on top: the account's own where it has one, else one of the kind that most of them have, for nothing.
@@ -22,7 +22,7 @@ pub struct LoginAttempt {
 
 impl LoginAttempt {
     pub(super) fn new(account: Option<AccountRow>, imported_hash: Option<&str>) -> Self {
-        // One that nobody can verify costs nothing, whosever it is.
+        // A hash that cannot be verified costs nothing, whichever account has it.
         Self {
             account,
             imported_hash: imported_hash.and_then(|imported_hash| Stored::parse(imported_hash).ok()),
@@ -84,7 +84,7 @@ impl std::fmt::Debug for LoginAttempt {
     }
 }
 
-/// Somebody who has given the right password of an account that is not disabled.
+/// Proof that the right password of an account that is not disabled was given.
 pub struct PasswordProof {
     /// The account as it was before the password was looked at.
     pub account: AccountRow,
@@ -299,12 +299,12 @@ mod tests {
 
     #[test]
     fn debug_output_holds_no_hash() {
-        let candidate = LoginAttempt::new(account(Some(BCRYPT), false), Some(ARGON2));
+        let attempt = LoginAttempt::new(account(Some(BCRYPT), false), Some(ARGON2));
         let proven = PasswordProof {
             account: account(Some(BCRYPT), false).unwrap(),
             rehash: Some((BCRYPT.into(), ARGON2.into())),
         };
-        let text = format!("{candidate:?} {proven:?}");
+        let text = format!("{attempt:?} {proven:?}");
         assert!(text.contains("ann@example.com") && !text.contains('$'), "{text}");
     }
 }

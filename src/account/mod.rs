@@ -1,8 +1,8 @@
-//! Local accounts: what an email address and a password may be, hashing, and who has proven to be whom.
+//! Local accounts: what an address and a password may be, hashing, signing in, and what happens when an account changes.
 //!
-//! Enters: what somebody typed into a form, an operator at the command line, or an export of another system. Leaves:
-//! accounts in the state, and [`Proven`]: who has given the right password. Never here: a difference between an account
-//! that is unknown, disabled or given a wrong password; a password kept as such; a hash in a log or an error.
+//! Input: text from a form, from the command line, or from an export of another system. Output: accounts in the state, and a
+//! [`PasswordProof`] for the right password. Invariants: an unknown account, a disabled one and a wrong password cannot be
+//! told apart; no password is kept in the clear; no log and no error has a hash.
 
 mod email;
 mod error;
@@ -28,7 +28,7 @@ pub use limits::MAX_PASSWORD_BYTES;
 pub use login_attempt::{LoginAttempt, PasswordProof};
 pub use policy::{Policy, check_id, check_roles, parse_name, parse_roles, tidy_roles};
 
-/// An account that is to be.
+/// An account to add.
 #[derive(Clone)]
 pub struct NewAccount {
     /// `None`: a new UUID v7.
@@ -39,15 +39,15 @@ pub struct NewAccount {
     pub name: Option<String>,
     /// In any order.
     pub roles: Vec<String>,
-    /// One that [`check_hash`] takes. `None`: nobody can sign in by password.
+    /// One that [`check_hash`] accepts. `None`: the account has no password.
     pub password_hash: Option<String>,
-    /// Whether nobody may sign in.
+    /// Whether sign-in is refused.
     pub disabled: bool,
-    /// Whether the address is known to be its owner's, and not only typed.
+    /// Whether the address is known to belong to the owner; one that was only typed is not.
     pub confirmed: bool,
 }
 
-/// A hash is worth guessing at, so it stands in no log.
+/// A hash can be guessed at, so no log has it.
 impl std::fmt::Debug for NewAccount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewAccount")
@@ -208,10 +208,7 @@ impl Accounts {
     /// The state failed.
     pub fn rehash(&self, proof: &PasswordProof) -> Result<(), StateError> {
         match &proof.rehash {
-            Some((from, to)) => self
-                .state
-                .rehash_account(&proof.account.id, from, to)
-                .map(|_| ()),
+            Some((from, to)) => self.state.rehash_account(&proof.account.id, from, to).map(|_| ()),
             None => Ok(()),
         }
     }
@@ -440,13 +437,7 @@ mod tests {
     fn an_imported_hash_is_replaced_at_the_first_good_sign_in() {
         let accounts = accounts();
         let id = accounts.add(new("ann@b"), None).unwrap().id;
-        assert!(
-            accounts
-                .attempt("ann@b")
-                .unwrap()
-                .verify("wrong horse")
-                .is_none()
-        );
+        assert!(accounts.attempt("ann@b").unwrap().verify("wrong horse").is_none());
         let proven = accounts
             .attempt(" ANN@b")
             .unwrap()
@@ -533,11 +524,7 @@ mod tests {
             .unwrap();
         for email in ["ann@b", "bob@b", "carol@b", "", &"x".repeat(300)] {
             assert!(
-                accounts
-                    .attempt(email)
-                    .unwrap()
-                    .verify("correct horse")
-                    .is_none(),
+                accounts.attempt(email).unwrap().verify("correct horse").is_none(),
                 "{email}"
             );
         }

@@ -1,17 +1,16 @@
 //! What an account may consist of: its name, its roles, its password.
 //!
-//! Enters: what somebody typed, or an operator wrote. Leaves: it, tidied, or the [`AccountError`] that it has. Never here: a
-//! password in an error, changed, cut off, or put anywhere it would outlive the call.
+//! Input: typed text. Output: the tidied value, or an [`AccountError`]. Invariants: a password is in no error, is not changed
+//! or cut off, and is not copied anywhere that outlives the call.
 
 use std::cmp::Ordering;
 
 use zeroize::Zeroizing;
 
 use super::error::AccountError;
-use super::limits::{
-    MAX_ID_BYTES, MAX_NAME, MAX_PASSWORD_BYTES, MAX_ROLE_BYTES, MAX_ROLES, MAX_ROLES_BYTES,
-};
+use super::limits::{MAX_ID_BYTES, MAX_NAME, MAX_PASSWORD_BYTES, MAX_ROLE_BYTES, MAX_ROLES, MAX_ROLES_BYTES};
 use crate::state::email;
+use crate::values::text::breaks_line;
 
 /// Passwords that everybody tries first; sorted by their bytes, after a head that ends with an empty line.
 const COMMON: &str = include_str!("common-passwords.txt");
@@ -140,11 +139,6 @@ pub fn check_roles(roles: &[String]) -> Result<(), AccountError> {
 /// Whether `text` is 1 to `most` bytes of one visible line that looks the same when white space around it is gone.
 fn is_visible(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && text.trim() == text && !text.chars().any(breaks_line)
-}
-
-/// Control characters, line and paragraph separators, and the marks that turn the direction of what follows them.
-fn breaks_line(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether a folded password stands on the list. Looked up where it stands: no copy of the list, none of the password.
@@ -331,7 +325,10 @@ mod tests {
             &"ü".repeat(33),
         ] {
             let fault = check_roles(&["good".into(), wrong.into()]).unwrap_err();
-            assert!(matches!(fault, AccountError::RoleInvalid { .. }), "{wrong:?} {fault}");
+            assert!(
+                matches!(fault, AccountError::RoleInvalid { .. }),
+                "{wrong:?} {fault}"
+            );
             assert!(!fault.to_string().contains('\n'), "{fault}");
         }
         let of = |count: usize, bytes: usize| -> Vec<String> {
@@ -339,7 +336,11 @@ mod tests {
         };
         assert_eq!(check_roles(&of(64, 15)), Ok(()), "1023 bytes");
         assert_eq!(check_roles(&of(65, 3)), Err(AccountError::RolesTooMany));
-        assert_eq!(check_roles(&of(16, 64)), Err(AccountError::RolesTooLong), "1039 bytes");
+        assert_eq!(
+            check_roles(&of(16, 64)),
+            Err(AccountError::RolesTooLong),
+            "1039 bytes"
+        );
         for quoted in ['"', '\\'] {
             let quoted = |count| {
                 of(count, 60)

@@ -1,8 +1,8 @@
-//! A new password in place of the present one.
+//! Changes the password of an account.
 //!
-//! Enters: both of them, from somebody with a session. Leaves: no other session of the account, and for a browser a new
-//! one. What must never happen here: a password is changed without the present one, which a stolen session does not know;
-//! a session that was opened with the old password outlives it; guesses are counted less strictly than at sign-in.
+//! Input: the present and the new password, from a session. Output: no other session of the account, and for a browser a new
+//! one. Invariants: no password is changed without the present one, which a stolen session does not know; no session that was
+//! opened with the old password outlives it; guesses are counted as strictly as at sign-in.
 
 use http::StatusCode;
 use serde_json::json;
@@ -121,8 +121,8 @@ async fn change(
         .await?)
 }
 
-/// Puts the new hash in place. Hashing took its time: whoever has been signed out meanwhile, or was not the first to
-/// change the password, changes nothing any more. Of two sessions that try at once each ends the other before it looks
+/// Puts the new hash in place. Hashing takes a while: a session that has ended meanwhile, or was not the first to
+/// change the password, changes nothing. Of two sessions that try at once each ends the other before it looks
 /// whether it is still there itself, so that never both are.
 fn replace(
     accounts: &Accounts,

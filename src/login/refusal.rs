@@ -1,5 +1,5 @@
-//! How errors of the domain become refusals. What the state or the signing says goes to the log; the client learns only that
-//! the endpoint is not available.
+//! Errors of accounts, sessions and the state as refusals. Details go to the log; the client learns only that the service is
+//! not available.
 
 use crate::account::{AccountError, HasherError};
 use crate::refusal::Refusal;
@@ -10,7 +10,9 @@ impl From<AccountError> for Refusal {
     fn from(error: AccountError) -> Self {
         match error {
             AccountError::EmailInvalid => Self::EmailInvalid,
-            AccountError::EmailTaken | AccountError::EmailLookalike | AccountError::IdTaken => Self::EmailTaken,
+            AccountError::EmailTaken | AccountError::EmailLookalike | AccountError::IdTaken => {
+                Self::EmailTaken
+            }
             // For the second administrator by the link of the first run there is no such endpoint.
             AccountError::NotFirst => Self::RouteMissing,
             AccountError::NameInvalid => Self::NameInvalid,
@@ -69,7 +71,11 @@ mod tests {
     #[test]
     fn second_first_account_finds_no_such_endpoint() {
         assert_eq!(Refusal::from(AccountError::NotFirst), Refusal::RouteMissing);
-        for taken in [AccountError::EmailTaken, AccountError::EmailLookalike, AccountError::IdTaken] {
+        for taken in [
+            AccountError::EmailTaken,
+            AccountError::EmailLookalike,
+            AccountError::IdTaken,
+        ] {
             assert_eq!(Refusal::from(taken), Refusal::EmailTaken);
         }
         for malformed in [AccountError::IdInvalid, AccountError::RolesTooMany] {

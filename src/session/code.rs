@@ -1,9 +1,9 @@
 //! One-time codes, by which a browser's session goes from the host of `public_url` to another one.
 //!
-//! Enters: a session and where its browser is to go; later a code that a browser presents there. Leaves: a code, of which
-//! only the hash is kept; or what stood with it. A code is base64url of 32 random bytes and a tag of 16 over them, by
-//! which it is known to be ours without the state. Never here: a code in a log, an error or Debug output; a code that is
-//! good twice, on another host, in another browser, or for a session that has ended.
+//! Input: a session and its destination; later the code that a browser presents there. Output: a code, of which only the hash
+//! is kept; or what was kept with it. A code is base64url of 32 random bytes and a tag of 16 over them, by which a foreign
+//! one is recognized without the state. Invariants: no log, error or Debug output has a code; no code is valid twice, on
+//! another host, in another browser, or for a session that has ended.
 
 use std::net::IpAddr;
 
@@ -173,11 +173,7 @@ impl Sessions {
     /// [`SessionError::CodeRefused`], for whichever reason; the state cannot be used, or signing fails.
     pub fn redeem_code(&self, code: &str, arrival: &Arrival) -> Result<Landing, SessionError> {
         let hash = self.codes.parse(code).ok_or(SessionError::CodeRefused)?;
-        let row = self
-            .state
-            .take_code(&hash)
-            ?
-            .ok_or(SessionError::CodeRefused)?;
+        let row = self.state.take_code(&hash)?.ok_or(SessionError::CodeRefused)?;
         let left = row.expires_at.saturating_sub(self.clock.now());
         // More than all of it is left where the clock was set back: then it is not known how old the code is.
         if !(1..=CODE_LIFETIME).contains(&left) || row.host != arrival.host {

@@ -1,9 +1,9 @@
-//! Sessions: opened by who has proven to be somebody, renewed, refreshed, ended.
+//! Sessions: opened after a proven sign-in, renewed, refreshed, ended.
 //!
-//! Enters: an account that somebody has proven to be theirs; later a session's id out of a cookie that we signed, or a
-//! refresh token. Leaves: cookies and tokens that say who it is, made of what the state says now. An ended session is
-//! refused by this process's [`Revocations`] before [`Sessions::end`] returns. Never here: a cookie or a token for a
-//! session that is over or an account that is disabled, a session id that outlives a sign-in, or a token in a log.
+//! Input: an account whose password was proven; later a session's id from a cookie that we signed, or a refresh token.
+//! Output: cookies and tokens with the claims that the state has now. This process's [`Revocations`] refuse an ended session
+//! before [`Sessions::end`] returns. Invariants: no cookie or token for a session that is over or an account that is
+//! disabled; no session id outlives a sign-in; no log has a token.
 
 mod code;
 mod cookie;
@@ -53,7 +53,7 @@ const LONGEST_TOKEN: UnixSeconds = 24 * 60 * 60;
 /// a session is remembered longer.
 const UNNOTED: UnixSeconds = TOKEN_MARGIN / 2;
 
-/// What the configuration says about sessions. Times are in seconds.
+/// The settings of sessions. Times are in seconds.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The name as it is on the wire, see [`wire_name`]; a token (RFC 6265 section 4.1.1).
@@ -68,7 +68,7 @@ pub struct Settings {
     pub lifetime: UnixSeconds,
     /// `iss` and `aud`.
     pub public_url: String,
-    /// Whether tokens say nothing of an address that is not confirmed: apps then get it as any other.
+    /// Whether tokens do not mark an unconfirmed address: apps then get it as any other.
     pub trust_unconfirmed_email: bool,
 }
 
@@ -90,7 +90,7 @@ impl Settings {
     }
 }
 
-/// What an API client gets.
+/// The tokens of an API client.
 pub struct Tokens {
     /// For `Authorization: Bearer`.
     pub access_token: String,
@@ -145,7 +145,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// The sessions in `state`, whose ends `revocations` hears of.
+    /// The sessions in `state`; each end is put into `revocations`.
     ///
     /// # Errors
     /// The state cannot be used, or the system has no random numbers.
@@ -176,14 +176,14 @@ impl Sessions {
         })
     }
 
-    /// The same, held to the limit together with what was opened under an earlier configuration.
+    /// The same, counted together with what was opened under an earlier configuration.
     #[must_use]
     pub fn counted_by(mut self, openings: Arc<Openings>) -> Self {
         self.openings = openings;
         self
     }
 
-    /// What the configuration says. Does not block.
+    /// The settings. Does not block.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -200,7 +200,12 @@ impl Sessions {
     /// # Errors
     /// [`SessionError::AccountChanged`] where the account was disabled, deleted or got another password since it was read;
     /// [`SessionError::Throttled`] where it has opened too many within a minute.
-    pub fn open_browser(&self, account: &AccountRow, device: &Device, host: &str) -> Result<Cookie, SessionError> {
+    pub fn open_browser(
+        &self,
+        account: &AccountRow,
+        device: &Device,
+        host: &str,
+    ) -> Result<Cookie, SessionError> {
         let now = self.clock.now();
         let id = token::new_id(now)?;
         let session = self.new_session(id.to_string(), account, device, None, now)?;
@@ -276,23 +281,27 @@ impl Sessions {
                 // It has ended since it was read.
                 Ok(false) => return Ok(None),
                 Err(error) => {
-                    // Who is not noted as seen is signed out too early, never too late: a full disk signs nobody out at
-                    // once. The token is over before the end of its session is forgotten.
+                    // The session then ends too early, never too late: a full disk does not end it at once. The token
+                    // expires before the end of its session is forgotten.
                     tracing::error!(%error, "failed to update the session's last-seen time");
                     latest = now.saturating_add(UNNOTED);
                 }
             }
         }
-        // The time once more: where the state was held by another process, a short-lived token would be over already.
+        // Read the clock again: after a wait for another process a short-lived token would have expired already.
         let cookie = self.cookie(&session, &account, host, self.clock.now(), latest)?;
         Ok(Some((cookie, account)))
     }
 
-    /// Whom [`Sessions::renew`] would renew the cookie for; nothing is changed by asking.
+    /// The account that [`Sessions::renew`] would renew the cookie of; changes nothing.
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn would_renew(&self, session_id: &str, account_id: &str) -> Result<Option<AccountRow>, SessionError> {
+    pub fn would_renew(
+        &self,
+        session_id: &str,
+        account_id: &str,
+    ) -> Result<Option<AccountRow>, SessionError> {
         let now = self.clock.now();
         let found = self.browser_of(session_id, account_id)?;
         Ok(found
@@ -320,11 +329,7 @@ impl Sessions {
         let now = self.clock.now();
         let presented = self.keys.parse(token).ok_or(SessionError::RefreshRefused)?;
         let id = presented.session_id.as_str();
-        let (session, account) = self
-            .state
-            .session(id)
-            ?
-            .ok_or(SessionError::RefreshRefused)?;
+        let (session, account) = self.state.session(id)?.ok_or(SessionError::RefreshRefused)?;
         if session.refresh.is_none() || account.disabled {
             return Err(SessionError::RefreshRefused);
         }
@@ -349,12 +354,8 @@ impl Sessions {
         };
         match self.state.rotate_refresh(&exchange)? {
             Rotation::Rotated | Rotation::Repeated => {
-                // Once more: what has changed since must count, an end above all.
-                let (session, account) = self
-                    .state
-                    .session(id)
-                    ?
-                    .ok_or(SessionError::RefreshRefused)?;
+                // Read again: what has changed since must count, an end above all.
+                let (session, account) = self.state.session(id)?.ok_or(SessionError::RefreshRefused)?;
                 if account.disabled {
                     return Err(SessionError::RefreshRefused);
                 }
@@ -375,8 +376,8 @@ impl Sessions {
         }
     }
 
-    /// Whether `token` was made here, used or not. Does not block: what anybody can make up is refused before it takes a
-    /// place in the queue for the state.
+    /// Whether `token` was made here, used or not. Does not block: a made-up token is refused before it
+    /// takes a place in the queue for the state.
     #[must_use]
     pub fn is_refresh_token(&self, token: &str) -> bool {
         self.keys.parse(token).is_some()
@@ -442,12 +443,12 @@ impl Sessions {
         self.end_rows(over).map(|ended| ended.len())
     }
 
-    /// Behind [`Revocations::reconcile`]: whoever reads all revocations meanwhile would not find these yet, and must not
-    /// put what was read in force after them.
+    /// Inside [`Revocations::reconcile`]: a reading of all revocations meanwhile would not have these yet, and must not be
+    /// put in force after them.
     fn end_rows(&self, which: SessionSelector<'_>) -> Result<Vec<String>, StateError> {
         self.revocations.reconcile(|| {
             let now = self.clock.now();
-            // The latest for any of them: whoever reads the rows learns the time of each.
+            // The latest for any of them; a reader of the rows learns the time of each.
             let revoked_until = self.settings.revoked_until(now);
             let ended = self.state.end_sessions(
                 which,
@@ -508,15 +509,11 @@ impl Sessions {
 
     /// Adds a session, and ends those that are too many then.
     fn add(&self, session: &SessionRow, account: &AccountRow, now: UnixSeconds) -> Result<(), SessionError> {
-        if !self
-            .state
-            .add_session(session, account.password_version)
-            ?
-        {
+        if !self.state.add_session(session, account.password_version)? {
             return Err(SessionError::AccountChanged);
         }
-        // Afterwards, so that of several that sign in at once the last one sees them all. Somebody is signed in by now:
-        // what fails here is in the log, and is made up for at the next sign-in.
+        // Afterwards, so that of several that sign in at once the last one sees them all. The session is open by now: a
+        // failure here goes to the log, and the next sign-in tries again.
         let mut others = match self.state.sessions(Some(&account.id)) {
             Ok(others) => others,
             Err(error) => {
@@ -595,8 +592,7 @@ impl Sessions {
             None,
             now,
             latest,
-        )
-        ?;
+        )?;
         Ok(Tokens {
             access_token: signed.text,
             refresh_token,

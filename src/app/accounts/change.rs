@@ -1,4 +1,4 @@
-//! Making, changing and deleting accounts.
+//! Adds, changes and deletes accounts.
 
 use zeroize::Zeroizing;
 
@@ -8,27 +8,16 @@ use crate::app::Failure;
 use crate::config::nearest;
 use crate::state::AccountChange;
 
-/// An account that is to be made.
-#[derive(Clone, Debug)]
-pub struct NewUser {
-    /// The address as typed.
-    pub email: String,
-    /// The display name.
-    pub name: Option<String>,
-    /// The roles.
-    pub roles: Vec<String>,
-}
-
-/// What is to become of an account's roles.
+/// A change of an account's roles.
 #[derive(Clone, Debug)]
 pub enum RolesChange {
-    /// These and no others.
+    /// Replaces all roles.
     Set(Vec<String>),
-    /// The present ones, without some and with some.
+    /// Adds and removes some.
     Edit {
-        /// To be there.
+        /// Roles to add.
         add: Vec<String>,
-        /// To be there no longer.
+        /// Roles to remove.
         remove: Vec<String>,
     },
 }
@@ -38,7 +27,7 @@ impl Directory {
     ///
     /// # Errors
     /// What is wrong with it, or that its address is taken.
-    pub fn check_new(&self, new: &NewUser) -> Result<(), Failure> {
+    pub fn check_new(&self, new: &NewAccount) -> Result<(), Failure> {
         let refuse = |error| Err(refused(error, &new.email));
         if !account::is_email(&new.email) {
             return refuse(AccountError::EmailInvalid);
@@ -70,21 +59,12 @@ impl Directory {
     ///
     /// # Errors
     /// As of [`Directory::check_new`] and [`Directory::check_password`], or the state cannot be written.
-    pub fn add(&self, new: NewUser, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
+    pub fn add(&self, new: NewAccount, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
         let password_hash = password
             .map(|password| self.hash(&new.email, password))
             .transpose()?;
         let email = new.email.clone();
-        let new = NewAccount {
-            id: None,
-            email: new.email,
-            name: new.name,
-            roles: new.roles,
-            password_hash,
-            disabled: false,
-            // An operator says so.
-            confirmed: true,
-        };
+        let new = NewAccount { password_hash, ..new };
         let added = self.accounts.add(new, None);
         added.map(Account::from).map_err(|error| refused(error, &email))
     }
@@ -109,7 +89,13 @@ impl Directory {
             }
         };
         let roles = Some(roles);
-        self.change(of, AccountChange { roles, ..AccountChange::default() })
+        self.change(
+            of,
+            AccountChange {
+                roles,
+                ..AccountChange::default()
+            },
+        )
     }
 
     /// Gives an account another password and ends its sessions. Returns how many there were.
@@ -119,7 +105,13 @@ impl Directory {
     pub fn change_password(&self, of: &Account, password: &Zeroizing<String>) -> Result<usize, Failure> {
         let password_hash = Some(self.hash(&of.email, password)?);
         let sessions = self.count(of)?;
-        self.change(of, AccountChange { password_hash, ..AccountChange::default() })?;
+        self.change(
+            of,
+            AccountChange {
+                password_hash,
+                ..AccountChange::default()
+            },
+        )?;
         Ok(sessions)
     }
 
@@ -130,7 +122,13 @@ impl Directory {
     pub fn disable(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
         let disabled = Some(true);
-        self.change(account, AccountChange { disabled, ..AccountChange::default() })?;
+        self.change(
+            account,
+            AccountChange {
+                disabled,
+                ..AccountChange::default()
+            },
+        )?;
         Ok(sessions)
     }
 
@@ -140,8 +138,14 @@ impl Directory {
     /// The state cannot be written.
     pub fn enable(&self, account: &Account) -> Result<(), Failure> {
         let disabled = Some(false);
-        self.change(account, AccountChange { disabled, ..AccountChange::default() })
-            .map(drop)
+        self.change(
+            account,
+            AccountChange {
+                disabled,
+                ..AccountChange::default()
+            },
+        )
+        .map(drop)
     }
 
     /// Confirms the address of an account. Its sessions go on, and apps get the address. Returns whether it was not
@@ -152,7 +156,13 @@ impl Directory {
     pub fn confirm(&self, account: &Account) -> Result<bool, Failure> {
         if !account.confirmed {
             let confirmed = Some(true);
-            self.change(account, AccountChange { confirmed, ..AccountChange::default() })?;
+            self.change(
+                account,
+                AccountChange {
+                    confirmed,
+                    ..AccountChange::default()
+                },
+            )?;
         }
         Ok(!account.confirmed)
     }

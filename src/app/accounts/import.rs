@@ -1,8 +1,8 @@
-//! Accounts that another program made, from lines of JSON.
+//! Imports accounts of another program from lines of JSON.
 //!
-//! Enters: lines. Leaves: accounts, or what is wrong with each line. All lines are judged, against each other and against
-//! what is there, before the first account is written. What must never happen here: a hash in a text, or half an import
-//! because of a line that could have been known to be bad.
+//! Input: lines. Output: accounts, or what is wrong with each line. All lines are checked, against each other and against the
+//! present accounts, before the first account is written. Invariants: no text has a hash; a line that a check finds bad
+//! leaves no half import.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read as _};
@@ -151,7 +151,11 @@ impl Directory {
         let new = &read.account;
         let Some(row) = self.accounts.by_email(&new.email).map_err(failed)? else {
             if let Some(other) = self.accounts.lookalike(&new.email).map_err(failed)? {
-                return Ok(Err(format!("{}: `{}`", AccountError::EmailLookalike, other.email)));
+                return Ok(Err(format!(
+                    "{}: `{}`",
+                    AccountError::EmailLookalike,
+                    other.email
+                )));
             }
             let other = new
                 .id
@@ -166,7 +170,10 @@ impl Directory {
             });
         };
         if !mode.update {
-            return Ok(Err(format!("{}; `--update` changes it", AccountError::EmailTaken)));
+            return Ok(Err(format!(
+                "{}; `--update` changes it",
+                AccountError::EmailTaken
+            )));
         }
         if new.id.as_ref().is_some_and(|id| *id != row.id) {
             return Ok(Err(format!(

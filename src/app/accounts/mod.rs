@@ -23,8 +23,9 @@ use crate::clock::Clock;
 use crate::config::nearest;
 use crate::session;
 use crate::state::{AccountRow, EndSessions, State, StateError};
+use crate::values::text::is_unprintable;
 
-pub use change::{NewUser, RolesChange, hash_password};
+pub use change::{RolesChange, hash_password};
 pub use import::{ImportMode, Imported};
 pub use sessions::Session;
 
@@ -178,7 +179,13 @@ fn failed(error: StateError) -> Failure {
 /// Foreign text without control characters, at most 256 characters of it.
 fn shown(text: &str) -> String {
     text.chars()
-        .map(|letter| if letter.is_control() { '\u{fffd}' } else { letter })
+        .map(|letter| {
+            if is_unprintable(letter) {
+                '\u{fffd}'
+            } else {
+                letter
+            }
+        })
         .take(256)
         .collect()
 }

@@ -119,9 +119,10 @@ impl Renewal {
             let (sessions, session, account) =
                 (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
             let host = host.to_owned();
-            self.blocking
-                .run(move || sessions.renew(&session, &account, &host, client))
-                .await?
+            let renewed = self
+                .blocking
+                .run(move || sessions.renew(&session, &account, &host, client));
+            Ok::<_, Refusal>(renewed.await??)
         });
         // A request does not wait for the failures of all requests before it.
         let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;

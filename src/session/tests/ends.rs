@@ -343,7 +343,12 @@ fn a_state_that_fails_is_said_to_and_lets_nobody_in() {
         house.sessions.end(SessionSelector::Account("ann")).unwrap_err(),
         house.sessions.list("ann").unwrap_err(),
     ];
-    assert!(refusals.iter().all(|error| matches!(error, SessionError::State(_))), "{refusals:?}");
+    assert!(
+        refusals
+            .iter()
+            .all(|error| matches!(error, SessionError::State(_))),
+        "{refusals:?}"
+    );
     assert!(house.sessions.sweep().is_err());
     assert_eq!(house.revocations.generation(), generation);
 }
