@@ -1,4 +1,4 @@
-//! The whole walk: a client's bytes in, an app's answer out, with everything between them real: the connection, routes,
+//! A whole request: a client's bytes in, an app's answer out, with everything between them real: the connection, routes,
 //! an RS256 token that the worker knows, a role, revocations in force, identity headers, the access log and metrics.
 //!
 //! One thread, as a worker is. Clients hand their requests over in memory; the app is a stub that answers every request
@@ -11,24 +11,23 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use passgate::app;
+use passgate::app::{self, Joined};
 use passgate::clock::Clock;
-use passgate::forward::{BodyRules, Pool};
-use passgate::gateway::{Gateway, Label, LoopMark, SignIn, WorkerContext};
+use passgate::forward::Pool;
+use passgate::gateway::{SignIn, WorkerContext};
 use passgate::http::client::Share;
-use passgate::http::pace::PaceRules;
-use passgate::login::{Endpoints, Sites};
+use passgate::login::Sites;
 use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use passgate::revocation::{self, Revocation};
 use passgate::route::NamedHosts;
 use passgate::server::connection::{Accepted, serve};
 use passgate::server::context::Context;
-use passgate::signing::{Assertions, Kind, SigningKeys};
+use passgate::signing::{Kind, SigningKeys};
 use passgate::state::sqlite::Sqlite;
 use passgate::verify::{Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations, Verifier};
 use serde_json::{Map, Value, json};
@@ -62,6 +61,7 @@ const TOML: &str = r#"
 listen = "127.0.0.1:0"
 public_url = "http://app.example.com"
 workers = 1
+min_rate = 0
 [issuers.corp]
 issuer = "https://id.example.com"
 audiences = ["api"]
@@ -194,7 +194,7 @@ fn bench(
         let mut run = converse(runtime, streams, request(line.as_deref()), status);
         move |times| {
             let gateway = &gateway; // all of it: the gateway ends with its last part
-            // As the thread does that watches the state; without it nobody would be let in.
+            // As the watcher of the state does; without it every request that needs a caller is refused with 503.
             gateway.revocations.touch(Instant::now());
             run(times);
         }
@@ -253,50 +253,15 @@ impl Running {
                 renewal: None,
             }
         });
-        let signing = Arc::new(ArcSwap::from_pointee(signing));
-        let protected = plan.naming.clone();
-        let vary = plan.sources.vary();
-        let gateway = Gateway {
-            routes: plan.routes,
-            sources: plan.sources,
-            verifier: Verifier::new(plan.issuers, Arc::clone(&revocations)),
-            assertions: plan
-                .assertion
-                .then(|| Assertions::new(settings.public_url.as_str())),
-            endpoints: Endpoints::new(
-                &settings.own_prefix,
-                Arc::clone(&signing),
-                Arc::clone(&plan.pages),
-                Clock::system(),
-                None,
-            ),
-            sign_in,
-            pages: plan.pages,
-            signing,
-            own_label: Label {
-                text: "(own)".into(),
-                series: metrics.route("(own)"),
-            },
-            realm: settings.realm(),
-            public_https: settings.public_https,
-            https_only_host: None,
-            bodies: Arc::new(BodyRules {
-                max_bytes: settings.max_body_bytes,
-                pace: PaceRules {
-                    idle_timeout: settings.limits.idle_timeout,
-                    min_rate: 0,
-                    step: 0,
-                },
-                protected: Box::new(move |name| protected.is_protected(name)),
-            }),
-            naming: plan.naming,
-            public_origin: None,
-            vary,
-            loop_mark: LoopMark::new().expect("random numbers"),
-            trusted_proxies: settings.trusted_proxies.clone(),
-            warned_of_proxy: AtomicBool::new(false),
+        let joined = Joined {
+            revocations: Arc::clone(&revocations),
+            signing: Arc::new(ArcSwap::from_pointee(signing)),
             clock: Clock::system(),
+            login: None,
+            sign_in,
         };
+        let limits = plan.settings.limits.clone();
+        let gateway = app::gateway(plan, joined, &metrics).expect("random numbers");
         let log = AccessLog::start(1, Box::new(std::io::sink())).expect("a thread for the log");
         let lane = WorkerContext {
             gateway: Arc::new(gateway),
@@ -311,7 +276,7 @@ impl Running {
         let context = Context {
             worker: Arc::new(ArcSwap::from_pointee(lane)),
             tls: None,
-            limits: settings.limits.clone(),
+            limits,
             draining: draining.subscribe(),
         };
         Self {

@@ -1,8 +1,7 @@
-//! Work that blocks (SQLite above all), carried to threads on which nobody's request waits.
+//! Runs work that blocks (SQLite above all) on threads apart from the workers.
 //!
-//! Enters: a closure, from a worker. Leaves: what it returned, or a refusal: at once where too much waits already, or
-//! after a while where the work does not come back in time. What must never happen here: a worker that waits for a lock
-//! or a disk.
+//! Input: a closure, from a worker. Output: its result, or a refusal: at once where too much waits already, or after a while
+//! where the work takes too long. Invariants: no worker waits for a lock or a disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ const WAITING_A_PLACE: usize = 16;
 #[derive(Debug)]
 pub struct Blocking {
     control: Handle,
-    /// One for each piece of work that has been given to the threads. They finish it, also when nobody waits any more.
+    /// One for each piece of work that has been given to the threads. They finish it, also when the requester has gone.
     places: Arc<Semaphore>,
     /// One for each request that waits, for a place or for its work.
     waiting: Semaphore,
@@ -29,7 +28,7 @@ pub struct Blocking {
 
 impl Blocking {
     /// The threads have at most `most` pieces of work at a time, a small multiple of that waits until they take it, and
-    /// nobody waits for longer than `patience`, both waits together.
+    /// no requester waits for longer than `patience`, both waits together.
     #[must_use]
     pub fn new(control: Handle, most: usize, patience: Duration) -> Self {
         let waiting = Semaphore::new(most.saturating_mul(1 + WAITING_A_PLACE));

@@ -1,6 +1,6 @@
-//! Who is calling: what a verified token said, as every room reads it.
+//! The caller: what a verified token says, as every room reads it.
 //!
-//! An [`Identity`] is made by `verify` alone, from a token that passed every check.
+//! Invariants: `verify` alone makes an [`Identity`], from a token that passed every check.
 
 use std::sync::{Arc, Mutex, OnceLock};
 

@@ -115,7 +115,7 @@ refusals! {
     AlgorithmRefused = UNAUTHORIZED, "algorithm-refused", "Invalid token";
     /// `iss` is missing or not a string.
     IssuerMalformed = UNAUTHORIZED, "issuer-malformed", "Invalid token";
-    /// `iss` is nobody we know.
+    /// `iss` is no configured issuer.
     IssuerUnknown = UNAUTHORIZED, "issuer-unknown", "Invalid token";
     /// The issuer has no such key, or none for this algorithm.
     KeyUnknown = UNAUTHORIZED, "key-unknown", "Invalid token";
@@ -123,7 +123,7 @@ refusals! {
     SignatureInvalid = UNAUTHORIZED, "signature-invalid", "Invalid token";
     /// `aud` is missing or not a string or an array of strings.
     AudienceMalformed = UNAUTHORIZED, "audience-malformed", "Invalid token";
-    /// `aud` names somebody else.
+    /// `aud` names another audience.
     AudienceRefused = UNAUTHORIZED, "audience-refused", "Invalid token";
     /// `sub` is missing, empty or not a string.
     SubjectMalformed = UNAUTHORIZED, "subject-malformed", "Invalid token";
@@ -143,7 +143,7 @@ refusals! {
     RefreshRefused = UNAUTHORIZED, "refresh-refused", "Invalid token";
     /// A refresh token that had been used before: its session was ended (RFC 9700 section 4.14.2).
     RefreshReused = UNAUTHORIZED, "refresh-reused", "Invalid token";
-    /// No such account, a wrong password, or a disabled account: which of them is nobody's business.
+    /// No such account, a wrong password, or a disabled account: the answer does not tell which.
     LoginRefused = UNAUTHORIZED, "login-refused", "Invalid credentials";
 
     // 403: who is asking is known, and may not.
@@ -184,7 +184,7 @@ refusals! {
     /// The head is longer than `max_header_bytes`.
     HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "Request header fields too large";
 
-    // 5xx: nobody's fault who is asking.
+    // 5xx: not the client's fault.
     /// An invariant of ours did not hold; the diagnostics log has it.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Internal server error";
     /// The app could not be connected to.
@@ -199,9 +199,9 @@ refusals! {
     UpstreamDown = SERVICE_UNAVAILABLE, "upstream-down", "Service unavailable";
     /// All connections to the upstream are in use and none became free in time.
     UpstreamBusy = SERVICE_UNAVAILABLE, "upstream-busy", "Service unavailable";
-    /// The issuer's keys have not been had yet, so nobody can be let in.
+    /// The issuer's keys were not fetched yet, so its tokens cannot be verified.
     KeysUnavailable = SERVICE_UNAVAILABLE, "keys-unavailable", "Service unavailable";
-    /// Revocations have not been readable for too long, or the state failed, so nobody can be let in.
+    /// Revocations have not been readable for too long, or the state failed, so no caller can be admitted.
     StateUnavailable = SERVICE_UNAVAILABLE, "state-unavailable", "Service unavailable";
     /// So much work with the state, or so many passwords, wait already that this request is turned away.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Service unavailable";
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(reasons.len(), Refusal::ALL.len());
         for refusal in Refusal::ALL {
             let allowed: &[&str] = match refusal.status().as_u16() {
-                // What is wrong with a form is the business of whoever filled it in.
+                // Errors in a form are for the client that filled it in.
                 400 => &[
                     "Bad request",
                     "Invalid code",

@@ -8,20 +8,29 @@
 #[path = "it/support/tokens.rs"]
 mod tokens;
 
+use std::borrow::Cow;
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
+use arc_swap::ArcSwap;
 use http::{HeaderMap, Method, Uri};
+use passgate::app::{self, Joined};
 use passgate::authorize::Rules;
+use passgate::clock::Clock;
 use passgate::config::{Problems, RawConfig, read};
 use passgate::credential::Sources;
-use passgate::gateway::SignIn;
+use passgate::forward::Pool;
+use passgate::gateway::{Decision, RequestHead, Sender, SignIn, Silent, WorkerContext, decide_at_once};
+use passgate::http::client::Share;
+use passgate::http::headers::request_host;
 use passgate::http::target::Target;
 use passgate::identity::Caller;
 use passgate::login::Sites;
+use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use passgate::refusal::Refusal;
 use passgate::revocation::{self, Revocation};
 use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
@@ -152,6 +161,68 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     }]);
     assert_eq!(present().unwrap_err(), Refusal::Revoked);
     assert_eq!(allocations(|| present().unwrap_err()), 0);
+}
+
+/// The decision about a request by a worker that knows its token: host, route, credential and rules together.
+#[test]
+fn request_with_a_known_token_is_decided_without_an_allocation() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gateway.toml");
+    std::fs::write(directory.path().join("corp.secret"), CORP_SECRET).unwrap();
+    std::fs::write(
+        &file,
+        "[server]\nlisten = \"127.0.0.1:0\"\n[issuers.corp]\nissuer = \"https://id.example.com\"\naudiences = [\"api\"]\n\
+         algorithms = [\"HS256\"]\nsecret = { file = \"corp.secret\" }\n[upstreams.app]\nbuiltin = \"whoami\"\n\
+         [[routes]]\npath = \"/api/{id}/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n",
+    )
+    .unwrap();
+    let metrics = Metrics::new();
+    let (plan, _) = app::load(&file).unwrap();
+    let revocations = Arc::new(Revocations::new());
+    revocations.touch(Instant::now() + Duration::from_secs(3600));
+    revocations.replace([revoked(revocation::Target::Subject("bob".to_owned()))]);
+    let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+    let joined = Joined {
+        revocations,
+        signing: Arc::new(ArcSwap::from_pointee(signing)),
+        clock: Clock::fixed(NOW),
+        login: None,
+        sign_in: None,
+    };
+    let log = AccessLog::start(1, Box::new(std::io::sink())).unwrap();
+    let worker = WorkerContext {
+        gateway: Arc::new(app::gateway(plan, joined, &metrics).unwrap()),
+        pool: Pool::new(Share::Percent(25)),
+        cache: Arc::new(Mutex::new(LocalCache::new())),
+        session_cache: Arc::new(Mutex::new(LocalCache::new())),
+        desk: Arc::new(WorkerTelemetry::new(log.worker(0), metrics.worker()).unwrap()),
+    };
+    let token = Key::secret("HS256", CORP_SECRET).token(&json!({
+        "iss": "https://id.example.com", "aud": ["api"], "sub": "ann", "iat": NOW, "exp": NOW + 600, "roles": ["admin"],
+    }));
+    let request = http::Request::get("/api/7/items?page=3")
+        .header("host", "app.example.com")
+        .header("authorization", format!("Bearer {token}"));
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let sender = Sender {
+        peer: Cow::Owned(worker.gateway.peer(address, false)),
+        client_ip: address,
+        server_name: None,
+    };
+    let host = request_host(&parts);
+    let head = RequestHead::parse(parts, host, sender, &mut Silent).unwrap();
+    let decide = || {
+        let policy = worker.gateway.policy();
+        let decision = decide_at_once(policy, &head, &worker.credentials(), &mut Silent).unwrap();
+        assert!(matches!(&decision, Decision::Forward(allowed) if allowed.permit.caller().is_some()));
+        decision
+    };
+    assert!(
+        measure(|| drop(decide())).count_total > 0,
+        "the first time the token is parsed"
+    );
+    assert_eq!(allocations(decide), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Email addresses: which text is one. Which two are the same, and which look alike, is `state::email`'s.
+//! Email addresses: which text is one. `state::email` decides which two are the same, and which look alike.
 //!
-//! Enters: what somebody typed. Leaves: a verdict. Never here: a look at whether mail would arrive; nobody is trusted for an
-//! address that they only typed.
+//! Input: typed text. Output: a verdict. Invariants: no check whether mail arrives; a typed address proves nothing about
+//! its owner.
 
 use crate::state::email::normal;
 

@@ -1,8 +1,8 @@
 //! Password hashes: made in one way, verified in several.
 //!
-//! Enters: a password and, to verify, a hash in PHC string format (argon2, RFC 9106) or in modular crypt format (bcrypt).
-//! Leaves: a hash, or whether they match. Never here: a hash whose verification would take gigabytes or minutes, whoever
-//! has brought it; a comparison that tells by its time how much was right; a hash or a password in an error.
+//! Input: a password and, to verify, a hash in PHC string format (argon2, RFC 9106) or in modular crypt format (bcrypt).
+//! Output: a hash, or whether they match. Invariants: no hash is verified that would take gigabytes or minutes, wherever it
+//! comes from; the time of a comparison does not tell how much matched; no error has a hash or a password.
 
 use argon2::{Algorithm, Argon2, AssociatedData, Params, ParamsBuilder, Version};
 use base64::alphabet;
@@ -11,8 +11,8 @@ use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeCo
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::policy::MAX_PASSWORD_BYTES;
-use crate::refusal::Refusal;
+use super::error::{AccountError, HashError};
+use super::limits::MAX_PASSWORD_BYTES;
 
 /// All that stands before the salt of a hash of ours: argon2id with 19 MiB, two passes, one lane (OWASP Password Storage
 /// Cheat Sheet). Any other hash is replaced when its password is next seen.
@@ -27,7 +27,7 @@ const TAG: usize = 32;
 /// The dearest argon2 that is verified: KiB of memory, passes, lanes.
 const MOST_COST: (u32, u32, u32) = (256 * 1024, 16, 16);
 /// The most KiB that all passes together go through: every attempt to sign in pays for the dearest hash that is there, so
-/// that nobody learns which accounts are (`AccountStore::imported_hash`). Common presets stay far below it.
+/// that the time does not tell which accounts exist (`AccountStore::imported_hash`). Common presets stay far below it.
 const MOST_WORK: u32 = 4 * 256 * 1024;
 /// The dearest bcrypt that is verified: the logarithm of its rounds. 14 takes a second or two.
 const MOST_ROUNDS: u32 = 14;
@@ -47,47 +47,20 @@ const BCRYPT_BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Why a hash is of no use.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum HashFault {
-    /// Another format, or no hash at all.
-    #[error("its format is none of `$argon2id$`, `$argon2i$`, `$argon2d$`, `$2a$`, `$2b$`, `$2y$`")]
-    Unknown,
-    /// It begins like a hash and does not go on like one.
-    #[error("it begins like {kind}, but its {part} is damaged or cut off")]
-    Damaged {
-        /// What it begins like.
-        kind: &'static str,
-        /// What is wrong.
-        part: &'static str,
-    },
-    /// To verify it would be an attack on ourselves.
-    #[error("`{parameter}` is {value}, and at most {most} is verified here")]
-    TooCostly {
-        /// Its name in the hash; `cost` for bcrypt's.
-        parameter: &'static str,
-        /// What it is.
-        value: u32,
-        /// What it may be.
-        most: u32,
-    },
-}
-
 /// The hash of a new password, with a salt of its own. Computes for tens of milliseconds.
 ///
 /// # Errors
-/// [`Refusal::PasswordTooLong`], and [`Refusal::Internal`] where the system has no random numbers or no memory.
-pub fn hash(password: &str) -> Result<String, Refusal> {
+/// [`AccountError::PasswordTooLong`], and [`AccountError::HashingFailed`].
+pub fn hash(password: &str) -> Result<String, AccountError> {
     if password.len() > MAX_PASSWORD_BYTES {
-        return Err(Refusal::PasswordTooLong);
+        return Err(AccountError::PasswordTooLong);
     }
     let mut salt = [0; SALT];
-    getrandom::fill(&mut salt).map_err(|_| Refusal::Internal)?;
+    getrandom::fill(&mut salt).map_err(|_| AccountError::HashingFailed)?;
     let mut tag = [0; TAG];
     own_argon2(TAG)
         .and_then(|argon2| argon2.hash_password_into(password.as_bytes(), &salt, &mut tag))
-        .map_err(|_| Refusal::Internal)?;
+        .map_err(|_| AccountError::HashingFailed)?;
     Ok(format!(
         "{OWN}{}${}",
         STANDARD_NO_PAD.encode(salt),
@@ -99,7 +72,7 @@ pub fn hash(password: &str) -> Result<String, Refusal> {
 ///
 /// # Errors
 /// Why not.
-pub fn check_hash(text: &str) -> Result<(), HashFault> {
+pub fn check_hash(text: &str) -> Result<(), HashError> {
     Stored::parse(text).map(|_| ())
 }
 
@@ -126,7 +99,7 @@ enum How {
 
 impl Stored {
     /// A hash of ours that no password has: it costs what one of ours does.
-    pub(super) fn nobodys() -> argon2::Result<Self> {
+    pub(super) fn of_no_password() -> argon2::Result<Self> {
         Ok(Self {
             how: How::Argon2 {
                 argon2: own_argon2(TAG)?,
@@ -137,14 +110,14 @@ impl Stored {
         })
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, HashFault> {
+    pub(super) fn parse(text: &str) -> Result<Self, HashError> {
         if text.len() > MOST_BYTES || !text.is_ascii() {
-            return Err(HashFault::Unknown);
+            return Err(HashError::Unknown);
         }
         let (name, rest) = text
             .strip_prefix('$')
             .and_then(|text| text.split_once('$'))
-            .ok_or(HashFault::Unknown)?;
+            .ok_or(HashError::Unknown)?;
         match name {
             "argon2id" => Self::argon2(Algorithm::Argon2id, rest, text.starts_with(OWN)),
             "argon2i" => Self::argon2(Algorithm::Argon2i, rest, false),
@@ -152,13 +125,13 @@ impl Stored {
             // All the same for us. What `2a` and `2x` once got wrong (passwords of 255 bytes and more, letters outside
             // ASCII) cannot be told from the hash, and who had such a password needs a new one.
             "2a" | "2b" | "2x" | "2y" => Self::bcrypt(rest),
-            _ => Err(HashFault::Unknown),
+            _ => Err(HashError::Unknown),
         }
     }
 
     /// What follows `$argon2id$`: `[v=19$]m=…,t=…,p=…$SALT$TAG`, the parameters in any order.
-    fn argon2(algorithm: Algorithm, text: &str, is_own: bool) -> Result<Self, HashFault> {
-        let damaged = |part| HashFault::Damaged {
+    fn argon2(algorithm: Algorithm, text: &str, is_own: bool) -> Result<Self, HashError> {
+        let damaged = |part| HashError::Damaged {
             kind: "an argon2 hash",
             part,
         };
@@ -204,8 +177,8 @@ impl Stored {
     }
 
     /// What follows `$2b$`: two digits, `$`, 22 characters of salt, 31 of the hash value.
-    fn bcrypt(text: &str) -> Result<Self, HashFault> {
-        let damaged = |part| HashFault::Damaged {
+    fn bcrypt(text: &str) -> Result<Self, HashError> {
+        let damaged = |part| HashError::Damaged {
             kind: "a bcrypt hash",
             part,
         };
@@ -242,7 +215,7 @@ impl Stored {
             How::Argon2 { argon2, salt } => {
                 let mut tag = Zeroizing::new(vec![0; self.tag.len()]);
                 let done = argon2.hash_password_into(password.as_bytes(), salt, &mut tag);
-                // Without the memory for it nobody has proven anything.
+                // Without the memory to verify it, the password is not proven.
                 done.is_ok() && tag.ct_eq(&self.tag).into()
             }
             How::Bcrypt { rounds, salt } => {
@@ -274,7 +247,7 @@ impl Stored {
 }
 
 /// `m=65536,t=3,p=4` and, from a few writers, `data=`; each once. `None` where that is not what it says.
-fn parameters_of(text: &str) -> Result<Option<ParamsBuilder>, HashFault> {
+fn parameters_of(text: &str) -> Result<Option<ParamsBuilder>, HashError> {
     let (mut memory, mut passes, mut lanes, mut data) = (None, None, None, None);
     for parameter in text.split(',') {
         let Some((name, value)) = parameter.split_once('=') else {
@@ -321,9 +294,9 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-fn within(parameter: &'static str, value: u32, most: u32) -> Result<u32, HashFault> {
+fn within(parameter: &'static str, value: u32, most: u32) -> Result<u32, HashError> {
     if value > most {
-        Err(HashFault::TooCostly {
+        Err(HashError::TooCostly {
             parameter,
             value,
             most,
@@ -371,7 +344,7 @@ mod tests {
         assert!(!stored.verify(&long[1..]));
         assert_eq!(
             hash(&"y".repeat(MAX_PASSWORD_BYTES + 1)),
-            Err(Refusal::PasswordTooLong)
+            Err(AccountError::PasswordTooLong)
         );
     }
 
@@ -450,7 +423,7 @@ mod tests {
         ] {
             assert_eq!(
                 argon2(parameters),
-                Err(HashFault::TooCostly {
+                Err(HashError::TooCostly {
                     parameter,
                     value,
                     most
@@ -465,7 +438,7 @@ mod tests {
         assert_eq!(bcrypt("14"), Ok(()));
         assert_eq!(
             bcrypt("15"),
-            Err(HashFault::TooCostly {
+            Err(HashError::TooCostly {
                 parameter: "cost",
                 value: 15,
                 most: 14
@@ -473,7 +446,7 @@ mod tests {
         );
         for wrong in ["03", "4", "004", "+4", "", "1e", "99999999999"] {
             assert!(
-                matches!(bcrypt(wrong), Err(HashFault::Damaged { part: "cost", .. })),
+                matches!(bcrypt(wrong), Err(HashError::Damaged { part: "cost", .. })),
                 "{wrong}"
             );
         }

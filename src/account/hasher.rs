@@ -1,8 +1,8 @@
-//! Threads that hash passwords, below everything else in priority.
+//! Threads that hash passwords, with the lowest priority.
 //!
-//! Enters: work of tens of milliseconds, from a worker or the control runtime. Leaves: its result, or a refusal at once
-//! where too much waits already. Never here: a core that a flood of sign-ins takes from those who are signed in, a queue
-//! without an end, work that nobody waits for any more, a client that waits behind all requests of another one.
+//! Input: work of tens of milliseconds, from a worker or the control runtime. Output: its result, or an error at once where
+//! too much waits already. Invariants: a flood of sign-ins takes no core from requests of sessions; the queue has an end;
+//! work is not done when its requester has gone; no client waits behind all requests of another one.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,12 +13,22 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::identity_headers::client_network;
-use crate::refusal::Refusal;
 
-/// How much may wait for each thread. At some 25 ms each that is 13 seconds on an idle machine, less than anybody waits; it
+/// Why work on a password was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HasherError {
+    /// Too much waits already, or it waited for too long.
+    #[error("too many passwords wait to be hashed")]
+    Overloaded,
+    /// The work panicked.
+    #[error("hashing a password failed")]
+    Panicked,
+}
+
+/// How much may wait for each thread. At some 25 ms each that is 13 seconds on an idle machine, less than the longest wait; it
 /// is for many clients that sign in at once, since each of them takes its turn.
 const WAITING_PER_THREAD: usize = 512;
-/// How long anybody waits. On a machine whose cores are all busy a hash can take seconds.
+/// The longest wait. On a machine whose cores are all busy a hash can take seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The lowest priority (setpriority(2)): a worker that wants the core has it.
 const NICENESS: i32 = 19;
@@ -66,20 +76,20 @@ impl Hasher {
     /// requester goes away before it has begun is not done.
     ///
     /// # Errors
-    /// [`Refusal::Overloaded`] where too many wait already, or after 20 seconds; [`Refusal::Internal`] where the work
+    /// [`HasherError::Overloaded`] where too many wait already, or after 20 seconds; [`HasherError::Panicked`] where the work
     /// panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         client: IpAddr,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, HasherError> {
         let (answer, done) = oneshot::channel();
         self.queue
             .add(client_network(client), Box::new(Task { work, answer }), self.most)?;
         match tokio::time::timeout(self.patience, done).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Refusal::Internal),
-            Err(_) => Err(Refusal::Overloaded),
+            Ok(Err(_)) => Err(HasherError::Panicked),
+            Err(_) => Err(HasherError::Overloaded),
         }
     }
 }
@@ -118,7 +128,7 @@ trait Job: Send {
 
 struct Task<T, W> {
     work: W,
-    answer: oneshot::Sender<Result<T, Refusal>>,
+    answer: oneshot::Sender<Result<T, HasherError>>,
 }
 
 impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
@@ -137,7 +147,7 @@ impl<T: Send, W: FnOnce() -> T + Send> Job for Task<T, W> {
     }
 
     fn refuse(self: Box<Self>) {
-        drop(self.answer.send(Err(Refusal::Overloaded)));
+        drop(self.answer.send(Err(HasherError::Overloaded)));
     }
 }
 
@@ -206,14 +216,14 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, client: IpAddr, job: Box<dyn Job>, most: usize) -> Result<(), Refusal> {
+    fn add(&self, client: IpAddr, job: Box<dyn Job>, most: usize) -> Result<(), HasherError> {
         let mut waiting = self.lock();
         if waiting.jobs >= most {
             waiting.forget_abandoned();
         }
         let mut gives_way = None;
         if waiting.jobs >= most {
-            gives_way = Some(waiting.make_room_for(client).ok_or(Refusal::Overloaded)?);
+            gives_way = Some(waiting.make_room_for(client).ok_or(HasherError::Overloaded)?);
         }
         waiting.add(client, job);
         drop(waiting);
@@ -224,7 +234,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job that somebody waits for; waits for one. `None`: there will be none.
+    /// The next job whose requester still waits; blocks until there is one. `None`: the hasher has ended.
     fn next(&self) -> Option<Box<dyn Job>> {
         let mut waiting = self.lock();
         loop {
@@ -242,7 +252,7 @@ impl Queue {
     fn close(&self) {
         let mut waiting = self.lock();
         waiting.is_closed = true;
-        // Nobody waits for these: who does borrows the hasher.
+        // No requester waits for these: one that does borrows the hasher.
         waiting.clients.clear();
         waiting.jobs = 0;
         drop(waiting);
@@ -299,7 +309,7 @@ mod tests {
         let mut second = Box::pin(hasher.run(ONE, || 2));
         assert_eq!(ask(first.as_mut()).await, None);
         assert_eq!(ask(second.as_mut()).await, None);
-        assert_eq!(hasher.run(ONE, || 3).await, Err(Refusal::Overloaded));
+        assert_eq!(hasher.run(ONE, || 3).await, Err(HasherError::Overloaded));
         drop(release);
         assert_eq!(busy.await, Ok(()));
         assert_eq!((first.await, second.await), (Ok(1), Ok(2)));
@@ -346,7 +356,7 @@ mod tests {
         let thread = hasher.run(ONE, || std::thread::current().id()).await.unwrap();
         assert_eq!(
             hasher.run(ONE, || assert!(Duration::ZERO > Duration::ZERO)).await,
-            Err(Refusal::Internal)
+            Err(HasherError::Panicked)
         );
         assert_eq!(hasher.run(ONE, || std::thread::current().id()).await, Ok(thread));
     }
@@ -355,7 +365,7 @@ mod tests {
     async fn nobody_waits_for_ever() {
         let hasher = Hasher::with_limits(1, 1, Duration::from_millis(20)).unwrap();
         let (work, _has_begun, _release) = gate();
-        assert_eq!(hasher.run(ONE, work).await, Err(Refusal::Overloaded));
+        assert_eq!(hasher.run(ONE, work).await, Err(HasherError::Overloaded));
     }
 
     #[cfg(target_os = "linux")]
@@ -400,8 +410,8 @@ mod tests {
             let mut asked = Box::pin(hasher.run(IpAddr::from(bits.to_be_bytes()), work));
             match ask(asked.as_mut()).await {
                 None => waiting.push((letter, asked)),
-                Some(Err(Refusal::Overloaded)) => refused.push(letter),
-                Some(other) => assert_eq!(other, Err(Refusal::Overloaded)),
+                Some(Err(HasherError::Overloaded)) => refused.push(letter),
+                Some(other) => assert_eq!(other, Err(HasherError::Overloaded)),
             }
         }
         drop(release);
@@ -410,7 +420,7 @@ mod tests {
             match asked.await {
                 Ok(()) => {}
                 Err(refusal) => {
-                    assert_eq!(refusal, Refusal::Overloaded);
+                    assert_eq!(refusal, HasherError::Overloaded);
                     refused.push(letter);
                 }
             }

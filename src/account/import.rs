@@ -1,15 +1,15 @@
-//! Accounts from somewhere else: one JSON object a line, as database exports and `mongoexport` write them.
+//! Accounts of another system: one JSON object a line, as database exports and `mongoexport` write them.
 //!
-//! Enters: lines. Leaves: accounts ready to be added, and the names of fields that were not understood, each once. Never
-//! here: a password as such, and never a value of a line in an error, since any might be a hash.
+//! Input: lines. Output: accounts ready to be added, and the names of unknown fields, each once. Invariants: no password in
+//! the clear is taken, and no error repeats a value of a line, since any might be a hash.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::hash::{self, HashFault};
-use super::policy::{self, Fault};
+use super::error::{AccountError, HashError};
 use super::{NewAccount, email};
+use super::{hash, policy};
 
 /// The longest line, in bytes.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -43,9 +43,9 @@ pub struct Imported {
 }
 
 /// What is wrong with a line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ImportFault {
+pub enum ImportError {
     /// Not JSON.
     #[error(
         "this is not JSON (see column {column}); each line is one object, `{{\"email\": …, \"password_hash\": …}}`"
@@ -94,7 +94,7 @@ pub enum ImportFault {
         /// The name that the line has for it.
         field: &'static str,
         /// What is wrong with it.
-        fault: Fault,
+        fault: AccountError,
     },
 }
 
@@ -109,20 +109,20 @@ impl Import {
     ///
     /// # Errors
     /// What is wrong with which field; never what the line says there.
-    pub fn line(&mut self, line: &str) -> Result<Option<Imported>, ImportFault> {
+    pub fn line(&mut self, line: &str) -> Result<Option<Imported>, ImportError> {
         // Some exports begin with a byte order mark.
         let line = line.trim_start_matches('\u{feff}').trim();
         if line.is_empty() {
             return Ok(None);
         }
         if line.len() > MAX_LINE {
-            return Err(ImportFault::TooLong);
+            return Err(ImportError::TooLong);
         }
         let fields: Map<String, Value> = match serde_json::from_str(line) {
             Ok(Value::Object(fields)) => fields,
-            Ok(_) => return Err(ImportFault::NotObject),
+            Ok(_) => return Err(ImportError::NotObject),
             Err(error) => {
-                return Err(ImportFault::NotJson {
+                return Err(ImportError::NotJson {
                     column: error.column(),
                 });
             }
@@ -149,22 +149,22 @@ impl Import {
     }
 }
 
-fn account(fields: &Map<String, Value>) -> Result<NewAccount, ImportFault> {
+fn account(fields: &Map<String, Value>) -> Result<NewAccount, ImportError> {
     let address = match first(fields, EMAIL) {
         Some((_, Value::String(address))) if email::is_valid(address) => address.trim().to_owned(),
         Some((field, Value::String(_))) => {
-            return Err(ImportFault::Value {
+            return Err(ImportError::Value {
                 field,
-                fault: Fault::EmailInvalid,
+                fault: AccountError::EmailInvalid,
             });
         }
         Some((field, _)) => {
-            return Err(ImportFault::Type {
+            return Err(ImportError::Type {
                 field,
                 what: "a string",
             });
         }
-        None => return Err(ImportFault::Missing { field: "email" }),
+        None => return Err(ImportError::Missing { field: "email" }),
     };
     Ok(NewAccount {
         id: first(fields, ID)
@@ -186,7 +186,7 @@ fn account(fields: &Map<String, Value>) -> Result<NewAccount, ImportFault> {
             Some((_, value)) if value.as_u64() == Some(0) => false,
             Some((_, value)) if value.as_u64() == Some(1) => true,
             Some((field, _)) => {
-                return Err(ImportFault::Type {
+                return Err(ImportError::Type {
                     field,
                     what: "`true` or `false`",
                 });
@@ -212,23 +212,23 @@ fn given<'a>(
     })
 }
 
-fn id(field: &'static str, value: &Value) -> Result<String, ImportFault> {
+fn id(field: &'static str, value: &Value) -> Result<String, ImportError> {
     let id = match value {
         Value::String(id) => id.clone(),
-        // A fraction is nobody's key, and 1.0 and 1 would be two.
+        // A fraction is not an id, and 1.0 and 1 would be two.
         Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
         // MongoDB Extended JSON, ObjectId.
         Value::Object(object) if object.len() == 1 => match object.get("$oid") {
             Some(Value::String(id)) => id.clone(),
             _ => {
-                return Err(ImportFault::Type {
+                return Err(ImportError::Type {
                     field,
                     what: "a string, a whole number or `{\"$oid\": …}`",
                 });
             }
         },
         _ => {
-            return Err(ImportFault::Type {
+            return Err(ImportError::Type {
                 field,
                 what: "a string, a whole number or `{\"$oid\": …}`",
             });
@@ -236,23 +236,23 @@ fn id(field: &'static str, value: &Value) -> Result<String, ImportFault> {
     };
     policy::check_id(&id)
         .map(|()| id)
-        .map_err(|fault| ImportFault::Value { field, fault })
+        .map_err(|fault| ImportError::Value { field, fault })
 }
 
-fn name(field: &'static str, value: &Value) -> Result<Option<String>, ImportFault> {
-    let text = value.as_str().ok_or(ImportFault::Type {
+fn name(field: &'static str, value: &Value) -> Result<Option<String>, ImportError> {
+    let text = value.as_str().ok_or(ImportError::Type {
         field,
         what: "a string",
     })?;
-    policy::parse_name(text).map_err(|fault| ImportFault::Value { field, fault })
+    policy::parse_name(text).map_err(|fault| ImportError::Value { field, fault })
 }
 
 /// The roles of all fields that name any: what `role` says beside `roles` is one more.
-fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportFault> {
+fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportError> {
     let mut roles = Vec::new();
     let mut last = ROLES[0];
     for (field, value) in given(fields, ROLES) {
-        let wrong = ImportFault::Type {
+        let wrong = || ImportError::Type {
             field,
             what: "an array of strings, or a string with commas between the roles",
         };
@@ -263,39 +263,39 @@ fn roles(fields: &Map<String, Value>) -> Result<Vec<String>, ImportFault> {
             }
             Value::Array(elements) => {
                 for element in elements {
-                    roles.push(element.as_str().ok_or_else(|| wrong.clone())?.trim().to_owned());
+                    roles.push(element.as_str().ok_or_else(wrong)?.trim().to_owned());
                 }
             }
-            _ => return Err(wrong),
+            _ => return Err(wrong()),
         }
     }
     policy::tidy_roles(roles).map_err(|fault| value_of_roles(last, fault))
 }
 
-/// Without the role: whoever got the columns wrong may have a hash there.
-fn value_of_roles(field: &'static str, fault: Fault) -> ImportFault {
+/// Without the role: in a file with mixed-up columns it may be a hash.
+fn value_of_roles(field: &'static str, fault: AccountError) -> ImportError {
     let fault = match fault {
-        Fault::RoleInvalid { .. } => Fault::RoleInvalid {
+        AccountError::RoleInvalid { .. } => AccountError::RoleInvalid {
             role: "…".to_owned()
         },
         other => other,
     };
-    ImportFault::Value { field, fault }
+    ImportError::Value { field, fault }
 }
 
 /// The one hash of the line.
-fn password_hash(fields: &Map<String, Value>) -> Result<Option<String>, ImportFault> {
+fn password_hash(fields: &Map<String, Value>) -> Result<Option<String>, ImportError> {
     let mut found: Option<(&'static str, &str)> = None;
     for (field, value) in given(fields, HASH) {
-        let text = value.as_str().ok_or(ImportFault::Type {
+        let text = value.as_str().ok_or(ImportError::Type {
             field,
             what: "a string",
         })?;
         match hash::check_hash(text) {
             Ok(()) => {}
-            Err(HashFault::Unknown) if field == "password" => return Err(ImportFault::PlainPassword),
+            Err(HashError::Unknown) if field == "password" => return Err(ImportError::PlainPassword),
             Err(fault) => {
-                return Err(ImportFault::Value {
+                return Err(ImportError::Value {
                     field,
                     fault: fault.into(),
                 });
@@ -303,7 +303,7 @@ fn password_hash(fields: &Map<String, Value>) -> Result<Option<String>, ImportFa
         }
         match found {
             Some((one, before)) if before != text => {
-                return Err(ImportFault::Ambiguous { one, other: field });
+                return Err(ImportError::Ambiguous { one, other: field });
             }
             _ => found = Some((field, text)),
         }
@@ -424,7 +424,7 @@ mod tests {
             (r#"{"email":null}"#.to_owned(), "`email` is missing"),
             (
                 format!(r#"{{"email":"{BCRYPT}"}}"#),
-                "`email`: that is no email address",
+                "`email`: not an email address",
             ),
             (r#"{"email":5}"#.to_owned(), "`email` must be a string"),
             (
@@ -471,11 +471,11 @@ mod tests {
             ),
             (
                 r#"{"email":"ann@b","roles":[""]}"#.to_owned(),
-                "`roles`: `…` is no role",
+                "`roles`: `…` is not a role",
             ),
             (
                 format!(r#"{{"email":"ann@b","roles":["a"],"role":"{ARGON2}{BCRYPT}"}}"#),
-                "`role`: `…` is no role",
+                "`role`: `…` is not a role",
             ),
             (
                 r#"{"email":"ann@b","disabled":"false"}"#.to_owned(),

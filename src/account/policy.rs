@@ -1,29 +1,16 @@
 //! What an account may consist of: its name, its roles, its password.
 //!
-//! Enters: what somebody typed, or an operator wrote. Leaves: it, tidied, or the [`Fault`] that it has. Never here: a
-//! password in an error, changed, cut off, or put anywhere it would outlive the call.
+//! Input: typed text. Output: the tidied value, or an [`AccountError`]. Invariants: a password is in no error, is not changed
+//! or cut off, and is not copied anywhere that outlives the call.
 
 use std::cmp::Ordering;
 
 use zeroize::Zeroizing;
 
-use super::hash::HashFault;
-use crate::refusal::Refusal;
+use super::error::AccountError;
+use super::limits::{MAX_ID_BYTES, MAX_NAME, MAX_PASSWORD_BYTES, MAX_ROLE_BYTES, MAX_ROLES, MAX_ROLES_BYTES};
 use crate::state::email;
-
-/// The longest display name, in characters.
-pub(super) const MAX_NAME: usize = 128;
-/// The longest role, in bytes.
-pub(super) const MAX_ROLE_BYTES: usize = 64;
-/// The most roles of one account.
-pub(super) const MAX_ROLES: usize = 64;
-/// The longest list of roles, in bytes with a comma between each two: it travels in a cookie with the rest of a token,
-/// as JSON, in which `"` and `\` take two bytes.
-pub(super) const MAX_ROLES_BYTES: usize = 1024;
-/// The longest id, in bytes, for the same reason.
-pub(super) const MAX_ID_BYTES: usize = 128;
-/// The longest password that is looked at, in bytes.
-pub const MAX_PASSWORD_BYTES: usize = 4096;
+use crate::values::text::breaks_line;
 
 /// Passwords that everybody tries first; sorted by their bytes, after a head that ends with an empty line.
 const COMMON: &str = include_str!("common-passwords.txt");
@@ -37,106 +24,17 @@ pub struct Policy {
     pub default_roles: Vec<String>,
 }
 
-/// What keeps an account from being made or changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// No email address.
-    #[error(
-        "that is no email address: it needs one `@` with something on both sides, no space, and at most 254 bytes"
-    )]
-    EmailInvalid,
-    /// Another account has it.
-    #[error("there is an account with this email address already")]
-    EmailTaken,
-    /// Another account's looks the same.
-    #[error("there is an account whose email address looks the same in letters of another script")]
-    EmailLookalike,
-    /// Cannot be a `sub`.
-    #[error("an id has 1 to {MAX_ID_BYTES} bytes of visible text")]
-    IdInvalid,
-    /// Another account has it.
-    #[error("there is an account with this id already")]
-    IdTaken,
-    /// The account was to be the first one with its role.
-    #[error("there is an enabled account with this role already")]
-    NotFirst,
-    /// Too long, or with characters that end a line or turn it around.
-    #[error("a name has at most {MAX_NAME} characters, none of them a control character")]
-    NameInvalid,
-    /// Empty, too long, or not text that can be seen.
-    #[error(
-        "`{role}` is no role: 1 to {MAX_ROLE_BYTES} bytes of visible text, without a space at either end"
-    )]
-    RoleInvalid {
-        /// Its beginning, with what cannot be seen escaped.
-        role: String,
-    },
-    /// Too many.
-    #[error("an account has at most {MAX_ROLES} roles")]
-    RolesTooMany,
-    /// Too long together.
-    #[error(
-        r#"the roles of an account have at most {MAX_ROLES_BYTES} bytes together, `"` and `\` counted twice"#
-    )]
-    RolesTooLong,
-    /// Easily guessed.
-    #[error("the password needs at least {least} characters")]
-    PasswordTooShort {
-        /// The fewest characters.
-        least: usize,
-    },
-    /// More than anybody types.
-    #[error("the password has more than {MAX_PASSWORD_BYTES} bytes")]
-    PasswordTooLong,
-    /// Guessed first.
-    #[error(
-        "the password is among those that are tried first: it is widely used, or it is the email address"
-    )]
-    PasswordCommon,
-    /// The system has none.
-    #[error("the system has no random numbers, so there can be no new id")]
-    NoRandomNumbers,
-    /// An imported hash that cannot be verified.
-    #[error("the password hash cannot be used: {0}")]
-    Hash(#[from] HashFault),
-}
-
-impl Fault {
-    /// What a client is told.
-    #[must_use]
-    pub fn refusal(&self) -> Refusal {
-        match self {
-            Self::EmailInvalid => Refusal::EmailInvalid,
-            Self::EmailTaken | Self::EmailLookalike | Self::IdTaken => Refusal::EmailTaken,
-            // Whoever asks for the first administrator where there is one finds no such endpoint.
-            Self::NotFirst => Refusal::RouteMissing,
-            Self::NameInvalid => Refusal::NameInvalid,
-            Self::PasswordTooShort { .. } => Refusal::PasswordTooShort,
-            Self::PasswordTooLong => Refusal::PasswordTooLong,
-            Self::PasswordCommon => Refusal::PasswordCommon,
-            Self::NoRandomNumbers => Refusal::Internal,
-            // A client has no field for any of these.
-            Self::IdInvalid
-            | Self::RoleInvalid { .. }
-            | Self::RolesTooMany
-            | Self::RolesTooLong
-            | Self::Hash(_) => Refusal::FormMalformed,
-        }
-    }
-}
-
 impl Policy {
     /// Whether `password` may be the new one of the account with the address `email`.
     ///
     /// # Errors
-    /// [`Fault::PasswordTooLong`], [`Fault::PasswordTooShort`], [`Fault::PasswordCommon`].
-    pub fn check_password(&self, email: &str, password: &str) -> Result<(), Fault> {
+    /// [`AccountError::PasswordTooLong`], [`AccountError::PasswordTooShort`], [`AccountError::PasswordCommon`].
+    pub fn check_password(&self, email: &str, password: &str) -> Result<(), AccountError> {
         if password.len() > MAX_PASSWORD_BYTES {
-            return Err(Fault::PasswordTooLong);
+            return Err(AccountError::PasswordTooLong);
         }
         if password.chars().count() < self.min_length {
-            return Err(Fault::PasswordTooShort {
+            return Err(AccountError::PasswordTooShort {
                 least: self.min_length,
             });
         }
@@ -152,7 +50,7 @@ impl Policy {
             .next()
             .is_none_or(|first| letters.all(|letter| letter == first));
         if is_own || is_one_letter || is_common(&guess) {
-            Err(Fault::PasswordCommon)
+            Err(AccountError::PasswordCommon)
         } else {
             Ok(())
         }
@@ -162,11 +60,11 @@ impl Policy {
 /// A display name without white space around it; `None` where nothing is left.
 ///
 /// # Errors
-/// [`Fault::NameInvalid`].
-pub fn parse_name(text: &str) -> Result<Option<String>, Fault> {
+/// [`AccountError::NameInvalid`].
+pub fn parse_name(text: &str) -> Result<Option<String>, AccountError> {
     let name = text.trim();
     if name.chars().count() > MAX_NAME || name.chars().any(breaks_line) {
-        return Err(Fault::NameInvalid);
+        return Err(AccountError::NameInvalid);
     }
     Ok((!name.is_empty()).then(|| name.to_owned()))
 }
@@ -174,12 +72,12 @@ pub fn parse_name(text: &str) -> Result<Option<String>, Fault> {
 /// Whether `id` can be the `sub` of tokens, and so the id of an account.
 ///
 /// # Errors
-/// [`Fault::IdInvalid`].
-pub fn check_id(id: &str) -> Result<(), Fault> {
+/// [`AccountError::IdInvalid`].
+pub fn check_id(id: &str) -> Result<(), AccountError> {
     if is_visible(id, MAX_ID_BYTES) {
         Ok(())
     } else {
-        Err(Fault::IdInvalid)
+        Err(AccountError::IdInvalid)
     }
 }
 
@@ -187,7 +85,7 @@ pub fn check_id(id: &str) -> Result<(), Fault> {
 ///
 /// # Errors
 /// As [`check_roles`].
-pub fn parse_roles(text: &str) -> Result<Vec<String>, Fault> {
+pub fn parse_roles(text: &str) -> Result<Vec<String>, AccountError> {
     let roles = text
         .split(',')
         .map(str::trim)
@@ -201,7 +99,7 @@ pub fn parse_roles(text: &str) -> Result<Vec<String>, Fault> {
 ///
 /// # Errors
 /// As [`check_roles`].
-pub fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, Fault> {
+pub fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, AccountError> {
     roles.sort_unstable();
     roles.dedup();
     check_roles(&roles)?;
@@ -211,10 +109,10 @@ pub fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, Fault> {
 /// Whether `roles` may be those of an account.
 ///
 /// # Errors
-/// [`Fault::RoleInvalid`], [`Fault::RolesTooMany`], [`Fault::RolesTooLong`].
-pub fn check_roles(roles: &[String]) -> Result<(), Fault> {
+/// [`AccountError::RoleInvalid`], [`AccountError::RolesTooMany`], [`AccountError::RolesTooLong`].
+pub fn check_roles(roles: &[String]) -> Result<(), AccountError> {
     if let Some(role) = roles.iter().find(|role| !is_visible(role, MAX_ROLE_BYTES)) {
-        return Err(Fault::RoleInvalid {
+        return Err(AccountError::RoleInvalid {
             role: role
                 .chars()
                 .take(MAX_ROLE_BYTES)
@@ -223,7 +121,7 @@ pub fn check_roles(roles: &[String]) -> Result<(), Fault> {
         });
     }
     if roles.len() > MAX_ROLES {
-        return Err(Fault::RolesTooMany);
+        return Err(AccountError::RolesTooMany);
     }
     let escaped = |role: &str| role.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     let bytes = roles
@@ -232,7 +130,7 @@ pub fn check_roles(roles: &[String]) -> Result<(), Fault> {
         .sum::<usize>()
         .saturating_sub(1);
     if bytes > MAX_ROLES_BYTES {
-        Err(Fault::RolesTooLong)
+        Err(AccountError::RolesTooLong)
     } else {
         Ok(())
     }
@@ -241,11 +139,6 @@ pub fn check_roles(roles: &[String]) -> Result<(), Fault> {
 /// Whether `text` is 1 to `most` bytes of one visible line that looks the same when white space around it is gone.
 fn is_visible(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && text.trim() == text && !text.chars().any(breaks_line)
-}
-
-/// Control characters, line and paragraph separators, and the marks that turn the direction of what follows them.
-fn breaks_line(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether a folded password stands on the list. Looked up where it stands: no copy of the list, none of the password.
@@ -284,27 +177,27 @@ mod tests {
         default_roles: Vec::new(),
     };
 
-    fn password(text: &str) -> Result<(), Fault> {
+    fn password(text: &str) -> Result<(), AccountError> {
         POLICY.check_password("Margarethe@Example.com", text)
     }
 
     #[test]
     fn a_password_is_measured_in_characters_and_limited_in_bytes() {
-        let short = Err(Fault::PasswordTooShort { least: 8 });
+        let short = Err(AccountError::PasswordTooShort { least: 8 });
         assert_eq!(password(""), short);
         assert_eq!(password("xk3öü9v"), short);
         assert_eq!(password("xk3öü9vä"), Ok(()));
         assert_eq!(password("🔑🦀🌲🌊"), short, "16 bytes are 4 characters");
         assert_eq!(password("a quiet field of barley "), Ok(()));
         assert_eq!(password(&"yx".repeat(2048)), Ok(()), "4096 bytes, none cut off");
-        assert_eq!(password(&"yxz".repeat(1366)), Err(Fault::PasswordTooLong));
+        assert_eq!(password(&"yxz".repeat(1366)), Err(AccountError::PasswordTooLong));
         assert_eq!(
             Policy {
                 min_length: 12,
                 ..POLICY
             }
             .check_password("a@b", "xk3öü9väqp"),
-            { Err(Fault::PasswordTooShort { least: 12 }) }
+            { Err(AccountError::PasswordTooShort { least: 12 }) }
         );
     }
 
@@ -320,7 +213,7 @@ mod tests {
             "p@ssw0rd",
             " baseball ",
         ] {
-            assert_eq!(password(common), Err(Fault::PasswordCommon), "{common}");
+            assert_eq!(password(common), Err(AccountError::PasswordCommon), "{common}");
         }
         for rare in [
             "password-of-hers",
@@ -339,17 +232,17 @@ mod tests {
                 let repeated = letter.repeat(length);
                 assert_eq!(
                     password(&repeated),
-                    Err(Fault::PasswordCommon),
+                    Err(AccountError::PasswordCommon),
                     "{letter:?} {length}"
                 );
                 assert_eq!(
                     password(&format!(" {repeated}\n")),
-                    Err(Fault::PasswordCommon),
+                    Err(AccountError::PasswordCommon),
                     "{letter:?} {length}"
                 );
             }
         }
-        assert_eq!(password("aAaAaAaAaAaAaAaAa"), Err(Fault::PasswordCommon));
+        assert_eq!(password("aAaAaAaAaAaAaAaAa"), Err(AccountError::PasswordCommon));
         for other in ["aaaaaaaaaaaaaaaaaaaaaaaab", "abababababababababababab"] {
             assert_eq!(password(other), Ok(()), "{other}");
         }
@@ -363,7 +256,7 @@ mod tests {
             "MARGARETHE@EXAMPLE.COM",
             " margarethe ",
         ] {
-            assert_eq!(password(own), Err(Fault::PasswordCommon), "{own}");
+            assert_eq!(password(own), Err(AccountError::PasswordCommon), "{own}");
         }
         assert_eq!(password("margarethe!"), Ok(()));
     }
@@ -406,7 +299,7 @@ mod tests {
             "a\u{2028}b",
             "a\u{202e}b",
         ] {
-            assert_eq!(parse_name(wrong), Err(Fault::NameInvalid), "{wrong:?}");
+            assert_eq!(parse_name(wrong), Err(AccountError::NameInvalid), "{wrong:?}");
         }
     }
 
@@ -432,15 +325,22 @@ mod tests {
             &"ü".repeat(33),
         ] {
             let fault = check_roles(&["good".into(), wrong.into()]).unwrap_err();
-            assert!(matches!(fault, Fault::RoleInvalid { .. }), "{wrong:?} {fault}");
+            assert!(
+                matches!(fault, AccountError::RoleInvalid { .. }),
+                "{wrong:?} {fault}"
+            );
             assert!(!fault.to_string().contains('\n'), "{fault}");
         }
         let of = |count: usize, bytes: usize| -> Vec<String> {
             (0..count).map(|n| format!("{n:0bytes$}")).collect()
         };
         assert_eq!(check_roles(&of(64, 15)), Ok(()), "1023 bytes");
-        assert_eq!(check_roles(&of(65, 3)), Err(Fault::RolesTooMany));
-        assert_eq!(check_roles(&of(16, 64)), Err(Fault::RolesTooLong), "1039 bytes");
+        assert_eq!(check_roles(&of(65, 3)), Err(AccountError::RolesTooMany));
+        assert_eq!(
+            check_roles(&of(16, 64)),
+            Err(AccountError::RolesTooLong),
+            "1039 bytes"
+        );
         for quoted in ['"', '\\'] {
             let quoted = |count| {
                 of(count, 60)
@@ -451,7 +351,7 @@ mod tests {
             assert_eq!(check_roles(&quoted(8)), Ok(()), "962 bytes of JSON");
             assert_eq!(
                 check_roles(&quoted(9)),
-                Err(Fault::RolesTooLong),
+                Err(AccountError::RolesTooLong),
                 "they take two bytes each in a token"
             );
         }
@@ -474,7 +374,7 @@ mod tests {
             assert_eq!(check_id(good), Ok(()), "{good}");
         }
         for wrong in ["", " ", "a\n", &"i".repeat(129)] {
-            assert_eq!(check_id(wrong), Err(Fault::IdInvalid), "{wrong:?}");
+            assert_eq!(check_id(wrong), Err(AccountError::IdInvalid), "{wrong:?}");
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwap;
+
 use super::Failure;
 use super::config::{Plan, SignInPlan};
 use super::login_services::Services;
 use super::settings::Settings;
 use super::state_sync::StateSnapshot;
 use crate::account::Accounts;
-use crate::clock::UnixSeconds;
+use crate::clock::{Clock, UnixSeconds};
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Upstream};
 use crate::gateway::{Gateway, Label, LoopMark, Renewal, SignIn};
@@ -21,7 +23,7 @@ use crate::observe::Metrics;
 use crate::pages::Pages;
 use crate::session::{self, Sessions};
 use crate::signing::{Assertions, SigningKeys};
-use crate::verify::{Algorithm, Issuer, Issuers, KeySet, OWN_NAME, Origin, Verifier};
+use crate::verify::{Algorithm, Issuer, Issuers, KeySet, OWN_NAME, Origin, Revocations, Verifier};
 
 /// How requests that the gateway answers itself are named in log and metrics.
 const OWN_LABEL: &str = "(own)";
@@ -60,15 +62,15 @@ impl Current {
 /// # Errors
 /// [`Failure::Config`] where an issuer claims to be the gateway itself, [`Failure::Runtime`] where the state fails.
 pub(super) fn assemble(
-    plan: Plan,
+    mut plan: Plan,
     mirror: &StateSnapshot,
     metrics: &Metrics,
     services: Option<&Services>,
 ) -> Result<Current, Failure> {
     let settings = Arc::clone(&plan.settings);
     let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
-    let mut issuers = plan.issuers;
-    let own = issuers
+    let own = plan
+        .issuers
         .add_own(OWN_NAME, &settings.public_url, &settings.public_url, &[Algorithm::EdDSA], keys)
         .map_err(|error| {
             Failure::Config(format!(
@@ -78,7 +80,8 @@ pub(super) fn assemble(
         })?;
     let mut own = vec![own];
     let (mut sign_in, mut login, mut sessions) = (None, None, None);
-    let sites = Arc::new(Sites::new(&settings.public_url, plan.named_hosts));
+    let named_hosts = std::mem::take(&mut plan.named_hosts);
+    let sites = Arc::new(Sites::new(&settings.public_url, named_hosts));
     let (sources, pages) = (&plan.sources, Arc::clone(&plan.pages));
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
@@ -97,31 +100,72 @@ pub(super) fn assemble(
             renewal,
         });
     }
-    let protected = plan.naming.clone();
-    let vary = plan.sources.vary();
-    let mut routes = plan.routes;
-    for route in routes.iter_mut() {
+    let (upstreams, share) = (
+        std::mem::take(&mut plan.upstreams),
+        settings.max_connections_per_client,
+    );
+    let joined = Joined {
+        revocations: Arc::clone(&mirror.revocations),
+        signing: Arc::clone(&mirror.signing),
+        clock: mirror.clock.clone(),
+        login,
+        sign_in,
+    };
+    let gateway = gateway(plan, joined, metrics)?;
+    Ok(Current {
+        settings,
+        gateway: Arc::new(gateway),
+        upstreams,
+        sessions,
+        share,
+        own,
+    })
+}
+
+/// What a plan is joined with to be a gateway.
+#[derive(Debug)]
+pub struct Joined {
+    /// The revocations of the process.
+    pub revocations: Arc<Revocations>,
+    /// The gateway's own keys.
+    pub signing: Arc<ArcSwap<SigningKeys>>,
+    /// The time.
+    pub clock: Clock,
+    /// What the endpoints for signing in need, where there is a way to sign in.
+    pub login: Option<Login>,
+    /// The session cookie, where there is a way to sign in.
+    pub sign_in: Option<SignIn>,
+}
+
+/// The gateway of a plan.
+///
+/// # Errors
+/// [`Failure::Runtime`] where the system has no randomness.
+pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gateway, Failure> {
+    for route in plan.routes.iter_mut() {
         route.label.series = metrics.route(&route.label.text);
     }
-    let gateway = Gateway {
-        routes,
-        sources: plan.sources,
-        verifier: Verifier::new(issuers, Arc::clone(&mirror.revocations))
+    let settings = &plan.settings;
+    let (limits, protected) = (&settings.limits, plan.naming.clone());
+    let host = settings.public_url.split_once("://").map(|(_, host)| host);
+    let assertions = || {
+        Assertions::new(settings.public_url.as_str())
+            .with_unverified_email(plan.naming.tells_unverified_email())
+    };
+    Ok(Gateway {
+        verifier: Verifier::new(plan.issuers, joined.revocations)
             .with_max_token_bytes(settings.max_token_bytes),
-        assertions: plan.assertion.then(|| {
-            Assertions::new(settings.public_url.as_str())
-                .with_unverified_email(plan.naming.tells_unverified_email())
-        }),
-        signing: Arc::clone(&mirror.signing),
+        assertions: plan.assertion.then(assertions),
         endpoints: Endpoints::new(
             &settings.own_prefix,
-            Arc::clone(&mirror.signing),
-            Arc::clone(&pages),
-            mirror.clock.clone(),
-            login,
+            Arc::clone(&joined.signing),
+            Arc::clone(&plan.pages),
+            joined.clock.clone(),
+            joined.login,
         ),
-        sign_in,
-        pages,
+        signing: joined.signing,
+        sign_in: joined.sign_in,
+        pages: plan.pages,
         own_label: Label {
             text: OWN_LABEL.into(),
             series: metrics.route(OWN_LABEL),
@@ -132,32 +176,22 @@ pub(super) fn assemble(
         bodies: Arc::new(BodyRules {
             max_bytes: settings.max_body_bytes,
             pace: PaceRules {
-                idle_timeout: settings.limits.idle_timeout,
-                min_rate: settings.limits.min_rate,
+                idle_timeout: limits.idle_timeout,
+                min_rate: limits.min_rate,
                 step: 0,
             },
             protected: Box::new(move |name| protected.is_protected(name)),
         }),
-        naming: plan.naming,
-        public_origin: settings
-            .public_url
-            .split_once("://")
-            .and_then(|(_, host)| location::Origin::public(host)),
-        vary,
+        public_origin: host.and_then(location::Origin::public),
+        vary: plan.sources.vary(),
         loop_mark: LoopMark::new()
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
-        clock: mirror.clock.clone(),
-    };
-    let share = settings.max_connections_per_client;
-    Ok(Current {
-        settings,
-        gateway: Arc::new(gateway),
-        upstreams: plan.upstreams,
-        sessions,
-        share,
-        own,
+        clock: joined.clock,
+        routes: plan.routes,
+        sources: plan.sources,
+        naming: plan.naming,
     })
 }
 

@@ -24,7 +24,7 @@ const KEEP_RETIRED_KEYS: i64 = 8 * DAY;
 
 const DAY: i64 = 24 * 60 * 60;
 
-/// What a token should say.
+/// The claims of a token to mint.
 #[derive(Debug)]
 pub struct TokenRequest {
     /// `sub`
@@ -65,7 +65,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
     let token = keys
         .mint(&request, now)
         .map_err(|error| Failure::Config(format!("error: {error}\n")))?;
-    // Before anybody has the token, so that no rotation can be too early for it.
+    // Before the token is printed, so that no rotation can be too early for it.
     let expires_at = now.saturating_add(request.lifetime);
     state
         .note_token(keys.key_id(), expires_at)
@@ -136,7 +136,7 @@ pub fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failu
     state
         .revoke(&revocation)
         .map_err(|error| Failure::Runtime(error.into()))?;
-    let mut said = format!("{said}; a running gateway refuses within a second\n");
+    let mut said = format!("{said}; a running gateway refuses it within a second\n");
     if let (SESSION_ISSUER, Target::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target) {
         // A session that went on would get new tokens.
         said.push_str(&Directory::new(state, Clock::system(), &outline).revoke_subject(subject)?);

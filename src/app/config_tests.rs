@@ -1,22 +1,27 @@
-//! A request that was only described (in `[[tests]]`, or to `explain`): the same matching and the same rules as for a
-//! real one, without a connection.
+//! A request that is only described, in `[[tests]]` or to `explain`, and the file's own tests.
+//!
+//! Input: a method, a URL, and a caller in place of a credential. Output: the decision of the gateway about it, and a problem
+//! for each test that expects another one.
 
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use http::{Method, Uri};
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value};
 
 use super::config::Plan;
-use crate::authorize::Auth;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::{RawClaim, RawExpect, RawTestCaller};
-use crate::gateway::{self, Route};
-use crate::http::headers::Host;
-use crate::http::target::Target;
+use crate::gateway::{
+    Credentials, Decision, Policy, Rejection, RequestHead, Sender, Silent, decide_at_once, is_sent_to_sign_in,
+};
+use crate::http::headers::{Host, request_host};
 use crate::identity::{Caller, Identity};
-use crate::login;
-use crate::refusal::Refusal;
+use crate::identity_headers::{Peer, TrustedProxies};
 
 /// A method, a host and a target.
 #[derive(Debug)]
@@ -24,10 +29,12 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) host: Host,
     pub(super) uri: Uri,
+    /// The name that a client asks for in TLS; `None` where the URL is not `https://`.
+    pub(super) server_name: Option<String>,
 }
 
 impl Asked {
-    /// `url` is a path, which stands on the host of `public_url`, or `http://host/path`.
+    /// `url` is a path on the host of `public_url`, or `http://host/path`.
     pub(super) fn parse(method: &str, url: &str, public_url: &str) -> Result<Self, String> {
         let method = Method::try_from(method).map_err(|_| format!("`{method}` is not a method"))?;
         let url = url.split_once('#').map_or(url, |(url, _)| url);
@@ -57,79 +64,47 @@ impl Asked {
         let uri =
             Uri::try_from(target).map_err(|error| format!("`{url}` is no target of a request: {error}"))?;
         let host = Host::parse(&authority).map_err(|_| format!("`{authority}` is not a host"))?;
-        Ok(Self { method, host, uri })
+        let is_https = url.starts_with("https://");
+        Ok(Self {
+            method,
+            server_name: is_https.then(|| host.name().to_owned()),
+            host,
+            uri,
+        })
     }
-}
 
-/// What became of it.
-#[derive(Debug)]
-pub(super) struct Verdict<'a> {
-    pub(super) route: Option<&'a Route>,
-    pub(super) refusal: Option<Refusal>,
-    pub(super) rule: Option<String>,
-}
-
-/// Finds the route and asks its rules, with `caller` in place of a credential.
-pub(super) fn decide<'a>(plan: &'a Plan, asked: &Asked, caller: Option<Arc<Caller>>) -> Verdict<'a> {
-    let refused = |refusal| Verdict {
-        route: None,
-        refusal: Some(refusal),
-        rule: None,
-    };
-    if matches!(asked.method, Method::CONNECT | Method::TRACE) {
-        return refused(Refusal::MethodUnsupported);
-    }
-    let target = match Target::parse(&asked.uri) {
-        Ok(target) => target,
-        Err(refusal) => return refused(refusal),
-    };
-    if let Some(own) = login::find(
-        &asked.method,
-        &target,
-        &plan.settings.own_prefix,
-        plan.sign_in.is_some(),
-    ) {
-        let refusal = match own {
-            Err((refusal, _)) => Some(refusal),
-            Ok(endpoint) if endpoint.needs_caller() && caller.is_none() => Some(Refusal::CredentialMissing),
-            Ok(_) => None,
+    /// The head of the request with these fields, from a peer of which only the scheme is known.
+    pub(super) fn into_parts(self, mut headers: HeaderMap, is_https: bool) -> (Parts, Sender<'static>) {
+        headers.entry(HOST).or_insert(self.host.as_value());
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        (parts.method, parts.uri, parts.headers) = (self.method, self.uri, headers);
+        let unknown = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let peer = Peer::new(unknown, is_https, &TrustedProxies::default());
+        let sender = Sender {
+            peer: Cow::Owned(peer),
+            client_ip: unknown,
+            server_name: None,
         };
-        return Verdict {
-            route: None,
-            refusal,
-            rule: None,
-        };
-    }
-    let route = match gateway::locate(&plan.routes, asked.host.name(), &target, &asked.method) {
-        Ok(route) => route,
-        Err(miss) => {
-            return Verdict {
-                route: miss.route,
-                refusal: Some(miss.refusal),
-                rule: None,
-            };
-        }
-    };
-    let caller = caller.filter(|_| route.rules.auth() != Auth::None);
-    match route.rules.decide(caller) {
-        Ok(_) => Verdict {
-            route: Some(route),
-            refusal: None,
-            rule: None,
-        },
-        Err(denial) => Verdict {
-            route: Some(route),
-            refusal: Some(denial.refusal),
-            rule: Some(denial.rule.to_string()),
-        },
+        (parts, sender)
     }
 }
 
-/// Whether a browser gets the way to the sign-in page instead of this refusal.
-pub(super) fn is_sent_to_sign_in(plan: &Plan, method: &Method, refusal: Option<Refusal>) -> bool {
-    plan.sign_in.is_some()
-        && matches!(*method, Method::GET | Method::HEAD)
-        && refusal == Some(Refusal::CredentialMissing)
+/// Decides about a described request with `caller` in place of a credential.
+pub(super) fn decide<'a>(
+    plan: &'a Plan,
+    asked: Asked,
+    caller: Option<Arc<Caller>>,
+) -> Result<Decision<'a>, Box<Rejection<'a>>> {
+    let policy = Policy {
+        routes: &plan.routes,
+        own_prefix: &plan.settings.own_prefix,
+        has_sign_in: plan.sign_in.is_some(),
+        public_https: plan.settings.public_https,
+    };
+    let (parts, sender) = asked.into_parts(HeaderMap::new(), false);
+    let host = request_host(&parts);
+    let head = RequestHead::parse(parts, host, sender, &mut Silent)?;
+    decide_at_once(policy, &head, &Credentials::Given(caller), &mut Silent)
 }
 
 /// Runs the file's own tests. What fails is a problem at its line. Returns how many there are.
@@ -169,21 +144,30 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             .caller
             .as_ref()
             .map(|caller| Arc::new(Caller::new(described(&caller.value))));
-        let verdict = decide(plan, &asked, caller);
-        let status = verdict.refusal.map(|refusal| refusal.status().as_u16());
+        let asked_method = asked.method.clone();
+        let decision = decide(plan, asked, caller);
+        let refusal = decision.as_ref().err().map(|rejection| rejection.refusal);
+        let status = refusal.map(|refusal| refusal.status().as_u16());
         let as_expected = match test.value.expect.value {
             RawExpect::Allow => status.is_none(),
             RawExpect::Status(expected) => status == Some(expected),
-            RawExpect::Login => is_sent_to_sign_in(plan, &asked.method, verdict.refusal),
+            RawExpect::Login => refusal.is_some_and(|refusal| {
+                is_sent_to_sign_in(plan.sign_in.is_some(), &asked_method, true, refusal)
+            }),
         };
         if as_expected {
             continue;
         }
-        let came = match verdict.refusal {
+        let came = match refusal {
             None => "it is allowed".to_owned(),
             Some(refusal) => format!("it is refused with {}, {refusal}", refusal.status().as_u16()),
         };
-        let why = match (verdict.rule, verdict.route) {
+        let (rule, route) = match decision {
+            Ok(Decision::Forward(allowed)) => (None, Some(allowed.route)),
+            Ok(Decision::Builtin(..)) => (None, None),
+            Err(rejection) => (rejection.rule, rejection.matched.route()),
+        };
+        let why = match (rule, route) {
             (Some(rule), _) => format!(" by {rule}"),
             (None, Some(route)) => format!(" on the route `{}` of {}", route.label, route.place),
             (None, None) => String::new(),
@@ -193,8 +177,8 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             format!("the test `{}` fails", request.value),
         );
         problem.label(format!("{came}{why}")).hint(if test.value.expect.value == RawExpect::Login {
-            "a browser that nobody is signed in with is sent to sign in by GET, on a route that needs a caller, where \
-             there is a way to sign in (`[password]`)"
+            "`login` needs a GET or HEAD request without `as`, on a route with `auth = \"required\"`, and a way to sign in \
+             (`[password]`)"
         } else {
             "change the rule, or what the test expects of it"
         });

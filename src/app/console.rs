@@ -97,7 +97,11 @@ pub(super) fn is_demo(plan: &Plan) -> bool {
     let alice = Arc::new(Caller::new(alice));
     let refusal = |path, caller| {
         let asked = Asked::parse("GET", path, &plan.settings.public_url).ok()?;
-        Some(config_tests::decide(plan, &asked, caller).refusal)
+        Some(
+            config_tests::decide(plan, asked, caller)
+                .err()
+                .map(|rejection| rejection.refusal),
+        )
     };
     plan.upstreams.iter().any(|upstream| upstream.is_builtin())
         && refusal("/hello", None) == Some(Some(Refusal::CredentialMissing))

@@ -1,6 +1,6 @@
-//! The TOML file as it is read: by one handle, and only where it is safe from other users.
+//! Reads the TOML file by one handle, and only where it is safe from other users.
 //!
-//! Who can write the file, or put another one in its place, decides who may do what; so a file or directory that every
+//! A user who can write the file, or put another one in its place, decides who may do what; a file or directory that every
 //! user can write is refused, at the start and at a reload.
 
 use std::fs::{self, File, Metadata};

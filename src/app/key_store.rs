@@ -1,4 +1,4 @@
-//! Key sets of issuers, kept in the state: what `verify` asks of a store, answered by `state`.
+//! The key sets of issuers in the state: implements the store of `verify` by `state`.
 
 use std::sync::Arc;
 

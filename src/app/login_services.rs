@@ -1,5 +1,5 @@
-//! What signing in needs beside the configuration, and keeps while that changes: threads, counts of attempts, and the
-//! link of the first administrator.
+//! What signing in needs beside the configuration and keeps across a reload: threads, counts of attempts, and the link of
+//! the first administrator.
 
 use std::sync::Arc;
 use std::time::Duration;

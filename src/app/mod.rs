@@ -30,7 +30,8 @@ use crate::clock::UnixSeconds;
 use crate::config::{Listed, Problems};
 use crate::pages;
 
-pub use accounts::{Account, Directory, ImportMode, Imported, NewUser, RolesChange, Session, hash_password};
+pub use accounts::{Account, Directory, ImportMode, Imported, RolesChange, Session, hash_password};
+pub use build::{Joined, gateway};
 pub use commands::{Inspection, TokenRequest, inspect, mint, revoke, signing_keys};
 pub use config::{Plan, SignInPlan, load};
 pub use explain::{ExplainRequest, Explanation, explain};

@@ -1,5 +1,7 @@
-//! What the gateway keeps an eye on beside its requests: the state file, written by other processes too, and the
-//! certificates. One thread, because both block.
+//! Watches the state, which other processes write too, and the certificates. One thread, because both block.
+//!
+//! Input: the state. Output: revocations and signing keys as the workers read them. Invariants: our keys are announced before
+//! a token is signed with a new one; a clock that is wrong for a moment forgets no revocation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,14 +25,14 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often a certificate that ends soon is warned of.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(86_400);
 
-/// What the state says, as the workers read it.
+/// The part of the state that workers read.
 #[derive(Debug)]
 pub(super) struct StateSnapshot {
     pub(super) state: Arc<dyn State>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) signing: Arc<ArcSwap<SigningKeys>>,
     pub(super) clock: Clock,
-    /// What has been read at the opening.
+    /// The version that was read at the start.
     opened: Version,
 }
 
@@ -58,8 +60,8 @@ impl StateSnapshot {
         })
     }
 
-    /// Reads what is new since the last time. `announce` hears of our keys before the first token is signed with a new one:
-    /// a session that is renewed at that moment would be nobody's.
+    /// Reads what is new since the last time. `announce` gets our keys before the first token is signed with a new one:
+    /// otherwise a session that is renewed at that moment would be refused.
     fn refresh(&self, seen: &mut Seen, announce: &dyn Fn(&SigningKeys)) -> Result<(), StateError> {
         let asked = Instant::now();
         let now = self.clock.now();
@@ -192,11 +194,11 @@ fn watch(
                     tracing::info!("the state can be read again");
                 }
             }
-            // Said once: it is looked at four times a second.
+            // Logged once: the state is read four times a second.
             Err(error) if !std::mem::replace(&mut failing, true) => tracing::error!(
                 %error,
-                "cannot read the state, so revocations may be missed; requests that need a caller are refused from \
-                 10 seconds on (503)"
+                "cannot read the state, so revocations may be missed; authenticated requests will be refused with 503 after \
+                 10 seconds"
             ),
             Err(_) => {}
         }

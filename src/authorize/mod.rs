@@ -1,12 +1,11 @@
 //! Whether a caller may use a route.
 //!
-//! Enters: a route's rules when the configuration is compiled; the verified caller, or nobody, with every request.
-//! Leaves: a [`Permit`], which `forward` asks for and which nothing else can make, or a [`Denial`] with the rule that
-//! said no. What must never happen here: a rule that cannot be read lets anybody in; `explain` decides differently than
-//! a request.
+//! Input: a route's rules when the configuration is compiled; the verified caller, if there is one, with every request.
+//! Output: a [`Permit`], which `forward` requires and which only this room makes, or a [`Denial`] with the rule that
+//! refused. Invariants: a rule that cannot be read lets no request through; `explain` and requests get the same decision.
 //!
-//! Rules go together with `auth = "required"` only. With `none` nobody is known whom they could be about; with `optional`
-//! whoever fails them would get in by leaving the credential out. Both are errors in the file.
+//! Rules require `auth = "required"`. With `none` there is no caller to apply them to; with `optional` a caller who fails
+//! them would pass by leaving the credential out. Both are errors in the file.
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +28,7 @@ pub use crate::values::Auth;
 pub struct RuleName {
     /// What it asks for: ``any of the roles `admin`, `ops` ``.
     pub text: Box<str>,
-    /// Where it stands in the file.
+    /// Its line in the file.
     pub place: Place,
 }
 
@@ -43,7 +42,7 @@ impl std::fmt::Display for RuleName {
 #[derive(Clone, Debug)]
 pub struct Rules {
     auth: Auth,
-    /// `auth` itself, for who is refused by it.
+    /// The rule `auth` itself.
     name: Arc<RuleName>,
     rules: Vec<Rule>,
 }
@@ -96,19 +95,19 @@ pub struct WhoRoles {
 
 /// Proof that the rules of a route let a request through, and for whom. Only [`Rules::decide`] makes one.
 #[derive(Debug)]
-#[must_use = "a permit that nobody asks for permits nothing"]
+#[must_use = "an unused permit permits nothing"]
 pub struct Permit {
     caller: Option<Arc<Caller>>,
 }
 
 impl Permit {
-    /// A permit for nobody, so that `forward` can be tested by itself.
+    /// An anonymous permit, so that `forward` can be tested by itself.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
         Self { caller: None }
     }
 
-    /// Who is calling; `None` for nobody, and always on a route with `auth = "none"`.
+    /// The caller; `None` for an anonymous request, and always on a route with `auth = "none"`.
     #[must_use]
     pub fn caller(&self) -> Option<&Arc<Caller>> {
         self.caller.as_ref()
@@ -199,7 +198,7 @@ impl Rules {
         }
     }
 
-    /// The rule that has a credential looked at, for whoever is refused by what was found.
+    /// The rule because of which a credential is read; it is the one that an invalid credential is refused by.
     #[must_use]
     pub fn name(&self) -> &Arc<RuleName> {
         &self.name
@@ -211,7 +210,7 @@ impl Rules {
         self.auth
     }
 
-    /// Whether these ask for everything that `other` asks for, so that nobody gets in here who would not there. Rules
+    /// Whether these ask for everything that `other` asks for: every caller who passes here passes there. Rules
     /// are compared as they are written: of two that mean the same in other words, neither is the other.
     #[must_use]
     pub fn cover(&self, other: &Self) -> bool {
@@ -219,7 +218,7 @@ impl Rules {
         other.auth != Auth::Required || (self.auth == Auth::Required && other.rules.iter().all(asked_here))
     }
 
-    /// Whether `caller`, who has been verified, or nobody, may pass. Allocates nothing.
+    /// Whether a request of the verified `caller`, or an anonymous one, may pass. Allocates nothing.
     ///
     /// # Errors
     /// The first rule that says no: `CredentialMissing`, `RoleRefused`, `ClaimRefused` or `ScopeRefused`.
@@ -228,7 +227,7 @@ impl Rules {
             return Ok(Permit { caller: None });
         }
         let Some(caller) = caller else {
-            return self.decide_about_nobody();
+            return self.decide_anonymous();
         };
         match self
             .rules
@@ -243,7 +242,7 @@ impl Rules {
         }
     }
 
-    fn decide_about_nobody(&self) -> Result<Permit, Denial> {
+    fn decide_anonymous(&self) -> Result<Permit, Denial> {
         // Rules beside `optional` do not get past `compile`; they would not be skipped here either.
         if self.auth == Auth::Required || !self.rules.is_empty() {
             return Err(Denial {
@@ -264,7 +263,7 @@ impl Rules {
             (_, Some(caller)) => format!("the caller is `{}`", caller.identity.subject),
         };
         let denial = if caller.is_none() && self.auth != Auth::None {
-            self.decide_about_nobody().err()
+            self.decide_anonymous().err()
         } else {
             None
         };
@@ -326,8 +325,8 @@ impl std::fmt::Display for Rules {
     /// Who may, in one line, as `check` prints it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.auth, self.rules.as_slice()) {
-            (Auth::None, _) => f.write_str("anybody (nothing is read)"),
-            (Auth::Optional, _) => f.write_str("anybody (optional)"),
+            (Auth::None, _) => f.write_str("everyone (no credential is read)"),
+            (Auth::Optional, _) => f.write_str("everyone (a credential is optional)"),
             (Auth::Required, []) => f.write_str("any caller"),
             (Auth::Required, [first, rest @ ..]) => {
                 f.write_str(&first.name.text)?;

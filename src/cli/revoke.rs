@@ -1,4 +1,4 @@
-//! `passgate revoke`: ends a token, or everything that was issued to a subject until now.
+//! `passgate revoke`: revokes a token, or everything that was issued to a subject until now.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::revocation::Target;
 pub(super) struct Revoke {
     #[command(flatten)]
     file: ConfigFile,
-    /// The issuer's name in the configuration, or its `iss`; `session` for the gateway's own tokens
+    /// Name of the issuer in the configuration, or its `iss`; `session` for the gateway's own tokens
     #[arg(long, value_name = "ISSUER")]
     issuer: String,
     #[command(flatten)]
@@ -22,10 +22,10 @@ pub(super) struct Revoke {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct What {
-    /// The `sub` whose tokens, issued until now, all end
+    /// Revoke all tokens of this `sub` that were issued until now
     #[arg(long, value_name = "SUB")]
     subject: Option<String>,
-    /// The `jti` of the one token that ends
+    /// Revoke the token with this `jti`
     #[arg(long, value_name = "JTI")]
     token_id: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `passgate session`: what is open, and ending it.
+//! `passgate session`: lists and ends sessions.
 
 use std::process::ExitCode;
 
@@ -9,14 +9,14 @@ use crate::app::{Directory, Failure, Session};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List the open sessions, the one last seen first. `--format json` has all that is known of each
+    /// List open sessions, most recently seen first. `--format json` has every field
     List {
         #[command(flatten)]
         file: ConfigFile,
-        /// Only those of the account with this email address or id
+        /// Only sessions of the account with this email address or id
         #[arg(value_name = "EMAIL")]
         email: Option<String>,
-        /// How they are printed
+        /// Output format
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
@@ -32,7 +32,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Which {
-    /// The id of the session
+    /// Id of the session
     #[arg(value_name = "ID")]
     id: Option<String>,
     /// All sessions of the account with this email address or id

@@ -1,5 +1,7 @@
 //! Rows of text in columns.
 
+use crate::values::text::is_unprintable;
+
 /// `header` and `rows`, each column as wide as its widest cell; nothing is cut off.
 pub(super) fn render<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     body(std::iter::once(header.map(str::to_owned)).chain(rows))
@@ -65,18 +67,14 @@ pub(super) fn body<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> S
     text
 }
 
-/// Some cells come from strangers (a `User-Agent`): none may move the cursor, colour the terminal or turn a line around.
+/// Escapes foreign text (a `User-Agent`): it must not move the cursor, colour the terminal or change its direction.
 fn visible(cell: String) -> String {
-    let is_unfit = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !cell.contains(is_unfit) {
+    if !cell.contains(is_unprintable) {
         return cell;
     }
     cell.chars()
         .map(|letter| {
-            if is_unfit(letter) {
+            if is_unprintable(letter) {
                 letter.escape_unicode().to_string()
             } else {
                 letter.into()

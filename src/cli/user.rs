@@ -9,35 +9,36 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{ConfigFile, Format, ask, print, print_json, session, table, warn};
-use crate::app::{Account, Directory, Failure, ImportMode, Imported, NewUser, RolesChange, Session};
+use crate::account::NewAccount;
+use crate::app::{Account, Directory, Failure, ImportMode, Imported, RolesChange, Session};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make an account. The password is asked for, or is the first line of standard input
+    /// Add an account. The password is prompted for, or is the first line of standard input
     Add {
         #[command(flatten)]
         file: ConfigFile,
-        /// The email address that its owner signs in with
+        /// Email address for sign-in
         #[arg(value_name = "EMAIL")]
         email: String,
-        /// What its owner is called
+        /// Display name
         #[arg(long)]
         name: Option<String>,
-        /// A role; may be repeated, or several with commas between
+        /// Role (repeatable, or separated by commas)
         #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
         roles: Vec<String>,
-        /// Without a password: nobody can sign in to it with one until `user password` gives it one
+        /// Set no password: sign-in by password is refused until `user password` sets one
         #[arg(long)]
         no_password: bool,
-        /// How the new account is printed
+        /// Output format
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// List the accounts
+    /// List all accounts
     List {
         #[command(flatten)]
         file: ConfigFile,
-        /// How they are printed
+        /// Output format
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
@@ -45,90 +46,90 @@ pub(super) enum Command {
     Show {
         #[command(flatten)]
         who: Who,
-        /// How it is printed
+        /// Output format
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// Show the roles of an account, or change them
+    /// Show or change the roles of an account
     Roles {
         #[command(flatten)]
         who: Who,
-        /// A role that it is to have as well; may be repeated, or several with commas between
+        /// Role to add (repeatable, or separated by commas)
         #[arg(long, value_name = "ROLE", value_delimiter = ',')]
         add: Vec<String>,
-        /// A role that it is to have no longer; may be repeated, or several with commas between
+        /// Role to remove (repeatable, or separated by commas)
         #[arg(long, value_name = "ROLE", value_delimiter = ',')]
         remove: Vec<String>,
-        /// A role that it is to have, and no others; may be repeated, or several with commas between
+        /// Role to set in place of all present roles (repeatable, or separated by commas)
         #[arg(long, value_name = "ROLE", value_delimiter = ',', conflicts_with_all = ["add", "remove"])]
         set: Vec<String>,
-        /// How they are printed
+        /// Output format
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
-    /// Give an account another password, which is asked for, or is the first line of standard input. All its sessions end
+    /// Set a new password, which is prompted for, or is the first line of standard input. All sessions of the account end
     Password {
         #[command(flatten)]
         who: Who,
     },
-    /// Say that the address of an account is its owner's. An account that was registered is not confirmed: apps do not get its
-    /// address, and no rule on email matches it, until this is done
+    /// Confirm that the email address of an account belongs to its owner. Until then, apps do not get the address of a
+    /// registered account, and no rule on email matches it
     Confirm {
         #[command(flatten)]
         file: ConfigFile,
-        /// The email addresses or ids of the accounts
+        /// Email addresses or ids of the accounts
         #[arg(value_name = "EMAIL", required_unless_present = "all")]
         emails: Vec<String>,
-        /// Every account that there is now
+        /// Confirm every existing account
         #[arg(long, conflicts_with = "emails")]
         all: bool,
     },
-    /// Let nobody sign in to an account. All its sessions end
+    /// Disable an account: sign-in is refused, and all its sessions end
     Disable {
         #[command(flatten)]
         who: Who,
     },
-    /// Let the owner of a disabled account sign in again
+    /// Enable a disabled account
     Enable {
         #[command(flatten)]
         who: Who,
     },
-    /// Delete an account. All its sessions end; an account made later with the same address has another id
+    /// Delete an account and end all its sessions. A later account with the same address has a new id
     Delete {
         #[command(flatten)]
         who: Who,
-        /// Without asking, which is done on a terminal only
+        /// Do not ask for confirmation (a terminal only asks)
         #[arg(long)]
         yes: bool,
     },
-    /// Make accounts from lines of JSON, with the password hashes (bcrypt, argon2) that another program made. All lines are
-    /// checked first, and unless all are good, nothing is imported
+    /// Import accounts from JSON lines, with password hashes (bcrypt, argon2) of another program. All lines are checked
+    /// first; if one is invalid, nothing is imported
     Import {
         #[command(flatten)]
         file: ConfigFile,
-        /// A file with one JSON object a line: `{"email": …, "passwordHash": …, "name": …, "roles": […], "id": …}`;
-        /// standard input unless said
+        /// File with one JSON object per line: `{"email": …, "passwordHash": …, "name": …, "roles": […], "id": …}`
+        /// [default: standard input]
         #[arg(value_name = "LINES")]
         lines: Option<PathBuf>,
-        /// Change the accounts that exist (by email address) to what their lines say, instead of refusing them. Sessions
-        /// end where the hash differs or the account is disabled
+        /// Update existing accounts (matched by email address) instead of reporting them. Their sessions end where the hash
+        /// changes or the account is disabled
         #[arg(long)]
         update: bool,
-        /// Report the bad lines, import the good ones
+        /// Report invalid lines and import the others
         #[arg(long)]
         skip_bad: bool,
-        /// Only check the lines and say what would be done
+        /// Check the lines and print what would change, without writing
         #[arg(long)]
         dry_run: bool,
     },
 }
 
-/// An account that is there.
+/// An existing account.
 #[derive(Debug, Args)]
 pub(super) struct Who {
     #[command(flatten)]
     file: ConfigFile,
-    /// The email address of the account, or its id
+    /// Email address or id of the account
     #[arg(value_name = "EMAIL")]
     email: String,
 }
@@ -153,7 +154,16 @@ impl Command {
                 format,
             } => add(
                 &Directory::open(&file.config)?,
-                NewUser { email, name, roles },
+                NewAccount {
+                    id: None,
+                    email,
+                    name,
+                    roles,
+                    password_hash: None,
+                    disabled: false,
+                    // The operator knows whose address it is.
+                    confirmed: true,
+                },
                 no_password,
                 format,
             ),
@@ -234,8 +244,13 @@ struct Added<'a> {
     email: &'a str,
 }
 
-fn add(directory: &Directory, new: NewUser, no_password: bool, format: Format) -> Result<ExitCode, Failure> {
-    // What can be known to be wrong is said before a password is typed.
+fn add(
+    directory: &Directory,
+    new: NewAccount,
+    no_password: bool,
+    format: Format,
+) -> Result<ExitCode, Failure> {
+    // Check everything else before the password is typed.
     directory.check_new(&new)?;
     let password = match no_password {
         true => None,
@@ -266,7 +281,7 @@ fn add(directory: &Directory, new: NewUser, no_password: bool, format: Format) -
 
 fn warn_of_missing_table(directory: &Directory) {
     if !directory.by_password() {
-        warn("the configuration has no `[password]`, so nobody can sign in with a password");
+        warn("the configuration has no `[password]`, so sign-in by password is off");
     }
 }
 
@@ -319,7 +334,7 @@ fn state(account: &Account) -> &'static str {
     }
 }
 
-/// All are looked up before the first one is confirmed.
+/// Looks all accounts up before it confirms the first one.
 fn confirm(directory: &Directory, emails: &[String], all: bool) -> Result<ExitCode, Failure> {
     let accounts = match all {
         true => directory.list()?,
@@ -361,7 +376,7 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
         [
             "state",
             if account.disabled {
-                "disabled: nobody can sign in"
+                "disabled: sign-in is refused"
             } else {
                 "active"
             },
@@ -371,7 +386,7 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
             if account.confirmed {
                 "yes"
             } else {
-                "no: the address was only typed, and apps do not get it"
+                "no: apps do not get the address"
             },
         ],
         [
@@ -379,7 +394,7 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
             account
                 .password_hash
                 .as_deref()
-                .unwrap_or("none: nobody can sign in with one"),
+                .unwrap_or("none: sign-in by password is refused"),
         ],
         ["created", &account.created_at],
         ["sessions", &sessions.len().to_string()],
@@ -401,7 +416,7 @@ fn change_roles(
     let account = directory.change_roles(account, change)?;
     if !directory.sessions(Some(&account))?.is_empty() {
         warn(&format!(
-            "its open sessions go on, and have these roles within two seconds; \
+            "its open sessions continue and get these roles within two seconds; \
              `passgate session revoke --all {}` ends them",
             account.email
         ));
@@ -417,9 +432,9 @@ fn print_roles(roles: &[String], format: Format) -> Result<ExitCode, Failure> {
 }
 
 fn delete(directory: &Directory, account: &Account, yes: bool) -> Result<ExitCode, Failure> {
-    // A script has nobody to ask, and has said what it wants.
+    // Without a terminal there is no prompt: the command line itself is the confirmation.
     if !yes && std::io::stdin().is_terminal() {
-        let question = format!("Delete `{}` (id `{}`) for good?", account.email, account.id);
+        let question = format!("Permanently delete `{}` (id `{}`)?", account.email, account.id);
         if !ask::confirm(&question)? {
             return Err(Failure::Runtime(anyhow::anyhow!("nothing was deleted")));
         }
@@ -450,7 +465,7 @@ fn import(directory: &Directory, lines: Option<&Path>, mode: ImportMode) -> Resu
         let _ = writeln!(said, "error: {bad}; nothing was imported");
         let _ = writeln!(
             said,
-            "hint: correct them, or add `--skip-bad` to import the others"
+            "hint: correct them, or pass `--skip-bad` to import the others"
         );
         return Err(Failure::Config(said));
     }
@@ -461,10 +476,7 @@ fn import(directory: &Directory, lines: Option<&Path>, mode: ImportMode) -> Resu
             .iter()
             .map(|field| format!("`{field}`"))
             .collect();
-        warn(&format!(
-            "fields that mean nothing here were left out: {}",
-            fields.join(", ")
-        ));
+        warn(&format!("unknown fields were ignored: {}", fields.join(", ")));
     }
     let Imported {
         added,

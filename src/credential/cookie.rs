@@ -1,8 +1,8 @@
 //! A credential in a cookie.
 //!
 //! A browser may hold several cookies of one name (by path, by domain, planted by a neighbouring host) and does not say
-//! which is which: different values are nobody's, and count as none. So does a value that is no token, because a cookie
-//! is sent whether or not anybody meant to sign in.
+//! which is which: different values count as none. So does a value that is no token, because browsers send cookies by
+//! themselves.
 
 use http::HeaderMap;
 

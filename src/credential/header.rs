@@ -1,7 +1,7 @@
 //! A credential in a header field: `Authorization: Bearer …`, or a field of its own.
 //!
-//! What must never happen here: two lines of the field are taken for one, or a token after a scheme that is not quite
-//! the configured one.
+//! Invariants: two lines of the field are never taken for one, and a token after a scheme other than the configured one is
+//! never read.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
@@ -10,7 +10,7 @@ use super::{Found, token_of};
 use crate::config::raw::RawSource;
 use crate::refusal::Refusal;
 
-/// A header field, and the scheme that stands before the token.
+/// A header field, and the scheme before the token.
 #[derive(Clone, Debug)]
 pub struct Header {
     name: HeaderName,
@@ -104,7 +104,7 @@ impl Header {
     }
 }
 
-/// What stands behind `scheme` and its spaces; `None` where `line` begins with something else. A tab behind the scheme
+/// The rest of `line` behind `scheme` and its spaces; `None` where `line` begins with something else. A tab behind the scheme
 /// is no separator (RFC 9110 section 11.4), but the scheme is there, so that the tab is left in what is returned.
 fn after_scheme<'a>(line: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let line = line.trim_ascii();

@@ -1,9 +1,9 @@
 //! Where a credential may be in a request, and taking it from there.
 //!
-//! Enters: `credentials.sources` when the configuration is compiled; the headers and the query of every request. Leaves:
+//! Input: `credentials.sources` when the configuration is compiled; the headers and the query of every request. Output:
 //! the token of the first source that holds one, with the kind of its source, or the refusal of a credential that is
-//! there and bad. What must never happen here: a bad credential in a header or the query counts as none; of two
-//! credentials in one place one is picked; a token is written into a message.
+//! there and bad. Invariants: an invalid credential in a header or the query never counts as none;
+//! of two credentials in one place none is picked; no token is written into a message.
 //!
 //! A kind is one file, which offers a type with the functions that the macro `kinds` calls, and one line in its list below.
 
@@ -101,7 +101,7 @@ macro_rules! kinds {
 kinds! {
     /// A header field, with or without a scheme before the token.
     Header = header::Header;
-    /// A cookie, which a browser sends whoever asked for it.
+    /// A cookie, which browsers send by themselves.
     Cookie = cookie::Cookie;
     /// A query parameter.
     Query = query::Query;
@@ -221,8 +221,41 @@ impl Sources {
         first.transpose()
     }
 
+    /// What [`Sources::find_after`] read, for people: a sentence for each source up to the one that decided, and whether
+    /// it passed.
+    #[must_use]
+    pub fn told(
+        &self,
+        after: Option<&Source>,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Vec<(bool, String)> {
+        let is_repeated = |found: &Found<'_>| *found == Found::Refused(Refusal::CredentialRepeated);
+        if let Some((source, _)) = self.each(headers, query).find(|(_, found)| is_repeated(found)) {
+            return vec![(false, format!("{source}: {}", Refusal::CredentialRepeated))];
+        }
+        let behind = after
+            .and_then(|after| self.sources.iter().position(|source| std::ptr::eq(source, after)))
+            .map_or(0, |index| index + 1);
+        let mut told = Vec::new();
+        for (source, found) in self.each(headers, query).skip(behind) {
+            match found {
+                Found::Absent(why) => told.push((true, format!("{source}: {why}"))),
+                Found::Token(_) => {
+                    told.push((true, format!("{source}: a token")));
+                    break;
+                }
+                Found::Refused(refusal) => {
+                    told.push((false, format!("{source}: {refusal}")));
+                    break;
+                }
+            }
+        }
+        told
+    }
+
     /// Every source in order with what it holds: what [`Sources::find`] decides by.
-    pub fn each<'s, 'a>(
+    fn each<'s, 'a>(
         &'s self,
         headers: &'a HeaderMap,
         query: Option<&'a str>,
@@ -313,7 +346,7 @@ impl Sources {
     }
 }
 
-/// A token that holds something and only visible ASCII, as every token in RFC 6750 section 2.1 does.
+/// A token that is not empty and holds only visible ASCII, as every token in RFC 6750 section 2.1 does.
 fn token_of(bytes: &[u8]) -> Option<&str> {
     // No early end: so the compiler looks at many bytes at once, and nearly every token is good to its end.
     let is_visible = bytes

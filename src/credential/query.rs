@@ -1,7 +1,7 @@
 //! A credential in a query parameter (RFC 6750 section 2.3), for clients that cannot set a header.
 //!
-//! It would stand in logs and `Referer` headers, so that it is taken out before either sees it. Whoever writes a token
-//! into a URL means it: an empty or broken one is refused like one in a header.
+//! The parameter would appear in logs and `Referer` headers, so it is removed before either sees it. A client writes a token
+//! into a URL on purpose: an empty or broken one is refused like one in a header.
 
 use std::borrow::Cow;
 

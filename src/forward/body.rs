@@ -19,7 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-use crate::http::headers::has_padded_value;
+use crate::http::headers::{has_padded_value, is_forbidden_trailer};
 use crate::http::incoming::{ClientBody, ClientBodyError};
 use crate::http::pace::{Pace, PaceRules};
 use crate::refusal::Refusal;
@@ -414,51 +414,4 @@ pub(super) fn drop_trailers(trailers: &mut HeaderMap, protected: &dyn Fn(&Header
     for name in forbidden {
         trailers.remove(name);
     }
-}
-
-fn is_forbidden_trailer(name: &HeaderName) -> bool {
-    const FORBIDDEN: [HeaderName; 37] = [
-        header::ACCEPT_RANGES,
-        header::AGE,
-        header::AUTHORIZATION,
-        header::CACHE_CONTROL,
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_LOCATION,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::COOKIE,
-        header::DATE,
-        header::EXPECT,
-        header::EXPIRES,
-        header::FORWARDED,
-        header::HOST,
-        header::IF_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_NONE_MATCH,
-        header::IF_RANGE,
-        header::IF_UNMODIFIED_SINCE,
-        header::LOCATION,
-        header::MAX_FORWARDS,
-        header::ORIGIN,
-        header::PRAGMA,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::RANGE,
-        header::RETRY_AFTER,
-        header::SET_COOKIE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::VARY,
-        header::WARNING,
-        header::WWW_AUTHENTICATE,
-    ];
-    FORBIDDEN.contains(name)
-        || matches!(
-            name.as_str(),
-            "keep-alive" | "proxy-connection" | "proxy-authentication-info" | "cdn-loop"
-        )
 }

@@ -4,24 +4,25 @@
 //! form that this server's protocol needs, with one Host and one framing that agrees with the body we hold, whatever
 //! fields the client sent. On the way back: a response without what was meant for our connection to the app.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 
 use super::body::RequestBody;
 use super::server::Protocol;
+use crate::http::headers::{HopByHop, drop_hop_by_hop, is_hop_by_hop};
 use crate::refusal::Refusal;
 
-/// What the client said that holds for its connection alone, and so is not among the request's fields any more.
-#[derive(Clone, Debug)]
-pub struct Hop {
+/// A request as the app is to get it, but for the fields that concern one connection.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// In origin form, without hop-by-hop fields.
+    pub request: Request<RequestBody>,
     /// The Host, or the `:authority`, that the client asked for.
     pub host: HeaderValue,
-    /// It said `TE: trailers`: trailers of the response reach it (RFC 9110 section 10.1.4).
-    pub trailers: bool,
-    /// It asked for an upgrade to `websocket`.
-    pub websocket: bool,
+    /// What the client said of its own connection.
+    pub hop: HopByHop,
 }
 
 /// Makes `request` ready for a server that speaks `protocol`. May be called again for another server.
@@ -36,7 +37,7 @@ pub struct Hop {
 pub(super) fn address(
     request: &mut Request<RequestBody>,
     host: &HeaderValue,
-    hop: &Hop,
+    hop: HopByHop,
     protocol: Protocol,
     is_last: bool,
 ) -> Result<(), Refusal> {
@@ -56,10 +57,10 @@ pub(super) fn address(
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 return Ok(());
             }
-            if hop.trailers {
+            if hop.te_trailers {
                 headers.insert(header::TE, HeaderValue::from_static("trailers"));
             }
-            let options = match (is_last, hop.trailers) {
+            let options = match (is_last, hop.te_trailers) {
                 (true, true) => "close, te",
                 (true, false) => "close",
                 (false, true) => "te",
@@ -81,7 +82,7 @@ pub(super) fn address(
             let headers = request.headers_mut();
             headers.remove(header::HOST);
             headers.remove(header::CONNECTION);
-            if hop.trailers {
+            if hop.te_trailers {
                 headers.insert(header::TE, HeaderValue::from_static("trailers"));
             }
         }
@@ -151,53 +152,18 @@ pub(super) fn clean<B: Body>(response: &mut Response<B>) {
     let mut unsure = lengths > 1;
     if hop_by_hop {
         unsure |= headers.contains_key(header::TRANSFER_ENCODING);
-        drop_hop_by_hop(headers);
+        // hyper sends a trailer over HTTP/1 only where a `Trailer` line names it.
+        let trailer: Vec<HeaderValue> = headers.get_all(header::TRAILER).iter().cloned().collect();
+        drop_hop_by_hop(headers, &[]);
+        for line in trailer {
+            headers.append(header::TRAILER, line);
+        }
     }
     if unsure {
         headers.remove(header::CONTENT_LENGTH);
         if let Some(length) = exact.filter(|length| *length > 0) {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-    }
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::UPGRADE
-        || *name == header::TE
-        || matches!(
-            name.as_str(),
-            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authentication-info"
-        )
-}
-
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::TE,
-    ] {
-        headers.remove(name);
-    }
-    // The last two would be the gateway's to say as a proxy that wants a credential (RFC 9110 section 11.7).
-    for name in [
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-    ] {
-        headers.remove(name);
     }
 }
 

@@ -34,7 +34,7 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 pub use body::{BodyFailure, BodyRules, Progress, RequestBody, is_grpc};
-pub use head::Hop;
+pub use head::Outgoing;
 pub use health_check::watch_health;
 pub use pool::Pool;
 pub use response::ResponseBody;
@@ -67,12 +67,11 @@ pub struct Forwarded {
     pub upgrade: Option<Upgrade>,
 }
 
-/// Sends `request` to `upstream` and returns as soon as the head of the response is there.
+/// Sends `outgoing` to `upstream` and returns as soon as the head of the response is there.
 ///
 /// `holder` is the client, as the limits on connections to apps count it. `route` is how log lines name the route.
 ///
-/// `request` is in origin form, without hop-by-hop fields; `hop` has what they said. Dropping the future, or the
-/// response's body before its end, cancels the exchange with the app.
+/// Dropping the future, or the response's body before its end, cancels the exchange with the app.
 ///
 /// # Errors
 /// 502, 503 and 504 as the app fails, and what is wrong with the client's body, as long as the app has not answered.
@@ -82,23 +81,27 @@ pub async fn forward(
     pool: &Pool,
     holder: &Holder,
     route: &str,
-    mut request: Request<RequestBody>,
-    hop: Hop,
+    outgoing: Outgoing,
 ) -> Result<Forwarded, Refusal> {
     if let Some(Builtin::Whoami) = upstream.builtin {
-        let response = Box::pin(whoami::answer(upstream, request, hop)).await?;
+        let response = Box::pin(whoami::answer(upstream, outgoing)).await?;
         return Ok(Forwarded {
             response,
             server: upstream.name.clone(),
             upgrade: None,
         });
     }
+    let Outgoing {
+        mut request,
+        host,
+        hop,
+    } = outgoing;
     if request.method() == Method::CONNECT {
         // To hyper a tunnel. No route can name it; here nothing depends on that.
         return Err(Refusal::MethodUnsupported);
     }
     let pools = pool.upstream(upstream);
-    let host = upstream.host.as_ref().unwrap_or(&hop.host);
+    let host = upstream.host.as_ref().unwrap_or(&host);
     let mut unreachable = Vec::new();
     let mut refusal = Refusal::UpstreamDown;
     for _ in 0..TRIES {
@@ -119,12 +122,12 @@ pub async fn forward(
         head::address(
             &mut request,
             host,
-            &hop,
+            hop,
             server.protocol,
             !server_pool.is_reusable(),
         )?;
         let exchanged = match connection {
-            Connection::Http1(pooled) => over_http1(upstream, server, pooled, request, &hop).await,
+            Connection::Http1(pooled) => over_http1(upstream, server, pooled, request, hop.websocket).await,
             Connection::Http2(connection, pooled) => {
                 over_http2(upstream, server, server_pool, connection, pooled, request).await
             }
@@ -243,7 +246,7 @@ async fn over_http1(
     server: &Server,
     mut pooled: PooledConnection,
     request: Request<RequestBody>,
-    hop: &Hop,
+    is_websocket: bool,
 ) -> Result<Forwarded, ExchangeError> {
     let Some(connection) = pooled.connection() else {
         return Err(Refusal::Internal.into());
@@ -251,7 +254,7 @@ async fn over_http1(
     let uploaded = request.body().progress();
     let mut response = connection.exchange(request, upstream.response_timeout).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        if !(hop.websocket && head::switches_to_websocket(response.headers())) {
+        if !(is_websocket && head::switches_to_websocket(response.headers())) {
             return Err(Refusal::UpstreamProtocol.into());
         }
         if let Some(driver) = connection.take_driver() {

@@ -19,11 +19,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{BodyRules, Hop, Pool, RequestBody, ResponseBody, Upstream, forward, tunnel};
+use super::{BodyRules, Outgoing, Pool, RequestBody, ResponseBody, Upstream, forward, tunnel};
 use crate::authorize::Permit;
 use crate::config::raw::RawUpstream;
 use crate::config::{At, Problems};
 use crate::http::client::{Holder, Share};
+use crate::http::headers::HopByHop;
 use crate::http::pace::PaceRules;
 use crate::values::ServerAddress;
 
@@ -291,13 +292,13 @@ async fn serve(
         .uri
         .authority()
         .map(|authority| authority.as_str().parse().unwrap());
-    let hop = Hop {
-        host: head
-            .headers
-            .remove(header::HOST)
-            .or(authority)
-            .unwrap_or(HeaderValue::from_static("none")),
-        trailers: head.headers.remove(header::TE).is_some(),
+    let host = head
+        .headers
+        .remove(header::HOST)
+        .or(authority)
+        .unwrap_or(HeaderValue::from_static("none"));
+    let hop = HopByHop {
+        te_trailers: head.headers.remove(header::TE).is_some(),
         websocket: head.headers.remove(header::UPGRADE).is_some(),
     };
     head.headers.remove(header::CONNECTION);
@@ -315,8 +316,11 @@ async fn serve(
                 pool,
                 &holder,
                 "/*",
-                Request::from_parts(head, body),
-                hop,
+                Outgoing {
+                    request: Request::from_parts(head, body),
+                    host,
+                    hop,
+                },
             )
             .await
         }

@@ -6,13 +6,13 @@
 use std::fmt::Write;
 
 use http::header::{self, HeaderMap};
-use http::{HeaderName, HeaderValue, Request, Response, Version};
+use http::{HeaderName, HeaderValue, Response, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 
 use super::body::{BodyFailure, RequestBody};
-use super::head::Hop;
+use super::head::Outgoing;
 use super::response::ResponseBody;
 use super::upstream::Upstream;
 use crate::http::reply;
@@ -22,12 +22,11 @@ use crate::refusal::Refusal;
 /// What was wrong with the request's body.
 pub(super) async fn answer(
     upstream: &Upstream,
-    request: Request<RequestBody>,
-    hop: Hop,
+    outgoing: Outgoing,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let (mut head, body) = request.into_parts();
+    let (mut head, body) = outgoing.request.into_parts();
     head.headers
-        .insert(header::HOST, upstream.host.clone().unwrap_or(hop.host));
+        .insert(header::HOST, upstream.host.clone().unwrap_or(outgoing.host));
     let length = count(body).await.map_err(BodyFailure::refusal)?;
     let (text, kind) = if wants_json(&head.headers) {
         let answer = json!({

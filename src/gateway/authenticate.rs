@@ -1,117 +1,310 @@
-//! Who asks: the sources of the configuration in their order, then the session cookie.
+//! The credentials of a request: the kinds of them in their order, until one is good.
 //!
-//! Enters: the head of a request. Leaves: who was verified, and where it said so; nobody; or a refusal. What must never
-//! happen here: a bad credential in a header counts as none, or a cookie proves that somebody meant to send it.
+//! Input: the head of a request. Output: a [`Found`], which may hold an [`Authenticated`] caller, or a refusal. Invariants:
+//! an invalid credential in a header or the query never counts as none; a credential that browsers send by themselves
+//! proves nothing about a request of another site.
+//!
+//! A kind of credential is a function here, or in a file of its own, that returns [`Found`], and a line in [`KINDS`].
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use http::HeaderValue;
 use http::header::UPGRADE;
-use http::request::Parts;
 
-use super::access_record::AccessRecord;
-use super::{SessionCredential, WorkerContext};
-use crate::credential::{Kind, Source};
-use crate::http::headers::Host;
+use super::Gateway;
+use super::head::RequestHead;
+use super::session_cookie::SessionCredential;
+use super::tokens::Tokens;
+use super::trace::{Silent, Trace};
+use crate::credential::{self, Source};
 use crate::http::origin;
-use crate::http::target::Target;
+use crate::identity::Caller;
 use crate::refusal::Refusal;
+use crate::session::Sessions;
 use crate::verify::Verified;
 
-/// Who asks, and where it says so: the first credential that is there and good, or nobody. A bad one in a header or the
-/// query ends the walk; a bad one in a cookie is as good as none, because the browser sends it whether it wants or not. The
-/// session cookie comes last.
-pub(super) async fn identify<'l>(
-    lane: &'l WorkerContext,
-    parts: &Parts,
-    host: &Host,
-    target: &Target,
-    record: &mut AccessRecord,
-) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
-    let mut after = None;
-    while let Some(credential) = lane
-        .gateway
-        .sources
-        .find_after(after, &parts.headers, target.query())?
-    {
-        match verify(lane, &credential.token).await {
-            Ok(verified) => {
-                if credential.kind == Kind::Cookie && may_be_forged(lane, parts, host) {
-                    return Err(Refusal::CrossSite);
-                }
-                return Ok(Some((verified, Some(credential.source))));
+/// The kinds of credentials, in the order in which they are looked for.
+const KINDS: [Kind; 2] = [Kind::Token, Kind::Session];
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// A token in one of `credentials.sources`.
+    Token,
+    /// The session cookie.
+    Session,
+}
+
+impl Kind {
+    async fn find<'g, T: Trace>(
+        self,
+        head: &RequestHead<'_>,
+        sent: &Sent<'g>,
+        trace: &mut T,
+    ) -> Result<Found<'g>, Refusal> {
+        match self {
+            Self::Token => find_token(head, sent, trace).await,
+            Self::Session => find_session(head, sent, trace).await,
+        }
+    }
+}
+
+/// How the credentials of a request are verified.
+#[derive(Clone, Debug)]
+pub enum Credentials<'g> {
+    /// Those that the request holds.
+    Sent(Sent<'g>),
+    /// None is read; this is the caller.
+    Given(Option<Arc<Caller>>),
+}
+
+/// What verifies the credentials that a request holds.
+#[derive(Clone, Debug)]
+pub struct Sent<'g> {
+    pub(super) gateway: &'g Gateway,
+    /// For tokens of the sources.
+    pub(super) tokens: Tokens<'g>,
+    /// For the session cookie.
+    pub(super) session_tokens: Tokens<'g>,
+}
+
+impl<'g> Credentials<'g> {
+    /// Credentials that are verified step by step, without caches and without the network. A session whose token has
+    /// expired is looked up in `sessions`, and not renewed.
+    #[must_use]
+    pub fn examined(gateway: &'g Gateway, sessions: Option<&'g Sessions>) -> Self {
+        Self::Sent(Sent {
+            gateway,
+            tokens: Tokens::Examined(sessions),
+            session_tokens: Tokens::Examined(sessions),
+        })
+    }
+}
+
+/// A caller, and the credential that named them.
+#[derive(Clone, Debug)]
+pub struct Authenticated<'g> {
+    /// What the credential grants.
+    pub(super) grant: Grant,
+    /// Where the credential was; `None` for the session cookie.
+    pub source: Option<&'g Source>,
+}
+
+impl Authenticated<'_> {
+    /// The caller. Its identity has the name of the issuer and the time until which the credential is good.
+    #[must_use]
+    pub fn caller(&self) -> &Arc<Caller> {
+        self.grant.caller()
+    }
+}
+
+/// What a good credential grants, until it is revoked.
+#[derive(Clone, Debug)]
+pub(super) enum Grant {
+    /// A token of an issuer, or of a session.
+    Token(Arc<Verified>),
+    /// A caller without a credential, which nothing revokes.
+    Given(Arc<Caller>),
+}
+
+impl Grant {
+    pub(super) fn caller(&self) -> &Arc<Caller> {
+        match self {
+            Self::Token(verified) => &verified.caller,
+            Self::Given(caller) => caller,
+        }
+    }
+
+    /// The key that revocations of the credential are kept under.
+    pub(super) fn revocation_key(&self) -> Option<&str> {
+        match self {
+            Self::Token(verified) => Some(verified.issuer.revocation_key()),
+            Self::Given(_) => None,
+        }
+    }
+}
+
+/// What the credentials of a request came to.
+#[derive(Debug, Default)]
+pub struct Found<'g> {
+    /// The caller; `None` where there is no credential, or none that counts.
+    pub authenticated: Option<Authenticated<'g>>,
+    /// For the session cookie: a new one, or its deletion.
+    pub set_cookie: Option<HeaderValue>,
+}
+
+impl<'g> Found<'g> {
+    /// A caller whom a session cookie names.
+    pub(super) fn by_session(verified: Arc<Verified>, set_cookie: Option<HeaderValue>) -> Self {
+        Self {
+            authenticated: Some(Authenticated {
+                grant: Grant::Token(verified),
+                source: None,
+            }),
+            set_cookie,
+        }
+    }
+
+    fn by_token(verified: Arc<Verified>, source: &'g Source) -> Self {
+        Self {
+            authenticated: Some(Authenticated {
+                grant: Grant::Token(verified),
+                source: Some(source),
+            }),
+            set_cookie: None,
+        }
+    }
+
+    /// The caller.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.authenticated.as_ref().map(Authenticated::caller)
+    }
+}
+
+/// The first credential that is there and good.
+///
+/// # Errors
+/// What is wrong with a credential in a header or the query; [`Refusal::CrossSite`] for a cookie that another site made the
+/// browser send; 503 where a credential cannot be verified now.
+pub(super) async fn authenticate<'g, T: Trace>(
+    head: &RequestHead<'_>,
+    credentials: &Credentials<'g>,
+    trace: &mut T,
+) -> Result<Found<'g>, Refusal> {
+    let sent = match credentials {
+        Credentials::Sent(sent) => sent,
+        Credentials::Given(caller) => {
+            let grant = caller.clone().map(Grant::Given);
+            if let Some(grant) = &grant {
+                trace.step("credential", true, || {
+                    format!("asked as `{}`, without a token", grant.caller().identity.subject)
+                });
             }
-            Err(refusal) if credential.kind == Kind::Cookie && refusal.is_invalid_token() => {
+            return Ok(Found {
+                authenticated: grant.map(|grant| Authenticated { grant, source: None }),
+                set_cookie: None,
+            });
+        }
+    };
+    let mut set_cookie = None;
+    for kind in KINDS {
+        let found = kind.find(head, sent, trace).await?;
+        if let Some(Authenticated { source, .. }) = &found.authenticated {
+            let is_cookie = source.is_none_or(|source| source.kind() == credential::Kind::Cookie);
+            if is_cookie && is_forged(head, sent.gateway.public_https, trace) {
+                return Err(Refusal::CrossSite);
+            }
+            return Ok(found);
+        }
+        set_cookie = set_cookie.or(found.set_cookie);
+    }
+    Ok(Found {
+        authenticated: None,
+        set_cookie,
+    })
+}
+
+/// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
+/// channel in both directions, so it counts as unsafe.
+pub(super) fn is_forged<T: Trace>(head: &RequestHead<'_>, public_https: Option<bool>, trace: &mut T) -> bool {
+    let headers = &head.parts.headers;
+    let is_forged = (origin::is_unsafe(&head.parts.method) || headers.contains_key(UPGRADE))
+        && origin::is_cross_origin(headers, head.host.as_sent(), public_https);
+    if is_forged {
+        trace.step("credential", false, || {
+            "a page of another origin made the browser send this".to_owned()
+        });
+    }
+    is_forged
+}
+
+/// The first good token of the sources. An invalid one in a cookie counts as none, because browsers send cookies by
+/// themselves.
+async fn find_token<'g, T: Trace>(
+    head: &RequestHead<'_>,
+    sent: &Sent<'g>,
+    trace: &mut T,
+) -> Result<Found<'g>, Refusal> {
+    let sources = &sent.gateway.sources;
+    let (headers, query) = (&head.parts.headers, head.target.query());
+    let mut after = None;
+    loop {
+        let next = sources.find_after(after, headers, query);
+        if T::IS_READ {
+            for (passed, text) in sources.told(after, headers, query) {
+                trace.step("credential", passed, || text);
+            }
+        }
+        let Some(credential) = next? else {
+            return Ok(Found::default());
+        };
+        match verify(sent, &credential.token, trace).await {
+            Ok(verified) => return Ok(Found::by_token(verified, credential.source)),
+            Err(refusal) if credential.kind == credential::Kind::Cookie && refusal.is_invalid_token() => {
+                trace.step("credential", true, || {
+                    format!("a bad cookie is as good as none ({refusal})")
+                });
                 after = Some(credential.source);
             }
             Err(refusal) => return Err(refusal),
         }
     }
-    let Some(sign_in) = &lane.gateway.sign_in else {
-        return Ok(None);
+}
+
+/// The caller whom a source names, of whatever roles: for a request to sign out.
+///
+/// # Errors
+/// What is wrong with the credential.
+pub(super) async fn find_token_to_sign_out<'g>(
+    head: &RequestHead<'_>,
+    sent: &Sent<'g>,
+) -> Result<Found<'g>, Refusal> {
+    let gateway = sent.gateway;
+    let Some(credential) = gateway.sources.find(&head.parts.headers, head.target.query())? else {
+        return Ok(Found::default());
     };
-    match sign_in
-        .present(
-            &lane.session_cache,
-            &parts.headers,
-            host.name(),
-            &lane.gateway.clock,
-            record.client_ip,
-        )
-        .await?
-    {
-        SessionCredential::Nothing => Ok(None),
-        SessionCredential::Bad(refusal) => {
-            record.set_cookie = sign_in.clear(refusal);
-            Ok(None)
+    let verified = match verify(sent, &credential.token, &mut Silent).await {
+        Err(Refusal::Stale) => gateway
+            .verifier
+            .verify_expired(&credential.token, gateway.clock.now())?,
+        verified => verified?,
+    };
+    Ok(Found::by_token(verified, credential.source))
+}
+
+async fn verify<T: Trace>(sent: &Sent<'_>, token: &str, trace: &mut T) -> Result<Arc<Verified>, Refusal> {
+    let (verifier, clock) = (&sent.gateway.verifier, &sent.gateway.clock);
+    match sent.tokens.verify(verifier, token, clock.now(), trace) {
+        // The issuer may have a new key; it is asked at most once a cooldown.
+        Err(refusal)
+            if matches!(sent.tokens, Tokens::Cached(_)) && verifier.refetch(token, refusal).await =>
+        {
+            sent.tokens.verify(verifier, token, clock.now(), trace)
         }
-        SessionCredential::Good(..) if may_be_forged(lane, parts, host) => Err(Refusal::CrossSite),
-        SessionCredential::Good(verified, set_cookie) => {
-            record.set_cookie = set_cookie;
-            Ok(Some((verified, None)))
-        }
+        verified => verified,
     }
 }
 
-/// Who a header, a query parameter or a cookie of the configuration names.
-///
-/// # Errors
-/// What is wrong with it.
-pub(super) async fn identify_by_source<'l>(
-    lane: &'l WorkerContext,
-    parts: &Parts,
-    target: &Target,
-) -> Result<Option<(Arc<Verified>, Option<&'l Source>)>, Refusal> {
-    let Some(credential) = lane.gateway.sources.find(&parts.headers, target.query())? else {
-        return Ok(None);
+/// The session cookie.
+pub(super) async fn find_session<'g, T: Trace>(
+    head: &RequestHead<'_>,
+    sent: &Sent<'g>,
+    trace: &mut T,
+) -> Result<Found<'g>, Refusal> {
+    let Some(sign_in) = &sent.gateway.sign_in else {
+        return Ok(Found::default());
     };
-    let verified = match verify(lane, &credential.token).await {
-        // Of whatever roles, it is the caller's.
-        Err(Refusal::Stale) => lane
-            .gateway
-            .verifier
-            .verify_expired(&credential.token, lane.gateway.clock.now())?,
-        verified => verified?,
-    };
-    Ok(Some((verified, Some(credential.source))))
-}
-
-/// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
-/// channel in both directions, so it counts as unsafe.
-fn may_be_forged(lane: &WorkerContext, parts: &Parts, host: &Host) -> bool {
-    (origin::is_unsafe(&parts.method) || parts.headers.contains_key(UPGRADE))
-        && origin::is_cross_origin(&parts.headers, host.as_sent(), lane.gateway.public_https)
-}
-
-async fn verify(lane: &WorkerContext, token: &str) -> Result<Arc<Verified>, Refusal> {
-    let gateway = &*lane.gateway;
-    let verify = || {
-        let mut cache = lane.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        gateway.verifier.verify(&mut cache, token, gateway.clock.now())
-    };
-    let verified = verify();
-    match verified {
-        // The issuer may have a new key that we have not heard of; it is asked at most once a cooldown.
-        Err(refusal) if gateway.verifier.refetch(token, refusal).await => verify(),
-        verified => verified,
+    let (headers, host) = (&head.parts.headers, head.host.name());
+    let clock = &sent.gateway.clock;
+    match sign_in
+        .present(sent.session_tokens, headers, host, clock, head.client_ip, trace)
+        .await?
+    {
+        SessionCredential::Nothing => Ok(Found::default()),
+        SessionCredential::Bad(refusal) => Ok(Found {
+            authenticated: None,
+            set_cookie: sign_in.clear(refusal),
+        }),
+        SessionCredential::Good(verified, set_cookie) => Ok(Found::by_session(verified, set_cookie)),
     }
 }

@@ -1,124 +1,126 @@
-//! A request for one of our own endpoints: who asks is found out as the endpoint needs it, and `login` answers.
+//! A request for one of the gateway's own endpoints: the caller is found out as the endpoint needs it, and `login` answers.
 //!
-//! Enters: the request, and which endpoint it is for. Leaves: the answer; or a refusal, with a page in the record where it
-//! is a form that is shown again.
+//! Input: the request, its endpoint, and the caller where the decision needed one. Output: the answer, or a rejection, which
+//! has a page where a form is shown again.
 
 use std::sync::Arc;
 
-use http::Response;
-use http::request::Parts;
+use bytes::Bytes;
+use http::{HeaderValue, Response};
 
-use super::access_record::AccessRecord;
-use super::authenticate::{identify, identify_by_source};
-use super::{Content, SessionCredential, WorkerContext};
-use crate::credential::Source;
-use crate::http::headers::Host;
+use super::WorkerContext;
+use super::authenticate::{Found, find_session, find_token_to_sign_out};
+use super::head::RequestHead;
+use super::rejection::{Matched, Rejection};
+use super::trace::Silent;
 use crate::http::incoming::ClientBody;
 use crate::http::reply;
-use crate::http::target::Target;
-use crate::identity_headers::Peer;
+use crate::identity::Caller;
 use crate::login::{Access, Endpoint, EndpointRequest};
 use crate::refusal::Refusal;
-use crate::verify::Verified;
 
-/// Answers a request for one of our own endpoints.
-#[allow(clippy::too_many_arguments)] // all that there is to a request
-pub(super) async fn answer(
-    lane: &WorkerContext,
+/// An answer of an endpoint.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) response: Response<Bytes>,
+    /// The caller, or the account that has just signed in.
+    pub(super) caller: Option<Arc<Caller>>,
+    /// A renewed session cookie.
+    pub(super) set_cookie: Option<HeaderValue>,
+}
+
+/// Answers a request for one of the gateway's own endpoints. `found` is the caller of one that needs a caller.
+pub(super) async fn answer<'g>(
+    lane: &'g WorkerContext,
     endpoint: &Endpoint,
-    parts: &Parts,
-    host: &Host,
-    peer: &Peer,
-    target: &Target,
-    mut body: ClientBody,
-    record: &mut AccessRecord,
-) -> Result<Response<Content>, Refusal> {
+    found: Found<'g>,
+    head: &RequestHead<'_>,
+    body: &mut ClientBody,
+    request_id: &str,
+) -> Result<Answered, Box<Rejection<'g>>> {
     let gateway = &*lane.gateway;
-    let leaving = || {
-        gateway
-            .sign_in
-            .as_ref()?
-            .recognize(&parts.headers, host.name(), gateway.clock.now())
-    };
+    let headers = &head.parts.headers;
     let mut bad = None;
     let found = match endpoint.access() {
-        Access::Public => None,
-        Access::ShowsSession => signed_in(lane, parts, host, record).await,
-        Access::ReplacesSession => leaving().map(|verified| (verified, None)),
-        // Signing out must not fail because a credential has expired.
-        Access::EndsSession => match identify_by_source(lane, parts, target).await {
-            Ok(Some(found)) if found.0.caller.identity.session_id.is_some() => Some(found),
-            // Another issuer's token has no session here, and beside it there may be one.
-            Ok(other) => leaving().map(|verified| (verified, None)).or(other),
-            Err(refusal) => {
-                bad = Some(refusal);
-                leaving().map(|verified| (verified, None))
-            }
-        },
-        Access::Caller => identify(lane, parts, host, target, record).await?,
+        Access::Caller | Access::Session => found,
+        access => caller_of(lane, access, head, &mut bad).await,
     };
-    let (verified, source) = found.unzip();
-    let caller = verified.map(|verified| Arc::clone(&verified.caller));
-    record.caller.clone_from(&caller);
+    let caller = found.caller().cloned();
     let asked = EndpointRequest {
-        method: &parts.method,
-        query: target.query(),
-        headers: &parts.headers,
-        host,
-        scheme: gateway.scheme(&parts.headers, peer),
+        method: &head.parts.method,
+        query: head.target.query(),
+        headers,
+        host: &head.host,
+        scheme: gateway.scheme(headers, &head.peer),
         https: gateway.public_https,
-        client: record.client_ip,
-        may_be_proxy: peer.may_be_proxy(),
-        browser: reply::wants_page(&parts.headers),
-        request_id: record.request_id(),
-        by_cookie: caller.is_some() && source.flatten().is_none(),
-        caller,
+        client: head.client_ip,
+        may_be_proxy: head.peer.may_be_proxy(),
+        browser: reply::wants_page(headers),
+        request_id,
+        by_cookie: found.authenticated.is_some_and(|found| found.source.is_none()),
+        caller: caller.clone(),
     };
-    let answered = gateway.endpoints.answer(endpoint, asked, &mut body).await;
-    if http_body::Body::is_end_stream(&body) {
-        record.has_been_read();
-    }
-    match answered {
-        Ok(answered) => {
-            if answered.caller.is_some() {
-                record.caller = answered.caller;
-            }
-            Ok(answered.response.map(Content::Own))
-        }
-        Err(failure) => {
-            record.page = failure.page;
-            record.retry_after = failure.retry_after;
-            record.detail = failure.detail;
-            // What was sent and is no good is told from nothing at all.
-            Err(bad
-                .filter(|_| failure.refusal == Refusal::CredentialMissing)
-                .unwrap_or(failure.refusal))
-        }
+    let set_cookie = found.set_cookie;
+    match gateway.endpoints.answer(endpoint, asked, body).await {
+        Ok(answered) => Ok(Answered {
+            response: answered.response,
+            caller: answered.caller.or(caller),
+            set_cookie,
+        }),
+        Err(failure) => Err(Box::new(Rejection {
+            matched: Matched::Builtin,
+            caller,
+            set_cookie,
+            page: failure.page,
+            retry_after: failure.retry_after,
+            detail: failure.detail,
+            // An invalid credential is told from none.
+            ..Rejection::new(match bad {
+                Some(bad) if failure.refusal == Refusal::CredentialMissing => bad,
+                _ => failure.refusal,
+            })
+        })),
     }
 }
 
-/// Who the session cookie names now, renewed where its token has expired. A page is shown also where that cannot be found
-/// out.
-async fn signed_in<'l>(
-    lane: &'l WorkerContext,
-    parts: &Parts,
-    host: &Host,
-    record: &mut AccessRecord,
-) -> Option<(Arc<Verified>, Option<&'l Source>)> {
-    let sign_in = lane.gateway.sign_in.as_ref()?;
-    let clock = &lane.gateway.clock;
-    let presented = sign_in
-        .present(
-            &lane.session_cache,
-            &parts.headers,
-            host.name(),
-            clock,
-            record.client_ip,
-        )
-        .await;
-    let Ok(SessionCredential::Good(verified, set_cookie)) = presented else {
-        return None;
+/// The caller of an endpoint that answers without one too. `bad` is what is wrong with a credential that does not count.
+async fn caller_of<'g>(
+    lane: &'g WorkerContext,
+    access: Access,
+    head: &RequestHead<'_>,
+    bad: &mut Option<Refusal>,
+) -> Found<'g> {
+    let sent = lane.sent();
+    // Of an expired cookie too.
+    let of_cookie = || {
+        let sign_in = lane.gateway.sign_in.as_ref()?;
+        let (headers, host) = (&head.parts.headers, head.host.name());
+        let verified = sign_in.recognize(headers, host, lane.gateway.clock.now())?;
+        Some(Found::by_session(verified, None))
     };
-    record.set_cookie = set_cookie;
-    Some((verified, None))
+    match access {
+        // The page is shown also where the session cannot be found out.
+        Access::ShowsSession => match find_session(head, &sent, &mut Silent).await {
+            Ok(found) if found.authenticated.is_some() => found,
+            _ => Found::default(),
+        },
+        Access::ReplacesSession => of_cookie().unwrap_or_default(),
+        // Signing out must not fail because a credential has expired.
+        Access::EndsSession => match find_token_to_sign_out(head, &sent).await {
+            Ok(found)
+                if found
+                    .caller()
+                    .is_some_and(|caller| caller.identity.session_id.is_some()) =>
+            {
+                found
+            }
+            // A token of another issuer has no session here, and beside it there may be one.
+            Ok(other) => of_cookie().unwrap_or(other),
+            Err(refusal) => {
+                *bad = Some(refusal);
+                of_cookie().unwrap_or_default()
+            }
+        },
+        Access::Public | Access::Caller | Access::Session => Found::default(),
+    }
 }

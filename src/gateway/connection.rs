@@ -1,9 +1,13 @@
-//! What goes on on a connection, and since when nothing does: a few stores a request, and no timer.
+//! A client's connection: its requests under way, and since when it is idle. A few stores a request, and no timer.
 //!
-//! The gateway notes its requests here, the server what the client does with the bytes; each reads what the other noted.
+//! The gateway notes its requests here, and the server what the client does with the bytes; each reads what the other noted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::http::client::Exit;
+use crate::identity_headers::Peer;
 
 /// One connection from a client.
 #[derive(Debug)]
@@ -121,12 +125,55 @@ impl Activity {
     }
 }
 
+/// The connection that a request came on.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// Address, scheme, and whether it is a trusted proxy.
+    pub peer: Peer,
+    /// The name that the client asked for in TLS.
+    pub server_name: Option<String>,
+    /// Its requests under way.
+    pub activity: Arc<Activity>,
+    /// How it is ended from elsewhere.
+    pub exit: Arc<Exit>,
+    /// Held while something of the connection is alive: for the limit on connections, and the wait at shutdown.
+    _hold: ConnectionGuard,
+}
+
+struct ConnectionGuard(#[allow(dead_code)] Box<dyn std::any::Any + Send + Sync>);
+
+impl std::fmt::Debug for ConnectionGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConnectionGuard")
+    }
+}
+
+impl ConnectionInfo {
+    /// A connection that has had no request yet.
+    #[must_use]
+    pub fn new(
+        peer: Peer,
+        server_name: Option<String>,
+        activity: Arc<Activity>,
+        exit: Arc<Exit>,
+        hold: Box<dyn std::any::Any + Send + Sync>,
+    ) -> Self {
+        Self {
+            peer,
+            server_name,
+            activity,
+            exit,
+            _hold: ConnectionGuard(hold),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_idle_only_after_the_last_of_its_requests() {
+    fn connection_is_idle_after_its_last_request_only() {
         let activity = Activity::default();
         assert!(activity.idle_since().is_some());
         activity.begin();
@@ -139,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_not_idle_while_bytes_wait_for_the_client() {
+    fn connection_with_blocked_bytes_is_not_idle() {
         let activity = Activity::default();
         activity.block();
         assert!(activity.idle_since().is_none());

@@ -1,8 +1,7 @@
-//! Requests that come back to the gateway that forwarded them: the element of `CDN-Loop` (RFC 8586) by which it knows
-//! them again.
+//! Loops: the element of `CDN-Loop` (RFC 8586) by which the gateway recognizes a request that it has forwarded before.
 //!
-//! The element holds a key of this process, so that a client can neither have its requests refused here nor be taken for
-//! a loop of somebody else's. Answers never carry it.
+//! The element holds a key of this process, so that a client can neither make the gateway refuse requests of others nor
+//! hide a loop. Answers never carry it.
 
 use std::fmt;
 
@@ -97,7 +96,7 @@ pub(super) fn check(mark: &LoopMark, headers: &HeaderMap) -> Result<(), Refusal>
     }
 }
 
-/// Takes the gateway's element out of an answer: an app that shows what it was sent would tell everybody the key.
+/// Removes the gateway's element from an answer: an app that echoes the request would reveal the key.
 pub(super) fn unmark(mark: &LoopMark, headers: &mut HeaderMap) {
     if !headers.contains_key(&CDN_LOOP) {
         return;
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_here_before_is_known_again_however_it_is_written_and_nothing_else_is() {
+    fn own_element_is_recognized_in_every_spelling_and_no_other_is() {
         let ours = LoopMark::new().unwrap();
         let other = LoopMark::new().unwrap();
         let element = |mark: &LoopMark| mark.element.to_str().unwrap().to_owned();
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_do_not_tell_the_key() {
+    fn answers_do_not_reveal_the_key() {
         let ours = LoopMark::new().unwrap();
         let mut answer = headers(&["a"]);
         mark(&ours, &mut answer).unwrap();

@@ -1,29 +1,33 @@
-//! The body of an answer, and with it the request's end: when the last byte went out, or the client went away, the
-//! record is closed.
+//! The answer on its way to the client.
+//!
+//! Input: a response, and the exchange that it ends. Output: the same response with a body that counts its bytes and ends
+//! when the caller is signed out or revoked. The exchange is closed when the last byte went out, or the client went away.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Sleep;
 
-use super::access_record::AccessRecord;
-use crate::forward::{ResponseBody, Upgrade};
+use super::exchange::Exchange;
+use crate::forward::{ResponseBody, Upgrade, is_grpc, tunnel};
+use crate::http::reply;
 
 /// What the answer consists of.
 #[derive(Debug)]
 pub enum Content {
-    /// Our own words.
+    /// The gateway's own words.
     Own(Bytes),
     /// The app's.
     App(ResponseBody),
-    /// Nothing: the connection is handed over to client and app, who speak something else from here on.
+    /// Nothing: the protocol of the connection changes, and its bytes go between client and app.
     Switched {
         /// The client's side.
         client: OnUpgrade,
@@ -36,8 +40,8 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Answer {
     body: AnswerBody,
-    /// `None` once it is somebody else's to close.
-    record: Option<Box<AccessRecord>>,
+    /// `None` where another task closes it.
+    exchange: Option<Box<Exchange>>,
     /// What broke, while the bytes before it are on their way.
     broken: Option<io::Error>,
     /// How it ends if its caller may not be here any more.
@@ -46,13 +50,46 @@ pub struct Answer {
     grace: Option<Pin<Box<Sleep>>>,
 }
 
-/// How long an ordinary answer may still go on once its caller may not be here any more. It was asked for while they
-/// might; cut at that very moment, the client would have a broken connection for an answer.
+/// Gives `response` to the client. The exchange is closed when its body has ended, and after a switch of protocols when
+/// that connection has.
+pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<Content>) -> Response<Answer> {
+    let (mut parts, content) = response.into_parts();
+    let is_measured = !(matches!(content, Content::App(_)) && is_grpc(&parts.headers));
+    exchange.answered(parts.status, is_measured);
+    let answer = match content {
+        Content::Own(bytes) => {
+            let bytes = reply::finish(exchange.record.method(), &mut parts, bytes);
+            Answer::own(bytes, Some(exchange))
+        }
+        Content::App(body) => Answer::app(body, Ending::of(&parts.headers), exchange),
+        Content::Switched { client, app } => {
+            let exit = Arc::clone(&exchange.record.exit);
+            let task = tokio::spawn(async move {
+                let caller_gone = exchange.caller_gone();
+                let mut is_over = false;
+                let close = async {
+                    caller_gone.await;
+                    is_over = true;
+                };
+                let traffic = tunnel(client, app, close).await;
+                exchange.record.is_ended = is_over;
+                exchange.record.bytes = traffic.received;
+                drop(exchange);
+            });
+            exit.leads_to(task.abort_handle());
+            Answer::own(Bytes::new(), None)
+        }
+    };
+    Response::from_parts(parts, answer)
+}
+
+/// How long an ordinary answer goes on after its caller was signed out or revoked. It was asked for before that; cut at
+/// once, the client would get a broken connection for an answer.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How a client learns that an answer was ended by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+enum Ending {
     /// By the connection's or the stream's end, after [`GRACE`]: half an answer must not look like a whole one.
     Abrupt,
     /// An event stream may end at any time; the client asks again, and is told.
@@ -63,7 +100,7 @@ pub(super) enum Ending {
 
 impl Ending {
     /// By the content type of the answer.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap) -> Self {
         let Some(kind) = headers.get(CONTENT_TYPE) else {
             return Self::Abrupt;
         };
@@ -111,21 +148,21 @@ enum AnswerBody {
 }
 
 impl Answer {
-    pub(super) fn own(bytes: Bytes, record: Option<Box<AccessRecord>>) -> Self {
+    fn own(bytes: Bytes, exchange: Option<Box<Exchange>>) -> Self {
         let body = AnswerBody::Own(Some(bytes).filter(|bytes| !bytes.is_empty()));
         Self {
             body,
-            record,
+            exchange,
             broken: None,
             ending: Ending::Abrupt,
             grace: None,
         }
     }
 
-    pub(super) fn app(body: ResponseBody, ending: Ending, record: Box<AccessRecord>) -> Self {
+    fn app(body: ResponseBody, ending: Ending, exchange: Box<Exchange>) -> Self {
         Self {
             body: AnswerBody::App(body),
-            record: Some(record),
+            exchange: Some(exchange),
             broken: None,
             ending,
             grace: None,
@@ -137,13 +174,15 @@ impl Answer {
     /// Whether the rate counts at which the client takes it: not for gRPC.
     #[must_use]
     pub fn is_measured(&self) -> bool {
-        self.record.as_ref().is_none_or(|record| record.is_measured())
+        self.exchange
+            .as_ref()
+            .is_none_or(|exchange| exchange.is_measured())
     }
 
     /// The gateway ends it here, because the client takes it too slowly.
     pub fn was_too_slow(&mut self) {
-        if let Some(record) = &mut self.record {
-            record.was_too_slow();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record.is_too_slow = true;
         }
     }
 
@@ -153,14 +192,14 @@ impl Answer {
             AnswerBody::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             AnswerBody::App(body) => body,
         };
-        let Some(record) = &mut self.record else {
+        let Some(exchange) = &mut self.exchange else {
             return Pin::new(body).poll_frame(cx);
         };
-        if self.grace.is_none() && !record.is_caller_gone() {
+        if self.grace.is_none() && !exchange.is_caller_gone() {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(next) => return Poll::Ready(next),
                 // While the app has nothing to say, only a revocation can end this.
-                Poll::Pending => ready!(record.poll_caller_gone(cx)),
+                Poll::Pending => ready!(exchange.poll_caller_gone(cx)),
             }
         }
         if self.ending == Ending::Abrupt {
@@ -171,7 +210,7 @@ impl Answer {
                 return Pin::new(body).poll_frame(cx);
             }
         }
-        record.ended();
+        exchange.ended();
         // With the body goes the exchange with the app.
         self.body = AnswerBody::Own(None);
         Poll::Ready(self.ending.last_frame())
@@ -188,11 +227,12 @@ impl Body for Answer {
             return Poll::Ready(Some(Err(error)));
         }
         let next = ready!(this.poll_next(cx));
-        if let Some(record) = &mut this.record {
+        if let Some(exchange) = &mut this.exchange {
+            let record = &mut exchange.record;
             match &next {
                 Some(Ok(frame)) => record.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
                 // The head has gone out, so that the client learns of it by the connection's end.
-                Some(Err(_)) => record.broke_off(),
+                Some(Err(_)) => record.is_broken = true,
                 None => {}
             }
         }

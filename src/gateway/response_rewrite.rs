@@ -1,51 +1,51 @@
 //! The app's answer becomes the gateway's.
 //!
-//! Enters: the head of an answer without hop-by-hop fields. Leaves: the same head with addresses and cookie paths as the
+//! Input: the head of an answer without hop-by-hop fields. Output: the same head with addresses and cookie paths as the
 //! client has to see them, with what caches have to know, and without what is between the gateway and the app. Bodies
-//! are never touched. What must never happen here: a field that the app sent becomes the address of another host, or a
-//! cache may give one caller's answer to another because nothing was said.
+//! are never touched. Invariants: no field of the app becomes
+//! the address of another host, and no cache may give one caller's answer to another.
 
 use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, LOCATION, PRAGMA, REFRESH, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Gateway, Route, loops};
+use super::route::Route;
+use super::{Gateway, loops};
 use crate::authorize::{Auth, Permit};
-use crate::forward::Hop;
 use crate::http::location::{Origin, PublicPaths};
 use crate::http::target::Target;
 use crate::identity_headers::forwarded::forwarded_host;
 
-/// What has to be known of a request for its answer.
+/// What a request says about the rewriting of its answer.
 #[derive(Debug)]
-pub(super) struct Asked<'a> {
-    pub(super) route: &'a Route,
+pub(super) struct ResponseRewrite<'a> {
+    route: &'a Route,
     /// Whether the route's prefix was cut off this request's path.
-    pub(super) is_cut: bool,
+    is_cut: bool,
     /// Whether the caller is known.
-    pub(super) is_known: bool,
+    is_known: bool,
     /// The names that the app was told it is asked by: the Host, and what a trusted proxy in front said.
-    pub(super) hosts: [Option<HeaderValue>; 2],
+    hosts: [Option<HeaderValue>; 2],
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ResponseRewrite<'a> {
     /// `headers` are those that the app gets.
     pub(super) fn of(
         route: &'a Route,
         permit: &Permit,
         target: &Target,
-        hop: &Hop,
+        host: &HeaderValue,
         headers: &HeaderMap,
     ) -> Self {
         Self {
             route,
             is_cut: route.cuts(target),
             is_known: permit.caller().is_some(),
-            hosts: [Some(hop.host.clone()), forwarded_host(headers).cloned()],
+            hosts: [Some(host.clone()), forwarded_host(headers).cloned()],
         }
     }
 
-    /// Puts the head of the app's answer in the gateway's words.
-    pub(super) fn answer(&self, gateway: &Gateway, headers: &mut HeaderMap) {
+    /// Turns the head of the app's answer into the gateway's.
+    pub(super) fn apply(&self, gateway: &Gateway, headers: &mut HeaderMap) {
         if let Some(sign_in) = &gateway.sign_in {
             let dropped = sign_in.strip_set_cookie(headers);
             self.route.upstream.note_dropped_cookies(dropped, &sign_in.cookie);
@@ -87,7 +87,7 @@ impl<'a> Asked<'a> {
 }
 
 /// The fields of an answer that name a place of the app.
-pub(super) const REWRITTEN: [HeaderName; 4] = [LOCATION, CONTENT_LOCATION, REFRESH, SET_COOKIE];
+const REWRITTEN: [HeaderName; 4] = [LOCATION, CONTENT_LOCATION, REFRESH, SET_COOKIE];
 
 static PRIVATE: HeaderValue = HeaderValue::from_static("private");
 

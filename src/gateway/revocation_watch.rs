@@ -1,18 +1,20 @@
-//! While an answer is under way, or a WebSocket is open, its caller may be signed out or revoked: then it ends.
+//! The watch over a credential while its request is under way: an answer, or an open WebSocket, ends when the caller is
+//! signed out or revoked.
 //!
-//! Enters: who was let in, and the count of revocations when that was decided. Leaves: that it is over. A look costs one
-//! atomic load; only who waits for the app, with nothing else to wake it, is woken by a revocation.
+//! Input: what the credential grants, and the count of revocations when it was accepted. Output: that it is over. A look
+//! costs one atomic load; only a task that waits for the app, with nothing else to wake it, is woken by a revocation.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::verify::{Revocations, Verified};
+use super::authenticate::Grant;
+use crate::verify::Revocations;
 
-/// One request's.
+/// The watch of one request.
 pub(super) struct RevocationWatch {
-    verified: Arc<Verified>,
-    /// The count of revocations up to which it is known to be in force.
+    grant: Grant,
+    /// The count of revocations up to which the credential is known to be in force.
     seen: u64,
     waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -26,54 +28,56 @@ impl std::fmt::Debug for RevocationWatch {
 }
 
 impl RevocationWatch {
-    /// `seen`: [`Revocations::generation`] before `verified` was verified.
-    pub(super) fn new(verified: Arc<Verified>, seen: u64) -> Self {
+    /// `seen`: [`Revocations::generation`] before the credential was verified.
+    pub(super) fn new(grant: Grant, seen: u64) -> Self {
         Self {
-            verified,
+            grant,
             seen,
             waiting: None,
         }
     }
 
-    /// Whether it is over, by a look.
+    /// Whether the credential has been revoked.
     pub(super) fn is_over(&mut self, revocations: &Revocations) -> bool {
         let generation = revocations.generation();
         if generation == self.seen {
             return false;
         }
         self.seen = generation;
-        is_revoked(revocations, &self.verified)
+        is_revoked(revocations, &self.grant)
     }
 
-    /// Ready when it is over.
+    /// Ready when the credential has been revoked.
     pub(super) fn poll_over(&mut self, revocations: &Arc<Revocations>, cx: &mut Context<'_>) -> Poll<()> {
         let waiting = self
             .waiting
-            .get_or_insert_with(|| Box::pin(over(Arc::clone(revocations), Arc::clone(&self.verified))));
+            .get_or_insert_with(|| Box::pin(over(Arc::clone(revocations), self.grant.clone())));
         waiting.as_mut().poll(cx)
     }
 
     /// The same to be awaited.
-    pub(super) fn over(&self, revocations: &Arc<Revocations>) -> impl Future<Output = ()> + Send + 'static {
-        over(Arc::clone(revocations), Arc::clone(&self.verified))
+    pub(super) fn over(&self, revocations: &Arc<Revocations>) -> impl Future<Output = ()> + Send + use<> {
+        over(Arc::clone(revocations), self.grant.clone())
     }
 }
 
-/// Ends when `verified` is revoked.
-async fn over(revocations: Arc<Revocations>, verified: Arc<Verified>) {
-    // First the ear, then the look: what comes between the two is heard.
+/// Ends when the credential is revoked.
+async fn over(revocations: Arc<Revocations>, grant: Grant) {
+    // Subscribe before the first look, so that a revocation in between is not missed.
     let mut news = revocations.subscribe();
-    while !is_revoked(&revocations, &verified) {
+    while !is_revoked(&revocations, &grant) {
         if news.changed().await.is_err() {
             return std::future::pending().await;
         }
     }
 }
 
-/// However old what is known may be: a state that cannot be read ends nothing that was let in while it could, and what is
-/// heard of when it can be read again must not pass unnoticed, for it is told once.
-fn is_revoked(revocations: &Revocations, verified: &Verified) -> bool {
-    revocations.covers(verified.issuer.revocation_key(), &verified.caller.identity)
+/// As far as is known, however old that is: a state that cannot be read ends nothing that was let in while it could be. A
+/// revocation that is read later is announced once, and so must not be missed.
+fn is_revoked(revocations: &Revocations, grant: &Grant) -> bool {
+    grant
+        .revocation_key()
+        .is_some_and(|key| revocations.covers(key, &grant.caller().identity))
 }
 
 #[cfg(test)]
@@ -90,7 +94,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     #[tokio::test]
-    async fn what_is_heard_after_a_silence_of_the_state_ends_it_too() {
+    async fn revocation_after_state_outage_ends_the_answer() {
         let revocations = Arc::new(Revocations::new());
         revocations.attach();
         revocations.touch(Instant::now());
@@ -112,12 +116,12 @@ mod tests {
             .unwrap();
         let verified = verifier.verify(&mut LocalCache::new(), &token, NOW).unwrap();
 
-        // As after ten seconds without a reading: nobody new is let in.
+        // As after ten seconds without a reading: no new request is let in.
         let silent = Arc::new(Revocations::new());
         silent.attach();
-        let mut vigil = RevocationWatch::new(verified, silent.generation());
-        let waiting = vigil.over(&silent);
-        assert!(!vigil.is_over(&silent), "the silence alone ends nothing");
+        let mut watch = RevocationWatch::new(Grant::Token(verified), silent.generation());
+        let waiting = watch.over(&silent);
+        assert!(!watch.is_over(&silent), "the silence alone ends nothing");
         let target = Target::Subject("ann".to_owned());
         // Put in force before it is said that the reading was good.
         silent.replace([Revocation {
@@ -126,7 +130,7 @@ mod tests {
             revoked_at: NOW,
             expires_at: None,
         }]);
-        assert!(vigil.is_over(&silent));
+        assert!(watch.is_over(&silent));
         waiting.await;
     }
 }

@@ -1,114 +1,142 @@
 //! The client's request becomes the gateway's.
 //!
-//! Enters: a request that may pass, and the proof of it. Leaves: the same request as the app gets it. What must never
-//! happen here: a name that the gateway speaks for keeps the client's value, or a credential goes on that is not to.
+//! Input: a request that may pass, and the proof of it. Output: the same request as the app gets it. Invariants: no name
+//! that the gateway speaks for keeps the client's value, and no credential goes on that the app is not to have.
 
 use http::header::EXPECT;
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
-use super::access_record::AccessRecord;
-use super::{Gateway, Route, loops};
-use crate::authorize::{Auth, Permit};
+use super::decide::Allowed;
+use super::head::RequestHead;
+use super::response_rewrite::ResponseRewrite;
+use super::{Gateway, loops};
+use crate::authorize::Auth;
 use crate::credential::Source;
-use crate::forward::Hop;
+use crate::forward::{Outgoing, RequestBody};
 use crate::http::cookie;
-use crate::http::headers::{self, Host};
+use crate::http::headers::{HopByHop, drop_hop_by_hop};
 use crate::http::target::{QueryEdit, Target};
 use crate::identity_headers::forwarded::{set_forwarded, set_forwarded_prefix};
 use crate::identity_headers::{Passing, Peer};
 use crate::refusal::Refusal;
 
+/// A request as the app gets it, and what is done with the answer.
+#[derive(Debug)]
+pub struct Rewritten<'g> {
+    /// For `forward`.
+    pub outgoing: Outgoing,
+    /// The client's side of an upgrade.
+    pub(super) upgrade: Option<ClientUpgrade>,
+    /// For the app's answer.
+    pub(super) response: ResponseRewrite<'g>,
+}
+
+/// The client's side of a connection that is to become a WebSocket.
+#[derive(Debug)]
+pub(super) struct ClientUpgrade {
+    pub(super) connection: OnUpgrade,
+    /// The protocol under which the handshake brought a credential.
+    pub(super) protocol: Option<HeaderValue>,
+}
+
 /// Turns the client's request into the gateway's: hop-by-hop fields go first, so that `Connection` cannot name a field
-/// of ours; then every name that the gateway speaks for, and every credential but the one in `kept`; then ours are set.
-/// Returns what holds for the client's connection alone, and its side of an upgrade.
-#[allow(clippy::too_many_arguments)] // all of the walk comes together here, once
-pub(super) fn rewrite(
+/// of the gateway's; then every name that the gateway speaks for, and every credential that is not to be forwarded; then
+/// the gateway's fields are set.
+///
+/// # Errors
+/// 400 for an upgrade with a body or another method than GET, 431 where the identity is too large for headers, 508 where
+/// the request has been here before.
+pub fn rewrite<'g>(
     gateway: &Gateway,
-    peer: &Peer,
-    route: &Route,
-    permit: &Permit,
-    kept: Option<&Source>,
-    target: &Target,
-    host: Host,
-    record: &AccessRecord,
-    parts: &mut Parts,
-) -> Result<(Hop, Option<OnUpgrade>), Refusal> {
-    let hop_by_hop = headers::drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
-    let upgrade = wanted_upgrade(hop_by_hop.upgrade.as_ref(), parts, record)?;
-    let host = host.as_value();
-    let outgoing = Outgoing {
-        gateway,
-        peer,
-        route,
-        permit,
-        kept,
+    head: RequestHead<'_>,
+    allowed: &Allowed<'g>,
+    body: RequestBody,
+    request_id: &HeaderValue,
+) -> Result<Rewritten<'g>, Refusal> {
+    let RequestHead {
+        mut parts,
+        host,
         target,
+        peer,
+        ..
+    } = head;
+    let route = allowed.route;
+    let mut hop = drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
+    hop.websocket &= parts.version == Version::HTTP_11;
+    // A server that reads a body here, and one that does not, would disagree about where the new protocol begins.
+    if hop.websocket && (parts.method != Method::GET || !body.is_end_stream()) {
+        return Err(Refusal::UpgradeInvalid);
+    }
+    let upgrade = upgrade(hop, gateway, allowed, &mut parts);
+    hop.websocket = upgrade.is_some();
+    let host = host.as_value();
+    let ours = Ours {
+        gateway,
+        allowed,
+        peer: &peer,
+        host: &host,
+        request_id,
     };
-    parts.uri = outgoing
-        .rewrite(&host, &record.request_id_value(), &mut parts.headers)?
-        .into();
-    Ok((
-        Hop {
+    parts.uri = ours.set(&target, &mut parts.headers)?.into();
+    let response = ResponseRewrite::of(route, &allowed.permit, &target, &host, &parts.headers);
+    Ok(Rewritten {
+        outgoing: Outgoing {
+            request: Request::from_parts(parts, body),
             host,
-            trailers: hop_by_hop.te_trailers,
-            websocket: upgrade.is_some(),
+            hop,
         },
         upgrade,
-    ))
+        response,
+    })
 }
 
-/// A request that may pass, before its fields are the gateway's.
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
-    /// The configuration.
-    pub gateway: &'a Gateway,
-    /// Who is at the other end of the connection.
-    pub peer: &'a Peer,
-    /// The route.
-    pub route: &'a Route,
-    /// The proof that the request may pass.
-    pub permit: &'a Permit,
-    /// The credential that the app is to have.
-    pub kept: Option<&'a Source>,
-    /// The target.
-    pub target: &'a Target,
+fn upgrade(
+    hop: HopByHop,
+    gateway: &Gateway,
+    allowed: &Allowed<'_>,
+    parts: &mut http::request::Parts,
+) -> Option<ClientUpgrade> {
+    let connection = hop.websocket.then(|| parts.extensions.remove::<OnUpgrade>());
+    let reads_credentials = allowed.route.rules.auth() != Auth::None;
+    Some(ClientUpgrade {
+        connection: connection.flatten()?,
+        protocol: reads_credentials
+            .then(|| gateway.sources.websocket_protocol(&parts.headers))
+            .flatten(),
+    })
 }
 
-impl Outgoing<'_> {
+/// What the gateway says of a request.
+struct Ours<'a, 'g> {
+    gateway: &'a Gateway,
+    allowed: &'a Allowed<'g>,
+    peer: &'a Peer,
+    host: &'a HeaderValue,
+    request_id: &'a HeaderValue,
+}
+
+impl Ours<'_, '_> {
     /// Turns the client's fields, without those that are about its connection alone, into the app's, and returns the
     /// target for the app.
-    ///
-    /// # Errors
-    /// 431 where the identity is too large for headers, 508 where the request has been here before.
-    pub fn rewrite(
-        &self,
-        host: &HeaderValue,
-        request_id: &HeaderValue,
-        fields: &mut HeaderMap,
-    ) -> Result<PathAndQuery, Refusal> {
-        let Self {
-            gateway,
-            peer,
-            route,
-            permit,
-            kept,
-            target,
-        } = *self;
-        let credential = kept.and_then(Source::header_name);
+    fn set(&self, target: &Target, fields: &mut HeaderMap) -> Result<PathAndQuery, Refusal> {
+        let Self { gateway, allowed, .. } = *self;
+        let (route, permit) = (allowed.route, &allowed.permit);
+        let source = allowed.authenticated.as_ref().and_then(|found| found.source);
+        let kept = source.filter(|_| route.forward_credential);
         gateway.naming.strip(
             fields,
             Passing {
-                peer_is_trusted: peer.trusted,
+                peer_is_trusted: self.peer.trusted,
                 kept: &route.keep_headers,
-                credential,
+                credential: kept.and_then(Source::header_name),
             },
         );
         let mut query = QueryEdit::Keep;
         let stripped;
-        // Where nothing was read, nothing was consumed: what is there is for the app.
+        // Where no credential was read, what looks like one is for the app.
         if route.rules.auth() != Auth::None {
             gateway.sources.strip_lookalikes(fields);
             gateway.sources.strip(fields, kept);
@@ -117,14 +145,15 @@ impl Outgoing<'_> {
                 query = QueryEdit::Replace(stripped.as_deref());
             }
         }
-        // Ours is nobody else's, on whatever route.
+        // The session cookie is never forwarded, whatever the route.
         if let Some(sign_in) = &gateway.sign_in {
             cookie::remove_where(fields, |name| sign_in.is_our_name(name));
         }
         cookie::join(fields);
-        fields.remove(EXPECT); // 100 (Continue) is between the client and us: it goes out when the app's side takes bytes
+        // 100 (Continue) is between the client and the gateway: it is sent when the app's side takes bytes.
+        fields.remove(EXPECT);
 
-        set_forwarded(fields, peer, host, request_id);
+        set_forwarded(fields, self.peer, self.host, self.request_id);
         let prefix = route.strip_prefix.as_ref().filter(|_| route.cuts(target));
         if let Some(prefix) = prefix {
             set_forwarded_prefix(fields, &prefix.value);
@@ -157,23 +186,4 @@ impl Outgoing<'_> {
             query,
         )
     }
-}
-
-/// The client's side of the connection, if it asks for a WebSocket (RFC 6455 section 4.1). No other protocol is
-/// switched to: `h2c` would let the client talk past us.
-fn wanted_upgrade(
-    protocol: Option<&HeaderValue>,
-    parts: &mut Parts,
-    record: &AccessRecord,
-) -> Result<Option<OnUpgrade>, Refusal> {
-    if parts.version != Version::HTTP_11
-        || !protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-    {
-        return Ok(None);
-    }
-    // Whoever reads a body here and whoever does not would disagree about where the new protocol begins.
-    if parts.method != Method::GET || record.is_body_pending() {
-        return Err(Refusal::UpgradeInvalid);
-    }
-    Ok(parts.extensions.remove::<OnUpgrade>())
 }

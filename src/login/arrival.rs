@@ -1,7 +1,7 @@
 //! A browser comes back from the sign-in page of `public_url` to the host that sent it there, with a one-time code.
 //!
-//! Enters: the code, and the nonces of the browser. Leaves: the session's cookie for this host, and the page that was asked
-//! for at first. What must never happen here: an answer that tells for which reason a code is no good.
+//! Input: the code, and the nonces of the browser. Output: the session's cookie for this host, and a redirect to the page
+//! that was asked for at first. Invariants: the answer does not tell why a code is not valid.
 
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, REFERRER_POLICY};
@@ -17,7 +17,7 @@ use crate::state::SessionSelector;
 /// GET.
 pub(super) async fn land(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     let login = visit.login;
-    // What anybody can make up takes no place in the queue for the state.
+    // A made-up code takes no place in the queue for the state.
     let code = parameter(visit.asked.query, CODE).filter(|code| login.sessions.is_code(code));
     let code = code.ok_or(Refusal::CodeRefused)?;
     let nonces = login.sites.nonces(visit.asked.headers);
@@ -34,12 +34,12 @@ pub(super) async fn land(visit: &EndpointContext<'_>) -> Result<EndpointResponse
         // As at sign-in: what the browser had here before is worth nothing any more.
         if let (Some(former), Some(arrived)) = (former, &landing.arrived)
             && former.id != arrived.cookie.session_id
-            && let Err(refusal) = sessions.end(SessionSelector::Own {
+            && let Err(error) = sessions.end(SessionSelector::Own {
                 id: &former.id,
                 account_id: &former.account_id,
             })
         {
-            tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
+            tracing::warn!(%error, session = former.id, "cannot end the session that a browser had before");
         }
         Ok(landing)
     });

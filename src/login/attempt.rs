@@ -1,9 +1,9 @@
-//! A host sends a browser to sign in, and knows it again when it comes back: by a nonce in a cookie on that host, of which
+//! A host sends a browser to sign in, and recognizes it when it comes back: by a nonce in a cookie on that host, of which
 //! only the hash goes along.
 //!
-//! Enters: the host and the page that was asked for, and the cookies of the browser. Leaves: the way to the sign-in page
-//! of `public_url`, with the cookies to set. Nothing is kept in the gateway. What must never happen here: a nonce gets
-//! into an address or a log, or a browser collects them without end.
+//! Input: the host and the page that was asked for, and the cookies of the browser. Output: the redirect to the sign-in page
+//! of `public_url`, with the cookies to set. The gateway keeps nothing. Invariants: no address and no log has a nonce, and a
+//! browser keeps only a few of them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -24,7 +24,7 @@ pub(super) const PARAMETER: &str = "attempt";
 const MOST: usize = 5;
 /// The most that are looked at: a page could set more.
 const MOST_SEEN: usize = 16;
-/// Seconds that a nonce is kept for: as long as somebody may leave the sign-in page open.
+/// Seconds that a nonce is kept for: as long as the sign-in page may stay open.
 const LIFETIME: UnixSeconds = 24 * 60 * 60;
 
 const HTTPS_PREFIX: &str = "__Host-passgate-nonce-";

@@ -1,4 +1,4 @@
-//! One request for one of our own endpoints: what was asked, and the rooms that are needed for an answer.
+//! One request for one of our own endpoints, and the services that answer it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::setup_token::SetupToken;
 use super::sites::{Place, Site, Sites};
 use super::then::Then;
 use super::throttle::{ClientAddress, Throttle};
-use crate::account::{Accounts, Candidate, Hasher, fold_email};
+use crate::account::{Accounts, Hasher, LoginAttempt, fold_email};
 use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::http::headers::Host;
@@ -27,30 +27,30 @@ use crate::refusal::Refusal;
 use crate::session::{Device, Sessions};
 use crate::state::{AccountRow, SessionSelector, StateError};
 
-/// What signing in takes. `throttle` and `setup` are the process's, and outlive a configuration.
+/// The services behind sign-in. `throttle` and `setup` are the process's, and outlive a configuration.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// Who there is.
+    /// The accounts.
     pub accounts: Arc<Accounts>,
-    /// Who is signed in.
+    /// The sessions.
     pub sessions: Arc<Sessions>,
-    /// Where passwords are hashed.
+    /// Hashes passwords.
     pub hasher: Arc<Hasher>,
-    /// Where the state is waited for.
+    /// Runs work on the state.
     pub blocking: Arc<Blocking>,
-    /// On which hosts.
+    /// The hosts with sessions.
     pub sites: Arc<Sites>,
-    /// What people see.
+    /// The pages.
     pub pages: Arc<Pages>,
-    /// How often one may try.
+    /// Limits attempts.
     pub throttle: Arc<Throttle>,
     /// The link of the first run.
     pub setup: Arc<SetupToken>,
     /// Cookies of other issuers' tokens (`credentials.sources`), each with the `Set-Cookie` that deletes it.
     pub other_cookies: Arc<[(String, HeaderValue)]>,
-    /// `password.registration`: whether everybody may make an account.
+    /// `password.registration`
     pub registration: bool,
-    /// `password.admin_role`: what the link of the first run gives.
+    /// `password.admin_role`: the role that the link of the first run gives.
     pub admin_role: String,
 }
 
@@ -104,8 +104,8 @@ pub(super) struct EndpointContext<'a> {
 }
 
 impl EndpointContext<'_> {
-    /// The session that the caller has with us. Who has none – a token of another issuer, or one that was minted by hand –
-    /// is known here, but there is nothing of theirs to show or to end.
+    /// The session that the caller has with us. A caller without one – by a token of another issuer, or by one
+    /// that was minted by hand – has nothing to show or to end here.
     pub(super) fn own_session(&self) -> Option<OwnSession> {
         let identity = &self.asked.caller.as_ref()?.identity;
         let id = identity
@@ -121,7 +121,7 @@ impl EndpointContext<'_> {
     /// The same where nothing can be done without.
     ///
     /// # Errors
-    /// `CredentialMissing`: to sign in is what helps, and is where a browser is led.
+    /// `CredentialMissing`, which redirects a browser to the sign-in page.
     pub(super) fn require_session(&self) -> Result<OwnSession, Refusal> {
         self.own_session().ok_or(Refusal::CredentialMissing)
     }
@@ -131,7 +131,7 @@ impl EndpointContext<'_> {
         self.own_session().filter(|_| self.asked.by_cookie)
     }
 
-    /// Whom pages speak to.
+    /// The account that pages name.
     pub(super) fn person(&self) -> Person {
         let identity = self.asked.caller.as_ref().map(|caller| &caller.identity);
         let (email, name) = identity
@@ -143,13 +143,13 @@ impl EndpointContext<'_> {
         }
     }
 
-    /// The same where somebody is signed in.
+    /// The same where there is a session.
     pub(super) fn known_person(&self) -> Option<Person> {
         self.own_session().map(|_| self.person())
     }
 
-    /// What our own redirect says has just been done: a link on another site must not make us say that a password was
-    /// changed, or that nobody is signed in.
+    /// What our own redirect says was just done: a link on another site must not make the page say that a password was
+    /// changed, or that the session has ended.
     pub(super) fn done(&self) -> Option<Zeroizing<String>> {
         let done = parameter(self.asked.query, "done")?;
         (!origin::is_cross_origin(self.asked.headers, self.asked.host.as_sent(), self.asked.https))
@@ -272,7 +272,7 @@ impl EndpointContext<'_> {
             .with(CLEAR, HeaderValue::from_static(r#""cache""#))
     }
 
-    /// Does something with the state, where nobody's request waits for it.
+    /// Runs `work` on the state, on threads apart from the workers.
     pub(super) async fn state<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Accounts, &Sessions) -> Result<T, Refusal> + Send + 'static,
@@ -284,7 +284,7 @@ impl EndpointContext<'_> {
             .await?
     }
 
-    /// Proves to be somebody by password. Counted against `email` and the client's address before anything is looked up;
+    /// Verifies a password. Counted against `email` and the client's address before anything is looked up;
     /// what is done then, and how long it takes, does not depend on whether there is such an account.
     ///
     /// # Errors
@@ -293,34 +293,25 @@ impl EndpointContext<'_> {
         &self,
         email: &str,
         password: Zeroizing<String>,
-        candidate: impl FnOnce(&Accounts) -> Result<Candidate, StateError> + Send + 'static,
+        begin: impl FnOnce(&Accounts) -> Result<LoginAttempt, StateError> + Send + 'static,
     ) -> Result<AccountRow, Box<EndpointError>> {
-        let attempt = self
+        let counted = self
             .login
             .throttle
             .attempt(&throttle_key(email), self.client_address())
             .map_err(EndpointError::throttled)?;
-        let verified = match self
-            .state(|accounts, _| candidate(accounts).map_err(unavailable))
-            .await
-        {
-            Ok(candidate) => {
-                self.login
-                    .hasher
-                    .run(self.asked.client, move || candidate.verify(&password))
-                    .await
-            }
-            Err(refusal) => Err(refusal),
+        let verified = async {
+            let attempt = self.state(|accounts, _| Ok(begin(accounts)?)).await?;
+            let verify = move || attempt.verify(&password);
+            Ok::<_, Refusal>(self.login.hasher.run(self.asked.client, verify).await?)
         };
-        match verified {
-            Ok(Some(proven)) => {
-                attempt.succeeded(&proven.account.id);
-                let account = proven.account.clone();
-                if proven.rehash.is_some() {
-                    let done = self
-                        .state(move |accounts, _| accounts.rehash(&proven).map_err(unavailable))
-                        .await;
-                    // Nobody is kept out because a hash stays as it was: it is good, and there is a next time.
+        match verified.await {
+            Ok(Some(proof)) => {
+                counted.succeeded(&proof.account.id);
+                let account = proof.account.clone();
+                if proof.rehash.is_some() {
+                    let done = self.state(move |accounts, _| Ok(accounts.rehash(&proof)?)).await;
+                    // The present hash stays valid, and the next sign-in tries again.
                     if let Err(refusal) = done {
                         tracing::warn!(%refusal, account = account.id, "cannot replace an outdated hash");
                     }
@@ -329,7 +320,7 @@ impl EndpointContext<'_> {
             }
             Ok(None) => Err(Refusal::LoginRefused.into()),
             Err(refusal) => {
-                attempt.not_made();
+                counted.not_made();
                 Err(refusal.into())
             }
         }
@@ -337,8 +328,8 @@ impl EndpointContext<'_> {
 
     /// Opens a browser's session on this host and leads on to `then`.
     ///
-    /// There is a new session whenever somebody signs in, and the one that the browser had ends: an id that somebody
-    /// else may have planted or seen is worth nothing afterwards.
+    /// Every sign-in opens a new session, and the former one of the browser ends: an id that another person planted or saw
+    /// is worth nothing afterwards.
     ///
     /// # Errors
     /// `LoginRefused` where the account has changed meanwhile, `StateUnavailable`, `Overloaded`.
@@ -352,10 +343,10 @@ impl EndpointContext<'_> {
         let answered = self.state(move |_, sessions| {
             let cookie = sessions.open_browser(&account, &device, &host)?;
             if let Some(former) = former
-                && let Err(refusal) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id })
+                && let Err(error) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id })
             {
                 // Its cookie is replaced all the same, and it ends by its limits.
-                tracing::warn!(%refusal, session = former.id, "cannot end the session that a browser had before");
+                tracing::warn!(%error, session = former.id, "cannot end the session that a browser had before");
             }
             let location = then.location(sessions, &cookie.session_id, &account.id)?;
             let answered = EndpointResponse::see_other(location).with_cookie(cookie.set_cookie);
@@ -365,7 +356,7 @@ impl EndpointContext<'_> {
     }
 }
 
-/// Who has just signed in, as the log line names them.
+/// The caller who has just signed in, for the log line.
 pub(super) fn caller(account: AccountRow, session_id: String, now: UnixSeconds) -> Caller {
     Caller::new(Identity {
         issuer: SESSION_ISSUER.into(),
@@ -380,12 +371,6 @@ pub(super) fn caller(account: AccountRow, session_id: String, now: UnixSeconds) 
         expires_at: now,
         claims: Map::new(),
     })
-}
-
-/// What the state said goes to the log; the client learns that there is nothing to be had at the moment.
-pub(super) fn unavailable(error: StateError) -> Refusal {
-    tracing::error!(%error, "cannot use the state");
-    Refusal::StateUnavailable
 }
 
 /// What an account is called in the throttle. Another spelling is no other account; and all that is too long to be an

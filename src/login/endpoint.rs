@@ -38,6 +38,8 @@ pub enum Access {
     EndsSession,
     /// A caller, as on a route with `auth = "required"`.
     Caller,
+    /// A caller with a session of the gateway.
+    Session,
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<EndpointResponse, Box<EndpointError>>> + Send + 'a>>;
@@ -88,11 +90,11 @@ static ENDPOINTS: [Row; 19] = [
     Row { path: Path::Below("/logout"), methods: READ, access: Access::ShowsSession, handler: Handler::Plain(|visit| Box::pin(tokens::logout_page(visit))) },
     Row { path: Path::Below("/logout"), methods: "POST", access: Access::EndsSession, handler: Handler::Form(|visit, fields| Box::pin(tokens::logout(visit, fields))) },
     Row { path: Path::Below("/me"), methods: READ, access: Access::Caller, handler: Handler::Plain(|visit| Box::pin(user_sessions::me(visit))) },
-    Row { path: Path::Below("/password"), methods: READ, access: Access::Caller, handler: Handler::Plain(|visit| Box::pin(password::page(visit))) },
-    Row { path: Path::Below("/password"), methods: "POST", access: Access::Caller, handler: Handler::Form(|visit, fields| Box::pin(password::submit(visit, fields))) },
-    Row { path: Path::Below("/sessions"), methods: READ, access: Access::Caller, handler: Handler::Plain(|visit| Box::pin(user_sessions::list(visit))) },
-    Row { path: Path::Below("/sessions/{id}"), methods: "DELETE", access: Access::Caller, handler: Handler::Plain(|visit| Box::pin(user_sessions::end(visit))) },
-    Row { path: Path::Below("/sessions/{id}/end"), methods: "POST", access: Access::Caller, handler: Handler::Form(|visit, fields| Box::pin(user_sessions::end_by_form(visit, fields))) },
+    Row { path: Path::Below("/password"), methods: READ, access: Access::Session, handler: Handler::Plain(|visit| Box::pin(password::page(visit))) },
+    Row { path: Path::Below("/password"), methods: "POST", access: Access::Session, handler: Handler::Form(|visit, fields| Box::pin(password::submit(visit, fields))) },
+    Row { path: Path::Below("/sessions"), methods: READ, access: Access::Session, handler: Handler::Plain(|visit| Box::pin(user_sessions::list(visit))) },
+    Row { path: Path::Below("/sessions/{id}"), methods: "DELETE", access: Access::Session, handler: Handler::Plain(|visit| Box::pin(user_sessions::end(visit))) },
+    Row { path: Path::Below("/sessions/{id}/end"), methods: "POST", access: Access::Session, handler: Handler::Form(|visit, fields| Box::pin(user_sessions::end_by_form(visit, fields))) },
 ];
 
 /// One of our own endpoints, and the id that its path names.
@@ -112,7 +114,7 @@ impl Endpoint {
     /// Whether it is refused without a caller.
     #[must_use]
     pub fn needs_caller(&self) -> bool {
-        self.row.access == Access::Caller
+        matches!(self.row.access, Access::Caller | Access::Session)
     }
 
     /// The id of a session that the path names; empty where the path names none.

@@ -1,9 +1,8 @@
-//! Our own endpoints: signing in and out, registering, one's own account and sessions, and our public keys.
+//! Our own endpoints: signing in and out, registration, the account page and its sessions, and our public keys.
 //!
-//! Enters: a request for one of them, as [`find`] told it apart, and who the gateway found the caller to be. Leaves: the
-//! whole answer, or a [`EndpointError`] for which the gateway has the words; and who has just signed in. What must never happen
-//! here: something is changed because another site asked for it, a worker waits for the state or for a hash, or an
-//! answer that is one person's is kept for another.
+//! Input: a request for one of them, as [`find`] recognized it, and its caller. Output: the whole answer, or an
+//! [`EndpointError`] that the gateway renders; and the caller who has just signed in. Invariants: a request of another site
+//! changes nothing; a worker waits neither for the state nor for a hash; no cache keeps the answer of one person for another.
 //!
 //! JSON is answered with JSON, a form with a page or a redirect. `endpoint.rs` has the table of all endpoints.
 
@@ -14,6 +13,7 @@ mod endpoint;
 mod form;
 mod password;
 mod public;
+mod refusal;
 mod register;
 mod response;
 mod return_to;
@@ -137,7 +137,7 @@ impl Endpoints {
     }
 }
 
-/// Email and password as [`Endpoints::answer`] reads them out of a body: a door for the fuzz targets, and for nobody else.
+/// Email and password as [`Endpoints::answer`] reads them out of a body: for the fuzz targets only.
 ///
 /// # Errors
 /// As the endpoints refuse it.

@@ -1,13 +1,13 @@
-//! A new password in place of the present one.
+//! Changes the password of an account.
 //!
-//! Enters: both of them, from somebody with a session. Leaves: no other session of the account, and for a browser a new
-//! one. What must never happen here: a password is changed without the present one, which a stolen session does not know;
-//! a session that was opened with the old password outlives it; guesses are counted less strictly than at sign-in.
+//! Input: the present and the new password, from a session. Output: no other session of the account, and for a browser a new
+//! one. Invariants: no password is changed without the present one, which a stolen session does not know; no session that was
+//! opened with the old password outlives it; guesses are counted as strictly as at sign-in.
 
 use http::StatusCode;
 use serde_json::json;
 
-use super::context::{EndpointContext, OwnSession, unavailable};
+use super::context::{EndpointContext, OwnSession};
 use super::form::{Field, Fields, Kind};
 use super::response::{EndpointError, EndpointResponse};
 use crate::account::{self, Accounts};
@@ -15,7 +15,7 @@ use crate::clock::UnixSeconds;
 use crate::pages::FormError;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
-use crate::state::{AccountRow, EndSessions, SessionSelector};
+use crate::state::{AccountChange, AccountRow, EndSessions, SessionSelector};
 
 /// GET.
 pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
@@ -78,13 +78,13 @@ pub(super) async fn submit(
             id: &own.id,
             account_id: &own.account_id,
         })?;
-        sessions.open_browser(&account, &device, &host)
+        Ok(sessions.open_browser(&account, &device, &host)?)
     });
     Ok(match renewed.await {
         Ok(cookie) => answered.with_cookie(cookie.set_cookie),
         // The password is changed, whatever comes now: the worst is to sign in again.
         Err(refusal) => {
-            tracing::warn!(%refusal, "cannot replace the session of somebody who changed their password");
+            tracing::warn!(%refusal, "cannot replace the session in which a password was changed");
             if speaks_json {
                 visit.without_cookie(answered)
             } else {
@@ -103,12 +103,12 @@ async fn change(
     let current = fields.require(Field::CurrentPassword)?;
     let new = fields.require(Field::NewPassword)?;
     let email = visit.person().email;
-    visit.login.accounts.check_password(&email, &new)?;
+    visit.login.accounts.policy().check_password(&email, &new)?;
     // The same account to the throttle as at sign-in: there are not ten guesses here and ten there.
     let counted = if email.is_empty() { &own.account_id } else { &email };
     let id = own.account_id.clone();
     let proven = visit
-        .prove(counted, current, move |accounts| accounts.candidate_by_id(&id))
+        .prove(counted, current, move |accounts| accounts.attempt_by_id(&id))
         .await?;
     let hash = visit
         .login
@@ -121,8 +121,8 @@ async fn change(
         .await?)
 }
 
-/// Puts the new hash in place. Hashing took its time: whoever has been signed out meanwhile, or was not the first to
-/// change the password, changes nothing any more. Of two sessions that try at once each ends the other before it looks
+/// Puts the new hash in place. Hashing takes a while: a session that has ended meanwhile, or was not the first to
+/// change the password, changes nothing. Of two sessions that try at once each ends the other before it looks
 /// whether it is still there itself, so that never both are.
 fn replace(
     accounts: &Accounts,
@@ -147,7 +147,7 @@ fn replace(
         keep: &own.id,
     })?;
     require_alive()?;
-    let present = accounts.by_id(&own.account_id).map_err(unavailable)?;
+    let present = accounts.by_id(&own.account_id)?;
     if present.is_none_or(|present| present.password_version != proven.password_version) {
         return Err(Refusal::LoginRefused);
     }
@@ -156,8 +156,11 @@ fn replace(
         revoked_until: sessions.revoked_until(),
         keep: Some(&own.id),
     };
-    let changed = accounts
-        .change_password(&own.account_id, hash, &end)
-        .map_err(unavailable)?;
-    changed.ok_or(Refusal::LoginRefused)
+    let change = AccountChange {
+        password_hash: Some(hash),
+        ..AccountChange::default()
+    };
+    accounts
+        .change(&own.account_id, change, &end)?
+        .ok_or(Refusal::LoginRefused)
 }

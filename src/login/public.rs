@@ -1,4 +1,4 @@
-//! What everyone may read without signing in: the key set, and the pictures of the pages.
+//! The responses that need no sign-in: the key set, and the pictures of the pages.
 
 use std::sync::Arc;
 

@@ -1,13 +1,13 @@
-//! Making an account for oneself: where `password.registration` allows it, and once, by the link of the first run.
+//! Registration: where `password.registration` allows it, and once by the link of the first run.
 //!
-//! Enters: an email address, a name, a password. Leaves: an account, and for a browser its first session. What must never
-//! happen here: a second administrator by the same link; an account with roles that somebody chose for themselves.
+//! Input: an email address, a name, a password. Output: an account, and for a browser its first session. Invariants: the link
+//! makes one administrator; no client chooses its own roles.
 
 use http::StatusCode;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::context::{EndpointContext, unavailable};
+use super::context::EndpointContext;
 use super::form::{Field, Fields, parameter};
 use super::response::{EndpointError, EndpointResponse};
 use super::return_to;
@@ -39,7 +39,7 @@ pub(super) async fn submit(
     visit: &EndpointContext<'_>,
     mut fields: Fields,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
-    // Whoever posts to the link itself has the token still in there.
+    // A form that is sent to the link itself has the token still in the query.
     let setup = fields.take(Field::SetupToken).or_else(|| setup_of(visit));
     let is_first = admit(visit, setup.as_ref(), !visit.speaks_json(&fields)).await?;
     if visit.speaks_json(&fields) {
@@ -88,8 +88,8 @@ fn setup_of(visit: &EndpointContext<'_>) -> Option<Zeroizing<String>> {
     parameter(visit.asked.query, "setup").filter(|token| !token.is_empty())
 }
 
-/// Whether the account will be the first administrator. Whoever comes with a token wants that account and no other, so that
-/// a void one is not taken for a wish to register as everybody else.
+/// Whether the account will be the first administrator. A request with a token asks for that account and no other: a
+/// void token is no ordinary registration.
 ///
 /// # Errors
 /// `RouteMissing`: there is nothing to be had here; for a person who followed the link, with a page that says why.
@@ -104,7 +104,7 @@ async fn admit(
             let role = login.admin_role.clone();
             // There may be an administrator since, by the command line.
             if visit
-                .state(move |accounts, _| accounts.has_enabled(&role).map_err(unavailable))
+                .state(move |accounts, _| Ok(accounts.has_enabled(&role)?))
                 .await?
             {
                 login.setup.void();
@@ -137,7 +137,7 @@ async fn register(
         .filter(|name| !name.is_empty())
         .map(str::to_owned);
     login.accounts.check_new(&email, name.as_deref(), &password)?;
-    // From here on it costs something, and the answer says whether there is such an account.
+    // From here on the request is expensive, and the answer tells whether the account exists.
     login
         .throttle
         .register(visit.client_address())
@@ -157,13 +157,13 @@ async fn register(
         roles,
         password_hash: Some(hash),
         disabled: false,
-        // Who has the link speaks for the operator; of all others the address was only typed.
+        // The link is the operator's; every other address was only typed.
         confirmed: is_first,
     };
     let first = is_first.then(|| login.admin_role.clone());
     let added = visit
-        .state(move |accounts, _| accounts.add(new, first.as_deref()).map_err(unavailable))
-        .await?;
+        .state(move |accounts, _| Ok(accounts.add(new, first.as_deref())?))
+        .await;
     if is_first && matches!(added, Ok(_) | Err(Refusal::RouteMissing)) {
         login.setup.void();
     }

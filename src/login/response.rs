@@ -1,7 +1,7 @@
-//! What comes out: an answer, or why there is none.
+//! The response of an endpoint, or its error.
 //!
-//! Leaves: responses that nobody keeps (`no-store`), that are what they say they are (`nosniff`), and that tell no other
-//! site where somebody was. Never here: a text that somebody sent.
+//! Output: responses that no cache keeps (`no-store`), that browsers take for what they are (`nosniff`), and that send no
+//! other site the address of a page. Invariants: no response repeats text that a client sent.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
+use crate::account::{AccountError, HasherError};
 use crate::identity::Caller;
 use crate::refusal::Refusal;
 
@@ -109,6 +110,18 @@ impl From<Refusal> for Box<EndpointError> {
     }
 }
 
+impl From<AccountError> for Box<EndpointError> {
+    fn from(error: AccountError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl From<HasherError> for Box<EndpointError> {
+    fn from(error: HasherError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
 impl EndpointError {
     pub(super) fn throttled(seconds: u64) -> Box<Self> {
         let refusal = Refusal::Throttled;
@@ -130,20 +143,18 @@ impl EndpointError {
     /// What the form says when it is shown again; `None` where another attempt would not help.
     pub(super) fn words(&self, min_length: usize) -> Option<Cow<'static, str>> {
         Some(Cow::Borrowed(match self.refusal {
-            Refusal::FormMalformed => "Something is missing. Please fill in the form and try again.",
-            Refusal::EmailInvalid => "This is not an email address.",
-            Refusal::NameInvalid => "The name is too long, or holds characters that cannot be shown.",
+            Refusal::FormMalformed => "A required field is missing. Please fill in the form and try again.",
+            Refusal::EmailInvalid => "This is not a valid email address.",
+            Refusal::NameInvalid => "The name is too long or contains control characters.",
             Refusal::PasswordTooShort => {
                 return Some(
                     format!("The password is too short. It needs at least {min_length} characters.").into(),
                 );
             }
             Refusal::PasswordTooLong => "The password is too long.",
-            Refusal::PasswordCommon => {
-                "This password is one of the first that others would try. Please choose another."
-            }
+            Refusal::PasswordCommon => "This password is too common. Please choose another one.",
             Refusal::LoginRefused => "The email address or the password is wrong.",
-            Refusal::EmailTaken => "There is an account with this email address already.",
+            Refusal::EmailTaken => "An account with this email address already exists.",
             Refusal::Throttled => {
                 let seconds = self.retry_after.unwrap_or(1);
                 let unit = if seconds == 1 { "second" } else { "seconds" };
@@ -152,10 +163,10 @@ impl EndpointError {
                 );
             }
             Refusal::SessionsThrottled => {
-                "This account has signed in too often. Please wait a minute and try again."
+                "Too many sign-ins to this account. Please wait a minute and try again."
             }
             Refusal::Overloaded | Refusal::StateUnavailable => {
-                "This cannot be done at the moment. Please try again shortly."
+                "The service is temporarily unavailable. Please try again shortly."
             }
             _ => return None,
         }))
@@ -175,7 +186,7 @@ pub(super) fn field_of(refusal: Refusal) -> Option<&'static str> {
     }
 }
 
-/// What every answer has that is not for everybody to keep. What a page says of itself stays, but for one thing: under
+/// Sets the headers of every response that is not public. Headers of a page stay, but for one: under
 /// `no-referrer` a browser sends our forms with `Origin: null` (Fetch standard, "append a request `Origin` header"), and
 /// one that sends no `Sec-Fetch-Site` either could then not be told from another site's page. `strict-origin` says no
 /// more than which site it was: no path, no query, no one-time token.

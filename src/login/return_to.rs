@@ -1,8 +1,7 @@
-//! Where somebody goes after signing in: always a path of this very site.
+//! The page after signing in: always a path of this very site.
 //!
-//! Enters: a path that a link or a form names. Leaves: the same path, or nothing. What must never happen here: a browser
-//! is led to another site (`//evil`, `/\evil`, a tab that browsers drop from between two slashes), a line break gets into
-//! a header, or somebody is led in a circle.
+//! Input: a path from a link or a form. Output: the same path, or nothing. Invariants: no redirect to another site (`//evil`,
+//! `/\evil`, a tab that browsers drop from between two slashes), no line break in a header, no redirect loop.
 
 use http::{HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -37,7 +36,7 @@ pub(super) fn accept<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     (!target.matching().strip_prefix(prefix).is_some_and(is_circle)).then_some(text)
 }
 
-/// `Location` of the sign-in page for somebody who asked for `target` and has to sign in first. The page alone where one
+/// `Location` of the sign-in page for a request for `target` that needs a session. The page alone where one
 /// may not be sent back there.
 #[must_use]
 pub fn login_location(prefix: &str, target: &Target) -> HeaderValue {

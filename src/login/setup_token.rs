@@ -1,8 +1,8 @@
-//! The one-time token of the first run, by which whoever started the gateway makes the first administrator.
+//! The one-time token of the first run, by which the operator makes the first administrator.
 //!
-//! It is in memory and dies with the process; only its hash is kept. That it makes no second administrator does not
-//! rest on this file: the account is added as the first one or not at all, in one step of the state, so that of two
-//! requests with the same good token one is refused. Never here: a word on why a token is not good.
+//! It is in memory and ends with the process; only its hash is kept. The state makes sure that it makes only one
+//! administrator: it adds the account as the first one or not at all, in one step, so that of two requests with the same
+//! token one is refused. Invariants: the answer does not tell why a token is not valid.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,8 +1,8 @@
-//! Local addresses that many people sign in from: a reverse proxy that `server.trusted_proxies` forgets.
+//! Local addresses from which many people sign in: a reverse proxy that `server.trusted_proxies` does not name.
 //!
-//! Enters: each proven sign-in of a peer that may be such a proxy. Leaves: whether its address counts as shared, because at
-//! least [`ACCOUNTS`] different accounts signed in from it within the hour. Memory is fixed: so many addresses, and the
-//! last few accounts of each. What must never happen here: a wrong password, or an account that does not exist, counts.
+//! Input: each successful sign-in of a peer that may be such a proxy. Output: whether its address counts as shared, because
+//! at least [`ACCOUNTS`] different accounts signed in from it within the hour. Memory is fixed: so many addresses, and the
+//! last few accounts of each. Invariants: a wrong password, or an account that does not exist, never counts.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

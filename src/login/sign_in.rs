@@ -1,8 +1,7 @@
-//! Signing in with email address and password: the page, a form, JSON.
+//! Sign-in with email address and password: the page, a form, JSON.
 //!
-//! Enters: who somebody says to be, and their password. Leaves: a session in a new cookie, or tokens. What must never
-//! happen here: unknown, wrong and disabled can be told apart; the password is shown again; somebody is led to another
-//! site.
+//! Input: an email address and a password. Output: a session in a new cookie, or tokens. Invariants: an unknown account, a
+//! disabled one and a wrong password cannot be told apart; no page shows the password again; no redirect to another site.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
@@ -18,7 +17,7 @@ use crate::pages::{FormError, SignInForm};
 use crate::refusal::Refusal;
 use crate::state::AccountRow;
 
-/// GET. A host that a route names sends its visitor to the page of `public_url`; who is signed in there passes through.
+/// GET. A host that a route names redirects to the page of `public_url`; a browser with a session there passes through.
 pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     let way = Way::of(visit, None, None);
     let site = &visit.site;
@@ -73,7 +72,7 @@ fn notice(visit: &EndpointContext<'_>) -> Option<&'static str> {
         .map(|_| "You are signed out.")
 }
 
-/// POST. Who has a session already gets another one.
+/// POST. A session that is there already is replaced.
 pub(super) async fn submit(
     visit: &EndpointContext<'_>,
     mut fields: Fields,
@@ -82,7 +81,7 @@ pub(super) async fn submit(
         let account = prove(visit, &mut fields).await?;
         return Ok(open_client(visit, account).await?);
     }
-    // Whoever posts to the address of the page itself has both still in there.
+    // A form that is sent to the address of the page itself has both still in the query.
     let way = Way::of(visit, fields.take(Field::ReturnTo), fields.take(Field::Attempt));
     if !visit.has_forms() {
         return Err(visit.refuse_form(&way.link(visit)));
@@ -98,7 +97,7 @@ pub(super) async fn submit(
     })
 }
 
-/// Where somebody goes from here, as it was written and as it is meant.
+/// The destination after sign-in, as it was written and as it is meant.
 struct Way {
     /// A return address that is fine.
     return_to: Option<Zeroizing<String>>,
@@ -156,7 +155,7 @@ impl Way {
     ) -> Response<Bytes> {
         let text = |text: &'_ Option<Zeroizing<String>>| text.as_ref().map(|text| text.to_string());
         let (return_to, attempt) = (text(&self.return_to), text(&self.attempt));
-        // What was done before, and who is signed in, is said where nothing went wrong since.
+        // The notice and the present account are shown only where nothing went wrong since.
         let person = visit.known_person().filter(|_| error.is_none());
         let form = SignInForm {
             email,
@@ -200,9 +199,7 @@ async fn prove(visit: &EndpointContext<'_>, fields: &mut Fields) -> Result<Accou
     let password = fields.require(Field::Password)?;
     let email = fields.peek(Field::Email).to_owned();
     visit
-        .prove(&email.clone(), password, move |accounts| {
-            accounts.candidate(&email)
-        })
+        .prove(&email.clone(), password, move |accounts| accounts.attempt(&email))
         .await
 }
 

@@ -1,8 +1,7 @@
-//! The hosts on which people are signed in: that of `public_url`, where signing in lives, and those that routes name.
+//! The hosts on which people are signed in: that of `public_url`, which has the sign-in page, and those that routes name.
 //!
-//! Enters: the host of a request, or a return address that somebody wrote. Leaves: what place it is, and where one may be
-//! led. What must never happen here: a host that no route names counts as one of ours, or a scheme that is not that of
-//! `public_url` gets into an address.
+//! Input: the host of a request, or a return address. Output: which kind of host it is, and where a redirect may lead.
+//! Invariants: a host that no route names is never one of ours; an address never has another scheme than `public_url`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -30,7 +29,7 @@ pub enum Place {
     Home,
     /// A route names it: here people come with a one-time code.
     Named,
-    /// Only routes without a host serve it, or none: here nobody is signed in.
+    /// Only routes without a host serve it, or none: no session is opened here.
     Other,
 }
 
@@ -274,7 +273,7 @@ mod tests {
                 named("a.b.apps.example.net", "/"),
             ),
             ("https://shop.example/", named("shop.example", "/")),
-            // Another port of home: whoever answers there is not known.
+            // Another port of home: another service may answer there.
             ("https://login.example.com:8443/x", None),
             ("http://app.example.com/", None),
             ("HTTPS://app.example.com/", None),

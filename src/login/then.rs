@@ -1,4 +1,4 @@
-//! Where a browser goes once it is signed in, and how its session gets there.
+//! The redirect after a sign-in, and how the session gets to another host.
 
 use http::HeaderValue;
 use zeroize::Zeroizing;

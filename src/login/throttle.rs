@@ -1,8 +1,8 @@
-//! How often somebody may try: per account, whoever asks, and per address, whatever is asked for.
+//! Limits on attempts to sign in: per account, from any address, and per address, on any account.
 //!
-//! Enters: an attempt, when it starts. Leaves: leave to go on, or the seconds to wait. An attempt is counted before
+//! Input: an attempt, when it starts. Output: permission to go on, or the seconds to wait. An attempt is counted before
 //! anything is looked up or hashed, so that parallel ones cannot exceed the limit, and given back when the password was
-//! right: who can sign in is not held up, and gains nothing by signing in in between guesses.
+//! right: successful sign-ins are not slowed down, and signing in between guesses gains nothing.
 //!
 //! | | at once | then one every |
 //! |---|---|---|
@@ -11,16 +11,14 @@
 //! | registrations from one address or network | 20 | 10 s |
 //!
 //! Memory is fixed: each table has as many slots as it will ever have, found by a hash with a key that is drawn at the
-//! start. Two that share a slot are throttled together, which only ever means earlier; and nobody can work out who shares
-//! one. A slot is one number, the "theoretical arrival time" of the generic cell rate algorithm (ITU-T I.371 annex A).
+//! start. Two that share a slot are throttled together, and so earlier; no client can work out which share one. A slot is one number, the "theoretical arrival time" of the generic cell rate algorithm (ITU-T I.371 annex A).
 //!
 //! Behind a proxy that `server.trusted_proxies` does not name, all clients come from one address and are held to its limit.
 //! Where such a peer is local and at least ten different accounts signed in from it within the hour, that limit is ten
 //! times as high: a few wrong passwords would lock out all others. The limit per account stays.
 //!
-//! What this lets an attacker do is keep somebody from signing in by attacking their account, for as long as the attack
-//! lasts and ten seconds more. Sessions that are open stay as they are. The other way round – no limit per account – would
-//! let many addresses guess one password together; 8640 guesses a day find no password that is not on every list.
+//! An attacker can keep the owner of an account from signing in, for as long as the attack lasts and ten seconds more. Open
+//! sessions are not affected. Without a limit per account, many addresses could guess one password together; 8640 guesses a day find no password that is not on every list.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;

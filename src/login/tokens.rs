@@ -1,7 +1,7 @@
-//! What an API client does with its tokens, and the end of a session: refresh, sign out.
+//! Refreshing tokens, and signing out.
 //!
-//! Enters: a refresh token, or whatever else names a session of the caller. Leaves: two new tokens, or the session's end.
-//! What must never happen here: "signed out" is said, and the session lives on.
+//! Input: a refresh token, or another credential that names a session. Output: two new tokens, or the end of the session.
+//! Invariants: "signed out" is never said while the session lives on.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub(super) async fn refresh(
     }
     let address = visit.asked.client;
     let tokens = visit
-        .state(move |_, sessions| sessions.refresh(&token, address))
+        .state(move |_, sessions| Ok(sessions.refresh(&token, address)?))
         .await?;
     Ok(EndpointResponse::json(StatusCode::OK, &to_json(&tokens)))
 }
@@ -53,9 +53,9 @@ pub(super) async fn logout_page(visit: &EndpointContext<'_>) -> Result<EndpointR
 /// 401 says that what it sent was no session of ours: a token of another issuer, or one that was minted by hand, is not
 /// ended by this, and it would be wrong to say so.
 ///
-/// A cookie that has expired still ends its own session, which may be alive. It ends the others only if it is: whoever
-/// finds a cookie of last year must not be able to sign its owner out everywhere. Who meant to, in a window that was left
-/// open for too long, comes by way of the sign-in page to the list of sessions.
+/// A cookie that has expired still ends its own session, which may be alive. It ends the others only if its session is alive:
+/// an old cookie must not sign its owner out everywhere. The owner, in a window that was left open for too long, gets by
+/// way of the sign-in page to the list of sessions.
 pub(super) async fn logout(
     visit: &EndpointContext<'_>,
     mut fields: Fields,
@@ -97,7 +97,7 @@ pub(super) async fn logout(
     })
 }
 
-/// Says whether all that was asked for has ended; also where it had before.
+/// Returns whether all that was asked for has ended; also where it had before.
 fn end(
     sessions: &Sessions,
     own: Option<OwnSession>,
@@ -114,8 +114,7 @@ fn end(
     });
     let mut is_any = false;
     for OwnSession { id, account_id } in own.into_iter().chain(of_token) {
-        let is_alive = || Ok(sessions.list(&account_id)?.iter().any(|session| session.id == id));
-        if is_all && is_alive()? {
+        if is_all && sessions.list(&account_id)?.iter().any(|session| session.id == id) {
             sessions.end(SessionSelector::Account(&account_id))?;
             is_any = true;
         } else {

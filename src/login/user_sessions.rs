@@ -1,12 +1,12 @@
-//! What somebody who is signed in sees of their own account: who they are, and their sessions.
+//! The account and the sessions of the caller.
 //!
-//! Enters: a caller. Leaves: what is kept about them, and nobody else. What must never happen here: a session of another
-//! account is shown or ended, or can be told from one that is not there.
+//! Input: a caller. Output: what is kept about this caller alone. Invariants: a session of another account is neither shown
+//! nor ended, and cannot be told from one that does not exist.
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::context::{EndpointContext, unavailable};
+use super::context::EndpointContext;
 use super::form::Fields;
 use super::response::{EndpointError, EndpointResponse};
 use crate::clock::UnixSeconds;
@@ -19,15 +19,15 @@ pub(super) async fn start(visit: &EndpointContext<'_>) -> Result<EndpointRespons
     Ok(EndpointResponse::see_other(visit.to("/sessions")))
 }
 
-/// GET: who the caller is. An account of ours is read afresh; of anybody else the token says all that is known.
+/// GET: who the caller is. An account of ours is read afresh; of other issuers the token has all that is known.
 pub(super) async fn me(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
     let caller = visit.asked.caller.as_ref().ok_or(Refusal::CredentialMissing)?;
     let answer = match visit.own_session() {
         Some(own) => {
             let account = visit
-                .state(move |accounts, _| accounts.by_id(&own.account_id).map_err(unavailable))
+                .state(move |accounts, _| Ok(accounts.by_id(&own.account_id)?))
                 .await?;
-            // Where it is gone or disabled its sessions have ended, whether or not word of it has come here yet.
+            // The sessions of a deleted or disabled account have ended, also where this process has not read it yet.
             let account = account
                 .filter(|account| !account.disabled)
                 .ok_or(Refusal::Revoked)?;
@@ -46,9 +46,9 @@ pub(super) async fn list(visit: &EndpointContext<'_>) -> Result<EndpointResponse
     let own = visit.require_session()?;
     let current = own.id.clone();
     let mut rows = visit
-        .state(move |_, sessions| sessions.list(&own.account_id))
+        .state(move |_, sessions| Ok(sessions.list(&own.account_id)?))
         .await?;
-    // The one that somebody looks at it with goes first; the others stay in their order.
+    // The session of this request goes first; the others stay in their order.
     rows.sort_by_key(|row| row.id != current);
     if !visit.asked.browser {
         let sessions: Vec<Value> = rows.iter().map(|row| to_json(row, &current)).collect();
@@ -130,13 +130,13 @@ async fn end_session(
     let wanted = visit.id.to_owned();
     let ended = visit
         .state(move |_, sessions| {
-            sessions.end(SessionSelector::Own {
+            Ok(sessions.end(SessionSelector::Own {
                 id: &wanted,
                 account_id: &own.account_id,
-            })
+            })?)
         })
         .await?;
-    // One that is not there any more was ended in another window, and the list shows that as well.
+    // A missing session may have been ended in another window; the list shows that.
     if ended.is_empty() && !in_browser {
         return Err(Refusal::RouteMissing.into());
     }

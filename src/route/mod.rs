@@ -1,8 +1,8 @@
 //! Which route a request belongs to: the most specific host, then the most specific path, then the method.
 //!
-//! Enters: host patterns, path patterns and methods, each with a value, when the configuration is compiled; a host, a
-//! path and a method with every request. Leaves: the one value for them, whatever the order in which routes were added.
-//! What must never happen here: a request falls through to a weaker route because of its method, its spelling or the
+//! Input: host patterns, path patterns and methods, each with a value, when the configuration is compiled; a host, a
+//! path and a method with every request. Output: the one value for them, whatever the order in which routes were added.
+//! Invariant: no request falls through to a weaker route because of its method, its spelling or the
 //! order of the file.
 //!
 //! - An exact host comes before the longest `*.suffix`, that before routes without a host. Where no path of the more

@@ -1,9 +1,9 @@
 //! One-time codes, by which a browser's session goes from the host of `public_url` to another one.
 //!
-//! Enters: a session and where its browser is to go; later a code that a browser presents there. Leaves: a code, of which
-//! only the hash is kept; or what stood with it. A code is base64url of 32 random bytes and a tag of 16 over them, by
-//! which it is known to be ours without the state. Never here: a code in a log, an error or Debug output; a code that is
-//! good twice, on another host, in another browser, or for a session that has ended.
+//! Input: a session and its destination; later the code that a browser presents there. Output: a code, of which only the hash
+//! is kept; or what was kept with it. A code is base64url of 32 random bytes and a tag of 16 over them, by which a foreign
+//! one is recognized without the state. Invariants: no log, error or Debug output has a code; no code is valid twice, on
+//! another host, in another browser, or for a session that has ended.
 
 use std::net::IpAddr;
 
@@ -12,9 +12,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{Cookie, Sessions, failed, unsigned};
+use super::error::SessionError;
+use super::{Cookie, Sessions};
 use crate::clock::UnixSeconds;
-use crate::refusal::Refusal;
 use crate::signing::SigningError;
 use crate::state::{AccountRow, CodeRow, State, TokenHash};
 
@@ -143,13 +143,13 @@ impl Sessions {
         session_id: &str,
         account_id: &str,
         to: &Destination,
-    ) -> Result<Option<Zeroizing<String>>, Refusal> {
+    ) -> Result<Option<Zeroizing<String>>, SessionError> {
         let now = self.clock.now();
         let found = self.browser_of(session_id, account_id)?;
         if found.is_none_or(|(session, _)| self.is_over(&session, now)) {
             return Ok(None);
         }
-        let (text, hash) = self.codes.make().map_err(unsigned)?;
+        let (text, hash) = self.codes.make()?;
         let row = CodeRow {
             hash,
             session_id: session_id.to_owned(),
@@ -158,7 +158,7 @@ impl Sessions {
             return_to: to.return_to.clone(),
             expires_at: now.saturating_add(CODE_LIFETIME),
         };
-        Ok(self.state.add_code(&row, now).map_err(failed)?.then_some(text))
+        Ok(self.state.add_code(&row, now)?.then_some(text))
     }
 
     /// Whether `code` was made here, used or not. Does not block.
@@ -170,18 +170,14 @@ impl Sessions {
     /// Takes a code, whatever comes of it, and gives its session's cookie for the host where it was presented.
     ///
     /// # Errors
-    /// [`Refusal::CodeRefused`], for whichever reason; the state cannot be used, or signing fails.
-    pub fn redeem_code(&self, code: &str, arrival: &Arrival) -> Result<Landing, Refusal> {
-        let hash = self.codes.parse(code).ok_or(Refusal::CodeRefused)?;
-        let row = self
-            .state
-            .take_code(&hash)
-            .map_err(failed)?
-            .ok_or(Refusal::CodeRefused)?;
+    /// [`SessionError::CodeRefused`], for whichever reason; the state cannot be used, or signing fails.
+    pub fn redeem_code(&self, code: &str, arrival: &Arrival) -> Result<Landing, SessionError> {
+        let hash = self.codes.parse(code).ok_or(SessionError::CodeRefused)?;
+        let row = self.state.take_code(&hash)?.ok_or(SessionError::CodeRefused)?;
         let left = row.expires_at.saturating_sub(self.clock.now());
         // More than all of it is left where the clock was set back: then it is not known how old the code is.
         if !(1..=CODE_LIFETIME).contains(&left) || row.host != arrival.host {
-            return Err(Refusal::CodeRefused);
+            return Err(SessionError::CodeRefused);
         }
         let is_here = arrival
             .nonces
@@ -196,16 +192,16 @@ impl Sessions {
                     arrived: None,
                 })
             } else {
-                Err(Refusal::CodeRefused)
+                Err(SessionError::CodeRefused)
             };
         }
         // After the code was taken, so that a session that has ended meanwhile gives no cookie.
-        let found = self.state.session(&row.session_id).map_err(failed)?;
+        let found = self.state.session(&row.session_id)?;
         let account_id = found
             .map(|(session, _)| session.account_id)
-            .ok_or(Refusal::CodeRefused)?;
+            .ok_or(SessionError::CodeRefused)?;
         let renewed = self.renew_for(&row.session_id, &account_id, &arrival.host_name, arrival.address)?;
-        let (cookie, account) = renewed.ok_or(Refusal::CodeRefused)?;
+        let (cookie, account) = renewed.ok_or(SessionError::CodeRefused)?;
         Ok(Landing {
             return_to: row.return_to,
             arrived: Some(Arrived {

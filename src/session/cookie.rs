@@ -1,8 +1,7 @@
 //! The session cookie as it is set and deleted (RFC 6265 section 4.1).
 //!
-//! Enters: a token and how long its session lives. Leaves: a `Set-Cookie` value. Never here: a cookie that a script can
-//! read, that another site's request brings along unasked for anything but a navigation, or that is sent without TLS
-//! where the site has it.
+//! Input: a token and how long its session lives. Output: a `Set-Cookie` value. Invariants: no script can read the cookie;
+//! requests of another site carry it only for a navigation; it is never sent without TLS where the site has TLS.
 
 use http::HeaderValue;
 
@@ -40,7 +39,7 @@ pub(super) fn clear(settings: &Settings) -> Option<HeaderValue> {
     HeaderValue::try_from(write(settings, "", 0)).ok()
 }
 
-/// `Set-Cookie` that deletes another cookie of the site, by which somebody is known here too; `None` where its name is none.
+/// `Set-Cookie` that deletes another cookie of the site that is a credential too; `None` where its name is none.
 #[must_use]
 pub fn deletion(name: &str, secure: bool) -> Option<HeaderValue> {
     let secure = if secure { "; Secure" } else { "" };

@@ -1,18 +1,20 @@
-//! What is kept about where somebody signed in from, for the list of their sessions.
+//! The device of a session, for the list of sessions.
 //!
-//! Enters: what a client says about itself, and its address. Leaves: short text that can be shown anywhere.
+//! Input: `User-Agent` and the client's address. Output: short text that can be printed anywhere.
 
 use std::net::IpAddr;
+
+use crate::values::text::is_unprintable;
 
 /// Bytes of `User-Agent` that are kept.
 const USER_AGENT_BYTES: usize = 256;
 
-/// Where somebody signs in from.
+/// The client that opens a session.
 #[derive(Clone, Debug)]
 pub struct Device {
     /// As sent, or empty.
     pub user_agent: String,
-    /// The client's.
+    /// The client's address.
     pub address: IpAddr,
 }
 
@@ -21,15 +23,14 @@ pub(super) fn address_text(address: IpAddr) -> String {
     address.to_canonical().to_string()
 }
 
-/// What is kept of `User-Agent`: nothing that moves a terminal's cursor or turns the direction of the text around it, and
-/// no more than has a place in a list.
+/// The part of `User-Agent` that is kept: without unprintable characters, and no longer than a list has room for.
 pub(super) fn shorten(user_agent: &str) -> String {
-    let is_unseen = |letter: &char| {
-        letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut kept = String::new();
-    for letter in user_agent.trim().chars().filter(|letter| !is_unseen(letter)) {
+    for letter in user_agent
+        .trim()
+        .chars()
+        .filter(|letter| !is_unprintable(*letter))
+    {
         if kept.len() + letter.len_utf8() > USER_AGENT_BYTES {
             break;
         }

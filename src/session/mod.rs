@@ -1,13 +1,14 @@
-//! Sessions: opened by who has proven to be somebody, renewed, refreshed, ended.
+//! Sessions: opened after a proven sign-in, renewed, refreshed, ended.
 //!
-//! Enters: an account that somebody has proven to be theirs; later a session's id out of a cookie that we signed, or a
-//! refresh token. Leaves: cookies and tokens that say who it is, made of what the state says now. An ended session is
-//! refused by this process's [`Revocations`] before [`Sessions::end`] returns. Never here: a cookie or a token for a
-//! session that is over or an account that is disabled, a session id that outlives a sign-in, or a token in a log.
+//! Input: an account whose password was proven; later a session's id from a cookie that we signed, or a refresh token.
+//! Output: cookies and tokens with the claims that the state has now. This process's [`Revocations`] refuse an ended session
+//! before [`Sessions::end`] returns. Invariants: no cookie or token for a session that is over or an account that is
+//! disabled; no session id outlives a sign-in; no log has a token.
 
 mod code;
 mod cookie;
 mod device;
+mod error;
 mod openings;
 mod refresh;
 #[cfg(test)]
@@ -24,7 +25,6 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::identity::SESSION_ISSUER;
-use crate::refusal::Refusal;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{
@@ -39,6 +39,7 @@ use refresh::RefreshKeys;
 pub use code::{Arrival, Arrived, CODE_LIFETIME, Destination, Landing};
 pub use cookie::{MAX_BYTES, deletion, wire_name};
 pub use device::Device;
+pub use error::SessionError;
 pub use openings::{Openings, PER_MINUTE};
 pub use token::HOST_CLAIM;
 
@@ -52,7 +53,7 @@ const LONGEST_TOKEN: UnixSeconds = 24 * 60 * 60;
 /// a session is remembered longer.
 const UNNOTED: UnixSeconds = TOKEN_MARGIN / 2;
 
-/// What the configuration says about sessions. Times are in seconds.
+/// The settings of sessions. Times are in seconds.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The name as it is on the wire, see [`wire_name`]; a token (RFC 6265 section 4.1.1).
@@ -67,7 +68,7 @@ pub struct Settings {
     pub lifetime: UnixSeconds,
     /// `iss` and `aud`.
     pub public_url: String,
-    /// Whether tokens say nothing of an address that is not confirmed: apps then get it as any other.
+    /// Whether tokens do not mark an unconfirmed address: apps then get it as any other.
     pub trust_unconfirmed_email: bool,
 }
 
@@ -89,7 +90,7 @@ impl Settings {
     }
 }
 
-/// What an API client gets.
+/// The tokens of an API client.
 pub struct Tokens {
     /// For `Authorization: Bearer`.
     pub access_token: String,
@@ -144,7 +145,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// The sessions in `state`, whose ends `revocations` hears of.
+    /// The sessions in `state`; each end is put into `revocations`.
     ///
     /// # Errors
     /// The state cannot be used, or the system has no random numbers.
@@ -175,14 +176,14 @@ impl Sessions {
         })
     }
 
-    /// The same, held to the limit together with what was opened under an earlier configuration.
+    /// The same, counted together with what was opened under an earlier configuration.
     #[must_use]
     pub fn counted_by(mut self, openings: Arc<Openings>) -> Self {
         self.openings = openings;
         self
     }
 
-    /// What the configuration says. Does not block.
+    /// The settings. Does not block.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -197,11 +198,16 @@ impl Sessions {
     /// Signs a browser in on `host`, the name without a port, which is the only one that its cookie counts on.
     ///
     /// # Errors
-    /// [`Refusal::LoginRefused`] where the account was disabled, deleted or got another password since it was read;
-    /// [`Refusal::SessionsThrottled`] where it has opened too many within a minute.
-    pub fn open_browser(&self, account: &AccountRow, device: &Device, host: &str) -> Result<Cookie, Refusal> {
+    /// [`SessionError::AccountChanged`] where the account was disabled, deleted or got another password since it was read;
+    /// [`SessionError::Throttled`] where it has opened too many within a minute.
+    pub fn open_browser(
+        &self,
+        account: &AccountRow,
+        device: &Device,
+        host: &str,
+    ) -> Result<Cookie, SessionError> {
         let now = self.clock.now();
-        let id = token::new_id(now).map_err(unsigned)?;
+        let id = token::new_id(now)?;
         let session = self.new_session(id.to_string(), account, device, None, now)?;
         // Signed before it is added, so that nothing is left behind where that fails.
         let cookie = self.cookie(&session, account, host, now, UnixSeconds::MAX)?;
@@ -213,10 +219,10 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Sessions::open_browser`].
-    pub fn open_client(&self, account: &AccountRow, device: &Device) -> Result<Tokens, Refusal> {
+    pub fn open_client(&self, account: &AccountRow, device: &Device) -> Result<Tokens, SessionError> {
         let now = self.clock.now();
-        let id = token::new_id(now).map_err(unsigned)?;
-        let made = self.keys.make(id).map_err(unsigned)?;
+        let id = token::new_id(now)?;
+        let made = self.keys.make(id)?;
         let refresh = RefreshRow {
             current: made.hash,
             previous: None,
@@ -239,7 +245,7 @@ impl Sessions {
         account_id: &str,
         host: &str,
         address: IpAddr,
-    ) -> Result<Option<Cookie>, Refusal> {
+    ) -> Result<Option<Cookie>, SessionError> {
         Ok(self
             .renew_for(session_id, account_id, host, address)?
             .map(|(cookie, _)| cookie))
@@ -252,7 +258,7 @@ impl Sessions {
         account_id: &str,
         host: &str,
         address: IpAddr,
-    ) -> Result<Option<(Cookie, AccountRow)>, Refusal> {
+    ) -> Result<Option<(Cookie, AccountRow)>, SessionError> {
         let now = self.clock.now();
         let Some((session, account)) = self.browser_of(session_id, account_id)? else {
             return Ok(None);
@@ -275,23 +281,27 @@ impl Sessions {
                 // It has ended since it was read.
                 Ok(false) => return Ok(None),
                 Err(error) => {
-                    // Who is not noted as seen is signed out too early, never too late: a full disk signs nobody out at
-                    // once. The token is over before the end of its session is forgotten.
-                    tracing::error!(%error, "it was not noted that a session was seen");
+                    // The session then ends too early, never too late: a full disk does not end it at once. The token
+                    // expires before the end of its session is forgotten.
+                    tracing::error!(%error, "failed to update the session's last-seen time");
                     latest = now.saturating_add(UNNOTED);
                 }
             }
         }
-        // The time once more: where the state was held by another process, a short-lived token would be over already.
+        // Read the clock again: after a wait for another process a short-lived token would have expired already.
         let cookie = self.cookie(&session, &account, host, self.clock.now(), latest)?;
         Ok(Some((cookie, account)))
     }
 
-    /// Whom [`Sessions::renew`] would renew the cookie for; nothing is changed by asking.
+    /// The account that [`Sessions::renew`] would renew the cookie of; changes nothing.
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn would_renew(&self, session_id: &str, account_id: &str) -> Result<Option<AccountRow>, Refusal> {
+    pub fn would_renew(
+        &self,
+        session_id: &str,
+        account_id: &str,
+    ) -> Result<Option<AccountRow>, SessionError> {
         let now = self.clock.now();
         let found = self.browser_of(session_id, account_id)?;
         Ok(found
@@ -304,8 +314,8 @@ impl Sessions {
         &self,
         session_id: &str,
         account_id: &str,
-    ) -> Result<Option<(SessionRow, AccountRow)>, Refusal> {
-        let found = self.state.session(session_id).map_err(failed)?;
+    ) -> Result<Option<(SessionRow, AccountRow)>, SessionError> {
+        let found = self.state.session(session_id)?;
         Ok(found.filter(|(session, account)| {
             session.refresh.is_none() && session.account_id == account_id && !account.disabled
         }))
@@ -314,22 +324,18 @@ impl Sessions {
     /// Exchanges a refresh token for the next one (RFC 6749 section 6, RFC 9700 section 4.14.2).
     ///
     /// # Errors
-    /// [`Refusal::RefreshRefused`]; [`Refusal::RefreshReused`] where it was spent before, which has ended its session.
-    pub fn refresh(&self, token: &str, address: IpAddr) -> Result<Tokens, Refusal> {
+    /// [`SessionError::RefreshRefused`]; [`SessionError::RefreshReused`] where it was spent before, which has ended its session.
+    pub fn refresh(&self, token: &str, address: IpAddr) -> Result<Tokens, SessionError> {
         let now = self.clock.now();
-        let presented = self.keys.parse(token).ok_or(Refusal::RefreshRefused)?;
+        let presented = self.keys.parse(token).ok_or(SessionError::RefreshRefused)?;
         let id = presented.session_id.as_str();
-        let (session, account) = self
-            .state
-            .session(id)
-            .map_err(failed)?
-            .ok_or(Refusal::RefreshRefused)?;
+        let (session, account) = self.state.session(id)?.ok_or(SessionError::RefreshRefused)?;
         if session.refresh.is_none() || account.disabled {
-            return Err(Refusal::RefreshRefused);
+            return Err(SessionError::RefreshRefused);
         }
         if self.is_over(&session, now) {
             self.end(SessionSelector::One(id))?;
-            return Err(Refusal::RefreshRefused);
+            return Err(SessionError::RefreshRefused);
         }
         let next = self.keys.successor(&presented);
         let address = address_text(address);
@@ -346,16 +352,12 @@ impl Sessions {
             grace: GRACE,
             seen,
         };
-        match self.state.rotate_refresh(&exchange).map_err(failed)? {
+        match self.state.rotate_refresh(&exchange)? {
             Rotation::Rotated | Rotation::Repeated => {
-                // Once more: what has changed since must count, an end above all.
-                let (session, account) = self
-                    .state
-                    .session(id)
-                    .map_err(failed)?
-                    .ok_or(Refusal::RefreshRefused)?;
+                // Read again: what has changed since must count, an end above all.
+                let (session, account) = self.state.session(id)?.ok_or(SessionError::RefreshRefused)?;
                 if account.disabled {
-                    return Err(Refusal::RefreshRefused);
+                    return Err(SessionError::RefreshRefused);
                 }
                 // A retry notes nothing, and comes at most the grace after what was noted.
                 self.tokens(&session, &account, next.text, now, until)
@@ -365,17 +367,17 @@ impl Sessions {
                     account = ?account.id,
                     session = id,
                     address,
-                    "a refresh token was used a second time, by a thief or after one: the session is ended"
+                    "a refresh token was used twice, so it may be stolen; its session is ended"
                 );
                 self.end(SessionSelector::One(id))?;
-                Err(Refusal::RefreshReused)
+                Err(SessionError::RefreshReused)
             }
-            Rotation::Missing => Err(Refusal::RefreshRefused),
+            Rotation::Missing => Err(SessionError::RefreshRefused),
         }
     }
 
-    /// Whether `token` was made here, used or not. Does not block: what anybody can make up is refused before it takes a
-    /// place in the queue for the state.
+    /// Whether `token` was made here, used or not. Does not block: a made-up token is refused before it
+    /// takes a place in the queue for the state.
     #[must_use]
     pub fn is_refresh_token(&self, token: &str) -> bool {
         self.keys.parse(token).is_some()
@@ -385,12 +387,12 @@ impl Sessions {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn of_refresh_token(&self, token: &str) -> Result<Option<SessionRow>, Refusal> {
+    pub fn of_refresh_token(&self, token: &str) -> Result<Option<SessionRow>, SessionError> {
         let now = self.clock.now();
         let Some(presented) = self.keys.parse(token) else {
             return Ok(None);
         };
-        let Some((session, _)) = self.state.session(&presented.session_id).map_err(failed)? else {
+        let Some((session, _)) = self.state.session(&presented.session_id)? else {
             return Ok(None);
         };
         let is_good = session.refresh.is_some_and(|known| {
@@ -408,17 +410,17 @@ impl Sessions {
     ///
     /// # Errors
     /// The state cannot be written; then nothing has ended.
-    pub fn end(&self, which: SessionSelector<'_>) -> Result<Vec<String>, Refusal> {
-        self.end_rows(which).map_err(failed)
+    pub fn end(&self, which: SessionSelector<'_>) -> Result<Vec<String>, SessionError> {
+        Ok(self.end_rows(which)?)
     }
 
     /// Of an account, without those that are over, the one last seen first.
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn list(&self, account_id: &str) -> Result<Vec<SessionRow>, Refusal> {
+    pub fn list(&self, account_id: &str) -> Result<Vec<SessionRow>, SessionError> {
         let now = self.clock.now();
-        let mut sessions = self.state.sessions(Some(account_id)).map_err(failed)?;
+        let mut sessions = self.state.sessions(Some(account_id))?;
         sessions.retain(|session| !self.is_over(session, now));
         Ok(sessions)
     }
@@ -441,12 +443,12 @@ impl Sessions {
         self.end_rows(over).map(|ended| ended.len())
     }
 
-    /// Behind [`Revocations::reconcile`]: whoever reads all revocations meanwhile would not find these yet, and must not
-    /// put what was read in force after them.
+    /// Inside [`Revocations::reconcile`]: a reading of all revocations meanwhile would not have these yet, and must not be
+    /// put in force after them.
     fn end_rows(&self, which: SessionSelector<'_>) -> Result<Vec<String>, StateError> {
         self.revocations.reconcile(|| {
             let now = self.clock.now();
-            // The latest for any of them: whoever reads the rows learns the time of each.
+            // The latest for any of them; a reader of the rows learns the time of each.
             let revoked_until = self.settings.revoked_until(now);
             let ended = self.state.end_sessions(
                 which,
@@ -485,10 +487,10 @@ impl Sessions {
         device: &Device,
         refresh: Option<RefreshRow>,
         now: UnixSeconds,
-    ) -> Result<SessionRow, Refusal> {
+    ) -> Result<SessionRow, SessionError> {
         if !self.openings.admit(&account.id, now) {
-            tracing::warn!(account = ?account.id, "an account has opened {PER_MINUTE} sessions within a minute");
-            return Err(Refusal::SessionsThrottled);
+            tracing::warn!(account = ?account.id, "an account opened {PER_MINUTE} sessions within a minute; further ones are refused until the minute is over");
+            return Err(SessionError::Throttled);
         }
         let mut session = SessionRow {
             id,
@@ -506,18 +508,18 @@ impl Sessions {
     }
 
     /// Adds a session, and ends those that are too many then.
-    fn add(&self, session: &SessionRow, account: &AccountRow, now: UnixSeconds) -> Result<(), Refusal> {
-        if !self
-            .state
-            .add_session(session, account.password_version)
-            .map_err(failed)?
-        {
-            return Err(Refusal::LoginRefused);
+    fn add(&self, session: &SessionRow, account: &AccountRow, now: UnixSeconds) -> Result<(), SessionError> {
+        if !self.state.add_session(session, account.password_version)? {
+            return Err(SessionError::AccountChanged);
         }
-        // Afterwards, so that of several that sign in at once the last one sees them all. Somebody is signed in by now:
-        // what fails here is in the log, and is made up for at the next sign-in.
-        let Ok(mut others) = self.state.sessions(Some(&account.id)).map_err(failed) else {
-            return Ok(());
+        // Afterwards, so that of several that sign in at once the last one sees them all. The session is open by now: a
+        // failure here goes to the log, and the next sign-in tries again.
+        let mut others = match self.state.sessions(Some(&account.id)) {
+            Ok(others) => others,
+            Err(error) => {
+                tracing::error!(%error, "cannot count the sessions of an account");
+                return Ok(());
+            }
         };
         let too_many = others.len().saturating_sub(MOST_SESSIONS);
         if too_many == 0 {
@@ -534,7 +536,8 @@ impl Sessions {
             )
         });
         for other in others.iter().take(too_many) {
-            if self.end(SessionSelector::One(&other.id)).is_err() {
+            if let Err(error) = self.end(SessionSelector::One(&other.id)) {
+                tracing::error!(%error, "cannot end the oldest session of an account");
                 break;
             }
         }
@@ -548,7 +551,7 @@ impl Sessions {
         host: &str,
         now: UnixSeconds,
         latest: UnixSeconds,
-    ) -> Result<Cookie, Refusal> {
+    ) -> Result<Cookie, SessionError> {
         let signed = token::sign(
             &self.settings,
             &self.signing.load(),
@@ -557,18 +560,14 @@ impl Sessions {
             Some(host),
             now,
             latest,
-        );
-        let signed = signed.map_err(unsigned)?;
+        )?;
         let max_age = session.expires_at.saturating_sub(now);
-        let Some(set_cookie) = cookie::set(&self.settings, &signed.text, max_age) else {
-            tracing::error!(
-                account = ?account.id,
-                bytes = signed.text.len(),
-                "the session cookie would be longer than browsers keep (4096 bytes): give the account fewer or shorter \
-                 roles, or a shorter name"
-            );
-            return Err(Refusal::Internal);
-        };
+        let set_cookie = cookie::set(&self.settings, &signed.text, max_age).ok_or_else(|| {
+            SessionError::CookieTooLong {
+                account: account.id.clone(),
+                bytes: signed.text.len(),
+            }
+        })?;
         Ok(Cookie {
             token: signed.text,
             set_cookie,
@@ -584,7 +583,7 @@ impl Sessions {
         refresh_token: Zeroizing<String>,
         now: UnixSeconds,
         latest: UnixSeconds,
-    ) -> Result<Tokens, Refusal> {
+    ) -> Result<Tokens, SessionError> {
         let signed = token::sign(
             &self.settings,
             &self.signing.load(),
@@ -593,8 +592,7 @@ impl Sessions {
             None,
             now,
             latest,
-        )
-        .map_err(unsigned)?;
+        )?;
         Ok(Tokens {
             access_token: signed.text,
             refresh_token,
@@ -602,15 +600,4 @@ impl Sessions {
             session_id: session.id.clone(),
         })
     }
-}
-
-/// No text of a [`StateError`] holds anything that is kept.
-fn failed(error: StateError) -> Refusal {
-    tracing::error!(%error, "the sessions cannot be read or written");
-    Refusal::StateUnavailable
-}
-
-fn unsigned(error: SigningError) -> Refusal {
-    tracing::error!(%error, "a token of a session was not made");
-    Refusal::Internal
 }

@@ -1,9 +1,9 @@
 //! How many sessions an account opens within a minute.
 //!
-//! Enters: an account that is about to open one. Leaves: whether it may. Each session costs a write when it is opened and
-//! one when it gives way to a later one, and its end is remembered by every gateway: without a limit, one account could
-//! keep them all busy. Memory is fixed; two accounts that share a slot share the limit, and the key of the hash is drawn
-//! at the start, so that it cannot be worked out which.
+//! Input: an account that is about to open one. Output: whether it may. Each session costs a write when it is opened and one
+//! when it gives way to a later one, and every gateway remembers its end: without a limit, one account could keep them all
+//! busy. Memory is fixed; two accounts that share a slot share the limit, and the key of the hash is drawn at the start, so
+//! that no client can work out which.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,9 +1,9 @@
 //! Refresh tokens as they are written: base64url of the session's id, 32 secret bytes and a tag of 16 bytes over both.
 //!
-//! Enters: a session's id, or the text that a client presents. Leaves: a token with its hash, or what a presented token
-//! says. By its tag a token of ours is known without the state: nobody can end a session, as the reuse of a spent token
-//! does, with a token that we did not make. A successor is computed from the token that it follows, so that a retry gets
-//! the same one without its being kept anywhere. Never here: a token in an error, a log or Debug output.
+//! Input: a session's id, or the text that a client presents. Output: a token with its hash, or the content of a presented
+//! token. The tag tells a token of ours without the state: a made-up token cannot end a session, as the reuse of a spent one
+//! does. A successor is computed from the token before, so that a retry gets the same one without any storage. Invariants:
+//! no error, log or Debug output has a token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

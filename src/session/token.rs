@@ -1,7 +1,7 @@
-//! What the signed tokens of a session say, and until when.
+//! The claims of a session's signed tokens, and their lifetime.
 //!
-//! Enters: a session and its account as the state has them. Leaves: a JWT of the kind that the session has. Never here: a
-//! token that outlives its session, or one for longer than `token_lifetime`, by which revocations are kept.
+//! Input: a session and its account as the state has them. Output: a JWT of the session's kind. Invariants: no token outlives
+//! its session or `token_lifetime`, by which revocations are kept.
 
 use serde_json::Map;
 use uuid::Uuid;
@@ -73,7 +73,7 @@ pub(super) fn sign(
 /// When a token expires that is signed at `now`.
 ///
 /// A browser's session is seen when its cookie is renewed. With half the idle limit as the longest time between two
-/// renewals, somebody who keeps coming is never signed out for not having been seen.
+/// renewals, a session in use never ends as an idle one.
 pub(super) fn expires_at(settings: &Settings, session: &SessionRow, now: UnixSeconds) -> UnixSeconds {
     let end = now
         .saturating_add(settings.token_lifetime)

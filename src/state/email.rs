@@ -1,7 +1,7 @@
-//! Email addresses as they are compared: which two are one account's, and which two look alike.
+//! Email addresses as they are compared: which two are the same, and which two look alike.
 //!
-//! Enters: an address as it was typed. Leaves: its key, by which accounts are found, and its skeleton, by which lookalikes
-//! are. Both are kept in the state: never change what they say about an address without a step that brings the rows along.
+//! Input: an address as it was typed. Output: its key, by which accounts are found, and its skeleton, by which lookalikes are
+//! found. Both are kept in the state: never change either without a step that brings the rows along.
 
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_security::skeleton;

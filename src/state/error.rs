@@ -41,6 +41,13 @@ impl StateError {
     }
 }
 
+/// Two errors are the same where they say the same.
+impl PartialEq for StateError {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.to_string() == other.to_string()
+    }
+}
+
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.source.fmt(f)

@@ -11,6 +11,7 @@ mod server_address;
 mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod token;
 mod url;
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::support::gateway::before;
-use crate::support::http2::{Frames, Http2, RawFrame};
+use crate::support::http2::{self, Frames, Http2, RawFrame};
 use crate::support::*;
 use http::HeaderMap;
 use serde_json::json;
@@ -1385,6 +1385,91 @@ fn identity_headers_as_trailers_reach_no_app_over_http_2() {
     assert!(answer.is_err() || matches!(answer.unwrap().status.as_u16(), 200 | 400));
     for request in app.requests() {
         knows_nothing_of_the_forgery(&request);
+    }
+}
+
+/// Fields that say how to read a message or who sent it, and so come too late behind its body.
+const LATE: [&str; 15] = [
+    "access-control-allow-origin",
+    "allow",
+    "authentication-info",
+    "authorization",
+    "cdn-loop",
+    "content-disposition",
+    "content-language",
+    "referer",
+    "sec-fetch-site",
+    "sec-x",
+    "set-cookie",
+    "set-cookie2",
+    "strict-transport-security",
+    "via",
+    "x-forwarded-x",
+];
+
+fn late_trailers() -> HeaderMap {
+    let names = LATE.into_iter().chain(["x-sum"]);
+    names.fold(HeaderMap::new(), |mut trailers, name| {
+        trailers.insert(name, http::HeaderValue::from_static("late"));
+        trailers
+    })
+}
+
+#[test]
+fn trailers_that_come_too_late_pass_in_neither_direction() {
+    let names = |trailers: &HeaderMap| {
+        let names: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
+        names.join(" ")
+    };
+    let address =
+        http2::app(move |_, _, trailers| (trailers.map(names).unwrap_or_default().into(), late_trailers()));
+    let one = LATE.map(|name| format!("{name}: late\r\n")).concat();
+    let http1 = App::answering(format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: {}, x-sum\r\n\r\n2\r\nok\r\n0\r\n{one}X-Sum: late\r\n\r\n",
+        LATE.join(", ")
+    ));
+    let route = |path: &str, upstream: &str| {
+        format!("[[routes]]\npath = \"{path}\"\nauth = \"none\"\nupstream = \"{upstream}\"\n")
+    };
+    let gateway = Gateway::before(
+        &http1,
+        &format!(
+            "[upstreams.two]\nservers = [\"h2c://{address}\"]\n{}{}",
+            route("/two", "two"),
+            route("/one", "app")
+        ),
+    );
+
+    let client = Http2::connect(gateway.address);
+    for path in ["/one", "/two"] {
+        let request = http::Request::post(format!("http://app.test{path}"))
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let answer = client.try_send(request, b"hello", Some(late_trailers())).unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.trailers.as_ref().map(names).as_deref(),
+            Some("x-sum"),
+            "{path}: to the client"
+        );
+        if path == "/two" {
+            assert_eq!(answer.text(), "x-sum", "to the app");
+        }
+        let bytes = format!(
+            "POST {path} HTTP/1.1\r\nHost: app.test\r\nTE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: {}, x-sum\r\n\r\n5\r\nhello\r\n0\r\n{one}X-Sum: late\r\n\r\n",
+            LATE.join(", ")
+        );
+        let answer = gateway.send_bytes(bytes).expect(200);
+        let trailers = answer.trailers.iter().map(|(name, _)| name.to_lowercase());
+        assert!(
+            trailers.eq((path == "/one").then(|| "x-sum".to_owned())),
+            "{answer:?}"
+        );
+        if path == "/two" {
+            assert_eq!(answer.text(), "x-sum", "to the app");
+        }
     }
 }
 

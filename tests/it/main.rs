@@ -9,6 +9,7 @@ mod architecture;
 mod bearer;
 mod commands;
 mod connections;
+mod decisions;
 mod hostile;
 mod proxying;
 mod roles;

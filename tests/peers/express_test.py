@@ -381,7 +381,7 @@ class Express(Move):
         (self.home / "again.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         command = [binary(), "user", "import", "--skip-bad", "-c", "gateway.toml", "again.jsonl"]
         done = subprocess.run(command, cwd=self.home, capture_output=True, text=True, timeout=60)
-        self.assertRegex(done.stdout + done.stderr, r"line 1: there is an account with this email address already")
+        self.assertRegex(done.stdout + done.stderr, r"line 1: an account with this email address already exists")
         self.assertDoneBy(self.gateway, self.login("late@example.com", PASSWORDS["Alice@example.com"]), 200)
         self.assertDoneBy(self.gateway, self.login("bob@example.com"), 200)
 

@@ -1,57 +1,47 @@
-//! Making, changing and deleting accounts.
+//! Adds, changes and deletes accounts.
 
 use zeroize::Zeroizing;
 
 use super::{Account, Directory, failed, refuse, refused, shown};
-use crate::account::{self, Fault, NewAccount};
+use crate::account::{self, AccountError, NewAccount};
 use crate::app::Failure;
 use crate::config::nearest;
-use crate::refusal::Refusal;
 use crate::state::AccountChange;
 
-/// An account that is to be made.
-#[derive(Clone, Debug)]
-pub struct NewUser {
-    /// The address as typed.
-    pub email: String,
-    /// The display name.
-    pub name: Option<String>,
-    /// The roles.
-    pub roles: Vec<String>,
-}
-
-/// What is to become of an account's roles.
+/// A change of an account's roles.
 #[derive(Clone, Debug)]
 pub enum RolesChange {
-    /// These and no others.
+    /// Replaces all roles.
     Set(Vec<String>),
-    /// The present ones, without some and with some.
+    /// Adds and removes some.
     Edit {
-        /// To be there.
+        /// Roles to add.
         add: Vec<String>,
-        /// To be there no longer.
+        /// Roles to remove.
         remove: Vec<String>,
     },
 }
 
 impl Directory {
-    /// Whether the account could be made, before somebody is asked for its password.
+    /// Checks an account before its password is asked for.
     ///
     /// # Errors
     /// What is wrong with it, or that its address is taken.
-    pub fn check_new(&self, new: &NewUser) -> Result<(), Failure> {
-        let fault = if !account::is_email(&new.email) {
-            Some(Fault::EmailInvalid)
-        } else if self.accounts.by_email(&new.email).map_err(failed)?.is_some() {
-            Some(Fault::EmailTaken)
-        } else if let Some(other) = self.accounts.lookalike(&new.email).map_err(failed)? {
-            return Err(refused(&Fault::EmailLookalike, &other.email));
-        } else {
-            let name = account::parse_name(new.name.as_deref().unwrap_or_default()).map(|_| ());
-            name.and_then(|()| account::tidy_roles(new.roles.clone()).map(|_| ()))
-                .err()
-        };
-        fault.map_or(Ok(()), |fault| Err(refused(&fault, &new.email)))
+    pub fn check_new(&self, new: &NewAccount) -> Result<(), Failure> {
+        let refuse = |error| Err(refused(error, &new.email));
+        if !account::is_email(&new.email) {
+            return refuse(AccountError::EmailInvalid);
+        }
+        if self.accounts.by_email(&new.email).map_err(failed)?.is_some() {
+            return refuse(AccountError::EmailTaken);
+        }
+        if let Some(other) = self.accounts.lookalike(&new.email).map_err(failed)? {
+            return Err(refused(AccountError::EmailLookalike, &other.email));
+        }
+        account::parse_name(new.name.as_deref().unwrap_or_default())
+            .map(drop)
+            .and_then(|()| account::tidy_roles(new.roles.clone()).map(drop))
+            .or_else(refuse)
     }
 
     /// Whether `password` may be the new one of the account with the address `email`.
@@ -62,30 +52,21 @@ impl Directory {
         self.accounts
             .policy()
             .check_password(email, password)
-            .map_err(|fault| refused(&fault, email))
+            .map_err(|error| refused(error, email))
     }
 
-    /// Makes an account; without a password, nobody can sign in to it with one.
+    /// Makes an account; without a password, it cannot be signed in to by password.
     ///
     /// # Errors
     /// As of [`Directory::check_new`] and [`Directory::check_password`], or the state cannot be written.
-    pub fn add(&self, new: NewUser, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
+    pub fn add(&self, new: NewAccount, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
         let password_hash = password
             .map(|password| self.hash(&new.email, password))
             .transpose()?;
         let email = new.email.clone();
-        let new = NewAccount {
-            id: None,
-            email: new.email,
-            name: new.name,
-            roles: new.roles,
-            password_hash,
-            disabled: false,
-            // An operator says so.
-            confirmed: true,
-        };
-        let added = self.accounts.insert(new, None).map_err(failed)?;
-        added.map(Account::from).map_err(|fault| refused(&fault, &email))
+        let new = NewAccount { password_hash, ..new };
+        let added = self.accounts.add(new, None);
+        added.map(Account::from).map_err(|error| refused(error, &email))
     }
 
     /// Changes the roles of an account. Its sessions go on, with them.
@@ -107,11 +88,11 @@ impl Directory {
                     .collect()
             }
         };
-        let roles = account::tidy_roles(roles).map_err(|fault| refused(&fault, &of.email))?;
+        let roles = Some(roles);
         self.change(
             of,
-            &AccountChange {
-                roles: Some(roles),
+            AccountChange {
+                roles,
                 ..AccountChange::default()
             },
         )
@@ -122,56 +103,63 @@ impl Directory {
     /// # Errors
     /// The password may not be, or the state cannot be written.
     pub fn change_password(&self, of: &Account, password: &Zeroizing<String>) -> Result<usize, Failure> {
-        let hash = self.hash(&of.email, password)?;
+        let password_hash = Some(self.hash(&of.email, password)?);
         let sessions = self.count(of)?;
-        self.accounts
-            .change_password(&of.id, hash, &self.ending())
-            .map_err(failed)?
-            .ok_or_else(|| gone(of))?;
+        self.change(
+            of,
+            AccountChange {
+                password_hash,
+                ..AccountChange::default()
+            },
+        )?;
         Ok(sessions)
     }
 
-    /// Lets nobody sign in to an account and ends its sessions. Returns how many there were.
+    /// Refuses every sign-in to an account and ends its sessions. Returns how many there were.
     ///
     /// # Errors
     /// The state cannot be written.
     pub fn disable(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
-        let change = AccountChange {
-            disabled: Some(true),
-            ends_sessions: true,
-            ..AccountChange::default()
-        };
-        self.change(account, &change)?;
+        let disabled = Some(true);
+        self.change(
+            account,
+            AccountChange {
+                disabled,
+                ..AccountChange::default()
+            },
+        )?;
         Ok(sessions)
     }
 
-    /// Lets the owner of an account sign in again.
+    /// Admits sign-ins to an account again.
     ///
     /// # Errors
     /// The state cannot be written.
     pub fn enable(&self, account: &Account) -> Result<(), Failure> {
+        let disabled = Some(false);
         self.change(
             account,
-            &AccountChange {
-                disabled: Some(false),
+            AccountChange {
+                disabled,
                 ..AccountChange::default()
             },
-        )?;
-        Ok(())
+        )
+        .map(drop)
     }
 
-    /// Says that the address of an account is known to be its owner's. Its sessions go on, and apps get the address. Whether
-    /// it was not known before.
+    /// Confirms the address of an account. Its sessions go on, and apps get the address. Returns whether it was not
+    /// confirmed before.
     ///
     /// # Errors
     /// The state cannot be written.
     pub fn confirm(&self, account: &Account) -> Result<bool, Failure> {
         if !account.confirmed {
+            let confirmed = Some(true);
             self.change(
                 account,
-                &AccountChange {
-                    confirmed: Some(true),
+                AccountChange {
+                    confirmed,
                     ..AccountChange::default()
                 },
             )?;
@@ -185,21 +173,16 @@ impl Directory {
     /// The state cannot be written.
     pub fn delete(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
-        if !self
-            .state
-            .delete_account(&account.id, &self.ending())
-            .map_err(failed)?
-        {
+        let is_deleted = self.accounts.delete(&account.id, &self.ending());
+        if !is_deleted.map_err(failed)? {
             return Err(gone(account));
         }
         Ok(sessions)
     }
 
-    fn change(&self, of: &Account, change: &AccountChange) -> Result<Account, Failure> {
-        let changed = self
-            .state
-            .change_account(&of.id, change, &self.ending())
-            .map_err(failed)?;
+    fn change(&self, of: &Account, change: AccountChange) -> Result<Account, Failure> {
+        let changed = self.accounts.change(&of.id, change, &self.ending());
+        let changed = changed.map_err(|error| refused(error, &of.email))?;
         changed.map(Account::from).ok_or_else(|| gone(of))
     }
 
@@ -209,15 +192,15 @@ impl Directory {
     }
 }
 
-/// It was there a moment ago.
+/// Another process deleted it a moment ago.
 fn gone(account: &Account) -> Failure {
     refuse(
-        &format!("somebody else has just deleted `{}`", account.email),
+        &format!("`{}` was deleted by another command a moment ago", account.email),
         "`passgate user list` shows all accounts",
     )
 }
 
-/// A role that is not there is a slip of the finger, and the role that was meant would stay.
+/// A role that is not there is a typing error: the role that was meant would stay.
 fn no_role(of: &Account, missing: &str) -> Failure {
     let hint = match nearest(missing, of.roles.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -242,8 +225,5 @@ fn no_role(of: &Account, missing: &str) -> Failure {
 /// # Errors
 /// It is too long, or hashing failed.
 pub fn hash_password(password: &Zeroizing<String>) -> Result<String, Failure> {
-    account::hash(password).map_err(|refusal| match refusal {
-        Refusal::PasswordTooLong => refused(&Fault::PasswordTooLong, ""),
-        other => Failure::Runtime(anyhow::anyhow!("the password could not be hashed ({other})")),
-    })
+    account::hash(password).map_err(|error| refused(error, ""))
 }

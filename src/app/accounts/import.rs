@@ -1,15 +1,15 @@
-//! Accounts that another program made, from lines of JSON.
+//! Imports accounts of another program from lines of JSON.
 //!
-//! Enters: lines. Leaves: accounts, or what is wrong with each line. All lines are judged, against each other and against
-//! what is there, before the first account is written. What must never happen here: a hash in a text, or half an import
-//! because of a line that could have been known to be bad.
+//! Input: lines. Output: accounts, or what is wrong with each line. All lines are checked, against each other and against the
+//! present accounts, before the first account is written. Invariants: no text has a hash; a line that a check finds bad
+//! leaves no half import.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read as _};
 
-use super::{Directory, failed};
+use super::{Directory, failed, refused};
 use crate::account::import::{Import, Imported as Read, MAX_LINE};
-use crate::account::{Fault, NewAccount, fold_email, look_of_email};
+use crate::account::{AccountError, NewAccount, fold_email, look_of_email};
 use crate::app::{Failure, chain_text};
 use crate::state::{AccountChange, AccountRow};
 
@@ -61,17 +61,18 @@ impl Directory {
             match step {
                 Step::Add(_) if mode.dry_run || is_refused => imported.added += 1,
                 Step::Add(new) => {
-                    let added = self.accounts.insert(new, None);
-                    match added.map_err(|error| stopped(failed(error), line, before))? {
+                    match self.accounts.add(new, None) {
                         Ok(_) => imported.added += 1,
-                        // Somebody else was faster.
-                        Err(fault) => imported.problems.push((line, fault.to_string())),
+                        Err(AccountError::State(error)) => return Err(stopped(failed(error), line, before)),
+                        // Another process added the same account meanwhile.
+                        Err(error) => imported.problems.push((line, error.to_string())),
                     }
                 }
                 Step::Change(row, change) => {
                     if !mode.dry_run && !is_refused {
-                        self.update(&row, &change)
-                            .map_err(|failure| stopped(failure, line, before))?;
+                        self.accounts
+                            .change(&row.id, change, &self.ending())
+                            .map_err(|error| stopped(refused(error, &row.email), line, before))?;
                     }
                     imported.updated += 1;
                 }
@@ -150,7 +151,11 @@ impl Directory {
         let new = &read.account;
         let Some(row) = self.accounts.by_email(&new.email).map_err(failed)? else {
             if let Some(other) = self.accounts.lookalike(&new.email).map_err(failed)? {
-                return Ok(Err(format!("{}: `{}`", Fault::EmailLookalike, other.email)));
+                return Ok(Err(format!(
+                    "{}: `{}`",
+                    AccountError::EmailLookalike,
+                    other.email
+                )));
             }
             let other = new
                 .id
@@ -160,12 +165,15 @@ impl Directory {
                 .map_err(failed)?
                 .flatten();
             return Ok(match other {
-                Some(other) => Err(format!("{}: `{}`", Fault::IdTaken, other.email)),
+                Some(other) => Err(format!("{}: `{}`", AccountError::IdTaken, other.email)),
                 None => Ok(Step::Add(read.account)),
             });
         };
         if !mode.update {
-            return Ok(Err(format!("{}; `--update` changes it", Fault::EmailTaken)));
+            return Ok(Err(format!(
+                "{}; `--update` changes it",
+                AccountError::EmailTaken
+            )));
         }
         if new.id.as_ref().is_some_and(|id| *id != row.id) {
             return Ok(Err(format!(
@@ -183,13 +191,6 @@ impl Directory {
         } else {
             Step::Change(row, change)
         }))
-    }
-
-    fn update(&self, row: &AccountRow, change: &AccountChange) -> Result<(), Failure> {
-        self.state
-            .change_account(&row.id, change, &self.ending())
-            .map_err(failed)?;
-        Ok(())
     }
 }
 
@@ -220,14 +221,12 @@ fn difference(row: &AccountRow, read: Read) -> AccountChange {
         .password_hash
         .filter(|hash| row.password_hash.as_ref() != Some(hash));
     AccountChange {
-        // As by hand: who knew the old password, or may not sign in any more, is out at once.
-        ends_sessions: password_hash.is_some() || disabled == Some(true),
         name: new.name.filter(|name| row.name.as_ref() != Some(name)).map(Some),
         roles: (read.says_roles && new.roles != row.roles).then_some(new.roles),
         disabled,
         // The address of an account that was registered is not confirmed by a line about its roles.
-        confirmed: None,
         password_hash,
+        ..AccountChange::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The accounts and sessions of a state as the command line sees them.
 //!
-//! Enters: a file, and what an operator wants. Leaves: what is there then, without a hash. What must never happen here: a
-//! password in a text, or an account that may no longer sign in and whose sessions go on.
+//! Input: a configuration file, and a change. Output: what is there then, without a hash. Invariants: no text has a
+//! password; the sessions of an account that may not sign in have ended.
 //!
 //! Nothing but the text of the file is read (see [`outline`]), so that all of it works in a shell
 //! that cannot read the gateway's secrets. A running gateway sees what is written here when it next looks at the state.
@@ -18,13 +18,14 @@ use serde::Serialize;
 use super::config::{Outline, outline};
 use super::offline::open_state;
 use super::{Failure, time_text};
-use crate::account::{Accounts, Fault, fold_email};
+use crate::account::{AccountError, Accounts, fold_email};
 use crate::clock::Clock;
 use crate::config::nearest;
 use crate::session;
 use crate::state::{AccountRow, EndSessions, State, StateError};
+use crate::values::text::is_unprintable;
 
-pub use change::{NewUser, RolesChange, hash_password};
+pub use change::{RolesChange, hash_password};
 pub use import::{ImportMode, Imported};
 pub use sessions::Session;
 
@@ -39,9 +40,9 @@ pub struct Account {
     pub name: Option<String>,
     /// The roles, in order.
     pub roles: Vec<String>,
-    /// Whether nobody may sign in.
+    /// Whether sign-in is refused.
     pub disabled: bool,
-    /// Whether the address is known to be its owner's, and not only typed.
+    /// Whether the address is known to belong to the owner; one that was only typed is not.
     pub confirmed: bool,
     /// How the password is hashed, `argon2id` or `bcrypt`; `None`: there is none.
     pub password_hash: Option<String>,
@@ -116,13 +117,8 @@ impl Directory {
     /// # Errors
     /// The state cannot be read.
     pub fn list(&self) -> Result<Vec<Account>, Failure> {
-        Ok(self
-            .state
-            .accounts()
-            .map_err(failed)?
-            .into_iter()
-            .map(Account::from)
-            .collect())
+        let all = self.accounts.all().map_err(failed)?;
+        Ok(all.into_iter().map(Account::from).collect())
     }
 
     /// The account with this email address or id.
@@ -140,7 +136,7 @@ impl Directory {
         }
         match self.accounts.by_id(who.trim()).map_err(failed)? {
             Some(row) => Ok(row),
-            None => Err(unknown(who, &self.state.accounts().map_err(failed)?)),
+            None => Err(unknown(who, &self.accounts.all().map_err(failed)?)),
         }
     }
 
@@ -155,18 +151,20 @@ impl Directory {
     }
 }
 
-/// What keeps an account from being made or changed, and what to do about it.
-fn refused(fault: &Fault, email: &str) -> Failure {
-    let hint = match fault {
-        Fault::EmailTaken | Fault::EmailLookalike => {
+/// What is wrong with an account, and what to do about it.
+fn refused(error: AccountError, email: &str) -> Failure {
+    let hint = match error {
+        AccountError::State(error) => return failed(error),
+        AccountError::HashingFailed => return Failure::Runtime(error.into()),
+        AccountError::EmailTaken | AccountError::EmailLookalike => {
             format!("`passgate user show {}` shows it", shown(email))
         }
-        Fault::PasswordTooShort { .. } | Fault::PasswordCommon => {
+        AccountError::PasswordTooShort { .. } | AccountError::PasswordCommon => {
             "four or five words at random are hard to guess and easy to remember".to_owned()
         }
         _ => "nothing was changed".to_owned(),
     };
-    refuse(&fault.to_string(), &hint)
+    refuse(&error.to_string(), &hint)
 }
 
 /// What an operator asked for cannot be done.
@@ -178,10 +176,16 @@ fn failed(error: StateError) -> Failure {
     Failure::Runtime(error.into())
 }
 
-/// Text of somebody else's, fit for a terminal.
+/// Foreign text without control characters, at most 256 characters of it.
 fn shown(text: &str) -> String {
     text.chars()
-        .map(|letter| if letter.is_control() { '\u{fffd}' } else { letter })
+        .map(|letter| {
+            if is_unprintable(letter) {
+                '\u{fffd}'
+            } else {
+                letter
+            }
+        })
         .take(256)
         .collect()
 }

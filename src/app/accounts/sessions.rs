@@ -1,4 +1,4 @@
-//! What is live, and ending it.
+//! Lists and ends sessions.
 
 use std::collections::HashMap;
 

@@ -1,12 +1,12 @@
-//! The session cookie on its way in: whose it is, and a new token where the one in it has expired, or says what is no
-//! longer so, and its session goes on.
+//! The session cookie of a request: its caller, and a new token where the one in it has expired or is stale and its session
+//! goes on.
 //!
-//! Enters: the headers of a request. Leaves: who the cookie names, with a `Set-Cookie` where it was renewed; or that it
-//! is no good. Only a cookie that our own key has signed makes anybody look into the state, and of many requests with the
-//! same one only the first does.
+//! Input: the headers of a request. Output: the caller, with a `Set-Cookie` where the token was renewed; or that the cookie
+//! does not count. Invariant: the state is read only for a cookie that the gateway's own key has signed, and once for all
+//! requests that arrive with the same one.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::SET_COOKIE;
@@ -14,13 +14,16 @@ use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
+use super::tokens::Tokens;
+use super::trace::{Silent, Trace};
 use crate::blocking::Blocking;
 use crate::clock::{Clock, UnixSeconds};
 use crate::http::cookie;
+use crate::identity::Caller;
 use crate::login::Sites;
 use crate::refusal::Refusal;
 use crate::session::{Cookie, HOST_CLAIM, Sessions};
-use crate::verify::{LocalCache, Verified, Verifier};
+use crate::verify::{Verified, Verifier};
 
 /// How long the answer about a session is given to further requests with the old cookie, which were on their way.
 const SHARED_FOR: Duration = Duration::from_secs(5);
@@ -30,7 +33,7 @@ const SHARED: u64 = 10_000;
 /// can change while it is read.
 const ATTEMPTS: usize = 3;
 
-/// What there is where people can sign in.
+/// The session cookie of a gateway with a way to sign in.
 #[derive(Debug)]
 pub struct SignIn {
     /// The name of the session cookie on the wire.
@@ -56,7 +59,7 @@ pub struct Renewal {
 
 type Shared = Arc<OnceCell<Option<Cookie>>>;
 
-/// What a request has in the way of a session cookie.
+/// The session cookie of a request.
 #[derive(Debug)]
 pub enum SessionCredential {
     /// None.
@@ -91,7 +94,7 @@ impl Renewal {
         }
     }
 
-    /// Finds it out anew, if nobody has begun to.
+    /// Finds it out anew, unless another request has begun to.
     fn forget(&self, key: &str, cell: &Shared) {
         if self
             .shared
@@ -111,16 +114,17 @@ impl Renewal {
         host: &str,
         client: IpAddr,
     ) -> Result<Option<(String, HeaderValue)>, Refusal> {
-        // A request that goes away leaves the work to the next one that waits, and so does one for which it failed.
+        // Where a request goes away, or its attempt fails, the next one that waits tries.
         let asked = cell.get_or_try_init(|| async {
             let (sessions, session, account) =
                 (Arc::clone(&self.sessions), session.to_owned(), account.to_owned());
             let host = host.to_owned();
-            self.blocking
-                .run(move || sessions.renew(&session, &account, &host, client))
-                .await?
+            let renewed = self
+                .blocking
+                .run(move || sessions.renew(&session, &account, &host, client));
+            Ok::<_, Refusal>(renewed.await??)
         });
-        // Nobody waits for the failures of all who came before.
+        // A request does not wait for the failures of all requests before it.
         let cookie = tokio::time::timeout(self.blocking.patience(), asked).await;
         let cookie = cookie.map_err(|_| Refusal::StateUnavailable)??;
         Ok(cookie
@@ -130,7 +134,7 @@ impl Renewal {
 }
 
 impl SignIn {
-    /// The one value of the cookie. Two different ones are nobody's.
+    /// The one value of the cookie. Two different values count as none.
     ///
     /// # Errors
     /// [`Refusal::CredentialMalformed`] where there is one and it is no text, or there are several.
@@ -158,34 +162,88 @@ impl SignIn {
         }
     }
 
-    /// Who the session cookie in `headers` names, after a renewal where its token has expired or is stale. One of another
-    /// host is none.
+    /// The caller whom the session cookie in `headers` names, after a renewal where its token has expired or is stale. A
+    /// cookie of another host is none.
     ///
     /// # Errors
     /// 503, where that cannot be found out now.
-    pub(super) async fn present(
+    pub(super) async fn present<T: Trace>(
         &self,
-        cache: &Mutex<LocalCache>,
+        tokens: Tokens<'_>,
         headers: &HeaderMap,
         host: &str,
         clock: &Clock,
         client: IpAddr,
+        trace: &mut T,
     ) -> Result<SessionCredential, Refusal> {
         let token = match self.find(headers) {
-            Ok(None) => return Ok(SessionCredential::Nothing),
+            Ok(None) => {
+                trace.step("credential", true, || {
+                    format!("session cookie `{}`: there is no such cookie", self.cookie)
+                });
+                return Ok(SessionCredential::Nothing);
+            }
             Ok(Some(token)) => token,
-            Err(refusal) => return Ok(SessionCredential::Bad(refusal)),
+            Err(refusal) => {
+                trace.step("credential", true, || {
+                    format!(
+                        "session cookie `{}`: several, or no text; as good as none",
+                        self.cookie
+                    )
+                });
+                return Ok(SessionCredential::Bad(refusal));
+            }
         };
-        match self.verify(cache, token, clock.now()) {
-            Ok(verified) if !self.counts_on(&verified, host) => Ok(SessionCredential::Nothing),
-            Ok(verified) => Ok(SessionCredential::Good(verified, None)),
-            Err(Refusal::Expired | Refusal::Stale) => self.renew(cache, token, host, clock, client).await,
-            Err(refusal) if refusal.is_invalid_token() => Ok(SessionCredential::Bad(refusal)),
+        trace.step("credential", true, || {
+            format!("session cookie `{}`: a token", self.cookie)
+        });
+        match tokens.verify(&self.verifier, token, clock.now(), trace) {
+            Ok(verified) => Ok(self.only_on(host, verified, None, trace)),
+            Err(Refusal::Expired | Refusal::Stale) => {
+                let old = match self.verifier.verify_expired(token, clock.now()) {
+                    Err(refusal) if refusal.is_invalid_token() => {
+                        trace.step("credential", true, || {
+                            format!("it cannot be renewed, and is as good as none ({refusal})")
+                        });
+                        return Ok(SessionCredential::Bad(refusal));
+                    }
+                    old => old?,
+                };
+                if let SessionCredential::Nothing = self.only_on(host, Arc::clone(&old), None, trace) {
+                    return Ok(SessionCredential::Nothing);
+                }
+                match tokens {
+                    Tokens::Cached(_) => self.renew(tokens, &old, host, clock, client).await,
+                    Tokens::Examined(sessions) => look_up(sessions, &old, trace),
+                }
+            }
+            Err(refusal) if refusal.is_invalid_token() => {
+                trace.step("credential", true, || {
+                    format!("a bad cookie is as good as none ({refusal})")
+                });
+                Ok(SessionCredential::Bad(refusal))
+            }
             Err(refusal) => Err(refusal),
         }
     }
 
-    /// Whose cookie it is or was, without a renewal: for who wants to leave.
+    fn only_on<T: Trace>(
+        &self,
+        host: &str,
+        verified: Arc<Verified>,
+        set_cookie: Option<HeaderValue>,
+        trace: &mut T,
+    ) -> SessionCredential {
+        if self.counts_on(&verified, host) {
+            return SessionCredential::Good(verified, set_cookie);
+        }
+        trace.step("credential", true, || {
+            "it is for another host, and is as good as none".to_owned()
+        });
+        SessionCredential::Nothing
+    }
+
+    /// The caller of the cookie, also of an expired one, without a renewal: for signing out.
     pub(super) fn recognize(
         &self,
         headers: &HeaderMap,
@@ -201,20 +259,12 @@ impl SignIn {
 
     async fn renew(
         &self,
-        cache: &Mutex<LocalCache>,
-        token: &str,
+        tokens: Tokens<'_>,
+        old: &Verified,
         host: &str,
         clock: &Clock,
         client: IpAddr,
     ) -> Result<SessionCredential, Refusal> {
-        let old = match self.verifier.verify_expired(token, clock.now()) {
-            Ok(old) => old,
-            Err(refusal) if refusal.is_invalid_token() => return Ok(SessionCredential::Bad(refusal)),
-            Err(refusal) => return Err(refusal),
-        };
-        if !self.counts_on(&old, host) {
-            return Ok(SessionCredential::Nothing);
-        }
         let identity = &old.caller.identity;
         let (Some(session), Some(renewal)) = (&identity.session_id, &self.renewal) else {
             return Ok(SessionCredential::Bad(Refusal::Expired));
@@ -230,7 +280,7 @@ impl SignIn {
                 return Ok(SessionCredential::Bad(Refusal::Expired));
             };
             // By the time of now: the token is younger than the question that it answers.
-            match self.verify(cache, &token, clock.now()) {
+            match tokens.verify(&self.verifier, &token, clock.now(), &mut Silent) {
                 Ok(verified) => return Ok(SessionCredential::Good(verified, Some(set_cookie))),
                 Err(Refusal::Expired | Refusal::Stale) => renewal.forget(&key, &cell),
                 // Ended since.
@@ -242,18 +292,8 @@ impl SignIn {
         Err(Refusal::StateUnavailable)
     }
 
-    fn verify(
-        &self,
-        cache: &Mutex<LocalCache>,
-        token: &str,
-        now: UnixSeconds,
-    ) -> Result<Arc<Verified>, Refusal> {
-        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        self.verifier.verify(&mut cache, token, now)
-    }
-
     /// `Set-Cookie` that deletes the cookie, where it is no good because of `refusal`. One that is good a little later
-    /// stays: a clock that was put back signs nobody out.
+    /// stays: a clock that was put back ends no session.
     pub(super) fn clear(&self, refusal: Refusal) -> Option<HeaderValue> {
         self.renewal
             .as_ref()
@@ -271,8 +311,8 @@ impl SignIn {
         self.is_our_name(name_of(field))
     }
 
-    /// Takes out of an app's answer what would set a cookie of ours: who is signed in is not for an app to change. Says
-    /// how many these were.
+    /// Removes from an app's answer each `Set-Cookie` of a cookie of the gateway, so that no app signs a browser in or out.
+    /// Returns how many there were.
     pub(super) fn strip_set_cookie(&self, headers: &mut HeaderMap) -> usize {
         let ours = headers
             .get_all(SET_COOKIE)
@@ -334,6 +374,33 @@ impl SignIn {
             );
         }
     }
+}
+
+/// The caller for whom a cookie would be renewed whose token has expired, with the roles of now.
+fn look_up<T: Trace>(
+    sessions: Option<&Sessions>,
+    old: &Verified,
+    trace: &mut T,
+) -> Result<SessionCredential, Refusal> {
+    let mut identity = old.caller.identity.clone();
+    let session = identity.session_id.clone().unwrap_or_default();
+    let account = match sessions {
+        Some(sessions) => sessions.would_renew(&session, &identity.subject)?,
+        None => None,
+    };
+    let Some(account) = account else {
+        trace.step("credential", true, || {
+            "its session is over, so that it is as good as none".to_owned()
+        });
+        return Ok(SessionCredential::Bad(Refusal::Expired));
+    };
+    trace.step("credential", true, || {
+        "its session goes on: the gateway renews it here, with the roles as they are now".to_owned()
+    });
+    (identity.email, identity.name, identity.roles) = (Some(account.email), account.name, account.roles);
+    let mut renewed = old.clone();
+    renewed.caller = Arc::new(Caller::new(identity));
+    Ok(SessionCredential::Good(Arc::new(renewed), None))
 }
 
 /// The name of the cookie that a `Set-Cookie` sets. Of one without a name it is what comes back as the name: browsers keep

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::pin::pin;
+use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::task::Poll;
 
@@ -17,7 +18,7 @@ use crate::session::{Device, Settings};
 use crate::signing::SigningKeys;
 use crate::state::sqlite::Sqlite;
 use crate::state::{AccountChange, AccountRow, EndSessions, State};
-use crate::verify::{Algorithm, Issuers, KeySet, OWN_NAME, Origin, Revocations};
+use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations};
 
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
@@ -115,7 +116,14 @@ impl House {
 
     async fn present(&self) -> Result<SessionCredential, Refusal> {
         self.sign_in
-            .present(&self.cache, &self.headers, HOST, &self.clock, HERE)
+            .present(
+                Tokens::Cached(&self.cache),
+                &self.headers,
+                HOST,
+                &self.clock,
+                HERE,
+                &mut Silent,
+            )
             .await
     }
 

@@ -1,19 +1,17 @@
 //! Fields that are about one connection and not about the message (RFC 9110 section 7.6.1).
 
-use http::header::{CONNECTION, TE, TRAILER, UPGRADE};
+use http::header::{CONNECTION, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What the dropped fields said, as far as whoever forwards the message needs it.
-#[derive(Clone, Debug, Default)]
+/// What the dropped fields said of the connection that the message came on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HopByHop {
-    /// `TE: trailers`: whoever sent this reads trailers (RFC 9110 section 10.1.4).
+    /// `TE: trailers`: the sender reads trailers (RFC 9110 section 10.1.4).
     pub te_trailers: bool,
-    /// The protocol asked for: the one `Upgrade` line, where `Connection` lists it too (section 7.8). With several
-    /// lines it is `None`, and nothing is upgraded.
-    pub upgrade: Option<HeaderValue>,
-    /// The `Trailer` lines: the names of trailers that the sender announced (section 6.6.2). hyper sends a trailer on
-    /// HTTP/1 only where such a line names it.
-    pub trailer: Vec<HeaderValue>,
+    /// `Upgrade: websocket` in one line, listed in `Connection` too (section 7.8). With several `Upgrade` lines it is
+    /// `false`, and nothing is upgraded. No other protocol is upgraded to: `h2c` would let the client talk past the
+    /// gateway.
+    pub websocket: bool,
 }
 
 /// Removes the fields that `Connection` lists, in however many lines, and then those that are always about one
@@ -26,8 +24,8 @@ pub struct HopByHop {
 /// meant for all recipients. Who lists them wants two servers to disagree, or to delete what a proxy in front said: many
 /// proxies pass the client's `Connection` on.
 ///
-/// Goes for requests and answers, and has to come before our own fields are set. Allocates only for `Trailer` lines and
-/// for a second `Connection` line.
+/// Goes for requests and answers, and has to come before our own fields are set. Allocates only for a second
+/// `Connection` line.
 pub fn drop_hop_by_hop(headers: &mut HeaderMap, kept: &[HeaderName]) -> HopByHop {
     let present = headers.keys().fold(0, |present, name| present | bit(name));
     let mut found = HopByHop::default();
@@ -40,20 +38,18 @@ pub fn drop_hop_by_hop(headers: &mut HeaderMap, kept: &[HeaderName]) -> HopByHop
             coding.trim_ascii().eq_ignore_ascii_case(b"trailers")
         });
     }
-    if present & bit(&TRAILER) != 0 {
-        found.trailer = headers.get_all(TRAILER).iter().cloned().collect();
-    }
-    let mut upgrade = None;
+    let mut names_websocket = false;
     if present & bit(&UPGRADE) != 0 {
         let mut lines = headers.get_all(UPGRADE).iter();
-        upgrade = lines.next().filter(|_| lines.next().is_none()).cloned();
+        let line = lines.next().filter(|_| lines.next().is_none());
+        names_websocket = line.is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"websocket"));
     }
     if present & bit(&CONNECTION) != 0 {
         let further: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().skip(1).cloned().collect();
         let first = headers.remove(CONNECTION);
         for token in first.iter().chain(&further).flat_map(tokens) {
             if token.eq_ignore_ascii_case(b"upgrade") {
-                found.upgrade = upgrade.take().or(found.upgrade);
+                found.websocket = names_websocket;
             } else {
                 drop_listed(headers, token, kept);
             }
@@ -81,6 +77,12 @@ const NAMES: [&str; 11] = [
     "proxy-authentication-info",
     "proxy-authorization",
 ];
+
+/// Whether [`drop_hop_by_hop`] removes this field wherever it is.
+#[must_use]
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    bit(name) != 0
+}
 
 fn bit(name: &HeaderName) -> u32 {
     match name.as_str() {
@@ -157,7 +159,7 @@ pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
         name,
         // Framing and routing.
         "content-length" | "host" | "transfer-encoding" | "connection" | "keep-alive" | "proxy-connection" | "upgrade"
-        | "te" | "trailer" | "http2-settings" | "forwarded" | "via"
+        | "te" | "trailer" | "http2-settings" | "forwarded" | "via" | "cdn-loop"
         // Request modifiers and conditions.
         | "cache-control" | "expect" | "max-forwards" | "pragma" | "range" | "if-match" | "if-none-match"
         | "if-modified-since" | "if-unmodified-since" | "if-range"
@@ -282,9 +284,7 @@ mod tests {
             ("trailer", "x-b"),
         ]);
         let found = drop_hop_by_hop(&mut map, &[]);
-        assert!(map.is_empty() && found.te_trailers);
-        assert_eq!(found.upgrade.unwrap(), "websocket");
-        assert_eq!(found.trailer, ["x-a", "x-b"]);
+        assert!(map.is_empty() && found.te_trailers && found.websocket);
     }
 
     #[test]
@@ -298,11 +298,9 @@ mod tests {
                 ("connection", "upgrade"),
             ],
             &[("connection", "upgrade")],
+            &[("upgrade", "h2c"), ("connection", "upgrade")],
         ] {
-            assert!(
-                drop_hop_by_hop(&mut headers(lines), &[]).upgrade.is_none(),
-                "{lines:?}"
-            );
+            assert!(!drop_hop_by_hop(&mut headers(lines), &[]).websocket, "{lines:?}");
         }
         for lines in [
             &[
@@ -312,10 +310,7 @@ mod tests {
             ][..],
             &[("upgrade", "websocket"), ("connection", "upgrade, upgrade")],
         ] {
-            assert!(
-                drop_hop_by_hop(&mut headers(lines), &[]).upgrade.is_some(),
-                "{lines:?}"
-            );
+            assert!(drop_hop_by_hop(&mut headers(lines), &[]).websocket, "{lines:?}");
         }
         assert!(!drop_hop_by_hop(&mut headers(&[("te", "gzip")]), &[]).te_trailers);
     }
@@ -339,6 +334,7 @@ mod tests {
             "te",
             "x-forwarded-for",
             "sec-x",
+            "cdn-loop",
         ] {
             assert!(is_forbidden_trailer(&HeaderName::from_static(name)), "{name}");
         }

@@ -9,5 +9,5 @@ mod hop_by_hop;
 mod host;
 
 pub use folded::{Entry, FoldedNames, FoldedTable, remove_if};
-pub use hop_by_hop::{HopByHop, drop_hop_by_hop, has_padded_value, is_forbidden_trailer};
+pub use hop_by_hop::{HopByHop, drop_hop_by_hop, has_padded_value, is_forbidden_trailer, is_hop_by_hop};
 pub use host::{Host, request_host};

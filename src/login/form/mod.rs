@@ -1,9 +1,9 @@
-//! What somebody sent us: a JSON object or a form, and the parameters of a query.
+//! The input of an endpoint: a JSON object or a form, and the parameters of a query.
 //!
-//! Enters: the head and the body of a request. Leaves: the few fields that we know, each a text, or a refusal. What must
-//! never happen here: a body without an end, or one that takes its time, holds something up; a field has two meanings;
-//! a type is guessed, so that a page of another site could send JSON as `text/plain` without asking first (Fetch
-//! standard, "CORS-safelisted request-header"); a password outlives its use.
+//! Input: the head and the body of a request. Output: the few known fields, each a text, or a refusal. Invariants: an endless
+//! or slow body blocks nothing; no field has two meanings; the type is never guessed, so that a page of another site cannot
+//! send JSON as `text/plain` without a preflight (Fetch standard, "CORS-safelisted request-header"); a password is wiped
+//! after its use.
 
 #[cfg(test)]
 mod tests;
@@ -59,7 +59,7 @@ pub(super) enum Field {
 impl Field {
     const COUNT: usize = 9;
 
-    /// JSON has the one spelling and forms the other; nobody who mixes them up means anything else.
+    /// JSON has the one spelling and forms the other; each is accepted in both.
     fn named(name: &str) -> Option<Self> {
         Some(match name {
             "email" => Self::Email,

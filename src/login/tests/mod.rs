@@ -157,7 +157,7 @@ impl House {
             disabled: false,
             confirmed: true,
         };
-        self.login.accounts.add(new, None).unwrap().unwrap()
+        self.login.accounts.add(new, None).unwrap()
     }
 
     fn change(&self, account: &AccountRow, change: AccountChange) -> AccountRow {

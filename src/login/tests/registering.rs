@@ -63,7 +63,7 @@ async fn an_address_that_is_taken_is_refused_and_the_form_keeps_all_but_the_pass
     assert_eq!(seen.status, StatusCode::CONFLICT);
     assert!(
         seen.text
-            .contains("There is an account with this email address already.")
+            .contains("An account with this email address already exists.")
     );
     assert!(
         seen.text.contains("ann@Example.com") && seen.text.contains("Ann &lt;B&gt;"),

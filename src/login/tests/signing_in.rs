@@ -131,7 +131,11 @@ async fn a_form_that_was_filled_in_wrongly_is_shown_again_without_the_password()
     ] {
         let seen = house.ask(Ask::post("/auth/login").form(fields)).await;
         assert_eq!(seen.refusal, Some(Refusal::FormMalformed));
-        assert!(seen.text.contains("Something is missing."), "{}", seen.text);
+        assert!(
+            seen.text.contains("A required field is missing."),
+            "{}",
+            seen.text
+        );
     }
     let seen = house
         .ask(Ask::post("/auth/login").json(&json!({"email": "ann@example.com"})))

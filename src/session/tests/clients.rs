@@ -75,7 +75,7 @@ fn a_client_may_idle_and_ends_at_the_end_of_the_lifetime_to_the_second() {
             .unwrap()
             .is_none()
     );
-    assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(house.refresh(&tokens).unwrap_err(), SessionError::RefreshRefused);
     assert!(house.row(&tokens.session_id).is_none(), "ended, not just refused");
 }
 
@@ -99,10 +99,10 @@ fn reuse_after_the_grace_ends_the_session() {
     let second = house.refresh(&first).unwrap();
     let other = house.client();
     house.clock.advance(GRACE + 1);
-    assert_eq!(house.refresh(&first).unwrap_err(), Refusal::RefreshReused);
+    assert_eq!(house.refresh(&first).unwrap_err(), SessionError::RefreshReused);
     assert_eq!(house.verify(&second.access_token), Err(Refusal::Revoked));
-    assert_eq!(house.refresh(&second).unwrap_err(), Refusal::RefreshRefused);
-    assert_eq!(house.refresh(&first).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(house.refresh(&second).unwrap_err(), SessionError::RefreshRefused);
+    assert_eq!(house.refresh(&first).unwrap_err(), SessionError::RefreshRefused);
     assert!(house.refresh(&other).is_ok(), "the account's other sessions stay");
 }
 
@@ -112,8 +112,8 @@ fn reuse_of_the_token_before_the_last_ends_the_session_also_within_the_grace() {
     let first = house.client();
     let second = house.refresh(&first).unwrap();
     let third = house.refresh(&second).unwrap();
-    assert_eq!(house.refresh(&first).unwrap_err(), Refusal::RefreshReused);
-    assert_eq!(house.refresh(&third).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(house.refresh(&first).unwrap_err(), SessionError::RefreshReused);
+    assert_eq!(house.refresh(&third).unwrap_err(), SessionError::RefreshRefused);
     assert_eq!(house.verify(&third.access_token), Err(Refusal::Revoked));
 }
 
@@ -152,7 +152,7 @@ fn a_token_that_we_did_not_make_ends_nothing() {
     for token in forged {
         assert_eq!(
             house.sessions.refresh(&token, HERE).unwrap_err(),
-            Refusal::RefreshRefused,
+            SessionError::RefreshRefused,
             "{token}"
         );
         assert!(
@@ -180,10 +180,10 @@ fn a_token_is_good_for_its_own_session_only() {
     );
     house.sessions.end(SessionSelector::One(&one.session_id)).unwrap();
     assert_eq!((id(&one), id(&other)), (None, Some(other.session_id.clone())));
-    assert_eq!(house.refresh(&one).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(house.refresh(&one).unwrap_err(), SessionError::RefreshRefused);
     assert_eq!(
         house.sessions.refresh(&other.access_token, HERE).unwrap_err(),
-        Refusal::RefreshRefused
+        SessionError::RefreshRefused
     );
     // Made by us for a session that has no refresh tokens.
     let made = house
@@ -193,7 +193,7 @@ fn a_token_is_good_for_its_own_session_only() {
         .unwrap();
     assert_eq!(
         house.sessions.refresh(&made.text, HERE).unwrap_err(),
-        Refusal::RefreshRefused
+        SessionError::RefreshRefused
     );
     assert!(house.sessions.of_refresh_token(&made.text).unwrap().is_none());
     assert!(house.renew(&browser).is_some());
@@ -226,7 +226,7 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
     let house = House::with(settings(), Arc::clone(&state) as Arc<dyn State>);
     let tokens = house.client();
     house.change(&disabled(true));
-    assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(house.refresh(&tokens).unwrap_err(), SessionError::RefreshRefused);
     house.change(&disabled(false));
     let after = |deed: fn(&dyn State)| {
         *state
@@ -235,7 +235,7 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
             .unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
     };
     after(|memory| drop(memory.change_account("ann", &disabled(true), &END).unwrap()));
-    assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(house.refresh(&tokens).unwrap_err(), SessionError::RefreshRefused);
     house.change(&disabled(false));
     after(|memory| drop(memory.change_account("ann", &roles(&["demoted"]), &END).unwrap()));
     let tokens = house.refresh(&tokens).unwrap();
@@ -255,7 +255,7 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
                 .unwrap(),
         );
     });
-    assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(house.refresh(&tokens).unwrap_err(), SessionError::RefreshRefused);
 }
 
 #[test]

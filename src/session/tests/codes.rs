@@ -61,7 +61,7 @@ fn a_code_gives_a_cookie_of_the_same_session_for_its_host_once() {
     assert_eq!(row.address, THERE.to_string(), "it was seen");
     assert_eq!(
         house.sessions.redeem_code(&code, &arrival()).unwrap_err(),
-        Refusal::CodeRefused
+        SessionError::CodeRefused
     );
 }
 
@@ -92,12 +92,12 @@ fn a_code_that_does_not_fit_is_refused_and_spent() {
         let code = house.code(&house.browser());
         assert_eq!(
             house.sessions.redeem_code(&code, &arrival).unwrap_err(),
-            Refusal::CodeRefused,
+            SessionError::CodeRefused,
             "{what}"
         );
         assert_eq!(
             house.sessions.redeem_code(&code, &self::arrival()).unwrap_err(),
-            Refusal::CodeRefused,
+            SessionError::CodeRefused,
             "{what}"
         );
     }
@@ -127,13 +127,13 @@ fn who_has_the_session_here_already_is_led_on_and_given_nothing() {
             .sessions
             .redeem_code(&house.code(&cookie), &elsewhere)
             .unwrap_err(),
-        Refusal::CodeRefused
+        SessionError::CodeRefused
     );
     let code = house.code(&cookie);
     house.clock.advance(60);
     assert_eq!(
         house.sessions.redeem_code(&code, &arrival).unwrap_err(),
-        Refusal::CodeRefused
+        SessionError::CodeRefused
     );
 }
 
@@ -142,7 +142,7 @@ fn a_code_lives_for_a_minute_and_not_longer_than_its_session() {
     let refused = |house: &House, code: &str| {
         assert_eq!(
             house.sessions.redeem_code(code, &arrival()).unwrap_err(),
-            Refusal::CodeRefused
+            SessionError::CodeRefused
         );
     };
     let house = House::new();
@@ -209,7 +209,7 @@ fn what_was_not_made_here_is_no_code() {
         assert!(!house.sessions.is_code(wrong));
         assert_eq!(
             house.sessions.redeem_code(wrong, &arrival()).unwrap_err(),
-            Refusal::CodeRefused
+            SessionError::CodeRefused
         );
     }
     house.sessions.redeem_code(&code, &arrival()).unwrap();

@@ -76,7 +76,7 @@ fn an_account_opens_120_sessions_a_minute_of_whatever_kind() {
             .unwrap_err(),
         house.sessions.open_client(&house.ann, &device()).unwrap_err(),
     ];
-    assert_eq!(refused, [Refusal::SessionsThrottled; 2]);
+    assert_eq!(refused, [SessionError::Throttled, SessionError::Throttled]);
     assert!(house.sessions.open_browser(&bob, &device(), HOST).is_ok());
     house.clock.advance(60);
     house.browser();
@@ -109,7 +109,7 @@ fn an_ended_session_is_refused_at_once() {
         Err(Refusal::Revoked),
         "also one that was verified before"
     );
-    assert_eq!(house.refresh(&tokens).unwrap_err(), Refusal::RefreshRefused);
+    assert_eq!(house.refresh(&tokens).unwrap_err(), SessionError::RefreshRefused);
     bell.mark_unchanged();
     assert!(
         house
@@ -343,7 +343,12 @@ fn a_state_that_fails_is_said_to_and_lets_nobody_in() {
         house.sessions.end(SessionSelector::Account("ann")).unwrap_err(),
         house.sessions.list("ann").unwrap_err(),
     ];
-    assert_eq!(refusals, [Refusal::StateUnavailable; 7]);
+    assert!(
+        refusals
+            .iter()
+            .all(|error| matches!(error, SessionError::State(_))),
+        "{refusals:?}"
+    );
     assert!(house.sessions.sweep().is_err());
     assert_eq!(house.revocations.generation(), generation);
 }

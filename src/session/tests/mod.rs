@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::identity::Identity;
+use crate::refusal::Refusal;
 use crate::state::sqlite::Sqlite;
 use crate::state::{AccountChange, Added};
 use crate::verify::{
@@ -143,7 +144,7 @@ impl House {
             .unwrap()
     }
 
-    fn refresh(&self, tokens: &Tokens) -> Result<Tokens, Refusal> {
+    fn refresh(&self, tokens: &Tokens) -> Result<Tokens, SessionError> {
         self.sessions.refresh(&tokens.refresh_token, THERE)
     }
 
@@ -191,6 +192,13 @@ impl House {
             claims: serde_json::Map::new(),
         };
         self.revocations.check(SESSION_ISSUER, &identity, Instant::now())
+    }
+}
+
+/// Two errors are the same where they say the same.
+impl PartialEq for SessionError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn add(transaction: &Transaction<'_>, code: &CodeRow, now: UnixSecond
     Ok(added > 0)
 }
 
-/// By a look alone: what anybody makes up is no reason to wait for the lock of those who write.
+/// By a reading alone: a made-up code must not wait for the writers' lock.
 pub(super) fn is_there(connection: &Connection, hash: &TokenHash) -> rusqlite::Result<bool> {
     let found = connection
         .prepare_cached("SELECT 1 FROM codes WHERE hash = ?1")?

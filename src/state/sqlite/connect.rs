@@ -1,4 +1,4 @@
-//! A connection as we want it: durable, patient, and wary of what the file brings along.
+//! The settings of a connection: durable, patient with locks, and safe from a hostile file.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,9 +1,8 @@
-//! The file under the database: made for its owner alone, looked at before SQLite opens it, and watched while it is
-//! open.
+//! The file under the database: made for its owner alone, inspected before SQLite opens it, and watched while it is open.
 //!
-//! Whoever can write it can sign as the gateway, so a file, log or directory that others can write is refused. Nothing
-//! here may open a file that exists: closing a second handle would drop the POSIX locks of SQLite's own (which recent
-//! versions of it notice for the log, and only for that).
+//! A user who can write it can sign as the gateway, so a file, log or directory that others can write is refused. This file
+//! never opens one that exists: closing a second handle would drop the POSIX locks of SQLite's own (which recent versions of
+//! it notice for the log, and only for that).
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata, OpenOptions};

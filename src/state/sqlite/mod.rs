@@ -1,9 +1,9 @@
 //! State in one SQLite file: `sqlite:PATH`.
 //!
-//! WAL with `synchronous = FULL`, so that a commit is on the disk before the method returns and a kill at any point
-//! leaves the last commit. Two connections, each behind a mutex: a write may have to wait for another process's, and
-//! a reading never waits for either; what it sees is the last commit, so what was written before is in it. Each method
-//! looks first whether the file at the path is still the one that is open, and each write looks again after its commit.
+//! WAL with `synchronous = FULL`, so that a commit is on the disk before the method returns and a kill at any point leaves
+//! the last commit. Two connections, each behind a mutex: a write may have to wait for another process's, and a reading waits
+//! for neither; it sees the last commit. Each method checks first whether the file at the path is still the one that is open,
+//! and each write checks again after its commit. A database in memory has one connection and no file.
 
 mod accounts;
 mod codes;

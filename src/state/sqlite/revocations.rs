@@ -105,7 +105,7 @@ pub(super) fn has_expired(connection: &Connection, over: UnixSeconds) -> rusqlit
         .query_row([over], |row| row.get(0))
 }
 
-/// Says whether there may be more. What has expired is missed by nobody, so that it does not count as lost.
+/// Returns whether there may be more. Readers do not miss what has expired, so it does not count as lost.
 pub(super) fn purge(transaction: &Transaction<'_>, over: UnixSeconds) -> rusqlite::Result<bool> {
     let lost = version(transaction)?.lost;
     let most = i64::try_from(PURGED_AT_ONCE).unwrap_or(i64::MAX);

@@ -570,7 +570,7 @@ fn a_running_gateway_does_not_take_a_file_that_was_cut_short() {
             gateway
                 .diagnostics()
                 .iter()
-                .filter(|line| line.contains("was not taken"))
+                .filter(|line| line.contains("was not applied"))
                 .count()
                 == at + 1
         });

@@ -12,13 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::gateway::{CORP_ISSUER, before};
-use crate::support::http2::{Frames, Http2, RawFrame};
+use crate::support::http2::{self, Frames, Http2, RawFrame};
 use crate::support::tls::Certificate;
 use crate::support::tokens::{is_signed_by, payload};
 use crate::support::*;
-use bytes::Bytes;
 use http::HeaderMap;
-use http_body_util::{BodyExt, Full};
 use serde_json::json;
 
 const OPEN: &str = "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n";
@@ -1287,43 +1285,16 @@ fn trailers_of_the_app_reach_an_http_2_client() {
 
 /// An h2c app that answers with the request's `x-auth-user` and body, and a trailer.
 fn http2_app() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                let service =
-                    hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
-                        let header = |name: &str| {
-                            request
-                                .headers()
-                                .get(name)
-                                .map(|value| value.to_str().unwrap_or("?").to_owned())
-                                .unwrap_or_default()
-                        };
-                        let head = format!("{} {} {} ", header("x-auth-user"), request.uri(), header("te"));
-                        let body = request.into_body().collect().await?.to_bytes();
-                        let mut trailers = HeaderMap::new();
-                        trailers.insert("grpc-status", "0".parse().unwrap());
-                        let content = Bytes::from([head.as_bytes(), &body[..]].concat());
-                        let whole = Full::new(content).with_trailers(std::future::ready(Some(Ok(trailers))));
-                        Ok::<_, hyper::Error>(http::Response::new(whole))
-                    });
-                let stream = hyper_util::rt::TokioIo::new(stream);
-                let executor = hyper_util::rt::TokioExecutor::new();
-                tokio::spawn(
-                    hyper::server::conn::http2::Builder::new(executor).serve_connection(stream, service),
-                );
-            }
-        });
-    });
-    address
+    http2::app(|head, body, _| {
+        let header = |name: &str| {
+            let value = head.headers.get(name);
+            value.map_or("", |value| value.to_str().unwrap_or("?"))
+        };
+        let start = format!("{} {} {} ", header("x-auth-user"), head.uri, header("te"));
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        ([start.as_bytes(), body].concat(), trailers)
+    })
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! A small HTTP/2 client that can also say what a polite client would not.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -347,4 +348,47 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S
         let _ = connection.await;
     });
     sender
+}
+
+/// An app that speaks HTTP/2 in cleartext. `answer` makes body and trailers of each request's head, body and trailers.
+pub fn app(
+    answer: impl Fn(&http::request::Parts, &[u8], Option<&HeaderMap>) -> (Vec<u8>, HeaderMap)
+    + Send
+    + Sync
+    + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = Arc::clone(&answer);
+                let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+                    let answer = Arc::clone(&answer);
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await?;
+                        let received = body.trailers().cloned();
+                        let (content, trailers) = answer(&head, &body.to_bytes(), received.as_ref());
+                        let whole = Full::new(Bytes::from(content))
+                            .with_trailers(std::future::ready(Some(Ok(trailers))));
+                        Ok::<_, hyper::Error>(http::Response::new(whole))
+                    }
+                });
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                let executor = hyper_util::rt::TokioExecutor::new();
+                tokio::spawn(
+                    hyper::server::conn::http2::Builder::new(executor).serve_connection(stream, service),
+                );
+            }
+        });
+    });
+    address
 }

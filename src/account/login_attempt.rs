@@ -1,42 +1,42 @@
-//! Who somebody says they are, until their password has been looked at.
+//! An attempt to sign in, until its password is verified.
 //!
-//! Enters: an account, or none, and a password. Leaves: the account, proven, or nothing. Never here: an attempt that
-//! takes longer or shorter because there is such an account, because it is disabled, or because it was imported.
+//! Input: an account, or none, and a password. Output: proof that the password is the account's, or nothing. Invariants: the
+//! time of an attempt does not depend on whether the account exists, is disabled or was imported.
 
 use std::hint::black_box;
 
+use super::error::AccountError;
 use super::hash::{self, Stored};
-use super::policy::MAX_PASSWORD_BYTES;
-use crate::refusal::Refusal;
+use super::limits::MAX_PASSWORD_BYTES;
 use crate::state::AccountRow;
 
-/// An attempt to sign in, before the password is looked at: perhaps as nobody.
+/// An attempt to sign in before the password is verified; the account may not exist.
 ///
 /// Each attempt costs one argon2id of our parameters. As long as some accounts have hashes that were imported, it costs
 /// one of those on top: the account's own where it has one, else one of the kind that most of them have, for nothing.
-pub struct Candidate {
+pub struct LoginAttempt {
     account: Option<AccountRow>,
     /// An imported hash, whose account does not matter.
-    foreign: Option<Stored>,
+    imported_hash: Option<Stored>,
 }
 
-impl Candidate {
-    pub(super) fn new(account: Option<AccountRow>, foreign: Option<&str>) -> Self {
-        // One that nobody can verify costs nothing, whosever it is.
+impl LoginAttempt {
+    pub(super) fn new(account: Option<AccountRow>, imported_hash: Option<&str>) -> Self {
+        // A hash that cannot be verified costs nothing, whichever account has it.
         Self {
             account,
-            foreign: foreign.and_then(|foreign| Stored::parse(foreign).ok()),
+            imported_hash: imported_hash.and_then(|imported_hash| Stored::parse(imported_hash).ok()),
         }
     }
 
     /// Looks at the password. Computes for tens of milliseconds: on the [`Hasher`](super::Hasher). `None` for unknown,
     /// wrong and disabled alike, after the same work; at once where the password is empty or longer than any may be.
     #[must_use]
-    pub fn verify(self, password: &str) -> Option<Proven> {
+    pub fn verify(self, password: &str) -> Option<PasswordProof> {
         self.verify_with(password, &mut Thorough)
     }
 
-    fn verify_with(self, password: &str, work: &mut impl Work) -> Option<Proven> {
+    fn verify_with(self, password: &str, work: &mut impl Work) -> Option<PasswordProof> {
         if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
             return None;
         }
@@ -61,14 +61,14 @@ impl Candidate {
                     Some(own) => work.verify(own, password),
                     None => work.dummy(password).is_some(),
                 };
-                if let Some(foreign) = &self.foreign {
-                    black_box(work.verify(foreign, password));
+                if let Some(imported_hash) = &self.imported_hash {
+                    black_box(work.verify(imported_hash, password));
                 }
                 (is_right, None)
             }
         };
         let account = self.account.filter(|account| is_right && !account.disabled)?;
-        Some(Proven {
+        Some(PasswordProof {
             account,
             rehash: text.zip(fresh),
         })
@@ -76,25 +76,25 @@ impl Candidate {
 }
 
 /// Neither the hash of the account nor another's stands in any log.
-impl std::fmt::Debug for Candidate {
+impl std::fmt::Debug for LoginAttempt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Candidate")
+        f.debug_struct("LoginAttempt")
             .field("account", &self.account)
             .finish_non_exhaustive()
     }
 }
 
-/// Somebody who has given the right password of an account that is not disabled.
-pub struct Proven {
+/// Proof that the right password of an account that is not disabled was given.
+pub struct PasswordProof {
     /// The account as it was before the password was looked at.
     pub account: AccountRow,
     /// The hash to be replaced and its replacement, where it is an imported or outdated one.
     pub rehash: Option<(String, String)>,
 }
 
-impl std::fmt::Debug for Proven {
+impl std::fmt::Debug for PasswordProof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proven")
+        f.debug_struct("PasswordProof")
             .field("account", &self.account)
             .finish_non_exhaustive()
     }
@@ -103,12 +103,12 @@ impl std::fmt::Debug for Proven {
 /// What takes the time: a port, so that a test can count it.
 trait Work {
     fn verify(&mut self, stored: &Stored, password: &str) -> bool;
-    fn hash(&mut self, password: &str) -> Result<String, Refusal>;
+    fn hash(&mut self, password: &str) -> Result<String, AccountError>;
 
     /// Verifies a hash that no password has. Always `None`.
     fn dummy(&mut self, password: &str) -> Option<String> {
-        if let Ok(nobodys) = Stored::nobodys() {
-            black_box(self.verify(&nobodys, password));
+        if let Ok(of_no_password) = Stored::of_no_password() {
+            black_box(self.verify(&of_no_password, password));
         }
         None
     }
@@ -121,7 +121,7 @@ impl Work for Thorough {
         stored.verify(password)
     }
 
-    fn hash(&mut self, password: &str) -> Result<String, Refusal> {
+    fn hash(&mut self, password: &str) -> Result<String, AccountError> {
         hash::hash(password)
     }
 }
@@ -161,7 +161,7 @@ mod tests {
             stored.verify(password)
         }
 
-        fn hash(&mut self, _password: &str) -> Result<String, Refusal> {
+        fn hash(&mut self, _password: &str) -> Result<String, AccountError> {
             self.own += 1;
             Ok("fresh".to_owned())
         }
@@ -190,12 +190,12 @@ mod tests {
 
     fn attempt(
         account: Option<AccountRow>,
-        foreign: Option<&str>,
+        imported_hash: Option<&str>,
         password: &str,
-    ) -> (Option<Proven>, Counted) {
+    ) -> (Option<PasswordProof>, Counted) {
         let mut work = Counted::default();
         (
-            Candidate::new(account, foreign).verify_with(password, &mut work),
+            LoginAttempt::new(account, imported_hash).verify_with(password, &mut work),
             work,
         )
     }
@@ -203,35 +203,35 @@ mod tests {
     #[test]
     fn every_attempt_costs_the_same_whoever_it_names() {
         let own = own();
-        for foreign in [None, Some(BCRYPT), Some(ARGON2)] {
+        for imported_hash in [None, Some(BCRYPT), Some(ARGON2)] {
             let expected = Counted {
                 own: 1,
-                bcrypt: usize::from(foreign == Some(BCRYPT)),
-                other_argon2: usize::from(foreign == Some(ARGON2)),
+                bcrypt: usize::from(imported_hash == Some(BCRYPT)),
+                other_argon2: usize::from(imported_hash == Some(ARGON2)),
             };
             let hashes = [
                 Some(own.as_str()),
                 None,
                 Some("damaged"),
                 Some("$2b$31$too.dear"),
-                foreign,
+                imported_hash,
             ];
             for hash in hashes {
                 for disabled in [false, true] {
                     for password in [RIGHT, "wrong horse"] {
-                        let (proven, work) = attempt(account(hash, disabled), foreign, password);
+                        let (proven, work) = attempt(account(hash, disabled), imported_hash, password);
                         let is_good = !disabled
                             && password == RIGHT
-                            && (hash == Some(&own) || hash == foreign && hash.is_some());
+                            && (hash == Some(&own) || hash == imported_hash && hash.is_some());
                         assert_eq!(proven.is_some(), is_good, "{hash:?} {disabled} {password}");
                         assert_eq!(work, expected, "{hash:?} {disabled} {password}");
                     }
                 }
             }
-            let (proven, work) = attempt(None, foreign, RIGHT);
+            let (proven, work) = attempt(None, imported_hash, RIGHT);
             assert!(
                 proven.is_none(),
-                "nobody has the password of whoever has the foreign hash"
+                "nobody has the password of whoever has the imported_hash hash"
             );
             assert_eq!(work, expected);
         }
@@ -281,17 +281,17 @@ mod tests {
 
     #[test]
     fn the_real_thing_lets_in_who_has_the_password_and_replaces_what_was_imported() {
-        let proven = Candidate::new(account(Some(BCRYPT), false), Some(BCRYPT))
+        let proven = LoginAttempt::new(account(Some(BCRYPT), false), Some(BCRYPT))
             .verify(RIGHT)
             .unwrap();
         let (from, to) = proven.rehash.unwrap();
         assert_eq!(from, BCRYPT);
         assert!(
-            Candidate::new(account(Some(&to), false), None)
+            LoginAttempt::new(account(Some(&to), false), None)
                 .verify("wrong horse")
                 .is_none()
         );
-        let proven = Candidate::new(account(Some(&to), false), None)
+        let proven = LoginAttempt::new(account(Some(&to), false), None)
             .verify(RIGHT)
             .unwrap();
         assert_eq!((proven.account.id.as_str(), proven.rehash), ("1", None));
@@ -299,12 +299,12 @@ mod tests {
 
     #[test]
     fn debug_output_holds_no_hash() {
-        let candidate = Candidate::new(account(Some(BCRYPT), false), Some(ARGON2));
-        let proven = Proven {
+        let attempt = LoginAttempt::new(account(Some(BCRYPT), false), Some(ARGON2));
+        let proven = PasswordProof {
             account: account(Some(BCRYPT), false).unwrap(),
             rehash: Some((BCRYPT.into(), ARGON2.into())),
         };
-        let text = format!("{candidate:?} {proven:?}");
+        let text = format!("{attempt:?} {proven:?}");
         assert!(text.contains("ann@example.com") && !text.contains('$'), "{text}");
     }
 }

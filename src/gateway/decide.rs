@@ -1,0 +1,201 @@
+//! The decision about a request: the only place where one is made.
+//!
+//! Input: the head of a request, and how its credentials are verified. Output: a [`Decision`], with the [`Permit`] that
+//! forwarding needs, or a [`Rejection`]. Serving, the `[[tests]]` of a file and `explain` call [`decide`]; they differ in
+//! their credentials and in their trace. Invariant: nothing here sends, logs or reads a body.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use http::{HeaderValue, Method};
+
+use super::authenticate::{Authenticated, Credentials, Found, authenticate, is_forged};
+use super::head::RequestHead;
+use super::locate::locate;
+use super::rejection::{Matched, Rejection};
+use super::route::Route;
+use super::trace::Trace;
+use crate::authorize::{Auth, Permit};
+use crate::http::origin;
+use crate::identity::Caller;
+use crate::login::{self, Access, Endpoint};
+use crate::refusal::Refusal;
+use crate::route::Table;
+use crate::verify::OWN_NAME;
+
+/// What decisions depend on in one version of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'g> {
+    /// The routes.
+    pub routes: &'g Table<Route>,
+    /// The prefix of the gateway's own endpoints.
+    pub own_prefix: &'g str,
+    /// Whether there is a way to sign in.
+    pub has_sign_in: bool,
+    /// Whether `public_url` is `https://`; `None` where the file has none.
+    pub public_https: Option<bool>,
+}
+
+/// What becomes of a request that is not refused.
+#[derive(Debug)]
+pub enum Decision<'g> {
+    /// The gateway answers it.
+    Builtin(Endpoint, Found<'g>),
+    /// It goes to the upstream of a route.
+    Forward(Allowed<'g>),
+}
+
+/// A request that may be forwarded.
+#[derive(Debug)]
+pub struct Allowed<'g> {
+    /// The route.
+    pub route: &'g Route,
+    /// The proof for `forward`.
+    pub permit: Permit,
+    /// The credential; `None` for an anonymous request.
+    pub authenticated: Option<Authenticated<'g>>,
+    /// For the session cookie: a new one, or its deletion.
+    pub set_cookie: Option<HeaderValue>,
+}
+
+/// Decides about a request.
+///
+/// # Errors
+/// 400, 404 and 405 as the path is matched; 401, 403 and 503 as the credentials are verified and the rules are applied.
+pub async fn decide<'g, T: Trace>(
+    policy: Policy<'g>,
+    head: &RequestHead<'_>,
+    credentials: &Credentials<'g>,
+    trace: &mut T,
+) -> Result<Decision<'g>, Box<Rejection<'g>>> {
+    let (method, target) = (&head.parts.method, &head.target);
+    // First the gateway's own endpoints: no route takes their paths.
+    if let Some(found) = login::find(method, target, policy.own_prefix, policy.has_sign_in) {
+        trace.step("route", found.is_ok(), || {
+            "the gateway itself answers here; no app gets this request".to_owned()
+        });
+        let endpoint = found.map_err(|(refusal, allow)| Rejection {
+            matched: Matched::Builtin,
+            allow,
+            ..Rejection::new(refusal)
+        })?;
+        return decide_builtin(policy, endpoint, head, credentials, trace).await;
+    }
+    let route = locate(policy.routes, head.host.name(), target, method, trace)?;
+    let matched = Matched::Route(route);
+
+    let found = if route.rules.auth() == Auth::None {
+        trace.step("credential", true, || {
+            "`auth = \"none\"`: none is looked for".to_owned()
+        });
+        Found::default()
+    } else {
+        authenticate(head, credentials, trace)
+            .await
+            .map_err(|refusal| Rejection {
+                matched,
+                rule: Some(Arc::clone(route.rules.name())),
+                ..Rejection::new(refusal)
+            })?
+    };
+    let caller = found.caller().cloned();
+    if T::IS_READ {
+        for step in route.rules.steps(caller.as_deref()) {
+            trace.step("rules", step.passed(), || {
+                format!("{}: {}", step.rule, step.detail)
+            });
+        }
+    }
+    match route.rules.decide(caller) {
+        Ok(permit) => Ok(Decision::Forward(Allowed {
+            route,
+            permit,
+            authenticated: found.authenticated,
+            set_cookie: found.set_cookie,
+        })),
+        Err(denial) => Err(Box::new(Rejection {
+            matched,
+            rule: Some(denial.rule),
+            caller: found.caller().cloned(),
+            set_cookie: found.set_cookie,
+            ..Rejection::new(denial.refusal)
+        })),
+    }
+}
+
+/// What an endpoint of the gateway's own asks for before it reads the body.
+async fn decide_builtin<'g, T: Trace>(
+    policy: Policy<'g>,
+    endpoint: Endpoint,
+    head: &RequestHead<'_>,
+    credentials: &Credentials<'g>,
+    trace: &mut T,
+) -> Result<Decision<'g>, Box<Rejection<'g>>> {
+    let rejection = |refusal, found: Found<'g>| Rejection {
+        matched: Matched::Builtin,
+        caller: found.caller().cloned(),
+        set_cookie: found.set_cookie,
+        ..Rejection::new(refusal)
+    };
+    let found = if endpoint.needs_caller() {
+        authenticate(head, credentials, trace)
+            .await
+            .map_err(|refusal| rejection(refusal, Found::default()))?
+    } else {
+        Found::default()
+    };
+    // Whatever the credential: a page of another site must not sign anybody in or out.
+    if origin::is_unsafe(&head.parts.method) && is_forged(head, policy.public_https, trace) {
+        return Err(Box::new(rejection(Refusal::CrossSite, found)));
+    }
+    let is_let_in = match endpoint.access() {
+        Access::Caller => found.caller().is_some(),
+        Access::Session => found
+            .caller()
+            .is_some_and(|caller| has_session(caller, credentials)),
+        Access::Public | Access::ShowsSession | Access::ReplacesSession | Access::EndsSession => true,
+    };
+    if !is_let_in {
+        trace.step("credential", false, || {
+            "this endpoint is for an account that is signed in".to_owned()
+        });
+        return Err(Box::new(rejection(Refusal::CredentialMissing, found)));
+    }
+    Ok(Decision::Builtin(endpoint, found))
+}
+
+/// Whether a caller has a session with the gateway, which a token of another issuer has not. A caller who is given instead
+/// of a credential counts as signed in.
+fn has_session(caller: &Caller, credentials: &Credentials<'_>) -> bool {
+    let identity = &caller.identity;
+    matches!(credentials, Credentials::Given(_))
+        || (identity.session_id.is_some() && &*identity.issuer == OWN_NAME)
+}
+
+/// The same where nothing has to be waited for: a caller who is given, or credentials that are only examined.
+///
+/// # Errors
+/// As [`decide`]; [`Refusal::Internal`] where there is something to wait for.
+pub fn decide_at_once<'g, T: Trace>(
+    policy: Policy<'g>,
+    head: &RequestHead<'_>,
+    credentials: &Credentials<'g>,
+    trace: &mut T,
+) -> Result<Decision<'g>, Box<Rejection<'g>>> {
+    let deciding = pin!(decide(policy, head, credentials, trace));
+    match deciding.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(decision) => decision,
+        Poll::Pending => Err(Refusal::Internal.into()),
+    }
+}
+
+/// Whether a refusal is answered with 302 to the sign-in page: a browser navigates without a credential, and there is a way
+/// to sign in. `is_browser` is [`wants_page`](crate::http::reply::wants_page).
+#[must_use]
+pub fn is_sent_to_sign_in(has_sign_in: bool, method: &Method, is_browser: bool, refusal: Refusal) -> bool {
+    refusal == Refusal::CredentialMissing
+        && has_sign_in
+        && is_browser
+        && matches!(*method, Method::GET | Method::HEAD)
+}

@@ -1,0 +1,81 @@
+//! Why the gateway answers instead of the app, and all that the answer and the log line need of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response};
+
+use super::route::Route;
+use crate::authorize::RuleName;
+use crate::identity::Caller;
+use crate::refusal::Refusal;
+
+/// What a request was matched with.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Matched<'g> {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// An endpoint of the gateway's own, or a path that is kept for one.
+    Builtin,
+    /// A route; for a method that it has not, one of its path.
+    Route(&'g Route),
+}
+
+impl<'g> Matched<'g> {
+    /// The route.
+    #[must_use]
+    pub fn route(self) -> Option<&'g Route> {
+        match self {
+            Self::Route(route) => Some(route),
+            Self::Nothing | Self::Builtin => None,
+        }
+    }
+}
+
+/// Why the gateway answers instead of the app.
+#[derive(Debug)]
+pub struct Rejection<'g> {
+    /// The reason, and with it the status.
+    pub refusal: Refusal,
+    /// What the request was matched with.
+    pub matched: Matched<'g>,
+    /// The rule that refused it, for the log.
+    pub rule: Option<Arc<RuleName>>,
+    /// The methods of the path, for 405.
+    pub allow: Option<HeaderValue>,
+    /// The caller, where one is known.
+    pub caller: Option<Arc<Caller>>,
+    /// For the session cookie: a new one, or its deletion.
+    pub set_cookie: Option<HeaderValue>,
+    /// The answer, where it is a form that is shown again.
+    pub page: Option<Response<Bytes>>,
+    /// A sentence in the answer instead of the one for the refusal.
+    pub detail: Option<String>,
+    /// For 429 and 503, in seconds.
+    pub retry_after: Option<u64>,
+}
+
+impl Rejection<'_> {
+    /// A refusal without anything else.
+    #[must_use]
+    pub fn new(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            matched: Matched::Nothing,
+            rule: None,
+            allow: None,
+            caller: None,
+            set_cookie: None,
+            page: None,
+            detail: None,
+            retry_after: None,
+        }
+    }
+}
+
+impl From<Refusal> for Box<Rejection<'_>> {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Rejection::new(refusal))
+    }
+}
