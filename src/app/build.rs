@@ -57,7 +57,7 @@ impl Current {
     }
 }
 
-/// Joins `plan` with the state. Without `services` the gateway can decide about requests, and nobody can sign in.
+/// Joins `plan` with the state. Without `services` the gateway decides requests, and has no sign-in.
 ///
 /// # Errors
 /// [`Failure::Config`] where an issuer claims to be the gateway itself, [`Failure::Runtime`] where the state fails.

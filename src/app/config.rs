@@ -1,7 +1,7 @@
 //! From the raw file to ready parts: every table compiled, every name resolved, every problem collected.
 //!
-//! Enters: a [`RawConfig`]. Leaves: a [`Plan`], which is complete, or problems. Reads key and certificate files; asks
-//! nobody over the network and opens no state.
+//! Input: a [`RawConfig`]. Output: a [`Plan`], which is complete, or problems. Reads key and certificate files; contacts no
+//! host and opens no state.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ pub struct Plan {
     pub named_hosts: NamedHosts,
     /// The upstreams, for health checks.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// Who may sign.
+    /// The issuers.
     pub issuers: Issuers,
     /// Where credentials may be.
     pub sources: Sources,
@@ -64,7 +64,7 @@ pub struct SignInPlan {
     pub session: session::Settings,
     /// What accounts and passwords are held to.
     pub policy: Policy,
-    /// Whether anybody may make an account.
+    /// Whether registration is open.
     pub registration: bool,
     /// `password.admin_role`
     pub admin_role: String,
@@ -263,7 +263,7 @@ fn compile_pages(
     }
 }
 
-/// `public_url` is the `iss` of our own tokens: nobody else may have it, and whoever checks it must be able to count on it.
+/// `public_url` is the `iss` of our own tokens: no other issuer may have it, and an app that checks it relies on it.
 fn check_own_name(raw: &RawConfig, public_url: &str, problems: &mut Problems) {
     for iss in raw
         .issuers
@@ -323,7 +323,7 @@ fn check_callers(raw: &RawConfig, problems: &mut Problems) {
     };
     if let Some(route) = raw.routes.iter().find(needs_caller) {
         let span = route.auth.as_ref().map_or(&route.span, |auth| &auth.span);
-        problems.warning(span, "this route needs a caller, and there is no way to become one").hint(
+        problems.warning(span, "this route needs a caller, and no way to sign in is configured").hint(
             "add `[password]` for local accounts or `[issuers.NAME]` for tokens; until then only tokens of `passgate \
              token mint` are accepted",
         );
@@ -341,7 +341,10 @@ fn check_loops(raw: &RawConfig, settings: &Settings, upstreams: &[Arc<Upstream>]
             let problem = problems
                 .error(
                     &written.span,
-                    format!("upstream `{}` leads back to the gateway itself", upstream.name),
+                    format!(
+                        "upstream `{}` is the gateway itself: requests would loop",
+                        upstream.name
+                    ),
                 )
                 .label(format!("the gateway listens on `{}`", settings.listen[place]))
                 .hint("name the address of the app; it and the gateway cannot share a port");

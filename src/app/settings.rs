@@ -340,7 +340,7 @@ pub(super) fn public_url(server: &RawServer, problems: &Problems) -> String {
     )
 }
 
-/// What a gateway without `public_url` calls itself: its first address as somebody on this machine types it.
+/// What a gateway without `public_url` calls itself: its first address as a client on this machine writes it.
 fn default_public_url(listen: &[Address], tls: bool) -> String {
     let scheme = if tls { "https" } else { "http" };
     match listen.first() {
@@ -350,7 +350,7 @@ fn default_public_url(listen: &[Address], tls: bool) -> String {
                 IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
                 IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
             };
-            // Port 0 is whichever the system chooses, so that nobody can write it down.
+            // The system chooses the port where it is 0, so that it cannot be written.
             match (address.port(), ip) {
                 (0, IpAddr::V4(ip)) => format!("{scheme}://{ip}"),
                 (0, IpAddr::V6(ip)) => format!("{scheme}://[{ip}]"),
@@ -396,7 +396,7 @@ fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certif
         {
             problems
                 .warning(&key.span, exposure)
-                .hint("every process that can read it can pass for this site");
+                .hint("every process that can read it can impersonate this site");
         }
     }
     match Certificates::load(pairs) {

@@ -174,12 +174,12 @@ impl Rules {
         if auth != Auth::Required && !rules.is_empty() {
             let (message, why) = match auth {
                 Auth::None => (
-                    "`auth = \"none\"` leaves the rules of this route unchecked",
-                    "nobody is known here",
+                    "`auth = \"none\"` disables the rules of this route",
+                    "without a credential there is no caller",
                 ),
                 _ => (
-                    "`auth = \"optional\"` lets anybody around the rules of this route",
-                    "whoever fails them could leave the credential out",
+                    "`auth = \"optional\"` lets every request around the rules of this route",
+                    "a caller who fails them can leave the credential out",
                 ),
             };
             problems
@@ -434,11 +434,11 @@ fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Pro
             .error(
                 &role.span,
                 format!(
-                    "nobody can pass: the role `{}` is asked for and refused",
+                    "no caller can pass: the role `{}` is required and refused",
                     role.value
                 ),
             )
-            .hint("take it out of `none`, or out of the other list");
+            .hint("remove it from `none`, or from the other list");
     }
 }
 
@@ -447,8 +447,8 @@ fn compile_names(list: &[At<String>], problems: &mut Problems) -> Vec<Box<str>> 
     for role in list {
         if names.iter().any(|name| **name == **role) {
             problems
-                .warning(&role.span, format!("the role `{}` stands twice", role.value))
-                .hint("take one out");
+                .warning(&role.span, format!("the role `{}` appears twice", role.value))
+                .hint("remove one");
             continue;
         }
         names.push(role.as_str().into());

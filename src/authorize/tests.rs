@@ -377,15 +377,15 @@ fn mistakes_are_told_with_their_place() {
         ("auth = \"\"", "`auth` is empty"),
         (
             "auth = \"none\"; roles = [\"a\"]",
-            "`auth = \"none\"` leaves the rules of this route unchecked",
+            "`auth = \"none\"` disables the rules of this route",
         ),
         (
             "auth = \"none\"; scopes = [\"a\"]",
-            "`auth = \"none\"` leaves the rules of this route unchecked",
+            "`auth = \"none\"` disables the rules of this route",
         ),
         (
             "auth = \"optional\"; claims = { a = 1 }",
-            "`auth = \"optional\"` lets anybody around the rules of this route",
+            "`auth = \"optional\"` lets every request around the rules of this route",
         ),
         ("roles = {}", "`roles` names no roles"),
         ("roles = []", "`roles` names no roles"),
@@ -393,11 +393,11 @@ fn mistakes_are_told_with_their_place() {
         ("roles = [\"a\", \"\"]", "`roles` is empty"),
         (
             "roles = { all = [\"a\", \"b\"], none = [\"b\"] }",
-            "nobody can pass: the role `b` is asked for and refused",
+            "no caller can pass: the role `b` is required and refused",
         ),
         (
             "roles = { any = [\"a\", \"b\"], none = [\"b\", \"a\"] }",
-            "nobody can pass: the role `a` is asked for and refused",
+            "no caller can pass: the role `a` is required and refused",
         ),
         ("claims = { \"a..b\" = 1 }", "`a..b` is no path of a claim"),
         ("claims = { \"\" = 1 }", "`` is no path of a claim"),
@@ -430,7 +430,7 @@ fn a_role_that_stands_twice_is_a_warning() {
         ..RawRoute::default()
     });
     assert!(problems.errors().is_empty());
-    assert_eq!(problems.warnings()[0].message, "the role `a` stands twice");
+    assert_eq!(problems.warnings()[0].message, "the role `a` appears twice");
     assert_eq!(rules.roles().count(), 2);
 }
 

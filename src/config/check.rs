@@ -1,6 +1,6 @@
 //! Rules that need more than one table of the file: names that must exist, and things that must not be there twice.
 //!
-//! Enters: a file that parses. Leaves: problems. Every rule is linear in the size of the file, but for names that are
+//! Input: a file that parses. Output: problems. Every rule is linear in the size of the file, but for names that are
 //! close to each other, which are looked for among a bounded number of roles.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,7 +11,7 @@ use super::values::echo;
 use super::{Problems, nearest, sign_in};
 use crate::values::Listen;
 
-/// Above this many different roles, nobody typed them by hand and no typing slips are looked for.
+/// Above this many different roles the file is generated, and no misspellings are looked for.
 const MAX_ROLES: usize = 1000;
 
 /// Judges what `raw` says as a whole.
@@ -47,7 +47,7 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
             problems
                 .error(&listen.span, format!("`{}` is listened on twice", echo(&name)))
                 .also(first.clone(), "first here")
-                .hint("take one of them out");
+                .hint("remove one of them");
         }
     }
 }
@@ -61,7 +61,7 @@ fn admin(raw: &RawConfig, problems: &mut Problems) {
         problems
             .warning(
                 &admin.listen.span,
-                format!("the admin port listens on every network, at `{address}`"),
+                format!("the admin port listens on all interfaces, at `{address}`"),
             )
             .label("it answers without a credential")
             .hint(format!(
@@ -123,7 +123,7 @@ fn issuers(raw: &RawConfig, problems: &mut Problems) {
                     format!("`{}` and `{first}` have the same `issuer`", name.value),
                 )
                 .also((*span).clone(), "first here")
-                .hint("a token is matched to its issuer by `iss`: put both into one table");
+                .hint("a token is matched to its issuer by `iss`: merge the two tables");
         } else {
             seen.insert(iss, (name, &iss.span));
         }
@@ -182,8 +182,8 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
         .filter(|(name, _)| !used.contains(name.as_str()))
     {
         problems
-            .warning(&name.span, format!("no route leads to upstream `{}`", name.value))
-            .hint("take it out, or add a route");
+            .warning(&name.span, format!("no route uses upstream `{}`", name.value))
+            .hint("remove it, or add a route");
     }
 }
 
@@ -219,7 +219,7 @@ fn callers(raw: &RawConfig, problems: &mut Problems) {
     }
 }
 
-/// A role that stands in the file once, close to another one, is likely a slip: it would silently fit nobody.
+/// A role that stands in the file once, close to another one, is likely misspelt: no caller would have it.
 fn roles(raw: &RawConfig, problems: &mut Problems) {
     let mut named: BTreeMap<&str, Role<'_>> = BTreeMap::new();
     for role in all_roles(raw) {
@@ -292,7 +292,7 @@ impl<'r> Role<'r> {
         }
     }
 
-    /// How many slips of the finger lie between two roles; `None` where they are two roles that somebody meant.
+    /// How many slips of the finger lie between two roles; `None` where they are both roles are intended.
     fn slip(&self, other: &Self) -> Option<usize> {
         let allowed = (self.length.min(other.length) / 3).min(2);
         // Each slip brings one character and takes one away, at most.

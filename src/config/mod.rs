@@ -1,9 +1,8 @@
 //! The TOML file: read, checked for its own form, and every problem collected with its place.
 //!
-//! Enters: the text of the file. Leaves: a [`raw::RawConfig`] and [`Problems`]. Nothing is opened and nobody is asked
-//! here; rooms above turn the raw tables into ready values and add what they find to the same [`Problems`]. What must
-//! never happen: that a reader stops at the first problem, that a key is accepted without a word and then ignored, or
-//! that a secret that somebody typed into the file shows up in what is printed about it.
+//! Input: the text of the file. Output: a [`raw::RawConfig`] and [`Problems`]. No file is opened and no host is contacted
+//! here; the rooms above compile the raw tables and add their problems to the same [`Problems`]. Invariants: the reader
+//! reports every problem, an accepted key has an effect, and no message holds a secret.
 
 mod check;
 pub mod problems;

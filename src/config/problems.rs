@@ -1,7 +1,7 @@
 //! Everything that is wrong with a configuration, each problem with its place in the file and a hint.
 //!
-//! Enters: the text of the file, and what any room finds in it. Leaves: all of it in one piece, by
-//! [`Problems::render`]. What must never happen: a panic about a span, or a secret in what is printed.
+//! Input: the text of the file, and the problems that rooms find in it. Output: all of them in one text, by
+//! [`Problems::render`]. Invariants: no span causes a panic, and no secret is printed.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

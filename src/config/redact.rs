@@ -1,6 +1,6 @@
-//! Secrets that somebody typed into the file although none belongs there: found, so that nothing prints them.
+//! Secrets that are in the file although none belongs there: found, so that no message prints them.
 //!
-//! Enters: the parsed file, or its text where it does not parse. Leaves: the spans to hide. It is better to hide too
+//! Input: the parsed file, or its text where it does not parse. Output: the spans to hide. It is better to hide too
 //! much: what is hidden by mistake can be looked up in the file, what is shown by mistake is in a log for ever.
 
 use std::ops::Range;
@@ -77,7 +77,7 @@ pub(super) fn in_values(root: &DeTable<'_>, source: &str) -> Vec<Range<usize>> {
     hidden
 }
 
-/// The rests of lines that speak of secrets, in a text that does not parse: what is a value there is anybody's guess.
+/// The rests of lines that speak of secrets, in a text that does not parse: the values there are unknown.
 pub(super) fn in_text(source: &str) -> Vec<Range<usize>> {
     let mut hidden: Vec<Range<usize>> = Vec::new();
     let mut start = 0;

@@ -68,7 +68,7 @@ pub fn load_secret(secret: &At<RawSecret>, problems: &mut Problems) -> Result<Se
     if let Some(exposure) = secret.exposure(problems.directory()) {
         problems
             .warning(&secret.span, exposure)
-            .hint("whoever reads it can use it as this gateway does");
+            .hint("a process that reads it can act as this gateway");
     }
     let loaded = secret.load(problems.directory())?;
     if let Some(oddity) = loaded.oddity() {
@@ -167,7 +167,7 @@ fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
         .mode();
     if access == Access::File && mode & 0o002 != 0 {
         return Err(format!(
-            "`{shown}` can be written by everybody (mode {:03o}), who could choose the secret; make a new one and run \
+            "`{shown}` is writable by every user (mode {:03o}), so any of them can set the secret; create a new one and run \
              `chmod 600 {shown}`",
             mode & 0o777
         ));
@@ -252,10 +252,7 @@ mod tests {
         ] {
             write(home.path(), "s", bytes, 0o600);
             let mut problems = Problems::new(&home.path().join("gateway.toml"), "\n");
-            let secret = At {
-                value: file("s"),
-                span: 0..1,
-            };
+            let secret = At::new(file("s"), 0..1);
             assert!(load_secret(&secret, &mut problems).is_ok());
             let found: Vec<_> = problems
                 .warnings()

@@ -1,7 +1,7 @@
-//! Rules on signing in: a session cookie that nobody on the way can read, and that nothing else is taken for.
+//! Rules for sign-in: the session cookie is not readable on the network, and no source of tokens has its name.
 //!
-//! Enters: a file that parses. Leaves: problems. What must never happen here: that people can sign in at an address of
-//! another machine over plain HTTP without an error.
+//! Input: a file that parses. Output: problems. Invariants: a file with sign-in over plain HTTP from another machine has
+//! an error.
 
 use super::Problems;
 use super::raw::{At, RawConfig, RawPassword, RawSession, RawSource};
@@ -75,7 +75,7 @@ fn lifetimes(session: &RawSession, problems: &mut Problems) {
                 "`idle_timeout` is longer than `lifetime` and changes nothing",
             )
             .also(lifetime.span.clone(), "every session is over then")
-            .hint("take it out, or make it shorter");
+            .hint("remove it, or make it shorter");
     }
 }
 
@@ -87,9 +87,9 @@ fn addresses(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problem
     match &password.trust_unconfirmed_email {
         Some(trust) if trust.value => {
             problems
-                .warning(&trust.span, "apps get email addresses that were only typed")
-                .label("anybody can register with the address of another person")
-                .hint("an app that knows people by their address lets them into that person's account: take it out");
+                .warning(&trust.span, "apps get unverified email addresses")
+                .label("an attacker can register with the address of another person")
+                .hint("an app that knows people by their address lets them into that person's account: remove it");
         }
         Some(_) => {}
         None if raw.failed.has("password", "trust_unconfirmed_email") => {}
@@ -118,19 +118,19 @@ fn transport(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problem
                         &public_url.span,
                         "with `[password]`, `public_url` must be `https://`",
                     )
-                    .label("session cookies and passwords would cross the network in the clear")
+                    .label("session cookies and passwords would cross the network unencrypted")
                     .hint(HTTPS);
                 return true;
             }
             &public_url.span
         }
         None if raw.server.tls.is_some() => return false,
-        // What browsers call the site can be guessed only where nobody else can reach it.
+        // The name of the site can be derived only where no other machine can reach it.
         None => match raw.server.listen.iter().find(|listen| !is_loopback(listen)) {
             Some(listen) => {
                 problems
                     .error(&listen.span, "with `[password]`, `public_url` must be written")
-                    .label("not only this machine can connect here")
+                    .label("other machines can connect here")
                     .hint(HTTPS);
                 return true;
             }
@@ -177,7 +177,7 @@ fn another_cookie(raw: &RawConfig, is_plain: bool, problems: &mut Problems) {
         }
         let problem = problems
             .error(&source.span, format!("the cookie `{}` is the session cookie", echo(cookie)))
-            .hint("take it out of `sources`, or call the session cookie something else with `cookie` in `[session]`");
+            .hint("remove it from `sources`, or call the session cookie something else with `cookie` in `[session]`");
         if let Some(written) = &raw.session.cookie {
             problem.also(written.span.clone(), "named here");
         }

@@ -164,9 +164,9 @@ impl Sources {
             };
             if let Some((_, earlier)) = sources.iter().find(|(earlier, _)| *earlier == source) {
                 problems
-                    .error(&entry.span, format!("the source {source} stands twice"))
+                    .error(&entry.span, format!("the source {source} appears twice"))
                     .also(earlier.span.clone(), "first here")
-                    .hint("take one of them out");
+                    .hint("remove one of them");
                 continue;
             }
             sources.push((source, entry));

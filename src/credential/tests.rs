@@ -432,7 +432,7 @@ fn a_source_that_stands_twice_is_an_error_that_names_both() {
         let [problem] = problems.errors() else {
             panic!("{:?}", problems.errors())
         };
-        assert!(problem.message.ends_with("stands twice"), "{}", problem.message);
+        assert!(problem.message.ends_with("appears twice"), "{}", problem.message);
         assert_eq!(
             (
                 problem.span.start,

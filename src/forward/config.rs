@@ -44,7 +44,7 @@ impl Upstream {
                 problems
                     .error(&written.span, "this server is listed twice")
                     .also(earlier, "first here")
-                    .hint("take one of them out");
+                    .hint("remove one of them");
                 continue;
             }
             let Some(server) = compile_server(written, raw, &mut tls, problems) else {

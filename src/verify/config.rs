@@ -1,6 +1,6 @@
 //! `[issuers.*]` into issuers that are ready.
 //!
-//! Enters: the tables as they were typed. Leaves: [`Issuers`], and every problem with its place. Files are read here;
+//! Input: the tables as they were read. Output: [`Issuers`], and every problem with its place. Files are read here;
 //! nothing is fetched. What could not work, or would work and protect nothing, is an error now and not at the first
 //! request.
 
@@ -68,7 +68,7 @@ fn one_without_iss(raw: &[Named<RawIssuer>], problems: &mut Problems) {
                         format!("`{other}` and `{}` both take tokens without `iss`", name.value),
                     )
                     .also(span.clone(), "the other one")
-                    .hint("such a token can be of one issuer only: take `iss` out of one of them");
+                    .hint("such a token can belong to one issuer only: remove `iss` from one of them");
             }
             None => first = Some((name, &iss.span)),
         }
@@ -126,8 +126,7 @@ fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Pr
 
 /// Which tenants are taken, where `issuer` has a place for one.
 fn tenants(raw: &RawIssuer, problems: &mut Problems) -> Option<Tenants> {
-    const HINT: &str =
-        "`tenants = [\"…\"]` with their ids, or `\"any\"`: then everybody who has a tenant signs in";
+    const HINT: &str = "`tenants = [\"…\"]` with their ids, or `\"any\"`, which accepts every tenant";
     let iss = raw.issuer.as_ref()?;
     let Some(name) = IssuerName::parse(iss) else {
         problems
@@ -177,7 +176,7 @@ fn tenants(raw: &RawIssuer, problems: &mut Problems) -> Option<Tenants> {
         }
         (false, None) if iss.contains("{tenantid}") => {
             problems
-                .warning(&iss.span, "`{tenantid}` is taken as it stands here")
+                .warning(&iss.span, "`{tenantid}` is taken literally")
                 .hint("write `{tid}` where the tenant stands, and `tenants`");
             None
         }
@@ -199,8 +198,8 @@ fn subject_claims(raw: &RawIssuer, tenants: Option<&Tenants>, problems: &mut Pro
         }
         if claims.contains(&written.value) {
             problems
-                .error(&written.span, format!("`{}` stands twice", written.as_str()))
-                .hint("take one of them out");
+                .error(&written.span, format!("`{}` appears twice", written.as_str()))
+                .hint("remove one of them");
             continue;
         }
         claims.push(written.value.clone());
@@ -220,8 +219,13 @@ fn check_missing_claims(raw: &RawIssuer, problems: &mut Problems) {
     let discovers = raw.discovery.as_ref().is_some_and(|discovery| discovery.value);
     if raw.jwks_url.is_some() || discovers {
         problems
-            .error(&first.span, "`missing_claims` needs keys that are kept here, and these are fetched")
-            .hint("whoever publishes keys signs for many: a token that does not say for whom may be for anybody");
+            .error(
+                &first.span,
+                "`missing_claims` needs keys that are kept here, and these are fetched",
+            )
+            .hint(
+                "a published key set signs for many apps: a token without `aud` can be meant for any of them",
+            );
     }
     let other = raw
         .audience_claim
@@ -316,7 +320,7 @@ fn check_unused(raw: &RawIssuer, problems: &mut Problems) {
 
 fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Option<KeySource> {
     let allow_http = raw.allow_http.as_ref().is_some_and(|allow| allow.value);
-    const HTTP_HINT: &str = "use `https://`; `allow_http = true` is for a network that nobody else can reach";
+    const HTTP_HINT: &str = "use `https://`; `allow_http = true` is for a network that no attacker can reach";
     let location = if let Some(url) = &raw.jwks_url {
         match Url::parse(url, allow_http) {
             Ok(url) => Some(Location::Jwks(url)),
@@ -362,7 +366,7 @@ fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Opti
                     &token.span,
                     format!("`jwks_token` would go to `{}` in plain HTTP", location.url()),
                 )
-                .hint("anybody on the way could read it: use `https://`");
+                .hint("it could be read on the network path: use `https://`");
             return None;
         }
         Some(token) => {
@@ -440,9 +444,14 @@ fn key_files(raw: &RawIssuer, algorithms: &[Algorithm], problems: &mut Problems)
     };
     for reason in &skipped {
         problems
-            .warning(&file.span, format!("`{}` has a key that is left out", file.display()))
+            .warning(
+                &file.span,
+                format!("`{}` has a key that is left out", file.display()),
+            )
             .label(reason.clone())
-            .hint("tokens signed with it are refused; take it out of the file, or put a key there that can be used");
+            .hint(
+                "tokens signed with it are refused; remove it from the file, or replace it with a usable key",
+            );
     }
     let is_usable = set
         .keys()

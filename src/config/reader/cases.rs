@@ -54,7 +54,7 @@ impl Reader<'_> {
         };
         let span = section.span.clone();
         self.finish(section);
-        Some(At { value: caller, span })
+        Some(At::new(caller, span))
     }
 
     fn expect(&mut self, item: &Item<'_>) -> Option<At<RawExpect>> {
@@ -91,10 +91,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        Some(At {
-            value,
-            span: item.span.clone(),
-        })
+        Some(At::new(value, item.span.clone()))
     }
 }
 

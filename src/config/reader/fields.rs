@@ -33,7 +33,7 @@ pub(super) enum Empty {
 }
 
 impl Reader<'_> {
-    /// Reports that `item` should have been `what`; whoever knows more puts another hint.
+    /// Reports that `item` should have been `what`; the caller may replace the hint.
     pub(super) fn expected(&mut self, item: &Item<'_>, what: &str) -> &mut Problem {
         self.error(
             &item.span,
@@ -76,10 +76,7 @@ impl Reader<'_> {
             .hint("values are one line of text");
             return None;
         }
-        Some(At {
-            value: text,
-            span: item.span.clone(),
-        })
+        Some(At::new(text, item.span.clone()))
     }
 
     pub(super) fn string(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<String>> {
@@ -88,19 +85,14 @@ impl Reader<'_> {
     }
 
     pub(super) fn path(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<PathBuf>> {
-        self.string(section, key).map(|path| At {
-            value: PathBuf::from(path.value),
-            span: path.span,
-        })
+        self.string(section, key)
+            .map(|path| At::new(PathBuf::from(path.value), path.span))
     }
 
     pub(super) fn flag(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<bool>> {
         let item = section.take(key)?;
         if let Some(value) = item.read::<bool>() {
-            return Some(At {
-                value,
-                span: item.span,
-            });
+            return Some(At::new(value, item.span));
         }
         let unquoted = item
             .value
@@ -126,10 +118,7 @@ impl Reader<'_> {
             return None;
         };
         match item.read::<u64>() {
-            Some(value) if range.contains(&value) => Some(At {
-                value,
-                span: item.span,
-            }),
+            Some(value) if range.contains(&value) => Some(At::new(value, item.span)),
             _ => {
                 let found = echo(&number.to_string());
                 self.error(
@@ -181,10 +170,7 @@ impl Reader<'_> {
         }
         let text = self.text(item)?;
         match parse(&text) {
-            Ok(value) => Some(At {
-                value,
-                span: text.span,
-            }),
+            Ok(value) => Some(At::new(value, text.span)),
             Err(reason) => {
                 let found = if names_a_secret(&item.key) {
                     "something else".to_owned()
@@ -267,10 +253,7 @@ impl Reader<'_> {
         let item = section.take(key)?;
         let span = item.span.clone();
         if one == One::Taken && (item.value.is_str() || scalar(&item.value).is_some()) {
-            return Some(At {
-                value: parse(self, &item).into_iter().collect(),
-                span,
-            });
+            return Some(At::new(parse(self, &item).into_iter().collect(), span));
         }
         let quoted = item.value.as_str().map(echo);
         let items = match item.into_elements() {
@@ -294,10 +277,10 @@ impl Reader<'_> {
             self.error(&span, format!("`{key}` is empty")).hint(hint);
             return None;
         }
-        Some(At {
-            value: items.iter().filter_map(|item| parse(self, item)).collect(),
+        Some(At::new(
+            items.iter().filter_map(|item| parse(self, item)).collect(),
             span,
-        })
+        ))
     }
 
     pub(super) fn strings(
@@ -325,10 +308,10 @@ impl Reader<'_> {
                 let first = first.span.clone();
                 self.error(
                     &name.span,
-                    format!("header `{}` stands here a second time", name.value),
+                    format!("header `{}` appears a second time", name.value),
                 )
                 .also(first, "first here")
-                .hint("take one of them out");
+                .hint("remove one of them");
                 continue;
             }
             found.push(name);
@@ -353,7 +336,7 @@ impl Reader<'_> {
         for item in table.into_items() {
             let span = item.key_span.clone();
             let name = match FieldName::settable(&item.key) {
-                Ok(value) => At { value, span },
+                Ok(value) => At::new(value, span),
                 Err(reason) => {
                     self.error(&span, format!("`{}` is no header to set", echo(&item.key)))
                         .hint(reason);
@@ -364,7 +347,7 @@ impl Reader<'_> {
                 let first = first.span.clone();
                 self.error(
                     &name.span,
-                    format!("header `{}` stands here a second time", name.value),
+                    format!("header `{}` appears a second time", name.value),
                 )
                 .also(first, "first here")
                 .hint("upper and lower case are the same in header names");
@@ -373,10 +356,7 @@ impl Reader<'_> {
             // An empty value is a value here, and no other string may be empty.
             let value = match &item.value {
                 DeValue::String(text) if text.is_empty() && what == "a header value" => {
-                    parse("").ok().map(|value| At {
-                        value,
-                        span: item.span.clone(),
-                    })
+                    parse("").ok().map(|value| At::new(value, item.span.clone()))
                 }
                 _ => self.parse(&item, what, parse),
             };
@@ -404,7 +384,7 @@ impl Reader<'_> {
             seen = true;
             let span = item.key_span.clone();
             let name = match claim_path(&item.key) {
-                Ok(value) => At { value, span },
+                Ok(value) => At::new(value, span),
                 Err(reason) => {
                     self.error(&span, format!("`{}` is no path of a claim", echo(&item.key)))
                         .hint(reason);
@@ -420,13 +400,7 @@ impl Reader<'_> {
                 _ => None,
             };
             match value {
-                Some(value) => found.push((
-                    name,
-                    At {
-                        value,
-                        span: item.span,
-                    },
-                )),
+                Some(value) => found.push((name, At::new(value, item.span))),
                 None => {
                     self.expected(&item, "a string, an integer of 64 bits or a boolean")
                         .hint("a claim that holds an array passes if one of its elements is this value");

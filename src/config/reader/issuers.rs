@@ -15,7 +15,7 @@ use crate::values::{FieldName, MissingClaim, ParameterName, Token};
 const KEY_SOURCES: [&str; 5] = ["jwks_url", "jwks_file", "public_key_file", "secret", "discovery"];
 
 const SECRET_FORM: &str =
-    "keep it elsewhere: `{ file = \"…\" }`, `{ env = \"…\" }` or `{ credential = \"…\" }` (systemd)";
+    "write a reference: `{ file = \"…\" }`, `{ env = \"…\" }` or `{ credential = \"…\" }` (systemd)";
 
 impl Reader<'_> {
     pub(super) fn issuer(&mut self, mut section: Section<'_>) -> RawIssuer {
@@ -67,7 +67,7 @@ impl Reader<'_> {
             &mut section,
             "algorithms",
             One::Refused,
-            Empty::Refused("without an algorithm no token is good: name those that the issuer signs with"),
+            Empty::Refused("an empty list accepts no token: name the algorithms that the issuer uses"),
             |reader, item| reader.algorithm(item, only_secret, no_secret),
         );
         let raw = RawIssuer {
@@ -78,7 +78,7 @@ impl Reader<'_> {
                     &mut section,
                     "audiences",
                     One::Taken,
-                    Empty::Refused("without an audience no token is good"),
+                    Empty::Refused("an empty list accepts no token: name the audience of this gateway"),
                 )
                 .map(|audiences| audiences.value)
                 .unwrap_or_default(),
@@ -121,9 +121,12 @@ impl Reader<'_> {
         if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.as_secs() > 300) {
             self.warning(
                 &leeway.span,
-                format!("a token is good for {} s after it has expired", leeway.as_secs()),
+                format!(
+                    "a token is accepted for {} s after it has expired",
+                    leeway.as_secs()
+                ),
             )
-            .hint("leeway is for clocks that differ; `\"30s\"` is usual");
+            .hint("leeway covers clocks that differ; `\"30s\"` is usual");
         }
         self.finish(section);
         raw
@@ -134,10 +137,7 @@ impl Reader<'_> {
         let item = section.take("tenants")?;
         let span = item.span.clone();
         if item.value.as_str() == Some("any") {
-            return Some(At {
-                value: RawTenants::Any,
-                span,
-            });
+            return Some(At::new(RawTenants::Any, span));
         }
         const HINT: &str =
             "write `[\"72f988bf-86f1-41af-91ab-2d7cd011db47\"]`, or `\"any\"` for every tenant there is";
@@ -163,10 +163,7 @@ impl Reader<'_> {
                 tenants.push(tenant.value);
             }
         }
-        (!tenants.is_empty() && count > 0).then_some(At {
-            value: RawTenants::Listed(tenants),
-            span,
-        })
+        (!tenants.is_empty() && count > 0).then_some(At::new(RawTenants::Listed(tenants), span))
     }
 
     fn one_key_source(&mut self, section: &Section<'_>, written: &[&str], discovery: Option<&At<bool>>) {
@@ -183,7 +180,7 @@ impl Reader<'_> {
             [] => {
                 self.error(
                     &section.span,
-                    format!("`{}` says nothing about its keys", section.title),
+                    format!("`{}` names no source of keys", section.title),
                 )
                 .hint(
                     "add one of `jwks_url`, `jwks_file`, `public_key_file`, `secret` or `discovery = true`",
@@ -195,12 +192,12 @@ impl Reader<'_> {
                     &section.span,
                     format!("`{}` has several sources of keys: `{several}`", section.title),
                 )
-                .hint("keep one of them; keys of two parties are two issuers");
+                .hint("keep one of them; two key sources are two issuers");
             }
         }
     }
 
-    /// A URL that keys are fetched from: nobody on the way may put in their own.
+    /// A URL that keys are fetched from, so that it needs TLS or loopback.
     fn secure_url(&mut self, item: &Item<'_>, may_be_plain: bool, when: &str) -> Option<At<String>> {
         let text = self.text(item)?;
         let key = &item.key;
@@ -224,7 +221,7 @@ impl Reader<'_> {
             "http" if may_be_plain || url.is_loopback() => Some(text),
             "http" => {
                 self.error(&item.span, format!("{when}`{key}` must be `https://`"))
-                    .hint("whoever sits in between could put in keys of their own; `allow_http = true` accepts that");
+                    .hint("an attacker on the network path could replace the keys; `allow_http = true` accepts that");
                 None
             }
             _ => {
@@ -238,11 +235,8 @@ impl Reader<'_> {
     fn algorithm(&mut self, item: &Item<'_>, only_secret: bool, no_secret: bool) -> Option<At<String>> {
         let name = self.text(item)?;
         if name.eq_ignore_ascii_case("none") {
-            self.error(
-                &name.span,
-                "algorithm `none` would take tokens that nobody signed",
-            )
-            .hint("take it out: there is no use for it here");
+            self.error(&name.span, "algorithm `none` accepts unsigned tokens")
+                .hint("remove it: a token without a signature proves nothing");
             return None;
         }
         let known = schema::words("issuers.*", "algorithms");
@@ -270,7 +264,7 @@ impl Reader<'_> {
                     name.value
                 ),
             )
-            .hint("whoever knows a public key could sign with it: take this algorithm out");
+            .hint("a public key is no secret, so anyone could sign with it: remove this algorithm");
         } else if !is_hmac && only_secret {
             self.error(
                 &name.span,
@@ -288,7 +282,7 @@ impl Reader<'_> {
     pub(super) fn secret(&mut self, item: Item<'_>) -> Option<At<RawSecret>> {
         if !item.is_table() {
             self.problems.hide(&item.span);
-            self.error(&item.span, format!("`{}` stands in the file itself", item.key))
+            self.error(&item.span, format!("`{}` holds the secret itself", item.key))
                 .hint(SECRET_FORM);
             return None;
         }
@@ -322,7 +316,7 @@ impl Reader<'_> {
             .map(|file| RawSecret::File(file.value))
             .or(env.map(|env| RawSecret::Env(env.value)))
             .or(credential.map(|credential| RawSecret::Credential(credential.value)))?;
-        Some(At { value, span })
+        Some(At::new(value, span))
     }
 
     /// The name of the place of a secret. What is no such name may be the secret itself, and is not shown.
@@ -338,10 +332,7 @@ impl Reader<'_> {
                 .hint("the name, not the secret");
             return None;
         }
-        Some(At {
-            value: text.clone().into_owned(),
-            span: item.span.clone(),
-        })
+        Some(At::new(text.clone().into_owned(), item.span.clone()))
     }
 
     pub(super) fn credentials(&mut self, mut section: Section<'_>) -> Option<Vec<At<RawSource>>> {
@@ -350,7 +341,7 @@ impl Reader<'_> {
             "sources",
             "credentials.sources",
             "sources = [{ header = \"authorization\", scheme = \"Bearer\" }]",
-            Empty::Refused("no credential would ever be found: leave it out for `Authorization: Bearer`"),
+            Empty::Refused("an empty list finds no credential: remove the key for `Authorization: Bearer`"),
             Self::source,
         );
         self.finish(section);
@@ -403,7 +394,7 @@ impl Reader<'_> {
         }
         if has_scheme && !written.contains(&"header") {
             self.error(&span, "`scheme` goes with `header` only")
-                .hint("take it out");
+                .hint("remove it");
             return None;
         }
         header
@@ -420,7 +411,7 @@ impl Reader<'_> {
 /// A claim that tokens may lack.
 fn missing_claim(text: &str) -> Result<MissingClaim, String> {
     match text {
-        "exp" => Err("a token without `exp` would be good for ever: no issuer may leave it out".to_owned()),
+        "exp" => Err("a token without `exp` never expires: `exp` is always required".to_owned()),
         "sub" => Err("`subject_claim` names the claim that its tokens have instead".to_owned()),
         _ => word(text, schema::words("issuers.*", "missing_claims")),
     }

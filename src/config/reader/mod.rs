@@ -1,8 +1,7 @@
 //! Reads the TOML text into [`RawConfig`], by hand and not by derive: a derived reader stops at its first problem.
 //!
-//! Enters: the text that [`Problems`] was made from. Leaves: every value that is well-formed; each one that is not is
-//! a problem and is left out. What must never happen: a key that is accepted and then has no effect, and a value of a
-//! secret in a message.
+//! Input: the text that [`Problems`] was made from. Output: every value that is well-formed; each other one is a problem
+//! and is left out. Invariants: a key that is accepted has an effect, and no message holds a secret.
 
 mod cases;
 mod fields;
@@ -184,9 +183,12 @@ impl Reader<'_> {
     fn sign_in_needed(&mut self, section: &Section<'_>, has_password: bool) {
         // A table that a syntax error swallowed is not missing.
         if !has_password && self.broken.is_empty() {
-            let message = format!("`{}` stands here, and nobody can sign in", section.title);
+            let message = format!(
+                "`{}` has no effect: no way to sign in is configured",
+                section.title
+            );
             self.warning(&section.span, message)
-                .hint("add `[password]` for local accounts, or take the table out");
+                .hint("add `[password]` for local accounts, or remove the table");
         }
     }
 
@@ -274,10 +276,7 @@ impl Reader<'_> {
         };
         let mut found = Vec::new();
         for item in table.into_items() {
-            let name = At {
-                value: item.key.clone().into_owned(),
-                span: item.key_span.clone(),
-            };
+            let name = At::new(item.key.clone().into_owned(), item.key_span.clone());
             if !item.is_table() && schema::find(kind, &name).is_some() {
                 self.error(
                     &item.key_span,
@@ -352,7 +351,7 @@ impl Reader<'_> {
             if self.problems.errors().len() > errors {
                 self.wrong.insert(span.start);
             }
-            found.extend(value.map(|value| At { value, span }));
+            found.extend(value.map(|value| At::new(value, span)));
         }
         Some(found)
     }
@@ -393,7 +392,7 @@ impl Reader<'_> {
                     &item.key_span,
                     format!("`{shown}` is not available in this version"),
                 )
-                .hint("take it out: nothing would act on it");
+                .hint("remove it: it has no effect in this version");
                 continue;
             }
             let message = if kind.is_empty() {
@@ -409,7 +408,7 @@ impl Reader<'_> {
                 None if kind.is_empty() => format!("the tables are `{}`", known.join("`, `")),
                 None => format!("`{title}` has `{}`", known.join("`, `")),
             };
-            // A key of an issuer that nobody knows may have been meant to hold its secret.
+            // An unknown key of an issuer may hold its secret.
             if kind.starts_with("issuers") && hint.starts_with('`') {
                 self.problems.hide(&item.span);
             }

@@ -82,8 +82,8 @@ impl Reader<'_> {
         let name = self.text(item)?;
         let upper = name.to_ascii_uppercase();
         if matches!(upper.as_str(), "CONNECT" | "TRACE") {
-            self.error(&name.span, format!("`{upper}` is never let through"))
-                .hint("take it out");
+            self.error(&name.span, format!("`{upper}` is never forwarded"))
+                .hint("remove it");
             return None;
         }
         let Ok(method) = Method::try_from(name.as_str()) else {
@@ -94,7 +94,7 @@ impl Reader<'_> {
         if upper != name.value {
             self.error(
                 &name.span,
-                format!("`{}` is no method that clients send", echo(&name)),
+                format!("`{}` is not a method that clients send", echo(&name)),
             )
             .hint(format!("methods are case-sensitive: `\"{}\"`", echo(&upper)));
             return None;
@@ -105,10 +105,7 @@ impl Reader<'_> {
             self.warning(&name.span, format!("`{}` is an unusual method", echo(&name)))
                 .hint(format!("did you mean `{near}`?"));
         }
-        Some(At {
-            value: method,
-            span: name.span,
-        })
+        Some(At::new(method, name.span))
     }
 
     fn roles(&mut self, route: &mut Section<'_>) -> Option<At<RawRoles>> {
@@ -138,7 +135,7 @@ impl Reader<'_> {
         if !written {
             self.error(&span, "`roles` names no roles").hint(NO_ROLES);
         }
-        Some(At { value: roles, span })
+        Some(At::new(roles, span))
     }
 
     fn role_list(&mut self, item: Item<'_>) -> Option<Vec<At<String>>> {

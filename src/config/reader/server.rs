@@ -34,7 +34,7 @@ impl Reader<'_> {
                     reader
                         .warning(
                             &proxy.span,
-                            format!("`{network}` trusts everybody's `X-Forwarded-*`"),
+                            format!("`{network}` trusts the `X-Forwarded-*` of every client"),
                         )
                         .hint("name the networks of the proxies in front of this gateway");
                 }
@@ -95,10 +95,7 @@ impl Reader<'_> {
                     .hint("leave the key out for `\"25%\"`");
                 return None;
             };
-            return Some(At {
-                value: Share::Count(number),
-                span: item.span,
-            });
+            return Some(At::new(Share::Count(number), item.span));
         }
         self.parse(&item, "a percentage or a number", values::share)
     }
@@ -110,10 +107,7 @@ impl Reader<'_> {
         if let DeValue::Integer(number) = &item.value
             && u64::from_str_radix(number.as_str(), number.radix()) == Ok(0)
         {
-            return Some(At {
-                value: 0,
-                span: item.span,
-            });
+            return Some(At::new(0, item.span));
         }
         let rate = self.parse(&item, "a size, or 0", values::size)?;
         if *rate > MOST {
@@ -140,10 +134,7 @@ impl Reader<'_> {
         let item = server.take("egress_proxy")?;
         let span = item.span.clone();
         if item.value.as_str() == Some("none") {
-            return Some(At {
-                value: RawEgressProxy::None,
-                span,
-            });
+            return Some(At::new(RawEgressProxy::None, span));
         }
         let (url, password) = if item.is_table() {
             let mut section = self.section(item, "server.egress_proxy", FORM)?;
@@ -243,10 +234,7 @@ impl Reader<'_> {
         let item = section.take(key)?;
         if item.is_table() {
             let secret = self.secret(item)?;
-            return Some(At {
-                value: RawPem::Secret(secret.value),
-                span: secret.span,
-            });
+            return Some(At::new(RawPem::Secret(secret.value), secret.span));
         }
         if !item.value.is_str() {
             self.expected(&item, "a path or a place of a secret")
@@ -256,10 +244,7 @@ impl Reader<'_> {
             return None;
         }
         let path = self.text(&item)?;
-        Some(At {
-            value: RawPem::Path(path.value.into()),
-            span: path.span,
-        })
+        Some(At::new(RawPem::Path(path.value.into()), path.span))
     }
 
     pub(super) fn log(&mut self, mut section: Section<'_>) -> RawLog {
@@ -275,7 +260,7 @@ impl Reader<'_> {
         {
             self.warning(&file.span, "`file` has no effect: there is no access log")
                 .also(access.span.clone(), "switched off here")
-                .hint("take one of the two out");
+                .hint("remove one of the two");
         }
         self.finish(section);
         log

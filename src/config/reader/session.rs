@@ -39,14 +39,14 @@ impl Reader<'_> {
                 "idle_timeout",
                 SECOND..=MAX_DURATION,
                 "at least 1s",
-                "`\"24h\"` is usual: whoever was away for longer signs in again",
+                "`\"24h\"` is usual: a user who was away for longer signs in again",
             ),
             lifetime: self.lifetime(
                 &mut section,
                 "lifetime",
                 SECOND..=MAX_DURATION,
                 "at least 1s",
-                "`\"7d\"` is usual: everybody signs in again after it",
+                "`\"7d\"` is usual: every user signs in again after it",
             ),
         };
         self.finish(section);
@@ -90,10 +90,7 @@ impl Reader<'_> {
         };
         let span = section.span.clone();
         self.finish(section);
-        At {
-            value: password,
-            span,
-        }
+        At::new(password, span)
     }
 
     fn role(&mut self, item: &Item<'_>) -> Option<At<String>> {
@@ -120,12 +117,9 @@ impl Reader<'_> {
         }
         for (at, role) in roles.iter().enumerate() {
             if let Some(first) = roles[..at].iter().find(|first| first.value == role.value) {
-                self.error(
-                    &role.span,
-                    format!("role `{}` stands here a second time", echo(role)),
-                )
-                .also(first.span.clone(), "first here")
-                .hint("keep one of them");
+                self.error(&role.span, format!("role `{}` appears a second time", echo(role)))
+                    .also(first.span.clone(), "first here")
+                    .hint("keep one of them");
             }
         }
     }

@@ -58,7 +58,7 @@ fn line_at(text: &str, offset: usize) -> Range<usize> {
     start..end
 }
 
-/// The line that `offset` is on and those behind it up to the next header: without their header, nobody can say what
+/// The line that `offset` is on and those behind it up to the next header: without their header, their table is unknown, and so is what
 /// they mean.
 fn section_at(text: &str, offset: usize) -> Range<usize> {
     let Range { start, mut end } = line_at(text, offset);
@@ -207,7 +207,7 @@ fn one(source: &str, error: &SyntaxError, line: &Range<usize>, problems: &mut Pr
         let what = if is_header { "table" } else { "key" };
         let name = source.get(span.clone()).unwrap_or_default();
         let first = earlier(source, line, is_header);
-        let problem = problems.error(span, format!("{what} `{}` stands here a second time", echo(name)));
+        let problem = problems.error(span, format!("{what} `{}` appears a second time", echo(name)));
         problem.hint(if is_header {
             "put both into one table"
         } else {

@@ -70,10 +70,7 @@ impl Reader<'_> {
         }
         let text = self.text(item)?;
         match ServerAddress::parse(&text) {
-            Ok(value) => Some(At {
-                value,
-                span: text.span,
-            }),
+            Ok(value) => Some(At::new(value, text.span)),
             Err(bad) => {
                 if bad.is_secret {
                     self.problems.hide(&item.span);

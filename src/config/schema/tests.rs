@@ -61,31 +61,50 @@ fn all_keys() -> impl Iterator<Item = (&'static Table, &'static Key)> {
         .flat_map(|table| table.keys.iter().map(move |key| (table, key)))
 }
 
+/// `UPDATE=1` adds the keys that are not there.
 #[test]
 fn the_example_shows_each_default_and_each_example() {
     let shown = shown();
-    let wrong: Vec<String> = all_keys()
-        .filter(|(table, _)| {
-            !matches!(
-                table.path,
-                "" | "secret" | "server.tls.more" | "credentials" | "credentials.sources"
-            )
-        })
-        .filter_map(|(table, key)| {
-            let name = format!("{}.{}", table.path, key.name);
-            let text = if key.example.is_empty() {
-                key.default
-            } else {
-                key.example
-            };
-            let expected = same(key.kind, parsed(text)?);
-            let found = shown.get(&name).map(Vec::as_slice).unwrap_or_default();
-            let is_shown = found
-                .iter()
-                .any(|value| same(key.kind, value.clone()) == expected);
-            (!is_shown).then(|| format!("{name} = {text}, the example has {found:?}"))
-        })
-        .collect();
+    let mut example = EXAMPLE.to_owned();
+    let mut wrong: Vec<String> = Vec::new();
+    let is_apart = |path: &str| {
+        let apart = [
+            "",
+            "secret",
+            "server.tls.more",
+            "credentials",
+            "credentials.sources",
+        ];
+        apart.contains(&path)
+    };
+    for (table, key) in all_keys().filter(|(table, _)| !is_apart(table.path)) {
+        let name = format!("{}.{}", table.path, key.name);
+        let text = if key.example.is_empty() {
+            key.default
+        } else {
+            key.example
+        };
+        let Some(expected) = parsed(text).map(|value| same(key.kind, value)) else {
+            continue;
+        };
+        let found = shown.get(&name).map(Vec::as_slice).unwrap_or_default();
+        if found
+            .iter()
+            .any(|value| same(key.kind, value.clone()) == expected)
+        {
+            continue;
+        }
+        wrong.push(format!("{name} = {text}, the example has {found:?}"));
+        let header = format!("\n[{}]\n", table.path);
+        if let (true, Some(at)) = (found.is_empty(), example.find(&header)) {
+            let entry = format!("# {}\n{} = {text}\n", key.doc, key.name);
+            example.insert_str(at + header.len(), &entry);
+        }
+    }
+    if std::env::var_os("UPDATE").is_some() && example != EXAMPLE {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.example.toml");
+        std::fs::write(file, &example).unwrap();
+    }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 

@@ -337,9 +337,9 @@ fn check_passing(file: &RawConfig, table: &FoldedTable, problems: &mut Problems)
         let kinds = table.bits(name.as_str());
         if kinds & kind::OURS != 0 || is_set(name.as_str()) || never.matches(name) {
             let hint = match key {
-                "trusted_headers" if is_read(name) => "a trusted proxy's is read in any case: take it out",
+                "trusted_headers" if is_read(name) => "a trusted proxy's is read in any case: remove it",
                 _ => {
-                    "what the gateway sets or reads itself is never passed on from a client or a proxy: take it out"
+                    "what the gateway sets or reads itself is never passed on from a client or a proxy: remove it"
                 }
             };
             problems
@@ -371,7 +371,7 @@ fn check_passing(file: &RawConfig, table: &FoldedTable, problems: &mut Problems)
                     &name.span,
                     format!("`{}` is not removed from requests", name.value),
                 )
-                .hint(format!("it passes without `{key}`: take it out"));
+                .hint(format!("it passes without `{key}`: remove it"));
         }
     }
     if let (Some(first), true) = (

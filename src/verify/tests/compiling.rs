@@ -184,7 +184,7 @@ fn what_is_missing_is_said_all_at_once() {
             "`issuer` is missing in `[issuers.corp]`",
             "`audiences` is missing in `[issuers.corp]`",
             "`algorithms` is missing in `[issuers.corp]`",
-            "`[issuers.corp]` says nothing about its keys",
+            "`[issuers.corp]` names no source of keys",
         ]
     );
 }
@@ -202,7 +202,7 @@ fn a_table_that_would_not_work_or_not_protect_is_an_error() {
         ),
         (
             RIGHT.to_owned() + "public_key_file = \"key.pem\"\nalgorithms = [\"ES256\", \"none\"]",
-            "algorithm `none` would take tokens",
+            "algorithm `none` accepts unsigned tokens",
         ),
         (
             RIGHT.to_owned() + "public_key_file = \"key.pem\"\nalgorithms = [\"ES526\"]",
@@ -230,7 +230,7 @@ fn a_table_that_would_not_work_or_not_protect_is_an_error() {
         ),
         (
             RIGHT.to_owned() + "algorithms = [\"ES256\"]\ndiscovery = false",
-            "says nothing about its keys",
+            "names no source of keys",
         ),
         (
             RIGHT.to_owned() + "algorithms = [\"ES256\"]\njwks_url = \"http://id.example.com/keys\"",
@@ -608,7 +608,7 @@ fn an_issuer_of_many_tenants_names_them_and_finds_its_keys_under_organizations()
         (&|raw| raw.subject_claims = paths(&["oid", "sub"]), ""),
         (
             &|raw| raw.subject_claims = paths(&["oid", "oid"]),
-            "`oid` stands twice",
+            "`oid` appears twice",
         ),
     ];
     for (change, expected) in cases {

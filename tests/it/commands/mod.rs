@@ -1661,7 +1661,7 @@ fn check_refuses_an_upstream_that_is_the_gateway_itself() {
             .command(["check"])
             .expect(if is_loop { 2 } else { 0 })
             .all();
-        let is_said = said.contains("upstream `app` leads back to the gateway itself");
+        let is_said = said.contains("upstream `app` is the gateway itself: requests would loop");
         assert_eq!(is_said, is_loop, "{listen} {server}\n{said}");
     }
 }

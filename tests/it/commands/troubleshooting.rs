@@ -101,7 +101,7 @@ fn said(row: &str) -> String {
         "did you mean" => check(&good().replacen("upstream = ", "upsteam = ", 1)),
         "two routes tie" => check(&path("/admin/*")),
         "no request can match" => check(&path("/a%2fb")),
-        "stands in the file itself" => {
+        "holds the secret itself" => {
             check(&good().replacen("{ file = \"corp.secret\" }", "\"0123456789\"", 1))
         }
         "can be read by others" => {
@@ -117,7 +117,7 @@ fn said(row: &str) -> String {
             "{}[[tests]]\nrequest = \"GET /admin/x\"\nexpect = \"allow\"\n",
             good()
         )),
-        "this route needs a caller, and there is no way to become one" => check(GOOD),
+        "this route needs a caller, and no way to sign in is configured" => check(GOOD),
         "with `[password]`, `public_url` must be" => check(&format!(
             "{}[password]\n[server]\nlisten = \"0.0.0.0:0\"\n",
             good()
