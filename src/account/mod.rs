@@ -244,7 +244,10 @@ fn prepare(new: NewAccount, now: UnixSeconds) -> Result<AccountRow, Fault> {
         hash::check_hash(hash)?;
     }
     Ok(AccountRow {
-        id: new.id.map_or_else(|| new_id(now), Ok)?,
+        id: match new.id {
+            Some(id) => id,
+            None => new_id(now).map_err(|_| Fault::NoRandomNumbers)?.to_string(),
+        },
         email_key: fold_email(&new.email),
         email: normal_email(&new.email),
         name: policy::parse_name(new.name.as_deref().unwrap_or_default())?,
@@ -256,16 +259,6 @@ fn prepare(new: NewAccount, now: UnixSeconds) -> Result<AccountRow, Fault> {
         confirmed: new.confirmed,
         created_at: now,
     })
-}
-
-/// A UUID of version 7 (RFC 9562 section 5.7).
-fn new_id(now: UnixSeconds) -> Result<String, Fault> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|_| Fault::NoRandomNumbers)?;
-    let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
-    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random)
-        .into_uuid()
-        .to_string())
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl Current {
             Ok(keys) => {
                 let keys = Arc::new(keys);
                 for own in &self.own {
-                    own.replace_keys(Arc::clone(&keys));
+                    own.keys.replace(Arc::clone(&keys));
                 }
             }
             Err(error) => tracing::error!(%error, "cannot use our own signing keys; those in use stay"),

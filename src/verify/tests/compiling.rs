@@ -140,7 +140,7 @@ fn each_source_of_keys_compiles_with_the_defaults_of_the_contract() {
             .collect::<Vec<_>>(),
         ["roles", "role"]
     );
-    assert_eq!(issuer.key_generation(), 1);
+    assert_eq!(issuer.keys.generation(), 1);
     assert!(issuers.by_iss(ISS).is_some());
     let secret = |file: &'static str| {
         errors(move |raw| {
