@@ -14,6 +14,7 @@ mod policy;
 use std::sync::Arc;
 
 use crate::clock::{Clock, UnixSeconds};
+use crate::identity::new_id;
 use crate::refusal::Refusal;
 use crate::state::email::normal as normal_email;
 pub use crate::state::email::{key as fold_email, look as look_of_email};

@@ -14,7 +14,7 @@ use crate::config::raw::{RawClaim, RawExpect, RawTestCaller};
 use crate::gateway::{self, Route};
 use crate::http::headers::Host;
 use crate::http::target::Target;
-use crate::identity::{Caller, Identity};
+use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::login;
 use crate::refusal::Refusal;
 
@@ -154,13 +154,13 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             .caller
             .as_ref()
             .and_then(|caller| caller.value.issuer.as_ref())
-            && issuer.value != OWN_ISSUER
+            && issuer.value != SESSION_ISSUER
             && plan.issuers.by_name(&issuer.value).is_none()
         {
             problems
                 .error(&issuer.span, format!("no issuer is called `{}`", issuer.value))
                 .hint(format!(
-                    "one of `[issuers.*]`, or `{OWN_ISSUER}` for tokens of the gateway itself"
+                    "one of `[issuers.*]`, or `{SESSION_ISSUER}` for tokens of the gateway itself"
                 ));
             continue;
         }
@@ -203,8 +203,6 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
 }
 
 /// The name of the gateway itself among the issuers.
-pub(super) const OWN_ISSUER: &str = "session";
-
 fn described(caller: &RawTestCaller) -> Identity {
     let texts =
         |list: &[crate::config::At<String>]| list.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
@@ -227,7 +225,7 @@ fn described(caller: &RawTestCaller) -> Identity {
     let issuer = caller
         .issuer
         .as_ref()
-        .map_or(OWN_ISSUER, |issuer| issuer.value.as_str());
+        .map_or(SESSION_ISSUER, |issuer| issuer.value.as_str());
     identity(
         issuer,
         subject,

@@ -21,11 +21,11 @@ use crate::gateway::{Gateway, Outgoing, Route, locate};
 use crate::http::headers::{Host, drop_hop_by_hop};
 use crate::http::target::Target;
 use crate::http::{origin, reply};
-use crate::identity::{Caller, Identity};
+use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::{Peer, TrustedProxies};
 use crate::login::{self, Endpoint};
 use crate::refusal::Refusal;
-use crate::verify::{OWN_NAME, Verified, Verifier};
+use crate::verify::{Verified, Verifier};
 
 /// The request to be explained.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Fa
     let identity = question.subject.as_ref().map(|subject| {
         let claims = question.claims.iter().cloned().collect();
         config_tests::identity(
-            OWN_NAME,
+            SESSION_ISSUER,
             subject,
             question.roles.clone(),
             question.scopes.clone(),

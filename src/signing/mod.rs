@@ -283,8 +283,7 @@ fn verifying_key(row: &SigningKeyRow) -> Result<VerifyingKey, SigningError> {
         key_id: row.key_id.clone(),
         what,
     };
-    let (key_id, jwk) =
-        public_jwk(&row.public_key).ok_or(damaged("its public part is not 32 bytes"))?;
+    let (key_id, jwk) = public_jwk(&row.public_key).ok_or(damaged("its public part is not 32 bytes"))?;
     if key_id != row.key_id {
         return Err(damaged("its id is not the thumbprint of its public part"));
     }

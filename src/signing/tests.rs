@@ -51,7 +51,10 @@ fn the_key_id_is_the_thumbprint_of_rfc_8037_appendix_a_3() {
     let x = URL_SAFE_NO_PAD
         .decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
         .unwrap();
-    assert_eq!(public_jwk(&x).unwrap().0, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    assert_eq!(
+        public_jwk(&x).unwrap().0,
+        "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+    );
 }
 
 #[test]

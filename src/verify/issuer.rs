@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::algorithm::Algorithm;
 use super::issuer_keys::IssuerKeys;
-use super::keys::KeySet;
 use super::key_source::KeySource;
+use super::keys::KeySet;
 use super::tenant::{IssuerName, Tenants};
 use super::typ::TypeRule;
 use crate::config::Place;

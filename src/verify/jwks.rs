@@ -125,7 +125,9 @@ impl Key {
             return Err(weak("a private key, where only public ones belong"));
         }
         if kty == "oct" && origin == Origin::Fetched {
-            return Err(other("a shared secret (`oct`), which is not taken from the network"));
+            return Err(other(
+                "a shared secret (`oct`), which is not taken from the network",
+            ));
         }
         let unread = || missing_parameter(kty, jwk);
         let mut key = match AlgorithmParameters::deserialize(jwk).map_err(|_| unread())? {
@@ -184,7 +186,9 @@ fn missing_parameter(kty: &str, jwk: &Map<String, Value>) -> Unusable {
         "oct" => return weak("no `k`"),
         _ => return other("`kty` is not one that we know"),
     };
-    let missing = names.iter().find(|name| !jwk.get(**name).is_some_and(Value::is_string));
+    let missing = names
+        .iter()
+        .find(|name| !jwk.get(**name).is_some_and(Value::is_string));
     missing.map_or_else(|| other(otherwise), |name| other(format!("no `{name}`")))
 }
 
@@ -205,5 +209,10 @@ fn exactly(length: usize, name: &str, text: &str) -> Result<Vec<u8>, Unusable> {
 
 /// The uncompressed point (SEC 1 section 2.3.3) that `x` and `y` are.
 fn point(ec: &EllipticCurveKeyParameters, length: usize) -> Result<Vec<u8>, Unusable> {
-    Ok([&[4][..], &exactly(length, "x", &ec.x)?, &exactly(length, "y", &ec.y)?].concat())
+    Ok([
+        &[4][..],
+        &exactly(length, "x", &ec.x)?,
+        &exactly(length, "y", &ec.y)?,
+    ]
+    .concat())
 }

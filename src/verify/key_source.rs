@@ -22,9 +22,9 @@ use super::tenant::IssuerName;
 use crate::clock::UnixSeconds;
 
 /// How often a set is fetched again, unless the TOML says otherwise.
-pub const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
+pub(super) const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The shortest time between two fetches that unknown `kid`s caused, unless the TOML says otherwise.
-pub const REFRESH_COOLDOWN: Duration = Duration::from_secs(10);
+pub(super) const REFRESH_COOLDOWN: Duration = Duration::from_secs(10);
 /// The longest time that a request waits for a fetch.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait after the first failure; it doubles with each further one.

@@ -92,7 +92,10 @@ impl PreparedKey {
         let invalid = || other(format!("not a valid {} key", algorithm.family().as_str()));
         let parsed = match (Scheme::of(algorithm), material.kind()) {
             (Scheme::Rsa(parameters), DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                let components = RsaPublicKeyComponents { n: trim(n), e: trim(e) };
+                let components = RsaPublicKeyComponents {
+                    n: trim(n),
+                    e: trim(e),
+                };
                 let parsed = components.to_parsed_public_key(parameters);
                 Parsed::Public(parsed.map_err(|_| other("not an RSA key"))?)
             }
@@ -109,7 +112,9 @@ impl PreparedKey {
                 Parsed::Secret(Box::new(hmac::Key::new(hash, secret)))
             }
             _ if is_secret => {
-                return Err(other(format!("a shared secret, and `{algorithm}` needs a public key")));
+                return Err(other(format!(
+                    "a shared secret, and `{algorithm}` needs a public key"
+                )));
             }
             _ => return Err(invalid()),
         };
@@ -187,7 +192,10 @@ pub(super) fn check_material(material: &DecodingKey) -> Result<(), Unusable> {
         )));
     }
     if bits > *RSA_BITS.end() {
-        return Err(other(format!("an RSA key of {bits} bits, more than {}", RSA_BITS.end())));
+        return Err(other(format!(
+            "an RSA key of {bits} bits, more than {}",
+            RSA_BITS.end()
+        )));
     }
     let is_odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
     if !is_odd(n) {
@@ -200,7 +208,9 @@ pub(super) fn check_material(material: &DecodingKey) -> Result<(), Unusable> {
         return Err(other("an RSA exponent of more than 32 bits"));
     }
     if has_roca_fingerprint(n) {
-        return Err(weak("an RSA key made by a chip with the ROCA flaw (CVE-2017-15361)"));
+        return Err(weak(
+            "an RSA key made by a chip with the ROCA flaw (CVE-2017-15361)",
+        ));
     }
     Ok(())
 }

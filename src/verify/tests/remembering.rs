@@ -75,7 +75,11 @@ fn a_change_of_keys_is_felt_by_the_next_request() {
     );
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     assert_eq!(counts(&local), (1, 0, 1));
-    assert!(issuer.keys.replace(key_set(&[Signer::p256().jwk("new"), corp.signer.jwk("k")])));
+    assert!(
+        issuer
+            .keys
+            .replace(key_set(&[Signer::p256().jwk("new"), corp.signer.jwk("k")]))
+    );
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     assert_eq!(counts(&local), (1, 0, 2));
     assert!(issuer.keys.replace(key_set(&[Signer::p256().jwk("new")])));
