@@ -141,7 +141,7 @@ fn miss(directory: &Path, algorithm: &'static str) -> impl FnMut(u64) + use<> {
                     .issuers()
                     .by_name(algorithm)
                     .expect("there is one for each algorithm");
-                issuer.replace_keys(Arc::clone(&sets[next / TOKENS % 2]));
+                issuer.keys.replace(Arc::clone(&sets[next / TOKENS % 2]));
             }
             let verified = verifier.verify(&mut local, &tokens[next % TOKENS], NOW);
             drop(black_box(verified).expect("the token is good"));

@@ -21,6 +21,7 @@ use passgate::clock::Clock;
 use passgate::forward::Pool;
 use passgate::gateway::{SignIn, WorkerContext};
 use passgate::http::client::Share;
+use passgate::identity::SESSION_ISSUER;
 use passgate::login::Sites;
 use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use passgate::revocation::{self, Revocation};
@@ -29,7 +30,7 @@ use passgate::server::connection::{Accepted, serve};
 use passgate::server::context::Context;
 use passgate::signing::{Kind, SigningKeys};
 use passgate::state::sqlite::Sqlite;
-use passgate::verify::{Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations, Verifier};
+use passgate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::{Map, Value, json};
 use support::tokens::{Key, jwks, now};
 use support::{Bench, main as measure};
@@ -243,7 +244,7 @@ impl Running {
             let (keys, _) =
                 KeySet::from_jwks(signing.jwks(now()).to_string().as_bytes(), Origin::File).expect("keys");
             let url = settings.public_url.as_str();
-            let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
+            let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
             let verifier = Verifier::new(issuers, Arc::clone(&revocations));
             let sites = Arc::new(Sites::new(url, NamedHosts::default()));
             SignIn {

@@ -6,11 +6,24 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::clock::UnixSeconds;
 
 /// The name of the gateway's own issuer: [`Identity::issuer`] of a session's tokens, and the issuer of their revocations.
 pub const SESSION_ISSUER: &str = "session";
+
+/// A UUID of version 7 (RFC 9562 section 5.7) for something that is made at `now`: a name, not a secret. The constructors of
+/// the `uuid` crate panic where the system has no random numbers, and do not take a time in seconds.
+///
+/// # Errors
+/// The system has no random numbers.
+pub fn new_id(now: UnixSeconds) -> Result<Uuid, getrandom::Error> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
+    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
+}
 
 /// The caller, as the token names them.
 #[derive(Clone, Debug)]

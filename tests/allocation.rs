@@ -28,7 +28,7 @@ use passgate::gateway::{Decision, RequestHead, Sender, SignIn, Silent, WorkerCon
 use passgate::http::client::Share;
 use passgate::http::headers::request_host;
 use passgate::http::target::Target;
-use passgate::identity::Caller;
+use passgate::identity::{Caller, SESSION_ISSUER};
 use passgate::login::Sites;
 use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use passgate::refusal::Refusal;
@@ -36,9 +36,7 @@ use passgate::revocation::{self, Revocation};
 use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::signing::{Kind, SigningKeys};
 use passgate::state::sqlite::Sqlite;
-use passgate::verify::{
-    Algorithm, Egress, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations, Verifier,
-};
+use passgate::verify::{Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
 
@@ -118,12 +116,12 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
     let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
     let url = "https://app.example.com";
-    let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
+    let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
     let revocations = Revocations::new();
     revocations.touch(Instant::now() + Duration::from_secs(3600));
     let other = revocation::Target::Session("another".to_owned());
     revocations.replace([Revocation {
-        issuer: OWN_NAME.to_owned(),
+        issuer: SESSION_ISSUER.to_owned(),
         ..revoked(other)
     }]);
     let verifier = Verifier::new(issuers, Arc::new(revocations));
@@ -156,7 +154,7 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     assert_eq!(present().unwrap().caller.identity.subject, "ann");
     assert_eq!(allocations(|| present().unwrap()), 0);
     sign_in.verifier.revocations().replace([Revocation {
-        issuer: OWN_NAME.to_owned(),
+        issuer: SESSION_ISSUER.to_owned(),
         ..revoked(revocation::Target::Session("s1".to_owned()))
     }]);
     assert_eq!(present().unwrap_err(), Refusal::Revoked);

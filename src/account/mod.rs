@@ -16,6 +16,7 @@ mod policy;
 use std::sync::Arc;
 
 use crate::clock::{Clock, UnixSeconds};
+use crate::identity::new_id;
 use crate::state::email::normal as normal_email;
 pub use crate::state::email::{key as fold_email, look as look_of_email};
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, State, StateError};
@@ -226,7 +227,12 @@ fn prepare(new: NewAccount, now: UnixSeconds) -> Result<AccountRow, AccountError
         hash::check_hash(hash)?;
     }
     Ok(AccountRow {
-        id: new.id.map_or_else(|| new_id(now), Ok)?,
+        id: match new.id {
+            Some(id) => id,
+            None => new_id(now)
+                .map_err(|_| AccountError::NoRandomNumbers)?
+                .to_string(),
+        },
         email_key: fold_email(&new.email),
         email: normal_email(&new.email),
         name: policy::parse_name(new.name.as_deref().unwrap_or_default())?,
@@ -238,16 +244,6 @@ fn prepare(new: NewAccount, now: UnixSeconds) -> Result<AccountRow, AccountError
         confirmed: new.confirmed,
         created_at: now,
     })
-}
-
-/// A UUID of version 7 (RFC 9562 section 5.7).
-fn new_id(now: UnixSeconds) -> Result<String, AccountError> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|_| AccountError::NoRandomNumbers)?;
-    let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
-    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random)
-        .into_uuid()
-        .to_string())
 }
 
 #[cfg(test)]

@@ -18,12 +18,13 @@ use crate::gateway::{Gateway, Label, LoopMark, Renewal, SignIn};
 use crate::http::client::Share;
 use crate::http::location;
 use crate::http::pace::PaceRules;
+use crate::identity::SESSION_ISSUER;
 use crate::login::{Endpoints, Login, Sites};
 use crate::observe::Metrics;
 use crate::pages::Pages;
 use crate::session::{self, Sessions};
 use crate::signing::{Assertions, SigningKeys};
-use crate::verify::{Algorithm, Issuer, Issuers, KeySet, OWN_NAME, Origin, Revocations, Verifier};
+use crate::verify::{Algorithm, Issuer, Issuers, KeySet, Origin, Revocations, Verifier};
 
 /// How requests that the gateway answers itself are named in log and metrics.
 const OWN_LABEL: &str = "(own)";
@@ -49,7 +50,7 @@ impl Current {
             Ok(keys) => {
                 let keys = Arc::new(keys);
                 for own in &self.own {
-                    own.replace_keys(Arc::clone(&keys));
+                    own.keys.replace(Arc::clone(&keys));
                 }
             }
             Err(error) => tracing::error!(%error, "cannot use our own signing keys; those in use stay"),
@@ -71,7 +72,7 @@ pub(super) fn assemble(
     let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
     let own = plan
         .issuers
-        .add_own(OWN_NAME, &settings.public_url, &settings.public_url, &[Algorithm::EdDSA], keys)
+        .add_own(SESSION_ISSUER, &settings.public_url, &settings.public_url, &[Algorithm::EdDSA], keys)
         .map_err(|error| {
             Failure::Config(format!(
                 "error: {error}\nhint: `{}` (`public_url`) is the issuer of the gateway's own tokens; another issuer has another `issuer`\n",
@@ -86,7 +87,8 @@ pub(super) fn assemble(
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
         let url = &settings.public_url;
-        let (issuers, of_sessions) = Issuers::of_own_sessions(OWN_NAME, url, url, &[Algorithm::EdDSA], keys);
+        let (issuers, of_sessions) =
+            Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror, services)?;
         let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));

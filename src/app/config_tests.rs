@@ -20,7 +20,7 @@ use crate::gateway::{
     Credentials, Decision, Policy, Rejection, RequestHead, Sender, Silent, decide_at_once, is_sent_to_sign_in,
 };
 use crate::http::headers::{Host, request_host};
-use crate::identity::{Caller, Identity};
+use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::{Peer, TrustedProxies};
 
 /// A method, a host and a target.
@@ -129,13 +129,13 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             .caller
             .as_ref()
             .and_then(|caller| caller.value.issuer.as_ref())
-            && issuer.value != OWN_ISSUER
+            && issuer.value != SESSION_ISSUER
             && plan.issuers.by_name(&issuer.value).is_none()
         {
             problems
                 .error(&issuer.span, format!("no issuer is called `{}`", issuer.value))
                 .hint(format!(
-                    "one of `[issuers.*]`, or `{OWN_ISSUER}` for tokens of the gateway itself"
+                    "one of `[issuers.*]`, or `{SESSION_ISSUER}` for tokens of the gateway itself"
                 ));
             continue;
         }
@@ -187,8 +187,6 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
 }
 
 /// The name of the gateway itself among the issuers.
-pub(super) const OWN_ISSUER: &str = "session";
-
 fn described(caller: &RawTestCaller) -> Identity {
     let texts =
         |list: &[crate::config::At<String>]| list.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
@@ -211,7 +209,7 @@ fn described(caller: &RawTestCaller) -> Identity {
     let issuer = caller
         .issuer
         .as_ref()
-        .map_or(OWN_ISSUER, |issuer| issuer.value.as_str());
+        .map_or(SESSION_ISSUER, |issuer| issuer.value.as_str());
     identity(
         issuer,
         subject,

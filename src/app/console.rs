@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use super::config::Plan;
 use super::config_tests::{self, Asked};
 use super::settings::Settings;
-use crate::identity::Caller;
+use crate::identity::{Caller, SESSION_ISSUER};
 use crate::observe::{Diagnostics, LevelSwitch};
 use crate::refusal::Refusal;
 use crate::server::listen::{Address, Listener};
-use crate::verify::OWN_NAME;
 
 /// The longest wait at the end of the process for readers of standard error and of the access log.
 pub(super) const READER_PATIENCE: Duration = Duration::from_secs(1);
@@ -88,7 +87,7 @@ fn shown(address: &Address, tls: bool) -> String {
 /// Whether the commands of [`introduction`] work with this configuration.
 pub(super) fn is_demo(plan: &Plan) -> bool {
     let alice = config_tests::identity(
-        OWN_NAME,
+        SESSION_ISSUER,
         "alice",
         vec!["user".to_owned()],
         Vec::new(),

@@ -27,10 +27,10 @@ use crate::gateway::{
 use crate::http::headers::{Host, request_host};
 use crate::http::reply;
 use crate::http::target::MAX_TARGET_BYTES;
-use crate::identity::Caller;
+use crate::identity::{Caller, SESSION_ISSUER};
 use crate::login;
 use crate::refusal::Refusal;
-use crate::verify::{self, OWN_NAME};
+use crate::verify;
 
 /// The request to be explained.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Fa
         Some(subject) => {
             let claims = question.claims.iter().cloned().collect();
             let (roles, scopes) = (question.roles.clone(), question.scopes.clone());
-            let identity = config_tests::identity(OWN_NAME, subject, roles, scopes, claims);
+            let identity = config_tests::identity(SESSION_ISSUER, subject, roles, scopes, claims);
             Credentials::Given(Some(Arc::new(Caller::new(identity))))
         }
         None => Credentials::examined(gateway, current.sessions.as_deref()),

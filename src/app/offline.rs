@@ -37,7 +37,7 @@ pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
             .load_jwks(&issuer.issuer, source.location().url().as_str())
             .map_err(anyhow::Error::msg)?;
         if let Some((keys, _)) = saved.and_then(|text| KeySet::from_jwks(&text, Origin::Fetched).ok()) {
-            issuer.replace_keys(keys);
+            issuer.keys.replace(keys);
         }
     }
     Ok(current)

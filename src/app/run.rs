@@ -57,8 +57,9 @@ pub fn run(file: &Path) -> u8 {
 }
 
 fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
-    // Fails only if a provider is installed already.
+    // Each fails only if a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let _ = crate::verify::PROVIDER.install_default();
     let metrics = Arc::new(Metrics::new());
     let plan = load_tested(file, &console.diagnostics)?;
     console.level.set(plan.settings.log.level);

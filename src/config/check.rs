@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::raw::{At, RawConfig};
 use super::values::echo;
 use super::{Problems, nearest, sign_in};
+use crate::identity::SESSION_ISSUER;
 use crate::values::Listen;
 
 /// Above this many different roles the file is generated, and no misspellings are looked for.
@@ -196,7 +197,7 @@ fn callers(raw: &RawConfig, problems: &mut Problems) {
         raw.issuers
             .iter()
             .map(|(name, _)| name.as_str())
-            .chain(["session"])
+            .chain([SESSION_ISSUER])
     };
     for issuer in raw
         .tests

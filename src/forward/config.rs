@@ -20,6 +20,7 @@ use crate::config::raw::RawUpstream;
 use crate::config::schema::or_default;
 use crate::config::{At, Problems};
 use crate::http::location::Origin;
+use crate::net::tls_roots::{client_config, system_roots};
 use crate::values::{ServerAddress, ServerHost, ServerScheme};
 
 /// The table in the schema.
@@ -211,12 +212,7 @@ impl TlsConfigs {
                     Some(file) => read_authorities(file, problems)?,
                     None => system_authorities(server, problems)?,
                 };
-                let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-                let mut config = ClientConfig::builder_with_provider(provider)
-                    .with_safe_default_protocol_versions()
-                    .expect("the provider has suites for TLS 1.2 and 1.3")
-                    .with_root_certificates(roots)
-                    .with_no_client_auth();
+                let mut config = client_config(roots);
                 config.alpn_protocols = vec![b"http/1.1".to_vec()];
                 Some(Arc::new(config))
             })
@@ -251,16 +247,14 @@ fn read_authorities(file: &At<PathBuf>, problems: &mut Problems) -> Option<RootC
 }
 
 fn system_authorities(server: &Range<usize>, problems: &mut Problems) -> Option<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
+    let roots = system_roots();
+    if roots.is_none() {
         problems
             .error(
                 server,
                 "this system has no certificates of authorities to check the server's with",
             )
             .hint("install `ca-certificates`, or name a PEM file with `ca_file`");
-        return None;
     }
-    Some(roots)
+    roots
 }

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::server::{Address, Server};
-use crate::http::gather::{ROOM, gather};
+use crate::net::coalesce::{ROOM, coalesce};
 use crate::refusal::Refusal;
 
 /// How long the addresses of a name are believed.
@@ -296,7 +296,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.with(|stream| match gather(slices, &mut [0; ROOM]) {
+        self.with(|stream| match coalesce(slices, &mut [0; ROOM]) {
             Some(piece) => stream.poll_write(cx, piece),
             None => stream.poll_write_vectored(cx, slices),
         })

@@ -18,11 +18,10 @@ use super::route::Route;
 use super::trace::Trace;
 use crate::authorize::{Auth, Permit};
 use crate::http::origin;
-use crate::identity::Caller;
+use crate::identity::{Caller, SESSION_ISSUER};
 use crate::login::{self, Access, Endpoint};
 use crate::refusal::Refusal;
 use crate::route::Table;
-use crate::verify::OWN_NAME;
 
 /// What decisions depend on in one version of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +169,7 @@ async fn decide_builtin<'g, T: Trace>(
 fn has_session(caller: &Caller, credentials: &Credentials<'_>) -> bool {
     let identity = &caller.identity;
     matches!(credentials, Credentials::Given(_))
-        || (identity.session_id.is_some() && &*identity.issuer == OWN_NAME)
+        || (identity.session_id.is_some() && &*identity.issuer == SESSION_ISSUER)
 }
 
 /// The same where nothing has to be waited for: a caller who is given, or credentials that are only examined.

@@ -2,7 +2,6 @@
 
 pub mod client;
 pub mod cookie;
-pub mod gather;
 pub mod headers;
 pub mod incoming;
 pub mod location;

@@ -1,1 +1,4 @@
-//! What the parts that open sockets share: URLs, TLS roots, writes that are coalesced.
+//! What the parts that open sockets share: TLS roots, writes that are coalesced.
+
+pub mod coalesce;
+pub mod tls_roots;

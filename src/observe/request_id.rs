@@ -1,5 +1,8 @@
 //! Request ids: UUIDs of version 7 (RFC 9562 section 5.7), made without a system call each.
 //!
+//! A system call costs some 300 ns; a block of 4,096 random bytes serves 409 ids. The `uuid` crate has no source that is both
+//! cheap and free of panics.
+//!
 //! An id names a request in logs and responses. It is unique and hard to guess; nothing is protected by it.
 
 use http::HeaderValue;

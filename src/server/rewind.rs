@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::gather::{ROOM, gather};
+use crate::net::coalesce::{ROOM, coalesce};
 
 /// `first`, then `io`.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Rewind<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match gather(bufs, &mut [0; ROOM]) {
+        match coalesce(bufs, &mut [0; ROOM]) {
             Some(piece) => Pin::new(&mut self.io).poll_write(cx, piece),
             None => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
         }

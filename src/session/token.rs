@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Settings;
 use crate::clock::UnixSeconds;
+use crate::identity;
 use crate::signing::{Kind, SigningError, SigningKeys};
 use crate::state::{AccountRow, SessionRow};
 use crate::verify::REVISION_CLAIM;
@@ -85,13 +86,7 @@ pub(super) fn expires_at(settings: &Settings, session: &SessionRow, now: UnixSec
     }
 }
 
-/// A UUID of version 7 (RFC 9562 section 5.7): a name, not a secret.
-///
-/// # Errors
-/// The system has no random numbers.
+/// [`identity::new_id`], with the error of this room.
 pub(super) fn new_id(now: UnixSeconds) -> Result<Uuid, SigningError> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|_| SigningError::Cryptography { action: "make an id" })?;
-    let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
-    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
+    identity::new_id(now).map_err(|_| SigningError::Cryptography { action: "make an id" })
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Kind, SigningError, SigningKeys};
 use crate::clock::UnixSeconds;
+use crate::identity::new_id;
 
 /// How long a minted token lives unless said, in seconds.
 pub const DEFAULT_LIFETIME: UnixSeconds = 15 * 60;
@@ -109,7 +110,10 @@ impl SigningKeys {
             claims.insert("scope".to_owned(), request.scopes.join(" ").into());
         }
         claims.extend(request.claims.clone());
-        claims.insert("jti".to_owned(), token_id(now)?.into());
+        let token_id = new_id(now).map_err(|_| SigningError::Cryptography {
+            action: "make a token id",
+        })?;
+        claims.insert("jti".to_owned(), token_id.to_string().into());
         claims.insert("iat".to_owned(), now.into());
         claims.insert("exp".to_owned(), now.saturating_add(request.lifetime).into());
         Ok(self.sign(Kind::Access, &claims)?)
@@ -122,16 +126,4 @@ fn is_scope(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
-}
-
-/// A UUID of version 7 (RFC 9562 section 5.7).
-fn token_id(now: UnixSeconds) -> Result<String, SigningError> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|_| SigningError::Cryptography {
-        action: "make a token id",
-    })?;
-    let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
-    Ok(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random)
-        .into_uuid()
-        .to_string())
 }

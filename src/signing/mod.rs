@@ -1,18 +1,20 @@
 //! Our own signing keys, and the tokens that are signed with them.
 //!
-//! Enters: key rows of the state and claims. Leaves: signed tokens (JWS compact serialization, RFC 7515 section 3.1, by
-//! Ed25519, RFC 8037) and the public keys that verify them. Never here: a private key in a log, an error or Debug
-//! output, or a token without `typ`, by which `verify` keeps the kinds apart (RFC 8725 section 3.11).
+//! Input: key rows of the state and claims. Output: signed tokens (JWS compact serialization, RFC 7515 section 3.1, by
+//! Ed25519, RFC 8037) and the public keys that verify them. Invariants: no log, error or `Debug` output shows a private
+//! key; every token has a `typ`, by which `verify` keeps the kinds apart (RFC 8725 section 3.11).
 
 mod assertion;
 mod mint;
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::signature::Signer;
+use jsonwebtoken::{DecodingKey, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -23,7 +25,7 @@ pub use assertion::Assertions;
 pub use mint::{DEFAULT_LIFETIME, MintError, MintRequest};
 
 /// `alg` of everything that is signed here (RFC 8037 section 3.1).
-pub const ALGORITHM: &str = "EdDSA";
+const ALGORITHM: jsonwebtoken::Algorithm = jsonwebtoken::Algorithm::EdDSA;
 
 /// A kind of token of ours. A verifier takes each one only where it expects that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,7 @@ pub enum SigningError {
 /// All keys at one moment: the one that signs, and those whose signatures count. Shared by all workers and replaced
 /// whole when the state has changed.
 pub struct SigningKeys {
-    signer: Ed25519KeyPair,
+    signer: PreparedSigner,
     key_id: Arc<str>,
     /// One encoded header with its dot for each [`Kind`].
     heads: [String; Kind::ALL.len()],
@@ -92,8 +94,7 @@ pub struct SigningKeys {
 pub struct VerifyingKey {
     /// Its `kid`, the JWK thumbprint (RFC 7638).
     pub key_id: Arc<str>,
-    /// RFC 8032 section 5.1.5.
-    pub public_key: [u8; 32],
+    jwk: Jwk,
     /// When it was made.
     pub created_at: UnixSeconds,
     /// When it stopped signing; `None`: it is the active one.
@@ -112,14 +113,7 @@ impl VerifyingKey {
     /// The key as a JWK (RFC 8037 section 2).
     #[must_use]
     pub fn jwk(&self) -> Value {
-        json!({
-            "kty": "OKP",
-            "crv": "Ed25519",
-            "use": "sig",
-            "alg": ALGORITHM,
-            "kid": &*self.key_id,
-            "x": URL_SAFE_NO_PAD.encode(self.public_key),
-        })
+        json!(self.jwk)
     }
 }
 
@@ -161,9 +155,9 @@ impl SigningKeys {
             .private_key
             .as_ref()
             .ok_or(damaged("its private part is missing"))?;
-        let signer =
-            Ed25519KeyPair::from_pkcs8(private_key).map_err(|_| damaged("its private part is not PKCS#8"))?;
-        if signer.public_key().as_ref() != key.public_key {
+        let signer = PreparedSigner::new(&EncodingKey::from_ed_der(private_key))
+            .ok_or(damaged("its private part is not PKCS#8"))?;
+        if signer.0.public_key().as_ref() != row.public_key {
             return Err(damaged("its two parts do not belong together"));
         }
         let mut verifying = vec![key];
@@ -175,8 +169,10 @@ impl SigningKeys {
             }
         }
         let heads = Kind::ALL.map(|kind| {
-            let head = json!({"typ": kind.typ(), "alg": ALGORITHM, "kid": &*key_id});
-            URL_SAFE_NO_PAD.encode(head.to_string()) + "."
+            let mut head = Header::new(ALGORITHM);
+            head.typ = Some(kind.typ().to_owned());
+            head.kid = Some(key_id.to_string());
+            URL_SAFE_NO_PAD.encode(json!(head).to_string()) + "."
         });
         Ok(Self {
             signer,
@@ -243,15 +239,37 @@ impl std::fmt::Debug for SigningKeys {
     }
 }
 
+/// The parsed private key. `jsonwebtoken::encode` parses it for each token, which takes as long as the signature itself.
+struct PreparedSigner(Ed25519KeyPair);
+
+impl PreparedSigner {
+    fn new(key: &EncodingKey) -> Option<Self> {
+        Ed25519KeyPair::from_pkcs8(key.as_bytes()).ok().map(Self)
+    }
+}
+
+impl Signer<Vec<u8>> for PreparedSigner {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, jsonwebtoken::signature::Error> {
+        let signature = self.0.try_sign(message);
+        signature
+            .map(|signature| signature.as_ref().to_vec())
+            .map_err(|_| jsonwebtoken::signature::Error::new())
+    }
+}
+
 fn generate(now: UnixSeconds) -> Result<SigningKeyRow, SigningError> {
-    let failed = |_| SigningError::Cryptography {
+    let failed = SigningError::Cryptography {
         action: "make a signing key",
     };
-    let pair = Ed25519KeyPair::generate().map_err(failed)?;
-    let document = pair.to_pkcs8().map_err(failed)?;
+    let Ok(pair) = Ed25519KeyPair::generate() else {
+        return Err(failed);
+    };
     let public_key = pair.public_key().as_ref().to_vec();
+    let (Ok(document), Some((key_id, _))) = (pair.to_pkcs8(), public_jwk(&public_key)) else {
+        return Err(failed);
+    };
     Ok(SigningKeyRow {
-        key_id: thumbprint(&public_key),
+        key_id,
         private_key: Some(Zeroizing::new(document.as_ref().to_vec())),
         public_key,
         created_at: now,
@@ -265,28 +283,26 @@ fn verifying_key(row: &SigningKeyRow) -> Result<VerifyingKey, SigningError> {
         key_id: row.key_id.clone(),
         what,
     };
-    let public_key = row
-        .public_key
-        .as_slice()
-        .try_into()
-        .map_err(|_| damaged("its public part is not 32 bytes"))?;
-    if thumbprint(&row.public_key) != row.key_id {
+    let (key_id, jwk) = public_jwk(&row.public_key).ok_or(damaged("its public part is not 32 bytes"))?;
+    if key_id != row.key_id {
         return Err(damaged("its id is not the thumbprint of its public part"));
     }
     Ok(VerifyingKey {
-        key_id: row.key_id.as_str().into(),
-        public_key,
+        key_id: key_id.into(),
+        jwk,
         created_at: row.created_at,
         retired_at: row.retired_at,
         verify_until: row.verify_until,
     })
 }
 
-/// RFC 7638 section 3: the digest of the required members in the order of their names (RFC 8037 section 2).
-fn thumbprint(public_key: &[u8]) -> String {
-    let x = URL_SAFE_NO_PAD.encode(public_key);
-    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes()))
+/// The JWK of a public key of 32 bytes, and its thumbprint (RFC 7638 section 3, RFC 8037 section 2), which is its `kid`.
+fn public_jwk(public_key: &[u8]) -> Option<(String, Jwk)> {
+    let mut jwk = Jwk::from_decoding_key(&DecodingKey::from_ed_der(public_key), Some(ALGORITHM)).ok()?;
+    let key_id = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+    jwk.common.key_id = Some(key_id.clone());
+    jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+    Some((key_id, jwk))
 }
 
 #[cfg(test)]

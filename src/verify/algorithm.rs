@@ -1,7 +1,9 @@
 //! The signature algorithms that can be configured, and the kind of key that each one needs.
 //!
-//! Enters: the text of `alg`, from a token, a JWK or the TOML. Leaves: an [`Algorithm`]. `none` is not among them and
-//! never will be.
+//! Input: the text of `alg`, from a token, a JWK or the TOML. Output: an [`Algorithm`]. Invariant: `none` is not one of them.
+//!
+//! `jsonwebtoken::Algorithm` is not used in its place: it has no ES512 and no second name of `EdDSA`, and its one family for
+//! all curves cannot say that a key on P-256 is not for ES384.
 
 /// A JWS signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1, RFC 9864 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +81,12 @@ impl Algorithm {
             .iter()
             .copied()
             .find(|algorithm| algorithm.as_str() == name)
+    }
+
+    /// The algorithm that the `jsonwebtoken` crate means.
+    pub(super) fn from_jwt(algorithm: jsonwebtoken::Algorithm) -> Option<Self> {
+        let names_it = |known: &Self| known.as_str().parse() == Ok(algorithm);
+        Self::ALL.iter().copied().find(names_it)
     }
 
     /// Its name in `alg`.

@@ -57,7 +57,7 @@ impl Verified {
     /// Whether the verdict still stands at `now`, revocations apart.
     #[must_use]
     pub fn holds(&self, now: UnixSeconds) -> bool {
-        now < self.good_until && self.key_generation == self.issuer.key_generation()
+        now < self.good_until && self.key_generation == self.issuer.keys.generation()
     }
 
     /// The bytes that it counts for in the shared table.

@@ -9,7 +9,7 @@ use super::issuer::{Issuer, Issuers};
 use super::tenant::Tenants;
 use super::trace::Steps;
 use crate::clock::UnixSeconds;
-use crate::identity::{ClaimPath, Identity, is_email_verified};
+use crate::identity::{ClaimPath, Identity, SESSION_ISSUER, is_email_verified};
 use crate::refusal::Refusal;
 
 /// 9999-12-31T23:59:59Z. An `exp` after it was written in other units than seconds, and would never come.
@@ -100,7 +100,7 @@ pub(super) fn check(
         roles: roles(&claims, issuer),
         scopes: scopes(&claims),
         token_id,
-        session_id: if &*issuer.name == super::OWN_NAME {
+        session_id: if &*issuer.name == SESSION_ISSUER {
             text("sid")
         } else {
             None

@@ -13,8 +13,8 @@ use super::egress::Egress;
 use super::fetch::{Client, Url};
 use super::issuer::{Issuer, Issuers, LEEWAY};
 use super::jwks::Origin;
+use super::key_source::{KeySource, Location, REFRESH_COOLDOWN, REFRESH_INTERVAL};
 use super::keys::KeySet;
-use super::refresh::{KeySource, Location, REFRESH_COOLDOWN, REFRESH_INTERVAL};
 use super::tenant::{IssuerName, Tenants};
 use crate::clock::UnixSeconds;
 use crate::config::raw::{Named, RawIssuer, RawTenants};
@@ -22,8 +22,6 @@ use crate::config::{At, Problems, load_secret};
 use crate::identity::ClaimPath;
 use crate::values::MissingClaim;
 
-/// The name of the issuer that the gateway itself is.
-pub const OWN_NAME: &str = "session";
 /// The longest key file that is read, in bytes.
 const MAX_KEY_FILE_BYTES: u64 = 1024 * 1024;
 

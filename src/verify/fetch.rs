@@ -27,6 +27,7 @@ use tokio_rustls::TlsConnector;
 
 use super::egress::{Egress, is_here};
 use crate::config::raw::RawSecret;
+use crate::net::tls_roots::{client_config, system_roots};
 
 /// The longest body that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -370,23 +371,12 @@ where
 }
 
 async fn from_system() -> Result<Arc<ClientConfig>, FetchError> {
-    let read = || {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(
-                "the system has no certificate authorities; install them, or name a `ca_file`".to_owned(),
-            );
-        }
-        config(roots)
-    };
-    let config = tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|_| "reading was stopped".to_owned());
-    config
-        .and_then(|config| config)
-        .map(Arc::new)
-        .map_err(FetchError::Authorities)
+    let roots = tokio::task::spawn_blocking(system_roots).await;
+    let roots = roots.map_err(|_| FetchError::Authorities("reading was stopped".to_owned()))?;
+    roots.map(client_config).map(Arc::new).ok_or_else(|| {
+        let reason = "the system has no certificate authorities; install them, or name a `ca_file`";
+        FetchError::Authorities(reason.to_owned())
+    })
 }
 
 fn from_file(path: &Path) -> Result<ClientConfig, String> {
@@ -401,17 +391,7 @@ fn from_file(path: &Path) -> Result<ClientConfig, String> {
     if roots.is_empty() {
         return Err("holds no `CERTIFICATE` section".to_owned());
     }
-    config(roots)
-}
-
-fn config(roots: RootCertStore) -> Result<ClientConfig, String> {
-    Ok(
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth(),
-    )
+    Ok(client_config(roots))
 }
 
 #[cfg(test)]

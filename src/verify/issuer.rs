@@ -4,19 +4,16 @@
 //! `iss`. An issuer's keys verify that issuer's tokens and no other's, also where two issuers use the same `kid`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use arc_swap::{ArcSwap, Guard};
+use std::sync::Arc;
 
 use super::algorithm::Algorithm;
-use super::config::OWN_NAME;
+use super::issuer_keys::IssuerKeys;
+use super::key_source::KeySource;
 use super::keys::KeySet;
-use super::refresh::KeySource;
 use super::tenant::{IssuerName, Tenants};
 use super::typ::TypeRule;
 use crate::config::Place;
-use crate::identity::ClaimPath;
+use crate::identity::{ClaimPath, SESSION_ISSUER};
 
 /// The tolerance for an issuer's clock unless said, in seconds.
 pub(super) const LEEWAY: i64 = 30;
@@ -55,25 +52,13 @@ pub struct Issuer {
     pub place: Option<Place>,
     /// Where its keys are fetched from, if they are.
     pub source: Option<KeySource>,
-    keys: ArcSwap<Keys>,
-    /// That of `keys`, beside it, so that a cached token can be compared with one read.
-    generation: AtomicU64,
-    writing: Mutex<()>,
-}
-
-/// The keys of an issuer at one time.
-#[derive(Debug)]
-pub struct Keys {
-    /// None where they were never had.
-    pub set: Option<Arc<KeySet>>,
-    /// 0 where they were never had; one more at each change.
-    pub generation: u64,
+    /// Its keys, which change while it is in use.
+    pub keys: IssuerKeys,
 }
 
 impl Issuer {
     /// An issuer with the defaults of the TOML, which has `keys` or is to fetch them.
     pub(super) fn new(name: &str, issuer: String, keys: Option<KeySet>) -> Self {
-        let generation = u64::from(keys.is_some());
         Self {
             name: name.into(),
             iss: IssuerName::parse(&issuer).unwrap_or_else(|| IssuerName::exact(&issuer)),
@@ -91,12 +76,7 @@ impl Issuer {
             typ: TypeRule::NotAnotherKind,
             place: None,
             source: None,
-            keys: ArcSwap::from_pointee(Keys {
-                set: keys.map(Arc::new),
-                generation,
-            }),
-            generation: AtomicU64::new(generation),
-            writing: Mutex::new(()),
+            keys: IssuerKeys::new(keys),
         }
     }
 
@@ -104,8 +84,8 @@ impl Issuer {
     /// tokens have a name that outlives a change of `public_url`.
     #[must_use]
     pub fn revocation_key(&self) -> &str {
-        if &*self.name == OWN_NAME {
-            OWN_NAME
+        if &*self.name == SESSION_ISSUER {
+            SESSION_ISSUER
         } else {
             &self.issuer
         }
@@ -114,44 +94,6 @@ impl Issuer {
     /// Whether its tokens are of more than one tenant.
     pub(super) fn has_many_tenants(&self) -> bool {
         self.tenants.as_ref().is_some_and(Tenants::are_many)
-    }
-
-    /// Its keys now. The guard must not be held over an await.
-    pub fn keys(&self) -> Guard<Arc<Keys>> {
-        self.keys.load()
-    }
-
-    /// The generation of its keys: it grows at each change, and at nothing else.
-    #[must_use]
-    pub fn key_generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    /// Puts `set` in place of the keys; every token that was verified with the old ones is verified anew. Says whether
-    /// that was a change: the same keys again are none.
-    pub fn replace_keys(&self, set: impl Into<Arc<KeySet>>) -> bool {
-        let set = set.into();
-        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.keys.load();
-        if before.set.as_ref().is_some_and(|before| before.is_same(&set)) {
-            return false;
-        }
-        let generation = before.generation + 1;
-        self.keys.store(Arc::new(Keys {
-            set: Some(set),
-            generation,
-        }));
-        self.generation.store(generation, Ordering::Release);
-        true
-    }
-
-    /// Whether a key is there that a token with this `kid` and `alg` means.
-    pub(super) fn has_key(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
-        self.keys
-            .load()
-            .set
-            .as_ref()
-            .is_some_and(|set| set.has(kid, algorithm))
     }
 }
 
@@ -322,11 +264,11 @@ impl Issuers {
             let (Some(source), Some(source_before)) = (&issuer.source, &before.source) else {
                 continue;
             };
-            if source.location() != source_before.location() || issuer.key_generation() != 0 {
+            if source.location() != source_before.location() || issuer.keys.generation() != 0 {
                 continue;
             }
-            if let Some(set) = &before.keys.load().set {
-                issuer.replace_keys(set.clone());
+            if let Some(set) = &before.keys.now().set {
+                issuer.keys.replace(set.clone());
                 source.note_keys(set.len());
             }
         }

@@ -4,12 +4,17 @@
 //! left out. What a JWK says about its use is enforced here: `use`, `key_ops`, `alg`, `crv`. A shared secret that comes
 //! over the network is not one, and is never taken.
 
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, EllipticCurveKeyParameters};
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Family};
-use super::keys::{Key, KeySet, MAX_KEYS, Unusable, key_name, other, weak};
+use super::json;
+use super::jws::decode_base64url;
+use super::keys::{Key, KeySet, MAX_KEYS, key_name};
+use super::prepared::{Unusable, other, weak};
 use super::tenant::IssuerName;
-use super::{base64url, json};
 
 /// Where a set came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,29 +124,37 @@ impl Key {
         if kty != "oct" && jwk.contains_key("d") {
             return Err(weak("a private key, where only public ones belong"));
         }
-        let mut key = match kty {
-            "RSA" => Self::rsa(&number(jwk, "n")?, &number(jwk, "e")?, only)?,
-            "EC" => match jwk.get("crv").and_then(Value::as_str) {
-                Some("P-256") => Self::curve(Family::P256, &point::<32>(jwk)?, only)?,
-                Some("P-384") => Self::curve(Family::P384, &point::<48>(jwk)?, only)?,
-                Some("P-521") => Self::curve(Family::P521, &point::<66>(jwk)?, only)?,
-                _ => return Err(other("`crv` is not `P-256`, `P-384` or `P-521`")),
-            },
-            "OKP" => match jwk.get("crv").and_then(Value::as_str) {
-                Some("Ed25519") => Self::curve(Family::Ed25519, &bytes::<32>(jwk, "x")?, only)?,
-                _ => return Err(other("`crv` is not `Ed25519`")),
-            },
-            "oct" if origin == Origin::Fetched => {
-                return Err(other(
-                    "a shared secret (`oct`), which is not taken from the network",
-                ));
+        if kty == "oct" && origin == Origin::Fetched {
+            return Err(other(
+                "a shared secret (`oct`), which is not taken from the network",
+            ));
+        }
+        let unread = || missing_parameter(kty, jwk);
+        let mut key = match AlgorithmParameters::deserialize(jwk).map_err(|_| unread())? {
+            AlgorithmParameters::RSA(rsa) => {
+                let material =
+                    DecodingKey::from_rsa_raw_components(&bytes("n", &rsa.n)?, &bytes("e", &rsa.e)?);
+                Self::public(Family::Rsa, &material, only)?
+            }
+            AlgorithmParameters::EllipticCurve(ec) => {
+                let (family, length) = match ec.curve {
+                    EllipticCurve::P256 => (Family::P256, 32),
+                    EllipticCurve::P384 => (Family::P384, 48),
+                    EllipticCurve::P521 => (Family::P521, 66),
+                    _ => return Err(unread()),
+                };
+                Self::public(family, &DecodingKey::from_ec_der(&point(&ec, length)?), only)?
+            }
+            AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
+                let material = DecodingKey::from_ed_der(&exactly(32, "x", &pair.x)?);
+                Self::public(Family::Ed25519, &material, only)?
             }
             // Two readers could take a secret that is not spelled strictly for two secrets.
-            "oct" => shared_secret(
-                &number(jwk, "k").map_err(|reason| weak(reason.to_string()))?,
-                only,
-            )?,
-            _ => return Err(other("`kty` is not one that we know")),
+            AlgorithmParameters::OctetKey(secret) => {
+                let secret = bytes("k", &secret.value).map_err(|reason| weak(reason.to_string()))?;
+                shared_secret(&secret, only)?
+            }
+            _ => return Err(unread()),
         };
         key.kid = kid;
         key.issuer = issuer;
@@ -164,23 +177,42 @@ fn shared_secret(secret: &[u8], only: Option<Algorithm>) -> Result<Key, Unusable
     Key::secret(secret, &fitting)
 }
 
-/// A member of base64url text, of any length.
-fn number(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Unusable> {
-    let text = jwk
-        .get(name)
-        .and_then(Value::as_str)
-        .ok_or_else(|| other(format!("no `{name}`")))?;
-    base64url::decode(text).ok_or_else(|| other(format!("`{name}` is not base64url")))
+/// Why a JWK of this `kty` has not the parameters of a key (RFC 7518 section 6, RFC 8037 section 2).
+fn missing_parameter(kty: &str, jwk: &Map<String, Value>) -> Unusable {
+    let (names, otherwise): (&[_], _) = match kty {
+        "RSA" => (&["n", "e"], "not an RSA key"),
+        "EC" => (&["crv", "x", "y"], "`crv` is not `P-256`, `P-384` or `P-521`"),
+        "OKP" => (&["crv", "x"], "`crv` is not `Ed25519`"),
+        "oct" => return weak("no `k`"),
+        _ => return other("`kty` is not one that we know"),
+    };
+    let missing = names
+        .iter()
+        .find(|name| !jwk.get(**name).is_some_and(Value::is_string));
+    missing.map_or_else(|| other(otherwise), |name| other(format!("no `{name}`")))
 }
 
-/// A member of base64url text of exactly `N` bytes (RFC 7518 section 6.2.1.2).
-fn bytes<const N: usize>(jwk: &Map<String, Value>, name: &str) -> Result<[u8; N], Unusable> {
-    number(jwk, name)?
-        .try_into()
-        .map_err(|_| other(format!("`{name}` is not {N} bytes long")))
+/// A parameter of base64url text, of any length.
+fn bytes(name: &str, text: &str) -> Result<Vec<u8>, Unusable> {
+    decode_base64url(text).ok_or_else(|| other(format!("`{name}` is not base64url")))
+}
+
+/// A parameter of base64url text of exactly that many bytes (RFC 7518 section 6.2.1.2).
+fn exactly(length: usize, name: &str, text: &str) -> Result<Vec<u8>, Unusable> {
+    let bytes = bytes(name, text)?;
+    if bytes.len() == length {
+        Ok(bytes)
+    } else {
+        Err(other(format!("`{name}` is not {length} bytes long")))
+    }
 }
 
 /// The uncompressed point (SEC 1 section 2.3.3) that `x` and `y` are.
-fn point<const N: usize>(jwk: &Map<String, Value>) -> Result<Vec<u8>, Unusable> {
-    Ok([&[4][..], &bytes::<N>(jwk, "x")?, &bytes::<N>(jwk, "y")?].concat())
+fn point(ec: &EllipticCurveKeyParameters, length: usize) -> Result<Vec<u8>, Unusable> {
+    Ok([
+        &[4][..],
+        &exactly(length, "x", &ec.x)?,
+        &exactly(length, "y", &ec.y)?,
+    ]
+    .concat())
 }

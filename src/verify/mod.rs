@@ -1,22 +1,27 @@
 //! Tokens into callers: is it signed by a key of the issuer that it names, for us, now, and not revoked.
 //!
-//! Enters: the text of a token, from whatever source. Leaves: a [`Verified`] caller or a [`Refusal`]. No algorithm, key or
-//! issuer is chosen by the token: it can only name one that the configuration knows. Every check is ours; only the
-//! arithmetic of signatures is `aws-lc-rs`. No error, log line or `Debug` shows a token or a secret.
+//! Input: the text of a token. Output: a [`Verified`] caller or a [`Refusal`]. Invariants: the token chooses no algorithm, key
+//! or issuer, it can only name one that the configuration knows; no error, log line or `Debug` shows a token or a secret.
+//!
+//! Keys, JWKs and signing are types of the `jsonwebtoken` crate, signatures are verified by `aws-lc-rs`. Every other check is
+//! ours: `jsonwebtoken::Validation` reads the system clock, allows a minute of leeway, accepts tokens that lack `iss` or `aud`,
+//! and does not look at `crit`, `typ`, duplicate names or what a JWK says about its use.
 
 mod algorithm;
-mod base64url;
 mod cache;
 mod claims;
 mod config;
 pub mod egress;
 pub mod fetch;
 mod issuer;
+mod issuer_keys;
 mod json;
 mod jwks;
 mod jws;
+mod key_source;
 mod keys;
 mod pem;
+mod prepared;
 pub mod refresh;
 pub mod revocation;
 mod tenant;
@@ -31,13 +36,16 @@ use std::time::Instant;
 
 pub use algorithm::{Algorithm, Family};
 pub use cache::{CacheCounters, LocalCache, Verified};
-pub use config::{OWN_NAME, revocation_expiry};
+pub use config::revocation_expiry;
 pub use egress::Egress;
-pub use issuer::{Issuer, Issuers, Keys};
+pub use issuer::{Issuer, Issuers};
+pub use issuer_keys::{IssuerKeys, Keys};
 pub use jwks::Origin;
 pub use jws::{Unverified, read_unverified, verify_signature};
-pub use keys::{Key, KeySet, MAX_KEYS, Unusable};
-pub use refresh::{KeyStatus, KeyStore, keep_fresh};
+pub use key_source::KeyStatus;
+pub use keys::{Key, KeySet, MAX_KEYS};
+pub use prepared::{PROVIDER, Unusable};
+pub use refresh::{KeyStore, keep_fresh};
 pub use revocation::{Change, REVISION_CLAIM, Revocations};
 pub use tenant::Tenants;
 pub use trace::Step;
@@ -161,12 +169,7 @@ impl Verifier {
     /// # Errors
     /// The refusal of the first check that failed, or would have then.
     pub fn verify_expired(&self, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
-        let exp = Jws::parse(token, self.most)?
-            .claims()?
-            .get("exp")
-            .and_then(serde_json::Value::as_i64);
-        let last = exp.ok_or(Refusal::TimeMalformed)?.saturating_sub(1);
-        self.check(token, last.min(now), Tense::Past, &mut Steps::silent())
+        self.check(token, now, Tense::Past, &mut Steps::silent())
             .map(Arc::new)
     }
 
@@ -190,7 +193,7 @@ impl Verifier {
             return false;
         };
         match &issuer.source {
-            Some(source) => source.await_key(issuer, kid, algorithm).await,
+            Some(source) => source.await_key(&issuer.keys, kid, algorithm).await,
             None => false,
         }
     }
@@ -232,6 +235,13 @@ impl Verifier {
         })?;
         let kid = steps.must("key-id", jws.kid(), || format!("`kid` is {}", shown("kid")))?;
         let claims = steps.must("payload", jws.claims(), || format!("{} bytes", jws.payload.len()))?;
+        let now = match tense {
+            Tense::Present => now,
+            Tense::Past => {
+                let exp = claims.get("exp").and_then(serde_json::Value::as_i64);
+                exp.ok_or(Refusal::TimeMalformed)?.saturating_sub(1).min(now)
+            }
+        };
         let iss = steps.must("issuer", claims::issuer(&claims, &self.issuers), || {
             format!(
                 "`iss` is {}",
@@ -291,7 +301,7 @@ impl Verifier {
         })?;
 
         // One load: the generation is that of the keys that verify.
-        let keys = issuer.keys();
+        let keys = issuer.keys.now();
         let set = steps.must(
             "keys",
             keys.set.as_ref().ok_or(Refusal::KeysUnavailable),

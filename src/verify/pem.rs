@@ -4,11 +4,12 @@
 //! all: it does not belong on this machine.
 
 use aws_lc_rs::rsa;
+use jsonwebtoken::DecodingKey;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 
 use super::algorithm::Family;
-use super::keys::{Key, KeySet, MAX_KEYS, Unusable};
+use super::keys::{Key, KeySet, MAX_KEYS};
 
 impl KeySet {
     /// Reads public keys (`PUBLIC KEY`, several for a time of rotation) or the key of one certificate (`CERTIFICATE`).
@@ -56,16 +57,17 @@ fn from_certificate(der: Vec<u8>) -> Result<Key, String> {
 /// A `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7). It names its own kind, so that at most one of these reads it.
 fn from_spki(der: &[u8]) -> Result<Key, String> {
     if let Ok(key) = rsa::PublicKey::from_der(der) {
-        return Key::rsa(
-            key.modulus().big_endian_without_leading_zero(),
-            key.exponent().big_endian_without_leading_zero(),
-            None,
-        )
-        .map_err(|reason: Unusable| format!("it holds {reason}"));
+        let (n, e) = (key.modulus(), key.exponent());
+        let material = DecodingKey::from_rsa_raw_components(
+            n.big_endian_without_leading_zero(),
+            e.big_endian_without_leading_zero(),
+        );
+        return Key::public(Family::Rsa, &material, None).map_err(|reason| format!("it holds {reason}"));
     }
+    let material = DecodingKey::from_ec_der(der);
     [Family::P256, Family::P384, Family::P521, Family::Ed25519]
         .into_iter()
-        .find_map(|family| Key::curve(family, der, None).ok())
+        .find_map(|family| Key::public(family, &material, None).ok())
         .ok_or_else(|| {
             "it holds a key that is not a valid RSA, P-256, P-384, P-521 or Ed25519 key".to_owned()
         })

@@ -24,6 +24,7 @@ use super::problems::{Problem, Problems};
 use super::raw::{At, Failed, Named, RawConfig};
 use super::values::echo;
 use super::{check, redact, schema};
+use crate::identity::SESSION_ISSUER;
 
 /// Reads the text that `problems` was made from. What comes back is to be used only if `problems` holds no error.
 pub fn read(problems: &mut Problems) -> RawConfig {
@@ -312,7 +313,7 @@ impl Reader<'_> {
                 format!("a name in `{key}` is made of letters, digits, `-`, `_` and `.`"),
             )
             .hint("at most 64 of them, at least one");
-        } else if key == "issuers" && name.value == "session" {
+        } else if key == "issuers" && name.value == SESSION_ISSUER {
             self.error(&name.span, "`session` is the name of the gateway's own tokens")
                 .hint("choose another name");
         }

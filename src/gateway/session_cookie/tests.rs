@@ -12,13 +12,14 @@ use http::header::COOKIE;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
+use crate::identity::SESSION_ISSUER;
 use crate::revocation::Target;
 use crate::route::NamedHosts;
 use crate::session::{Device, Settings};
 use crate::signing::SigningKeys;
 use crate::state::sqlite::Sqlite;
 use crate::state::{AccountChange, AccountRow, EndSessions, State};
-use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, OWN_NAME, Origin, Revocations};
+use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations};
 
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
@@ -47,7 +48,7 @@ impl House {
         let keys = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File)
             .unwrap()
             .0;
-        let (issuers, _) = Issuers::of_own_sessions(OWN_NAME, URL, URL, &[Algorithm::EdDSA], keys);
+        let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, URL, URL, &[Algorithm::EdDSA], keys);
         let revocations = Arc::new(Revocations::new());
         let settings = Settings {
             cookie: "__Host-session".to_owned(),

@@ -140,7 +140,7 @@ fn each_source_of_keys_compiles_with_the_defaults_of_the_contract() {
             .collect::<Vec<_>>(),
         ["roles", "role"]
     );
-    assert_eq!(issuer.key_generation(), 1);
+    assert_eq!(issuer.keys.generation(), 1);
     assert!(issuers.by_iss(ISS).is_some());
     let secret = |file: &'static str| {
         errors(move |raw| {
@@ -158,16 +158,16 @@ fn each_source_of_keys_compiles_with_the_defaults_of_the_contract() {
 
 #[test]
 fn the_example_shows_the_defaults() {
-    use crate::verify::{issuer::LEEWAY, refresh};
+    use crate::verify::issuer::LEEWAY;
     let example = include_str!("../../../gateway.example.toml");
     for line in [
         format!(
             "# refresh_interval = \"{}m\"",
-            refresh::REFRESH_INTERVAL.as_secs() / 60
+            key_source::REFRESH_INTERVAL.as_secs() / 60
         ),
         format!(
             "# refresh_cooldown = \"{}s\"",
-            refresh::REFRESH_COOLDOWN.as_secs()
+            key_source::REFRESH_COOLDOWN.as_secs()
         ),
         format!("# leeway = \"{LEEWAY}s\""),
         "default: [\"roles\", \"role\"]".to_owned(),

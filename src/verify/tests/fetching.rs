@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::verify::fetch::{Client, Url};
-use crate::verify::refresh::{KeySource, Location};
+use crate::verify::key_source::{KeySource, Location};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -258,7 +258,7 @@ async fn a_rotation_is_followed_at_the_first_token_of_the_new_key() {
     );
     assert_eq!(fetching.verify(&token(&old, "old")), Ok(()));
     assert_eq!(idp.asked(), 2);
-    assert_eq!(fetching.issuer().key_generation(), 2);
+    assert_eq!(fetching.issuer().keys.generation(), 2);
 }
 
 #[tokio::test]
@@ -385,7 +385,7 @@ async fn an_outage_lets_nobody_in_and_shuts_out_nobody_whose_key_is_known() {
             "{expected}"
         );
     }
-    assert_eq!(fetching.issuer().key_generation(), 1);
+    assert_eq!(fetching.issuer().keys.generation(), 1);
     // A set that is read is taken as it is, also where nothing in it can be used.
     idp.answer_raw(
         "/keys",
@@ -407,7 +407,7 @@ async fn an_unchanged_set_changes_nothing() {
         fetching.round().await;
     }
     assert!(idp.asked() >= 4);
-    assert_eq!(fetching.issuer().key_generation(), 1);
+    assert_eq!(fetching.issuer().keys.generation(), 1);
 }
 
 #[tokio::test]

@@ -401,3 +401,49 @@ fn debug_shows_no_material() {
         "{shown}"
     );
 }
+
+#[test]
+fn the_provider_verifies_as_the_gateway_does() {
+    use jsonwebtoken::{Algorithm, DecodingKey};
+    let verify = |algorithm: Algorithm, key: &DecodingKey, token: &str| {
+        let verifier = (PROVIDER.verifier_factory)(&algorithm, key).map_err(|error| error.to_string())?;
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let signature = jws::decode_base64url(signature).unwrap();
+        assert_eq!(verifier.algorithm(), algorithm);
+        Ok::<_, String>(verifier.verify(message.as_bytes(), &signature).is_ok())
+    };
+    let key_of = |signer: &Signer| {
+        let jwk = serde_json::from_value(signer.jwk("k")).unwrap();
+        DecodingKey::from_jwk(&jwk).unwrap()
+    };
+    let (rsa, p256, secret) = (Signer::rsa(), Signer::p256(), Signer::secret());
+    for (signer, name, algorithm) in [
+        (rsa, "RS256", Algorithm::RS256),
+        (rsa, "PS512", Algorithm::PS512),
+        (&p256, "ES256", Algorithm::ES256),
+        (&secret, "HS256", Algorithm::HS256),
+    ] {
+        let token = signer.sign(&json!({"alg": name}), &good_claims());
+        assert_eq!(verify(algorithm, &key_of(signer), &token), Ok(true), "{name}");
+        let other = signer.sign(&json!({"alg": name, "kid": "other"}), &good_claims());
+        let (input, signature) = (
+            other.rsplit_once('.').unwrap().0,
+            token.rsplit_once('.').unwrap().1,
+        );
+        let forged = format!("{input}.{signature}");
+        assert_eq!(verify(algorithm, &key_of(signer), &forged), Ok(false), "{name}");
+    }
+    for (key, algorithm) in [
+        (key_of(rsa), Algorithm::HS256),
+        (key_of(&p256), Algorithm::HS256),
+        (key_of(&p256), Algorithm::ES384),
+        (key_of(&secret), Algorithm::RS256),
+        (DecodingKey::from_secret(b"short"), Algorithm::HS256),
+        (
+            DecodingKey::from_rsa_raw_components(&modulus(1024), &[1, 0, 1]),
+            Algorithm::RS256,
+        ),
+    ] {
+        assert!(verify(algorithm, &key, "a.b.").is_err(), "{algorithm:?}");
+    }
+}

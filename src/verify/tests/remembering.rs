@@ -70,20 +70,24 @@ fn a_change_of_keys_is_felt_by_the_next_request() {
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     let issuer = corp.verifier.issuers().by_name("corp").unwrap();
     assert!(
-        !issuer.replace_keys(key_set(&[corp.signer.jwk("k")])),
+        !issuer.keys.replace(key_set(&[corp.signer.jwk("k")])),
         "the same keys are no change"
     );
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     assert_eq!(counts(&local), (1, 0, 1));
-    assert!(issuer.replace_keys(key_set(&[Signer::p256().jwk("new"), corp.signer.jwk("k")])));
+    assert!(
+        issuer
+            .keys
+            .replace(key_set(&[Signer::p256().jwk("new"), corp.signer.jwk("k")]))
+    );
     assert!(corp.verifier.verify(&mut local, &token, NOW).is_ok());
     assert_eq!(counts(&local), (1, 0, 2));
-    assert!(issuer.replace_keys(key_set(&[Signer::p256().jwk("new")])));
+    assert!(issuer.keys.replace(key_set(&[Signer::p256().jwk("new")])));
     assert_eq!(
         corp.verifier.verify(&mut local, &token, NOW).unwrap_err(),
         Refusal::KeyUnknown
     );
-    assert!(issuer.replace_keys(key_set(&[])));
+    assert!(issuer.keys.replace(key_set(&[])));
     assert_eq!(
         corp.verifier.verify(&mut local, &token, NOW).unwrap_err(),
         Refusal::KeyUnknown

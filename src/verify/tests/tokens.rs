@@ -793,3 +793,16 @@ proptest! {
         let _ = KeySet::from_jwks(json!({"keys": [jwk]}).to_string().as_bytes(), Origin::File);
     }
 }
+
+#[test]
+fn only_the_one_spelling_of_a_value_is_read() {
+    use jws::decode_base64url as decode;
+    assert_eq!(decode("Zm9v").as_deref(), Some(&b"foo"[..]));
+    assert_eq!(decode("").as_deref(), Some(&b""[..]));
+    assert_eq!(decode("_-8").as_deref(), Some(&[0xff, 0xef][..]));
+    for wrong in [
+        "Zg==", "Zg=", "Zh", "Zm9v\n", " Zm9v", "Zm 9v", "+_8", "/_8", "A", "Zm9vA", "Zm9ü",
+    ] {
+        assert_eq!(decode(wrong), None, "{wrong:?}");
+    }
+}

@@ -1,4 +1,6 @@
 //! Small writes in one piece: for the system one buffer is cheaper than a list of two short ones.
+//!
+//! Input: the slices of one write. Output: one buffer, or nothing where a copy costs more than the list.
 
 use std::io::IoSlice;
 
@@ -7,7 +9,7 @@ pub const ROOM: usize = 1024;
 
 /// What `slices` hold in one piece: the only one that is not empty, or all of them copied into `room`. `None` where they
 /// are too long to be worth a copy. As many bytes of the piece as are written are written of the slices.
-pub fn gather<'a>(slices: &'a [IoSlice<'_>], room: &'a mut [u8; ROOM]) -> Option<&'a [u8]> {
+pub fn coalesce<'a>(slices: &'a [IoSlice<'_>], room: &'a mut [u8; ROOM]) -> Option<&'a [u8]> {
     let mut filled = slices.iter().filter(|slice| !slice.is_empty());
     let first = filled.next()?;
     if filled.next().is_none() {
@@ -35,7 +37,7 @@ mod tests {
     fn slices_come_in_their_order_or_not_at_all() {
         let gathered = |parts: &[&[u8]]| {
             let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-            gather(&slices, &mut [0; ROOM]).map(<[u8]>::to_vec)
+            coalesce(&slices, &mut [0; ROOM]).map(<[u8]>::to_vec)
         };
         let long = vec![b'x'; ROOM + 1];
         assert_eq!(gathered(&[b"ab", b"", b"cd"]), Some(b"abcd".to_vec()));

@@ -1,0 +1,26 @@
+//! The certificate authorities by which servers are trusted, and the TLS settings of a client that trusts them.
+//!
+//! Input: the certificates of the system, or those of a `ca_file`. Output: a [`ClientConfig`] without client certificates, TLS
+//! 1.2 and 1.3, by aws-lc.
+
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+
+/// The authorities of this system; `None` where it has none. Reads files.
+#[must_use]
+pub fn system_roots() -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Some(roots).filter(|roots| !roots.is_empty())
+}
+
+/// The settings of a client that trusts servers by `roots`.
+#[must_use]
+pub fn client_config(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
