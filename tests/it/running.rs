@@ -67,7 +67,7 @@ fn sum(lines: &[String]) -> f64 {
 }
 
 #[test]
-fn metrics_count_requests_by_route_status_and_reason_and_the_cache() {
+fn metrics_count_requests_by_route_status_reason_and_cache() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
     let token = corp_token("alice", &["user"]);
@@ -128,7 +128,7 @@ fn metrics_count_requests_by_route_status_and_reason_and_the_cache() {
 }
 
 #[test]
-fn metrics_have_histograms_of_the_time_of_the_app_and_of_the_gateway() {
+fn metrics_have_histograms_of_app_and_gateway_time() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
     gateway.get("/public/x").expect(200);
@@ -145,7 +145,7 @@ fn metrics_have_histograms_of_the_time_of_the_app_and_of_the_gateway() {
 }
 
 #[test]
-fn an_issuer_whose_keys_were_never_had_is_seen_in_the_metrics() {
+fn issuer_without_keys_is_seen_in_the_metrics() {
     let app = App::start();
     let provider = Provider::start([]);
     provider.fail(Fault::Error);
@@ -167,7 +167,7 @@ fn an_issuer_whose_keys_were_never_had_is_seen_in_the_metrics() {
 }
 
 #[test]
-fn the_admin_port_answers_to_no_name_that_was_not_given_to_it() {
+fn admin_port_refuses_names_that_are_not_configured() {
     let app = App::start();
     let toml = |hosts: &str| {
         let tables = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://app.test:8080\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
@@ -229,7 +229,7 @@ upstream = "dead"
 "#;
 
 #[test]
-fn a_reader_of_the_log_that_stops_costs_no_request_and_not_the_end() {
+fn stopped_log_reader_blocks_no_request_and_no_shutdown() {
     for is_closed in [false, true] {
         let (mut gateway, reader) = Setup::new(UNREAD).start_unread();
         let mut reader = Some(reader).filter(|_| !is_closed);
@@ -270,7 +270,7 @@ fn a_reader_of_the_log_that_stops_costs_no_request_and_not_the_end() {
 }
 
 #[test]
-fn lines_that_were_not_read_in_time_are_read_later() {
+fn log_lines_are_kept_for_a_late_reader() {
     let (gateway, mut reader) = Setup::new(UNREAD).start_unread();
     let mut client = gateway.connect();
     for _ in 0..400 {
@@ -287,7 +287,7 @@ fn lines_that_were_not_read_in_time_are_read_later() {
 }
 
 #[test]
-fn what_ends_the_start_is_said_whatever_the_end_waits_for() {
+fn failed_start_reports_its_reason_before_exit() {
     for (toml, code, text) in [
         (
             "[[routes]]\npath = \"/*\"\nupstream = \"gone\"\n",
@@ -308,7 +308,7 @@ fn what_ends_the_start_is_said_whatever_the_end_waits_for() {
 // --- the log
 
 #[test]
-fn what_failed_is_an_error_and_what_was_refused_a_refusal() {
+fn failures_log_as_error_and_refusals_as_refuse() {
     let app = App::with(|exchange| {
         exchange.read_body();
         exchange.wait_until_closed();
@@ -551,7 +551,7 @@ fn the_log_is_written_to_a_file_that_can_be_rotated() {
 }
 
 #[test]
-fn a_signal_to_rotate_does_nothing_where_there_is_no_file() {
+fn rotation_signal_without_a_log_file_does_nothing() {
     let app = App::start();
     let mut gateway = Gateway::before(&app, ROUTES);
     gateway.signal("USR1");
@@ -561,7 +561,7 @@ fn a_signal_to_rotate_does_nothing_where_there_is_no_file() {
 }
 
 #[test]
-fn a_log_line_says_who_what_and_why() {
+fn log_line_has_caller_request_and_reason() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
     gateway
@@ -636,7 +636,7 @@ fn a_refusal_is_logged_with_its_reason_and_without_an_app() {
 }
 
 #[test]
-fn a_token_that_is_refused_is_logged_with_the_line_that_asked_for_one() {
+fn refused_token_is_logged_with_the_line_of_the_rule() {
     let app = App::start();
     let toml = gateway::before(&app, ROUTES);
     let gateway = Gateway::start(&toml);
@@ -652,7 +652,7 @@ fn a_token_that_is_refused_is_logged_with_the_line_that_asked_for_one() {
 }
 
 #[test]
-fn first_commands_are_shown_only_where_they_work() {
+fn first_commands_are_printed_only_where_they_work() {
     let demo = "[upstreams.whoami]\nbuiltin = \"whoami\"\n[[routes]]\npath = \"/*\"\nupstream = \"whoami\"\n";
     let shows = |toml: &str| {
         let mut gateway = Gateway::start(toml);
@@ -668,7 +668,7 @@ fn first_commands_are_shown_only_where_they_work() {
 }
 
 #[test]
-fn every_request_has_one_log_line_also_those_that_are_not_http() {
+fn every_request_has_one_log_line_even_when_malformed() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
     let mut client = gateway.connect();
@@ -707,7 +707,7 @@ fn every_request_has_one_log_line_also_those_that_are_not_http() {
 }
 
 #[test]
-fn what_a_client_writes_cannot_break_a_log_line() {
+fn client_input_cannot_break_a_log_line() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
     let mut claims = corp_claims("al\"ice\\ \u{1f600} {\"a\":1}");
@@ -723,7 +723,7 @@ fn what_a_client_writes_cannot_break_a_log_line() {
 }
 
 #[test]
-fn no_secret_is_in_the_log_in_what_is_said_or_in_the_metrics() {
+fn secrets_are_in_no_log_output_or_metric() {
     let app = App::start();
     let sources = "[credentials]\nsources = [{ header = \"authorization\", scheme = \"Bearer\" }, { header = \"x-token\" }, \
                    { cookie = \"__session\" }, { query = \"access_token\" }]\n";
@@ -785,7 +785,7 @@ fn no_secret_is_in_the_log_in_what_is_said_or_in_the_metrics() {
 // --- start, stop, reload
 
 #[test]
-fn a_request_under_way_is_finished_before_the_gateway_ends() {
+fn in_flight_request_finishes_before_shutdown() {
     let gate = Arc::new(Gate::default());
     let shared = gate.clone();
     let app = App::with(move |exchange| {
@@ -813,7 +813,7 @@ fn a_request_under_way_is_finished_before_the_gateway_ends() {
 }
 
 #[test]
-fn an_idle_connection_does_not_hold_the_gateway_up() {
+fn idle_connection_does_not_delay_shutdown() {
     let app = App::start();
     let mut gateway = Gateway::before(&app, ROUTES);
     let mut idle = gateway.connect();
@@ -826,7 +826,7 @@ fn an_idle_connection_does_not_hold_the_gateway_up() {
 }
 
 #[test]
-fn a_request_without_end_is_cut_when_the_time_to_drain_is_over() {
+fn endless_request_is_cut_after_drain_timeout() {
     let app = App::with(|exchange| {
         exchange.read_body();
         exchange.wait_until_closed();
@@ -871,7 +871,7 @@ fn a_state_that_cannot_be_opened_is_a_clear_failure() {
 }
 
 #[test]
-fn a_state_file_that_is_no_database_lets_nobody_in() {
+fn invalid_state_file_stops_the_start() {
     let app = App::start();
     let setup = Setup::new(&before(&app, ROUTES));
     setup.write(
@@ -916,7 +916,7 @@ fn a_wrong_file_never_replaces_the_right_one() {
 }
 
 #[test]
-fn a_right_file_replaces_the_other_without_a_connection_lost() {
+fn valid_file_replaces_the_other_and_keeps_connections() {
     let (first, second) = (
         App::saying(|_| "first".to_owned()),
         App::saying(|_| "second".to_owned()),
@@ -955,7 +955,7 @@ fn a_right_file_replaces_the_other_without_a_connection_lost() {
 }
 
 #[test]
-fn files_are_compared_by_what_is_in_them() {
+fn reload_compares_files_by_content() {
     let app = App::start();
     let (one, two) = (Key::new("ES256", "a"), Key::new("ES256", "a"));
     let toml = format!(
@@ -1024,7 +1024,7 @@ fn files_are_compared_by_what_is_in_them() {
 }
 
 #[test]
-fn a_file_that_every_user_can_write_is_refused_at_the_start_and_at_a_reload() {
+fn world_writable_file_is_refused_at_start_and_reload() {
     let app = App::start();
     let toml = before(&app, ROUTES);
     let setup = Setup::new(&toml);
@@ -1076,7 +1076,7 @@ fn a_file_that_every_user_can_write_is_refused_at_the_start_and_at_a_reload() {
 }
 
 #[test]
-fn the_state_file_is_in_the_state_directory_where_there_is_one() {
+fn state_directory_holds_the_state_file_where_set() {
     let app = App::start();
     let tables = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://127.0.0.1\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[password]\n";
     let toml = before(&app, &format!("{tables}{ROUTES}"));
@@ -1146,7 +1146,7 @@ fn a_certificate_and_its_key_can_be_credentials() {
 }
 
 #[test]
-fn a_proxy_that_is_trusted_no_more_is_not_believed_on_the_connections_it_has() {
+fn proxy_removed_from_trust_is_not_believed_when_connected() {
     let app = App::start();
     let trusting = |networks: &str| {
         let server = format!("[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = {networks}\n");
@@ -1282,7 +1282,7 @@ async fn call_by_http_2(
 }
 
 #[test]
-fn no_answer_ever_carries_the_identity_of_another_caller() {
+fn answers_never_carry_the_identity_of_another_caller() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -170,7 +170,7 @@ fn call<'a>(client: &'a Http2, path: &str, token: &str) -> Http2Stream<'a> {
 }
 
 #[test]
-fn a_grpc_stream_ends_with_status_16_and_nothing_more_of_the_client_reaches_the_app() {
+fn revoked_grpc_stream_ends_with_16_and_forwards_no_more() {
     let (address, seen) = grpc_app();
     let gateway = grpc_gateway(address);
     let (token, other) = (access_token(&gateway), access_token(&gateway));
@@ -215,7 +215,7 @@ fn a_grpc_stream_ends_with_status_16_and_nothing_more_of_the_client_reaches_the_
 }
 
 #[test]
-fn an_upload_that_the_app_has_not_answered_ends_with_its_session_over_http_2_too() {
+fn unanswered_http_2_upload_ends_with_its_session() {
     let (address, seen) = grpc_app();
     let gateway = grpc_gateway(address);
     let token = access_token(&gateway);
@@ -245,7 +245,7 @@ fn an_upload_that_the_app_has_not_answered_ends_with_its_session_over_http_2_too
 // --- over HTTP/1.1
 
 #[test]
-fn an_upload_that_the_app_has_not_answered_ends_with_its_session() {
+fn unanswered_upload_ends_with_its_session() {
     let app = App::with(|exchange| {
         // All of what comes is read, and nothing is said.
         exchange.wait_until_closed();
@@ -275,7 +275,7 @@ fn an_upload_that_the_app_has_not_answered_ends_with_its_session() {
 }
 
 #[test]
-fn an_event_stream_over_http_2_has_a_proper_end_and_a_download_has_none() {
+fn revoked_http_2_event_stream_ends_and_download_breaks() {
     let app = streaming_app();
     let gateway = with_people(&app, "");
     let (cookie, other) = (gateway.sign_in(ALICE), gateway.sign_in(BOB));
@@ -327,7 +327,7 @@ fn an_event_stream_over_http_2_has_a_proper_end_and_a_download_has_none() {
 // --- tokens of others
 
 #[test]
-fn streams_of_another_issuers_token_end_by_the_revoke_command() {
+fn revoke_command_ends_streams_of_an_issuers_token() {
     let app = streaming_app();
     let gateway = Gateway::start(&before(&app, "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n"));
     let open = |subject: &str, id: &str| {
@@ -368,7 +368,7 @@ fn streams_of_another_issuers_token_end_by_the_revoke_command() {
 // --- WebSockets
 
 #[test]
-fn a_websocket_is_closed_between_two_frames_and_never_inside_of_one() {
+fn revoked_websocket_is_closed_between_two_frames() {
     const LENGTH: usize = 200_000;
     let gate = Arc::new(Gate::default());
     let held = gate.clone();
@@ -401,7 +401,7 @@ fn a_websocket_is_closed_between_two_frames_and_never_inside_of_one() {
 }
 
 #[test]
-fn a_websocket_whose_client_does_not_read_ends_all_the_same() {
+fn revoked_websocket_ends_when_the_client_does_not_read() {
     let app = App::with(|exchange| {
         exchange.send(SWITCHING);
         let frame = [&b"\x82\x7e\xff\xff"[..], &[b'x'; 65_535]].concat();
@@ -422,7 +422,7 @@ fn a_websocket_whose_client_does_not_read_ends_all_the_same() {
 }
 
 #[test]
-fn a_thousand_websockets_of_an_account_end_at_once_and_those_of_others_stay() {
+fn revocation_ends_1000_websockets_of_one_account_only() {
     const OPEN: usize = 1000;
     let app = App::with(|exchange| {
         exchange.send(SWITCHING);

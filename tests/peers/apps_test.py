@@ -1,7 +1,6 @@
-"""The page `docs/apps.md`: its programs with the real frameworks, its table of paths, its routes in front of each.
+"""Tests of `docs/apps.md`: the programs of the page with the real frameworks, the table of paths, and the routes in front of each.
 
-A program of the page is written to a file and run as it stands there. `apps/frameworks` has those that the page only
-describes.
+Each program of the page is written to a file and run unchanged. `apps/frameworks` has the programs that the page only describes.
 """
 
 import http.client
@@ -47,7 +46,7 @@ def table() -> dict[str, dict[str, str]]:
 
 
 def ask(port: int, method: str, path: str, headers: dict | None = None, body: str | None = None) -> Answer:
-    """One request whose path is sent as it is written."""
+    """One request whose path is sent unchanged."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.putrequest(method, path)
@@ -101,12 +100,12 @@ class Framework(PeerTest):
         answer = ask(port, "GET", path, headers)
         return answer.status == 200 and SECRET in answer.body
 
-    def test_the_app_takes_the_paths_of_the_table_and_no_others_for_the_secret(self):
+    def test_app_treats_the_paths_of_the_table_as_equal(self):
         expected = {path: row[self.name] == "✓" for path, row in table().items()}
         found = {path: self.reaches(self.port, path) for path in expected}
         self.assertEqual(found, expected)
 
-    def test_with_the_safe_routes_only_an_administrator_reaches_it_in_whatever_spelling(self):
+    def test_safe_routes_admit_only_administrators_in_every_spelling(self):
         for path, row in table().items():
             with self.subTest(path):
                 for caller in ({}, self.user):
@@ -119,7 +118,7 @@ class Framework(PeerTest):
                     self.assertEqual((answer.status, answer.body), (200, SECRET))
         self.assertEqual(ask(self.safe.port, "GET", "/", self.user).status, 200)
 
-    def test_with_the_wide_routes_a_user_reaches_only_what_the_page_warns_of(self):
+    def test_wide_routes_expose_only_the_paths_of_the_warning(self):
         if self.name in ("Express", "Koa"):
             # The page asks for settings that these programs do not have.
             self.assertTrue(self.reaches(self.wide.port, "/ADMIN/secret", self.user))
@@ -130,7 +129,7 @@ class Framework(PeerTest):
                 self.assertFalse(self.reaches(self.wide.port, path, self.user))
         self.assertTrue(self.reaches(self.wide.port, "/admin/secret", self.admin))
 
-    def test_the_caller_is_read_and_no_forged_one(self):
+    def test_app_reads_the_caller_and_no_forged_one(self):
         if not self.is_on_page:
             return
         token = self.signer.token("u-1", ["admin", "a,b"], name="José Łódź")
@@ -239,7 +238,7 @@ class DecodedTwice(PeerTest):
         upstream = f'[upstreams.app]\nservers = ["http://127.0.0.1:{own}"]\n'
         cls.gateway = cls.start(Gateway(cls.directory, base(cls.directory, cls.signer) + upstream + wide))
 
-    def test_what_was_escaped_twice_reaches_the_app_through_nginx_and_not_through_passgate(self):
+    def test_double_encoding_passes_nginx_and_not_passgate(self):
         for path in ("/%2561dmin/secret", "/%25%36%31dmin/secret"):
             self.assertEqual(ask(self.nginx.port, "GET", path).body, SECRET)
             answer = ask(self.gateway.port, "GET", path)
@@ -266,13 +265,13 @@ class MethodOverride(PeerTest):
         cls.user = bearer(cls.signer.token("user-1", ["user"]))
         cls.admin = bearer(cls.signer.token("admin-1", ["admin"]))
 
-    def test_the_app_runs_another_method_and_passgate_lets_no_client_say_so_in_a_header(self):
+    def test_method_override_by_header_is_removed(self):
         for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
             self.assertEqual(ask(self.port, "POST", "/items/1", {name: "DELETE"}).body, b"ran DELETE")
             answer = ask(self.gateway.port, "POST", "/items/1", {name: "DELETE", **self.admin})
             self.assertEqual((answer.status, answer.body), (200, b"ran POST"))
 
-    def test_with_the_routes_of_the_page_who_may_not_delete_may_not_post(self):
+    def test_routes_of_the_page_refuse_post_where_delete_is_refused(self):
         for path, body in (("/items/1?_method=DELETE", ""), ("/items/1", "_method=DELETE")):
             self.assertEqual(ask(self.port, "POST", path, body=body).body, b"ran DELETE")
             self.assertEqual(ask(self.gateway.port, "POST", path, self.user, body).status, 403)
@@ -312,5 +311,5 @@ class NamesBeyondAscii(PeerTest):
                 self.assertIn(f"<b>{shown}</b>", answer.body.decode(), gateway.text())
 
 
-# What only its subclasses are run for.
+# Only the subclasses of this class are tests.
 del Framework

@@ -1,4 +1,4 @@
-"""docs/backup.md, walked: its commands as they stand there, and what it says about a restore."""
+"""Tests of `docs/backup.md`: its commands, unchanged, and the table about a restore."""
 
 import base64
 import http.cookies
@@ -77,7 +77,7 @@ class Backup(PeerTest):
 
     @classmethod
     def walk(cls, name: str) -> str:
-        """Runs a block in the directory of the state; what is systemd's business there is done here."""
+        """Runs a block in the directory of the state; commands for systemd are replaced by the test's own start and stop."""
         said, script = "", []
 
         def flush():
@@ -120,7 +120,7 @@ class Backup(PeerTest):
         return request(self.gateway.port, "POST", "/auth/refresh", headers, json.dumps({"refreshToken": token}))
 
     def test_the_page(self):
-        # --- a copy while it runs, with what was written a moment ago
+        # --- a copy while the gateway runs, with recent writes
         cookie = self.sign_in("alice@example.com", OLD)
         self.assertEqual(self.status(cookie), 200)
         client = self.json_login("bob@example.com", OLD)
@@ -135,7 +135,7 @@ class Backup(PeerTest):
         database.close()
         self.assertEqual(self.status(cookie), 200, "nothing was interrupted")
 
-        # --- what happens after it
+        # --- changes after the copy
         self.passgate("session", "revoke", "--all", "alice@example.com")
         wait_for("the session ends", lambda: self.status(cookie) != 200)
         self.passgate("user", "password", "bob@example.com", input=NEW)
@@ -146,7 +146,7 @@ class Backup(PeerTest):
         wait_for("the token is refused", lambda: request(self.gateway.port, "GET", "/x", bearer(minted)).status == 401)
         self.passgate("key", "rotate")
 
-        # A new key is known to all gateways for a moment before it signs.
+        # A new key is published for a while before it signs.
         def by_the_new_key() -> str | None:
             token = self.json_login("bob@example.com", NEW)["accessToken"]
             return token if key_of(token) != key_of(minted) else None
@@ -168,7 +168,7 @@ class Backup(PeerTest):
         self.assertEqual(sorted(emails), ["alice@example.com", "bob@example.com"])
         self.assertEqual(request(self.gateway.port, "GET", "/x", bearer(late)).status, 401)
         wait_for("its reason in the log", lambda: any(line["reason"] == "key-unknown" for line in self.gateway.log()))
-        # A refresh token that was used since: the one that the client got for it is not known.
+        # A refresh token that was used since the copy: its successor is unknown.
         used = self.refresh(client["refreshToken"])
         self.assertEqual(used.status, 200)
         self.walk("backup")
@@ -196,7 +196,7 @@ class Backup(PeerTest):
         self.assertEqual(len(json.loads(self.passgate("key", "list", "--format", "json"))), 1)
         self.assertIn("=", self.sign_in("bob@example.com", OLD))
 
-        # --- a file that is replaced under a gateway that runs is noticed
+        # --- a running gateway detects that its file was replaced
         cookie = self.sign_in("bob@example.com", OLD)
         os.replace(copy, self.home / "passgate.db")
         wait_for("requests are refused", lambda: self.status(cookie) == 503)

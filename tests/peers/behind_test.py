@@ -1,7 +1,7 @@
-"""The pages `docs/behind-*.md`: their configurations, as they stand there, with the real proxies.
+"""Tests of the pages `docs/behind-*.md`: their configurations with the real proxies.
 
-Only names, ports and paths of files are exchanged. The client has the address 127.0.0.2 and the proxy 127.0.0.1, so that
-it shows which of the two passgate takes for the client.
+Only names, ports and paths of files are replaced. The client has the address 127.0.0.2 and the proxy 127.0.0.1, so that the tests can
+tell which of them passgate uses as the client's address.
 """
 
 import http.client
@@ -41,7 +41,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def exchanged(text: str, changes: dict) -> str:
-    """`text` with every key of `changes` replaced; each must be there, or the page says something else by now."""
+    """`text` with every key of `changes` replaced; each must occur, otherwise the page has changed."""
     for old, new in changes.items():
         if old not in text:
             raise AssertionError(f"`{old}` is not in\n{text}")
@@ -50,7 +50,7 @@ def exchanged(text: str, changes: dict) -> str:
 
 
 class Behind:
-    """What holds behind every proxy; each proxy is a class below."""
+    """The tests for every proxy; each proxy is a class below."""
 
     page: str
 
@@ -116,7 +116,7 @@ class Behind:
 
     @classmethod
     def sign_in(cls) -> str:
-        """The session cookie, as it stands in `Cookie`."""
+        """The session cookie, as in the field `Cookie`."""
         body = urllib.parse.urlencode({"email": EMAIL, "password": PASSWORD, "return_to": "/headers?x=1"})
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": cls.origin}
         answer = cls.ask("POST", "/auth/login", headers, body)
@@ -126,7 +126,7 @@ class Behind:
         assert cookie.key == "__Host-session" and cookie["secure"], answer.fields
         return f"{cookie.key}={cookie.value}"
 
-    def test_a_browser_without_a_session_is_sent_to_sign_in_and_a_program_gets_401(self):
+    def test_browser_without_session_gets_sign_in_and_program_401(self):
         self.assertEqual(self.ask("GET", "/headers").status, 401)
         browser = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
         answer = self.ask("GET", "/headers?x=1", browser)
@@ -134,7 +134,7 @@ class Behind:
         location = urllib.parse.unquote(answer.fields["location"]).removeprefix(self.origin)
         self.assertEqual(location, "/auth/login?return_to=/headers?x=1")
 
-    def test_the_app_and_the_log_get_the_clients_address_and_the_scheme_whatever_the_client_writes(self):
+    def test_forged_forwarding_fields_reach_neither_app_nor_log(self):
         cookie = self.sign_in()
         for forged in (
             {},
@@ -267,7 +267,7 @@ class BehindNginxBySocket(BehindNginx):
         return exchanged(
             server + whole[whole.index("[password]") :],
             {
-                # One address more, from which the tests know that the gateway listens.
+                # An additional address, by which the tests know that the gateway listens.
                 '"unix:/run/passgate/passgate.sock"': f'["unix:{cls.socket}", "127.0.0.1:0"]',
                 "127.0.0.1:3000": f"127.0.0.1:{cls.app.port}",
                 "https://app.example.com": cls.origin,
@@ -304,7 +304,7 @@ class BehindHaproxy(OverPlainHttp, Behind, PeerTest):
         haproxy = shutil.which("haproxy") or "/usr/sbin/haproxy"
         return Process("haproxy", [haproxy, "-db", "-f", configuration], cls.directory)
 
-    def test_connection_cannot_name_what_the_proxy_says(self):
+    def test_connection_field_cannot_delete_fields_of_the_proxy(self):
         cookie = self.sign_in()
         for named in ("x-forwarded-for", "x-forwarded-proto, x-forwarded-host", "X-Forwarded-For, close, Cookie"):
             with self.subTest(named):
@@ -342,9 +342,9 @@ def caddy() -> str:
 
 
 class Pages(PeerTest):
-    """What each of these pages has to say."""
+    """The required content of each of these pages."""
 
-    def test_every_page_names_what_is_needed(self):
+    def test_every_page_names_the_required_settings(self):
         pages = sorted((REPOSITORY / "docs").glob("behind-*.md"))
         self.assertEqual(
             [page.stem.removeprefix("behind-") for page in pages], ["caddy", "haproxy", "nginx", "traefik"]

@@ -1,4 +1,4 @@
-"""Large bodies through the gateway to nginx and back: whole, streamed, and without being collected."""
+"""Large bodies through the gateway to nginx and back: complete, streamed, and not buffered."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from harness import Gateway, Nginx, PeerTest, Sampler, base, free_port, request,
 
 MIB = 1 << 20
 GIB = 1 << 30
-LIMIT = 10 * MIB  # the gateway's memory moves by less, whatever the size of a body
+LIMIT = 10 * MIB  # the gateway's memory grows by less, for a body of any size
 
 
 class Bodies(PeerTest):
@@ -67,7 +67,7 @@ class Bodies(PeerTest):
             )
         )
         cls.token = cls.signer.token()
-        # Buffers that are kept anyway are no growth: each way once with a small body first.
+        # Permanent buffers do not count as growth: both directions run once with a small body first.
         for version in ("--http1.1", "--http2-prior-knowledge"):
             cls.curl(version, "/noise", "-o", cls.directory / "warm")
             cls.curl(version, "/warm", "-T", files / "noise")
@@ -125,11 +125,11 @@ class Bodies(PeerTest):
                 self.assertRegex(self.curl(version, "/copy", "-T", self.files / "noise"), r"^20[14] ")
                 self.assertEqual(hashlib.sha256((self.files / "copy").read_bytes()).hexdigest(), expected)
 
-    def test_a_range_is_the_app_s_own_matter(self):
+    def test_range_request_is_answered_by_the_app(self):
         self.assertEqual(self.curl("--http1.1", "/noise", "-r", "100-199", "-o", "/dev/null"), "206 100 0")
 
     def test_a_slow_reader_holds_the_app_back(self):
-        """A client that takes 4 MiB a second of a gigabyte: what the app could send meanwhile must not pile up here."""
+        """A client that reads a gigabyte at 4 MiB a second: the gateway must not buffer the faster answer of the app."""
         for version in ("--http1.1", "--http2-prior-knowledge"):
             with self.subTest(version=version), Sampler(self.gateway.memory) as memory:
                 command = ["curl", "-sS", version, "--limit-rate", "4M", "--max-time", "4", "-o", "/dev/null"]
@@ -139,7 +139,7 @@ class Bodies(PeerTest):
             self.stays_small(memory)
 
     def test_an_app_that_does_not_read_holds_the_client_back(self):
-        """The app takes the head and nothing more; the client can only fill the buffers of the sockets."""
+        """The app reads only the head; the client can only fill the buffers of the sockets."""
         held = []
 
         def accept():
@@ -161,7 +161,7 @@ class Bodies(PeerTest):
                     sent += client.send(bytes(MIB))
             except TimeoutError:
                 pass
-        self.assertLess(sent, 256 * MIB, "the gateway took a body that nobody reads")
+        self.assertLess(sent, 256 * MIB, "the gateway read a body that the app does not read")
         self.stays_small(memory)
 
     def test_a_client_that_goes_away_ends_the_transfer_from_the_app(self):
@@ -175,7 +175,7 @@ class Bodies(PeerTest):
         wait_for("nginx rid of it", lambda: self.answers_under_way() == 0)
 
     def answers_under_way(self) -> int:
-        """How many answers nginx is writing, by its own count, which includes the one to this question."""
+        """The number of answers that nginx is writing, by its own count, including the answer to this request."""
         return int(re.search(r"Writing: (\d+)", request(self.nginx.port, "GET", "/status").body.decode())[1]) - 1
 
     def test_an_upload_without_a_token_is_refused_before_its_body(self):

@@ -1,7 +1,7 @@
-"""A real browser (Debian's Chromium, driven by Playwright), from the first-run link on, with JavaScript off and on.
+"""A real browser (Debian's Chromium, driven by Playwright), starting from the first-run link, with JavaScript off and on.
 
-The gateway runs as the README says, on `gateway.example.toml` with other ports. PASSGATE_SCREENSHOTS names a directory for
-pictures of the pages, light, dark and on a phone.
+The gateway runs on `gateway.example.toml` with other ports. PASSGATE_SCREENSHOTS names a directory for screenshots of the pages,
+light, dark and on a phone.
 """
 
 import base64
@@ -16,7 +16,7 @@ from harness import APPS, REPOSITORY, Authority, Gateway, Nginx, NodeApp, PeerTe
 
 
 def stories() -> list[str]:
-    """What the script has to tell, as it stands in it."""
+    """The names of the stories in the script."""
     return re.findall(r'^  async "(.*)"\(\) \{$', (APPS / "browser.mjs").read_text(), re.MULTILINE)
 
 
@@ -29,7 +29,7 @@ class Browser(PeerTest):
         cls.gateway = cls.start(Gateway(cls.directory, toml))
         setup = cls.gateway.line(cls.gateway.stderr, r"(http://\S+/auth/register\?setup=\S+)")[1]
         cls.secret = setup.partition("setup=")[2]
-        # An account without the role of administrators leaves the link as it is.
+        # An account without the administrator role leaves the link valid.
         add = [binary(), "user", "add", "bob@example.com", "--role", "user", "-c", cls.gateway.config]
         subprocess.run(add, input="Bob's long password\n", text=True, check=True, capture_output=True)
         cls.https = kept = cls.start(cls.kept())
@@ -37,7 +37,7 @@ class Browser(PeerTest):
         if directory:
             pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
             directory = str(pathlib.Path(directory).resolve())
-        # Chromium takes this one key for good, and knows of no other way to trust an authority without its own tools.
+        # Chromium accepts this one key; trusting an authority would need tools of its own.
         public_key = ["openssl", "pkey", "-in", cls.directory / "localhost.key", "-pubout", "-outform", "DER"]
         digest = hashlib.sha256(subprocess.run(public_key, capture_output=True, check=True).stdout).digest()
         told = {"base": cls.gateway.url, "kept": kept.url, "trusted": base64.b64encode(digest).decode()}
@@ -55,7 +55,7 @@ class Browser(PeerTest):
 
     @classmethod
     def kept(cls) -> Gateway:
-        """One over HTTPS, before an app that lets browsers keep its pages, as most do that say nothing about it."""
+        """A gateway over HTTPS in front of an app that lets browsers cache its pages."""
         site, public = free_port(), free_port()
         page = "default_type text/html; add_header Cache-Control max-age=600;"
         page += " location / { return 200 '<!doctype html><title>Page</title><p>For $http_x_auth_email'; }"
@@ -101,7 +101,7 @@ class Browser(PeerTest):
         if self.outcomes[story]:
             self.fail(f"{self.outcomes[story]}\n{self.gateway.text()}")
 
-    def test_what_was_typed_is_in_no_log(self):
+    def test_typed_secrets_are_in_no_log(self):
         files = [file for gateway in (self.gateway, self.https) for file in (gateway.stdout, gateway.stderr)]
         text = "".join(file.read_text() for file in files).replace(f"setup={self.secret}", "", 1)
         self.assertIn("/hello", text)
@@ -110,6 +110,6 @@ class Browser(PeerTest):
             self.assertNotIn(secret, text)
 
 
-# A test for each story, by its name.
+# One test for each story, named after it.
 for _story in stories():
     setattr(Browser, "test_" + re.sub(r"\W+", "_", _story), lambda self, story=_story: self.tell(story))

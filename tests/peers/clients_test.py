@@ -4,7 +4,7 @@ import json
 
 from harness import Authority, Gateway, Nginx, PeerTest, base, free_port, h2load, run, wait_for
 
-# The app says what it was told about its caller.
+# The app answers with the identity headers that it got.
 SEEN = {
     "user": "$http_x_auth_user",
     "roles": "$http_x_auth_roles",
@@ -85,7 +85,7 @@ class Clients(PeerTest):
         status, version = last.split()
         return int(status), version, body
 
-    def test_the_app_sees_who_is_calling_over_each_version(self):
+    def test_app_sees_the_caller_over_each_version(self):
         for name, (gateway, arguments, version) in self.way.items():
             with self.subTest(name):
                 spoof = ["-H", "X-Auth-User: mallory", "-H", "x_auth_user: mallory", "-H", "X-Auth-Roles: admin"]
@@ -115,7 +115,7 @@ class Clients(PeerTest):
                     status, spoken, body = self.curl(gateway, path, *arguments, "--path-as-is", token=token)
                     self.assertEqual((status, spoken), (expected, version), body)
 
-    def test_a_public_route_says_no_name_whatever_the_client_sends(self):
+    def test_public_route_sends_no_identity_of_the_client(self):
         _, _, body = self.curl(self.plain, "/public", "-H", "X-Auth-User: mallory", token=self.token)
         self.assertEqual(json.loads(body)["user"], "")
 
@@ -128,7 +128,7 @@ class Clients(PeerTest):
                 self.assertEqual(status, 200)
 
     def test_an_answer_before_the_end_of_the_body_arrives_over_each_version(self):
-        """nginx answers this POST from its head alone. That answer is the client's, however much is still to be sent."""
+        """nginx answers this POST from its head alone. The client gets that answer while its body is still being sent."""
         body = self.directory / "post"
         body.write_bytes(bytes(300_000))
         for name, (gateway, arguments, _) in self.way.items():
@@ -176,7 +176,7 @@ class Clients(PeerTest):
         self.assertEqual(self.curl(self.tls, "/public")[0], 200)
 
     def load(self, gateway: Gateway, *arguments: str):
-        # The name that the certificate has; h2load does not check it, the gateway compares it with the Host.
+        # The name in the certificate; h2load does not check it, the gateway compares it with the Host.
         url = f"{gateway.scheme}://localhost:{gateway.port}/any"
         counts = h2load(url, *self.LOAD, *arguments, "-H", f"Authorization: Bearer {self.token}")
         self.assertEqual((counts["succeeded"], counts["2xx"]), (20000, 20000), counts["text"])
@@ -197,7 +197,7 @@ class Clients(PeerTest):
     def test_load_over_tls_and_http_2(self):
         self.load(self.tls, "-m", "16")
 
-    def test_what_was_served_was_logged_and_counted(self):
+    def test_served_requests_are_logged_and_counted(self):
         before = len(self.plain.log())
         counts = h2load(
             f"{self.plain.url}/any?secret=1", "--h1", "-n", "1000", "-c", "8", "-H", f"Authorization: Bearer {self.token}"

@@ -1,6 +1,6 @@
-"""The page `docs/docker.md`: the compose file is checked, and the steps of the Dockerfile run in a Debian directory tree.
+"""Tests of `docs/docker.md`: the compose file is checked, and the steps of the Dockerfile run in a Debian directory tree.
 
-No image is pulled or built: what `FROM debian:bookworm-slim` would bring is made by mmdebstrap from Debian's packages.
+No image is pulled or built: mmdebstrap makes the tree of `FROM debian:bookworm-slim` from Debian's packages.
 """
 
 import json
@@ -37,7 +37,7 @@ def rest_of(stage: list[tuple[str, str]], name: str) -> list[str]:
 
 
 def base_archive() -> pathlib.Path:
-    """A tar file of a minimal Debian 12, made once a machine."""
+    """A tar file of a minimal Debian 12, made once per machine."""
     archive = CACHE / "debian-bookworm-minbase.tar"
     if not archive.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Docker(unittest.TestCase):
         cls.directory = pathlib.Path(tempfile.mkdtemp(prefix="passgate-docker-"))
         cls.addClassCleanup(shutil.rmtree, cls.directory, ignore_errors=True)
 
-    def test_the_compose_file_is_valid_and_leaves_no_way_around_the_gateway(self):
+    def test_compose_file_is_valid_and_exposes_only_the_gateway(self):
         text = run("docker-compose", "-f", FILES / "compose.yaml", "config").stdout
         services = re.split(r"(?m)^  (?=\w+:$)", text[text.index("services:") : text.index("\nversion:")])
         app = next(service for service in services if service.startswith("app:"))
@@ -70,13 +70,13 @@ class Docker(unittest.TestCase):
         self.assertIn("sqlite:/var/lib/passgate/", (FILES / "gateway.toml").read_text())
         self.assertIn("/var/lib/passgate", rest_of(instructions()[1], "VOLUME"))
 
-    def test_what_the_build_needs_is_not_ignored(self):
+    def test_files_of_the_build_are_not_ignored(self):
         ignored = (REPOSITORY / ".dockerignore").read_text().split()
         for needed in ("Cargo.toml", "Cargo.lock", "src", "benches", "gateway.example.toml"):
             self.assertTrue((REPOSITORY / needed).exists())
             self.assertNotIn(f"/{needed}", ignored)
 
-    def test_the_steps_make_a_program_that_runs_as_its_user_in_a_read_only_tree(self):
+    def test_built_program_runs_as_its_user_in_a_read_only_tree(self):
         build, image = instructions()
         self.assertEqual(rest_of(build, "RUN"), ["cargo build --locked --release"])
         if "PASSGATE" not in os.environ or binary().endswith("/release/passgate"):
@@ -89,7 +89,7 @@ class Docker(unittest.TestCase):
         self.assertEqual(copied, "--from=build /src/target/release/passgate /usr/local/bin/passgate")
         shutil.copy2(binary(), tree / "usr/local/bin/passgate")
 
-        # The app of the compose file is not there: the builtin one answers. The ports are free ones, on loopback.
+        # The builtin upstream replaces the app of the compose file. The ports are free ones on loopback.
         public, admin = free_port(), free_port()
         toml = (FILES / "gateway.toml").read_text()
         for old, new in {
@@ -106,7 +106,7 @@ class Docker(unittest.TestCase):
         [user] = rest_of(image, "USER")
         [entry] = rest_of(image, "ENTRYPOINT")
         [arguments] = rest_of(image, "CMD")
-        # A mount namespace of its own, in which the tree is read-only but for the volume.
+        # A separate mount namespace in which the tree is read-only, except for the volume.
         script = (
             'mount --bind "$0" "$0" && mount --bind "$0/var/lib/passgate" "$0/var/lib/passgate" && '
             'mount -o remount,bind,ro "$0" && exec chroot --userspec="$1" "$0" "${@:2}"'
@@ -137,7 +137,7 @@ class Docker(unittest.TestCase):
         state = tree / "var/lib/passgate/passgate.db"
         self.assertEqual((state.stat().st_uid, oct(state.stat().st_mode & 0o777)), (10001, "0o600"))
 
-        # The health check, word for word but for the port.
+        # The health check, unchanged except for the port.
         compose = (FILES / "compose.yaml").read_text()
         [check] = re.findall(r"^      test: (\[.*\])$", compose, re.MULTILINE)
         check = [word.replace("/8081", f"/{admin}") for word in json.loads(check)]

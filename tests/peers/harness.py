@@ -1,4 +1,4 @@
-"""What the tests in this directory share: processes that end with the test, a gateway on a port of its own, tokens.
+"""The shared part of the tests in this directory: processes that end with the test, a gateway on its own port, tokens.
 
 Everything listens on 127.0.0.1, on ports that the system chooses. What a test started is stopped by its process id, and
 nothing else is.
@@ -24,7 +24,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 APPS = HERE / "apps"
-PATIENCE = 30.0  # seconds until a thing that should happen counts as not happening
+PATIENCE = 30.0  # seconds until a wait counts as failed
 
 AUDIENCE = "api"
 ISSUER = "https://issuer.test"
@@ -39,7 +39,7 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    """A port that is free now, for software that cannot choose one itself."""
+    """A free port, for software that cannot choose one itself."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", 0))
@@ -63,7 +63,7 @@ def _end_with_parent():
 
 
 class Process:
-    """A child process; its output goes to files, so that no full pipe ever stops it."""
+    """A child process; its output goes to files, so that a full pipe cannot block it."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Process:
         return self.child.pid
 
     def text(self) -> str:
-        """Everything that it has said so far."""
+        """All output so far."""
         parts = [self.stdout.read_text(errors="replace")[-4000:], self.stderr.read_text(errors="replace")[-4000:]]
         return f"--- {self.name} stdout\n{parts[0]}\n--- {self.name} stderr\n{parts[1]}"
 
@@ -108,7 +108,7 @@ class Process:
         return wait_for(f"`{pattern}` from {self.name}\n{self.text()}", look)
 
     def stop(self, patience: float = PATIENCE) -> int:
-        """SIGTERM, then SIGKILL where that is not enough; returns the exit status."""
+        """SIGTERM, then SIGKILL if needed; returns the exit status."""
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
             try:
@@ -120,7 +120,7 @@ class Process:
 
 
 def run(*command, **options) -> subprocess.CompletedProcess:
-    """Runs to the end, with the output as text; a failure shows it."""
+    """Runs a command to its end and returns its output as text; a failure shows the output."""
     options = {"timeout": 120, **options}
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, stdin=subprocess.DEVNULL, **options
@@ -286,7 +286,7 @@ roles_claims = ["roles"]
 
 
 def base(directory: pathlib.Path, signer: Signer, server: str = "") -> str:
-    """The part of a TOML file that most tests begin with; `server` are further keys of `[server]`."""
+    """The common first part of a TOML file; `server` has further keys of `[server]`."""
     state = directory / f"state-{hashlib.sha256(os.urandom(8)).hexdigest()[:8]}.db"
     return BASE.format(key=signer.public_key, state=state, server=server)
 
@@ -335,7 +335,7 @@ class Nginx(Process):
 
 
 class NodeApp(Process):
-    """One of `apps/*.mjs`, which says on its first line where it listens."""
+    """One of `apps/*.mjs`, which prints its address on its first line."""
 
     def __init__(self, directory: pathlib.Path, name: str, *arguments: str, keep_input: bool = False):
         super().__init__(name, ["node", APPS / f"{name}.mjs", *arguments], directory, keep_input=keep_input)

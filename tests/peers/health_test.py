@@ -1,4 +1,4 @@
-"""`/health` of a gateway with a worker that stands still: one thread is stopped by ptrace, as a debugger would, and goes on."""
+"""`/health` of a gateway with a stopped worker: ptrace stops one thread, as a debugger does, and continues it."""
 
 import ctypes
 import os
@@ -37,7 +37,7 @@ class Health(PeerTest):
     def health(self):
         return request(self.gateway.admin_port, "GET", "/health")
 
-    def test_a_worker_that_does_not_turn_is_unhealthy_until_it_does(self):
+    def test_stopped_worker_is_unhealthy_until_it_continues(self):
         self.assertEqual(self.health().status, 200)
         tasks = pathlib.Path(f"/proc/{self.gateway.pid}/task")
         [worker] = [int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().strip() == "worker-1"]

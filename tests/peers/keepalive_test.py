@@ -1,4 +1,4 @@
-"""Connections to the app that the app closes whenever it likes: no request is lost to that, and none is sent twice."""
+"""Connections that the app closes at any time: no request is lost, and none is sent twice."""
 
 import collections
 import http.client
@@ -25,14 +25,14 @@ class KeepAlive(PeerTest):
                 f"""
                 log_format ids '$request_method $arg_id $status';
                 client_max_body_size 1m;
-                # Closes a connection when it has been idle for 5 ms, without a word.
+                # Closes a connection after 5 ms without a request, without notice.
                 server {{
                     listen 127.0.0.1:{hasty};
                     keepalive_timeout 5ms;
                     access_log {cls.app_log} ids;
                     location / {{ return 200 "hasty"; }}
                 }}
-                # Closes each connection after its third answer, and says so.
+                # Closes each connection after its third answer, with `Connection: close`.
                 server {{
                     listen 127.0.0.1:{short};
                     keepalive_requests 3;
@@ -74,7 +74,7 @@ class KeepAlive(PeerTest):
     def hammer(
         self, method: str, path: str, body: bytes | None, pauses: tuple[float, float], clients: int = THREADS
     ) -> collections.Counter:
-        """Requests of several clients, with a pause of so many seconds before each next one; counts of statuses."""
+        """Requests of several clients, with a pause in seconds before each; returns the counts of statuses."""
         statuses = collections.Counter()
         lock = threading.Lock()
 
@@ -90,7 +90,7 @@ class KeepAlive(PeerTest):
                     answer.read()
                     mine[answer.status] += 1
                 except (http.client.HTTPException, OSError):
-                    # No answer at all, on a connection that the answer before did not say the end of.
+                    # No answer, on a connection that the previous answer did not announce to close.
                     mine["broken"] += 1
                     connection.close()
                 time.sleep(chance.uniform(*pauses))
@@ -106,21 +106,21 @@ class KeepAlive(PeerTest):
         return statuses
 
     def arrivals(self) -> collections.Counter:
-        """How often each request of this test came to the app."""
+        """How often the app got each request of this test."""
         lines = (line.split() for line in self.app_log.read_text().splitlines())
         return collections.Counter(fields[1] for fields in lines if fields[1].startswith(f"{self._testMethodName}-"))
 
     def test_a_connection_that_the_app_closed_is_noticed(self):
-        """One client with pauses well over the app's patience: the pooled connection is dead each time, and no request
-        is lost to that."""
+        """One client with pauses well over the app's idle timeout: the pooled connection is closed each time, and no request is
+        lost."""
         for method, body in (("GET", None), ("POST", b"order=1")):
             with self.subTest(method):
                 statuses = self.hammer(method, "/hasty", body, (0.025, 0.030), clients=1)
                 self.assertEqual(statuses, {200: self.EACH})
 
     def test_a_request_that_may_have_been_processed_is_not_sent_again(self):
-        """Pauses about as long as the app's patience, so that requests and the ends of connections cross on their way.
-        What became of such a request cannot be known; rather 502 than an order placed twice."""
+        """Pauses about as long as the app's idle timeout, so that requests cross with the end of their connection. The gateway
+        cannot know whether the app processed such a request: 502 is better than an order placed twice."""
         for method, body in (("GET", None), ("POST", b"order=1")):
             with self.subTest(method):
                 statuses = self.hammer(method, "/hasty", body, (0.003, 0.008))
@@ -132,12 +132,12 @@ class KeepAlive(PeerTest):
         )
         self.assertEqual([name for name, count in self.arrivals().items() if count > 1], [])
 
-    def test_an_app_that_answers_before_it_reads_costs_no_client_its_connection(self):
+    def test_early_answer_of_the_app_keeps_the_clients_connection(self):
         """nginx answers these POSTs from their heads. The connection goes on, or the answer says that it ends."""
         statuses = self.hammer("POST", "/patient", b"order=1", (0, 0))
         self.assertEqual(statuses, {200: self.THREADS * self.EACH})
 
-    def test_a_connection_that_the_app_ends_by_its_answer_is_not_used_again(self):
+    def test_connection_closed_by_an_answer_is_not_reused(self):
         for arguments in (["--h1"], []):
             for body in ([], ["-d", str(self.order())]):
                 with self.subTest(arguments=arguments, body=bool(body)):
@@ -155,7 +155,7 @@ class KeepAlive(PeerTest):
         return path
 
     def test_the_app_may_restart_between_two_requests(self):
-        """All pooled connections die at once; the next request finds a new one."""
+        """All pooled connections are closed at once; the next request uses a new one."""
         for turn in range(5):
             self.nginx.child.send_signal(1)  # SIGHUP: nginx replaces its worker and closes idle connections
             time.sleep(0.1)

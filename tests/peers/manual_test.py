@@ -11,14 +11,14 @@ class Manual(PeerTest):
         cls.pages = cls.directory / "man"
         run(binary(), "man", "--dir", cls.pages)
 
-    def test_groff_has_nothing_to_warn_of(self):
+    def test_groff_has_no_warnings(self):
         pages = sorted(self.pages.iterdir())
         self.assertGreater(len(pages), 20)
         for page in pages:
             said = run("groff", "-man", "-ww", "-z", "-Tutf8", page)
             self.assertEqual(said.stdout + said.stderr, "", page.name)
 
-    def test_man_shows_what_was_meant(self):
+    def test_man_shows_the_text_of_the_pages(self):
         environment = {**os.environ, "MANWIDTH": "100", "MANPAGER": "cat", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": ""}
         shown = {page.name: run("man", "-l", page, env=environment).stdout for page in self.pages.iterdir()}
         for name, parts in {
@@ -28,5 +28,5 @@ class Manual(PeerTest):
         }.items():
             for part in parts:
                 self.assertIn(part, shown[name], name)
-        # What roff takes for a request at the beginning of a line would be lost.
+        # A line that roff reads as a request would be missing from the page.
         self.assertNotIn("\\", shown["gateway.toml.5"])

@@ -1,4 +1,4 @@
-"""Apps below a path: what they answer works for the client, who knows only the gateway."""
+"""Apps below a path: their answers work for a client that knows only the gateway."""
 
 import http.client
 import http.cookiejar
@@ -48,7 +48,7 @@ class Below(PeerTest):
         routes = [
             route.format(name="flask", port=cls.flask, host=""),
             route.format(name="fastapi", port=cls.fastapi, host=""),
-            # nginx names itself by the port that it listens on.
+            # nginx uses its own port in redirects.
             route.format(name="static", port=cls.nginx_port, host='host = "127.0.0.1"'),
             f"""
             [upstreams.base]
@@ -79,7 +79,7 @@ class Below(PeerTest):
         return port
 
     def follow(self, path: str) -> tuple[str, bytes]:
-        """A client that follows redirects and keeps cookies; where it arrived, and what was there."""
+        """A client that follows redirects and keeps cookies; returns the final address and its content."""
         cookies = urllib.request.HTTPCookieProcessor(self.cookies)
         with urllib.request.build_opener(cookies).open(self.gateway.url + path, timeout=30) as answer:
             self.assertEqual(answer.status, 200)
@@ -106,7 +106,7 @@ class Below(PeerTest):
         self.assertEqual(json.loads(self.follow("/flask/seen")[1]), {"seen": "items"})
         self.assertEqual([cookie.path for cookie in self.cookies], ["/flask"])
 
-    def test_nginx_does_not_tell_its_own_address(self):
+    def test_address_of_nginx_is_not_in_answers(self):
         for path in ("/static/sub", "/static/named"):
             answer = request(self.gateway.port, "GET", path)
             self.assertEqual(answer.fields["location"], "/static/sub/", path)
@@ -117,7 +117,7 @@ class Below(PeerTest):
         answer = request(self.gateway.port, "GET", "/static/elsewhere")
         self.assertEqual(answer.fields["location"], "https://elsewhere.example/sub/")
 
-    def test_a_path_of_the_server_stands_in_front(self):
+    def test_base_path_of_the_server_is_prepended(self):
         self.assertEqual(self.follow("/other.html"), ("/other.html", b"other"))
 
 

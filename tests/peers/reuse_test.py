@@ -1,7 +1,7 @@
-"""Connections to a careless app: nobody gets another's answer, and no body becomes a request.
+"""Connections to a careless app: no client gets the answer of another, and no body becomes a request.
 
-The app is Python's `http.server` with `do_HEAD = do_GET` and HTTP/1.1: it sends a body where there is none, a moment late,
-and takes a body that it did not expect for the next request.
+The app is Python's `http.server` with `do_HEAD = do_GET` and HTTP/1.1: it sends a body where none belongs, a moment late,
+and reads an unexpected body as the next request.
 """
 
 import itertools
@@ -30,7 +30,7 @@ class Careless(PeerTest):
         wait_for(f"the app on port {cls.port}\n{cls.app.text()}", accepts)
 
     def gateway(self, name: str) -> Gateway:
-        """A gateway that has seen nothing of the app yet; one worker, so that all share one pool."""
+        """A gateway without any experience of the app; one worker, so that all requests share one pool."""
         gateway = Gateway(
             self.directory,
             base(self.directory, self.signer, "workers = 1")
@@ -48,7 +48,7 @@ class Careless(PeerTest):
         return gateway
 
     def victims_beside(self, gateway: Gateway, attacks: list[bytes]) -> list[str]:
-        """Sends attacks again and again while victims ask; returns what victims got that was not theirs."""
+        """Sends attacks repeatedly beside requests of victims; returns the answers that victims got and that were not theirs."""
         over, wrong = threading.Event(), []
 
         def attacker():
@@ -80,14 +80,14 @@ class Careless(PeerTest):
             thread.join()
         return wrong
 
-    def test_a_body_where_none_belongs_answers_nobody(self):
+    def test_unexpected_body_never_becomes_an_answer(self):
         for path in ("HEAD /x", "GET /204", "GET /304"):
             with self.subTest(path):
                 gateway = self.gateway(path.replace(" /", "-"))
                 attack = f"{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
                 self.assertEqual(self.victims_beside(gateway, [attack]), [])
 
-    def test_a_body_that_the_app_does_not_read_is_no_request(self):
+    def test_unread_body_never_becomes_a_request(self):
         gateway = self.gateway("unread")
         smuggled = b"GET /smuggled HTTP/1.1\r\nHost: a\r\nX-Auth-User: root\r\n\r\n"
         chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(smuggled), smuggled)

@@ -1,4 +1,4 @@
-"""Sessions that are ended from elsewhere, with what is open at that moment: WebSockets, event streams, gRPC calls."""
+"""Sessions that are ended by another client or command while WebSockets, event streams and gRPC calls are open."""
 
 import http.client
 import http.cookies
@@ -10,7 +10,7 @@ import urllib.parse
 from harness import APPS, Answer, Gateway, NodeApp, PeerTest, Process, bearer, binary, free_port, request, wait_for
 
 PASSWORD = "a password of some length"
-SOON = 2.0  # seconds; what a command changes holds within two seconds
+SOON = 2.0  # seconds; a change by a command applies within two seconds
 
 
 class Sessions(PeerTest):
@@ -49,14 +49,14 @@ class Sessions(PeerTest):
 
     @classmethod
     def passgate(cls, *arguments: str, stdin: str = "") -> str:
-        """A command on the same state, as an administrator gives it while the gateway runs."""
+        """A command on the same state while the gateway runs."""
         command = [binary(), *arguments, "-c", str(cls.config)]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
         if done.returncode != 0:
             raise AssertionError(f"`{' '.join(arguments)}` ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    # Signing in, and what there is to be ended
+    # Signing in
 
     def sign_in(self, person: str) -> str:
         """An access token."""
@@ -66,7 +66,7 @@ class Sessions(PeerTest):
         return answer.json()["accessToken"]
 
     def browse(self, person: str) -> str:
-        """A session cookie, as it stands in `Cookie`."""
+        """A session cookie, as in the field `Cookie`."""
         body = urllib.parse.urlencode({"email": f"{person}@example.com", "password": PASSWORD})
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.gateway.url}
         answer = request(self.gateway.port, "POST", "/auth/login", headers, body)
@@ -78,12 +78,12 @@ class Sessions(PeerTest):
         return request(self.gateway.port, method, path, fields)
 
     def current(self, fields: dict) -> str:
-        """The id of one's own session."""
+        """The id of the client's session."""
         sessions = self.ask("GET", "/auth/sessions", fields).json()["sessions"]
         [own] = [session["id"] for session in sessions if session["current"]]
         return own
 
-    # What is open meanwhile
+    # Open streams
 
     def websocket(self, fields: dict) -> Process:
         return self.waiting("ws_wait", f"ws://127.0.0.1:{self.gateway.port}/ws", fields)
@@ -108,7 +108,7 @@ class Sessions(PeerTest):
         return stream
 
     def outcome(self, process: Process) -> dict:
-        """How what `waiting` has opened ended, which is soon."""
+        """How the stream of `waiting` ended, within the allowed time."""
         return json.loads(
             wait_for(f"the end of it\n{process.text()}\n{self.gateway.text()}", lambda: self.last(process), SOON)
         )
@@ -119,7 +119,7 @@ class Sessions(PeerTest):
         return lines[1] if len(lines) > 2 else None
 
     def ends(self, stream: http.client.HTTPResponse):
-        """The rest of an event stream, which is soon over; whether in good order or not is all the same to its client."""
+        """The rest of an event stream, which ends within the allowed time; a client does not distinguish how."""
         began = time.monotonic()
         try:
             self.assertEqual(stream.read(), b"")
@@ -132,7 +132,7 @@ class Sessions(PeerTest):
 
     # The tests
 
-    def test_a_revoked_session_closes_the_websocket_that_was_opened_with_its_access_token(self):
+    def test_revoked_session_closes_the_websocket_of_its_token(self):
         alice, other = (bearer(self.sign_in("alice")) for _ in range(2))
         socket, beside = self.websocket(alice), self.websocket(other)
         self.passgate("session", "revoke", self.current(alice))
@@ -141,22 +141,22 @@ class Sessions(PeerTest):
         self.assertIsNone(self.last(beside), "another session of the same account is none of its business")
         self.assertDoneBy(self.gateway, self.ask("GET", "/auth/me", other), 200)
 
-    def test_a_session_that_is_ended_in_the_browser_closes_its_websocket_and_its_events_at_once(self):
+    def test_session_ended_in_the_browser_closes_its_streams_at_once(self):
         here, there = ({"Cookie": self.browse("bob")} for _ in range(2))
         socket = self.websocket({**there, "Origin": self.gateway.url})
         stream = self.events(there)
         answer = self.ask("DELETE", f"/auth/sessions/{self.current(there)}", {**here, "Origin": self.gateway.url})
         self.assertDoneBy(self.gateway, answer, 204)
-        self.is_over(there)  # not soon: now
+        self.is_over(there)  # at once
         self.assertEqual(self.outcome(socket)["code"], 1008)
         self.ends(stream)
         self.assertDoneBy(self.gateway, self.ask("GET", "/auth/me", here), 200)
-        # Nor is there anything left of it at the app.
+        # The app has no open stream left.
         wait_for(
             "the app rid of the stream", lambda: request(self.app.port, "GET", "/state").json()["streams"] == 0, SOON
         )
 
-    def test_an_event_stream_ends_with_its_session_and_cannot_be_had_again(self):
+    def test_event_stream_ends_with_its_session_and_stays_refused(self):
         carol = bearer(self.sign_in("carol"))
         stream = self.events(carol)
         self.passgate("session", "revoke", self.current(carol))
@@ -193,7 +193,7 @@ class Sessions(PeerTest):
         self.passgate("session", "revoke", self.current(alice))
         self.assertEqual(self.outcome(call)["status"], 16)
 
-    def test_whoever_is_disabled_loses_everything_that_is_open(self):
+    def test_disabled_account_loses_its_open_streams(self):
         token, cookie = bearer(self.sign_in("dave")), {"Cookie": self.browse("dave")}
         socket = self.websocket({**cookie, "Origin": self.gateway.url})
         call = self.call({"authorization": token["Authorization"]})
@@ -217,7 +217,7 @@ class Sessions(PeerTest):
         self.is_over(client)
         self.assertIsNone(self.last(beside))
 
-    def test_a_restart_knows_what_was_ended_before(self):
+    def test_ended_session_stays_ended_after_a_restart(self):
         alice = bearer(self.sign_in("alice"))
         session = self.current(alice)
         toml = self.config.read_text()

@@ -1,4 +1,4 @@
-"""A real browser on several hosts of one gateway, two of one domain and one of another: signed in once, signed out everywhere."""
+"""A real browser on several hosts of one gateway, two of one domain and one of another: one sign-in and one sign-out for all."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ HOSTS = ("login.test", "reports.test", "shop.example", "away.test", "wrong.test"
 
 
 def stories() -> list[str]:
-    """What the script has to tell, as it stands in it."""
+    """The names of the stories in the script."""
     return re.findall(r'^  async "(.*)"\(\) \{$', (APPS / "several_hosts.mjs").read_text(), re.MULTILINE)
 
 
@@ -120,6 +120,6 @@ class SeveralHosts(PeerTest):
             self.assertNotIn(secret, text)
 
 
-# A test for each story, by its name.
+# One test for each story, named after it.
 for _story in stories():
     setattr(SeveralHosts, "test_" + re.sub(r"\W+", "_", _story), lambda self, story=_story: self.tell(story))

@@ -1,4 +1,4 @@
-"""What does not end with an answer: WebSockets, Server-Sent Events, gRPC with its trailers."""
+"""Long-lived streams: WebSockets, Server-Sent Events, gRPC with its trailers."""
 
 import http.client
 import json
@@ -32,7 +32,7 @@ class Streams(PeerTest):
                     {{ websocket_protocol = "bearer" }}]
                 [upstreams.app]
                 servers = ["http://127.0.0.1:{cls.app.port}"]
-                # Shorter than every stream below would be if this cut streams.
+                # Shorter than every stream below, so that a cut by this timeout would show.
                 response_timeout = "1s"
                 [[routes]]
                 path = "/*"
@@ -68,7 +68,7 @@ class Streams(PeerTest):
         self.assertEqual(self.websocket(self.signer.token(roles=["guest"])).get("status"), 403)
         self.assertEqual(self.state()["upgrades"], before)
 
-    def test_a_websocket_with_the_token_among_its_protocols_hears_the_protocol_that_it_waits_for(self):
+    def test_websocket_with_a_protocol_token_gets_its_protocol(self):
         for protocols, seen, chosen in [
             (f"bearer, {self.token}", None, "bearer"),
             (f"chat, bearer, {self.token}", "chat", "chat"),
@@ -96,7 +96,7 @@ class Streams(PeerTest):
     def test_an_idle_websocket_outlives_the_response_timeout(self):
         client = self.handshake()
         client.settimeout(2.5)
-        with self.assertRaises(TimeoutError, msg="the connection ended although nobody ended it"):
+        with self.assertRaises(TimeoutError, msg="the connection ended by itself"):
             if client.recv(1) == b"":
                 self.fail("the connection was closed")
         client.settimeout(10)
@@ -112,7 +112,7 @@ class Streams(PeerTest):
             f"Authorization: Bearer {self.token}\r\n\r\n".encode()
         )
         received = b""
-        # The head, and behind it the app's first message, which ends the JSON of the handshake's headers.
+        # The head, then the app's first message, whose JSON ends with the headers of the handshake.
         while not (b"\r\n\r\n" in received and received.endswith(b"}")):
             part = client.recv(65536)
             self.assertTrue(part, received)
@@ -145,7 +145,7 @@ class Streams(PeerTest):
         self.assertRegex(done.stdout, r"data: event \d+\n\n$")
         wait_for("the app rid of the stream", lambda: self.state()["streams"] == 0)
 
-    def test_a_client_that_goes_away_ends_the_stream_at_the_app(self):
+    def test_disconnected_client_ends_the_stream_at_the_app(self):
         client = socket.create_connection(("127.0.0.1", self.gateway.port), 10)
         client.sendall(
             f"GET /events HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {self.token}\r\n\r\n".encode()
@@ -198,8 +198,8 @@ class Grpc(PeerTest):
                 self.assertEqual(result["count"], {"messages": 1000, "inOrder": True, "status": 0, "end": "count"})
                 self.assertEqual(result["talk"], {"messages": 100, "status": 0, "end": "talk"})
 
-    def test_a_call_without_the_right_token_is_refused_as_grpc_means_it(self):
-        # A gRPC client takes HTTP 401 for UNAUTHENTICATED (16) and 403 for PERMISSION_DENIED (7).
+    def test_call_without_a_valid_token_gets_a_grpc_status(self):
+        # A gRPC client maps HTTP 401 to UNAUTHENTICATED (16) and 403 to PERMISSION_DENIED (7).
         self.assertEqual(self.calls(self.plain, "-")["unary"]["status"], 16)
         self.assertEqual(self.calls(self.plain, "rubbish")["unary"]["status"], 16)
         self.assertEqual(self.calls(self.plain, self.signer.token(roles=["guest"]))["unary"]["status"], 7)

@@ -1,8 +1,8 @@
-"""The page `docs/systemd.md` and the unit, under a real systemd: every file and every command of the page, in the order of the
-page, in a Debian 12 (systemd 252) and a Debian 13 (systemd 257), as root, on a machine of their own without a network.
+"""Tests of `docs/systemd.md` and the unit under a real systemd: every file and every command of the page, in the order of the
+page, in a Debian 12 (systemd 252) and a Debian 13 (systemd 257), as root, in containers without a network.
 
-The trees are made by mmdebstrap, once a machine, from the archive that apt is configured with here. One boot a release runs
-everything and writes down what came of it; the tests read that.
+mmdebstrap makes the trees, once per machine, from the archive that apt is configured with. One boot per release runs everything and
+records the results; the tests read them.
 """
 
 import os
@@ -24,7 +24,7 @@ BOOT_TIMEOUT = 300  # seconds for all of it; 40 are usual
 
 
 def archive_of(suite: str) -> pathlib.Path:
-    """A tar file of a minimal Debian with systemd, made once a machine."""
+    """A tar file of a minimal Debian with systemd, made once per machine."""
     archive = CACHE / f"debian-{suite}-systemd.tar"
     if not archive.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -62,8 +62,8 @@ def sections(page: str) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-# What runs before and after a section, beside what the page has: lines of bash. `note NAME COMMAND` writes down what a command
-# printed and how it ended, `soon NAME COMMAND` repeats it until it succeeds.
+# Lines of bash that run before and after a section of the page. `note NAME COMMAND` records the output and the exit status of a
+# command, `soon NAME COMMAND` repeats it until it succeeds.
 BEFORE = {
     "Configuration": """
         note kill 'type -P kill'
@@ -116,7 +116,7 @@ AFTER = {
     """,
     "Certificates": """
         soon renewed 'test "$(ask second /reports)" = 401'
-        # A certificate that the service reads itself beside a key that is a copy.
+        # A certificate that the service reads itself, and a copied key.
         install -m 644 certificates/second.pem /etc/passgate/fullchain.pem
         sed -i 's/^certificate = .*/certificate = "fullchain.pem"/' /etc/passgate/gateway.toml
         note half_restart 'systemctl restart passgate.service'
@@ -161,7 +161,7 @@ AFTER = {
 }
 
 PROBE = """#!/bin/bash
-# Says what came of each command: /probe/NAME.out and /probe/NAME.code.
+# Records the result of each command: /probe/NAME.out and /probe/NAME.code.
 cd /src
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_PAGER= SYSTEMD_COLORS=0
 code() {
@@ -231,7 +231,7 @@ class Service:
 
     @classmethod
     def place_sources(cls, tree: pathlib.Path):
-        """The checkout as far as the page needs it, and two certificates of one name."""
+        """The files of the checkout that the page needs, and two certificates for one name."""
         source = tree / "src"
         (source / "target/release").mkdir(parents=True)
         shutil.copy2(binary(), source / "target/release/passgate")
@@ -246,7 +246,7 @@ class Service:
 
     @classmethod
     def steps(cls):
-        """The lines of the probe: what the page has, and what is asked between its sections."""
+        """The lines of the probe: the commands of the page, and the checks between its sections."""
         for title, parts in sections(PAGE.read_text()).items():
             yield BEFORE.get(title, "")
             for number, (where, text) in enumerate(parts):
@@ -257,7 +257,7 @@ class Service:
                 elif where.endswith("reload.conf") and cls.version < 253:
                     continue  # as the page says
                 else:
-                    # What the page's example has behind the gateway is not there.
+                    # The app of the page's example does not exist here.
                     text = text.replace('servers = ["http://127.0.0.1:3000"]', 'builtin = "whoami"')
                     yield f"mkdir -p $(dirname {where}) && printf %s {shlex.quote(text)} >{where}"
                     if where.endswith("reload.conf"):
@@ -287,7 +287,7 @@ class Service:
         return (self.probe / f"{name}.out").read_text(errors="replace").strip()
 
     def succeeded(self, name: str) -> str:
-        """What a command printed that ended well."""
+        """The output of a command that succeeded."""
         code = (self.probe / f"{name}.code").read_text().strip()
         self.assertEqual(code, "0", f"{name}\n{self.out(name)}\n{self.journal()}")
         return self.out(name)
@@ -296,7 +296,7 @@ class Service:
         lines = self.out("journal").splitlines()
         return "\n".join(line for line in lines if "passgate" in line)[-8000:]
 
-    def test_the_machine_is_what_the_page_speaks_of(self):
+    def test_machine_has_the_systemd_version_of_the_page(self):
         self.assertRegex(self.out("version"), rf"^systemd {self.version} ")
         self.assertEqual(self.out("kill"), "", "a `kill` to be executed would hide that none is needed")
 
@@ -306,7 +306,7 @@ class Service:
             with self.subTest(command):
                 self.succeeded(name)
 
-    def test_it_starts_with_credentials_and_keeps_its_state_in_the_state_directory(self):
+    def test_service_uses_credentials_and_the_state_directory(self):
         self.assertIn("ActiveState=active", self.succeeded("started"))
         self.assertIn("LoadState=loaded", self.out("started"))
         self.assertIn("NRestarts=0", self.out("started"))
@@ -316,7 +316,7 @@ class Service:
         self.assertEqual(configuration, ["corp.secret", "gateway.toml"])
         self.succeeded("secret")
 
-    def test_a_key_of_a_later_systemd_is_only_warned_of(self):
+    def test_key_of_a_later_systemd_is_only_a_warning(self):
         if self.version < 260:
             self.assertRegex(self.succeeded("unknown_key"), r"Unknown key.*RefreshOnReload.*ignoring")
 
@@ -332,7 +332,7 @@ class Service:
         self.assertEqual(self.succeeded("signed_in"), "200")
         self.assertEqual(self.succeeded("no_second_state").split(), ["corp.secret", "gateway.toml"])
 
-    def test_a_reload_takes_a_good_file_and_no_broken_one(self):
+    def test_reload_applies_a_valid_file_and_no_broken_one(self):
         self.succeeded("reloaded")
         self.succeeded("new_route")
         if self.version >= 253:
@@ -349,7 +349,7 @@ class Service:
     def test_a_renewed_certificate_is_taken_by_the_hook(self):
         self.succeeded("renewed")
 
-    def test_a_certificate_without_its_key_is_warned_of_with_the_end_of_the_one_in_use(self):
+    def test_certificate_without_its_key_is_a_warning_with_the_expiry(self):
         self.succeeded("half_restart")
         self.assertRegex(self.succeeded("stale"), r"which expires \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, in 59 days; a credential is")
         self.assertEqual(self.succeeded("stale_served"), "401")
@@ -366,7 +366,7 @@ class Service:
         self.succeeded("in_new_file")
         self.assertEqual(self.succeeded("log_mode"), "600")
 
-    def test_with_a_socket_of_systemd_it_needs_no_capability_and_loses_no_connection(self):
+    def test_socket_activation_needs_no_capability_and_no_downtime(self):
         self.assertEqual(self.succeeded("by_socket"), "401")
         self.assertRegex(self.succeeded("capabilities"), r"CapBnd:\s+0+$")
         self.assertEqual(self.succeeded("on_demand"), "401")
@@ -375,7 +375,7 @@ class Service:
     def test_the_state_outlives_an_upgrade(self):
         self.assertEqual(self.succeeded("after_upgrade"), "200")
 
-    def test_the_watchdog_restarts_a_gateway_that_stands_still(self):
+    def test_watchdog_restarts_a_stuck_gateway(self):
         self.succeeded("restarted")
         self.succeeded("watchdog")
         self.assertEqual(self.succeeded("after_watchdog"), "401")

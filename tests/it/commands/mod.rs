@@ -73,7 +73,7 @@ fn check_takes_a_good_file_and_prints_the_routes() {
 
 /// Express, Django and others answer `/reports` and `/reports/` alike; a rule on one of them is then no rule.
 #[test]
-fn check_warns_where_a_slash_at_the_end_leads_around_a_rule() {
+fn check_warns_of_a_trailing_slash_that_bypasses_a_rule() {
     let with = |route: &str| {
         let said = check(&format!("{}{route}", good().replace("/public/*", "/*")))
             .expect(0)
@@ -103,7 +103,7 @@ fn check_warns_where_a_slash_at_the_end_leads_around_a_rule() {
 }
 
 #[test]
-fn check_warns_where_rules_differ_by_method_and_a_form_or_head_gets_the_weaker_ones() {
+fn check_warns_of_weaker_rules_for_post_or_head() {
     let with = |routes: &[(&str, &str)]| {
         let routes: String = routes
             .iter()
@@ -191,7 +191,7 @@ fn a_mistyped_key_is_underlined_with_the_nearest_right_one() {
 }
 
 #[test]
-fn a_name_of_nobody_suggests_the_nearest() {
+fn unknown_name_suggests_the_nearest_one() {
     let toml = good().replacen("upstream = \"app\"", "upstream = \"ap\"", 1);
     is_refused_at(&toml, "upstream = \"ap\"", &["did you mean", "app"]);
     let toml = good().replace("auth = \"none\"", "auth = \"non\"");
@@ -201,7 +201,7 @@ fn a_name_of_nobody_suggests_the_nearest() {
 }
 
 #[test]
-fn wrong_values_are_refused_where_they_stand() {
+fn wrong_values_are_refused_with_their_place() {
     let replacements: &[(&str, &str)] = &[
         ("path = \"/public/*\"", "path = \"public\""),
         ("path = \"/public/*\"", "path = \"/a/*/b\""),
@@ -289,7 +289,7 @@ fn wrong_values_are_refused_where_they_stand() {
 }
 
 #[test]
-fn what_an_issuer_needs_is_asked_for() {
+fn issuer_without_a_required_key_is_refused() {
     for missing in [
         "issuer = \"https://id.example.com\"\n",
         "audiences = [\"api\"]\n",
@@ -336,7 +336,7 @@ fn tables_that_do_not_work_yet_are_not_accepted() {
 }
 
 #[test]
-fn a_route_cannot_name_a_place_of_the_gateway() {
+fn route_cannot_name_an_endpoint_of_the_gateway() {
     for path in ["/auth/login", "/auth/*", "/auth", "/.well-known/jwks.json"] {
         let toml = good().replacen("/public/*", path, 1);
         is_refused_at(&toml, &format!("path = \"{path}\""), &[]);
@@ -369,7 +369,7 @@ fn a_route_cannot_set_a_header_of_the_identity() {
 }
 
 #[test]
-fn what_the_gateway_sets_or_reads_can_be_neither_kept_nor_trusted() {
+fn gateways_own_fields_can_be_neither_kept_nor_trusted() {
     let route = |kept: &str| format!("{}keep_headers = [\n\"{kept}\"]\n", good());
     let server = |trusted: &str| {
         format!(
@@ -491,7 +491,7 @@ fn each_file_of_a_certificate_that_cannot_be_used_is_underlined() {
 }
 
 #[test]
-fn what_a_route_wants_of_a_path_or_host_reads_as_a_sentence() {
+fn pattern_of_a_route_is_explained_in_a_sentence() {
     is_refused_at(
         &good().replace("/public/*", "public"),
         "public",
@@ -502,7 +502,7 @@ fn what_a_route_wants_of_a_path_or_host_reads_as_a_sentence() {
 }
 
 #[test]
-fn nobody_else_may_be_the_issuer_of_the_gateways_own_tokens() {
+fn foreign_issuer_cannot_have_the_gateways_own_name() {
     let toml = good().replace("https://id.example.com", "http://app.test");
     is_refused_at(
         &toml,
@@ -512,7 +512,7 @@ fn nobody_else_may_be_the_issuer_of_the_gateways_own_tokens() {
 }
 
 #[test]
-fn what_works_and_surprises_is_warned_about() {
+fn surprising_but_valid_values_are_warned_about() {
     let address = "[server]\nlisten = \"127.0.0.1:8080\"\n";
     let said = check(&format!("{}{address}[identity]\nassertion = true\n", good()))
         .expect(0)
@@ -529,7 +529,7 @@ fn what_works_and_surprises_is_warned_about() {
 }
 
 #[test]
-fn a_file_that_was_cut_short_is_no_file() {
+fn truncated_file_is_refused() {
     let said = Setup::exactly("").command(["check"]).expect(2).stderr;
     assert!(
         said.contains("error: the file is empty") && said.contains("`passgate example`"),
@@ -554,7 +554,7 @@ fn a_file_that_was_cut_short_is_no_file() {
 }
 
 #[test]
-fn a_running_gateway_does_not_take_a_file_that_was_cut_short() {
+fn running_gateway_refuses_a_truncated_file() {
     let app = App::start();
     let gateway = Gateway::before(
         &app,
@@ -579,7 +579,7 @@ fn a_running_gateway_does_not_take_a_file_that_was_cut_short() {
 }
 
 #[test]
-fn a_file_without_a_way_to_become_a_caller_is_warned_about() {
+fn file_without_any_sign_in_method_is_warned_about() {
     let route = "[upstreams.app]\nbuiltin = \"whoami\"\n[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";
     let warned = |toml: &str| check(toml).expect(0).stderr.contains("this route needs a caller");
     assert!(warned(route));
@@ -618,7 +618,7 @@ fn a_path_that_no_request_can_have_is_an_error() {
 }
 
 #[test]
-fn a_port_that_the_system_chooses_is_no_part_of_the_name_of_the_site() {
+fn port_0_is_not_part_of_the_sites_name() {
     let toml = format!(
         "{}\n[server]\nlisten = \"127.0.0.1:0\"\n[[tests]]\nrequest = \"GET /public/x\"\nexpect = \"allow\"\n",
         good()
@@ -630,7 +630,7 @@ fn a_port_that_the_system_chooses_is_no_part_of_the_name_of_the_site() {
 }
 
 #[test]
-fn problems_are_told_on_standard_error() {
+fn problems_are_printed_on_standard_error() {
     let said = check(&good().replacen("upstream = \"app\"", "upsteam = \"app\"", 1)).expect(2);
     assert!(
         said.stderr.contains("upsteam") && !said.stdout.contains("upsteam"),
@@ -673,7 +673,7 @@ expect = 400
 }
 
 #[test]
-fn tests_of_the_file_know_what_the_gateway_answers_itself() {
+fn tests_of_the_file_cover_endpoints_of_the_gateway() {
     let tests = [
         ("GET /auth/login", "404"),
         ("GET /.well-known/jwks.json", "\"allow\""),
@@ -776,7 +776,7 @@ fn explain_says_refused_and_names_the_line_of_the_rule() {
 }
 
 #[test]
-fn explain_follows_a_real_token_step_by_step_and_does_not_print_it() {
+fn explain_follows_a_token_and_does_not_print_it() {
     let setup = Setup::new(&good());
     let header = |token: &str| format!("Authorization: Bearer {token}");
     let token = corp_token("alice", &["admin"]);
@@ -838,7 +838,7 @@ fn explain_and_the_running_gateway_agree() {
 }
 
 #[test]
-fn explain_does_not_print_a_query_which_may_hold_a_token() {
+fn explain_does_not_print_the_query() {
     let toml = good().replacen(
         "[[routes]]",
         "[credentials]\nsources = [{ query = \"access_token\" }]\n\n[[routes]]",
@@ -856,7 +856,7 @@ fn explain_does_not_print_a_query_which_may_hold_a_token() {
 }
 
 #[test]
-fn explain_names_the_line_of_the_issuer_and_says_how_long_ago_a_token_expired() {
+fn explain_names_the_issuers_line_and_the_age_of_expiry() {
     let toml = good();
     let mut claims = corp_claims("alice");
     claims["exp"] = json!(claims["iat"].as_i64().unwrap() - 7200);
@@ -877,7 +877,7 @@ fn explain_names_the_line_of_the_issuer_and_says_how_long_ago_a_token_expired() 
 }
 
 #[test]
-fn explain_knows_what_the_gateway_answers_itself() {
+fn explain_covers_endpoints_of_the_gateway() {
     let setup = Setup::new(&good());
     let said = setup
         .command(["explain", "GET", "/.well-known/jwks.json"])
@@ -904,7 +904,7 @@ fn explain_knows_what_the_gateway_answers_itself() {
 }
 
 #[test]
-fn explain_can_ask_as_somebody_with_claims() {
+fn explain_can_ask_as_a_subject_with_claims() {
     let toml = good().replace(
         "roles = [\"admin\"]",
         "claims = { \"address.country\" = \"IS\", level = 3 }",
@@ -1035,7 +1035,7 @@ fn keys_are_listed_without_their_secrets() {
 }
 
 #[test]
-fn a_rotated_key_is_used_at_once_and_tokens_of_the_old_one_stay_good() {
+fn rotated_key_signs_at_once_and_old_tokens_stay_valid() {
     let app = App::start();
     let gateway = Gateway::before(&app, "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n");
     let mint = || {
@@ -1081,7 +1081,7 @@ fn the_state_is_readable_by_its_owner_only() {
 // --- revoke
 
 #[test]
-fn revoke_needs_an_issuer_and_what_to_revoke() {
+fn revoke_needs_an_issuer_and_a_target() {
     let setup = Setup::new(&good());
     setup.command(["revoke"]).expect(2);
     setup.command(["revoke", "--issuer", "corp"]).expect(2);
@@ -1106,7 +1106,7 @@ fn revoke_needs_an_issuer_and_what_to_revoke() {
 }
 
 #[test]
-fn what_only_changes_the_state_needs_no_secret_of_the_file() {
+fn state_commands_need_no_secret_of_the_file() {
     // As in the shell of an operator, where systemd passes no credentials.
     let toml = good().replace("{ file = \"corp.secret\" }", "{ credential = \"corp\" }");
     let setup = Setup::new(&format!(
@@ -1126,7 +1126,7 @@ fn what_only_changes_the_state_needs_no_secret_of_the_file() {
 }
 
 #[test]
-fn a_failure_says_each_thing_once() {
+fn failure_message_repeats_nothing() {
     let setup = Setup::exactly(&format!(
         "{}\n[state]\nurl = \"sqlite:/nonexistent/x.db\"\n",
         good()
@@ -1266,7 +1266,7 @@ fn the_configuration_is_named_before_the_command_or_behind_it() {
 }
 
 #[test]
-fn what_is_no_command_tips_the_one_that_does_it() {
+fn unknown_command_suggests_the_right_one() {
     for (words, tip) in [
         (&["serve"][..], "tip: `passgate run` serves"),
         (&["version"], "tip: `passgate --version`"),
@@ -1301,7 +1301,7 @@ fn what_is_no_command_tips_the_one_that_does_it() {
 }
 
 #[test]
-fn colour_goes_where_it_is_wanted() {
+fn color_follows_flag_environment_and_terminal() {
     let setup = Setup::new("[servr]\n");
     let file = setup.path("gateway.toml").display().to_string();
     let has_color = |environment: &[(&str, &str)], words: &[&str]| {
@@ -1470,7 +1470,7 @@ fn there_is_a_manual_page_for_each_command_and_for_the_file() {
 }
 
 #[test]
-fn usage_errors_exit_with_2_and_say_what_is_possible() {
+fn usage_errors_exit_with_2_and_list_alternatives() {
     for words in [
         &["--nonsense"][..],
         &["nonsense"],
@@ -1532,7 +1532,7 @@ fn completions_and_the_manual_are_printed() {
 }
 
 #[test]
-fn the_default_file_is_gateway_toml_or_what_the_environment_names() {
+fn default_file_is_gateway_toml_or_passgate_config() {
     let setup = Setup::new(&good());
     let run = |command: &mut std::process::Command| command.output().unwrap().status.code();
     let binary = env!("CARGO_BIN_EXE_passgate");
@@ -1599,7 +1599,7 @@ fn the_example_file_is_good() {
 }
 
 #[test]
-fn check_says_what_becomes_of_addresses_that_were_only_typed() {
+fn check_reports_the_effect_of_unconfirmed_addresses() {
     let with = |password: &str| {
         let server =
             "[server]\npublic_url = \"https://app.example.com\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
@@ -1669,7 +1669,7 @@ fn check_refuses_an_upstream_that_is_the_gateway_itself() {
 // --- explain as JSON
 
 #[test]
-fn explain_gives_json_with_what_the_app_gets_and_what_is_rewritten() {
+fn explain_json_has_the_apps_fields_and_rewrites() {
     let toml = good().replace(
         "[[routes]]\npath = \"/admin/*\"",
         "[[routes]]\npath = \"/both/*\"\nauth = \"optional\"\nupstream = \"app\"\nstrip_prefix = \"/both\"\n\n\

@@ -1,5 +1,5 @@
-//! `docs/troubleshooting.md` held to the program: each row is brought about, and what the page quotes is compared with
-//! what is said.
+//! `docs/troubleshooting.md` is compared with the program: a test produces the situation of each row and compares the quoted text
+//! with the program's output.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -145,7 +145,7 @@ fn said(row: &str) -> String {
 }
 
 #[test]
-fn what_the_program_says_is_what_the_page_quotes() {
+fn messages_quoted_on_the_page_are_the_programs() {
     let rows = rows("It does not start, or does not take a changed file");
     assert!(rows.len() >= 20, "{}", rows.len());
     for row in rows {
@@ -158,7 +158,7 @@ fn what_the_program_says_is_what_the_page_quotes() {
 
 /// A gateway in front of apps that fail in each way, and what makes it answer with each reason.
 #[test]
-fn each_answer_on_the_page_is_given_with_its_status_text_and_reason() {
+fn answers_on_the_page_have_their_status_text_and_reason() {
     let app = App::start();
     let rubbish = App::answering("rubbish\r\n\r\n");
     let closes = App::with(|exchange| {
@@ -307,6 +307,13 @@ max_body_bytes = "1KiB"
             .header("Cookie", &cookie)
             .header("Origin", "https://evil.example"),
     );
+    ask(
+        "sign-in-elsewhere",
+        Request::post("/auth/login", "email=ann%40example.com&password=x")
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header("Origin", "https://other.test")
+            .host("other.test"),
+    );
     ask("route-missing", as_alice("/none").host("other.test"));
     ask("method-refused", Request::post("/get", "").bearer(&alice));
     ask(
@@ -327,7 +334,7 @@ max_body_bytes = "1KiB"
     ask("revoked", get("/x").bearer(&access));
     ask("throttled", login("wrong horse battery"));
 
-    for row in rows("An answer that should not be") {
+    for row in rows("An unexpected answer") {
         assert_eq!(row.len(), 4, "{row:?}");
         let (status, text, reason) = (row[0].parse::<u16>().unwrap(), row[1].as_str(), code(&row[2]));
         let refusal = Refusal::ALL.iter().find(|refusal| refusal.reason() == reason);
@@ -338,7 +345,7 @@ max_body_bytes = "1KiB"
             "{reason}"
         );
         if reason == "key-unknown" {
-            // Needs an issuer whose keys have been fetched: `tests/bearer.rs`.
+            // Needs an issuer whose keys have been fetched: `tests/it/bearer.rs`.
             continue;
         }
         if reason == "revoked" {
@@ -367,11 +374,16 @@ max_body_bytes = "1KiB"
                 assert!(answer.header("retry-after").is_some());
             }
             assert_eq!(answer.status, status, "{reason}: {}", answer.text());
-            let said = answer.json();
-            assert_eq!(said["message"], text, "{reason}: {said}");
-            let id = said["request_id"]
-                .as_str()
-                .unwrap_or_else(|| panic!("{reason}: {said}"));
+            let id = answer.header("x-request-id").unwrap_or_default();
+            if reason == "sign-in-elsewhere" {
+                // A form is answered with a page that links to the form of `public_url`.
+                let page = answer.text();
+                assert!(page.contains("href=\"https://app.test/auth/login\""), "{page}");
+            } else {
+                let said = answer.json();
+                assert_eq!(said["message"], text, "{reason}: {said}");
+                assert_eq!(said["request_id"], id, "{reason}: {said}");
+            }
             let line = gateway.log_line(|line| line["request_id"] == id);
             assert_eq!(line["reason"], reason.as_str(), "{line}");
         }
@@ -384,7 +396,7 @@ max_body_bytes = "1KiB"
 }
 
 #[test]
-fn what_people_report_is_so_and_the_remedy_works() {
+fn reported_symptoms_occur_and_their_remedies_work() {
     let app = App::start();
     let route = "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";
     let server = |more: &str| {
@@ -407,7 +419,7 @@ fn what_people_report_is_so_and_the_remedy_works() {
             .unwrap()
             .to_owned()
     };
-    let rows = rows("What people report");
+    let rows = rows("Symptoms");
     let symptom = |words: &str| {
         assert!(
             rows.iter().any(|row| row[0].contains(words)),

@@ -736,7 +736,7 @@ fn ends(gateways: &Gateways, row: &Row, wire: Wire) -> bool {
 }
 
 #[test]
-fn every_state_of_a_connection_and_of_a_stream_ends_as_the_table_says() {
+fn every_connection_and_stream_state_ends_by_its_deadline() {
     let gateways = Gateways::start();
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -763,7 +763,7 @@ fn every_state_of_a_connection_and_of_a_stream_ends_as_the_table_says() {
 }
 
 #[test]
-fn the_table_has_each_state_and_something_ends_each_but_those_it_names() {
+fn deadline_table_has_each_state_and_its_exceptions() {
     assert!(TABLE.len() >= 20);
     for row in TABLE {
         assert!(!row.wires.is_empty() && !row.holder.is_empty(), "{row:?}");
@@ -811,7 +811,7 @@ fn takes_slowly(client: &mut Client, step: usize, time: Duration) -> bool {
 }
 
 #[test]
-fn a_client_that_is_slow_and_not_too_slow_gets_its_answer() {
+fn slow_client_above_min_rate_gets_its_answer() {
     let (app, _ended) = app();
     let gateway = Gateway::before(&app, ROUTES_OF_ONE_APP);
     std::thread::scope(|scope| {
@@ -851,7 +851,7 @@ fn is_served(client: &mut Client) -> bool {
 }
 
 #[test]
-fn where_all_connections_are_taken_the_client_that_holds_most_gives_way() {
+fn full_gateway_closes_connections_of_the_largest_client() {
     const A: [u8; 4] = [127, 0, 0, 2];
     const B: [u8; 4] = [127, 0, 0, 3];
     let (app, _ended) = app();
@@ -880,7 +880,7 @@ fn where_all_connections_are_taken_the_client_that_holds_most_gives_way() {
 }
 
 #[test]
-fn peers_that_are_trusted_proxies_are_not_counted() {
+fn trusted_proxies_are_not_counted_as_clients() {
     let (app, _ended) = app();
     let server = "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 4\nworkers = 1\ntrusted_proxies = [\"127.0.0.2\"]\n";
     let gateway = Gateway::before(&app, &format!("{server}{ROUTES_OF_ONE_APP}"));
@@ -897,7 +897,7 @@ fn peers_that_are_trusted_proxies_are_not_counted() {
 }
 
 #[test]
-fn a_client_that_does_not_read_holds_no_connection_of_an_app_that_others_need() {
+fn unread_answer_holds_no_upstream_connection_others_need() {
     let (app, ended) = app();
     let toml = format!(
         "[upstreams.app]\nservers = [{}]\nmax_connections = 8\n{ROUTES_OF_ONE_APP}\
@@ -950,7 +950,7 @@ const HOSTS_OF_ONE_NETWORK: [&str; 8] = [
 ];
 
 #[test]
-fn a_client_that_takes_nothing_is_named_in_the_log() {
+fn client_that_reads_nothing_is_named_in_the_log() {
     let (app, _ended) = app();
     let server = "[server]\nlisten = \"127.0.0.1:0\"\nidle_timeout = \"500ms\"\n";
     let gateway = Gateway::before(&app, &format!("{server}{ROUTES_OF_ONE_APP}"));
@@ -970,7 +970,7 @@ fn a_client_that_takes_nothing_is_named_in_the_log() {
 }
 
 #[test]
-fn a_client_that_does_not_follow_does_not_hold_the_gateway_up() {
+fn client_that_ignores_goaway_does_not_delay_shutdown() {
     let (app, _ended) = app();
     let mut gateway = Gateway::before(&app, ROUTES_OF_ONE_APP);
     let mut client = Client::new(Line::Clear(connect_tcp(gateway.address)), Wire::H2c);
@@ -984,7 +984,7 @@ fn a_client_that_does_not_follow_does_not_hold_the_gateway_up() {
 // --- HTTPS only
 
 #[test]
-fn browsers_are_told_to_come_by_https_where_that_is_the_site() {
+fn https_site_sends_strict_transport_security() {
     let app = App::saying(|request| request.target().to_owned());
     let own = App::answering(
         "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 2\r\n\r\nok",
@@ -1053,7 +1053,7 @@ fn browsers_are_told_to_come_by_https_where_that_is_the_site() {
 }
 
 #[test]
-fn http_on_a_port_of_https_is_answered_so_that_a_person_can_read_it() {
+fn http_on_a_tls_port_gets_a_readable_answer() {
     let (app, _ended) = app();
     let tls = Certificate::for_names(&["a.test"]);
     let server = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://a.test\"\n\

@@ -41,7 +41,7 @@ fn said(gateway: &Gateway, target: &str, fields: &str, name: &str) -> Vec<String
 }
 
 #[test]
-fn an_app_is_told_of_the_prefix_that_was_cut_off_by_the_gateway_alone() {
+fn app_learns_the_stripped_prefix_from_the_gateway_alone() {
     let app = App::start();
     let gateway = Gateway::before(&app, &format!("{CUT}{OPEN}"));
     for (target, expected) in [
@@ -58,7 +58,7 @@ fn an_app_is_told_of_the_prefix_that_was_cut_off_by_the_gateway_alone() {
 }
 
 #[test]
-fn addresses_in_answers_become_public_ones_where_a_prefix_is_cut_off() {
+fn stripped_prefix_makes_addresses_in_answers_public() {
     let app = saying();
     let gateway = Gateway::before(&app, CUT);
     let server = app.address;
@@ -124,7 +124,7 @@ fn the_name_in_public_url_is_the_apps_own_as_well() {
 }
 
 #[test]
-fn an_answer_without_a_prefix_hides_only_the_address_of_the_server() {
+fn answer_without_a_prefix_hides_only_the_servers_address() {
     let app = saying();
     let gateway = Gateway::before(&app, OPEN);
     for (location, expected) in [
@@ -174,7 +174,7 @@ fn a_route_can_leave_answers_as_they_are() {
 }
 
 #[test]
-fn an_app_below_a_path_of_its_server_gets_it_in_front_and_answers_lose_it() {
+fn base_path_of_a_server_is_added_and_removed_in_answers() {
     let app = saying();
     let base = app.url().replace("\"http://", "").replace('"', "");
     let toml = format!("[upstreams.app]\nservers = [\"http://{base}/base/\"]\n{OPEN}{CUT}");
@@ -205,7 +205,7 @@ fn an_app_below_a_path_of_its_server_gets_it_in_front_and_answers_lose_it() {
 }
 
 #[test]
-fn caches_are_told_that_an_answer_is_one_callers() {
+fn answer_to_a_caller_is_private_to_caches() {
     let app = saying();
     let routes = "[[routes]]\npath = \"/open/*\"\nauth = \"none\"\nupstream = \"app\"\n\
                   [[routes]]\npath = \"/both/*\"\nauth = \"optional\"\nupstream = \"app\"\n";
@@ -265,7 +265,7 @@ fn caches_are_told_that_an_answer_is_one_callers() {
 }
 
 #[test]
-fn what_an_app_says_to_a_proxy_in_front_of_it_ends_at_the_gateway() {
+fn proxy_instructions_of_an_app_end_at_the_gateway() {
     let app = saying();
     let gateway = Gateway::before(&app, OPEN);
     let fields = "Proxy-Authenticate: Basic realm=\"x\"|Proxy-Authentication-Info: x=\"y\"|WWW-Authenticate: Basic|X-A: 1";
@@ -328,7 +328,7 @@ fn a_request_that_comes_back_is_refused() {
 }
 
 #[test]
-fn elements_of_others_pass_on_and_forged_ones_have_no_effect() {
+fn cdn_loop_of_others_passes_and_forged_ones_do_nothing() {
     let app = App::with(|exchange| {
         // Shows what it was sent.
         let passed = exchange
@@ -372,7 +372,7 @@ fn elements_of_others_pass_on_and_forged_ones_have_no_effect() {
 }
 
 #[test]
-fn a_body_where_an_app_expects_none_ends_its_connection_over_http_2_as_well() {
+fn unexpected_body_over_http_2_ends_the_apps_connection() {
     let app = App::start();
     let gateway = Gateway::before(&app, &format!("{ONE_WORKER}{OPEN}"));
     let client = Http2::connect(gateway.address);
@@ -404,7 +404,7 @@ fn a_body_where_an_app_expects_none_ends_its_connection_over_http_2_as_well() {
 }
 
 #[test]
-fn bytes_that_no_request_asked_for_are_said_once_and_end_the_use_of_connections_twice() {
+fn unrequested_bytes_are_logged_once_and_end_reuse_twice() {
     let app = App::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale",
     );
@@ -427,7 +427,7 @@ fn bytes_that_no_request_asked_for_are_said_once_and_end_the_use_of_connections_
 }
 
 #[test]
-fn over_tls_connections_are_used_again_and_bytes_that_no_request_asked_for_end_that() {
+fn tls_connections_are_reused_until_unrequested_bytes_arrive() {
     let certificate = Certificate::for_names(&["localhost"]);
     let app = App::with_tls(&certificate, |exchange| {
         exchange.read_body();

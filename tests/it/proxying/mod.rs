@@ -47,7 +47,7 @@ fn chunked(text: &[u8], size: usize) -> Vec<u8> {
 // --- heads
 
 #[test]
-fn the_app_gets_the_request_line_the_host_and_who_asks() {
+fn app_gets_the_request_line_the_host_and_the_caller() {
     let app = App::start();
     let gateway = Gateway::before(&app, PRIVATE);
     let mut claims = corp_claims("alice");
@@ -81,7 +81,7 @@ fn the_app_gets_the_request_line_the_host_and_who_asks() {
 }
 
 #[test]
-fn what_a_token_does_not_say_is_not_sent() {
+fn claim_missing_in_the_token_is_not_sent() {
     let app = App::start();
     let gateway = Gateway::before(&app, PRIVATE);
     let mut claims = corp_claims("alice");
@@ -94,7 +94,7 @@ fn what_a_token_does_not_say_is_not_sent() {
 }
 
 #[test]
-fn request_ids_are_ours_and_each_is_new() {
+fn request_ids_are_the_gateways_and_each_is_new() {
     let app = App::start();
     let gateway = Gateway::before(&app, OPEN);
     for _ in 0..5 {
@@ -322,7 +322,7 @@ fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
 }
 
 #[test]
-fn the_scheme_is_that_of_public_url_where_a_peer_on_this_machine_is_not_listed() {
+fn unlisted_local_proxy_gets_the_scheme_of_public_url() {
     let app = App::start();
     let x = || Request::get("/x");
     let says = |proto: &str| {
@@ -391,7 +391,7 @@ fn the_scheme_is_that_of_public_url_where_a_peer_on_this_machine_is_not_listed()
 }
 
 #[test]
-fn a_proxy_that_is_not_listed_is_warned_of_once() {
+fn unlisted_proxy_is_warned_of_once() {
     const WARNING: &str = "is not in `trusted_proxies`";
     let app = App::start();
     let count = |gateway: &Gateway| {
@@ -434,7 +434,7 @@ fn a_proxy_that_is_not_listed_is_warned_of_once() {
 }
 
 #[test]
-fn behind_a_trusted_proxy_the_client_cannot_choose_its_own_address() {
+fn client_behind_a_trusted_proxy_cannot_choose_its_address() {
     let app = App::start();
     let trusting = "[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
     let gateway = Gateway::before(&app, &format!("{trusting}{OPEN}"));
@@ -450,7 +450,7 @@ fn behind_a_trusted_proxy_the_client_cannot_choose_its_own_address() {
 
 /// What a trusted proxy says: For, Proto, Host, Port and the request id are read, others pass where the file names them.
 #[test]
-fn of_a_trusted_proxy_five_fields_are_read_and_others_pass_by_name() {
+fn trusted_proxy_sets_five_fields_and_others_by_name() {
     let app = App::start();
     let said = Request::get("/x")
         .header(
@@ -532,7 +532,7 @@ fn of_a_trusted_proxy_five_fields_are_read_and_others_pass_by_name() {
 
 /// HAProxy passes the client's `Connection` on, and with it the names of the fields that it sets itself.
 #[test]
-fn a_connection_header_cannot_delete_what_a_trusted_proxy_says() {
+fn connection_header_cannot_delete_fields_of_a_trusted_proxy() {
     let app = App::start();
     let server = "[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1/32\"]\ntrusted_headers = [\"Forwarded\", \"X-Real-IP\", \"X-SSL-Client-Verify\"]\n";
     let gateway = Gateway::before(&app, &format!("{server}{OPEN}"));
@@ -596,7 +596,7 @@ fn a_request_keeps_the_id_that_a_trusted_proxy_gave_it() {
 // --- identity in other forms
 
 #[test]
-fn the_presets_speak_the_dialects_of_others() {
+fn presets_send_the_header_names_of_other_products() {
     let mut claims = corp_claims("alice");
     claims["email"] = json!("alice@example.com");
     claims["name"] = json!("Alice");
@@ -641,7 +641,7 @@ fn the_presets_speak_the_dialects_of_others() {
 
 /// Bytes outside ASCII, as the products send them after which the presets are named.
 #[test]
-fn names_outside_ascii_are_sent_as_the_preset_or_the_file_says() {
+fn non_ascii_names_follow_the_encoding_of_preset_or_file() {
     let mut claims = corp_claims("josé");
     claims["email"] = json!("josé@example.com");
     claims["name"] = json!("José Łódź\r\nX-Auth-User: root");
@@ -711,7 +711,7 @@ fn names_outside_ascii_are_sent_as_the_preset_or_the_file_says() {
 
 /// What is there of an address that the token calls unverified, or does not call verified.
 #[test]
-fn an_unverified_email_is_told_to_no_app_and_fits_no_rule() {
+fn unverified_email_reaches_no_app_and_matches_no_rule() {
     let email = "ann@example.com";
     let routes = r#"
 [[routes]]
@@ -787,7 +787,7 @@ upstream = "app"
 }
 
 #[test]
-fn roles_are_encoded_so_that_none_can_pose_as_two() {
+fn role_with_a_comma_is_encoded_as_one_role() {
     let app = App::start();
     let gateway = Gateway::before(&app, PRIVATE);
     let roles = [
@@ -812,7 +812,7 @@ fn further_claims_become_headers() {
 }
 
 #[test]
-fn the_assertion_is_verified_with_the_published_keys_and_used_again() {
+fn assertion_verifies_with_published_keys_and_is_reused() {
     let app = App::start();
     let server = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://app.example.com\"\n";
     let gateway = Gateway::before(&app, &format!("{server}[identity]\nassertion = true\n{PRIVATE}"));
@@ -930,7 +930,7 @@ fn a_body_that_ends_with_the_connection_passes_whole() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_not_a_whole_answer_for_the_client() {
+fn truncated_answer_of_the_app_is_truncated_for_the_client() {
     let app = App::with(|exchange| {
         exchange.read_body();
         let head = if exchange.request().target() == "/chunked" {
@@ -997,7 +997,7 @@ fn a_refusal_of_head_has_no_body() {
 
 /// Every kind of answer of the gateway's own: pages, endpoints, keys, redirects, refusals, the upstream that is built in.
 #[test]
-fn an_own_answer_to_head_is_that_to_get_without_its_body_in_both_versions() {
+fn own_answer_to_head_is_that_to_get_without_its_body() {
     let app = App::start();
     let nobody = nobody();
     let toml = format!(
@@ -1129,7 +1129,7 @@ upstream = "app"
 }
 
 #[test]
-fn a_request_for_a_head_that_is_no_request_gets_a_head() {
+fn malformed_head_request_gets_an_answer_without_body() {
     let app = App::start();
     let gateway = Gateway::before(&app, OPEN);
     let long = "a".repeat(9000);
@@ -1160,7 +1160,7 @@ fn a_request_for_a_head_that_is_no_request_gets_a_head() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_to_go_on() {
+fn expect_100_continue_gets_100_continue() {
     let app = App::start();
     let gateway = Gateway::before(&app, PRIVATE);
     let token = corp_token("alice", &[]);
@@ -1298,7 +1298,7 @@ fn http2_app() -> SocketAddr {
 }
 
 #[test]
-fn an_app_that_speaks_http_2_in_cleartext_gets_requests_with_their_trailers_back() {
+fn h2c_app_gets_requests_and_returns_trailers() {
     let address = http2_app();
     let toml = format!("{CORP_ISSUER}[upstreams.app]\nservers = [\"h2c://{address}\"]\n{PRIVATE}");
     let gateway = Gateway::start(&toml);
@@ -1410,7 +1410,7 @@ fn a_websocket_is_opened_and_bytes_pass_both_ways_as_they_are() {
 
 /// A page can set no other field of a handshake than the list of protocols.
 #[test]
-fn a_token_in_the_protocols_of_a_websocket_is_taken_and_the_client_hears_the_protocol_that_it_waits_for() {
+fn websocket_protocol_token_is_taken_and_its_name_returned() {
     let app = App::with(|exchange| {
         // It speaks `chat`, where that is offered.
         let speaks = exchange
@@ -1641,7 +1641,7 @@ fn a_request_that_the_app_may_have_taken_is_never_sent_twice() {
 }
 
 #[test]
-fn a_client_that_goes_away_takes_its_request_with_it() {
+fn disconnected_client_ends_its_request() {
     let gone = Arc::new(AtomicBool::new(false));
     let shared = gone.clone();
     let app = App::with(move |exchange| {
@@ -1658,7 +1658,7 @@ fn a_client_that_goes_away_takes_its_request_with_it() {
 }
 
 #[test]
-fn a_client_that_goes_away_ends_a_stream_of_the_app() {
+fn disconnected_client_ends_the_stream_of_the_app() {
     let gone = Arc::new(AtomicBool::new(false));
     let shared = gone.clone();
     let app = App::with(move |exchange| {
@@ -1676,7 +1676,7 @@ fn a_client_that_goes_away_ends_a_stream_of_the_app() {
 }
 
 #[test]
-fn requests_are_spread_over_the_servers_and_one_that_is_down_is_passed_over() {
+fn requests_are_balanced_and_skip_a_server_that_is_down() {
     let (first, second) = (App::start(), App::start());
     let servers = format!("servers = [{}, {}]", first.url(), second.url());
     let gateway = Gateway::start(&format!("[upstreams.app]\n{servers}\n{OPEN}"));
@@ -1854,7 +1854,7 @@ fn the_gateway_listens_on_a_unix_socket() {
 }
 
 #[test]
-fn a_unix_socket_left_behind_by_a_killed_gateway_is_taken_over() {
+fn unix_socket_of_a_killed_gateway_is_taken_over() {
     let app = App::start();
     let server = "[server]\nlisten = [\"127.0.0.1:0\", \"unix:gateway.sock\"]\n";
     let setup = Setup::new(&before(&app, &format!("{server}{OPEN}")));
@@ -1881,7 +1881,7 @@ fn with_tls(app: &App, first: &Certificate, second: &Certificate) -> Gateway {
 }
 
 #[test]
-fn tls_offers_both_protocols_and_a_certificate_a_name() {
+fn tls_offers_both_protocols_and_a_certificate_by_name() {
     let app = App::start();
     let (first, second) = (
         Certificate::for_names(&["a.test"]),
@@ -2042,7 +2042,7 @@ fn whoami_shows_the_request_as_it_arrived() {
 }
 
 #[test]
-fn a_write_to_a_connection_that_is_gone_harms_nobody() {
+fn write_to_a_closed_connection_affects_no_other_request() {
     let app = App::start();
     let gateway = Gateway::before(&app, OPEN);
     for _ in 0..20 {

@@ -1,11 +1,11 @@
 // Chromium, driven by npm's playwright-core: node browser.mjs, and a line of JSON on standard input with
-// {base, setup, kept, trusted, screenshots}: the gateway; its first-run link; another gateway, over HTTPS, which knows Anna
-// already, where everybody may register, whose tokens live for two seconds, and whose app lets browsers keep its pages for ten
+// {base, setup, kept, trusted, screenshots}: the gateway; its first-run link; another gateway, over HTTPS, with the account
+// Anna, open registration, whose tokens live for two seconds, and whose app lets browsers keep its pages for ten
 // minutes and has a WebSocket at /ws and events at /events; the digest of its key; and a directory for pictures or null.
 //
-// Lives through the stories below, one after another, as people do: without JavaScript where a story does not say otherwise, by
-// labels and names of buttons. On the first gateway there is the account of Bob, who is no administrator.
-// Prints one line of JSON for each: {story, error, seconds}, where `error` is null if it went as told.
+// Runs the stories below, one after another, as a user would: without JavaScript unless a story says otherwise, by labels and names
+// of buttons. On the first gateway there is the account of Bob, who is no administrator.
+// Prints one line of JSON for each: {story, error, seconds}, where `error` is null if it succeeded.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -26,7 +26,7 @@ const LOOKS = {
   "phone-dark": { colorScheme: "dark", ...PHONE },
 };
 
-// With the cache for the back button, which Playwright switches off by default: it is one of the things that are tried.
+// With the cache for the back button, which Playwright switches off by default: the stories test it.
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: [`--ignore-certificate-errors-spki-list=${trusted}`],
@@ -39,7 +39,7 @@ async function person(options = {}) {
   context.setDefaultTimeout(10_000);
   const page = await context.newPage();
   page.on("console", (message) => {
-    // A page that says no is one; all else is a mistake in a page, among it each violation of its policy.
+    // A refusal is expected; every other error is a defect of a page, including a violation of its policy.
     const isRefusal = /^Failed to load resource: the server responded with a status of 4\d\d/.test(message.text());
     if (["error", "warning"].includes(message.type()) && !isRefusal) complaints.push(`${page.url()}: ${message.text()}`);
   });
@@ -47,7 +47,7 @@ async function person(options = {}) {
   return page;
 }
 
-// --- what is on the pages -----------------------------------------------------------------------------------------------
+// --- the content of pages -----------------------------------------------------------------------------------------------
 
 const field = {
   email: (page) => page.getByLabel(/^email/i),
@@ -67,7 +67,7 @@ async function signIn(page, { email, password }) {
 const path = (page) => page.url().slice(base.length);
 const whole = (page) => page.locator("body").innerText();
 
-// What `whoami` has got of the caller, or undefined where this is not its answer.
+// The identity that `whoami` got, or undefined where this is not its answer.
 async function seen(page) {
   const found = [...(await whole(page)).matchAll(/^(X-Auth-\w+): (.*)$/gim)];
   return found.length ? Object.fromEntries(found.map(([, name, value]) => [name.toLowerCase(), value.trim()])) : undefined;
@@ -93,13 +93,12 @@ async function sessionCookie(page) {
 
 const claims = (token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
 
-// A request with this cookie by something that is no browser.
+// A request with this cookie by a client that is not a browser.
 function replay(cookie, to) {
   return fetch(to, { headers: { cookie: `${cookie.name}=${cookie.value}` }, redirect: "manual" });
 }
 
-// Somebody who looks at pages with a checker for accessibility. Only here is JavaScript on, and the policy off: the checker
-// is a script in the page.
+// The accessibility checker. Only here JavaScript is on and the policy is off: the checker is a script in the page.
 async function inspector(look, options) {
   const page = await person({ ...options, javaScriptEnabled: true, bypassCSP: true });
   return Object.assign(page, { look });
@@ -238,7 +237,7 @@ const stories = {
     assert.equal(await field.email(page).inputValue(), anna.email);
     assert.equal(await field.password(page).inputValue(), "");
     assert.equal((await page.context().cookies()).length, 0);
-    // And the way back is kept as well.
+    // The return address is kept as well.
     await field.password(page).fill(anna.password);
     await button(page, /^sign in$/i).click();
     await page.waitForURL(`${base}/hello`);
@@ -256,7 +255,7 @@ const stories = {
     assert.match(before, /linux/i);
     assert.match(before, /chrom/i);
     assert.match(before, /127\.0\.0\.1/);
-    // Those that other stories have left behind end one by one; one's own is ended by another button.
+    // The sessions of other stories end one by one; the current one ends by another button.
     const each = home.locator("li:not(.current)").getByRole("button", { name: /^sign out/i });
     for (let turn = 0; turn < 10 && (await each.count()) > 0; turn += 1) {
       await each.first().click();
@@ -483,7 +482,7 @@ const stories = {
       assert.equal((await replay(cookie, `${site}/auth/me`)).status, 401);
       await page.context().close();
     }
-    await isSignedIn(home); // a session of its own, which nobody has ended
+    await isSignedIn(home); // a separate session, which has not ended
   },
 
   async "what a page has open outlives its token and ends with its session"() {

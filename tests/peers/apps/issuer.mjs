@@ -1,4 +1,4 @@
-// An OpenID provider that is not ours: npm's oauth2-mock-server, told what to do by lines of JSON on standard input.
+// An independent OpenID provider: npm's oauth2-mock-server, controlled by lines of JSON on standard input.
 //
 // {"do": "generate", "alg": "RS256", "kid": "a"}            a further key in the published set
 // {"do": "token", "kid": "a", "header": {…}, "claims": {…}}  -> {"token": "…"}, signed by that key; claims override the defaults

@@ -2,7 +2,7 @@
 // {port, trusted, elsewhere}: the port of a gateway over HTTPS with sign-in at login.test and routes for reports.test, shop.example
 // and the app at away.test, which redirects to the origin `elsewhere`; and the digest of its key.
 //
-// Prints one line of JSON for each story: {story, error}, where `error` is null if it went as told. JavaScript is off.
+// Prints one line of JSON for each story: {story, error}, where `error` is null if it succeeded. JavaScript is off.
 
 import assert from "node:assert/strict";
 import { text } from "node:stream/consumers";
@@ -104,7 +104,7 @@ const stories = {
     assert.match(await whole(home), /cannot be completed/);
     await home.goto(at("reports.test", "/x"));
     await isKnown(home, at("reports.test", "/x"));
-    // One that was never used, caught on its way.
+    // An unused code, intercepted.
     const victim = await person();
     await victim.route(/auth\/continue/, (route) => route.abort());
     await victim.goto(at("reports.test", "/x"));
@@ -134,7 +134,7 @@ const stories = {
     await home.goto(at("shop.example", "/page"));
     await isKnown(home, at("shop.example", "/page"));
     await home.goto(at("shop.example", "/auth/sessions"));
-    // This form leads from one host to another.
+    // This form redirects from one host to another.
     await home.locator("li.current").getByRole("button", { name: /^sign out/i }).click();
     await home.waitForURL(at("login.test", "/auth/login?return_to=**"));
     assert.ok(await isForm(home));
@@ -148,7 +148,7 @@ const stories = {
       const names = (await cookiesOf(home, host)).map(({ name }) => name);
       assert.ok(!names.includes("__Host-session"), `${host}: ${names}`);
     }
-    // And in again, to where it was: the last of them.
+    // Signing in again returns to the last requested page.
     await signIn(home);
     await isKnown(home, at("shop.example", "/x"));
   },

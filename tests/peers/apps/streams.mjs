@@ -1,4 +1,4 @@
-// One Node app with what a proxy likes to get wrong: WebSockets (npm's ws) and Server-Sent Events.
+// A Node app with streams that proxies often break: WebSockets (npm's ws) and Server-Sent Events.
 //
 // GET /ws        WebSocket; the first message tells the handshake's headers, then everything is echoed;
 //                "close 4001 why" closes with that code and reason

@@ -9,7 +9,7 @@ import WebSocket from "ws";
 const [url, token, count, ...fields] = process.argv.slice(2);
 const headers = Object.fromEntries(fields.map((field) => /^([^:]+):\s*(.*)$/.exec(field).slice(1)));
 if (token !== "-") headers.authorization = `Bearer ${token}`;
-// As a page names them: new WebSocket(url, protocols). The library refuses an answer that chooses another one, or none.
+// As in a page: new WebSocket(url, protocols). The library refuses an answer that chooses another one, or none.
 const protocols = (headers["Sec-WebSocket-Protocol"] ?? "").split(", ").filter(Boolean);
 delete headers["Sec-WebSocket-Protocol"];
 const large = randomBytes(1 << 20);
@@ -30,7 +30,7 @@ socket.on("close", (code, reason) => done({ code, reason: reason.toString(), pro
 socket.on("message", (data, isBinary) => {
   if (!result.headers) {
     result.headers = JSON.parse(data.toString());
-    // All at once: the echoes must come back in order, whatever was written together.
+    // All at once: the echoes must return in order, even when several texts were written together.
     for (let number = 0; number < Number(count); number += 1) socket.send(`text ${number}`);
     socket.ping();
     socket.send(large);

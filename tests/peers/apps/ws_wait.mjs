@@ -1,6 +1,6 @@
-// A WebSocket client (npm's ws) that stays: node ws_wait.mjs URL [NAME: VALUE]…
+// A WebSocket client (npm's ws) that stays connected: node ws_wait.mjs URL [NAME: VALUE]…
 //
-// Prints {"open": true} when the app's first message is there, and one more line when it is over: {"code": …, "reason": …},
+// Prints {"open": true} when the app's first message is there, and one more line when it has ended: {"code": …, "reason": …},
 // or {"status": …} where there was no WebSocket.
 
 import WebSocket from "ws";

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Clients that leave their connections in every odd state, and what an honest client beside them notices: figures, and a check.
+"""Attackers that leave connections in every unfinished state, and the latency of an honest client meanwhile: figures, and a check.
 
     tests/peers/figures/connection_attacks.py                  # of the release build, about three minutes
     PASSGATE=target/debug/passgate tests/peers/figures/connection_attacks.py
+    tests/peers/figures/connection_attacks.py "an answer unread"      # some of the kinds
 
-One gateway in the clear, one with TLS, one app. For each kind of attack 200 connections are opened at once and left as the kind says;
-the deadlines are short, by configuration. Five seconds after its deadline none may be open: that is checked, and the exit status says
-so. Beside them an honest client asks for a page at a fixed rate over one kept-alive connection; its latencies with and without the
-attack are printed, and are nobody's pass or fail. All of it runs on one machine, so the attackers have the lowest priority.
+There is one gateway in the clear, one with TLS, and one app. For each kind of attack, 200 connections are opened at once and left in
+the state of the kind; the configured deadlines are short. Five seconds after the deadline of a kind, all of its connections must be
+closed; otherwise the exit status is 1. Meanwhile an honest client requests a page at a fixed rate over one kept-alive connection. Its
+latencies with and without the attack are printed and do not change the exit status. Everything runs on one machine, so the attackers
+have the lowest priority.
 
 Listens on loopback only.
 """
@@ -32,6 +34,7 @@ GRACE = 5.0  # seconds after its deadline at which no connection may be open
 RATE = 100  # honest requests a second
 HEADER, IDLE = 2.0, 2.0  # seconds
 FAREWELL = 2.0
+STARTING = 5.0  # until the answers of all connections have begun; they share one app, often on a busy machine
 PERIOD = 20.0  # over which a rate is measured
 BASELINE = 5.0
 
@@ -55,7 +58,7 @@ def headers(path: str, ends: bool = True, method: str = "GET") -> bytes:
 
 
 class Attacker:
-    """One connection. `ended` is set when the gateway has ended it, or the stream that the kind is about."""
+    """One connection. `ended` is set when the gateway has closed it, or has ended the attacked stream."""
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
@@ -120,10 +123,11 @@ async def by_stream_trickling(attacker, data, piece, pause):
 
 
 async def unread(attacker, path):
-    """Reads nothing: only that the app is rid of it shows the end, or a write that fails."""
+    """Reads nothing until all connections must be closed, and then the rest. Data that is read restarts the deadline of the gateway,
+    and the answer has no end: a connection that is open when the reading begins stays open."""
     attacker.writer.transport.pause_reading()
     attacker.send(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode())
-    await asyncio.sleep(IDLE + 2)
+    await asyncio.sleep(STARTING + IDLE + GRACE)
     attacker.writer.transport.resume_reading()
     await attacker.until_closed()
 
@@ -131,14 +135,14 @@ async def unread(attacker, path):
 UPLOAD = b"POST /mute HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 100000\r\n\r\n"
 WINDOW = frame(8, 0, 1, struct.pack(">I", 1))
 
-# name, listener, seconds after which it must be over, what is done
+# name, listener, deadline in seconds, attack
 KINDS = [
     ("an empty line and silence", "clear", HEADER, lambda a: sending(a, b"\r\n")),
     ("half a head", "clear", HEADER + 2, lambda a: sending(a, b"GET / HTTP/1.1\r\nHost: ga")),
     ("a head byte by byte", "clear", HEADER + 2, lambda a: trickling(a, b"GET / HTTP/1.1\r\nX: ", b"x", 0.2)),
     ("silence", "clear", IDLE, lambda a: sending(a, b"")),
     ("kept alive", "clear", IDLE + FAREWELL, lambda a: sending(a, b"GET /short HTTP/1.1\r\nHost: gateway.test\r\n\r\n")),
-    ("an answer unread", "clear", IDLE, lambda a: unread(a, "/endless")),
+    ("an answer unread", "clear", STARTING + IDLE + GRACE, lambda a: unread(a, "/endless")),
     ("an upload that stalls", "clear", IDLE + 2, lambda a: sending(a, UPLOAD)),
     ("an upload of 10 bytes a second", "clear", PERIOD + 4, lambda a: trickling(a, UPLOAD, b"x", 0.1)),
     ("TLS: half a ClientHello", "tls", HEADER, lambda a: sending(a, bytes.fromhex("16030102000100"))),
@@ -163,7 +167,7 @@ KINDS = [
 
 
 async def attack(kind, ports, authority) -> tuple[int, float]:
-    """How many are open `GRACE` after the deadline, and after how many seconds the last one was over."""
+    """The number of connections open `GRACE` after the deadline, and the seconds until the last one was closed."""
     _, listener, deadline, act = kind
     context, port = None, ports[listener]
     if listener == "h2":
@@ -172,7 +176,7 @@ async def attack(kind, ports, authority) -> tuple[int, float]:
     name = "gateway.test" if context else None
 
     async def connect():
-        # What the system takes for a client is taken; it is to be little.
+        # A small receive buffer, so that the gateway cannot send much to a client that does not read.
         opened = socket.socket()
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         opened.setblocking(False)
@@ -264,7 +268,6 @@ auth = "none"
 upstream = "app"
 """
     limits = f'workers = 1\nheader_timeout = "{HEADER:.0f}s"\nidle_timeout = "{IDLE:.0f}s"\n'
-    # A client that trickles is to meet the rate and not the idle timeout.
     clear = base(directory, Signer(directory), limits).replace("http://gateway.test", "https://gateway.test")
     table = f'redirect_http = "127.0.0.1:0"\n[server.tls]\ncertificate = "{chain}"\nprivate_key = "{key}"\n'
     tls = base(directory, Signer(directory), limits + table).replace("http://gateway.test", "https://gateway.test")
@@ -278,6 +281,9 @@ upstream = "app"
 
 
 def main():
+    kinds = [kind for kind in KINDS if not sys.argv[1:] or kind[0] in sys.argv[1:]]
+    if not kinds:
+        raise SystemExit(f"error: no kind has this name; hint: {', '.join(kind[0] for kind in KINDS)}")
     forking = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as name:
         app_port = free_port()
@@ -289,7 +295,7 @@ def main():
         failed = False
         honest = asyncio.run(ask(ports["clear"], BASELINE))
         print(f"{'(without an attack)':<38} {'':>5} {'':>6} {figures(honest)}")
-        for kind in KINDS:
+        for kind in kinds:
             result, end = forking.Pipe(duplex=False)
             attacking = forking.Process(target=attack_process, args=(kind, ports, authority, end), daemon=True)
             attacking.start()

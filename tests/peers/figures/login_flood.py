@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What a flood of sign-ins does to those who are signed in: figures, not a test.
+"""The effect of a flood of sign-ins on the latency of signed-in clients: figures, not a test.
 
     tests/peers/figures/login_flood.py                         # of the release build, about a minute
     PASSGATE=target/debug/passgate tests/peers/figures/login_flood.py
 
-One gateway. Somebody who is signed in by cookie asks for a page at a fixed rate, over kept-alive connections, in rounds that take
-turns: one without anything else, one during a flood of `POST /auth/login` with wrong passwords. Each attempt comes from an address
-of its own (X-Forwarded-For by a trusted proxy) and is for an account of its own, so that no throttle stops it: what it meets is the
-bound on hashing. Latencies are h2load's, of each request, from its log. The flood comes from the same machine, so it keeps to a
-rate, far above what can be hashed, and to the lowest priority.
+There is one gateway. A client with a session cookie requests a page at a fixed rate over kept-alive connections, in alternating
+rounds: one without other load, one during a flood of `POST /auth/login` with wrong passwords. Each attempt has its own address
+(X-Forwarded-For by a trusted proxy) and its own account, so that no throttle stops it and the limit on password hashing does.
+Latencies are those of each request in h2load's log. The flood comes from the same machine: its rate is limited, far above the rate of
+hashing, and it has the lowest priority.
 
 Needs h2load (Debian's nghttp2-client). Listens on loopback only.
 """
@@ -43,14 +43,14 @@ PASSWORD = "a password of some length"
 
 
 def flood(port: int, over: threading.Event, statuses: collections.Counter):
-    """Signs in with wrong passwords until it is over; counts the answers by status."""
+    """Signs in with wrong passwords until `over` is set; counts the answers by status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     due = time.monotonic()
     while not over.is_set():
         due = max(due + ATTACKERS / ATTEMPTS, time.monotonic() - 1)
         over.wait(max(0.0, due - time.monotonic()))
         address = ".".join(str(random.randrange(1, 255)) for _ in range(4))
-        # None of them is there, which is found out only by the same work as for one that is.
+        # The account does not exist; the gateway does the same work as for one that exists.
         body = json.dumps({"email": f"{random.randrange(10**9)}@example.com", "password": "wrong password"})
         headers = {"Content-Type": "application/json", "X-Forwarded-For": address}
         try:

@@ -27,7 +27,7 @@ const login = (who) => call("POST", "/auth/login", { body: { email: who.email, p
 const refresh = (refreshToken) => call("POST", "/auth/refresh", { body: { refreshToken } });
 const claims = (token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
 
-// A character in the middle of the signature: still three parts, still base64url, no longer signed by anybody.
+// A character in the middle of the signature: still three parts, still base64url, no longer a valid signature.
 function garble(token) {
   const place = token.length - 20;
   return token.slice(0, place) + (token[place] === "A" ? "B" : "A") + token.slice(place + 1);
@@ -107,7 +107,7 @@ const guest = is("feed, signed out", await call("GET", "/api/feed"), 200);
 assert.equal(guest.greeting, "Hello, guest");
 const known = is("feed", await call("GET", "/api/feed", { token: first.accessToken }), 200);
 assert.equal(known.greeting, `Hello, ${email}`);
-// TOLERATED (2.4): a bad token is nobody to optional auth in Express, and 401 here, where it never turns into a guest.
+// TOLERATED (2.4): a bad token means no caller to optional auth in Express, and 401 here, where it never becomes a guest.
 const doubtful = await call("GET", "/api/feed", { token: garble(first.accessToken) });
 assert.ok(doubtful.status === 401 || doubtful.body.greeting === "Hello, guest", JSON.stringify(doubtful));
 step("feed with a garbled token", "a guest, or 401");
