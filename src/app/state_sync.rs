@@ -46,11 +46,10 @@ impl StateSnapshot {
         let signing = SigningKeys::load_or_create(&*state, now)?;
         let revocations = Arc::new(Revocations::new());
         revocations.attach();
-        let asked = Instant::now();
         // What has expired as well: the clock may be wrong at a start.
-        let Reading { rows, version, .. } = state.revocations_after(None, UnixSeconds::MIN)?;
-        revocations.replace(rows);
-        revocations.touch(asked);
+        let version = read_all(&revocations, |seen| {
+            state.revocations_after(seen, UnixSeconds::MIN)
+        })?;
         Ok(Self {
             state,
             revocations,
@@ -70,19 +69,9 @@ impl StateSnapshot {
         if seen.version != version {
             // In one piece, so that what this process revokes meanwhile is not forgotten again.
             let read = self.revocations.reconcile(|| {
-                let Reading {
-                    rows,
-                    is_whole,
-                    version,
-                } = self.state.revocations_after(Some(seen.version), seen.over)?;
-                Ok::<_, StateError>((
-                    version,
-                    if is_whole {
-                        Change::Replace(rows)
-                    } else {
-                        Change::Add(rows)
-                    },
-                ))
+                self.state
+                    .revocations_after(Some(seen.version), seen.over)
+                    .map(change)
             })?;
             seen.are_keys_new |= !read.has_keys_of(&seen.version);
             seen.version = read;
@@ -104,6 +93,29 @@ impl StateSnapshot {
         }
         Ok(())
     }
+}
+
+/// Reads all revocations, and then those that were written meanwhile. A million rows take longer to read than a reading counts
+/// as fresh: after the first reading alone the gateway would start with refusals.
+fn read_all(
+    revocations: &Revocations,
+    mut read: impl FnMut(Option<Version>) -> Result<Reading, StateError>,
+) -> Result<Version, StateError> {
+    let all = read(None)?;
+    revocations.replace(all.rows);
+    let asked = Instant::now();
+    let version = revocations.reconcile(|| read(Some(all.version)).map(change))?;
+    revocations.touch(asked);
+    Ok(version)
+}
+
+fn change(reading: Reading) -> (Version, Change) {
+    let change = if reading.is_whole {
+        Change::Replace(reading.rows)
+    } else {
+        Change::Add(reading.rows)
+    };
+    (reading.version, change)
 }
 
 /// What the thread that watches knows.
@@ -228,7 +240,42 @@ fn watch(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::revocation::{Revocation, Target};
+    use crate::state::sqlite::Sqlite;
+
+    #[test]
+    fn revocation_written_during_the_first_reading_is_read_at_the_start() {
+        let state: &dyn State = &Sqlite::in_memory().unwrap();
+        let revoke = |token: &str| {
+            state
+                .revoke(&Revocation {
+                    issuer: "corp".to_owned(),
+                    target: Target::Token(token.to_owned()),
+                    revoked_at: 1000,
+                    expires_at: None,
+                })
+                .unwrap();
+        };
+        revoke("first");
+        let revocations = Revocations::new();
+        let mut asked = Vec::new();
+        let version = read_all(&revocations, |seen| {
+            let reading = state.revocations_after(seen, UnixSeconds::MIN)?;
+            if seen.is_none() {
+                revoke("meanwhile");
+            }
+            asked.push((seen.is_some(), reading.rows.len()));
+            Ok(reading)
+        })
+        .unwrap();
+        // The second reading has only what is new, so that it is short.
+        assert_eq!(asked, [(false, 1), (true, 1)]);
+        assert_eq!(revocations.len(), 2);
+        assert_eq!(version, state.version().unwrap());
+        assert!(revocations.is_fresh(Instant::now()));
+    }
 
     #[test]
     fn a_clock_that_is_wrong_for_a_moment_forgets_nothing() {

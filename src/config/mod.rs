@@ -13,6 +13,7 @@ mod render;
 pub mod schema;
 mod secret;
 mod sign_in;
+mod spanned;
 #[cfg(test)]
 mod tests;
 

@@ -6,7 +6,6 @@
 #![expect(missing_docs, reason = "the schema documents each key")]
 
 use std::collections::BTreeSet;
-use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::schema::{RestartValues, Scalars};
+pub use super::spanned::At;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
 use crate::identity::ClaimPath;
@@ -21,29 +21,6 @@ use crate::values::{
     Auth, Builtin, Color, FieldName, FieldValue, Listen, MissingClaim, ParameterName, Scope, ServerAddress,
     Token, TrustedProxy,
 };
-
-/// A value and the bytes of the file that it was read from.
-#[derive(Clone, Debug)]
-pub struct At<T> {
-    /// The value.
-    pub value: T,
-    /// Byte offsets into the source text.
-    pub span: Range<usize>,
-}
-
-impl<T> At<T> {
-    /// `value`, which was read from `span`.
-    pub(super) fn new(value: T, span: Range<usize>) -> Self {
-        Self { value, span }
-    }
-}
-
-impl<T> Deref for At<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
 pub type Named<T> = (At<String>, T);

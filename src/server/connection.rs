@@ -258,11 +258,12 @@ fn service(
     let (worker, client) = (Arc::clone(&context.worker), Arc::clone(client));
     service_fn(move |request: Request<Incoming>| {
         let request = request.map(ClientBody::from);
-        let answer = worker
-            .load_full()
-            .serve(Arc::clone(&client), Arc::clone(&client.exit), request);
-        // Boxed: it is some kilobytes, and the library moves it more than once.
-        let serving: Serving = Box::pin(async move { Ok(answer.await) });
+        let (worker, client) = (worker.load_full(), Arc::clone(&client));
+        // Boxed: it is some kilobytes, and the library moves it more than once. It is made inside, so that it is not moved here.
+        let serving: Serving = Box::pin(async move {
+            let exit = Arc::clone(&client.exit);
+            Ok(worker.serve(client, exit, request).await)
+        });
         serving
     })
 }

@@ -563,6 +563,6 @@ mod tests {
             private_key: secret("a.example.key"),
         };
         let errors = Certificates::load(vec![open]).unwrap_err();
-        assert!(errors[0].text.contains("can be written by"), "{errors:?}");
+        assert!(errors[0].text.contains("is writable by every user"), "{errors:?}");
     }
 }

@@ -314,13 +314,13 @@ const SEEN: [u16; 9] = [200, 302, 400, 401, 403, 404, 405, 414, 431];
 fn explain_and_the_gateway_agree_on_random_requests() {
     let mut runner = TestRunner::deterministic();
     let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
-    for _ in 0..4 {
+    for _ in 0..6 {
         let app = App::start();
         let toml = configuration().new_tree(&mut runner).unwrap().current();
         let gateway = Gateway::before(&app, &toml);
         let request = Wallet::new(&gateway).request();
         let before = gateway.log().len();
-        for number in before..before + 75 {
+        for number in before..before + 60 {
             let (method, target, fields) = request.new_tree(&mut runner).unwrap().current();
             let mut bytes = format!("{method} {target} HTTP/1.1\r\n");
             for (name, value) in &fields {

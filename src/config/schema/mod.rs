@@ -22,7 +22,7 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::nearest;
-use super::raw::At;
+use super::spanned::At;
 use super::values;
 
 pub use json::json_schema;

@@ -1614,7 +1614,7 @@ fn check_reports_the_effect_of_unconfirmed_addresses() {
     );
     let trusting = with(&format!("{registration}trust_unconfirmed_email = true\n"));
     assert!(
-        trusting.contains("warning: apps get email addresses that were only typed"),
+        trusting.contains("warning: apps get unverified email addresses"),
         "{trusting}"
     );
     for quiet in [
