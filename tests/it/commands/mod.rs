@@ -570,7 +570,7 @@ fn running_gateway_refuses_a_truncated_file() {
             gateway
                 .diagnostics()
                 .iter()
-                .filter(|line| line.contains("was not taken"))
+                .filter(|line| line.contains("was not applied"))
                 .count()
                 == at + 1
         });
