@@ -19,7 +19,7 @@ use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
 use crate::verify;
 
 /// How long signatures of a retired key count at least: longer than any token of ours lives by default (7 days of a
-/// session). What lives longer has been noted in the state ([`State::note_token`](crate::state::State::note_token)).
+/// session). What lives longer has been noted in the state ([`note_token`](crate::state::SigningKeyStore::note_token)).
 const KEEP_RETIRED_KEYS: i64 = 8 * DAY;
 
 const DAY: i64 = 24 * 60 * 60;

@@ -1,7 +1,7 @@
 //! The way of one request, from its head to the answer.
 //!
 //! Input: a request as the HTTP library parsed it, and the client's connection. Output: the app's answer or the gateway's
-//! own, and one log line. Invariants: [`handle`] is a straight line, and each step's output is the next one's input;
+//! own, and one log line. Invariants: `handle` is a straight line, and each step's output is the next one's input;
 //! [`WorkerContext::serve`] is the only place where a rejection becomes a response; nothing blocks, and no lock is held
 //! over an await.
 

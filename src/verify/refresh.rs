@@ -1,6 +1,6 @@
 //! The task that keeps the keys of one issuer fresh, on the control runtime.
 //!
-//! Input: an issuer with a [`KeySource`]. Output: key sets in the issuer's keys. Invariant: a failed or unreadable answer changes
+//! Input: an issuer with a `KeySource`. Output: key sets in the issuer's keys. Invariant: a failed or unreadable answer changes
 //! nothing. The last good set stays, so that an outage neither lets anyone in nor refuses a token whose key is known.
 
 use std::future::Future;

@@ -1,7 +1,7 @@
 //! The schema of the TOML file: one entry for each key, with its type, default, documentation and an example.
 //!
 //! Input: none, the tables are constant. Output: the known keys for the reader, the default of a key, the keys that need a
-//! restart, and the texts of [`reference`] and [`json`]. Invariants: the reader takes no key that is not here; a test
+//! restart, and the texts of `reference` and `json`. Invariants: the reader takes no key that is not here; a test
 //! compares `gateway.example.toml` and `docs/configuration.md` with these tables.
 
 mod json;
