@@ -2,7 +2,7 @@
 //!
 //! A page cannot set any other header of a handshake. The name of the protocol says that the next entry is a token; both
 //! are taken out of the list before the app sees it. What must never happen here: the token stays in the list, of two
-//! tokens one is picked, or the client waits for a protocol that nobody chose.
+//! tokens one is picked, or the client waits for a protocol that was never chosen.
 
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderName, HeaderValue};

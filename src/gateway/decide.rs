@@ -144,7 +144,7 @@ async fn decide_builtin<'g, T: Trace>(
     } else {
         Found::default()
     };
-    // Whatever the credential: a page of another site must not sign anybody in or out.
+    // Whatever the credential: a page of another site must not sign a user in or out.
     if origin::is_unsafe(&head.parts.method) && is_forged(head, policy.public_https, trace) {
         return Err(Box::new(rejection(Refusal::CrossSite, found)));
     }

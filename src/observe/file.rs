@@ -8,7 +8,7 @@ use std::path::Path;
 /// Opens `path` to append to it. A file that does not exist is made for its owner alone (mode 0600).
 ///
 /// # Errors
-/// What the system said, naming the file; also where there is something else than a file: a pipe would hold up whoever
+/// What the system said, naming the file; also where there is something else than a file: a pipe would block the thread that
 /// opens it until it has a reader.
 pub fn open(path: &Path) -> io::Result<File> {
     let explain = |error: io::Error| {

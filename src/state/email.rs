@@ -17,7 +17,7 @@ pub fn normal(text: &str) -> String {
 ///
 /// Up and down again, because some letters meet only above (`ſ` and `s`) and others only below (`K`, the unit, and `k`);
 /// and normalised again, because a change of case can take a composed letter apart. Two addresses that fold alike count as
-/// one person's, so folding too much refuses a second account, and folding too little would let somebody register what
+/// one person's, so folding too much refuses a second account, and folding too little would let an attacker register what
 /// looks like another's address.
 #[must_use]
 pub fn key(text: &str) -> String {

@@ -154,7 +154,7 @@ pub struct LocalCache {
     /// The verifier that filled it; another one's verdicts are not its own.
     table: u64,
     sets: Box<[[Option<Slot>; WAYS]]>,
-    /// Spreads tokens over the sets in a way that nobody outside knows.
+    /// Spreads tokens over the sets in a way that no client knows.
     spread: RandomState,
     bytes: usize,
     counters: Arc<CacheCounters>,

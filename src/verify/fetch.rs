@@ -126,7 +126,8 @@ impl Url {
         }
         if !is_tls && !allow_http && !is_here(&host) {
             return Err(
-                "an `http://` URL to another machine, which anybody on the way could answer".to_owned(),
+                "an `http://` URL to another machine, which an attacker on the network path could answer"
+                    .to_owned(),
             );
         }
         let path_and_query = uri
@@ -155,7 +156,7 @@ impl Url {
         &self.text
     }
 
-    /// Whether a secret may go there: nobody on the way can read it.
+    /// Whether a secret may go there: no attacker on the network path can read it.
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.is_tls || is_here(&self.host)
@@ -183,7 +184,7 @@ pub struct Client {
     token: Option<Arc<ServerToken>>,
 }
 
-/// A bearer token for one server (RFC 6750 section 2.1), read again for each request: whoever gave it changes it.
+/// A bearer token for one server (RFC 6750 section 2.1), read again for each request: the operator may replace it.
 #[derive(Debug)]
 struct ServerToken {
     kept: RawSecret,

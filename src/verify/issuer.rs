@@ -34,7 +34,7 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// The claim that says whom a token is for.
     pub audience_claim: ClaimPath,
-    /// Whether a token may be for nobody in particular.
+    /// Whether a token may have no audience.
     pub may_lack_aud: bool,
     /// The claims that say who a token is about; the first that is there counts.
     pub subject_claims: Vec<ClaimPath>,
@@ -202,7 +202,7 @@ impl Issuers {
         self.add(own(name, issuer, audience, algorithms, keys, "at+jwt"))
     }
 
-    /// The gateway itself as the issuer of what session cookies hold (`typ` `session+jwt`), and nobody else. These tokens
+    /// The gateway itself as the issuer of what session cookies hold (`typ` `session+jwt`), and of nothing else. These tokens
     /// are no access tokens and have a verifier of their own, so that neither is ever taken in the other's place.
     #[must_use]
     pub fn of_own_sessions(

@@ -1,6 +1,6 @@
 //! JSON without two meanings.
 //!
-//! Enters: bytes that somebody sent. Leaves: an object in which every name stands once, at every depth. Parsers differ
+//! Enters: bytes from outside. Leaves: an object in which every name stands once, at every depth. Parsers differ
 //! in which of two equal names they believe (RFC 8259 section 4), so a document with two has no meaning here.
 
 use std::cell::Cell;

@@ -122,7 +122,7 @@ pub struct Unverified {
     pub claims: Map<String, Value>,
 }
 
-/// Header and claims of a token as anybody may have written them: for `token inspect`, and for no decision.
+/// Header and claims of a token which anyone could have written: for `token inspect`, and for no decision.
 ///
 /// # Errors
 /// The refusal of the first part that cannot be read.

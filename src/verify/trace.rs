@@ -1,4 +1,4 @@
-//! The checks of one verification, as they happen, for whoever wants to see them.
+//! The checks of one verification, as they happen, for a caller that shows them.
 //!
 //! The request path and `explain` run the same checks. The first stops at the first refusal and formats nothing; the
 //! second hears of every step, and of all claims, also of those after the first that failed.
@@ -16,7 +16,7 @@ pub struct Step {
     pub detail: String,
 }
 
-/// Hears of the steps; or nobody does.
+/// Receives the steps, or discards them.
 pub(super) struct Steps<'a> {
     observer: Option<&'a mut dyn FnMut(Step)>,
     first: Option<Refusal>,
@@ -57,7 +57,7 @@ impl<'a> Steps<'a> {
         outcome
     }
 
-    /// A check beside others. Where somebody listens, the others are still made after it failed;
+    /// A check beside others. Where steps are recorded, the others are still made after it failed;
     /// [`Steps::verdict`] is the first failure.
     pub(super) fn check<T>(
         &mut self,

@@ -1,9 +1,9 @@
 //! Which tokens are revoked, as every worker reads it.
 //!
 //! Enters: rows from the state store, all of them at first and then those that are new, and single ones that this process
-//! has just written there. Leaves: a verdict for every request, also for one that the token cache answers, and a ring for whoever holds a
+//! has just written there. Leaves: a verdict for every request, also for one that the token cache answers, and a signal for each task that holds a
 //! stream open. Once a store is attached, silence from it is not taken for "nobody is revoked": when it has not been
-//! read for ten seconds, nobody is let in. Never here: a reading of the store that undoes what was written after it.
+//! read for ten seconds, every caller is refused. Never here: a reading of the store that undoes what was written after it.
 
 mod names;
 
@@ -131,7 +131,7 @@ pub struct Revocations {
     /// When the store was last read: milliseconds after `start`, plus one; or [`DETACHED`] or [`NEVER`].
     refreshed: AtomicU64,
     start: Instant,
-    /// Held by whoever reads or writes the store until what came of it is in force. Never by a worker.
+    /// Held by the thread that reads or writes the store until what came of it is in force. Never by a worker.
     writing: Mutex<()>,
     /// Which part of the tables is swept next.
     swept: AtomicUsize,
@@ -170,14 +170,14 @@ impl Revocations {
     }
 
     /// Puts `rows` in place of all that were in force before. Of two rows about one subject the later one counts. Where
-    /// they were read from a store that somebody in this process writes to, use [`Revocations::reconcile`].
+    /// they were read from a store that another part of this process writes to, use [`Revocations::reconcile`].
     pub fn replace(&self, rows: impl IntoIterator<Item = Revocation>) {
         let change = Change::Replace(rows.into_iter().collect());
         let _alone = self.write();
         self.apply(change);
     }
 
-    /// Does `work` on the store and puts in force what came of it, in one step: nobody else reads or writes the store by
+    /// Does `work` on the store and puts in force what came of it, in one step: no other thread reads or writes the store by
     /// this way in between. So a reading from before a write is never put in force after it. Blocks for as long as `work`
     /// and whatever work came before take: call it on control threads only, and not from within `work`.
     ///
@@ -278,7 +278,7 @@ impl Revocations {
             }
         };
         if is_more {
-            // After the rows, so that whoever sees the number or hears the bell finds them.
+            // After the rows, so that a thread that sees the number or is woken finds them.
             let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
             self.bell.send_replace(generation);
         }
@@ -330,7 +330,7 @@ impl Revocations {
     ///
     /// # Errors
     /// [`Refusal::Revoked`]; [`Refusal::Stale`] where it is not, and a new token would say something else;
-    /// [`Refusal::StateUnavailable`] where nobody can know.
+    /// [`Refusal::StateUnavailable`] while revocations are unknown.
     pub fn check(&self, issuer: &str, identity: &Identity, at: Instant) -> Result<(), Refusal> {
         if !self.is_fresh(at) {
             return Err(Refusal::StateUnavailable);
