@@ -102,7 +102,7 @@ AFTER = {
         note reloaded_broken 'systemctl reload passgate.service'
         soon refused 'journalctl -u passgate.service -o cat --grep "was not applied"'
         note refused_why 'journalctl -u passgate.service -o cat --grep "gateway.toml:"'
-        soon refused_status 'systemctl status passgate.service | grep "last reload was refused"'
+        soon refused_status 'systemctl status passgate.service | grep "last reload failed"'
         note still_served 'ask first /open/x'
         chmod 666 good.toml
         cp --preserve=mode good.toml /etc/passgate/gateway.toml
@@ -111,7 +111,7 @@ AFTER = {
         chmod 644 /etc/passgate/gateway.toml
         systemctl reload passgate.service
         soon taken_again 'test "$(ask first /open/x)" = 401'
-        soon status_again '! systemctl status passgate.service | grep "last reload was refused"'
+        soon status_again '! systemctl status passgate.service | grep "last reload failed"'
         note restarts 'systemctl show -p NRestarts passgate.service'
     """,
     "Certificates": """
