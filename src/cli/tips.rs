@@ -5,131 +5,8 @@ use std::path::Path;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Words that are no commands, by the command that they stand behind, and what does what they ask for.
-const COMMANDS: [(&str, &[&str], &str); 26] = [
-    (
-        "",
-        &["serve", "server", "start", "up", "daemon"],
-        "`passgate run` serves",
-    ),
-    ("", &["version"], "`passgate --version` prints the version"),
-    (
-        "",
-        &[
-            "validate",
-            "verify",
-            "lint",
-            "test",
-            "configtest",
-            "config",
-            "routes",
-        ],
-        "`passgate check` validates the configuration and prints the routes",
-    ),
-    (
-        "",
-        &["reload"],
-        "SIGHUP makes a running gateway read its file again: `systemctl reload passgate`",
-    ),
-    (
-        "",
-        &["stop", "restart", "down"],
-        "SIGTERM ends a running gateway: `systemctl stop passgate`",
-    ),
-    (
-        "",
-        &["status", "health", "ready"],
-        "a running gateway answers `/health` and `/ready` on its admin port",
-    ),
-    (
-        "",
-        &["init", "new", "setup"],
-        "`passgate example > gateway.toml` writes a first file",
-    ),
-    (
-        "",
-        &["users", "account", "accounts"],
-        "`passgate user` has the accounts",
-    ),
-    (
-        "",
-        &["adduser", "useradd"],
-        "`passgate user add EMAIL` makes an account",
-    ),
-    (
-        "",
-        &["passwd"],
-        "`passgate user password EMAIL` changes a password",
-    ),
-    ("", &["sessions"], "`passgate session` has the sessions"),
-    ("", &["keys"], "`passgate key` has the signing keys"),
-    (
-        "",
-        &["tokens", "mint", "inspect", "jwt"],
-        "`passgate token mint` and `passgate token inspect`",
-    ),
-    (
-        "",
-        &["logout", "kick"],
-        "`passgate session revoke --all EMAIL` ends the sessions of an account",
-    ),
-    (
-        "",
-        &["completion"],
-        "`passgate completions SHELL` prints completions",
-    ),
-    (
-        "",
-        &["page", "templates"],
-        "`passgate pages export DIR` writes the built-in templates",
-    ),
-    (
-        "user",
-        &["rm", "remove", "del", "destroy"],
-        "`passgate user delete EMAIL` deletes an account",
-    ),
-    (
-        "user",
-        &["create", "new", "register"],
-        "`passgate user add EMAIL` makes an account",
-    ),
-    ("user", &["ls", "all"], "`passgate user list` lists the accounts"),
-    (
-        "user",
-        &["get", "info", "view"],
-        "`passgate user show EMAIL` shows an account",
-    ),
-    (
-        "user",
-        &["passwd", "set-password", "reset-password"],
-        "`passgate user password EMAIL` changes a password",
-    ),
-    (
-        "user",
-        &["role", "grant", "set-roles", "edit", "update"],
-        "`passgate user roles EMAIL --add ROLE` changes roles",
-    ),
-    (
-        "user",
-        &["lock", "block", "ban", "unlock", "unblock"],
-        "`passgate user disable EMAIL` and `passgate user enable EMAIL`",
-    ),
-    (
-        "session",
-        &["rm", "end", "kill", "delete", "close"],
-        "`passgate session revoke ID` ends a session",
-    ),
-    (
-        "key",
-        &["new", "add", "create", "generate"],
-        "`passgate key rotate` makes a new key",
-    ),
-    (
-        "token",
-        &["create", "new", "sign", "issue"],
-        "`passgate token mint --subject SUBJECT` signs a token",
-    ),
-];
+/// Words that are no commands: a line for the command that they stand behind, the words, and what does what they ask for.
+const COMMANDS: &str = include_str!("tips.txt");
 
 /// Options that there are not, and what does what they ask for.
 const OPTIONS: [(&str, &str); 6] = [
@@ -173,21 +50,24 @@ pub(super) fn add(error: &mut clap::Error, words: &[String]) {
 
 fn command(typed: &str, words: &[String]) -> Option<String> {
     let at = words.iter().position(|word| word == typed)?;
+    let mut rows = COMMANDS.lines().filter_map(|line| {
+        let mut cells = line.splitn(3, '|').map(str::trim);
+        Some((cells.next()?, cells.next()?, cells.next()?))
+    });
     let group = words[..at]
         .iter()
         .rev()
-        .find(|word| COMMANDS.iter().any(|(group, ..)| group == word));
+        .find(|word| rows.clone().any(|(group, ..)| group == word.as_str()));
     let group = group.map_or("", String::as_str);
     if group.is_empty() && names_a_configuration(typed) {
         return Some(format!(
             "`passgate run -c {typed}` serves with this file, `passgate check -c {typed}` validates it"
         ));
     }
-    let known = COMMANDS
-        .iter()
-        .find(|(behind, names, _)| *behind == group && names.contains(&typed));
+    let known =
+        rows.find(|(behind, names, _)| *behind == group && names.split(' ').any(|name| name == typed));
     let list = (typed == "ls" && !group.is_empty()).then(|| format!("`passgate {group} list`"));
-    known.map(|(_, _, tip)| (*tip).to_owned()).or(list)
+    known.map(|(_, _, tip)| tip.to_owned()).or(list)
 }
 
 fn argument(typed: &str, words: &[String]) -> Option<String> {

@@ -11,217 +11,9 @@ use clap_mangen::Man;
 use super::{Arguments, Failure, MINIMAL, print};
 use crate::config::schema::{TABLES, reference};
 
-/// What is done with each command, as its page shows it. A command without an entry fails a test.
-const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
-    (
-        "passgate",
-        &[
-            (
-                "Write a first configuration, check it, serve",
-                "passgate example > gateway.toml",
-            ),
-            ("", "passgate check"),
-            ("", "passgate run"),
-        ],
-    ),
-    (
-        "passgate-run",
-        &[(
-            "Serve with a file of another name",
-            "passgate run -c /etc/passgate/gateway.toml",
-        )],
-    ),
-    (
-        "passgate-check",
-        &[
-            (
-                "Validate a file before a running gateway reads it",
-                "passgate check -c /etc/passgate/gateway.toml",
-            ),
-            ("The same for a program", "passgate check --format json"),
-        ],
-    ),
-    (
-        "passgate-explain",
-        &[
-            (
-                "Why a request is refused",
-                "passgate explain GET /admin/users --as alice --role user",
-            ),
-            (
-                "The same with a real token, which does not show in the list of processes",
-                "printf 'Authorization: Bearer %s\\n' \"$TOKEN\" | passgate explain GET https://app.example.com/admin/users -H @-",
-            ),
-        ],
-    ),
-    (
-        "passgate-schema",
-        &[("A schema for editors", "passgate schema > gateway.schema.json")],
-    ),
-    (
-        "passgate-token-mint",
-        &[(
-            "A token for a script, good for an hour",
-            "passgate token mint --subject backup --role reader --lifetime 1h",
-        )],
-    ),
-    (
-        "passgate-token-inspect",
-        &[
-            (
-                "What a token says, and whether it is accepted",
-                "passgate token inspect token.txt",
-            ),
-            ("", "printf '%s\\n' \"$TOKEN\" | passgate token inspect -"),
-        ],
-    ),
-    (
-        "passgate-user-add",
-        &[
-            (
-                "The password is asked for",
-                "passgate user add alice@example.com --name Alice --role admin,ops",
-            ),
-            (
-                "In a script",
-                "passgate user add bob@example.com --format json < password-file",
-            ),
-        ],
-    ),
-    (
-        "passgate-user-list",
-        &[("All accounts, for a program", "passgate user list --format json")],
-    ),
-    (
-        "passgate-user-show",
-        &[(
-            "An account and its open sessions",
-            "passgate user show alice@example.com",
-        )],
-    ),
-    (
-        "passgate-user-roles",
-        &[
-            (
-                "Add two roles and take one away",
-                "passgate user roles alice@example.com --add ops,admin --remove guest",
-            ),
-            (
-                "These and no others",
-                "passgate user roles alice@example.com --set user",
-            ),
-        ],
-    ),
-    (
-        "passgate-user-password",
-        &[(
-            "A new password, which is asked for",
-            "passgate user password alice@example.com",
-        )],
-    ),
-    (
-        "passgate-user-confirm",
-        &[
-            (
-                "Say that an address is its owner's",
-                "passgate user confirm alice@example.com",
-            ),
-            (
-                "All that there are, where registering was never open",
-                "passgate user confirm --all",
-            ),
-        ],
-    ),
-    (
-        "passgate-user-disable",
-        &[("Lock an account", "passgate user disable alice@example.com")],
-    ),
-    (
-        "passgate-user-enable",
-        &[("Unlock it", "passgate user enable alice@example.com")],
-    ),
-    (
-        "passgate-user-delete",
-        &[(
-            "Delete an account in a script",
-            "passgate user delete --yes alice@example.com",
-        )],
-    ),
-    (
-        "passgate-user-import",
-        &[
-            (
-                "See what would be done",
-                "passgate user import --dry-run accounts.jsonl",
-            ),
-            ("Make the accounts", "passgate user import accounts.jsonl"),
-        ],
-    ),
-    (
-        "passgate-session-list",
-        &[("Who is signed in", "passgate session list")],
-    ),
-    (
-        "passgate-session-revoke",
-        &[
-            (
-                "Sign one browser out",
-                "passgate session revoke 01976f0e-7c1d-7a52-a0a4-8c1f5e3b9d10",
-            ),
-            (
-                "Sign a person out everywhere",
-                "passgate session revoke --all alice@example.com",
-            ),
-        ],
-    ),
-    (
-        "passgate-key-list",
-        &[("The keys, and until when old ones verify", "passgate key list")],
-    ),
-    (
-        "passgate-key-rotate",
-        &[("Sign with a new key from now on", "passgate key rotate")],
-    ),
-    (
-        "passgate-revoke",
-        &[
-            (
-                "Everything that an issuer gave to a subject until now",
-                "passgate revoke --issuer corp --subject alice",
-            ),
-            ("One token", "passgate revoke --issuer corp --token-id 5f2c"),
-        ],
-    ),
-    (
-        "passgate-hash-password",
-        &[("A hash for `passgate user import`", "passgate hash-password")],
-    ),
-    (
-        "passgate-completions",
-        &[(
-            "For bash",
-            "passgate completions bash > /etc/bash_completion.d/passgate",
-        )],
-    ),
-    (
-        "passgate-example",
-        &[
-            ("A first file with every key", "passgate example > gateway.toml"),
-            ("A short one", "passgate example --minimal > gateway.toml"),
-        ],
-    ),
-    (
-        "passgate-pages-export",
-        &[("The templates, to be changed", "passgate pages export templates")],
-    ),
-    (
-        "passgate-man",
-        &[(
-            "Install all pages",
-            "passgate man --dir /usr/local/share/man/man1",
-        )],
-    ),
-];
+/// The examples of each page: blocks of its name and commands, each behind a line with `#` that says what it does or the
+/// command before it. A command without a block fails a test.
+const EXAMPLES: &str = include_str!("examples.txt");
 
 const FILES: &[(&str, &str)] = &[
     (
@@ -328,19 +120,32 @@ fn page(command: &clap::Command, name: &str) -> std::io::Result<String> {
     text.push_str(".SH EXAMPLES\n");
     // A command that only has others below it shows theirs.
     let below = format!("{name}-");
-    let own = EXAMPLES.iter().any(|(of, _)| *of == name);
+    let own = examples().any(|(of, ..)| of == name);
     let is_shown = |of: &str| if own { of == name } else { of.starts_with(&below) };
-    for (what, line) in EXAMPLES
-        .iter()
-        .filter(|(of, _)| is_shown(of))
-        .flat_map(|(_, examples)| *examples)
-    {
+    for (_, what, line) in examples().filter(|(of, ..)| is_shown(of)) {
         if !what.is_empty() {
             text.push_str(&format!(".PP\n{}:\n", escaped(what)));
         }
         text.push_str(&format!(".PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", escaped(line)));
     }
     Ok(text)
+}
+
+/// Each example: its page, what it does or nothing, the command.
+fn examples() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    EXAMPLES.split("\n\n").flat_map(|block| {
+        let (name, lines) = block.split_once('\n').unwrap_or((block, ""));
+        let mut what = "";
+        lines
+            .lines()
+            .filter_map(move |line| match line.strip_prefix("# ") {
+                Some(text) => {
+                    what = text;
+                    None
+                }
+                None => Some((name, std::mem::take(&mut what), line)),
+            })
+    })
 }
 
 /// The pages of the commands one step above and below, and that of the configuration.
@@ -503,19 +308,17 @@ mod tests {
             assert!(examples.starts_with(".PP\n"), "{name} has no examples");
         }
         assert_eq!(pages.len(), count);
-        for (name, examples) in EXAMPLES {
+        for (name, _, line) in examples() {
             assert!(
-                pages.iter().any(|(page, _)| page.trim_end_matches(".1") == *name),
+                pages.iter().any(|(page, _)| page.trim_end_matches(".1") == name),
                 "{name} is no command"
             );
-            for (_, line) in *examples {
-                let words = &line[line.rfind("passgate ").unwrap()..];
-                let words = words
-                    .split([' '])
-                    .take_while(|word| !matches!(*word, ">" | "<" | "|"));
-                let parsed = super::super::parse(&words.map(Into::into).collect::<Vec<_>>());
-                assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());
-            }
+            let words = &line[line.rfind("passgate ").unwrap()..];
+            let words = words
+                .split([' '])
+                .take_while(|word| !matches!(*word, ">" | "<" | "|"));
+            let parsed = super::super::parse(&words.map(Into::into).collect::<Vec<_>>());
+            assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());
         }
     }
 
