@@ -101,9 +101,9 @@ pub fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failu
         (SESSION_ISSUER.to_owned(), SESSION_ISSUER.to_owned(), None)
     } else {
         let has_iss = |table: &RawIssuer| table.issuer.as_ref().is_some_and(|iss| iss.value == issuer);
-        let named = outline.issuers.iter().find(|(name, _)| name.value == issuer);
+        let named = outline.raw.issuers.iter().find(|(name, _)| name.value == issuer);
         let (name, table) = named
-            .or_else(|| outline.issuers.iter().find(|(_, table)| has_iss(table)))
+            .or_else(|| outline.raw.issuers.iter().find(|(_, table)| has_iss(table)))
             .ok_or_else(|| unknown_issuer(&outline, file, issuer))?;
         // A revocation is kept under the `iss`: it holds whatever the file calls the issuer later.
         let iss = table
@@ -146,6 +146,7 @@ pub fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failu
 
 fn unknown_issuer(outline: &Outline, file: &Path, typed: &str) -> Failure {
     let names: Vec<&str> = outline
+        .raw
         .issuers
         .iter()
         .map(|(name, _)| name.as_str())

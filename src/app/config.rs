@@ -15,7 +15,8 @@ use super::settings::{self, Settings};
 use super::{Failure, Unreadable, guarded};
 use crate::account::Policy;
 use crate::authorize::{Auth, Rules};
-use crate::config::raw::{Named, RawConfig, RawIssuer, RawPassword, RawRoute, RawSession, RawTest};
+use crate::config::raw::{RawConfig, RawPassword, RawRoute, RawTest};
+use crate::config::schema::or_default;
 use crate::config::{self, At, Problems};
 use crate::credential::Sources;
 use crate::forward::{Address, Upstream};
@@ -92,26 +93,21 @@ pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
 pub(super) struct Outline {
     pub(super) state_url: String,
     pub(super) public_url: String,
-    /// The names and tables of `[issuers.*]`.
-    pub(super) issuers: Vec<Named<RawIssuer>>,
-    /// `[session]`
-    pub(super) session: RawSession,
-    /// `[password]`
-    pub(super) password: Option<At<RawPassword>>,
+    pub(super) raw: RawConfig,
 }
 
 impl Outline {
     /// What sessions are like.
     pub(super) fn session_settings(&self) -> session::Settings {
-        settings::session(&self.session, &self.public_url)
+        settings::session(&self.raw.session, &self.public_url)
     }
 
     /// What accounts and passwords are held to.
     pub(super) fn policy(&self) -> Policy {
-        self.password.as_ref().map_or_else(
-            || settings::policy(&RawPassword::default()),
-            |raw| settings::policy(raw),
-        )
+        match &self.raw.password {
+            Some(raw) => settings::policy(raw),
+            None => settings::policy(&RawPassword::default()),
+        }
     }
 }
 
@@ -127,9 +123,7 @@ pub(super) fn outline(file: &Path) -> Result<Outline, Failure> {
     Ok(Outline {
         state_url: settings::state_url(&raw, &problems),
         public_url: settings::public_url(&raw.server, &problems),
-        issuers: raw.issuers,
-        session: raw.session,
-        password: raw.password,
+        raw,
     })
 }
 
@@ -167,10 +161,6 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     if !raw.failed.has("server", "listen") {
         check_loops(raw, &settings, &upstreams, problems);
     }
-    let by_name: HashMap<&str, &Arc<Upstream>> = upstreams
-        .iter()
-        .map(|upstream| (&*upstream.name, upstream))
-        .collect();
     let naming = IdentityHeaders::compile(raw, problems);
     let environment = |name: &str| std::env::var(name).ok();
     let egress = Egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
@@ -178,24 +168,25 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     check_own_name(raw, &settings.public_url, problems);
     check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
-    let routes = compile_routes(
-        raw,
-        &Surroundings {
-            own_prefix: &settings.own_prefix,
-            upstreams: &by_name,
+    let routes = compile_routes(raw, &settings.own_prefix, &upstreams, problems);
+    let hosts = raw.routes.iter().filter_map(|route| route.host.as_ref());
+    let named_hosts = NamedHosts::new(hosts.map(|host| &host.value));
+    let sign_in = raw.password.as_ref().map(|password| SignInPlan {
+        session: session::Settings {
+            trust_unconfirmed_email: or_default(
+                password.trust_unconfirmed_email.as_ref(),
+                "password",
+                "trust_unconfirmed_email",
+            ),
+            ..settings::session(&raw.session, &settings.public_url)
         },
-        problems,
-    );
-    let named_hosts = named_hosts(raw);
-    let sign_in = compile_sign_in(raw, &settings);
+        policy: settings::policy(password),
+        registration: or_default(password.registration.as_ref(), "password", "registration"),
+        admin_role: or_default(password.admin_role.as_ref(), "password", "admin_role"),
+    });
+    let pages = compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems);
     Some(Plan {
-        pages: Arc::new(compile_pages(
-            raw,
-            &settings,
-            sign_in.as_ref(),
-            &named_hosts,
-            problems,
-        )),
+        pages: Arc::new(pages),
         sign_in,
         named_hosts,
         routes: routes?,
@@ -203,36 +194,10 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
         issuers,
         sources,
         naming,
-        assertion: raw
-            .identity
-            .assertion
-            .as_ref()
-            .is_some_and(|assertion| assertion.value),
+        assertion: or_default(raw.identity.assertion.as_ref(), "identity", "assertion"),
         tests: raw.tests.clone(),
         settings: Arc::new(settings),
     })
-}
-
-/// People can sign in where `[password]` is there.
-fn compile_sign_in(raw: &RawConfig, settings: &Settings) -> Option<SignInPlan> {
-    let password = raw.password.as_ref()?;
-    let is_on = |flag: &Option<At<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
-    Some(SignInPlan {
-        session: session::Settings {
-            trust_unconfirmed_email: is_on(&password.trust_unconfirmed_email),
-            ..settings::session(&raw.session, &settings.public_url)
-        },
-        policy: settings::policy(password),
-        registration: is_on(&password.registration),
-        admin_role: settings::admin_role(password),
-    })
-}
-
-/// Patterns that are wrong are said where the routes are compiled.
-fn named_hosts(raw: &RawConfig) -> NamedHosts {
-    let hosts = raw.routes.iter().filter_map(|route| route.value.host.as_ref());
-    let patterns: Vec<_> = hosts.filter_map(|host| HostPattern::parse(host).ok()).collect();
-    NamedHosts::new(&patterns)
 }
 
 /// Pages are there in any case, at least for errors.
@@ -387,28 +352,29 @@ fn reaches(server: IpAddr, listen: IpAddr) -> bool {
 
 fn compile_routes(
     raw: &RawConfig,
-    around: &Surroundings<'_>,
+    own_prefix: &str,
+    upstreams: &[Arc<Upstream>],
     problems: &mut Problems,
 ) -> Option<Table<Route>> {
+    let upstreams: HashMap<&str, &Arc<Upstream>> = upstreams
+        .iter()
+        .map(|upstream| (&*upstream.name, upstream))
+        .collect();
     let mut builder = Builder::new();
     let mut spans = Vec::new();
-    for route in &raw.routes {
-        if let Some((host, path, methods, compiled)) = compile_route(route, around, problems) {
-            builder.add(host, path, methods, compiled);
-            spans.push(
-                route
-                    .value
-                    .path
-                    .as_ref()
-                    .map_or_else(|| route.span.clone(), |path| path.span.clone()),
-            );
+    for raw in &raw.routes {
+        let route = compile_route(raw, own_prefix, &upstreams, problems);
+        if let (Some(route), Some(path)) = (route, &raw.path) {
+            let host = raw.host.as_ref().map(|host| host.value.clone());
+            builder.add(host, path.value.clone(), methods(raw), route);
+            spans.push(path.span.clone());
         }
     }
     match builder.build() {
         Ok(table) => {
-            raw.routes
-                .iter()
-                .for_each(|route| warn_of_the_other_slash(&route.value, &table, problems));
+            for route in &raw.routes {
+                warn_of_the_other_slash(route, &table, problems);
+            }
             warn_of_method_override(&table, &spans, problems);
             Some(table)
         }
@@ -431,20 +397,17 @@ fn compile_routes(
 /// `/admin` and `/admin/` are two paths here and one to many apps. A route for one of them alone, where the other one
 /// falls to a route that asks for less, protects nothing there.
 fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mut Problems) {
-    let Some(path) = route
-        .path
-        .as_ref()
-        .filter(|path| path.len() > 1 && !path.ends_with('*'))
-    else {
+    let Some(path) = &route.path else { return };
+    let text = path.as_str();
+    if text == "/" || text.ends_with('*') {
         return;
-    };
-    let host = match route.host.as_ref().map(|host| HostPattern::parse(host)) {
+    }
+    let host = match route.host.as_ref().map(|host| &host.value) {
         None => "x.invalid".to_owned(),
-        Some(Ok(HostPattern::Exact(name))) => name.into(),
-        Some(Ok(HostPattern::Below(suffix))) => format!("x{suffix}"),
-        Some(Err(_)) => return,
+        Some(HostPattern::Exact(name)) => name.to_string(),
+        Some(HostPattern::Below(suffix)) => format!("x{suffix}"),
     };
-    let segments = path
+    let segments = text
         .split('/')
         .map(|segment| if segment.starts_with('{') { "x" } else { segment });
     let here = segments.collect::<Vec<_>>().join("/");
@@ -458,12 +421,7 @@ fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mu
             Lookup::MethodRefused { .. } | Lookup::Missing => None,
         }
     };
-    let methods = route
-        .methods
-        .iter()
-        .flat_map(|methods| &methods.value)
-        .map(|method| &method.value);
-    for method in methods.chain(route.methods.is_none().then_some(&Method::GET)) {
+    for method in methods(route).as_deref().unwrap_or(&[Method::GET]) {
         let (Some(meant), Some(other)) = (leads_to(&here, method), leads_to(&there, method)) else {
             continue;
         };
@@ -479,7 +437,7 @@ fn warn_of_the_other_slash(route: &RawRoute, table: &Table<Route>, problems: &mu
                 .label("many apps take the two for one")
                 .hint(format!(
                     "write `{}/*`, or add a route for the other one",
-                    path.trim_end_matches('/')
+                    text.trim_end_matches('/')
                 ));
             return;
         }
@@ -532,123 +490,78 @@ fn warn_of_method_override(table: &Table<Route>, spans: &[Range<usize>], problem
     }
 }
 
-/// What a route is compiled among.
-struct Surroundings<'a> {
-    own_prefix: &'a str,
-    upstreams: &'a HashMap<&'a str, &'a Arc<Upstream>>,
+fn methods(route: &RawRoute) -> Option<Vec<Method>> {
+    let methods = route.methods.as_ref()?;
+    Some(methods.iter().map(|method| method.value.clone()).collect())
 }
-
-type CompiledRoute = (Option<HostPattern>, Pattern, Option<Vec<Method>>, Route);
 
 fn compile_route(
     route: &At<RawRoute>,
-    around: &Surroundings<'_>,
+    own_prefix: &str,
+    upstreams: &HashMap<&str, &Arc<Upstream>>,
     problems: &mut Problems,
-) -> Option<CompiledRoute> {
-    let place = problems.place(&route.span);
-    let rules = Rules::compile(&route.value, problems);
-    let host = route.value.host.as_ref().map(|host| {
-        HostPattern::parse(host).map_err(|error| {
-            problems
-                .error(&host.span, format!("`host`: {error}"))
-                .hint(error.hint());
-        })
-    });
-    let path = route.value.path.as_ref().and_then(|path| {
-        let pattern = Pattern::parse(path)
-            .map_err(|error| {
-                problems.error(&path.span, format!("`path`: {error}")).hint(error.hint());
-            })
-            .ok()?;
-        let own_prefix = around.own_prefix;
-        // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
-        let is_literal = !path.contains('{');
-        if login::is_own(path, own_prefix) || is_literal && login::is_own(&pattern.example(), own_prefix) {
-            problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
-                "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
-            ));
-        }
-        Some(pattern)
-    });
-    let methods: Option<Vec<Method>> = route
-        .value
-        .methods
-        .as_ref()
-        .map(|methods| methods.iter().map(|method| method.value.clone()).collect());
-    let accept = route.value.accept;
-    if let (Some(path), Some(typed)) = (&path, &route.value.path) {
-        check_reachable(path, typed, accept, problems);
+) -> Option<Route> {
+    let rules = Rules::compile(route, problems);
+    let path = route.path.as_ref()?;
+    // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
+    let is_literal = !path.as_str().contains('{');
+    if login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix) {
+        problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
+            "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
+        ));
     }
-    let headers = route
-        .value
-        .headers
-        .iter()
-        .map(|(name, value)| (HeaderName::clone(name), value.value.0.clone()))
-        .collect();
-    let kept = route.value.keep_headers.iter();
-    let keep_headers = kept.map(|name| HeaderName::clone(name)).collect();
-    let strip_prefix = compile_strip_prefix(&route.value, problems);
-    let upstream = route
-        .value
-        .upstream
-        .as_ref()
-        .and_then(|name| around.upstreams.get(name.value.as_str()))?;
-    let host = match host {
-        Some(Ok(host)) => Some(host),
-        Some(Err(())) => return None,
-        None => None,
+    check_reachable(path, route.accept, problems);
+    let strip_prefix = compile_strip_prefix(route, problems);
+    let upstream = upstreams.get(route.upstream.as_ref()?.as_str())?;
+    let host = route.host.as_ref().map(|host| host.to_string());
+    let methods = methods(route);
+    let methods = |separator: &str| {
+        let names: Vec<&str> = methods.as_ref()?.iter().map(Method::as_str).collect();
+        Some(names.join(separator))
     };
-    let path = path?;
-    let text = label(host.as_ref(), &path, methods.as_deref());
-    let label = Label {
-        series: RouteLabel::NONE,
-        text,
-    };
-    let compiled = Route {
-        label,
-        place,
-        pattern: (
-            host.as_ref().map(ToString::to_string),
-            path.to_string(),
-            methods
-                .as_ref()
-                .map(|methods| methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")),
-        ),
+    let text = format!(
+        "{}{}{}",
+        methods(",").map_or_else(String::new, |names| names + " "),
+        host.as_deref().unwrap_or_default(),
+        path.value
+    );
+    Some(Route {
+        label: Label {
+            series: RouteLabel::NONE,
+            text: text.into(),
+        },
+        place: problems.place(&route.span),
+        pattern: (host, path.to_string(), methods(", ")),
         rules,
-        accept,
+        accept: route.accept,
         upstream: Arc::clone(upstream),
         strip_prefix,
-        rewrite_responses: route
-            .value
-            .rewrite_responses
-            .as_ref()
-            .is_none_or(|rewrite| rewrite.value),
-        headers,
-        keep_headers,
-        forward_credential: route
-            .value
-            .forward_credential
-            .as_ref()
-            .is_some_and(|forward| forward.value),
-    };
-    Some((host, path, methods, compiled))
+        rewrite_responses: or_default(route.rewrite_responses.as_ref(), "routes", "rewrite_responses"),
+        headers: route
+            .headers
+            .iter()
+            .map(|(name, value)| (HeaderName::clone(name), value.value.0.clone()))
+            .collect(),
+        keep_headers: route
+            .keep_headers
+            .iter()
+            .map(|name| HeaderName::clone(name))
+            .collect(),
+        forward_credential: or_default(route.forward_credential.as_ref(), "routes", "forward_credential"),
+    })
 }
 
 /// A path that no request can have on this route, because each one that would match is refused first.
-fn check_reachable(pattern: &Pattern, path: &At<String>, accept: PathLeniency, problems: &mut Problems) {
-    let Ok(uri) = pattern.example().parse() else {
+fn check_reachable(path: &At<Pattern>, accept: PathLeniency, problems: &mut Problems) {
+    let Ok(uri) = path.example().parse() else {
         return;
     };
-    let refusal = match Target::parse(&uri) {
-        Ok(target) => match target.oddities().refusal_unless(accept) {
-            None => return,
-            Some(refusal) => refusal,
-        },
-        Err(refusal) => refusal,
+    let refusal = |accept: PathLeniency| match Target::parse(&uri) {
+        Ok(target) => target.oddities().refusal_unless(accept),
+        Err(refusal) => Some(refusal),
     };
-    let passes = |accept: PathLeniency| {
-        Target::parse(&uri).is_ok_and(|target| target.oddities().refusal_unless(accept).is_none())
-    };
+    let passes = |accept: PathLeniency| refusal(accept).is_none();
+    let Some(refusal) = refusal(accept) else { return };
     let problem = problems.error(
         &path.span,
         format!("no request can match `{}`: {refusal}", path.value),
@@ -665,28 +578,13 @@ fn check_reachable(pattern: &Pattern, path: &At<String>, accept: PathLeniency, p
     };
 }
 
-/// A route as log lines and metrics name it: `GET,POST admin.example.com/admin/*`.
-fn label(host: Option<&HostPattern>, path: &Pattern, methods: Option<&[Method]>) -> Arc<str> {
-    let mut label = String::new();
-    if let Some(methods) = methods {
-        let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
-        label.push_str(&names.join(","));
-        label.push(' ');
-    }
-    if let Some(host) = host {
-        label.push_str(&host.to_string());
-    }
-    label.push_str(&path.to_string());
-    label.into()
-}
-
 /// The prefix must stand in front of the route's own path, or it would never be cut off.
 fn compile_strip_prefix(route: &RawRoute, problems: &mut Problems) -> Option<Prefix> {
     let prefix = route.strip_prefix.as_ref()?;
     let path = route.path.as_ref()?;
     let cut = prefix.value.trim_end_matches('/');
     let covers = path
-        .value
+        .as_str()
         .strip_prefix(cut)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if !prefix.value.starts_with('/') || !covers || cut.contains(['{', '*']) {

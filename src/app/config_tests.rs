@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value};
 
 use super::config::Plan;
@@ -22,77 +22,38 @@ use crate::gateway::{
 use crate::http::headers::{Host, request_host};
 use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::{Peer, TrustedProxies};
+use crate::values::RequestLine;
 
-/// A method, a host and a target.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) method: Method,
-    pub(super) host: Host,
-    pub(super) uri: Uri,
-    /// The name that a client asks for in TLS; `None` where the URL is not `https://`.
-    pub(super) server_name: Option<String>,
-}
-
-impl Asked {
-    /// `url` is a path on the host of `public_url`, or `http://host/path`.
-    pub(super) fn parse(method: &str, url: &str, public_url: &str) -> Result<Self, String> {
-        let method = Method::try_from(method).map_err(|_| format!("`{method}` is not a method"))?;
-        let url = url.split_once('#').map_or(url, |(url, _)| url);
-        let (authority, target) = match url.split_once("://") {
-            Some((_, rest)) => match rest.find(['/', '?']) {
-                Some(end) => (rest[..end].to_owned(), rest[end..].to_owned()),
-                None => (rest.to_owned(), "/".to_owned()),
-            },
-            None => (
-                public_url
-                    .split_once("://")
-                    .map_or(public_url, |(_, host)| host)
-                    .to_owned(),
-                url.to_owned(),
-            ),
-        };
-        let target = if target.starts_with('?') {
-            format!("/{target}")
-        } else {
-            target
-        };
-        if !target.starts_with('/') {
-            return Err(format!(
-                "`{url}` is neither a path that starts with `/` nor a URL"
-            ));
-        }
-        let uri =
-            Uri::try_from(target).map_err(|error| format!("`{url}` is no target of a request: {error}"))?;
-        let host = Host::parse(&authority).map_err(|_| format!("`{authority}` is not a host"))?;
-        let is_https = url.starts_with("https://");
-        Ok(Self {
-            method,
-            server_name: is_https.then(|| host.name().to_owned()),
-            host,
-            uri,
-        })
+/// The head of the request with these fields, from a peer of which only the scheme is known.
+pub(super) fn head(
+    line: &RequestLine,
+    public_url: &str,
+    mut headers: HeaderMap,
+    is_https: bool,
+) -> (Parts, Sender<'static>) {
+    let ours = || {
+        let authority = public_url.split_once("://").map_or(public_url, |(_, host)| host);
+        Host::parse(authority).ok()
+    };
+    if let Some(host) = line.host.clone().or_else(ours) {
+        headers.entry(HOST).or_insert(host.as_value());
     }
-
-    /// The head of the request with these fields, from a peer of which only the scheme is known.
-    pub(super) fn into_parts(self, mut headers: HeaderMap, is_https: bool) -> (Parts, Sender<'static>) {
-        headers.entry(HOST).or_insert(self.host.as_value());
-        let (mut parts, ()) = http::Request::new(()).into_parts();
-        (parts.method, parts.uri, parts.headers) = (self.method, self.uri, headers);
-        let unknown = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-        let peer = Peer::new(unknown, is_https, &TrustedProxies::default());
-        let sender = Sender {
-            peer: Cow::Owned(peer),
-            client_ip: unknown,
-            server_name: None,
-        };
-        (parts, sender)
-    }
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    (parts.method, parts.uri, parts.headers) = (line.method.clone(), line.uri.clone(), headers);
+    let unknown = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let peer = Peer::new(unknown, is_https, &TrustedProxies::default());
+    let sender = Sender {
+        peer: Cow::Owned(peer),
+        client_ip: unknown,
+        server_name: None,
+    };
+    (parts, sender)
 }
 
 /// Decides about a described request with `caller` in place of a credential.
 pub(super) fn decide<'a>(
     plan: &'a Plan,
-    asked: Asked,
+    line: &RequestLine,
     caller: Option<Arc<Caller>>,
 ) -> Result<Decision<'a>, Box<Rejection<'a>>> {
     let policy = Policy {
@@ -101,7 +62,7 @@ pub(super) fn decide<'a>(
         has_sign_in: plan.sign_in.is_some(),
         public_https: plan.settings.public_https,
     };
-    let (parts, sender) = asked.into_parts(HeaderMap::new(), false);
+    let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false);
     let host = request_host(&parts);
     let head = RequestHead::parse(parts, host, sender, &mut Silent)?;
     decide_at_once(policy, &head, &Credentials::Given(caller), &mut Silent)
@@ -110,25 +71,9 @@ pub(super) fn decide<'a>(
 /// Runs the file's own tests. What fails is a problem at its line. Returns how many there are.
 pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
     for test in &plan.tests {
-        let request = &test.value.request;
-        let (method, url) = request
-            .value
-            .split_once(' ')
-            .unwrap_or(("GET", request.value.as_str()));
-        let asked = match Asked::parse(method, url.trim(), &plan.settings.public_url) {
-            Ok(asked) => asked,
-            Err(error) => {
-                problems
-                    .error(&request.span, error)
-                    .hint("write it like `GET /path` or `POST https://host/path`");
-                continue;
-            }
-        };
-        if let Some(issuer) = test
-            .value
-            .caller
-            .as_ref()
-            .and_then(|caller| caller.value.issuer.as_ref())
+        let request = &test.request;
+        let caller = test.caller.as_ref();
+        if let Some(issuer) = caller.and_then(|caller| caller.issuer.as_ref())
             && issuer.value != SESSION_ISSUER
             && plan.issuers.by_name(&issuer.value).is_none()
         {
@@ -139,20 +84,15 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
                 ));
             continue;
         }
-        let caller = test
-            .value
-            .caller
-            .as_ref()
-            .map(|caller| Arc::new(Caller::new(described(&caller.value))));
-        let asked_method = asked.method.clone();
-        let decision = decide(plan, asked, caller);
+        let caller = caller.map(|caller| Arc::new(Caller::new(described(caller))));
+        let decision = decide(plan, request, caller);
         let refusal = decision.as_ref().err().map(|rejection| rejection.refusal);
         let status = refusal.map(|refusal| refusal.status().as_u16());
-        let as_expected = match test.value.expect.value {
+        let as_expected = match test.expect.value {
             RawExpect::Allow => status.is_none(),
             RawExpect::Status(expected) => status == Some(expected),
             RawExpect::Login => refusal.is_some_and(|refusal| {
-                is_sent_to_sign_in(plan.sign_in.is_some(), &asked_method, true, refusal)
+                is_sent_to_sign_in(plan.sign_in.is_some(), &request.method, true, refusal)
             }),
         };
         if as_expected {
@@ -172,11 +112,8 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             (None, Some(route)) => format!(" on the route `{}` of {}", route.label, route.place),
             (None, None) => String::new(),
         };
-        let problem = problems.error(
-            &test.value.expect.span,
-            format!("the test `{}` fails", request.value),
-        );
-        problem.label(format!("{came}{why}")).hint(if test.value.expect.value == RawExpect::Login {
+        let problem = problems.error(&test.expect.span, format!("the test `{}` fails", request.value));
+        problem.label(format!("{came}{why}")).hint(if test.expect.value == RawExpect::Login {
             "`login` needs a GET or HEAD request without `as`, on a route with `auth = \"required\"`, and a way to sign in \
              (`[password]`)"
         } else {

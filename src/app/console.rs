@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::Plan;
-use super::config_tests::{self, Asked};
+use super::config_tests;
 use super::settings::Settings;
 use crate::identity::{Caller, SESSION_ISSUER};
 use crate::observe::{Diagnostics, LevelSwitch};
 use crate::refusal::Refusal;
 use crate::server::listen::{Address, Listener};
+use crate::values::RequestLine;
 
 /// The longest wait at the end of the process for readers of standard error and of the access log.
 pub(super) const READER_PATIENCE: Duration = Duration::from_secs(1);
@@ -95,9 +96,9 @@ pub(super) fn is_demo(plan: &Plan) -> bool {
     );
     let alice = Arc::new(Caller::new(alice));
     let refusal = |path, caller| {
-        let asked = Asked::parse("GET", path, &plan.settings.public_url).ok()?;
+        let line = RequestLine::parse("GET", path).ok()?;
         Some(
-            config_tests::decide(plan, asked, caller)
+            config_tests::decide(plan, &line, caller)
                 .err()
                 .map(|rejection| rejection.refusal),
         )

@@ -16,10 +16,10 @@ use serde_json::{Map, Value, json};
 use super::Failure;
 use super::build::Current;
 use super::config::load;
-use super::config_tests::{self, Asked};
+use super::config_tests;
 use super::offline::offline;
 use crate::authorize::Auth;
-use crate::forward::{Outgoing, RequestBody};
+use crate::forward::RequestBody;
 use crate::gateway::{
     Allowed, Credentials, Decision, Gateway, Matched, Rejection, RequestHead, Route, Sender, Trace,
     decide_at_once, is_sent_to_sign_in, rewrite,
@@ -28,8 +28,9 @@ use crate::http::headers::{Host, request_host};
 use crate::http::reply;
 use crate::http::target::MAX_TARGET_BYTES;
 use crate::identity::{Caller, SESSION_ISSUER};
-use crate::login;
+use crate::login::Place;
 use crate::refusal::Refusal;
+use crate::values::RequestLine;
 use crate::verify;
 
 /// The request to be explained.
@@ -70,13 +71,12 @@ pub struct Explanation {
 pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Failure> {
     let (plan, _) = load(file)?;
     let settings = Arc::clone(&plan.settings);
-    let mut asked = Asked::parse(&question.method, &question.url, &settings.public_url).map_err(usage)?;
-    let server_name = asked.server_name.take().filter(|_| settings.tls.is_some());
-    let (parts, mut sender) = asked.into_parts(
-        read_headers(&question.headers)?,
-        settings.public_url.starts_with("https://"),
-    );
-    sender.server_name = server_name.as_deref();
+    let (url, max_header_bytes) = (&settings.public_url, settings.limits.max_header_bytes);
+    let line = RequestLine::parse(&question.method, &question.url).map_err(usage)?;
+    let headers = read_headers(&question.headers)?;
+    let (parts, mut sender) = config_tests::head(&line, url, headers, url.starts_with("https://"));
+    let asks_by_tls = line.is_https && settings.tls.is_some();
+    sender.server_name = line.host.as_ref().filter(|_| asks_by_tls).map(Host::name);
     let current = offline(plan, file)?;
     let gateway = &*current.gateway;
     let credentials = match &question.subject {
@@ -93,50 +93,49 @@ pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Fa
     let host = request_host(&parts);
     let sign_in = sign_in_address(gateway, host.as_ref().ok());
     let (method, is_browser) = (parts.method.clone(), reply::wants_page(&parts.headers));
-    // A query may hold a token, and this text may end up in a ticket.
-    let query = if parts.uri.query().is_some() { "?…" } else { "" };
+    let shown_host = host.as_ref().map_or("(refused)", Host::as_sent);
     transcript.line(format_args!(
-        "{method} {}{query} on host {}",
-        parts.uri.path(),
-        host.as_ref().map_or("(refused)", Host::as_sent)
+        "{method} {} on host {shown_host}",
+        shown_target(&parts.uri)
     ));
-    let limit = settings.limits.max_header_bytes;
-    let outcome = transcript.decide(&current, limit, parts, host, sender, &credentials);
+    let outcome = transcript.decide(&current, max_header_bytes, parts, host, sender, &credentials);
 
-    let (mut route, mut upstream, mut told, mut status, mut reason) = (None, None, None, None, None);
-    match &outcome {
-        Ok(Some((found, forwarded))) => {
-            (route, upstream) = (Some(*found), Some(&*found.upstream.name));
-            told = Some(forwarded);
+    let (mut status, mut reason) = (None, None);
+    let (route, told) = match &outcome {
+        Ok(Some((route, told))) => {
             transcript.line(format_args!(
                 "allowed: forwarded to upstream `{}`",
-                found.upstream.name
+                route.upstream.name
             ));
+            (Some(*route), Some(told))
         }
-        Ok(None) => transcript.line(format_args!("allowed: answered by the gateway itself")),
+        Ok(None) => {
+            transcript.line(format_args!("allowed: answered by the gateway itself"));
+            (None, None)
+        }
         Err(rejection) => {
             let refusal = rejection.refusal;
-            route = rejection.matched.route();
+            let is_redirected = is_sent_to_sign_in(gateway.sign_in.is_some(), &method, is_browser, refusal);
             reason = Some(refusal.reason());
-            let has_sign_in = gateway.sign_in.is_some();
-            if is_sent_to_sign_in(has_sign_in, &method, is_browser, refusal) {
-                status = Some(StatusCode::FOUND);
+            status = Some(if is_redirected {
                 transcript.line(format_args!("refused: 302 to sign in at {sign_in} ({refusal})"));
+                StatusCode::FOUND
             } else {
-                status = Some(refusal.status());
-                let title = refusal.status().canonical_reason().unwrap_or_default();
-                let number = refusal.status().as_u16();
-                transcript.line(format_args!("refused: {number} {title} ({refusal})"));
-            }
+                let status = refusal.status();
+                let title = status.canonical_reason().unwrap_or_default();
+                transcript.line(format_args!("refused: {} {title} ({refusal})", status.as_u16()));
+                status
+            });
+            (rejection.matched.route(), None)
         }
-    }
+    };
     let json = json!({
         "decision": if outcome.is_ok() { "allow" } else { "refuse" },
         "status": status.map(|status| status.as_u16()),
         "reason": reason,
         "route": route.map(|route| route.label.to_string()),
         "place": route.map(|route| route.place.to_string()),
-        "upstream": upstream,
+        "upstream": told.and(route).map(|route| route.upstream.name.to_string()),
         "request": told.map(|told| &told.request),
         "answer": told.map(|told| &told.answer),
         "steps": transcript.steps,
@@ -148,15 +147,19 @@ pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Fa
     })
 }
 
+/// A query may hold a token, and this text may end up in a ticket.
+fn shown_target(uri: &http::Uri) -> String {
+    let query = uri.query().map_or("", |_| "?…");
+    format!("{}{query}", uri.path())
+}
+
 /// The address of the sign-in page: from a host that a route names, a browser is sent to `public_url`.
 fn sign_in_address(gateway: &Gateway, host: Option<&Host>) -> String {
     let sites = gateway.sign_in.as_ref().map(|sign_in| &sign_in.sites);
     let origin = sites
         .zip(host)
-        .map_or("", |(sites, host)| match sites.place(host.name()) {
-            login::Place::Named => sites.public_url(),
-            _ => "",
-        });
+        .filter(|(sites, host)| matches!(sites.place(host.name()), Place::Named))
+        .map_or("", |(sites, _)| sites.public_url());
     format!("{origin}{}/login", gateway.endpoints.prefix())
 }
 
@@ -164,35 +167,26 @@ fn usage(error: String) -> Failure {
     Failure::Config(format!("error: {error}\n"))
 }
 
+/// The text of a field may hold a token, so that an error does not repeat it.
 fn read_headers(texts: &[String]) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
+    let mut lines = Vec::new();
     for text in texts {
-        if text == "@-" {
-            for line in std::io::stdin().lock().lines().take(100) {
-                let line = line.map_err(|error| {
-                    usage(format!("cannot read header fields from standard input: {error}"))
-                })?;
-                if !line.trim().is_empty() {
-                    add_header(&mut headers, &line)?;
-                }
-            }
-        } else {
-            add_header(&mut headers, text)?;
+        if text != "@-" {
+            lines.push(text.clone());
+            continue;
+        }
+        for line in std::io::stdin().lock().lines().take(100) {
+            let line = line
+                .map_err(|error| usage(format!("cannot read header fields from standard input: {error}")))?;
+            lines.extend(Some(line).filter(|line| !line.trim().is_empty()));
         }
     }
-    Ok(headers)
-}
-
-/// The text of a field may hold a token, so that an error does not repeat it.
-fn add_header(headers: &mut HeaderMap, text: &str) -> Result<(), Failure> {
-    let wrong = |_| usage("a header field has the form `Name: value`".to_owned());
-    let (name, value) = text.split_once(':').ok_or(()).map_err(wrong)?;
-    let name = HeaderName::try_from(name.trim()).map_err(|_| ()).map_err(wrong)?;
-    let value = HeaderValue::try_from(value.trim())
-        .map_err(|_| ())
-        .map_err(wrong)?;
-    headers.append(name, value);
-    Ok(())
+    let field = |line: &String| -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = line.split_once(':')?;
+        Some((name.trim().parse().ok()?, value.trim().parse().ok()?))
+    };
+    let wrong = || usage("a header field has the form `Name: value`".to_owned());
+    lines.iter().map(|line| field(line).ok_or_else(wrong)).collect()
 }
 
 /// What the app gets, and what its answer will be turned into.
@@ -255,13 +249,21 @@ impl Transcript {
     ) -> Result<Option<(&'g Route, Forwarded)>, Box<Rejection<'g>>> {
         let gateway = &*current.gateway;
         // These two limits hold before a request is read: the target's first.
-        if target_bytes(&parts) > MAX_TARGET_BYTES {
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
+        if target > MAX_TARGET_BYTES {
             self.step("target", false, || {
                 format!("the target is longer than {MAX_TARGET_BYTES} bytes")
             });
             return Err(Refusal::TargetTooLong.into());
         }
-        let bytes = head_bytes(&parts);
+        // Bytes of the head on an HTTP/1.1 connection.
+        let field =
+            |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+        let fields: usize = parts.headers.iter().map(field).sum();
+        let bytes = parts.method.as_str().len() + target + "  HTTP/1.1\r\n\r\n".len() + fields;
         if bytes > max_header_bytes {
             self.step("target", false, || {
                 format!("the head has {bytes} bytes, and `max_header_bytes` is {max_header_bytes}")
@@ -269,19 +271,19 @@ impl Transcript {
             return Err(Refusal::HeadersTooLarge.into());
         }
         let head = RequestHead::parse(parts, host, sender, self)?;
-        match decide_at_once(gateway.policy(), &head, credentials, self)? {
-            Decision::Builtin(..) => Ok(None),
-            Decision::Forward(allowed) => {
-                let forwarded = self.forwarded(gateway, head, &allowed).map_err(|refusal| {
-                    self.step("request", false, || {
-                        format!("the request cannot be sent to the app: {refusal}")
-                    });
-                    Rejection {
-                        matched: Matched::Route(allowed.route),
-                        ..Rejection::new(refusal)
-                    }
-                })?;
-                Ok(Some((allowed.route, forwarded)))
+        let Decision::Forward(allowed) = decide_at_once(gateway.policy(), &head, credentials, self)? else {
+            return Ok(None);
+        };
+        match self.forwarded(gateway, head, &allowed) {
+            Ok(forwarded) => Ok(Some((allowed.route, forwarded))),
+            Err(refusal) => {
+                self.step("request", false, || {
+                    format!("the request cannot be sent to the app: {refusal}")
+                });
+                Err(Box::new(Rejection {
+                    matched: Matched::Route(allowed.route),
+                    ..Rejection::new(refusal)
+                }))
             }
         }
     }
@@ -296,18 +298,13 @@ impl Transcript {
         // Which address the client has is not known here, nor is the id that the request will have.
         let unknown = HeaderValue::from_static("<unknown>");
         let rewritten_fields = allowed.route.rewritten(&head.target);
-        let Outgoing { mut request, .. } =
-            rewrite(gateway, head, allowed, RequestBody::empty(), &unknown)?.outgoing;
+        let rewritten = rewrite(gateway, head, allowed, RequestBody::empty(), &unknown)?;
+        let mut request = rewritten.outgoing.request;
         request.headers_mut().insert("x-forwarded-for", unknown);
 
         self.part("request");
-        let query = if request.uri().query().is_some() {
-            "?…"
-        } else {
-            ""
-        };
         let (method, path) = (request.method(), request.uri().path());
-        self.line(format_args!("  {method} {path}{query}"));
+        self.line(format_args!("  {method} {}", shown_target(request.uri())));
         let mut fields = Map::new();
         for name in request.headers().keys().filter(|name| **name != HOST) {
             let values = request.headers().get_all(name).iter();
@@ -324,13 +321,13 @@ impl Transcript {
         }
 
         self.part("answer");
-        let names: Vec<&str> = rewritten_fields.iter().map(|(name, _)| *name).collect();
         for (name, what) in &rewritten_fields {
             self.line(format_args!("  {name}: {what}"));
         }
         if rewritten_fields.is_empty() {
             self.line(format_args!("  every field stays as the app sends it"));
         }
+        let names: Vec<&str> = rewritten_fields.iter().map(|(name, _)| *name).collect();
         let mut answer = json!({ "rewritten": names });
         if allowed.permit.caller().is_some() {
             self.line(format_args!(
@@ -350,34 +347,11 @@ impl Transcript {
     }
 }
 
-fn target_bytes(parts: &Parts) -> usize {
-    parts
-        .uri
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len())
-}
-
-/// Bytes of the head on an HTTP/1.1 connection.
-fn head_bytes(parts: &Parts) -> usize {
-    let fields = parts.headers.iter();
-    let fields: usize = fields
-        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum();
-    let target = parts
-        .uri
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
-    parts.method.as_str().len() + target + "  HTTP/1.1\r\n\r\n".len() + fields
-}
-
 /// Whether a field may hold a credential, or the gateway's own mark.
 fn is_secret(gateway: &Gateway, name: &HeaderName) -> bool {
+    let mut sources = gateway.sources.as_slice().iter();
     [AUTHORIZATION, COOKIE].contains(name)
         || name.as_str() == "cdn-loop"
         || gateway.naming.assertion_header() == Some(name)
-        || gateway
-            .sources
-            .as_slice()
-            .iter()
-            .any(|source| source.header_name() == Some(name))
+        || sources.any(|source| source.header_name() == Some(name))
 }

@@ -250,11 +250,6 @@ pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
     }
 }
 
-/// `[password] admin_role`.
-pub(super) fn admin_role(raw: &RawPassword) -> String {
-    or_default(raw.admin_role.as_ref(), "password", "admin_role")
-}
-
 /// `[password]`: what a new account and a new password are held to.
 pub(super) fn policy(raw: &RawPassword) -> Policy {
     Policy {
@@ -296,7 +291,7 @@ fn addresses(server: &RawServer, problems: &Problems) -> Vec<Address> {
 /// `[state] url`, or where the state file is without it.
 pub(super) fn state_url(raw: &RawConfig, problems: &Problems) -> String {
     match &raw.state.url {
-        Some(url) => url.value.clone(),
+        Some(url) => url.to_string(),
         None => {
             let beside = problems.resolve(Path::new(STATE_FILE));
             let directories = std::env::var_os("STATE_DIRECTORY");

@@ -18,8 +18,8 @@ use crate::http::client::Share;
 use crate::http::target::PathLeniency;
 use crate::identity::ClaimPath;
 use crate::values::{
-    Auth, Builtin, Color, FieldName, FieldValue, Listen, MissingClaim, ParameterName, Scope, ServerAddress,
-    Token, TrustedProxy,
+    Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
+    RequestLine, Scope, ServerAddress, StateUrl, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -174,7 +174,7 @@ pub struct RawLog {
 /// `[state]`
 #[derive(Clone, Debug, Default)]
 pub struct RawState {
-    pub url: Option<At<String>>,
+    pub url: Option<At<StateUrl>>,
 }
 
 /// A secret, which never holds the secret itself.
@@ -264,8 +264,8 @@ pub struct RawHealthCheck {
 /// `[[routes]]`
 #[derive(Clone, Debug, Default)]
 pub struct RawRoute {
-    pub host: Option<At<String>>,
-    pub path: Option<At<String>>,
+    pub host: Option<At<HostPattern>>,
+    pub path: Option<At<Pattern>>,
     pub methods: Option<At<Vec<At<Method>>>>,
     pub auth: Option<At<Auth>>,
     pub roles: Option<At<RawRoles>>,
@@ -350,7 +350,7 @@ pub struct RawColors {
 /// `[[tests]]`
 #[derive(Clone, Debug)]
 pub struct RawTest {
-    pub request: At<String>,
+    pub request: At<RequestLine>,
     pub caller: Option<At<RawTestCaller>>,
     pub expect: At<RawExpect>,
 }

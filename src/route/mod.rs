@@ -16,20 +16,18 @@
 //!   parameter is one segment that is not empty.
 //! - Methods are compared literally: `GET` does not cover `HEAD`.
 
-mod host;
 mod named;
-mod pattern;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use http::{HeaderValue, Method};
 
-pub use host::{HostPattern, HostPatternError};
+pub use crate::values::{HostPattern, HostPatternError, MAX_SEGMENTS, Pattern, PatternError};
 pub use named::NamedHosts;
-pub use pattern::{MAX_SEGMENTS, Pattern, PatternError};
 use tree::{Leaf, NodeId, Tree};
 
 /// The most conflicts that are reported of one table: a file with more of them has one mistake many times.
@@ -166,7 +164,7 @@ impl<T> Table<T> {
 
     fn new(tree: Tree, hosts: HashMap<Option<HostPattern>, NodeId>, values: Vec<T>) -> Self {
         let mut sorted: Vec<_> = hosts.into_iter().collect();
-        sorted.sort_by(|(first, _), (second, _)| host::by_specificity(first.as_ref(), second.as_ref()));
+        sorted.sort_by(|(first, _), (second, _)| by_specificity(first.as_ref(), second.as_ref()));
         let mut table = Self {
             values,
             tree,
@@ -256,4 +254,22 @@ impl<T> Table<T> {
     pub fn in_order(&self) -> impl Iterator<Item = &T> {
         self.order.iter().filter_map(|&index| self.values.get(index))
     }
+}
+
+/// Exact hosts by name, then suffixes from the longest, then routes without a host.
+fn by_specificity(first: Option<&HostPattern>, second: Option<&HostPattern>) -> Ordering {
+    let rank = |host: Option<&HostPattern>| match host {
+        Some(HostPattern::Exact(_)) => 0,
+        Some(HostPattern::Below(_)) => 1,
+        None => 2,
+    };
+    rank(first)
+        .cmp(&rank(second))
+        .then_with(|| match (first, second) {
+            (Some(HostPattern::Exact(first)), Some(HostPattern::Exact(second))) => first.cmp(second),
+            (Some(HostPattern::Below(first)), Some(HostPattern::Below(second))) => {
+                second.len().cmp(&first.len()).then_with(|| first.cmp(second))
+            }
+            _ => Ordering::Equal,
+        })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use http::{HeaderValue, Method};
 
-use super::pattern::{Pattern, Segment};
+use crate::values::{Pattern, Segment};
 
 pub(super) type NodeId = usize;
 type LeafId = usize;

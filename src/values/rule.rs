@@ -45,6 +45,33 @@ pub enum MissingClaim {
     Aud,
 }
 
+/// The most roles of one account, and the most bytes of all of them: they travel in a cookie.
+pub const MOST_ROLES: usize = 64;
+/// See [`MOST_ROLES`].
+pub const MOST_ROLE_BYTES: usize = 1024;
+
+/// The name of a role.
+///
+/// # Errors
+/// What to write instead.
+pub fn role(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 64 {
+        Err("a role is a word of at most 64 bytes".to_owned())
+    } else if text.trim() == text {
+        Ok(text.to_owned())
+    } else {
+        Err("spaces at either end are part of the name: leave them out".to_owned())
+    }
+}
+
+/// Whether one account can have all of `roles`.
+pub fn roles_fit<'a>(roles: impl ExactSizeIterator<Item = &'a str>) -> bool {
+    // In a token they are JSON, where these two are written with a `\` before them.
+    let escaped = |role: &str| role.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    roles.len() <= MOST_ROLES
+        && roles.map(|role| role.len() + escaped(role) + 1).sum::<usize>() <= MOST_ROLE_BYTES
+}
+
 /// A scope (RFC 6749 section 3.3, `scope-token`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope(Box<str>);

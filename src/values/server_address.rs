@@ -5,9 +5,11 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use http::HeaderValue;
 
+use super::bad_value::BadValue;
 use super::suggest::{echo, nearest};
 use super::url::{Url, url};
 use crate::http::target::canonical_prefix;
@@ -56,46 +58,22 @@ pub enum ServerHost {
     Name(Box<str>),
 }
 
-/// What is wrong with an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadAddress {
-    /// The problem.
-    pub message: String,
-    /// What to write.
-    pub hint: String,
-    /// Whether the text may hold a password.
-    pub is_secret: bool,
-}
-
-impl BadAddress {
-    fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: hint.into(),
-            is_secret: false,
-        }
-    }
-}
-
 impl ServerAddress {
     /// Reads an address.
     ///
     /// # Errors
     /// The first problem of it.
-    pub fn parse(text: &str) -> Result<Self, BadAddress> {
+    pub fn parse(text: &str) -> Result<Self, BadValue> {
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() || path.ends_with('/') || path.starts_with("//") {
-                return Err(BadAddress::new(
-                    "a unix server needs the path of its socket",
-                    FORM,
-                ));
+                return Err(BadValue::new("a unix server needs the path of its socket", FORM));
             }
             return Ok(Self::Unix(path.into()));
         }
         if !text.contains("://") && text.contains('@') {
-            return Err(BadAddress {
+            return Err(BadValue {
                 is_secret: true,
-                ..BadAddress::new("the address of a server holds a user or a password", FORM)
+                ..BadValue::new("the address of a server holds a user or a password", FORM)
             });
         }
         let url = url(text).map_err(|reason| not_an_address(text, &reason))?;
@@ -109,17 +87,17 @@ impl ServerAddress {
                     None => FORM.to_owned(),
                 };
                 let message = format!("a server cannot be reached by `{}://`", echo(other));
-                return Err(BadAddress::new(message, hint));
+                return Err(BadValue::new(message, hint));
             }
         };
         if url.has_userinfo {
             let message = "the address of a server holds a user or a password";
-            return Err(BadAddress::new(message, "leave out what stands in front of `@`"));
+            return Err(BadValue::new(message, "leave out what stands in front of `@`"));
         }
         if let Some(end) = url.rest.find(['?', '#']) {
             let bare = &text[..text.len() - (url.rest.len() - end)];
             let message = "the address of a server has a query or a fragment";
-            return Err(BadAddress::new(message, format!("write `\"{}\"`", echo(bare))));
+            return Err(BadValue::new(message, format!("write `\"{}\"`", echo(bare))));
         }
         let authority = authority(text, &url);
         Ok(Self::Tcp {
@@ -150,11 +128,19 @@ impl ServerAddress {
     }
 }
 
+impl FromStr for ServerAddress {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        Self::parse(text)
+    }
+}
+
 fn authority<'a>(text: &'a str, url: &Url<'_>) -> &'a str {
     &text[url.scheme.len() + "://".len()..text.len() - url.rest.len()]
 }
 
-fn not_an_address(text: &str, reason: &str) -> BadAddress {
+fn not_an_address(text: &str, reason: &str) -> BadValue {
     let hint = match text.strip_prefix('/') {
         Some(_) => format!("a unix socket is written `\"unix:{}\"`", echo(text)),
         // A name or address and a port, as `listen` has it.
@@ -163,11 +149,11 @@ fn not_an_address(text: &str, reason: &str) -> BadAddress {
         }
         None => format!("{reason}; {FORM}"),
     };
-    BadAddress::new(format!("`{}` is no address of a server", echo(text)), hint)
+    BadValue::new(format!("`{}` is no address of a server", echo(text)), hint)
 }
 
 /// The path, in the spelling that requests are matched in, without a `/` at its end.
-fn base(path: &str) -> Result<String, BadAddress> {
+fn base(path: &str) -> Result<String, BadValue> {
     if path.is_empty() {
         return Ok(String::new());
     }
@@ -175,7 +161,7 @@ fn base(path: &str) -> Result<String, BadAddress> {
         Ok(base) if !base.contains("%2F") => Ok(base),
         refused => {
             let refusal = refused.err().unwrap_or(Refusal::PathEncodedSlash);
-            Err(BadAddress::new(
+            Err(BadValue::new(
                 format!("no request can have the path `{}`: {refusal}", echo(path)),
                 "a path of a server is plain segments, such as `/base`",
             ))

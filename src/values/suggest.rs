@@ -21,6 +21,12 @@ pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -
         .map(|(_, candidate)| candidate)
 }
 
+/// A hint with the candidate that `typed` was most likely meant to be.
+#[must_use]
+pub fn did_you_mean<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(typed, candidates).map(|near| format!("did you mean `{near}`?"))
+}
+
 /// `text` as it may stand in a message: short, one line, nothing that a terminal would obey, and no password of a URL.
 #[must_use]
 pub fn echo(text: &str) -> String {

@@ -102,7 +102,7 @@ impl Directory {
             state,
             clock,
             session: outline.session_settings(),
-            by_password: outline.password.is_some(),
+            by_password: outline.raw.password.is_some(),
         }
     }
 

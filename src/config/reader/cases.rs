@@ -3,15 +3,16 @@
 use toml::de::DeValue;
 
 use super::Reader;
-use super::fields::{Empty, One, word};
+use super::fields::{Empty, scalar, word};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawExpect, RawTest, RawTestCaller};
-use crate::config::{schema, values};
+use crate::config::schema;
+use crate::values::RequestLine;
 
 impl Reader<'_> {
-    pub(super) fn case(&mut self, mut section: Section<'_>) -> Option<RawTest> {
+    pub(super) fn case(&mut self, section: &mut Section<'_>) -> Option<RawTest> {
         self.require(
-            &section,
+            section,
             &[
                 ("request", "a method and a path, like `request = \"GET /\"`"),
                 (
@@ -20,10 +21,9 @@ impl Reader<'_> {
                 ),
             ],
         );
-        let request = self.parsed(&mut section, "request", "a method and a path", request_line);
-        let caller = self.test_caller(&mut section);
+        let request = section.take("request").and_then(|item| self.request(&item));
+        let caller = self.table(section, "as", "as = { roles = [\"…\"] }", Self::test_caller);
         let expect = section.take("expect").and_then(|item| self.expect(&item));
-        self.finish(section);
         Some(RawTest {
             request: request?,
             caller,
@@ -31,30 +31,23 @@ impl Reader<'_> {
         })
     }
 
-    fn test_caller(&mut self, case: &mut Section<'_>) -> Option<At<RawTestCaller>> {
-        let mut section = self.table(case, "as", "tests.as", "as = { roles = [\"…\"] }")?;
-        let caller = RawTestCaller {
-            subject: self.string(&mut section, "subject"),
-            issuer: self.string(&mut section, "issuer"),
-            roles: self
-                .strings(&mut section, "roles", One::Refused, Empty::Taken)
-                .map(|roles| roles.value)
-                .unwrap_or_default(),
-            scopes: self
-                .list(
-                    &mut section,
-                    "scopes",
-                    One::Refused,
-                    Empty::Taken,
-                    |reader, item| reader.parse(item, "a list of scopes", str::parse),
-                )
-                .map(|scopes| scopes.value)
-                .unwrap_or_default(),
-            claims: self.claims(&mut section, Empty::Taken),
-        };
-        let span = section.span.clone();
-        self.finish(section);
-        Some(At::new(caller, span))
+    fn request(&mut self, item: &Item<'_>) -> Option<At<RequestLine>> {
+        if scalar(&item.value).is_some() {
+            self.expected(item, "a method and a path")
+                .hint("write `GET /path` or `GET http://host/path`");
+            return None;
+        }
+        self.value(item)
+    }
+
+    fn test_caller(&mut self, section: &mut Section<'_>) -> Option<RawTestCaller> {
+        Some(RawTestCaller {
+            subject: self.string(section, "subject"),
+            issuer: self.string(section, "issuer"),
+            roles: self.all(section, "roles", Empty::Taken, Self::text),
+            scopes: self.all(section, "scopes", Empty::Taken, Self::scope),
+            claims: self.claims(section, Empty::Taken),
+        })
     }
 
     fn expect(&mut self, item: &Item<'_>) -> Option<At<RawExpect>> {
@@ -93,16 +86,4 @@ impl Reader<'_> {
         };
         Some(At::new(value, item.span.clone()))
     }
-}
-
-/// `GET /path` or `GET http://host/path`.
-fn request_line(text: &str) -> Result<String, String> {
-    const FORM: &str = "write `GET /path` or `GET http://host/path`";
-    let (method, target) = text.split_once(' ').ok_or(FORM)?;
-    let begins_well =
-        target.starts_with('/') || target.starts_with("http://") || target.starts_with("https://");
-    if !values::is_token(method) || !begins_well || target.contains(' ') {
-        return Err(FORM.to_owned());
-    }
-    Ok(text.to_owned())
 }

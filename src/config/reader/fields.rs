@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -11,18 +12,10 @@ use super::section::{Item, Section};
 use crate::config::problems::Problem;
 use crate::config::raw::{At, RawClaim};
 use crate::config::redact::names_a_secret;
+use crate::config::schema;
 use crate::config::schema::{Kind, Scalars};
-use crate::config::values::{self, echo};
-use crate::config::{nearest, schema};
+use crate::config::values::{self, BadValue, FieldName, Scope, did_you_mean, echo};
 use crate::identity::ClaimPath;
-use crate::values::FieldName;
-
-/// Whether a list may be written as one string.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum One {
-    Taken,
-    Refused,
-}
 
 /// What an empty list means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -187,6 +180,22 @@ impl Reader<'_> {
         }
     }
 
+    /// A string that is a `T`, whose error is a problem with its hint.
+    pub(super) fn value<T: FromStr<Err: Into<BadValue>>>(&mut self, item: &Item<'_>) -> Option<At<T>> {
+        let text = self.text(item)?;
+        match text.parse() {
+            Ok(value) => Some(At::new(value, text.span)),
+            Err(bad) => {
+                let bad: BadValue = bad.into();
+                if bad.is_secret {
+                    self.problems.hide(&item.span);
+                }
+                self.error(&item.span, bad.message).hint(bad.hint);
+                None
+            }
+        }
+    }
+
     pub(super) fn parsed<T>(
         &mut self,
         section: &mut Section<'_>,
@@ -235,10 +244,18 @@ impl Reader<'_> {
         section: &mut Section<'_>,
         key: &str,
     ) -> Option<At<T>> {
+        self.word(section, key, "one of the words it knows")
+    }
+
+    /// The same, where a message calls it `what`.
+    pub(super) fn word<T: serde::de::DeserializeOwned>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        what: &str,
+    ) -> Option<At<T>> {
         let words = schema::words(section.kind, key);
-        self.parsed(section, key, "one of the words it knows", |text| {
-            word(text, words)
-        })
+        self.parsed(section, key, what, |text| word(text, words))
     }
 
     /// A list of strings, each read by `parse`.
@@ -246,13 +263,13 @@ impl Reader<'_> {
         &mut self,
         section: &mut Section<'_>,
         key: &str,
-        one: One,
         empty: Empty,
         mut parse: impl FnMut(&mut Self, &Item<'_>) -> Option<At<T>>,
     ) -> Option<At<Vec<At<T>>>> {
+        let one = matches!(schema::find(section.kind, key)?.kind, Kind::OneOrMore(_));
         let item = section.take(key)?;
         let span = item.span.clone();
-        if one == One::Taken && (item.value.is_str() || scalar(&item.value).is_some()) {
+        if one && (item.value.is_str() || scalar(&item.value).is_some()) {
             return Some(At::new(parse(self, &item).into_iter().collect(), span));
         }
         let quoted = item.value.as_str().map(echo);
@@ -261,7 +278,7 @@ impl Reader<'_> {
             Err(item) => {
                 let problem = self.expected(
                     &item,
-                    if one == One::Taken {
+                    if one {
                         "a string or an array of them"
                     } else {
                         "an array"
@@ -283,25 +300,32 @@ impl Reader<'_> {
         ))
     }
 
-    pub(super) fn strings(
+    /// The elements of such a list; none where it is not there.
+    pub(super) fn all<T>(
         &mut self,
         section: &mut Section<'_>,
         key: &str,
-        one: One,
         empty: Empty,
-    ) -> Option<At<Vec<At<String>>>> {
-        self.list(section, key, one, empty, |reader, item| reader.text(item))
+        parse: impl FnMut(&mut Self, &Item<'_>) -> Option<At<T>>,
+    ) -> Vec<At<T>> {
+        self.list(section, key, empty, parse)
+            .map(|found| found.value)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn scope(&mut self, item: &Item<'_>) -> Option<At<Scope>> {
+        self.parse(item, "a list of scopes", str::parse)
+    }
+
+    pub(super) fn claim_path(&mut self, item: &Item<'_>) -> Option<At<ClaimPath>> {
+        self.parse(item, "the path of a claim", claim_path)
     }
 
     /// A list of header names, none of them twice in any case (RFC 9110 section 5.1).
     pub(super) fn header_names(&mut self, section: &mut Section<'_>, key: &str) -> Vec<At<FieldName>> {
-        let read = |reader: &mut Self, item: &Item<'_>| {
+        let names = self.all(section, key, Empty::Taken, |reader, item| {
             reader.parse(item, "the name of a header", str::parse::<FieldName>)
-        };
-        let names = self
-            .list(section, key, One::Refused, Empty::Taken, read)
-            .map(|names| names.value)
-            .unwrap_or_default();
+        });
         let mut found: Vec<At<FieldName>> = Vec::with_capacity(names.len());
         for name in names {
             if let Some(first) = found.iter().find(|first| first.as_str() == name.as_str()) {
@@ -329,11 +353,22 @@ impl Reader<'_> {
         let Some(table) = section.take("headers") else {
             return Vec::new();
         };
-        let Some(table) = self.section(table, "headers", "headers = { \"X-Name\" = \"…\" }") else {
-            return Vec::new();
-        };
+        let form = "headers = { \"X-Name\" = \"…\" }";
+        self.section(table, "headers", form, |reader, table| {
+            Some(reader.header_table(table, what, parse))
+        })
+        .map(|headers| headers.value)
+        .unwrap_or_default()
+    }
+
+    fn header_table<T>(
+        &mut self,
+        table: &mut Section<'_>,
+        what: &str,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Vec<(At<FieldName>, At<T>)> {
         let mut found: Vec<(At<FieldName>, At<T>)> = Vec::new();
-        for item in table.into_items() {
+        for item in table.items() {
             let span = item.key_span.clone();
             let name = match FieldName::settable(&item.key) {
                 Ok(value) => At::new(value, span),
@@ -374,13 +409,17 @@ impl Reader<'_> {
         let Some(item) = section.take("claims") else {
             return Vec::new();
         };
-        let span = item.span.clone();
-        let Some(table) = self.section(item, "claims", "claims = { name = \"…\" }") else {
-            return Vec::new();
-        };
+        self.section(item, "claims", "claims = { name = \"…\" }", |reader, table| {
+            Some(reader.claim_table(table, empty))
+        })
+        .map(|claims| claims.value)
+        .unwrap_or_default()
+    }
+
+    fn claim_table(&mut self, table: &mut Section<'_>, empty: Empty) -> Vec<(At<ClaimPath>, At<RawClaim>)> {
         let mut found = Vec::new();
         let mut seen = false;
-        for item in table.into_items() {
+        for item in table.items() {
             seen = true;
             let span = item.key_span.clone();
             let name = match claim_path(&item.key) {
@@ -408,14 +447,14 @@ impl Reader<'_> {
             }
         }
         if let (false, Empty::Refused(hint)) = (seen, empty) {
-            self.error(&span, "`claims` is empty").hint(hint);
+            self.error(&table.span, "`claims` is empty").hint(hint);
         }
         found
     }
 }
 
 /// A number or a boolean, as it would stand in quotes.
-fn scalar(value: &DeValue<'_>) -> Option<String> {
+pub(super) fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::Integer(number) => Some(echo(&number.to_string())),
         DeValue::Float(number) => Some(echo(&number.to_string())),
@@ -433,10 +472,8 @@ pub(super) fn word<T: serde::de::DeserializeOwned>(text: &str, choices: &[&str])
     {
         return Ok(value);
     }
-    Err(match nearest(text, choices.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("write one of `\"{}\"`", choices.join("\"`, `\"")),
-    })
+    Err(did_you_mean(text, choices.iter().copied())
+        .unwrap_or_else(|| format!("write one of `\"{}\"`", choices.join("\"`, `\""))))
 }
 
 /// `text` if it is a path into the claims of a token.

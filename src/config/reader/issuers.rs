@@ -4,7 +4,7 @@ use http::HeaderName;
 use toml::de::DeValue;
 
 use super::Reader;
-use super::fields::{Empty, One, claim_path, word};
+use super::fields::{Empty, word};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawIssuer, RawSecret, RawSource, RawTenants};
 use crate::config::values::{self, echo};
@@ -18,38 +18,34 @@ const SECRET_FORM: &str =
     "write a reference: `{ file = \"…\" }`, `{ env = \"…\" }` or `{ credential = \"…\" }` (systemd)";
 
 impl Reader<'_> {
-    pub(super) fn issuer(&mut self, mut section: Section<'_>) -> RawIssuer {
-        let missing_claims = self
-            .list(
-                &mut section,
-                "missing_claims",
-                One::Taken,
-                Empty::Refused("leave it out where every token has `iss` and `aud`"),
-                |reader, item| reader.parse(item, "`iss` or `aud`", missing_claim),
-            )
-            .map(|claims| claims.value)
-            .unwrap_or_default();
+    pub(super) fn issuer(&mut self, section: &mut Section<'_>) -> Option<RawIssuer> {
+        let missing_claims = self.all(
+            section,
+            "missing_claims",
+            Empty::Refused("leave it out where every token has `iss` and `aud`"),
+            |reader, item| reader.parse(item, "`iss` or `aud`", missing_claim),
+        );
         let may_lack = |claim| missing_claims.iter().any(|missing| missing.value == claim);
         let iss = if may_lack(MissingClaim::Iss) {
             "a name for it, which revocations are kept under; a token that has an `iss` must have this one"
         } else {
             "the exact `iss` of its tokens"
         };
-        self.require(&section, &[("issuer", iss)]);
+        self.require(section, &[("issuer", iss)]);
         if !may_lack(MissingClaim::Aud) {
             let hint = "the `aud` values that mean this gateway, like `audiences = [\"api\"]`";
-            self.require(&section, &[("audiences", hint)]);
+            self.require(section, &[("audiences", hint)]);
         }
         let hint = "the algorithms that it signs with, like `algorithms = [\"RS256\"]`";
-        self.require(&section, &[("algorithms", hint)]);
+        self.require(section, &[("algorithms", hint)]);
         let written: Vec<&str> = KEY_SOURCES.into_iter().filter(|key| section.has(key)).collect();
         let only_secret = written == ["secret"];
         let no_secret = !written.is_empty() && !written.contains(&"secret");
-        let allow_http = self.flag(&mut section, "allow_http");
+        let allow_http = self.flag(section, "allow_http");
         let may_be_plain = allow_http.as_ref().is_some_and(|allowed| allowed.value);
-        let discovery = self.flag(&mut section, "discovery");
+        let discovery = self.flag(section, "discovery");
         let discovers = discovery.as_ref().is_some_and(|discovery| discovery.value);
-        self.one_key_source(&section, &written, discovery.as_ref());
+        self.one_key_source(section, &written, discovery.as_ref());
 
         let issuer = section.take("issuer").and_then(|item| {
             let text = self.text(&item)?;
@@ -59,63 +55,53 @@ impl Reader<'_> {
                 Some(text)
             }
         });
-        let tenants = self.tenants(&mut section);
+        let tenants = self.tenants(section);
         let jwks_url = section
             .take("jwks_url")
             .and_then(|item| self.secure_url(&item, may_be_plain, ""));
-        let algorithms = self.list(
-            &mut section,
+        let algorithms = self.all(
+            section,
             "algorithms",
-            One::Refused,
             Empty::Refused("an empty list accepts no token: name the algorithms that the issuer uses"),
             |reader, item| reader.algorithm(item, only_secret, no_secret),
         );
         let raw = RawIssuer {
             issuer,
             tenants,
-            audiences: self
-                .strings(
-                    &mut section,
-                    "audiences",
-                    One::Taken,
-                    Empty::Refused("an empty list accepts no token: name the audience of this gateway"),
-                )
-                .map(|audiences| audiences.value)
-                .unwrap_or_default(),
-            audience_claim: self.parsed(&mut section, "audience_claim", "the path of a claim", claim_path),
-            algorithms: algorithms.map(|algorithms| algorithms.value).unwrap_or_default(),
+            audiences: self.all(
+                section,
+                "audiences",
+                Empty::Refused("an empty list accepts no token: name the audience of this gateway"),
+                Self::text,
+            ),
+            audience_claim: section
+                .take("audience_claim")
+                .and_then(|item| self.claim_path(&item)),
+            algorithms,
             jwks_url,
-            jwks_file: self.path(&mut section, "jwks_file"),
-            public_key_file: self.path(&mut section, "public_key_file"),
+            jwks_file: self.path(section, "jwks_file"),
+            public_key_file: self.path(section, "public_key_file"),
             secret: section.take("secret").and_then(|item| self.secret(item)),
             discovery,
             jwks_token: section.take("jwks_token").and_then(|item| self.secret(item)),
-            ca_file: self.path(&mut section, "ca_file"),
+            ca_file: self.path(section, "ca_file"),
             allow_http,
-            refresh_interval: self.duration(&mut section, "refresh_interval"),
-            refresh_cooldown: self.duration(&mut section, "refresh_cooldown"),
-            roles_claims: self
-                .list(
-                    &mut section,
-                    "roles_claims",
-                    One::Taken,
-                    Empty::Refused("name the claims that hold roles, or leave it out for the usual ones"),
-                    |reader, item| reader.parse(item, "the path of a claim", claim_path),
-                )
-                .map(|claims| claims.value)
-                .unwrap_or_default(),
-            leeway: self.duration_or_zero(&mut section, "leeway"),
-            max_age: self.duration(&mut section, "max_age"),
-            subject_claims: self
-                .list(
-                    &mut section,
-                    "subject_claim",
-                    One::Taken,
-                    Empty::Refused("leave it out for `sub`"),
-                    |reader, item| reader.parse(item, "the path of a claim", claim_path),
-                )
-                .map(|claims| claims.value)
-                .unwrap_or_default(),
+            refresh_interval: self.duration(section, "refresh_interval"),
+            refresh_cooldown: self.duration(section, "refresh_cooldown"),
+            roles_claims: self.all(
+                section,
+                "roles_claims",
+                Empty::Refused("name the claims that hold roles, or leave it out for the usual ones"),
+                Self::claim_path,
+            ),
+            leeway: self.duration_or_zero(section, "leeway"),
+            max_age: self.duration(section, "max_age"),
+            subject_claims: self.all(
+                section,
+                "subject_claim",
+                Empty::Refused("leave it out for `sub`"),
+                Self::claim_path,
+            ),
             missing_claims,
         };
         if let Some(leeway) = raw.leeway.as_ref().filter(|leeway| leeway.as_secs() > 300) {
@@ -128,8 +114,7 @@ impl Reader<'_> {
             )
             .hint("leeway covers clocks that differ; `\"30s\"` is usual");
         }
-        self.finish(section);
-        raw
+        Some(raw)
     }
 
     /// `"any"`, or a list of UUIDs.
@@ -286,41 +271,41 @@ impl Reader<'_> {
                 .hint(SECRET_FORM);
             return None;
         }
-        let (span, key) = (item.span.clone(), item.key.to_string());
-        let mut section = item.into_section("secret", key.clone())?;
-        let written: Vec<&str> = ["file", "env", "credential"]
-            .into_iter()
-            .filter(|key| section.has(key))
-            .collect();
-        let file = self.path(&mut section, "file");
-        let env = section
-            .take("env")
-            .and_then(|item| self.place_name(&item, "the name of an environment variable", is_variable));
-        let credential = section
-            .take("credential")
-            .and_then(|item| self.place_name(&item, "the name of a credential", is_file_name));
-        let errors = self.problems.errors().len();
-        self.finish(section);
-        if written.is_empty() && self.problems.errors().len() > errors {
-            return None;
-        }
-        if written.len() != 1 {
-            self.error(
-                &span,
-                format!("`{key}` must name one place, found {}", written.len()),
-            )
-            .hint(SECRET_FORM);
-            return None;
-        }
-        let value = file
-            .map(|file| RawSecret::File(file.value))
-            .or(env.map(|env| RawSecret::Env(env.value)))
-            .or(credential.map(|credential| RawSecret::Credential(credential.value)))?;
-        Some(At::new(value, span))
+        let key = item.key.to_string();
+        self.section(item, "secret", &key, |reader, section| {
+            let written = ["file", "env", "credential"]
+                .iter()
+                .filter(|key| section.has(key))
+                .count();
+            let file = reader
+                .path(section, "file")
+                .map(|file| RawSecret::File(file.value));
+            let env = section.take("env").and_then(|item| {
+                reader.place_name(&item, "the name of an environment variable", is_variable)
+            });
+            let credential = section
+                .take("credential")
+                .and_then(|item| reader.place_name(&item, "the name of a credential", is_file_name));
+            // What was likely meant is a problem by itself.
+            if written == 0 && section.unknown().next().is_some() {
+                return None;
+            }
+            if written != 1 {
+                reader
+                    .error(
+                        &section.span,
+                        format!("`{key}` must name one place, found {written}"),
+                    )
+                    .hint(SECRET_FORM);
+                return None;
+            }
+            file.or(env.map(RawSecret::Env))
+                .or(credential.map(RawSecret::Credential))
+        })
     }
 
     /// The name of the place of a secret. What is no such name may be the secret itself, and is not shown.
-    fn place_name(&mut self, item: &Item<'_>, what: &str, is_name: fn(&str) -> bool) -> Option<At<String>> {
+    fn place_name(&mut self, item: &Item<'_>, what: &str, is_name: fn(&str) -> bool) -> Option<String> {
         let DeValue::String(text) = &item.value else {
             self.problems.hide(&item.span);
             self.expected(item, what);
@@ -332,30 +317,26 @@ impl Reader<'_> {
                 .hint("the name, not the secret");
             return None;
         }
-        Some(At::new(text.clone().into_owned(), item.span.clone()))
+        Some(text.clone().into_owned())
     }
 
-    pub(super) fn credentials(&mut self, mut section: Section<'_>) -> Option<Vec<At<RawSource>>> {
-        let sources = self.tables(
-            &mut section,
+    pub(super) fn credentials(&mut self, section: &mut Section<'_>) -> Option<Vec<At<RawSource>>> {
+        self.tables(
+            section,
             "sources",
-            "credentials.sources",
             "sources = [{ header = \"authorization\", scheme = \"Bearer\" }]",
             Empty::Refused("an empty list finds no credential: remove the key for `Authorization: Bearer`"),
             Self::source,
-        );
-        self.finish(section);
-        sources
+        )
     }
 
-    fn source(&mut self, mut section: Section<'_>) -> Option<RawSource> {
+    fn source(&mut self, section: &mut Section<'_>) -> Option<RawSource> {
         let written: Vec<&str> = ["header", "cookie", "query", "websocket_protocol"]
             .into_iter()
             .filter(|key| section.has(key))
             .collect();
         let has_scheme = section.has("scheme");
-        let span = section.span.clone();
-        let header = self.parsed(&mut section, "header", "the name of a header", |text| {
+        let header = self.parsed(section, "header", "the name of a header", |text| {
             if text.eq_ignore_ascii_case("cookie") {
                 return Err("write `{ cookie = \"name\" }`".to_owned());
             }
@@ -363,37 +344,36 @@ impl Reader<'_> {
         });
         let token = |form: &'static str| move |text: &str| Token::parse(text).ok_or(form.to_owned());
         let scheme = self.parsed(
-            &mut section,
+            section,
             "scheme",
             "one word",
             token("a scheme is one word, like `Bearer` (RFC 9110 section 11.1)"),
         );
         let cookie = self.parsed(
-            &mut section,
+            section,
             "cookie",
             "the name of a cookie",
             token("a cookie name is letters, digits and most signs, without spaces or `=` (RFC 6265 section 4.1.1)"),
         );
         let query = self.parsed(
-            &mut section,
+            section,
             "query",
             "the name of a query parameter",
             str::parse::<ParameterName>,
         );
         let protocol = self.parsed(
-            &mut section,
+            section,
             "websocket_protocol",
             "the name of a protocol",
             token("one word without spaces, like `bearer` (RFC 6455 section 11.3.4)"),
         );
-        self.finish(section);
         if written.len() != 1 {
-            self.error(&span, format!("a source is one place to look at, found {}", written.len()))
+            self.error(&section.span, format!("a source is one place to look at, found {}", written.len()))
                 .hint("write `{ header = \"…\" }`, `{ cookie = \"…\" }`, `{ query = \"…\" }` or `{ websocket_protocol = \"…\" }`, one entry for each");
             return None;
         }
         if has_scheme && !written.contains(&"header") {
-            self.error(&span, "`scheme` goes with `header` only")
+            self.error(&section.span, "`scheme` goes with `header` only")
                 .hint("remove it");
             return None;
         }

@@ -16,7 +16,7 @@ mod upstreams;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use self::fields::Empty;
 use self::section::{Item, Section};
@@ -52,7 +52,9 @@ pub fn read(problems: &mut Problems) -> RawConfig {
         failed: Failed::default(),
         wrong: BTreeSet::new(),
     };
-    let mut raw = reader.file(Section::new("", "", root.span(), root.into_inner()));
+    let mut section = Section::new("", "", root.span(), root.into_inner(), 0);
+    let mut raw = reader.file(&mut section);
+    reader.finish(section);
     if !parses {
         // Rules about the whole would miss what a syntax error swallowed.
         return unread();
@@ -96,68 +98,50 @@ struct Reader<'p> {
 }
 
 impl Reader<'_> {
-    fn file(&mut self, mut root: Section<'_>) -> RawConfig {
-        let server = self
-            .table(&mut root, "server", "server", "[server]")
-            .map(|section| self.server(section));
-        let admin = self
-            .table(&mut root, "admin", "admin", "[admin]")
-            .and_then(|section| self.admin(section));
-        let state = self
-            .table(&mut root, "state", "state", "[state]")
-            .map(|section| self.state(section));
-        let issuers = self.named(&mut root, "issuers", "issuers.*", Self::issuer);
-        let sources = self
-            .table(&mut root, "credentials", "credentials", "[credentials]")
-            .and_then(|section| self.credentials(section));
-        let upstreams = self.named(&mut root, "upstreams", "upstreams.*", Self::upstream);
-        let routes = self.tables(
-            &mut root,
-            "routes",
-            "routes",
-            "[[routes]]",
-            Empty::Taken,
-            |reader, section| Some(reader.route(section)),
-        );
-        let identity = self
-            .table(&mut root, "identity", "identity", "[identity]")
-            .map(|section| self.identity(section));
+    fn file(&mut self, root: &mut Section<'_>) -> RawConfig {
         let has_password = root.has("password");
-        let session = self
-            .table(&mut root, "session", "session", "[session]")
-            .map(|section| {
-                self.sign_in_needed(&section, has_password);
-                self.session(section)
-            });
-        let password = self
-            .table(&mut root, "password", "password", "[password]")
-            .map(|section| self.password(section));
-        let pages = self.table(&mut root, "pages", "pages", "[pages]").map(|section| {
-            self.sign_in_needed(&section, has_password);
-            self.pages(section)
-        });
-        let log = self
-            .table(&mut root, "log", "log", "[log]")
-            .map(|section| self.log(section));
-        let tests = self.tables(&mut root, "tests", "tests", "[[tests]]", Empty::Taken, Self::case);
-        self.finish(root);
         RawConfig {
             failed: Failed::default(),
             restart: Vec::new(),
-            server: server.unwrap_or_default(),
-            admin,
-            state: state.unwrap_or_default(),
-            issuers,
-            sources,
-            upstreams,
-            routes: routes.unwrap_or_default(),
-            identity: identity.unwrap_or_default(),
-            session: session.unwrap_or_default(),
-            password,
-            pages: pages.unwrap_or_default(),
-            log: log.unwrap_or_default(),
-            tests: tests.unwrap_or_default(),
+            server: self.top(root, "server", Self::server).unwrap_or_default(),
+            admin: self.top(root, "admin", Self::admin),
+            state: self.top(root, "state", Self::state).unwrap_or_default(),
+            issuers: self.named(root, "issuers", Self::issuer),
+            sources: self.top(root, "credentials", Self::credentials),
+            upstreams: self.named(root, "upstreams", Self::upstream),
+            routes: self
+                .tables(root, "routes", "[[routes]]", Empty::Taken, Self::route)
+                .unwrap_or_default(),
+            identity: self.top(root, "identity", Self::identity).unwrap_or_default(),
+            session: self
+                .top(root, "session", |reader, section| {
+                    reader.sign_in_needed(section, has_password);
+                    reader.session(section)
+                })
+                .unwrap_or_default(),
+            password: self.table(root, "password", "[password]", Self::password),
+            pages: self
+                .top(root, "pages", |reader, section| {
+                    reader.sign_in_needed(section, has_password);
+                    reader.pages(section)
+                })
+                .unwrap_or_default(),
+            log: self.top(root, "log", Self::log).unwrap_or_default(),
+            tests: self
+                .tables(root, "tests", "[[tests]]", Empty::Taken, Self::case)
+                .unwrap_or_default(),
         }
+    }
+
+    /// The table `[key]`.
+    fn top<'i, T>(
+        &mut self,
+        root: &mut Section<'i>,
+        key: &str,
+        read: impl FnOnce(&mut Self, &mut Section<'i>) -> Option<T>,
+    ) -> Option<T> {
+        self.table(root, key, &format!("[{key}]"), read)
+            .map(|table| table.value)
     }
 
     fn error(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Problem {
@@ -219,36 +203,39 @@ impl Reader<'_> {
             .any(|typed| schema::suggestion(section.kind, typed) == Some(key))
     }
 
-    /// The sub-table `key` of `section`, to be read as the table `kind`: `form` is how it is
-    /// written.
-    fn table<'i>(
+    /// The sub-table `key` of `section`, by `read`: `form` is how it is written.
+    fn table<'i, T>(
         &mut self,
         section: &mut Section<'i>,
         key: &str,
-        kind: &'static str,
         form: &str,
-    ) -> Option<Section<'i>> {
+        read: impl FnOnce(&mut Self, &mut Section<'i>) -> Option<T>,
+    ) -> Option<At<T>> {
         let item = section.take(key)?;
-        self.section(item, kind, form)
+        self.section(item, schema::path_of(section.kind, key), form, read)
     }
 
-    /// `item` as a table of the kind `kind`.
-    fn section<'i>(&mut self, item: Item<'i>, kind: &'static str, form: &str) -> Option<Section<'i>> {
-        if item.is_table() {
-            // An inline table is named by its key alone.
-            let title = if form.starts_with('[') {
-                form.to_owned()
-            } else {
-                item.key.to_string()
-            };
-            let errors = self.problems.errors().len();
-            let mut section = item.into_section(kind, title)?;
-            section.errors = errors;
-            return Some(section);
-        }
-        self.expected(&item, "a table")
-            .hint(format!("write it as `{form}`"));
-        None
+    /// `item` as a table of the kind `kind`, by `read`: keys that it leaves are unknown.
+    fn section<'i, T>(
+        &mut self,
+        item: Item<'i>,
+        kind: &'static str,
+        form: &str,
+        read: impl FnOnce(&mut Self, &mut Section<'i>) -> Option<T>,
+    ) -> Option<At<T>> {
+        let DeValue::Table(table) = item.value else {
+            self.expected(&item, "a table")
+                .hint(format!("write it as `{form}`"));
+            return None;
+        };
+        // An inline table is named by its key alone.
+        let title = if form.starts_with('[') { form } else { &item.key };
+        let span = item.span;
+        let errors = self.problems.errors().len();
+        let mut section = Section::new(kind, title, span.clone(), table, errors);
+        let value = read(self, &mut section);
+        self.finish(section);
+        Some(At::new(value?, span))
     }
 
     /// Tables under names of the operator's choice, `[issuers.corp]`, in the order of the file.
@@ -256,13 +243,13 @@ impl Reader<'_> {
         &mut self,
         root: &mut Section<'i>,
         key: &'static str,
-        kind: &'static str,
-        read: fn(&mut Self, Section<'i>) -> T,
+        read: fn(&mut Self, &mut Section<'i>) -> Option<T>,
     ) -> Vec<Named<T>> {
+        let kind = schema::path_of(root.kind, key);
         let Some(item) = root.take(key) else {
             return Vec::new();
         };
-        if !item.is_table() {
+        let DeValue::Table(table) = item.value else {
             let form = if item.is_tables() {
                 "single brackets and a name"
             } else {
@@ -271,12 +258,9 @@ impl Reader<'_> {
             self.expected(&item, "a table of names")
                 .hint(format!("give it {form}: `[{key}.main]`"));
             return Vec::new();
-        }
-        let Some(table) = item.into_section(kind, String::new()) else {
-            return Vec::new();
         };
         let mut found = Vec::new();
-        for item in table.into_items() {
+        for item in Section::new(kind, "", item.span, table, 0).items() {
             let name = At::new(item.key.clone().into_owned(), item.key_span.clone());
             if !item.is_table() && schema::find(kind, &name).is_some() {
                 self.error(
@@ -288,14 +272,12 @@ impl Reader<'_> {
             }
             let errors = self.problems.errors().len();
             self.name(&name, key);
-            let title = format!("[{key}.{}]", echo(&name));
-            match self.section(item, kind, &title) {
-                Some(section) => {
-                    let table = read(self, section);
+            match self.section(item, kind, &format!("[{key}.{}]", echo(&name)), read) {
+                Some(table) => {
                     if self.problems.errors().len() > errors {
                         self.wrong.insert(name.span.start);
                     }
-                    found.push((name, table));
+                    found.push((name, table.value));
                 }
                 // Names in it may be meant elsewhere in the file.
                 None => self.failed.insert("", key),
@@ -324,11 +306,11 @@ impl Reader<'_> {
         &mut self,
         section: &mut Section<'i>,
         key: &str,
-        kind: &'static str,
         form: &str,
         empty: Empty,
-        mut read: impl FnMut(&mut Self, Section<'i>) -> Option<T>,
+        read: fn(&mut Self, &mut Section<'i>) -> Option<T>,
     ) -> Option<Vec<At<T>>> {
+        let kind = schema::path_of(section.kind, key);
         let item = section.take(key)?;
         let span = item.span.clone();
         let items = match item.into_elements() {
@@ -344,29 +326,20 @@ impl Reader<'_> {
         }
         let mut found = Vec::new();
         for item in items {
-            let span = item.span.clone();
+            let start = item.span.start;
             let errors = self.problems.errors().len();
-            let value = self
-                .section(item, kind, form)
-                .and_then(|section| read(self, section));
+            found.extend(self.section(item, kind, form, read));
             if self.problems.errors().len() > errors {
-                self.wrong.insert(span.start);
+                self.wrong.insert(start);
             }
-            found.extend(value.map(|value| At::new(value, span)));
         }
         Some(found)
     }
 
     /// Ends the reading of `section`: what is left in it is unknown.
-    fn finish(&mut self, section: Section<'_>) {
-        let Section { kind, errors, .. } = section;
-        // The file itself is looked at as a whole; a table whose owner does not ask has no key that is asked for.
-        let since = if kind.is_empty() {
-            0
-        } else {
-            errors.min(self.problems.errors().len())
-        };
-        let found = &self.problems.errors()[since..];
+    fn finish(&mut self, mut section: Section<'_>) {
+        let kind = section.kind;
+        let found = &self.problems.errors()[section.errors..];
         for (key, span) in &section.taken {
             if found
                 .iter()
@@ -375,9 +348,8 @@ impl Reader<'_> {
                 self.failed.insert(kind, key);
             }
         }
-        let title = section.title.clone();
         let known: Vec<&str> = schema::keys(kind).iter().map(|key| key.name).collect();
-        for item in section.into_rest() {
+        for item in section.rest() {
             let what = if item.is_table() || item.is_tables() {
                 "table"
             } else {
@@ -399,7 +371,7 @@ impl Reader<'_> {
             let message = if kind.is_empty() {
                 format!("unknown {what} `{shown}`")
             } else {
-                format!("unknown {what} `{shown}` in `{title}`")
+                format!("unknown {what} `{shown}` in `{}`", section.title)
             };
             let hint = match schema::suggestion(kind, &item.key) {
                 Some(near) => {
@@ -407,7 +379,7 @@ impl Reader<'_> {
                     format!("did you mean `{near}`?")
                 }
                 None if kind.is_empty() => format!("the tables are `{}`", known.join("`, `")),
-                None => format!("`{title}` has `{}`", known.join("`, `")),
+                None => format!("`{}` has `{}`", section.title, known.join("`, `")),
             };
             // An unknown key of an issuer may hold its secret.
             if kind.starts_with("issuers") && hint.starts_with('`') {

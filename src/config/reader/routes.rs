@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::Reader;
-use super::fields::{Empty, One, claim_path, word};
+use super::fields::{Empty, claim_path, word};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawIdentity, RawRoles, RawRoute};
 use crate::config::values::echo;
@@ -17,61 +17,49 @@ const NO_ROLES: &str =
     "an empty list is ambiguous: name one role at least, or leave the key out to let every caller in";
 
 impl Reader<'_> {
-    pub(super) fn route(&mut self, mut section: Section<'_>) -> RawRoute {
+    pub(super) fn route(&mut self, section: &mut Section<'_>) -> Option<RawRoute> {
         self.require(
-            &section,
+            section,
             &[
                 ("path", "the paths that it covers, like `path = \"/*\"`"),
                 ("upstream", "the name of an upstream, like `upstream = \"app\"`"),
             ],
         );
-        let route = RawRoute {
-            host: self.string(&mut section, "host"),
-            path: self.string(&mut section, "path"),
+        Some(RawRoute {
+            host: section.take("host").and_then(|item| self.value(&item)),
+            path: section.take("path").and_then(|item| self.value(&item)),
             methods: self.list(
-                &mut section,
+                section,
                 "methods",
-                One::Refused,
                 Empty::Refused("leave it out for all methods"),
                 Self::method,
             ),
-            auth: self.choice(&mut section, "auth"),
-            roles: self.roles(&mut section),
-            claims: self.claims(
-                &mut section,
-                Empty::Refused("leave it out if no claim is asked for"),
+            auth: self.choice(section, "auth"),
+            roles: self.roles(section),
+            claims: self.claims(section, Empty::Refused("leave it out if no claim is asked for")),
+            scopes: self.all(
+                section,
+                "scopes",
+                Empty::Refused("leave it out if no scope is asked for"),
+                Self::scope,
             ),
-            scopes: self
-                .list(
-                    &mut section,
-                    "scopes",
-                    One::Refused,
-                    Empty::Refused("leave it out if no scope is asked for"),
-                    |reader, item| reader.parse(item, "a list of scopes", str::parse),
-                )
-                .map(|scopes| scopes.value)
-                .unwrap_or_default(),
-            upstream: self.string(&mut section, "upstream"),
-            strip_prefix: self.string(&mut section, "strip_prefix"),
-            rewrite_responses: self.flag(&mut section, "rewrite_responses"),
-            headers: self.headers(&mut section, "a header value", str::parse::<FieldValue>),
-            forward_credential: self.flag(&mut section, "forward_credential"),
-            accept: self.accept(&mut section),
-            keep_headers: self.header_names(&mut section, "keep_headers"),
-        };
-        self.finish(section);
-        route
+            upstream: self.string(section, "upstream"),
+            strip_prefix: self.string(section, "strip_prefix"),
+            rewrite_responses: self.flag(section, "rewrite_responses"),
+            headers: self.headers(section, "a header value", str::parse::<FieldValue>),
+            forward_credential: self.flag(section, "forward_credential"),
+            accept: self.accept(section),
+            keep_headers: self.header_names(section, "keep_headers"),
+        })
     }
 
     fn accept(&mut self, section: &mut Section<'_>) -> PathLeniency {
         let names = schema::words(section.kind, "accept");
-        let read = |reader: &mut Self, item: &Item<'_>| {
+        let accepted = self.all(section, "accept", Empty::Taken, |reader, item| {
             reader.parse(item, "one of the words it knows", |text| {
                 word::<String>(text, names)
             })
-        };
-        let accepted = self.list(section, "accept", One::Refused, Empty::Taken, read);
-        let accepted = accepted.map(|accepted| accepted.value).unwrap_or_default();
+        });
         accepted.iter().fold(PathLeniency::default(), |accept, name| {
             accept.with_name(name).unwrap_or(accept)
         })
@@ -110,32 +98,31 @@ impl Reader<'_> {
 
     fn roles(&mut self, route: &mut Section<'_>) -> Option<At<RawRoles>> {
         let item = route.take("roles")?;
+        if item.is_table() {
+            return self.section(item, "routes.roles", "roles", Self::role_table);
+        }
+        // The array is read as `any` of a table, so that both forms have the same rules.
         let span = item.span.clone();
-        if !item.is_table() {
-            // The array is read as `any` of a table, so that both forms have the same rules.
-            let any = self.role_list(item)?;
-            return Some(At {
-                value: RawRoles {
-                    any: Some(any),
-                    ..RawRoles::default()
-                },
-                span,
-            });
+        let any = Some(self.role_list(item)?);
+        Some(At::new(
+            RawRoles {
+                any,
+                ..RawRoles::default()
+            },
+            span,
+        ))
+    }
+
+    fn role_table(&mut self, section: &mut Section<'_>) -> Option<RawRoles> {
+        if !["any", "all", "none"].iter().any(|key| section.has(key)) {
+            self.error(&section.span, "`roles` names no roles").hint(NO_ROLES);
         }
-        let mut section = item.into_section("routes.roles", "roles".to_owned())?;
-        let written = ["any", "all", "none"].iter().any(|key| section.has(key));
-        let mut list =
-            |section: &mut Section<'_>, key: &str| section.take(key).and_then(|item| self.role_list(item));
-        let roles = RawRoles {
-            any: list(&mut section, "any"),
-            all: list(&mut section, "all"),
-            none: list(&mut section, "none"),
-        };
-        self.finish(section);
-        if !written {
-            self.error(&span, "`roles` names no roles").hint(NO_ROLES);
-        }
-        Some(At::new(roles, span))
+        let mut list = |key: &str| section.take(key).and_then(|item| self.role_list(item));
+        Some(RawRoles {
+            any: list("any"),
+            all: list("all"),
+            none: list("none"),
+        })
     }
 
     fn role_list(&mut self, item: Item<'_>) -> Option<Vec<At<String>>> {
@@ -160,15 +147,13 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn identity(&mut self, mut section: Section<'_>) -> RawIdentity {
-        let identity = RawIdentity {
-            preset: self.choice(&mut section, "preset"),
-            headers: self.headers(&mut section, "the path of a claim", claim_path),
-            assertion: self.flag(&mut section, "assertion"),
-            encoding: self.choice(&mut section, "encoding"),
-            unverified_email: self.flag(&mut section, "unverified_email"),
-        };
-        self.finish(section);
-        identity
+    pub(super) fn identity(&mut self, section: &mut Section<'_>) -> Option<RawIdentity> {
+        Some(RawIdentity {
+            preset: self.choice(section, "preset"),
+            headers: self.headers(section, "the path of a claim", claim_path),
+            assertion: self.flag(section, "assertion"),
+            encoding: self.choice(section, "encoding"),
+            unverified_email: self.flag(section, "unverified_email"),
+        })
     }
 }

@@ -47,14 +47,6 @@ impl<'i> Item<'i> {
             .is_some_and(|array| !array.is_empty() && array.iter().all(|item| item.get_ref().is_table()))
     }
 
-    /// The table to read as `kind`; `None` if it is no table.
-    pub(super) fn into_section(self, kind: &'static str, title: String) -> Option<Section<'i>> {
-        match self.value {
-            DeValue::Table(table) => Some(Section::new(kind, title, self.span, table)),
-            _ => None,
-        }
-    }
-
     /// The elements of an array; the item itself if it is none.
     pub(super) fn into_elements(self) -> Result<Vec<Item<'i>>, Self> {
         match self.value {
@@ -81,7 +73,7 @@ pub(super) struct Section<'i> {
     /// Its header, or its braces.
     pub span: Range<usize>,
     items: Vec<Option<Item<'i>>>,
-    /// How many errors there were before this table was looked at; no number where its owner does not ask.
+    /// How many errors there were before this table was looked at.
     pub errors: usize,
     /// A bit for each key of the schema that was asked for.
     asked: u32,
@@ -95,6 +87,7 @@ impl<'i> Section<'i> {
         title: impl Into<String>,
         span: Range<usize>,
         table: DeTable<'i>,
+        errors: usize,
     ) -> Self {
         let mut items: Vec<Item<'i>> = table
             .into_iter()
@@ -112,7 +105,7 @@ impl<'i> Section<'i> {
             title: title.into(),
             span,
             items: items.into_iter().map(Some).collect(),
-            errors: usize::MAX,
+            errors,
             asked: 0,
             taken: Vec::new(),
         }
@@ -155,18 +148,18 @@ impl<'i> Section<'i> {
     }
 
     /// All entries, of a table whose keys are free.
-    pub(super) fn into_items(self) -> impl Iterator<Item = Item<'i>> {
-        self.items.into_iter().flatten()
+    pub(super) fn items(&mut self) -> impl Iterator<Item = Item<'i>> + use<'i> {
+        std::mem::take(&mut self.items).into_iter().flatten()
     }
 
     /// The entries that were not taken.
-    pub(super) fn into_rest(self) -> impl Iterator<Item = Item<'i>> {
+    pub(super) fn rest(&mut self) -> impl Iterator<Item = Item<'i>> + use<'i> {
         debug_assert_eq!(
             self.asked.count_ones() as usize,
             schema::keys(self.kind).len(),
             "a key of `{}` is in the schema and the reader does not ask for it",
             self.kind
         );
-        self.into_items()
+        self.items()
     }
 }

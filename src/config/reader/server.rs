@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use super::Reader;
-use super::fields::{Empty, One};
+use super::fields::Empty;
 use super::section::{Item, Section};
 use crate::config::raw::{
     At, RawAdmin, RawCertificate, RawEgressProxy, RawLog, RawPem, RawServer, RawServerTls, RawState,
@@ -13,61 +13,30 @@ use crate::http::client::Share;
 use crate::values::{Listen, TrustedProxy};
 
 impl Reader<'_> {
-    pub(super) fn server(&mut self, mut section: Section<'_>) -> RawServer {
-        let listen = self.list(
-            &mut section,
-            "listen",
-            One::Taken,
-            Empty::Refused("name an address, like `127.0.0.1:8080`"),
-            |reader, item| reader.parse(item, "an address", values::listen),
-        );
-        let trusted_proxies = self.list(
-            &mut section,
-            "trusted_proxies",
-            One::Refused,
-            Empty::Taken,
-            |reader, item| {
-                let proxy = reader.parse(item, "a network", values::proxy)?;
-                if let TrustedProxy::Network(network) = proxy.value
-                    && network.prefix_len() == 0
-                {
-                    reader
-                        .warning(
-                            &proxy.span,
-                            format!("`{network}` trusts the `X-Forwarded-*` of every client"),
-                        )
-                        .hint("name the networks of the proxies in front of this gateway");
-                }
-                Some(proxy)
-            },
-        );
+    pub(super) fn server(&mut self, section: &mut Section<'_>) -> Option<RawServer> {
         let server = RawServer {
-            scalars: self.scalars(&mut section),
-            listen: listen.map(|listen| listen.value).unwrap_or_default(),
-            public_url: self.parsed(&mut section, "public_url", "an origin", values::origin),
-            trusted_proxies: trusted_proxies.map(|networks| networks.value).unwrap_or_default(),
-            trusted_headers: self.header_names(&mut section, "trusted_headers"),
-            max_header_bytes: self.size(
-                &mut section,
-                "max_header_bytes",
-                8192..=1 << 20,
-                "from 8KiB to 1MiB",
+            scalars: self.scalars(section),
+            listen: self.all(
+                section,
+                "listen",
+                Empty::Refused("name an address, like `127.0.0.1:8080`"),
+                |reader, item| reader.parse(item, "an address", values::listen),
             ),
-            max_token_bytes: self.size(
-                &mut section,
-                "max_token_bytes",
-                1024..=1 << 20,
-                "from 1KiB to 1MiB",
-            ),
-            egress_proxy: self.egress_proxy(&mut section),
-            max_body_bytes: self.body_limit(&mut section),
-            max_connections_per_client: self.share(&mut section, "max_connections_per_client"),
-            min_rate: self.min_rate(&mut section),
-            redirect_http: self.redirect_http(&mut section),
-            own_prefix: self.parsed(&mut section, "own_prefix", "a prefix of paths", values::prefix),
-            tls: self.tls(&mut section),
+            public_url: self.parsed(section, "public_url", "an origin", values::origin),
+            trusted_proxies: self.all(section, "trusted_proxies", Empty::Taken, Self::trusted_proxy),
+            trusted_headers: self.header_names(section, "trusted_headers"),
+            max_header_bytes: self.size(section, "max_header_bytes", 8192..=1 << 20, "from 8KiB to 1MiB"),
+            max_token_bytes: self.size(section, "max_token_bytes", 1024..=1 << 20, "from 1KiB to 1MiB"),
+            egress_proxy: section
+                .take("egress_proxy")
+                .and_then(|item| self.egress_proxy(item)),
+            max_body_bytes: self.body_limit(section),
+            max_connections_per_client: self.share(section, "max_connections_per_client"),
+            min_rate: self.min_rate(section),
+            redirect_http: self.redirect_http(section),
+            own_prefix: self.parsed(section, "own_prefix", "a prefix of paths", values::prefix),
+            tls: self.table(section, "tls", "[server.tls]", Self::tls),
         };
-        self.finish(section);
         // 16 KiB fit into the smallest `max_header_bytes` but one: what is not written is no mistake of the writer's.
         let most = server
             .max_header_bytes
@@ -80,7 +49,19 @@ impl Reader<'_> {
             )
             .hint("a token is a part of the head: make `max_header_bytes` larger as well");
         }
-        server
+        Some(server)
+    }
+
+    fn trusted_proxy(&mut self, item: &Item<'_>) -> Option<At<TrustedProxy>> {
+        let proxy = self.parse(item, "a network", values::proxy)?;
+        if let TrustedProxy::Network(network) = proxy.value
+            && network.prefix_len() == 0
+        {
+            let message = format!("`{network}` trusts the `X-Forwarded-*` of every client");
+            self.warning(&proxy.span, message)
+                .hint("name the networks of the proxies in front of this gateway");
+        }
+        Some(proxy)
     }
 
     /// A percentage, or a number.
@@ -129,34 +110,29 @@ impl Reader<'_> {
         Some(listen)
     }
 
-    fn egress_proxy(&mut self, server: &mut Section<'_>) -> Option<At<RawEgressProxy>> {
+    fn egress_proxy(&mut self, item: Item<'_>) -> Option<At<RawEgressProxy>> {
         const FORM: &str = "egress_proxy = { url = \"http://user@proxy:3128\", password = { file = \"…\" } }";
-        let item = server.take("egress_proxy")?;
         let span = item.span.clone();
         if item.value.as_str() == Some("none") {
             return Some(At::new(RawEgressProxy::None, span));
         }
-        let (url, password) = if item.is_table() {
-            let mut section = self.section(item, "server.egress_proxy", FORM)?;
-            self.require(&section, &[("url", "write `url = \"http://proxy:3128\"`")]);
+        if !item.is_table() {
+            let (url, password) = (self.proxy_url(&item)?, None);
+            return Some(At::new(RawEgressProxy::Proxy { url, password }, span));
+        }
+        self.section(item, "server.egress_proxy", FORM, |reader, section| {
+            reader.require(section, &[("url", "write `url = \"http://proxy:3128\"`")]);
             let url = section.take("url");
             let has_password = section.has("password");
-            let password = section.take("password").and_then(|item| self.secret(item));
-            let title = section.span.clone();
-            self.finish(section);
-            let url = url.and_then(|url| self.proxy_url(&url))?;
+            let password = section.take("password").and_then(|item| reader.secret(item));
+            let url = url.and_then(|url| reader.proxy_url(&url))?;
             if has_password && !url.contains('@') {
-                self.error(&title, "`password` goes with a user, and `url` names none")
+                reader
+                    .error(&section.span, "`password` goes with a user, and `url` names none")
                     .hint(format!("write it before `@`: `{FORM}`"));
                 return None;
             }
-            (url, password)
-        } else {
-            (self.proxy_url(&item)?, None)
-        };
-        Some(At {
-            value: RawEgressProxy::Proxy { url, password },
-            span,
+            Some(RawEgressProxy::Proxy { url, password })
         })
     }
 
@@ -188,44 +164,37 @@ impl Reader<'_> {
         )
     }
 
-    fn tls(&mut self, server: &mut Section<'_>) -> Option<At<RawServerTls>> {
-        let mut section = self.table(server, "tls", "server.tls", "[server.tls]")?;
+    fn tls(&mut self, section: &mut Section<'_>) -> Option<RawServerTls> {
         self.require(
-            &section,
+            section,
             &[
                 ("certificate", "the PEM file of the certificate chain, leaf first"),
                 ("private_key", "the PEM file of the key"),
             ],
         );
-        let certificate = self.pem(&mut section, "certificate");
-        let private_key = self.pem(&mut section, "private_key");
-        let more = self.tables(
-            &mut section,
-            "more",
-            "server.tls.more",
-            "more = [{ certificate = \"…\", private_key = \"…\" }]",
-            Empty::Taken,
-            |reader, mut section| {
-                let hint = "each entry is `{ certificate = \"…\", private_key = \"…\" }`";
-                reader.require(&section, &[("certificate", hint), ("private_key", hint)]);
-                let certificate = reader.pem(&mut section, "certificate");
-                let private_key = reader.pem(&mut section, "private_key");
-                reader.finish(section);
-                Some(RawCertificate {
-                    certificate: certificate?,
-                    private_key: private_key?,
-                })
-            },
-        );
-        let span = section.span.clone();
-        self.finish(section);
-        Some(At {
-            value: RawServerTls {
-                certificate,
-                private_key,
-                more: more.unwrap_or_default(),
-            },
-            span,
+        Some(RawServerTls {
+            certificate: self.pem(section, "certificate"),
+            private_key: self.pem(section, "private_key"),
+            more: self
+                .tables(
+                    section,
+                    "more",
+                    "more = [{ certificate = \"…\", private_key = \"…\" }]",
+                    Empty::Taken,
+                    Self::certificate,
+                )
+                .unwrap_or_default(),
+        })
+    }
+
+    fn certificate(&mut self, section: &mut Section<'_>) -> Option<RawCertificate> {
+        let hint = "each entry is `{ certificate = \"…\", private_key = \"…\" }`";
+        self.require(section, &[("certificate", hint), ("private_key", hint)]);
+        let certificate = self.pem(section, "certificate");
+        let private_key = self.pem(section, "private_key");
+        Some(RawCertificate {
+            certificate: certificate?,
+            private_key: private_key?,
         })
     }
 
@@ -247,13 +216,13 @@ impl Reader<'_> {
         Some(At::new(RawPem::Path(path.value.into()), path.span))
     }
 
-    pub(super) fn log(&mut self, mut section: Section<'_>) -> RawLog {
+    pub(super) fn log(&mut self, section: &mut Section<'_>) -> Option<RawLog> {
         let log = RawLog {
-            format: self.choice(&mut section, "format"),
-            level: self.choice(&mut section, "level"),
-            access: self.flag(&mut section, "access"),
-            email: self.flag(&mut section, "email"),
-            file: self.path(&mut section, "file"),
+            format: self.choice(section, "format"),
+            level: self.choice(section, "level"),
+            access: self.flag(section, "access"),
+            email: self.flag(section, "email"),
+            file: self.path(section, "file"),
         };
         if let (Some(access), Some(file)) = (&log.access, &log.file)
             && !access.value
@@ -262,97 +231,38 @@ impl Reader<'_> {
                 .also(access.span.clone(), "switched off here")
                 .hint("remove one of the two");
         }
-        self.finish(section);
-        log
+        Some(log)
     }
 
-    pub(super) fn admin(&mut self, mut section: Section<'_>) -> Option<RawAdmin> {
-        self.require(&section, &[("listen", "name an address, like `127.0.0.1:8081`")]);
-        let mut listen = self.parsed(&mut section, "listen", "an address", values::listen);
+    pub(super) fn admin(&mut self, section: &mut Section<'_>) -> Option<RawAdmin> {
+        self.require(section, &[("listen", "name an address, like `127.0.0.1:8081`")]);
+        let mut listen = self.parsed(section, "listen", "an address", values::listen);
         if let Some(systemd) = listen.take_if(|listen| listen.value == Listen::Systemd) {
             // All sockets of systemd are one list, and nothing in it says which are not for the public.
             self.error(&systemd.span, "the admin port cannot be a socket of systemd")
                 .hint("write an address, like `127.0.0.1:8081` or `unix:/run/passgate/admin.sock`");
         }
-        let hosts = self.list(
-            &mut section,
-            "hosts",
-            One::Refused,
-            Empty::Taken,
-            |reader, item| {
-                reader.parse(item, "the name of a host", |text| {
-                    let name = text.strip_suffix('.').unwrap_or(text);
-                    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-                    match !name.is_empty() && name.bytes().all(is_plain) {
-                        true => Ok(name.to_ascii_lowercase()),
-                        false => Err(
-                            "a name alone, like `passgate.internal`: it is taken with every port".to_owned(),
-                        ),
+        let hosts = self.all(section, "hosts", Empty::Taken, |reader, item| {
+            reader.parse(item, "the name of a host", |text| {
+                let name = text.strip_suffix('.').unwrap_or(text);
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+                match !name.is_empty() && name.bytes().all(is_plain) {
+                    true => Ok(name.to_ascii_lowercase()),
+                    false => {
+                        Err("a name alone, like `passgate.internal`: it is taken with every port".to_owned())
                     }
-                })
-            },
-        );
-        self.finish(section);
+                }
+            })
+        });
         Some(RawAdmin {
             listen: listen?,
-            hosts: hosts.map(|hosts| hosts.value).unwrap_or_default(),
+            hosts,
         })
     }
 
-    pub(super) fn state(&mut self, mut section: Section<'_>) -> RawState {
-        let url = section.take("url").and_then(|item| self.state_url(&item));
-        self.finish(section);
-        RawState { url }
-    }
-
-    fn state_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
-        const HINT: &str = "write `\"sqlite:passgate.db\"`";
-        let mut url = self.text(item)?;
-        // With three slashes, as other programs write an absolute path in such a URL.
-        if let Some(path) = url
-            .strip_prefix("sqlite:///")
-            .filter(|path| !path.is_empty() && !path.starts_with('/'))
-        {
-            url.value = format!("sqlite:/{path}");
-        }
-        match url.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() && !path.starts_with("//") && path != ":memory:" => {
-                Some(url)
-            }
-            Some(("sqlite", ":memory:")) => {
-                self.error(&url.span, "a state in memory forgets revocations")
-                    .hint(HINT);
-                None
-            }
-            Some(("sqlite", path)) => {
-                let path = path.trim_start_matches('/');
-                let hint = if path.is_empty() {
-                    HINT.to_owned()
-                } else {
-                    format!(
-                        "a path follows the colon: `\"sqlite:{0}\"` beside this file, or `\"sqlite:/{0}\"`",
-                        values::echo(path)
-                    )
-                };
-                self.error(&url.span, "`url` names no file").hint(hint);
-                None
-            }
-            Some(("postgres" | "postgresql", _)) => {
-                self.error(&url.span, "`postgres://` is not available in this version")
-                    .hint(HINT);
-                None
-            }
-            _ => {
-                self.error(
-                    &url.span,
-                    format!(
-                        "`url` must be `sqlite:` and a path, found `{}`",
-                        values::echo(&url)
-                    ),
-                )
-                .hint(HINT);
-                None
-            }
-        }
+    pub(super) fn state(&mut self, section: &mut Section<'_>) -> Option<RawState> {
+        Some(RawState {
+            url: section.take("url").and_then(|item| self.value(&item)),
+        })
     }
 }

@@ -5,14 +5,13 @@ use http::uri::PathAndQuery;
 use toml::de::DeValue;
 
 use super::Reader;
-use super::fields::{Empty, One, word};
+use super::fields::Empty;
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawHealthCheck, RawUpstream};
-use crate::config::schema;
 use crate::config::values::{self, ServerAddress, echo};
 
 impl Reader<'_> {
-    pub(super) fn upstream(&mut self, mut section: Section<'_>) -> RawUpstream {
+    pub(super) fn upstream(&mut self, section: &mut Section<'_>) -> Option<RawUpstream> {
         match (section.has("servers"), section.has("builtin")) {
             (true, true) => {
                 self.error(
@@ -21,25 +20,20 @@ impl Reader<'_> {
                 )
                 .hint("keep one of them");
             }
-            (false, false) => self.require(
-                &section,
-                &[("servers", "`servers = [\"http://127.0.0.1:3000\"]`")],
-            ),
+            (false, false) => {
+                self.require(section, &[("servers", "`servers = [\"http://127.0.0.1:3000\"]`")])
+            }
             _ => {}
         }
-        let servers = self.list(
-            &mut section,
-            "servers",
-            One::Refused,
-            Empty::Refused("name one at least, like `http://127.0.0.1:3000`"),
-            Self::server_address,
-        );
         let upstream = RawUpstream {
-            servers: servers.map(|servers| servers.value).unwrap_or_default(),
-            builtin: self.parsed(&mut section, "builtin", "`whoami`", |text| {
-                word(text, schema::words("upstreams.*", "builtin"))
-            }),
-            host: self.parsed(&mut section, "host", "a host", |text| {
+            servers: self.all(
+                section,
+                "servers",
+                Empty::Refused("name one at least, like `http://127.0.0.1:3000`"),
+                Self::server_address,
+            ),
+            builtin: self.word(section, "builtin", "`whoami`"),
+            host: self.parsed(section, "host", "a host", |text| {
                 match values::url(&format!("http://{text}")) {
                     Ok(url) if url.rest.is_empty() && !url.has_userinfo => HeaderValue::try_from(text)
                         .map_err(|_| "a host is a name or address, and a port if there is one".to_owned()),
@@ -47,19 +41,23 @@ impl Reader<'_> {
                     Err(reason) => Err(reason),
                 }
             }),
-            connect_timeout: self.duration(&mut section, "connect_timeout"),
-            response_timeout: self.duration(&mut section, "response_timeout"),
-            idle_timeout: self.duration(&mut section, "idle_timeout"),
-            max_connections: self.number(&mut section, "max_connections"),
-            ca_file: self.path(&mut section, "ca_file"),
-            health_check: self.health_check(&mut section),
+            connect_timeout: self.duration(section, "connect_timeout"),
+            response_timeout: self.duration(section, "response_timeout"),
+            idle_timeout: self.duration(section, "idle_timeout"),
+            max_connections: self.number(section, "max_connections"),
+            ca_file: self.path(section, "ca_file"),
+            health_check: self.table(
+                section,
+                "health_check",
+                "health_check = { path = \"/healthz\" }",
+                Self::health_check,
+            ),
         };
         if let (Some(check), Some(_)) = (&upstream.health_check, &upstream.builtin) {
             self.error(&check.span, "something built in has no health to check")
                 .hint("remove `health_check`");
         }
-        self.finish(section);
-        upstream
+        Some(upstream)
     }
 
     fn server_address(&mut self, item: &Item<'_>) -> Option<At<ServerAddress>> {
@@ -68,42 +66,25 @@ impl Reader<'_> {
             self.expected(item, "the address of a server").hint(hint);
             return None;
         }
-        let text = self.text(item)?;
-        match ServerAddress::parse(&text) {
-            Ok(value) => Some(At::new(value, text.span)),
-            Err(bad) => {
-                if bad.is_secret {
-                    self.problems.hide(&item.span);
-                }
-                self.error(&item.span, bad.message).hint(bad.hint);
-                None
-            }
-        }
+        self.value(item)
     }
 
-    fn health_check(&mut self, upstream: &mut Section<'_>) -> Option<At<RawHealthCheck>> {
-        let form = "health_check = { path = \"/healthz\" }";
-        let mut section = self.table(upstream, "health_check", "upstreams.*.health_check", form)?;
+    fn health_check(&mut self, section: &mut Section<'_>) -> Option<RawHealthCheck> {
         self.require(
-            &section,
+            section,
             &[("path", "what to ask for, like `path = \"/healthz\"`")],
         );
-        let path = self.parsed(&mut section, "path", "a path", |text| {
+        let path = self.parsed(section, "path", "a path", |text| {
             let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
             match text.parse::<PathAndQuery>() {
                 Ok(path) if text.starts_with('/') && plain => Ok(path),
                 _ => Err("it begins with `/`".to_owned()),
             }
         });
-        let interval = self.duration(&mut section, "interval");
-        let span = section.span.clone();
-        self.finish(section);
-        Some(At {
-            value: RawHealthCheck {
-                path: path?,
-                interval,
-            },
-            span,
+        let interval = self.duration(section, "interval");
+        Some(RawHealthCheck {
+            path: path?,
+            interval,
         })
     }
 }

@@ -92,6 +92,14 @@ pub(super) fn words(path: &str, name: &str) -> &'static [&'static str] {
     }
 }
 
+/// The path of the tables that the key `name` holds.
+pub(super) fn path_of(path: &str, name: &str) -> &'static str {
+    match find(path, name).map(|key| key.kind) {
+        Some(Kind::Table(path) | Kind::Tables(path) | Kind::Named(path)) => path,
+        _ => "",
+    }
+}
+
 /// The numbers that the key `name` takes.
 pub(super) fn range(path: &str, name: &str) -> RangeInclusive<u64> {
     match find(path, name).map(|key| key.kind) {

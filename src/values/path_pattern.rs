@@ -1,5 +1,8 @@
 //! Path patterns: how they are read and what they cover.
 
+use std::str::FromStr;
+
+use super::BadValue;
 use crate::http::target::canonical_pattern_segment;
 use crate::refusal::Refusal;
 
@@ -18,7 +21,7 @@ pub struct Pattern {
 
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Segment {
+pub enum Segment {
     /// This text, in its matching spelling; empty only at the end.
     Literal(Box<str>),
     /// Any one segment that is not empty.
@@ -159,11 +162,15 @@ impl Pattern {
         &self.text
     }
 
-    pub(super) fn segments(&self) -> &[Segment] {
+    /// The segments; a final `*` is none.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    pub(super) fn is_subtree(&self) -> bool {
+    /// Whether it ends with `*`.
+    #[must_use]
+    pub fn is_subtree(&self) -> bool {
         self.subtree
     }
 
@@ -199,6 +206,20 @@ impl Pattern {
             path.push('/');
         }
         path
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        Self::parse(text)
+    }
+}
+
+impl From<PatternError> for BadValue {
+    fn from(error: PatternError) -> Self {
+        Self::new(format!("`path`: {error}"), error.hint())
     }
 }
 

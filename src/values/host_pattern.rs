@@ -1,7 +1,8 @@
 //! Host patterns: one host, or every host below a name.
 
-use std::cmp::Ordering;
+use std::str::FromStr;
 
+use super::BadValue;
 use crate::http::headers::Host;
 
 /// A `host` of a route.
@@ -93,22 +94,18 @@ impl std::fmt::Display for HostPattern {
     }
 }
 
-/// Exact hosts by name, then suffixes from the longest, then routes without a host.
-pub(super) fn by_specificity(first: Option<&HostPattern>, second: Option<&HostPattern>) -> Ordering {
-    let rank = |host: Option<&HostPattern>| match host {
-        Some(HostPattern::Exact(_)) => 0,
-        Some(HostPattern::Below(_)) => 1,
-        None => 2,
-    };
-    rank(first)
-        .cmp(&rank(second))
-        .then_with(|| match (first, second) {
-            (Some(HostPattern::Exact(first)), Some(HostPattern::Exact(second))) => first.cmp(second),
-            (Some(HostPattern::Below(first)), Some(HostPattern::Below(second))) => {
-                second.len().cmp(&first.len()).then_with(|| first.cmp(second))
-            }
-            _ => Ordering::Equal,
-        })
+impl FromStr for HostPattern {
+    type Err = HostPatternError;
+
+    fn from_str(text: &str) -> Result<Self, HostPatternError> {
+        Self::parse(text)
+    }
+}
+
+impl From<HostPatternError> for BadValue {
+    fn from(error: HostPatternError) -> Self {
+        Self::new(format!("`host`: {error}"), error.hint())
+    }
 }
 
 #[cfg(test)]
