@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
-use super::Failure;
 use super::config::{Plan, SignInPlan};
 use super::login_services::Services;
 use super::settings::Settings;
 use super::state_sync::StateSnapshot;
+use super::{Failure, failed};
 use crate::account::Accounts;
 use crate::clock::{Clock, UnixSeconds};
 use crate::credential::Sources;
@@ -243,7 +243,7 @@ fn open_sessions(
         Arc::clone(&mirror.revocations),
         mirror.clock.clone(),
     );
-    let sessions = sessions.map_err(|error| Failure::Runtime(error.into()))?;
+    let sessions = sessions.map_err(failed)?;
     Ok(Arc::new(match services {
         Some(services) => sessions.counted_by(Arc::clone(&services.openings)),
         None => sessions,

@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 use super::accounts::Directory;
 use super::config::{Outline, load, outline};
 use super::offline::{offline, open_state};
-use super::{Failure, time_text};
+use super::{Failure, failed, time_text};
 use crate::clock::Clock;
 use crate::config::raw::RawIssuer;
 use crate::identity::SESSION_ISSUER;
 use crate::refusal::Refusal;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
+use crate::values::did_you_mean;
 use crate::verify;
 
 /// How long signatures of a retired key count at least: longer than any token of ours lives by default (7 days of a
@@ -51,7 +52,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
     let outline = outline(file)?;
     let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
-    let keys = SigningKeys::load_or_create(&*state, now).map_err(anyhow::Error::from)?;
+    let keys = SigningKeys::load_or_create(&*state, now).map_err(failed)?;
     let request = MintRequest {
         subject: request.subject,
         roles: request.roles,
@@ -67,9 +68,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
         .map_err(|error| Failure::Config(format!("error: {error}\n")))?;
     // Before the token is printed, so that no rotation can be too early for it.
     let expires_at = now.saturating_add(request.lifetime);
-    state
-        .note_token(keys.key_id(), expires_at)
-        .map_err(|error| Failure::Runtime(error.into()))?;
+    state.note_token(keys.key_id(), expires_at).map_err(failed)?;
     Ok(token)
 }
 
@@ -87,7 +86,7 @@ pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Fail
     } else {
         SigningKeys::load_or_create(&*state, now)
     };
-    Ok(keys.map_err(anyhow::Error::from)?.verifying_keys().to_vec())
+    Ok(keys.map_err(failed)?.verifying_keys().to_vec())
 }
 
 /// Revokes at an issuer, which is named as in the file or by its `iss`. Returns what to tell the operator.
@@ -133,9 +132,7 @@ pub fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failu
         revoked_at: now,
         expires_at,
     };
-    state
-        .revoke(&revocation)
-        .map_err(|error| Failure::Runtime(error.into()))?;
+    state.revoke(&revocation).map_err(failed)?;
     let mut said = format!("{said}; a running gateway refuses it within a second\n");
     if let (SESSION_ISSUER, Target::Subject(subject)) = (revocation.issuer.as_str(), &revocation.target) {
         // A session that went on would get new tokens.
@@ -152,19 +149,8 @@ fn unknown_issuer(outline: &Outline, file: &Path, typed: &str) -> Failure {
         .map(|(name, _)| name.as_str())
         .chain([SESSION_ISSUER])
         .collect();
-    let hint = crate::config::nearest(typed, names.iter().copied()).map_or_else(
-        || {
-            format!(
-                "there are {}",
-                names
-                    .iter()
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )
-        },
-        |near| format!("did you mean `{near}`?"),
-    );
+    let hint = did_you_mean(typed, names.iter().copied())
+        .unwrap_or_else(|| format!("there are `{}`", names.join("`, `")));
     Failure::Config(format!(
         "error: `{}` has no issuer `{typed}`\nhint: {hint}\n",
         file.display()
@@ -209,22 +195,14 @@ impl Inspection {
             }
         }
         for name in ["iat", "nbf", "exp"] {
-            if let Some(at) = self
-                .claims
-                .as_ref()
-                .and_then(|claims| claims.get(name))
-                .and_then(Value::as_i64)
-            {
+            let time = self.claims.as_ref().and_then(|claims| claims.get(name)?.as_i64());
+            if let Some(at) = time {
                 text.push_str(&format!("{name} is {}\n", time_text(at)));
             }
         }
-        for check in &self.checks {
-            text.push_str(&format!(
-                "{} {}: {}\n",
-                if check.passed { "✓" } else { "✗" },
-                check.name,
-                check.detail
-            ));
+        for Check { name, passed, detail } in &self.checks {
+            let mark = if *passed { "✓" } else { "✗" };
+            text.push_str(&format!("{mark} {name}: {detail}\n"));
         }
         match self.reason {
             None => text.push_str("accepted\n"),

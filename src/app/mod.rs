@@ -105,6 +105,11 @@ impl Failure {
     }
 }
 
+/// What failed while running.
+fn failed(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::Runtime(error.into())
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Runtime(error)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::build::{Current, assemble};
 use super::config::Plan;
 use super::state_sync::StateSnapshot;
-use super::{Failure, key_store};
+use super::{Failure, failed, key_store};
 use crate::clock::Clock;
 use crate::observe::Metrics;
 use crate::state::{self, State};
@@ -21,13 +21,12 @@ pub(super) fn directory(file: &Path) -> &Path {
 
 /// Opens the state at `url`, which is made where there is none.
 pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failure> {
-    state::open(url, directory(file)).map_err(|error| Failure::Runtime(error.into()))
+    state::open(url, directory(file)).map_err(failed)
 }
 
 /// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
 pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
-    let state = state::open_if_there(&plan.settings.state_url, directory(file))
-        .map_err(|error| Failure::Runtime(error.into()))?;
+    let state = state::open_if_there(&plan.settings.state_url, directory(file)).map_err(failed)?;
     let mirror = StateSnapshot::open(state, Clock::system())?;
     let current = assemble(plan, &mirror, &Metrics::new(), None)?;
     let store = key_store::shared(&mirror);

@@ -21,7 +21,7 @@ use super::settings::{LogSettings, Settings};
 use super::state_sync::StateSnapshot;
 use super::status::Status;
 use super::worker::WorkerHandle;
-use super::{Failure, config_tests, key_store};
+use super::{Failure, config_tests, failed, key_store};
 use crate::forward::watch_health;
 use crate::observe::{self, AccessLog, Diagnostics, Metrics};
 use crate::session::Sessions;
@@ -82,13 +82,10 @@ impl Running<'_> {
         let diagnostics = self.console.diagnostics.clone();
         let read = tokio::task::spawn_blocking(move || {
             let plan = load_tested(&file, &diagnostics)?;
-            let output = log_output(&plan.settings.log).map_err(|error| Failure::Runtime(error.into()))?;
+            let output = log_output(&plan.settings.log).map_err(failed)?;
             Ok((plan, output))
         });
-        let (plan, output) = read
-            .await
-            .map_err(|error| Failure::Runtime(error.into()))
-            .flatten()?;
+        let (plan, output) = read.await.map_err(failed).flatten()?;
         for key in self.settings.differs(&plan.settings) {
             tracing::warn!("`{key}` changed but requires a restart; other changes were applied");
         }
@@ -127,13 +124,11 @@ impl Running<'_> {
     /// Opens the file of the access log again, after log rotation.
     pub(super) async fn reopen_log(&self) {
         let settings = self.current.load().settings.log.clone();
-        match tokio::task::spawn_blocking(move || log_output(&settings)).await {
-            Ok(Ok(output)) => {
+        let opened = tokio::task::spawn_blocking(move || log_output(&settings)).await;
+        match opened.map_err(anyhow::Error::from).and_then(|output| Ok(output?)) {
+            Ok(output) => {
                 self.log.redirect(output);
                 tracing::info!("the access log was opened again");
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "cannot open the access log again; the old file stays in use")
             }
             Err(error) => {
                 tracing::error!(%error, "cannot open the access log again; the old file stays in use")

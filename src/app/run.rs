@@ -15,7 +15,6 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::Failure;
 use super::build::assemble;
 use super::config::Plan;
 use super::console::{Console, READER_PATIENCE, introduction, is_demo};
@@ -25,6 +24,7 @@ use super::reload::{Running, load_tested, log_output, start_tasks};
 use super::state_sync::{StateSnapshot, StateWatcher};
 use super::status::Status;
 use super::worker::{WorkerHandle, start_workers};
+use super::{Failure, failed};
 use crate::clock::Clock;
 use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use crate::server::admin::{self, Report as _};
@@ -227,7 +227,7 @@ impl Signals {
 fn open_listeners(addresses: &[Address]) -> Result<Vec<Listener>, Failure> {
     let mut listeners = Vec::new();
     for address in addresses {
-        listeners.extend(listen::open(address).map_err(|error| Failure::Runtime(error.into()))?);
+        listeners.extend(listen::open(address).map_err(failed)?);
     }
     Ok(listeners)
 }

@@ -79,12 +79,11 @@ pub struct LogSettings {
 
 impl LogSettings {
     fn compile(raw: &RawLog, problems: &Problems) -> Self {
-        let is_on = |flag: &Option<At<bool>>| flag.as_ref().is_none_or(|flag| flag.value);
         Self {
             form: Form {
-                access: is_on(&raw.access),
+                access: or_default(raw.access.as_ref(), "log", "access"),
                 json: raw.format.as_ref().is_none_or(|format| format.value != "text"),
-                email: is_on(&raw.email),
+                email: or_default(raw.email.as_ref(), "log", "email"),
             },
             file: raw.file.as_ref().map(|file| problems.resolve(&file.value)),
             level: raw

@@ -1,19 +1,18 @@
 //! `passgate key`: the gateway's own signing keys.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{ConfigFile, Format, print, print_json, table};
+use super::{Format, print, print_json, table};
 use crate::app::{self, Failure, time_text};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the keys
     List {
-        #[command(flatten)]
-        file: ConfigFile,
         /// How they are printed
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -21,8 +20,6 @@ pub(super) enum Command {
     /// Make a new key and sign with it from now on; the old one goes on verifying until
     /// the last token that it may have signed has expired, for 8 days at least
     Rotate {
-        #[command(flatten)]
-        file: ConfigFile,
         /// How the keys are printed
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -39,12 +36,12 @@ struct Row {
 }
 
 impl Command {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let (file, format, rotate) = match self {
-            Self::List { file, format } => (file, format, false),
-            Self::Rotate { file, format } => (file, format, true),
+    pub(super) fn run(self, file: &Path) -> Result<ExitCode, Failure> {
+        let (format, rotate) = match self {
+            Self::List { format } => (format, false),
+            Self::Rotate { format } => (format, true),
         };
-        let keys = app::signing_keys(&file.config, rotate)?;
+        let keys = app::signing_keys(file, rotate)?;
         let rows: Vec<Row> = keys
             .iter()
             .map(|key| Row {
@@ -71,6 +68,9 @@ impl Command {
                 row.verifies_until.unwrap_or_default(),
             ]
         });
-        print(table::render(["KID", "ALG", "STATE", "CREATED", "VERIFIES UNTIL"], rows).as_bytes())
+        print(table::render(
+            ["KID", "ALG", "STATE", "CREATED", "VERIFIES UNTIL"],
+            rows,
+        ))
     }
 }

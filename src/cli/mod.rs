@@ -15,10 +15,10 @@ mod user;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::app::{self, Failure};
@@ -43,8 +43,16 @@ const MINIMAL: &str = include_str!("minimal.toml");
     usage, 3 refused (`explain`, `token inspect`)"
 )]
 struct Arguments {
-    #[command(flatten)]
-    _file: ConfigFile,
+    /// The configuration file
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "FILE",
+        env = "PASSGATE_CONFIG",
+        default_value = "gateway.toml",
+        global = true
+    )]
+    file: PathBuf,
     /// Whether to write in colour
     #[arg(
         long,
@@ -59,21 +67,6 @@ struct Arguments {
     command: Command,
 }
 
-/// It may stand before the command as well as behind it.
-#[derive(Debug, Args)]
-struct ConfigFile {
-    /// The configuration file
-    #[arg(
-        short = 'c',
-        long = "config",
-        value_name = "FILE",
-        env = "PASSGATE_CONFIG",
-        default_value = "gateway.toml",
-        global = true
-    )]
-    config: PathBuf,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// For people
@@ -85,22 +78,15 @@ enum Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until SIGTERM; SIGHUP takes a changed configuration file
-    Run {
-        #[command(flatten)]
-        file: ConfigFile,
-    },
+    Run,
     /// Validate the configuration without the network, run its tests, print the routes in match order
     Check {
-        #[command(flatten)]
-        file: ConfigFile,
         /// How the routes are printed
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
     /// Show the whole decision for one request, step by step; exit 0 if it is allowed, 3 if it is refused
     Explain {
-        #[command(flatten)]
-        file: ConfigFile,
         /// The method, `GET`
         #[arg(value_name = "METHOD")]
         method: String,
@@ -194,11 +180,11 @@ pub fn main() -> ExitCode {
         }
     };
     app::set_color(arguments.color.of(&std::io::stderr()));
+    let file = arguments.file.as_path();
     let done = match arguments.command {
-        Command::Run { file } => Ok(ExitCode::from(app::run(&file.config))),
-        Command::Check { file, format } => check(&file, format),
+        Command::Run => Ok(ExitCode::from(app::run(file))),
+        Command::Check { format } => check(file, format),
         Command::Explain {
-            file,
             method,
             url,
             headers,
@@ -208,7 +194,7 @@ pub fn main() -> ExitCode {
             claims,
             format,
         } => explain(
-            &file,
+            file,
             &app::ExplainRequest {
                 method,
                 url,
@@ -220,19 +206,19 @@ pub fn main() -> ExitCode {
             },
             format,
         ),
-        Command::Token(command) => command.run(),
-        Command::User(command) => command.run(),
-        Command::Session(command) => command.run(),
-        Command::Key(command) => command.run(),
-        Command::Revoke(revoke) => revoke.run(),
+        Command::Token(command) => command.run(file),
+        Command::User(command) => command.run(file),
+        Command::Session(command) => command.run(file),
+        Command::Key(command) => command.run(file),
+        Command::Revoke(revoke) => revoke.run(file),
         Command::HashPassword => hash_password(),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "passgate", &mut text);
-            print(&text)
+            print(text)
         }
-        Command::Example { minimal } => print(if minimal { MINIMAL } else { EXAMPLE }.as_bytes()),
-        Command::Schema => print(format!("{:#}\n", schema::json_schema()).as_bytes()),
+        Command::Example { minimal } => print(if minimal { MINIMAL } else { EXAMPLE }),
+        Command::Schema => print(format!("{:#}\n", schema::json_schema())),
         Command::Pages(Pages::Export { directory, force }) => export_pages(&directory, force),
         Command::Man { dir } => man::run(dir.as_deref()),
     };
@@ -266,8 +252,8 @@ struct Report<'a> {
     problems: Vec<Listed<'a>>,
 }
 
-fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
-    let checked = app::check(&file.config);
+fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
+    let checked = app::check(file);
     if format == Format::Json {
         let (routes, problems) = match &checked {
             Ok(checked) => (checked.routes.as_slice(), checked.problems.list()),
@@ -297,18 +283,18 @@ fn check(file: &ConfigFile, format: Format) -> Result<ExitCode, Failure> {
     let mut text = table::render(["LINE", "HOST", "PATH", "METHODS", "WHO", "UPSTREAM"], rows);
     text.push_str(&format!(
         "\n{}: {}, {} passed\n",
-        file.config.display(),
+        file.display(),
         table::count(checked.routes.len(), "route"),
         table::count(checked.tests, "test")
     ));
-    print(text.as_bytes())
+    print(text)
 }
 
-fn explain(file: &ConfigFile, question: &app::ExplainRequest, format: Format) -> Result<ExitCode, Failure> {
+fn explain(file: &Path, question: &app::ExplainRequest, format: Format) -> Result<ExitCode, Failure> {
     warn_of_commas(&question.roles);
-    let explanation = app::explain(&file.config, question)?;
+    let explanation = app::explain(file, question)?;
     match format {
-        Format::Text => print(explanation.text.as_bytes())?,
+        Format::Text => print(explanation.text)?,
         Format::Json => print_json(&explanation.json)?,
     };
     Ok(if explanation.allowed {
@@ -320,10 +306,10 @@ fn explain(file: &ConfigFile, question: &app::ExplainRequest, format: Format) ->
 
 fn hash_password() -> Result<ExitCode, Failure> {
     let password = ask::new_password(|_| Ok(()))?;
-    print(format!("{}\n", app::hash_password(&password)?).as_bytes())
+    print(format!("{}\n", app::hash_password(&password)?))
 }
 
-fn export_pages(directory: &std::path::Path, force: bool) -> Result<ExitCode, Failure> {
+fn export_pages(directory: &Path, force: bool) -> Result<ExitCode, Failure> {
     let written = app::export_pages(directory, force)?;
     let shown = directory.display();
     let mut text = String::new();
@@ -333,7 +319,7 @@ fn export_pages(directory: &std::path::Path, force: bool) -> Result<ExitCode, Fa
     text.push_str(&format!(
         "\nname the directory in the configuration, and delete what you do not change:\n\n  [pages]\n  templates = \"{shown}\"\n"
     ));
-    print(text.as_bytes())
+    print(text)
 }
 
 /// Something that works and surprises; standard output stays for what was asked for.
@@ -349,9 +335,9 @@ fn warn_of_commas(roles: &[String]) {
 }
 
 /// Standard output; a reader that has gone (`| head`) is no failure.
-fn print(text: &[u8]) -> Result<ExitCode, Failure> {
+fn print(text: impl AsRef<[u8]>) -> Result<ExitCode, Failure> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(anyhow::Error::from(error).into())
         }
@@ -362,7 +348,7 @@ fn print(text: &[u8]) -> Result<ExitCode, Failure> {
 fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
     let mut text = serde_json::to_vec_pretty(value).map_err(anyhow::Error::from)?;
     text.push(b'\n');
-    print(&text)
+    print(text)
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! `passgate revoke`: revokes a token, or everything that was issued to a subject until now.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, print};
+use super::print;
 use crate::app::{self, Failure};
 use crate::revocation::Target;
 
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
-    #[command(flatten)]
-    file: ConfigFile,
     /// Name of the issuer in the configuration, or its `iss`; `session` for the gateway's own tokens
     #[arg(long, value_name = "ISSUER")]
     issuer: String,
@@ -31,11 +30,11 @@ struct What {
 }
 
 impl Revoke {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, file: &Path) -> Result<ExitCode, Failure> {
         let target = match (self.what.subject, self.what.token_id) {
             (Some(subject), _) => Target::Subject(subject),
             (None, token_id) => Target::Token(token_id.unwrap_or_default()),
         };
-        print(app::revoke(&self.file.config, &self.issuer, target)?.as_bytes())
+        print(app::revoke(file, &self.issuer, target)?)
     }
 }

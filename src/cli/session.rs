@@ -1,18 +1,17 @@
 //! `passgate session`: lists and ends sessions.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigFile, Format, print, print_json, table};
+use super::{Format, print, print_json, table};
 use crate::app::{Directory, Failure, Session};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List open sessions, most recently seen first. `--format json` has every field
     List {
-        #[command(flatten)]
-        file: ConfigFile,
         /// Only sessions of the account with this email address or id
         #[arg(value_name = "EMAIL")]
         email: Option<String>,
@@ -22,8 +21,6 @@ pub(super) enum Command {
     },
     /// End a session: a running gateway refuses its tokens and closes its open connections within two seconds
     Revoke {
-        #[command(flatten)]
-        file: ConfigFile,
         #[command(flatten)]
         which: Which,
     },
@@ -41,29 +38,29 @@ pub(super) struct Which {
 }
 
 impl Command {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, file: &Path) -> Result<ExitCode, Failure> {
         match self {
-            Self::List { file, email, format } => {
-                let directory = Directory::open(&file.config)?;
+            Self::List { email, format } => {
+                let directory = Directory::open(file)?;
                 let of = email.map(|email| directory.account(&email)).transpose()?;
                 let sessions = directory.sessions(of.as_ref())?;
                 match format {
                     Format::Json => print_json(&sessions),
-                    Format::Text => print(text(&sessions, true).as_bytes()),
+                    Format::Text => print(text(&sessions, true)),
                 }
             }
-            Self::Revoke { file, which } => {
-                let directory = Directory::open(&file.config)?;
+            Self::Revoke { which } => {
+                let directory = Directory::open(file)?;
                 match which.all {
                     Some(email) => {
                         let account = directory.account(&email)?;
                         let ended = table::count(directory.end_sessions(&account)?, "session");
-                        print(format!("ended {ended} of `{}`\n", account.email).as_bytes())
+                        print(format!("ended {ended} of `{}`\n", account.email))
                     }
                     None => {
                         let id = which.id.unwrap_or_default();
                         directory.end_session(&id)?;
-                        print(format!("ended the session `{id}`\n").as_bytes())
+                        print(format!("ended the session `{id}`\n"))
                     }
                 }
             }
@@ -76,38 +73,20 @@ const WIDEST: usize = 100;
 
 /// A table of sessions, with the column of their accounts or without. What does not fit is cut.
 pub(super) fn text(sessions: &[Session], with_account: bool) -> String {
-    let cell = |session: &Session| {
-        let day = session.expires_at.get(..10).unwrap_or_default().to_owned();
-        let Session {
-            id,
-            email,
-            last_seen,
-            address,
-            device,
-            ..
-        } = session.clone();
-        (id, email, day, last_seen, address, device)
+    let row = |session: &Session| {
+        let day = session.expires_at.get(..10).unwrap_or_default();
+        let cells = match with_account {
+            true => [&*session.id, &session.email, &session.last_seen],
+            false => [&*session.id, &session.last_seen, day],
+        };
+        let [first, second, third] = cells;
+        [first, second, third, &session.address, &session.device].map(str::to_owned)
     };
+    let rows = sessions.iter().map(row);
     if with_account {
-        let rows = sessions.iter().map(|session| {
-            let (id, email, _, seen, address, device) = cell(session);
-            [id, email, seen, address, device]
-        });
-        return table::fitted(
-            ["ID", "EMAIL", "SEEN", "ADDRESS", "DEVICE"],
-            rows,
-            [1, 3, 4],
-            WIDEST,
-        );
+        let header = ["ID", "EMAIL", "SEEN", "ADDRESS", "DEVICE"];
+        return table::fitted(header, rows, [1, 3, 4], WIDEST);
     }
-    let rows = sessions.iter().map(|session| {
-        let (id, _, day, seen, address, device) = cell(session);
-        [id, seen, day, address, device]
-    });
-    table::fitted(
-        ["ID", "SEEN", "EXPIRES", "ADDRESS", "DEVICE"],
-        rows,
-        [3, 4],
-        WIDEST,
-    )
+    let header = ["ID", "SEEN", "EXPIRES", "ADDRESS", "DEVICE"];
+    table::fitted(header, rows, [3, 4], WIDEST)
 }

@@ -1,20 +1,19 @@
 //! `passgate token`: sign a token with the gateway's own key, look into any token.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{ConfigFile, Format, print, print_json, warn_of_commas};
+use super::{Format, print, print_json, warn_of_commas};
 use crate::app::{self, Failure, TokenRequest};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Sign an access token with the gateway's own key and print it
     Mint {
-        #[command(flatten)]
-        file: ConfigFile,
         /// Its `sub`
         #[arg(long, visible_alias = "as", value_name = "SUBJECT")]
         subject: String,
@@ -40,8 +39,6 @@ pub(super) enum Command {
     /// Show what a token says and whether the gateway would take it; the token is the first line of a file or of standard
     /// input
     Inspect {
-        #[command(flatten)]
-        file: ConfigFile,
         /// A file with the token; `-` or nothing: standard input
         #[arg(value_name = "TOKEN_FILE")]
         token: Option<std::path::PathBuf>,
@@ -67,10 +64,9 @@ pub(super) fn claim(text: &str) -> Result<(String, serde_json::Value), String> {
 }
 
 impl Command {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, file: &Path) -> Result<ExitCode, Failure> {
         match self {
             Self::Mint {
-                file,
                 subject,
                 roles,
                 scopes,
@@ -89,10 +85,10 @@ impl Command {
                     claims,
                     lifetime,
                 };
-                let token = app::mint(&file.config, request)?;
-                print(format!("{token}\n").as_bytes())
+                let token = app::mint(file, request)?;
+                print(format!("{token}\n"))
             }
-            Self::Inspect { file, token, format } => {
+            Self::Inspect { token, format } => {
                 let mut text = String::new();
                 // A token is a secret: it does not come as an argument. 64 KiB is more than any token we read.
                 let read = match token.filter(|path| path.as_os_str() != "-") {
@@ -107,11 +103,11 @@ impl Command {
                          it is read from standard input"
                     )
                 })?;
-                let report = app::inspect(&file.config, text.lines().next().unwrap_or_default().trim())?;
+                let report = app::inspect(file, text.lines().next().unwrap_or_default().trim())?;
                 if format == Format::Json {
                     print_json(&report)?;
                 } else {
-                    print(report.text().as_bytes())?;
+                    print(report.text())?;
                 }
                 Ok(if report.accepted {
                     ExitCode::SUCCESS

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{ConfigFile, Format, ask, print, print_json, session, table, warn};
+use super::{Format, ask, print, print_json, session, table, warn};
 use crate::account::NewAccount;
 use crate::app::{Account, Directory, Failure, ImportMode, Imported, RolesChange, Session};
 
@@ -16,8 +16,6 @@ use crate::app::{Account, Directory, Failure, ImportMode, Imported, RolesChange,
 pub(super) enum Command {
     /// Add an account. The password is prompted for, or is the first line of standard input
     Add {
-        #[command(flatten)]
-        file: ConfigFile,
         /// Email address for sign-in
         #[arg(value_name = "EMAIL")]
         email: String,
@@ -36,8 +34,6 @@ pub(super) enum Command {
     },
     /// List all accounts
     List {
-        #[command(flatten)]
-        file: ConfigFile,
         /// Output format
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -75,8 +71,6 @@ pub(super) enum Command {
     /// Confirm that the email address of an account belongs to its owner. Until then, apps do not get the address of a
     /// registered account, and no rule on email matches it
     Confirm {
-        #[command(flatten)]
-        file: ConfigFile,
         /// Email addresses or ids of the accounts
         #[arg(value_name = "EMAIL", required_unless_present = "all")]
         emails: Vec<String>,
@@ -105,8 +99,6 @@ pub(super) enum Command {
     /// Import accounts from JSON lines, with password hashes (bcrypt, argon2) of another program. All lines are checked
     /// first; if one is invalid, nothing is imported
     Import {
-        #[command(flatten)]
-        file: ConfigFile,
         /// File with one JSON object per line: `{"email": …, "passwordHash": …, "name": …, "roles": […], "id": …}`
         /// [default: standard input]
         #[arg(value_name = "LINES")]
@@ -127,33 +119,30 @@ pub(super) enum Command {
 /// An existing account.
 #[derive(Debug, Args)]
 pub(super) struct Who {
-    #[command(flatten)]
-    file: ConfigFile,
     /// Email address or id of the account
     #[arg(value_name = "EMAIL")]
     email: String,
 }
 
 impl Who {
-    fn open(&self) -> Result<(Directory, Account), Failure> {
-        let directory = Directory::open(&self.file.config)?;
+    fn open(&self, file: &Path) -> Result<(Directory, Account), Failure> {
+        let directory = Directory::open(file)?;
         let account = directory.account(&self.email)?;
         Ok((directory, account))
     }
 }
 
 impl Command {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, file: &Path) -> Result<ExitCode, Failure> {
         match self {
             Self::Add {
-                file,
                 email,
                 name,
                 roles,
                 no_password,
                 format,
             } => add(
-                &Directory::open(&file.config)?,
+                &Directory::open(file)?,
                 NewAccount {
                     id: None,
                     email,
@@ -167,9 +156,9 @@ impl Command {
                 no_password,
                 format,
             ),
-            Self::List { file, format } => list(&Directory::open(&file.config)?.list()?, format),
+            Self::List { format } => list(&Directory::open(file)?.list()?, format),
             Self::Show { who, format } => {
-                let (directory, account) = who.open()?;
+                let (directory, account) = who.open(file)?;
                 let sessions = directory.sessions(Some(&account))?;
                 show(account, sessions, format)
             }
@@ -180,7 +169,7 @@ impl Command {
                 set,
                 format,
             } => {
-                let (directory, account) = who.open()?;
+                let (directory, account) = who.open(file)?;
                 let change = match (set.is_empty(), add.is_empty() && remove.is_empty()) {
                     (false, _) => RolesChange::Set(set),
                     (true, false) => RolesChange::Edit { add, remove },
@@ -189,43 +178,39 @@ impl Command {
                 change_roles(&directory, &account, change, format)
             }
             Self::Password { who } => {
-                let (directory, account) = who.open()?;
+                let (directory, account) = who.open(file)?;
                 let password =
                     ask::new_password(|password| directory.check_password(&account.email, password))?;
                 let ended = directory.change_password(&account, &password)?;
                 warn_of_missing_table(&directory);
-                print(
-                    format!(
-                        "changed the password of `{}`; {}\n",
-                        account.email,
-                        ended_text(ended)
-                    )
-                    .as_bytes(),
-                )
+                print(format!(
+                    "changed the password of `{}`; {}\n",
+                    account.email,
+                    ended_text(ended)
+                ))
             }
-            Self::Confirm { file, emails, all } => confirm(&Directory::open(&file.config)?, &emails, all),
+            Self::Confirm { emails, all } => confirm(&Directory::open(file)?, &emails, all),
             Self::Disable { who } => {
-                let (directory, account) = who.open()?;
+                let (directory, account) = who.open(file)?;
                 let ended = directory.disable(&account)?;
                 print(format!("disabled `{}`; {}\n", account.email, ended_text(ended)).as_bytes())
             }
             Self::Enable { who } => {
-                let (directory, account) = who.open()?;
+                let (directory, account) = who.open(file)?;
                 directory.enable(&account)?;
-                print(format!("enabled `{}`\n", account.email).as_bytes())
+                print(format!("enabled `{}`\n", account.email))
             }
             Self::Delete { who, yes } => {
-                let (directory, account) = who.open()?;
+                let (directory, account) = who.open(file)?;
                 delete(&directory, &account, yes)
             }
             Self::Import {
-                file,
                 lines,
                 update,
                 skip_bad,
                 dry_run,
             } => import(
-                &Directory::open(&file.config)?,
+                &Directory::open(file)?,
                 lines.as_deref(),
                 ImportMode {
                     update,
@@ -268,15 +253,12 @@ fn add(
             email: &account.email,
         });
     }
-    print(
-        format!(
-            "added `{}` with the id `{}`{}\n",
-            account.email,
-            account.id,
-            roles_text(&account.roles)
-        )
-        .as_bytes(),
-    )
+    print(format!(
+        "added `{}` with the id `{}`{}\n",
+        account.email,
+        account.id,
+        roles_text(&account.roles)
+    ))
 }
 
 fn warn_of_missing_table(directory: &Directory) {
@@ -316,13 +298,10 @@ fn list(accounts: &[Account], format: Format) -> Result<ExitCode, Failure> {
             account.created_at.clone(),
         ]
     });
-    print(
-        table::render(
-            ["EMAIL", "ID", "NAME", "ROLES", "STATE", "PASSWORD", "CREATED"],
-            rows,
-        )
-        .as_bytes(),
-    )
+    print(table::render(
+        ["EMAIL", "ID", "NAME", "ROLES", "STATE", "PASSWORD", "CREATED"],
+        rows,
+    ))
 }
 
 /// The account in one word.
@@ -354,7 +333,7 @@ fn confirm(directory: &Directory, emails: &[String], all: bool) -> Result<ExitCo
     if text.is_empty() {
         text.push_str("all accounts were confirmed already\n");
     }
-    print(text.as_bytes())
+    print(text)
 }
 
 #[derive(Serialize)]
@@ -404,7 +383,7 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
         text.push('\n');
         text.push_str(&session::text(&sessions, false));
     }
-    print(text.as_bytes())
+    print(text)
 }
 
 fn change_roles(
@@ -428,7 +407,7 @@ fn print_roles(roles: &[String], format: Format) -> Result<ExitCode, Failure> {
     if format == Format::Json {
         return print_json(&roles);
     }
-    print(table::body(roles.iter().map(|role| [role.clone()])).as_bytes())
+    print(table::body(roles.iter().map(|role| [role.clone()])))
 }
 
 fn delete(directory: &Directory, account: &Account, yes: bool) -> Result<ExitCode, Failure> {
@@ -493,5 +472,5 @@ fn import(directory: &Directory, lines: Option<&Path>, mode: ImportMode) -> Resu
         let _ = write!(text, ", left out {bad}");
     }
     text.push('\n');
-    print(text.as_bytes())
+    print(text)
 }

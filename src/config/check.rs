@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::raw::{At, RawConfig};
-use super::values::echo;
+use super::values::{did_you_mean, echo};
 use super::{Problems, nearest, sign_in};
 use crate::identity::SESSION_ISSUER;
 use crate::values::Listen;
@@ -156,13 +156,8 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
             }
             None if names.is_empty() => format!("add `[upstreams.{}]`", echo(name)),
             None => {
-                let names: Vec<&str> = raw
-                    .upstreams
-                    .iter()
-                    .take(20)
-                    .map(|(name, _)| name.as_str())
-                    .collect();
-                format!("the upstreams are `{}`", names.join("`, `"))
+                let names = raw.upstreams.iter().take(20).map(|(name, _)| name.as_str());
+                format!("the upstreams are `{}`", names.collect::<Vec<_>>().join("`, `"))
             }
         };
         let problem = problems
@@ -207,13 +202,10 @@ fn callers(raw: &RawConfig, problems: &mut Problems) {
         if names().any(|name| name == issuer.as_str()) {
             continue;
         }
-        let hint = match nearest(issuer, names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
-                "the issuers are `{}`",
-                names().take(20).collect::<Vec<_>>().join("`, `")
-            ),
-        };
+        let hint = did_you_mean(issuer, names()).unwrap_or_else(|| {
+            let names: Vec<_> = names().take(20).collect();
+            format!("the issuers are `{}`", names.join("`, `"))
+        });
         problems
             .error(&issuer.span, format!("unknown issuer `{}`", echo(issuer)))
             .hint(hint);

@@ -170,13 +170,10 @@ impl Problems {
     pub fn list(&self) -> Vec<Listed<'_>> {
         let (errors, warnings) = self.shown();
         let errors = errors.into_iter().map(|problem| self.listed("error", problem));
-        errors
-            .chain(
-                warnings
-                    .into_iter()
-                    .map(|problem| self.listed("warning", problem)),
-            )
-            .collect()
+        let warnings = warnings
+            .into_iter()
+            .map(|problem| self.listed("warning", problem));
+        errors.chain(warnings).collect()
     }
 
     fn listed<'a>(&'a self, level: &'static str, problem: &'a Problem) -> Listed<'a> {

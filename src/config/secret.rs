@@ -155,16 +155,13 @@ enum Access {
 fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
     let shown = path.display();
     // Asked before it is opened: opening a FIFO would wait for its writer for ever.
-    let metadata = std::fs::metadata(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+    let unreadable = |error: std::io::Error| format!("cannot read `{shown}`: {error}");
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(format!("`{shown}` is not a file"));
     }
-    let file = File::open(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
-    let mode = file
-        .metadata()
-        .map_err(|error| format!("cannot read `{shown}`: {error}"))?
-        .permissions()
-        .mode();
+    let file = File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
     if access == Access::File && mode & 0o002 != 0 {
         return Err(format!(
             "`{shown}` is writable by every user (mode {:03o}), so any of them can set the secret; create a new one and run \
@@ -175,9 +172,7 @@ fn read(path: &Path, access: Access) -> Result<Zeroizing<Vec<u8>>, String> {
     // Room for all of it at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + LINE_ENDS + 64));
     let limit = u64::try_from(MAX_BYTES + LINE_ENDS + 1).expect("64 KiB fit into 64 bits");
-    file.take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok(bytes)
 }
 

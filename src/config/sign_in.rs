@@ -48,34 +48,29 @@ fn prefix(session: &RawSession, problems: &mut Problems) {
 /// What was not written yields to what was: tokens end with their session at the latest.
 fn lifetimes(session: &RawSession, problems: &mut Problems) {
     let Some(lifetime) = &session.lifetime else { return };
-    if let Some(token) = session
-        .token_lifetime
-        .as_ref()
-        .filter(|token| token.value > lifetime.value)
-    {
-        problems
-            .warning(
-                &token.span,
-                "`token_lifetime` is longer than `lifetime` and changes nothing",
-            )
-            .also(
-                lifetime.span.clone(),
-                "every session is over then, and its tokens with it",
-            )
-            .hint("a session has many tokens, one after the other: `\"7d\"` and `\"15m\"` are usual");
-    }
-    if let Some(idle) = session
-        .idle_timeout
-        .as_ref()
-        .filter(|idle| idle.value > lifetime.value)
-    {
-        problems
-            .warning(
-                &idle.span,
-                "`idle_timeout` is longer than `lifetime` and changes nothing",
-            )
-            .also(lifetime.span.clone(), "every session is over then")
-            .hint("remove it, or make it shorter");
+    for (key, written, also, hint) in [
+        (
+            "token_lifetime",
+            &session.token_lifetime,
+            "every session is over then, and its tokens with it",
+            "a session has many tokens, one after the other: `\"7d\"` and `\"15m\"` are usual",
+        ),
+        (
+            "idle_timeout",
+            &session.idle_timeout,
+            "every session is over then",
+            "remove it, or make it shorter",
+        ),
+    ] {
+        if let Some(written) = written.as_ref().filter(|written| written.value > lifetime.value) {
+            problems
+                .warning(
+                    &written.span,
+                    format!("`{key}` is longer than `lifetime` and changes nothing"),
+                )
+                .also(lifetime.span.clone(), also)
+                .hint(hint);
+        }
     }
 }
 

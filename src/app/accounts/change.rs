@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 use super::{Account, Directory, failed, refuse, refused, shown};
 use crate::account::{self, AccountError, NewAccount};
 use crate::app::Failure;
-use crate::config::nearest;
 use crate::state::AccountChange;
+use crate::values::did_you_mean;
 
 /// A change of an account's roles.
 #[derive(Clone, Debug)]
@@ -88,14 +88,7 @@ impl Directory {
                     .collect()
             }
         };
-        let roles = Some(roles);
-        self.change(
-            of,
-            AccountChange {
-                roles,
-                ..AccountChange::default()
-            },
-        )
+        self.change(of, |change| change.roles = Some(roles))
     }
 
     /// Gives an account another password and ends its sessions. Returns how many there were.
@@ -105,13 +98,7 @@ impl Directory {
     pub fn change_password(&self, of: &Account, password: &Zeroizing<String>) -> Result<usize, Failure> {
         let password_hash = Some(self.hash(&of.email, password)?);
         let sessions = self.count(of)?;
-        self.change(
-            of,
-            AccountChange {
-                password_hash,
-                ..AccountChange::default()
-            },
-        )?;
+        self.change(of, |change| change.password_hash = password_hash)?;
         Ok(sessions)
     }
 
@@ -121,14 +108,7 @@ impl Directory {
     /// The state cannot be written.
     pub fn disable(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
-        let disabled = Some(true);
-        self.change(
-            account,
-            AccountChange {
-                disabled,
-                ..AccountChange::default()
-            },
-        )?;
+        self.change(account, |change| change.disabled = Some(true))?;
         Ok(sessions)
     }
 
@@ -137,15 +117,8 @@ impl Directory {
     /// # Errors
     /// The state cannot be written.
     pub fn enable(&self, account: &Account) -> Result<(), Failure> {
-        let disabled = Some(false);
-        self.change(
-            account,
-            AccountChange {
-                disabled,
-                ..AccountChange::default()
-            },
-        )
-        .map(drop)
+        self.change(account, |change| change.disabled = Some(false))
+            .map(drop)
     }
 
     /// Confirms the address of an account. Its sessions go on, and apps get the address. Returns whether it was not
@@ -155,14 +128,7 @@ impl Directory {
     /// The state cannot be written.
     pub fn confirm(&self, account: &Account) -> Result<bool, Failure> {
         if !account.confirmed {
-            let confirmed = Some(true);
-            self.change(
-                account,
-                AccountChange {
-                    confirmed,
-                    ..AccountChange::default()
-                },
-            )?;
+            self.change(account, |change| change.confirmed = Some(true))?;
         }
         Ok(!account.confirmed)
     }
@@ -180,7 +146,9 @@ impl Directory {
         Ok(sessions)
     }
 
-    fn change(&self, of: &Account, change: AccountChange) -> Result<Account, Failure> {
+    fn change(&self, of: &Account, set: impl FnOnce(&mut AccountChange)) -> Result<Account, Failure> {
+        let mut change = AccountChange::default();
+        set(&mut change);
         let changed = self.accounts.change(&of.id, change, &self.ending());
         let changed = changed.map_err(|error| refused(error, &of.email))?;
         changed.map(Account::from).ok_or_else(|| gone(of))
@@ -202,14 +170,11 @@ fn gone(account: &Account) -> Failure {
 
 /// A role that is not there is a typing error: the role that was meant would stay.
 fn no_role(of: &Account, missing: &str) -> Failure {
-    let hint = match nearest(missing, of.roles.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if of.roles.is_empty() => "it has no roles".to_owned(),
-        None => {
-            let roles: Vec<_> = of.roles.iter().map(|role| format!("`{role}`")).collect();
-            format!("it has {}", roles.join(", "))
-        }
-    };
+    let hint =
+        did_you_mean(missing, of.roles.iter().map(String::as_str)).unwrap_or_else(|| match &*of.roles {
+            [] => "it has no roles".to_owned(),
+            roles => format!("it has `{}`", roles.join("`, `")),
+        });
     refuse(
         &format!(
             "`{}` has no role `{}`; nothing was changed",

@@ -11,7 +11,7 @@ use super::{Directory, failed, refused};
 use crate::account::import::{Import, Imported as Read, MAX_LINE};
 use crate::account::{AccountError, NewAccount, fold_email, look_of_email};
 use crate::app::{Failure, chain_text};
-use crate::state::{AccountChange, AccountRow};
+use crate::state::{AccountChange, AccountRow, StateError};
 
 /// How an import deals with what is not as it should be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,9 +90,7 @@ impl Directory {
     ) -> Result<Vec<(usize, Step)>, Failure> {
         let mut reader = Import::new();
         let mut steps = Vec::new();
-        let mut emails: HashMap<String, usize> = HashMap::new();
-        let mut ids: HashMap<String, usize> = HashMap::new();
-        let mut looks = Looks::default();
+        let mut seen = Seen::default();
         let mut bytes = Vec::new();
         for line in 1.. {
             let is_there = next_line(&mut lines, &mut bytes).map_err(|error| {
@@ -103,80 +101,54 @@ impl Directory {
             if !is_there {
                 break;
             }
-            let read = match std::str::from_utf8(&bytes).map(|text| reader.line(text)) {
-                Ok(Ok(Some(read))) => read,
-                Ok(Ok(None)) => continue,
-                Ok(Err(fault)) => {
-                    imported.problems.push((line, fault.to_string()));
-                    continue;
-                }
-                Err(_) => {
-                    imported
-                        .problems
-                        .push((line, "this is not UTF-8 text".to_owned()));
+            let read = match std::str::from_utf8(&bytes) {
+                Ok(text) => reader.line(text).map_err(|fault| fault.to_string()),
+                Err(_) => Err("this is not UTF-8 text".to_owned()),
+            };
+            let read = match read {
+                Ok(Some(read)) => read,
+                Ok(None) => continue,
+                Err(problem) => {
+                    imported.problems.push((line, problem));
                     continue;
                 }
             };
             imported.ignored.extend(read.ignored.iter().cloned());
-            let earlier = |seen: &mut HashMap<String, usize>, key: String, what: &str| {
-                let first = *seen.entry(key).or_insert(line);
-                if first == line {
-                    Ok(())
-                } else {
-                    Err(format!("line {first} has the same {what}"))
-                }
-            };
-            let step = earlier(&mut emails, fold_email(&read.account.email), "address")
-                .and_then(|()| {
-                    read.account
-                        .id
-                        .clone()
-                        .map_or(Ok(()), |id| earlier(&mut ids, id, "id"))
-                })
-                .and_then(|()| looks.note(&fold_email(&read.account.email), line));
-            let step = match step {
-                Ok(()) => self.step(read, mode)?,
-                Err(problem) => Err(problem),
-            };
-            match step {
-                Ok(step) => steps.push((line, step)),
-                Err(problem) => imported.problems.push((line, problem)),
+            match seen.note(&read.account, line).map(|()| self.step(read, mode)) {
+                Ok(Ok(step)) => steps.push((line, step)),
+                Ok(Err(Bad::State(error))) => return Err(failed(error)),
+                Ok(Err(Bad::Line(problem))) | Err(problem) => imported.problems.push((line, problem)),
             }
         }
         Ok(steps)
     }
 
-    /// What a line leads to beside what is there already. The inner error is a problem of the line.
-    fn step(&self, read: Read, mode: ImportMode) -> Result<Result<Step, String>, Failure> {
+    /// What a line leads to beside what is there already.
+    fn step(&self, read: Read, mode: ImportMode) -> Result<Step, Bad> {
         let new = &read.account;
-        let Some(row) = self.accounts.by_email(&new.email).map_err(failed)? else {
-            if let Some(other) = self.accounts.lookalike(&new.email).map_err(failed)? {
-                return Ok(Err(format!(
+        let Some(row) = self.accounts.by_email(&new.email)? else {
+            if let Some(other) = self.accounts.lookalike(&new.email)? {
+                return Err(Bad::Line(format!(
                     "{}: `{}`",
                     AccountError::EmailLookalike,
                     other.email
                 )));
             }
-            let other = new
-                .id
-                .as_deref()
-                .map(|id| self.accounts.by_id(id))
-                .transpose()
-                .map_err(failed)?
-                .flatten();
-            return Ok(match other {
-                Some(other) => Err(format!("{}: `{}`", AccountError::IdTaken, other.email)),
-                None => Ok(Step::Add(read.account)),
-            });
+            if let Some(id) = &new.id
+                && let Some(other) = self.accounts.by_id(id)?
+            {
+                return Err(Bad::Line(format!("{}: `{}`", AccountError::IdTaken, other.email)));
+            }
+            return Ok(Step::Add(read.account));
         };
         if !mode.update {
-            return Ok(Err(format!(
+            return Err(Bad::Line(format!(
                 "{}; `--update` changes it",
                 AccountError::EmailTaken
             )));
         }
         if new.id.as_ref().is_some_and(|id| *id != row.id) {
-            return Ok(Err(format!(
+            return Err(Bad::Line(format!(
                 "the account with this email address has the id `{}`, which cannot change",
                 row.id
             )));
@@ -186,11 +158,47 @@ impl Directory {
             && change.roles.is_none()
             && change.disabled.is_none()
             && change.password_hash.is_none();
-        Ok(Ok(if is_none {
+        Ok(if is_none {
             Step::Nothing
         } else {
             Step::Change(row, change)
-        }))
+        })
+    }
+}
+
+/// Why a line leads to nothing.
+enum Bad {
+    Line(String),
+    State(StateError),
+}
+
+impl From<StateError> for Bad {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+/// The first line of each address and id.
+#[derive(Default)]
+struct Seen {
+    emails: HashMap<String, usize>,
+    ids: HashMap<String, usize>,
+    looks: Looks,
+}
+
+impl Seen {
+    /// Notes what `account` of `line` has; an error where an earlier line has the same.
+    fn note(&mut self, account: &NewAccount, line: usize) -> Result<(), String> {
+        let email = fold_email(&account.email);
+        let email_of = Some((&mut self.emails, email.clone(), "address"));
+        let id_of = account.id.clone().map(|id| (&mut self.ids, id, "id"));
+        for (seen, key, what) in email_of.into_iter().chain(id_of) {
+            let first = *seen.entry(key).or_insert(line);
+            if first != line {
+                return Err(format!("line {first} has the same {what}"));
+            }
+        }
+        self.looks.note(&email, line)
     }
 }
 

@@ -17,12 +17,12 @@ use serde::Serialize;
 
 use super::config::{Outline, outline};
 use super::offline::open_state;
-use super::{Failure, time_text};
+use super::{Failure, failed, time_text};
 use crate::account::{AccountError, Accounts, fold_email};
 use crate::clock::Clock;
 use crate::config::nearest;
 use crate::session;
-use crate::state::{AccountRow, EndSessions, State, StateError};
+use crate::state::{AccountRow, EndSessions, State};
 use crate::values::text::is_unprintable;
 
 pub use change::{RolesChange, hash_password};
@@ -155,7 +155,7 @@ impl Directory {
 fn refused(error: AccountError, email: &str) -> Failure {
     let hint = match error {
         AccountError::State(error) => return failed(error),
-        AccountError::HashingFailed => return Failure::Runtime(error.into()),
+        AccountError::HashingFailed => return failed(error),
         AccountError::EmailTaken | AccountError::EmailLookalike => {
             format!("`passgate user show {}` shows it", shown(email))
         }
@@ -170,10 +170,6 @@ fn refused(error: AccountError, email: &str) -> Failure {
 /// What an operator asked for cannot be done.
 fn refuse(error: &str, hint: &str) -> Failure {
     Failure::Config(format!("error: {error}\nhint: {hint}\n"))
-}
-
-fn failed(error: StateError) -> Failure {
-    Failure::Runtime(error.into())
 }
 
 /// Foreign text without control characters, at most 256 characters of it.

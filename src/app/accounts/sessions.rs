@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::{Account, Directory, failed, refuse, shown};
 use crate::app::{Failure, time_text};
-use crate::config::nearest;
 use crate::identity::SESSION_ISSUER;
 use crate::pages;
 use crate::revocation::{Revocation, Target};
 use crate::state::{SessionRow, SessionSelector};
+use crate::values::did_you_mean;
 
 /// A session, as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -101,10 +101,9 @@ impl Directory {
             return Ok(());
         }
         let all = self.state.sessions(None).map_err(failed)?;
-        let hint = match nearest(id, all.iter().map(|row| row.id.as_str())) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "it may be over already; `passgate session list` shows what is open".to_owned(),
-        };
+        let hint = did_you_mean(id, all.iter().map(|row| row.id.as_str())).unwrap_or_else(|| {
+            "it may be over already; `passgate session list` shows what is open".to_owned()
+        });
         Err(refuse(&format!("there is no session `{}`", shown(id)), &hint))
     }
 
@@ -124,30 +123,30 @@ impl Directory {
     /// one, that account is meant, and its tokens are revoked too. Returns what to tell the operator, in whole lines.
     pub(in crate::app) fn revoke_subject(&self, subject: &str) -> Result<String, Failure> {
         let mut said = String::new();
-        let account = match self.accounts.by_id(subject).map_err(failed)? {
-            Some(account) => account,
-            None => {
-                let by_email = self.accounts.by_email(subject).map_err(failed)?;
-                let Some(account) = by_email else { return Ok(said) };
-                let end = self.ending();
-                let target = Target::Subject(account.id.clone());
-                let revocation = Revocation {
-                    issuer: SESSION_ISSUER.to_owned(),
-                    target,
-                    revoked_at: end.now,
-                    expires_at: None,
-                };
-                self.state.revoke(&revocation).map_err(failed)?;
-                said = format!(
-                    "revoked: the same of `{}`, the account of this address\n",
-                    account.id
-                );
-                account
-            }
+        let end = self.ending();
+        let by_id = self.accounts.by_id(subject).map_err(failed)?;
+        let is_subject = by_id.is_some();
+        let account = match by_id {
+            Some(account) => Some(account),
+            None => self.accounts.by_email(subject).map_err(failed)?,
         };
+        let Some(account) = account else { return Ok(said) };
+        if !is_subject {
+            let revocation = Revocation {
+                issuer: SESSION_ISSUER.to_owned(),
+                target: Target::Subject(account.id.clone()),
+                revoked_at: end.now,
+                expires_at: None,
+            };
+            self.state.revoke(&revocation).map_err(failed)?;
+            said = format!(
+                "revoked: the same of `{}`, the account of this address\n",
+                account.id
+            );
+        }
         let ended = self
             .state
-            .end_sessions(SessionSelector::Account(&account.id), &self.ending())
+            .end_sessions(SessionSelector::Account(&account.id), &end)
             .map_err(failed)?
             .len();
         said.push_str(&format!(

@@ -57,7 +57,7 @@ pub(super) fn run(directory: Option<&Path>) -> Result<ExitCode, Failure> {
     let pages = pages().map_err(anyhow::Error::from)?;
     let Some(directory) = directory else {
         let of_commands = pages.into_iter().filter(|(name, _)| name.ends_with(".1"));
-        return print(of_commands.map(|(_, text)| text).collect::<String>().as_bytes());
+        return print(of_commands.map(|(_, text)| text).collect::<String>());
     };
     let failed =
         |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
@@ -66,7 +66,11 @@ pub(super) fn run(directory: Option<&Path>) -> Result<ExitCode, Failure> {
         let path = directory.join(name);
         std::fs::write(&path, text).map_err(|error| failed(&path, error))?;
     }
-    print(format!("wrote {} pages into `{}`\n", pages.len(), directory.display()).as_bytes())
+    print(format!(
+        "wrote {} pages into `{}`\n",
+        pages.len(),
+        directory.display()
+    ))
 }
 
 /// The name and the text of each page, that of the program first.

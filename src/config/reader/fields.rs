@@ -328,19 +328,30 @@ impl Reader<'_> {
         });
         let mut found: Vec<At<FieldName>> = Vec::with_capacity(names.len());
         for name in names {
-            if let Some(first) = found.iter().find(|first| first.as_str() == name.as_str()) {
-                let first = first.span.clone();
-                self.error(
-                    &name.span,
-                    format!("header `{}` appears a second time", name.value),
-                )
-                .also(first, "first here")
-                .hint("remove one of them");
-                continue;
+            if !self.is_twice(found.iter(), &name, "remove one of them") {
+                found.push(name);
             }
-            found.push(name);
         }
         found
+    }
+
+    /// Reports that `name` is among `earlier` ones.
+    fn is_twice<'a>(
+        &mut self,
+        mut earlier: impl Iterator<Item = &'a At<FieldName>>,
+        name: &At<FieldName>,
+        hint: &str,
+    ) -> bool {
+        let Some(first) = earlier.find(|first| first.as_str() == name.as_str()) else {
+            return false;
+        };
+        self.error(
+            &name.span,
+            format!("header `{}` appears a second time", name.value),
+        )
+        .also(first.span.clone(), "first here")
+        .hint(hint);
+        true
     }
 
     /// A table from header names to `what`, whose values `parse` reads. No name twice in any case (RFC 9110 section 5.1).
@@ -350,11 +361,8 @@ impl Reader<'_> {
         what: &str,
         parse: fn(&str) -> Result<T, String>,
     ) -> Vec<(At<FieldName>, At<T>)> {
-        let Some(table) = section.take("headers") else {
-            return Vec::new();
-        };
         let form = "headers = { \"X-Name\" = \"…\" }";
-        self.section(table, "headers", form, |reader, table| {
+        self.table(section, "headers", form, |reader, table| {
             Some(reader.header_table(table, what, parse))
         })
         .map(|headers| headers.value)
@@ -378,14 +386,8 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            if let Some((first, _)) = found.iter().find(|(first, _)| first.as_str() == name.as_str()) {
-                let first = first.span.clone();
-                self.error(
-                    &name.span,
-                    format!("header `{}` appears a second time", name.value),
-                )
-                .also(first, "first here")
-                .hint("upper and lower case are the same in header names");
+            let hint = "upper and lower case are the same in header names";
+            if self.is_twice(found.iter().map(|(name, _)| name), &name, hint) {
                 continue;
             }
             // An empty value is a value here, and no other string may be empty.
@@ -406,12 +408,12 @@ impl Reader<'_> {
         section: &mut Section<'_>,
         empty: Empty,
     ) -> Vec<(At<ClaimPath>, At<RawClaim>)> {
-        let Some(item) = section.take("claims") else {
-            return Vec::new();
-        };
-        self.section(item, "claims", "claims = { name = \"…\" }", |reader, table| {
-            Some(reader.claim_table(table, empty))
-        })
+        self.table(
+            section,
+            "claims",
+            "claims = { name = \"…\" }",
+            |reader, table| Some(reader.claim_table(table, empty)),
+        )
         .map(|claims| claims.value)
         .unwrap_or_default()
     }

@@ -7,8 +7,8 @@ use super::Reader;
 use super::fields::{Empty, word};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawIssuer, RawSecret, RawSource, RawTenants};
-use crate::config::values::{self, echo};
-use crate::config::{nearest, schema};
+use crate::config::schema;
+use crate::config::values::{self, did_you_mean, echo};
 use crate::values::{FieldName, MissingClaim, ParameterName, Token};
 
 /// Where keys come from; each issuer has exactly one.
@@ -227,15 +227,9 @@ impl Reader<'_> {
         let known = schema::words("issuers.*", "algorithms");
         if !known.contains(&name.as_str()) {
             // Of the ES family a near name is another curve, not a slip.
-            let near = if name.starts_with("ES") {
-                None
-            } else {
-                nearest(&name, known.iter().copied())
-            };
-            let hint = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the algorithms are `{}`", known.join("`, `")),
-            };
+            let hint = did_you_mean(&name, known.iter().copied())
+                .filter(|_| !name.starts_with("ES"))
+                .unwrap_or_else(|| format!("the algorithms are `{}`", known.join("`, `")));
             self.error(&name.span, format!("unknown algorithm `{}`", echo(&name)))
                 .hint(hint);
             return None;

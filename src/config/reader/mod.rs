@@ -137,7 +137,7 @@ impl Reader<'_> {
     fn top<'i, T>(
         &mut self,
         root: &mut Section<'i>,
-        key: &str,
+        key: &'static str,
         read: impl FnOnce(&mut Self, &mut Section<'i>) -> Option<T>,
     ) -> Option<T> {
         self.table(root, key, &format!("[{key}]"), read)
@@ -207,7 +207,7 @@ impl Reader<'_> {
     fn table<'i, T>(
         &mut self,
         section: &mut Section<'i>,
-        key: &str,
+        key: &'static str,
         form: &str,
         read: impl FnOnce(&mut Self, &mut Section<'i>) -> Option<T>,
     ) -> Option<At<T>> {
@@ -305,7 +305,7 @@ impl Reader<'_> {
     fn tables<'i, T>(
         &mut self,
         section: &mut Section<'i>,
-        key: &str,
+        key: &'static str,
         form: &str,
         empty: Empty,
         read: fn(&mut Self, &mut Section<'i>) -> Option<T>,

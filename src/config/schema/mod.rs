@@ -92,11 +92,11 @@ pub(super) fn words(path: &str, name: &str) -> &'static [&'static str] {
     }
 }
 
-/// The path of the tables that the key `name` holds.
-pub(super) fn path_of(path: &str, name: &str) -> &'static str {
+/// The path of the tables that the key `name` holds; the name itself where their keys are free.
+pub(super) fn path_of(path: &str, name: &'static str) -> &'static str {
     match find(path, name).map(|key| key.kind) {
         Some(Kind::Table(path) | Kind::Tables(path) | Kind::Named(path)) => path,
-        _ => "",
+        _ => name,
     }
 }
 
