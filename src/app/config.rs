@@ -17,7 +17,7 @@ use crate::account::Policy;
 use crate::authorize::{Auth, Rules};
 use crate::config::raw::{RawConfig, RawPassword, RawRoute, RawTest};
 use crate::config::schema::or_default;
-use crate::config::{self, At, Problems};
+use crate::config::{self, Problems, Spanned};
 use crate::credential::Sources;
 use crate::forward::{Address, Upstream};
 use crate::gateway::{Label, Prefix, Route};
@@ -55,7 +55,7 @@ pub struct Plan {
     /// What people see.
     pub pages: Arc<Pages>,
     /// The file's own tests.
-    pub tests: Vec<At<RawTest>>,
+    pub tests: Vec<Spanned<RawTest>>,
 }
 
 /// `[session]` and `[password]`, ready to be put to work.
@@ -280,7 +280,7 @@ fn check_callers(raw: &RawConfig, problems: &mut Problems) {
     if is_unknown || raw.failed.has("routes", "auth") || !raw.issuers.is_empty() || raw.password.is_some() {
         return;
     }
-    let needs_caller = |route: &&At<RawRoute>| {
+    let needs_caller = |route: &&Spanned<RawRoute>| {
         route
             .auth
             .as_ref()
@@ -496,7 +496,7 @@ fn methods(route: &RawRoute) -> Option<Vec<Method>> {
 }
 
 fn compile_route(
-    route: &At<RawRoute>,
+    route: &Spanned<RawRoute>,
     own_prefix: &str,
     upstreams: &HashMap<&str, &Arc<Upstream>>,
     problems: &mut Problems,
@@ -552,7 +552,7 @@ fn compile_route(
 }
 
 /// A path that no request can have on this route, because each one that would match is refused first.
-fn check_reachable(path: &At<Pattern>, accept: PathLeniency, problems: &mut Problems) {
+fn check_reachable(path: &Spanned<Pattern>, accept: PathLeniency, problems: &mut Problems) {
     let Ok(uri) = path.example().parse() else {
         return;
     };

@@ -125,8 +125,9 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
 
 /// The name of the gateway itself among the issuers.
 fn described(caller: &RawTestCaller) -> Identity {
-    let texts =
-        |list: &[crate::config::At<String>]| list.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
+    let texts = |list: &[crate::config::Spanned<String>]| {
+        list.iter().map(|text| text.value.clone()).collect::<Vec<_>>()
+    };
     let claims = caller
         .claims
         .iter()

@@ -12,7 +12,7 @@ use tracing::Level;
 use crate::account::Policy;
 use crate::config::raw::{RawLog, RawPassword, RawPem, RawServer, RawSession};
 use crate::config::schema::{self, RestartValues, or_default};
-use crate::config::{At, Problems, RawConfig};
+use crate::config::{Problems, RawConfig, Spanned};
 use crate::http::client::Share;
 use crate::http::headers::Host;
 use crate::identity_headers::TrustedProxies;
@@ -232,7 +232,7 @@ fn trusted_proxies(server: &RawServer) -> TrustedProxies {
 
 /// `[session]`, with the cookie's name as it is on the wire of the site at `public_url`.
 pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
-    let seconds = |written: &Option<At<Duration>>, key| {
+    let seconds = |written: &Option<Spanned<Duration>>, key| {
         let length: Duration = or_default(written.as_ref(), "session", key);
         i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1)
     };
@@ -264,11 +264,11 @@ fn clamp(value: u64) -> usize {
 }
 
 /// The value of a key of `[server]`.
-fn of_server<T: schema::FromValue + Clone>(written: &Option<At<T>>, key: &str) -> T {
+fn of_server<T: schema::FromValue + Clone>(written: &Option<Spanned<T>>, key: &str) -> T {
     or_default(written.as_ref(), "server", key)
 }
 
-fn address(listen: &At<Listen>, problems: &Problems) -> Address {
+fn address(listen: &Spanned<Listen>, problems: &Problems) -> Address {
     match &listen.value {
         Listen::Tcp(address) => Address::Tcp(*address),
         Listen::Unix(path) => Address::Unix(problems.resolve(path)),
@@ -357,7 +357,7 @@ fn default_public_url(listen: &[Address], tls: bool) -> String {
 
 fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certificates>> {
     let tls = server.tls.as_ref()?;
-    let mut typed: Vec<(&At<RawPem>, &At<RawPem>)> = Vec::new();
+    let mut typed: Vec<(&Spanned<RawPem>, &Spanned<RawPem>)> = Vec::new();
     // Where one of the two is missing or cannot be read as a place, the reader has said so.
     if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.private_key) {
         typed.push((certificate, key));

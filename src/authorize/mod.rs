@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::config::raw::{RawClaim, RawRoles, RawRoute};
-use crate::config::{At, Place, Problems};
+use crate::config::{Place, Problems, Spanned};
 use crate::identity::{Caller, ClaimPath, Identity};
 use crate::refusal::Refusal;
 use crate::values::Scope;
@@ -406,25 +406,26 @@ fn add(rules: &mut Vec<Rule>, problems: &Problems, span: &Range<usize>, text: St
     });
 }
 
-fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Problems) {
+fn compile_roles(roles: &Spanned<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Problems) {
     let (any, all, none) = (&roles.any, &roles.all, &roles.none);
-    let mut add_list = |list: &Option<Vec<At<String>>>, what: &str, check: fn(Vec<Box<str>>) -> Check| {
-        let Some(list) = list else { return };
-        let names = compile_names(list, problems);
-        let span = list.first().map_or(&roles.span, |first| &first.span);
-        add(
-            rules,
-            problems,
-            span,
-            format!("{what} {}", listed(&names)),
-            check(names),
-        );
-    };
+    let mut add_list =
+        |list: &Option<Vec<Spanned<String>>>, what: &str, check: fn(Vec<Box<str>>) -> Check| {
+            let Some(list) = list else { return };
+            let names = compile_names(list, problems);
+            let span = list.first().map_or(&roles.span, |first| &first.span);
+            add(
+                rules,
+                problems,
+                span,
+                format!("{what} {}", listed(&names)),
+                check(names),
+            );
+        };
     add_list(any, "any of the roles", Check::AnyRole);
     add_list(all, "all of the roles", Check::AllRoles);
     add_list(none, "none of the roles", Check::NoRole);
 
-    let refused = |role: &&At<String>| none.iter().flatten().any(|other| other.value == role.value);
+    let refused = |role: &&Spanned<String>| none.iter().flatten().any(|other| other.value == role.value);
     let impossible = all.iter().flatten().find(refused).or_else(|| {
         let any = any.as_deref().unwrap_or_default();
         any.first().filter(|_| any.iter().all(|role| refused(&role)))
@@ -442,7 +443,7 @@ fn compile_roles(roles: &At<RawRoles>, rules: &mut Vec<Rule>, problems: &mut Pro
     }
 }
 
-fn compile_names(list: &[At<String>], problems: &mut Problems) -> Vec<Box<str>> {
+fn compile_names(list: &[Spanned<String>], problems: &mut Problems) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = Vec::with_capacity(list.len());
     for role in list {
         if names.iter().any(|name| **name == **role) {
@@ -456,7 +457,12 @@ fn compile_names(list: &[At<String>], problems: &mut Problems) -> Vec<Box<str>> 
     names
 }
 
-fn compile_claim(path: &At<ClaimPath>, wanted: &At<RawClaim>, rules: &mut Vec<Rule>, problems: &Problems) {
+fn compile_claim(
+    path: &Spanned<ClaimPath>,
+    wanted: &Spanned<RawClaim>,
+    rules: &mut Vec<Rule>,
+    problems: &Problems,
+) {
     let shown = match &wanted.value {
         RawClaim::Text(text) => format!("\"{text}\""),
         RawClaim::Integer(number) => number.to_string(),

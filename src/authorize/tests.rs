@@ -9,19 +9,19 @@ use super::*;
 
 const SOURCE: &str = "auth\nroles\nmore\nclaims\nscopes\n";
 
-fn at<T>(value: T, line: usize) -> At<T> {
+fn at<T>(value: T, line: usize) -> Spanned<T> {
     let start: usize = SOURCE.lines().take(line - 1).map(|line| line.len() + 1).sum();
-    At {
+    Spanned {
         value,
         span: start..start + 1,
     }
 }
 
-fn names(list: &[&str], line: usize) -> Vec<At<String>> {
+fn names(list: &[&str], line: usize) -> Vec<Spanned<String>> {
     list.iter().map(|name| at((*name).to_owned(), line)).collect()
 }
 
-fn roles(any: Option<&[&str]>, all: Option<&[&str]>, none: Option<&[&str]>) -> Option<At<RawRoles>> {
+fn roles(any: Option<&[&str]>, all: Option<&[&str]>, none: Option<&[&str]>) -> Option<Spanned<RawRoles>> {
     let list = |list: Option<&[&str]>| list.map(|list| names(list, 3));
     Some(at(
         RawRoles {
@@ -33,17 +33,17 @@ fn roles(any: Option<&[&str]>, all: Option<&[&str]>, none: Option<&[&str]>) -> O
     ))
 }
 
-fn asked(list: &[&str]) -> Vec<At<Scope>> {
+fn asked(list: &[&str]) -> Vec<Spanned<Scope>> {
     list.iter().map(|scope| at(scope.parse().unwrap(), 5)).collect()
 }
 
-fn claims(list: &[(&str, RawClaim)]) -> Vec<(At<ClaimPath>, At<RawClaim>)> {
+fn claims(list: &[(&str, RawClaim)]) -> Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)> {
     list.iter()
         .map(|(path, value)| (at(ClaimPath::parse(path).unwrap(), 4), at(value.clone(), 4)))
         .collect()
 }
 
-fn auth(text: &str) -> Option<At<Auth>> {
+fn auth(text: &str) -> Option<Spanned<Auth>> {
     let all = [Auth::None, Auth::Optional, Auth::Required];
     let auth = all.into_iter().find(|auth| auth.as_str() == text);
     Some(at(auth.unwrap(), 1))

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use super::raw::{At, RawConfig};
+use super::raw::{RawConfig, Spanned};
 use super::values::{did_you_mean, echo};
 use super::{Problems, nearest, sign_in};
 use crate::identity::SESSION_ISSUER;
@@ -244,7 +244,7 @@ fn roles(raw: &RawConfig, problems: &mut Problems) {
     }
 }
 
-fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &At<String>> {
+fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
     let rules = raw.routes.iter().filter_map(|route| route.roles.as_ref());
     let of_routes = rules
         .flat_map(|rule| [&rule.any, &rule.all, &rule.none])
@@ -264,7 +264,7 @@ fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &At<String>> {
 
 /// A role, and what is compared of it before the slow comparison.
 struct Role<'r> {
-    first: &'r At<String>,
+    first: &'r Spanned<String>,
     times: usize,
     length: usize,
     /// A bit for each character, some sharing one.
@@ -273,7 +273,7 @@ struct Role<'r> {
 }
 
 impl<'r> Role<'r> {
-    fn new(role: &'r At<String>) -> Self {
+    fn new(role: &'r Spanned<String>) -> Self {
         Self {
             first: role,
             times: 0,

@@ -20,6 +20,8 @@ mod tests;
 pub use crate::values::{self, cookie_on_http, nearest};
 pub use check::check;
 pub use problems::{Listed, Place, Problems};
-pub use raw::{At, RawConfig};
+/// The name that `verify::egress` knows it by.
+pub use raw::Spanned as At;
+pub use raw::{RawConfig, Spanned};
 pub use reader::read;
 pub use secret::{Secret, load_secret};

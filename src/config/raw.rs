@@ -13,7 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::schema::{RestartValues, Scalars};
-pub use super::spanned::At;
+pub use super::spanned::Spanned;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
 use crate::identity::ClaimPath;
@@ -23,7 +23,7 @@ use crate::values::{
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
-pub type Named<T> = (At<String>, T);
+pub type Named<T> = (Spanned<String>, T);
 
 /// Keys that stand in the file and could not be read. Their values are unknown, and not absent: a rule that draws a
 /// conclusion from an absent value asks here first, so that one mistake in the file is one problem.
@@ -77,23 +77,23 @@ pub struct RawConfig {
     /// `[issuers.*]`, in the order of the file.
     pub issuers: Vec<Named<RawIssuer>>,
     /// `[credentials] sources`; `None` where not written.
-    pub sources: Option<Vec<At<RawSource>>>,
+    pub sources: Option<Vec<Spanned<RawSource>>>,
     /// `[upstreams.*]`, in the order of the file.
     pub upstreams: Vec<Named<RawUpstream>>,
     /// `[[routes]]`, in the order of the file; the span is that of its `[[routes]]` header.
-    pub routes: Vec<At<RawRoute>>,
+    pub routes: Vec<Spanned<RawRoute>>,
     /// `[identity]`
     pub identity: RawIdentity,
     /// `[session]`
     pub session: RawSession,
     /// `[password]`; `None` where local accounts cannot sign in.
-    pub password: Option<At<RawPassword>>,
+    pub password: Option<Spanned<RawPassword>>,
     /// `[pages]`
     pub pages: RawPages,
     /// `[log]`
     pub log: RawLog,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
-    pub tests: Vec<At<RawTest>>,
+    pub tests: Vec<Spanned<RawTest>>,
 }
 
 /// `[server]`
@@ -101,19 +101,19 @@ pub struct RawConfig {
 pub struct RawServer {
     /// `workers`, `max_connections`, `header_timeout`, `idle_timeout`, `drain_timeout`.
     pub scalars: Scalars,
-    pub listen: Vec<At<Listen>>,
-    pub public_url: Option<At<String>>,
-    pub trusted_proxies: Vec<At<TrustedProxy>>,
-    pub trusted_headers: Vec<At<FieldName>>,
-    pub max_header_bytes: Option<At<u64>>,
-    pub max_token_bytes: Option<At<u64>>,
-    pub egress_proxy: Option<At<RawEgressProxy>>,
-    pub max_body_bytes: Option<At<Option<u64>>>,
-    pub max_connections_per_client: Option<At<Share>>,
-    pub min_rate: Option<At<u64>>,
-    pub redirect_http: Option<At<Listen>>,
-    pub own_prefix: Option<At<String>>,
-    pub tls: Option<At<RawServerTls>>,
+    pub listen: Vec<Spanned<Listen>>,
+    pub public_url: Option<Spanned<String>>,
+    pub trusted_proxies: Vec<Spanned<TrustedProxy>>,
+    pub trusted_headers: Vec<Spanned<FieldName>>,
+    pub max_header_bytes: Option<Spanned<u64>>,
+    pub max_token_bytes: Option<Spanned<u64>>,
+    pub egress_proxy: Option<Spanned<RawEgressProxy>>,
+    pub max_body_bytes: Option<Spanned<Option<u64>>>,
+    pub max_connections_per_client: Option<Spanned<Share>>,
+    pub min_rate: Option<Spanned<u64>>,
+    pub redirect_http: Option<Spanned<Listen>>,
+    pub own_prefix: Option<Spanned<String>>,
+    pub tls: Option<Spanned<RawServerTls>>,
 }
 
 /// `server.egress_proxy`
@@ -124,25 +124,25 @@ pub enum RawEgressProxy {
     /// `"http://proxy:3128"`, or a table.
     Proxy {
         /// `http://`, with a user before `@` where there is a password.
-        url: At<String>,
+        url: Spanned<String>,
         /// The user's password.
-        password: Option<At<RawSecret>>,
+        password: Option<Spanned<RawSecret>>,
     },
 }
 
 /// `[server.tls]`
 #[derive(Clone, Debug, Default)]
 pub struct RawServerTls {
-    pub certificate: Option<At<RawPem>>,
-    pub private_key: Option<At<RawPem>>,
-    pub more: Vec<At<RawCertificate>>,
+    pub certificate: Option<Spanned<RawPem>>,
+    pub private_key: Option<Spanned<RawPem>>,
+    pub more: Vec<Spanned<RawCertificate>>,
 }
 
 /// One further certificate.
 #[derive(Clone, Debug)]
 pub struct RawCertificate {
-    pub certificate: At<RawPem>,
-    pub private_key: At<RawPem>,
+    pub certificate: Spanned<RawPem>,
+    pub private_key: Spanned<RawPem>,
 }
 
 /// Where a certificate chain or a private key is kept, in PEM form.
@@ -157,24 +157,24 @@ pub enum RawPem {
 /// `[admin]`
 #[derive(Clone, Debug)]
 pub struct RawAdmin {
-    pub listen: At<Listen>,
-    pub hosts: Vec<At<String>>,
+    pub listen: Spanned<Listen>,
+    pub hosts: Vec<Spanned<String>>,
 }
 
 /// `[log]`
 #[derive(Clone, Debug, Default)]
 pub struct RawLog {
-    pub format: Option<At<String>>,
-    pub level: Option<At<String>>,
-    pub access: Option<At<bool>>,
-    pub email: Option<At<bool>>,
-    pub file: Option<At<PathBuf>>,
+    pub format: Option<Spanned<String>>,
+    pub level: Option<Spanned<String>>,
+    pub access: Option<Spanned<bool>>,
+    pub email: Option<Spanned<bool>>,
+    pub file: Option<Spanned<PathBuf>>,
 }
 
 /// `[state]`
 #[derive(Clone, Debug, Default)]
 pub struct RawState {
-    pub url: Option<At<StateUrl>>,
+    pub url: Option<Spanned<StateUrl>>,
 }
 
 /// A secret, which never holds the secret itself.
@@ -191,26 +191,26 @@ pub enum RawSecret {
 /// `[issuers.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct RawIssuer {
-    pub issuer: Option<At<String>>,
-    pub tenants: Option<At<RawTenants>>,
-    pub audiences: Vec<At<String>>,
-    pub audience_claim: Option<At<ClaimPath>>,
-    pub algorithms: Vec<At<String>>,
-    pub jwks_url: Option<At<String>>,
-    pub jwks_file: Option<At<PathBuf>>,
-    pub public_key_file: Option<At<PathBuf>>,
-    pub secret: Option<At<RawSecret>>,
-    pub discovery: Option<At<bool>>,
-    pub jwks_token: Option<At<RawSecret>>,
-    pub ca_file: Option<At<PathBuf>>,
-    pub allow_http: Option<At<bool>>,
-    pub refresh_interval: Option<At<Duration>>,
-    pub refresh_cooldown: Option<At<Duration>>,
-    pub roles_claims: Vec<At<ClaimPath>>,
-    pub leeway: Option<At<Duration>>,
-    pub max_age: Option<At<Duration>>,
-    pub subject_claims: Vec<At<ClaimPath>>,
-    pub missing_claims: Vec<At<MissingClaim>>,
+    pub issuer: Option<Spanned<String>>,
+    pub tenants: Option<Spanned<RawTenants>>,
+    pub audiences: Vec<Spanned<String>>,
+    pub audience_claim: Option<Spanned<ClaimPath>>,
+    pub algorithms: Vec<Spanned<String>>,
+    pub jwks_url: Option<Spanned<String>>,
+    pub jwks_file: Option<Spanned<PathBuf>>,
+    pub public_key_file: Option<Spanned<PathBuf>>,
+    pub secret: Option<Spanned<RawSecret>>,
+    pub discovery: Option<Spanned<bool>>,
+    pub jwks_token: Option<Spanned<RawSecret>>,
+    pub ca_file: Option<Spanned<PathBuf>>,
+    pub allow_http: Option<Spanned<bool>>,
+    pub refresh_interval: Option<Spanned<Duration>>,
+    pub refresh_cooldown: Option<Spanned<Duration>>,
+    pub roles_claims: Vec<Spanned<ClaimPath>>,
+    pub leeway: Option<Spanned<Duration>>,
+    pub max_age: Option<Spanned<Duration>>,
+    pub subject_claims: Vec<Spanned<ClaimPath>>,
+    pub missing_claims: Vec<Spanned<MissingClaim>>,
 }
 
 /// `issuers.*.tenants`
@@ -243,49 +243,49 @@ pub enum RawSource {
 /// `[upstreams.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct RawUpstream {
-    pub servers: Vec<At<ServerAddress>>,
-    pub builtin: Option<At<Builtin>>,
-    pub host: Option<At<HeaderValue>>,
-    pub connect_timeout: Option<At<Duration>>,
-    pub response_timeout: Option<At<Duration>>,
-    pub idle_timeout: Option<At<Duration>>,
-    pub max_connections: Option<At<u64>>,
-    pub ca_file: Option<At<PathBuf>>,
-    pub health_check: Option<At<RawHealthCheck>>,
+    pub servers: Vec<Spanned<ServerAddress>>,
+    pub builtin: Option<Spanned<Builtin>>,
+    pub host: Option<Spanned<HeaderValue>>,
+    pub connect_timeout: Option<Spanned<Duration>>,
+    pub response_timeout: Option<Spanned<Duration>>,
+    pub idle_timeout: Option<Spanned<Duration>>,
+    pub max_connections: Option<Spanned<u64>>,
+    pub ca_file: Option<Spanned<PathBuf>>,
+    pub health_check: Option<Spanned<RawHealthCheck>>,
 }
 
 /// `health_check`
 #[derive(Clone, Debug)]
 pub struct RawHealthCheck {
-    pub path: At<PathAndQuery>,
-    pub interval: Option<At<Duration>>,
+    pub path: Spanned<PathAndQuery>,
+    pub interval: Option<Spanned<Duration>>,
 }
 
 /// `[[routes]]`
 #[derive(Clone, Debug, Default)]
 pub struct RawRoute {
-    pub host: Option<At<HostPattern>>,
-    pub path: Option<At<Pattern>>,
-    pub methods: Option<At<Vec<At<Method>>>>,
-    pub auth: Option<At<Auth>>,
-    pub roles: Option<At<RawRoles>>,
-    pub claims: Vec<(At<ClaimPath>, At<RawClaim>)>,
-    pub scopes: Vec<At<Scope>>,
-    pub upstream: Option<At<String>>,
-    pub strip_prefix: Option<At<String>>,
-    pub rewrite_responses: Option<At<bool>>,
-    pub headers: Vec<(At<FieldName>, At<FieldValue>)>,
-    pub forward_credential: Option<At<bool>>,
+    pub host: Option<Spanned<HostPattern>>,
+    pub path: Option<Spanned<Pattern>>,
+    pub methods: Option<Spanned<Vec<Spanned<Method>>>>,
+    pub auth: Option<Spanned<Auth>>,
+    pub roles: Option<Spanned<RawRoles>>,
+    pub claims: Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)>,
+    pub scopes: Vec<Spanned<Scope>>,
+    pub upstream: Option<Spanned<String>>,
+    pub strip_prefix: Option<Spanned<String>>,
+    pub rewrite_responses: Option<Spanned<bool>>,
+    pub headers: Vec<(Spanned<FieldName>, Spanned<FieldValue>)>,
+    pub forward_credential: Option<Spanned<bool>>,
     pub accept: PathLeniency,
-    pub keep_headers: Vec<At<FieldName>>,
+    pub keep_headers: Vec<Spanned<FieldName>>,
 }
 
 /// `roles = ["a"]` is `any`.
 #[derive(Clone, Debug, Default)]
 pub struct RawRoles {
-    pub any: Option<Vec<At<String>>>,
-    pub all: Option<Vec<At<String>>>,
-    pub none: Option<Vec<At<String>>>,
+    pub any: Option<Vec<Spanned<String>>>,
+    pub all: Option<Vec<Spanned<String>>>,
+    pub none: Option<Vec<Spanned<String>>>,
 }
 
 /// A value that a claim must equal or contain.
@@ -302,67 +302,67 @@ pub enum RawClaim {
 /// `[identity]`
 #[derive(Clone, Debug, Default)]
 pub struct RawIdentity {
-    pub preset: Option<At<String>>,
-    pub headers: Vec<(At<FieldName>, At<ClaimPath>)>,
-    pub assertion: Option<At<bool>>,
-    pub encoding: Option<At<String>>,
-    pub unverified_email: Option<At<bool>>,
+    pub preset: Option<Spanned<String>>,
+    pub headers: Vec<(Spanned<FieldName>, Spanned<ClaimPath>)>,
+    pub assertion: Option<Spanned<bool>>,
+    pub encoding: Option<Spanned<String>>,
+    pub unverified_email: Option<Spanned<bool>>,
 }
 
 /// `[session]`
 #[derive(Clone, Debug, Default)]
 pub struct RawSession {
-    pub cookie: Option<At<String>>,
-    pub token_lifetime: Option<At<Duration>>,
-    pub idle_timeout: Option<At<Duration>>,
-    pub lifetime: Option<At<Duration>>,
+    pub cookie: Option<Spanned<String>>,
+    pub token_lifetime: Option<Spanned<Duration>>,
+    pub idle_timeout: Option<Spanned<Duration>>,
+    pub lifetime: Option<Spanned<Duration>>,
 }
 
 /// `[password]`
 #[derive(Clone, Debug, Default)]
 pub struct RawPassword {
-    pub registration: Option<At<bool>>,
-    pub default_roles: Vec<At<String>>,
-    pub min_length: Option<At<u64>>,
-    pub admin_role: Option<At<String>>,
-    pub trust_unconfirmed_email: Option<At<bool>>,
+    pub registration: Option<Spanned<bool>>,
+    pub default_roles: Vec<Spanned<String>>,
+    pub min_length: Option<Spanned<u64>>,
+    pub admin_role: Option<Spanned<String>>,
+    pub trust_unconfirmed_email: Option<Spanned<bool>>,
 }
 
 /// `[pages]`
 #[derive(Clone, Debug, Default)]
 pub struct RawPages {
-    pub name: Option<At<String>>,
-    pub logo: Option<At<PathBuf>>,
+    pub name: Option<Spanned<String>>,
+    pub logo: Option<Spanned<PathBuf>>,
     pub colors: RawColors,
-    pub templates: Option<At<PathBuf>>,
-    pub help: Option<At<String>>,
+    pub templates: Option<Spanned<PathBuf>>,
+    pub help: Option<Spanned<String>>,
 }
 
 /// `pages.colors`: `#rgb` or `#rrggbb`. The `_dark` ones hold where the browser asks for a dark page.
 #[derive(Clone, Debug, Default)]
 pub struct RawColors {
-    pub accent: Option<At<Color>>,
-    pub accent_dark: Option<At<Color>>,
-    pub background: Option<At<Color>>,
-    pub background_dark: Option<At<Color>>,
+    pub accent: Option<Spanned<Color>>,
+    pub accent_dark: Option<Spanned<Color>>,
+    pub background: Option<Spanned<Color>>,
+    pub background_dark: Option<Spanned<Color>>,
 }
 
 /// `[[tests]]`
 #[derive(Clone, Debug)]
 pub struct RawTest {
-    pub request: At<RequestLine>,
-    pub caller: Option<At<RawTestCaller>>,
-    pub expect: At<RawExpect>,
+    pub request: Spanned<RequestLine>,
+    pub caller: Option<Spanned<RawTestCaller>>,
+    pub expect: Spanned<RawExpect>,
 }
 
 /// `as = { … }`
 #[derive(Clone, Debug, Default)]
 pub struct RawTestCaller {
-    pub subject: Option<At<String>>,
-    pub issuer: Option<At<String>>,
-    pub roles: Vec<At<String>>,
-    pub scopes: Vec<At<Scope>>,
-    pub claims: Vec<(At<ClaimPath>, At<RawClaim>)>,
+    pub subject: Option<Spanned<String>>,
+    pub issuer: Option<Spanned<String>>,
+    pub roles: Vec<Spanned<String>>,
+    pub scopes: Vec<Spanned<Scope>>,
+    pub claims: Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)>,
 }
 
 /// `expect = …`

@@ -12,7 +12,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::problems::Problems;
-use super::raw::{At, RawSecret};
+use super::raw::{RawSecret, Spanned};
 
 /// The largest secret that is read: 64 KiB.
 const MAX_BYTES: usize = 64 * 1024;
@@ -64,7 +64,7 @@ impl Secret {
 ///
 /// # Errors
 /// As [`RawSecret::load`]; for the caller to report, who knows what it is for.
-pub fn load_secret(secret: &At<RawSecret>, problems: &mut Problems) -> Result<Secret, String> {
+pub fn load_secret(secret: &Spanned<RawSecret>, problems: &mut Problems) -> Result<Secret, String> {
     if let Some(exposure) = secret.exposure(problems.directory()) {
         problems
             .warning(&secret.span, exposure)
@@ -247,7 +247,7 @@ mod tests {
         ] {
             write(home.path(), "s", bytes, 0o600);
             let mut problems = Problems::new(&home.path().join("gateway.toml"), "\n");
-            let secret = At::new(file("s"), 0..1);
+            let secret = Spanned::new(file("s"), 0..1);
             assert!(load_secret(&secret, &mut problems).is_ok());
             let found: Vec<_> = problems
                 .warnings()

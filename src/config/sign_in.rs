@@ -4,7 +4,7 @@
 //! an error.
 
 use super::Problems;
-use super::raw::{At, RawConfig, RawPassword, RawSession, RawSource};
+use super::raw::{RawConfig, RawPassword, RawSession, RawSource, Spanned};
 use super::values::{self, echo};
 use crate::values::Listen;
 
@@ -75,7 +75,7 @@ fn lifetimes(session: &RawSession, problems: &mut Problems) {
 }
 
 /// Where people make accounts for themselves, their addresses are only typed.
-fn addresses(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problems) {
+fn addresses(raw: &RawConfig, password: &Spanned<RawPassword>, problems: &mut Problems) {
     let Some(registration) = password.registration.as_ref().filter(|open| open.value) else {
         return;
     };
@@ -97,7 +97,7 @@ fn addresses(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problem
 }
 
 /// Whether the session cookie goes over plain HTTP, which only this machine may.
-fn transport(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problems) -> bool {
+fn transport(raw: &RawConfig, password: &Spanned<RawPassword>, problems: &mut Problems) -> bool {
     const HTTPS: &str = "write the `https://` origin that browsers see, also where a proxy in front ends TLS";
     let span = match &raw.server.public_url {
         Some(public_url) => {

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::raw::RawSource;
-use crate::config::{At, Problems};
+use crate::config::{Problems, Spanned};
 use crate::http::headers::{FoldedNames, remove_if};
 use crate::refusal::Refusal;
 
@@ -155,9 +155,9 @@ impl Sources {
     }
 
     /// The sources of the file; [`Sources::default`] where it names none.
-    pub fn compile(raw: Option<&[At<RawSource>]>, problems: &mut Problems) -> Self {
+    pub fn compile(raw: Option<&[Spanned<RawSource>]>, problems: &mut Problems) -> Self {
         let Some(raw) = raw else { return Self::default() };
-        let mut sources: Vec<(Source, &At<RawSource>)> = Vec::with_capacity(raw.len());
+        let mut sources: Vec<(Source, &Spanned<RawSource>)> = Vec::with_capacity(raw.len());
         for entry in raw {
             let Some(source) = Source::compile(entry) else {
                 continue;

@@ -29,7 +29,7 @@ fn compile(raw: &[RawSource]) -> (Sources, Problems) {
     let raw: Vec<_> = raw
         .iter()
         .enumerate()
-        .map(|(at, value)| At {
+        .map(|(at, value)| Spanned {
             value: value.clone(),
             span: at * 10..at * 10 + 5,
         })

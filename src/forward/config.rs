@@ -18,7 +18,7 @@ use super::server::{Address, Health, Protocol, Server, Tls};
 use super::upstream::{HealthCheck, Upstream};
 use crate::config::raw::RawUpstream;
 use crate::config::schema::or_default;
-use crate::config::{At, Problems};
+use crate::config::{Problems, Spanned};
 use crate::http::location::Origin;
 use crate::net::tls_roots::{client_config, system_roots};
 use crate::values::{ServerAddress, ServerHost, ServerScheme};
@@ -33,7 +33,12 @@ impl Upstream {
     /// `http://` and `unix:` servers are spoken to in HTTP/1.1, `h2c://` in HTTP/2 without TLS. `https://` offers
     /// `http/1.1` alone by ALPN, also where the server could speak HTTP/2: WebSockets need it, and one connection then
     /// carries one request, as `max_connections` says.
-    pub fn compile(name: &At<String>, raw: &RawUpstream, workers: usize, problems: &mut Problems) -> Self {
+    pub fn compile(
+        name: &Spanned<String>,
+        raw: &RawUpstream,
+        workers: usize,
+        problems: &mut Problems,
+    ) -> Self {
         let mut tls = TlsConfigs::default();
         let mut servers: Vec<Server> = Vec::with_capacity(raw.servers.len());
         for (index, written) in raw.servers.iter().enumerate() {
@@ -77,7 +82,7 @@ impl Upstream {
                 .hint("remove it, or write `https://` where the app speaks TLS");
         }
         let host = raw.host.as_ref().map(|host| host.value.clone());
-        let duration = |written: &Option<At<Duration>>, key| or_default(written.as_ref(), TABLE, key);
+        let duration = |written: &Option<Spanned<Duration>>, key| or_default(written.as_ref(), TABLE, key);
         // Without a port, `host` may be of either scheme: the app knows only the Host that it gets.
         let named = host.as_ref().and_then(|host| Origin::public(host.to_str().ok()?));
         Self {
@@ -115,7 +120,7 @@ fn limit(raw: &RawUpstream, workers: usize) -> usize {
 }
 
 fn compile_server(
-    written: &At<ServerAddress>,
+    written: &Spanned<ServerAddress>,
     raw: &RawUpstream,
     tls: &mut TlsConfigs,
     problems: &mut Problems,
@@ -178,7 +183,7 @@ fn unix_server(path: PathBuf) -> Server {
 
 fn compile_tls(
     host: &str,
-    written: &At<ServerAddress>,
+    written: &Spanned<ServerAddress>,
     raw: &RawUpstream,
     configs: &mut TlsConfigs,
     problems: &mut Problems,
@@ -220,7 +225,7 @@ impl TlsConfigs {
     }
 }
 
-fn read_authorities(file: &At<PathBuf>, problems: &mut Problems) -> Option<RootCertStore> {
+fn read_authorities(file: &Spanned<PathBuf>, problems: &mut Problems) -> Option<RootCertStore> {
     let path = problems.resolve(file);
     let mut roots = RootCertStore::empty();
     let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);

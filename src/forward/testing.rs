@@ -22,15 +22,15 @@ use tokio::sync::Notify;
 use super::{BodyRules, Outgoing, Pool, RequestBody, ResponseBody, Upstream, forward, tunnel};
 use crate::authorize::Permit;
 use crate::config::raw::RawUpstream;
-use crate::config::{At, Problems};
+use crate::config::{Problems, Spanned};
 use crate::http::client::{Holder, Share};
 use crate::http::headers::HopByHop;
 use crate::http::pace::PaceRules;
 use crate::values::ServerAddress;
 
 /// A value as if it stood at the start of the file.
-pub(super) fn at<T>(value: T) -> At<T> {
-    At { value, span: 0..0 }
+pub(super) fn at<T>(value: T) -> Spanned<T> {
+    Spanned { value, span: 0..0 }
 }
 
 pub(super) fn raw(servers: &[String]) -> RawUpstream {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use minijinja::{Error, ErrorKind};
 
-use crate::config::raw::At;
+use crate::config::raw::Spanned;
 use crate::config::{Problems, nearest};
 
 use super::logo::read;
@@ -23,7 +23,7 @@ const MOST_FILES: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Custom {
     /// The directory as the TOML file names it.
-    pub(super) directory: Option<At<PathBuf>>,
+    pub(super) directory: Option<Spanned<PathBuf>>,
     style: Option<String>,
     /// File name and text.
     pub(super) templates: BTreeMap<&'static str, String>,
@@ -31,7 +31,7 @@ pub(super) struct Custom {
 
 impl Custom {
     /// Reads the directory, if there is one.
-    pub(super) fn read(raw: Option<&At<PathBuf>>, problems: &mut Problems) -> Self {
+    pub(super) fn read(raw: Option<&Spanned<PathBuf>>, problems: &mut Problems) -> Self {
         let Some(raw) = raw else { return Self::default() };
         let mut custom = Self {
             directory: Some(raw.clone()),

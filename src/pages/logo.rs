@@ -12,7 +12,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response};
 
 use crate::config::Problems;
-use crate::config::raw::At;
+use crate::config::raw::Spanned;
 use crate::values::Color;
 
 /// The largest file that is taken, in bytes.
@@ -57,7 +57,7 @@ pub(super) struct Logo {
 
 impl Logo {
     /// Reads the file; what is wrong with it is an error there.
-    pub(super) fn compile(raw: &At<std::path::PathBuf>, problems: &mut Problems) -> Option<Self> {
+    pub(super) fn compile(raw: &Spanned<std::path::PathBuf>, problems: &mut Problems) -> Option<Self> {
         let path = problems.resolve(raw);
         let extension = path
             .extension()
@@ -184,7 +184,7 @@ mod tests {
         std::fs::write(directory.path().join(name), content).unwrap();
         let mut problems = Problems::new(&directory.path().join("gateway.toml"), "[pages]\n");
         let logo = Logo::compile(
-            &At {
+            &Spanned {
                 value: name.into(),
                 span: 0..7,
             },
@@ -272,7 +272,7 @@ mod tests {
         for name in ["missing.png", "directory.png"] {
             assert!(
                 Logo::compile(
-                    &At {
+                    &Spanned {
                         value: name.into(),
                         span: 0..7
                     },

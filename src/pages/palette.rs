@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use crate::config::raw::RawColors;
-use crate::config::{At, Problems};
+use crate::config::{Problems, Spanned};
 use crate::values::Color;
 
 /// WCAG 2.2, 1.4.3: text against its background.
@@ -118,7 +118,7 @@ pub(super) struct Palette {
 impl Palette {
     /// The default colours with those of `raw` in their places.
     pub(super) fn compile(raw: &RawColors, problems: &mut Problems) -> Self {
-        let color = |written: &Option<At<Color>>| written.as_ref().map(|color| color.value);
+        let color = |written: &Option<Spanned<Color>>| written.as_ref().map(|color| color.value);
         warn_if_faint(raw.accent.as_ref(), &LIGHT, BLACK, problems);
         warn_if_faint(raw.accent_dark.as_ref(), &DARK, WHITE, problems);
         let accent = color(&raw.accent);
@@ -199,7 +199,7 @@ impl Shade {
     }
 }
 
-fn warn_if_faint(raw: Option<&At<Color>>, base: &Base, end: Color, problems: &mut Problems) {
+fn warn_if_faint(raw: Option<&Spanned<Color>>, base: &Base, end: Color, problems: &mut Problems) {
     let Some(raw) = raw else { return };
     let accent = raw.value;
     let contrast = accent.contrast(base.card);
@@ -251,7 +251,7 @@ mod tests {
     fn compile(colors: [Option<&str>; 4]) -> (Palette, Problems) {
         let mut problems = Problems::new(Path::new("gateway.toml"), "[pages]\n");
         let [accent, accent_dark, background, background_dark] = colors.map(|color| {
-            color.map(|value| At {
+            color.map(|value| Spanned {
                 value: value.parse().unwrap(),
                 span: 0..7,
             })

@@ -18,7 +18,7 @@ use super::keys::KeySet;
 use super::tenant::{IssuerName, Tenants};
 use crate::clock::UnixSeconds;
 use crate::config::raw::{Named, RawIssuer, RawTenants};
-use crate::config::{At, Problems, load_secret};
+use crate::config::{Problems, Spanned, load_secret};
 use crate::identity::ClaimPath;
 use crate::values::MissingClaim;
 
@@ -82,7 +82,12 @@ pub fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSecond
     Some(now.saturating_add(age).saturating_add(2 * leeway))
 }
 
-fn issuer(name: &At<String>, raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Option<Issuer> {
+fn issuer(
+    name: &Spanned<String>,
+    raw: &RawIssuer,
+    egress: &Egress,
+    problems: &mut Problems,
+) -> Option<Issuer> {
     let errors = problems.errors().len();
     check_missing_claims(raw, problems);
     let tenants = tenants(raw, problems);
@@ -153,14 +158,14 @@ fn tenants(raw: &RawIssuer, problems: &mut Problems) -> Option<Tenants> {
         }
         (
             true,
-            Some(At {
+            Some(Spanned {
                 value: RawTenants::Any,
                 ..
             }),
         ) => Some(Tenants::Any),
         (
             true,
-            Some(At {
+            Some(Spanned {
                 value: RawTenants::Listed(tenants),
                 ..
             }),

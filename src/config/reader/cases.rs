@@ -5,7 +5,7 @@ use toml::de::DeValue;
 use super::Reader;
 use super::fields::{Empty, scalar, word};
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawExpect, RawTest, RawTestCaller};
+use crate::config::raw::{RawExpect, RawTest, RawTestCaller, Spanned};
 use crate::config::schema;
 use crate::values::RequestLine;
 
@@ -31,7 +31,7 @@ impl Reader<'_> {
         })
     }
 
-    fn request(&mut self, item: &Item<'_>) -> Option<At<RequestLine>> {
+    fn request(&mut self, item: &Item<'_>) -> Option<Spanned<RequestLine>> {
         if scalar(&item.value).is_some() {
             self.expected(item, "a method and a path")
                 .hint("write `GET /path` or `GET http://host/path`");
@@ -50,7 +50,7 @@ impl Reader<'_> {
         })
     }
 
-    fn expect(&mut self, item: &Item<'_>) -> Option<At<RawExpect>> {
+    fn expect(&mut self, item: &Item<'_>) -> Option<Spanned<RawExpect>> {
         let value = match &item.value {
             DeValue::Integer(number) => {
                 let status = u16::from_str_radix(number.as_str(), number.radix()).unwrap_or(0);
@@ -84,6 +84,6 @@ impl Reader<'_> {
                 return None;
             }
         };
-        Some(At::new(value, item.span.clone()))
+        Some(Spanned::new(value, item.span.clone()))
     }
 }

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::Reader;
 use super::section::{Item, Section};
 use crate::config::problems::Problem;
-use crate::config::raw::{At, RawClaim};
+use crate::config::raw::{RawClaim, Spanned};
 use crate::config::redact::names_a_secret;
 use crate::config::schema;
 use crate::config::schema::{Kind, Scalars};
@@ -43,7 +43,7 @@ impl Reader<'_> {
     }
 
     /// A string that is not empty and holds no control character.
-    pub(super) fn text(&mut self, item: &Item<'_>) -> Option<At<String>> {
+    pub(super) fn text(&mut self, item: &Item<'_>) -> Option<Spanned<String>> {
         let Some(text) = item.read::<String>() else {
             let hint = scalar(&item.value).filter(|_| !names_a_secret(&item.key));
             let problem = self.expected(item, "a string");
@@ -69,23 +69,23 @@ impl Reader<'_> {
             .hint("values are one line of text");
             return None;
         }
-        Some(At::new(text, item.span.clone()))
+        Some(Spanned::new(text, item.span.clone()))
     }
 
-    pub(super) fn string(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<String>> {
+    pub(super) fn string(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<String>> {
         let item = section.take(key)?;
         self.text(&item)
     }
 
-    pub(super) fn path(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<PathBuf>> {
+    pub(super) fn path(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<PathBuf>> {
         self.string(section, key)
-            .map(|path| At::new(PathBuf::from(path.value), path.span))
+            .map(|path| Spanned::new(PathBuf::from(path.value), path.span))
     }
 
-    pub(super) fn flag(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<bool>> {
+    pub(super) fn flag(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<bool>> {
         let item = section.take(key)?;
         if let Some(value) = item.read::<bool>() {
-            return Some(At::new(value, item.span));
+            return Some(Spanned::new(value, item.span));
         }
         let unquoted = item
             .value
@@ -99,7 +99,7 @@ impl Reader<'_> {
         None
     }
 
-    pub(super) fn number(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<u64>> {
+    pub(super) fn number(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<u64>> {
         let range = schema::range(section.kind, key);
         let item = section.take(key)?;
         let DeValue::Integer(number) = &item.value else {
@@ -111,7 +111,7 @@ impl Reader<'_> {
             return None;
         };
         match item.read::<u64>() {
-            Some(value) if range.contains(&value) => Some(At::new(value, item.span)),
+            Some(value) if range.contains(&value) => Some(Spanned::new(value, item.span)),
             _ => {
                 let found = echo(&number.to_string());
                 self.error(
@@ -152,7 +152,7 @@ impl Reader<'_> {
         item: &Item<'_>,
         what: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<At<T>> {
+    ) -> Option<Spanned<T>> {
         if let Some(written) = scalar(&item.value).filter(|_| !names_a_secret(&item.key)) {
             let hint = match parse(&written) {
                 Ok(_) => format!("put it in quotes: `\"{written}\"`"),
@@ -163,7 +163,7 @@ impl Reader<'_> {
         }
         let text = self.text(item)?;
         match parse(&text) {
-            Ok(value) => Some(At::new(value, text.span)),
+            Ok(value) => Some(Spanned::new(value, text.span)),
             Err(reason) => {
                 let found = if names_a_secret(&item.key) {
                     "something else".to_owned()
@@ -181,10 +181,10 @@ impl Reader<'_> {
     }
 
     /// A string that is a `T`, whose error is a problem with its hint.
-    pub(super) fn value<T: FromStr<Err: Into<BadValue>>>(&mut self, item: &Item<'_>) -> Option<At<T>> {
+    pub(super) fn value<T: FromStr<Err: Into<BadValue>>>(&mut self, item: &Item<'_>) -> Option<Spanned<T>> {
         let text = self.text(item)?;
         match text.parse() {
-            Ok(value) => Some(At::new(value, text.span)),
+            Ok(value) => Some(Spanned::new(value, text.span)),
             Err(bad) => {
                 let bad: BadValue = bad.into();
                 if bad.is_secret {
@@ -202,13 +202,13 @@ impl Reader<'_> {
         key: &str,
         what: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<At<T>> {
+    ) -> Option<Spanned<T>> {
         let item = section.take(key)?;
         self.parse(&item, what, parse)
     }
 
     /// A duration above zero.
-    pub(super) fn duration(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Duration>> {
+    pub(super) fn duration(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<Duration>> {
         let found = self.duration_or_zero(section, key)?;
         if found.is_zero() {
             self.error(&found.span, format!("`{key}` must be longer than zero"))
@@ -218,7 +218,11 @@ impl Reader<'_> {
         Some(found)
     }
 
-    pub(super) fn duration_or_zero(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Duration>> {
+    pub(super) fn duration_or_zero(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+    ) -> Option<Spanned<Duration>> {
         self.parsed(section, key, "a duration", values::duration)
     }
 
@@ -228,7 +232,7 @@ impl Reader<'_> {
         key: &str,
         range: RangeInclusive<u64>,
         bounds: &str,
-    ) -> Option<At<u64>> {
+    ) -> Option<Spanned<u64>> {
         let found = self.parsed(section, key, "a size", values::size)?;
         if !range.contains(&found) {
             self.error(&found.span, format!("`{key}` must be {bounds}"))
@@ -243,7 +247,7 @@ impl Reader<'_> {
         &mut self,
         section: &mut Section<'_>,
         key: &str,
-    ) -> Option<At<T>> {
+    ) -> Option<Spanned<T>> {
         self.word(section, key, "one of the words it knows")
     }
 
@@ -253,7 +257,7 @@ impl Reader<'_> {
         section: &mut Section<'_>,
         key: &str,
         what: &str,
-    ) -> Option<At<T>> {
+    ) -> Option<Spanned<T>> {
         let words = schema::words(section.kind, key);
         self.parsed(section, key, what, |text| word(text, words))
     }
@@ -264,13 +268,13 @@ impl Reader<'_> {
         section: &mut Section<'_>,
         key: &str,
         empty: Empty,
-        mut parse: impl FnMut(&mut Self, &Item<'_>) -> Option<At<T>>,
-    ) -> Option<At<Vec<At<T>>>> {
+        mut parse: impl FnMut(&mut Self, &Item<'_>) -> Option<Spanned<T>>,
+    ) -> Option<Spanned<Vec<Spanned<T>>>> {
         let one = matches!(schema::find(section.kind, key)?.kind, Kind::OneOrMore(_));
         let item = section.take(key)?;
         let span = item.span.clone();
         if one && (item.value.is_str() || scalar(&item.value).is_some()) {
-            return Some(At::new(parse(self, &item).into_iter().collect(), span));
+            return Some(Spanned::new(parse(self, &item).into_iter().collect(), span));
         }
         let quoted = item.value.as_str().map(echo);
         let items = match item.into_elements() {
@@ -294,7 +298,7 @@ impl Reader<'_> {
             self.error(&span, format!("`{key}` is empty")).hint(hint);
             return None;
         }
-        Some(At::new(
+        Some(Spanned::new(
             items.iter().filter_map(|item| parse(self, item)).collect(),
             span,
         ))
@@ -306,27 +310,27 @@ impl Reader<'_> {
         section: &mut Section<'_>,
         key: &str,
         empty: Empty,
-        parse: impl FnMut(&mut Self, &Item<'_>) -> Option<At<T>>,
-    ) -> Vec<At<T>> {
+        parse: impl FnMut(&mut Self, &Item<'_>) -> Option<Spanned<T>>,
+    ) -> Vec<Spanned<T>> {
         self.list(section, key, empty, parse)
             .map(|found| found.value)
             .unwrap_or_default()
     }
 
-    pub(super) fn scope(&mut self, item: &Item<'_>) -> Option<At<Scope>> {
+    pub(super) fn scope(&mut self, item: &Item<'_>) -> Option<Spanned<Scope>> {
         self.parse(item, "a list of scopes", str::parse)
     }
 
-    pub(super) fn claim_path(&mut self, item: &Item<'_>) -> Option<At<ClaimPath>> {
+    pub(super) fn claim_path(&mut self, item: &Item<'_>) -> Option<Spanned<ClaimPath>> {
         self.parse(item, "the path of a claim", claim_path)
     }
 
     /// A list of header names, none of them twice in any case (RFC 9110 section 5.1).
-    pub(super) fn header_names(&mut self, section: &mut Section<'_>, key: &str) -> Vec<At<FieldName>> {
+    pub(super) fn header_names(&mut self, section: &mut Section<'_>, key: &str) -> Vec<Spanned<FieldName>> {
         let names = self.all(section, key, Empty::Taken, |reader, item| {
             reader.parse(item, "the name of a header", str::parse::<FieldName>)
         });
-        let mut found: Vec<At<FieldName>> = Vec::with_capacity(names.len());
+        let mut found: Vec<Spanned<FieldName>> = Vec::with_capacity(names.len());
         for name in names {
             if !self.is_twice(found.iter(), &name, "remove one of them") {
                 found.push(name);
@@ -338,8 +342,8 @@ impl Reader<'_> {
     /// Reports that `name` is among `earlier` ones.
     fn is_twice<'a>(
         &mut self,
-        mut earlier: impl Iterator<Item = &'a At<FieldName>>,
-        name: &At<FieldName>,
+        mut earlier: impl Iterator<Item = &'a Spanned<FieldName>>,
+        name: &Spanned<FieldName>,
         hint: &str,
     ) -> bool {
         let Some(first) = earlier.find(|first| first.as_str() == name.as_str()) else {
@@ -360,7 +364,7 @@ impl Reader<'_> {
         section: &mut Section<'_>,
         what: &str,
         parse: fn(&str) -> Result<T, String>,
-    ) -> Vec<(At<FieldName>, At<T>)> {
+    ) -> Vec<(Spanned<FieldName>, Spanned<T>)> {
         let form = "headers = { \"X-Name\" = \"…\" }";
         self.table(section, "headers", form, |reader, table| {
             Some(reader.header_table(table, what, parse))
@@ -374,12 +378,12 @@ impl Reader<'_> {
         table: &mut Section<'_>,
         what: &str,
         parse: fn(&str) -> Result<T, String>,
-    ) -> Vec<(At<FieldName>, At<T>)> {
-        let mut found: Vec<(At<FieldName>, At<T>)> = Vec::new();
+    ) -> Vec<(Spanned<FieldName>, Spanned<T>)> {
+        let mut found: Vec<(Spanned<FieldName>, Spanned<T>)> = Vec::new();
         for item in table.items() {
             let span = item.key_span.clone();
             let name = match FieldName::settable(&item.key) {
-                Ok(value) => At::new(value, span),
+                Ok(value) => Spanned::new(value, span),
                 Err(reason) => {
                     self.error(&span, format!("`{}` is no header to set", echo(&item.key)))
                         .hint(reason);
@@ -393,7 +397,7 @@ impl Reader<'_> {
             // An empty value is a value here, and no other string may be empty.
             let value = match &item.value {
                 DeValue::String(text) if text.is_empty() && what == "a header value" => {
-                    parse("").ok().map(|value| At::new(value, item.span.clone()))
+                    parse("").ok().map(|value| Spanned::new(value, item.span.clone()))
                 }
                 _ => self.parse(&item, what, parse),
             };
@@ -407,7 +411,7 @@ impl Reader<'_> {
         &mut self,
         section: &mut Section<'_>,
         empty: Empty,
-    ) -> Vec<(At<ClaimPath>, At<RawClaim>)> {
+    ) -> Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)> {
         self.table(
             section,
             "claims",
@@ -418,14 +422,18 @@ impl Reader<'_> {
         .unwrap_or_default()
     }
 
-    fn claim_table(&mut self, table: &mut Section<'_>, empty: Empty) -> Vec<(At<ClaimPath>, At<RawClaim>)> {
+    fn claim_table(
+        &mut self,
+        table: &mut Section<'_>,
+        empty: Empty,
+    ) -> Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)> {
         let mut found = Vec::new();
         let mut seen = false;
         for item in table.items() {
             seen = true;
             let span = item.key_span.clone();
             let name = match claim_path(&item.key) {
-                Ok(value) => At::new(value, span),
+                Ok(value) => Spanned::new(value, span),
                 Err(reason) => {
                     self.error(&span, format!("`{}` is no path of a claim", echo(&item.key)))
                         .hint(reason);
@@ -441,7 +449,7 @@ impl Reader<'_> {
                 _ => None,
             };
             match value {
-                Some(value) => found.push((name, At::new(value, item.span))),
+                Some(value) => found.push((name, Spanned::new(value, item.span))),
                 None => {
                     self.expected(&item, "a string, an integer of 64 bits or a boolean")
                         .hint("a claim that holds an array passes if one of its elements is this value");

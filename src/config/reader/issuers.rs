@@ -6,7 +6,7 @@ use toml::de::DeValue;
 use super::Reader;
 use super::fields::{Empty, word};
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawIssuer, RawSecret, RawSource, RawTenants};
+use crate::config::raw::{RawIssuer, RawSecret, RawSource, RawTenants, Spanned};
 use crate::config::schema;
 use crate::config::values::{self, did_you_mean, echo};
 use crate::values::{FieldName, MissingClaim, ParameterName, Token};
@@ -118,11 +118,11 @@ impl Reader<'_> {
     }
 
     /// `"any"`, or a list of UUIDs.
-    fn tenants(&mut self, section: &mut Section<'_>) -> Option<At<RawTenants>> {
+    fn tenants(&mut self, section: &mut Section<'_>) -> Option<Spanned<RawTenants>> {
         let item = section.take("tenants")?;
         let span = item.span.clone();
         if item.value.as_str() == Some("any") {
-            return Some(At::new(RawTenants::Any, span));
+            return Some(Spanned::new(RawTenants::Any, span));
         }
         const HINT: &str =
             "write `[\"72f988bf-86f1-41af-91ab-2d7cd011db47\"]`, or `\"any\"` for every tenant there is";
@@ -148,10 +148,10 @@ impl Reader<'_> {
                 tenants.push(tenant.value);
             }
         }
-        (!tenants.is_empty() && count > 0).then_some(At::new(RawTenants::Listed(tenants), span))
+        (!tenants.is_empty() && count > 0).then_some(Spanned::new(RawTenants::Listed(tenants), span))
     }
 
-    fn one_key_source(&mut self, section: &Section<'_>, written: &[&str], discovery: Option<&At<bool>>) {
+    fn one_key_source(&mut self, section: &Section<'_>, written: &[&str], discovery: Option<&Spanned<bool>>) {
         let is_off = discovery.is_some_and(|discovery| !discovery.value);
         let sources: Vec<&str> = written
             .iter()
@@ -183,7 +183,7 @@ impl Reader<'_> {
     }
 
     /// A URL that keys are fetched from, so that it needs TLS or loopback.
-    fn secure_url(&mut self, item: &Item<'_>, may_be_plain: bool, when: &str) -> Option<At<String>> {
+    fn secure_url(&mut self, item: &Item<'_>, may_be_plain: bool, when: &str) -> Option<Spanned<String>> {
         let text = self.text(item)?;
         let key = &item.key;
         // With a place for the tenant it is asked under another name, see `verify`.
@@ -217,7 +217,7 @@ impl Reader<'_> {
         }
     }
 
-    fn algorithm(&mut self, item: &Item<'_>, only_secret: bool, no_secret: bool) -> Option<At<String>> {
+    fn algorithm(&mut self, item: &Item<'_>, only_secret: bool, no_secret: bool) -> Option<Spanned<String>> {
         let name = self.text(item)?;
         if name.eq_ignore_ascii_case("none") {
             self.error(&name.span, "algorithm `none` accepts unsigned tokens")
@@ -258,7 +258,7 @@ impl Reader<'_> {
     }
 
     /// A secret, whose value never stands here: what does is hidden from all output.
-    pub(super) fn secret(&mut self, item: Item<'_>) -> Option<At<RawSecret>> {
+    pub(super) fn secret(&mut self, item: Item<'_>) -> Option<Spanned<RawSecret>> {
         if !item.is_table() {
             self.problems.hide(&item.span);
             self.error(&item.span, format!("`{}` holds the secret itself", item.key))
@@ -314,7 +314,7 @@ impl Reader<'_> {
         Some(text.clone().into_owned())
     }
 
-    pub(super) fn credentials(&mut self, section: &mut Section<'_>) -> Option<Vec<At<RawSource>>> {
+    pub(super) fn credentials(&mut self, section: &mut Section<'_>) -> Option<Vec<Spanned<RawSource>>> {
         self.tables(
             section,
             "sources",

@@ -21,7 +21,7 @@ use toml::de::{DeTable, DeValue};
 use self::fields::Empty;
 use self::section::{Item, Section};
 use super::problems::{Problem, Problems};
-use super::raw::{At, Failed, Named, RawConfig};
+use super::raw::{Failed, Named, RawConfig, Spanned};
 use super::values::echo;
 use super::{check, redact, schema};
 use crate::identity::SESSION_ISSUER;
@@ -210,7 +210,7 @@ impl Reader<'_> {
         key: &'static str,
         form: &str,
         read: impl FnOnce(&mut Self, &mut Section<'i>) -> Option<T>,
-    ) -> Option<At<T>> {
+    ) -> Option<Spanned<T>> {
         let item = section.take(key)?;
         self.section(item, schema::path_of(section.kind, key), form, read)
     }
@@ -222,7 +222,7 @@ impl Reader<'_> {
         kind: &'static str,
         form: &str,
         read: impl FnOnce(&mut Self, &mut Section<'i>) -> Option<T>,
-    ) -> Option<At<T>> {
+    ) -> Option<Spanned<T>> {
         let DeValue::Table(table) = item.value else {
             self.expected(&item, "a table")
                 .hint(format!("write it as `{form}`"));
@@ -235,7 +235,7 @@ impl Reader<'_> {
         let mut section = Section::new(kind, title, span.clone(), table, errors);
         let value = read(self, &mut section);
         self.finish(section);
-        Some(At::new(value?, span))
+        Some(Spanned::new(value?, span))
     }
 
     /// Tables under names of the operator's choice, `[issuers.corp]`, in the order of the file.
@@ -261,7 +261,7 @@ impl Reader<'_> {
         };
         let mut found = Vec::new();
         for item in Section::new(kind, "", item.span, table, 0).items() {
-            let name = At::new(item.key.clone().into_owned(), item.key_span.clone());
+            let name = Spanned::new(item.key.clone().into_owned(), item.key_span.clone());
             if !item.is_table() && schema::find(kind, &name).is_some() {
                 self.error(
                     &item.key_span,
@@ -287,7 +287,7 @@ impl Reader<'_> {
     }
 
     /// A name becomes a header value, an audience and a label of metrics, so it is plain.
-    fn name(&mut self, name: &At<String>, key: &str) {
+    fn name(&mut self, name: &Spanned<String>, key: &str) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.value.is_empty() || name.value.len() > 64 || !name.value.bytes().all(plain) {
             self.error(
@@ -309,7 +309,7 @@ impl Reader<'_> {
         form: &str,
         empty: Empty,
         read: fn(&mut Self, &mut Section<'i>) -> Option<T>,
-    ) -> Option<Vec<At<T>>> {
+    ) -> Option<Vec<Spanned<T>>> {
         let kind = schema::path_of(section.kind, key);
         let item = section.take(key)?;
         let span = item.span.clone();

@@ -5,7 +5,7 @@ use http::Method;
 use super::Reader;
 use super::fields::{Empty, claim_path, word};
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawIdentity, RawRoles, RawRoute};
+use crate::config::raw::{RawIdentity, RawRoles, RawRoute, Spanned};
 use crate::config::values::echo;
 use crate::config::{nearest, schema};
 use crate::http::target::PathLeniency;
@@ -66,7 +66,7 @@ impl Reader<'_> {
     }
 
     /// Methods are case-sensitive (RFC 9110 section 9.1), so that `get` is another method, which no client sends.
-    fn method(&mut self, item: &Item<'_>) -> Option<At<Method>> {
+    fn method(&mut self, item: &Item<'_>) -> Option<Spanned<Method>> {
         let name = self.text(item)?;
         let upper = name.to_ascii_uppercase();
         if matches!(upper.as_str(), "CONNECT" | "TRACE") {
@@ -93,10 +93,10 @@ impl Reader<'_> {
             self.warning(&name.span, format!("`{}` is an unusual method", echo(&name)))
                 .hint(format!("did you mean `{near}`?"));
         }
-        Some(At::new(method, name.span))
+        Some(Spanned::new(method, name.span))
     }
 
-    fn roles(&mut self, route: &mut Section<'_>) -> Option<At<RawRoles>> {
+    fn roles(&mut self, route: &mut Section<'_>) -> Option<Spanned<RawRoles>> {
         let item = route.take("roles")?;
         if item.is_table() {
             return self.section(item, "routes.roles", "roles", Self::role_table);
@@ -104,7 +104,7 @@ impl Reader<'_> {
         // The array is read as `any` of a table, so that both forms have the same rules.
         let span = item.span.clone();
         let any = Some(self.role_list(item)?);
-        Some(At::new(
+        Some(Spanned::new(
             RawRoles {
                 any,
                 ..RawRoles::default()
@@ -125,7 +125,7 @@ impl Reader<'_> {
         })
     }
 
-    fn role_list(&mut self, item: Item<'_>) -> Option<Vec<At<String>>> {
+    fn role_list(&mut self, item: Item<'_>) -> Option<Vec<Spanned<String>>> {
         let quoted = item.value.as_str().map(echo);
         let (span, key) = (item.span.clone(), item.key.clone());
         match item.into_elements() {

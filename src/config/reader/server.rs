@@ -6,7 +6,7 @@ use super::Reader;
 use super::fields::Empty;
 use super::section::{Item, Section};
 use crate::config::raw::{
-    At, RawAdmin, RawCertificate, RawEgressProxy, RawLog, RawPem, RawServer, RawServerTls, RawState,
+    RawAdmin, RawCertificate, RawEgressProxy, RawLog, RawPem, RawServer, RawServerTls, RawState, Spanned,
 };
 use crate::config::values;
 use crate::http::client::Share;
@@ -52,7 +52,7 @@ impl Reader<'_> {
         Some(server)
     }
 
-    fn trusted_proxy(&mut self, item: &Item<'_>) -> Option<At<TrustedProxy>> {
+    fn trusted_proxy(&mut self, item: &Item<'_>) -> Option<Spanned<TrustedProxy>> {
         let proxy = self.parse(item, "a network", values::proxy)?;
         if let TrustedProxy::Network(network) = proxy.value
             && network.prefix_len() == 0
@@ -65,7 +65,7 @@ impl Reader<'_> {
     }
 
     /// A percentage, or a number.
-    fn share(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<Share>> {
+    fn share(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<Share>> {
         let item = section.take(key)?;
         if let DeValue::Integer(number) = &item.value {
             let number = u64::from_str_radix(number.as_str(), number.radix())
@@ -76,19 +76,19 @@ impl Reader<'_> {
                     .hint("leave the key out for `\"25%\"`");
                 return None;
             };
-            return Some(At::new(Share::Count(number), item.span));
+            return Some(Spanned::new(Share::Count(number), item.span));
         }
         self.parse(&item, "a percentage or a number", values::share)
     }
 
     /// A size, or 0.
-    fn min_rate(&mut self, section: &mut Section<'_>) -> Option<At<u64>> {
+    fn min_rate(&mut self, section: &mut Section<'_>) -> Option<Spanned<u64>> {
         const MOST: u64 = 1 << 20;
         let item = section.take("min_rate")?;
         if let DeValue::Integer(number) = &item.value
             && u64::from_str_radix(number.as_str(), number.radix()) == Ok(0)
         {
-            return Some(At::new(0, item.span));
+            return Some(Spanned::new(0, item.span));
         }
         let rate = self.parse(&item, "a size, or 0", values::size)?;
         if *rate > MOST {
@@ -99,7 +99,7 @@ impl Reader<'_> {
         Some(rate)
     }
 
-    fn redirect_http(&mut self, section: &mut Section<'_>) -> Option<At<Listen>> {
+    fn redirect_http(&mut self, section: &mut Section<'_>) -> Option<Spanned<Listen>> {
         let listen = self.parsed(section, "redirect_http", "an address", values::listen)?;
         if listen.value == Listen::Systemd {
             // All sockets of systemd are one list, and nothing in it says which are not for HTTPS.
@@ -110,15 +110,15 @@ impl Reader<'_> {
         Some(listen)
     }
 
-    fn egress_proxy(&mut self, item: Item<'_>) -> Option<At<RawEgressProxy>> {
+    fn egress_proxy(&mut self, item: Item<'_>) -> Option<Spanned<RawEgressProxy>> {
         const FORM: &str = "egress_proxy = { url = \"http://user@proxy:3128\", password = { file = \"…\" } }";
         let span = item.span.clone();
         if item.value.as_str() == Some("none") {
-            return Some(At::new(RawEgressProxy::None, span));
+            return Some(Spanned::new(RawEgressProxy::None, span));
         }
         if !item.is_table() {
             let (url, password) = (self.proxy_url(&item)?, None);
-            return Some(At::new(RawEgressProxy::Proxy { url, password }, span));
+            return Some(Spanned::new(RawEgressProxy::Proxy { url, password }, span));
         }
         self.section(item, "server.egress_proxy", FORM, |reader, section| {
             reader.require(section, &[("url", "write `url = \"http://proxy:3128\"`")]);
@@ -136,7 +136,7 @@ impl Reader<'_> {
         })
     }
 
-    fn proxy_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
+    fn proxy_url(&mut self, item: &Item<'_>) -> Option<Spanned<String>> {
         let text = self.text(item)?;
         match values::egress_proxy(&text) {
             Ok(_) => Some(text),
@@ -152,7 +152,7 @@ impl Reader<'_> {
     }
 
     /// `"unlimited"` is `None`.
-    fn body_limit(&mut self, section: &mut Section<'_>) -> Option<At<Option<u64>>> {
+    fn body_limit(&mut self, section: &mut Section<'_>) -> Option<Spanned<Option<u64>>> {
         self.parsed(
             section,
             "max_body_bytes",
@@ -199,11 +199,11 @@ impl Reader<'_> {
     }
 
     /// The path of a PEM file, or the table of a secret.
-    fn pem(&mut self, section: &mut Section<'_>, key: &str) -> Option<At<RawPem>> {
+    fn pem(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<RawPem>> {
         let item = section.take(key)?;
         if item.is_table() {
             let secret = self.secret(item)?;
-            return Some(At::new(RawPem::Secret(secret.value), secret.span));
+            return Some(Spanned::new(RawPem::Secret(secret.value), secret.span));
         }
         if !item.value.is_str() {
             self.expected(&item, "a path or a place of a secret")
@@ -213,7 +213,7 @@ impl Reader<'_> {
             return None;
         }
         let path = self.text(&item)?;
-        Some(At::new(RawPem::Path(path.value.into()), path.span))
+        Some(Spanned::new(RawPem::Path(path.value.into()), path.span))
     }
 
     pub(super) fn log(&mut self, section: &mut Section<'_>) -> Option<RawLog> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Reader;
 use super::fields::Empty;
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawColors, RawPages, RawPassword, RawSession};
+use crate::config::raw::{RawColors, RawPages, RawPassword, RawSession, Spanned};
 use crate::config::values::{self, Color, MAX_DURATION, MOST_ROLE_BYTES, MOST_ROLES, echo};
 
 /// Tokens count in whole seconds.
@@ -50,7 +50,7 @@ impl Reader<'_> {
         range: RangeInclusive<Duration>,
         bounds: &str,
         hint: &str,
-    ) -> Option<At<Duration>> {
+    ) -> Option<Spanned<Duration>> {
         let found = self.duration_or_zero(section, key)?;
         if !range.contains(&found.value) {
             self.error(&found.span, format!("`{key}` must be {bounds}"))
@@ -74,11 +74,11 @@ impl Reader<'_> {
         })
     }
 
-    fn role(&mut self, item: &Item<'_>) -> Option<At<String>> {
+    fn role(&mut self, item: &Item<'_>) -> Option<Spanned<String>> {
         self.parse(item, "names of roles", values::role)
     }
 
-    fn all_roles(&mut self, roles: &At<Vec<At<String>>>) {
+    fn all_roles(&mut self, roles: &Spanned<Vec<Spanned<String>>>) {
         if !values::roles_fit(roles.iter().map(|role| role.as_str())) {
             self.error(&roles.span, "`default_roles` are too many")
                 .hint(format!(

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::Reader;
 use super::fields::Empty;
 use super::section::{Item, Section};
-use crate::config::raw::{At, RawHealthCheck, RawUpstream};
+use crate::config::raw::{RawHealthCheck, RawUpstream, Spanned};
 use crate::config::values::{self, ServerAddress, echo};
 
 impl Reader<'_> {
@@ -60,7 +60,7 @@ impl Reader<'_> {
         Some(upstream)
     }
 
-    fn server_address(&mut self, item: &Item<'_>) -> Option<At<ServerAddress>> {
+    fn server_address(&mut self, item: &Item<'_>) -> Option<Spanned<ServerAddress>> {
         if let DeValue::Integer(port) = &item.value {
             let hint = format!("write `\"http://127.0.0.1:{}\"`", echo(&port.to_string()));
             self.expected(item, "the address of a server").hint(hint);

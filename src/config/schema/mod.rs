@@ -22,7 +22,7 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::nearest;
-use super::spanned::At;
+use super::spanned::Spanned;
 use super::values;
 
 pub use json::json_schema;
@@ -163,7 +163,7 @@ impl FromValue for crate::http::client::Share {
 /// # Panics
 /// Where the schema has no such default, which a test of every place of use shows.
 #[must_use]
-pub fn or_default<T: FromValue + Clone>(written: Option<&At<T>>, path: &str, name: &str) -> T {
+pub fn or_default<T: FromValue + Clone>(written: Option<&Spanned<T>>, path: &str, name: &str) -> T {
     written.map_or_else(
         || {
             find(path, name)

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
 use crate::config::raw::{RawHealthCheck, RawUpstream};
-use crate::config::{At, Problems};
+use crate::config::{Problems, Spanned};
 use crate::forward::{Upstream, watch_health};
 
 /// An address that nobody listens at.
@@ -147,7 +147,7 @@ impl Certificates {
         }
     }
 
-    fn file(&self) -> Option<At<PathBuf>> {
+    fn file(&self) -> Option<Spanned<PathBuf>> {
         Some(at(self.directory.path().join("ca.pem")))
     }
 

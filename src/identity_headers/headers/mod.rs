@@ -8,7 +8,7 @@ use super::forwarded::{self, FORWARDING, is_read, is_set};
 use super::presets::{self, Preset};
 use super::value::Encoding;
 use crate::config::raw::RawConfig;
-use crate::config::{At, Problems};
+use crate::config::{Problems, Spanned};
 use crate::http::headers::{Entry, FoldedNames, FoldedTable, remove_if};
 use crate::identity::{Caller, ClaimPath, Identity};
 use crate::refusal::Refusal;
@@ -400,7 +400,7 @@ fn hyphenated(name: &str) -> String {
 }
 
 fn compile_claims(
-    raw: &[(At<FieldName>, At<ClaimPath>)],
+    raw: &[(Spanned<FieldName>, Spanned<ClaimPath>)],
     taken: &FoldedNames,
     problems: &mut Problems,
 ) -> Vec<(HeaderName, ClaimPath)> {

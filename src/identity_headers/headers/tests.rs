@@ -7,15 +7,15 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::config::raw::{RawIdentity, RawRoute, RawServer};
 
-fn at<T>(value: T) -> At<T> {
-    At { value, span: 0..0 }
+fn at<T>(value: T) -> Spanned<T> {
+    Spanned { value, span: 0..0 }
 }
 
-fn field(name: &str) -> At<FieldName> {
+fn field(name: &str) -> Spanned<FieldName> {
     at(name.parse().unwrap())
 }
 
-fn path(claim: &str) -> At<ClaimPath> {
+fn path(claim: &str) -> Spanned<ClaimPath> {
     at(ClaimPath::parse(claim).unwrap())
 }
 

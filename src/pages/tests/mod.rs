@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::At;
+use crate::config::Spanned;
 
 mod custom;
 
@@ -23,8 +23,8 @@ fn pages() -> Pages {
     pages
 }
 
-fn at<T>(value: T) -> Option<At<T>> {
-    Some(At { value, span: 0..7 })
+fn at<T>(value: T) -> Option<Spanned<T>> {
+    Some(Spanned { value, span: 0..7 })
 }
 
 fn ann() -> Person {

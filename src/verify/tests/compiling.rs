@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::raw::RawTenants;
 use crate::config::raw::{Named, RawIssuer, RawSecret};
-use crate::config::{At, Problems};
+use crate::config::{Problems, Spanned};
 use crate::values::MissingClaim;
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ fn path(text: &str) -> crate::identity::ClaimPath {
     crate::identity::ClaimPath::parse(text).unwrap()
 }
 
-fn at<T>(value: T) -> At<T> {
-    At { value, span: 0..1 }
+fn at<T>(value: T) -> Spanned<T> {
+    Spanned { value, span: 0..1 }
 }
 
-fn texts(values: &[&str]) -> Vec<At<String>> {
+fn texts(values: &[&str]) -> Vec<Spanned<String>> {
     values.iter().map(|value| at((*value).to_owned())).collect()
 }
 
-fn paths(values: &[&str]) -> Vec<At<crate::identity::ClaimPath>> {
+fn paths(values: &[&str]) -> Vec<Spanned<crate::identity::ClaimPath>> {
     values.iter().map(|value| at(path(value))).collect()
 }
 
-fn missing(values: &[&str]) -> Vec<At<MissingClaim>> {
+fn missing(values: &[&str]) -> Vec<Spanned<MissingClaim>> {
     let claim = |value: &&str| {
         at(if *value == "iss" {
             MissingClaim::Iss
@@ -472,7 +472,7 @@ fn two_tables_that_take_tokens_without_iss_are_an_error_that_names_both() {
     let mut problems = Problems::new(&table.directory.path().join("gateway.toml"), "\n");
     let mut second = table.raw.clone();
     second.issuer = Some(at("other".to_owned()));
-    second.missing_claims = vec![At {
+    second.missing_claims = vec![Spanned {
         value: MissingClaim::Iss,
         span: 7..8,
     }];
