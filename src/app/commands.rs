@@ -26,7 +26,7 @@ const DAY: i64 = 24 * 60 * 60;
 
 /// The claims of a token to mint.
 #[derive(Debug)]
-pub struct TokenRequest {
+pub(crate) struct TokenRequest {
     /// `sub`
     pub subject: String,
     /// `roles`
@@ -47,7 +47,7 @@ pub struct TokenRequest {
 ///
 /// # Errors
 /// The file or the state cannot be used, or a claim cannot be given.
-pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
+pub(crate) fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
     let outline = outline(file)?;
     let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
@@ -77,7 +77,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
 ///
 /// # Errors
 /// The file or the state cannot be used.
-pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
+pub(crate) fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
     let outline = outline(file)?;
     let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
@@ -94,7 +94,7 @@ pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Fail
 ///
 /// # Errors
 /// The file or the state cannot be used, or no such issuer is known.
-pub fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failure> {
+pub(crate) fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failure> {
     let outline = outline(file)?;
     let now = Clock::system().now();
     let (name, key, expires_at) = if issuer == SESSION_ISSUER || issuer == outline.public_url {
@@ -172,7 +172,7 @@ fn unknown_issuer(outline: &Outline, file: &Path, typed: &str) -> Failure {
 
 /// What `token inspect` found.
 #[derive(Debug, Serialize)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// Whether a request with this token would have a caller.
     pub accepted: bool,
     /// The reason, where not.
@@ -187,7 +187,7 @@ pub struct Inspection {
 
 /// One check of `token inspect`.
 #[derive(Debug, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     /// Its name.
     pub name: &'static str,
     /// Whether it passed.
@@ -199,7 +199,7 @@ pub struct Check {
 impl Inspection {
     /// For people.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for (title, part) in [("header", &self.header), ("claims", &self.claims)] {
             if let Some(part) = part {
@@ -238,7 +238,7 @@ impl Inspection {
 ///
 /// # Errors
 /// The file or the state cannot be used. A bad token is no error.
-pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
+pub(crate) fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
     let (plan, _) = load(file)?;
     let gateway = offline(plan, file)?.gateway;
     let mut checks = Vec::new();

@@ -32,7 +32,7 @@ use crate::verify::{Egress, Issuers};
 
 /// Everything that a file says, ready to be put to work.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The process.
     pub settings: Arc<Settings>,
     /// The routes.
@@ -59,7 +59,7 @@ pub struct Plan {
 
 /// `[session]` and `[password]`, ready to be put to work.
 #[derive(Debug)]
-pub struct SignInPlan {
+pub(crate) struct SignInPlan {
     /// What sessions are like.
     pub session: session::Settings,
     /// What accounts and passwords are held to.
@@ -74,7 +74,7 @@ pub struct SignInPlan {
 ///
 /// # Errors
 /// [`Failure::Problems`] with all problems, [`Failure::Unreadable`].
-pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
+pub(crate) fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
     let (raw, mut problems) = parse(file)?;
     if raw.failed.is_everything() {
         return Err(Failure::problems(problems));

@@ -30,13 +30,15 @@ use crate::clock::UnixSeconds;
 use crate::config::{Listed, Problems};
 use crate::pages;
 
-pub use accounts::{Account, Directory, ImportMode, Imported, RolesChange, Session, hash_password};
-pub use build::{Joined, gateway};
-pub use commands::{Inspection, TokenRequest, inspect, mint, revoke, signing_keys};
-pub use config::{Plan, SignInPlan, load};
-pub use explain::{ExplainRequest, Explanation, explain};
-pub use run::run;
-pub use settings::Settings;
+pub(crate) use accounts::{Account, Directory, ImportMode, Imported, RolesChange, Session, hash_password};
+pub use build::Joined;
+pub(crate) use build::gateway;
+pub(crate) use commands::{Inspection, TokenRequest, inspect, mint, revoke, signing_keys};
+pub(crate) use config::{Plan, SignInPlan, load};
+pub(crate) use explain::Explanation;
+pub use explain::{ExplainRequest, explain};
+pub(crate) use run::run;
+pub(crate) use settings::Settings;
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl From<anyhow::Error> for Failure {
 
 /// An error and its causes in one line, without a cause that is part of what was said before it.
 #[must_use]
-pub fn chain_text(error: &anyhow::Error) -> String {
+pub(crate) fn chain_text(error: &anyhow::Error) -> String {
     error
         .chain()
         .map(ToString::to_string)
@@ -129,7 +131,7 @@ static COLOR: OnceLock<bool> = OnceLock::new();
 
 /// Says once, before anything else is called here, whether what goes to standard error is in colour; it is not unless
 /// this says so.
-pub fn set_color(color: bool) {
+pub(crate) fn set_color(color: bool) {
     // A second call would be a second opinion.
     let _ = COLOR.set(color);
 }
@@ -140,7 +142,7 @@ fn has_color() -> bool {
 
 /// A time as people and programs read it: RFC 3339, UTC, seconds.
 #[must_use]
-pub fn time_text(seconds: UnixSeconds) -> String {
+pub(crate) fn time_text(seconds: UnixSeconds) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
 
@@ -148,7 +150,7 @@ pub fn time_text(seconds: UnixSeconds) -> String {
 ///
 /// # Errors
 /// A file is there already, unless `force` writes over it; nothing is written then. Or a file cannot be written.
-pub fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, Failure> {
+pub(crate) fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, Failure> {
     let failed =
         |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
     std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
@@ -182,7 +184,7 @@ pub fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, 
 
 /// What `check` found in a file that is good.
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The routes in match order.
     pub routes: Vec<CheckedRoute>,
     /// How many of the file's own tests passed.
@@ -194,14 +196,14 @@ pub struct Checked {
 impl Checked {
     /// The warnings, rendered; empty where there is none.
     #[must_use]
-    pub fn remarks(&self) -> String {
+    pub(crate) fn remarks(&self) -> String {
         self.problems.render(has_color())
     }
 }
 
 /// One route as `check` prints it.
 #[derive(Debug, Serialize)]
-pub struct CheckedRoute {
+pub(crate) struct CheckedRoute {
     /// `*` for every host.
     pub host: String,
     /// The pattern.
@@ -223,7 +225,7 @@ pub struct CheckedRoute {
 ///
 /// # Errors
 /// [`Failure::Problems`] with every problem, [`Failure::Unreadable`].
-pub fn check(file: &Path) -> Result<Checked, Failure> {
+pub(crate) fn check(file: &Path) -> Result<Checked, Failure> {
     let (plan, mut problems) = load(file)?;
     let tests = config_tests::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {

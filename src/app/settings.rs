@@ -25,7 +25,7 @@ use crate::values::{Listen, TrustedProxy};
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where clients connect.
     pub listen: Vec<Address>,
     /// Where operators connect.
@@ -68,7 +68,7 @@ pub struct Settings {
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     /// What lines of the access log are like.
     pub form: Form,
     /// The file of the access log; `None` is standard output.
@@ -99,7 +99,7 @@ impl LogSettings {
 impl Settings {
     /// Compiles the tables. Reads the certificates, and nothing else.
     #[must_use]
-    pub fn compile(raw: &RawConfig, problems: &mut Problems) -> Self {
+    pub(crate) fn compile(raw: &RawConfig, problems: &mut Problems) -> Self {
         let server = &raw.server;
         let listen = addresses(server, problems);
         let public_url = public_url(server, problems);
@@ -165,7 +165,7 @@ impl Settings {
 
     /// The keys in which `next` differs from this and that only a restart can change.
     #[must_use]
-    pub fn differs<'a>(&'a self, next: &'a Self) -> Vec<&'a str> {
+    pub(crate) fn differs<'a>(&'a self, next: &'a Self) -> Vec<&'a str> {
         self.restart
             .iter()
             .zip(&next.restart)
@@ -177,7 +177,7 @@ impl Settings {
     /// The host that browsers are told to reach by HTTPS alone: that of `public_url`, where it names no port, for the
     /// other ports of the host are not ours (RFC 6797 section 8.3).
     #[must_use]
-    pub fn https_only_host(&self) -> Option<String> {
+    pub(crate) fn https_only_host(&self) -> Option<String> {
         let host = self.public_url.strip_prefix("https://")?;
         let is_without_port = host.rfind(':').is_none_or(|colon| host[colon..].contains(']'));
         is_without_port.then(|| host.to_owned())
@@ -185,7 +185,7 @@ impl Settings {
 
     /// The host of `public_url`, in lower case and without its port.
     #[must_use]
-    pub fn public_host(&self) -> String {
+    pub(crate) fn public_host(&self) -> String {
         Host::parse(self.authority())
             .map(|host| host.name().to_owned())
             .unwrap_or_default()
@@ -199,7 +199,7 @@ impl Settings {
 
     /// The name in challenges: the host of `public_url`.
     #[must_use]
-    pub fn realm(&self) -> String {
+    pub(crate) fn realm(&self) -> String {
         self.authority()
             .chars()
             .filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'))

@@ -16,7 +16,7 @@ use crate::values::Listen;
 const MAX_ROLES: usize = 1000;
 
 /// Judges what `raw` says as a whole.
-pub fn check(raw: &RawConfig, problems: &mut Problems) {
+pub(crate) fn check(raw: &RawConfig, problems: &mut Problems) {
     addresses(raw, problems);
     admin(raw, problems);
     proxy_in_front(raw, problems);

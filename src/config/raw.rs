@@ -13,7 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::schema::{RestartValues, Scalars};
-pub use super::spanned::At;
+pub(crate) use super::spanned::At;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
 use crate::identity::ClaimPath;
@@ -23,7 +23,7 @@ use crate::values::{
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
-pub type Named<T> = (At<String>, T);
+pub(crate) type Named<T> = (At<String>, T);
 
 /// Keys that stand in the file and could not be read. Their values are unknown, and not absent: a rule that draws a
 /// conclusion from an absent value asks here first, so that one mistake in the file is one problem.

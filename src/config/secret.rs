@@ -64,7 +64,7 @@ impl Secret {
 ///
 /// # Errors
 /// As [`RawSecret::load`]; for the caller to report, who knows what it is for.
-pub fn load_secret(secret: &At<RawSecret>, problems: &mut Problems) -> Result<Secret, String> {
+pub(crate) fn load_secret(secret: &At<RawSecret>, problems: &mut Problems) -> Result<Secret, String> {
     if let Some(exposure) = secret.exposure(problems.directory()) {
         problems
             .warning(&secret.span, exposure)

@@ -25,7 +25,7 @@ const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
 /// Checks the health of all servers of `upstream` until `shutdown` is ready. Returns at once where no check is
 /// configured. For the control runtime, not for a worker.
-pub async fn watch_health(upstream: Arc<Upstream>, shutdown: impl Future<Output = ()>) {
+pub(crate) async fn watch_health(upstream: Arc<Upstream>, shutdown: impl Future<Output = ()>) {
     if upstream.health_check.is_none() {
         return;
     }

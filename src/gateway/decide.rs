@@ -62,7 +62,7 @@ pub struct Allowed<'g> {
 ///
 /// # Errors
 /// 400, 404 and 405 as the path is matched; 401, 403 and 503 as the credentials are verified and the rules are applied.
-pub async fn decide<'g, T: Trace>(
+pub(crate) async fn decide<'g, T: Trace>(
     policy: Policy<'g>,
     head: &RequestHead<'_>,
     credentials: &Credentials<'g>,
@@ -192,7 +192,12 @@ pub fn decide_at_once<'g, T: Trace>(
 /// Whether a refusal is answered with 302 to the sign-in page: a browser navigates without a credential, and there is a way
 /// to sign in. `is_browser` is [`wants_page`](crate::http::reply::wants_page).
 #[must_use]
-pub fn is_sent_to_sign_in(has_sign_in: bool, method: &Method, is_browser: bool, refusal: Refusal) -> bool {
+pub(crate) fn is_sent_to_sign_in(
+    has_sign_in: bool,
+    method: &Method,
+    is_browser: bool,
+    refusal: Refusal,
+) -> bool {
     refusal == Refusal::CredentialMissing
         && has_sign_in
         && is_browser

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method};
 
 /// Whether `method` may change something (RFC 9110 section 9.2.1 names the safe ones).
 #[must_use]
-pub fn is_unsafe(method: &Method) -> bool {
+pub(crate) fn is_unsafe(method: &Method) -> bool {
     !matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
@@ -20,7 +20,7 @@ pub fn is_unsafe(method: &Method) -> bool {
 /// `host` is the Host header as sent, port included. The scheme that the browser saw is that of `public_url`, whatever
 /// ends TLS in front of us; `https` is `None` where the file does not name it, and then only host and port are compared.
 #[must_use]
-pub fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> bool {
+pub(crate) fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
     match (sites.next(), sites.next()) {
         (Some(site), None) => return !matches!(site.as_bytes(), b"same-origin" | b"none"),
@@ -39,7 +39,7 @@ pub fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> 
 
 /// The path and query of a `Referer` that names a page of `host` (RFC 9110 section 10.1.3); `None` for another site's.
 #[must_use]
-pub fn own_referer<'a>(referer: &'a str, host: &str) -> Option<&'a str> {
+pub(crate) fn own_referer<'a>(referer: &'a str, host: &str) -> Option<&'a str> {
     let authority = referer.find("://")? + 3;
     let path = referer[authority..].find('/')? + authority;
     is_origin_of(&referer[..path], host, None).then(|| &referer[path..])

@@ -41,14 +41,15 @@ use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
 
-pub use attempt::Attempt;
-pub use context::{EndpointRequest, Login};
-pub use endpoint::{Access, Endpoint, JWKS_PATH, find, is_own};
-pub use response::{EndpointError, EndpointResponse};
-pub use return_to::{login_location, login_then};
-pub use setup_token::SetupToken;
-pub use sites::{Place, Site, Sites};
-pub use throttle::{ClientAddress, Throttle};
+pub(crate) use attempt::Attempt;
+pub(crate) use context::{EndpointRequest, Login};
+pub(crate) use endpoint::{Access, Endpoint, JWKS_PATH, find, is_own};
+pub(crate) use response::{EndpointError, EndpointResponse};
+pub(crate) use return_to::{login_location, login_then};
+pub(crate) use setup_token::SetupToken;
+pub use sites::Sites;
+pub(crate) use sites::{Place, Site};
+pub(crate) use throttle::{ClientAddress, Throttle};
 
 use context::EndpointContext;
 use endpoint::Handler;

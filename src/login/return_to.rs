@@ -39,13 +39,13 @@ pub(super) fn accept<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 /// `Location` of the sign-in page for a request for `target` that needs a session. The page alone where one
 /// may not be sent back there.
 #[must_use]
-pub fn login_location(prefix: &str, target: &Target) -> HeaderValue {
+pub(crate) fn login_location(prefix: &str, target: &Target) -> HeaderValue {
     login_then(prefix, target.path_and_query().as_str())
 }
 
 /// `Location` of the sign-in page, and of `path` after it.
 #[must_use]
-pub fn login_then(prefix: &str, path: &str) -> HeaderValue {
+pub(crate) fn login_then(prefix: &str, path: &str) -> HeaderValue {
     let mut location = format!("{prefix}/login");
     if let Some(path) = accept(path, prefix).filter(|path| *path != "/") {
         location.push('?');

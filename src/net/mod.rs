@@ -1,4 +1,4 @@
 //! What the parts that open sockets share: TLS roots, writes that are coalesced.
 
-pub mod coalesce;
-pub mod tls_roots;
+pub(crate) mod coalesce;
+pub(crate) mod tls_roots;

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 /// The authorities of this system; `None` where it has none. Reads files.
 #[must_use]
-pub fn system_roots() -> Option<RootCertStore> {
+pub(crate) fn system_roots() -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     Some(roots).filter(|roots| !roots.is_empty())
@@ -17,7 +17,7 @@ pub fn system_roots() -> Option<RootCertStore> {
 
 /// The settings of a client that trusts servers by `roots`.
 #[must_use]
-pub fn client_config(roots: RootCertStore) -> ClientConfig {
+pub(crate) fn client_config(roots: RootCertStore) -> ClientConfig {
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for TLS 1.2 and 1.3")

@@ -4,7 +4,7 @@ use crate::http::target::canonical_pattern_segment;
 use crate::refusal::Refusal;
 
 /// The most segments that a pattern may have.
-pub const MAX_SEGMENTS: usize = 64;
+pub(crate) const MAX_SEGMENTS: usize = 64;
 
 /// A `path` of a route: segments of which each is literal or `{name}`, and perhaps a `*` at the end.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use crate::clock::UnixSeconds;
 use crate::identity::new_id;
 
 /// How long a minted token lives unless said, in seconds.
-pub const DEFAULT_LIFETIME: UnixSeconds = 15 * 60;
+pub(crate) const DEFAULT_LIFETIME: UnixSeconds = 15 * 60;
 
 /// The claims that a request has fields for, and those that decide when a token counts.
 const OWN_CLAIMS: [&str; 11] = [

@@ -11,15 +11,15 @@ mod server_address;
 mod suggest;
 #[cfg(test)]
 mod tests;
-pub mod text;
+pub(crate) mod text;
 mod token;
 mod url;
 
-pub use color::Color;
-pub use field::{FieldName, FieldValue};
-pub use rule::{Auth, Builtin, MissingClaim, Scope};
-pub use scalar::*;
-pub use server_address::{BadAddress, ServerAddress, ServerHost, ServerScheme};
-pub use suggest::{echo, nearest};
-pub use token::{ParameterName, Token};
-pub use url::{Url, url};
+pub(crate) use color::Color;
+pub(crate) use field::{FieldName, FieldValue};
+pub(crate) use rule::{Auth, Builtin, MissingClaim, Scope};
+pub(crate) use scalar::*;
+pub(crate) use server_address::{BadAddress, ServerAddress, ServerHost, ServerScheme};
+pub(crate) use suggest::{echo, nearest};
+pub(crate) use token::{ParameterName, Token};
+pub(crate) use url::{Url, url};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 /// A URL of the kinds that the file holds, in its parts (RFC 3986 section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Url<'a> {
+pub(crate) struct Url<'a> {
     /// In front of `://`, as typed.
     pub scheme: &'a str,
     /// Whether a user or password stands in front of the host.
@@ -22,7 +22,7 @@ pub struct Url<'a> {
 impl Url<'_> {
     /// Whether the host is this machine, whatever a resolver says (RFC 6761 section 6.3).
     #[must_use]
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.is_loopback(),
             Err(_) => self.host.eq_ignore_ascii_case("localhost"),
@@ -34,7 +34,7 @@ impl Url<'_> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn url(text: &str) -> Result<Url<'_>, String> {
+pub(crate) fn url(text: &str) -> Result<Url<'_>, String> {
     if let Some(char) = text
         .chars()
         .find(|char| !char.is_ascii_graphic() || "\\\"<>^`{|}".contains(*char))

@@ -76,7 +76,7 @@ fn one_without_iss(raw: &[Named<RawIssuer>], problems: &mut Problems) {
 /// From when on a revocation made at `now` says nothing more: where tokens have a greatest age, one that is issued now
 /// is refused for its age from then on. `None`: never.
 #[must_use]
-pub fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSeconds> {
+pub(crate) fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSeconds> {
     let age = seconds(raw.max_age.as_ref()?.value);
     let leeway = raw.leeway.as_ref().map_or(LEEWAY, |leeway| seconds(leeway.value));
     Some(now.saturating_add(age).saturating_add(2 * leeway))

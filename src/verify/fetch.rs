@@ -30,9 +30,9 @@ use crate::config::raw::RawSecret;
 use crate::net::tls_roots::{client_config, system_roots};
 
 /// The longest body that is read, in bytes.
-pub const MAX_BODY_BYTES: usize = 512 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 512 * 1024;
 /// The longest time for everything, from the name lookup to the last byte.
-pub const TIME_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// The longest time for one address of a name.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The longest response head, in bytes.

@@ -563,5 +563,5 @@ fn downward_import_and_text_about_one_are_allowed() {
         none
     );
     assert_eq!(wrong("refusal.rs", "use other_crate::gateway;"), none);
-    assert_eq!(wrong("main.rs", "fn main() { passgate::cli::main() }"), none);
+    assert_eq!(wrong("main.rs", "fn main() { passgate::main() }"), none);
 }

@@ -18,7 +18,7 @@ Durations are written `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"24h\"`, `\"7d\"` or `
 
 /// `docs/configuration.md`.
 #[must_use]
-pub fn markdown() -> String {
+pub(crate) fn markdown() -> String {
     let mut text = INTRODUCTION.to_owned();
     for table in TABLES {
         text.push_str(&format!("\n## {}\n\n{}\n\n", heading(table), table.doc));
@@ -58,7 +58,7 @@ fn heading(table: &Table) -> String {
 
 /// A table as it is written: `[issuers.NAME]`.
 #[must_use]
-pub fn header(path: &str) -> String {
+pub(crate) fn header(path: &str) -> String {
     let name = path.replace('*', "NAME");
     let is_array = matches!(path, "routes" | "tests");
     if is_array {

@@ -61,7 +61,7 @@ type Shared = Arc<OnceCell<Option<Cookie>>>;
 
 /// The session cookie of a request.
 #[derive(Debug)]
-pub enum SessionCredential {
+pub(crate) enum SessionCredential {
     /// None.
     Nothing,
     /// One that is no good, or several.
