@@ -58,7 +58,7 @@ pub mod internals {
         pub use crate::account::{Accounts, Policy, hash};
     }
     pub mod app {
-        pub use crate::app::{ExplainRequest, Joined, explain};
+        pub use crate::app::{ExplainRequest, Joined, explain, gateway, load};
     }
     pub mod authorize {
         pub use crate::authorize::Rules;

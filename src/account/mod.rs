@@ -22,14 +22,12 @@ pub(crate) use crate::state::email::{key as fold_email, look as look_of_email};
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, State, StateError};
 
 pub(crate) use email::is_valid as is_email;
-pub(crate) use error::{AccountError, HashError};
-pub(crate) use hash::check_hash;
+pub(crate) use error::AccountError;
 pub use hash::hash;
 pub(crate) use hasher::{Hasher, HasherError};
-pub(crate) use limits::MAX_PASSWORD_BYTES;
 pub(crate) use login_attempt::{LoginAttempt, PasswordProof};
 pub use policy::Policy;
-pub(crate) use policy::{check_id, check_roles, parse_name, parse_roles, tidy_roles};
+pub(crate) use policy::{parse_name, tidy_roles};
 
 /// An account to add.
 #[derive(Clone)]

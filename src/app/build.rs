@@ -143,7 +143,7 @@ pub struct Joined {
 ///
 /// # Errors
 /// [`Failure::Runtime`] where the system has no randomness.
-pub(crate) fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gateway, Failure> {
+pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gateway, Failure> {
     for route in plan.routes.iter_mut() {
         route.label.series = metrics.route(&route.label.text);
     }

@@ -32,7 +32,7 @@ use crate::verify::{Egress, Issuers};
 
 /// Everything that a file says, ready to be put to work.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// The process.
     pub settings: Arc<Settings>,
     /// The routes.
@@ -59,7 +59,7 @@ pub(crate) struct Plan {
 
 /// `[session]` and `[password]`, ready to be put to work.
 #[derive(Debug)]
-pub(crate) struct SignInPlan {
+pub struct SignInPlan {
     /// What sessions are like.
     pub session: session::Settings,
     /// What accounts and passwords are held to.
@@ -74,7 +74,7 @@ pub(crate) struct SignInPlan {
 ///
 /// # Errors
 /// [`Failure::Problems`] with all problems, [`Failure::Unreadable`].
-pub(crate) fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
+pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
     let (raw, mut problems) = parse(file)?;
     if raw.failed.is_everything() {
         return Err(Failure::problems(problems));

@@ -31,14 +31,11 @@ use crate::config::{Listed, Problems};
 use crate::pages;
 
 pub(crate) use accounts::{Account, Directory, ImportMode, Imported, RolesChange, Session, hash_password};
-pub use build::Joined;
-pub(crate) use build::gateway;
-pub(crate) use commands::{Inspection, TokenRequest, inspect, mint, revoke, signing_keys};
-pub(crate) use config::{Plan, SignInPlan, load};
-pub(crate) use explain::Explanation;
+pub use build::{Joined, gateway};
+pub(crate) use commands::{TokenRequest, inspect, mint, revoke, signing_keys};
+pub use config::load;
 pub use explain::{ExplainRequest, explain};
 pub(crate) use run::run;
-pub(crate) use settings::Settings;
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]

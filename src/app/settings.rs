@@ -25,7 +25,7 @@ use crate::values::{Listen, TrustedProxy};
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// Where clients connect.
     pub listen: Vec<Address>,
     /// Where operators connect.
@@ -68,7 +68,7 @@ pub(crate) struct Settings {
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LogSettings {
+pub struct LogSettings {
     /// What lines of the access log are like.
     pub form: Form,
     /// The file of the access log; `None` is standard output.

@@ -24,4 +24,4 @@ pub(crate) use problems::{Listed, Place};
 pub(crate) use raw::At;
 pub use raw::RawConfig;
 pub use reader::read;
-pub(crate) use secret::{Secret, load_secret};
+pub(crate) use secret::load_secret;

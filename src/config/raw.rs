@@ -3,8 +3,6 @@
 //! Output: values that cannot be wrong by themselves, each with its place in the file. The compile function of the room
 //! that uses a table decides what it means together with the rest.
 
-#![expect(missing_docs, reason = "the schema documents each key")]
-
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -33,14 +33,14 @@ use std::sync::Arc;
 use http::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-pub(crate) use body::{BodyFailure, BodyRules, Progress, RequestBody, is_grpc};
+pub(crate) use body::{BodyRules, Progress, RequestBody, is_grpc};
 pub(crate) use head::Outgoing;
 pub(crate) use health_check::watch_health;
 pub use pool::Pool;
 pub(crate) use response::ResponseBody;
 pub(crate) use server::Address;
 pub(crate) use upstream::Upstream;
-pub(crate) use websocket::{Traffic, Upgrade, tunnel};
+pub(crate) use websocket::{Upgrade, tunnel};
 
 use crate::authorize::Permit;
 use crate::http::client::Holder;

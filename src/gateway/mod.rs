@@ -54,7 +54,7 @@ use crate::route::Table;
 use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{LocalCache, Verifier};
 
-pub(crate) use authenticate::{Authenticated, Credentials, Found};
+pub(crate) use authenticate::Credentials;
 pub(crate) use connection::{Activity, ConnectionInfo};
 pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
 pub use decide::{Decision, decide_at_once};
@@ -64,8 +64,8 @@ pub(crate) use rejection::{Matched, Rejection};
 pub(crate) use response::{Answer, Content};
 pub(crate) use rewrite::{Rewritten, rewrite};
 pub(crate) use route::{Label, Prefix, Route};
+pub(crate) use session_cookie::Renewal;
 pub use session_cookie::SignIn;
-pub(crate) use session_cookie::{Renewal, SessionCredential};
 pub use trace::Silent;
 pub(crate) use trace::Trace;
 

@@ -41,15 +41,14 @@ use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
 
-pub(crate) use attempt::Attempt;
 pub(crate) use context::{EndpointRequest, Login};
-pub(crate) use endpoint::{Access, Endpoint, JWKS_PATH, find, is_own};
+pub(crate) use endpoint::{Access, Endpoint, find, is_own};
 pub(crate) use response::{EndpointError, EndpointResponse};
-pub(crate) use return_to::{login_location, login_then};
+pub(crate) use return_to::login_then;
 pub(crate) use setup_token::SetupToken;
+pub(crate) use sites::Place;
 pub use sites::Sites;
-pub(crate) use sites::{Place, Site};
-pub(crate) use throttle::{ClientAddress, Throttle};
+pub(crate) use throttle::Throttle;
 
 use context::EndpointContext;
 use endpoint::Handler;

@@ -12,10 +12,10 @@ pub(crate) mod request_id;
 mod worker;
 
 pub use access_log::AccessLog;
-pub(crate) use access_log::{Decision, Entry, Form, WorkerLog};
+pub(crate) use access_log::{Decision, Entry, Form};
 pub(crate) use diagnostics::{Diagnostics, LevelSwitch};
 pub(crate) use file::open as open_file;
 pub use metrics::Metrics;
-pub(crate) use metrics::{Observation, RouteLabel, WorkerMetrics};
-pub(crate) use request_id::{RequestId, RequestIds};
+pub(crate) use metrics::{Observation, RouteLabel};
+pub(crate) use request_id::RequestId;
 pub use worker::WorkerTelemetry;

@@ -28,10 +28,8 @@ use std::collections::HashMap;
 use http::{HeaderValue, Method};
 
 pub use host::HostPattern;
-pub(crate) use host::HostPatternError;
 pub use named::NamedHosts;
 pub use pattern::Pattern;
-pub(crate) use pattern::{MAX_SEGMENTS, PatternError};
 use tree::{Leaf, NodeId, Tree};
 
 /// The most conflicts that are reported of one table: a file with more of them has one mistake many times.

@@ -18,7 +18,7 @@ const BACKLOG: i32 = 1024;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
+pub enum Address {
     /// An IP address and port.
     Tcp(SocketAddr),
     /// A unix socket at an absolute path, or one relative to the working directory.

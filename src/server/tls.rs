@@ -181,7 +181,7 @@ impl Content {
 }
 
 /// All certificates of the gateway, and the places that they were read from.
-pub(crate) struct Certificates {
+pub struct Certificates {
     pairs: Vec<Pair>,
     current: ArcSwap<Vec<Arc<CertifiedKey>>>,
     digests: Mutex<Vec<Digest>>,
@@ -226,12 +226,6 @@ impl Certificates {
             current: ArcSwap::from_pointee(current),
             digests: Mutex::new(digests),
         })
-    }
-
-    /// The places.
-    #[must_use]
-    pub(crate) fn pairs(&self) -> &[Pair] {
-        &self.pairs
     }
 
     /// Takes what has changed since the last look. A pair that cannot be used is said once for each of its versions.

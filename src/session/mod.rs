@@ -36,8 +36,8 @@ use code::CodeKey;
 use device::{address_text, shorten};
 use refresh::RefreshKeys;
 
-pub(crate) use code::{Arrival, Arrived, CODE_LIFETIME, Destination, Landing};
-pub(crate) use cookie::{MAX_BYTES, deletion, wire_name};
+pub(crate) use code::{Arrival, Destination};
+pub(crate) use cookie::{deletion, wire_name};
 pub use device::Device;
 pub(crate) use error::SessionError;
 pub(crate) use openings::{Openings, PER_MINUTE};

@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 
 use super::{Arguments, Failure, MINIMAL, print};
-use crate::config::schema::{TABLES, reference};
+use crate::config::schema::{TABLES, header};
 
 /// What is done with each command, as its page shows it. A command without an entry fails a test.
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
@@ -402,7 +402,7 @@ fn sections() -> String {
     for table in TABLES.iter().filter(|table| !table.path.is_empty()) {
         let title = match table.path {
             "secret" => "SECRETS".to_owned(),
-            path => reference::header(path),
+            path => header(path),
         };
         text.push_str(&format!(
             ".SH \"{}\"\n.PP\n{}\n",

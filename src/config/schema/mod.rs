@@ -7,7 +7,8 @@
 mod json;
 mod key;
 mod people;
-pub(crate) mod reference;
+#[cfg(test)]
+mod reference;
 mod routing;
 mod server;
 #[cfg(test)]
@@ -242,5 +243,17 @@ fn same(kind: Kind, value: Value) -> Value {
         (Kind::OneOrMore(_), Value::String(_)) => Value::Array(vec![value]),
         (Kind::Either(kinds), _) => kinds.iter().fold(value, |value, kind| same(*kind, value)),
         _ => value,
+    }
+}
+
+/// A table as it is written: `[issuers.NAME]`.
+#[must_use]
+pub(crate) fn header(path: &str) -> String {
+    let name = path.replace('*', "NAME");
+    let is_array = matches!(path, "routes" | "tests");
+    if is_array {
+        format!("[[{name}]]")
+    } else {
+        format!("[{name}]")
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::verify::fetch::{Client, Url};
-use crate::verify::key_source::{KeySource, Location};
+use crate::verify::key_source::{KeySource, KeyStatus, Location};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
