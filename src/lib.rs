@@ -8,18 +8,18 @@
 //! | layer | rooms |
 //! |---|---|
 //! | 12 | `main` |
-//! | 11 | [`cli`] |
-//! | 10 | [`app`] |
-//! | 9 | [`server`] |
-//! | 8 | [`gateway`] |
-//! | 7 | [`login`] |
-//! | 6 | [`session`], [`account`], [`pages`], [`observe`] |
-//! | 5 | [`forward`], [`identity_headers`], [`signing`] |
-//! | 4 | [`verify`], [`credential`], [`authorize`], [`route`], [`state`] |
-//! | 3 | [`config`] |
-//! | 2 | [`values`] |
-//! | 1 | [`http`], [`net`], [`identity`], [`revocation`], [`blocking`] |
-//! | 0 | [`refusal`], [`clock`] |
+//! | 11 | `cli` |
+//! | 10 | `app` |
+//! | 9 | `server` |
+//! | 8 | `gateway` |
+//! | 7 | `login` |
+//! | 6 | `session`, `account`, `pages`, `observe` |
+//! | 5 | `forward`, `identity_headers`, `signing` |
+//! | 4 | `verify`, `credential`, `authorize`, `route`, `state` |
+//! | 3 | `config` |
+//! | 2 | `values` |
+//! | 1 | `http`, `net`, `identity`, `revocation`, `blocking` |
+//! | 0 | `refusal`, `clock` |
 
 mod account;
 mod app;

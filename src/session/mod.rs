@@ -118,8 +118,6 @@ pub struct Cookie {
     pub set_cookie: HeaderValue,
     /// The session's name.
     pub session_id: String,
-    /// When the JWT expires.
-    pub expires_at: UnixSeconds,
 }
 
 impl std::fmt::Debug for Cookie {
@@ -181,12 +179,6 @@ impl Sessions {
     pub fn counted_by(mut self, openings: Arc<Openings>) -> Self {
         self.openings = openings;
         self
-    }
-
-    /// The settings. Does not block.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// [`Settings::revoked_until`], for a session that ends now. Does not block.
@@ -572,7 +564,6 @@ impl Sessions {
             token: signed.text,
             set_cookie,
             session_id: session.id.clone(),
-            expires_at: signed.expires_at,
         })
     }
 
