@@ -36,7 +36,8 @@ use passgate::revocation::{self, Revocation};
 use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::signing::{Kind, SigningKeys};
 use passgate::state::sqlite::Sqlite;
-use passgate::verify::{Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
+use passgate::net::egress::Egress;
+use passgate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::settings::{self, Settings};
-use super::{Failure, Unreadable, guarded};
+use super::{Failure, Unreadable, egress, guarded};
 use crate::account::Policy;
 use crate::authorize::{Auth, Rules};
 use crate::config::raw::{Named, RawConfig, RawIssuer, RawPassword, RawRoute, RawSession, RawTest};
@@ -28,7 +28,7 @@ use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
-use crate::verify::{Egress, Issuers};
+use crate::verify::Issuers;
 
 /// Everything that a file says, ready to be put to work.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
         .collect();
     let naming = IdentityHeaders::compile(raw, problems);
     let environment = |name: &str| std::env::var(name).ok();
-    let egress = Egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
+    let egress = egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
     let issuers = Issuers::compile(&raw.issuers, &egress, problems);
     check_own_name(raw, &settings.public_url, problems);
     check_callers(raw, problems);

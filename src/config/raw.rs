@@ -16,6 +16,7 @@ use super::schema::{RestartValues, Scalars};
 pub use super::spanned::At;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
+use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
     Auth, Builtin, Color, FieldName, FieldValue, Listen, MissingClaim, ParameterName, Scope, ServerAddress,
@@ -124,7 +125,7 @@ pub enum RawEgressProxy {
     /// `"http://proxy:3128"`, or a table.
     Proxy {
         /// `http://`, with a user before `@` where there is a password.
-        url: At<String>,
+        url: At<Url>,
         /// The user's password.
         password: Option<At<RawSecret>>,
     },

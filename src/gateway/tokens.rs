@@ -6,7 +6,7 @@ use super::trace::Trace;
 use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
-use crate::verify::{LocalCache, Verified, Verifier};
+use crate::verify::{LocalCache, Refused, Verified, Verifier};
 
 /// How a token is verified.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +25,23 @@ impl Tokens<'_> {
         now: UnixSeconds,
         trace: &mut T,
     ) -> Result<Arc<Verified>, Refusal> {
+        Ok(self.try_verify(verifier, token, now, trace)?)
+    }
+
+    /// The same, with the key that may help.
+    pub(super) fn try_verify<T: Trace>(
+        self,
+        verifier: &Verifier,
+        token: &str,
+        now: UnixSeconds,
+        trace: &mut T,
+    ) -> Result<Arc<Verified>, Refused> {
         match self {
             Self::Cached(cache) => {
                 let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-                verifier.verify(&mut cache, token, now)
+                verifier.try_verify(&mut cache, token, now)
             }
-            Self::Examined(_) => verifier.examine(token, now, &mut |check| trace.check(check)),
+            Self::Examined(_) => Ok(verifier.examine(token, now, &mut |check| trace.check(check))?),
         }
     }
 }

@@ -10,3 +10,4 @@ pub mod pace;
 pub mod percent;
 pub mod reply;
 pub mod target;
+pub mod url;

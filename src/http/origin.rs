@@ -3,11 +3,25 @@
 //! Input: header fields as the client sent them, and the request's host. Browsers attach cookies automatically, so a request
 //! with a cookie that changes something must have been made by a page of this very origin.
 
+use http::header::UPGRADE;
 use http::{HeaderMap, Method};
 
+/// The proof that no page of another origin made the browser send a request, or that the request changes nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Unforged(());
+
+impl Unforged {
+    /// The proof, where there is one; the rest is as of [`is_cross_origin`]. A WebSocket handshake is a GET that opens a
+    /// channel in both directions, so it counts as unsafe.
+    #[must_use]
+    pub fn check(method: &Method, headers: &HeaderMap, host: &str, https: Option<bool>) -> Option<Self> {
+        let may_change = is_unsafe(method) || headers.contains_key(UPGRADE);
+        (!may_change || !is_cross_origin(headers, host, https)).then_some(Self(()))
+    }
+}
+
 /// Whether `method` may change something (RFC 9110 section 9.2.1 names the safe ones).
-#[must_use]
-pub fn is_unsafe(method: &Method) -> bool {
+fn is_unsafe(method: &Method) -> bool {
     !matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE

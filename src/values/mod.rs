@@ -13,7 +13,6 @@ mod suggest;
 mod tests;
 pub mod text;
 mod token;
-mod url;
 
 pub use color::Color;
 pub use field::{FieldName, FieldValue};
@@ -22,4 +21,3 @@ pub use scalar::*;
 pub use server_address::{BadAddress, ServerAddress, ServerHost, ServerScheme};
 pub use suggest::{echo, nearest};
 pub use token::{ParameterName, Token};
-pub use url::{Url, url};

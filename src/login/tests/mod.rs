@@ -24,6 +24,7 @@ use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
+use crate::http::origin::Unforged;
 use crate::http::headers::Host;
 use crate::http::target::Target;
 use crate::identity::{Caller, Identity, SESSION_ISSUER};
@@ -220,11 +221,17 @@ impl House {
             Ok(endpoint) => endpoint,
             Err((refusal, _)) => return Seen::refused(refusal),
         };
+        let host = Host::parse(&ask.host).unwrap();
+        // The decision about the request makes the same check.
+        let Some(unforged) = Unforged::check(&ask.method, &ask.headers, host.as_sent(), None) else {
+            return Seen::refused(Refusal::CrossSite);
+        };
         let asked = EndpointRequest {
             method: &ask.method,
             query: target.query(),
             headers: &ask.headers,
-            host: &Host::parse(&ask.host).unwrap(),
+            unforged,
+            host: &host,
             scheme: ask.scheme,
             https: None,
             client: HERE,

@@ -1,0 +1,455 @@
+//! The HTTP client of the control runtime: key sets, discovery documents, and what providers are asked.
+//!
+//! Input: a [`Url`], a request, and the longest body to read. Output: the answer, or a [`ClientError`] that says what to look
+//! at. Invariants: no redirect is followed, each request has a connection of its own that ends with it, and nothing takes
+//! longer than five seconds. Plain HTTP reaches this machine only, unless the configuration says otherwise. A token goes to
+//! the server that the TOML names and to no other one. Not for the request path.
+//!
+//! `hyper_util::client::legacy` sends, and `hyper_rustls` makes TLS. [`Route`] connects by itself (30 lines): `HttpConnector`
+//! divides one timeout by the number of addresses, and asks a resolver that does not know which addresses are allowed.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::Connect;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use super::egress::{Egress, EgressProxy};
+use super::tls_roots::{client_config, system_roots};
+use crate::http::url::Url;
+
+/// The longest time for everything, from the name lookup to the last byte.
+pub const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// The longest time for one address of a name.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// The longest response head, in bytes.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The name has no address, or none that plain HTTP may go to.
+    #[error("`{0}` has no address that may be asked")]
+    NoAddress(String),
+    /// No address accepts a connection.
+    #[error("cannot connect to `{0}`: {1}")]
+    Connect(String, String),
+    /// The proxy on the way out did not let it through.
+    #[error("the proxy `{0}` {1}")]
+    Proxy(String, String),
+    /// The token for the server cannot be read.
+    #[error("{0}")]
+    Token(String),
+    /// The authorities that servers are trusted by cannot be read.
+    #[error("{0}")]
+    Authorities(String),
+    /// The server's certificate is not trusted, or it does not speak TLS.
+    #[error("no TLS with `{0}`: {1}")]
+    Tls(String, String),
+    /// What it answered is not HTTP.
+    #[error("`{0}` does not answer in HTTP: {1}")]
+    Protocol(String, String),
+    /// It answered, but not with the document.
+    #[error("`{0}` answered {1}; only 200 is taken, and redirects are not followed")]
+    Status(String, StatusCode),
+    /// The body is too long, or broke off.
+    #[error("the answer of `{0}` broke off or is longer than {1} bytes")]
+    Body(String, usize),
+    /// It took too long.
+    #[error("`{0}` did not answer within {limit} seconds", limit = TIME_LIMIT.as_secs())]
+    TimedOut(String),
+}
+
+/// Reads an `https://` URL; an `http://` one as well where it means this machine, or any where `allow_http` is true.
+///
+/// # Errors
+/// What is wrong with it, lower case, to stand after "is".
+pub fn url(text: &str, allow_http: bool) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|hint| format!("not a URL: {hint}"))?;
+    if !url.is_tls() && !url.scheme().eq_ignore_ascii_case("http") {
+        return Err("neither an `https://` nor an `http://` URL".to_owned());
+    }
+    if url.rest().contains('#') {
+        return Err("not a URL without a fragment".to_owned());
+    }
+    if url.userinfo().is_some() {
+        return Err("a URL with a user name in it".to_owned());
+    }
+    if !allow_http && !url.is_private() {
+        return Err(
+            "an `http://` URL to another machine, which an attacker on the network path could answer"
+                .to_owned(),
+        );
+    }
+    Ok(url)
+}
+
+/// Sends requests.
+#[derive(Clone)]
+pub struct Client {
+    allow_http: bool,
+    /// Authorities from `ca_file`; those of the system are read when they are first needed.
+    tls: Arc<OnceCell<ClientConfig>>,
+    egress: Egress,
+    token: Option<Arc<ServerToken>>,
+}
+
+/// Reads a token; it may open files. The error is the whole message.
+type ReadToken = Box<dyn Fn() -> Result<Zeroizing<Vec<u8>>, String> + Send + Sync>;
+
+/// A bearer token for one server (RFC 6750 section 2.1), read again for each request: the operator may replace it.
+struct ServerToken {
+    read: ReadToken,
+    server: Url,
+}
+
+impl ServerToken {
+    fn value(&self) -> Result<HeaderValue, ClientError> {
+        let token = (self.read)().map_err(ClientError::Token)?;
+        let is_token = token.iter().all(u8::is_ascii_graphic);
+        let value = HeaderValue::from_bytes(&[b"Bearer ", &token[..]].concat());
+        match value {
+            Ok(mut value) if is_token => {
+                value.set_sensitive(true);
+                Ok(value)
+            }
+            _ => Err(ClientError::Token(
+                "a token is visible ASCII characters without white space".to_owned(),
+            )),
+        }
+    }
+}
+
+impl Client {
+    /// A client that trusts servers by the authorities in `ca_file`, or by those of the system.
+    ///
+    /// # Errors
+    /// What is wrong with `ca_file`, lower case, without its path.
+    pub fn new(ca_file: Option<&Path>, allow_http: bool) -> Result<Self, String> {
+        let tls = match ca_file {
+            Some(path) => OnceCell::new_with(Some(from_file(path)?)),
+            None => OnceCell::new(),
+        };
+        Ok(Self {
+            allow_http,
+            tls: Arc::new(tls),
+            egress: Egress::default(),
+            token: None,
+        })
+    }
+
+    /// The same on another way out.
+    #[must_use]
+    pub fn through(mut self, egress: Egress) -> Self {
+        self.egress = egress;
+        self
+    }
+
+    /// The same with a token for the server of `url`. `read` is called for each request, off the async threads.
+    #[must_use]
+    pub fn with_token(
+        mut self,
+        read: impl Fn() -> Result<Zeroizing<Vec<u8>>, String> + Send + Sync + 'static,
+        url: Url,
+    ) -> Self {
+        let read = Box::new(read);
+        self.token = Some(Arc::new(ServerToken { read, server: url }));
+        self
+    }
+
+    /// Whether plain HTTP may leave this machine.
+    #[must_use]
+    pub fn allows_http(&self) -> bool {
+        self.allow_http
+    }
+
+    /// The JSON document at `url`, of `max_body` bytes at most.
+    ///
+    /// # Errors
+    /// Anything but a whole 200 within the limits.
+    pub async fn get(&self, url: &Url, max_body: usize) -> Result<Bytes, ClientError> {
+        let mut request = Request::new(Bytes::new());
+        let accepted = HeaderValue::from_static("application/json, application/jwk-set+json");
+        request.headers_mut().insert(header::ACCEPT, accepted);
+        let response = self
+            .limited(url, request, max_body, |status| status == StatusCode::OK)
+            .await?;
+        Ok(response.into_body())
+    }
+
+    /// The answer of `url` to `request`, whatever its status, with a body of `max_body` bytes at most. The client sets the
+    /// request's target, `Host`, `User-Agent` and `Connection`. A request with a header that is marked as sensitive goes to
+    /// `https://` or to this machine only.
+    ///
+    /// # Errors
+    /// Anything but a whole answer within the limits.
+    pub async fn send(
+        &self,
+        url: &Url,
+        request: Request<Bytes>,
+        max_body: usize,
+    ) -> Result<Response<Bytes>, ClientError> {
+        self.limited(url, request, max_body, |_| true).await
+    }
+
+    async fn limited(
+        &self,
+        url: &Url,
+        request: Request<Bytes>,
+        max_body: usize,
+        is_taken: fn(StatusCode) -> bool,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let connections = Connections::default();
+        let exchange = async {
+            let (head, body) = self.exchange(url, request, connections.clone()).await?.into_parts();
+            if !is_taken(head.status) {
+                return Err(ClientError::Status(url.to_string(), head.status));
+            }
+            let body = Limited::new(body, max_body).collect().await;
+            let body = body.map_err(|_| ClientError::Body(url.to_string(), max_body))?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        match timeout(TIME_LIMIT, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(ClientError::TimedOut(url.to_string())),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        url: &Url,
+        mut request: Request<Bytes>,
+        connections: Connections,
+    ) -> Result<Response<Incoming>, ClientError> {
+        *request.uri_mut() = url.to_uri();
+        let host = HeaderValue::try_from(url.authority()).expect("an authority is visible ASCII");
+        let agent = HeaderValue::from_static(concat!("passgate/", env!("CARGO_PKG_VERSION")));
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, host);
+        headers.insert(header::USER_AGENT, agent);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let is_for = |token: &&Arc<ServerToken>| url.is_private() && url.is_same_server(&token.server);
+        if let Some(token) = self.token.as_ref().filter(is_for).cloned() {
+            let value = tokio::task::spawn_blocking(move || token.value()).await;
+            let value = value.map_err(|_| ClientError::Token("reading was stopped".to_owned()))??;
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let is_secret = headers.values().any(HeaderValue::is_sensitive);
+        let request = request.map(Full::new);
+        let route = Route {
+            url: url.clone(),
+            may_leave: url.is_tls() || (self.allow_http && !is_secret),
+            proxy: self.egress.proxy_for(url).filter(|_| url.is_tls()),
+        };
+        if !url.is_tls() {
+            return send(url, route, request, connections).await;
+        }
+        let config = self.tls.get_or_try_init(from_system).await?.clone();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_only()
+            .enable_http1()
+            .wrap_connector(route);
+        send(url, connector, request, connections).await
+    }
+}
+
+async fn send<C>(
+    url: &Url,
+    connector: C,
+    request: Request<Full<Bytes>>,
+    connections: Connections,
+) -> Result<Response<Incoming>, ClientError>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let client = legacy::Client::builder(connections)
+        .pool_max_idle_per_host(0)
+        .retry_canceled_requests(false)
+        .http1_max_buf_size(MAX_HEAD_BYTES)
+        .build(connector);
+    client.request(request).await.map_err(|error| {
+        let mut reason = error.source();
+        while let Some(inner) = reason {
+            if let Some(own) = inner.downcast_ref::<ClientError>() {
+                return own.clone();
+            }
+            reason = inner.source();
+        }
+        let reason = error.source().map_or_else(|| error.to_string(), |reason| reason.to_string());
+        let server = url.authority().to_owned();
+        if error.is_connect() {
+            ClientError::Tls(server, reason)
+        } else {
+            ClientError::Protocol(server, reason)
+        }
+    })
+}
+
+/// Runs the connection of one request. The last copy is dropped when the request is over, and the connection with it.
+#[derive(Clone, Default)]
+struct Connections(Arc<Mutex<JoinSet<()>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Connections {
+    fn execute(&self, connection: F) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.spawn(connection);
+    }
+}
+
+/// The way to the server of one request.
+#[derive(Clone)]
+struct Route {
+    url: Url,
+    may_leave: bool,
+    proxy: Option<Arc<EgressProxy>>,
+}
+
+impl Service<Uri> for Route {
+    type Response = TokioIo<TcpStream>;
+    type Error = ClientError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ClientError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { url, may_leave, proxy } = self.clone();
+        Box::pin(async move {
+            let Some(proxy) = proxy else {
+                return Ok(TokioIo::new(connect(&url, may_leave).await?));
+            };
+            let failed = |reason| ClientError::Proxy(proxy.name(), reason);
+            let stream = connect(proxy.url(), true).await;
+            let stream = stream.map_err(|error| failed(format!("cannot be reached: {error}")))?;
+            proxy.tunnel(stream, &url).await.map_err(failed)
+        })
+    }
+}
+
+/// A connection to the first address that answers; to this machine only, unless `may_leave` is true: a name that was taken
+/// for this machine must lead to this machine.
+async fn connect(url: &Url, may_leave: bool) -> Result<TcpStream, ClientError> {
+    let failed =
+        |error: std::io::Error| ClientError::Connect(url.authority().to_owned(), error.to_string());
+    let addresses = tokio::net::lookup_host((url.host(), url.port_or_default()))
+        .await
+        .map_err(failed)?;
+    let is_allowed = |address: &SocketAddr| may_leave || address.ip().to_canonical().is_loopback();
+    let mut last = None;
+    for address in addresses.filter(is_allowed) {
+        match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = Some(error),
+            Err(_elapsed) => last = Some(std::io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Err(last.map_or_else(|| ClientError::NoAddress(url.host().to_owned()), failed))
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("allow_http", &self.allow_http)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn from_system() -> Result<ClientConfig, ClientError> {
+    let roots = tokio::task::spawn_blocking(system_roots).await;
+    let roots = roots.map_err(|_| ClientError::Authorities("reading was stopped".to_owned()))?;
+    roots.map(client_config).ok_or_else(|| {
+        let reason = "the system has no certificate authorities; install them, or name a `ca_file`";
+        ClientError::Authorities(reason.to_owned())
+    })
+}
+
+fn from_file(path: &Path) -> Result<ClientConfig, String> {
+    let text = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|_| "is not valid PEM".to_owned())?;
+        roots
+            .add(certificate)
+            .map_err(|_| "holds a certificate that is no authority's".to_owned())?;
+    }
+    if roots.is_empty() {
+        return Err("holds no `CERTIFICATE` section".to_owned());
+    }
+    Ok(client_config(roots))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_unless_the_configuration_says_otherwise() {
+        for text in [
+            "https://id.example.com/keys",
+            "http://127.0.0.1:8080/keys",
+            "http://[::1]/keys",
+            "http://localhost/a?b=c",
+        ] {
+            assert!(url(text, false).is_ok(), "{text}");
+        }
+        for text in [
+            "http://id.example.com/keys",
+            "http://10.0.0.1/",
+            "http://localhost.example.com/",
+            "http://0.0.0.0/",
+        ] {
+            assert!(url(text, false).is_err(), "{text}");
+            assert!(url(text, true).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_two_parties_could_read_differently_is_not_a_url() {
+        for text in [
+            "",
+            "id.example.com",
+            "/keys",
+            "ftp://id.example.com/",
+            "https://",
+            "https:///keys",
+            "https://user@id.example.com/",
+            "https://127.0.0.1\\@id.example.com/",
+            "https://id.example.com/#a",
+            "https://id.example.com/a b",
+            "https://id.example.com:0/",
+            "https://id.example.com:/",
+            "https://id.example.com:70000/",
+            "https://ïd.example.com/",
+        ] {
+            assert!(url(text, true).is_err(), "{text}");
+        }
+        let url = url("https://[::1]:8443/a/b?c=d", false).expect("a URL");
+        assert_eq!(
+            (url.host(), url.port_or_default(), url.authority()),
+            ("::1", 8443, "[::1]:8443")
+        );
+        assert_eq!(url.path_and_query(), "/a/b?c=d");
+    }
+}
