@@ -30,13 +30,13 @@ use passgate::http::headers::request_host;
 use passgate::http::target::Target;
 use passgate::identity::{Caller, SESSION_ISSUER};
 use passgate::login::Sites;
+use passgate::net::egress::Egress;
 use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use passgate::refusal::Refusal;
 use passgate::revocation::{self, Revocation};
 use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::signing::{Kind, SigningKeys};
 use passgate::state::sqlite::Sqlite;
-use passgate::net::egress::Egress;
 use passgate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
@@ -126,7 +126,7 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
         ..revoked(other)
     }]);
     let verifier = Verifier::new(issuers, Arc::new(revocations));
-    let sites = Arc::new(Sites::new(url, NamedHosts::default()));
+    let sites = Arc::new(Sites::new(&url.parse().unwrap(), NamedHosts::default()));
     let sign_in = SignIn {
         cookie: "__Host-session".to_owned(),
         sites,

@@ -21,6 +21,7 @@ use crate::credential::Sources;
 use crate::forward::{Address, Upstream};
 use crate::gateway::{Label, Prefix, Route};
 use crate::http::target::{PathLeniency, Target, canonical_prefix};
+use crate::http::url::Url;
 use crate::identity_headers::IdentityHeaders;
 use crate::login;
 use crate::observe::RouteLabel;
@@ -91,7 +92,7 @@ pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
 #[derive(Debug)]
 pub(super) struct Outline {
     pub(super) state_url: String,
-    pub(super) public_url: String,
+    pub(super) public_url: Url,
     /// The names and tables of `[issuers.*]`.
     pub(super) issuers: Vec<Named<RawIssuer>>,
     /// `[session]`
@@ -175,7 +176,7 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let environment = |name: &str| std::env::var(name).ok();
     let egress = egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
     let issuers = Issuers::compile(&raw.issuers, &egress, problems);
-    check_own_name(raw, &settings.public_url, problems);
+    check_own_name(raw, settings.public_url.as_str(), problems);
     check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
     let routes = compile_routes(
@@ -255,7 +256,7 @@ fn compile_pages(
     let pages = if named.is_empty() {
         pages
     } else {
-        pages.with_forms_to(&settings.public_url)
+        pages.with_forms_to(settings.public_url.as_str())
     };
     match sign_in {
         Some(sign_in) => pages.with_min_length(sign_in.policy.min_length as u64),

@@ -18,7 +18,10 @@ pub(super) fn compile(
     match raw.map(|raw| &raw.value) {
         Some(RawEgressProxy::None) => Egress::default(),
         Some(RawEgressProxy::Proxy { url, password }) => {
-            let password = match password.as_ref().map(|secret| (secret, load_secret(secret, problems))) {
+            let password = match password
+                .as_ref()
+                .map(|secret| (secret, load_secret(secret, problems)))
+            {
                 None => None,
                 Some((_, Ok(password))) => Some(password),
                 Some((secret, Err(fault))) => {
@@ -28,7 +31,11 @@ pub(super) fn compile(
                     None
                 }
             };
-            Egress::through(url.value.clone(), password.as_ref().map(|password| password.expose()), "")
+            Egress::through(
+                url.value.clone(),
+                password.as_ref().map(|password| password.expose()),
+                "",
+            )
         }
         None => from_environment(environment, problems),
     }
@@ -55,7 +62,11 @@ fn from_environment(environment: &dyn Fn(&str) -> Option<String>, problems: &mut
         return Egress::default();
     };
     let no_proxy = first(["NO_PROXY", "no_proxy"]).map_or_else(String::new, |(_, list)| list);
-    Egress::through(proxy, password.as_ref().map(|password| password.as_slice()), &no_proxy)
+    Egress::through(
+        proxy,
+        password.as_ref().map(|password| password.as_slice()),
+        &no_proxy,
+    )
 }
 
 /// `http://user:password@host` as `http://user@host` and the password, which a URL spells in its own way (RFC 3986 section
@@ -113,7 +124,11 @@ mod tests {
     }
 
     fn through(egress: &Egress, host: &str) -> Option<String> {
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
         let url = format!("https://{host}").parse().unwrap();
         egress.proxy_for(&url).map(|proxy| proxy.name())
     }
@@ -212,13 +227,19 @@ mod tests {
         ] {
             assert!(through(&egress, host).is_some(), "{host}");
         }
-        assert!(egress.proxy_for(&"https://other.example:8443".parse().unwrap()).is_none());
+        assert!(
+            egress
+                .proxy_for(&"https://other.example:8443".parse().unwrap())
+                .is_none()
+        );
     }
 
     #[test]
     fn a_user_and_a_password_become_basic_authentication() {
         let basic = |egress: &Egress| {
-            let proxy = egress.proxy_for(&"https://id.example.com".parse().unwrap()).unwrap();
+            let proxy = egress
+                .proxy_for(&"https://id.example.com".parse().unwrap())
+                .unwrap();
             let value = proxy.authorization()?;
             assert!(value.is_sensitive());
             Some(value.to_str().unwrap().to_owned())

@@ -103,7 +103,7 @@ pub struct RawServer {
     /// `workers`, `max_connections`, `header_timeout`, `idle_timeout`, `drain_timeout`.
     pub scalars: Scalars,
     pub listen: Vec<At<Listen>>,
-    pub public_url: Option<At<String>>,
+    pub public_url: Option<At<Url>>,
     pub trusted_proxies: Vec<At<TrustedProxy>>,
     pub trusted_headers: Vec<At<FieldName>>,
     pub max_header_bytes: Option<At<u64>>,

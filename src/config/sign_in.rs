@@ -106,24 +106,16 @@ fn addresses(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problem
 fn transport(raw: &RawConfig, password: &At<RawPassword>, problems: &mut Problems) -> bool {
     const HTTPS: &str = "write the `https://` origin that browsers see, also where a proxy in front ends TLS";
     let span = match &raw.server.public_url {
-        Some(public_url) => {
-            let Ok(url) = public_url.parse::<Url>() else {
-                return false;
-            };
-            if url.scheme() != "http" {
-                return false;
-            }
-            if !is_this_machine(&url) {
+        Some(url) if url.is_tls() => return false,
+        Some(url) => {
+            if !is_this_machine(url) {
                 problems
-                    .error(
-                        &public_url.span,
-                        "with `[password]`, `public_url` must be `https://`",
-                    )
+                    .error(&url.span, "with `[password]`, `public_url` must be `https://`")
                     .label("session cookies and passwords would cross the network unencrypted")
                     .hint(HTTPS);
                 return true;
             }
-            &public_url.span
+            &url.span
         }
         None if raw.server.tls.is_some() => return false,
         // The name of the site can be derived only where no other machine can reach it.

@@ -27,16 +27,18 @@ pub struct Url {
 /// Scheme, authority and the rest of `scheme://authority/rest`, as typed and unchecked; `None` where there is no `://`.
 #[must_use]
 pub fn split(text: &str) -> Option<(&str, &str, &str)> {
-    let (scheme, after) = text.split_once("://")?;
+    let (scheme, after) = text
+        .split_once("://")
+        .filter(|(scheme, _)| !scheme.contains(['/', '?', '#']))?;
     let (authority, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
     Some((scheme, authority, rest))
 }
 
-/// Whether a host without brackets is this machine, whatever a resolver says (RFC 6761 section 6.3).
+/// Whether a host, with or without brackets, is this machine, whatever a resolver says (RFC 6761 section 6.3).
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }

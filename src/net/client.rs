@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 
 use super::egress::{Egress, EgressProxy};
 use super::tls_roots::{client_config, system_roots};
-use crate::http::url::Url;
+use crate::http::url::{self, Url};
 
 /// The longest time for everything, from the name lookup to the last byte.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -85,10 +85,11 @@ pub enum ClientError {
 /// # Errors
 /// What is wrong with it, lower case, to stand after "is".
 pub fn url(text: &str, allow_http: bool) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|hint| format!("not a URL: {hint}"))?;
-    if !url.is_tls() && !url.scheme().eq_ignore_ascii_case("http") {
+    let is_http = |scheme: &str| ["https", "http"].contains(&&*scheme.to_ascii_lowercase());
+    if !url::split(text).is_some_and(|(scheme, ..)| is_http(scheme)) {
         return Err("neither an `https://` nor an `http://` URL".to_owned());
     }
+    let url: Url = text.parse().map_err(|hint| format!("not a URL: {hint}"))?;
     if url.rest().contains('#') {
         return Err("not a URL without a fragment".to_owned());
     }
@@ -221,7 +222,10 @@ impl Client {
     ) -> Result<Response<Bytes>, ClientError> {
         let connections = Connections::default();
         let exchange = async {
-            let (head, body) = self.exchange(url, request, connections.clone()).await?.into_parts();
+            let (head, body) = self
+                .exchange(url, request, connections.clone())
+                .await?
+                .into_parts();
             if !is_taken(head.status) {
                 return Err(ClientError::Status(url.to_string(), head.status));
             }
@@ -296,7 +300,9 @@ where
             }
             reason = inner.source();
         }
-        let reason = error.source().map_or_else(|| error.to_string(), |reason| reason.to_string());
+        let reason = error
+            .source()
+            .map_or_else(|| error.to_string(), |reason| reason.to_string());
         let server = url.authority().to_owned();
         if error.is_connect() {
             ClientError::Tls(server, reason)
@@ -335,7 +341,11 @@ impl Service<Uri> for Route {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { url, may_leave, proxy } = self.clone();
+        let Self {
+            url,
+            may_leave,
+            proxy,
+        } = self.clone();
         Box::pin(async move {
             let Some(proxy) = proxy else {
                 return Ok(TokioIo::new(connect(&url, may_leave).await?));
@@ -351,12 +361,11 @@ impl Service<Uri> for Route {
 /// A connection to the first address that answers; to this machine only, unless `may_leave` is true: a name that was taken
 /// for this machine must lead to this machine.
 async fn connect(url: &Url, may_leave: bool) -> Result<TcpStream, ClientError> {
-    let failed =
-        |error: std::io::Error| ClientError::Connect(url.authority().to_owned(), error.to_string());
+    let failed = |error: std::io::Error| ClientError::Connect(url.authority().to_owned(), error.to_string());
     let addresses = tokio::net::lookup_host((url.host(), url.port_or_default()))
         .await
         .map_err(failed)?;
-    let is_allowed = |address: &SocketAddr| may_leave || address.ip().to_canonical().is_loopback();
+    let is_allowed = |address: &SocketAddr| may_leave || address.ip().is_loopback();
     let mut last = None;
     for address in addresses.filter(is_allowed) {
         match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {

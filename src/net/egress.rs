@@ -81,11 +81,16 @@ impl Egress {
     #[must_use]
     pub fn proxy_for(&self, url: &Url) -> Option<Arc<EgressProxy>> {
         let (host, port) = (url.host(), url.port_or_default());
+        // An address of this machine in any form, also one that `Url` does not take for it.
+        let is_here = |host: &str| {
+            host.parse()
+                .is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
+        };
         let is_excepted =
             |proxy: &EgressProxy| proxy.except.iter().any(|exception| exception.covers(host, port));
         self.0
             .clone()
-            .filter(|proxy| !url.is_loopback() && !is_excepted(proxy))
+            .filter(|proxy| !url.is_loopback() && !is_here(host) && !is_excepted(proxy))
     }
 }
 
@@ -112,11 +117,7 @@ impl EgressProxy {
     ///
     /// # Errors
     /// What the proxy did, as a sentence without a subject.
-    pub(super) async fn tunnel(
-        &self,
-        stream: TcpStream,
-        url: &Url,
-    ) -> Result<TokioIo<TcpStream>, String> {
+    pub(super) async fn tunnel(&self, stream: TcpStream, url: &Url) -> Result<TokioIo<TcpStream>, String> {
         let fault = |error: hyper::Error| match () {
             () if error.is_parse_too_large() => format!("answered with more than {MAX_HEAD_BYTES} bytes"),
             () if error.is_parse() => "does not answer in HTTP".to_owned(),

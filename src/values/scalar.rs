@@ -338,7 +338,7 @@ pub fn egress_proxy(text: &str) -> Result<Url, String> {
 ///
 /// # Errors
 /// What to write instead.
-pub fn origin(text: &str) -> Result<String, String> {
+pub fn origin(text: &str) -> Result<Url, String> {
     const FORM: &str = "it is the origin that browsers see, like `https://app.example.com`";
     let url: Url = text.parse().map_err(|reason| format!("{reason}; {FORM}"))?;
     let default = match url.scheme() {
@@ -360,7 +360,7 @@ pub fn origin(text: &str) -> Result<String, String> {
     if lower != text {
         return Err(format!("browsers write hosts in lower case: `\"{lower}\"`"));
     }
-    Ok(lower)
+    Ok(url)
 }
 
 /// A prefix of paths, like `/auth`: one or more plain segments, so that it needs no decoding to be compared.

@@ -98,7 +98,9 @@ impl ServerAddress {
                 ..BadAddress::new("the address of a server holds a user or a password", FORM)
             });
         }
-        let url: Url = text.parse().map_err(|reason: String| not_an_address(text, &reason))?;
+        let url: Url = text
+            .parse()
+            .map_err(|reason: String| not_an_address(text, &reason))?;
         let (scheme, default_port) = match url.scheme() {
             "http" => (ServerScheme::Http, 80),
             "https" => (ServerScheme::Https, 443),

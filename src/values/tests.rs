@@ -140,7 +140,7 @@ fn an_origin_is_what_browsers_send() {
         "http://127.0.0.1:8080",
         "https://[::1]:8443",
     ] {
-        assert_eq!(origin(text).unwrap(), text);
+        assert_eq!(origin(text).unwrap().as_str(), text);
     }
     for text in [
         "",

@@ -378,7 +378,9 @@ fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Opti
             }
             let (token, directory) = (token.value.clone(), problems.directory().to_owned());
             let read = move || {
-                let token = token.load(&directory).map_err(|fault| format!("`jwks_token`: {fault}"))?;
+                let token = token
+                    .load(&directory)
+                    .map_err(|fault| format!("`jwks_token`: {fault}"))?;
                 Ok(Zeroizing::new(token.expose().to_vec()))
             };
             client.with_token(read, location.url().clone())

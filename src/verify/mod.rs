@@ -349,8 +349,8 @@ struct MissingKey {
 
 impl Refused {
     fn by_keys(refusal: Refusal, issuer: &Arc<Issuer>, kid: Option<&str>, algorithm: Algorithm) -> Self {
-        let may_come = issuer.source.is_some()
-            && matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable);
+        let may_come =
+            issuer.source.is_some() && matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable);
         let missing = may_come.then(|| MissingKey {
             issuer: Arc::clone(issuer),
             kid: kid.map(str::to_owned),
@@ -363,7 +363,12 @@ impl Refused {
     /// more; false at once where the refusal is not about keys, where the issuer's keys are not fetched, and where they
     /// were fetched for such a token a short time ago.
     pub async fn refetch(&self) -> bool {
-        let Some(MissingKey { issuer, kid, algorithm }) = &self.missing else {
+        let Some(MissingKey {
+            issuer,
+            kid,
+            algorithm,
+        }) = &self.missing
+        else {
             return false;
         };
         match &issuer.source {

@@ -42,8 +42,10 @@ impl Reader<'_> {
             }),
             host: self.parsed(&mut section, "host", "a host", |text| {
                 match format!("http://{text}").parse::<Url>() {
-                    Ok(url) if url.rest().is_empty() && url.userinfo().is_none() => HeaderValue::try_from(text)
-                        .map_err(|_| "a host is a name or address, and a port if there is one".to_owned()),
+                    Ok(url) if url.rest().is_empty() && url.userinfo().is_none() => {
+                        HeaderValue::try_from(text)
+                            .map_err(|_| "a host is a name or address, and a port if there is one".to_owned())
+                    }
                     Ok(_) => Err("a host is a name or address, and a port if there is one".to_owned()),
                     Err(reason) => Err(reason),
                 }

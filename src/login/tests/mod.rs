@@ -24,8 +24,8 @@ use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
-use crate::http::origin::Unforged;
 use crate::http::headers::Host;
+use crate::http::origin::Unforged;
 use crate::http::target::Target;
 use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::scheme::Scheme;
@@ -104,7 +104,7 @@ impl House {
             sessions: Arc::new(sessions.unwrap()),
             hasher: Arc::new(Hasher::start(1).unwrap()),
             blocking: Arc::new(Blocking::new(Handle::current(), 64, Duration::from_secs(60))),
-            sites: Arc::new(Sites::new(URL, NamedHosts::new(&patterns))),
+            sites: Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::new(&patterns))),
             pages: Arc::new(pages),
             throttle: Arc::new(Throttle::fixed()),
             setup: Arc::new(setup),
