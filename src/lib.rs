@@ -14,8 +14,8 @@
 //! | 5 | [`forward`], [`identity_headers`], [`signing`] |
 //! | 4 | [`verify`], [`credential`], [`authorize`], [`route`], [`state`] |
 //! | 3 | [`config`] |
-//! | 2 | [`values`] |
-//! | 1 | [`http`], [`net`], [`identity`], [`revocation`], [`blocking`] |
+//! | 2 | [`values`], [`net`] |
+//! | 1 | [`http`], [`identity`], [`revocation`], [`blocking`] |
 //! | 0 | [`refusal`], [`clock`] |
 
 pub mod account;

@@ -277,10 +277,10 @@ pub(super) async fn find_token_to_sign_out<'g>(
 
 async fn verify<T: Trace>(sent: &Sent<'_>, token: &str, trace: &mut T) -> Result<Arc<Verified>, Refusal> {
     let (verifier, clock) = (&sent.gateway.verifier, &sent.gateway.clock);
-    match sent.tokens.try_verify(verifier, token, clock.now(), trace) {
+    match sent.tokens.verify(verifier, token, clock.now(), trace) {
         // The issuer may have a new key; it is asked at most once a cooldown.
         Err(refused) if matches!(sent.tokens, Tokens::Cached(_)) && refused.refetch().await => {
-            sent.tokens.verify(verifier, token, clock.now(), trace)
+            Ok(sent.tokens.verify(verifier, token, clock.now(), trace)?)
         }
         verified => Ok(verified?),
     }

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::trace::Trace;
 use crate::clock::UnixSeconds;
-use crate::refusal::Refusal;
 use crate::session::Sessions;
 use crate::verify::{LocalCache, Refused, Verified, Verifier};
 
@@ -19,17 +18,6 @@ pub(super) enum Tokens<'g> {
 
 impl Tokens<'_> {
     pub(super) fn verify<T: Trace>(
-        self,
-        verifier: &Verifier,
-        token: &str,
-        now: UnixSeconds,
-        trace: &mut T,
-    ) -> Result<Arc<Verified>, Refusal> {
-        Ok(self.try_verify(verifier, token, now, trace)?)
-    }
-
-    /// The same, with the key that may help.
-    pub(super) fn try_verify<T: Trace>(
         self,
         verifier: &Verifier,
         token: &str,

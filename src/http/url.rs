@@ -13,7 +13,7 @@ use http::Uri;
 const MAX_BYTES: usize = 8 * 1024;
 
 /// A URL with an authority: `https://host:port/path`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     text: Box<str>,
     scheme: usize,
@@ -223,11 +223,5 @@ impl Url {
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-impl std::fmt::Debug for Url {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", &self.text)
     }
 }

@@ -24,9 +24,7 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
@@ -35,7 +33,7 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use super::egress::{Egress, EgressProxy};
-use super::tls_roots::{client_config, system_roots};
+use super::tls_roots::{client_config, file_roots, system_roots};
 use crate::http::url::{self, Url};
 
 /// The longest time for everything, from the name lookup to the last byte.
@@ -57,12 +55,9 @@ pub enum ClientError {
     /// The proxy on the way out did not let it through.
     #[error("the proxy `{0}` {1}")]
     Proxy(String, String),
-    /// The token for the server cannot be read.
+    /// The token for the server, or the authorities that servers are trusted by, cannot be read.
     #[error("{0}")]
-    Token(String),
-    /// The authorities that servers are trusted by cannot be read.
-    #[error("{0}")]
-    Authorities(String),
+    Unreadable(String),
     /// The server's certificate is not trusted, or it does not speak TLS.
     #[error("no TLS with `{0}`: {1}")]
     Tls(String, String),
@@ -112,33 +107,25 @@ pub struct Client {
     /// Authorities from `ca_file`; those of the system are read when they are first needed.
     tls: Arc<OnceCell<ClientConfig>>,
     egress: Egress,
-    token: Option<Arc<ServerToken>>,
+    /// For the one server of the URL, made again for each request: the operator may replace the token.
+    authorization: Option<(Url, Arc<Authorize>)>,
 }
 
-/// Reads a token; it may open files. The error is the whole message.
-type ReadToken = Box<dyn Fn() -> Result<Zeroizing<Vec<u8>>, String> + Send + Sync>;
+/// Makes the value of `Authorization`; it may open files. The error is the whole message.
+type Authorize = dyn Fn() -> Result<HeaderValue, String> + Send + Sync;
 
-/// A bearer token for one server (RFC 6750 section 2.1), read again for each request: the operator may replace it.
-struct ServerToken {
-    read: ReadToken,
-    server: Url,
-}
-
-impl ServerToken {
-    fn value(&self) -> Result<HeaderValue, ClientError> {
-        let token = (self.read)().map_err(ClientError::Token)?;
-        let is_token = token.iter().all(u8::is_ascii_graphic);
-        let value = HeaderValue::from_bytes(&[b"Bearer ", &token[..]].concat());
-        match value {
-            Ok(mut value) if is_token => {
-                value.set_sensitive(true);
-                Ok(value)
-            }
-            _ => Err(ClientError::Token(
-                "a token is visible ASCII characters without white space".to_owned(),
-            )),
-        }
+/// A bearer token as the value of `Authorization` (RFC 6750 section 2.1).
+///
+/// # Errors
+/// It has other characters than visible ASCII ones.
+pub fn bearer(token: &[u8]) -> Result<HeaderValue, String> {
+    if !token.iter().all(u8::is_ascii_graphic) {
+        return Err("a token is visible ASCII characters without white space".to_owned());
     }
+    let text = Zeroizing::new([b"Bearer ", token].concat());
+    let mut value = HeaderValue::from_bytes(&text).map_err(|error| error.to_string())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl Client {
@@ -148,14 +135,14 @@ impl Client {
     /// What is wrong with `ca_file`, lower case, without its path.
     pub fn new(ca_file: Option<&Path>, allow_http: bool) -> Result<Self, String> {
         let tls = match ca_file {
-            Some(path) => OnceCell::new_with(Some(from_file(path)?)),
+            Some(path) => OnceCell::new_with(Some(client_config(file_roots(path)?))),
             None => OnceCell::new(),
         };
         Ok(Self {
             allow_http,
             tls: Arc::new(tls),
             egress: Egress::default(),
-            token: None,
+            authorization: None,
         })
     }
 
@@ -166,15 +153,15 @@ impl Client {
         self
     }
 
-    /// The same with a token for the server of `url`. `read` is called for each request, off the async threads.
+    /// The same with a token for the server of `url`. `authorize` is called for each request, off the async threads; it
+    /// makes the value of `Authorization`, or an error that is the whole message.
     #[must_use]
     pub fn with_token(
         mut self,
-        read: impl Fn() -> Result<Zeroizing<Vec<u8>>, String> + Send + Sync + 'static,
         url: Url,
+        authorize: impl Fn() -> Result<HeaderValue, String> + Send + Sync + 'static,
     ) -> Self {
-        let read = Box::new(read);
-        self.token = Some(Arc::new(ServerToken { read, server: url }));
+        self.authorization = Some((url, Arc::new(authorize)));
         self
     }
 
@@ -192,10 +179,11 @@ impl Client {
         let mut request = Request::new(Bytes::new());
         let accepted = HeaderValue::from_static("application/json, application/jwk-set+json");
         request.headers_mut().insert(header::ACCEPT, accepted);
-        let response = self
-            .limited(url, request, max_body, |status| status == StatusCode::OK)
-            .await?;
-        Ok(response.into_body())
+        let response = self.send(url, request, max_body).await?;
+        match response.status() {
+            StatusCode::OK => Ok(response.into_body()),
+            status => Err(ClientError::Status(url.to_string(), status)),
+        }
     }
 
     /// The answer of `url` to `request`, whatever its status, with a body of `max_body` bytes at most. The client sets the
@@ -210,25 +198,12 @@ impl Client {
         request: Request<Bytes>,
         max_body: usize,
     ) -> Result<Response<Bytes>, ClientError> {
-        self.limited(url, request, max_body, |_| true).await
-    }
-
-    async fn limited(
-        &self,
-        url: &Url,
-        request: Request<Bytes>,
-        max_body: usize,
-        is_taken: fn(StatusCode) -> bool,
-    ) -> Result<Response<Bytes>, ClientError> {
         let connections = Connections::default();
         let exchange = async {
             let (head, body) = self
                 .exchange(url, request, connections.clone())
                 .await?
                 .into_parts();
-            if !is_taken(head.status) {
-                return Err(ClientError::Status(url.to_string(), head.status));
-            }
             let body = Limited::new(body, max_body).collect().await;
             let body = body.map_err(|_| ClientError::Body(url.to_string(), max_body))?;
             Ok(Response::from_parts(head, body.to_bytes()))
@@ -252,10 +227,9 @@ impl Client {
         headers.insert(header::HOST, host);
         headers.insert(header::USER_AGENT, agent);
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let is_for = |token: &&Arc<ServerToken>| url.is_private() && url.is_same_server(&token.server);
-        if let Some(token) = self.token.as_ref().filter(is_for).cloned() {
-            let value = tokio::task::spawn_blocking(move || token.value()).await;
-            let value = value.map_err(|_| ClientError::Token("reading was stopped".to_owned()))??;
+        let is_for = |(server, _): &&(Url, _)| url.is_private() && url.is_same_server(server);
+        if let Some((_, authorize)) = self.authorization.as_ref().filter(is_for).cloned() {
+            let value = blocking(move || authorize()).await?;
             headers.insert(header::AUTHORIZATION, value);
         }
         let is_secret = headers.values().any(HeaderValue::is_sensitive);
@@ -351,7 +325,7 @@ impl Service<Uri> for Route {
                 return Ok(TokioIo::new(connect(&url, may_leave).await?));
             };
             let failed = |reason| ClientError::Proxy(proxy.name(), reason);
-            let stream = connect(proxy.url(), true).await;
+            let stream = connect(&proxy.url, true).await;
             let stream = stream.map_err(|error| failed(format!("cannot be reached: {error}")))?;
             proxy.tunnel(stream, &url).await.map_err(failed)
         })
@@ -377,36 +351,17 @@ async fn connect(url: &Url, may_leave: bool) -> Result<TcpStream, ClientError> {
     Err(last.map_or_else(|| ClientError::NoAddress(url.host().to_owned()), failed))
 }
 
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client")
-            .field("allow_http", &self.allow_http)
-            .finish_non_exhaustive()
-    }
-}
-
 async fn from_system() -> Result<ClientConfig, ClientError> {
-    let roots = tokio::task::spawn_blocking(system_roots).await;
-    let roots = roots.map_err(|_| ClientError::Authorities("reading was stopped".to_owned()))?;
-    roots.map(client_config).ok_or_else(|| {
-        let reason = "the system has no certificate authorities; install them, or name a `ca_file`";
-        ClientError::Authorities(reason.to_owned())
-    })
+    let reason = "the system has no certificate authorities; install them, or name a `ca_file`";
+    blocking(move || system_roots().map(client_config).ok_or_else(|| reason.to_owned())).await
 }
 
-fn from_file(path: &Path) -> Result<ClientConfig, String> {
-    let text = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|_| "is not valid PEM".to_owned())?;
-        roots
-            .add(certificate)
-            .map_err(|_| "holds a certificate that is no authority's".to_owned())?;
-    }
-    if roots.is_empty() {
-        return Err("holds no `CERTIFICATE` section".to_owned());
-    }
-    Ok(client_config(roots))
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, ClientError> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|_| Err("reading was stopped".to_owned()))
+        .map_err(ClientError::Unreadable)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!
 //! `hyper` asks for the tunnel (40 lines here): `hyper_util`'s `Tunnel` has another limit, tells no status, and drops what
 //! comes behind the answer. Its `Matcher` reads `NO_PROXY` without ports, `*.name` and names with a dot at the end, so that the
-//! list is read here (60 lines).
+//! list is read here (20 lines).
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -34,11 +34,11 @@ pub struct Egress(Option<Arc<EgressProxy>>);
 
 /// A proxy.
 pub struct EgressProxy {
-    url: Url,
+    pub(super) url: Url,
     /// `Basic …` (RFC 7617).
     authorization: Option<HeaderValue>,
-    /// Hosts that are reached without it.
-    except: Vec<Exception>,
+    /// Hosts that are reached without it, as `NO_PROXY` lists them.
+    except: String,
 }
 
 /// No name, address or password of a proxy stands in a log.
@@ -48,15 +48,6 @@ impl std::fmt::Debug for Egress {
             .field("has_proxy", &self.0.is_some())
             .finish()
     }
-}
-
-/// One entry of `NO_PROXY`.
-#[derive(Debug, PartialEq, Eq)]
-enum Exception {
-    Any,
-    /// The host and all below it, with this port or any.
-    Name(String, Option<u16>),
-    Network(IpNet),
 }
 
 impl Egress {
@@ -73,7 +64,7 @@ impl Egress {
         Self(Some(Arc::new(EgressProxy {
             url,
             authorization,
-            except: exceptions(no_proxy),
+            except: no_proxy.to_owned(),
         })))
     }
 
@@ -82,25 +73,15 @@ impl Egress {
     pub fn proxy_for(&self, url: &Url) -> Option<Arc<EgressProxy>> {
         let (host, port) = (url.host(), url.port_or_default());
         // An address of this machine in any form, also one that `Url` does not take for it.
-        let is_here = |host: &str| {
-            host.parse()
-                .is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
-        };
-        let is_excepted =
-            |proxy: &EgressProxy| proxy.except.iter().any(|exception| exception.covers(host, port));
+        let is_here = |ip: IpAddr| ip.to_canonical().is_loopback();
+        let is_here = url.is_loopback() || host.parse().is_ok_and(is_here);
         self.0
             .clone()
-            .filter(|proxy| !url.is_loopback() && !is_here(host) && !is_excepted(proxy))
+            .filter(|proxy| !is_here && !covers(&proxy.except, host, port))
     }
 }
 
 impl EgressProxy {
-    /// Where it is.
-    #[must_use]
-    pub fn url(&self) -> &Url {
-        &self.url
-    }
-
     /// As messages name it.
     #[must_use]
     pub fn name(&self) -> String {
@@ -169,51 +150,28 @@ impl EgressProxy {
     }
 }
 
-/// `NO_PROXY`: hosts, which stand for all below them as well, addresses and networks, between commas; `*` is everything.
-fn exceptions(list: &str) -> Vec<Exception> {
-    let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    let exception = |entry: &str| {
-        if entry == "*" {
-            return Exception::Any;
+/// Whether a list as `NO_PROXY` has it covers a host. It has hosts, which stand for all below them as well and may have a
+/// port, addresses and networks, between commas; `*` is everything.
+fn covers(list: &str, host: &str, port: u16) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    list.split(',').map(str::trim).any(|entry| {
+        let address = || entry.trim_matches(['[', ']']).parse().map(IpAddr::into);
+        if let Ok(network) = entry.parse::<IpNet>().or_else(|_| address()) {
+            return host.parse::<IpAddr>().is_ok_and(|ip| network.contains(&ip));
         }
-        if let Ok(network) = entry.parse::<IpNet>() {
-            return Exception::Network(network);
-        }
-        if let Ok(address) = entry
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>()
+        let (name, only) = match entry
+            .rsplit_once(':')
+            .map(|(name, port)| (name, port.parse::<u16>()))
         {
-            return Exception::Network(address.into());
-        }
-        let (name, port) = match entry.rsplit_once(':') {
-            Some((name, port)) if port.parse::<u16>().is_ok() => (name, port.parse().ok()),
+            Some((name, Ok(port))) => (name, Some(port)),
             _ => (entry, None),
         };
         let name = name
             .trim_start_matches("*.")
-            .trim_start_matches('.')
-            .trim_end_matches('.');
-        Exception::Name(name.to_ascii_lowercase(), port)
-    };
-    entries.map(exception).collect()
-}
-
-impl Exception {
-    fn covers(&self, host: &str, port: u16) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Network(network) => host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| network.contains(&address)),
-            Self::Name(name, only) => {
-                let host = host.trim_end_matches('.').to_ascii_lowercase();
-                let is_below = || {
-                    host.strip_suffix(name.as_str())
-                        .is_some_and(|front| front.ends_with('.'))
-                };
-                only.is_none_or(|only| only == port) && !name.is_empty() && (host == *name || is_below())
-            }
-        }
-    }
+            .trim_matches('.')
+            .to_ascii_lowercase();
+        let is_below = |front: &str| front.is_empty() || front.ends_with('.');
+        let is_named = !name.is_empty() && host.strip_suffix(&name).is_some_and(is_below);
+        entry == "*" || (is_named && only.is_none_or(|only| only == port))
+    })
 }

@@ -8,8 +8,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::algorithm::{Algorithm, Family};
 use super::issuer::{Issuer, Issuers, LEEWAY};
 use super::jwks::Origin;
@@ -377,13 +375,12 @@ fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Opti
                 return None;
             }
             let (token, directory) = (token.value.clone(), problems.directory().to_owned());
-            let read = move || {
-                let token = token
-                    .load(&directory)
-                    .map_err(|fault| format!("`jwks_token`: {fault}"))?;
-                Ok(Zeroizing::new(token.expose().to_vec()))
-            };
-            client.with_token(read, location.url().clone())
+            client.with_token(location.url().clone(), move || {
+                let token = token.load(&directory);
+                token
+                    .and_then(|token| client::bearer(token.expose()))
+                    .map_err(|fault| format!("`jwks_token`: {fault}"))
+            })
         }
     };
     let interval = raw

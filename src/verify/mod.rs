@@ -336,26 +336,14 @@ impl Verifier {
 #[derive(Debug)]
 pub struct Refused {
     refusal: Refusal,
-    missing: Option<MissingKey>,
-}
-
-/// A key of an issuer whose keys are fetched.
-#[derive(Debug)]
-struct MissingKey {
-    issuer: Arc<Issuer>,
-    kid: Option<String>,
-    algorithm: Algorithm,
+    /// The issuer, `kid` and `alg` of a token without a key.
+    missing: Option<(Arc<Issuer>, Option<String>, Algorithm)>,
 }
 
 impl Refused {
     fn by_keys(refusal: Refusal, issuer: &Arc<Issuer>, kid: Option<&str>, algorithm: Algorithm) -> Self {
-        let may_come =
-            issuer.source.is_some() && matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable);
-        let missing = may_come.then(|| MissingKey {
-            issuer: Arc::clone(issuer),
-            kid: kid.map(str::to_owned),
-            algorithm,
-        });
+        let missing = matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable)
+            .then(|| (Arc::clone(issuer), kid.map(str::to_owned), algorithm));
         Self { refusal, missing }
     }
 
@@ -363,12 +351,7 @@ impl Refused {
     /// more; false at once where the refusal is not about keys, where the issuer's keys are not fetched, and where they
     /// were fetched for such a token a short time ago.
     pub async fn refetch(&self) -> bool {
-        let Some(MissingKey {
-            issuer,
-            kid,
-            algorithm,
-        }) = &self.missing
-        else {
+        let Some((issuer, kid, algorithm)) = &self.missing else {
             return false;
         };
         match &issuer.source {
