@@ -18,24 +18,19 @@ pub(super) fn compile(
     match raw.map(|raw| &raw.value) {
         Some(RawEgressProxy::None) => Egress::default(),
         Some(RawEgressProxy::Proxy { url, password }) => {
-            let password = match password
+            let password = password
                 .as_ref()
-                .map(|secret| (secret, load_secret(secret, problems)))
-            {
-                None => None,
-                Some((_, Ok(password))) => Some(password),
+                .map(|secret| (secret, load_secret(secret, problems)));
+            match password {
+                None => Egress::through(url.value.clone(), b"", ""),
+                Some((_, Ok(password))) => Egress::through(url.value.clone(), password.expose(), ""),
                 Some((secret, Err(fault))) => {
                     problems
                         .error(&secret.span, format!("the password cannot be used: {fault}"))
                         .hint("a file, `{ file = \"…\" }`, or an environment variable, `{ env = \"…\" }`");
-                    None
+                    Egress::default()
                 }
-            };
-            Egress::through(
-                url.value.clone(),
-                password.as_ref().map(|password| password.expose()),
-                "",
-            )
+            }
         }
         None => from_environment(environment, problems),
     }
@@ -62,25 +57,20 @@ fn from_environment(environment: &dyn Fn(&str) -> Option<String>, problems: &mut
         return Egress::default();
     };
     let no_proxy = first(["NO_PROXY", "no_proxy"]).map_or_else(String::new, |(_, list)| list);
-    Egress::through(
-        proxy,
-        password.as_ref().map(|password| password.as_slice()),
-        &no_proxy,
-    )
+    Egress::through(proxy, &password, &no_proxy)
 }
 
 /// `http://user:password@host` as `http://user@host` and the password, which a URL spells in its own way (RFC 3986 section
 /// 2.1).
-fn without_password(url: &str) -> (String, Option<Zeroizing<Vec<u8>>>) {
-    let found = url.split_once("://").and_then(|(scheme, rest)| {
+fn without_password(url: &str) -> (String, Zeroizing<Vec<u8>>) {
+    let found = || {
+        let (scheme, rest) = url.split_once("://")?;
         let (userinfo, host) = rest.rsplit_once('@')?;
         let (user, password) = userinfo.split_once(':')?;
-        Some((
-            format!("{scheme}://{user}@{host}"),
-            Zeroizing::new(percent_decode_str(password).collect()),
-        ))
-    });
-    found.map_or_else(|| (url.to_owned(), None), |(url, password)| (url, Some(password)))
+        let password = percent_decode_str(password).collect::<Vec<_>>();
+        Some((format!("{scheme}://{user}@{host}"), password.into()))
+    };
+    found().unwrap_or_else(|| (url.to_owned(), Zeroizing::default()))
 }
 
 #[cfg(test)]

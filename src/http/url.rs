@@ -162,12 +162,6 @@ impl Url {
         }
     }
 
-    /// The text in front of the path.
-    #[must_use]
-    pub fn without_rest(&self) -> &str {
-        &self.text[..self.rest]
-    }
-
     /// Path, query and fragment, as typed.
     #[must_use]
     pub fn rest(&self) -> &str {

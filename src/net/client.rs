@@ -22,9 +22,8 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
@@ -239,51 +238,44 @@ impl Client {
             may_leave: url.is_tls() || (self.allow_http && !is_secret),
             proxy: self.egress.proxy_for(url).filter(|_| url.is_tls()),
         };
-        if !url.is_tls() {
-            return send(url, route, request, connections).await;
-        }
-        let config = self.tls.get_or_try_init(from_system).await?.clone();
+        let config = match url.is_tls() {
+            true => self.tls.get_or_try_init(from_system).await?.clone(),
+            false => client_config(RootCertStore::empty()),
+        };
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
-            .https_only()
+            .https_or_http()
             .enable_http1()
             .wrap_connector(route);
-        send(url, connector, request, connections).await
+        let client = legacy::Client::builder(connections)
+            .pool_max_idle_per_host(0)
+            .retry_canceled_requests(false)
+            .http1_max_buf_size(MAX_HEAD_BYTES)
+            .build(connector);
+        client
+            .request(request)
+            .await
+            .map_err(|error| failure(url, &error))
     }
 }
 
-async fn send<C>(
-    url: &Url,
-    connector: C,
-    request: Request<Full<Bytes>>,
-    connections: Connections,
-) -> Result<Response<Incoming>, ClientError>
-where
-    C: Connect + Clone + Send + Sync + 'static,
-{
-    let client = legacy::Client::builder(connections)
-        .pool_max_idle_per_host(0)
-        .retry_canceled_requests(false)
-        .http1_max_buf_size(MAX_HEAD_BYTES)
-        .build(connector);
-    client.request(request).await.map_err(|error| {
-        let mut reason = error.source();
-        while let Some(inner) = reason {
-            if let Some(own) = inner.downcast_ref::<ClientError>() {
-                return own.clone();
-            }
-            reason = inner.source();
+fn failure(url: &Url, error: &legacy::Error) -> ClientError {
+    let mut reason = error.source();
+    while let Some(inner) = reason {
+        if let Some(own) = inner.downcast_ref::<ClientError>() {
+            return own.clone();
         }
-        let reason = error
-            .source()
-            .map_or_else(|| error.to_string(), |reason| reason.to_string());
-        let server = url.authority().to_owned();
-        if error.is_connect() {
-            ClientError::Tls(server, reason)
-        } else {
-            ClientError::Protocol(server, reason)
-        }
-    })
+        reason = inner.source();
+    }
+    let reason = error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string);
+    let server = url.authority().to_owned();
+    if error.is_connect() {
+        ClientError::Tls(server, reason)
+    } else {
+        ClientError::Protocol(server, reason)
+    }
 }
 
 /// Runs the connection of one request. The last copy is dropped when the request is over, and the connection with it.

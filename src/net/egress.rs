@@ -53,9 +53,9 @@ impl std::fmt::Debug for Egress {
 impl Egress {
     /// Through the proxy at `url`, which names a user where it wants one, but for the hosts in `no_proxy`.
     #[must_use]
-    pub fn through(url: Url, password: Option<&[u8]>, no_proxy: &str) -> Self {
+    pub fn through(url: Url, password: &[u8], no_proxy: &str) -> Self {
         let authorization = url.userinfo().map(|user| {
-            let pair = Zeroizing::new([user.as_bytes(), b":", password.unwrap_or_default()].concat());
+            let pair = Zeroizing::new([user.as_bytes(), b":", password].concat());
             let text = format!("Basic {}", STANDARD.encode(&*pair));
             let mut value = HeaderValue::try_from(text).expect("base64 is visible ASCII");
             value.set_sensitive(true);

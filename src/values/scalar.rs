@@ -350,7 +350,8 @@ pub fn origin(text: &str) -> Result<Url, String> {
         return Err(FORM.to_owned());
     }
     if !url.rest().is_empty() {
-        return Err(format!("leave the path out: `\"{}\"`", url.without_rest()));
+        let bare = &text[..text.len() - url.rest().len()];
+        return Err(format!("leave the path out: `\"{bare}\"`"));
     }
     if url.port() == Some(default) {
         let bare = text.rsplit_once(':').map_or(text, |(bare, _)| bare);

@@ -119,7 +119,7 @@ impl ServerAddress {
             return Err(BadAddress::new(message, "leave out what stands in front of `@`"));
         }
         if let Some(end) = url.rest().find(['?', '#']) {
-            let bare = &text[..url.without_rest().len() + end];
+            let bare = &text[..text.len() - (url.rest().len() - end)];
             let message = "the address of a server has a query or a fragment";
             return Err(BadAddress::new(message, format!("write `\"{}\"`", echo(bare))));
         }
