@@ -342,11 +342,11 @@ fn default_public_url(listen: &[Address], tls: bool) -> Url {
                 IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
             };
             // The system chooses the port where it is 0, so that it cannot be written.
-            match (address.port(), ip) {
-                (0, IpAddr::V4(ip)) => format!("{scheme}://{ip}"),
-                (0, IpAddr::V6(ip)) => format!("{scheme}://[{ip}]"),
-                (port, ip) => format!("{scheme}://{}", SocketAddr::new(ip, port)),
-            }
+            let authority = SocketAddr::new(ip, address.port()).to_string();
+            format!(
+                "{scheme}://{}",
+                authority.strip_suffix(":0").unwrap_or(&authority)
+            )
         }
         _ => format!("{scheme}://localhost"),
     };

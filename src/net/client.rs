@@ -199,18 +199,14 @@ impl Client {
     ) -> Result<Response<Bytes>, ClientError> {
         let connections = Connections::default();
         let exchange = async {
-            let (head, body) = self
-                .exchange(url, request, connections.clone())
-                .await?
-                .into_parts();
+            let response = self.exchange(url, request, connections.clone()).await?;
+            let (head, body) = response.into_parts();
             let body = Limited::new(body, max_body).collect().await;
             let body = body.map_err(|_| ClientError::Body(url.to_string(), max_body))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        match timeout(TIME_LIMIT, exchange).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(ClientError::TimedOut(url.to_string())),
-        }
+        let outcome = timeout(TIME_LIMIT, exchange).await;
+        outcome.unwrap_or_else(|_elapsed| Err(ClientError::TimedOut(url.to_string())))
     }
 
     async fn exchange(
@@ -252,10 +248,8 @@ impl Client {
             .retry_canceled_requests(false)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector);
-        client
-            .request(request)
-            .await
-            .map_err(|error| failure(url, &error))
+        let response = client.request(request).await;
+        response.map_err(|error| failure(url, &error))
     }
 }
 
@@ -267,9 +261,7 @@ fn failure(url: &Url, error: &legacy::Error) -> ClientError {
         }
         reason = inner.source();
     }
-    let reason = error
-        .source()
-        .map_or_else(|| error.to_string(), ToString::to_string);
+    let reason = error.source().unwrap_or(error).to_string();
     let server = url.authority().to_owned();
     if error.is_connect() {
         ClientError::Tls(server, reason)
@@ -307,19 +299,15 @@ impl Service<Uri> for Route {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self {
-            url,
-            may_leave,
-            proxy,
-        } = self.clone();
+        let route = self.clone();
         Box::pin(async move {
-            let Some(proxy) = proxy else {
-                return Ok(TokioIo::new(connect(&url, may_leave).await?));
+            let Some(proxy) = route.proxy else {
+                return Ok(TokioIo::new(connect(&route.url, route.may_leave).await?));
             };
             let failed = |reason| ClientError::Proxy(proxy.name(), reason);
             let stream = connect(&proxy.url, true).await;
             let stream = stream.map_err(|error| failed(format!("cannot be reached: {error}")))?;
-            proxy.tunnel(stream, &url).await.map_err(failed)
+            proxy.tunnel(stream, &route.url).await.map_err(failed)
         })
     }
 }
@@ -358,6 +346,10 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[test]
@@ -407,5 +399,90 @@ mod tests {
             ("::1", 8443, "[::1]:8443")
         );
         assert_eq!(url.path_and_query(), "/a/b?c=d");
+    }
+
+    /// A server on this machine that answers each connection with `answer`, and tells what it was sent once the client
+    /// closes.
+    async fn server(answer: &'static str) -> (String, oneshot::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let origin = format!("http://{}", listener.local_addr().expect("an address"));
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut seen = vec![0; 16 * 1024];
+            let read = stream.read(&mut seen).await.expect("a request");
+            seen.truncate(read);
+            stream
+                .write_all(answer.as_bytes())
+                .await
+                .expect("an open connection");
+            // The client closes it first: this side keeps it open.
+            let _ = stream.read_to_end(&mut seen).await;
+            let _ = tell.send(String::from_utf8_lossy(&seen).into_owned());
+        });
+        (origin, told)
+    }
+
+    fn client() -> Client {
+        Client::new(None, true).expect("no file is read")
+    }
+
+    #[tokio::test]
+    async fn post_with_any_answer_is_sent_once_and_its_connection_ends() {
+        let answer = "HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 2\r\n\r\nno";
+        let (origin, told) = server(answer).await;
+        let url = url(&format!("{origin}/token?a=b"), false).expect("a URL");
+        let mut secret = HeaderValue::from_static("Basic YTpi");
+        secret.set_sensitive(true);
+        let request = Request::post("/ignored")
+            .header(header::AUTHORIZATION, secret)
+            .header(header::HOST, "other.example")
+            .body(Bytes::from_static(b"code=1"))
+            .expect("a request");
+        let response = client().send(&url, request, 2).await.expect("an answer");
+        assert_eq!(
+            (response.status(), &response.body()[..]),
+            (StatusCode::FOUND, &b"no"[..])
+        );
+        let seen = told.await.expect("the connection was closed");
+        assert!(seen.starts_with("POST /token?a=b HTTP/1.1\r\n"), "{seen}");
+        assert!(seen.ends_with("\r\n\r\ncode=1"), "{seen}");
+        for field in [
+            "authorization: Basic YTpi\r\n",
+            "connection: close\r\n",
+            "content-length: 6\r\n",
+        ] {
+            assert!(seen.contains(field), "{field}: {seen}");
+        }
+        assert!(seen.contains(&format!("host: {}\r\n", url.authority())), "{seen}");
+        assert!(!seen.contains("other.example"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn body_and_head_have_their_limits() {
+        let long = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
+        let (origin, told) = server(long).await;
+        let url = url(&origin, false).expect("a URL");
+        let error = client().get(&url, 2).await.expect_err("a limit").to_string();
+        assert!(error.ends_with("is longer than 2 bytes"), "{error}");
+        told.await.expect("the connection was closed");
+        let head = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(MAX_HEAD_BYTES));
+        let (origin, _told) = server(head.leak()).await;
+        let url = super::url(&origin, false).expect("a URL");
+        let error = client().get(&url, 2).await.expect_err("a limit").to_string();
+        assert!(error.contains("does not answer in HTTP"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn secret_never_leaves_this_machine_in_plain_text() {
+        let mut secret = HeaderValue::from_static("Bearer t");
+        secret.set_sensitive(true);
+        let request = Request::get("/")
+            .header(header::AUTHORIZATION, secret)
+            .body(Bytes::new())
+            .expect("a request");
+        let url = url("http://192.0.2.1/", true).expect("a URL");
+        let outcome = client().send(&url, request, 2).await;
+        assert!(matches!(outcome, Err(ClientError::NoAddress(_))), "{outcome:?}");
     }
 }

@@ -351,13 +351,12 @@ impl Refused {
     /// more; false at once where the refusal is not about keys, where the issuer's keys are not fetched, and where they
     /// were fetched for such a token a short time ago.
     pub async fn refetch(&self) -> bool {
-        let Some((issuer, kid, algorithm)) = &self.missing else {
-            return false;
-        };
-        match &issuer.source {
-            Some(source) => source.await_key(&issuer.keys, kid.as_deref(), *algorithm).await,
-            None => false,
+        if let Some((issuer, kid, algorithm)) = &self.missing
+            && let Some(source) = &issuer.source
+        {
+            return source.await_key(&issuer.keys, kid.as_deref(), *algorithm).await;
         }
+        false
     }
 }
 
