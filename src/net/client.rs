@@ -5,7 +5,7 @@
 //! longer than five seconds. Plain HTTP reaches this machine only, unless the configuration says otherwise. A token goes to
 //! the server that the TOML names and to no other one. Not for the request path.
 //!
-//! `hyper_util::client::legacy` sends, and `hyper_rustls` makes TLS. [`Route`] connects by itself (50 lines): `HttpConnector`
+//! `hyper_util::client::legacy` sends, and `hyper_rustls` makes TLS. `Route` connects by itself (50 lines): `HttpConnector`
 //! divides one timeout by the number of addresses, and asks a resolver that does not know which addresses are allowed.
 
 use std::error::Error;

@@ -4,7 +4,7 @@
 //! through it. Invariants: nothing on this machine is asked through it, and its answer has a limit. The proxy is not trusted:
 //! what goes through it is TLS with the server itself, so that it can refuse and nothing else.
 //!
-//! `hyper` asks for the tunnel (40 lines here): `hyper_util`'s `Tunnel` has another limit, tells no status, and drops what
+//! `hyper` asks for the tunnel (50 lines here): `hyper_util`'s `Tunnel` has another limit, tells no status, and drops what
 //! comes behind the answer. Its `Matcher` reads `NO_PROXY` without ports, `*.name` and names with a dot at the end, so that the
 //! list is read here (20 lines).
 
