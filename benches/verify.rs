@@ -16,11 +16,10 @@ use passgate::internals::http::headers::drop_hop_by_hop;
 use passgate::internals::http::target::Target;
 use passgate::internals::identity::Caller;
 use passgate::internals::identity_headers::{IdentityHeaders, Passing};
+use passgate::internals::net::egress::Egress;
 use passgate::internals::revocation::{self, Revocation};
 use passgate::internals::route::{Builder, Pattern, Table};
-use passgate::internals::verify::{
-    Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier,
-};
+use passgate::internals::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use support::tokens::{CORP_SECRET, Key, jwks};
 use support::{Bench, main as measure};

@@ -246,7 +246,7 @@ impl Running {
             let url = settings.public_url.as_str();
             let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
             let verifier = Verifier::new(issuers, Arc::clone(&revocations));
-            let sites = Arc::new(Sites::new(url, NamedHosts::default()));
+            let sites = Arc::new(Sites::new(&settings.public_url, NamedHosts::default()));
             SignIn {
                 cookie: COOKIE.to_owned(),
                 sites,

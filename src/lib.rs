@@ -17,8 +17,8 @@
 //! | 5 | `forward`, `identity_headers`, `signing` |
 //! | 4 | `verify`, `credential`, `authorize`, `route`, `state` |
 //! | 3 | `config` |
-//! | 2 | `values` |
-//! | 1 | `http`, `net`, `identity`, `revocation`, `blocking` |
+//! | 2 | `values`, `net` |
+//! | 1 | `http`, `identity`, `revocation`, `blocking` |
 //! | 0 | `refusal`, `clock` |
 
 mod account;
@@ -105,6 +105,11 @@ pub mod internals {
     pub mod login {
         pub use crate::login::{Sites, read_credentials};
     }
+    pub mod net {
+        pub mod egress {
+            pub use crate::net::egress::Egress;
+        }
+    }
     pub mod observe {
         pub use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
     }
@@ -142,8 +147,8 @@ pub mod internals {
     }
     pub mod verify {
         pub use crate::verify::{
-            Algorithm, Egress, Family, Issuers, KeySet, LocalCache, MAX_KEYS, MAX_TOKEN_BYTES, Origin,
-            Revocations, Verifier, read_unverified, verify_signature,
+            Algorithm, Family, Issuers, KeySet, LocalCache, MAX_KEYS, MAX_TOKEN_BYTES, Origin, Revocations,
+            Verifier, read_unverified, verify_signature,
         };
     }
 }

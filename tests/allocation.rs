@@ -32,15 +32,14 @@ use passgate::internals::http::headers::request_host;
 use passgate::internals::http::target::Target;
 use passgate::internals::identity::{Caller, SESSION_ISSUER};
 use passgate::internals::login::Sites;
+use passgate::internals::net::egress::Egress;
 use passgate::internals::observe::{AccessLog, Metrics, WorkerTelemetry};
 use passgate::internals::refusal::Refusal;
 use passgate::internals::revocation::{self, Revocation};
 use passgate::internals::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use passgate::internals::signing::{Kind, SigningKeys};
 use passgate::internals::state::sqlite::Sqlite;
-use passgate::internals::verify::{
-    Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier,
-};
+use passgate::internals::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
 
@@ -129,7 +128,7 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
         ..revoked(other)
     }]);
     let verifier = Verifier::new(issuers, Arc::new(revocations));
-    let sites = Arc::new(Sites::new(url, NamedHosts::default()));
+    let sites = Arc::new(Sites::new(&url.parse().unwrap(), NamedHosts::default()));
     let sign_in = SignIn {
         cookie: "__Host-session".to_owned(),
         sites,

@@ -60,7 +60,7 @@ pub(crate) fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure
         name: request.name,
         lifetime: i64::try_from(request.lifetime.as_secs()).unwrap_or(i64::MAX),
         claims: request.claims.into_iter().collect::<Map<_, _>>(),
-        public_url: outline.public_url,
+        public_url: outline.public_url.to_string(),
     };
     let token = keys
         .mint(&request, now)
@@ -97,7 +97,7 @@ pub(crate) fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey
 pub(crate) fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failure> {
     let outline = outline(file)?;
     let now = Clock::system().now();
-    let (name, key, expires_at) = if issuer == SESSION_ISSUER || issuer == outline.public_url {
+    let (name, key, expires_at) = if issuer == SESSION_ISSUER || issuer == outline.public_url.as_str() {
         (SESSION_ISSUER.to_owned(), SESSION_ISSUER.to_owned(), None)
     } else {
         let has_iss = |table: &RawIssuer| table.issuer.as_ref().is_some_and(|iss| iss.value == issuer);

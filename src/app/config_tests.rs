@@ -20,6 +20,7 @@ use crate::gateway::{
     Credentials, Decision, Policy, Rejection, RequestHead, Sender, Silent, decide_at_once, is_sent_to_sign_in,
 };
 use crate::http::headers::{Host, request_host};
+use crate::http::url::{self, Url};
 use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::{Peer, TrustedProxies};
 
@@ -35,27 +36,17 @@ pub(super) struct Asked {
 
 impl Asked {
     /// `url` is a path on the host of `public_url`, or `http://host/path`.
-    pub(super) fn parse(method: &str, url: &str, public_url: &str) -> Result<Self, String> {
+    pub(super) fn parse(method: &str, url: &str, public_url: &Url) -> Result<Self, String> {
         let method = Method::try_from(method).map_err(|_| format!("`{method}` is not a method"))?;
         let url = url.split_once('#').map_or(url, |(url, _)| url);
-        let (authority, target) = match url.split_once("://") {
-            Some((_, rest)) => match rest.find(['/', '?']) {
-                Some(end) => (rest[..end].to_owned(), rest[end..].to_owned()),
-                None => (rest.to_owned(), "/".to_owned()),
-            },
-            None => (
-                public_url
-                    .split_once("://")
-                    .map_or(public_url, |(_, host)| host)
-                    .to_owned(),
-                url.to_owned(),
-            ),
+        // Not as strict as a `Url`: what the gateway says of an odd target is to be seen.
+        let (authority, target) = match url::split(url) {
+            Some((_, authority, "")) => (authority, "/"),
+            Some((_, authority, rest)) => (authority, rest),
+            None => (public_url.authority(), url),
         };
-        let target = if target.starts_with('?') {
-            format!("/{target}")
-        } else {
-            target
-        };
+        let slash = if target.starts_with('?') { "/" } else { "" };
+        let target = format!("{slash}{target}");
         if !target.starts_with('/') {
             return Err(format!(
                 "`{url}` is neither a path that starts with `/` nor a URL"
@@ -63,7 +54,7 @@ impl Asked {
         }
         let uri =
             Uri::try_from(target).map_err(|error| format!("`{url}` is no target of a request: {error}"))?;
-        let host = Host::parse(&authority).map_err(|_| format!("`{authority}` is not a host"))?;
+        let host = Host::parse(authority).map_err(|_| format!("`{authority}` is not a host"))?;
         let is_https = url.starts_with("https://");
         Ok(Self {
             method,

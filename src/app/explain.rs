@@ -72,10 +72,8 @@ pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Fa
     let settings = Arc::clone(&plan.settings);
     let mut asked = Asked::parse(&question.method, &question.url, &settings.public_url).map_err(usage)?;
     let server_name = asked.server_name.take().filter(|_| settings.tls.is_some());
-    let (parts, mut sender) = asked.into_parts(
-        read_headers(&question.headers)?,
-        settings.public_url.starts_with("https://"),
-    );
+    let (parts, mut sender) =
+        asked.into_parts(read_headers(&question.headers)?, settings.public_url.is_tls());
     sender.server_name = server_name.as_deref();
     let current = offline(plan, file)?;
     let gateway = &*current.gateway;

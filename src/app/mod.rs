@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod config_tests;
 mod console;
+mod egress;
 mod explain;
 mod guarded;
 mod key_store;

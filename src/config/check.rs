@@ -94,11 +94,7 @@ fn commas(raw: &RawConfig, problems: &mut Problems) {
 /// ignored.
 fn proxy_in_front(raw: &RawConfig, problems: &mut Problems) {
     let server = &raw.server;
-    let Some(public_url) = server
-        .public_url
-        .as_ref()
-        .filter(|url| url.starts_with("https://"))
-    else {
+    let Some(public_url) = server.public_url.as_ref().filter(|url| url.is_tls()) else {
         return;
     };
     let is_unknown = ["tls", "trusted_proxies"]

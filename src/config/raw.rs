@@ -14,6 +14,7 @@ use super::schema::{RestartValues, Scalars};
 pub(crate) use super::spanned::At;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
+use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
     Auth, Builtin, Color, FieldName, FieldValue, Listen, MissingClaim, ParameterName, Scope, ServerAddress,
@@ -100,7 +101,7 @@ pub struct RawServer {
     /// `workers`, `max_connections`, `header_timeout`, `idle_timeout`, `drain_timeout`.
     pub scalars: Scalars,
     pub listen: Vec<At<Listen>>,
-    pub public_url: Option<At<String>>,
+    pub public_url: Option<At<Url>>,
     pub trusted_proxies: Vec<At<TrustedProxy>>,
     pub trusted_headers: Vec<At<FieldName>>,
     pub max_header_bytes: Option<At<u64>>,
@@ -122,7 +123,7 @@ pub enum RawEgressProxy {
     /// `"http://proxy:3128"`, or a table.
     Proxy {
         /// `http://`, with a user before `@` where there is a password.
-        url: At<String>,
+        url: At<Url>,
         /// The user's password.
         password: Option<At<RawSecret>>,
     },

@@ -1,6 +1,8 @@
 //! Health checks: asks each server of an upstream at an interval and marks it as up or down.
 //!
-//! Input: an [`Upstream`] with a `health_check`. Output: the `down` flag of its servers. Runs on the control runtime.
+//! Input: an [`Upstream`] with a `health_check`. Output: the `down` flag of its servers. Runs on the control runtime. A check
+//! connects as requests do (unix sockets, h2c, the upstream's own TLS), which the client in `net` cannot, so that it fails where
+//! they would.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -10,14 +10,14 @@ use std::task::{Context, Poll, Waker};
 
 use http::{HeaderValue, Method};
 
-use super::authenticate::{Authenticated, Credentials, Found, authenticate, is_forged};
+use super::authenticate::{Authenticated, Credentials, Found, authenticate, unforged};
 use super::head::RequestHead;
 use super::locate::locate;
 use super::rejection::{Matched, Rejection};
 use super::route::Route;
 use super::trace::Trace;
 use crate::authorize::{Auth, Permit};
-use crate::http::origin;
+use crate::http::origin::Unforged;
 use crate::identity::{Caller, SESSION_ISSUER};
 use crate::login::{self, Access, Endpoint};
 use crate::refusal::Refusal;
@@ -40,7 +40,7 @@ pub struct Policy<'g> {
 #[derive(Debug)]
 pub enum Decision<'g> {
     /// The gateway answers it.
-    Builtin(Endpoint, Found<'g>),
+    Builtin(Endpoint, Found<'g>, Unforged),
     /// It goes to the upstream of a route.
     Forward(Allowed<'g>),
 }
@@ -145,9 +145,10 @@ async fn decide_builtin<'g, T: Trace>(
         Found::default()
     };
     // Whatever the credential: a page of another site must not sign a user in or out.
-    if origin::is_unsafe(&head.parts.method) && is_forged(head, policy.public_https, trace) {
-        return Err(Box::new(rejection(Refusal::CrossSite, found)));
-    }
+    let unforged = match unforged(head, policy.public_https, trace) {
+        Ok(unforged) => unforged,
+        Err(refusal) => return Err(Box::new(rejection(refusal, found))),
+    };
     let is_let_in = match endpoint.access() {
         Access::Caller => found.caller().is_some(),
         Access::Session => found
@@ -161,7 +162,7 @@ async fn decide_builtin<'g, T: Trace>(
         });
         return Err(Box::new(rejection(Refusal::CredentialMissing, found)));
     }
-    Ok(Decision::Builtin(endpoint, found))
+    Ok(Decision::Builtin(endpoint, found, unforged))
 }
 
 /// Whether a caller has a session with the gateway, which a token of another issuer has not. A caller who is given instead

@@ -266,10 +266,10 @@ async fn handle<'g>(
     // The decision.
     let mut allowed = match decide(gateway.policy(), &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
-        Decision::Builtin(endpoint, found) => {
+        Decision::Builtin(endpoint, found, unforged) => {
             exchange.record.builtin(None);
             let id = exchange.record.request_id();
-            let answer = builtin_endpoints::answer(lane, &endpoint, found, &head, &mut body, id);
+            let answer = builtin_endpoints::answer(lane, &endpoint, found, unforged, &head, &mut body, id);
             let answered = Box::pin(answer).await;
             if body.is_end_stream() {
                 exchange.body_was_read();

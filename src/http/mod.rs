@@ -10,3 +10,4 @@ pub(crate) mod pace;
 pub(crate) mod percent;
 pub(crate) mod reply;
 pub(crate) mod target;
+pub(crate) mod url;

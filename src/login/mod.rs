@@ -36,7 +36,6 @@ use http::HeaderMap;
 use http_body::Body;
 
 use crate::clock::Clock;
-use crate::http::origin;
 use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
@@ -100,13 +99,6 @@ impl Endpoints {
             return Ok(handler(&self.public)?.into());
         }
         let login = self.login.as_ref().ok_or(Refusal::RouteMissing)?;
-        // Before anything is read or counted, whatever the credential: a page of another site must not sign a browser in
-        // to an account of its choice either.
-        if origin::is_unsafe(asked.method)
-            && origin::is_cross_origin(asked.headers, asked.host.as_sent(), asked.https)
-        {
-            return Err(Refusal::CrossSite.into());
-        }
         let site = login.sites.site(asked.host, asked.scheme);
         let visit = EndpointContext {
             id: endpoint.id(),

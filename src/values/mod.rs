@@ -13,13 +13,11 @@ mod suggest;
 mod tests;
 pub(crate) mod text;
 mod token;
-mod url;
 
 pub(crate) use color::Color;
 pub(crate) use field::{FieldName, FieldValue};
 pub(crate) use rule::{Auth, Builtin, MissingClaim, Scope};
 pub(crate) use scalar::*;
-pub(crate) use server_address::{ServerAddress, ServerHost, ServerScheme};
+pub(crate) use server_address::{BadAddress, ServerAddress, ServerHost, ServerScheme};
 pub(crate) use suggest::{echo, nearest};
 pub(crate) use token::{ParameterName, Token};
-pub(crate) use url::{Url, url};

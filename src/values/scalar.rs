@@ -10,9 +10,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::suggest::echo;
-use super::url::url;
 
 use crate::http::client::Share;
+use crate::http::url::Url;
 
 /// One entry of `server.listen` or `admin.listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,69 +312,48 @@ pub(crate) fn proxy(text: &str) -> Result<TrustedProxy, String> {
 ///
 /// # Errors
 /// What to write instead.
-pub(crate) fn egress_proxy(text: &str) -> Result<Proxy, String> {
+pub(crate) fn egress_proxy(text: &str) -> Result<Url, String> {
     const FORM: &str = "it is like `http://proxy:3128`";
-    let url = url(text).map_err(|reason| format!("{reason}; {FORM}"))?;
-    if url.scheme != "http" {
+    let url: Url = text.parse().map_err(|reason| format!("{reason}; {FORM}"))?;
+    if url.scheme() != "http" {
         return Err(format!(
             "the proxy itself is spoken to in plain HTTP, and TLS goes through it: {FORM}"
         ));
     }
-    if !matches!(url.rest, "" | "/") {
+    if !matches!(url.rest(), "" | "/") {
         return Err(format!("leave the path out: {FORM}"));
     }
-    let user = match url
-        .has_userinfo
-        .then(|| text["http://".len()..].rsplit_once('@'))
-        .flatten()
-    {
-        None => None,
-        Some((user, _)) if user.contains(':') => {
-            return Err("the password does not belong here: `{ url = \"http://user@proxy:3128\", password = { file = \"…\" } }`".to_owned());
+    match url.userinfo() {
+        Some(user) if user.contains(':') => {
+            Err("the password does not belong here: `{ url = \"http://user@proxy:3128\", password = { file = \"…\" } }`".to_owned())
         }
-        Some((user, _)) if user.is_empty() || user.contains('%') => {
-            return Err("the user in front of `@` is written without `%`".to_owned());
+        Some(user) if user.is_empty() || user.contains('%') => {
+            Err("the user in front of `@` is written without `%`".to_owned())
         }
-        Some((user, _)) => Some(user.to_owned()),
-    };
-    Ok(Proxy {
-        host: url.host.to_owned(),
-        port: url.port.unwrap_or(80),
-        user,
-    })
-}
-
-/// What [`proxy`] reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Proxy {
-    /// Without brackets.
-    pub host: String,
-    /// 80 unless written.
-    pub port: u16,
-    /// Before `@`.
-    pub user: Option<String>,
+        _ => Ok(url),
+    }
 }
 
 /// An origin as a browser writes it in `Origin` (RFC 6454 section 6.2): `https://host` or `https://host:port`.
 ///
 /// # Errors
 /// What to write instead.
-pub(crate) fn origin(text: &str) -> Result<String, String> {
+pub(crate) fn origin(text: &str) -> Result<Url, String> {
     const FORM: &str = "it is the origin that browsers see, like `https://app.example.com`";
-    let url = url(text).map_err(|reason| format!("{reason}; {FORM}"))?;
-    let default = match url.scheme {
+    let url: Url = text.parse().map_err(|reason| format!("{reason}; {FORM}"))?;
+    let default = match url.scheme() {
         "https" => 443,
         "http" => 80,
         _ => return Err(format!("it begins with `https://` or `http://`; {FORM}")),
     };
-    if url.has_userinfo {
+    if url.userinfo().is_some() {
         return Err(FORM.to_owned());
     }
-    if !url.rest.is_empty() {
-        let bare = &text[..text.len() - url.rest.len()];
+    if !url.rest().is_empty() {
+        let bare = &text[..text.len() - url.rest().len()];
         return Err(format!("leave the path out: `\"{bare}\"`"));
     }
-    if url.port == Some(default) {
+    if url.port() == Some(default) {
         let bare = text.rsplit_once(':').map_or(text, |(bare, _)| bare);
         return Err(format!("browsers leave the default port out: `\"{bare}\"`"));
     }
@@ -382,7 +361,7 @@ pub(crate) fn origin(text: &str) -> Result<String, String> {
     if lower != text {
         return Err(format!("browsers write hosts in lower case: `\"{lower}\"`"));
     }
-    Ok(lower)
+    Ok(url)
 }
 
 /// A prefix of paths, like `/auth`: one or more plain segments, so that it needs no decoding to be compared.

@@ -11,12 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
-use super::fetch::TIME_LIMIT;
 use super::issuer::Issuer;
 use super::jwks::Origin;
 use super::key_source::KeySource;
 use super::keys::KeySet;
 use crate::clock::Clock;
+use crate::net::client::TIME_LIMIT;
 
 /// The longest wait after a failure.
 const LAST_RETRY: Duration = Duration::from_secs(60);

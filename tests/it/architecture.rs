@@ -32,7 +32,7 @@ const LAYERS: [(&str, u8); 28] = [
     ("config", 3),
     ("values", 2),
     ("http", 1),
-    ("net", 1),
+    ("net", 2),
     ("identity", 1),
     ("revocation", 1),
     ("blocking", 1),

@@ -7,8 +7,9 @@ use super::Reader;
 use super::fields::{Empty, One, claim_path, word};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawIssuer, RawSecret, RawSource, RawTenants};
-use crate::config::values::{self, echo};
+use crate::config::values::echo;
 use crate::config::{nearest, schema};
+use crate::http::url::Url;
 use crate::values::{FieldName, MissingClaim, ParameterName, Token};
 
 /// Where keys come from; each issuer has exactly one.
@@ -203,7 +204,7 @@ impl Reader<'_> {
         let key = &item.key;
         // With a place for the tenant it is asked under another name, see `verify`.
         let asked = text.replace("{tid}", "organizations");
-        let url = match values::url(&asked) {
+        let url = match asked.parse::<Url>() {
             Ok(url) => url,
             Err(reason) => {
                 self.error(&item.span, format!("{when}`{key}` must be an `https://` URL"))
@@ -211,12 +212,12 @@ impl Reader<'_> {
                 return None;
             }
         };
-        if url.has_userinfo {
+        if url.userinfo().is_some() {
             self.error(&item.span, format!("`{key}` holds a user or a password"))
                 .hint("key sets are public: leave out what stands in front of `@`");
             return None;
         }
-        match url.scheme {
+        match url.scheme() {
             "https" => Some(text),
             "http" if may_be_plain || url.is_loopback() => Some(text),
             "http" => {

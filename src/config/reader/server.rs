@@ -10,6 +10,7 @@ use crate::config::raw::{
 };
 use crate::config::values;
 use crate::http::client::Share;
+use crate::http::url::Url;
 use crate::values::{Listen, TrustedProxy};
 
 impl Reader<'_> {
@@ -145,7 +146,7 @@ impl Reader<'_> {
             let title = section.span.clone();
             self.finish(section);
             let url = url.and_then(|url| self.proxy_url(&url))?;
-            if has_password && !url.contains('@') {
+            if has_password && url.userinfo().is_none() {
                 self.error(&title, "`password` goes with a user, and `url` names none")
                     .hint(format!("write it before `@`: `{FORM}`"));
                 return None;
@@ -160,10 +161,10 @@ impl Reader<'_> {
         })
     }
 
-    fn proxy_url(&mut self, item: &Item<'_>) -> Option<At<String>> {
+    fn proxy_url(&mut self, item: &Item<'_>) -> Option<At<Url>> {
         let text = self.text(item)?;
         match values::egress_proxy(&text) {
-            Ok(_) => Some(text),
+            Ok(url) => Some(At::new(url, text.span)),
             Err(reason) => {
                 if text.contains('@') {
                     self.problems.hide(&item.span);

@@ -9,7 +9,8 @@ use super::fields::{Empty, One, word};
 use super::section::{Item, Section};
 use crate::config::raw::{At, RawHealthCheck, RawUpstream};
 use crate::config::schema;
-use crate::config::values::{self, ServerAddress, echo};
+use crate::config::values::{ServerAddress, echo};
+use crate::http::url::Url;
 
 impl Reader<'_> {
     pub(super) fn upstream(&mut self, mut section: Section<'_>) -> RawUpstream {
@@ -40,9 +41,11 @@ impl Reader<'_> {
                 word(text, schema::words("upstreams.*", "builtin"))
             }),
             host: self.parsed(&mut section, "host", "a host", |text| {
-                match values::url(&format!("http://{text}")) {
-                    Ok(url) if url.rest.is_empty() && !url.has_userinfo => HeaderValue::try_from(text)
-                        .map_err(|_| "a host is a name or address, and a port if there is one".to_owned()),
+                match format!("http://{text}").parse::<Url>() {
+                    Ok(url) if url.rest().is_empty() && url.userinfo().is_none() => {
+                        HeaderValue::try_from(text)
+                            .map_err(|_| "a host is a name or address, and a port if there is one".to_owned())
+                    }
                     Ok(_) => Err("a host is a name or address, and a port if there is one".to_owned()),
                     Err(reason) => Err(reason),
                 }
