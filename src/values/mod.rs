@@ -18,6 +18,6 @@ pub(crate) use color::Color;
 pub(crate) use field::{FieldName, FieldValue};
 pub(crate) use rule::{Auth, Builtin, MissingClaim, Scope};
 pub(crate) use scalar::*;
-pub(crate) use server_address::{BadAddress, ServerAddress, ServerHost, ServerScheme};
+pub(crate) use server_address::{ServerAddress, ServerHost, ServerScheme};
 pub(crate) use suggest::{echo, nearest};
 pub(crate) use token::{ParameterName, Token};

@@ -38,7 +38,6 @@ pub(crate) use cache::{CacheCounters, Verified};
 pub(crate) use config::revocation_expiry;
 pub(crate) use issuer::Issuer;
 pub use issuer::Issuers;
-pub(crate) use issuer_keys::{IssuerKeys, Keys};
 pub use jwks::Origin;
 pub use jws::{read_unverified, verify_signature};
 pub use keys::{KeySet, MAX_KEYS};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::http::url::Url;
 use crate::net::client::{self, Client};
-use crate::verify::key_source::{KeySource, Location};
+use crate::verify::key_source::{KeySource, KeyStatus, Location};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
