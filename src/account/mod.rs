@@ -40,7 +40,7 @@ pub struct NewAccount {
     pub name: Option<String>,
     /// In any order.
     pub roles: Vec<String>,
-    /// One that [`check_hash`] accepts. `None`: the account has no password.
+    /// One that [`hash::check_hash`] accepts. `None`: the account has no password.
     pub password_hash: Option<String>,
     /// Whether sign-in is refused.
     pub disabled: bool,
