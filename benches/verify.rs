@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use passgate::config::{Problems, RawConfig, read};
-use passgate::credential::Sources;
-use passgate::http::headers::drop_hop_by_hop;
-use passgate::http::target::Target;
-use passgate::identity::Caller;
-use passgate::identity_headers::{IdentityHeaders, Passing};
-use passgate::revocation::{self, Revocation};
-use passgate::route::{Builder, Pattern, Table};
-use passgate::verify::{Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
+use passgate::internals::config::{Problems, RawConfig, read};
+use passgate::internals::credential::Sources;
+use passgate::internals::http::headers::drop_hop_by_hop;
+use passgate::internals::http::target::Target;
+use passgate::internals::identity::Caller;
+use passgate::internals::identity_headers::{IdentityHeaders, Passing};
+use passgate::internals::net::egress::Egress;
+use passgate::internals::revocation::{self, Revocation};
+use passgate::internals::route::{Builder, Pattern, Table};
+use passgate::internals::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use support::tokens::{CORP_SECRET, Key, jwks};
 use support::{Bench, main as measure};
@@ -193,7 +194,7 @@ fn find_credential(directory: &Path) -> impl FnMut(u64) + use<> {
 
 fn decide(directory: &Path) -> impl FnMut(u64) + use<> {
     let (raw, mut problems) = config(directory);
-    let rules = passgate::authorize::Rules::compile(&raw.routes[0].value, &mut problems);
+    let rules = passgate::internals::authorize::Rules::compile(&raw.routes[0].value, &mut problems);
     let caller = caller(directory);
     move |times| {
         for _ in 0..times {

@@ -16,21 +16,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use passgate::app::{self, Joined};
-use passgate::clock::Clock;
-use passgate::forward::Pool;
-use passgate::gateway::{SignIn, WorkerContext};
-use passgate::http::client::Share;
-use passgate::identity::SESSION_ISSUER;
-use passgate::login::Sites;
-use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
-use passgate::revocation::{self, Revocation};
-use passgate::route::NamedHosts;
-use passgate::server::connection::{Accepted, serve};
-use passgate::server::context::Context;
-use passgate::signing::{Kind, SigningKeys};
-use passgate::state::sqlite::Sqlite;
-use passgate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
+use passgate::internals::app::{self, Joined};
+use passgate::internals::clock::Clock;
+use passgate::internals::forward::Pool;
+use passgate::internals::gateway::{SignIn, WorkerContext};
+use passgate::internals::http::client::Share;
+use passgate::internals::identity::SESSION_ISSUER;
+use passgate::internals::login::Sites;
+use passgate::internals::observe::{AccessLog, Metrics, WorkerTelemetry};
+use passgate::internals::revocation::{self, Revocation};
+use passgate::internals::route::NamedHosts;
+use passgate::internals::server::connection::{Accepted, serve};
+use passgate::internals::server::context::Context;
+use passgate::internals::signing::{Kind, SigningKeys};
+use passgate::internals::state::sqlite::Sqlite;
+use passgate::internals::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::{Map, Value, json};
 use support::tokens::{Key, jwks, now};
 use support::{Bench, main as measure};
@@ -246,7 +246,7 @@ impl Running {
             let url = settings.public_url.as_str();
             let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
             let verifier = Verifier::new(issuers, Arc::clone(&revocations));
-            let sites = Arc::new(Sites::new(url, NamedHosts::default()));
+            let sites = Arc::new(Sites::new(&settings.public_url, NamedHosts::default()));
             SignIn {
                 cookie: COOKIE.to_owned(),
                 sites,

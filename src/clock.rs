@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01T00:00:00Z, without leap seconds (RFC 7519 section 2, `NumericDate`).
-pub type UnixSeconds = i64;
+pub(crate) type UnixSeconds = i64;
 
 /// A source of wall-clock time.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ pub const SESSION_ISSUER: &str = "session";
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn new_id(now: UnixSeconds) -> Result<Uuid, getrandom::Error> {
+pub(crate) fn new_id(now: UnixSeconds) -> Result<Uuid, getrandom::Error> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let milliseconds = u64::try_from(now).unwrap_or(0).saturating_mul(1000);
@@ -94,7 +94,7 @@ impl Identity {
 /// Whether the `email` among `claims` may be taken for the caller's: `email_verified` (OpenID Connect Core 1.0 section 5.1)
 /// is the boolean `true`, or is not there. This is the only place that decides it.
 #[must_use]
-pub fn is_email_verified(claims: &Map<String, Value>) -> bool {
+pub(crate) fn is_email_verified(claims: &Map<String, Value>) -> bool {
     claims
         .get("email_verified")
         .is_none_or(|verified| *verified == Value::Bool(true))

@@ -18,25 +18,28 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Method, Uri};
-use passgate::app::{self, Joined};
-use passgate::authorize::Rules;
-use passgate::clock::Clock;
-use passgate::config::{Problems, RawConfig, read};
-use passgate::credential::Sources;
-use passgate::forward::Pool;
-use passgate::gateway::{Decision, RequestHead, Sender, SignIn, Silent, WorkerContext, decide_at_once};
-use passgate::http::client::Share;
-use passgate::http::headers::request_host;
-use passgate::http::target::Target;
-use passgate::identity::{Caller, SESSION_ISSUER};
-use passgate::login::Sites;
-use passgate::observe::{AccessLog, Metrics, WorkerTelemetry};
-use passgate::refusal::Refusal;
-use passgate::revocation::{self, Revocation};
-use passgate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
-use passgate::signing::{Kind, SigningKeys};
-use passgate::state::sqlite::Sqlite;
-use passgate::verify::{Algorithm, Egress, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
+use passgate::internals::app::{self, Joined};
+use passgate::internals::authorize::Rules;
+use passgate::internals::clock::Clock;
+use passgate::internals::config::{Problems, RawConfig, read};
+use passgate::internals::credential::Sources;
+use passgate::internals::forward::Pool;
+use passgate::internals::gateway::{
+    Decision, RequestHead, Sender, SignIn, Silent, WorkerContext, decide_at_once,
+};
+use passgate::internals::http::client::Share;
+use passgate::internals::http::headers::request_host;
+use passgate::internals::http::target::Target;
+use passgate::internals::identity::{Caller, SESSION_ISSUER};
+use passgate::internals::login::Sites;
+use passgate::internals::net::egress::Egress;
+use passgate::internals::observe::{AccessLog, Metrics, WorkerTelemetry};
+use passgate::internals::refusal::Refusal;
+use passgate::internals::revocation::{self, Revocation};
+use passgate::internals::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
+use passgate::internals::signing::{Kind, SigningKeys};
+use passgate::internals::state::sqlite::Sqlite;
+use passgate::internals::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
 
@@ -125,7 +128,7 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
         ..revoked(other)
     }]);
     let verifier = Verifier::new(issuers, Arc::new(revocations));
-    let sites = Arc::new(Sites::new(url, NamedHosts::default()));
+    let sites = Arc::new(Sites::new(&url.parse().unwrap(), NamedHosts::default()));
     let sign_in = SignIn {
         cookie: "__Host-session".to_owned(),
         sites,

@@ -12,7 +12,7 @@ pub(super) const MAX_BYTES: usize = 254;
 /// sides, a domain without an empty label (so none ends with a dot), at most 254 bytes, and no character that cannot be
 /// seen; also once it is normalised, which turns a full-width `@` into one.
 #[must_use]
-pub fn is_valid(text: &str) -> bool {
+pub(crate) fn is_valid(text: &str) -> bool {
     let typed = text.trim();
     if typed.len() > MAX_BYTES || typed.chars().any(is_unseen) {
         return false;

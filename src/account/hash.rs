@@ -72,7 +72,7 @@ pub fn hash(password: &str) -> Result<String, AccountError> {
 ///
 /// # Errors
 /// Why not.
-pub fn check_hash(text: &str) -> Result<(), HashError> {
+pub(crate) fn check_hash(text: &str) -> Result<(), HashError> {
     Stored::parse(text).map(|_| ())
 }
 

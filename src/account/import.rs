@@ -12,7 +12,7 @@ use super::{NewAccount, email};
 use super::{hash, policy};
 
 /// The longest line, in bytes.
-pub const MAX_LINE: usize = 64 * 1024;
+pub(crate) const MAX_LINE: usize = 64 * 1024;
 /// The most names of unknown fields that are reported.
 const MAX_REPORTED: usize = 100;
 
@@ -25,13 +25,13 @@ const DISABLED: &[&str] = &["disabled"];
 
 /// Reads the lines of one import.
 #[derive(Debug, Default)]
-pub struct Import {
+pub(crate) struct Import {
     reported: BTreeSet<String>,
 }
 
 /// What a line came to.
 #[derive(Debug)]
-pub struct Imported {
+pub(crate) struct Imported {
     /// The account, without a look at those that are there already.
     pub account: NewAccount,
     /// Whether the line says anything about roles; where not, the account has none.
@@ -45,7 +45,7 @@ pub struct Imported {
 /// What is wrong with a line.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ImportError {
+pub(crate) enum ImportError {
     /// Not JSON.
     #[error(
         "this is not JSON (see column {column}); each line is one object, `{{\"email\": …, \"password_hash\": …}}`"
@@ -101,7 +101,7 @@ pub enum ImportError {
 impl Import {
     /// Nothing read yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -109,7 +109,7 @@ impl Import {
     ///
     /// # Errors
     /// What is wrong with which field; never what the line says there.
-    pub fn line(&mut self, line: &str) -> Result<Option<Imported>, ImportError> {
+    pub(crate) fn line(&mut self, line: &str) -> Result<Option<Imported>, ImportError> {
         // Some exports begin with a byte order mark.
         let line = line.trim_start_matches('\u{feff}').trim();
         if line.is_empty() {

@@ -12,4 +12,4 @@ pub(super) const MAX_ROLES_BYTES: usize = 1024;
 /// The longest id, in bytes, for the same reason.
 pub(super) const MAX_ID_BYTES: usize = 128;
 /// The longest password that is looked at, in bytes.
-pub const MAX_PASSWORD_BYTES: usize = 4096;
+pub(crate) const MAX_PASSWORD_BYTES: usize = 4096;

@@ -8,7 +8,7 @@ mod email;
 mod error;
 mod hash;
 mod hasher;
-pub mod import;
+pub(crate) mod import;
 mod limits;
 mod login_attempt;
 mod policy;
@@ -18,16 +18,16 @@ use std::sync::Arc;
 use crate::clock::{Clock, UnixSeconds};
 use crate::identity::new_id;
 use crate::state::email::normal as normal_email;
-pub use crate::state::email::{key as fold_email, look as look_of_email};
+pub(crate) use crate::state::email::{key as fold_email, look as look_of_email};
 use crate::state::{AccountChange, AccountRow, Added, EndSessions, State, StateError};
 
-pub use email::is_valid as is_email;
-pub use error::{AccountError, HashError};
-pub use hash::{check_hash, hash};
-pub use hasher::{Hasher, HasherError};
-pub use limits::MAX_PASSWORD_BYTES;
-pub use login_attempt::{LoginAttempt, PasswordProof};
-pub use policy::{Policy, check_id, check_roles, parse_name, parse_roles, tidy_roles};
+pub(crate) use email::is_valid as is_email;
+pub(crate) use error::AccountError;
+pub use hash::hash;
+pub(crate) use hasher::{Hasher, HasherError};
+pub(crate) use login_attempt::{LoginAttempt, PasswordProof};
+pub use policy::Policy;
+pub(crate) use policy::{parse_name, tidy_roles};
 
 /// An account to add.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct NewAccount {
     pub name: Option<String>,
     /// In any order.
     pub roles: Vec<String>,
-    /// One that [`check_hash`] accepts. `None`: the account has no password.
+    /// One that [`hash::check_hash`] accepts. `None`: the account has no password.
     pub password_hash: Option<String>,
     /// Whether sign-in is refused.
     pub disabled: bool,

@@ -61,7 +61,7 @@ impl Policy {
 ///
 /// # Errors
 /// [`AccountError::NameInvalid`].
-pub fn parse_name(text: &str) -> Result<Option<String>, AccountError> {
+pub(crate) fn parse_name(text: &str) -> Result<Option<String>, AccountError> {
     let name = text.trim();
     if name.chars().count() > MAX_NAME || name.chars().any(breaks_line) {
         return Err(AccountError::NameInvalid);
@@ -73,7 +73,7 @@ pub fn parse_name(text: &str) -> Result<Option<String>, AccountError> {
 ///
 /// # Errors
 /// [`AccountError::IdInvalid`].
-pub fn check_id(id: &str) -> Result<(), AccountError> {
+pub(crate) fn check_id(id: &str) -> Result<(), AccountError> {
     if is_visible(id, MAX_ID_BYTES) {
         Ok(())
     } else {
@@ -85,7 +85,7 @@ pub fn check_id(id: &str) -> Result<(), AccountError> {
 ///
 /// # Errors
 /// As [`check_roles`].
-pub fn parse_roles(text: &str) -> Result<Vec<String>, AccountError> {
+pub(crate) fn parse_roles(text: &str) -> Result<Vec<String>, AccountError> {
     let roles = text
         .split(',')
         .map(str::trim)
@@ -99,7 +99,7 @@ pub fn parse_roles(text: &str) -> Result<Vec<String>, AccountError> {
 ///
 /// # Errors
 /// As [`check_roles`].
-pub fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, AccountError> {
+pub(crate) fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, AccountError> {
     roles.sort_unstable();
     roles.dedup();
     check_roles(&roles)?;
@@ -110,7 +110,7 @@ pub fn tidy_roles(mut roles: Vec<String>) -> Result<Vec<String>, AccountError> {
 ///
 /// # Errors
 /// [`AccountError::RoleInvalid`], [`AccountError::RolesTooMany`], [`AccountError::RolesTooLong`].
-pub fn check_roles(roles: &[String]) -> Result<(), AccountError> {
+pub(crate) fn check_roles(roles: &[String]) -> Result<(), AccountError> {
     if let Some(role) = roles.iter().find(|role| !is_visible(role, MAX_ROLE_BYTES)) {
         return Err(AccountError::RoleInvalid {
             role: role

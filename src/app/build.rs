@@ -72,7 +72,7 @@ pub(super) fn assemble(
     let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
     let own = plan
         .issuers
-        .add_own(SESSION_ISSUER, &settings.public_url, &settings.public_url, &[Algorithm::EdDSA], keys)
+        .add_own(SESSION_ISSUER, settings.public_url.as_str(), settings.public_url.as_str(), &[Algorithm::EdDSA], keys)
         .map_err(|error| {
             Failure::Config(format!(
                 "error: {error}\nhint: `{}` (`public_url`) is the issuer of the gateway's own tokens; another issuer has another `issuer`\n",
@@ -86,7 +86,7 @@ pub(super) fn assemble(
     let (sources, pages) = (&plan.sources, Arc::clone(&plan.pages));
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
-        let url = &settings.public_url;
+        let url = settings.public_url.as_str();
         let (issuers, of_sessions) =
             Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
         own.push(of_sessions);
@@ -149,7 +149,6 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
     }
     let settings = &plan.settings;
     let (limits, protected) = (&settings.limits, plan.naming.clone());
-    let host = settings.public_url.split_once("://").map(|(_, host)| host);
     let assertions = || {
         Assertions::new(settings.public_url.as_str())
             .with_unverified_email(plan.naming.tells_unverified_email())
@@ -184,7 +183,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
             },
             protected: Box::new(move |name| protected.is_protected(name)),
         }),
-        public_origin: host.and_then(location::Origin::public),
+        public_origin: location::Origin::public(settings.public_url.authority()),
         vary: plan.sources.vary(),
         loop_mark: LoopMark::new()
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,

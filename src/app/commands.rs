@@ -27,7 +27,7 @@ const DAY: i64 = 24 * 60 * 60;
 
 /// The claims of a token to mint.
 #[derive(Debug)]
-pub struct TokenRequest {
+pub(crate) struct TokenRequest {
     /// `sub`
     pub subject: String,
     /// `roles`
@@ -48,7 +48,7 @@ pub struct TokenRequest {
 ///
 /// # Errors
 /// The file or the state cannot be used, or a claim cannot be given.
-pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
+pub(crate) fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
     let outline = outline(file)?;
     let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
@@ -61,7 +61,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
         name: request.name,
         lifetime: i64::try_from(request.lifetime.as_secs()).unwrap_or(i64::MAX),
         claims: request.claims.into_iter().collect::<Map<_, _>>(),
-        public_url: outline.public_url,
+        public_url: outline.public_url.to_string(),
     };
     let token = keys
         .mint(&request, now)
@@ -76,7 +76,7 @@ pub fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
 ///
 /// # Errors
 /// The file or the state cannot be used.
-pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
+pub(crate) fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
     let outline = outline(file)?;
     let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
@@ -93,10 +93,10 @@ pub fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Fail
 ///
 /// # Errors
 /// The file or the state cannot be used, or no such issuer is known.
-pub fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failure> {
+pub(crate) fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String, Failure> {
     let outline = outline(file)?;
     let now = Clock::system().now();
-    let (name, key, expires_at) = if issuer == SESSION_ISSUER || issuer == outline.public_url {
+    let (name, key, expires_at) = if issuer == SESSION_ISSUER || issuer == outline.public_url.as_str() {
         (SESSION_ISSUER.to_owned(), SESSION_ISSUER.to_owned(), None)
     } else {
         let has_iss = |table: &RawIssuer| table.issuer.as_ref().is_some_and(|iss| iss.value == issuer);
@@ -159,7 +159,7 @@ fn unknown_issuer(outline: &Outline, file: &Path, typed: &str) -> Failure {
 
 /// What `token inspect` found.
 #[derive(Debug, Serialize)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// Whether a request with this token would have a caller.
     pub accepted: bool,
     /// The reason, where not.
@@ -174,7 +174,7 @@ pub struct Inspection {
 
 /// One check of `token inspect`.
 #[derive(Debug, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     /// Its name.
     pub name: &'static str,
     /// Whether it passed.
@@ -186,7 +186,7 @@ pub struct Check {
 impl Inspection {
     /// For people.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for (title, part) in [("header", &self.header), ("claims", &self.claims)] {
             if let Some(part) = part {
@@ -217,7 +217,7 @@ impl Inspection {
 ///
 /// # Errors
 /// The file or the state cannot be used. A bad token is no error.
-pub fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
+pub(crate) fn inspect(file: &Path, token: &str) -> Result<Inspection, Failure> {
     let (plan, _) = load(file)?;
     let gateway = offline(plan, file)?.gateway;
     let mut checks = Vec::new();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::settings::{self, Settings};
-use super::{Failure, Unreadable, guarded};
+use super::{Failure, Unreadable, egress, guarded};
 use crate::account::Policy;
 use crate::authorize::{Auth, Rules};
 use crate::config::raw::{RawConfig, RawPassword, RawRoute, RawTest};
@@ -22,6 +22,7 @@ use crate::credential::Sources;
 use crate::forward::{Address, Upstream};
 use crate::gateway::{Label, Prefix, Route};
 use crate::http::target::{PathLeniency, Target, canonical_prefix};
+use crate::http::url::Url;
 use crate::identity_headers::IdentityHeaders;
 use crate::login;
 use crate::observe::RouteLabel;
@@ -29,7 +30,7 @@ use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
-use crate::verify::{Egress, Issuers};
+use crate::verify::Issuers;
 
 /// Everything that a file says, ready to be put to work.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ pub fn load(file: &Path) -> Result<(Plan, Problems), Failure> {
 #[derive(Debug)]
 pub(super) struct Outline {
     pub(super) state_url: String,
-    pub(super) public_url: String,
+    pub(super) public_url: Url,
     pub(super) raw: RawConfig,
 }
 
@@ -163,9 +164,9 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     }
     let naming = IdentityHeaders::compile(raw, problems);
     let environment = |name: &str| std::env::var(name).ok();
-    let egress = Egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
+    let egress = egress::compile(raw.server.egress_proxy.as_ref(), &environment, problems);
     let issuers = Issuers::compile(&raw.issuers, &egress, problems);
-    check_own_name(raw, &settings.public_url, problems);
+    check_own_name(raw, settings.public_url.as_str(), problems);
     check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
     let routes = compile_routes(raw, &settings.own_prefix, &upstreams, problems);
@@ -220,7 +221,7 @@ fn compile_pages(
     let pages = if named.is_empty() {
         pages
     } else {
-        pages.with_forms_to(&settings.public_url)
+        pages.with_forms_to(settings.public_url.as_str())
     };
     match sign_in {
         Some(sign_in) => pages.with_min_length(sign_in.policy.min_length as u64),

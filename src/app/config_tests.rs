@@ -20,6 +20,7 @@ use crate::gateway::{
     Credentials, Decision, Policy, Rejection, RequestHead, Sender, Silent, decide_at_once, is_sent_to_sign_in,
 };
 use crate::http::headers::{Host, request_host};
+use crate::http::url::Url;
 use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::{Peer, TrustedProxies};
 use crate::values::RequestLine;
@@ -27,14 +28,11 @@ use crate::values::RequestLine;
 /// The head of the request with these fields, from a peer of which only the scheme is known.
 pub(super) fn head(
     line: &RequestLine,
-    public_url: &str,
+    public_url: &Url,
     mut headers: HeaderMap,
     is_https: bool,
 ) -> (Parts, Sender<'static>) {
-    let ours = || {
-        let authority = public_url.split_once("://").map_or(public_url, |(_, host)| host);
-        Host::parse(authority).ok()
-    };
+    let ours = || Host::parse(public_url.authority()).ok();
     if let Some(host) = line.host.clone().or_else(ours) {
         headers.entry(HOST).or_insert(host.as_value());
     }

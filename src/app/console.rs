@@ -123,7 +123,7 @@ pub(super) fn introduction(file: &Path, settings: &Settings, listener: Option<&L
     };
     let url = match listener.map(Listener::address) {
         Some(Address::Tcp(address)) => shown(&Address::Tcp(address), settings.tls.is_some()),
-        _ => settings.public_url.clone(),
+        _ => settings.public_url.to_string(),
     };
     let file = file.display();
     format!(

@@ -74,7 +74,7 @@ pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Fa
     let (url, max_header_bytes) = (&settings.public_url, settings.limits.max_header_bytes);
     let line = RequestLine::parse(&question.method, &question.url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
-    let (parts, mut sender) = config_tests::head(&line, url, headers, url.starts_with("https://"));
+    let (parts, mut sender) = config_tests::head(&line, url, headers, url.is_tls());
     let asks_by_tls = line.is_https && settings.tls.is_some();
     sender.server_name = line.host.as_ref().filter(|_| asks_by_tls).map(Host::name);
     let current = offline(plan, file)?;

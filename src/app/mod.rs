@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod config_tests;
 mod console;
+mod egress;
 mod explain;
 mod guarded;
 mod key_store;
@@ -30,13 +31,12 @@ use crate::clock::UnixSeconds;
 use crate::config::{Listed, Problems};
 use crate::pages;
 
-pub use accounts::{Account, Directory, ImportMode, Imported, RolesChange, Session, hash_password};
+pub(crate) use accounts::{Account, Directory, ImportMode, Imported, RolesChange, Session, hash_password};
 pub use build::{Joined, gateway};
-pub use commands::{Inspection, TokenRequest, inspect, mint, revoke, signing_keys};
-pub use config::{Plan, SignInPlan, load};
-pub use explain::{ExplainRequest, Explanation, explain};
-pub use run::run;
-pub use settings::Settings;
+pub(crate) use commands::{TokenRequest, inspect, mint, revoke, signing_keys};
+pub use config::load;
+pub use explain::{ExplainRequest, explain};
+pub(crate) use run::run;
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl From<anyhow::Error> for Failure {
 
 /// An error and its causes in one line, without a cause that is part of what was said before it.
 #[must_use]
-pub fn chain_text(error: &anyhow::Error) -> String {
+pub(crate) fn chain_text(error: &anyhow::Error) -> String {
     error
         .chain()
         .map(ToString::to_string)
@@ -134,7 +134,7 @@ static COLOR: OnceLock<bool> = OnceLock::new();
 
 /// Says once, before anything else is called here, whether what goes to standard error is in colour; it is not unless
 /// this says so.
-pub fn set_color(color: bool) {
+pub(crate) fn set_color(color: bool) {
     // A second call would be a second opinion.
     let _ = COLOR.set(color);
 }
@@ -145,7 +145,7 @@ fn has_color() -> bool {
 
 /// A time as people and programs read it: RFC 3339, UTC, seconds.
 #[must_use]
-pub fn time_text(seconds: UnixSeconds) -> String {
+pub(crate) fn time_text(seconds: UnixSeconds) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
 
@@ -153,7 +153,7 @@ pub fn time_text(seconds: UnixSeconds) -> String {
 ///
 /// # Errors
 /// A file is there already, unless `force` writes over it; nothing is written then. Or a file cannot be written.
-pub fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, Failure> {
+pub(crate) fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, Failure> {
     let failed =
         |path: &Path, error: std::io::Error| anyhow::anyhow!("cannot write `{}`: {error}", path.display());
     std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
@@ -187,7 +187,7 @@ pub fn export_pages(directory: &Path, force: bool) -> Result<Vec<&'static str>, 
 
 /// What `check` found in a file that is good.
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The routes in match order.
     pub routes: Vec<CheckedRoute>,
     /// How many of the file's own tests passed.
@@ -199,14 +199,14 @@ pub struct Checked {
 impl Checked {
     /// The warnings, rendered; empty where there is none.
     #[must_use]
-    pub fn remarks(&self) -> String {
+    pub(crate) fn remarks(&self) -> String {
         self.problems.render(has_color())
     }
 }
 
 /// One route as `check` prints it.
 #[derive(Debug, Serialize)]
-pub struct CheckedRoute {
+pub(crate) struct CheckedRoute {
     /// `*` for every host.
     pub host: String,
     /// The pattern.
@@ -228,7 +228,7 @@ pub struct CheckedRoute {
 ///
 /// # Errors
 /// [`Failure::Problems`] with every problem, [`Failure::Unreadable`].
-pub fn check(file: &Path) -> Result<Checked, Failure> {
+pub(crate) fn check(file: &Path) -> Result<Checked, Failure> {
     let (plan, mut problems) = load(file)?;
     let tests = config_tests::run_tests(&plan, &mut problems);
     if !problems.errors().is_empty() {

@@ -37,7 +37,7 @@ const WORK_PATIENCE: Duration = Duration::from_millis(500);
 /// Serves with the configuration in `file` until the process gets SIGTERM or SIGINT. Returns the exit code. Errors are
 /// printed here and not by the caller: a reader that has stopped must not keep the process from ending.
 #[must_use]
-pub fn run(file: &Path) -> u8 {
+pub(crate) fn run(file: &Path) -> u8 {
     let console = match Console::start() {
         Ok(console) => console,
         Err(error) => {

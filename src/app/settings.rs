@@ -15,6 +15,7 @@ use crate::config::schema::{self, RestartValues, or_default};
 use crate::config::{Problems, RawConfig, Spanned};
 use crate::http::client::Share;
 use crate::http::headers::Host;
+use crate::http::url::Url;
 use crate::identity_headers::TrustedProxies;
 use crate::observe::Form;
 use crate::server::context::Limits;
@@ -35,7 +36,7 @@ pub struct Settings {
     /// The logs.
     pub log: LogSettings,
     /// Scheme, host and port of the site as browsers see it; the issuer of our own tokens.
-    pub public_url: String,
+    pub public_url: Url,
     /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
     pub public_https: Option<bool>,
     /// Worker threads, at least one.
@@ -98,12 +99,12 @@ impl LogSettings {
 impl Settings {
     /// Compiles the tables. Reads the certificates, and nothing else.
     #[must_use]
-    pub fn compile(raw: &RawConfig, problems: &mut Problems) -> Self {
+    pub(crate) fn compile(raw: &RawConfig, problems: &mut Problems) -> Self {
         let server = &raw.server;
         let listen = addresses(server, problems);
         let public_url = public_url(server, problems);
         let tls = compile_tls(server, problems);
-        let trusted_proxies = trusted_proxies(server).with_public_https(public_url.starts_with("https://"));
+        let trusted_proxies = trusted_proxies(server).with_public_https(public_url.is_tls());
         let state_url = state_url(raw, problems);
         let beside = problems.resolve(Path::new(STATE_FILE));
         if raw.state.url.is_none() && state_url != format!("sqlite:{STATE_FILE}") && beside.exists() {
@@ -126,7 +127,7 @@ impl Settings {
                 .map(|host| host.value.clone())
                 .collect(),
             log: LogSettings::compile(&raw.log, problems),
-            public_https: server.public_url.as_ref().map(|url| url.starts_with("https://")),
+            public_https: server.public_url.as_ref().map(|url| url.is_tls()),
             workers: workers(server),
             max_connections: clamp(server.scalars.get("server", "max_connections")),
             max_connections_per_client: of_server(
@@ -140,7 +141,7 @@ impl Settings {
                 min_rate: of_server(&server.min_rate, "min_rate"),
             },
             redirect_http: server.redirect_http.as_ref().map(|listen| {
-                if !public_url.starts_with("https://") {
+                if !public_url.is_tls() {
                     problems
                         .error(
                             &listen.span,
@@ -164,7 +165,7 @@ impl Settings {
 
     /// The keys in which `next` differs from this and that only a restart can change.
     #[must_use]
-    pub fn differs<'a>(&'a self, next: &'a Self) -> Vec<&'a str> {
+    pub(crate) fn differs<'a>(&'a self, next: &'a Self) -> Vec<&'a str> {
         self.restart
             .iter()
             .zip(&next.restart)
@@ -177,32 +178,22 @@ impl Settings {
     /// other ports of the host are not ours (RFC 6797 section 8.3).
     #[must_use]
     pub fn https_only_host(&self) -> Option<String> {
-        let host = self.public_url.strip_prefix("https://")?;
-        let is_without_port = host.rfind(':').is_none_or(|colon| host[colon..].contains(']'));
-        is_without_port.then(|| host.to_owned())
+        let is_whole_host = self.public_url.is_tls() && self.public_url.port().is_none();
+        is_whole_host.then(|| self.public_url.authority().to_owned())
     }
 
     /// The host of `public_url`, in lower case and without its port.
     #[must_use]
     pub fn public_host(&self) -> String {
-        Host::parse(self.authority())
+        Host::parse(self.public_url.authority())
             .map(|host| host.name().to_owned())
             .unwrap_or_default()
-    }
-
-    fn authority(&self) -> &str {
-        self.public_url
-            .split_once("://")
-            .map_or(self.public_url.as_str(), |(_, rest)| rest)
     }
 
     /// The name in challenges: the host of `public_url`.
     #[must_use]
     pub fn realm(&self) -> String {
-        self.authority()
-            .chars()
-            .filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'))
-            .collect()
+        self.public_url.authority().to_owned()
     }
 }
 
@@ -231,20 +222,20 @@ fn trusted_proxies(server: &RawServer) -> TrustedProxies {
 }
 
 /// `[session]`, with the cookie's name as it is on the wire of the site at `public_url`.
-pub(super) fn session(raw: &RawSession, public_url: &str) -> session::Settings {
+pub(super) fn session(raw: &RawSession, public_url: &Url) -> session::Settings {
     let seconds = |written: &Option<Spanned<Duration>>, key| {
         let length: Duration = or_default(written.as_ref(), "session", key);
         i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1)
     };
     let cookie: String = or_default(raw.cookie.as_ref(), "session", "cookie");
-    let secure = public_url.starts_with("https://");
+    let secure = public_url.is_tls();
     session::Settings {
         cookie: session::wire_name(&cookie, secure).to_owned(),
         secure,
         token_lifetime: seconds(&raw.token_lifetime, "token_lifetime"),
         idle_timeout: seconds(&raw.idle_timeout, "idle_timeout"),
         lifetime: seconds(&raw.lifetime, "lifetime"),
-        public_url: public_url.to_owned(),
+        public_url: public_url.to_string(),
         trust_unconfirmed_email: false,
     }
 }
@@ -327,17 +318,17 @@ fn state_file_of_service(beside: &Path, state_directories: Option<&OsStr>, root:
 }
 
 /// `[server] public_url`, or what stands in for it.
-pub(super) fn public_url(server: &RawServer, problems: &Problems) -> String {
+pub(super) fn public_url(server: &RawServer, problems: &Problems) -> Url {
     server.public_url.as_ref().map_or_else(
         || default_public_url(&addresses(server, problems), server.tls.is_some()),
-        |url| url.value.trim_end_matches('/').to_owned(),
+        |url| url.value.clone(),
     )
 }
 
 /// What a gateway without `public_url` calls itself: its first address as a client on this machine writes it.
-fn default_public_url(listen: &[Address], tls: bool) -> String {
+fn default_public_url(listen: &[Address], tls: bool) -> Url {
     let scheme = if tls { "https" } else { "http" };
-    match listen.first() {
+    let url = match listen.first() {
         Some(Address::Tcp(address)) => {
             let ip = match address.ip() {
                 ip if !ip.is_unspecified() => ip,
@@ -345,14 +336,15 @@ fn default_public_url(listen: &[Address], tls: bool) -> String {
                 IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
             };
             // The system chooses the port where it is 0, so that it cannot be written.
-            match (address.port(), ip) {
-                (0, IpAddr::V4(ip)) => format!("{scheme}://{ip}"),
-                (0, IpAddr::V6(ip)) => format!("{scheme}://[{ip}]"),
-                (port, ip) => format!("{scheme}://{}", SocketAddr::new(ip, port)),
-            }
+            let authority = SocketAddr::new(ip, address.port()).to_string();
+            format!(
+                "{scheme}://{}",
+                authority.strip_suffix(":0").unwrap_or(&authority)
+            )
         }
         _ => format!("{scheme}://localhost"),
-    }
+    };
+    url.parse().expect("an address and a port are an authority")
 }
 
 fn compile_tls(server: &RawServer, problems: &mut Problems) -> Option<Arc<Certificates>> {

@@ -21,7 +21,7 @@ use crate::identity::{Caller, ClaimPath, Identity};
 use crate::refusal::Refusal;
 use crate::values::Scope;
 
-pub use crate::values::Auth;
+pub(crate) use crate::values::Auth;
 
 /// A rule as log lines and `explain` name it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,7 +50,8 @@ struct Arguments {
         value_name = "FILE",
         env = "PASSGATE_CONFIG",
         default_value = "gateway.toml",
-        global = true
+        global = true,
+        display_order = 100
     )]
     file: PathBuf,
     /// Whether to write in colour
@@ -59,6 +60,7 @@ struct Arguments {
         value_enum,
         value_name = "WHEN",
         global = true,
+        display_order = 101,
         default_value_t,
         hide_default_value = true
     )]

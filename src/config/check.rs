@@ -16,7 +16,7 @@ use crate::values::Listen;
 const MAX_ROLES: usize = 1000;
 
 /// Judges what `raw` says as a whole.
-pub fn check(raw: &RawConfig, problems: &mut Problems) {
+pub(crate) fn check(raw: &RawConfig, problems: &mut Problems) {
     addresses(raw, problems);
     admin(raw, problems);
     proxy_in_front(raw, problems);
@@ -94,11 +94,7 @@ fn commas(raw: &RawConfig, problems: &mut Problems) {
 /// ignored.
 fn proxy_in_front(raw: &RawConfig, problems: &mut Problems) {
     let server = &raw.server;
-    let Some(public_url) = server
-        .public_url
-        .as_ref()
-        .filter(|url| url.starts_with("https://"))
-    else {
+    let Some(public_url) = server.public_url.as_ref().filter(|url| url.is_tls()) else {
         return;
     };
     let is_unknown = ["tls", "trusted_proxies"]

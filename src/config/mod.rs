@@ -5,23 +5,23 @@
 //! reports every problem, an accepted key has an effect, and no message holds a secret.
 
 mod check;
-pub mod problems;
-pub mod raw;
+pub(crate) mod problems;
+pub(crate) mod raw;
 mod reader;
 mod redact;
 mod render;
-pub mod schema;
+pub(crate) mod schema;
 mod secret;
 mod sign_in;
 mod spanned;
 #[cfg(test)]
 mod tests;
 
-pub use crate::values::{self, cookie_on_http, nearest};
-pub use check::check;
-pub use problems::{Listed, Place, Problems};
-/// The name that `verify::egress` knows it by.
-pub use raw::Spanned as At;
-pub use raw::{RawConfig, Spanned};
+pub(crate) use crate::values::{self, cookie_on_http, nearest};
+pub(crate) use check::check;
+pub use problems::Problems;
+pub(crate) use problems::{Listed, Place};
+pub use raw::RawConfig;
+pub(crate) use raw::Spanned;
 pub use reader::read;
-pub use secret::{Secret, load_secret};
+pub(crate) use secret::load_secret;

@@ -3,8 +3,6 @@
 //! Output: values that cannot be wrong by themselves, each with its place in the file. The compile function of the room
 //! that uses a table decides what it means together with the rest.
 
-#![expect(missing_docs, reason = "the schema documents each key")]
-
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,9 +11,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::schema::{RestartValues, Scalars};
-pub use super::spanned::Spanned;
+pub(crate) use super::spanned::Spanned;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
+use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
     Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
@@ -23,7 +22,7 @@ use crate::values::{
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
-pub type Named<T> = (Spanned<String>, T);
+pub(crate) type Named<T> = (Spanned<String>, T);
 
 /// Keys that stand in the file and could not be read. Their values are unknown, and not absent: a rule that draws a
 /// conclusion from an absent value asks here first, so that one mistake in the file is one problem.
@@ -102,7 +101,7 @@ pub struct RawServer {
     /// `workers`, `max_connections`, `header_timeout`, `idle_timeout`, `drain_timeout`.
     pub scalars: Scalars,
     pub listen: Vec<Spanned<Listen>>,
-    pub public_url: Option<Spanned<String>>,
+    pub public_url: Option<Spanned<Url>>,
     pub trusted_proxies: Vec<Spanned<TrustedProxy>>,
     pub trusted_headers: Vec<Spanned<FieldName>>,
     pub max_header_bytes: Option<Spanned<u64>>,
@@ -124,7 +123,7 @@ pub enum RawEgressProxy {
     /// `"http://proxy:3128"`, or a table.
     Proxy {
         /// `http://`, with a user before `@` where there is a password.
-        url: Spanned<String>,
+        url: Spanned<Url>,
         /// The user's password.
         password: Option<Spanned<RawSecret>>,
     },

@@ -24,12 +24,6 @@ const LINE_ENDS: usize = 64;
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// A secret made of `bytes`.
-    #[must_use]
-    pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-
     /// The bytes.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
@@ -64,7 +58,7 @@ impl Secret {
 ///
 /// # Errors
 /// As [`RawSecret::load`]; for the caller to report, who knows what it is for.
-pub fn load_secret(secret: &Spanned<RawSecret>, problems: &mut Problems) -> Result<Secret, String> {
+pub(crate) fn load_secret(secret: &Spanned<RawSecret>, problems: &mut Problems) -> Result<Secret, String> {
     if let Some(exposure) = secret.exposure(problems.directory()) {
         problems
             .warning(&secret.span, exposure)
@@ -325,6 +319,9 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_print_itself() {
-        assert_eq!(format!("{:?}", Secret::new(b"key".to_vec())), "Secret(…)");
+        assert_eq!(
+            format!("{:?}", Secret(Zeroizing::new(b"key".to_vec()))),
+            "Secret(…)"
+        );
     }
 }

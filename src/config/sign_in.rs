@@ -6,6 +6,7 @@
 use super::Problems;
 use super::raw::{RawConfig, RawPassword, RawSession, RawSource, Spanned};
 use super::values::{self, echo};
+use crate::http::url::Url;
 use crate::values::Listen;
 
 /// Judges what `raw` says about sessions and their cookie.
@@ -100,24 +101,16 @@ fn addresses(raw: &RawConfig, password: &Spanned<RawPassword>, problems: &mut Pr
 fn transport(raw: &RawConfig, password: &Spanned<RawPassword>, problems: &mut Problems) -> bool {
     const HTTPS: &str = "write the `https://` origin that browsers see, also where a proxy in front ends TLS";
     let span = match &raw.server.public_url {
-        Some(public_url) => {
-            let Ok(url) = values::url(public_url) else {
-                return false;
-            };
-            if url.scheme != "http" {
-                return false;
-            }
-            if !is_this_machine(&url) {
+        Some(url) if url.is_tls() => return false,
+        Some(url) => {
+            if !is_this_machine(url) {
                 problems
-                    .error(
-                        &public_url.span,
-                        "with `[password]`, `public_url` must be `https://`",
-                    )
+                    .error(&url.span, "with `[password]`, `public_url` must be `https://`")
                     .label("session cookies and passwords would cross the network unencrypted")
                     .hint(HTTPS);
                 return true;
             }
-            &public_url.span
+            &url.span
         }
         None if raw.server.tls.is_some() => return false,
         // The name of the site can be derived only where no other machine can reach it.
@@ -152,8 +145,8 @@ fn cookie(session: &RawSession) -> &str {
 }
 
 /// Whether a browser would say of `url` that it never leaves this machine (RFC 6761 section 6.3).
-fn is_this_machine(url: &values::Url<'_>) -> bool {
-    url.is_loopback() || url.host.to_ascii_lowercase().ends_with(".localhost")
+fn is_this_machine(url: &Url) -> bool {
+    url.is_loopback() || url.host().to_ascii_lowercase().ends_with(".localhost")
 }
 
 fn is_loopback(listen: &Listen) -> bool {

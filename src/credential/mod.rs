@@ -25,7 +25,7 @@ use crate::refusal::Refusal;
 
 /// What one source held.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// Nothing, or nothing that is a credential here; the text says what, for `explain`.
     Absent(&'static str),
     /// A token, not verified yet.

@@ -49,7 +49,7 @@ impl fmt::Debug for BodyRules {
 
 /// How far a request body has come. Shared, because the body itself is handed on to the connection.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     since: Instant,
     /// Milliseconds from `since` to the last bytes.
     moved: AtomicU64,
@@ -77,7 +77,7 @@ impl Progress {
 
     /// Lets nothing more of it through: over HTTP/2 the connection to the app has it, and goes on with
     /// it when the exchange that it belongs to is over already.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.stop(BodyFailure::Ended);
     }
 
@@ -99,7 +99,7 @@ impl Progress {
     }
 
     /// The answer has begun.
-    pub fn answer_began(&self) {
+    pub(crate) fn answer_began(&self) {
         self.answer_began.store(true, Ordering::Relaxed);
     }
 
@@ -128,26 +128,26 @@ impl Progress {
 
     /// Bytes of the body that went towards the app so far.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Whether the whole body, trailers included, went towards the app.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Relaxed)
     }
 
     /// Why it ended before its end, if it did.
     #[must_use]
-    pub fn failure(&self) -> Option<BodyFailure> {
+    pub(crate) fn failure(&self) -> Option<BodyFailure> {
         self.failure.get().copied()
     }
 }
 
 /// Why a request body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFailure {
+pub(crate) enum BodyFailure {
     /// Longer than [`BodyRules::max_bytes`].
     TooLarge,
     /// Nothing came, or too little, by [`BodyRules::pace`].
@@ -165,7 +165,7 @@ pub enum BodyFailure {
 impl BodyFailure {
     /// What the client is told, where nothing was answered yet.
     #[must_use]
-    pub fn refusal(self) -> Refusal {
+    pub(crate) fn refusal(self) -> Refusal {
         match self {
             Self::TooLarge => Refusal::BodyTooLarge,
             Self::TimedOut | Self::Broken => Refusal::ClientTimeout,
@@ -205,7 +205,7 @@ impl Error for BodyFailure {}
 ///
 /// One machine word where there is no body, which is most requests.
 #[derive(Debug)]
-pub struct RequestBody(Option<Box<Streaming>>);
+pub(crate) struct RequestBody(Option<Box<Streaming>>);
 
 #[derive(Debug)]
 struct Streaming {
@@ -223,7 +223,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// [`Refusal::BodyTooLarge`] where the declared length is over the limit already; then nothing need be read.
-    pub fn new(
+    pub(crate) fn new(
         incoming: impl Into<ClientBody>,
         headers: &HeaderMap,
         rules: &Arc<BodyRules>,
@@ -248,13 +248,13 @@ impl RequestBody {
 
     /// No body.
     #[must_use]
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(None)
     }
 
     /// How far it has come, from now on; `None` where there is no body.
     #[must_use]
-    pub fn progress(&self) -> Option<Arc<Progress>> {
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
         self.0.as_ref().map(|streaming| streaming.progress.clone())
     }
 }
@@ -395,7 +395,7 @@ impl Body for RequestBody {
 /// Whether a message is one of gRPC, by its content type: `application/grpc`, `application/grpc+proto`,
 /// `application/grpc-web` and the like.
 #[must_use]
-pub fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const TYPE: &[u8] = b"application/grpc";
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
         let (start, rest) = kind.as_bytes().split_at(TYPE.len().min(kind.len()));

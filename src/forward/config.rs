@@ -10,8 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::server::{Address, Health, Protocol, Server, Tls};
@@ -20,7 +19,7 @@ use crate::config::raw::RawUpstream;
 use crate::config::schema::or_default;
 use crate::config::{Problems, Spanned};
 use crate::http::location::Origin;
-use crate::net::tls_roots::{client_config, system_roots};
+use crate::net::tls_roots::{client_config, file_roots, system_roots};
 use crate::values::{ServerAddress, ServerHost, ServerScheme};
 
 /// The table in the schema.
@@ -227,27 +226,13 @@ impl TlsConfigs {
 
 fn read_authorities(file: &Spanned<PathBuf>, problems: &mut Problems) -> Option<RootCertStore> {
     let path = problems.resolve(file);
-    let mut roots = RootCertStore::empty();
-    let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) => {
-            roots.add_parsable_certificates(certificates);
-            if !roots.is_empty() {
-                return Some(roots);
-            }
-            problems
-                .error(
-                    &file.span,
-                    format!("no certificate of an authority in `{}`", path.display()),
-                )
-                .hint("it must hold PEM blocks that start with `-----BEGIN CERTIFICATE-----`");
-        }
-        Err(error) => {
-            problems
-                .error(&file.span, format!("cannot read `{}`: {error}", path.display()))
-                .hint("`ca_file` is a PEM file, relative to this file, that the gateway's user may read");
-        }
-    }
+    let fault = match file_roots(&path) {
+        Ok(roots) => return Some(roots),
+        Err(fault) => fault,
+    };
+    problems
+        .error(&file.span, format!("`{}` {fault}", path.display()))
+        .hint("`ca_file` is a PEM file, relative to this file, that the gateway's user may read");
     None
 }
 

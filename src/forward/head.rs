@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 
 /// A request as the app is to get it, but for the fields that concern one connection.
 #[derive(Debug)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// In origin form, without hop-by-hop fields.
     pub request: Request<RequestBody>,
     /// The Host, or the `:authority`, that the client asked for.

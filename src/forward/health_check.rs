@@ -1,6 +1,8 @@
 //! Health checks: asks each server of an upstream at an interval and marks it as up or down.
 //!
-//! Input: an [`Upstream`] with a `health_check`. Output: the `down` flag of its servers. Runs on the control runtime.
+//! Input: an [`Upstream`] with a `health_check`. Output: the `down` flag of its servers. Runs on the control runtime. A check
+//! connects as requests do (unix sockets, h2c, the upstream's own TLS), which the client in `net` cannot, so that it fails where
+//! they would.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +27,7 @@ const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
 /// Checks the health of all servers of `upstream` until `shutdown` is ready. Returns at once where no check is
 /// configured. For the control runtime, not for a worker.
-pub async fn watch_health(upstream: Arc<Upstream>, shutdown: impl Future<Output = ()>) {
+pub(crate) async fn watch_health(upstream: Arc<Upstream>, shutdown: impl Future<Output = ()>) {
     if upstream.health_check.is_none() {
         return;
     }

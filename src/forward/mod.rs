@@ -33,14 +33,14 @@ use std::sync::Arc;
 use http::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-pub use body::{BodyFailure, BodyRules, Progress, RequestBody, is_grpc};
-pub use head::Outgoing;
-pub use health_check::watch_health;
+pub(crate) use body::{BodyRules, Progress, RequestBody, is_grpc};
+pub(crate) use head::Outgoing;
+pub(crate) use health_check::watch_health;
 pub use pool::Pool;
-pub use response::ResponseBody;
-pub use server::Address;
-pub use upstream::Upstream;
-pub use websocket::{Traffic, Upgrade, tunnel};
+pub(crate) use response::ResponseBody;
+pub(crate) use server::Address;
+pub(crate) use upstream::Upstream;
+pub(crate) use websocket::{Upgrade, tunnel};
 
 use crate::authorize::Permit;
 use crate::http::client::Holder;
@@ -58,7 +58,7 @@ const TRIES: usize = 3;
 
 /// What came back from an app.
 #[derive(Debug)]
-pub struct Forwarded {
+pub(crate) struct Forwarded {
     /// The response, ready for the client.
     pub response: Response<ResponseBody>,
     /// The server that answered, for the log.
@@ -75,7 +75,7 @@ pub struct Forwarded {
 ///
 /// # Errors
 /// 502, 503 and 504 as the app fails, and what is wrong with the client's body, as long as the app has not answered.
-pub async fn forward(
+pub(crate) async fn forward(
     _permit: &Permit,
     upstream: &Arc<Upstream>,
     pool: &Pool,

@@ -24,7 +24,7 @@ use super::pool::{ConnectionPermit, PooledConnection};
 /// Dropping it before its end cancels the exchange: an HTTP/1.1 connection is closed, an HTTP/2 stream reset. At its end
 /// the connection goes back to the pool.
 #[derive(Debug)]
-pub struct ResponseBody(BodySource);
+pub(crate) struct ResponseBody(BodySource);
 
 #[derive(Debug)]
 enum BodySource {
@@ -78,13 +78,13 @@ impl Drop for Uploading {
 impl ResponseBody {
     /// No body.
     #[must_use]
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(BodySource::Whole(None))
     }
 
     /// Bytes of our own.
     #[must_use]
-    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self(BodySource::Whole(
             Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
         ))

@@ -196,7 +196,7 @@ impl App {
 /// What is known of the ends of upgraded connections.
 #[derive(Clone)]
 struct Ends {
-    spliced: Arc<Mutex<Vec<super::Traffic>>>,
+    spliced: Arc<Mutex<Vec<super::websocket::Traffic>>>,
     close: Arc<Notify>,
     closing: Arc<AtomicUsize>,
 }
@@ -207,7 +207,7 @@ pub(super) struct Gateway {
     pub(super) upstream: Arc<Upstream>,
     pub(super) pool: Arc<Pool>,
     /// What went through upgraded connections, when they ended.
-    pub(super) spliced: Arc<Mutex<Vec<super::Traffic>>>,
+    pub(super) spliced: Arc<Mutex<Vec<super::websocket::Traffic>>>,
     /// Closes an upgraded connection.
     pub(super) close: Arc<Notify>,
     /// How often one has heard of it.

@@ -26,7 +26,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The app's side of an upgrade, from a [`super::Forwarded`] with status 101. Dropped, it closes the connection.
 #[derive(Debug)]
-pub struct Upgrade {
+pub(crate) struct Upgrade {
     pub(super) upgraded: OnUpgrade,
     /// The connection still counts against the server's limit.
     pub(super) permit: ConnectionPermit,
@@ -34,7 +34,7 @@ pub struct Upgrade {
 
 /// What went through an upgraded connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Bytes from the client to the app.
     pub sent: u64,
     /// Bytes from the app to the client.
@@ -43,7 +43,7 @@ pub struct Traffic {
 
 /// Copies in both directions until both sides have finished, one of them fails, or `close` is ready; then closes both. When one side stops sending, the other is told and may go on. After `close` the client gets
 /// a Close frame with status 1008 where the app's frame under way ends, and two seconds.
-pub async fn tunnel(client: OnUpgrade, app: Upgrade, close: impl Future<Output = ()>) -> Traffic {
+pub(crate) async fn tunnel(client: OnUpgrade, app: Upgrade, close: impl Future<Output = ()>) -> Traffic {
     let Upgrade { upgraded, permit } = app;
     let (sent, received) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let ending = Arc::new(AtomicBool::new(false));

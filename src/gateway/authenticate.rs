@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::header::UPGRADE;
 
 use super::Gateway;
 use super::head::RequestHead;
@@ -17,7 +16,7 @@ use super::session_cookie::SessionCredential;
 use super::tokens::Tokens;
 use super::trace::{Silent, Trace};
 use crate::credential::{self, Source};
-use crate::http::origin;
+use crate::http::origin::Unforged;
 use crate::identity::Caller;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
@@ -191,8 +190,8 @@ pub(super) async fn authenticate<'g, T: Trace>(
         let found = kind.find(head, sent, trace).await?;
         if let Some(Authenticated { source, .. }) = &found.authenticated {
             let is_cookie = source.is_none_or(|source| source.kind() == credential::Kind::Cookie);
-            if is_cookie && is_forged(head, sent.gateway.public_https, trace) {
-                return Err(Refusal::CrossSite);
+            if is_cookie {
+                unforged(head, sent.gateway.public_https, trace)?;
             }
             return Ok(found);
         }
@@ -204,18 +203,22 @@ pub(super) async fn authenticate<'g, T: Trace>(
     })
 }
 
-/// Whether a page of another origin may have made the browser send this. A WebSocket handshake is a GET that opens a
-/// channel in both directions, so it counts as unsafe.
-pub(super) fn is_forged<T: Trace>(head: &RequestHead<'_>, public_https: Option<bool>, trace: &mut T) -> bool {
-    let headers = &head.parts.headers;
-    let is_forged = (origin::is_unsafe(&head.parts.method) || headers.contains_key(UPGRADE))
-        && origin::is_cross_origin(headers, head.host.as_sent(), public_https);
-    if is_forged {
+/// The proof that no page of another origin made the browser send this.
+///
+/// # Errors
+/// [`Refusal::CrossSite`].
+pub(super) fn unforged<T: Trace>(
+    head: &RequestHead<'_>,
+    public_https: Option<bool>,
+    trace: &mut T,
+) -> Result<Unforged, Refusal> {
+    let (method, headers) = (&head.parts.method, &head.parts.headers);
+    Unforged::check(method, headers, head.host.as_sent(), public_https).ok_or_else(|| {
         trace.step("credential", false, || {
             "a page of another origin made the browser send this".to_owned()
         });
-    }
-    is_forged
+        Refusal::CrossSite
+    })
 }
 
 /// The first good token of the sources. An invalid one in a cookie counts as none, because browsers send cookies by
@@ -276,12 +279,10 @@ async fn verify<T: Trace>(sent: &Sent<'_>, token: &str, trace: &mut T) -> Result
     let (verifier, clock) = (&sent.gateway.verifier, &sent.gateway.clock);
     match sent.tokens.verify(verifier, token, clock.now(), trace) {
         // The issuer may have a new key; it is asked at most once a cooldown.
-        Err(refusal)
-            if matches!(sent.tokens, Tokens::Cached(_)) && verifier.refetch(token, refusal).await =>
-        {
-            sent.tokens.verify(verifier, token, clock.now(), trace)
+        Err(refused) if matches!(sent.tokens, Tokens::Cached(_)) && refused.refetch().await => {
+            Ok(sent.tokens.verify(verifier, token, clock.now(), trace)?)
         }
-        verified => verified,
+        verified => Ok(verified?),
     }
 }
 

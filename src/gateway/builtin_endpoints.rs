@@ -14,6 +14,7 @@ use super::head::RequestHead;
 use super::rejection::{Matched, Rejection};
 use super::trace::Silent;
 use crate::http::incoming::ClientBody;
+use crate::http::origin::Unforged;
 use crate::http::reply;
 use crate::identity::Caller;
 use crate::login::{Access, Endpoint, EndpointRequest};
@@ -34,6 +35,7 @@ pub(super) async fn answer<'g>(
     lane: &'g WorkerContext,
     endpoint: &Endpoint,
     found: Found<'g>,
+    unforged: Unforged,
     head: &RequestHead<'_>,
     body: &mut ClientBody,
     request_id: &str,
@@ -50,6 +52,7 @@ pub(super) async fn answer<'g>(
         method: &head.parts.method,
         query: head.target.query(),
         headers,
+        unforged,
         host: &head.host,
         scheme: gateway.scheme(headers, &head.peer),
         https: gateway.public_https,

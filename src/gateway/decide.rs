@@ -10,14 +10,14 @@ use std::task::{Context, Poll, Waker};
 
 use http::{HeaderValue, Method};
 
-use super::authenticate::{Authenticated, Credentials, Found, authenticate, is_forged};
+use super::authenticate::{Authenticated, Credentials, Found, authenticate, unforged};
 use super::head::RequestHead;
 use super::locate::locate;
 use super::rejection::{Matched, Rejection};
 use super::route::Route;
 use super::trace::Trace;
 use crate::authorize::{Auth, Permit};
-use crate::http::origin;
+use crate::http::origin::Unforged;
 use crate::identity::{Caller, SESSION_ISSUER};
 use crate::login::{self, Access, Endpoint};
 use crate::refusal::Refusal;
@@ -40,7 +40,7 @@ pub struct Policy<'g> {
 #[derive(Debug)]
 pub enum Decision<'g> {
     /// The gateway answers it.
-    Builtin(Endpoint, Found<'g>),
+    Builtin(Endpoint, Found<'g>, Unforged),
     /// It goes to the upstream of a route.
     Forward(Allowed<'g>),
 }
@@ -62,7 +62,7 @@ pub struct Allowed<'g> {
 ///
 /// # Errors
 /// 400, 404 and 405 as the path is matched; 401, 403 and 503 as the credentials are verified and the rules are applied.
-pub async fn decide<'g, T: Trace>(
+pub(crate) async fn decide<'g, T: Trace>(
     policy: Policy<'g>,
     head: &RequestHead<'_>,
     credentials: &Credentials<'g>,
@@ -145,9 +145,10 @@ async fn decide_builtin<'g, T: Trace>(
         Found::default()
     };
     // Whatever the credential: a page of another site must not sign a user in or out.
-    if origin::is_unsafe(&head.parts.method) && is_forged(head, policy.public_https, trace) {
-        return Err(Box::new(rejection(Refusal::CrossSite, found)));
-    }
+    let unforged = match unforged(head, policy.public_https, trace) {
+        Ok(unforged) => unforged,
+        Err(refusal) => return Err(Box::new(rejection(refusal, found))),
+    };
     let is_let_in = match endpoint.access() {
         Access::Caller => found.caller().is_some(),
         Access::Session => found
@@ -161,7 +162,7 @@ async fn decide_builtin<'g, T: Trace>(
         });
         return Err(Box::new(rejection(Refusal::CredentialMissing, found)));
     }
-    Ok(Decision::Builtin(endpoint, found))
+    Ok(Decision::Builtin(endpoint, found, unforged))
 }
 
 /// Whether a caller has a session with the gateway, which a token of another issuer has not. A caller who is given instead
@@ -192,7 +193,12 @@ pub fn decide_at_once<'g, T: Trace>(
 /// Whether a refusal is answered with 302 to the sign-in page: a browser navigates without a credential, and there is a way
 /// to sign in. `is_browser` is [`wants_page`](crate::http::reply::wants_page).
 #[must_use]
-pub fn is_sent_to_sign_in(has_sign_in: bool, method: &Method, is_browser: bool, refusal: Refusal) -> bool {
+pub(crate) fn is_sent_to_sign_in(
+    has_sign_in: bool,
+    method: &Method,
+    is_browser: bool,
+    refusal: Refusal,
+) -> bool {
     refusal == Refusal::CredentialMissing
         && has_sign_in
         && is_browser

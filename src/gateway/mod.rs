@@ -54,17 +54,20 @@ use crate::route::Table;
 use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{LocalCache, Verifier};
 
-pub use authenticate::{Authenticated, Credentials, Found};
-pub use connection::{Activity, ConnectionInfo};
-pub use decide::{Allowed, Decision, Policy, decide, decide_at_once, is_sent_to_sign_in};
+pub(crate) use authenticate::Credentials;
+pub(crate) use connection::{Activity, ConnectionInfo};
+pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
+pub use decide::{Decision, decide_at_once};
 pub use head::{RequestHead, Sender};
-pub use loops::LoopMark;
-pub use rejection::{Matched, Rejection};
-pub use response::{Answer, Content};
-pub use rewrite::{Rewritten, rewrite};
-pub use route::{Label, Prefix, Route};
-pub use session_cookie::{Renewal, SessionCredential, SignIn};
-pub use trace::{Silent, Trace};
+pub(crate) use loops::LoopMark;
+pub(crate) use rejection::{Matched, Rejection};
+pub(crate) use response::{Answer, Content};
+pub(crate) use rewrite::{Rewritten, rewrite};
+pub(crate) use route::{Label, Prefix, Route};
+pub(crate) use session_cookie::Renewal;
+pub use session_cookie::SignIn;
+pub use trace::Silent;
+pub(crate) use trace::Trace;
 
 use authenticate::Sent;
 use exchange::Exchange;
@@ -263,10 +266,10 @@ async fn handle<'g>(
     // The decision.
     let mut allowed = match decide(gateway.policy(), &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
-        Decision::Builtin(endpoint, found) => {
+        Decision::Builtin(endpoint, found, unforged) => {
             exchange.record.builtin(None);
             let id = exchange.record.request_id();
-            let answer = builtin_endpoints::answer(lane, &endpoint, found, &head, &mut body, id);
+            let answer = builtin_endpoints::answer(lane, &endpoint, found, unforged, &head, &mut body, id);
             let answered = Box::pin(answer).await;
             if body.is_end_stream() {
                 exchange.body_was_read();

@@ -22,7 +22,7 @@ use crate::http::reply;
 
 /// What the answer consists of.
 #[derive(Debug)]
-pub enum Content {
+pub(crate) enum Content {
     /// The gateway's own words.
     Own(Bytes),
     /// The app's.

@@ -25,7 +25,7 @@ use crate::refusal::Refusal;
 
 /// A request as the app gets it, and what is done with the answer.
 #[derive(Debug)]
-pub struct Rewritten<'g> {
+pub(crate) struct Rewritten<'g> {
     /// For `forward`.
     pub outgoing: Outgoing,
     /// The client's side of an upgrade.
@@ -49,7 +49,7 @@ pub(super) struct ClientUpgrade {
 /// # Errors
 /// 400 for an upgrade with a body or another method than GET, 431 where the identity is too large for headers, 508 where
 /// the request has been here before.
-pub fn rewrite<'g>(
+pub(crate) fn rewrite<'g>(
     gateway: &Gateway,
     head: RequestHead<'_>,
     allowed: &Allowed<'g>,

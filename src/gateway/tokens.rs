@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::trace::Trace;
 use crate::clock::UnixSeconds;
-use crate::refusal::Refusal;
 use crate::session::Sessions;
-use crate::verify::{LocalCache, Verified, Verifier};
+use crate::verify::{LocalCache, Refused, Verified, Verifier};
 
 /// How a token is verified.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +23,13 @@ impl Tokens<'_> {
         token: &str,
         now: UnixSeconds,
         trace: &mut T,
-    ) -> Result<Arc<Verified>, Refusal> {
+    ) -> Result<Arc<Verified>, Refused> {
         match self {
             Self::Cached(cache) => {
                 let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-                verifier.verify(&mut cache, token, now)
+                verifier.try_verify(&mut cache, token, now)
             }
-            Self::Examined(_) => verifier.examine(token, now, &mut |check| trace.check(check)),
+            Self::Examined(_) => Ok(verifier.examine(token, now, &mut |check| trace.check(check))?),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 /// A client as limits count it: its IPv4 address, or the /64 of its IPv6 address, which is what one subscriber gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientKey(u128);
+pub(crate) struct ClientKey(u128);
 
 impl From<IpAddr> for ClientKey {
     fn from(ip: IpAddr) -> Self {
@@ -54,7 +54,7 @@ impl Share {
 
 /// A client that holds a part of a shared limit, and the handle that ends the request.
 #[derive(Clone, Debug)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The client.
     pub key: ClientKey,
     /// Ends the request for which it is held.

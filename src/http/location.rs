@@ -64,7 +64,7 @@ impl Origin {
 
 /// What lies between the app's paths and the public ones of one request.
 #[derive(Clone, Copy, Debug)]
-pub struct PublicPaths<'a> {
+pub(crate) struct PublicPaths<'a> {
     /// What was cut off the public path: `/api`, empty for nothing.
     pub prefix: &'a str,
     /// What was put in front of it instead, the base path of the upstream's servers: `/base`, empty for nothing.
@@ -81,7 +81,7 @@ impl PublicPaths<'_> {
     /// An absolute path is the app's. So is that of an absolute address which names one of its servers, or, where paths
     /// differ at all, a public name of it. Everything else stays: other hosts, and addresses relative to the request's.
     #[must_use]
-    pub fn location(&self, value: &str) -> Option<String> {
+    pub(crate) fn location(&self, value: &str) -> Option<String> {
         let (path, is_absolute) = self.own_path(value)?;
         let end = path.find(['?', '#']).unwrap_or(path.len());
         let (path, rest) = path.split_at(end);
@@ -101,7 +101,7 @@ impl PublicPaths<'_> {
 
     /// `Refresh`: seconds, and where to go then, as browsers read it.
     #[must_use]
-    pub fn refresh(&self, value: &str) -> Option<String> {
+    pub(crate) fn refresh(&self, value: &str) -> Option<String> {
         let separator = value.find([';', ','])?;
         let mut start = value.len() - value[separator + 1..].trim_start().len();
         if value[start..]
@@ -128,7 +128,7 @@ impl PublicPaths<'_> {
 
     /// `Set-Cookie`: its `Path` (RFC 6265 section 5.2.4). A cookie `__Host-…` has no other than `/`.
     #[must_use]
-    pub fn set_cookie(&self, value: &str) -> Option<String> {
+    pub(crate) fn set_cookie(&self, value: &str) -> Option<String> {
         let mut attributes = value.split(';');
         let pair = attributes.next()?;
         let name = pair.trim_start();

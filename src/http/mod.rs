@@ -1,12 +1,13 @@
 //! HTTP values that every room uses, and the strictness that the HTTP crates leave to their users.
 
-pub mod client;
+pub(crate) mod client;
 pub mod cookie;
-pub mod headers;
-pub mod incoming;
-pub mod location;
-pub mod origin;
-pub mod pace;
-pub mod percent;
-pub mod reply;
-pub mod target;
+pub(crate) mod headers;
+pub(crate) mod incoming;
+pub(crate) mod location;
+pub(crate) mod origin;
+pub(crate) mod pace;
+pub(crate) mod percent;
+pub(crate) mod reply;
+pub(crate) mod target;
+pub(crate) mod url;

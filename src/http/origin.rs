@@ -3,11 +3,27 @@
 //! Input: header fields as the client sent them, and the request's host. Browsers attach cookies automatically, so a request
 //! with a cookie that changes something must have been made by a page of this very origin.
 
+use http::header::UPGRADE;
 use http::{HeaderMap, Method};
 
+use super::url;
+
+/// The proof that no page of another origin made the browser send a request, or that the request changes nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Unforged(());
+
+impl Unforged {
+    /// The proof, where there is one; the rest is as of [`is_cross_origin`]. A WebSocket handshake is a GET that opens a
+    /// channel in both directions, so it counts as unsafe.
+    #[must_use]
+    pub fn check(method: &Method, headers: &HeaderMap, host: &str, https: Option<bool>) -> Option<Self> {
+        let may_change = is_unsafe(method) || headers.contains_key(UPGRADE);
+        (!may_change || !is_cross_origin(headers, host, https)).then_some(Self(()))
+    }
+}
+
 /// Whether `method` may change something (RFC 9110 section 9.2.1 names the safe ones).
-#[must_use]
-pub fn is_unsafe(method: &Method) -> bool {
+fn is_unsafe(method: &Method) -> bool {
     !matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
@@ -20,7 +36,7 @@ pub fn is_unsafe(method: &Method) -> bool {
 /// `host` is the Host header as sent, port included. The scheme that the browser saw is that of `public_url`, whatever
 /// ends TLS in front of us; `https` is `None` where the file does not name it, and then only host and port are compared.
 #[must_use]
-pub fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> bool {
+pub(crate) fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
     match (sites.next(), sites.next()) {
         (Some(site), None) => return !matches!(site.as_bytes(), b"same-origin" | b"none"),
@@ -39,19 +55,17 @@ pub fn is_cross_origin(headers: &HeaderMap, host: &str, https: Option<bool>) -> 
 
 /// The path and query of a `Referer` that names a page of `host` (RFC 9110 section 10.1.3); `None` for another site's.
 #[must_use]
-pub fn own_referer<'a>(referer: &'a str, host: &str) -> Option<&'a str> {
-    let authority = referer.find("://")? + 3;
-    let path = referer[authority..].find('/')? + authority;
-    is_origin_of(&referer[..path], host, None).then(|| &referer[path..])
+pub(crate) fn own_referer<'a>(referer: &'a str, host: &str) -> Option<&'a str> {
+    let (_, _, path) = url::split(referer)?;
+    let origin = &referer[..referer.len() - path.len()];
+    (path.starts_with('/') && is_origin_of(origin, host, None)).then_some(path)
 }
 
 fn is_origin_of(origin: &str, host: &str, https: Option<bool>) -> bool {
-    let (is_https, default_port, authority) = if let Some(authority) = origin.strip_prefix("https://") {
-        (true, ":443", authority)
-    } else if let Some(authority) = origin.strip_prefix("http://") {
-        (false, ":80", authority)
-    } else {
-        return false; // `null`, or the scheme of an extension
+    let (is_https, default_port, authority) = match url::split(origin) {
+        Some(("https", authority, "")) => (true, ":443", authority),
+        Some(("http", authority, "")) => (false, ":80", authority),
+        _ => return false, // `null`, or the scheme of an extension
     };
     if https.is_some_and(|https| https != is_https) {
         return false;

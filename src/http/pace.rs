@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Over how long a rate is measured, at least.
-pub const PERIOD: Duration = Duration::from_secs(20);
+pub(crate) const PERIOD: Duration = Duration::from_secs(20);
 
 /// What a peer is held to while it is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,19 +44,24 @@ impl PaceRules {
 
 /// The waits for one peer in one direction.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(crate) struct Pace {
     waits: Waits,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
     /// So many bytes went; the peer is not waited for any more.
-    pub fn moved(&mut self, bytes: u64) {
+    pub(crate) fn moved(&mut self, bytes: u64) {
         self.waits.moved(bytes, Instant::now);
     }
 
     /// The peer is waited for. Ready when it is too slow; `is_measured`: its rate counts too.
-    pub fn poll_too_slow(&mut self, rules: &PaceRules, is_measured: bool, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_too_slow(
+        &mut self,
+        rules: &PaceRules,
+        is_measured: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         self.waits.begin(Instant::now);
         loop {
             let due = self.waits.due(rules, is_measured);

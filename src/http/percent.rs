@@ -5,7 +5,7 @@
 
 /// The byte that the escape at `at` stands for; `None` where there is no `%` and two hexadecimal digits.
 #[must_use]
-pub fn escape_at(bytes: &[u8], at: usize) -> Option<u8> {
+pub(crate) fn escape_at(bytes: &[u8], at: usize) -> Option<u8> {
     let [b'%', high, low] = *bytes.get(at..at.checked_add(3)?)? else {
         return None;
     };
@@ -13,13 +13,13 @@ pub fn escape_at(bytes: &[u8], at: usize) -> Option<u8> {
 }
 
 /// Appends the escape of a byte, with upper-case digits (RFC 3986 section 6.2.2.1).
-pub fn push_escape(out: &mut String, byte: u8) {
+pub(crate) fn push_escape(out: &mut String, byte: u8) {
     out.push_str(percent_encoding::percent_encode_byte(byte));
 }
 
 /// The value of a hexadecimal digit.
 #[must_use]
-pub fn digit(byte: u8) -> Option<u8> {
+pub(crate) fn digit(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),

@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 
 /// What the answer depends on besides the refusal.
 #[derive(Clone, Copy, Debug)]
-pub struct ErrorContext<'a> {
+pub(crate) struct ErrorContext<'a> {
     /// The id that the log line has.
     pub request_id: &'a str,
     /// Whether the client wants a page.
@@ -68,7 +68,7 @@ pub struct ErrorPage<'a> {
 }
 
 /// Pages of the operator's design.
-pub trait ErrorPages {
+pub(crate) trait ErrorPages {
     /// The whole of the page.
     fn page(&self, page: &ErrorPage<'_>) -> Bytes;
 
@@ -84,7 +84,7 @@ impl std::fmt::Debug for dyn ErrorPages + '_ {
 
 /// The answer for `refusal`.
 #[must_use]
-pub fn refuse(refusal: Refusal, about: ErrorContext<'_>) -> Response<Bytes> {
+pub(crate) fn refuse(refusal: Refusal, about: ErrorContext<'_>) -> Response<Bytes> {
     let status = refusal.status();
     let detail = about.detail.unwrap_or_else(|| detail(refusal));
     let pages = about.pages.filter(|_| about.browser);
@@ -139,7 +139,7 @@ pub fn refuse(refusal: Refusal, about: ErrorContext<'_>) -> Response<Bytes> {
 /// answer to `method`. `Content-Length` is that of the answer to a GET. HEAD, and a status that has no content, get no
 /// body (RFC 9110 sections 6.4.1 and 8.6): the HTTP library would send one over HTTP/2.
 #[must_use]
-pub fn finish(method: &Method, head: &mut http::response::Parts, body: Bytes) -> Bytes {
+pub(crate) fn finish(method: &Method, head: &mut http::response::Parts, body: Bytes) -> Bytes {
     let status = head.status;
     if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Bytes::new();
@@ -153,7 +153,7 @@ pub fn finish(method: &Method, head: &mut http::response::Parts, body: Bytes) ->
 }
 
 /// What every refusal has in its head, whatever its body is: the id of the request, and the challenge.
-pub fn set_error_headers(headers: &mut HeaderMap, refusal: Refusal, request_id: &str, realm: &str) {
+pub(crate) fn set_error_headers(headers: &mut HeaderMap, refusal: Refusal, request_id: &str, realm: &str) {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
@@ -238,7 +238,7 @@ fn problem(refusal: Refusal, detail: &str, request_id: &str) -> String {
 /// `Sec-Fetch-Dest` or, without these, prefers HTML in `Accept`. A client that sends a credential in a header or
 /// `X-Requested-With`, or asks for a WebSocket, is a program.
 #[must_use]
-pub fn wants_page(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
     if is_said_to_be_program(headers) {
         return false;
     }
@@ -263,7 +263,7 @@ pub fn wants_page(headers: &HeaderMap) -> bool {
 /// Whether the client says itself that it is a program, which a form cannot: by a credential in a header, by
 /// `X-Requested-With`, or by preferring JSON.
 #[must_use]
-pub fn is_program(headers: &HeaderMap) -> bool {
+pub(crate) fn is_program(headers: &HeaderMap) -> bool {
     is_said_to_be_program(headers) || prefers(headers, "application/json", "text/html")
 }
 

@@ -7,13 +7,13 @@
 //! [`forwarded::set_forwarded`], [`IdentityHeaders::set`].
 
 mod foreign;
-pub mod forwarded;
+pub(crate) mod forwarded;
 mod headers;
 mod presets;
 mod proxies;
-pub mod scheme;
+pub(crate) mod scheme;
 mod value;
 
-pub use forwarded::Peer;
+pub(crate) use forwarded::Peer;
 pub use headers::{IdentityHeaders, Passing};
-pub use proxies::{PeerAddress, TrustedProxies, client_network};
+pub(crate) use proxies::{PeerAddress, TrustedProxies, client_network};

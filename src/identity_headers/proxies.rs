@@ -103,7 +103,7 @@ impl TrustedProxies {
 /// What one customer of a network has, which limits count as one client: an IPv4 address, or the first 64 bits of an IPv6
 /// address.
 #[must_use]
-pub fn client_network(address: IpAddr) -> IpAddr {
+pub(crate) fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),

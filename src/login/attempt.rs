@@ -214,7 +214,7 @@ mod tests {
     const NOW: UnixSeconds = 1_800_000_000;
 
     fn sites(public_url: &str) -> Sites {
-        Sites::new(public_url, NamedHosts::default())
+        Sites::new(&public_url.parse().unwrap(), NamedHosts::default())
     }
 
     fn begin(sites: &Sites, path: &str, present: Vec<String>) -> (String, Vec<String>) {

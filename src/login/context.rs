@@ -19,6 +19,7 @@ use crate::account::{Accounts, Hasher, LoginAttempt, fold_email};
 use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::http::headers::Host;
+use crate::http::origin::Unforged;
 use crate::http::{cookie, origin, reply};
 use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::scheme::Scheme;
@@ -63,6 +64,8 @@ pub struct EndpointRequest<'a> {
     pub query: Option<&'a str>,
     /// As sent.
     pub headers: &'a HeaderMap,
+    /// No page of another site made it: such a page must not sign a browser in to an account of its choice either.
+    pub unforged: Unforged,
     /// The host.
     pub host: &'a Host,
     /// By which scheme, as the browser sees it.

@@ -20,7 +20,7 @@ use crate::http::target::{PathLeniency, Target};
 use crate::refusal::Refusal;
 
 /// The public keys of our own tokens (RFC 7517 section 5).
-pub const JWKS_PATH: &str = "/.well-known/jwks.json";
+pub(crate) const JWKS_PATH: &str = "/.well-known/jwks.json";
 
 /// The longest id of a session that is looked for, in bytes. Ours are UUIDs, of 36.
 const MAX_ID: usize = 64;
@@ -160,7 +160,7 @@ fn is_session_id(text: &str) -> bool {
 
 /// Whether a path of a route, or of a request, is ours.
 #[must_use]
-pub fn is_own(path: &str, prefix: &str) -> bool {
+pub(crate) fn is_own(path: &str, prefix: &str) -> bool {
     path == JWKS_PATH
         || path
             .strip_prefix(prefix)
@@ -173,7 +173,7 @@ pub fn is_own(path: &str, prefix: &str) -> bool {
 /// # Errors
 /// Inside: `RouteMissing`, `MethodRefused` with the methods that the path has, and the refusal of an odd path.
 #[must_use]
-pub fn find(
+pub(crate) fn find(
     method: &Method,
     target: &Target,
     prefix: &str,

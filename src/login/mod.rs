@@ -36,19 +36,18 @@ use http::HeaderMap;
 use http_body::Body;
 
 use crate::clock::Clock;
-use crate::http::origin;
 use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
 
-pub use attempt::Attempt;
-pub use context::{EndpointRequest, Login};
-pub use endpoint::{Access, Endpoint, JWKS_PATH, find, is_own};
-pub use response::{EndpointError, EndpointResponse};
-pub use return_to::{login_location, login_then};
-pub use setup_token::SetupToken;
-pub use sites::{Place, Site, Sites};
-pub use throttle::{ClientAddress, Throttle};
+pub(crate) use context::{EndpointRequest, Login};
+pub(crate) use endpoint::{Access, Endpoint, find, is_own};
+pub(crate) use response::{EndpointError, EndpointResponse};
+pub(crate) use return_to::login_then;
+pub(crate) use setup_token::SetupToken;
+pub(crate) use sites::Place;
+pub use sites::Sites;
+pub(crate) use throttle::Throttle;
 
 use context::EndpointContext;
 use endpoint::Handler;
@@ -100,13 +99,6 @@ impl Endpoints {
             return Ok(handler(&self.public)?.into());
         }
         let login = self.login.as_ref().ok_or(Refusal::RouteMissing)?;
-        // Before anything is read or counted, whatever the credential: a page of another site must not sign a browser in
-        // to an account of its choice either.
-        if origin::is_unsafe(asked.method)
-            && origin::is_cross_origin(asked.headers, asked.host.as_sent(), asked.https)
-        {
-            return Err(Refusal::CrossSite.into());
-        }
         let site = login.sites.site(asked.host, asked.scheme);
         let visit = EndpointContext {
             id: endpoint.id(),

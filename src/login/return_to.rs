@@ -36,16 +36,9 @@ pub(super) fn accept<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     (!target.matching().strip_prefix(prefix).is_some_and(is_circle)).then_some(text)
 }
 
-/// `Location` of the sign-in page for a request for `target` that needs a session. The page alone where one
-/// may not be sent back there.
+/// `Location` of the sign-in page, and of `path` after it; of the sign-in page alone where `path` is not a place to return to.
 #[must_use]
-pub fn login_location(prefix: &str, target: &Target) -> HeaderValue {
-    login_then(prefix, target.path_and_query().as_str())
-}
-
-/// `Location` of the sign-in page, and of `path` after it.
-#[must_use]
-pub fn login_then(prefix: &str, path: &str) -> HeaderValue {
+pub(crate) fn login_then(prefix: &str, path: &str) -> HeaderValue {
     let mut location = format!("{prefix}/login");
     if let Some(path) = accept(path, prefix).filter(|path| *path != "/") {
         location.push('?');
@@ -171,7 +164,10 @@ mod tests {
     fn the_way_to_the_sign_in_page_leads_back_to_what_was_asked_for() {
         let location = |path: &str| {
             let target = Target::parse(&path.parse().unwrap()).unwrap();
-            login_location("/auth", &target).to_str().unwrap().to_owned()
+            login_then("/auth", target.path_and_query().as_str())
+                .to_str()
+                .unwrap()
+                .to_owned()
         };
         assert_eq!(location("/"), "/auth/login");
         assert_eq!(location("/reports"), "/auth/login?return_to=/reports");

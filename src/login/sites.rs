@@ -3,19 +3,17 @@
 //! Input: the host of a request, or a return address. Output: which kind of host it is, and where a redirect may lead.
 //! Invariants: a host that no route names is never one of ours; an address never has another scheme than `public_url`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use super::return_to;
 use crate::http::headers::Host;
+use crate::http::url::{self, Url};
 use crate::identity_headers::scheme::Scheme;
 use crate::route::NamedHosts;
 
 /// Where signing in lives, and which other hosts take part.
 #[derive(Debug)]
 pub struct Sites {
-    /// `https://login.example.com`, without a slash at the end.
-    public_url: String,
-    https: bool,
+    /// `https://login.example.com`.
+    public_url: Url,
     /// The host of `public_url`, as `Host::name` spells it, and with its port.
     home: String,
     home_authority: String,
@@ -64,17 +62,14 @@ pub(super) enum ReturnTo<'a> {
 impl Sites {
     /// Signing in at `public_url`, for it and for the hosts that routes name.
     #[must_use]
-    pub fn new(public_url: &str, named: NamedHosts) -> Self {
-        let public_url = public_url.trim_end_matches('/');
-        let (scheme, authority) = public_url.split_once("://").unwrap_or(("http", public_url));
+    pub fn new(public_url: &Url, named: NamedHosts) -> Self {
         let mut sites = Self {
-            public_url: public_url.to_owned(),
-            https: scheme == "https",
-            home: authority.to_owned(),
-            home_authority: authority.to_owned(),
+            public_url: public_url.clone(),
+            home: public_url.authority().to_owned(),
+            home_authority: public_url.authority().to_owned(),
             named,
         };
-        if let Ok(host) = Host::parse(authority) {
+        if let Ok(host) = Host::parse(public_url.authority()) {
             (sites.home, sites.home_authority) = (host.name().to_owned(), sites.authority(&host));
         }
         sites
@@ -83,13 +78,13 @@ impl Sites {
     /// `public_url`, without a slash at the end.
     #[must_use]
     pub fn public_url(&self) -> &str {
-        &self.public_url
+        self.public_url.as_str()
     }
 
     /// Whether `public_url` is `https://`.
     #[must_use]
     pub fn is_https(&self) -> bool {
-        self.https
+        self.public_url.is_tls()
     }
 
     /// What `host`, as `Host::name` spells it, is. Allocates nothing.
@@ -107,7 +102,7 @@ impl Sites {
     /// Whether `host` is that of `public_url`. On plain HTTP, which only this machine may have, its names are one.
     #[must_use]
     pub fn is_home(&self, host: &str) -> bool {
-        host == self.home || (!self.https && is_this_machine(host) && is_this_machine(&self.home))
+        host == self.home || (!self.is_https() && url::is_loopback(host) && url::is_loopback(&self.home))
     }
 
     /// Where a request for `host` came to, by `scheme`.
@@ -124,12 +119,12 @@ impl Sites {
     /// Whether a browser that sees this scheme keeps the session cookie.
     #[must_use]
     pub fn keeps_cookie(&self, scheme: Scheme) -> bool {
-        !(self.https && scheme == Scheme::Http)
+        !(self.is_https() && scheme == Scheme::Http)
     }
 
     /// `host` with its port, where that is not the scheme's own.
     pub(super) fn authority(&self, host: &Host) -> String {
-        let default = if self.https { 443 } else { 80 };
+        let default = if self.is_https() { 443 } else { 80 };
         match host.port().filter(|port| *port != default) {
             Some(port) => format!("{}:{port}", host.name()),
             None => host.name().to_owned(),
@@ -138,10 +133,7 @@ impl Sites {
 
     /// `https://AUTHORITY/path`, by the scheme of `public_url`.
     pub(super) fn url(&self, authority: &str, path: &str) -> String {
-        format!(
-            "{}://{authority}{path}",
-            if self.https { "https" } else { "http" }
-        )
+        format!("{}://{authority}{path}", self.public_url.scheme())
     }
 
     /// `text` where one may be led there.
@@ -149,8 +141,8 @@ impl Sites {
         if text.starts_with('/') {
             return return_to::accept(text, prefix).map(ReturnTo::Here);
         }
-        let rest = text.strip_prefix(if self.https { "https://" } else { "http://" })?;
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (_, authority, path) =
+            url::split(text).filter(|(scheme, ..)| *scheme == self.public_url.scheme())?;
         let path = return_to::accept(if path.is_empty() { "/" } else { path }, prefix)?;
         // No user, no escapes, no sign that a browser would read as the end of the host: `Host` takes none of them.
         let host = Host::parse(authority).ok()?;
@@ -164,21 +156,6 @@ impl Sites {
     }
 }
 
-/// Whether a name is of this machine itself (RFC 6761 section 6.3), as `Host::name` spells it. Names below `localhost` are
-/// hosts of their own.
-fn is_this_machine(host: &str) -> bool {
-    let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    host == "localhost"
-        || host
-            .parse::<Ipv4Addr>()
-            .is_ok_and(|address| address.is_loopback())
-        || v6.is_some_and(|address| {
-            address
-                .parse::<Ipv6Addr>()
-                .is_ok_and(|address| address.is_loopback())
-        })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -188,7 +165,7 @@ mod tests {
     fn sites(public_url: &str) -> Sites {
         let patterns = ["app.example.com", "*.apps.example.net", "shop.example"];
         Sites::new(
-            public_url,
+            &public_url.parse().unwrap(),
             NamedHosts::new(&patterns.map(|text| HostPattern::parse(text).unwrap())),
         )
     }
@@ -207,7 +184,7 @@ mod tests {
         ] {
             assert_eq!(sites.place(host), place, "{host}");
         }
-        let local = Sites::new("http://localhost:8080", NamedHosts::default());
+        let local = Sites::new(&"http://localhost:8080".parse().unwrap(), NamedHosts::default());
         for (host, place) in [
             ("localhost", Place::Home),
             ("127.0.0.1", Place::Home),
@@ -218,7 +195,7 @@ mod tests {
             assert_eq!(local.place(host), place, "{host}");
         }
         assert_eq!(
-            Sites::new("https://localhost", NamedHosts::default()).place("127.0.0.1"),
+            Sites::new(&"https://localhost".parse().unwrap(), NamedHosts::default()).place("127.0.0.1"),
             Place::Other
         );
     }

@@ -149,7 +149,7 @@ impl Reserved<'_> {
 
 /// The address that an attempt comes from.
 #[derive(Clone, Copy, Debug)]
-pub struct ClientAddress {
+pub(crate) struct ClientAddress {
     /// The client's, as a trusted proxy may have named it.
     pub ip: IpAddr,
     /// Whether it is that of a local peer which `server.trusted_proxies` does not list, and so may be a proxy.

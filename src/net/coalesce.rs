@@ -5,11 +5,11 @@
 use std::io::IoSlice;
 
 /// The most that is copied together, in bytes: the head of a message and a short body.
-pub const ROOM: usize = 1024;
+pub(crate) const ROOM: usize = 1024;
 
 /// What `slices` hold in one piece: the only one that is not empty, or all of them copied into `room`. `None` where they
 /// are too long to be worth a copy. As many bytes of the piece as are written are written of the slices.
-pub fn coalesce<'a>(slices: &'a [IoSlice<'_>], room: &'a mut [u8; ROOM]) -> Option<&'a [u8]> {
+pub(crate) fn coalesce<'a>(slices: &'a [IoSlice<'_>], room: &'a mut [u8; ROOM]) -> Option<&'a [u8]> {
     let mut filled = slices.iter().filter(|slice| !slice.is_empty());
     let first = filled.next()?;
     if filled.next().is_none() {

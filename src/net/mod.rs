@@ -1,4 +1,6 @@
-//! What the parts that open sockets share: TLS roots, writes that are coalesced.
+//! What the parts that open sockets share: the HTTP client, TLS roots, writes that are coalesced.
 
-pub mod coalesce;
-pub mod tls_roots;
+pub(crate) mod client;
+pub(crate) mod coalesce;
+pub(crate) mod egress;
+pub(crate) mod tls_roots;

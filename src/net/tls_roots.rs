@@ -3,21 +3,39 @@
 //! Input: the certificates of the system, or those of a `ca_file`. Output: a [`ClientConfig`] without client certificates, TLS
 //! 1.2 and 1.3, by aws-lc.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 /// The authorities of this system; `None` where it has none. Reads files.
 #[must_use]
-pub fn system_roots() -> Option<RootCertStore> {
+pub(crate) fn system_roots() -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     Some(roots).filter(|roots| !roots.is_empty())
 }
 
+/// The authorities in a PEM file. Reads it.
+///
+/// # Errors
+/// What is wrong with the file, to stand after its name.
+pub(crate) fn file_roots(path: &Path) -> Result<RootCertStore, String> {
+    let text = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.map_err(|_| "is not valid PEM")?);
+    if roots.is_empty() {
+        return Err("holds no `CERTIFICATE` of an authority".to_owned());
+    }
+    Ok(roots)
+}
+
 /// The settings of a client that trusts servers by `roots`.
 #[must_use]
-pub fn client_config(roots: RootCertStore) -> ClientConfig {
+pub(crate) fn client_config(roots: RootCertStore) -> ClientConfig {
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for TLS 1.2 and 1.3")

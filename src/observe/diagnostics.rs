@@ -29,7 +29,7 @@ const PANIC_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The way to standard error for every thread. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Diagnostics {
+pub(crate) struct Diagnostics {
     shared: Arc<Shared>,
     /// Whether the reader is the journal, which takes the level from a prefix (sd-daemon(3)).
     is_journal: bool,
@@ -58,7 +58,7 @@ impl Diagnostics {
     ///
     /// # Errors
     /// The system has no thread or file descriptor left.
-    pub fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         // A handle of its own: `std::io::Stderr` holds a lock during the write, and a panic would wait for it.
         let stderr = std::fs::File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let stream = stderr
@@ -90,7 +90,7 @@ impl Diagnostics {
     /// Makes this the destination of `tracing` and of what panics say, for the whole process. Returns the switch for the
     /// level.
     #[must_use]
-    pub fn install(&self, is_coloured: bool) -> LevelSwitch {
+    pub(crate) fn install(&self, is_coloured: bool) -> LevelSwitch {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter(Level::INFO))
             .with_writer(self.clone())
@@ -108,18 +108,18 @@ impl Diagnostics {
     }
 
     /// Writes `text`, whole lines, unchanged; or drops and counts it.
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         self.push(&[text.as_bytes()]);
     }
 
     /// Lines that were dropped since the start, because standard error was not read or could not be written.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
     /// Waits until everything that was said so far is written, for `patience` at most; returns whether it is.
-    pub fn flush(&self, patience: Duration) -> bool {
+    pub(crate) fn flush(&self, patience: Duration) -> bool {
         let buffer = lock(&self.shared.buffer);
         let taken = buffer.taken;
         let waited = self
@@ -186,11 +186,11 @@ fn panic_text(
 }
 
 /// Sets the level of diagnostics, at the start and after a reload.
-pub struct LevelSwitch(Box<dyn Fn(Level) + Send + Sync>);
+pub(crate) struct LevelSwitch(Box<dyn Fn(Level) + Send + Sync>);
 
 impl LevelSwitch {
     /// Says from now on what has `level` or a more severe one. `$PASSGATE_LOG` wins.
-    pub fn set(&self, level: Level) {
+    pub(crate) fn set(&self, level: Level) {
         (self.0)(level);
     }
 }
@@ -209,7 +209,7 @@ fn filter(level: Level) -> EnvFilter {
 
 /// One line of `tracing`.
 #[derive(Debug)]
-pub struct LineWriter {
+pub(crate) struct LineWriter {
     to: Diagnostics,
     prefix: &'static [u8],
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 /// # Errors
 /// What the system said, naming the file; also where there is something else than a file: a pipe would block the thread that
 /// opens it until it has a reader.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let explain = |error: io::Error| {
         io::Error::new(
             error.kind(),

@@ -13,7 +13,7 @@ const RANDOM: usize = 10;
 const BLOCK: usize = 4096;
 
 /// A source of ids, one for each worker.
-pub struct RequestIds {
+pub(crate) struct RequestIds {
     block: Box<[u8; BLOCK]>,
     used: usize,
 }
@@ -23,14 +23,14 @@ impl RequestIds {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new() -> Result<Self, getrandom::Error> {
+    pub(crate) fn new() -> Result<Self, getrandom::Error> {
         let mut block = Box::new([0; BLOCK]);
         getrandom::fill(&mut *block)?;
         Ok(Self { block, used: 0 })
     }
 
     /// A new id for a request that came `now` milliseconds after 1970.
-    pub fn next_id(&mut self, now: u64) -> RequestId {
+    pub(crate) fn next_id(&mut self, now: u64) -> RequestId {
         if self.used + RANDOM > BLOCK {
             self.refill();
         }

@@ -35,7 +35,7 @@ use page::Page;
 use palette::Palette;
 use templates::Templates;
 
-pub use templates::BUILT_IN;
+pub(crate) use templates::BUILT_IN;
 
 /// The longest of anything that is shown, in bytes; what is longer is cut. Nothing valid is.
 const LONGEST_TEXT: usize = 1_024;
@@ -659,7 +659,7 @@ impl Pages {
 /// What `user_agent` says it is, in words: `Firefox on Linux`; itself where it is of no known kind. `is_client`: it signed in
 /// as a program does.
 #[must_use]
-pub fn device(user_agent: &str, is_client: bool) -> String {
+pub(crate) fn device(user_agent: &str, is_client: bool) -> String {
     match user_agent::describe(user_agent, is_client).0 {
         words if user_agent.is_empty() || !user_agent::UNKNOWN.contains(&words.as_str()) => words,
         _ => cut(user_agent, LONGEST_TEXT).to_owned(),

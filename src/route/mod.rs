@@ -26,12 +26,12 @@ use std::collections::HashMap;
 
 use http::{HeaderValue, Method};
 
-pub use crate::values::{HostPattern, HostPatternError, MAX_SEGMENTS, Pattern, PatternError};
+pub use crate::values::{HostPattern, Pattern};
 pub use named::NamedHosts;
 use tree::{Leaf, NodeId, Tree};
 
 /// The most conflicts that are reported of one table: a file with more of them has one mistake many times.
-pub const MOST_CONFLICTS: usize = 100;
+pub(crate) const MOST_CONFLICTS: usize = 100;
 
 /// Two routes with one host and one pattern, but for the names of parameters, that name the same method or both none.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the admin port tells.
-pub trait Report: Send + Sync + 'static {
+pub(crate) trait Report: Send + Sync + 'static {
     /// `Err` with the reasons while the gateway should be restarted.
     fn health(&self) -> Result<(), Vec<String>>;
     /// Whether `name`, in lower case, is one that requests to the admin port may be for.
@@ -50,7 +50,7 @@ impl fmt::Debug for dyn Report {
 ///
 /// # Errors
 /// When the socket cannot be handed to the runtime.
-pub async fn serve(listener: Listener, report: Arc<dyn Report>) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: Listener, report: Arc<dyn Report>) -> std::io::Result<()> {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     match listener {
         Listener::Tcp(listener) => {

@@ -24,7 +24,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// All connections from clients.
 #[derive(Debug)]
-pub struct ConnectionLimit {
+pub(crate) struct ConnectionLimit {
     max: usize,
     share: usize,
     free: Arc<Semaphore>,
@@ -50,7 +50,7 @@ struct ClientConnection {
 
 /// One connection under the limit; free again when dropped.
 #[derive(Debug)]
-pub struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     limit: Arc<ConnectionLimit>,
     connection: Option<(ClientKey, u64)>,
     /// Freed after the entry is gone.
@@ -68,7 +68,7 @@ impl Drop for ConnectionSlot {
 impl ConnectionLimit {
     /// No connections yet, of at most `max`; `share` binds a client where all are taken.
     #[must_use]
-    pub fn new(max: usize, share: Share) -> Arc<Self> {
+    pub(crate) fn new(max: usize, share: Share) -> Arc<Self> {
         Arc::new(Self {
             max,
             share: share.of(max),
@@ -79,7 +79,7 @@ impl ConnectionLimit {
 
     /// Admits a connection of the client `key` (`None`: a peer that is not counted). At the limit, waits until a connection
     /// is closed, and closes one. `None`: this client holds its share already, and the limit is reached.
-    pub async fn place(
+    pub(crate) async fn place(
         self: &Arc<Self>,
         key: Option<ClientKey>,
         activity: &Arc<Activity>,

@@ -33,11 +33,11 @@ const END_HEADERS: u8 = 4;
 
 /// Frames that came since bytes last moved. Shared with the tasks that move bytes.
 #[derive(Clone, Debug, Default)]
-pub struct IdleFrames(Arc<AtomicU32>);
+pub(crate) struct IdleFrames(Arc<AtomicU32>);
 
 impl IdleFrames {
     /// Something moved.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
@@ -48,7 +48,7 @@ impl IdleFrames {
 
 /// Follows the frames of one connection.
 #[derive(Debug)]
-pub struct Scanner {
+pub(crate) struct Scanner {
     /// Bytes of the preface that are still to come.
     preface: usize,
     head: [u8; HEAD],
@@ -65,7 +65,7 @@ pub struct Scanner {
 impl Scanner {
     /// At the beginning of a connection.
     #[must_use]
-    pub fn new(idle: IdleFrames) -> Self {
+    pub(crate) fn new(idle: IdleFrames) -> Self {
         let preface = PREFACE.len();
         Self {
             preface,
@@ -80,12 +80,12 @@ impl Scanner {
 
     /// Whether something has begun that must have an end soon.
     #[must_use]
-    pub fn is_urgent(&self) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
         !self.has_begun || self.in_head
     }
 
     /// Reads on. False where the client has sent too many frames that move nothing.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> bool {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> bool {
         let skipped = self.preface.min(bytes.len());
         self.preface -= skipped;
         bytes = &bytes[skipped..];
@@ -144,7 +144,7 @@ impl Scanner {
 
 /// A connection whose incoming frames are watched by a [`Scanner`].
 #[derive(Debug)]
-pub struct Framed<I> {
+pub(crate) struct Framed<I> {
     io: I,
     scanner: Scanner,
     header_timeout: Duration,
@@ -155,7 +155,7 @@ pub struct Framed<I> {
 impl<I> Framed<I> {
     /// Watches `io`; the preface and the first SETTINGS must be there at `by`, each head of a request `header_timeout`
     /// after its first byte.
-    pub fn new(io: I, by: Instant, header_timeout: Duration, idle: IdleFrames) -> Self {
+    pub(crate) fn new(io: I, by: Instant, header_timeout: Duration, idle: IdleFrames) -> Self {
         Self {
             io,
             scanner: Scanner::new(idle),

@@ -39,7 +39,7 @@ impl fmt::Display for Address {
 
 /// A socket that listens.
 #[derive(Debug)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// TCP, non-blocking.
     Tcp(std::net::TcpListener),
     /// A unix stream socket, non-blocking. The path is removed when the process ends, where we made it.
@@ -49,7 +49,7 @@ pub enum Listener {
 impl Listener {
     /// The address as it came out.
     #[must_use]
-    pub fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         match self {
             Self::Tcp(listener) => listener.local_addr().map_or(Address::Systemd, Address::Tcp),
             Self::Unix(listener, made) => Address::Unix(
@@ -62,7 +62,7 @@ impl Listener {
 
     /// The socket file that we made, which is removed at the end.
     #[must_use]
-    pub fn made(&self) -> Option<PathBuf> {
+    pub(crate) fn made(&self) -> Option<PathBuf> {
         match self {
             Self::Unix(_, made) => made.clone(),
             Self::Tcp(_) => None,
@@ -73,7 +73,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the process has no file descriptor left.
-    pub fn share(&self) -> io::Result<Self> {
+    pub(crate) fn share(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
             Self::Unix(listener, _) => listener.try_clone().map(|listener| Self::Unix(listener, None)),
@@ -85,7 +85,7 @@ impl Listener {
 ///
 /// # Errors
 /// What the system said, with the address and what to do in the text.
-pub fn open(address: &Address) -> io::Result<Vec<Listener>> {
+pub(crate) fn open(address: &Address) -> io::Result<Vec<Listener>> {
     match address {
         Address::Tcp(address) => open_tcp(*address).map(|listener| vec![listener]),
         Address::Unix(path) => open_unix(path).map(|listener| vec![listener]),

@@ -1,17 +1,17 @@
 //! Listeners, TLS, worker threads and shutdown: the only place that knows the runtime.
 
-pub mod admin;
+pub(crate) mod admin;
 mod clock;
-pub mod connection;
-pub mod connection_limit;
-pub mod context;
+pub(crate) mod connection;
+pub(crate) mod connection_limit;
+pub(crate) mod context;
 mod date;
-pub mod frames;
-pub mod framing;
+pub(crate) mod frames;
+pub(crate) mod framing;
 mod http2;
-pub mod listen;
+pub(crate) mod listen;
 mod meter;
 mod redirect;
-pub mod rewind;
-pub mod tls;
-pub mod worker;
+pub(crate) mod rewind;
+pub(crate) mod tls;
+pub(crate) mod worker;

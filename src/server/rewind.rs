@@ -13,19 +13,19 @@ use crate::net::coalesce::{ROOM, coalesce};
 
 /// `first`, then `io`.
 #[derive(Debug)]
-pub struct Rewind<I> {
+pub(crate) struct Rewind<I> {
     first: Bytes,
     io: I,
 }
 
 impl<I> Rewind<I> {
     /// Puts `first` in front of what `io` still has.
-    pub fn new(io: I, first: Bytes) -> Self {
+    pub(crate) fn new(io: I, first: Bytes) -> Self {
         Self { first, io }
     }
 
     /// The connection itself.
-    pub fn inner(&mut self) -> &mut I {
+    pub(crate) fn inner(&mut self) -> &mut I {
         &mut self.io
     }
 }

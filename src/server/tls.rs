@@ -25,7 +25,7 @@ const WARN_BEFORE: UnixSeconds = 14 * 86_400;
 
 /// Where one half of a pair is kept, in PEM form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// A file.
     File(PathBuf),
     /// A place of a secret; a relative file starts from the directory.
@@ -83,7 +83,7 @@ impl fmt::Display for Source {
 
 /// One certificate chain and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// Leaf first.
     pub certificate: Source,
     /// The key of the leaf.
@@ -92,7 +92,7 @@ pub struct Pair {
 
 /// Which of the two halves of a pair cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// The chain.
     Certificate,
     /// The key, also where it is not the one of the certificate.
@@ -101,7 +101,7 @@ pub enum Part {
 
 /// Why a pair cannot be used.
 #[derive(Debug)]
-pub struct CertificateError {
+pub(crate) struct CertificateError {
     /// Its number in the list of pairs.
     pub pair: usize,
     /// Which half.
@@ -112,7 +112,7 @@ pub struct CertificateError {
 
 /// What a look at the places of all pairs brought, in words for the log.
 #[derive(Debug, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// A pair was read and is in use from now on.
     Taken(String),
     /// A pair has changed and cannot be used; the one before it stays.
@@ -200,7 +200,7 @@ impl Certificates {
     ///
     /// # Errors
     /// Every half that cannot be used.
-    pub fn load(pairs: Vec<Pair>) -> Result<Self, Vec<CertificateError>> {
+    pub(crate) fn load(pairs: Vec<Pair>) -> Result<Self, Vec<CertificateError>> {
         let mut digests = Vec::with_capacity(pairs.len());
         let mut current = Vec::with_capacity(pairs.len());
         let mut errors = Vec::new();
@@ -228,14 +228,8 @@ impl Certificates {
         })
     }
 
-    /// The places.
-    #[must_use]
-    pub fn pairs(&self) -> &[Pair] {
-        &self.pairs
-    }
-
     /// Takes what has changed since the last look. A pair that cannot be used is said once for each of its versions.
-    pub fn refresh(&self, now: UnixSeconds) -> Vec<News> {
+    pub(crate) fn refresh(&self, now: UnixSeconds) -> Vec<News> {
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         let mut current = Vec::clone(&self.current.load());
         let mut news = Vec::new();
@@ -277,7 +271,7 @@ impl Certificates {
 
     /// A text for each certificate in use that expires soon, or has.
     #[must_use]
-    pub fn expiring(&self, now: UnixSeconds) -> Vec<String> {
+    pub(crate) fn expiring(&self, now: UnixSeconds) -> Vec<String> {
         let current = self.current.load();
         let pairs = self.pairs.iter().zip(current.iter());
         pairs
@@ -295,7 +289,7 @@ impl Certificates {
 
     /// The configuration for accepting connections.
     #[must_use]
-    pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
+    pub(crate) fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Self>::clone(self);
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()

@@ -43,7 +43,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// The sign of life of one worker: when its runtime last ran a task.
 #[derive(Debug)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     epoch: Instant,
     /// Milliseconds after `epoch`; [`Self::ENDED`] once the worker has served its last connection.
     last: AtomicU64,
@@ -54,7 +54,7 @@ impl Pulse {
 
     /// A pulse that beats for the first time now.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             epoch: Instant::now(),
             last: AtomicU64::new(0),
@@ -63,7 +63,7 @@ impl Pulse {
 
     /// Whether the worker's runtime has run no task for so long that its connections make no progress.
     #[must_use]
-    pub fn is_stuck(&self, now: Instant) -> bool {
+    pub(crate) fn is_stuck(&self, now: Instant) -> bool {
         let last = self.last.load(Ordering::Relaxed);
         last != Self::ENDED && self.since_epoch(now).saturating_sub(last) >= milliseconds(STUCK_AFTER)
     }
@@ -93,7 +93,7 @@ fn milliseconds(duration: Duration) -> u64 {
 
 /// What one worker is started with.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     /// Its sign of life.
     pub pulse: Arc<Pulse>,
     /// Its handles on the listening sockets.
@@ -115,7 +115,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the runtime or a listener cannot be set up.
-    pub fn run(self) -> io::Result<()> {
+    pub(crate) fn run(self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

@@ -19,7 +19,7 @@ use crate::signing::SigningError;
 use crate::state::{AccountRow, CodeRow, State, TokenHash};
 
 /// Seconds for which a code is good.
-pub const CODE_LIFETIME: UnixSeconds = 60;
+pub(crate) const CODE_LIFETIME: UnixSeconds = 60;
 
 /// What the state knows our secret by.
 const NAME: &str = "codes";

@@ -11,11 +11,11 @@ use crate::config::cookie_on_http;
 
 /// Browsers keep a cookie of 4,096 bytes, attributes included, and may drop a longer one without a word (RFC 6265
 /// section 6.1).
-pub const MAX_BYTES: usize = 4096;
+pub(crate) const MAX_BYTES: usize = 4096;
 
 /// The name of the cookie as it is on the wire: on plain http without the prefixes that would have a browser refuse it.
 #[must_use]
-pub fn wire_name(configured: &str, https: bool) -> &str {
+pub(crate) fn wire_name(configured: &str, https: bool) -> &str {
     if https {
         configured
     } else {
@@ -41,7 +41,7 @@ pub(super) fn clear(settings: &Settings) -> Option<HeaderValue> {
 
 /// `Set-Cookie` that deletes another cookie of the site that is a credential too; `None` where its name is none.
 #[must_use]
-pub fn deletion(name: &str, secure: bool) -> Option<HeaderValue> {
+pub(crate) fn deletion(name: &str, secure: bool) -> Option<HeaderValue> {
     let secure = if secure { "; Secure" } else { "" };
     HeaderValue::try_from(format!("{name}=; Path=/; Max-Age=0{secure}")).ok()
 }

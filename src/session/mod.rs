@@ -36,17 +36,17 @@ use code::CodeKey;
 use device::{address_text, shorten};
 use refresh::RefreshKeys;
 
-pub use code::{Arrival, Arrived, CODE_LIFETIME, Destination, Landing};
-pub use cookie::{MAX_BYTES, deletion, wire_name};
+pub(crate) use code::{Arrival, Destination};
+pub(crate) use cookie::{deletion, wire_name};
 pub use device::Device;
-pub use error::SessionError;
-pub use openings::{Openings, PER_MINUTE};
-pub use token::HOST_CLAIM;
+pub(crate) use error::SessionError;
+pub(crate) use openings::{Openings, PER_MINUTE};
+pub(crate) use token::HOST_CLAIM;
 
 /// For how many seconds after its exchange a refresh token is taken for a client's retry.
-pub const GRACE: UnixSeconds = 10;
+pub(crate) const GRACE: UnixSeconds = 10;
 /// How many sessions of one account live at a time.
-pub const MOST_SESSIONS: usize = 100;
+pub(crate) const MOST_SESSIONS: usize = 100;
 /// The longest `token_lifetime` that the configuration takes, in seconds.
 const LONGEST_TOKEN: UnixSeconds = 24 * 60 * 60;
 /// By how many seconds a token may outlive what was noted of its session; less than [`TOKEN_MARGIN`], for which the end of
@@ -118,8 +118,6 @@ pub struct Cookie {
     pub set_cookie: HeaderValue,
     /// The session's name.
     pub session_id: String,
-    /// When the JWT expires.
-    pub expires_at: UnixSeconds,
 }
 
 impl std::fmt::Debug for Cookie {
@@ -181,12 +179,6 @@ impl Sessions {
     pub fn counted_by(mut self, openings: Arc<Openings>) -> Self {
         self.openings = openings;
         self
-    }
-
-    /// The settings. Does not block.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// [`Settings::revoked_until`], for a session that ends now. Does not block.
@@ -572,7 +564,6 @@ impl Sessions {
             token: signed.text,
             set_cookie,
             session_id: session.id.clone(),
-            expires_at: signed.expires_at,
         })
     }
 

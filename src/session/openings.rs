@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::clock::UnixSeconds;
 
 /// The most sessions that one account opens within a minute.
-pub const PER_MINUTE: u64 = 120;
+pub(crate) const PER_MINUTE: u64 = 120;
 /// In seconds.
 const WINDOW: i64 = 60;
 /// Slots; a power of two. 512 KiB.

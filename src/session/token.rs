@@ -14,7 +14,7 @@ use crate::state::{AccountRow, SessionRow};
 use crate::verify::REVISION_CLAIM;
 
 /// The claim of the token in a cookie that names the host, without a port, on which alone it counts.
-pub const HOST_CLAIM: &str = "host";
+pub(crate) const HOST_CLAIM: &str = "host";
 
 /// A token and its `exp`.
 pub(super) struct Signed {

@@ -21,8 +21,8 @@ use zeroize::Zeroizing;
 use crate::clock::UnixSeconds;
 use crate::state::{SigningKeyRow, State, StateError};
 
-pub use assertion::Assertions;
-pub use mint::{DEFAULT_LIFETIME, MintError, MintRequest};
+pub(crate) use assertion::Assertions;
+pub(crate) use mint::MintRequest;
 
 /// `alg` of everything that is signed here (RFC 8037 section 3.1).
 const ALGORITHM: jsonwebtoken::Algorithm = jsonwebtoken::Algorithm::EdDSA;

@@ -7,7 +7,7 @@ use super::session::TokenHash;
 use crate::clock::UnixSeconds;
 
 /// The most codes of one session that are kept at a time.
-pub const MOST_CODES: usize = 20;
+pub(crate) const MOST_CODES: usize = 20;
 
 /// A code that has not been used. It goes with its session.
 #[derive(Clone, PartialEq, Eq)]

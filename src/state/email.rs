@@ -9,7 +9,7 @@ use unicode_security::skeleton;
 /// The address without the white space around it, in normalisation form NFKC (UAX 15): composed letters, no full-width
 /// ones.
 #[must_use]
-pub fn normal(text: &str) -> String {
+pub(crate) fn normal(text: &str) -> String {
     text.trim().nfkc().collect()
 }
 
@@ -20,7 +20,7 @@ pub fn normal(text: &str) -> String {
 /// one person's, so folding too much refuses a second account, and folding too little would let an attacker register what
 /// looks like another's address.
 #[must_use]
-pub fn key(text: &str) -> String {
+pub(crate) fn key(text: &str) -> String {
     let folded = normal(text).to_lowercase().to_uppercase().to_lowercase();
     // A full stop of Chinese or Japanese is a dot in a domain (UTS 46 section 2.3).
     folded
@@ -31,7 +31,7 @@ pub fn key(text: &str) -> String {
 
 /// What a [`key`] looks like (UTS 39 section 4).
 #[must_use]
-pub fn look(key: &str) -> String {
+pub(crate) fn look(key: &str) -> String {
     skeleton(key).collect()
 }
 

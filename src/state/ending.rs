@@ -44,4 +44,4 @@ impl EndSessions<'_> {
 
 /// For how many seconds longer than its tokens live the end of a session is remembered: a clock may be put right, and
 /// a process that read the session before it ended may sign a token a little later.
-pub const TOKEN_MARGIN: UnixSeconds = 60;
+pub(crate) const TOKEN_MARGIN: UnixSeconds = 60;

@@ -12,26 +12,26 @@ mod account;
 mod code;
 #[cfg(test)]
 mod contract;
-pub mod email;
+pub(crate) mod email;
 mod ending;
 mod error;
 mod key;
 mod revocation;
 mod session;
-pub mod sqlite;
+pub(crate) mod sqlite;
 
 use std::path::Path;
 use std::sync::Arc;
 
-pub use account::{AccountChange, AccountRow, AccountStore, Added};
-pub use code::{CodeRow, CodeStore, MOST_CODES};
-pub use ending::{EndSessions, TOKEN_MARGIN};
-pub use error::{StateError, StateErrorKind};
-pub use key::{SigningKeyRow, SigningKeyStore};
-pub use revocation::{PURGED_AT_ONCE, Reading, RevocationStore, Version};
-pub use session::{
-    RefreshExchange, RefreshRow, Rotation, SessionRow, SessionSelector, SessionStore, Sighting, TokenHash,
-};
+pub use account::AccountRow;
+pub(crate) use account::{AccountChange, AccountStore, Added};
+pub(crate) use code::{CodeRow, CodeStore, MOST_CODES};
+pub(crate) use ending::{EndSessions, TOKEN_MARGIN};
+pub(crate) use error::{StateError, StateErrorKind};
+pub(crate) use key::{SigningKeyRow, SigningKeyStore};
+pub(crate) use revocation::{PURGED_AT_ONCE, Reading, RevocationStore, Version};
+pub(crate) use session::{RefreshExchange, Rotation, SessionSelector, SessionStore, Sighting, TokenHash};
+pub use session::{RefreshRow, SessionRow};
 
 /// What is kept. Each method that writes has written durably when it returns `Ok`.
 pub trait State: AccountStore + SessionStore + CodeStore + RevocationStore + SigningKeyStore {}
@@ -40,7 +40,7 @@ impl<T: AccountStore + SessionStore + CodeStore + RevocationStore + SigningKeySt
 
 /// An engine that `state.url` can name: all that the rest of the gateway knows of it.
 #[derive(Debug)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// The part of the URL before the first colon.
     pub scheme: &'static str,
     /// An example of a URL, for hints.
@@ -54,13 +54,13 @@ pub struct Kind {
 type Open = fn(&str, &Path) -> Result<Arc<dyn State>, StateError>;
 
 /// All engines.
-pub const KINDS: &[Kind] = &[sqlite::KIND];
+pub(crate) const KINDS: &[Kind] = &[sqlite::KIND];
 
 /// Finds the engine of a URL without opening anything; the rest of the URL comes with it.
 ///
 /// # Errors
 /// No engine has the scheme, or nothing follows it.
-pub fn recognize(url: &str) -> Result<(&'static Kind, &str), StateError> {
+pub(crate) fn recognize(url: &str) -> Result<(&'static Kind, &str), StateError> {
     let refused = |text: String| StateError::new(StateErrorKind::Url, text);
     // Only the scheme is repeated in an error: the rest of a database URL may hold a password.
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
@@ -94,7 +94,7 @@ pub fn open(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_if_there(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
+pub(crate) fn open_if_there(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
     let (kind, rest) = recognize(url)?;
     if (kind.exists)(rest, base) {
         (kind.open)(rest, base)

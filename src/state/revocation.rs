@@ -91,7 +91,7 @@ pub trait RevocationStore: Debug + Send + Sync {
 }
 
 /// The most that one [`RevocationStore::purge_revocations`] deletes: other writers wait meanwhile.
-pub const PURGED_AT_ONCE: usize = 1000;
+pub(crate) const PURGED_AT_ONCE: usize = 1000;
 
 /// The kind and the name under which a target is kept, once for each issuer, and the revision, where it has one.
 pub(super) fn parts(target: &Target) -> (&'static str, &str, Option<i64>) {

@@ -11,7 +11,7 @@ use super::ending::EndSessions;
 use crate::clock::UnixSeconds;
 
 /// BLAKE3 of a refresh token.
-pub type TokenHash = [u8; 32];
+pub(crate) type TokenHash = [u8; 32];
 
 /// One session that has not been ended. It may be over all the same, by its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::http::target::canonical_pattern_segment;
 use crate::refusal::Refusal;
 
 /// The most segments that a pattern may have.
-pub const MAX_SEGMENTS: usize = 64;
+pub(crate) const MAX_SEGMENTS: usize = 64;
 
 /// A `path` of a route: segments of which each is literal or `{name}`, and perhaps a `*` at the end.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Pattern {
 
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
+pub(crate) enum Segment {
     /// This text, in its matching spelling; empty only at the end.
     Literal(Box<str>),
     /// Any one segment that is not empty.
@@ -164,13 +164,13 @@ impl Pattern {
 
     /// The segments; a final `*` is none.
     #[must_use]
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
     /// Whether it ends with `*`.
     #[must_use]
-    pub fn is_subtree(&self) -> bool {
+    pub(crate) fn is_subtree(&self) -> bool {
         self.subtree
     }
 

@@ -9,6 +9,7 @@ use super::bad_value::BadValue;
 use super::scalar::is_token;
 use super::suggest::echo;
 use crate::http::headers::Host;
+use crate::http::url;
 
 /// A method and the path on some host, or the whole URL.
 #[derive(Clone, Debug)]
@@ -33,17 +34,14 @@ impl RequestLine {
         let text = format!("{method} {url}").into();
         let method = Method::try_from(method).map_err(|_| format!("`{method}` is not a method"))?;
         let url = url.split_once('#').map_or(url, |(url, _)| url);
-        let (authority, target) = match url.split_once("://") {
-            Some((_, rest)) => match rest.find(['/', '?']) {
-                Some(end) => (Some(&rest[..end]), &rest[end..]),
-                None => (Some(rest), "/"),
-            },
+        // Not as strict as a `Url`: what the gateway says of an odd target is to be seen.
+        let (authority, target) = match url::split(url) {
+            Some((_, authority, "")) => (Some(authority), "/"),
+            Some((_, authority, rest)) => (Some(authority), rest),
             None => (None, url),
         };
-        let target = match target.strip_prefix('?') {
-            Some(query) => format!("/?{query}"),
-            None => target.to_owned(),
-        };
+        let slash = if target.starts_with('?') { "/" } else { "" };
+        let target = format!("{slash}{target}");
         if !target.starts_with('/') {
             return Err(format!(
                 "`{url}` is neither a path that starts with `/` nor a URL"

@@ -18,7 +18,7 @@ pub enum Auth {
 impl Auth {
     /// As the file writes it.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Optional => "optional",
@@ -46,15 +46,15 @@ pub enum MissingClaim {
 }
 
 /// The most roles of one account, and the most bytes of all of them: they travel in a cookie.
-pub const MOST_ROLES: usize = 64;
+pub(crate) const MOST_ROLES: usize = 64;
 /// See [`MOST_ROLES`].
-pub const MOST_ROLE_BYTES: usize = 1024;
+pub(crate) const MOST_ROLE_BYTES: usize = 1024;
 
 /// The name of a role.
 ///
 /// # Errors
 /// What to write instead.
-pub fn role(text: &str) -> Result<String, String> {
+pub(crate) fn role(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 64 {
         Err("a role is a word of at most 64 bytes".to_owned())
     } else if text.trim() == text {
@@ -65,7 +65,7 @@ pub fn role(text: &str) -> Result<String, String> {
 }
 
 /// Whether one account can have all of `roles`.
-pub fn roles_fit<'a>(roles: impl ExactSizeIterator<Item = &'a str>) -> bool {
+pub(crate) fn roles_fit<'a>(roles: impl ExactSizeIterator<Item = &'a str>) -> bool {
     // In a token they are JSON, where these two are written with a `\` before them.
     let escaped = |role: &str| role.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     roles.len() <= MOST_ROLES
@@ -91,7 +91,7 @@ impl FromStr for Scope {
 impl Scope {
     /// The text.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::suggest::echo;
-use super::url::url;
 
 use crate::http::client::Share;
+use crate::http::url::Url;
 
 /// One entry of `server.listen` or `admin.listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum TrustedProxy {
 }
 
 /// The longest duration that the file can name: ten years. Longer ones are mistakes, and overflow timers.
-pub const MAX_DURATION: Duration = Duration::from_secs(3650 * 86_400);
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(3650 * 86_400);
 
 pub(super) const DURATION_FORM: &str = "a duration is a number with a unit, like `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"24h\"`, `\"7d\"` or `\"1h30m\"`";
 pub(super) const SIZE_FORM: &str =
@@ -45,7 +45,7 @@ pub(super) const SIZE_FORM: &str =
 ///
 /// # Errors
 /// What a duration looks like.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     exact_duration(text).map_err(|form| match mended_duration(text) {
         Some(mended) => format!("write `\"{mended}\"`"),
         None => form,
@@ -141,7 +141,7 @@ fn exact_duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// What a size looks like, or that it is too large.
-pub fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 9] = [
         ("B", 1),
         ("KiB", 1 << 10),
@@ -206,7 +206,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// What a percentage looks like.
-pub fn share(text: &str) -> Result<Share, String> {
+pub(crate) fn share(text: &str) -> Result<Share, String> {
     let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
     match percent.filter(|percent| (1..=100).contains(percent) && !text.starts_with('+')) {
         Some(percent) => Ok(Share::Percent(percent)),
@@ -218,7 +218,7 @@ pub fn share(text: &str) -> Result<Share, String> {
 ///
 /// # Errors
 /// What an address looks like. Names are not resolved: which address one stands for can change between two starts.
-pub fn listen(text: &str) -> Result<Listen, String> {
+pub(crate) fn listen(text: &str) -> Result<Listen, String> {
     if text == "systemd" {
         return Ok(Listen::Systemd);
     }
@@ -279,7 +279,7 @@ pub fn listen(text: &str) -> Result<Listen, String> {
 /// # Errors
 /// What a network looks like. Bits behind the prefix are refused: `10.1.2.3/8` is a host to one reader and sixteen
 /// million of them to another.
-pub fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
@@ -300,7 +300,7 @@ pub fn network(text: &str) -> Result<IpNet, String> {
 ///
 /// # Errors
 /// As of [`network`].
-pub fn proxy(text: &str) -> Result<TrustedProxy, String> {
+pub(crate) fn proxy(text: &str) -> Result<TrustedProxy, String> {
     if text == "unix" {
         Ok(TrustedProxy::Unix)
     } else {
@@ -312,69 +312,48 @@ pub fn proxy(text: &str) -> Result<TrustedProxy, String> {
 ///
 /// # Errors
 /// What to write instead.
-pub fn egress_proxy(text: &str) -> Result<Proxy, String> {
+pub(crate) fn egress_proxy(text: &str) -> Result<Url, String> {
     const FORM: &str = "it is like `http://proxy:3128`";
-    let url = url(text).map_err(|reason| format!("{reason}; {FORM}"))?;
-    if url.scheme != "http" {
+    let url: Url = text.parse().map_err(|reason| format!("{reason}; {FORM}"))?;
+    if url.scheme() != "http" {
         return Err(format!(
             "the proxy itself is spoken to in plain HTTP, and TLS goes through it: {FORM}"
         ));
     }
-    if !matches!(url.rest, "" | "/") {
+    if !matches!(url.rest(), "" | "/") {
         return Err(format!("leave the path out: {FORM}"));
     }
-    let user = match url
-        .has_userinfo
-        .then(|| text["http://".len()..].rsplit_once('@'))
-        .flatten()
-    {
-        None => None,
-        Some((user, _)) if user.contains(':') => {
-            return Err("the password does not belong here: `{ url = \"http://user@proxy:3128\", password = { file = \"…\" } }`".to_owned());
+    match url.userinfo() {
+        Some(user) if user.contains(':') => {
+            Err("the password does not belong here: `{ url = \"http://user@proxy:3128\", password = { file = \"…\" } }`".to_owned())
         }
-        Some((user, _)) if user.is_empty() || user.contains('%') => {
-            return Err("the user in front of `@` is written without `%`".to_owned());
+        Some(user) if user.is_empty() || user.contains('%') => {
+            Err("the user in front of `@` is written without `%`".to_owned())
         }
-        Some((user, _)) => Some(user.to_owned()),
-    };
-    Ok(Proxy {
-        host: url.host.to_owned(),
-        port: url.port.unwrap_or(80),
-        user,
-    })
-}
-
-/// What [`proxy`] reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proxy {
-    /// Without brackets.
-    pub host: String,
-    /// 80 unless written.
-    pub port: u16,
-    /// Before `@`.
-    pub user: Option<String>,
+        _ => Ok(url),
+    }
 }
 
 /// An origin as a browser writes it in `Origin` (RFC 6454 section 6.2): `https://host` or `https://host:port`.
 ///
 /// # Errors
 /// What to write instead.
-pub fn origin(text: &str) -> Result<String, String> {
+pub(crate) fn origin(text: &str) -> Result<Url, String> {
     const FORM: &str = "it is the origin that browsers see, like `https://app.example.com`";
-    let url = url(text).map_err(|reason| format!("{reason}; {FORM}"))?;
-    let default = match url.scheme {
+    let url: Url = text.parse().map_err(|reason| format!("{reason}; {FORM}"))?;
+    let default = match url.scheme() {
         "https" => 443,
         "http" => 80,
         _ => return Err(format!("it begins with `https://` or `http://`; {FORM}")),
     };
-    if url.has_userinfo {
+    if url.userinfo().is_some() {
         return Err(FORM.to_owned());
     }
-    if !url.rest.is_empty() {
-        let bare = &text[..text.len() - url.rest.len()];
+    if !url.rest().is_empty() {
+        let bare = &text[..text.len() - url.rest().len()];
         return Err(format!("leave the path out: `\"{bare}\"`"));
     }
-    if url.port == Some(default) {
+    if url.port() == Some(default) {
         let bare = text.rsplit_once(':').map_or(text, |(bare, _)| bare);
         return Err(format!("browsers leave the default port out: `\"{bare}\"`"));
     }
@@ -382,14 +361,14 @@ pub fn origin(text: &str) -> Result<String, String> {
     if lower != text {
         return Err(format!("browsers write hosts in lower case: `\"{lower}\"`"));
     }
-    Ok(lower)
+    Ok(url)
 }
 
 /// A prefix of paths, like `/auth`: one or more plain segments, so that it needs no decoding to be compared.
 ///
 /// # Errors
 /// What to write instead.
-pub fn prefix(text: &str) -> Result<String, String> {
+pub(crate) fn prefix(text: &str) -> Result<String, String> {
     const FORM: &str = "it looks like `/auth`: letters, digits, `-`, `_` and `.` after each `/`";
     let Some(segments) = text.strip_prefix('/') else {
         return Err(format!("it begins with `/`; {FORM}"));
@@ -415,7 +394,7 @@ pub fn prefix(text: &str) -> Result<String, String> {
 
 /// Whether `text` is a token (RFC 9110 section 5.6.2), as field names, methods, schemes and cookie names are.
 #[must_use]
-pub fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()
@@ -429,7 +408,7 @@ const COOKIE_PREFIXES: [&str; 2] = ["__Host-", "__Secure-"];
 ///
 /// # Errors
 /// What to write instead. Browsers read the prefixes in any case, and servers that compare them do not.
-pub fn cookie_name(text: &str) -> Result<String, String> {
+pub(crate) fn cookie_name(text: &str) -> Result<String, String> {
     if !is_token(text) {
         return Err(
             "letters, digits and most signs, without spaces or `=` (RFC 6265 section 4.1.1)".to_owned(),
@@ -453,7 +432,7 @@ pub fn cookie_name(text: &str) -> Result<String, String> {
 }
 
 /// The default name of the session cookie.
-pub const COOKIE: &str = "__Host-session";
+pub(crate) const COOKIE: &str = "__Host-session";
 
 /// The same on plain HTTP. Not `session`, which is what Flask, Starlette and Express call theirs.
 const COOKIE_ON_HTTP: &str = "passgate-session";
@@ -461,7 +440,7 @@ const COOKIE_ON_HTTP: &str = "passgate-session";
 /// What the cookie `name` is called on plain HTTP, where browsers take none with such a prefix, in whatever case of
 /// letters.
 #[must_use]
-pub fn cookie_on_http(name: &str) -> &str {
+pub(crate) fn cookie_on_http(name: &str) -> &str {
     if name == COOKIE {
         return COOKIE_ON_HTTP;
     }

@@ -11,8 +11,8 @@ use http::HeaderValue;
 
 use super::bad_value::BadValue;
 use super::suggest::{echo, nearest};
-use super::url::{Url, url};
 use crate::http::target::canonical_prefix;
+use crate::http::url::Url;
 use crate::refusal::Refusal;
 
 const FORM: &str =
@@ -76,8 +76,10 @@ impl ServerAddress {
                 ..BadValue::new("the address of a server holds a user or a password", FORM)
             });
         }
-        let url = url(text).map_err(|reason| not_an_address(text, &reason))?;
-        let (scheme, default_port) = match url.scheme {
+        let url: Url = text
+            .parse()
+            .map_err(|reason: String| not_an_address(text, &reason))?;
+        let (scheme, default_port) = match url.scheme() {
             "http" => (ServerScheme::Http, 80),
             "https" => (ServerScheme::Https, 443),
             "h2c" => (ServerScheme::H2c, 80),
@@ -90,28 +92,28 @@ impl ServerAddress {
                 return Err(BadValue::new(message, hint));
             }
         };
-        if url.has_userinfo {
+        if url.userinfo().is_some() {
             let message = "the address of a server holds a user or a password";
             return Err(BadValue::new(message, "leave out what stands in front of `@`"));
         }
-        if let Some(end) = url.rest.find(['?', '#']) {
-            let bare = &text[..text.len() - (url.rest.len() - end)];
+        if let Some(end) = url.rest().find(['?', '#']) {
+            let bare = &text[..text.len() - (url.rest().len() - end)];
             let message = "the address of a server has a query or a fragment";
             return Err(BadValue::new(message, format!("write `\"{}\"`", echo(bare))));
         }
-        let authority = authority(text, &url);
+        let authority = url.authority();
         Ok(Self::Tcp {
             scheme,
-            host: match url.host.parse() {
+            host: match url.host().parse() {
                 Ok(address) => ServerHost::Ip(address),
-                Err(_) => ServerHost::Name(url.host.into()),
+                Err(_) => ServerHost::Name(url.host().into()),
             },
-            port: url.port.unwrap_or(default_port),
+            port: url.port().unwrap_or(default_port),
             authority: HeaderValue::try_from(authority)
                 .ok()
                 .filter(|_| authority.parse::<http::uri::Authority>().is_ok())
                 .ok_or_else(|| not_an_address(text, "the host is no name or address"))?,
-            base: base(url.rest)?,
+            base: base(url.rest())?,
         })
     }
 
@@ -136,15 +138,11 @@ impl FromStr for ServerAddress {
     }
 }
 
-fn authority<'a>(text: &'a str, url: &Url<'_>) -> &'a str {
-    &text[url.scheme.len() + "://".len()..text.len() - url.rest.len()]
-}
-
 fn not_an_address(text: &str, reason: &str) -> BadValue {
     let hint = match text.strip_prefix('/') {
         Some(_) => format!("a unix socket is written `\"unix:{}\"`", echo(text)),
         // A name or address and a port, as `listen` has it.
-        None if !text.contains("://") && url(&format!("http://{text}")).is_ok() => {
+        None if !text.contains("://") && format!("http://{text}").parse::<Url>().is_ok() => {
             format!("the scheme is missing: `\"http://{}\"`", echo(text))
         }
         None => format!("{reason}; {FORM}"),

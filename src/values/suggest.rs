@@ -2,7 +2,7 @@
 
 /// The candidate that `typed` was most likely meant to be, or `None` where nothing is near.
 #[must_use]
-pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = typed.chars().count();
     let allowed = (length / 3).clamp(1, 3);
     let typed = typed.to_lowercase();
@@ -23,13 +23,13 @@ pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -
 
 /// A hint with the candidate that `typed` was most likely meant to be.
 #[must_use]
-pub fn did_you_mean<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(typed, candidates).map(|near| format!("did you mean `{near}`?"))
 }
 
 /// `text` as it may stand in a message: short, one line, nothing that a terminal would obey, and no password of a URL.
 #[must_use]
-pub fn echo(text: &str) -> String {
+pub(crate) fn echo(text: &str) -> String {
     let tame: String = match (text.find("://"), text.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}<hidden>{}", &text[..scheme + 3], &text[at..]),
         _ => text.chars().take(61).collect(),

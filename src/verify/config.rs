@@ -9,8 +9,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::algorithm::{Algorithm, Family};
-use super::egress::Egress;
-use super::fetch::{Client, Url};
 use super::issuer::{Issuer, Issuers, LEEWAY};
 use super::jwks::Origin;
 use super::key_source::{KeySource, Location, REFRESH_COOLDOWN, REFRESH_INTERVAL};
@@ -20,6 +18,8 @@ use crate::clock::UnixSeconds;
 use crate::config::raw::{Named, RawIssuer, RawTenants};
 use crate::config::{Problems, Spanned, load_secret};
 use crate::identity::ClaimPath;
+use crate::net::client::{self, Client};
+use crate::net::egress::Egress;
 use crate::values::MissingClaim;
 
 /// The longest key file that is read, in bytes.
@@ -76,7 +76,7 @@ fn one_without_iss(raw: &[Named<RawIssuer>], problems: &mut Problems) {
 /// From when on a revocation made at `now` says nothing more: where tokens have a greatest age, one that is issued now
 /// is refused for its age from then on. `None`: never.
 #[must_use]
-pub fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSeconds> {
+pub(crate) fn revocation_expiry(raw: &RawIssuer, now: UnixSeconds) -> Option<UnixSeconds> {
     let age = seconds(raw.max_age.as_ref()?.value);
     let leeway = raw.leeway.as_ref().map_or(LEEWAY, |leeway| seconds(leeway.value));
     Some(now.saturating_add(age).saturating_add(2 * leeway))
@@ -325,7 +325,7 @@ fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Opti
     let allow_http = raw.allow_http.as_ref().is_some_and(|allow| allow.value);
     const HTTP_HINT: &str = "use `https://`; `allow_http = true` is for a network that no attacker can reach";
     let location = if let Some(url) = &raw.jwks_url {
-        match Url::parse(url, allow_http) {
+        match client::url(url, allow_http) {
             Ok(url) => Some(Location::Jwks(url)),
             Err(fault) => {
                 problems
@@ -379,11 +379,13 @@ fn key_source(raw: &RawIssuer, egress: &Egress, problems: &mut Problems) -> Opti
                     .hint("a file, `{ file = \"…\" }`, or an environment variable, `{ env = \"…\" }`");
                 return None;
             }
-            client.with_token(
-                token.value.clone(),
-                problems.directory().to_owned(),
-                location.url().clone(),
-            )
+            let (token, directory) = (token.value.clone(), problems.directory().to_owned());
+            client.with_token(location.url().clone(), move || {
+                let token = token.load(&directory);
+                token
+                    .and_then(|token| client::bearer(token.expose()))
+                    .map_err(|fault| format!("`jwks_token`: {fault}"))
+            })
         }
     };
     let interval = raw

@@ -13,14 +13,17 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::algorithm::Algorithm;
-use super::fetch::{Client, Url};
 use super::issuer_keys::IssuerKeys;
 use super::json;
 use super::jwks::Origin;
 use super::keys::KeySet;
 use super::tenant::IssuerName;
 use crate::clock::UnixSeconds;
+use crate::http::url::Url;
+use crate::net::client::{self, Client};
 
+/// The longest key set or discovery document, in bytes.
+const MAX_BODY_BYTES: usize = 512 * 1024;
 /// How often a set is fetched again, unless the TOML says otherwise.
 pub(super) const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The shortest time between two fetches that unknown `kid`s caused, unless the TOML says otherwise.
@@ -52,7 +55,7 @@ impl Location {
             .ok_or("a URL in which `{tid}` is not one whole segment")?
             .of_discovery();
         let base = issuer.strip_suffix('/').unwrap_or(&issuer);
-        Url::parse(&format!("{base}/.well-known/openid-configuration"), allow_http).map(Self::Discovery)
+        client::url(&format!("{base}/.well-known/openid-configuration"), allow_http).map(Self::Discovery)
     }
 
     /// The document that is asked for first.
@@ -215,17 +218,18 @@ impl KeySource {
 
     /// The text of the set, and what it says.
     pub(super) async fn fetch(&self, issuer: &str) -> Result<(Bytes, KeySet, Vec<String>), String> {
+        let get = async |url: &Url| {
+            let document = self.client.get(url, MAX_BODY_BYTES).await;
+            document.map_err(|error| error.to_string())
+        };
         let text = match &self.location {
-            Location::Jwks(url) => self.client.get(url).await,
+            Location::Jwks(url) => get(url).await?,
             Location::Discovery(url) => {
-                let document = self.client.get(url).await.map_err(|error| error.to_string())?;
+                let document = get(url).await?;
                 let allow_http = self.client.allows_http();
-                self.client
-                    .get(&jwks_uri(&document, url, issuer, allow_http)?)
-                    .await
+                get(&jwks_uri(&document, url, issuer, allow_http)?).await?
             }
         };
-        let text = text.map_err(|error| error.to_string())?;
         let (set, skipped) = KeySet::from_jwks(&text, Origin::Fetched)?;
         Ok((text, set, skipped))
     }
@@ -258,7 +262,7 @@ fn jwks_uri(document: &[u8], from: &Url, issuer: &str, allow_http: bool) -> Resu
         None => return Err("the discovery document has no `issuer`".to_owned()),
     }
     let uri = text("jwks_uri").ok_or_else(|| "the discovery document has no `jwks_uri`".to_owned())?;
-    let url = Url::parse(uri, allow_http)
+    let url = client::url(uri, allow_http)
         .map_err(|fault| format!("`jwks_uri` of the discovery document is {fault}"))?;
     if from.is_tls() && !url.is_tls() && !allow_http {
         return Err("`jwks_uri` of the discovery document is an `http://` URL".to_owned());
@@ -273,7 +277,7 @@ mod tests {
     #[test]
     fn a_discovery_document_that_came_by_tls_cannot_lead_away_from_it() {
         let document = br#"{"issuer": "i", "jwks_uri": "http://127.0.0.1:9/keys"}"#;
-        let from = |text| Url::parse(text, false).expect("a URL");
+        let from = |text| client::url(text, false).expect("a URL");
         assert!(jwks_uri(document, &from("http://localhost/d"), "i", false).is_ok());
         assert!(jwks_uri(document, &from("https://id.example.com/d"), "i", false).is_err());
         assert!(jwks_uri(document, &from("https://id.example.com/d"), "i", true).is_ok());

@@ -11,8 +11,6 @@ mod algorithm;
 mod cache;
 mod claims;
 mod config;
-pub mod egress;
-pub mod fetch;
 mod issuer;
 mod issuer_keys;
 mod json;
@@ -22,8 +20,8 @@ mod key_source;
 mod keys;
 mod pem;
 mod prepared;
-pub mod refresh;
-pub mod revocation;
+pub(crate) mod refresh;
+pub(crate) mod revocation;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -35,21 +33,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 pub use algorithm::{Algorithm, Family};
-pub use cache::{CacheCounters, LocalCache, Verified};
-pub use config::revocation_expiry;
-pub use egress::Egress;
-pub use issuer::{Issuer, Issuers};
-pub use issuer_keys::{IssuerKeys, Keys};
+pub use cache::LocalCache;
+pub(crate) use cache::{CacheCounters, Verified};
+pub(crate) use config::revocation_expiry;
+pub(crate) use issuer::Issuer;
+pub use issuer::Issuers;
 pub use jwks::Origin;
-pub use jws::{Unverified, read_unverified, verify_signature};
-pub use key_source::KeyStatus;
-pub use keys::{Key, KeySet, MAX_KEYS};
-pub use prepared::{PROVIDER, Unusable};
-pub use refresh::{KeyStore, keep_fresh};
-pub use revocation::{Change, REVISION_CLAIM, Revocations};
-pub use tenant::Tenants;
-pub use trace::Step;
-pub use typ::TypeRule;
+pub use jws::{read_unverified, verify_signature};
+pub use keys::{KeySet, MAX_KEYS};
+pub(crate) use prepared::PROVIDER;
+pub(crate) use refresh::{KeyStore, keep_fresh};
+pub use revocation::Revocations;
+pub(crate) use revocation::{Change, REVISION_CLAIM};
+pub(crate) use tenant::Tenants;
+pub(crate) use trace::Step;
 
 use crate::clock::UnixSeconds;
 use crate::identity::{Caller, Identity};
@@ -117,16 +114,28 @@ impl Verifier {
     /// that neither `local` nor the shared table knows.
     ///
     /// # Errors
-    /// The refusal of the first check that failed. After [`Refusal::KeyUnknown`] and [`Refusal::KeysUnavailable`],
-    /// [`Verifier::refetch`] may help.
+    /// The refusal of the first check that failed.
     pub fn verify(
         &self,
         local: &mut LocalCache,
         token: &str,
         now: UnixSeconds,
     ) -> Result<Arc<Verified>, Refusal> {
+        Ok(self.try_verify(local, token, now)?)
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// The refusal of the first check that failed, with the key that may help against it.
+    pub fn try_verify(
+        &self,
+        local: &mut LocalCache,
+        token: &str,
+        now: UnixSeconds,
+    ) -> Result<Arc<Verified>, Refused> {
         if token.len() > self.most {
-            return Err(Refusal::TokenTooLarge);
+            return Err(Refusal::TokenTooLarge.into());
         }
         local.enter(self.table);
         if let Some(verified) = local.find(token).filter(|verified| verified.holds(now)).cloned() {
@@ -159,8 +168,8 @@ impl Verifier {
         now: UnixSeconds,
         observer: &mut dyn FnMut(Step),
     ) -> Result<Arc<Verified>, Refusal> {
-        self.check(token, now, Tense::Present, &mut Steps::heard_by(observer))
-            .map(Arc::new)
+        let verified = self.check(token, now, Tense::Present, &mut Steps::heard_by(observer))?;
+        Ok(Arc::new(verified))
     }
 
     /// The same for a token that was good until its `exp`, or until what it says was changed: what it said then, without
@@ -169,33 +178,8 @@ impl Verifier {
     /// # Errors
     /// The refusal of the first check that failed, or would have then.
     pub fn verify_expired(&self, token: &str, now: UnixSeconds) -> Result<Arc<Verified>, Refusal> {
-        self.check(token, now, Tense::Past, &mut Steps::silent())
-            .map(Arc::new)
-    }
-
-    /// After `refusal` of `token`: waits, two seconds at most, for keys of its issuer that may help. True where it is
-    /// worth to verify once more; false at once where `refusal` is not about keys, where the issuer's keys are not
-    /// fetched, and where they were fetched for such a token a short time ago.
-    pub async fn refetch(&self, token: &str, refusal: Refusal) -> bool {
-        if !matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable) {
-            return false;
-        }
-        let Ok(jws) = Jws::parse(token, self.most) else {
-            return false;
-        };
-        let (Ok(algorithm), Ok(kid), Ok(claims)) = (jws.algorithm(), jws.kid(), jws.claims()) else {
-            return false;
-        };
-        let Some(issuer) = claims::issuer(&claims, &self.issuers)
-            .ok()
-            .and_then(|iss| self.issuers.of(iss))
-        else {
-            return false;
-        };
-        match &issuer.source {
-            Some(source) => source.await_key(&issuer.keys, kid, algorithm).await,
-            None => false,
-        }
+        let verified = self.check(token, now, Tense::Past, &mut Steps::silent())?;
+        Ok(Arc::new(verified))
     }
 
     fn check_revocation(&self, issuer: &Issuer, identity: &Identity) -> Result<(), Refusal> {
@@ -210,7 +194,7 @@ impl Verifier {
         now: UnixSeconds,
         tense: Tense,
         steps: &mut Steps<'_>,
-    ) -> Result<Verified, Refusal> {
+    ) -> Result<Verified, Refused> {
         let jws = steps.must("form", Jws::parse(token, self.most), || {
             let (bytes, parts) = (token.len(), token.split('.').count());
             format!(
@@ -302,15 +286,17 @@ impl Verifier {
 
         // One load: the generation is that of the keys that verify.
         let keys = issuer.keys.now();
-        let set = steps.must(
+        let refused = |refusal| Refused::by_keys(refusal, issuer, kid, algorithm);
+        let is_there = steps.must(
             "keys",
             keys.set.as_ref().ok_or(Refusal::KeysUnavailable),
             || match &keys.set {
                 Some(set) => format!("{} of `{}`", set.len(), issuer.name),
                 None => format!("none of `{}` have been had yet", issuer.name),
             },
-        )?;
-        steps.must(
+        );
+        let set = is_there.map_err(refused)?;
+        let is_signed = steps.must(
             "signature",
             set.verify(iss, kid, algorithm, jws.signing_input, &jws.signature),
             || {
@@ -321,7 +307,8 @@ impl Verifier {
                     .collect();
                 format!("`{algorithm}`, `kid` is {}, known are {known:?}", shown("kid"))
             },
-        )?;
+        );
+        is_signed.map_err(refused)?;
 
         let (issuer, key_generation) = (issuer.clone(), keys.generation);
         // The fields of the identity and the headers made of it later are parts of the claims once more.
@@ -342,6 +329,49 @@ impl Verifier {
             verified_at: now,
             weight,
         })
+    }
+}
+
+/// Why a token is refused, and the key that may come.
+#[derive(Debug)]
+pub struct Refused {
+    refusal: Refusal,
+    /// The issuer, `kid` and `alg` of a token without a key.
+    missing: Option<(Arc<Issuer>, Option<String>, Algorithm)>,
+}
+
+impl Refused {
+    fn by_keys(refusal: Refusal, issuer: &Arc<Issuer>, kid: Option<&str>, algorithm: Algorithm) -> Self {
+        let missing = matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable)
+            .then(|| (Arc::clone(issuer), kid.map(str::to_owned), algorithm));
+        Self { refusal, missing }
+    }
+
+    /// Waits, two seconds at most, for keys of the token's issuer that may help. True where it is worth to verify once
+    /// more; false at once where the refusal is not about keys, where the issuer's keys are not fetched, and where they
+    /// were fetched for such a token a short time ago.
+    pub async fn refetch(&self) -> bool {
+        if let Some((issuer, kid, algorithm)) = &self.missing
+            && let Some(source) = &issuer.source
+        {
+            return source.await_key(&issuer.keys, kid.as_deref(), *algorithm).await;
+        }
+        false
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            missing: None,
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        refused.refusal
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn other(reason: impl Into<String>) -> Unusable {
 }
 
 /// The cryptography of the `jsonwebtoken` crate in this process: aws-lc, with the checks of this file for each key.
-pub static PROVIDER: CryptoProvider = CryptoProvider {
+pub(crate) static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: aws_lc::DEFAULT_PROVIDER.signer_factory,
     verifier_factory: |algorithm, material| {
         let refused = |reason: Unusable| ErrorKind::Provider(reason.to_string());

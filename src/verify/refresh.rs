@@ -11,18 +11,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
-use super::fetch::TIME_LIMIT;
 use super::issuer::Issuer;
 use super::jwks::Origin;
 use super::key_source::KeySource;
 use super::keys::KeySet;
 use crate::clock::Clock;
+use crate::net::client::TIME_LIMIT;
 
 /// The longest wait after a failure.
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
 /// Keeps the last good set of an issuer over restarts. Both may block; they are called off the request path.
-pub trait KeyStore: Send + Sync {
+pub(crate) trait KeyStore: Send + Sync {
     /// The text of the set that was last saved for this `iss` and location.
     ///
     /// # Errors
@@ -38,7 +38,11 @@ pub trait KeyStore: Send + Sync {
 
 /// Fetches the keys of `issuer` until `shutdown`: now, then at each interval, sooner after a failure, and at once when a
 /// request asks. Returns at once for an issuer whose keys are not fetched. One task an issuer.
-pub async fn keep_fresh(issuer: Arc<Issuer>, store: Arc<dyn KeyStore>, shutdown: impl Future<Output = ()>) {
+pub(crate) async fn keep_fresh(
+    issuer: Arc<Issuer>,
+    store: Arc<dyn KeyStore>,
+    shutdown: impl Future<Output = ()>,
+) {
     let Some(source) = &issuer.source else { return };
     let _stop = StopOnDrop(source);
     let mut shutdown = pin!(shutdown);

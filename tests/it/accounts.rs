@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::support::gateway::{Output, run};
 use crate::support::{App, Gateway, Setup, eventually};
-use passgate::revocation::Target;
-use passgate::state::{self, RefreshRow, SessionRow, State};
+use passgate::internals::revocation::Target;
+use passgate::internals::state::{self, RefreshRow, SessionRow, State};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -43,7 +43,7 @@ fn open(setup: &Setup) -> Arc<dyn State> {
 }
 
 fn now() -> i64 {
-    passgate::clock::Clock::system().now()
+    passgate::internals::clock::Clock::system().now()
 }
 
 /// A session as a gateway would have opened it.
@@ -85,11 +85,15 @@ fn is_ended(setup: &Setup, id: &str) -> bool {
 
 /// Whether somebody can sign in so.
 fn is_password(setup: &Setup, email: &str, password: &str) -> bool {
-    let policy = passgate::account::Policy {
+    let policy = passgate::internals::account::Policy {
         min_length: 8,
         default_roles: Vec::new(),
     };
-    let accounts = passgate::account::Accounts::new(open(setup), passgate::clock::Clock::system(), policy);
+    let accounts = passgate::internals::account::Accounts::new(
+        open(setup),
+        passgate::internals::clock::Clock::system(),
+        policy,
+    );
     accounts.attempt(email).unwrap().verify(password).is_some()
 }
 
@@ -121,7 +125,7 @@ fn accounts_of_an_operator_are_confirmed_and_registered_ones_by_a_command() {
     .expect(0);
     let state = open(&setup);
     for (id, email) in [("r1", "bob@example.com"), ("r2", "carol@example.com")] {
-        let registered = passgate::state::AccountRow {
+        let registered = passgate::internals::state::AccountRow {
             id: id.to_owned(),
             email: email.to_owned(),
             email_key: email.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use passgate::app::{ExplainRequest, explain};
+use passgate::internals::app::{ExplainRequest, explain};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};

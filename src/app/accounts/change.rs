@@ -10,7 +10,7 @@ use crate::values::did_you_mean;
 
 /// A change of an account's roles.
 #[derive(Clone, Debug)]
-pub enum RolesChange {
+pub(crate) enum RolesChange {
     /// Replaces all roles.
     Set(Vec<String>),
     /// Adds and removes some.
@@ -27,7 +27,7 @@ impl Directory {
     ///
     /// # Errors
     /// What is wrong with it, or that its address is taken.
-    pub fn check_new(&self, new: &NewAccount) -> Result<(), Failure> {
+    pub(crate) fn check_new(&self, new: &NewAccount) -> Result<(), Failure> {
         let refuse = |error| Err(refused(error, &new.email));
         if !account::is_email(&new.email) {
             return refuse(AccountError::EmailInvalid);
@@ -48,7 +48,7 @@ impl Directory {
     ///
     /// # Errors
     /// What is wrong with it, without repeating it.
-    pub fn check_password(&self, email: &str, password: &str) -> Result<(), Failure> {
+    pub(crate) fn check_password(&self, email: &str, password: &str) -> Result<(), Failure> {
         self.accounts
             .policy()
             .check_password(email, password)
@@ -59,7 +59,11 @@ impl Directory {
     ///
     /// # Errors
     /// As of [`Directory::check_new`] and [`Directory::check_password`], or the state cannot be written.
-    pub fn add(&self, new: NewAccount, password: Option<&Zeroizing<String>>) -> Result<Account, Failure> {
+    pub(crate) fn add(
+        &self,
+        new: NewAccount,
+        password: Option<&Zeroizing<String>>,
+    ) -> Result<Account, Failure> {
         let password_hash = password
             .map(|password| self.hash(&new.email, password))
             .transpose()?;
@@ -73,7 +77,7 @@ impl Directory {
     ///
     /// # Errors
     /// It has no role that is to be removed, a role is none, or the state cannot be written.
-    pub fn change_roles(&self, of: &Account, change: RolesChange) -> Result<Account, Failure> {
+    pub(crate) fn change_roles(&self, of: &Account, change: RolesChange) -> Result<Account, Failure> {
         let roles = match change {
             RolesChange::Set(roles) => roles,
             RolesChange::Edit { add, remove } => {
@@ -95,7 +99,11 @@ impl Directory {
     ///
     /// # Errors
     /// The password may not be, or the state cannot be written.
-    pub fn change_password(&self, of: &Account, password: &Zeroizing<String>) -> Result<usize, Failure> {
+    pub(crate) fn change_password(
+        &self,
+        of: &Account,
+        password: &Zeroizing<String>,
+    ) -> Result<usize, Failure> {
         let password_hash = Some(self.hash(&of.email, password)?);
         let sessions = self.count(of)?;
         self.change(of, |change| change.password_hash = password_hash)?;
@@ -106,7 +114,7 @@ impl Directory {
     ///
     /// # Errors
     /// The state cannot be written.
-    pub fn disable(&self, account: &Account) -> Result<usize, Failure> {
+    pub(crate) fn disable(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
         self.change(account, |change| change.disabled = Some(true))?;
         Ok(sessions)
@@ -116,7 +124,7 @@ impl Directory {
     ///
     /// # Errors
     /// The state cannot be written.
-    pub fn enable(&self, account: &Account) -> Result<(), Failure> {
+    pub(crate) fn enable(&self, account: &Account) -> Result<(), Failure> {
         self.change(account, |change| change.disabled = Some(false))
             .map(drop)
     }
@@ -126,7 +134,7 @@ impl Directory {
     ///
     /// # Errors
     /// The state cannot be written.
-    pub fn confirm(&self, account: &Account) -> Result<bool, Failure> {
+    pub(crate) fn confirm(&self, account: &Account) -> Result<bool, Failure> {
         if !account.confirmed {
             self.change(account, |change| change.confirmed = Some(true))?;
         }
@@ -137,7 +145,7 @@ impl Directory {
     ///
     /// # Errors
     /// The state cannot be written.
-    pub fn delete(&self, account: &Account) -> Result<usize, Failure> {
+    pub(crate) fn delete(&self, account: &Account) -> Result<usize, Failure> {
         let sessions = self.count(account)?;
         let is_deleted = self.accounts.delete(&account.id, &self.ending());
         if !is_deleted.map_err(failed)? {
@@ -189,6 +197,6 @@ fn no_role(of: &Account, missing: &str) -> Failure {
 ///
 /// # Errors
 /// It is too long, or hashing failed.
-pub fn hash_password(password: &Zeroizing<String>) -> Result<String, Failure> {
+pub(crate) fn hash_password(password: &Zeroizing<String>) -> Result<String, Failure> {
     account::hash(password).map_err(|error| refused(error, ""))
 }

@@ -15,7 +15,7 @@ use crate::state::{AccountChange, AccountRow, StateError};
 
 /// How an import deals with what is not as it should be.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ImportMode {
+pub(crate) struct ImportMode {
     /// Accounts that exist are changed to what their lines say, instead of being a problem.
     pub update: bool,
     /// The good lines are imported although there are bad ones.
@@ -26,7 +26,7 @@ pub struct ImportMode {
 
 /// What an import came to, or would.
 #[derive(Clone, Debug, Default)]
-pub struct Imported {
+pub(crate) struct Imported {
     /// How many accounts are new.
     pub added: usize,
     /// How many are changed.
@@ -52,7 +52,7 @@ impl Directory {
     ///
     /// # Errors
     /// The lines cannot be read, or the state cannot be read or written. Bad lines are no error here.
-    pub fn import(&self, lines: impl BufRead, mode: ImportMode) -> Result<Imported, Failure> {
+    pub(crate) fn import(&self, lines: impl BufRead, mode: ImportMode) -> Result<Imported, Failure> {
         let mut imported = Imported::default();
         let steps = self.judge(lines, mode, &mut imported)?;
         let is_refused = !mode.skip_bad && !imported.problems.is_empty();

@@ -25,13 +25,13 @@ use crate::session;
 use crate::state::{AccountRow, EndSessions, State};
 use crate::values::text::is_unprintable;
 
-pub use change::{RolesChange, hash_password};
-pub use import::{ImportMode, Imported};
-pub use sessions::Session;
+pub(crate) use change::{RolesChange, hash_password};
+pub(crate) use import::{ImportMode, Imported};
+pub(crate) use sessions::Session;
 
 /// An account, as it is shown.
 #[derive(Clone, Debug, Serialize)]
-pub struct Account {
+pub(crate) struct Account {
     /// What apps get as `X-Auth-User`.
     pub id: String,
     /// The address as it was typed.
@@ -75,7 +75,7 @@ fn scheme(hash: &str) -> String {
 
 /// The accounts of one state.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     state: Arc<dyn State>,
     accounts: Accounts,
     clock: Clock,
@@ -90,7 +90,7 @@ impl Directory {
     ///
     /// # Errors
     /// The file or the state cannot be used.
-    pub fn open(file: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(file: &Path) -> Result<Self, Failure> {
         let outline = outline(file)?;
         let state = open_state(&outline.state_url, file)?;
         Ok(Self::new(state, Clock::system(), &outline))
@@ -108,7 +108,7 @@ impl Directory {
 
     /// Whether the file lets local accounts sign in by password.
     #[must_use]
-    pub fn by_password(&self) -> bool {
+    pub(crate) fn by_password(&self) -> bool {
         self.by_password
     }
 
@@ -116,7 +116,7 @@ impl Directory {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn list(&self) -> Result<Vec<Account>, Failure> {
+    pub(crate) fn list(&self) -> Result<Vec<Account>, Failure> {
         let all = self.accounts.all().map_err(failed)?;
         Ok(all.into_iter().map(Account::from).collect())
     }
@@ -125,7 +125,7 @@ impl Directory {
     ///
     /// # Errors
     /// There is none, or the state cannot be read.
-    pub fn account(&self, who: &str) -> Result<Account, Failure> {
+    pub(crate) fn account(&self, who: &str) -> Result<Account, Failure> {
         self.find(who).map(Account::from)
     }
 

@@ -14,7 +14,7 @@ use crate::values::did_you_mean;
 
 /// A session, as it is shown.
 #[derive(Clone, Debug, Serialize)]
-pub struct Session {
+pub(crate) struct Session {
     /// The `sid` of its tokens.
     pub id: String,
     /// The id of its account.
@@ -55,7 +55,7 @@ impl Directory {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn sessions(&self, of: Option<&Account>) -> Result<Vec<Session>, Failure> {
+    pub(crate) fn sessions(&self, of: Option<&Account>) -> Result<Vec<Session>, Failure> {
         let rows = self.open_sessions(of)?;
         let all = if of.is_none() { self.list()? } else { Vec::new() };
         let emails: HashMap<&str, &str> = all
@@ -92,7 +92,7 @@ impl Directory {
     ///
     /// # Errors
     /// There is no such session, or the state cannot be written.
-    pub fn end_session(&self, id: &str) -> Result<(), Failure> {
+    pub(crate) fn end_session(&self, id: &str) -> Result<(), Failure> {
         let ended = self
             .state
             .end_sessions(SessionSelector::One(id), &self.ending())
@@ -111,7 +111,7 @@ impl Directory {
     ///
     /// # Errors
     /// The state cannot be written.
-    pub fn end_sessions(&self, of: &Account) -> Result<usize, Failure> {
+    pub(crate) fn end_sessions(&self, of: &Account) -> Result<usize, Failure> {
         let open = self.count(of)?;
         self.state
             .end_sessions(SessionSelector::Account(&of.id), &self.ending())

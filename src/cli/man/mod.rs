@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 
 use super::{Arguments, Failure, MINIMAL, print};
-use crate::config::schema::{TABLES, reference};
+use crate::config::schema::{TABLES, header};
 
 /// The examples of each page: blocks of its name and commands, each behind a line with `#` that says what it does or the
 /// command before it. A command without a block fails a test.
@@ -211,7 +211,7 @@ fn sections() -> String {
     for table in TABLES.iter().filter(|table| !table.path.is_empty()) {
         let title = match table.path {
             "secret" => "SECRETS".to_owned(),
-            path => reference::header(path),
+            path => header(path),
         };
         text.push_str(&format!(
             ".SH \"{}\"\n.PP\n{}\n",

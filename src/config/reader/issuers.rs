@@ -8,7 +8,8 @@ use super::fields::{Empty, word};
 use super::section::{Item, Section};
 use crate::config::raw::{RawIssuer, RawSecret, RawSource, RawTenants, Spanned};
 use crate::config::schema;
-use crate::config::values::{self, did_you_mean, echo};
+use crate::config::values::{did_you_mean, echo};
+use crate::http::url::Url;
 use crate::values::{FieldName, MissingClaim, ParameterName, Token};
 
 /// Where keys come from; each issuer has exactly one.
@@ -188,7 +189,7 @@ impl Reader<'_> {
         let key = &item.key;
         // With a place for the tenant it is asked under another name, see `verify`.
         let asked = text.replace("{tid}", "organizations");
-        let url = match values::url(&asked) {
+        let url = match asked.parse::<Url>() {
             Ok(url) => url,
             Err(reason) => {
                 self.error(&item.span, format!("{when}`{key}` must be an `https://` URL"))
@@ -196,12 +197,12 @@ impl Reader<'_> {
                 return None;
             }
         };
-        if url.has_userinfo {
+        if url.userinfo().is_some() {
             self.error(&item.span, format!("`{key}` holds a user or a password"))
                 .hint("key sets are public: leave out what stands in front of `@`");
             return None;
         }
-        match url.scheme {
+        match url.scheme() {
             "https" => Some(text),
             "http" if may_be_plain || url.is_loopback() => Some(text),
             "http" => {

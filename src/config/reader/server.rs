@@ -10,6 +10,7 @@ use crate::config::raw::{
 };
 use crate::config::values;
 use crate::http::client::Share;
+use crate::http::url::Url;
 use crate::values::{Listen, TrustedProxy};
 
 impl Reader<'_> {
@@ -126,7 +127,7 @@ impl Reader<'_> {
             let has_password = section.has("password");
             let password = section.take("password").and_then(|item| reader.secret(item));
             let url = url.and_then(|url| reader.proxy_url(&url))?;
-            if has_password && !url.contains('@') {
+            if has_password && url.userinfo().is_none() {
                 reader
                     .error(&section.span, "`password` goes with a user, and `url` names none")
                     .hint(format!("write it before `@`: `{FORM}`"));
@@ -136,10 +137,10 @@ impl Reader<'_> {
         })
     }
 
-    fn proxy_url(&mut self, item: &Item<'_>) -> Option<Spanned<String>> {
+    fn proxy_url(&mut self, item: &Item<'_>) -> Option<Spanned<Url>> {
         let text = self.text(item)?;
         match values::egress_proxy(&text) {
-            Ok(_) => Some(text),
+            Ok(url) => Some(Spanned::new(url, text.span)),
             Err(reason) => {
                 if text.contains('@') {
                     self.problems.hide(&item.span);

@@ -8,7 +8,8 @@ use super::Reader;
 use super::fields::Empty;
 use super::section::{Item, Section};
 use crate::config::raw::{RawHealthCheck, RawUpstream, Spanned};
-use crate::config::values::{self, ServerAddress, echo};
+use crate::config::values::{ServerAddress, echo};
+use crate::http::url::Url;
 
 impl Reader<'_> {
     pub(super) fn upstream(&mut self, section: &mut Section<'_>) -> Option<RawUpstream> {
@@ -34,9 +35,11 @@ impl Reader<'_> {
             ),
             builtin: self.word(section, "builtin", "`whoami`"),
             host: self.parsed(section, "host", "a host", |text| {
-                match values::url(&format!("http://{text}")) {
-                    Ok(url) if url.rest.is_empty() && !url.has_userinfo => HeaderValue::try_from(text)
-                        .map_err(|_| "a host is a name or address, and a port if there is one".to_owned()),
+                match format!("http://{text}").parse::<Url>() {
+                    Ok(url) if url.rest().is_empty() && url.userinfo().is_none() => {
+                        HeaderValue::try_from(text)
+                            .map_err(|_| "a host is a name or address, and a port if there is one".to_owned())
+                    }
                     Ok(_) => Err("a host is a name or address, and a port if there is one".to_owned()),
                     Err(reason) => Err(reason),
                 }

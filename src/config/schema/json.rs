@@ -9,7 +9,7 @@ use super::{keys, parsed, table};
 
 /// The schema of the whole file.
 #[must_use]
-pub fn json_schema() -> Value {
+pub(crate) fn json_schema() -> Value {
     let mut schema = object("");
     let root = schema.as_object_mut().expect("a table is an object");
     root.insert(

@@ -4,7 +4,7 @@
 
 /// What a key can hold.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A string.
     Text,
     /// The path of a file or directory, relative to the TOML file.
@@ -40,7 +40,7 @@ pub(super) const SECRET: Kind = Kind::Table("secret");
 
 /// One key of a table.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub(crate) struct Key {
     /// Its name.
     pub name: &'static str,
     /// What it can hold.
@@ -81,7 +81,7 @@ pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, d
 
 /// A table and its keys.
 #[derive(Clone, Copy, Debug)]
-pub struct Table {
+pub(crate) struct Table {
     /// The path; `*` is a name that the operator chooses, and the empty path is the file itself.
     pub path: &'static str,
     /// What it is for.

@@ -7,7 +7,8 @@
 mod json;
 mod key;
 mod people;
-pub mod reference;
+#[cfg(test)]
+mod reference;
 mod routing;
 mod server;
 #[cfg(test)]
@@ -25,11 +26,11 @@ use super::nearest;
 use super::spanned::Spanned;
 use super::values;
 
-pub use json::json_schema;
-pub use key::{Key, Kind, Table};
+pub(crate) use json::json_schema;
+pub(crate) use key::{Key, Kind, Table};
 
 /// All tables, in the order of the reference.
-pub const TABLES: &[Table] = &[
+pub(crate) const TABLES: &[Table] = &[
     server::FILE,
     server::SERVER,
     server::EGRESS_PROXY,
@@ -163,7 +164,7 @@ impl FromValue for crate::http::client::Share {
 /// # Panics
 /// Where the schema has no such default, which a test of every place of use shows.
 #[must_use]
-pub fn or_default<T: FromValue + Clone>(written: Option<&Spanned<T>>, path: &str, name: &str) -> T {
+pub(crate) fn or_default<T: FromValue + Clone>(written: Option<&Spanned<T>>, path: &str, name: &str) -> T {
     written.map_or_else(
         || {
             find(path, name)
@@ -206,7 +207,7 @@ fn parsed(text: &str) -> Option<Value> {
 }
 
 /// The values in effect of the keys that only a restart changes, by their full names.
-pub type RestartValues = Vec<(String, Option<Value>)>;
+pub(crate) type RestartValues = Vec<(String, Option<Value>)>;
 
 /// The values that `root` gives to the keys that only a restart changes. A default that is written is the default.
 pub(super) fn restart_values(root: &DeTable<'_>) -> RestartValues {
@@ -250,5 +251,17 @@ fn same(kind: Kind, value: Value) -> Value {
         (Kind::OneOrMore(_), Value::String(_)) => Value::Array(vec![value]),
         (Kind::Either(kinds), _) => kinds.iter().fold(value, |value, kind| same(*kind, value)),
         _ => value,
+    }
+}
+
+/// A table as it is written: `[issuers.NAME]`.
+#[must_use]
+pub(crate) fn header(path: &str) -> String {
+    let name = path.replace('*', "NAME");
+    let is_array = matches!(path, "routes" | "tests");
+    if is_array {
+        format!("[[{name}]]")
+    } else {
+        format!("[{name}]")
     }
 }

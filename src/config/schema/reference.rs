@@ -1,9 +1,9 @@
-//! The reference of the TOML file: `docs/configuration.md`, and the sections of `gateway.toml(5)`.
+//! The text of `docs/configuration.md`. A test compares it with the file, and writes the file with `UPDATE=1`.
 //!
 //! Input: the tables. Output: text.
 
-use super::TABLES;
 use super::key::{Key, Kind, Table};
+use super::{TABLES, header};
 
 const INTRODUCTION: &str = "\
 # Configuration reference
@@ -18,7 +18,7 @@ Durations are written `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"24h\"`, `\"7d\"` or `
 
 /// `docs/configuration.md`.
 #[must_use]
-pub fn markdown() -> String {
+pub(crate) fn markdown() -> String {
     let mut text = INTRODUCTION.to_owned();
     for table in TABLES {
         text.push_str(&format!("\n## {}\n\n{}\n\n", heading(table), table.doc));
@@ -53,18 +53,6 @@ fn heading(table: &Table) -> String {
         "" => "The file".to_owned(),
         "secret" => "Secrets".to_owned(),
         path => format!("`{}`", header(path)),
-    }
-}
-
-/// A table as it is written: `[issuers.NAME]`.
-#[must_use]
-pub fn header(path: &str) -> String {
-    let name = path.replace('*', "NAME");
-    let is_array = matches!(path, "routes" | "tests");
-    if is_array {
-        format!("[[{name}]]")
-    } else {
-        format!("[{name}]")
     }
 }
 

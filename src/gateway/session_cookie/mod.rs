@@ -61,7 +61,7 @@ type Shared = Arc<OnceCell<Option<Cookie>>>;
 
 /// The session cookie of a request.
 #[derive(Debug)]
-pub enum SessionCredential {
+pub(crate) enum SessionCredential {
     /// None.
     Nothing,
     /// One that is no good, or several.
@@ -197,7 +197,8 @@ impl SignIn {
         trace.step("credential", true, || {
             format!("session cookie `{}`: a token", self.cookie)
         });
-        match tokens.verify(&self.verifier, token, clock.now(), trace) {
+        let verified = tokens.verify(&self.verifier, token, clock.now(), trace);
+        match verified.map_err(Refusal::from) {
             Ok(verified) => Ok(self.only_on(host, verified, None, trace)),
             Err(Refusal::Expired | Refusal::Stale) => {
                 let old = match self.verifier.verify_expired(token, clock.now()) {
@@ -280,7 +281,8 @@ impl SignIn {
                 return Ok(SessionCredential::Bad(Refusal::Expired));
             };
             // By the time of now: the token is younger than the question that it answers.
-            match tokens.verify(&self.verifier, &token, clock.now(), &mut Silent) {
+            let verified = tokens.verify(&self.verifier, &token, clock.now(), &mut Silent);
+            match verified.map_err(Refusal::from) {
                 Ok(verified) => return Ok(SessionCredential::Good(verified, Some(set_cookie))),
                 Err(Refusal::Expired | Refusal::Stale) => renewal.forget(&key, &cell),
                 // Ended since.

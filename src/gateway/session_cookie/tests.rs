@@ -99,7 +99,7 @@ impl House {
         ));
         let sign_in = SignIn {
             cookie: "__Host-session".to_owned(),
-            sites: Arc::new(Sites::new(URL, NamedHosts::default())),
+            sites: Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::default())),
             verifier: Verifier::new(issuers, revocations),
             renewal: Some(Renewal::new(Arc::new(sessions), blocking)),
         };

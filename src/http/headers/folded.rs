@@ -34,7 +34,7 @@ impl<'a> Entry<'a> {
 ///
 /// The entries are a tree of characters. Nearly every header of a request is told apart by its first characters.
 #[derive(Clone, Debug)]
-pub struct FoldedTable {
+pub(crate) struct FoldedTable {
     /// The root is the first.
     nodes: Vec<Node>,
     suffixes: Vec<(Box<[u8]>, u8)>,
@@ -80,7 +80,7 @@ struct Growing {
 impl FoldedTable {
     /// The table of `entries`, each with its bits; empty ones are left out.
     #[must_use]
-    pub fn new<'a>(entries: impl IntoIterator<Item = (Entry<'a>, u8)>) -> Self {
+    pub(crate) fn new<'a>(entries: impl IntoIterator<Item = (Entry<'a>, u8)>) -> Self {
         let mut root = Growing::default();
         let mut suffixes = Vec::new();
         for (entry, bits) in entries {
@@ -116,7 +116,7 @@ impl FoldedTable {
 
     /// The bits of `name`; 0 where it matches no entry.
     #[must_use]
-    pub fn bits(&self, name: &str) -> u8 {
+    pub(crate) fn bits(&self, name: &str) -> u8 {
         let name = name.as_bytes();
         let mut bits = 0;
         for (suffix, of_suffix) in &self.suffixes {

@@ -80,7 +80,7 @@ const NAMES: [&str; 11] = [
 
 /// Whether [`drop_hop_by_hop`] removes this field wherever it is.
 #[must_use]
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     bit(name) != 0
 }
 
@@ -142,7 +142,7 @@ fn drop_listed(headers: &mut HeaderMap, token: &[u8], kept: &[HeaderName]) {
 /// Whether a value begins or ends with a space or a tab, which HTTP/2 forbids (RFC 9113 section 8.2.1): an app to which it
 /// goes on by HTTP/1 reads it without.
 #[must_use]
-pub fn has_padded_value(fields: &HeaderMap) -> bool {
+pub(crate) fn has_padded_value(fields: &HeaderMap) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     fields
         .values()

@@ -8,6 +8,8 @@ mod folded;
 mod hop_by_hop;
 mod host;
 
-pub use folded::{Entry, FoldedNames, FoldedTable, remove_if};
-pub use hop_by_hop::{HopByHop, drop_hop_by_hop, has_padded_value, is_forbidden_trailer, is_hop_by_hop};
+pub(crate) use folded::FoldedTable;
+pub use folded::{Entry, FoldedNames, remove_if};
+pub(crate) use hop_by_hop::{HopByHop, has_padded_value, is_hop_by_hop};
+pub use hop_by_hop::{drop_hop_by_hop, is_forbidden_trailer};
 pub use host::{Host, request_host};

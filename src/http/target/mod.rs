@@ -20,7 +20,7 @@ use http::uri::PathAndQuery;
 use crate::refusal::Refusal;
 
 /// The longest target that is read, path and query together, in bytes. RFC 9110 section 4.1 asks for 8000 at least.
-pub const MAX_TARGET_BYTES: usize = 8192;
+pub(crate) const MAX_TARGET_BYTES: usize = 8192;
 
 static ROOT: PathAndQuery = PathAndQuery::from_static("/");
 

@@ -129,7 +129,7 @@ impl Peer {
 /// Whether a peer that is not trusted says where the request came from, which a proxy does that `server.trusted_proxies`
 /// forgets (and any client can).
 #[must_use]
-pub fn is_unlisted_proxy(headers: &HeaderMap, peer: &Peer) -> bool {
+pub(crate) fn is_unlisted_proxy(headers: &HeaderMap, peer: &Peer) -> bool {
     !peer.trusted && headers.contains_key(&X_FORWARDED_FOR)
 }
 
@@ -137,7 +137,12 @@ pub fn is_unlisted_proxy(headers: &HeaderMap, peer: &Peer) -> bool {
 ///
 /// `host` is the Host of the request, `request_id` the id in our log (see [`incoming_request_id`]). Of a list that a
 /// trusted proxy gave as scheme, host or port (`https, http`) the first element counts: each proxy adds its own at the end.
-pub fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, host: &HeaderValue, request_id: &HeaderValue) {
+pub(crate) fn set_forwarded(
+    headers: &mut HeaderMap,
+    peer: &Peer,
+    host: &HeaderValue,
+    request_id: &HeaderValue,
+) {
     let said = if peer.trusted {
         Said::read(headers)
     } else {
@@ -201,20 +206,20 @@ fn as_value(text: &[u8], line: Option<&HeaderValue>) -> Option<HeaderValue> {
 }
 
 /// Says what was cut off the front of the path, as apps know it from other proxies.
-pub fn set_forwarded_prefix(headers: &mut HeaderMap, prefix: &HeaderValue) {
+pub(crate) fn set_forwarded_prefix(headers: &mut HeaderMap, prefix: &HeaderValue) {
     headers.insert(X_FORWARDED_PREFIX.clone(), prefix.clone());
 }
 
 /// The host that the app was told of.
 #[must_use]
-pub fn forwarded_host(headers: &HeaderMap) -> Option<&HeaderValue> {
+pub(crate) fn forwarded_host(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(&X_FORWARDED_HOST)
 }
 
 /// The request id that a trusted proxy gave, where it is one line of 1 to 128 letters, digits and `-._~:=+/@`. To be
 /// used in our log and for the app instead of one of our own.
 #[must_use]
-pub fn incoming_request_id(headers: &HeaderMap, peer: &Peer) -> Option<HeaderValue> {
+pub(crate) fn incoming_request_id(headers: &HeaderMap, peer: &Peer) -> Option<HeaderValue> {
     if !peer.trusted {
         return None;
     }
@@ -226,7 +231,7 @@ pub fn incoming_request_id(headers: &HeaderMap, peer: &Peer) -> Option<HeaderVal
 /// Whether a request came by HTTPS: on this connection or, as a trusted proxy says, to that proxy. A yes or no for every
 /// request; [`Scheme`](super::scheme::Scheme) is for the pages, and also detects a proxy that says nothing.
 #[must_use]
-pub fn came_by_https(headers: &HeaderMap, peer: &Peer) -> bool {
+pub(crate) fn came_by_https(headers: &HeaderMap, peer: &Peer) -> bool {
     let said = if peer.trusted {
         headers.get(&X_FORWARDED_PROTO)
     } else {
@@ -246,7 +251,7 @@ pub fn came_by_https(headers: &HeaderMap, peer: &Peer) -> bool {
 /// The address of the client: that of the peer, or, behind trusted proxies, the last one in `X-Forwarded-For` that is
 /// not a trusted proxy itself. Entries to its left were written by the client and mean nothing.
 #[must_use]
-pub fn client_ip(headers: &HeaderMap, peer: &Peer, proxies: &TrustedProxies) -> IpAddr {
+pub(crate) fn client_ip(headers: &HeaderMap, peer: &Peer, proxies: &TrustedProxies) -> IpAddr {
     let mut client = peer.ip;
     if !peer.trusted {
         return client;

@@ -25,6 +25,7 @@ use crate::clock::UnixSeconds;
 use crate::config::Problems;
 use crate::config::raw::RawPages;
 use crate::http::headers::Host;
+use crate::http::origin::Unforged;
 use crate::http::target::Target;
 use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::scheme::Scheme;
@@ -103,7 +104,7 @@ impl House {
             sessions: Arc::new(sessions.unwrap()),
             hasher: Arc::new(Hasher::start(1).unwrap()),
             blocking: Arc::new(Blocking::new(Handle::current(), 64, Duration::from_secs(60))),
-            sites: Arc::new(Sites::new(URL, NamedHosts::new(&patterns))),
+            sites: Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::new(&patterns))),
             pages: Arc::new(pages),
             throttle: Arc::new(Throttle::fixed()),
             setup: Arc::new(setup),
@@ -220,11 +221,17 @@ impl House {
             Ok(endpoint) => endpoint,
             Err((refusal, _)) => return Seen::refused(refusal),
         };
+        let host = Host::parse(&ask.host).unwrap();
+        // The decision about the request makes the same check.
+        let Some(unforged) = Unforged::check(&ask.method, &ask.headers, host.as_sent(), None) else {
+            return Seen::refused(Refusal::CrossSite);
+        };
         let asked = EndpointRequest {
             method: &ask.method,
             query: target.query(),
             headers: &ask.headers,
-            host: &Host::parse(&ask.host).unwrap(),
+            unforged,
+            host: &host,
             scheme: ask.scheme,
             https: None,
             client: HERE,

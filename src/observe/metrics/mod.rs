@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use histogram::Histogram;
 
 /// The content type of what [`Metrics::encode`] returns.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Route patterns that have a label of their own.
 const MAX_ROUTES: usize = 20_000;

@@ -23,7 +23,7 @@ const FUEL: u64 = 100_000;
 
 /// The built-in templates and their style sheet: file name and text. A file of the same name in `pages.templates` takes the
 /// place of one.
-pub const BUILT_IN: [(&str, &str); Page::ALL.len() + 2] = {
+pub(crate) const BUILT_IN: [(&str, &str); Page::ALL.len() + 2] = {
     let mut files = [("", ""); Page::ALL.len() + 2];
     files[0] = (LAYOUT, include_str!("layout.html"));
     files[1] = (STYLE, include_str!("style.css"));

@@ -372,7 +372,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 
 /// A connection whose incoming bytes are watched by a [`Scanner`], and whose request heads have a time limit.
 #[derive(Debug)]
-pub struct Framed<I> {
+pub(crate) struct Framed<I> {
     io: Rewind<I>,
     scanner: Scanner,
     fault: Option<Refusal>,
@@ -385,7 +385,7 @@ pub struct Framed<I> {
 
 impl<I> Framed<I> {
     /// Watches `io`, of which `first` has been read already.
-    pub fn new(
+    pub(crate) fn new(
         io: I,
         first: Bytes,
         max_header_bytes: usize,
@@ -404,17 +404,17 @@ impl<I> Framed<I> {
     }
 
     /// The connection itself, to end it.
-    pub fn inner(&mut self) -> &mut I {
+    pub(crate) fn inner(&mut self) -> &mut I {
         self.io.inner()
     }
 
     /// Why reading failed, where it was the scanner's word.
-    pub fn fault(&self) -> Option<Refusal> {
+    pub(crate) fn fault(&self) -> Option<Refusal> {
         self.fault
     }
 
     /// The scanner, which knows how far the current request has come.
-    pub fn scanner(&self) -> &Scanner {
+    pub(crate) fn scanner(&self) -> &Scanner {
         &self.scanner
     }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{Kind, StateError};
-pub use error::SqliteError;
+pub(crate) use error::SqliteError;
 use file::OpenFile;
 
 /// `sqlite:PATH`

@@ -22,7 +22,7 @@ use crate::revocation::{Revocation, Target};
 use names::{Building, Names, SWEEPS};
 
 /// How old the last successful reading of the store may be.
-pub const FRESH_FOR: Duration = Duration::from_secs(10);
+pub(crate) const FRESH_FOR: Duration = Duration::from_secs(10);
 
 /// No store is attached: nothing can be revoked, and nothing needs to be read.
 const DETACHED: u64 = u64::MAX;
@@ -30,7 +30,7 @@ const DETACHED: u64 = u64::MAX;
 const NEVER: u64 = 0;
 
 /// The claim of our own tokens that says of which revision of the account they were made; none is the first one, 0.
-pub const REVISION_CLAIM: &str = "rev";
+pub(crate) const REVISION_CLAIM: &str = "rev";
 
 /// What is to be different about what is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::raw::RawTenants;
 use crate::config::raw::{Named, RawIssuer, RawSecret};
 use crate::config::{Problems, Spanned};
+use crate::net::egress::Egress;
 use crate::values::MissingClaim;
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! `keep_fresh` against a server on this machine. Nothing here waits for a time to pass: tests wait for rounds to end.
 
 use super::*;
-use crate::verify::fetch::{Client, Url};
-use crate::verify::key_source::{KeySource, Location};
+use crate::http::url::Url;
+use crate::net::client::{self, Client};
+use crate::verify::key_source::{KeySource, KeyStatus, Location};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -78,7 +79,7 @@ impl Idp {
     }
 
     fn url(&self, path: &str) -> Url {
-        Url::parse(&format!("{}{path}", self.origin), false).unwrap()
+        client::url(&format!("{}{path}", self.origin), false).unwrap()
     }
 }
 
@@ -184,11 +185,19 @@ impl Fetching {
 
     /// As the walk does it.
     async fn verify_or_refetch(&self, token: &str) -> Result<(), Refusal> {
-        match self.verify(token) {
-            Err(refusal) if self.verifier.refetch(token, refusal).await => self.verify(token),
-            outcome => outcome,
+        match self.verifier.try_verify(&mut LocalCache::new(), token, NOW) {
+            Err(refused) if refused.refetch().await => self.verify(token),
+            outcome => Ok(outcome.map(|_| ())?),
         }
     }
+}
+
+/// Whether keys came that may help against the refusal of `token`.
+async fn refetch(verifier: &Verifier, token: &str) -> bool {
+    let refused = verifier
+        .try_verify(&mut LocalCache::new(), token, NOW)
+        .unwrap_err();
+    refused.refetch().await
 }
 
 fn token(signer: &Signer, kid: &str) -> String {
@@ -320,8 +329,8 @@ async fn refusals_that_keys_cannot_help_do_not_fetch() {
         fetching.verify_or_refetch(&elsewhere).await,
         Err(Refusal::IssuerUnknown)
     );
-    assert!(!fetching.verifier.refetch("nonsense", Refusal::KeyUnknown).await);
-    assert!(!fetching.verifier.refetch(&elsewhere, Refusal::KeyUnknown).await);
+    assert!(!refetch(&fetching.verifier, "nonsense").await);
+    assert!(!refetch(&fetching.verifier, &elsewhere).await);
     assert_eq!(idp.asked(), 1);
 }
 
@@ -516,12 +525,12 @@ async fn nobody_waits_for_a_task_that_is_over() {
     let text = token(&Signer::p256(), "1");
     let waiting = tokio::spawn({
         let (verifier, text) = (verifier.clone(), text.clone());
-        async move { verifier.refetch(&text, Refusal::KeysUnavailable).await }
+        async move { refetch(&verifier, &text).await }
     });
     drop(_stop);
     rounds.changed().await.unwrap();
     assert!(!waiting.await.unwrap());
-    assert!(!verifier.refetch(&text, Refusal::KeysUnavailable).await);
+    assert!(!refetch(&verifier, &text).await);
 }
 
 #[tokio::test]
@@ -572,10 +581,10 @@ async fn a_certificate_must_be_by_the_authority_that_was_named() {
         }
     });
     let get = async |ca: &std::path::Path, host: &str| {
-        let url = Url::parse(&format!("https://{host}:{port}/"), false).unwrap();
+        let url = client::url(&format!("https://{host}:{port}/"), false).unwrap();
         Client::new(Some(ca), false)
             .unwrap()
-            .get(&url)
+            .get(&url, 64)
             .await
             .map_err(|error| error.to_string())
     };

@@ -6,7 +6,7 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use passgate::http::cookie;
+use passgate::internals::http::cookie;
 
 fuzz_target!(|input: &[u8]| {
     let mut lines = input.split(|&byte| byte == b'\n');

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
-use passgate::server::framing::Scanner;
+use passgate::internals::server::framing::Scanner;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const MAX_HEADER_BYTES: usize = 4096;
@@ -59,7 +59,7 @@ struct Begins {
     refused_at: usize,
 }
 
-fn one_by_one(bytes: &[u8]) -> (Result<(), passgate::refusal::Refusal>, Begins) {
+fn one_by_one(bytes: &[u8]) -> (Result<(), passgate::internals::refusal::Refusal>, Begins) {
     let mut scanner = Scanner::new(MAX_HEADER_BYTES);
     let mut begins = Begins {
         requests: Vec::new(),

@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use libfuzzer_sys::fuzz_target;
-use passgate::http::headers::{
+use passgate::internals::http::headers::{
     Entry, FoldedNames, Host, drop_hop_by_hop, is_forbidden_trailer, remove_if, request_host,
 };
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use passgate::verify::{Algorithm, Family, KeySet, MAX_KEYS, Origin, verify_signature};
+use passgate::internals::verify::{Algorithm, Family, KeySet, MAX_KEYS, Origin, verify_signature};
 
 /// Signed by nobody here, for each kind of key.
 const TOKENS: [&str; 3] = [

@@ -11,8 +11,8 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use hyper::body::{Body, Bytes, Frame};
 use libfuzzer_sys::fuzz_target;
-use passgate::login::read_credentials;
-use passgate::refusal::Refusal;
+use passgate::internals::login::read_credentials;
+use passgate::internals::refusal::Refusal;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 

@@ -5,8 +5,8 @@
 
 use http::Uri;
 use libfuzzer_sys::fuzz_target;
-use passgate::http::target::{PathLeniency, QueryEdit, Target, canonical_pattern_segment, canonical_prefix};
-use passgate::refusal::Refusal;
+use passgate::internals::http::target::{PathLeniency, QueryEdit, Target, canonical_pattern_segment, canonical_prefix};
+use passgate::internals::refusal::Refusal;
 
 fuzz_target!(|input: &[u8]| {
     let cut = input.iter().position(|&byte| byte == b' ').unwrap_or(input.len());

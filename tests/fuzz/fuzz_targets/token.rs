@@ -9,7 +9,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use libfuzzer_sys::fuzz_target;
-use passgate::verify::{Algorithm, KeySet, MAX_TOKEN_BYTES, read_unverified, verify_signature};
+use passgate::internals::verify::{Algorithm, KeySet, MAX_TOKEN_BYTES, read_unverified, verify_signature};
 use serde_json::{Map, Value};
 
 const SECRET: &[u8] = b"a secret that the fuzzer does not know how to use, of 64 bytes..";

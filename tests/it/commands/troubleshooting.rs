@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
-use passgate::refusal::Refusal;
+use passgate::internals::refusal::Refusal;
 
 use super::{GOOD, good, json};
 use crate::support::gateway::before;

@@ -1227,9 +1227,9 @@ fn an_app_that_answers_after_the_session_has_ended_is_not_heard() {
 fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
     use std::sync::Arc;
 
-    use passgate::session::{Device, Sessions, Settings};
-    use passgate::signing::SigningKeys;
-    use passgate::verify::Revocations;
+    use passgate::internals::session::{Device, Sessions, Settings};
+    use passgate::internals::signing::SigningKeys;
+    use passgate::internals::verify::Revocations;
 
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -1237,7 +1237,8 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
         .as_secs();
     let now = i64::try_from(now).unwrap() - 3600;
     let state =
-        passgate::state::open("sqlite:passgate.db", setup.path("gateway.toml").parent().unwrap()).unwrap();
+        passgate::internals::state::open("sqlite:passgate.db", setup.path("gateway.toml").parent().unwrap())
+            .unwrap();
     let signing = Arc::new(arc_swap::ArcSwap::from_pointee(
         SigningKeys::load_or_create(&*state, now).unwrap(),
     ));
@@ -1250,7 +1251,7 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
         public_url: "http://localhost".to_owned(),
         trust_unconfirmed_email: false,
     };
-    let clock = passgate::clock::Clock::fixed(now);
+    let clock = passgate::internals::clock::Clock::fixed(now);
     let sessions = Sessions::new(
         settings,
         Arc::clone(&state),
@@ -2072,7 +2073,7 @@ fn behind_a_proxy_that_is_not_listed_wrong_passwords_of_one_client_do_not_lock_o
     };
     let setup = sign_in_setup(&app, "");
     let emails: Vec<String> = (0..10).map(|number| format!("{number}@example.com")).collect();
-    let hash = passgate::account::hash(PASSWORD).unwrap();
+    let hash = passgate::internals::account::hash(PASSWORD).unwrap();
     let line = |email: &String| json!({ "email": email, "passwordHash": hash }).to_string();
     let lines: Vec<String> = emails.iter().map(line).collect();
     setup

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use passgate::verify::{Algorithm, KeySet, Origin, verify_signature};
+use passgate::internals::verify::{Algorithm, KeySet, Origin, verify_signature};
 use serde_json::{Value, json};
 
 /// Vectors of a file about which we say the opposite, each with the reason.
