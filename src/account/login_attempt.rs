@@ -183,6 +183,7 @@ mod tests {
             disabled,
             confirmed: true,
             created_at: 1,
+            granted_roles: Vec::new(),
             password_version: 1,
             revision: 0,
         })

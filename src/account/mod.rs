@@ -237,6 +237,7 @@ fn prepare(new: NewAccount, now: UnixSeconds) -> Result<AccountRow, AccountError
         email: normal_email(&new.email),
         name: policy::parse_name(new.name.as_deref().unwrap_or_default())?,
         roles: policy::tidy_roles(new.roles)?,
+        granted_roles: Vec::new(),
         password_version: i64::from(new.password_hash.is_some()),
         revision: 0,
         password_hash: new.password_hash,

@@ -363,10 +363,10 @@ impl EndpointContext<'_> {
 pub(super) fn caller(account: AccountRow, session_id: String, now: UnixSeconds) -> Caller {
     Caller::new(Identity {
         issuer: SESSION_ISSUER.into(),
+        roles: account.all_roles(),
         subject: account.id,
-        email: Some(account.email),
+        email: Some(account.email).filter(|email| !email.is_empty()),
         name: account.name,
-        roles: account.roles,
         scopes: Vec::new(),
         token_id: None,
         session_id: Some(session_id),

@@ -31,7 +31,7 @@ pub(super) async fn me(visit: &EndpointContext<'_>) -> Result<EndpointResponse, 
             let account = account
                 .filter(|account| !account.disabled)
                 .ok_or(Refusal::Revoked)?;
-            json!({"id": account.id, "email": account.email, "name": account.name, "roles": account.roles})
+            json!({"id": account.id, "email": account.known_email(), "name": account.name, "roles": account.all_roles()})
         }
         None => {
             let who = &caller.identity;

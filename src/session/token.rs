@@ -46,7 +46,9 @@ pub(super) fn sign(
     claims.insert("iss".to_owned(), settings.public_url.as_str().into());
     claims.insert("aud".to_owned(), settings.public_url.as_str().into());
     claims.insert("sub".to_owned(), account.id.as_str().into());
-    claims.insert("email".to_owned(), account.email.as_str().into());
+    if let Some(email) = account.known_email() {
+        claims.insert("email".to_owned(), email.into());
+    }
     // What is left out counts as verified (OpenID Connect Core section 5.1 has the claim).
     if !account.confirmed && !settings.trust_unconfirmed_email {
         claims.insert("email_verified".to_owned(), false.into());
@@ -54,7 +56,7 @@ pub(super) fn sign(
     if let Some(name) = &account.name {
         claims.insert("name".to_owned(), name.as_str().into());
     }
-    claims.insert("roles".to_owned(), account.roles.clone().into());
+    claims.insert("roles".to_owned(), account.all_roles().into());
     claims.insert("sid".to_owned(), session.id.as_str().into());
     if let Some(host) = host {
         claims.insert(HOST_CLAIM.to_owned(), host.into());

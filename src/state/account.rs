@@ -19,8 +19,10 @@ pub struct AccountRow {
     pub email_key: String,
     /// The display name.
     pub name: Option<String>,
-    /// The roles, in order, each once.
+    /// The roles of its own, in order, each once.
     pub roles: Vec<String>,
+    /// The roles that its identities at providers had at their last sign-in, in order, each once.
+    pub granted_roles: Vec<String>,
     /// The hash of the password, in PHC or modular crypt format; `None`: the account has no password.
     pub password_hash: Option<String>,
     /// Whether sign-in is refused.
@@ -33,6 +35,23 @@ pub struct AccountRow {
     pub password_version: i64,
     /// Counts the changes of its name, its roles and what is known of its address: tokens that were made of an earlier one are stale.
     pub revision: i64,
+}
+
+impl AccountRow {
+    /// All roles, in order, each once: its own, and those of its identities.
+    #[must_use]
+    pub fn all_roles(&self) -> Vec<String> {
+        let mut roles = [&self.roles[..], &self.granted_roles[..]].concat();
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    /// The address; `None` for an account of a provider that names none.
+    #[must_use]
+    pub fn known_email(&self) -> Option<&str> {
+        Some(&*self.email).filter(|email| !email.is_empty())
+    }
 }
 
 /// A hash can be guessed at, so no log has it.
@@ -226,6 +245,7 @@ mod tests {
             disabled: false,
             confirmed: true,
             created_at: 1,
+            granted_roles: Vec::new(),
             password_version: 1,
             revision: 0,
         };

@@ -15,6 +15,7 @@ mod contract;
 pub(crate) mod email;
 mod ending;
 mod error;
+mod identity;
 mod key;
 mod revocation;
 mod session;
@@ -28,15 +29,22 @@ pub(crate) use account::{AccountChange, AccountStore, Added};
 pub(crate) use code::{CodeRow, CodeStore, MOST_CODES};
 pub(crate) use ending::{EndSessions, TOKEN_MARGIN};
 pub(crate) use error::{StateError, StateErrorKind};
+pub(crate) use identity::{IdentityRow, IdentityStore};
 pub(crate) use key::{SigningKeyRow, SigningKeyStore};
 pub(crate) use revocation::{PURGED_AT_ONCE, Reading, RevocationStore, Version};
 pub(crate) use session::{RefreshExchange, Rotation, SessionSelector, SessionStore, Sighting, TokenHash};
 pub use session::{RefreshRow, SessionRow};
 
 /// What is kept. Each method that writes has written durably when it returns `Ok`.
-pub trait State: AccountStore + SessionStore + CodeStore + RevocationStore + SigningKeyStore {}
+pub trait State:
+    AccountStore + IdentityStore + SessionStore + CodeStore + RevocationStore + SigningKeyStore
+{
+}
 
-impl<T: AccountStore + SessionStore + CodeStore + RevocationStore + SigningKeyStore> State for T {}
+impl<T: AccountStore + IdentityStore + SessionStore + CodeStore + RevocationStore + SigningKeyStore> State
+    for T
+{
+}
 
 /// An engine that `state.url` can name: all that the rest of the gateway knows of it.
 #[derive(Debug)]

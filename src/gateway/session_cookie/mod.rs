@@ -399,7 +399,9 @@ fn look_up<T: Trace>(
     trace.step("credential", true, || {
         "its session goes on: the gateway renews it here, with the roles as they are now".to_owned()
     });
-    (identity.email, identity.name, identity.roles) = (Some(account.email), account.name, account.roles);
+    identity.roles = account.all_roles();
+    identity.email = account.known_email().map(str::to_owned);
+    identity.name = account.name;
     let mut renewed = old.clone();
     renewed.caller = Arc::new(Caller::new(identity));
     Ok(SessionCredential::Good(Arc::new(renewed), None))

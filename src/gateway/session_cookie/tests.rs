@@ -78,6 +78,7 @@ impl House {
             disabled: false,
             confirmed: true,
             created_at: NOW,
+            granted_roles: Vec::new(),
             password_version: 0,
             revision: 0,
         };

@@ -51,6 +51,7 @@ fn account(id: &str) -> AccountRow {
         disabled: false,
         confirmed: true,
         created_at: NOW - 1000,
+        granted_roles: Vec::new(),
         password_version: 1,
         revision: 0,
     }

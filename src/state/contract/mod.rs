@@ -4,6 +4,7 @@
 pub(super) mod accounts;
 pub(super) mod codes;
 pub(super) mod common;
+pub(super) mod identities;
 pub(super) mod keys;
 pub(super) mod refresh;
 pub(super) mod revocations;
@@ -83,6 +84,14 @@ macro_rules! suite {
             nothing_is_exchanged_for_who_may_not_sign_in
             of_many_that_present_one_token_one_exchanges_it
             of_many_that_go_on_from_one_token_one_branch_is_left
+        );
+        $crate::state::contract::suite!($open, identities:
+            an_identity_makes_one_account_beside_the_local_one_of_its_address
+            other_roles_of_an_identity_make_tokens_stale_and_own_roles_stay
+            a_disabled_account_of_an_identity_stays_as_it_is
+            a_deleted_account_takes_its_identity_along
+            of_many_first_sign_ins_of_an_identity_one_makes_the_account
+            of_many_that_complete_an_attempt_one_does
         );
         $crate::state::contract::suite!($open, codes:
             a_code_is_taken_once_by_either_side
@@ -184,6 +193,7 @@ pub(super) fn account(id: &str) -> AccountRow {
         disabled: false,
         confirmed: true,
         created_at: 1,
+        granted_roles: Vec::new(),
         password_version: 1,
         revision: 0,
     }

@@ -94,6 +94,16 @@ pub(super) fn add(
     if by_id(transaction, &account.id)?.is_some() {
         return Ok(Added::IdTaken);
     }
+    insert(transaction, account, &email::look(&account.email_key))?;
+    Ok(Added::Done)
+}
+
+/// Adds a row; `look` is what its address looks like, empty where it has no address of its own.
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    account: &AccountRow,
+    look: &str,
+) -> rusqlite::Result<()> {
     let hash = account.password_hash.as_deref();
     transaction
         .prepare_cached(
@@ -114,10 +124,10 @@ pub(super) fn add(
             account.password_version,
             account.revision,
             account.confirmed,
-            email::look(&account.email_key),
+            look,
             account.email_key.is_ascii(),
         ])?;
-    Ok(Added::Done)
+    Ok(())
 }
 
 /// Brings the addresses of a file to how they are compared now: their keys, the oldest account first, and what they look

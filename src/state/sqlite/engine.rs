@@ -2,11 +2,12 @@
 
 use zeroize::Zeroizing;
 
-use super::{Sqlite, accounts, codes, key_sets, revocations, secrets, sessions, signing_keys};
+use super::{Sqlite, accounts, codes, identities, key_sets, revocations, secrets, sessions, signing_keys};
 use crate::clock::UnixSeconds;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountChange, AccountRow, AccountStore, Added, CodeRow, CodeStore, EndSessions, Reading,
+    AccountChange, AccountRow, AccountStore, Added, CodeRow, CodeStore, EndSessions, IdentityRow,
+    IdentityStore, Reading,
     RefreshExchange, RevocationStore, Rotation, SessionRow, SessionSelector, SessionStore, Sighting,
     SigningKeyRow, SigningKeyStore, StateError, TokenHash, Version,
 };
@@ -160,6 +161,29 @@ impl AccountStore for Sqlite {
     fn imported_hash(&self, like: &str) -> Result<Option<String>, StateError> {
         self.read("look for a kind of hash", |connection| {
             accounts::imported_hash(connection, like)
+        })
+    }
+}
+
+impl IdentityStore for Sqlite {
+    fn spend_attempt(
+        &self,
+        hash: &TokenHash,
+        expires_at: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<bool, StateError> {
+        self.write("note a sign-in", |transaction| {
+            identities::spend(transaction, hash, expires_at, now)
+        })
+    }
+
+    fn sign_in_identity(
+        &self,
+        identity: &IdentityRow,
+        end: &EndSessions<'_>,
+    ) -> Result<AccountRow, StateError> {
+        self.write("sign an identity in", |transaction| {
+            identities::sign_in(transaction, identity, end)
         })
     }
 }

@@ -11,12 +11,24 @@ pub(super) fn account(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountRo
     let roles = serde_json::from_str(row.get_ref(first + 4)?.as_str()?).map_err(|_| {
         rusqlite::Error::FromSqlConversionFailure(first + 4, Type::Text, Box::new(FromSqlError::InvalidType))
     })?;
+    let granted: Vec<Vec<String>> =
+        serde_json::from_str(row.get_ref(first + 11)?.as_str()?).map_err(|_| {
+            rusqlite::Error::FromSqlConversionFailure(
+                first + 11,
+                Type::Text,
+                Box::new(FromSqlError::InvalidType),
+            )
+        })?;
+    let mut granted_roles = granted.concat();
+    granted_roles.sort_unstable();
+    granted_roles.dedup();
     Ok(AccountRow {
         id: row.get(first)?,
         email: row.get(first + 1)?,
         email_key: row.get(first + 2)?,
         name: row.get(first + 3)?,
         roles,
+        granted_roles,
         password_hash: row.get(first + 5)?,
         disabled: row.get(first + 6)?,
         confirmed: row.get(first + 7)?,
@@ -30,7 +42,8 @@ pub(super) fn account(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountRo
 macro_rules! account_columns {
     () => {
         "accounts.id, accounts.email, accounts.email_key, accounts.name, accounts.roles, accounts.password_hash,
-         accounts.disabled, accounts.confirmed, accounts.created_at, accounts.password_version, accounts.revision"
+         accounts.disabled, accounts.confirmed, accounts.created_at, accounts.password_version, accounts.revision,
+         (SELECT json_group_array(json(identities.roles)) FROM identities WHERE identities.account_id = accounts.id)"
     };
 }
 pub(super) use account_columns;

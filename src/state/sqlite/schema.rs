@@ -236,6 +236,30 @@ pub(super) const STEPS: &[&str] = &[
         UPDATE version SET signing_keys = signing_keys + 1;
     END;
     ",
+    // 6: identities at providers, and the attempts to sign in there that were completed.
+    "
+    CREATE TABLE identities (
+        -- Its name in the TOML.
+        provider TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+        email TEXT,
+        email_verified INTEGER NOT NULL CHECK (email_verified IN (0, 1)),
+        name TEXT,
+        -- Those of the last sign-in, a JSON array.
+        roles TEXT NOT NULL,
+        updated_at INTEGER NOT NULL,
+        PRIMARY KEY (provider, subject)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX identities_account ON identities (account_id);
+
+    CREATE TABLE spent_attempts (
+        -- BLAKE3 of the state parameter.
+        hash BLOB NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+        expires_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX spent_attempts_expires_at ON spent_attempts (expires_at);
+    ",
 ];
 
 /// The index of the step after which addresses are compared anew.

@@ -1,0 +1,61 @@
+//! Identities at providers: which account a subject of a provider is, and the attempts to sign in that were completed.
+
+use std::fmt::Debug;
+
+use super::StateError;
+use super::account::AccountRow;
+use super::ending::EndSessions;
+use super::session::TokenHash;
+use crate::clock::UnixSeconds;
+
+/// What a provider says about a subject at a sign-in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IdentityRow {
+    /// The name of the provider in the TOML.
+    pub provider: String,
+    /// The subject, unique at the provider.
+    pub subject: String,
+    /// The id that the account gets where the subject is new.
+    pub account_id: String,
+    /// The email address, where the provider names one.
+    pub email: Option<String>,
+    /// Whether the provider has verified the address.
+    pub email_verified: bool,
+    /// The display name.
+    pub name: Option<String>,
+    /// The roles that this sign-in gives, in order, each once.
+    pub roles: Vec<String>,
+    /// The time of the sign-in.
+    pub updated_at: UnixSeconds,
+}
+
+impl Debug for IdentityRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdentityRow")
+            .field("provider", &self.provider)
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Identities at providers.
+pub trait IdentityStore: Debug + Send + Sync {
+    /// Notes that an attempt was completed, in one step: of several requests for it one gets `true`. It is forgotten at
+    /// `expires_at`; the ones that have expired at `now` are deleted on the way.
+    fn spend_attempt(
+        &self,
+        hash: &TokenHash,
+        expires_at: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<bool, StateError>;
+
+    /// The account of an identity as it is after this sign-in, in one step: an unknown identity makes a new account
+    /// without a password, a known one takes over the address, the name and the roles. Where one of them is another than
+    /// before, tokens of the account become stale as by
+    /// [`AccountStore::change_account`](super::AccountStore::change_account). A disabled account stays as it is.
+    fn sign_in_identity(
+        &self,
+        identity: &IdentityRow,
+        end: &EndSessions<'_>,
+    ) -> Result<AccountRow, StateError>;
+}

@@ -1,0 +1,104 @@
+//! Statements on the tables `identities` and `spent_attempts`.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{accounts, revocations};
+use crate::clock::UnixSeconds;
+use crate::state::{AccountRow, EndSessions, IdentityRow, TokenHash};
+
+pub(super) fn spend(
+    transaction: &Transaction<'_>,
+    hash: &TokenHash,
+    expires_at: UnixSeconds,
+    now: UnixSeconds,
+) -> rusqlite::Result<bool> {
+    transaction
+        .prepare_cached("DELETE FROM spent_attempts WHERE expires_at <= ?1")?
+        .execute([now])?;
+    let added = transaction
+        .prepare_cached(
+            "INSERT INTO spent_attempts (hash, expires_at) VALUES (?1, ?2) ON CONFLICT (hash) DO NOTHING",
+        )?
+        .execute(params![hash, expires_at])?;
+    Ok(added > 0)
+}
+
+pub(super) fn sign_in(
+    transaction: &Transaction<'_>,
+    identity: &IdentityRow,
+    end: &EndSessions<'_>,
+) -> rusqlite::Result<AccountRow> {
+    let known: Option<String> = transaction
+        .prepare_cached("SELECT account_id FROM identities WHERE provider = ?1 AND subject = ?2")?
+        .query_row([&identity.provider, &identity.subject], |row| row.get(0))
+        .optional()?;
+    let is_new = known.is_none();
+    let id = known.unwrap_or_else(|| identity.account_id.clone());
+    let before = accounts::by_id(transaction, &id)?;
+    match &before {
+        Some(account) if account.disabled => return Ok(account.clone()),
+        None => accounts::insert(transaction, &new_account(identity), "")?,
+        Some(_) => {
+            transaction
+                .prepare_cached("UPDATE accounts SET email = ?2, name = ?3, confirmed = ?4 WHERE id = ?1")?
+                .execute(params![
+                    id,
+                    identity.email.as_deref().unwrap_or_default(),
+                    identity.name,
+                    identity.email_verified,
+                ])?;
+        }
+    }
+    let roles = serde_json::to_string(&identity.roles)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO identities (provider, subject, account_id, email, email_verified, name, roles, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (provider, subject) DO UPDATE SET
+                 email = excluded.email, email_verified = excluded.email_verified, name = excluded.name,
+                 roles = excluded.roles, updated_at = excluded.updated_at",
+        )?
+        .execute(params![
+            identity.provider,
+            identity.subject,
+            id,
+            identity.email,
+            identity.email_verified,
+            identity.name,
+            roles,
+            identity.updated_at,
+        ])?;
+    let missing = || rusqlite::Error::QueryReturnedNoRows;
+    let mut after = accounts::by_id(transaction, &id)?.ok_or_else(missing)?;
+    let is_other = before.is_some_and(|before| {
+        (&before.email, &before.name, before.confirmed, &before.granted_roles)
+            != (&after.email, &after.name, after.confirmed, &after.granted_roles)
+    });
+    if is_other && !is_new {
+        after.revision = after.revision.saturating_add(1);
+        transaction
+            .prepare_cached("UPDATE accounts SET revision = ?2 WHERE id = ?1")?
+            .execute(params![id, after.revision])?;
+        revocations::insert(transaction, &end.staleness(&id, after.revision))?;
+    }
+    Ok(after)
+}
+
+/// Its key begins with a space, which no address does: an address is unique among local accounts alone.
+fn new_account(identity: &IdentityRow) -> AccountRow {
+    AccountRow {
+        id: identity.account_id.clone(),
+        email: identity.email.clone().unwrap_or_default(),
+        email_key: format!(" {} {}", identity.provider, identity.subject),
+        name: identity.name.clone(),
+        roles: Vec::new(),
+        granted_roles: Vec::new(),
+        password_hash: None,
+        disabled: false,
+        confirmed: identity.email_verified,
+        created_at: identity.updated_at,
+        password_version: 0,
+        revision: 0,
+    }
+}
