@@ -255,7 +255,9 @@ fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
         .password
         .iter()
         .flat_map(|password| password.default_roles.iter().chain(&password.admin_role));
-    of_routes.chain(of_tests).chain(of_accounts)
+    let of_providers = raw.providers.iter().flat_map(|(_, provider)| &provider.roles);
+    let of_providers = of_providers.map(|grant| &grant.role);
+    of_routes.chain(of_tests).chain(of_accounts).chain(of_providers)
 }
 
 /// A role, and what is compared of it before the slow comparison.

@@ -87,6 +87,8 @@ pub struct RawConfig {
     pub session: RawSession,
     /// `[password]`; `None` where local accounts cannot sign in.
     pub password: Option<Spanned<RawPassword>>,
+    /// `[providers.*]`, in the order of the file.
+    pub providers: Vec<Named<RawProvider>>,
     /// `[pages]`
     pub pages: RawPages,
     /// `[log]`
@@ -325,6 +327,50 @@ pub struct RawPassword {
     pub min_length: Option<Spanned<u64>>,
     pub admin_role: Option<Spanned<String>>,
     pub trust_unconfirmed_email: Option<Spanned<bool>>,
+}
+
+/// `[providers.NAME]`
+#[derive(Clone, Debug, Default)]
+pub struct RawProvider {
+    pub issuer: Option<Spanned<String>>,
+    pub client_id: Option<Spanned<String>>,
+    pub client_secret: Option<Spanned<RawSecret>>,
+    pub client_authentication: Option<Spanned<String>>,
+    pub scopes: Option<Vec<Spanned<Scope>>>,
+    pub name: Option<Spanned<String>>,
+    pub roles_claims: Vec<Spanned<ClaimPath>>,
+    pub roles: Vec<RawGrant>,
+    pub allow: Option<Spanned<RawAllow>>,
+    pub ca_file: Option<Spanned<PathBuf>>,
+}
+
+/// One entry of `providers.*.roles`.
+#[derive(Clone, Debug)]
+pub struct RawGrant {
+    /// The role.
+    pub role: Spanned<String>,
+    /// The users who get it.
+    pub who: RawWho,
+}
+
+/// Users of a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawWho {
+    /// The one with this verified address.
+    Email(String),
+    /// Those with a verified address of this domain, in lower case.
+    Domain(String),
+    /// Those with this group.
+    Group(String),
+}
+
+/// `providers.*.allow`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawAllow {
+    /// `"anyone"`
+    Anyone,
+    /// Users to whom one of these applies.
+    Listed(Vec<RawWho>),
 }
 
 /// `[pages]`

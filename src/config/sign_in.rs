@@ -3,6 +3,8 @@
 //! Input: a file that parses. Output: problems. Invariants: a file with sign-in over plain HTTP from another machine has
 //! an error.
 
+use std::ops::Range;
+
 use super::Problems;
 use super::raw::{RawConfig, RawPassword, RawSession, RawSource, Spanned};
 use super::values::{self, echo};
@@ -12,13 +14,20 @@ use crate::values::Listen;
 /// Judges what `raw` says about sessions and their cookie.
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     lifetimes(&raw.session, problems);
-    let Some(password) = &raw.password else { return };
-    addresses(raw, password, problems);
+    allow(raw, problems);
+    if let Some(password) = &raw.password {
+        addresses(password, raw, problems);
+    }
+    let way = match (&raw.password, raw.providers.first()) {
+        (Some(password), _) => ("[password]", &password.span),
+        (None, Some((name, _))) => ("[providers]", &name.span),
+        (None, None) => return,
+    };
     // An address that could not be read says nothing about where the cookie goes.
     let unknown = ["listen", "public_url", "tls"]
         .iter()
         .any(|key| raw.failed.has("server", key));
-    let is_plain = !unknown && transport(raw, password, problems);
+    let is_plain = !unknown && transport(raw, way, problems);
     if !unknown && !is_plain {
         prefix(&raw.session, problems);
     }
@@ -76,7 +85,7 @@ fn lifetimes(session: &RawSession, problems: &mut Problems) {
 }
 
 /// Where people make accounts for themselves, their addresses are only typed.
-fn addresses(raw: &RawConfig, password: &Spanned<RawPassword>, problems: &mut Problems) {
+fn addresses(password: &Spanned<RawPassword>, raw: &RawConfig, problems: &mut Problems) {
     let Some(registration) = password.registration.as_ref().filter(|open| open.value) else {
         return;
     };
@@ -97,15 +106,30 @@ fn addresses(raw: &RawConfig, password: &Spanned<RawPassword>, problems: &mut Pr
     }
 }
 
+/// Without `allow`, all that a provider knows may sign in; for a public one that is everyone.
+fn allow(raw: &RawConfig, problems: &mut Problems) {
+    if raw.failed.has("providers.*", "allow") {
+        return;
+    }
+    for (name, _) in raw.providers.iter().filter(|(_, provider)| provider.allow.is_none()) {
+        problems
+            .warning(
+                &name.span,
+                format!("every account of the provider `{}` can sign in", echo(name)),
+            )
+            .hint("`allow = [{ domain = \"example.com\" }]` names the users who may; `allow = \"anyone\"` takes this warning away");
+    }
+}
+
 /// Whether the session cookie goes over plain HTTP, which only this machine may.
-fn transport(raw: &RawConfig, password: &Spanned<RawPassword>, problems: &mut Problems) -> bool {
+fn transport(raw: &RawConfig, (table, at): (&str, &Range<usize>), problems: &mut Problems) -> bool {
     const HTTPS: &str = "write the `https://` origin that browsers see, also where a proxy in front ends TLS";
     let span = match &raw.server.public_url {
         Some(url) if url.is_tls() => return false,
         Some(url) => {
             if !is_this_machine(url) {
                 problems
-                    .error(&url.span, "with `[password]`, `public_url` must be `https://`")
+                    .error(&url.span, format!("with `{table}`, `public_url` must be `https://`"))
                     .label("session cookies and passwords would cross the network unencrypted")
                     .hint(HTTPS);
                 return true;
@@ -117,12 +141,12 @@ fn transport(raw: &RawConfig, password: &Spanned<RawPassword>, problems: &mut Pr
         None => match raw.server.listen.iter().find(|listen| !is_loopback(listen)) {
             Some(listen) => {
                 problems
-                    .error(&listen.span, "with `[password]`, `public_url` must be written")
+                    .error(&listen.span, format!("with `{table}`, `public_url` must be written"))
                     .label("other machines can connect here")
                     .hint(HTTPS);
                 return true;
             }
-            None => &password.span,
+            None => at,
         },
     };
     let name = cookie(&raw.session);

@@ -6,6 +6,7 @@
 mod cases;
 mod fields;
 mod issuers;
+mod providers;
 mod routes;
 mod section;
 mod server;
@@ -64,11 +65,15 @@ pub fn read(problems: &mut Problems) -> RawConfig {
     raw.restart = restart;
     check(&raw, problems);
     // A table with an error is not compiled: it would be half of what the writer meant.
-    let (issuers, routes) = (raw.issuers.len(), raw.routes.len());
+    let (issuers, routes, providers) = (raw.issuers.len(), raw.routes.len(), raw.providers.len());
     raw.issuers.retain(|(name, _)| !wrong.contains(&name.span.start));
+    raw.providers.retain(|(name, _)| !wrong.contains(&name.span.start));
     raw.routes.retain(|route| !wrong.contains(&route.span.start));
     if raw.issuers.len() < issuers {
         raw.failed.insert("", "issuers");
+    }
+    if raw.providers.len() < providers {
+        raw.failed.insert("", "providers");
     }
     if raw.routes.len() < routes {
         raw.failed.insert("", "routes");
@@ -99,7 +104,7 @@ struct Reader<'p> {
 
 impl Reader<'_> {
     fn file(&mut self, root: &mut Section<'_>) -> RawConfig {
-        let has_password = root.has("password");
+        let has_sign_in = root.has("password") || root.has("providers");
         RawConfig {
             failed: Failed::default(),
             restart: Vec::new(),
@@ -115,14 +120,15 @@ impl Reader<'_> {
             identity: self.top(root, "identity", Self::identity).unwrap_or_default(),
             session: self
                 .top(root, "session", |reader, section| {
-                    reader.sign_in_needed(section, has_password);
+                    reader.sign_in_needed(section, has_sign_in);
                     reader.session(section)
                 })
                 .unwrap_or_default(),
             password: self.table(root, "password", "[password]", Self::password),
+            providers: self.named(root, "providers", Self::provider),
             pages: self
                 .top(root, "pages", |reader, section| {
-                    reader.sign_in_needed(section, has_password);
+                    reader.sign_in_needed(section, has_sign_in);
                     reader.pages(section)
                 })
                 .unwrap_or_default(),
@@ -165,15 +171,15 @@ impl Reader<'_> {
     }
 
     /// `section` is about people who sign in, which takes a way to do so.
-    fn sign_in_needed(&mut self, section: &Section<'_>, has_password: bool) {
+    fn sign_in_needed(&mut self, section: &Section<'_>, has_sign_in: bool) {
         // A table that a syntax error swallowed is not missing.
-        if !has_password && self.broken.is_empty() {
+        if !has_sign_in && self.broken.is_empty() {
             let message = format!(
                 "`{}` has no effect: no way to sign in is configured",
                 section.title
             );
             self.warning(&section.span, message)
-                .hint("add `[password]` for local accounts, or remove the table");
+                .hint("add `[password]` for local accounts or `[providers.NAME]`, or remove the table");
         }
     }
 
@@ -295,7 +301,7 @@ impl Reader<'_> {
                 format!("a name in `{key}` is made of letters, digits, `-`, `_` and `.`"),
             )
             .hint("at most 64 of them, at least one");
-        } else if key == "issuers" && name.value == SESSION_ISSUER {
+        } else if ["issuers", "providers"].contains(&key) && name.value == SESSION_ISSUER {
             self.error(&name.span, "`session` is the name of the gateway's own tokens")
                 .hint("choose another name");
         }
@@ -382,7 +388,7 @@ impl Reader<'_> {
                 None => format!("`{}` has `{}`", section.title, known.join("`, `")),
             };
             // An unknown key of an issuer may hold its secret.
-            if kind.starts_with("issuers") && hint.starts_with('`') {
+            if (kind.starts_with("issuers") || kind.starts_with("providers")) && hint.starts_with('`') {
                 self.problems.hide(&item.span);
             }
             self.error(&item.key_span, message).hint(hint);

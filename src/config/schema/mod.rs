@@ -7,6 +7,7 @@
 mod json;
 mod key;
 mod people;
+mod providers;
 #[cfg(test)]
 mod reference;
 mod routing;
@@ -48,6 +49,9 @@ pub(crate) const TABLES: &[Table] = &[
     routing::IDENTITY,
     people::SESSION,
     people::PASSWORD,
+    providers::PROVIDERS,
+    providers::GRANTS,
+    providers::ALLOW,
     people::PAGES,
     people::COLORS,
     server::LOG,
@@ -57,7 +61,7 @@ pub(crate) const TABLES: &[Table] = &[
 ];
 
 /// Keys of a later release, by table: the reader refuses each by name.
-const UNAVAILABLE: &[(&str, &[&str])] = &[("", &["providers"]), ("routes", &["cors", "rate_limit"])];
+const UNAVAILABLE: &[(&str, &[&str])] = &[("routes", &["cors", "rate_limit"])];
 
 /// Whether a later release has the key `name` in the table at `path`.
 pub(super) fn is_unavailable(path: &str, name: &str) -> bool {

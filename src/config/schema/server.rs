@@ -49,6 +49,12 @@ pub(super) const FILE: Table = Table {
             "Sessions of signed-in users.",
         ),
         key("password", Kind::Table("password"), "", "Local accounts."),
+        key(
+            "providers",
+            Kind::Named("providers.*"),
+            "",
+            "Providers that users sign in with.",
+        ),
         key("pages", Kind::Table("pages"), "", "Sign-in and error pages."),
         key("log", Kind::Table("log"), "", "The access log and diagnostics."),
         key("tests", Kind::Tables("tests"), "", "Tests of the rules."),

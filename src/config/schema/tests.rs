@@ -27,7 +27,7 @@ fn shown() -> BTreeMap<String, Vec<Value>> {
             block.clear();
             let name = line.split(']').next().unwrap().trim_start_matches('[');
             path = match name.split_once('.') {
-                Some((kind @ ("issuers" | "upstreams"), _)) => format!("{kind}.*"),
+                Some((kind @ ("issuers" | "upstreams" | "providers"), _)) => format!("{kind}.*"),
                 _ => name.to_owned(),
             };
         } else {
