@@ -94,6 +94,11 @@ refusals! {
     /// A one-time code that is none of ours, was used, has expired, or belongs to another host, browser or session.
     CodeRefused = BAD_REQUEST, "code-refused", "Invalid code";
 
+    /// A sign-in with a provider that did not begin in this browser, took too long, or was completed before.
+    AttemptRefused = BAD_REQUEST, "attempt-refused", "Bad request";
+    /// What a provider sent the browser back with is no answer to a sign-in, or is another provider's (RFC 9207).
+    ProviderAnswerInvalid = BAD_REQUEST, "provider-answer-invalid", "Bad request";
+
     // 401: who is asking is not known.
     /// The route needs a caller and no source held a credential.
     CredentialMissing = UNAUTHORIZED, "credential-missing", "Unauthorized";
@@ -155,6 +160,12 @@ refusals! {
     ScopeRefused = FORBIDDEN, "scope-refused", "Forbidden";
     /// A form to sign in on a host, or over a scheme, where the session's cookie could not be kept.
     SignInElsewhere = FORBIDDEN, "sign-in-elsewhere", "Forbidden";
+    /// The provider says that the user did not agree to the sign-in.
+    SignInDenied = FORBIDDEN, "sign-in-denied", "Forbidden";
+    /// The provider's `allow` names other users.
+    SignInNotAllowed = FORBIDDEN, "sign-in-not-allowed", "Forbidden";
+    /// The account of an identity at a provider is disabled.
+    AccountDisabled = FORBIDDEN, "account-disabled", "Forbidden";
     /// A cookie was the credential and another site asked.
     CrossSite = FORBIDDEN, "cross-site", "Forbidden";
 
@@ -187,6 +198,10 @@ refusals! {
     // 5xx: not the client's fault.
     /// An invariant of ours did not hold; the diagnostics log has it.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Internal server error";
+    /// A provider answered with an error.
+    ProviderRefused = BAD_GATEWAY, "provider-refused", "Bad gateway";
+    /// The ID token of a provider, or what belongs to it, is not valid.
+    IdTokenRefused = BAD_GATEWAY, "id-token-refused", "Bad gateway";
     /// The app could not be connected to.
     UpstreamUnreachable = BAD_GATEWAY, "upstream-unreachable", "Bad gateway";
     /// The app's certificate or TLS handshake was not acceptable.
@@ -201,6 +216,8 @@ refusals! {
     UpstreamBusy = SERVICE_UNAVAILABLE, "upstream-busy", "Service unavailable";
     /// The issuer's keys were not fetched yet, so its tokens cannot be verified.
     KeysUnavailable = SERVICE_UNAVAILABLE, "keys-unavailable", "Service unavailable";
+    /// A provider does not answer, so that signing in with it is not possible.
+    ProviderUnavailable = SERVICE_UNAVAILABLE, "provider-unavailable", "Service unavailable";
     /// Revocations have not been readable for too long, or the state failed, so no caller can be admitted.
     StateUnavailable = SERVICE_UNAVAILABLE, "state-unavailable", "Service unavailable";
     /// So much work with the state, or so many passwords, wait already that this request is turned away.

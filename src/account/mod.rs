@@ -19,7 +19,9 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::identity::new_id;
 use crate::state::email::normal as normal_email;
 pub(crate) use crate::state::email::{key as fold_email, look as look_of_email};
-use crate::state::{AccountChange, AccountRow, Added, EndSessions, State, StateError};
+use crate::state::{
+    AccountChange, AccountRow, Added, EndSessions, IdentityRow, State, StateError, TokenHash,
+};
 
 pub(crate) use email::is_valid as is_email;
 pub(crate) use error::AccountError;
@@ -201,6 +203,38 @@ impl Accounts {
         // Searched for in every case: that takes time, too.
         let imported = self.state.imported_hash(hash::OWN)?;
         Ok(LoginAttempt::new(account, imported.as_deref()))
+    }
+
+    /// Notes that an attempt to sign in with a provider was completed: of several requests for it one gets `true`. It is
+    /// forgotten after `lifetime` seconds.
+    ///
+    /// # Errors
+    /// The state failed.
+    pub fn spend_attempt(&self, hash: &TokenHash, lifetime: UnixSeconds) -> Result<bool, StateError> {
+        let now = self.clock.now();
+        self.state.spend_attempt(hash, now.saturating_add(lifetime), now)
+    }
+
+    /// The account of an identity at a provider, made where the identity is new; see
+    /// [`IdentityStore::sign_in_identity`](crate::state::IdentityStore::sign_in_identity). `identity.account_id` and
+    /// `identity.updated_at` are set here. `revoked_until` is that of the sessions.
+    ///
+    /// # Errors
+    /// The system has no random numbers, or the state failed.
+    pub fn sign_in_identity(
+        &self,
+        mut identity: IdentityRow,
+        revoked_until: UnixSeconds,
+    ) -> Result<AccountRow, AccountError> {
+        let now = self.clock.now();
+        let id = new_id(now).map_err(|_| AccountError::NoRandomNumbers)?;
+        (identity.account_id, identity.updated_at) = (id.to_string(), now);
+        let end = EndSessions {
+            now,
+            revoked_until,
+            keep: None,
+        };
+        Ok(self.state.sign_in_identity(&identity, &end)?)
     }
 
     /// Puts the new hash in place of an imported one. Where the password was changed meanwhile, nothing happens.

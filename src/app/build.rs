@@ -19,6 +19,7 @@ use crate::http::client::Share;
 use crate::http::location;
 use crate::http::pace::PaceRules;
 use crate::identity::SESSION_ISSUER;
+use crate::login::provider::Providers;
 use crate::login::{Endpoints, Login, Sites};
 use crate::observe::Metrics;
 use crate::pages::Pages;
@@ -92,6 +93,7 @@ pub(super) fn assemble(
         own.push(of_sessions);
         let open = open_sessions(plan, mirror, services)?;
         let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
+        let joined = joined.transpose()?;
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
         let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
@@ -205,9 +207,18 @@ fn join(
     services: &Services,
     sessions: &Arc<Sessions>,
     sites: &Arc<Sites>,
-) -> (Renewal, Login) {
+) -> Result<(Renewal, Login), Failure> {
     let with_deletion = |name: &str| Some((name.to_owned(), session::deletion(name, plan.session.secure)?));
+    let providers = Providers::new(
+        &plan.providers,
+        &*mirror.state,
+        &mirror.revocations,
+        sites,
+        services.control.clone(),
+    );
     let login = Login {
+        providers: Arc::new(providers.map_err(failed)?),
+        password: plan.password,
         accounts: Arc::new(Accounts::new(
             Arc::clone(&mirror.state),
             mirror.clock.clone(),
@@ -224,10 +235,10 @@ fn join(
         registration: plan.registration,
         admin_role: plan.admin_role.clone(),
     };
-    (
+    Ok((
         Renewal::new(Arc::clone(sessions), Arc::clone(&services.blocking)),
         login,
-    )
+    ))
 }
 
 fn open_sessions(

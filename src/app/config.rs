@@ -25,6 +25,7 @@ use crate::http::target::{PathLeniency, Target, canonical_prefix};
 use crate::http::url::Url;
 use crate::identity_headers::IdentityHeaders;
 use crate::login;
+use crate::login::provider::ProviderPlan;
 use crate::observe::RouteLabel;
 use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
@@ -70,6 +71,10 @@ pub struct SignInPlan {
     pub registration: bool,
     /// `password.admin_role`
     pub admin_role: String,
+    /// Whether local accounts can sign in.
+    pub password: bool,
+    /// The providers.
+    pub(crate) providers: Vec<ProviderPlan>,
 }
 
 /// Reads and compiles `file`. The problems come with the plan, because there may be warnings, and tests to be run.
@@ -172,7 +177,12 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let routes = compile_routes(raw, &settings.own_prefix, &upstreams, problems);
     let hosts = raw.routes.iter().filter_map(|route| route.host.as_ref());
     let named_hosts = NamedHosts::new(hosts.map(|host| &host.value));
-    let sign_in = raw.password.as_ref().map(|password| SignInPlan {
+    let providers = ProviderPlan::compile(&raw.providers, &egress, problems);
+    let without_password = RawPassword::default();
+    let has_sign_in = raw.password.is_some() || !raw.providers.is_empty();
+    let password = raw.password.as_ref().map(|password| &password.value);
+    let password = password.unwrap_or(&without_password);
+    let sign_in = has_sign_in.then(|| SignInPlan {
         session: session::Settings {
             trust_unconfirmed_email: or_default(
                 password.trust_unconfirmed_email.as_ref(),
@@ -184,6 +194,8 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
         policy: settings::policy(password),
         registration: or_default(password.registration.as_ref(), "password", "registration"),
         admin_role: or_default(password.admin_role.as_ref(), "password", "admin_role"),
+        password: raw.password.is_some(),
+        providers,
     });
     let pages = compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems);
     Some(Plan {
@@ -275,10 +287,13 @@ fn check_own_name(raw: &RawConfig, public_url: &str, problems: &mut Problems) {
 
 /// A route that needs a caller, in a file that names no way to become one.
 fn check_callers(raw: &RawConfig, problems: &mut Problems) {
-    let is_unknown = ["issuers", "password"]
+    let is_unknown = ["issuers", "password", "providers"]
         .iter()
         .any(|table| raw.failed.has("", table));
-    if is_unknown || raw.failed.has("routes", "auth") || !raw.issuers.is_empty() || raw.password.is_some() {
+    if is_unknown || raw.failed.has("routes", "auth") || !raw.issuers.is_empty()
+        || raw.password.is_some()
+        || !raw.providers.is_empty()
+    {
         return;
     }
     let needs_caller = |route: &&Spanned<RawRoute>| {
@@ -290,7 +305,7 @@ fn check_callers(raw: &RawConfig, problems: &mut Problems) {
     if let Some(route) = raw.routes.iter().find(needs_caller) {
         let span = route.auth.as_ref().map_or(&route.span, |auth| &auth.span);
         problems.warning(span, "this route needs a caller, and no way to sign in is configured").hint(
-            "add `[password]` for local accounts or `[issuers.NAME]` for tokens; until then only tokens of `passgate \
+            "add `[password]` for local accounts, `[providers.NAME]` or `[issuers.NAME]` for tokens; until then only tokens of `passgate \
              token mint` are accepted",
         );
     }

@@ -28,6 +28,8 @@ pub(super) struct Services {
     pub(super) throttle: Arc<Throttle>,
     pub(super) openings: Arc<Openings>,
     pub(super) setup: Arc<SetupToken>,
+    /// The runtime on which providers are asked.
+    pub(super) control: Handle,
     /// The secret of the first link, until it has been said.
     offered: Option<Zeroizing<String>>,
     state: Arc<dyn State>,
@@ -45,11 +47,12 @@ impl Services {
         let (setup, token) =
             SetupToken::offer().map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         Ok(Self {
-            blocking: Arc::new(Blocking::new(control, WORK_AT_A_TIME, PATIENCE)),
+            blocking: Arc::new(Blocking::new(control.clone(), WORK_AT_A_TIME, PATIENCE)),
             hasher: Arc::new(hasher),
             throttle: Arc::default(),
             openings: Arc::default(),
             setup: Arc::new(setup),
+            control,
             offered: Some(token),
             state: Arc::clone(&mirror.state),
         })
@@ -65,7 +68,9 @@ impl Services {
         sign_in: Option<&SignInPlan>,
         own_prefix: &str,
     ) -> anyhow::Result<Option<String>> {
-        let Some(sign_in) = sign_in else { return Ok(None) };
+        let Some(sign_in) = sign_in.filter(|sign_in| sign_in.password) else {
+            return Ok(None);
+        };
         let Some(token) = self.offered.take() else {
             return Ok(None);
         };

@@ -197,6 +197,22 @@ fn detail(refusal: Refusal) -> &'static str {
             return "This sign-in cannot be completed: it took too long, was completed before, or began in another browser. \
                     Open the page that you wanted to see again.";
         }
+        Refusal::AttemptRefused => {
+            return "This sign-in cannot be completed: it took too long, was completed before, or began in another browser. \
+                    Please sign in again.";
+        }
+        Refusal::ProviderAnswerInvalid => {
+            return "The answer of the sign-in provider cannot be used. Please sign in again.";
+        }
+        Refusal::SignInDenied => return "The sign-in was cancelled at the provider. Please sign in again.",
+        Refusal::SignInNotAllowed => return "This account is not allowed to sign in here.",
+        Refusal::AccountDisabled => return "This account is disabled.",
+        Refusal::ProviderRefused | Refusal::IdTokenRefused => {
+            return "The sign-in provider did not complete the sign-in. Please sign in again.";
+        }
+        Refusal::ProviderUnavailable => {
+            return "The sign-in provider does not answer at the moment. Please try again shortly.";
+        }
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
         Refusal::CrossSite => return "The request came from another site, so it was not done.",
         _ => {}

@@ -10,6 +10,7 @@ use serde_json::Map;
 use zeroize::Zeroizing;
 
 use super::form::{Fields, Kind, parameter};
+use super::provider::Providers;
 use super::response::{EndpointError, EndpointResponse, field_of};
 use super::setup_token::SetupToken;
 use super::sites::{Place, Site, Sites};
@@ -49,6 +50,10 @@ pub struct Login {
     pub setup: Arc<SetupToken>,
     /// Cookies of other issuers' tokens (`credentials.sources`), each with the `Set-Cookie` that deletes it.
     pub other_cookies: Arc<[(String, HeaderValue)]>,
+    /// The providers that people can sign in with.
+    pub(crate) providers: Arc<Providers>,
+    /// Whether local accounts can sign in.
+    pub password: bool,
     /// `password.registration`
     pub registration: bool,
     /// `password.admin_role`: the role that the link of the first run gives.

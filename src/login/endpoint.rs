@@ -15,7 +15,7 @@ use super::context::EndpointContext;
 use super::form::Fields;
 use super::public::PublicFiles;
 use super::response::{EndpointError, EndpointResponse};
-use super::{arrival, password, register, sign_in, tokens, user_sessions};
+use super::{arrival, password, provider, register, sign_in, tokens, user_sessions};
 use crate::http::target::{PathLeniency, Target};
 use crate::refusal::Refusal;
 
@@ -57,7 +57,7 @@ pub(super) enum Handler {
 enum Path {
     /// As it is.
     Root(&'static str),
-    /// Below `own_prefix`; `{id}` is the id of a session.
+    /// Below `own_prefix`; `{id}` is the id of a session, `{provider}` the name of a provider.
     Below(&'static str),
 }
 
@@ -74,7 +74,7 @@ const READ: &str = "GET, HEAD";
 
 /// All endpoints. A path has one row for each handler.
 #[rustfmt::skip]
-static ENDPOINTS: [Row; 19] = [
+static ENDPOINTS: [Row; 21] = [
     Row { path: Path::Root(JWKS_PATH), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::jwks) },
     Row { path: Path::Below("/logo"), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::logo) },
     Row { path: Path::Below("/favicon"), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::icon) },
@@ -82,6 +82,9 @@ static ENDPOINTS: [Row; 19] = [
     Row { path: Path::Below("/"), methods: READ, access: Access::Public, handler: Handler::Plain(|visit| Box::pin(user_sessions::start(visit))) },
     Row { path: Path::Below("/login"), methods: READ, access: Access::ShowsSession, handler: Handler::Plain(|visit| Box::pin(sign_in::page(visit))) },
     Row { path: Path::Below("/login"), methods: "POST", access: Access::ReplacesSession, handler: Handler::Form(|visit, fields| Box::pin(sign_in::submit(visit, fields))) },
+    // HEAD would spend the attempt.
+    Row { path: Path::Below("/login/{provider}"), methods: "GET", access: Access::Public, handler: Handler::Plain(|visit| Box::pin(provider::begin(visit))) },
+    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(provider::land(visit))) },
     // HEAD would spend the code.
     Row { path: Path::Below("/continue"), methods: "GET", access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(arrival::land(visit))) },
     Row { path: Path::Below("/register"), methods: READ, access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(register::page(visit))) },
@@ -141,12 +144,16 @@ impl Row {
             Path::Root(pattern) => (pattern, path),
             Path::Below(pattern) => (pattern, below?),
         };
-        match pattern.split_once("{id}") {
-            None => (pattern == path).then_some(""),
-            Some((before, after)) => {
-                let id = path.strip_prefix(before)?.strip_suffix(after)?;
-                is_session_id(id).then_some(id)
-            }
+        let named = |(before, after): (&str, &str), is_name: fn(&str) -> bool| {
+            let name = path.strip_prefix(before)?.strip_suffix(after)?;
+            is_name(name).then_some(name)
+        };
+        if let Some(around) = pattern.split_once("{id}") {
+            named(around, is_session_id)
+        } else if let Some(around) = pattern.split_once("{provider}") {
+            named(around, is_provider_name)
+        } else {
+            (pattern == path).then_some("")
         }
     }
 }
@@ -156,6 +163,14 @@ fn is_session_id(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// As the names of tables in the configuration are.
+fn is_provider_name(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// Whether a path of a route, or of a request, is ours.
@@ -283,7 +298,8 @@ mod tests {
         let missing = Some(Err((Refusal::RouteMissing, None)));
         for path in [
             "/auth/login/",
-            "/auth/login/x",
+            "/auth/login/x/y",
+            "/auth/login/x/return/",
             "/auth/LOGIN",
             "/auth/sessions/",
             "/auth/sessions/a.b",

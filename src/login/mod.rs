@@ -12,6 +12,7 @@ mod context;
 mod endpoint;
 mod form;
 mod password;
+pub(crate) mod provider;
 mod public;
 mod refusal;
 mod register;

@@ -49,6 +49,13 @@ impl EndpointResponse {
         response.into()
     }
 
+    /// 302: to another site (RFC 9110 section 15.4.3).
+    pub(super) fn found(location: HeaderValue) -> Self {
+        let mut answered = Self::see_other(location);
+        *answered.response.status_mut() = StatusCode::FOUND;
+        answered
+    }
+
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.response.headers_mut().append(name, value);
         self

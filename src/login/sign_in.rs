@@ -77,6 +77,9 @@ pub(super) async fn submit(
     visit: &EndpointContext<'_>,
     mut fields: Fields,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
+    if !visit.login.password {
+        return Err(Refusal::RouteMissing.into());
+    }
     if visit.speaks_json(&fields) {
         let account = prove(visit, &mut fields).await?;
         return Ok(open_client(visit, account).await?);
@@ -98,27 +101,36 @@ pub(super) async fn submit(
 }
 
 /// The destination after sign-in, as it was written and as it is meant.
-struct Way {
+pub(super) struct Way {
     /// A return address that is fine.
-    return_to: Option<Zeroizing<String>>,
+    pub(super) return_to: Option<Zeroizing<String>>,
     /// The hash of a nonce, in its one spelling.
-    attempt: Option<Zeroizing<String>>,
-    then: Then,
+    pub(super) attempt: Option<Zeroizing<String>>,
+    pub(super) then: Then,
 }
 
 impl Way {
     /// What a form says, else the query.
-    fn of(
+    pub(super) fn of(
         visit: &EndpointContext<'_>,
         return_to: Option<Zeroizing<String>>,
         attempt: Option<Zeroizing<String>>,
     ) -> Self {
         let or_query =
             |said: Option<Zeroizing<String>>, name| said.or_else(|| parameter(visit.asked.query, name));
-        let (return_to, attempt) = (
+        Self::new(
+            visit,
             or_query(return_to, return_to::PARAMETER),
             or_query(attempt, attempt::PARAMETER),
-        );
+        )
+    }
+
+    /// What is said, and nothing else.
+    pub(super) fn new(
+        visit: &EndpointContext<'_>,
+        return_to: Option<Zeroizing<String>>,
+        attempt: Option<Zeroizing<String>>,
+    ) -> Self {
         let sites = &visit.login.sites;
         let accepted = return_to
             .as_ref()

@@ -268,7 +268,7 @@ fn token_id(claims: &Map<String, Value>) -> Result<Option<String>, Refusal> {
 
 /// The roles under all of the issuer's paths, each once: a string, an array of strings, or the names of an object (as
 /// ZITADEL writes them). A claim of another type gives none.
-fn roles(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
+pub(super) fn roles(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
     let mut roles: Vec<String> = Vec::new();
     // An address that its bearer may have made up gives no role.
     for path in issuer

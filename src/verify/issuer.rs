@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::algorithm::Algorithm;
+use serde_json::{Map, Value};
+
+use super::algorithm::{Algorithm, Family};
 use super::issuer_keys::IssuerKeys;
 use super::key_source::KeySource;
 use super::keys::KeySet;
@@ -89,6 +91,12 @@ impl Issuer {
         } else {
             &self.issuer
         }
+    }
+
+    /// The roles that `claims` name, by `roles_claims`.
+    #[must_use]
+    pub fn roles_of(&self, claims: &Map<String, Value>) -> Vec<String> {
+        super::claims::roles(claims, self)
     }
 
     /// Whether its tokens are of more than one tenant.
@@ -223,6 +231,32 @@ impl Issuers {
             },
             own,
         )
+    }
+
+    /// A provider as the issuer of the ID tokens (OpenID Connect Core 1.0 section 2) of its client `client_id`, signed with
+    /// any algorithm of public keys. Its keys are put in place as they are fetched. These tokens have a verifier of their
+    /// own: an ID token is no access token, although another table may accept access tokens of the same `iss`.
+    ///
+    /// # Errors
+    /// What is wrong with `iss`.
+    pub fn of_id_tokens(
+        name: &str,
+        iss: &str,
+        client_id: &str,
+        roles_claims: Vec<ClaimPath>,
+    ) -> Result<(Self, Arc<Issuer>), String> {
+        let mut issuer = Issuer::new(name, iss.to_owned(), None);
+        issuer.audiences = vec![client_id.to_owned()];
+        issuer.algorithms = Algorithm::ALL
+            .iter()
+            .copied()
+            .filter(|algorithm| algorithm.family() != Family::Hmac)
+            .collect();
+        issuer.roles_claims = roles_claims;
+        issuer.typ = TypeRule::IdToken;
+        let mut issuers = Self::default();
+        let issuer = issuers.add(issuer)?;
+        Ok((issuers, issuer))
     }
 
     pub(super) fn add(&mut self, issuer: Issuer) -> Result<Arc<Issuer>, String> {

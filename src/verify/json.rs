@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 
 /// Why a text is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Not JSON, or not an object.
     Malformed,
     /// A name stands twice in one object.
@@ -20,7 +20,7 @@ pub(super) enum Fault {
 }
 
 /// The object that `text` is, whole; nothing may follow it but white space.
-pub(super) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
+pub(crate) fn parse_object(text: &[u8]) -> Result<Map<String, Value>, Fault> {
     let duplicate = Cell::new(false);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = Strict {

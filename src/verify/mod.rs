@@ -41,6 +41,7 @@ pub use issuer::Issuers;
 pub use jwks::Origin;
 pub use jws::{read_unverified, verify_signature};
 pub use keys::{KeySet, MAX_KEYS};
+pub(crate) use json::parse_object;
 pub(crate) use prepared::PROVIDER;
 pub(crate) use refresh::{KeyStore, keep_fresh};
 pub use revocation::Revocations;

@@ -48,6 +48,8 @@ const OTHER_KINDS: &[&str] = &[
 pub enum TypeRule {
     /// None at all, or any that is not known to be of another kind: issuers differ (`JWT`, `at+jwt`, their own).
     NotAnotherKind,
+    /// The same without access tokens (RFC 9068): for ID tokens.
+    IdToken,
     /// This one. For our own tokens, whose kinds we know.
     Exactly(&'static str),
 }
@@ -61,8 +63,9 @@ impl TypeRule {
             Some(_) => return Err(Refusal::TokenType),
         };
         let is_accepted = match (self, kind) {
-            (Self::NotAnotherKind, None) => true,
-            (Self::NotAnotherKind, Some(kind)) => {
+            (Self::NotAnotherKind | Self::IdToken, None) => true,
+            (Self::IdToken, Some(kind)) if kind.eq_ignore_ascii_case("at+jwt") => false,
+            (Self::NotAnotherKind | Self::IdToken, Some(kind)) => {
                 !OTHER_KINDS.iter().any(|known| known.eq_ignore_ascii_case(kind))
             }
             (Self::Exactly(_), None) => false,

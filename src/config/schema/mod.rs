@@ -151,6 +151,13 @@ impl FromValue for String {
     }
 }
 
+impl FromValue for Vec<String> {
+    fn read(value: &Value) -> Option<Self> {
+        let texts = value.as_array()?.iter();
+        texts.map(|text| text.as_str().map(str::to_owned)).collect()
+    }
+}
+
 impl FromValue for std::time::Duration {
     fn read(value: &Value) -> Option<Self> {
         values::duration(value.as_str()?).ok()

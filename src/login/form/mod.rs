@@ -335,6 +335,26 @@ pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<Zeroizing<Str
     values.next().is_none().then(|| decode(value.as_bytes()))?
 }
 
+/// The values of several parameters, none of which may stand twice, in whatever spelling; `None` where one does, or where one
+/// cannot be decoded.
+pub(super) fn parameters<const N: usize>(
+    query: Option<&str>,
+    names: [&str; N],
+) -> Option<[Option<Zeroizing<String>>; N]> {
+    let mut values = [const { None }; N];
+    for pair in query.unwrap_or_default().split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decode(name.as_bytes())?;
+        let Some(at) = names.iter().position(|wanted| *name == *wanted) else {
+            continue;
+        };
+        if values[at].replace(decode(value.as_bytes())?).is_some() {
+            return None;
+        }
+    }
+    Some(values)
+}
+
 fn decode(encoded: &[u8]) -> Option<Zeroizing<String>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(encoded.len()));
     let mut at = 0;

@@ -18,6 +18,7 @@ use http_body_util::Full;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
+use super::provider::Providers;
 use super::*;
 use crate::account::{Accounts, Hasher, NewAccount, Policy, hash};
 use crate::blocking::Blocking;
@@ -98,13 +99,17 @@ impl House {
             &mut problems,
         );
         assert_eq!(problems.render(false), "");
+        let sites = Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::new(&patterns)));
+        let providers = Providers::new(&[], &*state, &revocations, &sites, Handle::current());
         let login = Login {
+            providers: Arc::new(providers.unwrap()),
+            password: true,
             other_cookies: std::iter::empty().collect(),
             accounts: Arc::new(Accounts::new(state.clone(), clock.clone(), policy)),
             sessions: Arc::new(sessions.unwrap()),
             hasher: Arc::new(Hasher::start(1).unwrap()),
             blocking: Arc::new(Blocking::new(Handle::current(), 64, Duration::from_secs(60))),
-            sites: Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::new(&patterns))),
+            sites,
             pages: Arc::new(pages),
             throttle: Arc::new(Throttle::fixed()),
             setup: Arc::new(setup),
