@@ -16,6 +16,7 @@ pub mod client;
 pub mod egress;
 pub mod gateway;
 pub mod http2;
+pub mod openid;
 pub mod people;
 pub mod provider;
 pub mod tls;
