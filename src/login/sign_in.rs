@@ -9,11 +9,12 @@ use zeroize::Zeroizing;
 
 use super::context::{EndpointContext, OwnSession, caller};
 use super::form::{Field, Fields, parameter};
+use super::provider::Choice;
 use super::response::{EndpointError, EndpointResponse};
 use super::sites::{Place, ReturnTo};
 use super::then::Then;
 use super::{attempt, return_to, tokens};
-use crate::pages::{FormError, SignInForm};
+use crate::pages::{FormError, ProviderLink, SignInForm};
 use crate::refusal::Refusal;
 use crate::state::AccountRow;
 
@@ -26,6 +27,14 @@ pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse
             && let Some(answered) = pass_through(visit, own, way.then.clone()).await?
         {
             return Ok(answered);
+        }
+        // With one way to sign in there is nothing to choose; a page that says what was just done stays.
+        if let (false, [only]) = (visit.login.password, &way.providers(visit)[..])
+            && notice(visit).is_none()
+            && visit.known_person().is_none()
+            && let Ok(location) = HeaderValue::try_from(&only.url)
+        {
+            return Ok(EndpointResponse::found(location));
         }
         return Ok(way.shown(visit, StatusCode::OK, "", None).into());
     }
@@ -157,6 +166,29 @@ impl Way {
         written.starts_with('/').then_some(written)
     }
 
+    /// The providers, each with the way there and back.
+    fn providers(&self, visit: &EndpointContext<'_>) -> Vec<ProviderLink> {
+        let link = |choice: Choice<'_>| {
+            let mut url = format!("{}/login/{}", visit.prefix, choice.name);
+            let parameters = [
+                (return_to::PARAMETER, &self.return_to),
+                (attempt::PARAMETER, &self.attempt),
+            ];
+            for (name, value) in parameters {
+                let Some(value) = value else { continue };
+                url.push(if url.contains('?') { '&' } else { '?' });
+                url.push_str(name);
+                url.push('=');
+                return_to::encode(value, &mut url);
+            }
+            ProviderLink {
+                label: choice.label.to_owned(),
+                url,
+            }
+        };
+        visit.login.providers.choices().map(link).collect()
+    }
+
     /// The page with the form.
     fn shown(
         &self,
@@ -169,7 +201,10 @@ impl Way {
         let (return_to, attempt) = (text(&self.return_to), text(&self.attempt));
         // The notice and the present account are shown only where nothing went wrong since.
         let person = visit.known_person().filter(|_| error.is_none());
+        let providers = self.providers(visit);
         let form = SignInForm {
+            providers: &providers,
+            providers_only: !visit.login.password,
             email,
             return_to: return_to.as_deref(),
             attempt: attempt.as_deref(),

@@ -90,6 +90,19 @@ pub struct SignInForm<'a> {
     pub notice: Option<&'a str>,
     /// The person who is signed in already.
     pub person: Option<&'a Person>,
+    /// The providers to sign in with.
+    pub providers: &'a [ProviderLink],
+    /// Whether there are only these, and no form.
+    pub providers_only: bool,
+}
+
+/// A provider on the sign-in page.
+#[derive(Clone, Debug)]
+pub struct ProviderLink {
+    /// The text of its button.
+    pub label: String,
+    /// A path of ours, with the return address in its query.
+    pub url: String,
 }
 
 /// What the page to create an account shows.
@@ -147,6 +160,8 @@ struct Content<'a> {
     elsewhere: Option<(&'a str, &'a str)>,
     setup: Option<&'a str>,
     person: Option<&'a Person>,
+    providers: &'a [ProviderLink],
+    providers_only: bool,
     sessions: Vec<Value>,
     /// Sessions that are not listed.
     more: usize,
@@ -237,6 +252,8 @@ impl Pages {
             attempt,
             notice,
             person,
+            providers,
+            providers_only,
         } = form;
         let content = Content {
             email,
@@ -244,6 +261,8 @@ impl Pages {
             attempt,
             notice,
             person,
+            providers,
+            providers_only,
             error,
             ..Content::default()
         };
@@ -472,6 +491,11 @@ impl Pages {
                 email => text(&person.email),
                 name => optional(person.name.as_deref()),
             }),
+            providers => content.providers.iter().map(|provider| context! {
+                label => text(&provider.label),
+                url => provider.url.as_str(),
+            }).collect::<Vec<_>>(),
+            providers_only => content.providers_only,
             sessions => content.sessions.clone(),
             more => content.more,
             account => optional(content.account),
@@ -543,6 +567,10 @@ impl Pages {
             request_id,
             ..Content::default()
         };
+        let providers = [ProviderLink {
+            label: "Example".to_owned(),
+            url: "/auth/login/example".to_owned(),
+        }];
         let elsewhere = Some(("https://app.example.com", "https://app.example.com/auth/login"));
         let notice = Some("A message.");
         let error = |field| {
@@ -554,6 +582,14 @@ impl Pages {
         let (email, name) = ("ann@example.com", "Ann");
         [
             (Page::SignIn, Content::default()),
+            (
+                Page::SignIn,
+                Content {
+                    providers: &providers,
+                    providers_only: true,
+                    ..Content::default()
+                },
+            ),
             (
                 Page::SignIn,
                 Content {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::support::openid::{Browser, CLIENT_SECRET, OpenId, Trouble, back_with, parse};
 use super::support::people::{ROUTES, claims};
-use super::support::{App, Gate, Gateway, Key, Setup, eventually, gateway::before};
+use super::support::{App, Gate, Gateway, Key, Response, Setup, eventually, gateway::before};
 
 /// A gateway in front of `app` where people sign in with `provider` alone.
 #[track_caller]
@@ -76,6 +76,22 @@ fn sign_in_by_provider_without_password_has_no_form() {
     let form = super::support::people::post_form("/auth/login", &[("email", "a@b"), ("password", "x")]);
     gateway.send(&form).expect(404);
     gateway.get("/auth/login/other").expect(404);
+    // One provider is no choice: the page leads there, and the return address goes along.
+    let mut browser = Browser::default();
+    let answer = browser.visit(&gateway, "/hello?a=b").expect(302);
+    assert_eq!(answer.header("location"), Some("/auth/login?return_to=/hello%3Fa%3Db"));
+    let answer = browser.visit(&gateway, "/auth/login?return_to=/hello%3Fa%3Db").expect(302);
+    assert_eq!(answer.header("location"), Some("/auth/login/sso?return_to=/hello%3Fa%3Db"));
+}
+
+#[test]
+fn sign_in_page_has_a_button_for_each_provider_and_a_form() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let gateway = gateway(&app, &provider, "name = \"<Corp> & Co\"\nallow = \"anyone\"\n[password]\n");
+    let page = Browser::default().visit(&gateway, "/auth/login?return_to=/a%3Fb").expect(200).text();
+    assert!(page.contains("Sign in with &lt;Corp&gt; &amp; Co</a>"), "{page}");
+    assert!(page.contains("href=\"/auth/login/sso?return_to=/a%3Fb\""), "{page}");
+    assert!(page.contains("type=\"password\""), "{page}");
 }
 
 #[test]
@@ -142,6 +158,13 @@ fn local_account_of_the_same_address_is_another_account() {
     assert_eq!(gateway.get_with(&cookie, "/auth/me").expect(200).json()["id"], json!(local));
 }
 
+/// The reason in the access log line of a page.
+#[track_caller]
+fn reason_of(gateway: &Gateway, answer: &Response) -> Value {
+    let id = answer.header("x-request-id").unwrap();
+    gateway.log_line(|line| line["request_id"] == id)["reason"].clone()
+}
+
 /// The refusal of a sign-in: a page that helps, a reason in the log, and no session.
 #[track_caller]
 fn refused(gateway: &Gateway, browser: &mut Browser, back: &str, status: u16, reason: &str) {
@@ -149,7 +172,7 @@ fn refused(gateway: &Gateway, browser: &mut Browser, back: &str, status: u16, re
     assert_eq!(answer.status, status, "{reason}: {}", answer.text());
     let page = answer.text();
     assert!(page.contains("<h1>") && !page.contains("<b>no</b>"), "{page}");
-    assert_eq!(gateway.log_of(&answer)["reason"], json!(reason));
+    assert_eq!(reason_of(gateway, &answer), json!(reason));
     assert!(!browser.has_session(), "{reason}");
 }
 
@@ -346,7 +369,7 @@ fn gateway_serves_while_a_provider_is_down_and_signs_in_when_it_is_back() {
     gateway.get("/public/x").expect(200);
     let mut browser = Browser::default();
     let answer = browser.visit(&gateway, "/auth/login/sso").expect(503);
-    assert_eq!(gateway.log_of(&answer)["reason"], json!("provider-unavailable"));
+    assert_eq!(reason_of(&gateway, &answer), json!("provider-unavailable"));
     provider.trouble(DISCOVERY, None);
     eventually("the provider is asked again", || {
         browser.visit(&gateway, "/auth/login/sso").status == 302

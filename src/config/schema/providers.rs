@@ -16,7 +16,7 @@ pub(super) const PROVIDERS: Table = Table {
         key("name", Kind::Text, "", "The text of its button on the sign-in page. Without it: the name of the table.").example("\"Example account\""),
         key("roles_claims", TEXTS, "", "Claims whose values are groups of the user for `roles` and `allow`, and roles themselves. Without it: none.").example("[\"groups\"]"),
         key("roles", Kind::Tables("providers.*.roles"), "", "Roles that a sign-in gives, beside those that the account has of its own.").example("[{ role = \"admin\", email = \"alice@example.com\" }, { role = \"user\", domain = \"example.com\" }, { role = \"ops\", group = \"sre\" }]"),
-        key("allow", Kind::Either(&[Kind::Tables("providers.*.allow"), Kind::Word(&["anyone"])]), "", "The users who can sign in: one of the entries applies to them. Without it, or with `anyone`: every account of the provider.").example("[{ domain = \"example.com\" }]"),
+        key("allow", Kind::Either(&[Kind::Tables("providers.*.allow"), Kind::Word(&["anyone"])]), "", "The users who can sign in: one of the entries applies to them. Without it, or with `anyone`: every account of the provider.").example("[{ domain = \"example.com\" }, { email = \"bob@partner.example\" }, { group = \"guests\" }]"),
         key("ca_file", Kind::Path, "", "The certificate authorities for the provider. Without it: those of the system.").example("\"ca.pem\""),
     ],
     synonyms: &[
@@ -47,9 +47,9 @@ pub(super) const ALLOW: Table = Table {
     path: "providers.*.allow",
     doc: "Users who can sign in: one of `email`, `domain` and `group`.",
     keys: &[
-        key("email", Kind::Text, "", "The user with this verified address."),
+        key("email", Kind::Text, "", "The user with this verified address.").example("\"bob@partner.example\""),
         key("domain", Kind::Text, "", "Users with a verified address of this domain.").example("\"example.com\""),
-        key("group", Kind::Text, "", "Users with this value in `roles_claims`."),
+        key("group", Kind::Text, "", "Users with this value in `roles_claims`.").example("\"guests\""),
     ],
     synonyms: &[],
 };

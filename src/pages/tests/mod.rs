@@ -88,6 +88,11 @@ fn all(pages: &Pages, value: &str, message: Option<&str>) -> Vec<Response<Bytes>
                 attempt: Some(value),
                 notice: message,
                 person: Some(&person),
+                providers: &[ProviderLink {
+                    label: value.to_owned(),
+                    url: "/auth/login/example".to_owned(),
+                }],
+                providers_only: false,
             },
             error,
         ),

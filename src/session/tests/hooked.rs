@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountStore, CodeRow, CodeStore, Reading, RefreshExchange, RevocationStore, SessionStore, Sighting,
+    AccountStore, CodeRow, CodeStore, IdentityRow, IdentityStore, Reading, RefreshExchange, RevocationStore, SessionStore, Sighting,
     SigningKeyRow, SigningKeyStore, StateErrorKind, TokenHash, Version,
 };
 
@@ -128,6 +128,11 @@ pass_on! { AccountStore:
     rehash_account(id: &str, from: &str, to: &str) -> bool;
     delete_account(id: &str, end: &EndSessions<'_>) -> bool;
     imported_hash(like: &str) -> Option<String>;
+}
+
+pass_on! { IdentityStore:
+    spend_attempt(hash: &TokenHash, expires_at: UnixSeconds, now: UnixSeconds) -> bool;
+    sign_in_identity(identity: &IdentityRow, end: &EndSessions<'_>) -> AccountRow;
 }
 
 pass_on! { CodeStore:

@@ -38,6 +38,7 @@ pub(in crate::state) fn any_text_survives(state: &Opened) {
             email: text.to_owned(),
             email_key: text.to_owned(),
             name: Some(text.to_owned()),
+            granted_roles: Vec::new(),
             roles: odd[number..].iter().map(|&role| role.to_owned()).collect(),
             password_hash: Some(text.to_owned()),
             disabled: false,
