@@ -19,7 +19,7 @@ use crate::http::client::Share;
 use crate::http::location;
 use crate::http::pace::PaceRules;
 use crate::identity::SESSION_ISSUER;
-use crate::login::provider::Providers;
+use crate::login::provider::registry::Providers;
 use crate::login::{Endpoints, Login, Sites};
 use crate::observe::Metrics;
 use crate::pages::Pages;

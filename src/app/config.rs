@@ -290,7 +290,9 @@ fn check_callers(raw: &RawConfig, problems: &mut Problems) {
     let is_unknown = ["issuers", "password", "providers"]
         .iter()
         .any(|table| raw.failed.has("", table));
-    if is_unknown || raw.failed.has("routes", "auth") || !raw.issuers.is_empty()
+    if is_unknown
+        || raw.failed.has("routes", "auth")
+        || !raw.issuers.is_empty()
         || raw.password.is_some()
         || !raw.providers.is_empty()
     {

@@ -111,7 +111,11 @@ fn allow(raw: &RawConfig, problems: &mut Problems) {
     if raw.failed.has("providers.*", "allow") {
         return;
     }
-    for (name, _) in raw.providers.iter().filter(|(_, provider)| provider.allow.is_none()) {
+    for (name, _) in raw
+        .providers
+        .iter()
+        .filter(|(_, provider)| provider.allow.is_none())
+    {
         problems
             .warning(
                 &name.span,
@@ -129,7 +133,10 @@ fn transport(raw: &RawConfig, (table, at): (&str, &Range<usize>), problems: &mut
         Some(url) => {
             if !is_this_machine(url) {
                 problems
-                    .error(&url.span, format!("with `{table}`, `public_url` must be `https://`"))
+                    .error(
+                        &url.span,
+                        format!("with `{table}`, `public_url` must be `https://`"),
+                    )
                     .label("session cookies and passwords would cross the network unencrypted")
                     .hint(HTTPS);
                 return true;
@@ -141,7 +148,10 @@ fn transport(raw: &RawConfig, (table, at): (&str, &Range<usize>), problems: &mut
         None => match raw.server.listen.iter().find(|listen| !is_loopback(listen)) {
             Some(listen) => {
                 problems
-                    .error(&listen.span, format!("with `{table}`, `public_url` must be written"))
+                    .error(
+                        &listen.span,
+                        format!("with `{table}`, `public_url` must be written"),
+                    )
                     .label("other machines can connect here")
                     .hint(HTTPS);
                 return true;

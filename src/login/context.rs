@@ -10,7 +10,7 @@ use serde_json::Map;
 use zeroize::Zeroizing;
 
 use super::form::{Fields, Kind, parameter};
-use super::provider::Providers;
+use super::provider::registry::Providers;
 use super::response::{EndpointError, EndpointResponse, field_of};
 use super::setup_token::SetupToken;
 use super::sites::{Place, Site, Sites};

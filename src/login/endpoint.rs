@@ -13,9 +13,10 @@ use http::{HeaderValue, Method, Response};
 
 use super::context::EndpointContext;
 use super::form::Fields;
+use super::provider::flow;
 use super::public::PublicFiles;
 use super::response::{EndpointError, EndpointResponse};
-use super::{arrival, password, provider, register, sign_in, tokens, user_sessions};
+use super::{arrival, password, register, sign_in, tokens, user_sessions};
 use crate::http::target::{PathLeniency, Target};
 use crate::refusal::Refusal;
 
@@ -83,8 +84,8 @@ static ENDPOINTS: [Row; 21] = [
     Row { path: Path::Below("/login"), methods: READ, access: Access::ShowsSession, handler: Handler::Plain(|visit| Box::pin(sign_in::page(visit))) },
     Row { path: Path::Below("/login"), methods: "POST", access: Access::ReplacesSession, handler: Handler::Form(|visit, fields| Box::pin(sign_in::submit(visit, fields))) },
     // HEAD would spend the attempt.
-    Row { path: Path::Below("/login/{provider}"), methods: "GET", access: Access::Public, handler: Handler::Plain(|visit| Box::pin(provider::begin(visit))) },
-    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(provider::land(visit))) },
+    Row { path: Path::Below("/login/{provider}"), methods: "GET", access: Access::Public, handler: Handler::Plain(|visit| Box::pin(flow::begin(visit))) },
+    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(flow::land(visit))) },
     // HEAD would spend the code.
     Row { path: Path::Below("/continue"), methods: "GET", access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(arrival::land(visit))) },
     Row { path: Path::Below("/register"), methods: READ, access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(register::page(visit))) },

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::context::{EndpointContext, OwnSession, caller};
 use super::form::{Field, Fields, parameter};
-use super::provider::Choice;
+use super::provider::registry::Choice;
 use super::response::{EndpointError, EndpointResponse};
 use super::sites::{Place, ReturnTo};
 use super::then::Then;

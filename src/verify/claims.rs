@@ -97,7 +97,7 @@ pub(super) fn check(
         subject,
         email: text("email"),
         name: text("name"),
-        roles: roles(&claims, issuer),
+        roles: roles_of(&claims, issuer),
         scopes: scopes(&claims),
         token_id,
         session_id: if &*issuer.name == SESSION_ISSUER {
@@ -268,7 +268,8 @@ fn token_id(claims: &Map<String, Value>) -> Result<Option<String>, Refusal> {
 
 /// The roles under all of the issuer's paths, each once: a string, an array of strings, or the names of an object (as
 /// ZITADEL writes them). A claim of another type gives none.
-pub(super) fn roles(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
+/// The roles in `claims`, by the issuer's `roles_claims`.
+pub(crate) fn roles_of(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
     let mut roles: Vec<String> = Vec::new();
     // An address that its bearer may have made up gives no role.
     for path in issuer

@@ -6,8 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use super::algorithm::{Algorithm, Family};
 use super::issuer_keys::IssuerKeys;
 use super::key_source::KeySource;
@@ -91,12 +89,6 @@ impl Issuer {
         } else {
             &self.issuer
         }
-    }
-
-    /// The roles that `claims` name, by `roles_claims`.
-    #[must_use]
-    pub fn roles_of(&self, claims: &Map<String, Value>) -> Vec<String> {
-        super::claims::roles(claims, self)
     }
 
     /// Whether its tokens are of more than one tenant.

@@ -18,10 +18,7 @@ fn gateway(app: &App, provider: &OpenId, more: &str) -> Gateway {
 #[track_caller]
 fn setup(app: &App, provider: &OpenId, more: &str) -> Setup {
     let server = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://localhost\"\n";
-    let setup = Setup::new(&before(
-        app,
-        &format!("{server}{}{ROUTES}", provider.table(more)),
-    ));
+    let setup = Setup::new(&before(app, &format!("{server}{}{ROUTES}", provider.table(more))));
     setup.write("sso.secret", CLIENT_SECRET);
     setup
 }
@@ -79,18 +76,36 @@ fn sign_in_by_provider_without_password_has_no_form() {
     // One provider is no choice: the page leads there, and the return address goes along.
     let mut browser = Browser::default();
     let answer = browser.visit(&gateway, "/hello?a=b").expect(302);
-    assert_eq!(answer.header("location"), Some("/auth/login?return_to=/hello%3Fa%3Db"));
-    let answer = browser.visit(&gateway, "/auth/login?return_to=/hello%3Fa%3Db").expect(302);
-    assert_eq!(answer.header("location"), Some("/auth/login/sso?return_to=/hello%3Fa%3Db"));
+    assert_eq!(
+        answer.header("location"),
+        Some("/auth/login?return_to=/hello%3Fa%3Db")
+    );
+    let answer = browser
+        .visit(&gateway, "/auth/login?return_to=/hello%3Fa%3Db")
+        .expect(302);
+    assert_eq!(
+        answer.header("location"),
+        Some("/auth/login/sso?return_to=/hello%3Fa%3Db")
+    );
 }
 
 #[test]
 fn sign_in_page_has_a_button_for_each_provider_and_a_form() {
     let (app, provider) = (App::start(), OpenId::start());
-    let gateway = gateway(&app, &provider, "name = \"<Corp> & Co\"\nallow = \"anyone\"\n[password]\n");
-    let page = Browser::default().visit(&gateway, "/auth/login?return_to=/a%3Fb").expect(200).text();
+    let gateway = gateway(
+        &app,
+        &provider,
+        "name = \"<Corp> & Co\"\nallow = \"anyone\"\n[password]\n",
+    );
+    let page = Browser::default()
+        .visit(&gateway, "/auth/login?return_to=/a%3Fb")
+        .expect(200)
+        .text();
     assert!(page.contains("Sign in with &lt;Corp&gt; &amp; Co</a>"), "{page}");
-    assert!(page.contains("href=\"/auth/login/sso?return_to=/a%3Fb\""), "{page}");
+    assert!(
+        page.contains("href=\"/auth/login/sso?return_to=/a%3Fb\""),
+        "{page}"
+    );
     assert!(page.contains("type=\"password\""), "{page}");
 }
 
@@ -105,11 +120,28 @@ fn fifty_returns_with_one_address_make_one_session() {
         let threads: Vec<_> = (0..50).map(|_| scope.spawn(send)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(answers.iter().filter(|status| **status == 303).count(), 1, "{answers:?}");
-    assert!(answers.iter().all(|status| [303, 400].contains(status)), "{answers:?}");
+    assert_eq!(
+        answers.iter().filter(|status| **status == 303).count(),
+        1,
+        "{answers:?}"
+    );
+    assert!(
+        answers.iter().all(|status| [303, 400].contains(status)),
+        "{answers:?}"
+    );
     assert_eq!(provider.count("/token"), 1);
-    let listed = gateway.command(["session", "list", "--format", "json"]).expect(0).json();
-    assert_eq!(listed.as_array().map(Vec::len).or(listed["sessions"].as_array().map(Vec::len)), Some(1), "{listed}");
+    let listed = gateway
+        .command(["session", "list", "--format", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        listed
+            .as_array()
+            .map(Vec::len)
+            .or(listed["sessions"].as_array().map(Vec::len)),
+        Some(1),
+        "{listed}"
+    );
 }
 
 #[test]
@@ -117,7 +149,9 @@ fn parallel_tabs_sign_in_and_abandoned_ones_do_not_pile_up() {
     let (app, provider) = (App::start(), OpenId::start());
     let gateway = gateway(&app, &provider, RULES);
     let mut browser = Browser::default();
-    let backs: Vec<String> = (0..3).map(|tab| browser.go(&gateway, &provider, &format!("/tab{tab}"))).collect();
+    let backs: Vec<String> = (0..3)
+        .map(|tab| browser.go(&gateway, &provider, &format!("/tab{tab}")))
+        .collect();
     for (tab, back) in backs.iter().enumerate().rev() {
         let answer = browser.visit(&gateway, back).expect(303);
         assert_eq!(answer.header("location"), Some(&*format!("/tab{tab}")));
@@ -132,7 +166,13 @@ fn parallel_tabs_sign_in_and_abandoned_ones_do_not_pile_up() {
 fn return_address_of_another_site_leads_to_the_start_page() {
     let (app, provider) = (App::start(), OpenId::start());
     let gateway = gateway(&app, &provider, RULES);
-    for to in ["https://evil.example/", "//evil.example", "/\\evil.example", "/auth/login", "/a\nb"] {
+    for to in [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "/auth/login",
+        "/a\nb",
+    ] {
         let mut browser = Browser::default();
         let back = browser.go(&gateway, &provider, to);
         // Nor does one that is added to the way back.
@@ -155,7 +195,10 @@ fn local_account_of_the_same_address_is_another_account() {
     assert_ne!(seen.header("x-auth-user"), Some(&*local));
     assert!(!seen.header("x-auth-roles").unwrap().contains("boss"));
     let cookie = gateway.sign_in("ann@example.com");
-    assert_eq!(gateway.get_with(&cookie, "/auth/me").expect(200).json()["id"], json!(local));
+    assert_eq!(
+        gateway.get_with(&cookie, "/auth/me").expect(200).json()["id"],
+        json!(local)
+    );
 }
 
 /// The reason in the access log line of a page.
@@ -184,24 +227,50 @@ fn wrong_id_token_is_refused_whatever_is_wrong_with_it() {
     let gateway = gateway(&app, &provider, RULES);
     let wrong: [(&str, Claims); 21] = [
         ("iss", |claims| claims["iss"] = json!("https://evil.example")),
-        ("iss with a slash", |claims| claims["iss"] = json!(format!("{}/", claims["iss"].as_str().unwrap()))),
-        ("no iss", |claims| drop(claims.as_object_mut().unwrap().remove("iss"))),
+        ("iss with a slash", |claims| {
+            claims["iss"] = json!(format!("{}/", claims["iss"].as_str().unwrap()))
+        }),
+        ("no iss", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("iss"))
+        }),
         ("aud", |claims| claims["aud"] = json!("other")),
-        ("no aud", |claims| drop(claims.as_object_mut().unwrap().remove("aud"))),
-        ("aud of two without azp", |claims| claims["aud"] = json!(["pass:gate", "other"])),
+        ("no aud", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("aud"))
+        }),
+        ("aud of two without azp", |claims| {
+            claims["aud"] = json!(["pass:gate", "other"])
+        }),
         ("azp", |claims| claims["azp"] = json!("other")),
-        ("azp of another type", |claims| claims["azp"] = json!(["pass:gate"])),
-        ("exp", |claims| claims["exp"] = json!(claims["iat"].as_i64().unwrap() - 3600)),
-        ("no exp", |claims| drop(claims.as_object_mut().unwrap().remove("exp"))),
-        ("iat of the future", |claims| claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 3600)),
-        ("no iat", |claims| drop(claims.as_object_mut().unwrap().remove("iat"))),
-        ("nbf of the future", |claims| claims["nbf"] = json!(claims["iat"].as_i64().unwrap() + 3600)),
+        ("azp of another type", |claims| {
+            claims["azp"] = json!(["pass:gate"])
+        }),
+        ("exp", |claims| {
+            claims["exp"] = json!(claims["iat"].as_i64().unwrap() - 3600)
+        }),
+        ("no exp", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("exp"))
+        }),
+        ("iat of the future", |claims| {
+            claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 3600)
+        }),
+        ("no iat", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("iat"))
+        }),
+        ("nbf of the future", |claims| {
+            claims["nbf"] = json!(claims["iat"].as_i64().unwrap() + 3600)
+        }),
         ("nonce", |claims| claims["nonce"] = json!("x".repeat(43))),
-        ("no nonce", |claims| drop(claims.as_object_mut().unwrap().remove("nonce"))),
-        ("nonce of another type", |claims| claims["nonce"] = json!([claims["nonce"]])),
+        ("no nonce", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("nonce"))
+        }),
+        ("nonce of another type", |claims| {
+            claims["nonce"] = json!([claims["nonce"]])
+        }),
         ("at_hash", |claims| claims["at_hash"] = json!("x".repeat(22))),
         ("at_hash of another type", |claims| claims["at_hash"] = json!(1)),
-        ("no sub", |claims| drop(claims.as_object_mut().unwrap().remove("sub"))),
+        ("no sub", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("sub"))
+        }),
         ("empty sub", |claims| claims["sub"] = json!("")),
         ("long sub", |claims| claims["sub"] = json!("s".repeat(256))),
     ];
@@ -225,15 +294,22 @@ fn id_token_that_the_provider_did_not_sign_is_refused() {
     let (app, provider) = (App::start(), OpenId::start());
     let gateway = gateway(&app, &provider, RULES);
     let forged: [(&str, fn(&Key, &Value) -> String); 5] = [
-        ("another key of the same name", |_, claims| Key::new("ES256", "k1").token(claims)),
+        ("another key of the same name", |_, claims| {
+            Key::new("ES256", "k1").token(claims)
+        }),
         ("none", |_, claims| {
             let key = Key::secret("HS256", "");
             let token = key.sign(r#"{"alg":"none"}"#, &claims.to_string());
             format!("{}.", token.rsplit_once('.').unwrap().0)
         }),
-        ("the client secret", |_, claims| Key::secret("HS256", CLIENT_SECRET).token(claims)),
+        ("the client secret", |_, claims| {
+            Key::secret("HS256", CLIENT_SECRET).token(claims)
+        }),
         ("an access token", |key, claims| {
-            key.sign(r#"{"alg":"ES256","kid":"k1","typ":"at+jwt"}"#, &claims.to_string())
+            key.sign(
+                r#"{"alg":"ES256","kid":"k1","typ":"at+jwt"}"#,
+                &claims.to_string(),
+            )
         }),
         ("no token", |_, _| "x".to_owned()),
     ];
@@ -291,7 +367,13 @@ fn parameter_that_stands_twice_is_refused_and_spends_nothing() {
     let mut browser = Browser::default();
     let back = browser.go(&gateway, &provider, "/");
     for twice in ["code=x", "state=x", "c%6fde=x", "iss=a&iss=a", "error=a&error=b"] {
-        refused(&gateway, &mut browser, &format!("{back}&{twice}"), 400, "provider-answer-invalid");
+        refused(
+            &gateway,
+            &mut browser,
+            &format!("{back}&{twice}"),
+            400,
+            "provider-answer-invalid",
+        );
     }
     browser.visit(&gateway, &back).expect(303);
 }
@@ -342,12 +424,32 @@ fn broken_token_endpoint_is_refused_within_its_limits() {
         (Trouble::Closed, 503, "provider-unavailable"),
         (Trouble::Endless, 503, "provider-unavailable"),
         (Trouble::Silent(gate.clone()), 503, "provider-unavailable"),
-        (Trouble::answer("500 Internal Server Error", "", "{}"), 503, "provider-unavailable"),
-        (Trouble::answer("302 Found", "Location: /token2\r\n", ""), 502, "provider-refused"),
+        (
+            Trouble::answer("500 Internal Server Error", "", "{}"),
+            503,
+            "provider-unavailable",
+        ),
+        (
+            Trouble::answer("302 Found", "Location: /token2\r\n", ""),
+            502,
+            "provider-refused",
+        ),
         (Trouble::answer("200 OK", "", "<html>"), 502, "provider-refused"),
-        (Trouble::answer("200 OK", "", r#"{"token_type":"Bearer"}"#), 502, "provider-refused"),
-        (Trouble::answer("200 OK", "", r#"{"token_type":"mac","id_token":"x"}"#), 502, "provider-refused"),
-        (Trouble::answer("200 OK", "", r#"{"id_token":"a","id_token":"b"}"#), 502, "provider-refused"),
+        (
+            Trouble::answer("200 OK", "", r#"{"token_type":"Bearer"}"#),
+            502,
+            "provider-refused",
+        ),
+        (
+            Trouble::answer("200 OK", "", r#"{"token_type":"mac","id_token":"x"}"#),
+            502,
+            "provider-refused",
+        ),
+        (
+            Trouble::answer("200 OK", "", r#"{"id_token":"a","id_token":"b"}"#),
+            502,
+            "provider-refused",
+        ),
     ] {
         let mut browser = Browser::default();
         let back = browser.go(&gateway, &provider, "/");

@@ -67,7 +67,8 @@ pub fn read(problems: &mut Problems) -> RawConfig {
     // A table with an error is not compiled: it would be half of what the writer meant.
     let (issuers, routes, providers) = (raw.issuers.len(), raw.routes.len(), raw.providers.len());
     raw.issuers.retain(|(name, _)| !wrong.contains(&name.span.start));
-    raw.providers.retain(|(name, _)| !wrong.contains(&name.span.start));
+    raw.providers
+        .retain(|(name, _)| !wrong.contains(&name.span.start));
     raw.routes.retain(|route| !wrong.contains(&route.span.start));
     if raw.issuers.len() < issuers {
         raw.failed.insert("", "issuers");

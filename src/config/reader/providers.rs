@@ -16,8 +16,14 @@ impl Reader<'_> {
         self.require(
             section,
             &[
-                ("issuer", "the provider's `issuer`, as its discovery document has it"),
-                ("client_id", "the id under which the gateway is registered at the provider"),
+                (
+                    "issuer",
+                    "the provider's `issuer`, as its discovery document has it",
+                ),
+                (
+                    "client_id",
+                    "the id under which the gateway is registered at the provider",
+                ),
             ],
         );
         let scopes = self.list(
@@ -38,8 +44,11 @@ impl Reader<'_> {
             && client_secret.is_none()
             && !self.failed.has("providers.*", "client_secret")
         {
-            self.error(&how.span, format!("`{}` needs a `client_secret`", echo(&how.value)))
-                .hint("add the secret, or write `\"none\"` for a public client");
+            self.error(
+                &how.span,
+                format!("`{}` needs a `client_secret`", echo(&how.value)),
+            )
+            .hint("add the secret, or write `\"none\"` for a public client");
         }
         if let Some(how) = client_authentication.as_ref().filter(|how| how.value == "none")
             && client_secret.is_some()
@@ -48,7 +57,9 @@ impl Reader<'_> {
                 .hint("remove one of them");
         }
         Some(RawProvider {
-            issuer: section.take("issuer").and_then(|item| self.provider_issuer(&item)),
+            issuer: section
+                .take("issuer")
+                .and_then(|item| self.provider_issuer(&item)),
             client_id: self.parsed(section, "client_id", "the id of a client", |text| {
                 let is_visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
                 if text.is_empty() || !is_visible || text.len() > 1024 {
@@ -101,8 +112,9 @@ impl Reader<'_> {
             Ok(_) => return Some(text),
             Err(fault) => fault,
         };
-        self.error(&item.span, format!("`issuer` is {fault}"))
-            .hint("the `issuer` of the provider's discovery document, like `https://id.example.com/realms/main`");
+        self.error(&item.span, format!("`issuer` is {fault}")).hint(
+            "the `issuer` of the provider's discovery document, like `https://id.example.com/realms/main`",
+        );
         None
     }
 

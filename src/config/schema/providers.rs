@@ -37,8 +37,20 @@ pub(super) const GRANTS: Table = Table {
     keys: &[
         key("role", Kind::Text, "", "The role. Required.").example("\"admin\""),
         key("email", Kind::Text, "", "The user with this verified address.").example("\"alice@example.com\""),
-        key("domain", Kind::Text, "", "Users with a verified address of this domain.").example("\"example.com\""),
-        key("group", Kind::Text, "", "Users with this value in `roles_claims`.").example("\"sre\""),
+        key(
+            "domain",
+            Kind::Text,
+            "",
+            "Users with a verified address of this domain.",
+        )
+        .example("\"example.com\""),
+        key(
+            "group",
+            Kind::Text,
+            "",
+            "Users with this value in `roles_claims`.",
+        )
+        .example("\"sre\""),
     ],
     synonyms: &[],
 };
@@ -47,9 +59,22 @@ pub(super) const ALLOW: Table = Table {
     path: "providers.*.allow",
     doc: "Users who can sign in: one of `email`, `domain` and `group`.",
     keys: &[
-        key("email", Kind::Text, "", "The user with this verified address.").example("\"bob@partner.example\""),
-        key("domain", Kind::Text, "", "Users with a verified address of this domain.").example("\"example.com\""),
-        key("group", Kind::Text, "", "Users with this value in `roles_claims`.").example("\"guests\""),
+        key("email", Kind::Text, "", "The user with this verified address.")
+            .example("\"bob@partner.example\""),
+        key(
+            "domain",
+            Kind::Text,
+            "",
+            "Users with a verified address of this domain.",
+        )
+        .example("\"example.com\""),
+        key(
+            "group",
+            Kind::Text,
+            "",
+            "Users with this value in `roles_claims`.",
+        )
+        .example("\"guests\""),
     ],
     synonyms: &[],
 };

@@ -102,9 +102,8 @@ impl AttemptKeys {
     }
 
     pub(super) fn secrets(&self, state: String) -> Secrets {
-        let derived = |key: &[u8; 32]| {
-            URL_SAFE_NO_PAD.encode(blake3::keyed_hash(key, state.as_bytes()).as_bytes())
-        };
+        let derived =
+            |key: &[u8; 32]| URL_SAFE_NO_PAD.encode(blake3::keyed_hash(key, state.as_bytes()).as_bytes());
         Secrets {
             nonce: derived(&self.nonce),
             verifier: Zeroizing::new(derived(&self.verifier)),
@@ -205,7 +204,9 @@ impl Jar {
 
     fn all<'h>(&'h self, headers: &'h HeaderMap) -> impl Iterator<Item = (&'h str, &'h [u8])> {
         let is_attempt = |name: &str| {
-            let rest = name.strip_prefix(&*self.prefix).and_then(|rest| rest.split_once('-'));
+            let rest = name
+                .strip_prefix(&*self.prefix)
+                .and_then(|rest| rest.split_once('-'));
             rest.is_some_and(|(time, mark)| {
                 time.len() == DIGITS
                     && time.bytes().all(|byte| byte.is_ascii_digit())
@@ -271,7 +272,10 @@ mod tests {
         let set = keys.set_cookies(&jar, &HeaderMap::new(), &made.state, &attempt(), NOW);
         let [cookie] = &set[..] else { panic!("{set:?}") };
         let text = cookie.to_str().unwrap();
-        assert!(text.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=600; Secure"), "{text}");
+        assert!(
+            text.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=600; Secure"),
+            "{text}"
+        );
         assert!(!text.contains(&*made.verifier) && !text.contains(&made.nonce));
         let sent = headers(&[pair(cookie)]);
         let found = |keys: &AttemptKeys, headers: &HeaderMap, state: &str, now| {
@@ -284,9 +288,15 @@ mod tests {
         let other = keys.make().unwrap();
         assert_eq!(found(&keys, &sent, &other.state, NOW), None);
         assert_eq!(found(&keys, &HeaderMap::new(), &made.state, NOW), None);
-        assert_eq!(found(&AttemptKeys::derive(&[2; 32]), &sent, &made.state, NOW), None);
+        assert_eq!(
+            found(&AttemptKeys::derive(&[2; 32]), &sent, &made.state, NOW),
+            None
+        );
         // Another state under the name of this one, and a byte that was changed.
-        let (name, value) = pair(cookie).split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
+        let (name, value) = pair(cookie)
+            .split_once('=')
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .unwrap();
         let renamed = format!("{}{}={value}", &name[..name.len() - MARK], mark(&other.state));
         assert_eq!(found(&keys, &headers(&[renamed]), &other.state, NOW), None);
         let forged = format!("{name}=A{}", &value[1..]);
@@ -313,7 +323,10 @@ mod tests {
             let sent = headers(&cookies);
             let set = keys.set_cookies(&jar, &sent, &state, &attempt(), NOW + number);
             for cookie in &set {
-                let (name, value) = pair(cookie).split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
+                let (name, value) = pair(cookie)
+                    .split_once('=')
+                    .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                    .unwrap();
                 cookies.retain(|known| !known.starts_with(&name));
                 if !value.is_empty() {
                     cookies.push(format!("{name}={value}"));

@@ -119,12 +119,19 @@ fn compile(
         (None, _) => ClientAuthentication::None,
     };
     let scope = match &raw.scopes {
-        Some(scopes) => scopes.iter().map(|scope| scope.as_str().to_owned()).collect::<Vec<_>>(),
+        Some(scopes) => scopes
+            .iter()
+            .map(|scope| scope.as_str().to_owned())
+            .collect::<Vec<_>>(),
         None => or_default(None, "providers.*", "scopes"),
     };
     Some(ProviderPlan {
         name: name.value.clone(),
-        label: raw.name.as_ref().map_or(&name.value, |label| &label.value).clone(),
+        label: raw
+            .name
+            .as_ref()
+            .map_or(&name.value, |label| &label.value)
+            .clone(),
         issuer,
         discovery,
         client_id: raw.client_id.as_ref()?.value.clone(),

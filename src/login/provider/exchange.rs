@@ -18,12 +18,11 @@ use zeroize::Zeroizing;
 
 use super::attempt::Secrets;
 use super::config::{ClientAuthentication, ProviderPlan};
-use super::metadata::{Metadata, Source};
-use super::shown;
+use super::metadata::{Metadata, Source, shown};
 use crate::clock::UnixSeconds;
 use crate::net::client;
 use crate::refusal::Refusal;
-use crate::verify::{Issuer, Verified, Verifier, parse_object, read_unverified};
+use crate::verify::{Issuer, Verified, Verifier, parse_object, read_unverified, roles_of};
 
 /// The longest answer of the token endpoint and of userinfo, in bytes.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -98,7 +97,11 @@ impl Exchange<'_> {
     }
 
     fn refuse_token(&self, reason: &str) -> Refusal {
-        tracing::warn!(provider = self.plan.name, reason, "the ID token of a provider is refused");
+        tracing::warn!(
+            provider = self.plan.name,
+            reason,
+            "the ID token of a provider is refused"
+        );
         Refusal::IdTokenRefused
     }
 
@@ -131,10 +134,14 @@ impl Exchange<'_> {
             .header(header::ACCEPT, "application/json")
             .body(Bytes::from(form.as_bytes().to_vec()))
             .map_err(|_| Refusal::Internal)?;
-        let answer = plan.client.send(url, request, MAX_BODY_BYTES).await.map_err(|error| {
-            tracing::warn!(provider = plan.name, %error, "a provider does not answer");
-            Refusal::ProviderUnavailable
-        })?;
+        let answer = plan
+            .client
+            .send(url, request, MAX_BODY_BYTES)
+            .await
+            .map_err(|error| {
+                tracing::warn!(provider = plan.name, %error, "a provider does not answer");
+                Refusal::ProviderUnavailable
+            })?;
         let status = answer.status();
         let document = parse_object(answer.body()).ok();
         if status != StatusCode::OK {
@@ -154,7 +161,11 @@ impl Exchange<'_> {
             });
         }
         let refused = |reason: &str| {
-            tracing::warn!(provider = plan.name, reason, "the answer of a token endpoint cannot be used");
+            tracing::warn!(
+                provider = plan.name,
+                reason,
+                "the answer of a token endpoint cannot be used"
+            );
             Refusal::ProviderRefused
         };
         let document = document.ok_or_else(|| refused("it is not a JSON object"))?;
@@ -203,7 +214,10 @@ impl Exchange<'_> {
         if !claims.contains_key("iat") {
             return Err("`iat` is missing");
         }
-        let is_for_several = claims.get("aud").and_then(Value::as_array).is_some_and(|aud| aud.len() > 1);
+        let is_for_several = claims
+            .get("aud")
+            .and_then(Value::as_array)
+            .is_some_and(|aud| aud.len() > 1);
         match claims.get("azp") {
             Some(Value::String(azp)) if *azp == self.plan.client_id => {}
             None if !is_for_several => {}
@@ -227,7 +241,11 @@ impl Exchange<'_> {
         let lacks = |name: &str| !claims.contains_key(name);
         (asks_for("email") && (lacks("email") || lacks("email_verified")))
             || (asks_for("profile") && lacks("name"))
-            || self.plan.roles_claims.iter().any(|path| path.find(claims).is_none())
+            || self
+                .plan
+                .roles_claims
+                .iter()
+                .any(|path| path.find(claims).is_none())
     }
 
     /// Adds the claims of userinfo that are missing (OpenID Connect Core 1.0 section 5.3).
@@ -242,7 +260,11 @@ impl Exchange<'_> {
         };
         let plan = self.plan;
         let refused = |reason: &str| {
-            tracing::warn!(provider = plan.name, reason, "userinfo of a provider cannot be used");
+            tracing::warn!(
+                provider = plan.name,
+                reason,
+                "userinfo of a provider cannot be used"
+            );
             Refusal::ProviderRefused
         };
         let bearer = client::bearer(access_token.as_bytes())
@@ -252,10 +274,14 @@ impl Exchange<'_> {
             .header(header::ACCEPT, "application/json")
             .body(Bytes::new())
             .map_err(|_| Refusal::Internal)?;
-        let answer = plan.client.send(url, request, MAX_BODY_BYTES).await.map_err(|error| {
-            tracing::warn!(provider = plan.name, %error, "a provider does not answer");
-            Refusal::ProviderUnavailable
-        })?;
+        let answer = plan
+            .client
+            .send(url, request, MAX_BODY_BYTES)
+            .await
+            .map_err(|error| {
+                tracing::warn!(provider = plan.name, %error, "a provider does not answer");
+                Refusal::ProviderUnavailable
+            })?;
         if answer.status() != StatusCode::OK {
             return Err(refused("its status is not 200"));
         }
@@ -282,7 +308,7 @@ impl Exchange<'_> {
             email_verified: email_verified && email.is_some(),
             email: email.map(str::to_owned),
             name,
-            groups: self.issuer.roles_of(claims),
+            groups: roles_of(claims, self.issuer),
         }
     }
 }
@@ -336,7 +362,11 @@ mod tests {
     fn basic_is_form_encoded_first() {
         let value = basic("a:b", "p ss%/ä").expect("a header value");
         assert!(value.is_sensitive());
-        let text = value.to_str().expect("ASCII").strip_prefix("Basic ").expect("Basic");
+        let text = value
+            .to_str()
+            .expect("ASCII")
+            .strip_prefix("Basic ")
+            .expect("Basic");
         let pair = STANDARD.decode(text).expect("base64");
         assert_eq!(String::from_utf8_lossy(&pair), "a%3Ab:p%20ss%25%2F%C3%A4");
     }
@@ -350,11 +380,17 @@ mod tests {
             Value::Object(claims)
         };
         assert_eq!(
-            merged(json!({"email": "a@b"}), json!({"email": "c@d", "email_verified": true})),
+            merged(
+                json!({"email": "a@b"}),
+                json!({"email": "c@d", "email_verified": true})
+            ),
             json!({"email": "a@b"})
         );
         assert_eq!(
-            merged(json!({"email": "a@b"}), json!({"email": "a@b", "email_verified": true})),
+            merged(
+                json!({"email": "a@b"}),
+                json!({"email": "a@b", "email_verified": true})
+            ),
             json!({"email": "a@b", "email_verified": true})
         );
         assert_eq!(
@@ -362,7 +398,10 @@ mod tests {
             json!({"email": "c@d"})
         );
         assert_eq!(
-            merged(json!({"iss": "i", "name": "n"}), json!({"iss": "j", "name": "m", "x": 1})),
+            merged(
+                json!({"iss": "i", "name": "n"}),
+                json!({"iss": "j", "name": "m", "x": 1})
+            ),
             json!({"iss": "i", "name": "n", "x": 1})
         );
     }

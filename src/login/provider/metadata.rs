@@ -22,6 +22,17 @@ const FRESH: Duration = Duration::from_secs(5 * 60);
 /// The shortest time between a failure and the next attempt, and between two fetches of the keys.
 const COOLDOWN: Duration = Duration::from_secs(2);
 
+/// The longest text of a provider in the log, in characters.
+const LONGEST_SHOWN: usize = 200;
+
+/// The start of text of a provider, for a log. What breaks a line is escaped.
+pub(super) fn shown(text: &str) -> String {
+    text.chars()
+        .take(LONGEST_SHOWN)
+        .flat_map(char::escape_debug)
+        .collect()
+}
+
 /// What a provider publishes about itself.
 #[derive(Debug)]
 pub(super) struct Metadata {
@@ -44,7 +55,7 @@ impl Metadata {
             Some(issuer) => {
                 return Err(format!(
                     "the discovery document is of the issuer `{}`, and `issuer` in the file is `{}`",
-                    super::shown(issuer),
+                    shown(issuer),
                     plan.issuer
                 ));
             }
@@ -73,8 +84,8 @@ fn endpoint(document: &Map<String, Value>, name: &str, from: &Url) -> Result<Opt
     let text = text
         .as_str()
         .ok_or_else(|| format!("`{name}` of the discovery document is no string"))?;
-    let url = client::url(text, false)
-        .map_err(|fault| format!("`{name}` of the discovery document is {fault}"))?;
+    let url =
+        client::url(text, false).map_err(|fault| format!("`{name}` of the discovery document is {fault}"))?;
     if from.is_tls() && !url.is_tls() {
         return Err(format!("`{name}` of the discovery document is an `http://` URL"));
     }

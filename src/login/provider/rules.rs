@@ -59,7 +59,9 @@ impl Rules {
             roles.push(role.clone());
             if !values::roles_fit(roles.iter().map(String::as_str)) {
                 roles.pop();
-                tracing::warn!("a user of a provider has more roles than a token can hold; the last ones are left out");
+                tracing::warn!(
+                    "a user of a provider has more roles than a token can hold; the last ones are left out"
+                );
                 break;
             }
         }

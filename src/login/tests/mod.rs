@@ -18,7 +18,7 @@ use http_body_util::Full;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
-use super::provider::Providers;
+use super::provider::registry::Providers;
 use super::*;
 use crate::account::{Accounts, Hasher, NewAccount, Policy, hash};
 use crate::blocking::Blocking;

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountStore, CodeRow, CodeStore, IdentityRow, IdentityStore, Reading, RefreshExchange, RevocationStore, SessionStore, Sighting,
-    SigningKeyRow, SigningKeyStore, StateErrorKind, TokenHash, Version,
+    AccountStore, CodeRow, CodeStore, IdentityRow, IdentityStore, Reading, RefreshExchange, RevocationStore,
+    SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateErrorKind, TokenHash, Version,
 };
 
 type Deed = Box<dyn FnOnce(&dyn State) + Send>;

@@ -23,7 +23,10 @@ pub(in crate::state) fn an_identity_makes_one_account_beside_the_local_one_of_it
         (first.id.as_str(), first.email.as_str(), first.confirmed),
         ("x1", "a@example.com", true)
     );
-    assert_eq!((first.roles.len(), &*first.all_roles()), (0, &["ops".to_owned()][..]));
+    assert_eq!(
+        (first.roles.len(), &*first.all_roles()),
+        (0, &["ops".to_owned()][..])
+    );
     assert!(first.password_hash.is_none());
     let again = state.other.sign_in_identity(&identity("s1", "x2"), &END).unwrap();
     assert_eq!((again.id.as_str(), again.revision), ("x1", 0));
@@ -72,22 +75,36 @@ pub(in crate::state) fn a_disabled_account_of_an_identity_stays_as_it_is(state: 
 pub(in crate::state) fn a_deleted_account_takes_its_identity_along(state: &Opened) {
     state.one.sign_in_identity(&identity("s1", "x1"), &END).unwrap();
     assert!(state.one.delete_account("x1", &END).unwrap());
-    assert_eq!(state.one.sign_in_identity(&identity("s1", "x2"), &END).unwrap().id, "x2");
+    assert_eq!(
+        state
+            .one
+            .sign_in_identity(&identity("s1", "x2"), &END)
+            .unwrap()
+            .id,
+        "x2"
+    );
 }
 
 pub(in crate::state) fn of_many_first_sign_ins_of_an_identity_one_makes_the_account(state: &Opened) {
     let ids = at_once(state, 8, |side, number| {
-        side.sign_in_identity(&identity("s1", &format!("x{number}")), &END).unwrap().id
+        side.sign_in_identity(&identity("s1", &format!("x{number}")), &END)
+            .unwrap()
+            .id
     });
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     assert_eq!(state.one.accounts().unwrap().len(), 1);
 }
 
 pub(in crate::state) fn of_many_that_complete_an_attempt_one_does(state: &Opened) {
-    let done = at_once(state, 8, |side, _| side.spend_attempt(&[1; 32], 700, 100).unwrap());
+    let done = at_once(state, 8, |side, _| {
+        side.spend_attempt(&[1; 32], 700, 100).unwrap()
+    });
     assert_eq!(done.iter().filter(|done| **done).count(), 1);
     assert!(state.one.spend_attempt(&[2; 32], 700, 100).unwrap());
     assert!(!state.other.spend_attempt(&[1; 32], 700, 699).unwrap());
     assert!(state.other.spend_attempt(&[3; 32], 900, 700).unwrap());
-    assert!(state.one.spend_attempt(&[1; 32], 900, 700).unwrap(), "forgotten once it has expired");
+    assert!(
+        state.one.spend_attempt(&[1; 32], 900, 700).unwrap(),
+        "forgotten once it has expired"
+    );
 }

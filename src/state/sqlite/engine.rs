@@ -7,9 +7,8 @@ use crate::clock::UnixSeconds;
 use crate::revocation::Revocation;
 use crate::state::{
     AccountChange, AccountRow, AccountStore, Added, CodeRow, CodeStore, EndSessions, IdentityRow,
-    IdentityStore, Reading,
-    RefreshExchange, RevocationStore, Rotation, SessionRow, SessionSelector, SessionStore, Sighting,
-    SigningKeyRow, SigningKeyStore, StateError, TokenHash, Version,
+    IdentityStore, Reading, RefreshExchange, RevocationStore, Rotation, SessionRow, SessionSelector,
+    SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateError, TokenHash, Version,
 };
 
 impl RevocationStore for Sqlite {

@@ -72,8 +72,12 @@ pub(super) fn sign_in(
     let missing = || rusqlite::Error::QueryReturnedNoRows;
     let mut after = accounts::by_id(transaction, &id)?.ok_or_else(missing)?;
     let is_other = before.is_some_and(|before| {
-        (&before.email, &before.name, before.confirmed, &before.granted_roles)
-            != (&after.email, &after.name, after.confirmed, &after.granted_roles)
+        (
+            &before.email,
+            &before.name,
+            before.confirmed,
+            &before.granted_roles,
+        ) != (&after.email, &after.name, after.confirmed, &after.granted_roles)
     });
     if is_other && !is_new {
         after.revision = after.revision.saturating_add(1);

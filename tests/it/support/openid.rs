@@ -163,7 +163,11 @@ impl OpenId {
         let asked = parse(query);
         let value = |name: &str| asked[name].clone();
         assert_eq!(
-            (value("response_type"), value("client_id"), value("code_challenge_method")),
+            (
+                value("response_type"),
+                value("client_id"),
+                value("code_challenge_method")
+            ),
             ("code".to_owned(), CLIENT_ID.to_owned(), "S256".to_owned())
         );
         assert_eq!(value("scope"), "openid email profile");
@@ -182,8 +186,16 @@ impl OpenId {
         });
         let situation = self.situation.lock().unwrap();
         let nonce = value("nonce");
-        let code = situation.grants.iter().find(|(_, grant)| grant.nonce == nonce).unwrap().0;
-        vec![("code".to_owned(), code.clone()), ("state".to_owned(), value("state"))]
+        let code = situation
+            .grants
+            .iter()
+            .find(|(_, grant)| grant.nonce == nonce)
+            .unwrap()
+            .0;
+        vec![
+            ("code".to_owned(), code.clone()),
+            ("state".to_owned(), value("state")),
+        ]
     }
 }
 
@@ -191,7 +203,10 @@ impl OpenId {
 pub fn parse(text: &str) -> HashMap<String, String> {
     let decode = |text: &str| {
         let text = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&text).decode_utf8().unwrap().into_owned()
+        percent_encoding::percent_decode_str(&text)
+            .decode_utf8()
+            .unwrap()
+            .into_owned()
     };
     text.split('&')
         .filter_map(|pair| pair.split_once('='))
@@ -317,7 +332,11 @@ impl Browser {
 
     /// The navigation, not sent.
     pub fn request(&self, target: &str) -> Request {
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies: Vec<String> = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let request = navigate(target);
         if cookies.is_empty() {
             return request;
@@ -339,7 +358,10 @@ impl Browser {
 
     /// The cookies of attempts.
     pub fn attempts(&self) -> Vec<&String> {
-        self.cookies.keys().filter(|name| name.contains("-nonce-provider-")).collect()
+        self.cookies
+            .keys()
+            .filter(|name| name.contains("-nonce-provider-"))
+            .collect()
     }
 
     /// Whether it has a session cookie.
@@ -366,6 +388,9 @@ impl Browser {
 
 /// The address of the way back with these parameters.
 pub fn back_with(parameters: &[(String, String)]) -> String {
-    let fields: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let fields: Vec<(&str, &str)> = parameters
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect();
     format!("/auth/login/sso/return?{}", form(&fields))
 }
