@@ -220,6 +220,7 @@ fn refused(gateway: &Gateway, browser: &mut Browser, back: &str, status: u16, re
 }
 
 type Claims = fn(&mut Value);
+type Forge = fn(&Key, &Value) -> String;
 
 #[test]
 fn wrong_id_token_is_refused_whatever_is_wrong_with_it() {
@@ -293,7 +294,7 @@ fn wrong_id_token_is_refused_whatever_is_wrong_with_it() {
 fn id_token_that_the_provider_did_not_sign_is_refused() {
     let (app, provider) = (App::start(), OpenId::start());
     let gateway = gateway(&app, &provider, RULES);
-    let forged: [(&str, fn(&Key, &Value) -> String); 5] = [
+    let forged: [(&str, Forge); 5] = [
         ("another key of the same name", |_, claims| {
             Key::new("ES256", "k1").token(claims)
         }),
