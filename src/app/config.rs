@@ -30,6 +30,7 @@ use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
+use crate::values::SigningAlgorithm;
 use crate::verify::Issuers;
 
 /// Everything that a file says, ready to be put to work.
@@ -101,6 +102,11 @@ impl Outline {
     /// What sessions are like.
     pub(super) fn session_settings(&self) -> session::Settings {
         settings::session(&self.raw.session, &self.public_url)
+    }
+
+    /// The algorithm of a new signing key.
+    pub(super) fn signing_algorithm(&self) -> SigningAlgorithm {
+        settings::signing_algorithm(&self.raw)
     }
 
     /// What accounts and passwords are held to.
@@ -506,7 +512,8 @@ fn compile_route(
     let path = route.path.as_ref()?;
     // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
     let is_literal = !path.as_str().contains('{');
-    if login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix) {
+    let is_own = login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix);
+    if is_own && !login::is_well_known(path.as_str()) {
         problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
             "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
         ));

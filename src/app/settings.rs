@@ -22,7 +22,7 @@ use crate::server::context::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part, Source};
 use crate::session;
-use crate::values::{Listen, TrustedProxy};
+use crate::values::{Listen, SigningAlgorithm, TrustedProxy};
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub struct Settings {
     pub tls: Option<Arc<Certificates>>,
     /// `sqlite:…`
     pub state_url: String,
+    /// Of a new signing key.
+    pub signing_algorithm: SigningAlgorithm,
     /// Where our own endpoints live.
     pub own_prefix: String,
     /// The values of the keys that only a restart changes.
@@ -158,6 +160,7 @@ impl Settings {
             tls,
             public_url,
             state_url,
+            signing_algorithm: signing_algorithm(raw),
             own_prefix: of_server(&server.own_prefix, "own_prefix"),
             restart: raw.restart.clone(),
         }
@@ -203,6 +206,14 @@ pub(super) fn workers(server: &RawServer) -> usize {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     }
+}
+
+/// `[signing] algorithm`.
+pub(super) fn signing_algorithm(raw: &RawConfig) -> SigningAlgorithm {
+    raw.signing
+        .algorithm
+        .as_ref()
+        .map_or_else(SigningAlgorithm::default, |algorithm| algorithm.value)
 }
 
 /// `[server] trusted_proxies`.

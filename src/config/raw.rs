@@ -18,7 +18,7 @@ use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
     Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
-    RequestLine, Scope, ServerAddress, StateUrl, Token, TrustedProxy,
+    RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -85,6 +85,8 @@ pub struct RawConfig {
     pub identity: RawIdentity,
     /// `[session]`
     pub session: RawSession,
+    /// `[signing]`
+    pub signing: RawSigning,
     /// `[password]`; `None` where local accounts cannot sign in.
     pub password: Option<Spanned<RawPassword>>,
     /// `[pages]`
@@ -315,6 +317,12 @@ pub struct RawSession {
     pub token_lifetime: Option<Spanned<Duration>>,
     pub idle_timeout: Option<Spanned<Duration>>,
     pub lifetime: Option<Spanned<Duration>>,
+}
+
+/// `[signing]`
+#[derive(Clone, Debug, Default)]
+pub struct RawSigning {
+    pub algorithm: Option<Spanned<SigningAlgorithm>>,
 }
 
 /// `[password]`

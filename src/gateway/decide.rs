@@ -19,9 +19,10 @@ use super::trace::Trace;
 use crate::authorize::{Auth, Permit};
 use crate::http::origin::Unforged;
 use crate::identity::{Caller, SESSION_ISSUER};
+use crate::http::target::Target;
 use crate::login::{self, Access, Endpoint};
 use crate::refusal::Refusal;
-use crate::route::Table;
+use crate::route::{Lookup, Table};
 
 /// What decisions depend on in one version of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +70,11 @@ pub(crate) async fn decide<'g, T: Trace>(
     trace: &mut T,
 ) -> Result<Decision<'g>, Box<Rejection<'g>>> {
     let (method, target) = (&head.parts.method, &head.target);
-    // First the gateway's own endpoints: no route takes their paths.
-    if let Some(found) = login::find(method, target, policy.own_prefix, policy.has_sign_in) {
+    // First the gateway's own endpoints: no route takes their paths, but for those that a route names.
+    let is_own = !is_named_by_a_route(policy.routes, head.host.name(), target, method);
+    if is_own
+        && let Some(found) = login::find(method, target, policy.own_prefix, policy.has_sign_in)
+    {
         trace.step("route", found.is_ok(), || {
             "the gateway itself answers here; no app gets this request".to_owned()
         });
@@ -121,6 +125,16 @@ pub(crate) async fn decide<'g, T: Trace>(
             ..Rejection::new(denial.refusal)
         })),
     }
+}
+
+/// Whether a target is one of ours that a route of this host may take, and the most specific route names it exactly.
+fn is_named_by_a_route(routes: &Table<Route>, host: &str, target: &Target, method: &Method) -> bool {
+    let path = target.matching();
+    login::is_well_known(path)
+        && match routes.find(host, path, method) {
+            Lookup::Found(route) | Lookup::MethodRefused { some: route, .. } => route.pattern.1 == path,
+            Lookup::Missing => false,
+        }
 }
 
 /// What an endpoint of the gateway's own asks for before it reads the body.

@@ -22,6 +22,9 @@ use crate::refusal::Refusal;
 /// The public keys of our own tokens (RFC 7517 section 5).
 pub(crate) const JWKS_PATH: &str = "/.well-known/jwks.json";
 
+/// What a verifier of our own tokens has to know (OpenID Connect Discovery 1.0 section 4).
+const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
+
 /// The longest id of a session that is looked for, in bytes. Ours are UUIDs, of 36.
 const MAX_ID: usize = 64;
 
@@ -74,8 +77,12 @@ const READ: &str = "GET, HEAD";
 
 /// All endpoints. A path has one row for each handler.
 #[rustfmt::skip]
-static ENDPOINTS: [Row; 19] = [
+static ENDPOINTS: [Row; 22] = [
     Row { path: Path::Root(JWKS_PATH), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::jwks) },
+    Row { path: Path::Root(DISCOVERY_PATH), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::discovery) },
+    // No route takes these.
+    Row { path: Path::Below(JWKS_PATH), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::jwks) },
+    Row { path: Path::Below(DISCOVERY_PATH), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::discovery) },
     Row { path: Path::Below("/logo"), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::logo) },
     Row { path: Path::Below("/favicon"), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::icon) },
     Row { path: Path::Below(""), methods: READ, access: Access::Public, handler: Handler::Plain(|visit| Box::pin(user_sessions::start(visit))) },
@@ -158,10 +165,16 @@ fn is_session_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
+/// Whether a path is ours only as long as no route names it: an app may publish keys of its own there.
+#[must_use]
+pub(crate) fn is_well_known(path: &str) -> bool {
+    [JWKS_PATH, DISCOVERY_PATH].contains(&path)
+}
+
 /// Whether a path of a route, or of a request, is ours.
 #[must_use]
 pub(crate) fn is_own(path: &str, prefix: &str) -> bool {
-    path == JWKS_PATH
+    is_well_known(path)
         || path
             .strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -235,6 +248,9 @@ mod tests {
     fn each_endpoint_has_its_methods_and_lists_them_in_allow() {
         for (path, pattern, id, methods) in [
             (JWKS_PATH, JWKS_PATH, "", &["GET, HEAD"][..]),
+            (DISCOVERY_PATH, DISCOVERY_PATH, "", &["GET, HEAD"]),
+            ("/auth/.well-known/jwks.json", JWKS_PATH, "", &["GET, HEAD"]),
+            ("/auth/.well-known/openid-configuration", DISCOVERY_PATH, "", &["GET, HEAD"]),
             ("/auth/login", "/login", "", &["GET, HEAD", "POST"]),
             ("/auth/register", "/register", "", &["GET, HEAD", "POST"]),
             ("/auth/refresh", "/refresh", "", &["POST"]),
@@ -302,7 +318,7 @@ mod tests {
         );
         assert_eq!(found("GET", "/auth/", false), missing);
         // Error pages show the pictures.
-        for path in [JWKS_PATH, "/auth/favicon", "/auth/logo"] {
+        for path in [JWKS_PATH, DISCOVERY_PATH, "/auth/favicon", "/auth/logo"] {
             assert!(found("GET", path, false).unwrap().is_ok(), "{path}");
         }
     }

@@ -15,6 +15,7 @@ mod proxying;
 mod roles;
 mod running;
 mod sessions;
+mod signing;
 mod streams;
 mod support;
 mod wycheproof;

@@ -1,4 +1,4 @@
-//! `[session]`, `[password]`, `[pages]`: signing in, and how that looks.
+//! `[session]`, `[signing]`, `[password]`, `[pages]`: signing in, and how that looks.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Reader;
 use super::fields::Empty;
 use super::section::{Item, Section};
-use crate::config::raw::{RawColors, RawPages, RawPassword, RawSession, Spanned};
+use crate::config::raw::{RawColors, RawPages, RawPassword, RawSession, RawSigning, Spanned};
 use crate::config::values::{self, Color, MAX_DURATION, MOST_ROLE_BYTES, MOST_ROLES, echo};
 
 /// Tokens count in whole seconds.
@@ -58,6 +58,12 @@ impl Reader<'_> {
             return None;
         }
         Some(found)
+    }
+
+    pub(super) fn signing(&mut self, section: &mut Section<'_>) -> Option<RawSigning> {
+        Some(RawSigning {
+            algorithm: self.parsed(section, "algorithm", "an algorithm that the gateway signs with", str::parse),
+        })
     }
 
     pub(super) fn password(&mut self, section: &mut Section<'_>) -> Option<RawPassword> {

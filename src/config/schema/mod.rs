@@ -47,6 +47,7 @@ pub(crate) const TABLES: &[Table] = &[
     routing::ROLES,
     routing::IDENTITY,
     people::SESSION,
+    people::SIGNING,
     people::PASSWORD,
     people::PAGES,
     people::COLORS,

@@ -1,6 +1,7 @@
-//! `[session]`, `[password]` and `[pages]`: sign-in.
+//! `[session]`, `[signing]`, `[password]` and `[pages]`: sign-in.
 
 use super::key::{Kind, Table, key};
+use crate::values::SigningAlgorithm;
 
 pub(super) const SESSION: Table = Table {
     path: "session",
@@ -37,6 +38,18 @@ pub(super) const SESSION: Table = Table {
         ("ttl", "lifetime"),
         ("max_age", "lifetime"),
     ],
+};
+
+pub(super) const SIGNING: Table = Table {
+    path: "signing",
+    doc: "The key that signs the gateway's own tokens: the session cookie, access tokens and X-Auth-Assertion.",
+    keys: &[key(
+        "algorithm",
+        Kind::Word(SigningAlgorithm::NAMES),
+        "\"ES256\"",
+        "The algorithm of a new key: of the first one of a state, and of each that `passgate key rotate` makes. The key that a state has stays in use. `EdDSA` makes the smallest load, and is unknown to `jsonwebtoken` of npm and to the standard libraries of Java and .NET; a signature by `RS256` takes some 40 times as long as by `ES256`.",
+    )],
+    synonyms: &[("alg", "algorithm")],
 };
 
 pub(super) const PASSWORD: Table = Table {

@@ -65,7 +65,7 @@ impl House {
     fn empty(setup: SetupToken) -> Self {
         let clock = Clock::fixed(NOW);
         let state: Arc<dyn State> = Arc::new(Sqlite::in_memory().unwrap());
-        let keys = SigningKeys::load_or_create(&*state, NOW).unwrap();
+        let keys = SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
         let keys = Arc::new(ArcSwap::from_pointee(keys));
         let revocations = Arc::new(Revocations::new());
         let settings = Settings {
@@ -126,6 +126,10 @@ impl House {
         };
         let endpoints = Endpoints::new(
             "/auth",
+            IssuerAddress {
+                issuer: URL.to_owned(),
+                jwks_uri: format!("{URL}{JWKS_PATH}"),
+            },
             keys,
             login.pages.clone(),
             clock.clone(),

@@ -236,6 +236,11 @@ pub(super) const STEPS: &[&str] = &[
         UPDATE version SET signing_keys = signing_keys + 1;
     END;
     ",
+    // 6: the algorithm of a signing key. All keys of before are Ed25519.
+    "
+    ALTER TABLE signing_keys ADD COLUMN algorithm TEXT NOT NULL DEFAULT 'EdDSA'
+        CHECK (algorithm IN ('ES256', 'RS256', 'EdDSA'));
+    ",
 ];
 
 /// The index of the step after which addresses are compared anew.

@@ -263,7 +263,6 @@ fn a_token_without_iss_is_judged_by_the_keys_of_the_one_issuer_alone() {
             "session",
             site,
             site,
-            &[Algorithm::EdDSA],
             key_set(&[own.jwk("1")]),
         )
         .unwrap();
