@@ -235,8 +235,12 @@ impl Running {
             revoked_at: now(),
             expires_at: None,
         }));
-        let signing = SigningKeys::load_or_create(&Sqlite::in_memory().expect("a state in memory"), SigningAlgorithm::default(), now())
-            .expect("a new key");
+        let signing = SigningKeys::load_or_create(
+            &Sqlite::in_memory().expect("a state in memory"),
+            SigningAlgorithm::default(),
+            now(),
+        )
+        .expect("a new key");
         let session = signing
             .sign(Kind::Session, &session_claims(settings.public_url.as_str()))
             .expect("a token");

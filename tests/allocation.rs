@@ -116,7 +116,8 @@ fn a_credential_is_found_without_an_allocation() {
 
 #[test]
 fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
-    let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), SigningAlgorithm::default(), NOW).unwrap();
+    let signing =
+        SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), SigningAlgorithm::default(), NOW).unwrap();
     let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
     let url = "https://app.example.com";
     let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
@@ -182,7 +183,8 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
     let revocations = Arc::new(Revocations::new());
     revocations.touch(Instant::now() + Duration::from_secs(3600));
     revocations.replace([revoked(revocation::Target::Subject("bob".to_owned()))]);
-    let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), SigningAlgorithm::default(), NOW).unwrap();
+    let signing =
+        SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), SigningAlgorithm::default(), NOW).unwrap();
     let joined = Joined {
         revocations,
         signing: Arc::new(ArcSwap::from_pointee(signing)),

@@ -91,8 +91,7 @@ pub(super) fn assemble(
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
         let url = settings.public_url.as_str();
-        let (issuers, of_sessions) =
-            Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
+        let (issuers, of_sessions) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror, services)?;
         let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));

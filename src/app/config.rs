@@ -512,7 +512,8 @@ fn compile_route(
     let path = route.path.as_ref()?;
     // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
     let is_literal = !path.as_str().contains('{');
-    let is_own = login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix);
+    let is_own =
+        login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix);
     if is_own && !login::is_well_known(path.as_str()) {
         problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
             "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"

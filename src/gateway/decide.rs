@@ -18,8 +18,8 @@ use super::route::Route;
 use super::trace::Trace;
 use crate::authorize::{Auth, Permit};
 use crate::http::origin::Unforged;
-use crate::identity::{Caller, SESSION_ISSUER};
 use crate::http::target::Target;
+use crate::identity::{Caller, SESSION_ISSUER};
 use crate::login::{self, Access, Endpoint};
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
@@ -72,9 +72,7 @@ pub(crate) async fn decide<'g, T: Trace>(
     let (method, target) = (&head.parts.method, &head.target);
     // First the gateway's own endpoints: no route takes their paths, but for those that a route names.
     let is_own = !is_named_by_a_route(policy.routes, head.host.name(), target, method);
-    if is_own
-        && let Some(found) = login::find(method, target, policy.own_prefix, policy.has_sign_in)
-    {
+    if is_own && let Some(found) = login::find(method, target, policy.own_prefix, policy.has_sign_in) {
         trace.step("route", found.is_ok(), || {
             "the gateway itself answers here; no app gets this request".to_owned()
         });

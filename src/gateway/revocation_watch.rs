@@ -98,16 +98,16 @@ mod tests {
         let revocations = Arc::new(Revocations::new());
         revocations.attach();
         revocations.touch(Instant::now());
-        let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), crate::values::SigningAlgorithm::default(), NOW).unwrap();
+        let signing = SigningKeys::load_or_create(
+            &Sqlite::in_memory().unwrap(),
+            crate::values::SigningAlgorithm::default(),
+            NOW,
+        )
+        .unwrap();
         let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
         let mut issuers = Issuers::default();
         issuers
-            .add_own(
-                "session",
-                "http://localhost",
-                "http://localhost",
-                keys,
-            )
+            .add_own("session", "http://localhost", "http://localhost", keys)
             .unwrap();
         let verifier = Verifier::new(issuers, Arc::clone(&revocations));
         let token = signing

@@ -250,7 +250,12 @@ mod tests {
             (JWKS_PATH, JWKS_PATH, "", &["GET, HEAD"][..]),
             (DISCOVERY_PATH, DISCOVERY_PATH, "", &["GET, HEAD"]),
             ("/auth/.well-known/jwks.json", JWKS_PATH, "", &["GET, HEAD"]),
-            ("/auth/.well-known/openid-configuration", DISCOVERY_PATH, "", &["GET, HEAD"]),
+            (
+                "/auth/.well-known/openid-configuration",
+                DISCOVERY_PATH,
+                "",
+                &["GET, HEAD"],
+            ),
             ("/auth/login", "/login", "", &["GET, HEAD", "POST"]),
             ("/auth/register", "/register", "", &["GET, HEAD", "POST"]),
             ("/auth/refresh", "/refresh", "", &["POST"]),

@@ -51,8 +51,8 @@ pub(crate) use throttle::Throttle;
 
 use context::EndpointContext;
 use endpoint::Handler;
-use public::PublicFiles;
 pub(crate) use public::IssuerAddress;
+use public::PublicFiles;
 
 /// Our own endpoints, ready to answer.
 #[derive(Debug)]

@@ -147,7 +147,11 @@ impl SigningKeys {
         now: UnixSeconds,
         keep_for: UnixSeconds,
     ) -> Result<Self, SigningError> {
-        let rows = state.rotate_signing_key(&generate(algorithm, now)?, now, now.saturating_add(keep_for.max(0)))?;
+        let rows = state.rotate_signing_key(
+            &generate(algorithm, now)?,
+            now,
+            now.saturating_add(keep_for.max(0)),
+        )?;
         Self::from_rows(&rows)
     }
 
@@ -194,7 +198,8 @@ impl SigningKeys {
         })
     }
 
-    /// Signs `claims` as a token of one kind. Some 20 µs of computation by ES256 and EdDSA, about 1 ms by RS256, no waiting.
+    /// Signs `claims` as a token of one kind. 15 to 30 µs of computation by EdDSA and ES256, 0.7 ms by RS256, no
+    /// waiting.
     ///
     /// # Errors
     /// [`SigningError::Cryptography`] if the library fails.

@@ -103,7 +103,11 @@ fn keys_of_several_algorithms_verify_side_by_side() {
         signed.push(keys.sign(Kind::Access, &Map::new()).unwrap());
         keys = SigningKeys::rotate(&state, algorithm, NOW + step as i64, 900).unwrap();
     }
-    assert!(signed.iter().all(|token| verify(token, &keys, NOW + 800).is_some()));
+    assert!(
+        signed
+            .iter()
+            .all(|token| verify(token, &keys, NOW + 800).is_some())
+    );
     let all = [ES256, SigningAlgorithm::RS256, SigningAlgorithm::EdDSA];
     assert_eq!(keys.algorithms(NOW + 899), all);
     assert_eq!(keys.algorithms(NOW + 900), [ES256, SigningAlgorithm::RS256]);
@@ -189,7 +193,9 @@ fn a_damaged_key_is_an_error_that_rotation_repairs() {
     let mut row = generate(ES256, NOW).unwrap();
     row.private_key = generate(ES256, NOW).unwrap().private_key;
     state.ensure_signing_key(&row).unwrap();
-    let error = SigningKeys::load_or_create(&state, ES256, NOW).unwrap_err().to_string();
+    let error = SigningKeys::load_or_create(&state, ES256, NOW)
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("do not belong together") && error.contains("passgate key rotate"),
         "{error}"

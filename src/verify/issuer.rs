@@ -113,13 +113,7 @@ pub(super) fn path(text: &'static str) -> ClaimPath {
 }
 
 /// The gateway itself as an issuer: no leeway, because its clock is ours.
-fn own(
-    name: &str,
-    issuer: &str,
-    audience: &str,
-    keys: KeySet,
-    typ: &'static str,
-) -> Issuer {
+fn own(name: &str, issuer: &str, audience: &str, keys: KeySet, typ: &'static str) -> Issuer {
     let mut own = Issuer::new(name, issuer.to_owned(), Some(keys));
     own.audiences = vec![audience.to_owned()];
     // A key of ours is published with its algorithm, and verifies no other one.
@@ -205,12 +199,7 @@ impl Issuers {
     /// The gateway itself as the issuer of what session cookies hold (`typ` `session+jwt`), and of nothing else. These tokens
     /// are no access tokens and have a verifier of their own, so that neither is ever taken in the other's place.
     #[must_use]
-    pub fn of_own_sessions(
-        name: &str,
-        issuer: &str,
-        audience: &str,
-        keys: KeySet,
-    ) -> (Self, Arc<Issuer>) {
+    pub fn of_own_sessions(name: &str, issuer: &str, audience: &str, keys: KeySet) -> (Self, Arc<Issuer>) {
         let own = Arc::new(own(name, issuer, audience, keys, "session+jwt"));
         let by_iss = HashMap::from([(issuer.to_owned(), 0)]);
         (

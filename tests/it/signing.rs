@@ -103,7 +103,12 @@ fn existing_key_stays_until_it_is_rotated_and_sessions_survive() {
 
     let rotated = ["key", "rotate", "--algorithm", "RS256", "--format", "json"];
     let keys = gateway.command(rotated).expect(0).json();
-    let algorithms: Vec<_> = keys.as_array().unwrap().iter().map(|key| &key["algorithm"]).collect();
+    let algorithms: Vec<_> = keys
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| &key["algorithm"])
+        .collect();
     assert_eq!(algorithms, ["RS256", "ES256", "EdDSA"]);
     eventually("the third key signs", || {
         header(&three(&gateway, &app)[0])["alg"] == "RS256"
@@ -161,7 +166,10 @@ fn unknown_algorithm_is_an_error_that_lists_those_there_are() {
         .command(["key", "rotate", "--algorithm", "es256"])
         .expect(2)
         .all();
-    assert!(said.contains("'es256'") && said.contains("ES256, RS256, EdDSA"), "{said}");
+    assert!(
+        said.contains("'es256'") && said.contains("ES256, RS256, EdDSA"),
+        "{said}"
+    );
 }
 
 // --- discovery
@@ -199,7 +207,10 @@ fn stock_middleware_finds_the_keys_from_public_url() {
     assert_eq!(refused.header("allow"), Some("GET, HEAD"));
     assert_eq!(app.count(), 0, "`/*` yields");
     let said = gateway.command(["explain", "GET", DISCOVERY]).expect(0).stdout;
-    assert!(said.ends_with("allowed: answered by the gateway itself\n"), "{said}");
+    assert!(
+        said.ends_with("allowed: answered by the gateway itself\n"),
+        "{said}"
+    );
 }
 
 #[test]

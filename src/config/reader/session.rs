@@ -62,7 +62,12 @@ impl Reader<'_> {
 
     pub(super) fn signing(&mut self, section: &mut Section<'_>) -> Option<RawSigning> {
         Some(RawSigning {
-            algorithm: self.parsed(section, "algorithm", "an algorithm that the gateway signs with", str::parse),
+            algorithm: self.parsed(
+                section,
+                "algorithm",
+                "an algorithm that the gateway signs with",
+                str::parse,
+            ),
         })
     }
 

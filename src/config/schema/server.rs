@@ -48,7 +48,12 @@ pub(super) const FILE: Table = Table {
             "",
             "Sessions of signed-in users.",
         ),
-        key("signing", Kind::Table("signing"), "", "The key that signs the gateway's own tokens."),
+        key(
+            "signing",
+            Kind::Table("signing"),
+            "",
+            "The key that signs the gateway's own tokens.",
+        ),
         key("password", Kind::Table("password"), "", "Local accounts."),
         key("pages", Kind::Table("pages"), "", "Sign-in and error pages."),
         key("log", Kind::Table("log"), "", "The access log and diagnostics."),

@@ -44,7 +44,8 @@ impl House {
             .build()
             .unwrap();
         let (state, clock): (Arc<dyn State>, _) = (Arc::new(Sqlite::in_memory().unwrap()), Clock::fixed(NOW));
-        let signing = SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
+        let signing =
+            SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
         let keys = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File)
             .unwrap()
             .0;

@@ -65,7 +65,8 @@ impl House {
     fn empty(setup: SetupToken) -> Self {
         let clock = Clock::fixed(NOW);
         let state: Arc<dyn State> = Arc::new(Sqlite::in_memory().unwrap());
-        let keys = SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
+        let keys =
+            SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
         let keys = Arc::new(ArcSwap::from_pointee(keys));
         let revocations = Arc::new(Revocations::new());
         let settings = Settings {

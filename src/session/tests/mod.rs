@@ -87,14 +87,13 @@ impl House {
 
     fn with(settings: Settings, state: Arc<dyn State>) -> Self {
         let clock = Clock::fixed(NOW);
-        let signing = SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
+        let signing =
+            SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
         let jwks = signing.jwks(NOW).to_string();
         let keys = || KeySet::from_jwks(jwks.as_bytes(), Origin::File).unwrap().0;
         let url = settings.public_url.clone();
         let mut issuers = Issuers::default();
-        issuers
-            .add_own(SESSION_ISSUER, &url, &url, keys())
-            .unwrap();
+        issuers.add_own(SESSION_ISSUER, &url, &url, keys()).unwrap();
         let revocations = Arc::new(Revocations::new());
         let verifier = Verifier::new(issuers, Arc::clone(&revocations));
         let signing = Arc::new(ArcSwap::from_pointee(signing));
