@@ -41,7 +41,7 @@ use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
 
 pub(crate) use context::{EndpointRequest, Login};
-pub(crate) use endpoint::{Access, Endpoint, find, is_own};
+pub(crate) use endpoint::{Access, Endpoint, find, is_own, methods_for_listed, preflight};
 pub(crate) use response::{EndpointError, EndpointResponse};
 pub(crate) use return_to::login_then;
 pub(crate) use setup_token::SetupToken;

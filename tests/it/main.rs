@@ -15,6 +15,7 @@ mod proxying;
 mod roles;
 mod running;
 mod sessions;
+mod single_page;
 mod streams;
 mod support;
 mod wycheproof;
