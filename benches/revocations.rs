@@ -2,8 +2,8 @@
 //! client on loopback.
 //!
 //! Each round signs in (a session is written) and signs out (it is deleted, and a revocation is written). Printed are the
-//! median and the longest time of a round, the CPU time of the gateway for each, and what the gateway costs while nobody
-//! asks. The password is most of it; the difference between the rows is what revocations cost.
+//! median and the longest time of a round, the CPU time of the gateway for each, and what the gateway costs while idle.
+//! The password is most of it; the difference between the rows is what revocations cost.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 

@@ -1,5 +1,5 @@
 //! The steps of the walk that think, one by one: verification of a token that the worker knows (`hit`), that only the
-//! shared table knows (`shared`) and that nobody knows (`miss`), and what stands beside it on the way of a request.
+//! shared table knows (`shared`) and that is in neither (`miss`), and what stands beside it on the way of a request.
 //!
 //! `miss` is the whole of it: both tables asked, parsed, verified, checked, and kept in both tables.
 

@@ -46,8 +46,8 @@ impl Blocking {
         self.patience
     }
 
-    /// Runs `work` and waits for it without blocking. Work that has begun, or is about to, when nobody waits for it any
-    /// more is still finished.
+    /// Runs `work` and waits for it without blocking. Work that has begun, or is about to, is finished also
+    /// when the caller no longer waits for it.
     ///
     /// # Errors
     /// [`Refusal::Overloaded`] where too much waits already, [`Refusal::StateUnavailable`] where it takes too long, and

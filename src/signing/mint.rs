@@ -53,7 +53,7 @@ impl MintRequest {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MintError {
-    /// Nobody's token.
+    /// A token without a subject.
     #[error("the subject is empty; name who the token is for")]
     SubjectEmpty,
     /// Would be refused at once.

@@ -1,7 +1,7 @@
 //! Tokens that were verified already: a table of each worker's own, and one that all share behind it.
 //!
-//! Enters: a whole token, or the digest of one, and what it was verified as. Leaves: the same, for as long as it holds; whoever
-//! asks must still compare time and keys ([`Verified::holds`]) and look for a revocation. Only success is kept here.
+//! Enters: a whole token, or the digest of one, and what it was verified as. Leaves: the same, for as long as it holds; the
+//! caller must still compare time and keys ([`Verified::holds`]) and look for a revocation. Only success is kept here.
 //! A hit in the worker's own table allocates nothing and touches no memory that other workers write.
 
 use std::hash::{BuildHasher, RandomState};

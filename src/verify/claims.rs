@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 const LATEST_EXPIRY: UnixSeconds = 253_402_300_799;
 
 /// The largest number that every reader of JSON takes for the same one (RFC 8259 section 6): two larger ones may have
-/// been one to whoever signed, and would be two callers here.
+/// been one number to the signer, and would be two callers here.
 const LARGEST_ROW: u64 = (1 << 53) - 1;
 
 /// The identity in `claims`, and the last moment at which it may still be answered from a cache: neither past `exp` nor

@@ -255,7 +255,7 @@ impl Issuers {
     }
 
     /// Takes over the keys that `previous` has fetched, for issuers that still fetch them from the same place, so that
-    /// nobody waits after a reload.
+    /// no request waits after a reload.
     pub fn inherit(&self, previous: &Self) {
         for issuer in &self.list {
             let Some(before) = previous.list.iter().find(|before| before.issuer == issuer.issuer) else {

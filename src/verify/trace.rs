@@ -23,7 +23,7 @@ pub(super) struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// Nobody listens.
+    /// Steps are not recorded.
     pub(super) fn silent() -> Self {
         Self {
             observer: None,

@@ -83,7 +83,7 @@ fn is_ended(setup: &Setup, id: &str) -> bool {
     state.session(id).unwrap().is_none() && remembered
 }
 
-/// Whether somebody can sign in so.
+/// Whether these credentials can sign in.
 fn is_password(setup: &Setup, email: &str, password: &str) -> bool {
     let policy = passgate::internals::account::Policy {
         min_length: 8,

@@ -795,7 +795,7 @@ fn a_token_in_a_plain_header_is_taken_and_removed() {
     gateway.send(&twice).expect(400);
 }
 
-/// As above: a good token of one's own must not carry somebody else's, made up, to such an app.
+/// As above: a client's good token must not carry a made-up one of another user to such an app.
 #[test]
 fn only_the_credential_that_was_verified_is_forwarded() {
     let app = App::start();

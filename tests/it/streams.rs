@@ -1,5 +1,5 @@
-//! What is open when its caller is signed out or revoked: event streams, downloads, uploads, gRPC, WebSockets. What is
-//! somebody else's stays open.
+//! What is open when its caller is signed out or revoked: event streams, downloads, uploads, gRPC, WebSockets. Streams of
+//! other callers stay open.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::net::{SocketAddr, TcpListener};

@@ -15,7 +15,7 @@ use crate::config::raw::{RawHealthCheck, RawUpstream};
 use crate::config::{Problems, Spanned};
 use crate::forward::{Upstream, watch_health};
 
-/// An address that nobody listens at.
+/// An address without a listener.
 async fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())

@@ -66,7 +66,7 @@ fn an_untrusted_peer_is_all_that_is_known() {
         forwarded(&by_tls, &[]),
         ["2001:db8::1", "https", "app.example.com", "443", "id-1"]
     );
-    // Even where somebody forgot to strip.
+    // Also where the earlier step did not remove it.
     let forged = [
         ("x-forwarded-for", "10.0.0.9"),
         ("x-forwarded-proto", "https"),

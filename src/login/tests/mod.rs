@@ -296,7 +296,7 @@ fn stranger(issuer: &str, subject: &str) -> Arc<Caller> {
     }))
 }
 
-/// A request, as somebody makes it.
+/// A request to an endpoint.
 #[derive(Clone)]
 struct Ask {
     method: Method,
@@ -363,7 +363,7 @@ impl Ask {
             .header("content-type", "application/x-www-form-urlencoded")
     }
 
-    /// By somebody who looks at pages.
+    /// By a browser that asks for pages.
     fn browser(mut self) -> Self {
         self.browser = true;
         self.header("sec-fetch-site", "same-origin")

@@ -1,4 +1,4 @@
-//! One's own account, sessions and password.
+//! The account, sessions and password of the signed-in user.
 
 use serde_json::json;
 

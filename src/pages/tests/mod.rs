@@ -62,7 +62,7 @@ fn error_page<'a>(status: StatusCode, text: &'a str, visitor: Option<Visitor<'a>
     }
 }
 
-/// Every page with `value` in all the places where somebody else than us can put something.
+/// Every page with `value` in all the places that a client, an operator or a user can fill.
 fn all(pages: &Pages, value: &str, message: Option<&str>) -> Vec<Response<Bytes>> {
     let person = Person {
         email: value.to_owned(),

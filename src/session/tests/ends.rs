@@ -1,4 +1,4 @@
-//! Sessions that end: at once, whoever reads the state meanwhile, and no more of them than are kept.
+//! Sessions that end: at once for all readers of the state, and no more of them than are kept.
 
 use std::sync::mpsc;
 use std::thread;

@@ -2,7 +2,7 @@
 //!
 //! Enters: rows from the state store, all of them at first and then those that are new, and single ones that this process
 //! has just written there. Leaves: a verdict for every request, also for one that the token cache answers, and a signal for each task that holds a
-//! stream open. Once a store is attached, silence from it is not taken for "nobody is revoked": when it has not been
+//! stream open. Once a store is attached, silence from it does not mean that nothing is revoked: when it has not been
 //! read for ten seconds, every caller is refused. Never here: a reading of the store that undoes what was written after it.
 
 mod names;

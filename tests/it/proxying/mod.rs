@@ -1700,7 +1700,7 @@ fn requests_are_balanced_and_skip_a_server_that_is_down() {
     assert_eq!(alive.count(), 10);
 }
 
-/// A `servers` entry where nobody listens.
+/// A `servers` entry without a listener.
 fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("\"http://{}\"", listener.local_addr().unwrap())

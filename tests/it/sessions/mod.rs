@@ -1435,7 +1435,7 @@ fn the_first_link_makes_one_administrator_and_is_void_then() {
         gateway.send(&post_form("/auth/register", &fields))
     };
     assert_eq!(post("wrong").status, 404);
-    // Whoever posts to the link itself gets as far as whoever fills in the form.
+    // A POST to the link itself has the same effect as the form.
     let short = json!({"email": ALICE, "password": "short"});
     let answer = gateway
         .send(&post_json(&format!("/auth/register?setup={token}"), &short))

@@ -104,7 +104,7 @@ impl Exchange<'_> {
         true
     }
 
-    /// Sends exactly these bytes; false when nobody is there any more.
+    /// Sends exactly these bytes; false when the peer is gone.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.reader
             .wire
@@ -150,7 +150,7 @@ type Handler = Arc<dyn Fn(&mut Exchange<'_>) -> Answer + Send + Sync>;
 
 /// An app on loopback. Its threads end with the process; its connections when the other side closes them.
 pub struct App {
-    /// Where it listens; a port of nobody for a unix socket.
+    /// Where it listens; an unused port for a unix socket.
     pub address: SocketAddr,
     record: Arc<Mutex<Vec<Recorded>>>,
     connections: Arc<AtomicUsize>,

@@ -156,7 +156,7 @@ pub struct Http2Stream<'a> {
 }
 
 impl Http2Stream<'_> {
-    /// Sends a piece of the body; false when nobody takes it any more.
+    /// Sends a piece of the body; false when the peer no longer reads.
     pub fn upload(&mut self, piece: &[u8]) -> bool {
         self.http2.runtime.block_on(async {
             self.upload

@@ -73,7 +73,7 @@ impl Wire for UnixStream {
     }
 }
 
-/// Closed until somebody opens it: how a test holds an app in the middle of an answer.
+/// Closed until a test opens it: how a test holds an app in the middle of an answer.
 #[derive(Default)]
 pub struct Gate {
     open: Mutex<bool>,

@@ -8,7 +8,7 @@ use super::{App, Gateway, Request, Response, Setup, values};
 /// A password that every rule allows.
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Routes for everybody, for whoever is known, and for admins; the app is `app`.
+/// Routes for all clients, for signed-in users, and for admins; the app is `app`.
 pub const ROUTES: &str = r#"
 [[routes]]
 path = "/*"

@@ -269,7 +269,7 @@ fn several_that_open_an_old_file_at_once_bring_it_along_once() {
     });
 }
 
-/// Files out there have seen them: whoever has to change one adds another one after it.
+/// State files in use have run them: a change is another migration after the last.
 #[test]
 fn the_released_steps_are_as_they_were_released() {
     let released = [
