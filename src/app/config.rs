@@ -184,9 +184,8 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
             ..settings::session(&raw.session, &settings.public_url)
         },
         policy: settings::policy(password),
-        refresh_cookie: or_default::<bool>(raw.session.refresh_cookie.as_ref(), "session", "refresh_cookie").then(
-            || session::RefreshCookie::new(&settings.own_prefix, settings.public_url.is_tls()),
-        ),
+        refresh_cookie: or_default::<bool>(raw.session.refresh_cookie.as_ref(), "session", "refresh_cookie")
+            .then(|| session::RefreshCookie::new(&settings.own_prefix, settings.public_url.is_tls())),
         registration: or_default(password.registration.as_ref(), "password", "registration"),
         admin_role: or_default(password.admin_role.as_ref(), "password", "admin_role"),
     });

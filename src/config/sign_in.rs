@@ -80,23 +80,37 @@ fn lifetimes(session: &RawSession, problems: &mut Problems) {
 /// Pages of listed origins, and whether browsers send them our cookies.
 fn origins(raw: &RawConfig, problems: &mut Problems) {
     let (session, server) = (&raw.session, &raw.server);
-    let is_unknown = ["public_url", "tls"].iter().any(|key| raw.failed.has("server", key));
+    let is_unknown = ["public_url", "tls"]
+        .iter()
+        .any(|key| raw.failed.has("server", key));
     let is_https = match &server.public_url {
         Some(url) => url.is_tls(),
         None => server.tls.is_some(),
     };
     let is_none = session.is_same_site_none();
-    if let Some(word) = session.same_site.as_ref().filter(|_| is_none && !is_https && !is_unknown) {
+    if let Some(word) = session
+        .same_site
+        .as_ref()
+        .filter(|_| is_none && !is_https && !is_unknown)
+    {
         problems
-            .error(&word.span, "`same_site = \"none\"` needs an `https://` `public_url`")
+            .error(
+                &word.span,
+                "`same_site = \"none\"` needs an `https://` `public_url`",
+            )
             .label("browsers accept such a cookie only with `Secure`")
             .hint("write the `https://` origin that browsers see in `public_url`, or leave `same_site` out");
     }
-    let Some(public_url) = &server.public_url else { return };
+    let Some(public_url) = &server.public_url else {
+        return;
+    };
     for origin in &session.origins {
         if public_url.is_tls() && !origin.is_tls() && !is_this_machine(origin) {
             problems
-                .error(&origin.span, "an origin beside an `https://` `public_url` must be `https://`")
+                .error(
+                    &origin.span,
+                    "an origin beside an `https://` `public_url` must be `https://`",
+                )
                 .label("an attacker on the network can change the pages of this origin")
                 .hint("serve the page over HTTPS; only an origin of this machine may be `http://`");
         } else if !is_none && !origin::is_same_site(origin, public_url) {

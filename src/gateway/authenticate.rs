@@ -328,7 +328,9 @@ impl Gateway {
     /// have sent it. A page of a listed origin may have it sent.
     pub(super) fn ignores_session_cookie(&self, head: &RequestHead<'_>) -> bool {
         let (method, headers, host) = (&head.parts.method, &head.parts.headers, head.host.as_sent());
-        self.sign_in.as_ref().is_some_and(|sign_in| sign_in.same_site_none)
+        self.sign_in
+            .as_ref()
+            .is_some_and(|sign_in| sign_in.same_site_none)
             && self.origins.find(headers).is_none()
             && origin::is_without_lax_cookies(method, headers, host, self.public_https)
     }

@@ -24,7 +24,11 @@ const FIELDS: [&str; 6] = [
 fn assert_readable(answer: &Response, origin: &str, name: &str) {
     assert_eq!(answer.header(FIELDS[0]), Some(origin), "{name}: {answer:?}");
     assert_eq!(answer.header(FIELDS[1]), Some("true"), "{name}");
-    assert_eq!(answer.header(FIELDS[5]), Some("X-Request-Id, Retry-After"), "{name}");
+    assert_eq!(
+        answer.header(FIELDS[5]),
+        Some("X-Request-Id, Retry-After"),
+        "{name}"
+    );
     let vary = answer.header("vary").unwrap_or_default();
     assert!(
         vary.split(", ").any(|part| part.eq_ignore_ascii_case("origin")),
@@ -75,7 +79,11 @@ fn preflight_of_a_listed_origin_is_answered_for_its_endpoints() {
         assert_eq!(answer.header(FIELDS[0]), Some(SPA), "{path}");
         assert_eq!(answer.header(FIELDS[1]), Some("true"), "{path}");
         assert_eq!(answer.header(FIELDS[2]), Some(methods), "{path}");
-        assert_eq!(answer.header(FIELDS[3]), Some("content-type, authorization"), "{path}");
+        assert_eq!(
+            answer.header(FIELDS[3]),
+            Some("content-type, authorization"),
+            "{path}"
+        );
         assert_eq!(answer.header(FIELDS[4]), Some("600"), "{path}");
         assert_eq!(answer.header(FIELDS[5]), None, "{path}");
         assert_eq!(answer.header("vary"), Some("origin"), "{path}");
@@ -88,7 +96,9 @@ fn preflight_of_a_listed_origin_is_answered_for_its_endpoints() {
         }
         let twice = preflight(path, SPA).header("Origin", SPA);
         assert_closed(&gateway.send(&twice).expect(405), path);
-        let plain = Request::new("OPTIONS", path).host("localhost").header("Origin", SPA);
+        let plain = Request::new("OPTIONS", path)
+            .host("localhost")
+            .header("Origin", SPA);
         assert_readable(&gateway.send(&plain).expect(405), SPA, path);
     }
     for (path, status) in [
@@ -139,18 +149,44 @@ fn every_answer_of_its_endpoints_is_readable_for_a_listed_origin() {
         ("wrong password", post_json("/auth/login", &wrong), 401, 403, true),
         ("malformed", malformed(), 400, 403, true),
         ("another host", elsewhere(), 403, 403, true),
-        ("registration is off", post_json("/auth/register", &wrong), 404, 403, true),
+        (
+            "registration is off",
+            post_json("/auth/register", &wrong),
+            404,
+            403,
+            true,
+        ),
         ("made-up refresh token", refresh(), 401, 403, true),
-        ("nothing to sign out", post_json("/auth/logout", &json!({})), 401, 403, true),
+        (
+            "nothing to sign out",
+            post_json("/auth/logout", &json!({})),
+            401,
+            403,
+            true,
+        ),
         ("me without credentials", me(), 401, 401, true),
         ("me by token", me().bearer(token), 200, 200, true),
         ("me by cookie", me().header("Cookie", &cookie), 200, 200, true),
         ("me by a bad token", me().bearer("nonsense"), 401, 401, true),
-        ("another method", Request::new("PUT", "/auth/me").host("localhost"), 405, 405, true),
-        ("odd path", Request::get("/auth/me;x").host("localhost"), 400, 400, true),
+        (
+            "another method",
+            Request::new("PUT", "/auth/me").host("localhost"),
+            405,
+            405,
+            true,
+        ),
+        (
+            "odd path",
+            Request::get("/auth/me;x").host("localhost"),
+            400,
+            400,
+            true,
+        ),
         (
             "password page",
-            Request::get("/auth/password").host("localhost").header("Cookie", &cookie),
+            Request::get("/auth/password")
+                .host("localhost")
+                .header("Cookie", &cookie),
             200,
             200,
             false,
@@ -171,26 +207,38 @@ fn every_answer_of_its_endpoints_is_readable_for_a_listed_origin() {
         ),
         (
             "sessions",
-            Request::get("/auth/sessions").host("localhost").header("Cookie", &cookie),
+            Request::get("/auth/sessions")
+                .host("localhost")
+                .header("Cookie", &cookie),
             200,
             200,
             false,
         ),
         (
             "end of a session",
-            Request::new("DELETE", "/auth/sessions/x").host("localhost").header("Cookie", &cookie),
+            Request::new("DELETE", "/auth/sessions/x")
+                .host("localhost")
+                .header("Cookie", &cookie),
             403,
             403,
             false,
         ),
         (
             "a route",
-            Request::post("/x", "").host("localhost").header("Cookie", &cookie),
+            Request::post("/x", "")
+                .host("localhost")
+                .header("Cookie", &cookie),
             403,
             403,
             false,
         ),
-        ("an app", Request::get("/public/x").host("localhost"), 200, 200, false),
+        (
+            "an app",
+            Request::get("/public/x").host("localhost"),
+            200,
+            200,
+            false,
+        ),
     ];
     for (name, request, listed, unlisted, is_read) in &table {
         for site in ["same-site", "cross-site", ""] {
@@ -225,7 +273,8 @@ fn listed_origin_reads_when_to_try_again() {
     let setup = sign_in_setup(&app, LISTED);
     setup.add_account(ALICE, &[]);
     let gateway = setup.start();
-    let attempt = post_json("/auth/login", &json!({"email": ALICE, "password": "wrong"})).header("Origin", SPA);
+    let attempt =
+        post_json("/auth/login", &json!({"email": ALICE, "password": "wrong"})).header("Origin", SPA);
     let throttled = (0..100)
         .map(|_| gateway.send(&attempt))
         .find(|answer| answer.status == 429)
@@ -239,7 +288,10 @@ fn listed_origin_reads_when_to_try_again() {
 fn without_origins_every_other_origin_is_refused() {
     let app = App::start();
     let gateway = sign_in_gateway(&app, "");
-    assert_closed(&gateway.send(&preflight("/auth/login", SPA)).expect(405), "preflight");
+    assert_closed(
+        &gateway.send(&preflight("/auth/login", SPA)).expect(405),
+        "preflight",
+    );
     let login = post_json("/auth/login", &json!({})).header("Origin", SPA);
     assert_closed(&gateway.send(&login).expect(403), "login");
 }
@@ -319,49 +371,86 @@ fn cookie_for_all_sites_counts_no_further_than_lax() {
         ("typed address", "GET", &[("Sec-Fetch-Site", "none")], 200),
         ("own page", "GET", &[("Sec-Fetch-Site", "same-origin")], 200),
         ("page of the site", "GET", &[("Sec-Fetch-Site", "same-site")], 200),
-        ("own page, old browser", "GET", &[("Origin", "https://app.example.com")], 200),
-        ("listed", "GET", &[("Sec-Fetch-Site", "cross-site"), ("Origin", HTTPS_SPA)], 200),
+        (
+            "own page, old browser",
+            "GET",
+            &[("Origin", "https://app.example.com")],
+            200,
+        ),
+        (
+            "listed",
+            "GET",
+            &[("Sec-Fetch-Site", "cross-site"), ("Origin", HTTPS_SPA)],
+            200,
+        ),
         ("listed, old browser", "GET", &[("Origin", HTTPS_SPA)], 200),
         (
             "link on another site",
             "GET",
-            &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")],
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Sec-Fetch-Mode", "navigate"),
+                ("Sec-Fetch-Dest", "document"),
+            ],
             200,
         ),
         (
             "frame on another site",
             "GET",
-            &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")],
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Sec-Fetch-Mode", "navigate"),
+                ("Sec-Fetch-Dest", "iframe"),
+            ],
             302,
         ),
         (
             "image on another site",
             "GET",
-            &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image")],
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Sec-Fetch-Mode", "no-cors"),
+                ("Sec-Fetch-Dest", "image"),
+            ],
             401,
         ),
         (
             "script on another site",
             "GET",
-            &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "script")],
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Sec-Fetch-Mode", "no-cors"),
+                ("Sec-Fetch-Dest", "script"),
+            ],
             401,
         ),
         (
             "fetch of another site",
             "GET",
-            &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "cors"), ("Origin", EVIL)],
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Sec-Fetch-Mode", "cors"),
+                ("Origin", EVIL),
+            ],
             401,
         ),
         (
             "look-alike of the listed one",
             "GET",
-            &[("Sec-Fetch-Site", "cross-site"), ("Origin", "https://spa.other.example.evil.example")],
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Origin", "https://spa.other.example.evil.example"),
+            ],
             401,
         ),
         (
             "a second origin",
             "GET",
-            &[("Sec-Fetch-Site", "cross-site"), ("Origin", HTTPS_SPA), ("Origin", EVIL)],
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Origin", HTTPS_SPA),
+                ("Origin", EVIL),
+            ],
             401,
         ),
         ("old browser, another site", "GET", &[("Origin", EVIL)], 401),
@@ -370,13 +459,20 @@ fn cookie_for_all_sites_counts_no_further_than_lax() {
         (
             "two words",
             "GET",
-            &[("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")],
+            &[
+                ("Sec-Fetch-Site", "same-origin"),
+                ("Sec-Fetch-Site", "cross-site"),
+            ],
             401,
         ),
         (
             "HEAD that calls itself a navigation",
             "HEAD",
-            &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")],
+            &[
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Sec-Fetch-Mode", "navigate"),
+                ("Sec-Fetch-Dest", "document"),
+            ],
             302,
         ),
         (
@@ -401,7 +497,11 @@ fn cookie_for_all_sites_counts_no_further_than_lax() {
             }
             let answer = gateway.send(&request);
             assert_eq!(answer.status, status, "{name} {path}");
-            assert_eq!(answer.header("set-cookie"), None, "{name} {path}: ignored, not cleared");
+            assert_eq!(
+                answer.header("set-cookie"),
+                None,
+                "{name} {path}: ignored, not cleared"
+            );
             let said = explained(&gateway, method, path, &told);
             let expected = if status == 200 { Value::Null } else { json!(status) };
             assert_eq!(said["status"], expected, "{name} {path}: {said}");
@@ -415,7 +515,8 @@ fn cookie_for_all_sites_counts_no_further_than_lax() {
     assert_eq!(app.last().header("x-auth-user"), None);
     assert_eq!(app.last().header("cookie"), None);
     let attack = |path: &str| {
-        at_home(Request::post(path, "")).header("Cookie", &cookie)
+        at_home(Request::post(path, ""))
+            .header("Cookie", &cookie)
             .header("Content-Type", "application/x-www-form-urlencoded")
             .header("Origin", EVIL)
             .header("Sec-Fetch-Site", "cross-site")
@@ -434,7 +535,10 @@ fn cookie_for_all_sites_counts_no_further_than_lax() {
     gateway.send(&listed("/x")).expect(403);
     let out = gateway.send(&listed("/auth/logout")).expect(200);
     let cleared = values(&out.fields, "set-cookie");
-    assert!(cleared.iter().any(|set| set.contains("SameSite=None")), "{cleared:?}");
+    assert!(
+        cleared.iter().any(|set| set.contains("SameSite=None")),
+        "{cleared:?}"
+    );
     gateway
         .send(&at_home(Request::get("/x")).header("Cookie", &cookie))
         .expect(401);
@@ -545,34 +649,92 @@ fn refresh_cookie_has_one_value_one_place_and_a_known_origin() {
     let cookie = refresh_cookie(&gateway.send(&login(SPA)).expect(200)).0;
     let other = refresh_cookie(&gateway.send(&login(SPA)).expect(200)).0;
     let value = cookie.split_once('=').unwrap().1.to_owned();
-    let bare = || Request::post("/auth/refresh", "").host("localhost").header("Cookie", &cookie);
+    let bare = || {
+        Request::post("/auth/refresh", "")
+            .host("localhost")
+            .header("Cookie", &cookie)
+    };
     let both = post_json("/auth/refresh", &json!({"refreshToken": value}))
         .header("Origin", SPA)
         .header("Cookie", &cookie);
     let in_lines = refresh(&cookie).header("Cookie", &other);
-    let nothing = Request::post("/auth/refresh", "").host("localhost").header("Origin", SPA);
+    let nothing = Request::post("/auth/refresh", "")
+        .host("localhost")
+        .header("Origin", SPA);
     for (name, request, status, reason) in [
-        ("two cookies", refresh(&format!("{cookie}; {other}")), 400, "credential-repeated"),
-        ("the same twice", refresh(&format!("{cookie}; {cookie}")), 400, "credential-repeated"),
+        (
+            "two cookies",
+            refresh(&format!("{cookie}; {other}")),
+            400,
+            "credential-repeated",
+        ),
+        (
+            "the same twice",
+            refresh(&format!("{cookie}; {cookie}")),
+            400,
+            "credential-repeated",
+        ),
         ("two lines", in_lines, 400, "credential-repeated"),
         ("cookie and body", both, 400, "credential-repeated"),
         ("no origin", bare(), 403, "cross-site"),
-        ("no origin, own page", bare().header("Sec-Fetch-Site", "same-origin"), 403, "cross-site"),
-        ("null", bare().header("Origin", "null"), 403, "cross-site"),
         (
-            "an origin that its browser calls our own",
-            bare().header("Origin", "http://evil.example").header("Sec-Fetch-Site", "same-origin"),
+            "no origin, own page",
+            bare().header("Sec-Fetch-Site", "same-origin"),
             403,
             "cross-site",
         ),
-        ("look-alike", bare().header("Origin", "http://localhost:5173.evil.example"), 403, "cross-site"),
-        ("other port", bare().header("Origin", "http://localhost:5174"), 403, "cross-site"),
-        ("other scheme", bare().header("Origin", "https://localhost"), 403, "cross-site"),
-        ("two origins", bare().header("Origin", SPA).header("Origin", SPA), 403, "cross-site"),
+        ("null", bare().header("Origin", "null"), 403, "cross-site"),
+        (
+            "an origin that its browser calls our own",
+            bare()
+                .header("Origin", "http://evil.example")
+                .header("Sec-Fetch-Site", "same-origin"),
+            403,
+            "cross-site",
+        ),
+        (
+            "look-alike",
+            bare().header("Origin", "http://localhost:5173.evil.example"),
+            403,
+            "cross-site",
+        ),
+        (
+            "other port",
+            bare().header("Origin", "http://localhost:5174"),
+            403,
+            "cross-site",
+        ),
+        (
+            "other scheme",
+            bare().header("Origin", "https://localhost"),
+            403,
+            "cross-site",
+        ),
+        (
+            "two origins",
+            bare().header("Origin", SPA).header("Origin", SPA),
+            403,
+            "cross-site",
+        ),
         ("nothing", nothing, 401, "credential-missing"),
-        ("an empty one", refresh("passgate-refresh="), 401, "refresh-refused"),
-        ("a made-up one", refresh("passgate-refresh=made-up"), 401, "refresh-refused"),
-        ("a name on https", refresh(&format!("__Secure-{cookie}")), 401, "credential-missing"),
+        (
+            "an empty one",
+            refresh("passgate-refresh="),
+            401,
+            "refresh-refused",
+        ),
+        (
+            "a made-up one",
+            refresh("passgate-refresh=made-up"),
+            401,
+            "refresh-refused",
+        ),
+        (
+            "a name on https",
+            refresh(&format!("__Secure-{cookie}")),
+            401,
+            "credential-missing",
+        ),
     ] {
         let answer = gateway.send(&request);
         assert_eq!(answer.status, status, "{name}");
@@ -639,7 +801,9 @@ fn apps_neither_see_nor_set_the_refresh_cookie() {
     );
     let gateway = refresh_gateway(&app);
     let cookie = refresh_cookie(&gateway.send(&login(SPA)).expect(200)).0;
-    let answer = gateway.get_with(&format!("a=1; {cookie}; b=2"), "/public/x").expect(200);
+    let answer = gateway
+        .get_with(&format!("a=1; {cookie}; b=2"), "/public/x")
+        .expect(200);
     assert_eq!(values(&answer.fields, "set-cookie"), ["theme=dark"]);
     assert_eq!(app.only().header("cookie"), Some("a=1; b=2"));
 }
@@ -650,7 +814,10 @@ fn over_https_the_refresh_cookie_is_secure() {
     let setup = https_setup(&app, "refresh_cookie = true\n");
     setup.add_account(ALICE, &[]);
     let gateway = setup.start();
-    let request = at_home(post_json("/auth/login", &json!({"email": ALICE, "password": PASSWORD})));
+    let request = at_home(post_json(
+        "/auth/login",
+        &json!({"email": ALICE, "password": PASSWORD}),
+    ));
     let (cookie, set) = refresh_cookie(&gateway.send(&request).expect(200));
     assert!(cookie.starts_with("__Secure-passgate-refresh="), "{cookie}");
     assert!(

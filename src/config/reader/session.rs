@@ -52,7 +52,7 @@ impl Reader<'_> {
             ),
             origins: self
                 .list(section, "origins", Empty::Taken, |reader, item| {
-                    reader.parse(item, "origins", other_origin)
+                    reader.parse(item, "a list of origins", other_origin)
                 })
                 .map(|origins| origins.value)
                 .unwrap_or_default(),
