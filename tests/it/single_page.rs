@@ -366,7 +366,13 @@ fn cookie_for_all_sites_counts_no_further_than_lax() {
     );
     const EVIL: &str = "https://evil.example";
     // The name, method, fields, and the status on a route, and at `/auth/me`.
-    let table: [(&str, &str, &[(&str, &str)], u16); 20] = [
+    type Attack = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        u16,
+    );
+    let table: [Attack; 20] = [
         ("a program", "GET", &[], 200),
         ("typed address", "GET", &[("Sec-Fetch-Site", "none")], 200),
         ("own page", "GET", &[("Sec-Fetch-Site", "same-origin")], 200),
