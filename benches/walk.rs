@@ -253,6 +253,7 @@ impl Running {
             let sites = Arc::new(Sites::new(&settings.public_url, NamedHosts::default()));
             SignIn {
                 cookie: COOKIE.to_owned(),
+                same_site_none: false,
                 sites,
                 verifier,
                 renewal: None,

@@ -100,6 +100,7 @@ pub(super) fn assemble(
         let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
         sign_in = Some(SignIn {
             cookie: plan.session.cookie.clone(),
+            same_site_none: plan.session.same_site_none,
             sites,
             verifier,
             renewal,
@@ -184,6 +185,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         },
         realm: settings.realm(),
         public_https: settings.public_https,
+        origins: settings.origins.clone(),
         https_only_host: settings.https_only_host(),
         bodies: Arc::new(BodyRules {
             max_bytes: settings.max_body_bytes,
@@ -232,6 +234,7 @@ fn join(
         throttle: Arc::clone(&services.throttle),
         setup: Arc::clone(&services.setup),
         other_cookies: sources.cookie_names().filter_map(with_deletion).collect(),
+        refresh_cookie: plan.refresh_cookie.clone(),
         registration: plan.registration,
         admin_role: plan.admin_role.clone(),
     };

@@ -67,6 +67,8 @@ pub struct SignInPlan {
     pub session: session::Settings,
     /// What accounts and passwords are held to.
     pub policy: Policy,
+    /// The cookie with the refresh token of a sign-in by JSON, where it is one.
+    pub refresh_cookie: Option<session::RefreshCookie>,
     /// Whether registration is open.
     pub registration: bool,
     /// `password.admin_role`
@@ -188,6 +190,8 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
             ..settings::session(&raw.session, &settings.public_url)
         },
         policy: settings::policy(password),
+        refresh_cookie: or_default::<bool>(raw.session.refresh_cookie.as_ref(), "session", "refresh_cookie")
+            .then(|| session::RefreshCookie::new(&settings.own_prefix, settings.public_url.is_tls())),
         registration: or_default(password.registration.as_ref(), "password", "registration"),
         admin_role: or_default(password.admin_role.as_ref(), "password", "admin_role"),
     });

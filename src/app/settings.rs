@@ -15,6 +15,7 @@ use crate::config::schema::{self, RestartValues, or_default};
 use crate::config::{Problems, RawConfig, Spanned};
 use crate::http::client::Share;
 use crate::http::headers::Host;
+use crate::http::origin::ListedOrigins;
 use crate::http::url::Url;
 use crate::identity_headers::TrustedProxies;
 use crate::observe::Form;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub public_url: Url,
     /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
     pub public_https: Option<bool>,
+    /// `session.origins`
+    pub origins: ListedOrigins,
     /// Worker threads, at least one.
     pub workers: usize,
     /// Connections from clients, all workers together.
@@ -130,6 +133,7 @@ impl Settings {
                 .collect(),
             log: LogSettings::compile(&raw.log, problems),
             public_https: server.public_url.as_ref().map(|url| url.is_tls()),
+            origins: ListedOrigins::new(raw.session.origins.iter().map(|origin| &origin.value)),
             workers: workers(server),
             max_connections: clamp(server.scalars.get("server", "max_connections")),
             max_connections_per_client: of_server(
@@ -246,6 +250,7 @@ pub(super) fn session(raw: &RawSession, public_url: &Url) -> session::Settings {
         token_lifetime: seconds(&raw.token_lifetime, "token_lifetime"),
         idle_timeout: seconds(&raw.idle_timeout, "idle_timeout"),
         lifetime: seconds(&raw.lifetime, "lifetime"),
+        same_site_none: raw.is_same_site_none(),
         public_url: public_url.to_string(),
         trust_unconfirmed_email: false,
     }

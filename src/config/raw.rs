@@ -317,6 +317,16 @@ pub struct RawSession {
     pub token_lifetime: Option<Spanned<Duration>>,
     pub idle_timeout: Option<Spanned<Duration>>,
     pub lifetime: Option<Spanned<Duration>>,
+    pub origins: Vec<Spanned<Url>>,
+    pub same_site: Option<Spanned<String>>,
+    pub refresh_cookie: Option<Spanned<bool>>,
+}
+
+impl RawSession {
+    /// Whether the session cookie is `SameSite=None`.
+    pub(crate) fn is_same_site_none(&self) -> bool {
+        self.same_site.as_ref().is_some_and(|word| word.value == "none")
+    }
 }
 
 /// `[signing]`

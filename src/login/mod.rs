@@ -41,7 +41,9 @@ use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
 
 pub(crate) use context::{EndpointRequest, Login};
-pub(crate) use endpoint::{Access, Endpoint, JWKS_PATH, find, is_own, is_well_known};
+pub(crate) use endpoint::{
+    Access, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight,
+};
 pub(crate) use response::{EndpointError, EndpointResponse};
 pub(crate) use return_to::login_then;
 pub(crate) use setup_token::SetupToken;

@@ -86,6 +86,8 @@ pub struct EndpointError {
     pub detail: Option<String>,
     /// The field that is wrong, where it is one.
     pub field: Option<&'static str>,
+    /// `Set-Cookie` of the answer.
+    pub set_cookie: Option<HeaderValue>,
 }
 
 /// When to come again after 503, in seconds.
@@ -106,6 +108,7 @@ impl From<Refusal> for Box<EndpointError> {
             retry_after,
             detail: None,
             field: None,
+            set_cookie: None,
         })
     }
 }
@@ -131,6 +134,7 @@ impl EndpointError {
             retry_after: Some(seconds),
             detail: None,
             field: None,
+            set_cookie: None,
         })
     }
 

@@ -16,6 +16,7 @@ mod roles;
 mod running;
 mod sessions;
 mod signing;
+mod single_page;
 mod streams;
 mod support;
 mod wycheproof;

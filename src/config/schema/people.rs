@@ -31,6 +31,25 @@ pub(super) const SESSION: Table = Table {
             "\"7d\"",
             "The time after which every session ends.",
         ),
+        key(
+            "origins",
+            Kind::List(&Kind::Text),
+            "[]",
+            "Other origins whose pages may use `/auth/login`, `/auth/register`, `/auth/refresh`, `/auth/logout` and `/auth/me` with credentials (CORS).",
+        )
+        .example("[\"https://spa.example.com\"]"),
+        key(
+            "same_site",
+            Kind::Word(&["lax", "none"]),
+            "\"lax\"",
+            "`none`: browsers send the session cookie also for pages of other sites. Only requests of listed `origins` and navigations count with it then.",
+        ),
+        key(
+            "refresh_cookie",
+            Kind::Boolean,
+            "false",
+            "`true`: a sign-in by JSON gets its refresh token as a cookie that scripts cannot read, and `/auth/refresh` reads it from there.",
+        ),
     ],
     synonyms: &[
         ("name", "cookie"),

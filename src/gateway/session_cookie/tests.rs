@@ -59,6 +59,7 @@ impl House {
             lifetime: 7 * 86_400,
             public_url: URL.to_owned(),
             trust_unconfirmed_email: false,
+            same_site_none: false,
         };
         let signing = Arc::new(ArcSwap::from_pointee(signing));
         let sessions = Sessions::new(
@@ -100,6 +101,7 @@ impl House {
         ));
         let sign_in = SignIn {
             cookie: "__Host-session".to_owned(),
+            same_site_none: false,
             sites: Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::default())),
             verifier: Verifier::new(issuers, revocations),
             renewal: Some(Renewal::new(Arc::new(sessions), blocking)),

@@ -77,6 +77,7 @@ impl House {
             lifetime: 7 * 86_400,
             public_url: URL.to_owned(),
             trust_unconfirmed_email: false,
+            same_site_none: false,
         };
         let sessions = Sessions::new(
             settings,
@@ -109,6 +110,7 @@ impl House {
             pages: Arc::new(pages),
             throttle: Arc::new(Throttle::fixed()),
             setup: Arc::new(setup),
+            refresh_cookie: None,
             registration: true,
             admin_role: "admin".to_owned(),
         };
@@ -228,7 +230,7 @@ impl House {
         };
         let host = Host::parse(&ask.host).unwrap();
         // The decision about the request makes the same check.
-        let Some(unforged) = Unforged::check(&ask.method, &ask.headers, host.as_sent(), None) else {
+        let Some(unforged) = Unforged::check(&ask.method, &ask.headers, host.as_sent(), None, None) else {
             return Seen::refused(Refusal::CrossSite);
         };
         let asked = EndpointRequest {
@@ -236,6 +238,7 @@ impl House {
             query: target.query(),
             headers: &ask.headers,
             unforged,
+            is_of_known_origin: false,
             host: &host,
             scheme: ask.scheme,
             https: None,

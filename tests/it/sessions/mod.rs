@@ -1250,6 +1250,7 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
         lifetime: 7 * 86_400,
         public_url: "http://localhost".to_owned(),
         trust_unconfirmed_email: false,
+        same_site_none: false,
     };
     let clock = passgate::internals::clock::Clock::fixed(now);
     let sessions = Sessions::new(
