@@ -28,9 +28,9 @@ use passgate::internals::revocation::{self, Revocation};
 use passgate::internals::route::NamedHosts;
 use passgate::internals::server::connection::{Accepted, serve};
 use passgate::internals::server::context::Context;
-use passgate::internals::signing::{Kind, SigningKeys};
+use passgate::internals::signing::{Kind, SigningAlgorithm, SigningKeys};
 use passgate::internals::state::sqlite::Sqlite;
-use passgate::internals::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
+use passgate::internals::verify::{Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::{Map, Value, json};
 use support::tokens::{Key, jwks, now};
 use support::{Bench, main as measure};
@@ -170,7 +170,7 @@ enum Credential {
     None,
     /// A token of another issuer, by RS256.
     Bearer,
-    /// One of our own sessions, by EdDSA.
+    /// One of our own sessions, by ES256.
     Cookie,
 }
 
@@ -235,8 +235,12 @@ impl Running {
             revoked_at: now(),
             expires_at: None,
         }));
-        let signing = SigningKeys::load_or_create(&Sqlite::in_memory().expect("a state in memory"), now())
-            .expect("a new key");
+        let signing = SigningKeys::load_or_create(
+            &Sqlite::in_memory().expect("a state in memory"),
+            SigningAlgorithm::default(),
+            now(),
+        )
+        .expect("a new key");
         let session = signing
             .sign(Kind::Session, &session_claims(settings.public_url.as_str()))
             .expect("a token");
@@ -244,11 +248,12 @@ impl Running {
             let (keys, _) =
                 KeySet::from_jwks(signing.jwks(now()).to_string().as_bytes(), Origin::File).expect("keys");
             let url = settings.public_url.as_str();
-            let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
+            let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
             let verifier = Verifier::new(issuers, Arc::clone(&revocations));
             let sites = Arc::new(Sites::new(&settings.public_url, NamedHosts::default()));
             SignIn {
                 cookie: COOKIE.to_owned(),
+                same_site_none: false,
                 sites,
                 verifier,
                 renewal: None,

@@ -138,6 +138,7 @@ pub mod internals {
     }
     pub mod signing {
         pub use crate::signing::{Kind, SigningKeys};
+        pub use crate::values::SigningAlgorithm;
     }
     pub mod state {
         pub use crate::state::{AccountRow, RefreshRow, SessionRow, State, open};

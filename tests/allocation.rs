@@ -37,9 +37,9 @@ use passgate::internals::observe::{AccessLog, Metrics, WorkerTelemetry};
 use passgate::internals::refusal::Refusal;
 use passgate::internals::revocation::{self, Revocation};
 use passgate::internals::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
-use passgate::internals::signing::{Kind, SigningKeys};
+use passgate::internals::signing::{Kind, SigningAlgorithm, SigningKeys};
 use passgate::internals::state::sqlite::Sqlite;
-use passgate::internals::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
+use passgate::internals::verify::{Issuers, KeySet, LocalCache, Origin, Revocations, Verifier};
 use serde_json::json;
 use tokens::{ASYMMETRIC, CORP_SECRET, Key, SYMMETRIC, jwks};
 
@@ -116,10 +116,11 @@ fn a_credential_is_found_without_an_allocation() {
 
 #[test]
 fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
-    let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+    let signing =
+        SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), SigningAlgorithm::default(), NOW).unwrap();
     let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
     let url = "https://app.example.com";
-    let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
+    let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
     let revocations = Revocations::new();
     revocations.touch(Instant::now() + Duration::from_secs(3600));
     let other = revocation::Target::Session("another".to_owned());
@@ -131,6 +132,7 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     let sites = Arc::new(Sites::new(&url.parse().unwrap(), NamedHosts::default()));
     let sign_in = SignIn {
         cookie: "__Host-session".to_owned(),
+        same_site_none: false,
         sites,
         verifier,
         renewal: None,
@@ -182,7 +184,8 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
     let revocations = Arc::new(Revocations::new());
     revocations.touch(Instant::now() + Duration::from_secs(3600));
     revocations.replace([revoked(revocation::Target::Subject("bob".to_owned()))]);
-    let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+    let signing =
+        SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), SigningAlgorithm::default(), NOW).unwrap();
     let joined = Joined {
         revocations,
         signing: Arc::new(ArcSwap::from_pointee(signing)),

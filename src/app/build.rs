@@ -20,12 +20,13 @@ use crate::http::location;
 use crate::http::pace::PaceRules;
 use crate::identity::SESSION_ISSUER;
 use crate::login::provider::registry::Providers;
-use crate::login::{Endpoints, Login, Sites};
+use crate::login::{Endpoints, IssuerAddress, JWKS_PATH, Login, Sites};
 use crate::observe::Metrics;
 use crate::pages::Pages;
 use crate::session::{self, Sessions};
 use crate::signing::{Assertions, SigningKeys};
-use crate::verify::{Algorithm, Issuer, Issuers, KeySet, Origin, Revocations, Verifier};
+use crate::values::SigningAlgorithm;
+use crate::verify::{Issuer, Issuers, KeySet, Origin, Revocations, Verifier};
 
 /// How requests that the gateway answers itself are named in log and metrics.
 const OWN_LABEL: &str = "(own)";
@@ -70,10 +71,13 @@ pub(super) fn assemble(
     services: Option<&Services>,
 ) -> Result<Current, Failure> {
     let settings = Arc::clone(&plan.settings);
+    if services.is_some() {
+        tell_of_another_algorithm(&mirror.signing.load(), settings.signing_algorithm);
+    }
     let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
     let own = plan
         .issuers
-        .add_own(SESSION_ISSUER, settings.public_url.as_str(), settings.public_url.as_str(), &[Algorithm::EdDSA], keys)
+        .add_own(SESSION_ISSUER, settings.public_url.as_str(), settings.public_url.as_str(), keys)
         .map_err(|error| {
             Failure::Config(format!(
                 "error: {error}\nhint: `{}` (`public_url`) is the issuer of the gateway's own tokens; another issuer has another `issuer`\n",
@@ -88,8 +92,7 @@ pub(super) fn assemble(
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
         let url = settings.public_url.as_str();
-        let (issuers, of_sessions) =
-            Issuers::of_own_sessions(SESSION_ISSUER, url, url, &[Algorithm::EdDSA], keys);
+        let (issuers, of_sessions) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror, services)?;
         let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
@@ -99,6 +102,7 @@ pub(super) fn assemble(
         let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
         sign_in = Some(SignIn {
             cookie: plan.session.cookie.clone(),
+            same_site_none: plan.session.same_site_none,
             sites,
             verifier,
             renewal,
@@ -155,12 +159,20 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         Assertions::new(settings.public_url.as_str())
             .with_unverified_email(plan.naming.tells_unverified_email())
     };
+    // An app may publish its own keys at the usual path.
+    let is_taken = plan.routes.in_order().any(|route| route.pattern.1 == JWKS_PATH);
+    let prefix = if is_taken { &*settings.own_prefix } else { "" };
+    let issuer = IssuerAddress {
+        issuer: settings.public_url.to_string(),
+        jwks_uri: format!("{}{prefix}{JWKS_PATH}", settings.public_url),
+    };
     Ok(Gateway {
         verifier: Verifier::new(plan.issuers, joined.revocations)
             .with_max_token_bytes(settings.max_token_bytes),
         assertions: plan.assertion.then(assertions),
         endpoints: Endpoints::new(
             &settings.own_prefix,
+            issuer,
             Arc::clone(&joined.signing),
             Arc::clone(&plan.pages),
             joined.clock.clone(),
@@ -175,6 +187,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         },
         realm: settings.realm(),
         public_https: settings.public_https,
+        origins: settings.origins.clone(),
         https_only_host: settings.https_only_host(),
         bodies: Arc::new(BodyRules {
             max_bytes: settings.max_body_bytes,
@@ -232,6 +245,7 @@ fn join(
         throttle: Arc::clone(&services.throttle),
         setup: Arc::clone(&services.setup),
         other_cookies: sources.cookie_names().filter_map(with_deletion).collect(),
+        refresh_cookie: plan.refresh_cookie.clone(),
         registration: plan.registration,
         admin_role: plan.admin_role.clone(),
     };
@@ -258,6 +272,17 @@ fn open_sessions(
         Some(services) => sessions.counted_by(Arc::clone(&services.openings)),
         None => sessions,
     }))
+}
+
+/// A key stays in use whatever the file says, so that the operator chooses when apps meet another algorithm.
+fn tell_of_another_algorithm(signing: &SigningKeys, configured: SigningAlgorithm) {
+    let active = signing.algorithm();
+    if active != configured {
+        tracing::info!(
+            "the active signing key is for {active}, and `[signing] algorithm` is {configured}: `passgate key rotate` makes a \
+             key for {configured}; tokens by the old key stay valid"
+        );
+    }
 }
 
 fn unusable(error: String) -> Failure {

@@ -16,7 +16,7 @@ use crate::identity::SESSION_ISSUER;
 use crate::refusal::Refusal;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{MintRequest, SigningKeys, VerifyingKey};
-use crate::values::did_you_mean;
+use crate::values::{SigningAlgorithm, did_you_mean};
 use crate::verify;
 
 /// How long signatures of a retired key count at least: longer than any token of ours lives by default (7 days of a
@@ -52,7 +52,7 @@ pub(crate) fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure
     let outline = outline(file)?;
     let state = open_state(&outline.state_url, file)?;
     let now = Clock::system().now();
-    let keys = SigningKeys::load_or_create(&*state, now).map_err(failed)?;
+    let keys = SigningKeys::load_or_create(&*state, outline.signing_algorithm(), now).map_err(failed)?;
     let request = MintRequest {
         subject: request.subject,
         roles: request.roles,
@@ -72,20 +72,30 @@ pub(crate) fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure
     Ok(token)
 }
 
-/// All our signing keys; with `rotate`, after a new one has become the active one.
+/// All our signing keys. A state without one gets its first.
 ///
 /// # Errors
 /// The file or the state cannot be used.
-pub(crate) fn signing_keys(file: &Path, rotate: bool) -> Result<Vec<VerifyingKey>, Failure> {
+pub(crate) fn signing_keys(file: &Path) -> Result<Vec<VerifyingKey>, Failure> {
     let outline = outline(file)?;
     let state = open_state(&outline.state_url, file)?;
-    let now = Clock::system().now();
-    let keys = if rotate {
-        let keep_for = KEEP_RETIRED_KEYS.max(outline.session_settings().lifetime.saturating_add(DAY));
-        SigningKeys::rotate(&*state, now, keep_for)
-    } else {
-        SigningKeys::load_or_create(&*state, now)
-    };
+    let keys = SigningKeys::load_or_create(&*state, outline.signing_algorithm(), Clock::system().now());
+    Ok(keys.map_err(failed)?.verifying_keys().to_vec())
+}
+
+/// Makes a new key the active one, for `algorithm`, or for the configured one. Returns all keys.
+///
+/// # Errors
+/// The file or the state cannot be used.
+pub(crate) fn rotate_signing_key(
+    file: &Path,
+    algorithm: Option<SigningAlgorithm>,
+) -> Result<Vec<VerifyingKey>, Failure> {
+    let outline = outline(file)?;
+    let state = open_state(&outline.state_url, file)?;
+    let algorithm = algorithm.unwrap_or_else(|| outline.signing_algorithm());
+    let keep_for = KEEP_RETIRED_KEYS.max(outline.session_settings().lifetime.saturating_add(DAY));
+    let keys = SigningKeys::rotate(&*state, algorithm, Clock::system().now(), keep_for);
     Ok(keys.map_err(failed)?.verifying_keys().to_vec())
 }
 

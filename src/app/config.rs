@@ -31,6 +31,7 @@ use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
+use crate::values::SigningAlgorithm;
 use crate::verify::Issuers;
 
 /// Everything that a file says, ready to be put to work.
@@ -67,6 +68,8 @@ pub struct SignInPlan {
     pub session: session::Settings,
     /// What accounts and passwords are held to.
     pub policy: Policy,
+    /// The cookie with the refresh token of a sign-in by JSON, where it is one.
+    pub refresh_cookie: Option<session::RefreshCookie>,
     /// Whether registration is open.
     pub registration: bool,
     /// `password.admin_role`
@@ -106,6 +109,11 @@ impl Outline {
     /// What sessions are like.
     pub(super) fn session_settings(&self) -> session::Settings {
         settings::session(&self.raw.session, &self.public_url)
+    }
+
+    /// The algorithm of a new signing key.
+    pub(super) fn signing_algorithm(&self) -> SigningAlgorithm {
+        settings::signing_algorithm(&self.raw)
     }
 
     /// What accounts and passwords are held to.
@@ -192,6 +200,8 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
             ..settings::session(&raw.session, &settings.public_url)
         },
         policy: settings::policy(password),
+        refresh_cookie: or_default::<bool>(raw.session.refresh_cookie.as_ref(), "session", "refresh_cookie")
+            .then(|| session::RefreshCookie::new(&settings.own_prefix, settings.public_url.is_tls())),
         registration: or_default(password.registration.as_ref(), "password", "registration"),
         admin_role: or_default(password.admin_role.as_ref(), "password", "admin_role"),
         password: raw.password.is_some(),
@@ -523,7 +533,9 @@ fn compile_route(
     let path = route.path.as_ref()?;
     // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
     let is_literal = !path.as_str().contains('{');
-    if login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix) {
+    let is_own =
+        login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix);
+    if is_own && !login::is_well_known(path.as_str()) {
         problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
             "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
         ));

@@ -59,6 +59,7 @@ pub(super) fn decide<'a>(
         own_prefix: &plan.settings.own_prefix,
         has_sign_in: plan.sign_in.is_some(),
         public_https: plan.settings.public_https,
+        origins: &plan.settings.origins,
     };
     let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false);
     let host = request_host(&parts);

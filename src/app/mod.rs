@@ -33,7 +33,7 @@ use crate::pages;
 
 pub(crate) use accounts::{Account, Directory, ImportMode, Imported, RolesChange, Session, hash_password};
 pub use build::{Joined, gateway};
-pub(crate) use commands::{TokenRequest, inspect, mint, revoke, signing_keys};
+pub(crate) use commands::{TokenRequest, inspect, mint, revoke, rotate_signing_key, signing_keys};
 pub use config::load;
 pub use explain::{ExplainRequest, explain};
 pub(crate) use run::run;

@@ -27,7 +27,7 @@ pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failu
 /// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.
 pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
     let state = state::open_if_there(&plan.settings.state_url, directory(file)).map_err(failed)?;
-    let mirror = StateSnapshot::open(state, Clock::system())?;
+    let mirror = StateSnapshot::open(state, plan.settings.signing_algorithm, Clock::system())?;
     let current = assemble(plan, &mirror, &Metrics::new(), None)?;
     let store = key_store::shared(&mirror);
     for issuer in current.gateway.verifier.issuers().iter() {

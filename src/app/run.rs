@@ -82,8 +82,9 @@ async fn serve(
     metrics: Arc<Metrics>,
     console: &Console,
 ) -> Result<(), Failure> {
-    let state = Arc::new(StateSnapshot::open(state, Clock::system()).context("cannot read the state")?);
     let settings = Arc::clone(&plan.settings);
+    let state = StateSnapshot::open(state, settings.signing_algorithm, Clock::system());
+    let state = Arc::new(state.context("cannot read the state")?);
     let is_demo = is_demo(&plan);
     let mut services = Services::start(&state, tokio::runtime::Handle::current())?;
     let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix)?;

@@ -15,6 +15,7 @@ use crate::config::schema::{self, RestartValues, or_default};
 use crate::config::{Problems, RawConfig, Spanned};
 use crate::http::client::Share;
 use crate::http::headers::Host;
+use crate::http::origin::ListedOrigins;
 use crate::http::url::Url;
 use crate::identity_headers::TrustedProxies;
 use crate::observe::Form;
@@ -22,7 +23,7 @@ use crate::server::context::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part, Source};
 use crate::session;
-use crate::values::{Listen, TrustedProxy};
+use crate::values::{Listen, SigningAlgorithm, TrustedProxy};
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Settings {
     pub public_url: Url,
     /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
     pub public_https: Option<bool>,
+    /// `session.origins`
+    pub origins: ListedOrigins,
     /// Worker threads, at least one.
     pub workers: usize,
     /// Connections from clients, all workers together.
@@ -61,6 +64,8 @@ pub struct Settings {
     pub tls: Option<Arc<Certificates>>,
     /// `sqlite:…`
     pub state_url: String,
+    /// Of a new signing key.
+    pub signing_algorithm: SigningAlgorithm,
     /// Where our own endpoints live.
     pub own_prefix: String,
     /// The values of the keys that only a restart changes.
@@ -128,6 +133,7 @@ impl Settings {
                 .collect(),
             log: LogSettings::compile(&raw.log, problems),
             public_https: server.public_url.as_ref().map(|url| url.is_tls()),
+            origins: ListedOrigins::new(raw.session.origins.iter().map(|origin| &origin.value)),
             workers: workers(server),
             max_connections: clamp(server.scalars.get("server", "max_connections")),
             max_connections_per_client: of_server(
@@ -158,6 +164,7 @@ impl Settings {
             tls,
             public_url,
             state_url,
+            signing_algorithm: signing_algorithm(raw),
             own_prefix: of_server(&server.own_prefix, "own_prefix"),
             restart: raw.restart.clone(),
         }
@@ -205,6 +212,14 @@ pub(super) fn workers(server: &RawServer) -> usize {
     }
 }
 
+/// `[signing] algorithm`.
+pub(super) fn signing_algorithm(raw: &RawConfig) -> SigningAlgorithm {
+    raw.signing
+        .algorithm
+        .as_ref()
+        .map_or_else(SigningAlgorithm::default, |algorithm| algorithm.value)
+}
+
 /// `[server] trusted_proxies`.
 fn trusted_proxies(server: &RawServer) -> TrustedProxies {
     let unix = server
@@ -235,6 +250,7 @@ pub(super) fn session(raw: &RawSession, public_url: &Url) -> session::Settings {
         token_lifetime: seconds(&raw.token_lifetime, "token_lifetime"),
         idle_timeout: seconds(&raw.idle_timeout, "idle_timeout"),
         lifetime: seconds(&raw.lifetime, "lifetime"),
+        same_site_none: raw.is_same_site_none(),
         public_url: public_url.to_string(),
         trust_unconfirmed_email: false,
     }

@@ -13,6 +13,7 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::server::tls::{Certificates, News};
 use crate::signing::SigningKeys;
 use crate::state::{Reading, State, StateError, Version};
+use crate::values::SigningAlgorithm;
 use crate::verify::{Change, Revocations};
 
 /// The longest wait for a change of the state: a revocation of another process holds after a second at most.
@@ -32,6 +33,8 @@ pub(super) struct StateSnapshot {
     pub(super) revocations: Arc<Revocations>,
     pub(super) signing: Arc<ArcSwap<SigningKeys>>,
     pub(super) clock: Clock,
+    /// Of the first key of a state without one.
+    algorithm: SigningAlgorithm,
     /// The version that was read at the start.
     opened: Version,
 }
@@ -41,9 +44,13 @@ impl StateSnapshot {
     ///
     /// # Errors
     /// The state cannot be read; then nothing must be served.
-    pub(super) fn open(state: Arc<dyn State>, clock: Clock) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        state: Arc<dyn State>,
+        algorithm: SigningAlgorithm,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let now = clock.now();
-        let signing = SigningKeys::load_or_create(&*state, now)?;
+        let signing = SigningKeys::load_or_create(&*state, algorithm, now)?;
         let revocations = Arc::new(Revocations::new());
         revocations.attach();
         // What has expired as well: the clock may be wrong at a start.
@@ -55,6 +62,7 @@ impl StateSnapshot {
             revocations,
             signing: Arc::new(ArcSwap::from_pointee(signing)),
             clock,
+            algorithm,
             opened: version,
         })
     }
@@ -77,7 +85,7 @@ impl StateSnapshot {
             seen.version = read;
         }
         if seen.are_keys_new {
-            match SigningKeys::load_or_create(&*self.state, now) {
+            match SigningKeys::load_or_create(&*self.state, self.algorithm, now) {
                 Ok(keys) => {
                     announce(&keys);
                     self.signing.store(Arc::new(keys));

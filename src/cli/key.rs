@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde::Serialize;
 
 use super::{Format, print, print_json, table};
 use crate::app::{self, Failure, time_text};
+use crate::values::SigningAlgorithm;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -20,6 +22,9 @@ pub(super) enum Command {
     /// Make a new key and sign with it from now on; the old one goes on verifying until
     /// the last token that it may have signed has expired, for 8 days at least
     Rotate {
+        /// What the new key signs with; default: `[signing] algorithm`
+        #[arg(long, value_parser = PossibleValuesParser::new(SigningAlgorithm::NAMES).try_map(|name| name.parse::<SigningAlgorithm>()))]
+        algorithm: Option<SigningAlgorithm>,
         /// How the keys are printed
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -37,16 +42,15 @@ struct Row {
 
 impl Command {
     pub(super) fn run(self, file: &Path) -> Result<ExitCode, Failure> {
-        let (format, rotate) = match self {
-            Self::List { format } => (format, false),
-            Self::Rotate { format } => (format, true),
+        let (format, keys) = match self {
+            Self::List { format } => (format, app::signing_keys(file)?),
+            Self::Rotate { format, algorithm } => (format, app::rotate_signing_key(file, algorithm)?),
         };
-        let keys = app::signing_keys(file, rotate)?;
         let rows: Vec<Row> = keys
             .iter()
             .map(|key| Row {
                 kid: key.key_id.to_string(),
-                algorithm: "EdDSA",
+                algorithm: key.algorithm.as_str(),
                 state: if key.retired_at.is_none() {
                     "active"
                 } else {

@@ -18,7 +18,7 @@ use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
     Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
-    RequestLine, Scope, ServerAddress, StateUrl, Token, TrustedProxy,
+    RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -85,6 +85,8 @@ pub struct RawConfig {
     pub identity: RawIdentity,
     /// `[session]`
     pub session: RawSession,
+    /// `[signing]`
+    pub signing: RawSigning,
     /// `[password]`; `None` where local accounts cannot sign in.
     pub password: Option<Spanned<RawPassword>>,
     /// `[providers.*]`, in the order of the file.
@@ -317,6 +319,22 @@ pub struct RawSession {
     pub token_lifetime: Option<Spanned<Duration>>,
     pub idle_timeout: Option<Spanned<Duration>>,
     pub lifetime: Option<Spanned<Duration>>,
+    pub origins: Vec<Spanned<Url>>,
+    pub same_site: Option<Spanned<String>>,
+    pub refresh_cookie: Option<Spanned<bool>>,
+}
+
+impl RawSession {
+    /// Whether the session cookie is `SameSite=None`.
+    pub(crate) fn is_same_site_none(&self) -> bool {
+        self.same_site.as_ref().is_some_and(|word| word.value == "none")
+    }
+}
+
+/// `[signing]`
+#[derive(Clone, Debug, Default)]
+pub struct RawSigning {
+    pub algorithm: Option<Spanned<SigningAlgorithm>>,
 }
 
 /// `[password]`

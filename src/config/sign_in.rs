@@ -8,12 +8,14 @@ use std::ops::Range;
 use super::Problems;
 use super::raw::{RawConfig, RawPassword, RawSession, RawSource, Spanned};
 use super::values::{self, echo};
+use crate::http::origin;
 use crate::http::url::Url;
 use crate::values::Listen;
 
 /// Judges what `raw` says about sessions and their cookie.
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     lifetimes(&raw.session, problems);
+    origins(raw, problems);
     allow(raw, problems);
     if let Some(password) = &raw.password {
         addresses(password, raw, problems);
@@ -80,6 +82,54 @@ fn lifetimes(session: &RawSession, problems: &mut Problems) {
                 )
                 .also(lifetime.span.clone(), also)
                 .hint(hint);
+        }
+    }
+}
+
+/// Pages of listed origins, and whether browsers send them our cookies.
+fn origins(raw: &RawConfig, problems: &mut Problems) {
+    let (session, server) = (&raw.session, &raw.server);
+    let is_unknown = ["public_url", "tls"]
+        .iter()
+        .any(|key| raw.failed.has("server", key));
+    let is_https = match &server.public_url {
+        Some(url) => url.is_tls(),
+        None => server.tls.is_some(),
+    };
+    let is_none = session.is_same_site_none();
+    if let Some(word) = session
+        .same_site
+        .as_ref()
+        .filter(|_| is_none && !is_https && !is_unknown)
+    {
+        problems
+            .error(
+                &word.span,
+                "`same_site = \"none\"` needs an `https://` `public_url`",
+            )
+            .label("browsers accept such a cookie only with `Secure`")
+            .hint("write the `https://` origin that browsers see in `public_url`, or leave `same_site` out");
+    }
+    let Some(public_url) = &server.public_url else {
+        return;
+    };
+    for origin in &session.origins {
+        if public_url.is_tls() && !origin.is_tls() && !is_this_machine(origin) {
+            problems
+                .error(
+                    &origin.span,
+                    "an origin beside an `https://` `public_url` must be `https://`",
+                )
+                .label("an attacker on the network can change the pages of this origin")
+                .hint("serve the page over HTTPS; only an origin of this machine may be `http://`");
+        } else if !is_none && !origin::is_same_site(origin, public_url) {
+            problems
+                .warning(&origin.span, format!("`{}` is another site than `public_url`", echo(origin.as_str())))
+                .label("most browsers send no cookie of the gateway from its pages")
+                .hint(
+                    "serve the page from the site of `public_url`, or use tokens; `same_site = \"none\"` has browsers send \
+                     the session cookie, where they take cookies of other sites at all",
+                );
         }
     }
 }

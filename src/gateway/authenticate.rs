@@ -16,7 +16,7 @@ use super::session_cookie::SessionCredential;
 use super::tokens::Tokens;
 use super::trace::{Silent, Trace};
 use crate::credential::{self, Source};
-use crate::http::origin::Unforged;
+use crate::http::origin::{self, ListedOrigins, Unforged};
 use crate::identity::Caller;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
@@ -160,7 +160,7 @@ impl<'g> Found<'g> {
     }
 }
 
-/// The first credential that is there and good.
+/// The first credential that is there and good. A cookie counts also where a page of a `listed` origin asks.
 ///
 /// # Errors
 /// What is wrong with a credential in a header or the query; [`Refusal::CrossSite`] for a cookie that another site made the
@@ -168,6 +168,7 @@ impl<'g> Found<'g> {
 pub(super) async fn authenticate<'g, T: Trace>(
     head: &RequestHead<'_>,
     credentials: &Credentials<'g>,
+    listed: Option<&ListedOrigins>,
     trace: &mut T,
 ) -> Result<Found<'g>, Refusal> {
     let sent = match credentials {
@@ -191,7 +192,7 @@ pub(super) async fn authenticate<'g, T: Trace>(
         if let Some(Authenticated { source, .. }) = &found.authenticated {
             let is_cookie = source.is_none_or(|source| source.kind() == credential::Kind::Cookie);
             if is_cookie {
-                unforged(head, sent.gateway.public_https, trace)?;
+                unforged(head, sent.gateway.public_https, listed, trace)?;
             }
             return Ok(found);
         }
@@ -203,17 +204,18 @@ pub(super) async fn authenticate<'g, T: Trace>(
     })
 }
 
-/// The proof that no page of another origin made the browser send this.
+/// The proof that no page of another origin made the browser send this, but for a `listed` one.
 ///
 /// # Errors
 /// [`Refusal::CrossSite`].
 pub(super) fn unforged<T: Trace>(
     head: &RequestHead<'_>,
     public_https: Option<bool>,
+    listed: Option<&ListedOrigins>,
     trace: &mut T,
 ) -> Result<Unforged, Refusal> {
     let (method, headers) = (&head.parts.method, &head.parts.headers);
-    Unforged::check(method, headers, head.host.as_sent(), public_https).ok_or_else(|| {
+    Unforged::check(method, headers, head.host.as_sent(), public_https, listed).ok_or_else(|| {
         trace.step("credential", false, || {
             "a page of another origin made the browser send this".to_owned()
         });
@@ -296,6 +298,17 @@ pub(super) async fn find_session<'g, T: Trace>(
         return Ok(Found::default());
     };
     let (headers, host) = (&head.parts.headers, head.host.name());
+    if sent.gateway.ignores_session_cookie(head) {
+        if !matches!(sign_in.find(headers), Ok(None)) {
+            trace.step("credential", true, || {
+                format!(
+                    "session cookie `{}`: a page of another site made the browser send it, which is as good as none",
+                    sign_in.cookie
+                )
+            });
+        }
+        return Ok(Found::default());
+    }
     let clock = &sent.gateway.clock;
     match sign_in
         .present(sent.session_tokens, headers, host, clock, head.client_ip, trace)
@@ -307,5 +320,18 @@ pub(super) async fn find_session<'g, T: Trace>(
             set_cookie: sign_in.clear(refusal),
         }),
         SessionCredential::Good(verified, set_cookie) => Ok(Found::by_session(verified, set_cookie)),
+    }
+}
+
+impl Gateway {
+    /// Whether the session cookie of a request counts as absent: it is `SameSite=None`, and under `Lax` the browser would not
+    /// have sent it. A page of a listed origin may have it sent.
+    pub(super) fn ignores_session_cookie(&self, head: &RequestHead<'_>) -> bool {
+        let (method, headers, host) = (&head.parts.method, &head.parts.headers, head.host.as_sent());
+        self.sign_in
+            .as_ref()
+            .is_some_and(|sign_in| sign_in.same_site_none)
+            && self.origins.find(headers).is_none()
+            && origin::is_without_lax_cookies(method, headers, host, self.public_https)
     }
 }

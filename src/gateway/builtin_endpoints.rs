@@ -14,7 +14,7 @@ use super::head::RequestHead;
 use super::rejection::{Matched, Rejection};
 use super::trace::Silent;
 use crate::http::incoming::ClientBody;
-use crate::http::origin::Unforged;
+use crate::http::origin::{self, Unforged};
 use crate::http::reply;
 use crate::identity::Caller;
 use crate::login::{Access, Endpoint, EndpointRequest};
@@ -53,6 +53,12 @@ pub(super) async fn answer<'g>(
         query: head.target.query(),
         headers,
         unforged,
+        is_of_known_origin: origin::is_of_known_origin(
+            headers,
+            head.host.as_sent(),
+            gateway.public_https,
+            &gateway.origins,
+        ),
         host: &head.host,
         scheme: gateway.scheme(headers, &head.peer),
         https: gateway.public_https,
@@ -73,7 +79,7 @@ pub(super) async fn answer<'g>(
         Err(failure) => Err(Box::new(Rejection {
             matched: Matched::Builtin,
             caller,
-            set_cookie,
+            set_cookie: failure.set_cookie.or(set_cookie),
             page: failure.page,
             retry_after: failure.retry_after,
             detail: failure.detail,
@@ -97,6 +103,9 @@ async fn caller_of<'g>(
     // Of an expired cookie too.
     let of_cookie = || {
         let sign_in = lane.gateway.sign_in.as_ref()?;
+        if lane.gateway.ignores_session_cookie(head) {
+            return None;
+        }
         let (headers, host) = (&head.parts.headers, head.host.name());
         let verified = sign_in.recognize(headers, host, lane.gateway.clock.now())?;
         Some(Found::by_session(verified, None))

@@ -17,11 +17,12 @@ use super::rejection::{Matched, Rejection};
 use super::route::Route;
 use super::trace::Trace;
 use crate::authorize::{Auth, Permit};
-use crate::http::origin::Unforged;
+use crate::http::origin::{ListedOrigins, Unforged};
+use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
 use crate::login::{self, Access, Endpoint};
 use crate::refusal::Refusal;
-use crate::route::Table;
+use crate::route::{Lookup, Table};
 
 /// What decisions depend on in one version of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,8 @@ pub struct Policy<'g> {
     pub has_sign_in: bool,
     /// Whether `public_url` is `https://`; `None` where the file has none.
     pub public_https: Option<bool>,
+    /// The origins whose pages may use some of the gateway's own endpoints.
+    pub origins: &'g ListedOrigins,
 }
 
 /// What becomes of a request that is not refused.
@@ -69,8 +72,16 @@ pub(crate) async fn decide<'g, T: Trace>(
     trace: &mut T,
 ) -> Result<Decision<'g>, Box<Rejection<'g>>> {
     let (method, target) = (&head.parts.method, &head.target);
-    // First the gateway's own endpoints: no route takes their paths.
-    if let Some(found) = login::find(method, target, policy.own_prefix, policy.has_sign_in) {
+    // First the gateway's own endpoints: no route takes their paths, but for those that a route names.
+    // A preflight has no credential.
+    let is_preflight = policy.has_sign_in && policy.origins.is_preflight(method, &head.parts.headers);
+    let preflight = is_preflight.then(|| login::preflight(target, policy.own_prefix));
+    let found = match preflight.flatten() {
+        Some(endpoint) => Some(Ok(endpoint)),
+        None if is_named_by_a_route(policy.routes, head.host.name(), target, method) => None,
+        None => login::find(method, target, policy.own_prefix, policy.has_sign_in),
+    };
+    if let Some(found) = found {
         trace.step("route", found.is_ok(), || {
             "the gateway itself answers here; no app gets this request".to_owned()
         });
@@ -90,7 +101,7 @@ pub(crate) async fn decide<'g, T: Trace>(
         });
         Found::default()
     } else {
-        authenticate(head, credentials, trace)
+        authenticate(head, credentials, None, trace)
             .await
             .map_err(|refusal| Rejection {
                 matched,
@@ -123,6 +134,16 @@ pub(crate) async fn decide<'g, T: Trace>(
     }
 }
 
+/// Whether a target is one of ours that a route of this host may take, and the most specific route names it exactly.
+fn is_named_by_a_route(routes: &Table<Route>, host: &str, target: &Target, method: &Method) -> bool {
+    let path = target.matching();
+    login::is_well_known(path)
+        && match routes.find(host, path, method) {
+            Lookup::Found(route) | Lookup::MethodRefused { some: route, .. } => route.pattern.1 == path,
+            Lookup::Missing => false,
+        }
+}
+
 /// What an endpoint of the gateway's own asks for before it reads the body.
 async fn decide_builtin<'g, T: Trace>(
     policy: Policy<'g>,
@@ -137,15 +158,16 @@ async fn decide_builtin<'g, T: Trace>(
         set_cookie: found.set_cookie,
         ..Rejection::new(refusal)
     };
+    let listed = endpoint.is_for_listed().then_some(policy.origins);
     let found = if endpoint.needs_caller() {
-        authenticate(head, credentials, trace)
+        authenticate(head, credentials, listed, trace)
             .await
             .map_err(|refusal| rejection(refusal, Found::default()))?
     } else {
         Found::default()
     };
     // Whatever the credential: a page of another site must not sign a user in or out.
-    let unforged = match unforged(head, policy.public_https, trace) {
+    let unforged = match unforged(head, policy.public_https, listed, trace) {
         Ok(unforged) => unforged,
         Err(refusal) => return Err(Box::new(rejection(refusal, found))),
     };

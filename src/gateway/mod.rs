@@ -9,6 +9,7 @@ mod access_record;
 mod authenticate;
 mod builtin_endpoints;
 mod connection;
+mod cross_origin;
 mod decide;
 mod exchange;
 mod head;
@@ -43,6 +44,7 @@ use crate::http::client::Exit;
 use crate::http::headers::request_host;
 use crate::http::incoming::ClientBody;
 use crate::http::location::Origin;
+use crate::http::origin::ListedOrigins;
 use crate::identity_headers::forwarded::is_unlisted_proxy;
 use crate::identity_headers::scheme::Scheme;
 use crate::identity_headers::{IdentityHeaders, Peer, PeerAddress, TrustedProxies};
@@ -70,6 +72,7 @@ pub use trace::Silent;
 pub(crate) use trace::Trace;
 
 use authenticate::Sent;
+use cross_origin::CrossOrigin;
 use exchange::Exchange;
 use refuse::{Asker, refuse};
 use response::respond;
@@ -103,6 +106,8 @@ pub struct Gateway {
     pub realm: String,
     /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
     pub public_https: Option<bool>,
+    /// The origins whose pages may use some of the gateway's own endpoints.
+    pub origins: ListedOrigins,
     /// The host that browsers are told to reach by HTTPS alone.
     pub https_only_host: Option<String>,
     /// The limits of request bodies.
@@ -145,6 +150,7 @@ impl Gateway {
             own_prefix: self.endpoints.prefix(),
             has_sign_in: self.sign_in.is_some(),
             public_https: self.public_https,
+            origins: &self.origins,
         }
     }
 
@@ -212,6 +218,7 @@ impl WorkerContext {
         let asker = Asker::of(gateway, &peer, &request);
         let mut exchange = Exchange::start(&self, &client, exit, &peer, &request);
         let (is_http1, is_https) = (asker.is_http1, asker.is_https);
+        let cross_origin = CrossOrigin::of(gateway, &request);
 
         let (mut response, must_close) = match handle(&self, &client, peer, request, &mut exchange).await {
             Ok(response) => (response, exchange.is_much_pending()),
@@ -231,6 +238,9 @@ impl WorkerContext {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(cross_origin) = cross_origin {
+            cross_origin.apply(response.headers_mut());
         }
         if is_https {
             refuse::keep_to_https(gateway, &exchange.record, response.headers_mut());

@@ -122,7 +122,7 @@ fn says_something_to_caches(headers: &HeaderMap) -> bool {
 }
 
 /// Adds the names in `ours` to what the app says that its answer depends on (RFC 9110 section 12.5.5), in one line.
-fn add_vary(headers: &mut HeaderMap, ours: &HeaderValue) {
+pub(super) fn add_vary(headers: &mut HeaderMap, ours: &HeaderValue) {
     if !headers.contains_key(VARY) {
         headers.insert(VARY, ours.clone());
         return;

@@ -89,7 +89,7 @@ mod tests {
     use crate::revocation::{Revocation, Target};
     use crate::signing::{MintRequest, SigningKeys};
     use crate::state::sqlite::Sqlite;
-    use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Verifier};
+    use crate::verify::{Issuers, KeySet, LocalCache, Origin, Verifier};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -98,17 +98,16 @@ mod tests {
         let revocations = Arc::new(Revocations::new());
         revocations.attach();
         revocations.touch(Instant::now());
-        let signing = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+        let signing = SigningKeys::load_or_create(
+            &Sqlite::in_memory().unwrap(),
+            crate::values::SigningAlgorithm::default(),
+            NOW,
+        )
+        .unwrap();
         let (keys, _) = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File).unwrap();
         let mut issuers = Issuers::default();
         issuers
-            .add_own(
-                "session",
-                "http://localhost",
-                "http://localhost",
-                &[Algorithm::EdDSA],
-                keys,
-            )
+            .add_own("session", "http://localhost", "http://localhost", keys)
             .unwrap();
         let verifier = Verifier::new(issuers, Arc::clone(&revocations));
         let token = signing

@@ -26,7 +26,7 @@ use crate::identity::{Caller, Identity, SESSION_ISSUER};
 use crate::identity_headers::scheme::Scheme;
 use crate::pages::{FormError, Pages, Person};
 use crate::refusal::Refusal;
-use crate::session::{Device, Sessions};
+use crate::session::{Device, RefreshCookie, Sessions};
 use crate::state::{AccountRow, SessionSelector, StateError};
 
 /// The services behind sign-in. `throttle` and `setup` are the process's, and outlive a configuration.
@@ -54,6 +54,8 @@ pub struct Login {
     pub(crate) providers: Arc<Providers>,
     /// Whether local accounts can sign in.
     pub password: bool,
+    /// The cookie with the refresh token of a sign-in by JSON, where it is one (`session.refresh_cookie`).
+    pub refresh_cookie: Option<RefreshCookie>,
     /// `password.registration`
     pub registration: bool,
     /// `password.admin_role`: the role that the link of the first run gives.
@@ -71,6 +73,8 @@ pub struct EndpointRequest<'a> {
     pub headers: &'a HeaderMap,
     /// No page of another site made it: such a page must not sign a browser in to an account of its choice either.
     pub unforged: Unforged,
+    /// Whether it names its origin, which is the gateway's own or a listed one.
+    pub is_of_known_origin: bool,
     /// The host.
     pub host: &'a Host,
     /// By which scheme, as the browser sees it.
@@ -278,6 +282,11 @@ impl EndpointContext<'_> {
         answered
             .with_cookie(self.login.sessions.clear_cookie())
             .with(CLEAR, HeaderValue::from_static(r#""cache""#))
+    }
+
+    /// `Set-Cookie` that deletes the cookie with a refresh token, where there is such a cookie.
+    pub(super) fn clear_refresh_cookie(&self) -> Option<HeaderValue> {
+        self.login.refresh_cookie.as_ref().and_then(RefreshCookie::clear)
     }
 
     /// Runs `work` on the state, on threads apart from the workers.

@@ -9,7 +9,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::context::EndpointContext;
 use super::form::Fields;
@@ -22,6 +22,9 @@ use crate::refusal::Refusal;
 
 /// The public keys of our own tokens (RFC 7517 section 5).
 pub(crate) const JWKS_PATH: &str = "/.well-known/jwks.json";
+
+/// What a verifier of our own tokens has to know (OpenID Connect Discovery 1.0 section 4).
+const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 
 /// The longest id of a session that is looked for, in bytes. Ours are UUIDs, of 36.
 const MAX_ID: usize = 64;
@@ -68,6 +71,8 @@ struct Row {
     /// As `Allow` lists them (RFC 9110 section 10.2.1).
     methods: &'static str,
     access: Access,
+    /// Whether pages of the listed origins (`session.origins`) may use it, with the credentials of the browser.
+    listed: bool,
     handler: Handler,
 }
 
@@ -75,31 +80,48 @@ const READ: &str = "GET, HEAD";
 
 /// All endpoints. A path has one row for each handler.
 #[rustfmt::skip]
-static ENDPOINTS: [Row; 21] = [
-    Row { path: Path::Root(JWKS_PATH), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::jwks) },
-    Row { path: Path::Below("/logo"), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::logo) },
-    Row { path: Path::Below("/favicon"), methods: READ, access: Access::Public, handler: Handler::Public(PublicFiles::icon) },
-    Row { path: Path::Below(""), methods: READ, access: Access::Public, handler: Handler::Plain(|visit| Box::pin(user_sessions::start(visit))) },
-    Row { path: Path::Below("/"), methods: READ, access: Access::Public, handler: Handler::Plain(|visit| Box::pin(user_sessions::start(visit))) },
-    Row { path: Path::Below("/login"), methods: READ, access: Access::ShowsSession, handler: Handler::Plain(|visit| Box::pin(sign_in::page(visit))) },
-    Row { path: Path::Below("/login"), methods: "POST", access: Access::ReplacesSession, handler: Handler::Form(|visit, fields| Box::pin(sign_in::submit(visit, fields))) },
+static ENDPOINTS: [Row; 24] = [
+    Row { path: Path::Root(JWKS_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::jwks) },
+    Row { path: Path::Root(DISCOVERY_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::discovery) },
+    // No route takes these.
+    Row { path: Path::Below(JWKS_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::jwks) },
+    Row { path: Path::Below(DISCOVERY_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::discovery) },
+    Row { path: Path::Below("/logo"), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::logo) },
+    Row { path: Path::Below("/favicon"), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::icon) },
+    Row { path: Path::Below(""), methods: READ, access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(user_sessions::start(visit))) },
+    Row { path: Path::Below("/"), methods: READ, access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(user_sessions::start(visit))) },
+    Row { path: Path::Below("/login"), methods: READ, access: Access::ShowsSession, listed: true, handler: Handler::Plain(|visit| Box::pin(sign_in::page(visit))) },
+    Row { path: Path::Below("/login"), methods: "POST", access: Access::ReplacesSession, listed: true, handler: Handler::Form(|visit, fields| Box::pin(sign_in::submit(visit, fields))) },
     // HEAD would spend the attempt.
-    Row { path: Path::Below("/login/{provider}"), methods: "GET", access: Access::Public, handler: Handler::Plain(|visit| Box::pin(flow::begin(visit))) },
-    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(flow::land(visit))) },
+    Row { path: Path::Below("/login/{provider}"), methods: "GET", access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(flow::begin(visit))) },
+    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(flow::land(visit))) },
     // HEAD would spend the code.
-    Row { path: Path::Below("/continue"), methods: "GET", access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(arrival::land(visit))) },
-    Row { path: Path::Below("/register"), methods: READ, access: Access::ReplacesSession, handler: Handler::Plain(|visit| Box::pin(register::page(visit))) },
-    Row { path: Path::Below("/register"), methods: "POST", access: Access::ReplacesSession, handler: Handler::Form(|visit, fields| Box::pin(register::submit(visit, fields))) },
-    Row { path: Path::Below("/refresh"), methods: "POST", access: Access::Public, handler: Handler::Form(|visit, fields| Box::pin(tokens::refresh(visit, fields))) },
-    Row { path: Path::Below("/logout"), methods: READ, access: Access::ShowsSession, handler: Handler::Plain(|visit| Box::pin(tokens::logout_page(visit))) },
-    Row { path: Path::Below("/logout"), methods: "POST", access: Access::EndsSession, handler: Handler::Form(|visit, fields| Box::pin(tokens::logout(visit, fields))) },
-    Row { path: Path::Below("/me"), methods: READ, access: Access::Caller, handler: Handler::Plain(|visit| Box::pin(user_sessions::me(visit))) },
-    Row { path: Path::Below("/password"), methods: READ, access: Access::Session, handler: Handler::Plain(|visit| Box::pin(password::page(visit))) },
-    Row { path: Path::Below("/password"), methods: "POST", access: Access::Session, handler: Handler::Form(|visit, fields| Box::pin(password::submit(visit, fields))) },
-    Row { path: Path::Below("/sessions"), methods: READ, access: Access::Session, handler: Handler::Plain(|visit| Box::pin(user_sessions::list(visit))) },
-    Row { path: Path::Below("/sessions/{id}"), methods: "DELETE", access: Access::Session, handler: Handler::Plain(|visit| Box::pin(user_sessions::end(visit))) },
-    Row { path: Path::Below("/sessions/{id}/end"), methods: "POST", access: Access::Session, handler: Handler::Form(|visit, fields| Box::pin(user_sessions::end_by_form(visit, fields))) },
+    Row { path: Path::Below("/continue"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(arrival::land(visit))) },
+    Row { path: Path::Below("/register"), methods: READ, access: Access::ReplacesSession, listed: true, handler: Handler::Plain(|visit| Box::pin(register::page(visit))) },
+    Row { path: Path::Below("/register"), methods: "POST", access: Access::ReplacesSession, listed: true, handler: Handler::Form(|visit, fields| Box::pin(register::submit(visit, fields))) },
+    Row { path: Path::Below("/refresh"), methods: "POST", access: Access::Public, listed: true, handler: Handler::Form(|visit, fields| Box::pin(tokens::refresh(visit, fields))) },
+    Row { path: Path::Below("/logout"), methods: READ, access: Access::ShowsSession, listed: true, handler: Handler::Plain(|visit| Box::pin(tokens::logout_page(visit))) },
+    Row { path: Path::Below("/logout"), methods: "POST", access: Access::EndsSession, listed: true, handler: Handler::Form(|visit, fields| Box::pin(tokens::logout(visit, fields))) },
+    Row { path: Path::Below("/me"), methods: READ, access: Access::Caller, listed: true, handler: Handler::Plain(|visit| Box::pin(user_sessions::me(visit))) },
+    Row { path: Path::Below("/password"), methods: READ, access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(password::page(visit))) },
+    Row { path: Path::Below("/password"), methods: "POST", access: Access::Session, listed: false, handler: Handler::Form(|visit, fields| Box::pin(password::submit(visit, fields))) },
+    Row { path: Path::Below("/sessions"), methods: READ, access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(user_sessions::list(visit))) },
+    Row { path: Path::Below("/sessions/{id}"), methods: "DELETE", access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(user_sessions::end(visit))) },
+    Row { path: Path::Below("/sessions/{id}/end"), methods: "POST", access: Access::Session, listed: false, handler: Handler::Form(|visit, fields| Box::pin(user_sessions::end_by_form(visit, fields))) },
 ];
+
+/// What answers a preflight. Its fields are those of every answer to a listed origin.
+static PREFLIGHT: Row = Row {
+    path: Path::Below(""),
+    methods: "OPTIONS",
+    access: Access::Public,
+    listed: true,
+    handler: Handler::Public(|_| {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(response)
+    }),
+};
 
 /// One of our own endpoints, and the id that its path names.
 #[derive(Clone)]
@@ -119,6 +141,12 @@ impl Endpoint {
     #[must_use]
     pub fn needs_caller(&self) -> bool {
         matches!(self.row.access, Access::Caller | Access::Session)
+    }
+
+    /// Whether pages of the listed origins may use it.
+    #[must_use]
+    pub(crate) fn is_for_listed(&self) -> bool {
+        self.row.listed
     }
 
     /// The id of a session that the path names; empty where the path names none.
@@ -174,13 +202,40 @@ fn is_provider_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
+/// Whether a path is ours only as long as no route names it: an app may publish keys of its own there.
+#[must_use]
+pub(crate) fn is_well_known(path: &str) -> bool {
+    [JWKS_PATH, DISCOVERY_PATH].contains(&path)
+}
+
 /// Whether a path of a route, or of a request, is ours.
 #[must_use]
 pub(crate) fn is_own(path: &str, prefix: &str) -> bool {
-    path == JWKS_PATH
+    is_well_known(path)
         || path
             .strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The methods of a path whose endpoints pages of the listed origins may use; `None` for every other path.
+#[must_use]
+pub(crate) fn methods_for_listed(target: &Target, prefix: &str) -> Option<String> {
+    let path = target.matching();
+    let below = path.strip_prefix(prefix);
+    let rows = ENDPOINTS
+        .iter()
+        .filter(|row| row.listed && row.id_of(path, below).is_some());
+    let methods: Vec<_> = rows.map(|row| row.methods).collect();
+    (!methods.is_empty()).then(|| methods.join(", "))
+}
+
+/// The endpoint that answers a preflight for `target`.
+#[must_use]
+pub(crate) fn preflight(target: &Target, prefix: &str) -> Option<Endpoint> {
+    methods_for_listed(target, prefix).map(|_| Endpoint {
+        row: &PREFLIGHT,
+        id: String::new(),
+    })
 }
 
 /// Which of our endpoints a request is for: `None` where it belongs to a route. Without `sign_in` there are only the key
@@ -251,6 +306,14 @@ mod tests {
     fn each_endpoint_has_its_methods_and_lists_them_in_allow() {
         for (path, pattern, id, methods) in [
             (JWKS_PATH, JWKS_PATH, "", &["GET, HEAD"][..]),
+            (DISCOVERY_PATH, DISCOVERY_PATH, "", &["GET, HEAD"]),
+            ("/auth/.well-known/jwks.json", JWKS_PATH, "", &["GET, HEAD"]),
+            (
+                "/auth/.well-known/openid-configuration",
+                DISCOVERY_PATH,
+                "",
+                &["GET, HEAD"],
+            ),
             ("/auth/login", "/login", "", &["GET, HEAD", "POST"]),
             ("/auth/register", "/register", "", &["GET, HEAD", "POST"]),
             ("/auth/refresh", "/refresh", "", &["POST"]),
@@ -319,7 +382,7 @@ mod tests {
         );
         assert_eq!(found("GET", "/auth/", false), missing);
         // Error pages show the pictures.
-        for path in [JWKS_PATH, "/auth/favicon", "/auth/logo"] {
+        for path in [JWKS_PATH, DISCOVERY_PATH, "/auth/favicon", "/auth/logo"] {
             assert!(found("GET", path, false).unwrap().is_ok(), "{path}");
         }
     }

@@ -42,7 +42,9 @@ use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
 
 pub(crate) use context::{EndpointRequest, Login};
-pub(crate) use endpoint::{Access, Endpoint, find, is_own};
+pub(crate) use endpoint::{
+    Access, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight,
+};
 pub(crate) use response::{EndpointError, EndpointResponse};
 pub(crate) use return_to::login_then;
 pub(crate) use setup_token::SetupToken;
@@ -52,6 +54,7 @@ pub(crate) use throttle::Throttle;
 
 use context::EndpointContext;
 use endpoint::Handler;
+pub(crate) use public::IssuerAddress;
 use public::PublicFiles;
 
 /// Our own endpoints, ready to answer.
@@ -63,11 +66,12 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Endpoints below `prefix` (`/auth`), and the public halves of `keys`; without `login` nothing but these and the
-    /// pictures of `pages`.
+    /// Endpoints below `prefix` (`/auth`), and the public halves of `keys`, which `issuer` describes; without `login` nothing
+    /// but these and the pictures of `pages`.
     #[must_use]
     pub fn new(
         prefix: impl Into<String>,
+        issuer: IssuerAddress,
         keys: Arc<ArcSwap<SigningKeys>>,
         pages: Arc<Pages>,
         clock: Clock,
@@ -75,7 +79,12 @@ impl Endpoints {
     ) -> Self {
         Self {
             prefix: prefix.into(),
-            public: PublicFiles { keys, pages, clock },
+            public: PublicFiles {
+                issuer,
+                keys,
+                pages,
+                clock,
+            },
             login,
         }
     }

@@ -93,6 +93,8 @@ pub struct EndpointError {
     pub detail: Option<String>,
     /// The field that is wrong, where it is one.
     pub field: Option<&'static str>,
+    /// `Set-Cookie` of the answer.
+    pub set_cookie: Option<HeaderValue>,
 }
 
 /// When to come again after 503, in seconds.
@@ -113,6 +115,7 @@ impl From<Refusal> for Box<EndpointError> {
             retry_after,
             detail: None,
             field: None,
+            set_cookie: None,
         })
     }
 }
@@ -138,6 +141,7 @@ impl EndpointError {
             retry_after: Some(seconds),
             detail: None,
             field: None,
+            set_cookie: None,
         })
     }
 

@@ -252,11 +252,9 @@ async fn prove(visit: &EndpointContext<'_>, fields: &mut Fields) -> Result<Accou
 
 async fn open_client(visit: &EndpointContext<'_>, account: AccountRow) -> Result<EndpointResponse, Refusal> {
     let (device, now) = (visit.device(), visit.now);
-    visit
-        .state(move |_, sessions| {
-            let opened = sessions.open_client(&account, &device)?;
-            let answered = EndpointResponse::json(StatusCode::OK, &tokens::to_json(&opened));
-            Ok(answered.by_caller(caller(account, opened.session_id, now)))
-        })
-        .await
+    let (opened, account) = visit
+        .state(move |_, sessions| Ok((sessions.open_client(&account, &device)?, account)))
+        .await?;
+    let answered = tokens::answer(&opened, visit.login.refresh_cookie.as_ref())?;
+    Ok(answered.by_caller(caller(account, opened.session_id, now)))
 }

@@ -4,41 +4,91 @@
 //! Invariants: "signed out" is never said while the session lives on.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::context::{EndpointContext, OwnSession};
 use super::form::{Field, Fields, parameter};
 use super::response::{EndpointError, EndpointResponse};
 use super::return_to;
+use crate::http::cookie;
 use crate::refusal::Refusal;
-use crate::session::{Sessions, Tokens};
+use crate::session::{RefreshCookie, Sessions, Tokens};
 use crate::state::SessionSelector;
 
-/// As RFC 6749 section 5.1 has it, spelled as JavaScript does.
-pub(super) fn to_json(tokens: &Tokens) -> Value {
-    json!({
+/// The tokens, as RFC 6749 section 5.1 has them, spelled as JavaScript does; the refresh token in `cookie`, where there is one.
+///
+/// # Errors
+/// `Internal` for a token that no cookie holds.
+pub(super) fn answer(tokens: &Tokens, cookie: Option<&RefreshCookie>) -> Result<EndpointResponse, Refusal> {
+    let mut body = json!({
         "accessToken": tokens.access_token,
-        "refreshToken": tokens.refresh_token.as_str(),
         "tokenType": "Bearer",
         "expiresIn": tokens.expires_in,
-    })
+    });
+    let Some(cookie) = cookie else {
+        body["refreshToken"] = json!(tokens.refresh_token.as_str());
+        return Ok(EndpointResponse::json(StatusCode::OK, &body));
+    };
+    let set_cookie = cookie
+        .set(&tokens.refresh_token, tokens.session_ends_in)
+        .ok_or(Refusal::Internal)?;
+    Ok(EndpointResponse::json(StatusCode::OK, &body).with_cookie(set_cookie))
 }
 
-/// POST of a refresh token: both tokens anew.
+/// POST of a refresh token, in the body or in its cookie: both tokens anew, the refresh token where the old one was.
+///
+/// A browser sends the cookie whoever asked, so that the request must name its origin, as `SameSite=Strict` already has the
+/// browser see to.
 pub(super) async fn refresh(
     visit: &EndpointContext<'_>,
     mut fields: Fields,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
-    let token = fields.require(Field::RefreshToken)?;
+    let Some(cookie) = &visit.login.refresh_cookie else {
+        let token = fields.require(Field::RefreshToken)?;
+        return Ok(exchange(visit, token, None).await?);
+    };
+    let mut values = cookie::values(visit.asked.headers, cookie.name());
+    let kept = values.next();
+    if values.next().is_some() {
+        return Err(Refusal::CredentialRepeated.into());
+    }
+    let Some(kept) = kept else {
+        if fields.is_nothing() {
+            return Err(Refusal::CredentialMissing.into());
+        }
+        let token = fields.require(Field::RefreshToken)?;
+        return Ok(exchange(visit, token, None).await?);
+    };
+    if fields.take(Field::RefreshToken).is_some() {
+        return Err(Refusal::CredentialRepeated.into());
+    }
+    if !visit.asked.is_of_known_origin {
+        return Err(Refusal::CrossSite.into());
+    }
+    let token = Zeroizing::new(String::from_utf8_lossy(kept).into_owned());
+    exchange(visit, token, Some(cookie)).await.map_err(|refusal| {
+        let mut failure: Box<EndpointError> = refusal.into();
+        if refusal.status() == StatusCode::UNAUTHORIZED {
+            failure.set_cookie = visit.clear_refresh_cookie();
+        }
+        failure
+    })
+}
+
+async fn exchange(
+    visit: &EndpointContext<'_>,
+    token: Zeroizing<String>,
+    cookie: Option<&RefreshCookie>,
+) -> Result<EndpointResponse, Refusal> {
     if !visit.login.sessions.is_refresh_token(&token) {
-        return Err(Refusal::RefreshRefused.into());
+        return Err(Refusal::RefreshRefused);
     }
     let address = visit.asked.client;
     let tokens = visit
         .state(move |_, sessions| Ok(sessions.refresh(&token, address)?))
         .await?;
-    Ok(EndpointResponse::json(StatusCode::OK, &to_json(&tokens)))
+    answer(&tokens, cookie)
 }
 
 /// GET: the page that asks whether to sign out.
@@ -56,7 +106,24 @@ pub(super) async fn logout_page(visit: &EndpointContext<'_>) -> Result<EndpointR
 /// A cookie that has expired still ends its own session, which may be alive. It ends the others only if its session is alive:
 /// an old cookie must not sign its owner out everywhere. The owner, in a window that was left open for too long, gets by
 /// way of the sign-in page to the list of sessions.
+///
+/// The cookie with a refresh token, which this endpoint does not get, goes with a 401 too: an app that takes it for "signed out
+/// already" must not find its user signed in again.
 pub(super) async fn logout(
+    visit: &EndpointContext<'_>,
+    fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
+    let clear = visit.clear_refresh_cookie();
+    match sign_out(visit, fields).await {
+        Ok(answered) => Ok(clear.into_iter().fold(answered, EndpointResponse::with_cookie)),
+        Err(mut failure) => {
+            failure.set_cookie = clear.filter(|_| failure.refusal.status() == StatusCode::UNAUTHORIZED);
+            Err(failure)
+        }
+    }
+}
+
+async fn sign_out(
     visit: &EndpointContext<'_>,
     mut fields: Fields,
 ) -> Result<EndpointResponse, Box<EndpointError>> {

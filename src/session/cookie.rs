@@ -1,7 +1,8 @@
 //! The session cookie as it is set and deleted (RFC 6265 section 4.1).
 //!
 //! Input: a token and how long its session lives. Output: a `Set-Cookie` value. Invariants: no script can read the cookie;
-//! requests of another site carry it only for a navigation; it is never sent without TLS where the site has TLS.
+//! requests of another site carry it only for a navigation, unless the configuration says otherwise; it is never sent without
+//! TLS where the site has TLS. The same for the cookie with a refresh token, which other sites cannot send at all.
 
 use http::HeaderValue;
 
@@ -50,10 +51,63 @@ pub(crate) fn deletion(name: &str, secure: bool) -> Option<HeaderValue> {
 fn write(settings: &Settings, token: &str, max_age: UnixSeconds) -> String {
     let name = &settings.cookie;
     let secure = if settings.secure { "; Secure" } else { "" };
+    let same_site = if settings.same_site_none { "None" } else { "Lax" };
     format!(
-        "{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{secure}",
+        "{name}={token}; Path=/; HttpOnly; SameSite={same_site}; Max-Age={}{secure}",
         max_age.max(0)
     )
+}
+
+/// The name of the cookie with a refresh token.
+#[must_use]
+pub(crate) const fn refresh_cookie_name(https: bool) -> &'static str {
+    if https {
+        "__Secure-passgate-refresh"
+    } else {
+        "passgate-refresh"
+    }
+}
+
+/// The cookie with a refresh token, which browsers send to the refresh endpoint alone.
+#[derive(Clone, Debug)]
+pub struct RefreshCookie {
+    path: String,
+    https: bool,
+}
+
+impl RefreshCookie {
+    /// The cookie for the endpoint below `own_prefix`. `https`: whether `public_url` is `https://`.
+    #[must_use]
+    pub fn new(own_prefix: &str, https: bool) -> Self {
+        let path = format!("{own_prefix}/refresh");
+        Self { path, https }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        refresh_cookie_name(self.https)
+    }
+
+    /// `Set-Cookie` for `token`, to be kept for `max_age` seconds, marked sensitive; `None` where it is no header value.
+    #[must_use]
+    pub fn set(&self, token: &str, max_age: UnixSeconds) -> Option<HeaderValue> {
+        let (name, path) = (self.name(), &self.path);
+        let secure = if self.https { "; Secure" } else { "" };
+        let text = format!(
+            "{name}={token}; Path={path}; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
+            max_age.max(0)
+        );
+        let mut value = HeaderValue::try_from(text).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// `Set-Cookie` that deletes it.
+    #[must_use]
+    pub fn clear(&self) -> Option<HeaderValue> {
+        self.set("", 0)
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +124,7 @@ mod tests {
             lifetime: 604_800,
             public_url: "https://app.example.com".to_owned(),
             trust_unconfirmed_email: false,
+            same_site_none: false,
         }
     }
 

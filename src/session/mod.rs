@@ -37,7 +37,7 @@ use device::{address_text, shorten};
 use refresh::RefreshKeys;
 
 pub(crate) use code::{Arrival, Destination};
-pub(crate) use cookie::{deletion, wire_name};
+pub(crate) use cookie::{RefreshCookie, deletion, refresh_cookie_name, wire_name};
 pub use device::Device;
 pub(crate) use error::SessionError;
 pub(crate) use openings::{Openings, PER_MINUTE};
@@ -60,6 +60,8 @@ pub struct Settings {
     pub cookie: String,
     /// Whether the cookie is `Secure`.
     pub secure: bool,
+    /// Whether the cookie is `SameSite=None` instead of `Lax`.
+    pub same_site_none: bool,
     /// Of the JWT in the cookie and of access tokens, at most.
     pub token_lifetime: UnixSeconds,
     /// How long a browser's session may go unused. An API client's refresh token is good for all of `lifetime`.
@@ -98,6 +100,8 @@ pub struct Tokens {
     pub refresh_token: Zeroizing<String>,
     /// Seconds that the access token lives.
     pub expires_in: UnixSeconds,
+    /// Seconds until the session ends, and with it the refresh token.
+    pub session_ends_in: UnixSeconds,
     /// The session's name.
     pub session_id: String,
 }
@@ -588,6 +592,7 @@ impl Sessions {
             access_token: signed.text,
             refresh_token,
             expires_in: signed.expires_at.saturating_sub(now),
+            session_ends_in: session.expires_at.saturating_sub(now),
             session_id: session.id.clone(),
         })
     }

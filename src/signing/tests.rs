@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
 
 use super::*;
 use crate::identity::{Caller, Identity};
@@ -8,6 +10,7 @@ use crate::state::SigningKeyStore as _;
 use crate::state::sqlite::Sqlite;
 
 const NOW: UnixSeconds = 1_800_000_000;
+const ES256: SigningAlgorithm = SigningAlgorithm::ES256;
 
 /// Header and claims of a token whose signature is by one of `keys` that counts at `now`.
 fn verify(token: &str, keys: &SigningKeys, now: UnixSeconds) -> Option<(Value, Value)> {
@@ -19,10 +22,21 @@ fn verify(token: &str, keys: &SigningKeys, now: UnixSeconds) -> Option<(Value, V
         .verifying_keys()
         .iter()
         .find(|key| head["kid"] == *key.key_id && key.verifies_at(now))?;
-    let public_key = decode(key.jwk()["x"].as_str().unwrap());
-    UnparsedPublicKey::new(&ED25519, public_key)
-        .verify(signed.as_bytes(), &decode(signature))
-        .ok()?;
+    let member = |name: &str| decode(key.jwk()[name].as_str().unwrap());
+    let (message, signature) = (signed.as_bytes(), decode(signature));
+    let verified = match key.algorithm {
+        SigningAlgorithm::EdDSA => UnparsedPublicKey::new(&ED25519, member("x")).verify(message, &signature),
+        SigningAlgorithm::ES256 => {
+            let point = [&[4][..], &member("x"), &member("y")].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, &signature)
+        }
+        SigningAlgorithm::RS256 => RsaPublicKeyComponents {
+            n: member("n"),
+            e: member("e"),
+        }
+        .verify(&RSA_PKCS1_2048_8192_SHA256, message, &signature),
+    };
+    verified.ok()?;
     Some((head, serde_json::from_slice(&decode(claims)).unwrap()))
 }
 
@@ -52,36 +66,82 @@ fn the_key_id_is_the_thumbprint_of_rfc_8037_appendix_a_3() {
         .decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
         .unwrap();
     assert_eq!(
-        public_jwk(&x).unwrap().0,
+        public_jwk(SigningAlgorithm::EdDSA, &x).unwrap().0,
         "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
     );
 }
 
 #[test]
 fn the_same_key_is_loaded_again_and_verifies_what_it_signed() {
+    for algorithm in SigningAlgorithm::ALL {
+        let state = Sqlite::in_memory().unwrap();
+        let first = SigningKeys::load_or_create(&state, algorithm, NOW).unwrap();
+        // The key stays, whatever is configured later.
+        let again = SigningKeys::load_or_create(&state, SigningAlgorithm::EdDSA, NOW + 5).unwrap();
+        assert_eq!(first.verifying_keys(), again.verifying_keys());
+        assert_eq!(again.algorithm(), algorithm);
+        assert_eq!(first.verifying_keys()[0].created_at, NOW);
+        let claims = Map::from_iter([("sub".to_owned(), Value::from("ü"))]);
+        for kind in Kind::ALL {
+            let token = first.sign(kind, &claims).unwrap();
+            let (head, body) = verify(&token, &again, NOW).unwrap();
+            assert_eq!(
+                head,
+                json!({"typ": kind.typ(), "alg": algorithm.as_str(), "kid": &**first.key_id()})
+            );
+            assert_eq!(body, json!({"sub": "ü"}));
+        }
+    }
+}
+
+#[test]
+fn keys_of_several_algorithms_verify_side_by_side() {
     let state = Sqlite::in_memory().unwrap();
-    let first = SigningKeys::load_or_create(&state, NOW).unwrap();
-    let again = SigningKeys::load_or_create(&state, NOW + 5).unwrap();
-    assert_eq!(first.verifying_keys(), again.verifying_keys());
-    assert_eq!(first.verifying_keys()[0].created_at, NOW);
-    let claims = Map::from_iter([("sub".to_owned(), Value::from("ü"))]);
-    for kind in Kind::ALL {
-        let token = first.sign(kind, &claims).unwrap();
-        let (head, body) = verify(&token, &again, NOW).unwrap();
-        assert_eq!(
-            head,
-            json!({"typ": kind.typ(), "alg": "EdDSA", "kid": &**first.key_id()})
-        );
-        assert_eq!(body, json!({"sub": "ü"}));
+    let mut signed = Vec::new();
+    let mut keys = SigningKeys::load_or_create(&state, SigningAlgorithm::EdDSA, NOW).unwrap();
+    for (step, algorithm) in [SigningAlgorithm::RS256, ES256].into_iter().enumerate() {
+        signed.push(keys.sign(Kind::Access, &Map::new()).unwrap());
+        keys = SigningKeys::rotate(&state, algorithm, NOW + step as i64, 900).unwrap();
+    }
+    assert!(
+        signed
+            .iter()
+            .all(|token| verify(token, &keys, NOW + 800).is_some())
+    );
+    let all = [ES256, SigningAlgorithm::RS256, SigningAlgorithm::EdDSA];
+    assert_eq!(keys.algorithms(NOW + 899), all);
+    assert_eq!(keys.algorithms(NOW + 900), [ES256, SigningAlgorithm::RS256]);
+    let modulus = keys.jwks(NOW)["keys"][1]["n"].as_str().unwrap().to_owned();
+    assert_eq!(URL_SAFE_NO_PAD.decode(modulus).unwrap().len(), 256);
+}
+
+#[test]
+fn key_of_another_algorithm_than_its_row_says_is_damaged() {
+    let damaged = |algorithm, of| {
+        let state = Sqlite::in_memory().unwrap();
+        let row = SigningKeyRow {
+            algorithm,
+            ..generate(of, NOW).unwrap()
+        };
+        state.ensure_signing_key(&row).unwrap();
+        matches!(
+            SigningKeys::load_or_create(&state, ES256, NOW),
+            Err(SigningError::Damaged { .. })
+        )
+    };
+    for algorithm in SigningAlgorithm::ALL {
+        for of in [ES256, SigningAlgorithm::EdDSA] {
+            assert_eq!(damaged(algorithm, of), algorithm != of, "{algorithm} {of}");
+        }
     }
 }
 
 #[test]
 fn a_retired_key_verifies_until_its_time_and_is_published_until_then() {
     let state = Sqlite::in_memory().unwrap();
-    let old = SigningKeys::load_or_create(&state, NOW).unwrap();
+    let old = SigningKeys::load_or_create(&state, ES256, NOW).unwrap();
     let token = old.sign(Kind::Access, &Map::new()).unwrap();
-    let new = SigningKeys::rotate(&state, NOW, 900).unwrap();
+    let new = SigningKeys::rotate(&state, ES256, NOW, 900).unwrap();
     assert_ne!(new.key_id(), old.key_id());
     assert!(verify(&token, &new, NOW + 899).is_some());
     assert!(verify(&token, &new, NOW + 900).is_none());
@@ -109,44 +169,52 @@ fn a_retired_key_verifies_until_its_time_and_is_published_until_then() {
 
 #[test]
 fn the_published_set_has_public_members_only() {
-    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
-    let set = keys.jwks(NOW);
-    let mut members: Vec<_> = set["keys"][0]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    members.sort_unstable();
-    assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x"]);
+    for (algorithm, expected) in [
+        (ES256, &["alg", "crv", "kid", "kty", "use", "x", "y"][..]),
+        (SigningAlgorithm::RS256, &["alg", "e", "kid", "kty", "n", "use"]),
+        (SigningAlgorithm::EdDSA, &["alg", "crv", "kid", "kty", "use", "x"]),
+    ] {
+        let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), algorithm, NOW).unwrap();
+        let set = keys.jwks(NOW);
+        let mut members: Vec<_> = set["keys"][0]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        members.sort_unstable();
+        assert_eq!(members, expected);
+    }
 }
 
 #[test]
 fn a_damaged_key_is_an_error_that_rotation_repairs() {
     let state = Sqlite::in_memory().unwrap();
-    let mut row = generate(NOW).unwrap();
-    row.private_key = generate(NOW).unwrap().private_key;
+    let mut row = generate(ES256, NOW).unwrap();
+    row.private_key = generate(ES256, NOW).unwrap().private_key;
     state.ensure_signing_key(&row).unwrap();
-    let error = SigningKeys::load_or_create(&state, NOW).unwrap_err().to_string();
+    let error = SigningKeys::load_or_create(&state, ES256, NOW)
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("do not belong together") && error.contains("passgate key rotate"),
         "{error}"
     );
-    SigningKeys::rotate(&state, NOW, 900).unwrap();
+    SigningKeys::rotate(&state, ES256, NOW, 900).unwrap();
 
     let state = Sqlite::in_memory().unwrap();
     state
         .ensure_signing_key(&SigningKeyRow {
             key_id: "forged".to_owned(),
-            ..generate(NOW).unwrap()
+            ..generate(ES256, NOW).unwrap()
         })
         .unwrap();
     assert!(matches!(
-        SigningKeys::load_or_create(&state, NOW),
+        SigningKeys::load_or_create(&state, ES256, NOW),
         Err(SigningError::Damaged { .. })
     ));
     assert_eq!(
-        SigningKeys::rotate(&state, NOW, 900)
+        SigningKeys::rotate(&state, ES256, NOW, 900)
             .unwrap()
             .verifying_keys()
             .len(),
@@ -156,7 +224,7 @@ fn a_damaged_key_is_an_error_that_rotation_repairs() {
 
 #[test]
 fn a_minted_token_says_what_was_asked_and_no_more() {
-    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), ES256, NOW).unwrap();
     let mut request = MintRequest::new("https://app.example.com", "alice");
     let (head, mut claims) = verify(&keys.mint(&request, NOW).unwrap(), &keys, NOW).unwrap();
     assert_eq!(head["typ"], "at+jwt");
@@ -187,7 +255,7 @@ fn a_minted_token_says_what_was_asked_and_no_more() {
 
 #[test]
 fn a_token_that_nobody_would_take_is_not_minted() {
-    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), ES256, NOW).unwrap();
     let good = MintRequest::new("https://app.example.com", "alice");
     let bad = [
         MintRequest {
@@ -218,7 +286,7 @@ fn a_token_that_nobody_would_take_is_not_minted() {
 
 #[test]
 fn an_assertion_names_the_caller_to_one_app_for_a_minute() {
-    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), ES256, NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let value = assertions
         .assertion(&caller(NOW + 900), &"app".into(), &keys, NOW)
@@ -235,7 +303,7 @@ fn an_assertion_names_the_caller_to_one_app_for_a_minute() {
 #[test]
 fn an_assertion_is_reused_until_near_its_end_and_not_for_another_app_or_key() {
     let state = Sqlite::in_memory().unwrap();
-    let keys = SigningKeys::load_or_create(&state, NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&state, ES256, NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let caller = caller(NOW + 900);
     let at = |upstream: &str, keys: &SigningKeys, now| {
@@ -251,7 +319,7 @@ fn an_assertion_is_reused_until_near_its_end_and_not_for_another_app_or_key() {
     assert_eq!(at("app", &keys, NOW + 46), second);
     // The clock went back: one from the future is not sent.
     assert_eq!(claims_of(&at("app", &keys, NOW), &keys)["iat"], NOW);
-    let rotated = SigningKeys::rotate(&state, NOW + 46, 900).unwrap();
+    let rotated = SigningKeys::rotate(&state, ES256, NOW + 46, 900).unwrap();
     let third = at("app", &rotated, NOW + 46);
     assert_eq!(
         verify(third.to_str().unwrap(), &rotated, NOW).unwrap().0["kid"],
@@ -261,7 +329,7 @@ fn an_assertion_is_reused_until_near_its_end_and_not_for_another_app_or_key() {
 
 #[test]
 fn an_assertion_ends_with_the_token_and_even_then_is_not_signed_for_each_request() {
-    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), ES256, NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let short = caller(NOW + 10);
     let at = |now| assertions.assertion(&short, &"app".into(), &keys, now).unwrap();
@@ -276,7 +344,7 @@ fn an_assertion_ends_with_the_token_and_even_then_is_not_signed_for_each_request
 
 #[test]
 fn what_is_kept_for_a_caller_is_bounded() {
-    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&Sqlite::in_memory().unwrap(), ES256, NOW).unwrap();
     let assertions = Assertions::new("https://app.example.com");
     let caller = caller(NOW + 900);
     for number in 0..100 {
@@ -290,7 +358,7 @@ fn what_is_kept_for_a_caller_is_bounded() {
 #[test]
 fn debug_output_holds_no_private_key() {
     let state = Sqlite::in_memory().unwrap();
-    let keys = SigningKeys::load_or_create(&state, NOW).unwrap();
+    let keys = SigningKeys::load_or_create(&state, ES256, NOW).unwrap();
     let private = state.signing_keys().unwrap()[0].private_key.clone().unwrap();
     let listed = format!("{:?}", &private[16..24]);
     assert!(!format!("{keys:?}").contains(listed.trim_matches(['[', ']'])));

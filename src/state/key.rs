@@ -6,15 +6,19 @@ use zeroize::Zeroizing;
 
 use super::StateError;
 use crate::clock::UnixSeconds;
+use crate::values::SigningAlgorithm;
 
-/// One of our own signing keys (Ed25519).
+/// One of our own signing keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKeyRow {
     /// Its `kid`.
     pub key_id: String,
-    /// The public key, 32 bytes (RFC 8032 section 5.1.5).
+    /// What it signs with, and nothing else.
+    pub algorithm: SigningAlgorithm,
+    /// The public key: for EdDSA 32 bytes (RFC 8032 section 5.1.5), for ES256 the uncompressed point (SEC 1 section 2.3.3), for
+    /// RS256 the DER of an `RSAPublicKey` (RFC 8017 appendix A.1.1).
     pub public_key: Vec<u8>,
-    /// PKCS#8 (RFC 8410) of the active key; `None` once it is retired.
+    /// PKCS#8 (RFC 5958) of the active key; `None` once it is retired.
     pub private_key: Option<Zeroizing<Vec<u8>>>,
     /// When it was made.
     pub created_at: UnixSeconds,
@@ -28,6 +32,7 @@ impl Debug for SigningKeyRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SigningKeyRow")
             .field("key_id", &self.key_id)
+            .field("algorithm", &self.algorithm)
             .field("private_key", &self.private_key.as_ref().map(|_| "…"))
             .field("created_at", &self.created_at)
             .field("retired_at", &self.retired_at)
@@ -77,6 +82,7 @@ mod tests {
     fn debug_output_of_a_key_holds_no_private_part() {
         let row = SigningKeyRow {
             key_id: "k".to_owned(),
+            algorithm: SigningAlgorithm::EdDSA,
             public_key: vec![1; 32],
             private_key: Some(Zeroizing::new(b"PRIVATE".to_vec())),
             created_at: 1,

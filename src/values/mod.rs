@@ -12,6 +12,7 @@ mod request_line;
 mod rule;
 mod scalar;
 mod server_address;
+mod signing_algorithm;
 mod state_url;
 mod suggest;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub(crate) use request_line::RequestLine;
 pub(crate) use rule::{Auth, Builtin, MOST_ROLE_BYTES, MOST_ROLES, MissingClaim, Scope, role, roles_fit};
 pub(crate) use scalar::*;
 pub(crate) use server_address::{ServerAddress, ServerHost, ServerScheme};
+pub use signing_algorithm::SigningAlgorithm;
 pub(crate) use state_url::StateUrl;
 pub(crate) use suggest::{did_you_mean, echo, nearest};
 pub(crate) use token::{ParameterName, Token};

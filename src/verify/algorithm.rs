@@ -5,6 +5,8 @@
 //! `jsonwebtoken::Algorithm` is not used in its place: it has no ES512 and no second name of `EdDSA`, and its one family for
 //! all curves cannot say that a key on P-256 is not for ES384.
 
+use crate::values::SigningAlgorithm;
+
 /// A JWS signature algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1, RFC 9864 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
@@ -130,6 +132,16 @@ impl Algorithm {
             Self::HS384 => 48,
             Self::HS512 => 64,
             _ => 0,
+        }
+    }
+}
+
+impl From<SigningAlgorithm> for Algorithm {
+    fn from(algorithm: SigningAlgorithm) -> Self {
+        match algorithm {
+            SigningAlgorithm::ES256 => Self::ES256,
+            SigningAlgorithm::RS256 => Self::RS256,
+            SigningAlgorithm::EdDSA => Self::EdDSA,
         }
     }
 }

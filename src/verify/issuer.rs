@@ -14,6 +14,7 @@ use super::tenant::{IssuerName, Tenants};
 use super::typ::TypeRule;
 use crate::config::Place;
 use crate::identity::{ClaimPath, SESSION_ISSUER};
+use crate::values::SigningAlgorithm;
 
 /// The tolerance for an issuer's clock unless said, in seconds.
 pub(super) const LEEWAY: i64 = 30;
@@ -112,17 +113,11 @@ pub(super) fn path(text: &'static str) -> ClaimPath {
 }
 
 /// The gateway itself as an issuer: no leeway, because its clock is ours.
-fn own(
-    name: &str,
-    issuer: &str,
-    audience: &str,
-    algorithms: &[Algorithm],
-    keys: KeySet,
-    typ: &'static str,
-) -> Issuer {
+fn own(name: &str, issuer: &str, audience: &str, keys: KeySet, typ: &'static str) -> Issuer {
     let mut own = Issuer::new(name, issuer.to_owned(), Some(keys));
     own.audiences = vec![audience.to_owned()];
-    own.algorithms = algorithms.to_vec();
+    // A key of ours is published with its algorithm, and verifies no other one.
+    own.algorithms = SigningAlgorithm::ALL.into_iter().map(Algorithm::from).collect();
     own.roles_claims = vec![path("roles")];
     own.leeway = 0;
     own.typ = TypeRule::Exactly(typ);
@@ -196,23 +191,16 @@ impl Issuers {
         name: &str,
         issuer: &str,
         audience: &str,
-        algorithms: &[Algorithm],
         keys: KeySet,
     ) -> Result<Arc<Issuer>, String> {
-        self.add(own(name, issuer, audience, algorithms, keys, "at+jwt"))
+        self.add(own(name, issuer, audience, keys, "at+jwt"))
     }
 
     /// The gateway itself as the issuer of what session cookies hold (`typ` `session+jwt`), and of nothing else. These tokens
     /// are no access tokens and have a verifier of their own, so that neither is ever taken in the other's place.
     #[must_use]
-    pub fn of_own_sessions(
-        name: &str,
-        issuer: &str,
-        audience: &str,
-        algorithms: &[Algorithm],
-        keys: KeySet,
-    ) -> (Self, Arc<Issuer>) {
-        let own = Arc::new(own(name, issuer, audience, algorithms, keys, "session+jwt"));
+    pub fn of_own_sessions(name: &str, issuer: &str, audience: &str, keys: KeySet) -> (Self, Arc<Issuer>) {
+        let own = Arc::new(own(name, issuer, audience, keys, "session+jwt"));
         let by_iss = HashMap::from([(issuer.to_owned(), 0)]);
         (
             Self {

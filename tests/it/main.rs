@@ -16,6 +16,8 @@ mod proxying;
 mod roles;
 mod running;
 mod sessions;
+mod signing;
+mod single_page;
 mod streams;
 mod support;
 mod wycheproof;

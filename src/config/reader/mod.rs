@@ -125,6 +125,7 @@ impl Reader<'_> {
                     reader.session(section)
                 })
                 .unwrap_or_default(),
+            signing: self.top(root, "signing", Self::signing).unwrap_or_default(),
             password: self.table(root, "password", "[password]", Self::password),
             providers: self.named(root, "providers", Self::provider),
             pages: self

@@ -1,4 +1,4 @@
-//! `[session]`, `[password]`, `[pages]`: signing in, and how that looks.
+//! `[session]`, `[signing]`, `[password]`, `[pages]`: signing in, and how that looks.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -7,13 +7,23 @@ use std::time::Duration;
 use super::Reader;
 use super::fields::Empty;
 use super::section::{Item, Section};
-use crate::config::raw::{RawColors, RawPages, RawPassword, RawSession, Spanned};
+use crate::config::raw::{RawColors, RawPages, RawPassword, RawSession, RawSigning, Spanned};
 use crate::config::values::{self, Color, MAX_DURATION, MOST_ROLE_BYTES, MOST_ROLES, echo};
+use crate::http::url::Url;
 
 /// Tokens count in whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest life of a token: what has changed about its account shows when the next one is made.
 const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600);
+
+/// An origin whose pages may use the endpoints with the credentials of the browser.
+fn other_origin(text: &str) -> Result<Url, String> {
+    match text {
+        "*" => Err("list each origin: with `*` a page of any site could sign in and out and read who is signed in".to_owned()),
+        "null" => Err("every sandboxed page and every local file has the origin `null`: list the origin that serves the page".to_owned()),
+        _ => values::origin(text),
+    }
+}
 
 impl Reader<'_> {
     pub(super) fn session(&mut self, section: &mut Section<'_>) -> Option<RawSession> {
@@ -40,6 +50,14 @@ impl Reader<'_> {
                 "at least 1s",
                 "`\"7d\"` is usual: every user signs in again after it",
             ),
+            origins: self
+                .list(section, "origins", Empty::Taken, |reader, item| {
+                    reader.parse(item, "a list of origins", other_origin)
+                })
+                .map(|origins| origins.value)
+                .unwrap_or_default(),
+            same_site: self.choice(section, "same_site"),
+            refresh_cookie: self.flag(section, "refresh_cookie"),
         })
     }
 
@@ -58,6 +76,17 @@ impl Reader<'_> {
             return None;
         }
         Some(found)
+    }
+
+    pub(super) fn signing(&mut self, section: &mut Section<'_>) -> Option<RawSigning> {
+        Some(RawSigning {
+            algorithm: self.parsed(
+                section,
+                "algorithm",
+                "an algorithm that the gateway signs with",
+                str::parse,
+            ),
+        })
     }
 
     pub(super) fn password(&mut self, section: &mut Section<'_>) -> Option<RawPassword> {

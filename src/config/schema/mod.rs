@@ -48,6 +48,7 @@ pub(crate) const TABLES: &[Table] = &[
     routing::ROLES,
     routing::IDENTITY,
     people::SESSION,
+    people::SIGNING,
     people::PASSWORD,
     providers::PROVIDERS,
     providers::GRANTS,

@@ -1,6 +1,7 @@
-//! `[session]`, `[password]` and `[pages]`: sign-in.
+//! `[session]`, `[signing]`, `[password]` and `[pages]`: sign-in.
 
 use super::key::{Kind, Table, key};
+use crate::values::SigningAlgorithm;
 
 pub(super) const SESSION: Table = Table {
     path: "session",
@@ -30,6 +31,25 @@ pub(super) const SESSION: Table = Table {
             "\"7d\"",
             "The time after which every session ends.",
         ),
+        key(
+            "origins",
+            Kind::List(&Kind::Text),
+            "[]",
+            "Other origins whose pages may use `/auth/login`, `/auth/register`, `/auth/refresh`, `/auth/logout` and `/auth/me` with credentials (CORS).",
+        )
+        .example("[\"https://spa.example.com\"]"),
+        key(
+            "same_site",
+            Kind::Word(&["lax", "none"]),
+            "\"lax\"",
+            "`none`: browsers send the session cookie also for pages of other sites. Only requests of listed `origins` and navigations count with it then.",
+        ),
+        key(
+            "refresh_cookie",
+            Kind::Boolean,
+            "false",
+            "`true`: a sign-in by JSON gets its refresh token as a cookie that scripts cannot read, and `/auth/refresh` reads it from there.",
+        ),
     ],
     synonyms: &[
         ("name", "cookie"),
@@ -37,6 +57,18 @@ pub(super) const SESSION: Table = Table {
         ("ttl", "lifetime"),
         ("max_age", "lifetime"),
     ],
+};
+
+pub(super) const SIGNING: Table = Table {
+    path: "signing",
+    doc: "The key that signs the gateway's own tokens: the session cookie, access tokens and X-Auth-Assertion.",
+    keys: &[key(
+        "algorithm",
+        Kind::Word(SigningAlgorithm::NAMES),
+        "\"ES256\"",
+        "The algorithm of a new key: of the first one of a state, and of each that `passgate key rotate` makes. The key that a state has stays in use. `jsonwebtoken` of npm, Java and .NET cannot verify `EdDSA`. A signature by `RS256` takes far longer than one by `ES256`.",
+    )],
+    synonyms: &[("alg", "algorithm")],
 };
 
 pub(super) const PASSWORD: Table = Table {

@@ -48,6 +48,12 @@ pub(super) const FILE: Table = Table {
             "",
             "Sessions of signed-in users.",
         ),
+        key(
+            "signing",
+            Kind::Table("signing"),
+            "",
+            "The key that signs the gateway's own tokens.",
+        ),
         key("password", Kind::Table("password"), "", "Local accounts."),
         key(
             "providers",

@@ -22,7 +22,7 @@ use crate::http::cookie;
 use crate::identity::Caller;
 use crate::login::Sites;
 use crate::refusal::Refusal;
-use crate::session::{Cookie, HOST_CLAIM, Sessions};
+use crate::session::{Cookie, HOST_CLAIM, Sessions, refresh_cookie_name};
 use crate::verify::{Verified, Verifier};
 
 /// How long the answer about a session is given to further requests with the old cookie, which were on their way.
@@ -38,6 +38,8 @@ const ATTEMPTS: usize = 3;
 pub struct SignIn {
     /// The name of the session cookie on the wire.
     pub cookie: String,
+    /// Whether the cookie is `SameSite=None`, so that the gateway itself ignores it where `Lax` would keep it back.
+    pub same_site_none: bool,
     /// On which hosts people are signed in.
     pub sites: Arc<Sites>,
     /// Takes what such a cookie holds, and no other kind of token.
@@ -303,9 +305,11 @@ impl SignIn {
             .map(|renewal| renewal.clear.clone())
     }
 
-    /// Whether a cookie of this name is ours: the session's, or a nonce.
+    /// Whether a cookie of this name is ours: the session's, that of a refresh token, or a nonce.
     pub(super) fn is_our_name(&self, name: &[u8]) -> bool {
-        name == self.cookie.as_bytes() || name.starts_with(self.sites.nonce_prefix().as_bytes())
+        name == self.cookie.as_bytes()
+            || name == refresh_cookie_name(self.sites.is_https()).as_bytes()
+            || name.starts_with(self.sites.nonce_prefix().as_bytes())
     }
 
     /// Whether `field` is a `Set-Cookie` of a cookie of ours.

@@ -19,7 +19,7 @@ use crate::session::{Device, Settings};
 use crate::signing::SigningKeys;
 use crate::state::sqlite::Sqlite;
 use crate::state::{AccountChange, AccountRow, EndSessions, State};
-use crate::verify::{Algorithm, Issuers, KeySet, LocalCache, Origin, Revocations};
+use crate::verify::{Issuers, KeySet, LocalCache, Origin, Revocations};
 
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
@@ -44,11 +44,12 @@ impl House {
             .build()
             .unwrap();
         let (state, clock): (Arc<dyn State>, _) = (Arc::new(Sqlite::in_memory().unwrap()), Clock::fixed(NOW));
-        let signing = SigningKeys::load_or_create(&*state, NOW).unwrap();
+        let signing =
+            SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
         let keys = KeySet::from_jwks(signing.jwks(NOW).to_string().as_bytes(), Origin::File)
             .unwrap()
             .0;
-        let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, URL, URL, &[Algorithm::EdDSA], keys);
+        let (issuers, _) = Issuers::of_own_sessions(SESSION_ISSUER, URL, URL, keys);
         let revocations = Arc::new(Revocations::new());
         let settings = Settings {
             cookie: "__Host-session".to_owned(),
@@ -58,6 +59,7 @@ impl House {
             lifetime: 7 * 86_400,
             public_url: URL.to_owned(),
             trust_unconfirmed_email: false,
+            same_site_none: false,
         };
         let signing = Arc::new(ArcSwap::from_pointee(signing));
         let sessions = Sessions::new(
@@ -100,6 +102,7 @@ impl House {
         ));
         let sign_in = SignIn {
             cookie: "__Host-session".to_owned(),
+            same_site_none: false,
             sites: Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::default())),
             verifier: Verifier::new(issuers, revocations),
             renewal: Some(Renewal::new(Arc::new(sessions), blocking)),

@@ -66,7 +66,8 @@ impl House {
     fn empty(setup: SetupToken) -> Self {
         let clock = Clock::fixed(NOW);
         let state: Arc<dyn State> = Arc::new(Sqlite::in_memory().unwrap());
-        let keys = SigningKeys::load_or_create(&*state, NOW).unwrap();
+        let keys =
+            SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
         let keys = Arc::new(ArcSwap::from_pointee(keys));
         let revocations = Arc::new(Revocations::new());
         let settings = Settings {
@@ -77,6 +78,7 @@ impl House {
             lifetime: 7 * 86_400,
             public_url: URL.to_owned(),
             trust_unconfirmed_email: false,
+            same_site_none: false,
         };
         let sessions = Sessions::new(
             settings,
@@ -113,6 +115,7 @@ impl House {
             pages: Arc::new(pages),
             throttle: Arc::new(Throttle::fixed()),
             setup: Arc::new(setup),
+            refresh_cookie: None,
             registration: true,
             admin_role: "admin".to_owned(),
         };
@@ -132,6 +135,10 @@ impl House {
         };
         let endpoints = Endpoints::new(
             "/auth",
+            IssuerAddress {
+                issuer: URL.to_owned(),
+                jwks_uri: format!("{URL}{JWKS_PATH}"),
+            },
             keys,
             login.pages.clone(),
             clock.clone(),
@@ -229,7 +236,7 @@ impl House {
         };
         let host = Host::parse(&ask.host).unwrap();
         // The decision about the request makes the same check.
-        let Some(unforged) = Unforged::check(&ask.method, &ask.headers, host.as_sent(), None) else {
+        let Some(unforged) = Unforged::check(&ask.method, &ask.headers, host.as_sent(), None, None) else {
             return Seen::refused(Refusal::CrossSite);
         };
         let asked = EndpointRequest {
@@ -237,6 +244,7 @@ impl House {
             query: target.query(),
             headers: &ask.headers,
             unforged,
+            is_of_known_origin: false,
             host: &host,
             scheme: ask.scheme,
             https: None,

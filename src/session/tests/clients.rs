@@ -334,7 +334,7 @@ fn a_gateway_that_starts_again_takes_the_tokens_of_the_one_before() {
     let house = House::with(settings(), open());
     let tokens = house.client();
     let signing = Arc::new(ArcSwap::from_pointee(
-        SigningKeys::load_or_create(&*open(), NOW).unwrap(),
+        SigningKeys::load_or_create(&*open(), crate::values::SigningAlgorithm::default(), NOW).unwrap(),
     ));
     let revocations = Arc::new(Revocations::new());
     let again = Sessions::new(settings(), open(), signing, revocations, house.clock.clone()).unwrap();

@@ -37,6 +37,7 @@ fn settings() -> Settings {
         lifetime: 7 * 86_400,
         public_url: URL.to_owned(),
         trust_unconfirmed_email: false,
+        same_site_none: false,
     }
 }
 
@@ -88,14 +89,13 @@ impl House {
 
     fn with(settings: Settings, state: Arc<dyn State>) -> Self {
         let clock = Clock::fixed(NOW);
-        let signing = SigningKeys::load_or_create(&*state, NOW).unwrap();
+        let signing =
+            SigningKeys::load_or_create(&*state, crate::values::SigningAlgorithm::default(), NOW).unwrap();
         let jwks = signing.jwks(NOW).to_string();
         let keys = || KeySet::from_jwks(jwks.as_bytes(), Origin::File).unwrap().0;
         let url = settings.public_url.clone();
         let mut issuers = Issuers::default();
-        issuers
-            .add_own(SESSION_ISSUER, &url, &url, &[Algorithm::EdDSA], keys())
-            .unwrap();
+        issuers.add_own(SESSION_ISSUER, &url, &url, keys()).unwrap();
         let revocations = Arc::new(Revocations::new());
         let verifier = Verifier::new(issuers, Arc::clone(&revocations));
         let signing = Arc::new(ArcSwap::from_pointee(signing));
@@ -171,7 +171,7 @@ impl House {
             read_unverified(&cookie.token).unwrap().header["typ"],
             "session+jwt"
         );
-        let claims = verify_signature(&cookie.token, &self.keys, &[Algorithm::EdDSA]).unwrap();
+        let claims = verify_signature(&cookie.token, &self.keys, &[Algorithm::ES256]).unwrap();
         serde_json::from_slice(&claims).unwrap()
     }
 

@@ -145,6 +145,7 @@ pub(super) fn token(id: &str, revoked_at: i64, expires_at: Option<i64>) -> Revoc
 pub(super) fn key(id: &str, created_at: i64) -> SigningKeyRow {
     SigningKeyRow {
         key_id: id.to_owned(),
+        algorithm: crate::values::SigningAlgorithm::EdDSA,
         public_key: id.as_bytes().to_vec(),
         private_key: Some(Zeroizing::new(format!("private part of {id}").into_bytes())),
         created_at,

@@ -236,7 +236,12 @@ pub(super) const STEPS: &[&str] = &[
         UPDATE version SET signing_keys = signing_keys + 1;
     END;
     ",
-    // 6: identities at providers, and the attempts to sign in there that were completed.
+    // 6: the algorithm of a signing key. All keys of before are Ed25519.
+    "
+    ALTER TABLE signing_keys ADD COLUMN algorithm TEXT NOT NULL DEFAULT 'EdDSA'
+        CHECK (algorithm IN ('ES256', 'RS256', 'EdDSA'));
+    ",
+    // 7: identities at providers, and the attempts to sign in there that were completed.
     "
     CREATE TABLE identities (
         -- Its name in the TOML.

@@ -1,27 +1,37 @@
 //! Statements on the table `signing_keys`.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Error, Row, Transaction, params};
 use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
 use crate::state::SigningKeyRow;
+use crate::values::SigningAlgorithm;
 
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<SigningKeyRow>> {
     let mut statement = connection.prepare_cached(
-        "SELECT key_id, public_key, private_key, created_at, retired_at, verify_until FROM signing_keys
+        "SELECT key_id, algorithm, public_key, private_key, created_at, retired_at, verify_until FROM signing_keys
          ORDER BY retired_at IS NOT NULL, retired_at DESC, rowid DESC",
     )?;
     let rows = statement.query_map([], |row| {
         Ok(SigningKeyRow {
             key_id: row.get(0)?,
-            public_key: row.get(1)?,
-            private_key: row.get::<_, Option<Vec<u8>>>(2)?.map(Zeroizing::new),
-            created_at: row.get(3)?,
-            retired_at: row.get(4)?,
-            verify_until: row.get(5)?,
+            algorithm: algorithm(row)?,
+            public_key: row.get(2)?,
+            private_key: row.get::<_, Option<Vec<u8>>>(3)?.map(Zeroizing::new),
+            created_at: row.get(4)?,
+            retired_at: row.get(5)?,
+            verify_until: row.get(6)?,
         })
     })?;
     rows.collect()
+}
+
+fn algorithm(row: &Row<'_>) -> rusqlite::Result<SigningAlgorithm> {
+    row.get_ref(1)?
+        .as_str()?
+        .parse()
+        .map_err(|reason: String| Error::FromSqlConversionFailure(1, Type::Text, reason.into()))
 }
 
 pub(super) fn ensure(
@@ -74,9 +84,10 @@ pub(super) fn note_token(
 
 fn insert(transaction: &Transaction<'_>, key: &SigningKeyRow) -> rusqlite::Result<()> {
     transaction.execute(
-        "INSERT INTO signing_keys (key_id, public_key, private_key, created_at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO signing_keys (key_id, algorithm, public_key, private_key, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![
             key.key_id,
+            key.algorithm.as_str(),
             key.public_key,
             key.private_key.as_ref().map(|bytes| bytes.as_slice()),
             key.created_at

@@ -259,13 +259,7 @@ fn a_token_without_iss_is_judged_by_the_keys_of_the_one_issuer_alone() {
     issuers.add(other).unwrap();
     let site = "https://app.example.com";
     issuers
-        .add_own(
-            "session",
-            site,
-            site,
-            &[Algorithm::EdDSA],
-            key_set(&[own.jwk("1")]),
-        )
+        .add_own("session", site, site, key_set(&[own.jwk("1")]))
         .unwrap();
     let verifier = Verifier::new(issuers, Arc::new(Revocations::new()));
 

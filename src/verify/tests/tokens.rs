@@ -307,7 +307,6 @@ fn our_own_access_tokens_are_taken_and_our_sessions_and_assertions_are_not() {
         "session",
         "https://app.example.com",
         "app",
-        &[Algorithm::EdDSA],
         key_set(&[signer.jwk("1")]),
     );
     assert_eq!(own.unwrap().leeway, 0);

@@ -337,7 +337,7 @@ fn tables_that_do_not_work_yet_are_not_accepted() {
 
 #[test]
 fn route_cannot_name_an_endpoint_of_the_gateway() {
-    for path in ["/auth/login", "/auth/*", "/auth", "/.well-known/jwks.json"] {
+    for path in ["/auth/login", "/auth/*", "/auth", "/auth/.well-known/jwks.json"] {
         let toml = good().replacen("/public/*", path, 1);
         is_refused_at(&toml, &format!("path = \"{path}\""), &[]);
     }
@@ -678,6 +678,8 @@ fn tests_of_the_file_cover_endpoints_of_the_gateway() {
         ("GET /auth/login", "404"),
         ("GET /.well-known/jwks.json", "\"allow\""),
         ("POST /.well-known/jwks.json", "405"),
+        ("GET /.well-known/openid-configuration", "\"allow\""),
+        ("POST /auth/.well-known/openid-configuration", "405"),
     ]
     .map(|(request, expect)| format!("[[tests]]\nrequest = \"{request}\"\nexpect = {expect}\n"))
     .concat();

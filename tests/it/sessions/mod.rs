@@ -1228,7 +1228,7 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
     use std::sync::Arc;
 
     use passgate::internals::session::{Device, Sessions, Settings};
-    use passgate::internals::signing::SigningKeys;
+    use passgate::internals::signing::{SigningAlgorithm, SigningKeys};
     use passgate::internals::verify::Revocations;
 
     let now = std::time::SystemTime::now()
@@ -1240,7 +1240,7 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
         passgate::internals::state::open("sqlite:passgate.db", setup.path("gateway.toml").parent().unwrap())
             .unwrap();
     let signing = Arc::new(arc_swap::ArcSwap::from_pointee(
-        SigningKeys::load_or_create(&*state, now).unwrap(),
+        SigningKeys::load_or_create(&*state, SigningAlgorithm::default(), now).unwrap(),
     ));
     let settings = Settings {
         cookie: "session".to_owned(),
@@ -1250,6 +1250,7 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
         lifetime: 7 * 86_400,
         public_url: "http://localhost".to_owned(),
         trust_unconfirmed_email: false,
+        same_site_none: false,
     };
     let clock = passgate::internals::clock::Clock::fixed(now);
     let sessions = Sessions::new(

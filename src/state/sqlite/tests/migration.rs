@@ -63,6 +63,7 @@ fn a_file_of_the_first_version_is_brought_along_with_all_that_is_in_it() {
             verify_until: Some(120),
             ..key("k1", 10)
         };
+        // Keys of before the algorithm was kept are Ed25519, as `key` is.
         assert_eq!(state.signing_keys().unwrap(), [key("k2", 20), retired]);
         let set = state.load_jwks("corp", "https://id.example/keys").unwrap();
         assert_eq!(set, Some((b"{}".to_vec(), 5)));
