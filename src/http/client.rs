@@ -70,12 +70,12 @@ pub struct Exit {
     waiting_since: AtomicU64,
 }
 
-/// Milliseconds since the first call, at least 1.
+/// Milliseconds since a millisecond before the first call, so that none is 0.
 fn uptime() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_millis())
         .unwrap_or(u64::MAX)
-        .max(1)
+        .saturating_add(1)
 }
 
 impl Exit {

@@ -38,8 +38,7 @@ pub(super) fn answer(tokens: &Tokens, cookie: Option<&RefreshCookie>) -> Result<
 
 /// POST of a refresh token, in the body or in its cookie: both tokens anew, the refresh token where the old one was.
 ///
-/// A browser sends the cookie whoever asked, so that the request must name its origin, as `SameSite=Strict` already has the
-/// browser see to.
+/// A browser attaches the cookie by itself, so the request must name its origin; `SameSite=Strict` is the other half.
 pub(super) async fn refresh(
     visit: &EndpointContext<'_>,
     mut fields: Fields,
