@@ -5,7 +5,9 @@
 
 use http::Uri;
 use libfuzzer_sys::fuzz_target;
-use passgate::internals::http::target::{PathLeniency, QueryEdit, Target, canonical_pattern_segment, canonical_prefix};
+use passgate::internals::http::target::{
+    PathLeniency, QueryEdit, Target, canonical_pattern_segment, canonical_prefix,
+};
 use passgate::internals::refusal::Refusal;
 
 fuzz_target!(|input: &[u8]| {
