@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use passgate::internals::app::{ExplainRequest, explain};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -22,25 +21,6 @@ fn often<T: Clone + std::fmt::Debug + 'static>(
     rare: &[T],
 ) -> impl Strategy<Value = T> + use<T> {
     select([vec![usual; times], rare.to_vec()].concat())
-}
-
-/// What `explain` says of a request with the file of a gateway.
-fn explained(gateway: &Gateway, method: &str, url: &str, fields: &[(String, String)]) -> Value {
-    let question = ExplainRequest {
-        method: method.to_owned(),
-        url: url.to_owned(),
-        headers: fields
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}"))
-            .collect(),
-        subject: None,
-        roles: Vec::new(),
-        scopes: Vec::new(),
-        claims: Vec::new(),
-    };
-    explain(&gateway.setup.path("gateway.toml"), &question)
-        .unwrap()
-        .json
 }
 
 #[test]
@@ -101,7 +81,7 @@ fn explain_sees_a_host_that_the_tls_connection_is_not_for() {
         let answer = client.get(&format!("https://{host}/x"), None);
         assert_eq!(answer.status.as_u16(), status, "{host}");
         let fields = [("Host".to_owned(), host.to_owned())];
-        let said = explained(&gateway, "GET", "https://app.test/x", &fields);
+        let said = gateway.explain("GET", "https://app.test/x", &fields);
         let expected = if status == 200 { Value::Null } else { json!(421) };
         assert_eq!(said["status"], expected, "{host}: {said}");
     }
@@ -351,7 +331,7 @@ fn explain_and_the_gateway_agree_on_random_requests() {
             let line = gateway.log().swap_remove(number);
             seen.insert(status);
 
-            let said = explained(&gateway, &method, &target, &fields);
+            let said = gateway.explain(&method, &target, &fields);
             let is_own = line["route"] == "(own)";
             let route = if is_own { &Value::Null } else { &line["route"] };
             let agree = if said["decision"] == "allow" {

@@ -1,6 +1,5 @@
 //! Pages of other origins at the gateway's own endpoints: CORS, `same_site = "none"`, the cookie with a refresh token.
 
-use passgate::internals::app::{ExplainRequest, explain};
 use serde_json::{Value, json};
 
 use crate::support::gateway::before;
@@ -334,24 +333,6 @@ fn sign_in_over_https(gateway: &Gateway) -> (String, String) {
     (set.split(';').next().unwrap().to_owned(), set)
 }
 
-fn explained(gateway: &Gateway, method: &str, url: &str, fields: &[(&str, &str)]) -> Value {
-    let question = ExplainRequest {
-        method: method.to_owned(),
-        url: url.to_owned(),
-        headers: fields
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}"))
-            .collect(),
-        subject: None,
-        roles: Vec::new(),
-        scopes: Vec::new(),
-        claims: Vec::new(),
-    };
-    explain(&gateway.setup.path("gateway.toml"), &question)
-        .unwrap()
-        .json
-}
-
 #[test]
 fn cookie_for_all_sites_counts_no_further_than_lax() {
     let app = App::start();
@@ -508,7 +489,7 @@ fn cookie_for_all_sites_counts_no_further_than_lax() {
                 None,
                 "{name} {path}: ignored, not cleared"
             );
-            let said = explained(&gateway, method, path, &told);
+            let said = gateway.explain(method, path, &told);
             let expected = if status == 200 { Value::Null } else { json!(status) };
             assert_eq!(said["status"], expected, "{name} {path}: {said}");
         }

@@ -1,6 +1,6 @@
 //! `[providers.*]`: sign-in with a provider.
 
-use super::key::{Kind, SECRET, Table, key};
+use super::key::{Key, Kind, SECRET, Table, key};
 
 const TEXTS: Kind = Kind::OneOrMore(&Kind::Text);
 
@@ -31,19 +31,22 @@ pub(super) const PROVIDERS: Table = Table {
     ],
 };
 
+/// Of `roles` and of `allow`.
+const DOMAIN: Key = key(
+    "domain",
+    Kind::Text,
+    "",
+    "Users with a verified address of this domain.",
+)
+.example("\"example.com\"");
+
 pub(super) const GRANTS: Table = Table {
     path: "providers.*.roles",
     doc: "A role, and the users who get it: one of `email`, `domain` and `group`. Only addresses that the provider marks as verified (`email_verified`) count.",
     keys: &[
         key("role", Kind::Text, "", "The role. Required.").example("\"admin\""),
         key("email", Kind::Text, "", "The user with this verified address.").example("\"alice@example.com\""),
-        key(
-            "domain",
-            Kind::Text,
-            "",
-            "Users with a verified address of this domain.",
-        )
-        .example("\"example.com\""),
+        DOMAIN,
         key(
             "group",
             Kind::Text,
@@ -61,13 +64,7 @@ pub(super) const ALLOW: Table = Table {
     keys: &[
         key("email", Kind::Text, "", "The user with this verified address.")
             .example("\"bob@partner.example\""),
-        key(
-            "domain",
-            Kind::Text,
-            "",
-            "Users with a verified address of this domain.",
-        )
-        .example("\"example.com\""),
+        DOMAIN,
         key(
             "group",
             Kind::Text,

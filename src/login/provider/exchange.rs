@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
@@ -20,6 +20,7 @@ use super::attempt::Secrets;
 use super::config::{ClientAuthentication, ProviderPlan};
 use super::metadata::{Metadata, Source, shown};
 use crate::clock::UnixSeconds;
+use crate::http::url::Url;
 use crate::net::client;
 use crate::refusal::Refusal;
 use crate::verify::{Issuer, Verified, Verifier, parse_object, read_unverified, roles_of};
@@ -105,6 +106,14 @@ impl Exchange<'_> {
         Refusal::IdTokenRefused
     }
 
+    async fn send(&self, url: &Url, request: Request<Bytes>) -> Result<Response<Bytes>, Refusal> {
+        let answer = self.plan.client.send(url, request, MAX_BODY_BYTES).await;
+        answer.map_err(|error| {
+            tracing::warn!(provider = self.plan.name, %error, "a provider does not answer");
+            Refusal::ProviderUnavailable
+        })
+    }
+
     async fn redeem(&self, code: &str, secrets: &Secrets, redirect_uri: &str) -> Result<Tokens, Refusal> {
         let (plan, url) = (self.plan, &self.metadata.token);
         let mut form = Zeroizing::new(format!(
@@ -134,14 +143,7 @@ impl Exchange<'_> {
             .header(header::ACCEPT, "application/json")
             .body(Bytes::from(form.as_bytes().to_vec()))
             .map_err(|_| Refusal::Internal)?;
-        let answer = plan
-            .client
-            .send(url, request, MAX_BODY_BYTES)
-            .await
-            .map_err(|error| {
-                tracing::warn!(provider = plan.name, %error, "a provider does not answer");
-                Refusal::ProviderUnavailable
-            })?;
+        let answer = self.send(url, request).await?;
         let status = answer.status();
         let document = parse_object(answer.body()).ok();
         if status != StatusCode::OK {
@@ -274,14 +276,7 @@ impl Exchange<'_> {
             .header(header::ACCEPT, "application/json")
             .body(Bytes::new())
             .map_err(|_| Refusal::Internal)?;
-        let answer = plan
-            .client
-            .send(url, request, MAX_BODY_BYTES)
-            .await
-            .map_err(|error| {
-                tracing::warn!(provider = plan.name, %error, "a provider does not answer");
-                Refusal::ProviderUnavailable
-            })?;
+        let answer = self.send(url, request).await?;
         if answer.status() != StatusCode::OK {
             return Err(refused("its status is not 200"));
         }

@@ -1,5 +1,6 @@
 //! The real binary, started on ports of the system's choice, with everything that it prints.
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -8,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use passgate::internals::app::{ExplainRequest, explain};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -294,6 +296,24 @@ impl Gateway {
     #[track_caller]
     pub fn start(toml: &str) -> Self {
         Setup::new(toml).start()
+    }
+
+    /// What `explain` says of a request with this gateway's file.
+    #[track_caller]
+    pub fn explain(&self, method: &str, url: &str, fields: &[(impl Display, impl Display)]) -> Value {
+        let question = ExplainRequest {
+            method: method.to_owned(),
+            url: url.to_owned(),
+            headers: fields
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}"))
+                .collect(),
+            subject: None,
+            roles: Vec::new(),
+            scopes: Vec::new(),
+            claims: Vec::new(),
+        };
+        explain(&self.setup.path("gateway.toml"), &question).unwrap().json
     }
 
     /// Starts it with the issuer `corp`, an upstream `app` of these servers, and these further tables.
