@@ -80,7 +80,7 @@ const READ: &str = "GET, HEAD";
 
 /// All endpoints. A path has one row for each handler.
 #[rustfmt::skip]
-static ENDPOINTS: [Row; 24] = [
+static ENDPOINTS: &[Row] = &[
     Row { path: Path::Root(JWKS_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::jwks) },
     Row { path: Path::Root(DISCOVERY_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::discovery) },
     // No route takes these.
@@ -259,7 +259,7 @@ pub(crate) fn find(
     }
     let below = path.strip_prefix(prefix);
     let mut allow = String::new();
-    for row in &ENDPOINTS {
+    for row in ENDPOINTS {
         let exists = sign_in || matches!(row.handler, Handler::Public(_));
         let Some(id) = row.id_of(path, below).filter(|_| exists) else {
             continue;
