@@ -163,13 +163,14 @@ pub(in crate::login) async fn land(
                 .await
         })
         .await?;
+    let how = profile.authentication(&plan.name, now);
     let account = sign_in(visit, provider, profile).await?;
     let way = Way::new(
         visit,
         attempt.return_to.map(Into::into),
         attempt.of_host.map(Into::into),
     );
-    let answered = visit.open_browser(account, way.then).await?;
+    let answered = visit.open_browser(account, how, way.then).await?;
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),
         None => answered,
