@@ -68,4 +68,12 @@ pub trait IdentityStore: Debug + Send + Sync {
         identity: &IdentityRow,
         end: &EndSessions<'_>,
     ) -> Result<AccountRow, StateError>;
+
+    /// The same for an identity that is known as one of the account `identity.account_id`, between two sign-ins; `None`
+    /// where it is not, and nothing is changed then.
+    fn update_identity(
+        &self,
+        identity: &IdentityRow,
+        end: &EndSessions<'_>,
+    ) -> Result<Option<AccountRow>, StateError>;
 }

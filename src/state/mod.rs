@@ -15,6 +15,7 @@ mod contract;
 pub(crate) mod email;
 mod ending;
 mod error;
+mod grant;
 mod identity;
 mod key;
 mod revocation;
@@ -29,6 +30,7 @@ pub(crate) use account::{AccountChange, AccountStore, Added};
 pub(crate) use code::{CodeRow, CodeStore, MOST_CODES};
 pub(crate) use ending::{EndSessions, TOKEN_MARGIN};
 pub(crate) use error::{StateError, StateErrorKind};
+pub(crate) use grant::{GrantRow, GrantStore, Lease};
 pub(crate) use identity::{IdentityRow, IdentityStore};
 pub(crate) use key::{SigningKeyRow, SigningKeyStore};
 pub(crate) use revocation::{PURGED_AT_ONCE, Reading, RevocationStore, Version};
@@ -37,12 +39,18 @@ pub use session::{RefreshRow, SessionRow};
 
 /// What is kept. Each method that writes has written durably when it returns `Ok`.
 pub trait State:
-    AccountStore + IdentityStore + SessionStore + CodeStore + RevocationStore + SigningKeyStore
+    AccountStore + IdentityStore + SessionStore + GrantStore + CodeStore + RevocationStore + SigningKeyStore
 {
 }
 
-impl<T: AccountStore + IdentityStore + SessionStore + CodeStore + RevocationStore + SigningKeyStore> State
-    for T
+impl<T> State for T where
+    T: AccountStore
+        + IdentityStore
+        + SessionStore
+        + GrantStore
+        + CodeStore
+        + RevocationStore
+        + SigningKeyStore
 {
 }
 

@@ -11,10 +11,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
 
 use super::attempt::{self, Attempt, LIFETIME};
-use super::exchange::{Profile, encode};
 use super::metadata::shown;
+use super::profile::Profile;
 use super::registry::{Provider, Providers};
 use super::rules::Subject;
+use super::token_endpoint::encode;
 use crate::login::context::EndpointContext;
 use crate::login::form::parameters;
 use crate::login::response::{EndpointError, EndpointResponse};

@@ -5,15 +5,20 @@
 //! session. Invariants: only the browser that began an attempt completes it, once; no worker waits for a provider on its own
 //! thread; a provider that is down keeps nothing but its own sign-in from working; no page shows text of a provider.
 //!
-//! `flow` has the two endpoints, `registry` the providers, `attempt` is what the browser keeps, `metadata` what the provider publishes, `exchange` what becomes of the code, and
-//! `rules` who may sign in.
+//! `flow` has the two endpoints, `registry` the providers, `attempt` is what the browser keeps, `metadata` what the provider
+//! publishes. `exchange` makes a profile of a code, by way of `token_endpoint`, `id_token` and `userinfo`; `profile` is what the
+//! provider says about the user, and `rules` who may sign in.
 
 mod attempt;
 mod config;
 mod exchange;
 pub(super) mod flow;
+mod id_token;
 mod metadata;
+mod profile;
 pub(crate) mod registry;
 mod rules;
+mod token_endpoint;
+mod userinfo;
 
 pub(crate) use config::ProviderPlan;

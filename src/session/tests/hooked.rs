@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountStore, CodeRow, CodeStore, IdentityRow, IdentityStore, Reading, RefreshExchange, RevocationStore,
-    SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateErrorKind, TokenHash, Version,
+    AccountStore, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease, Reading,
+    RefreshExchange, RevocationStore, SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateErrorKind,
+    TokenHash, Version,
 };
 
 type Deed = Box<dyn FnOnce(&dyn State) + Send>;
@@ -134,6 +135,15 @@ pass_on! { IdentityStore:
     spend_attempt(hash: &TokenHash, expires_at: UnixSeconds, now: UnixSeconds) -> bool;
     identities(account_id: Option<&str>) -> Vec<IdentityRow>;
     sign_in_identity(identity: &IdentityRow, end: &EndSessions<'_>) -> AccountRow;
+    update_identity(identity: &IdentityRow, end: &EndSessions<'_>) -> Option<AccountRow>;
+}
+
+pass_on! { GrantStore:
+    add_grant(grant: &GrantRow) -> bool;
+    grant(session_id: &str) -> Option<GrantRow>;
+    lease_due_grants(read_before: UnixSeconds, lease: Lease, most: usize) -> Vec<GrantRow>;
+    lease_grant(session_id: &str, lease: Lease) -> Option<GrantRow>;
+    save_grant(grant: &GrantRow) -> bool;
 }
 
 pass_on! { CodeStore:

@@ -85,6 +85,27 @@ pub(in crate::state) fn a_deleted_account_takes_its_identity_along(state: &Opene
     );
 }
 
+pub(in crate::state) fn an_update_is_for_an_identity_of_the_account_alone(state: &Opened) {
+    let update = |subject, account| {
+        state
+            .other
+            .update_identity(&identity(subject, account), &END)
+            .unwrap()
+    };
+    assert_eq!(update("s1", "x1"), None);
+    assert!(state.one.accounts().unwrap().is_empty());
+    let first = state.one.sign_in_identity(&identity("s1", "x1"), &END).unwrap();
+    state.one.sign_in_identity(&identity("s2", "x2"), &END).unwrap();
+    assert_eq!(update("s1", "x2"), None);
+    assert_eq!(update("s1", "x1"), Some(first.clone()));
+    let less = IdentityRow {
+        roles: Vec::new(),
+        ..identity("s1", "x1")
+    };
+    let after = state.other.update_identity(&less, &END).unwrap().unwrap();
+    assert_eq!((after.all_roles().len(), after.revision), (0, first.revision + 1));
+}
+
 pub(in crate::state) fn of_many_first_sign_ins_of_an_identity_one_makes_the_account(state: &Opened) {
     let ids = at_once(state, 8, |side, number| {
         side.sign_in_identity(&identity("s1", &format!("x{number}")), &END)

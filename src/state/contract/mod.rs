@@ -4,6 +4,7 @@
 pub(super) mod accounts;
 pub(super) mod codes;
 pub(super) mod common;
+pub(super) mod grants;
 pub(super) mod identities;
 pub(super) mod keys;
 pub(super) mod refresh;
@@ -90,8 +91,14 @@ macro_rules! suite {
             other_roles_of_an_identity_make_tokens_stale_and_own_roles_stay
             a_disabled_account_of_an_identity_stays_as_it_is
             a_deleted_account_takes_its_identity_along
+            an_update_is_for_an_identity_of_the_account_alone
             of_many_first_sign_ins_of_an_identity_one_makes_the_account
             of_many_that_complete_an_attempt_one_does
+        );
+        $crate::state::contract::suite!($open, grants:
+            a_grant_needs_its_session_and_goes_with_it
+            grants_are_due_once_their_session_was_seen_again
+            of_many_that_lease_a_grant_one_gets_it
         );
         $crate::state::contract::suite!($open, codes:
             a_code_is_taken_once_by_either_side

@@ -2,13 +2,15 @@
 
 use zeroize::Zeroizing;
 
-use super::{Sqlite, accounts, codes, identities, key_sets, revocations, secrets, sessions, signing_keys};
+use super::{
+    Sqlite, accounts, codes, grants, identities, key_sets, revocations, secrets, sessions, signing_keys,
+};
 use crate::clock::UnixSeconds;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountChange, AccountRow, AccountStore, Added, CodeRow, CodeStore, EndSessions, IdentityRow,
-    IdentityStore, Reading, RefreshExchange, RevocationStore, Rotation, SessionRow, SessionSelector,
-    SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateError, TokenHash, Version,
+    AccountChange, AccountRow, AccountStore, Added, CodeRow, CodeStore, EndSessions, GrantRow, GrantStore,
+    IdentityRow, IdentityStore, Lease, Reading, RefreshExchange, RevocationStore, Rotation, SessionRow,
+    SessionSelector, SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateError, TokenHash, Version,
 };
 
 impl RevocationStore for Sqlite {
@@ -191,6 +193,19 @@ impl IdentityStore for Sqlite {
             identities::sign_in(transaction, identity, end)
         })
     }
+
+    fn update_identity(
+        &self,
+        identity: &IdentityRow,
+        end: &EndSessions<'_>,
+    ) -> Result<Option<AccountRow>, StateError> {
+        self.write("update an identity", |transaction| {
+            if identities::account_of(transaction, identity)?.as_ref() != Some(&identity.account_id) {
+                return Ok(None);
+            }
+            identities::sign_in(transaction, identity, end).map(Some)
+        })
+    }
 }
 
 impl SessionStore for Sqlite {
@@ -239,6 +254,44 @@ impl SessionStore for Sqlite {
                 return Ok(ended);
             }
         }
+    }
+}
+
+impl GrantStore for Sqlite {
+    fn add_grant(&self, grant: &GrantRow) -> Result<bool, StateError> {
+        self.write("add a grant", |transaction| grants::add(transaction, grant))
+    }
+
+    fn grant(&self, session_id: &str) -> Result<Option<GrantRow>, StateError> {
+        self.read("read a grant", |connection| grants::of(connection, session_id))
+    }
+
+    fn lease_due_grants(
+        &self,
+        read_before: UnixSeconds,
+        lease: Lease,
+        most: usize,
+    ) -> Result<Vec<GrantRow>, StateError> {
+        let due = self.read("look for grants", |connection| {
+            grants::due(connection, read_before, lease.now, most)
+        })?;
+        if due.is_empty() {
+            return Ok(due);
+        }
+        self.write("lease grants", |transaction| {
+            grants::lease(transaction, due.iter().map(|grant| &*grant.session_id), lease)
+        })
+    }
+
+    fn lease_grant(&self, session_id: &str, lease: Lease) -> Result<Option<GrantRow>, StateError> {
+        let leased = self.write("lease a grant", |transaction| {
+            grants::lease(transaction, [session_id], lease)
+        })?;
+        Ok(leased.into_iter().next())
+    }
+
+    fn save_grant(&self, grant: &GrantRow) -> Result<bool, StateError> {
+        self.write("save a grant", |transaction| grants::save(transaction, grant))
     }
 }
 

@@ -70,15 +70,22 @@ pub(super) fn spend(
     Ok(added > 0)
 }
 
+pub(super) fn account_of(
+    transaction: &Transaction<'_>,
+    identity: &IdentityRow,
+) -> rusqlite::Result<Option<String>> {
+    transaction
+        .prepare_cached("SELECT account_id FROM identities WHERE provider = ?1 AND subject = ?2")?
+        .query_row([&identity.provider, &identity.subject], |row| row.get(0))
+        .optional()
+}
+
 pub(super) fn sign_in(
     transaction: &Transaction<'_>,
     identity: &IdentityRow,
     end: &EndSessions<'_>,
 ) -> rusqlite::Result<AccountRow> {
-    let known: Option<String> = transaction
-        .prepare_cached("SELECT account_id FROM identities WHERE provider = ?1 AND subject = ?2")?
-        .query_row([&identity.provider, &identity.subject], |row| row.get(0))
-        .optional()?;
+    let known = account_of(transaction, identity)?;
     let is_new = known.is_none();
     let id = known.unwrap_or_else(|| identity.account_id.clone());
     let before = accounts::by_id(transaction, &id)?;

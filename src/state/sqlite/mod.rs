@@ -11,6 +11,7 @@ mod connect;
 mod engine;
 mod error;
 mod file;
+mod grants;
 mod identities;
 mod key_sets;
 mod revocations;

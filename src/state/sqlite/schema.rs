@@ -265,6 +265,22 @@ pub(super) const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX spent_attempts_expires_at ON spent_attempts (expires_at);
     ",
+    // 8: what providers granted for sessions.
+    "
+    CREATE TABLE grants (
+        session_id TEXT NOT NULL PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
+        -- Its name in the TOML.
+        provider TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        -- Tokens, AES-256-GCM.
+        sealed BLOB NOT NULL,
+        -- Whether there is a refresh token among them.
+        refreshes INTEGER NOT NULL CHECK (refreshes IN (0, 1)),
+        read_at INTEGER NOT NULL,
+        leased_until INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX grants_read_at ON grants (read_at) WHERE refreshes;
+    ",
 ];
 
 /// The index of the step after which addresses are compared anew.
