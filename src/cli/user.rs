@@ -370,7 +370,7 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
         ["id", &account.id],
         ["name", account.name.as_deref().unwrap_or_default()],
         ["roles", &account.roles.join(", ")],
-        ["from providers", &account.granted_roles.join(", ")],
+        ["granted", &account.granted_roles.join(", ")],
         [
             "state",
             if account.disabled {
