@@ -160,6 +160,8 @@ struct Content<'a> {
     elsewhere: Option<(&'a str, &'a str)>,
     setup: Option<&'a str>,
     person: Option<&'a Person>,
+    /// Whether the account has a password.
+    has_password: bool,
     providers: &'a [ProviderLink],
     providers_only: bool,
     sessions: Vec<Value>,
@@ -310,6 +312,16 @@ impl Pages {
         self.answer(status, Page::SetupOver, Content::default())
     }
 
+    /// The page for an account without a password, which has nothing to change.
+    #[must_use]
+    pub fn no_password(&self, person: &Person) -> Response<Bytes> {
+        let content = Content {
+            person: Some(person),
+            ..Content::default()
+        };
+        self.answer(StatusCode::OK, Page::Password, content)
+    }
+
     /// The page to change the password.
     #[must_use]
     pub fn password(
@@ -323,6 +335,7 @@ impl Pages {
             Page::Password,
             Content {
                 person: Some(person),
+                has_password: true,
                 error,
                 ..Content::default()
             },
@@ -499,6 +512,7 @@ impl Pages {
                 email => text(&person.email),
                 name => optional(person.name.as_deref()),
             }),
+            has_password => content.has_password,
             providers => content.providers.iter().map(|provider| context! {
                 label => text(&provider.label),
                 mark => mark(&provider.label),
@@ -634,6 +648,7 @@ impl Pages {
                 Page::Password,
                 Content {
                     person: Some(&person),
+                    has_password: true,
                     error: error("new_password"),
                     ..Content::default()
                 },
