@@ -198,7 +198,7 @@ fn decide(directory: &Path) -> impl FnMut(u64) + use<> {
     let caller = caller(directory);
     move |times| {
         for _ in 0..times {
-            let decision = rules.decide(Some(Arc::clone(black_box(&caller))));
+            let decision = rules.decide(Some(Arc::clone(black_box(&caller))), 0);
             drop(black_box(
                 decision
                     .map_err(|denial| denial.refusal)

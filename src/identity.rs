@@ -13,6 +13,9 @@ use crate::clock::UnixSeconds;
 /// The name of the gateway's own issuer: [`Identity::issuer`] of a session's tokens, and the issuer of their revocations.
 pub const SESSION_ISSUER: &str = "session";
 
+/// The claim of the gateway's own tokens with the name of the provider that the user signed in with.
+pub(crate) const PROVIDER_CLAIM: &str = "idp";
+
 /// A UUID of version 7 (RFC 9562 section 5.7) for something that is made at `now`: a name, not a secret. The constructors of
 /// the `uuid` crate panic where the system has no random numbers, and do not take a time in seconds.
 ///

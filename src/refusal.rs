@@ -150,6 +150,8 @@ refusals! {
     RefreshReused = UNAUTHORIZED, "refresh-reused", "Invalid token";
     /// No such account, a wrong password, or a disabled account: the answer does not tell which.
     LoginRefused = UNAUTHORIZED, "login-refused", "Invalid credentials";
+    /// The route asks for a more recent or a stronger sign-in, or one with another provider (RFC 9470).
+    AuthenticationInsufficient = UNAUTHORIZED, "authentication-insufficient", "Unauthorized";
 
     // 403: who is asking is known, and may not.
     /// A rule on roles said no.
@@ -164,6 +166,8 @@ refusals! {
     SignInDenied = FORBIDDEN, "sign-in-denied", "Forbidden";
     /// The provider's `allow` names other users.
     SignInNotAllowed = FORBIDDEN, "sign-in-not-allowed", "Forbidden";
+    /// A sign-in that is not what the page asks for that it was made for: `acr`, `max_age` or `provider` of the route.
+    SignInInsufficient = FORBIDDEN, "sign-in-insufficient", "Forbidden";
     /// The account of an identity at a provider is disabled.
     AccountDisabled = FORBIDDEN, "account-disabled", "Forbidden";
     /// A cookie was the credential and another site asked.
@@ -235,7 +239,10 @@ impl Refusal {
     #[must_use]
     pub fn is_invalid_token(self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED
-            && !matches!(self, Self::CredentialMissing | Self::LoginRefused)
+            && !matches!(
+                self,
+                Self::CredentialMissing | Self::LoginRefused | Self::AuthenticationInsufficient
+            )
     }
 
     /// Whether something failed (the app, the state, an issuer, the gateway itself), as against a request that was refused

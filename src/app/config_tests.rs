@@ -13,7 +13,7 @@ use http::request::Parts;
 use serde_json::{Map, Value};
 
 use super::config::Plan;
-use crate::clock::UnixSeconds;
+use crate::clock::{Clock, UnixSeconds};
 use crate::config::Problems;
 use crate::config::raw::{RawClaim, RawExpect, RawTestCaller};
 use crate::gateway::{
@@ -21,7 +21,7 @@ use crate::gateway::{
 };
 use crate::http::headers::{Host, request_host};
 use crate::http::url::Url;
-use crate::identity::{Caller, Identity, SESSION_ISSUER};
+use crate::identity::{Caller, Identity, PROVIDER_CLAIM, SESSION_ISSUER};
 use crate::identity_headers::{Peer, TrustedProxies};
 use crate::values::RequestLine;
 
@@ -53,6 +53,7 @@ pub(super) fn decide<'a>(
     plan: &'a Plan,
     line: &RequestLine,
     caller: Option<Arc<Caller>>,
+    now: UnixSeconds,
 ) -> Result<Decision<'a>, Box<Rejection<'a>>> {
     let policy = Policy {
         routes: &plan.routes,
@@ -60,6 +61,7 @@ pub(super) fn decide<'a>(
         has_sign_in: plan.sign_in.is_some(),
         public_https: plan.settings.public_https,
         origins: &plan.settings.origins,
+        now,
     };
     let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false);
     let host = request_host(&parts);
@@ -69,6 +71,7 @@ pub(super) fn decide<'a>(
 
 /// Runs the file's own tests. What fails is a problem at its line. Returns how many there are.
 pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
+    let now = Clock::system().now();
     for test in &plan.tests {
         let request = &test.request;
         let caller = test.caller.as_ref();
@@ -83,15 +86,15 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
                 ));
             continue;
         }
-        let caller = caller.map(|caller| Arc::new(Caller::new(described(caller))));
-        let decision = decide(plan, request, caller);
+        let caller = caller.map(|caller| Arc::new(Caller::new(described(caller, now))));
+        let decision = decide(plan, request, caller, now);
         let refusal = decision.as_ref().err().map(|rejection| rejection.refusal);
         let status = refusal.map(|refusal| refusal.status().as_u16());
         let as_expected = match test.expect.value {
             RawExpect::Allow => status.is_none(),
             RawExpect::Status(expected) => status == Some(expected),
-            RawExpect::Login => refusal.is_some_and(|refusal| {
-                is_sent_to_sign_in(plan.sign_in.is_some(), &request.method, true, refusal)
+            RawExpect::Login => decision.as_ref().is_err_and(|rejection| {
+                is_sent_to_sign_in(plan.sign_in.is_some(), &request.method, true, rejection)
             }),
         };
         if as_expected {
@@ -113,8 +116,8 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
         };
         let problem = problems.error(&test.expect.span, format!("the test `{}` fails", request.value));
         problem.label(format!("{came}{why}")).hint(if test.expect.value == RawExpect::Login {
-            "`login` needs a GET or HEAD request without `as`, on a route with `auth = \"required\"`, and a way to sign in \
-             (`[password]`)"
+            "`login` needs a GET or HEAD request without `as`, on a route with `auth = \"required\"`, or one whose `acr`, `max_age` or \
+             `provider` refuses `as`, and a way to sign in (`[password]` or `[providers.*]`)"
         } else {
             "change the rule, or what the test expects of it"
         });
@@ -123,11 +126,11 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
 }
 
 /// The name of the gateway itself among the issuers.
-fn described(caller: &RawTestCaller) -> Identity {
+fn described(caller: &RawTestCaller, now: UnixSeconds) -> Identity {
     let texts = |list: &[crate::config::Spanned<String>]| {
         list.iter().map(|text| text.value.clone()).collect::<Vec<_>>()
     };
-    let claims = caller
+    let mut claims = caller
         .claims
         .iter()
         .fold(Map::new(), |mut claims, (path, value)| {
@@ -139,6 +142,19 @@ fn described(caller: &RawTestCaller) -> Identity {
             claims.insert(path.as_str().to_owned(), value);
             claims
         });
+    let mut state = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            claims.insert(name.to_owned(), value);
+        }
+    };
+    state("acr", caller.acr.as_ref().map(|acr| acr.as_str().into()));
+    let ago = caller
+        .signed_in
+        .as_ref()
+        .map(|ago| i64::try_from(ago.as_secs()).unwrap_or(i64::MAX));
+    state("auth_time", ago.map(|ago| now.saturating_sub(ago).into()));
+    let provider = caller.provider.as_ref();
+    state(PROVIDER_CLAIM, provider.map(|name| name.as_str().into()));
     let subject = caller
         .subject
         .as_ref()

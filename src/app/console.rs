@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::config::Plan;
 use super::config_tests;
 use super::settings::Settings;
+use crate::clock::Clock;
 use crate::identity::{Caller, SESSION_ISSUER};
 use crate::observe::{Diagnostics, LevelSwitch};
 use crate::refusal::Refusal;
@@ -98,7 +99,7 @@ pub(super) fn is_demo(plan: &Plan) -> bool {
     let refusal = |path, caller| {
         let line = RequestLine::parse("GET", path).ok()?;
         Some(
-            config_tests::decide(plan, &line, caller)
+            config_tests::decide(plan, &line, caller, Clock::system().now())
                 .err()
                 .map(|rejection| rejection.refusal),
         )

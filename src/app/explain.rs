@@ -115,7 +115,7 @@ pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Fa
         }
         Err(rejection) => {
             let refusal = rejection.refusal;
-            let is_redirected = is_sent_to_sign_in(gateway.sign_in.is_some(), &method, is_browser, refusal);
+            let is_redirected = is_sent_to_sign_in(gateway.sign_in.is_some(), &method, is_browser, rejection);
             reason = Some(refusal.reason());
             status = Some(if is_redirected {
                 transcript.line(format_args!("refused: 302 to sign in at {sign_in} ({refusal})"));

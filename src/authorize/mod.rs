@@ -7,6 +7,7 @@
 //! Rules require `auth = "required"`. With `none` there is no caller to apply them to; with `optional` a caller who fails
 //! them would pass by leaving the credential out. Both are errors in the file.
 
+mod step_up;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::clock::UnixSeconds;
 use crate::config::raw::{RawClaim, RawRoles, RawRoute};
 use crate::config::{Place, Problems, Spanned};
 use crate::identity::{Caller, ClaimPath, Identity};
@@ -22,6 +24,7 @@ use crate::refusal::Refusal;
 use crate::values::Scope;
 
 pub(crate) use crate::values::Auth;
+pub(crate) use step_up::{SignInClaims, StepUp};
 
 /// A rule as log lines and `explain` name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct Rules {
     /// The rule `auth` itself.
     name: Arc<RuleName>,
     rules: Vec<Rule>,
+    /// The rules on the sign-in, taken together.
+    step_up: Option<StepUp>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ enum Check {
     NoRole(Vec<Box<str>>),
     Claim(ClaimPath, RawClaim),
     Scope(Scope),
+    /// One of the rules on the sign-in.
+    StepUp(StepUp),
 }
 
 /// The rules of one route for programs: `check --format json` prints it as `who`. A caller has to satisfy each part that
@@ -77,6 +84,15 @@ pub struct Who {
     /// Scopes, all of which are needed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// Authentication context classes, one of which the sign-in needs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub acr: Vec<String>,
+    /// How long ago the sign-in may be, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<UnixSeconds>,
+    /// The provider of the sign-in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 /// The rule on roles of a [`Who`].
@@ -171,6 +187,7 @@ impl Rules {
                 Check::Scope(scope.value.clone()),
             );
         }
+        let step_up = compile_step_up(route, &mut rules, problems);
         if auth != Auth::Required && !rules.is_empty() {
             let (message, why) = match auth {
                 Auth::None => (
@@ -185,7 +202,7 @@ impl Rules {
             problems
                 .error(&span, message)
                 .label(why)
-                .hint("write `auth = \"required\"`, or take `roles`, `claims` and `scopes` out");
+                .hint("write `auth = \"required\"`, or take `roles`, `claims`, `scopes`, `acr`, `max_age` and `provider` out");
         }
         let text = format!("auth = \"{}\"", auth.as_str()).into();
         Self {
@@ -195,6 +212,7 @@ impl Rules {
                 place: problems.place(&span),
             }),
             rules,
+            step_up,
         }
     }
 
@@ -210,6 +228,12 @@ impl Rules {
         self.auth
     }
 
+    /// What is asked of the sign-in.
+    #[must_use]
+    pub fn step_up(&self) -> Option<&StepUp> {
+        self.step_up.as_ref()
+    }
+
     /// Whether these ask for everything that `other` asks for: every caller who passes here passes there. Rules
     /// are compared as they are written: of two that mean the same in other words, neither is the other.
     #[must_use]
@@ -218,11 +242,12 @@ impl Rules {
         other.auth != Auth::Required || (self.auth == Auth::Required && other.rules.iter().all(asked_here))
     }
 
-    /// Whether a request of the verified `caller`, or an anonymous one, may pass. Allocates nothing.
+    /// Whether a request of the verified `caller`, or an anonymous one, may pass at `now`. Allocates nothing.
     ///
     /// # Errors
-    /// The first rule that says no: `CredentialMissing`, `RoleRefused`, `ClaimRefused` or `ScopeRefused`.
-    pub fn decide(&self, caller: Option<Arc<Caller>>) -> Result<Permit, Denial> {
+    /// The first rule that says no: `CredentialMissing`, `RoleRefused`, `ClaimRefused`, `ScopeRefused` or
+    /// `AuthenticationInsufficient`.
+    pub fn decide(&self, caller: Option<Arc<Caller>>, now: UnixSeconds) -> Result<Permit, Denial> {
         if self.auth == Auth::None {
             return Ok(Permit { caller: None });
         }
@@ -232,7 +257,7 @@ impl Rules {
         match self
             .rules
             .iter()
-            .find(|rule| !rule.check.passes(&caller.identity))
+            .find(|rule| !rule.check.passes(&caller.identity, now))
         {
             Some(rule) => Err(Denial {
                 refusal: rule.check.refusal(),
@@ -256,7 +281,7 @@ impl Rules {
     /// Every rule and what it says about `caller`, by the checks that [`Rules::decide`] goes by. Without a caller the
     /// only step is `auth`.
     #[must_use]
-    pub fn steps(&self, caller: Option<&Caller>) -> Vec<Step> {
+    pub fn steps(&self, caller: Option<&Caller>, now: UnixSeconds) -> Vec<Step> {
         let detail = match (self.auth, caller) {
             (Auth::None, _) => "nothing is read".to_owned(),
             (_, None) => "there is no caller".to_owned(),
@@ -275,8 +300,8 @@ impl Rules {
         if let Some(caller) = caller.filter(|_| self.auth != Auth::None) {
             steps.extend(self.rules.iter().map(|rule| Step {
                 rule: rule.name.clone(),
-                refusal: (!rule.check.passes(&caller.identity)).then(|| rule.check.refusal()),
-                detail: rule.check.detail(&caller.identity),
+                refusal: (!rule.check.passes(&caller.identity, now)).then(|| rule.check.refusal()),
+                detail: rule.check.detail(&caller.identity, now),
             }));
         }
         steps
@@ -304,7 +329,13 @@ impl Rules {
                     who.claims.insert(path.as_str().to_owned(), wanted);
                 }
                 Check::Scope(scope) => who.scopes.push(scope.as_str().to_owned()),
+                Check::StepUp(_) => {}
             }
+        }
+        if let Some(step_up) = &self.step_up {
+            who.acr = owned(&step_up.acr);
+            who.max_age = step_up.max_age;
+            who.provider = step_up.provider.as_deref().map(str::to_owned);
         }
         who
     }
@@ -315,7 +346,7 @@ impl Rules {
             .iter()
             .flat_map(|rule| match &rule.check {
                 Check::AnyRole(roles) | Check::AllRoles(roles) | Check::NoRole(roles) => roles.as_slice(),
-                Check::Claim(..) | Check::Scope(_) => &[],
+                Check::Claim(..) | Check::Scope(_) | Check::StepUp(_) => &[],
             })
             .map(|role| &**role)
     }
@@ -338,7 +369,7 @@ impl std::fmt::Display for Rules {
 }
 
 impl Check {
-    fn passes(&self, identity: &Identity) -> bool {
+    fn passes(&self, identity: &Identity, now: UnixSeconds) -> bool {
         let has = |role: &str| identity.roles.iter().any(|held| held == role);
         match self {
             Self::AnyRole(roles) => roles.iter().any(|role| has(role)),
@@ -350,6 +381,7 @@ impl Check {
                 None => false,
             },
             Self::Scope(scope) => identity.scopes.iter().any(|held| held == scope.as_str()),
+            Self::StepUp(step_up) => step_up.is_met(SignInClaims::of(identity), now),
         }
     }
 
@@ -358,10 +390,11 @@ impl Check {
             Self::AnyRole(_) | Self::AllRoles(_) | Self::NoRole(_) => Refusal::RoleRefused,
             Self::Claim(..) => Refusal::ClaimRefused,
             Self::Scope(_) => Refusal::ScopeRefused,
+            Self::StepUp(_) => Refusal::AuthenticationInsufficient,
         }
     }
 
-    fn detail(&self, identity: &Identity) -> String {
+    fn detail(&self, identity: &Identity, now: UnixSeconds) -> String {
         match self {
             Self::AnyRole(_) | Self::AllRoles(_) | Self::NoRole(_) => match identity.roles.as_slice() {
                 [] => "the caller has no roles".to_owned(),
@@ -375,6 +408,7 @@ impl Check {
                 [] => "the caller has no scopes".to_owned(),
                 scopes => format!("the caller has the scopes {}", listed(scopes)),
             },
+            Self::StepUp(step_up) => step_up.detail(SignInClaims::of(identity), now),
         }
     }
 }
@@ -441,6 +475,42 @@ fn compile_roles(roles: &Spanned<RawRoles>, rules: &mut Vec<Rule>, problems: &mu
             )
             .hint("remove it from `none`, or from the other list");
     }
+}
+
+/// The rules on the sign-in: each key is one, with its own line.
+fn compile_step_up(route: &RawRoute, rules: &mut Vec<Rule>, problems: &Problems) -> Option<StepUp> {
+    let mut all = StepUp::default();
+    let mut add_one = |span: &Range<usize>, one: StepUp| {
+        add(rules, problems, span, one.text(), Check::StepUp(one));
+    };
+    if let Some(first) = route.acr.first() {
+        all.acr = route.acr.iter().map(|acr| acr.as_str().into()).collect();
+        let acr = all.acr.clone();
+        add_one(
+            &first.span,
+            StepUp {
+                acr,
+                ..StepUp::default()
+            },
+        );
+    }
+    if let Some(max_age) = &route.max_age {
+        all.max_age = Some(i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX));
+        let max_age_alone = StepUp {
+            max_age: all.max_age,
+            ..StepUp::default()
+        };
+        add_one(&max_age.span, max_age_alone);
+    }
+    if let Some(provider) = &route.provider {
+        all.provider = Some(provider.as_str().into());
+        let provider_alone = StepUp {
+            provider: all.provider.clone(),
+            ..StepUp::default()
+        };
+        add_one(&provider.span, provider_alone);
+    }
+    (all != StepUp::default()).then_some(all)
 }
 
 fn compile_names(list: &[Spanned<String>], problems: &mut Problems) -> Vec<Box<str>> {

@@ -6,6 +6,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::identity::SESSION_ISSUER;
+
+const NOW: UnixSeconds = 1_800_000_000;
 
 const SOURCE: &str = "auth\nroles\nmore\nclaims\nscopes\n";
 
@@ -84,8 +87,8 @@ fn caller(roles: &[&str], scopes: &[&str], claims: Value) -> Arc<Caller> {
 
 /// The refusal and the rule's text; also checks that `explain` says the same.
 fn denied(rules: &Rules, caller: Option<Arc<Caller>>) -> Option<(Refusal, String)> {
-    let steps = rules.steps(caller.as_deref());
-    let denial = rules.decide(caller).err();
+    let steps = rules.steps(caller.as_deref(), NOW);
+    let denial = rules.decide(caller, NOW).err();
     let first = steps.iter().find(|step| !step.passed());
     let told = first.map(|step| Denial {
         refusal: step.refusal.unwrap(),
@@ -114,23 +117,26 @@ fn auth_decides_whether_nobody_may_pass() {
         "auth = \"required\" (gateway.toml:1)".to_owned(),
     );
     assert_eq!(denied(&required, None), Some(missing));
-    assert!(required.decide(somebody()).unwrap().caller().is_some());
+    assert!(required.decide(somebody(), NOW).unwrap().caller().is_some());
 
     let optional = rules(&RawRoute {
         auth: auth("optional"),
         ..RawRoute::default()
     });
-    assert!(optional.decide(None).unwrap().caller().is_none());
-    assert!(optional.decide(somebody()).unwrap().caller().is_some());
+    assert!(optional.decide(None, NOW).unwrap().caller().is_none());
+    assert!(optional.decide(somebody(), NOW).unwrap().caller().is_some());
     assert_eq!(denied(&optional, None), None);
 
     let none = rules(&RawRoute {
         auth: auth("none"),
         ..RawRoute::default()
     });
-    assert!(none.decide(None).unwrap().caller().is_none());
-    assert!(none.decide(somebody()).unwrap().caller().is_none());
-    assert_eq!(none.steps(somebody().as_deref())[0].detail, "nothing is read");
+    assert!(none.decide(None, NOW).unwrap().caller().is_none());
+    assert!(none.decide(somebody(), NOW).unwrap().caller().is_none());
+    assert_eq!(
+        none.steps(somebody().as_deref(), NOW)[0].detail,
+        "nothing is read"
+    );
 }
 
 #[test]
@@ -324,7 +330,7 @@ fn steps_tell_what_the_caller_has_of_each_rule() {
     });
     let told = |caller: &Caller| {
         rules
-            .steps(Some(caller))
+            .steps(Some(caller), NOW)
             .into_iter()
             .map(|step| (step.passed(), step.detail))
             .collect::<Vec<_>>()
@@ -346,13 +352,111 @@ fn steps_tell_what_the_caller_has_of_each_rule() {
             (false, "the caller has no scopes".to_owned()),
         ]
     );
-    let [step] = &rules.steps(None)[..] else {
+    let [step] = &rules.steps(None, NOW)[..] else {
         panic!("more than one step about nobody")
     };
     assert_eq!(
         (step.refusal, step.detail.as_str()),
         (Some(Refusal::CredentialMissing), "there is no caller")
     );
+}
+
+#[test]
+fn a_sign_in_is_enough_by_acr_age_and_provider_and_what_is_unknown_is_not() {
+    let route = |acr: &[&str], max_age: Option<u64>, provider: Option<&str>| RawRoute {
+        acr: asked(acr),
+        max_age: max_age.map(|seconds| at(std::time::Duration::from_secs(seconds), 6)),
+        provider: provider.map(|name| at(name.to_owned(), 7)),
+        ..RawRoute::default()
+    };
+    let is_enough = |rules: &Rules, issuer: &str, claims: Value| {
+        let mut who = identity(&[], &[], claims);
+        who.issuer = issuer.into();
+        match refusal(rules, Arc::new(Caller::new(who))) {
+            None => true,
+            Some(Refusal::AuthenticationInsufficient) => false,
+            Some(other) => panic!("{other}"),
+        }
+    };
+    let acr = rules(&route(&["mfa", "hwk"], None, None));
+    assert!(is_enough(&acr, "corp", json!({"acr": "hwk"})));
+    for claims in [
+        json!({}),
+        json!({"acr": "MFA"}),
+        json!({"acr": ""}),
+        json!({"acr": ["mfa"]}),
+        json!({"acr": "mfa hwk"}),
+        json!({"amr": "mfa"}),
+    ] {
+        assert!(!is_enough(&acr, "corp", claims.clone()), "{claims}");
+    }
+    let age = rules(&route(&[], Some(600), None));
+    for claims in [
+        json!({"auth_time": NOW}),
+        json!({"auth_time": NOW - 600}),
+        json!({"auth_time": NOW + 60}),
+        json!({"auth_time": NOW as f64 - 599.5}),
+    ] {
+        assert!(is_enough(&age, "corp", claims.clone()), "{claims}");
+    }
+    for claims in [
+        json!({}),
+        json!({"iat": NOW}),
+        json!({"auth_time": NOW - 601}),
+        json!({"auth_time": NOW + 61}),
+        json!({"auth_time": NOW * 1000}),
+        json!({"auth_time": i64::MIN}),
+        json!({"auth_time": u64::MAX}),
+        json!({"auth_time": 1e300}),
+        json!({"auth_time": NOW.to_string()}),
+        json!({"auth_time": null}),
+        json!({"auth_time": true}),
+    ] {
+        assert!(!is_enough(&age, "corp", claims.clone()), "{claims}");
+    }
+    let provider = rules(&route(&[], None, Some("corp")));
+    assert!(is_enough(&provider, SESSION_ISSUER, json!({"idp": "corp"})));
+    assert!(!is_enough(&provider, SESSION_ISSUER, json!({"idp": "other"})));
+    assert!(!is_enough(&provider, SESSION_ISSUER, json!({})));
+    assert!(
+        !is_enough(&provider, "corp", json!({"idp": "corp"})),
+        "an issuer of tokens says nothing about our providers"
+    );
+    let all = rules(&route(&["mfa", "hwk"], Some(600), Some("corp")));
+    let good = json!({"acr": "mfa", "auth_time": NOW, "idp": "corp"});
+    assert!(is_enough(&all, SESSION_ISSUER, good.clone()));
+    for missing in ["acr", "auth_time", "idp"] {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().remove(missing);
+        assert!(!is_enough(&all, SESSION_ISSUER, claims), "{missing}");
+    }
+    assert_eq!(
+        all.step_up().unwrap().challenge(),
+        r#", acr_values="mfa hwk", max_age="600""#
+    );
+    assert_eq!(
+        all.to_string(),
+        "a sign-in with the `acr` `mfa`, `hwk`, and a sign-in at most 600 s ago, and a sign-in with the provider `corp`"
+    );
+    let who = all.who();
+    assert_eq!(
+        (who.acr, who.max_age),
+        (vec!["mfa".to_owned(), "hwk".to_owned()], Some(600))
+    );
+    assert_eq!(who.provider.as_deref(), Some("corp"));
+    assert_eq!(rules(&RawRoute::default()).step_up(), None);
+}
+
+#[test]
+fn a_missing_role_is_told_before_a_sign_in_that_is_not_enough() {
+    let both = rules(&RawRoute {
+        roles: roles(Some(&["admin"]), None, None),
+        acr: asked(&["mfa"]),
+        ..RawRoute::default()
+    });
+    let has = |roles: &[&str]| refusal(&both, caller(roles, &[], json!({})));
+    assert_eq!(has(&[]), Some(Refusal::RoleRefused));
+    assert_eq!(has(&["admin"]), Some(Refusal::AuthenticationInsufficient));
 }
 
 /// The problems of a file with one route that has the line `rule`, which is line 6.
@@ -406,6 +510,21 @@ fn mistakes_are_told_with_their_place() {
             "`scopes` must be a list of scopes, found `a b`",
         ),
         ("scopes = [\"\"]", "`scopes` is empty"),
+        ("acr = []", "`acr` is empty"),
+        (
+            "acr = [\"a b\"]",
+            "`acr` must be the name of an authentication context class, found `a b`",
+        ),
+        ("max_age = \"9s\"", "`max_age` is shorter than 10 seconds"),
+        (
+            "auth = \"none\"; max_age = \"1m\"",
+            "`auth = \"none\"` disables the rules of this route",
+        ),
+        (
+            "auth = \"optional\"; acr = [\"a\"]",
+            "`auth = \"optional\"` lets every request around the rules of this route",
+        ),
+        ("provider = \"x\"", "unknown provider `x`"),
     ] {
         let problems = problems_of(&rule.replace("; ", "\n"));
         let [problem] = problems.errors() else {

@@ -22,6 +22,7 @@ pub(crate) fn check(raw: &RawConfig, problems: &mut Problems) {
     proxy_in_front(raw, problems);
     issuers(raw, problems);
     upstreams(raw, problems);
+    providers(raw, problems);
     callers(raw, problems);
     roles(raw, problems);
     commas(raw, problems);
@@ -176,6 +177,26 @@ fn upstreams(raw: &RawConfig, problems: &mut Problems) {
         problems
             .warning(&name.span, format!("no route uses upstream `{}`", name.value))
             .hint("remove it, or add a route");
+    }
+}
+
+/// The providers that routes and tests name exist.
+fn providers(raw: &RawConfig, problems: &mut Problems) {
+    if raw.failed.has("", "providers") {
+        return;
+    }
+    let names = || raw.providers.iter().map(|(name, _)| name.as_str());
+    let of_routes = raw.routes.iter().filter_map(|route| route.provider.as_ref());
+    let callers = raw.tests.iter().filter_map(|test| test.caller.as_ref());
+    for provider in of_routes.chain(callers.filter_map(|caller| caller.provider.as_ref())) {
+        if names().any(|name| name == provider.as_str()) {
+            continue;
+        }
+        let hint = did_you_mean(provider, names())
+            .unwrap_or_else(|| format!("add `[providers.{}]`, or name one that is there", echo(provider)));
+        problems
+            .error(&provider.span, format!("unknown provider `{}`", echo(provider)))
+            .hint(hint);
     }
 }
 

@@ -274,6 +274,9 @@ pub struct RawRoute {
     pub roles: Option<Spanned<RawRoles>>,
     pub claims: Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)>,
     pub scopes: Vec<Spanned<Scope>>,
+    pub acr: Vec<Spanned<Scope>>,
+    pub max_age: Option<Spanned<Duration>>,
+    pub provider: Option<Spanned<String>>,
     pub upstream: Option<Spanned<String>>,
     pub strip_prefix: Option<Spanned<String>>,
     pub rewrite_responses: Option<Spanned<bool>>,
@@ -425,6 +428,9 @@ pub struct RawTestCaller {
     pub issuer: Option<Spanned<String>>,
     pub roles: Vec<Spanned<String>>,
     pub scopes: Vec<Spanned<Scope>>,
+    pub acr: Option<Spanned<Scope>>,
+    pub signed_in: Option<Spanned<Duration>>,
+    pub provider: Option<Spanned<String>>,
     pub claims: Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)>,
 }
 

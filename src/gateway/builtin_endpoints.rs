@@ -6,19 +6,32 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Method, Response};
 
-use super::WorkerContext;
 use super::authenticate::{Found, find_session, find_token_to_sign_out};
 use super::head::RequestHead;
 use super::rejection::{Matched, Rejection};
 use super::trace::Silent;
+use super::{Gateway, WorkerContext};
+use crate::authorize::StepUp;
 use crate::http::incoming::ClientBody;
 use crate::http::origin::{self, Unforged};
 use crate::http::reply;
+use crate::http::target::Target;
 use crate::identity::Caller;
-use crate::login::{Access, Endpoint, EndpointRequest};
+use crate::login::{Access, Endpoint, EndpointRequest, SignInRules};
 use crate::refusal::Refusal;
+use crate::route::Lookup;
+
+impl SignInRules for Gateway {
+    fn step_up(&self, host: &str, path: &str) -> Option<&StepUp> {
+        let target = Target::parse(&path.parse().ok()?).ok()?;
+        match self.routes.find(host, target.matching(), &Method::GET) {
+            Lookup::Found(route) => route.rules.step_up(),
+            Lookup::MethodRefused { .. } | Lookup::Missing => None,
+        }
+    }
+}
 
 /// An answer of an endpoint.
 #[derive(Debug)]
@@ -68,6 +81,7 @@ pub(super) async fn answer<'g>(
         request_id,
         by_cookie: found.authenticated.is_some_and(|found| found.source.is_none()),
         caller: caller.clone(),
+        rules: gateway,
     };
     let set_cookie = found.set_cookie;
     match gateway.endpoints.answer(endpoint, asked, body).await {

@@ -17,6 +17,7 @@ use super::rejection::{Matched, Rejection};
 use super::route::Route;
 use super::trace::Trace;
 use crate::authorize::{Auth, Permit};
+use crate::clock::UnixSeconds;
 use crate::http::origin::{ListedOrigins, Unforged};
 use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
@@ -37,6 +38,8 @@ pub struct Policy<'g> {
     pub public_https: Option<bool>,
     /// The origins whose pages may use some of the gateway's own endpoints.
     pub origins: &'g ListedOrigins,
+    /// The time.
+    pub now: UnixSeconds,
 }
 
 /// What becomes of a request that is not refused.
@@ -111,13 +114,13 @@ pub(crate) async fn decide<'g, T: Trace>(
     };
     let caller = found.caller().cloned();
     if T::IS_READ {
-        for step in route.rules.steps(caller.as_deref()) {
+        for step in route.rules.steps(caller.as_deref(), policy.now) {
             trace.step("rules", step.passed(), || {
                 format!("{}: {}", step.rule, step.detail)
             });
         }
     }
-    match route.rules.decide(caller) {
+    match route.rules.decide(caller, policy.now) {
         Ok(permit) => Ok(Decision::Forward(Allowed {
             route,
             permit,
@@ -127,7 +130,12 @@ pub(crate) async fn decide<'g, T: Trace>(
         Err(denial) => Err(Box::new(Rejection {
             matched,
             rule: Some(denial.rule),
+            step_up: route.rules.step_up(),
             caller: found.caller().cloned(),
+            by_session: found
+                .authenticated
+                .as_ref()
+                .is_some_and(|found| found.source.is_none()),
             set_cookie: found.set_cookie,
             ..Rejection::new(denial.refusal)
         })),
@@ -212,17 +220,19 @@ pub fn decide_at_once<'g, T: Trace>(
     }
 }
 
-/// Whether a refusal is answered with 302 to the sign-in page: a browser navigates without a credential, and there is a way
-/// to sign in. `is_browser` is [`wants_page`](crate::http::reply::wants_page).
+/// Whether a refusal is answered with 302 to the sign-in page: a browser navigates without a credential, or with a session
+/// of a sign-in that is not enough, and there is a way to sign in. `is_browser` is [`wants_page`](crate::http::reply::wants_page).
 #[must_use]
 pub(crate) fn is_sent_to_sign_in(
     has_sign_in: bool,
     method: &Method,
     is_browser: bool,
-    refusal: Refusal,
+    rejection: &Rejection<'_>,
 ) -> bool {
-    refusal == Refusal::CredentialMissing
-        && has_sign_in
-        && is_browser
-        && matches!(*method, Method::GET | Method::HEAD)
+    let needs_sign_in = match rejection.refusal {
+        Refusal::CredentialMissing => true,
+        Refusal::AuthenticationInsufficient => rejection.by_session,
+        _ => false,
+    };
+    needs_sign_in && has_sign_in && is_browser && matches!(*method, Method::GET | Method::HEAD)
 }

@@ -151,6 +151,7 @@ impl Gateway {
             has_sign_in: self.sign_in.is_some(),
             public_https: self.public_https,
             origins: &self.origins,
+            now: self.clock.now(),
         }
     }
 

@@ -16,6 +16,7 @@ use super::decide::is_sent_to_sign_in;
 use super::rejection::Rejection;
 use super::route::Label;
 use super::{Gateway, WorkerContext};
+use crate::authorize::StepUp;
 use crate::http::incoming::ClientBody;
 use crate::http::origin;
 use crate::http::reply::{self, Visitor};
@@ -86,12 +87,18 @@ pub(super) fn refuse(
 ) -> Response<Bytes> {
     let refusal = rejection.refusal;
     if let Some(mut page) = rejection.page.take() {
-        reply::set_error_headers(page.headers_mut(), refusal, record.request_id(), &gateway.realm);
+        reply::set_error_headers(
+            page.headers_mut(),
+            refusal,
+            record.request_id(),
+            &gateway.realm,
+            None,
+        );
         return page;
     }
     let has_sign_in = gateway.sign_in.is_some();
     match asker.journey {
-        Some(journey) if is_sent_to_sign_in(has_sign_in, record.method(), asker.is_browser, refusal) => {
+        Some(journey) if is_sent_to_sign_in(has_sign_in, record.method(), asker.is_browser, &rejection) => {
             to_sign_in(gateway, record, journey)
         }
         _ => {
@@ -134,8 +141,12 @@ fn say(
         {
             sign_in.map(|sign_in| Visitor::SessionEnded { sign_in })
         }
+        _ if refusal == Refusal::AuthenticationInsufficient && rejection.by_session => {
+            sign_in.map(|sign_in| Visitor::NotSignedIn { sign_in })
+        }
         _ => None,
     };
+    let step_up = rejection.step_up.map(StepUp::challenge);
     let failed = rejection.sign_in.as_deref();
     let visitor = failed.map(|sign_in| Visitor::NotSignedIn { sign_in }).or(visitor);
     reply::refuse(
@@ -149,6 +160,7 @@ fn say(
             allow: rejection.allow.as_ref(),
             close: false,
             realm: &gateway.realm,
+            step_up: step_up.as_deref(),
             retry_after: rejection.retry_after,
         },
     )
@@ -274,6 +286,7 @@ impl WorkerContext {
                 allow: None,
                 close: true,
                 realm: &self.gateway.realm,
+                step_up: None,
                 retry_after: None,
             },
         );

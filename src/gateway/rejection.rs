@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response};
 
 use super::route::Route;
-use crate::authorize::RuleName;
+use crate::authorize::{RuleName, StepUp};
 use crate::identity::Caller;
 use crate::refusal::Refusal;
 
@@ -44,8 +44,12 @@ pub struct Rejection<'g> {
     pub rule: Option<Arc<RuleName>>,
     /// The methods of the path, for 405.
     pub allow: Option<HeaderValue>,
+    /// What the route asks of the sign-in, where that was too little.
+    pub step_up: Option<&'g StepUp>,
     /// The caller, where one is known.
     pub caller: Option<Arc<Caller>>,
+    /// Whether the caller is one by a session cookie, which another sign-in replaces.
+    pub by_session: bool,
     /// For the session cookie: a new one, or its deletion.
     pub set_cookie: Option<HeaderValue>,
     /// The answer, where it is a form that is shown again.
@@ -67,7 +71,9 @@ impl Rejection<'_> {
             matched: Matched::Nothing,
             rule: None,
             allow: None,
+            step_up: None,
             caller: None,
+            by_session: false,
             set_cookie: None,
             page: None,
             detail: None,

@@ -31,6 +31,8 @@ pub(crate) struct ErrorContext<'a> {
     pub close: bool,
     /// The `realm` of the challenge: visible ASCII without `"` and `\`.
     pub realm: &'a str,
+    /// The parameters of the challenge for a sign-in that is not enough, each after a comma (RFC 9470 section 3).
+    pub step_up: Option<&'a str>,
     /// After how many seconds it makes sense to ask again, for 429 and 503.
     pub retry_after: Option<u64>,
 }
@@ -121,7 +123,7 @@ pub(crate) fn refuse(refusal: Refusal, about: ErrorContext<'_>) -> Response<Byte
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
-    set_error_headers(headers, refusal, about.request_id, about.realm);
+    set_error_headers(headers, refusal, about.request_id, about.realm, about.step_up);
     match status {
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(
@@ -158,17 +160,30 @@ pub(crate) fn finish(method: &Method, head: &mut http::response::Parts, body: By
 }
 
 /// What every refusal has in its head, whatever its body is: the id of the request, and the challenge.
-pub(crate) fn set_error_headers(headers: &mut HeaderMap, refusal: Refusal, request_id: &str, realm: &str) {
+pub(crate) fn set_error_headers(
+    headers: &mut HeaderMap,
+    refusal: Refusal,
+    request_id: &str,
+    realm: &str,
+    step_up: Option<&str>,
+) {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
-    if let Some(challenge) = challenge(refusal, realm) {
+    if let Some(challenge) = challenge(refusal, realm, step_up) {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
 }
 
 /// `WWW-Authenticate` (RFC 6750 section 3): for 401, and for a 403 that more roles or scopes would have avoided.
-fn challenge(refusal: Refusal, realm: &str) -> Option<HeaderValue> {
+fn challenge(refusal: Refusal, realm: &str, step_up: Option<&str>) -> Option<HeaderValue> {
+    if refusal == Refusal::AuthenticationInsufficient {
+        let parameters = step_up.unwrap_or_default();
+        let text = format!(
+            r#"Bearer realm="{realm}", error="insufficient_user_authentication", error_description="A more recent or a stronger sign-in is required"{parameters}"#
+        );
+        return HeaderValue::try_from(text).ok();
+    }
     let error = match refusal.status() {
         StatusCode::UNAUTHORIZED if refusal.is_invalid_token() => r#", error="invalid_token""#,
         StatusCode::UNAUTHORIZED => "",
@@ -217,6 +232,13 @@ fn detail(refusal: Refusal) -> &'static str {
         }
         Refusal::ProviderUnavailable => {
             return "The sign-in provider does not answer at the moment. Please try again shortly.";
+        }
+        Refusal::AuthenticationInsufficient => {
+            return "This address requires a more recent or a stronger sign-in.";
+        }
+        Refusal::SignInInsufficient => {
+            return "This sign-in is not enough for the page: it was too long ago, not strong enough, or with another \
+                    provider.";
         }
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
         Refusal::CrossSite => return "The request came from another site, so it was not done.",
@@ -319,6 +341,7 @@ mod tests {
             allow: None,
             close: false,
             realm: "app.example.com",
+            step_up: None,
             retry_after: None,
         }
     }

@@ -13,10 +13,11 @@ use super::form::{Fields, Kind, parameter};
 use super::provider::registry::Providers;
 use super::response::{EndpointError, EndpointResponse, field_of};
 use super::setup_token::SetupToken;
-use super::sites::{Place, Site, Sites};
+use super::sites::{Place, ReturnTo, Site, Sites};
 use super::then::Then;
 use super::throttle::{ClientAddress, Throttle};
 use crate::account::{Accounts, Hasher, LoginAttempt, fold_email};
+use crate::authorize::{SignInClaims, StepUp};
 use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::http::headers::Host;
@@ -62,6 +63,12 @@ pub struct Login {
     pub admin_role: String,
 }
 
+/// What routes ask of a sign-in, as the gateway knows it.
+pub trait SignInRules: std::fmt::Debug + Sync {
+    /// What the route of a page asks; `host` as `Host::name` spells it, `path` with its query.
+    fn step_up(&self, host: &str, path: &str) -> Option<&StepUp>;
+}
+
 /// A request for one of our own endpoints, as the gateway has understood it.
 #[derive(Debug)]
 pub struct EndpointRequest<'a> {
@@ -93,6 +100,8 @@ pub struct EndpointRequest<'a> {
     pub caller: Option<Arc<Caller>>,
     /// Whether `caller` is by the session cookie.
     pub by_cookie: bool,
+    /// What the route of the page after the sign-in asks of it.
+    pub rules: &'a dyn SignInRules,
 }
 
 /// The session of ours that a caller has.
@@ -158,6 +167,23 @@ impl EndpointContext<'_> {
     /// The same where there is a session.
     pub(super) fn known_person(&self) -> Option<Person> {
         self.own_session().map(|_| self.person())
+    }
+
+    /// What is asked of the sign-in before a page at `to`.
+    pub(super) fn step_up(&self, to: &ReturnTo<'_>) -> Option<StepUp> {
+        let (host, path) = match to {
+            ReturnTo::Here(path) => (self.asked.host.clone(), path),
+            ReturnTo::Home(path) => (Host::parse(self.login.sites.home()).ok()?, path),
+            ReturnTo::Named { authority, path } => (Host::parse(authority).ok()?, path),
+        };
+        self.asked.rules.step_up(host.name(), path).cloned()
+    }
+
+    /// Whether there is a session, and its sign-in is not enough for `step_up`.
+    pub(super) fn needs_again(&self, step_up: Option<&StepUp>) -> bool {
+        let own = self.own_session().and(self.asked.caller.as_ref());
+        own.zip(step_up)
+            .is_some_and(|(caller, step_up)| !step_up.is_met(SignInClaims::of(&caller.identity), self.now))
     }
 
     /// What our own redirect says was just done: a link on another site must not make the page say that a password was

@@ -41,7 +41,7 @@ use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
 
-pub(crate) use context::{EndpointRequest, Login};
+pub(crate) use context::{EndpointRequest, Login, SignInRules};
 pub(crate) use endpoint::{
     Access, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight,
 };

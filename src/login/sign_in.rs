@@ -14,6 +14,7 @@ use super::response::{EndpointError, EndpointResponse};
 use super::sites::{Place, ReturnTo};
 use super::then::Then;
 use super::{attempt, return_to, tokens};
+use crate::authorize::StepUp;
 use crate::pages::{FormError, ProviderLink, SignInForm};
 use crate::refusal::Refusal;
 use crate::state::AccountRow;
@@ -23,15 +24,23 @@ pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse
     let way = Way::of(visit, None, None);
     let site = &visit.site;
     if visit.has_forms() {
-        if let Some(own) = visit.browser_session().filter(|_| way.then.passes_through())
+        let again = visit.needs_again(way.step_up.as_ref());
+        if let Some(own) = visit
+            .browser_session()
+            .filter(|_| way.then.passes_through() && !again)
             && let Some(answered) = pass_through(visit, own, way.then.clone()).await?
         {
             return Ok(answered);
         }
         // With one way to sign in there is nothing to choose; a page that says what was just done stays.
-        if let (false, [only]) = (visit.login.password, &way.providers(visit)[..])
+        let providers = way.providers(visit);
+        if !way.takes_password(visit) && providers.is_empty() {
+            // None of the ways to sign in is enough for the page.
+            return Err(Refusal::SignInInsufficient.into());
+        }
+        if let (false, [only]) = (way.takes_password(visit), &providers[..])
             && notice(visit).is_none()
-            && visit.known_person().is_none()
+            && (again || visit.known_person().is_none())
             && let Ok(location) = HeaderValue::try_from(&only.url)
         {
             return Ok(EndpointResponse::found(location));
@@ -118,6 +127,8 @@ pub(super) struct Way {
     /// The hash of a nonce, in its one spelling.
     pub(super) attempt: Option<Zeroizing<String>>,
     pub(super) then: Then,
+    /// What the route of the return address asks of the sign-in.
+    pub(super) step_up: Option<StepUp>,
 }
 
 impl Way {
@@ -146,6 +157,7 @@ impl Way {
         let accepted = return_to
             .as_ref()
             .and_then(|text| sites.accept(text, visit.prefix));
+        let step_up = accepted.as_ref().and_then(|to| visit.step_up(to));
         let nonce = attempt.as_ref().and_then(|text| attempt::parse(text));
         let (is_fine, is_attempt) = (
             accepted.is_some(),
@@ -156,6 +168,7 @@ impl Way {
             return_to: return_to.filter(|_| is_fine),
             attempt: attempt.filter(|_| is_attempt),
             then,
+            step_up,
         }
     }
 
@@ -174,7 +187,15 @@ impl Way {
             label: choice.label.to_owned(),
             url: self.address(format!("{}/login/{}", visit.prefix, choice.name)),
         };
-        visit.login.providers.choices().map(link).collect()
+        let only = self
+            .step_up
+            .as_ref()
+            .and_then(|step_up| step_up.provider.as_deref());
+        let choices = visit.login.providers.choices();
+        choices
+            .filter(|choice| only.is_none_or(|only| only == choice.name))
+            .map(link)
+            .collect()
     }
 
     /// The sign-in page of this host, with the same destination.
@@ -199,6 +220,11 @@ impl Way {
         url
     }
 
+    /// Whether a password is a way to the page.
+    fn takes_password(&self, visit: &EndpointContext<'_>) -> bool {
+        visit.login.password && self.step_up.as_ref().is_none_or(StepUp::takes_password)
+    }
+
     /// The page with the form.
     fn shown(
         &self,
@@ -210,11 +236,13 @@ impl Way {
         let text = |text: &'_ Option<Zeroizing<String>>| text.as_ref().map(|text| text.to_string());
         let (return_to, attempt) = (text(&self.return_to), text(&self.attempt));
         // The notice and the present account are shown only where nothing went wrong since.
-        let person = visit.known_person().filter(|_| error.is_none());
+        let again = visit.needs_again(self.step_up.as_ref());
+        let person = visit.known_person().filter(|_| error.is_none() && !again);
         let providers = self.providers(visit);
         let form = SignInForm {
             providers: &providers,
-            providers_only: !visit.login.password,
+            providers_only: !self.takes_password(visit),
+            again,
             email,
             return_to: return_to.as_deref(),
             attempt: attempt.as_deref(),

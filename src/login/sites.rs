@@ -81,6 +81,11 @@ impl Sites {
         self.public_url.as_str()
     }
 
+    /// The host of `public_url`, as `Host::name` spells it.
+    pub(super) fn home(&self) -> &str {
+        &self.home
+    }
+
     /// Whether `public_url` is `https://`.
     #[must_use]
     pub fn is_https(&self) -> bool {

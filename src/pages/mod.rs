@@ -94,6 +94,8 @@ pub struct SignInForm<'a> {
     pub providers: &'a [ProviderLink],
     /// Whether there are only these, and no form.
     pub providers_only: bool,
+    /// Whether the page after it asks for another sign-in than that of the session.
+    pub again: bool,
 }
 
 /// A provider on the sign-in page.
@@ -164,6 +166,7 @@ struct Content<'a> {
     has_password: bool,
     providers: &'a [ProviderLink],
     providers_only: bool,
+    again: bool,
     sessions: Vec<Value>,
     /// Sessions that are not listed.
     more: usize,
@@ -256,6 +259,7 @@ impl Pages {
             person,
             providers,
             providers_only,
+            again,
         } = form;
         let content = Content {
             email,
@@ -265,6 +269,7 @@ impl Pages {
             person,
             providers,
             providers_only,
+            again,
             error,
             ..Content::default()
         };
@@ -519,6 +524,7 @@ impl Pages {
                 url => provider.url.as_str(),
             }).collect::<Vec<_>>(),
             providers_only => content.providers_only,
+            again => content.again,
             sessions => content.sessions.clone(),
             more => content.more,
             account => optional(content.account),
@@ -610,6 +616,7 @@ impl Pages {
                 Content {
                     providers: &providers,
                     providers_only: true,
+                    again: true,
                     ..Content::default()
                 },
             ),

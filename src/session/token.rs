@@ -16,9 +16,6 @@ use crate::verify::REVISION_CLAIM;
 /// The claim of the token in a cookie that names the host, without a port, on which alone it counts.
 pub(crate) const HOST_CLAIM: &str = "host";
 
-/// The claim with the name of the provider that the user signed in with.
-pub(crate) const PROVIDER_CLAIM: &str = "idp";
-
 /// A token and its `exp`.
 pub(super) struct Signed {
     pub(super) text: String,
@@ -69,7 +66,7 @@ pub(super) fn sign(
         claims.insert("acr".to_owned(), acr.as_str().into());
     }
     if let Some(provider) = &how.provider {
-        claims.insert(PROVIDER_CLAIM.to_owned(), provider.as_str().into());
+        claims.insert(identity::PROVIDER_CLAIM.to_owned(), provider.as_str().into());
     }
     if let Some(host) = host {
         claims.insert(HOST_CLAIM.to_owned(), host.into());

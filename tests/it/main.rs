@@ -19,6 +19,7 @@ mod running;
 mod sessions;
 mod signing;
 mod single_page;
+mod step_up;
 mod streams;
 mod support;
 mod wycheproof;

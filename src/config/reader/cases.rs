@@ -46,6 +46,9 @@ impl Reader<'_> {
             issuer: self.string(section, "issuer"),
             roles: self.all(section, "roles", Empty::Taken, Self::text),
             scopes: self.all(section, "scopes", Empty::Taken, Self::scope),
+            acr: section.take("acr").and_then(|item| self.acr(&item)),
+            signed_in: self.duration_or_zero(section, "signed_in"),
+            provider: self.string(section, "provider"),
             claims: self.claims(section, Empty::Taken),
         })
     }

@@ -321,6 +321,14 @@ impl Reader<'_> {
         self.parse(item, "a list of scopes", str::parse)
     }
 
+    /// The characters of a scope: the value goes into a challenge, and with others into one parameter.
+    pub(super) fn acr(&mut self, item: &Item<'_>) -> Option<Spanned<Scope>> {
+        self.parse(item, "the name of an authentication context class", |text| {
+            text.parse()
+                .map_err(|_| "it has a space, a quote or a backslash, or is not ASCII".to_owned())
+        })
+    }
+
     pub(super) fn claim_path(&mut self, item: &Item<'_>) -> Option<Spanned<ClaimPath>> {
         self.parse(item, "the path of a claim", claim_path)
     }

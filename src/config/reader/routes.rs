@@ -1,5 +1,7 @@
 //! `[[routes]]` and `[identity]`: what is let through to whom, and what the app is told.
 
+use std::time::Duration;
+
 use http::Method;
 
 use super::Reader;
@@ -12,6 +14,9 @@ use crate::http::target::PathLeniency;
 use crate::values::FieldValue;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Of `max_age`: a shorter one could be over before the browser is back.
+const SHORTEST_AGE: Duration = Duration::from_secs(10);
 
 const NO_ROLES: &str =
     "an empty list is ambiguous: name one role at least, or leave the key out to let every caller in";
@@ -43,6 +48,14 @@ impl Reader<'_> {
                 Empty::Refused("leave it out if no scope is asked for"),
                 Self::scope,
             ),
+            acr: self.all(
+                section,
+                "acr",
+                Empty::Refused("leave it out if any sign-in will do"),
+                Self::acr,
+            ),
+            max_age: self.max_age(section),
+            provider: self.string(section, "provider"),
             upstream: self.string(section, "upstream"),
             strip_prefix: self.string(section, "strip_prefix"),
             rewrite_responses: self.flag(section, "rewrite_responses"),
@@ -51,6 +64,15 @@ impl Reader<'_> {
             accept: self.accept(section),
             keep_headers: self.header_names(section, "keep_headers"),
         })
+    }
+
+    fn max_age(&mut self, section: &mut Section<'_>) -> Option<Spanned<Duration>> {
+        let max_age = self.duration(section, "max_age")?;
+        if max_age.value < SHORTEST_AGE {
+            self.error(&max_age.span, "`max_age` is shorter than 10 seconds")
+                .hint("the way back from the sign-in takes time: write `\"10s\"` or more");
+        }
+        Some(max_age)
     }
 
     fn accept(&mut self, section: &mut Section<'_>) -> PathLeniency {

@@ -63,6 +63,9 @@ pub(super) const ROUTES: Table = Table {
         key("roles", Kind::Either(&[TEXTS, Kind::Table("routes.roles")]), "", "The roles, one of which the caller has.").example("{ any = [\"admin\", \"auditor\"], all = [\"staff\"], none = [\"suspended\"] }"),
         key("claims", CLAIMS, "", "Claims that equal or contain these values, by their paths.").example("{ tenant = \"acme\", \"address.country\" = \"IS\" }"),
         key("scopes", TEXTS, "", "Scopes, all of which the token has in `scope` or `scp`.").example("[\"reports:read\"]"),
+        key("acr", TEXTS, "", "Authentication context classes, one of which the sign-in has (the claim `acr`). A browser is sent to sign in again, an API client gets 401 (see `step-up.md`).").example("[\"urn:example:mfa\"]"),
+        key("max_age", Kind::Duration, "", "How long ago the sign-in may be (the claim `auth_time`), 10 seconds at least.").example("\"10m\""),
+        key("provider", Kind::Text, "", "The provider that the sign-in was with, by the name of its table.").example("\"corp\""),
         key("upstream", Kind::Text, "", "The name of the upstream. Required.").example("\"app\""),
         key("strip_prefix", Kind::Text, "", "Leading segments of the path that the app does not see. The app reads them in X-Forwarded-Prefix.").example("\"/reports\""),
         key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),
@@ -136,6 +139,21 @@ pub(super) const CALLER: Table = Table {
         .example("\"corp\""),
         key("roles", TEXTS, "[]", "The roles.").example("[\"auditor\", \"staff\"]"),
         key("scopes", TEXTS, "[]", "The scopes.").example("[\"reports:read\"]"),
+        key(
+            "acr",
+            Kind::Text,
+            "",
+            "The authentication context class of the sign-in.",
+        )
+        .example("\"urn:example:mfa\""),
+        key(
+            "signed_in",
+            Kind::Duration,
+            "",
+            "How long ago the sign-in was. Without it: unknown.",
+        )
+        .example("\"5m\""),
+        key("provider", Kind::Text, "", "The provider of the sign-in.").example("\"corp\""),
         key("claims", CLAIMS, "", "Further claims.")
             .example("{ tenant = \"acme\", \"address.country\" = \"IS\" }"),
     ],

@@ -16,6 +16,7 @@ use super::profile::Profile;
 use super::registry::{Provider, Providers};
 use super::rules::Subject;
 use super::token_endpoint::encode;
+use crate::authorize::{SignInClaims, StepUp};
 use crate::login::context::EndpointContext;
 use crate::login::form::parameters;
 use crate::login::response::{EndpointError, EndpointResponse};
@@ -60,6 +61,7 @@ pub(in crate::login) async fn begin(
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
     };
     let challenge = challenge(&secrets.verifier);
+    let (acr, max_age) = asked_of(way.step_up.as_ref());
     let query = [
         ("response_type", "code"),
         ("client_id", &plan.client_id),
@@ -69,8 +71,13 @@ pub(in crate::login) async fn begin(
         ("nonce", &secrets.nonce),
         ("code_challenge", &challenge),
         ("code_challenge_method", "S256"),
+        ("acr_values", &acr),
+        ("max_age", &max_age),
     ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
     .map(|(name, value)| format!("{name}={}", encode(value)))
+    .collect::<Vec<_>>()
     .join("&");
     let url = metadata.authorization.as_str();
     let separator = if url.contains('?') { '&' } else { '?' };
@@ -84,6 +91,16 @@ pub(in crate::login) async fn begin(
     Ok(cookies
         .into_iter()
         .fold(EndpointResponse::found(location), EndpointResponse::with_cookie))
+}
+
+/// `acr_values` and `max_age` (OpenID Connect Core 1.0 section 3.1.2.1); empty: not asked for.
+fn asked_of(step_up: Option<&StepUp>) -> (String, String) {
+    let acr = step_up.and_then(StepUp::acr_values);
+    let max_age = step_up.and_then(|step_up| step_up.max_age);
+    (
+        acr.unwrap_or_default(),
+        max_age.map(|seconds| seconds.to_string()).unwrap_or_default(),
+    )
 }
 
 /// The S256 code challenge (RFC 7636 section 4.2).
@@ -176,6 +193,7 @@ async fn complete(
         );
         return Err(match error.as_str() {
             "access_denied" => Refusal::SignInDenied,
+            "unmet_authentication_requirements" => Refusal::SignInInsufficient,
             "temporarily_unavailable" | "server_error" => Refusal::ProviderUnavailable,
             _ => Refusal::ProviderRefused,
         }
@@ -194,6 +212,25 @@ async fn complete(
         })
         .await?;
     let how = profile.authentication(&plan.name, now);
+    let is_enough = |step_up: &StepUp| {
+        let by = SignInClaims {
+            acr: how.acr.as_deref(),
+            auth_time: how.auth_time,
+            provider: how.provider.as_deref(),
+        };
+        step_up.is_met(by, now)
+    };
+    // Here, so that the page does not send the browser to sign in once more.
+    if !way.step_up.as_ref().is_none_or(is_enough) {
+        let (acr, auth_time) = (how.acr.as_deref().map(shown), how.auth_time);
+        tracing::warn!(
+            provider = plan.name,
+            acr,
+            auth_time,
+            "a sign-in with a provider is not enough for the page that it was made for"
+        );
+        return Err(Refusal::SignInInsufficient.into());
+    }
     let account = sign_in(visit, provider, profile).await?;
     let answered = visit.open_browser(account, how, way.then.clone()).await?;
     Ok(match providers.jar.delete(&cookie_name) {

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use super::provider::registry::Providers;
 use super::*;
 use crate::account::{Accounts, Hasher, NewAccount, Policy, hash};
+use crate::authorize::StepUp;
 use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
 use crate::config::Problems;
@@ -35,6 +36,16 @@ use crate::session::{Device, Sessions, Settings};
 use crate::state::sqlite::Sqlite;
 use crate::state::{AccountChange, AccountRow, Authentication, EndSessions, State};
 use crate::verify::Revocations;
+
+/// No route asks anything of a sign-in.
+#[derive(Debug)]
+struct NoRules;
+
+impl SignInRules for NoRules {
+    fn step_up(&self, _: &str, _: &str) -> Option<&StepUp> {
+        None
+    }
+}
 
 const NOW: UnixSeconds = 1_800_000_000;
 const URL: &str = "https://app.example.com";
@@ -262,6 +273,7 @@ impl House {
             request_id: "0197",
             caller: ask.caller,
             by_cookie: ask.by_cookie,
+            rules: &NoRules,
         };
         match self
             .endpoints

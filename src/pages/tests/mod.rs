@@ -93,6 +93,7 @@ fn all(pages: &Pages, value: &str, message: Option<&str>) -> Vec<Response<Bytes>
                     url: "/auth/login/example".to_owned(),
                 }],
                 providers_only: false,
+                again: false,
             },
             error,
         ),
