@@ -22,7 +22,7 @@ mod revocation;
 mod session;
 pub(crate) mod sqlite;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use account::AccountRow;
@@ -61,6 +61,8 @@ pub(crate) struct Kind {
     pub scheme: &'static str,
     /// An example of a URL, for hints.
     pub example: &'static str,
+    /// The file with the encryption key, where the configuration names no key.
+    key_file: fn(&str, &Path) -> PathBuf,
     /// Whether there is already something at the rest of the URL, seen from a directory.
     exists: fn(&str, &Path) -> bool,
     /// Opens it, and makes it where there is nothing.
@@ -95,6 +97,15 @@ pub(crate) fn recognize(url: &str) -> Result<(&'static Kind, &str), StateError> 
         )));
     }
     Ok((kind, rest))
+}
+
+/// The file with the key by which values in the state that `url` names are encrypted, where the configuration names no key.
+///
+/// # Errors
+/// As [`recognize`].
+pub(crate) fn key_file(url: &str, base: &Path) -> Result<PathBuf, StateError> {
+    let (kind, rest) = recognize(url)?;
+    Ok((kind.key_file)(rest, base))
 }
 
 /// Opens the state that `url` names, and brings it to the present schema. A relative path starts at `base`.

@@ -15,5 +15,7 @@ pub(super) mod flow;
 mod metadata;
 pub(crate) mod registry;
 mod rules;
+mod seal;
 
 pub(crate) use config::ProviderPlan;
+pub(crate) use seal::Sealing;

@@ -36,6 +36,7 @@ use file::OpenFile;
 pub(super) const KIND: Kind = Kind {
     scheme: "sqlite",
     example: "sqlite:passgate.db",
+    key_file: |path, base| base.join(format!("{path}.key")),
     exists: |path, base| base.join(path).exists(),
     open: |path, base| Ok(Arc::new(Sqlite::open(&base.join(path))?)),
 };
