@@ -19,6 +19,8 @@ use crate::http::client::Share;
 use crate::http::location;
 use crate::http::pace::PaceRules;
 use crate::identity::SESSION_ISSUER;
+use crate::login::provider::ProviderPlan;
+use crate::login::provider::grants::{GrantServices, Grants};
 use crate::login::provider::registry::Providers;
 use crate::login::{Endpoints, IssuerAddress, JWKS_PATH, Login, Sites};
 use crate::observe::Metrics;
@@ -89,13 +91,14 @@ pub(super) fn assemble(
     let named_hosts = std::mem::take(&mut plan.named_hosts);
     let sites = Arc::new(Sites::new(&settings.public_url, named_hosts));
     let (sources, pages) = (&plan.sources, Arc::clone(&plan.pages));
+    let forwards_tokens = plan.routes.in_order().any(|route| route.forward_provider_token);
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
         let url = settings.public_url.as_str();
         let (issuers, of_sessions) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror, services)?;
-        let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
+        let joined = services.map(|services| join(plan, forwards_tokens, &pages, sources, mirror, services, &open, &sites));
         let joined = joined.transpose()?;
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
@@ -116,6 +119,7 @@ pub(super) fn assemble(
         revocations: Arc::clone(&mirror.revocations),
         signing: Arc::clone(&mirror.signing),
         clock: mirror.clock.clone(),
+        grants: login.as_ref().and_then(|login| login.grants.clone()),
         login,
         sign_in,
     };
@@ -143,6 +147,8 @@ pub struct Joined {
     pub login: Option<Login>,
     /// The session cookie, where there is a way to sign in.
     pub sign_in: Option<SignIn>,
+    /// What providers granted for sessions, where it is kept.
+    pub(crate) grants: Option<Arc<Grants>>,
 }
 
 /// The gateway of a plan.
@@ -204,6 +210,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
+        grants: joined.grants,
         clock: joined.clock,
         routes: plan.routes,
         sources: plan.sources,
@@ -214,6 +221,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
 /// The rooms that sign people in, joined with the state.
 fn join(
     plan: &SignInPlan,
+    forwards_tokens: bool,
     pages: &Arc<Pages>,
     sources: &Sources,
     mirror: &StateSnapshot,
@@ -229,14 +237,31 @@ fn join(
         sites,
         services.control.clone(),
     );
+    let providers = Arc::new(providers.map_err(failed)?);
+    let accounts = Arc::new(Accounts::new(
+        Arc::clone(&mirror.state),
+        mirror.clock.clone(),
+        plan.policy.clone(),
+    ));
+    let grants = if forwards_tokens || plan.providers.iter().any(ProviderPlan::refreshes) {
+        let key = plan.sealing.open().map_err(unusable)?;
+        let services = GrantServices {
+            providers: Arc::clone(&providers),
+            state: Arc::clone(&mirror.state),
+            accounts: Arc::clone(&accounts),
+            sessions: Arc::clone(sessions),
+            blocking: Arc::clone(&services.blocking),
+            clock: mirror.clock.clone(),
+        };
+        Some(Arc::new(Grants::new(services, key, forwards_tokens)))
+    } else {
+        None
+    };
     let login = Login {
-        providers: Arc::new(providers.map_err(failed)?),
+        providers,
+        grants,
         password: plan.password,
-        accounts: Arc::new(Accounts::new(
-            Arc::clone(&mirror.state),
-            mirror.clock.clone(),
-            plan.policy.clone(),
-        )),
+        accounts,
         sessions: Arc::clone(sessions),
         hasher: Arc::clone(&services.hasher),
         blocking: Arc::clone(&services.blocking),

@@ -100,7 +100,7 @@ pub(super) async fn submit(
     }
     let signed_in = async {
         let account = prove(visit, &mut fields).await?;
-        Ok(visit.open_browser(account, way.then.clone()).await?)
+        Ok(visit.open_browser(account, way.then.clone(), None).await?)
     };
     signed_in.await.map_err(|failure: Box<EndpointError>| {
         visit.show_form(failure, |_, status, error| {

@@ -12,6 +12,7 @@ mod attempt;
 mod config;
 mod exchange;
 pub(super) mod flow;
+pub(crate) mod grants;
 mod metadata;
 pub(crate) mod registry;
 mod rules;
