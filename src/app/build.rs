@@ -98,7 +98,18 @@ pub(super) fn assemble(
         let (issuers, of_sessions) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror, services)?;
-        let joined = services.map(|services| join(plan, forwards_tokens, &pages, sources, mirror, services, &open, &sites));
+        let joined = services.map(|services| {
+            join(
+                plan,
+                forwards_tokens,
+                &pages,
+                sources,
+                mirror,
+                services,
+                &open,
+                &sites,
+            )
+        });
         let joined = joined.transpose()?;
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
@@ -119,7 +130,6 @@ pub(super) fn assemble(
         revocations: Arc::clone(&mirror.revocations),
         signing: Arc::clone(&mirror.signing),
         clock: mirror.clock.clone(),
-        grants: login.as_ref().and_then(|login| login.grants.clone()),
         login,
         sign_in,
     };
@@ -147,8 +157,6 @@ pub struct Joined {
     pub login: Option<Login>,
     /// The session cookie, where there is a way to sign in.
     pub sign_in: Option<SignIn>,
-    /// What providers granted for sessions, where it is kept.
-    pub(crate) grants: Option<Arc<Grants>>,
 }
 
 /// The gateway of a plan.
@@ -172,6 +180,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         issuer: settings.public_url.to_string(),
         jwks_uri: format!("{}{prefix}{JWKS_PATH}", settings.public_url),
     };
+    let grants = joined.login.as_ref().and_then(|login| login.grants.clone());
     Ok(Gateway {
         verifier: Verifier::new(plan.issuers, joined.revocations)
             .with_max_token_bytes(settings.max_token_bytes),
@@ -210,7 +219,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
-        grants: joined.grants,
+        grants,
         clock: joined.clock,
         routes: plan.routes,
         sources: plan.sources,

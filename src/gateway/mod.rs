@@ -45,8 +45,8 @@ use crate::http::headers::request_host;
 use crate::http::incoming::ClientBody;
 use crate::http::location::Origin;
 use crate::http::origin::ListedOrigins;
-use crate::identity_headers::forwarded::is_unlisted_proxy;
 use crate::identity::SESSION_ISSUER;
+use crate::identity_headers::forwarded::is_unlisted_proxy;
 use crate::identity_headers::scheme::Scheme;
 use crate::identity_headers::{IdentityHeaders, Peer, PeerAddress, TrustedProxies};
 use crate::login::Endpoints;
@@ -187,7 +187,10 @@ impl Gateway {
 
     /// The access token of the provider that the caller signed in with, on a route whose app is to get it.
     async fn provider_token(&self, allowed: &Allowed<'_>) -> Option<HeaderValue> {
-        let grants = self.grants.as_ref().filter(|_| allowed.route.forward_provider_token)?;
+        let grants = self
+            .grants
+            .as_ref()
+            .filter(|_| allowed.route.forward_provider_token)?;
         let identity = &allowed.permit.caller()?.identity;
         let session = identity.session_id.as_deref();
         let session = session.filter(|_| &*identity.issuer == SESSION_ISSUER)?;

@@ -11,10 +11,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
 
 use super::attempt::{self, Attempt, LIFETIME};
-use super::exchange::{Profile, encode};
-use super::metadata::shown;
+use super::metadata::{OFFLINE_ACCESS, shown};
+use super::profile::Profile;
 use super::registry::{Provider, Providers};
 use super::rules::Subject;
+use super::token_endpoint::encode;
 use crate::login::context::EndpointContext;
 use crate::login::form::parameters;
 use crate::login::response::{EndpointError, EndpointResponse};
@@ -56,11 +57,16 @@ pub(in crate::login) async fn begin(
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
     };
     let challenge = challenge(&secrets.verifier);
+    let mut scope = plan.scope.clone();
+    if plan.asks_for_offline_access && metadata.knows_offline_access {
+        scope.push(' ');
+        scope.push_str(OFFLINE_ACCESS);
+    }
     let query = [
         ("response_type", "code"),
         ("client_id", &plan.client_id),
         ("redirect_uri", &redirect_uri(visit)),
-        ("scope", &plan.scope),
+        ("scope", &scope),
         ("state", &secrets.state),
         ("nonce", &secrets.nonce),
         ("code_challenge", &challenge),
@@ -162,13 +168,15 @@ pub(in crate::login) async fn land(
                 .await
         })
         .await?;
+    let grants = visit.login.grants.as_ref();
+    let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
     let account = sign_in(visit, provider, profile).await?;
     let way = Way::new(
         visit,
         attempt.return_to.map(Into::into),
         attempt.of_host.map(Into::into),
     );
-    let answered = visit.open_browser(account, way.then).await?;
+    let answered = visit.open_browser(account, way.then, grant).await?;
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),
         None => answered,
@@ -181,6 +189,18 @@ async fn sign_in(
     provider: &Provider,
     profile: Profile,
 ) -> Result<AccountRow, Refusal> {
+    let identity = admitted(provider, profile).ok_or(Refusal::SignInNotAllowed)?;
+    let account = visit
+        .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, sessions.revoked_until())?))
+        .await?;
+    if account.disabled {
+        return Err(Refusal::AccountDisabled);
+    }
+    Ok(account)
+}
+
+/// The identity of a user whom `allow` names, with the roles that the rules give.
+pub(super) fn admitted(provider: &Provider, profile: Profile) -> Option<IdentityRow> {
     let plan = &provider.plan;
     let subject = Subject {
         verified_email: profile.email.as_deref().filter(|_| profile.email_verified),
@@ -193,9 +213,9 @@ async fn sign_in(
             email_verified = profile.email_verified,
             "`allow` of the provider names other users"
         );
-        return Err(Refusal::SignInNotAllowed);
+        return None;
     }
-    let identity = IdentityRow {
+    Some(IdentityRow {
         provider: plan.name.clone(),
         roles: plan.rules.roles(subject),
         subject: profile.subject,
@@ -204,12 +224,5 @@ async fn sign_in(
         email_verified: profile.email_verified,
         name: profile.name,
         updated_at: 0,
-    };
-    let account = visit
-        .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, sessions.revoked_until())?))
-        .await?;
-    if account.disabled {
-        return Err(Refusal::AccountDisabled);
-    }
-    Ok(account)
+    })
 }

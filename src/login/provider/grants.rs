@@ -29,9 +29,10 @@ use crate::state::{GrantRow, Lease, SessionSelector, State};
 const AT_ONCE: usize = 8;
 /// The longest wait until a session that another process has renewed is noticed.
 const POLL: Duration = Duration::from_secs(5);
-/// For how many seconds one process alone renews a grant; longer than it waits for a provider. After a failure others wait as
-/// long.
+/// For how many seconds one process alone renews a grant; longer than it waits for a provider.
 const LEASE: UnixSeconds = 60;
+/// After how many seconds a provider that is down is asked again.
+const RETRY: UnixSeconds = 5;
 /// Seconds before its end from which an access token is not handed out any more.
 const MARGIN: UnixSeconds = 10;
 /// How long an access token is remembered.
@@ -55,7 +56,9 @@ pub(crate) struct Grants {
 
 impl std::fmt::Debug for Grants {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Grants").field("forwards", &self.forwards).finish_non_exhaustive()
+        f.debug_struct("Grants")
+            .field("forwards", &self.forwards)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +112,8 @@ impl GrantTokens {
     }
 
     fn write(&self) -> Zeroizing<Vec<u8>> {
-        let text = |token: &Option<Zeroizing<String>>| token.as_deref().map(String::clone).map(Zeroizing::new);
+        let text =
+            |token: &Option<Zeroizing<String>>| token.as_deref().map(String::clone).map(Zeroizing::new);
         let (refresh, access) = (text(&self.refresh), text(&self.access));
         let content = (refresh.as_deref(), access.as_deref(), self.access_until);
         Zeroizing::new(serde_json::to_vec(&content).unwrap_or_default())
@@ -127,7 +131,9 @@ impl GrantTokens {
 
     /// The access token for an app, where it is good for a while.
     fn for_app(&self, now: UnixSeconds) -> Option<HeaderValue> {
-        let is_good = self.access_until.is_none_or(|until| now.saturating_add(MARGIN) < until);
+        let is_good = self
+            .access_until
+            .is_none_or(|until| now.saturating_add(MARGIN) < until);
         let mut value = HeaderValue::from_str(self.access.as_deref().filter(|_| is_good)?).ok()?;
         value.set_sensitive(true);
         Some(value)
@@ -225,10 +231,13 @@ impl Grants {
             .blocking
             .run(move || state.lease_due_grants(before, lease, AT_ONCE))
             .await;
-        leased.map_err(|refusal| refusal.to_string()).and_then(|leased| leased.map_err(|error| error.to_string())).unwrap_or_else(|error| {
-            tracing::warn!(error, "cannot look for grants of providers");
-            Vec::new()
-        })
+        leased
+            .map_err(|refusal| refusal.to_string())
+            .and_then(|leased| leased.map_err(|error| error.to_string()))
+            .unwrap_or_else(|error| {
+                tracing::warn!(error, "cannot look for grants of providers");
+                Vec::new()
+            })
     }
 
     fn lease(&self) -> Lease {
@@ -245,7 +254,9 @@ impl Grants {
             Some(cell) => cell,
             None => self.remembered.get_with(session_id.to_owned(), Arc::default),
         };
-        cell.get_or_init(|| self.find_access_token(session_id)).await.clone()
+        cell.get_or_init(|| self.find_access_token(session_id))
+            .await
+            .clone()
     }
 
     async fn find_access_token(self: &Arc<Self>, session_id: &str) -> Option<HeaderValue> {
@@ -273,7 +284,10 @@ impl Grants {
             let account = row.account_id.clone();
             match grants.exchange(row).await {
                 Ok(tokens) => Ok(Some(tokens)),
-                Err(Failure::Later) => Ok(None),
+                Err(Failure::Later) => {
+                    grants.try_again(session).await?;
+                    Ok(None)
+                }
                 Err(Failure::Over(reason)) => {
                     tracing::warn!(provider, session, reason, "a session is ended");
                     grants.end(session, account).await?;
@@ -285,6 +299,17 @@ impl Grants {
             tracing::warn!(%refusal, "cannot renew the grant of a provider");
             None
         })
+    }
+
+    async fn try_again(&self, session: String) -> Result<(), Refusal> {
+        let state = Arc::clone(&self.state);
+        let at = self.clock.now().saturating_add(RETRY);
+        let postpone = move || match state.grant(&session)? {
+            Some(row) => state.save_grant(&row, at),
+            None => Ok(false),
+        };
+        self.blocking.run(postpone).await??;
+        Ok(())
     }
 
     async fn end(&self, session: String, account: String) -> Result<(), Refusal> {
@@ -348,7 +373,9 @@ impl Grants {
             .await?
             .map_err(Refusal::from)?;
         if updated.is_none_or(|account| account.disabled) {
-            return Err(Failure::Over("its account does not belong to the provider's user any more"));
+            return Err(Failure::Over(
+                "its account does not belong to the provider's user any more",
+            ));
         }
         row.read_at = now;
         let session = row.session_id.clone();

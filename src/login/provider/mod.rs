@@ -5,18 +5,23 @@
 //! session. Invariants: only the browser that began an attempt completes it, once; no worker waits for a provider on its own
 //! thread; a provider that is down keeps nothing but its own sign-in from working; no page shows text of a provider.
 //!
-//! `flow` has the two endpoints, `registry` the providers, `attempt` is what the browser keeps, `metadata` what the provider publishes, `exchange` what becomes of the code, and
-//! `rules` who may sign in.
+//! `flow` has the two endpoints, `registry` the providers, `attempt` is what the browser keeps, `metadata` what the provider
+//! publishes. `exchange` makes a profile of a code, by way of `token_endpoint`, `id_token` and `userinfo`; `profile` is what the
+//! provider says about the user, and `rules` who may sign in. `grants` is what is kept for a session and renewed, by the key of `seal`.
 
 mod attempt;
 mod config;
 mod exchange;
 pub(super) mod flow;
 pub(crate) mod grants;
+mod id_token;
 mod metadata;
+mod profile;
 pub(crate) mod registry;
 mod rules;
 mod seal;
+mod token_endpoint;
+mod userinfo;
 
 pub(crate) use config::ProviderPlan;
 pub(crate) use seal::Sealing;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::attempt::{AttemptKeys, Jar};
 use super::config::ProviderPlan;
 use super::exchange::Exchange;
+use super::id_token::IdTokenVerifier;
 use super::metadata::{Metadata, Source};
 use crate::clock::UnixSeconds;
 use crate::login::sites::Sites;
@@ -118,13 +119,14 @@ impl Provider {
     }
 
     pub(super) fn exchange<'a>(&'a self, metadata: &'a Metadata, now: UnixSeconds) -> Exchange<'a> {
-        Exchange {
+        let id_tokens = IdTokenVerifier {
             plan: &self.plan,
             source: &self.source,
             issuer: &self.issuer,
             verifier: &self.verifier,
             metadata,
             now,
-        }
+        };
+        Exchange { id_tokens }
     }
 }

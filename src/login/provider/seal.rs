@@ -91,7 +91,8 @@ impl SealingKey {
     /// # Errors
     /// The file cannot be made or read, others can read it, or its secret is too short.
     pub(crate) fn load_or_create(path: &Path) -> Result<Self, String> {
-        let failed = |action: &str, error: &std::io::Error| format!("cannot {action} `{}`: {error}", path.display());
+        let failed =
+            |action: &str, error: &std::io::Error| format!("cannot {action} `{}`: {error}", path.display());
         let mut random = Zeroizing::new([0; SHORTEST_SECRET]);
         getrandom::fill(&mut random[..]).map_err(|error| format!("no random numbers: {error}"))?;
         let candidate = Zeroizing::new(STANDARD.encode(&random[..]));
@@ -128,7 +129,10 @@ impl SealingKey {
         file.take(LONGEST_FILE)
             .read_to_end(&mut secret)
             .map_err(|error| failed("read the key file", &error))?;
-        let end = secret.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+        let end = secret
+            .iter()
+            .rposition(|byte| !b"\r\n".contains(byte))
+            .map_or(0, |last| last + 1);
         Self::new(&secret[..end]).map_err(|fault| format!("the key file `{}`: {fault}", path.display()))
     }
 
@@ -155,7 +159,11 @@ impl SealingKey {
         let (nonce, content) = content.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut content = Zeroizing::new(content.to_vec());
-        let length = self.0.open_in_place(nonce, Aad::from(owner), &mut content).ok()?.len();
+        let length = self
+            .0
+            .open_in_place(nonce, Aad::from(owner), &mut content)
+            .ok()?
+            .len();
         content.truncate(length);
         Some(content)
     }
@@ -174,7 +182,11 @@ mod tests {
         let sealed = key.seal("s1", b"token").unwrap();
         assert!(!sealed.windows(5).any(|window| window == b"token"));
         assert_eq!(&key.open("s1", &sealed).unwrap()[..], b"token");
-        assert_ne!(key.seal("s1", b"token").unwrap(), sealed, "another nonce each time");
+        assert_ne!(
+            key.seal("s1", b"token").unwrap(),
+            sealed,
+            "another nonce each time"
+        );
         assert!(key.open("s2", &sealed).is_none());
         assert!(SealingKey::new(&[2; 32]).unwrap().open("s1", &sealed).is_none());
         for bit in 0..sealed.len() * 8 {
@@ -197,7 +209,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("passgate.db.key");
         let sealed: Vec<_> = std::thread::scope(|scope| {
-            let make = || SealingKey::load_or_create(&path).unwrap().seal("s", b"x").unwrap();
+            let make = || {
+                SealingKey::load_or_create(&path)
+                    .unwrap()
+                    .seal("s", b"x")
+                    .unwrap()
+            };
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });

@@ -94,7 +94,10 @@ pub(in crate::state) fn grants_are_due_once_their_session_was_seen_again(state: 
     };
     assert!(state.one.save_grant(&read, 350).unwrap());
     assert_eq!(due(1000, 349, 9), ["s3"], "the lease of the other one goes on");
-    state.one.touch_session("s1", &seen(280, "192.0.2.1", 400)).unwrap();
+    state
+        .one
+        .touch_session("s1", &seen(280, "192.0.2.1", 400))
+        .unwrap();
     assert_eq!(due(1000, 350, 9), ["s1"]);
 }
 

@@ -1,0 +1,85 @@
+//! What a provider says about the user who signs in.
+//!
+//! Input: the claims of the ID token and of userinfo. Output: [`Profile`]. Invariants: an address that the claims do not
+//! mark as verified is not verified; facts about the sign-in itself come from the ID token alone.
+
+use serde_json::{Map, Value};
+
+use super::token_endpoint::Tokens;
+use crate::clock::UnixSeconds;
+use crate::verify::{Issuer, roles_of};
+
+/// A user of a provider.
+#[derive(Debug)]
+pub(super) struct Profile {
+    pub(super) subject: String,
+    /// Whether it is verified is in `email_verified`.
+    pub(super) email: Option<String>,
+    pub(super) email_verified: bool,
+    pub(super) name: Option<String>,
+    /// The values of `roles_claims`.
+    pub(super) groups: Vec<String>,
+    /// All claims; those of the ID token come before those of userinfo.
+    #[allow(dead_code, reason = "for claims in the session")]
+    pub(super) claims: Map<String, Value>,
+    #[allow(dead_code, reason = "for step-up and for sign-out at the provider")]
+    pub(super) sign_in: SignInFacts,
+    pub(super) tokens: Tokens,
+}
+
+/// What an ID token says about the sign-in at the provider (OpenID Connect Core 1.0 section 2). OAuth2 says nothing.
+#[allow(dead_code, reason = "for step-up and for sign-out at the provider")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SignInFacts {
+    /// How the user was authenticated.
+    pub(super) acr: Option<String>,
+    /// When the user was authenticated.
+    pub(super) auth_time: Option<UnixSeconds>,
+    /// The session at the provider (OpenID Connect Back-Channel Logout 1.0 section 2.1).
+    pub(super) sid: Option<String>,
+}
+
+impl SignInFacts {
+    pub(super) fn of_id_token(claims: &Map<String, Value>) -> Self {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+        Self {
+            acr: text("acr"),
+            auth_time: claims.get("auth_time").and_then(Value::as_i64),
+            sid: text("sid"),
+        }
+    }
+}
+
+impl Profile {
+    pub(super) fn of_claims(
+        subject: String,
+        claims: Map<String, Value>,
+        sign_in: SignInFacts,
+        issuer: &Issuer,
+        tokens: Tokens,
+    ) -> Self {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let email = text("email").filter(|email| crate::account::is_email(email));
+        let email_verified = claims.get("email_verified").is_some_and(is_true) && email.is_some();
+        let name = text("name").and_then(|name| crate::account::parse_name(name).ok().flatten());
+        Self {
+            subject,
+            email: email.map(str::to_owned),
+            email_verified,
+            name,
+            groups: roles_of(&claims, issuer),
+            sign_in,
+            tokens,
+            claims,
+        }
+    }
+}
+
+/// Some providers write it as a string. What is missing is not true.
+fn is_true(claim: &Value) -> bool {
+    match claim {
+        Value::Bool(is_true) => *is_true,
+        Value::String(text) => text == "true",
+        _ => false,
+    }
+}
