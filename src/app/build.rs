@@ -91,25 +91,13 @@ pub(super) fn assemble(
     let named_hosts = std::mem::take(&mut plan.named_hosts);
     let sites = Arc::new(Sites::new(&settings.public_url, named_hosts));
     let (sources, pages) = (&plan.sources, Arc::clone(&plan.pages));
-    let forwards_tokens = plan.routes.in_order().any(|route| route.forward_provider_token);
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
         let url = settings.public_url.as_str();
         let (issuers, of_sessions) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
         own.push(of_sessions);
         let open = open_sessions(plan, mirror, services)?;
-        let joined = services.map(|services| {
-            join(
-                plan,
-                forwards_tokens,
-                &pages,
-                sources,
-                mirror,
-                services,
-                &open,
-                &sites,
-            )
-        });
+        let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
         let joined = joined.transpose()?;
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
@@ -230,7 +218,6 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
 /// The rooms that sign people in, joined with the state.
 fn join(
     plan: &SignInPlan,
-    forwards_tokens: bool,
     pages: &Arc<Pages>,
     sources: &Sources,
     mirror: &StateSnapshot,
@@ -252,7 +239,8 @@ fn join(
         mirror.clock.clone(),
         plan.policy.clone(),
     ));
-    let grants = if forwards_tokens || plan.providers.iter().any(ProviderPlan::refreshes) {
+    let needs_grants = plan.forwards_tokens || plan.providers.iter().any(ProviderPlan::refreshes);
+    let grants = needs_grants.then(|| {
         let key = plan.sealing.open().map_err(unusable)?;
         let services = GrantServices {
             providers: Arc::clone(&providers),
@@ -262,10 +250,9 @@ fn join(
             blocking: Arc::clone(&services.blocking),
             clock: mirror.clock.clone(),
         };
-        Some(Arc::new(Grants::new(services, key, forwards_tokens)))
-    } else {
-        None
-    };
+        Ok::<_, Failure>(Arc::new(Grants::new(services, key, plan.forwards_tokens)))
+    });
+    let grants = grants.transpose()?;
     let login = Login {
         providers,
         grants,

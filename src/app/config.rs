@@ -78,6 +78,8 @@ pub struct SignInPlan {
     pub password: bool,
     /// The providers.
     pub(crate) providers: Vec<ProviderPlan>,
+    /// Whether a route hands tokens of providers to its app.
+    pub(crate) forwards_tokens: bool,
     /// What tokens of providers are encrypted by.
     pub(crate) sealing: Sealing,
 }
@@ -209,6 +211,10 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
         admin_role: or_default(password.admin_role.as_ref(), "password", "admin_role"),
         password: raw.password.is_some(),
         providers,
+        forwards_tokens: raw
+            .routes
+            .iter()
+            .any(|route| route.forward_provider_token.as_ref().is_some_and(|key| key.value)),
         sealing,
     });
     let pages = compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems);

@@ -272,3 +272,28 @@ fn access_token_that_ends_is_renewed_for_the_app_or_not_handed_out() {
         assert_eq!(provider.refreshed(), if refresh == "true" { 2 } else { 1 });
     }
 }
+
+#[test]
+fn encryption_key_that_is_short_or_missing_is_an_error_of_the_file() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let setup = setup(
+        &app,
+        &provider,
+        RULES,
+        "[state]\nencryption_key = { file = \"short.key\" }\n",
+    );
+    let output = setup.command(["check"]).expect(2).all();
+    assert!(output.contains("`encryption_key` cannot be used"), "{output}");
+    setup.write("short.key", "too short\n");
+    let output = setup.command(["check"]).expect(2).all();
+    assert!(
+        output.contains("at least 32") && !output.contains("too short"),
+        "{output}"
+    );
+    setup.write("short.key", "0123456789abcdef0123456789abcdef\n");
+    setup.command(["check"]).expect(0);
+    provider.give_refresh_tokens(false);
+    let gateway = setup.start();
+    signed_in(&gateway, &provider);
+    assert!(!gateway.setup.path("passgate.db.key").exists());
+}

@@ -20,7 +20,7 @@ pub(super) struct Exchange<'a> {
 
 /// What a refresh grant says.
 pub(super) enum Fresh {
-    Profile(Profile),
+    Profile(Box<Profile>),
     /// Nothing: there is no ID token, and the provider has no userinfo.
     Nothing,
     /// It is about another subject.
@@ -96,7 +96,7 @@ impl Exchange<'_> {
         if tokens.id_token.is_some() {
             let profile = self.profile_of(tokens, None).await?;
             return Ok(if profile.subject == subject {
-                Fresh::Profile(profile)
+                Fresh::Profile(Box::new(profile))
             } else {
                 Fresh::OfAnother
             });
@@ -110,7 +110,7 @@ impl Exchange<'_> {
         }
         let (facts, issuer) = (SignInFacts::default(), self.id_tokens.issuer);
         let profile = Profile::of_claims(subject.to_owned(), claims, facts, issuer, tokens);
-        Ok(Fresh::Profile(profile))
+        Ok(Fresh::Profile(Box::new(profile)))
     }
 
     /// Whether userinfo may have more.

@@ -112,10 +112,9 @@ impl GrantTokens {
     }
 
     fn write(&self) -> Zeroizing<Vec<u8>> {
-        let text =
-            |token: &Option<Zeroizing<String>>| token.as_deref().map(String::clone).map(Zeroizing::new);
-        let (refresh, access) = (text(&self.refresh), text(&self.access));
-        let content = (refresh.as_deref(), access.as_deref(), self.access_until);
+        let refresh = self.refresh.as_ref().map(|token| token.as_str());
+        let access = self.access.as_ref().map(|token| token.as_str());
+        let content = (refresh, access, self.access_until);
         Zeroizing::new(serde_json::to_vec(&content).unwrap_or_default())
     }
 
@@ -350,7 +349,7 @@ impl Grants {
         self.save(row.clone(), self.lease().until).await?;
 
         let profile = match exchange.fresh(tokens, &row.subject).await? {
-            Fresh::Profile(profile) => profile,
+            Fresh::Profile(profile) => *profile,
             Fresh::Nothing => {
                 tracing::warn!(
                     provider = row.provider,
