@@ -47,8 +47,11 @@ pub(in crate::login) async fn begin(
         return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/login")).into());
     }
     let asked = Arc::clone(provider);
-    let metadata = providers.ask(async move { asked.metadata().await }).await?;
     let way = Way::of(visit, None, None);
+    let metadata = providers
+        .ask(async move { asked.metadata().await })
+        .await
+        .map_err(|refusal| with_sign_in(refusal.into(), way.again(visit)))?;
     let secrets = providers.keys.make()?;
     let plan = &provider.plan;
     let attempt = Attempt {
@@ -94,11 +97,33 @@ fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(hash)
 }
 
+/// `failure` with a page that leads to `sign_in`.
+fn with_sign_in(mut failure: Box<EndpointError>, sign_in: String) -> Box<EndpointError> {
+    failure.sign_in = Some(sign_in);
+    failure
+}
+
 /// GET of `/login/{provider}/return`: a session, and 303 to the page that was asked for at first.
 pub(in crate::login) async fn land(
     visit: &EndpointContext<'_>,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let (providers, provider) = named(visit)?;
+    let mut begun = None;
+    complete(visit, providers, provider, &mut begun)
+        .await
+        .map_err(|failure| {
+            let way = begun.unwrap_or_else(|| Way::new(visit, None, None));
+            with_sign_in(failure, way.again(visit))
+        })
+}
+
+/// `begun` becomes the destination of the attempt, once it is found.
+async fn complete(
+    visit: &EndpointContext<'_>,
+    providers: &Providers,
+    provider: &Arc<Provider>,
+    begun: &mut Option<Way>,
+) -> Result<EndpointResponse, Box<EndpointError>> {
     let plan = &provider.plan;
     let names = ["state", "code", "iss", "error", "error_description"];
     let [state, code, iss, error, description] = parameters(visit.asked.query, names).ok_or_else(|| {
@@ -117,6 +142,11 @@ pub(in crate::login) async fn land(
     let (attempt, cookie_name) = found
         .filter(|(attempt, _)| attempt.provider == plan.name)
         .ok_or(Refusal::AttemptRefused)?;
+    let way = begun.insert(Way::new(
+        visit,
+        attempt.return_to.map(Into::into),
+        attempt.of_host.map(Into::into),
+    ));
 
     let asked = Arc::clone(provider);
     let metadata = providers.ask(async move { asked.metadata().await }).await?;
@@ -171,12 +201,7 @@ pub(in crate::login) async fn land(
     let grants = visit.login.grants.as_ref();
     let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
     let account = sign_in(visit, provider, profile).await?;
-    let way = Way::new(
-        visit,
-        attempt.return_to.map(Into::into),
-        attempt.of_host.map(Into::into),
-    );
-    let answered = visit.open_browser(account, way.then, grant).await?;
+    let answered = visit.open_browser(account, way.then.clone(), grant).await?;
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),
         None => answered,
