@@ -8,10 +8,10 @@ use std::ops::Range;
 use super::Problems;
 use super::raw::{RawConfig, RawPassword, RawSession, RawSource, Spanned};
 use super::values::{self, echo};
-use crate::authorize::Auth;
+
 use crate::http::origin;
 use crate::http::url::Url;
-use crate::values::Listen;
+use crate::values::{Auth, Listen};
 
 /// Judges what `raw` says about sessions and their cookie.
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {

@@ -10,18 +10,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
 
+use super::admission::admitted;
 use super::attempt::{self, Attempt, LIFETIME};
 use super::metadata::{OFFLINE_ACCESS, shown};
 use super::profile::Profile;
 use super::registry::{Provider, Providers};
-use super::rules::Subject;
 use super::token_endpoint::encode;
 use crate::login::context::EndpointContext;
 use crate::login::form::parameters;
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
-use crate::state::{AccountRow, IdentityRow, TokenHash};
+use crate::state::{AccountRow, TokenHash};
 
 /// The longest code that is taken, in bytes.
 const LONGEST_CODE: usize = 4096;
@@ -214,7 +214,7 @@ async fn sign_in(
     provider: &Provider,
     profile: Profile,
 ) -> Result<AccountRow, Refusal> {
-    let identity = admitted(provider, profile).ok_or(Refusal::SignInNotAllowed)?;
+    let identity = admitted(&provider.plan, profile).ok_or(Refusal::SignInNotAllowed)?;
     let account = visit
         .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, sessions.revoked_until())?))
         .await?;
@@ -222,32 +222,4 @@ async fn sign_in(
         return Err(Refusal::AccountDisabled);
     }
     Ok(account)
-}
-
-/// The identity of a user whom `allow` names, with the roles that the rules give.
-pub(super) fn admitted(provider: &Provider, profile: Profile) -> Option<IdentityRow> {
-    let plan = &provider.plan;
-    let subject = Subject {
-        verified_email: profile.email.as_deref().filter(|_| profile.email_verified),
-        groups: &profile.groups,
-    };
-    if !plan.rules.is_allowed(subject) {
-        tracing::warn!(
-            provider = plan.name,
-            subject = ?profile.subject,
-            email_verified = profile.email_verified,
-            "`allow` of the provider names other users"
-        );
-        return None;
-    }
-    Some(IdentityRow {
-        provider: plan.name.clone(),
-        roles: plan.rules.roles(subject),
-        subject: profile.subject,
-        account_id: String::new(),
-        email: profile.email,
-        email_verified: profile.email_verified,
-        name: profile.name,
-        updated_at: 0,
-    })
 }

@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use super::admission::admitted;
 use super::exchange::Fresh;
-use super::flow;
 use super::registry::{Provider, Providers};
 use super::seal::SealingKey;
 use super::token_endpoint::{TokenFault, Tokens};
@@ -361,7 +361,7 @@ impl Grants {
             }
             Fresh::OfAnother => return Err(Failure::Over("its provider names another user")),
         };
-        let Some(mut identity) = flow::admitted(provider, profile) else {
+        let Some(mut identity) = admitted(&provider.plan, profile) else {
             return Err(Failure::Over("`allow` of its provider names other users"));
         };
         identity.account_id.clone_from(&row.account_id);
