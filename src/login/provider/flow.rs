@@ -200,8 +200,9 @@ async fn complete(
         .await?;
     let grants = visit.login.grants.as_ref();
     let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
+    let how = profile.authentication(&plan.name, now);
     let account = sign_in(visit, provider, profile).await?;
-    let answered = visit.open_browser(account, way.then.clone(), grant).await?;
+    let answered = visit.open_browser(account, how, way.then.clone(), grant).await?;
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),
         None => answered,
