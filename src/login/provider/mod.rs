@@ -11,6 +11,7 @@
 
 mod attempt;
 mod config;
+mod examine;
 mod exchange;
 pub(super) mod flow;
 mod id_token;
@@ -22,3 +23,4 @@ mod token_endpoint;
 mod userinfo;
 
 pub(crate) use config::ProviderPlan;
+pub(crate) use examine::{Examined, RedirectUri};
