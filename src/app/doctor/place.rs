@@ -24,7 +24,7 @@ pub(super) fn add(checks: &mut Checks, plan: &Plan, file: &Path) {
     let mut places: Vec<PathBuf> = [state_file, settings.log.file.clone()]
         .into_iter()
         .flatten()
-        .filter_map(|file| Some(directory(&file).to_owned()))
+        .map(|file| directory(&file).to_owned())
         .collect();
     places.dedup();
     for place in places {
