@@ -193,8 +193,9 @@ async fn complete(
                 .await
         })
         .await?;
+    let how = profile.authentication(&plan.name, now);
     let account = sign_in(visit, provider, profile).await?;
-    let answered = visit.open_browser(account, way.then.clone()).await?;
+    let answered = visit.open_browser(account, how, way.then.clone()).await?;
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),
         None => answered,
