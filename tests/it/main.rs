@@ -10,6 +10,7 @@ mod bearer;
 mod commands;
 mod connections;
 mod decisions;
+mod doctor;
 mod hostile;
 mod links;
 mod provider_grants;

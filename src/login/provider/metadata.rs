@@ -16,7 +16,7 @@ use crate::net::client;
 use crate::verify::{Issuer, KeySet, Origin, parse_object};
 
 /// The longest document, in bytes.
-const MAX_BODY_BYTES: usize = 512 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 512 * 1024;
 /// For how long a document and keys are used without asking again.
 const FRESH: Duration = Duration::from_secs(5 * 60);
 /// The shortest time between a failure and the next attempt, and between two fetches of the keys.
@@ -42,7 +42,7 @@ pub(super) struct Metadata {
     pub(super) authorization: Url,
     pub(super) token: Url,
     pub(super) userinfo: Option<Url>,
-    keys: Url,
+    pub(super) keys: Url,
     /// Whether its answers name it (RFC 9207 section 3).
     pub(super) names_itself: bool,
     /// Whether it knows the scope of refresh tokens (OpenID Connect Core 1.0 section 11).

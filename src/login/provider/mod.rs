@@ -12,6 +12,7 @@
 mod admission;
 mod attempt;
 mod config;
+mod examine;
 mod exchange;
 pub(super) mod flow;
 pub(crate) mod grants;
@@ -25,4 +26,5 @@ mod token_endpoint;
 mod userinfo;
 
 pub(crate) use config::ProviderPlan;
+pub(crate) use examine::{Examined, RedirectUri};
 pub(crate) use seal::Sealing;

@@ -47,8 +47,7 @@ impl Sealing {
                 }
             }
         }
-        // A URL that names no state is an error of its own.
-        Self::File(state::key_file(state_url, problems.directory()).unwrap_or_default())
+        Self::File(state::key_file(state_url, problems.directory()))
     }
 
     /// # Errors

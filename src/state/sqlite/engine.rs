@@ -30,6 +30,10 @@ impl RevocationStore for Sqlite {
         })
     }
 
+    fn try_write(&self) -> Result<(), StateError> {
+        Self::try_write(self)
+    }
+
     fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError> {
         // Where nothing has expired, no writer has to wait.
         if !self.read("look for old revocations", |connection| {

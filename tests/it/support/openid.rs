@@ -253,7 +253,7 @@ fn sha256(text: &str) -> Vec<u8> {
 fn answer(exchange: &mut Exchange<'_>, situation: &Mutex<Situation>) -> Answer {
     exchange.read_body();
     let request = exchange.request();
-    let target = request.target().to_owned();
+    let target = request.target().split('?').next().unwrap_or_default().to_owned();
     let trouble = situation.lock().unwrap().trouble.get(&target).cloned();
     match trouble {
         Some(Trouble::Bytes(bytes)) => {
