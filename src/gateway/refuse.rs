@@ -129,7 +129,10 @@ fn say(
     let sign_in = sign_in.and_then(|location| location.to_str().ok());
     let visitor = match (refusal.status(), &rejection.caller) {
         (StatusCode::FORBIDDEN, Some(caller))
-            if !matches!(refusal, Refusal::CrossSite | Refusal::SignInElsewhere) =>
+            if !matches!(
+                refusal,
+                Refusal::CrossSite | Refusal::SignInElsewhere | Refusal::SignInInsufficient
+            ) =>
         {
             Some(Visitor::NoAccess {
                 account: caller.identity.display_name(),

@@ -93,7 +93,7 @@ fn old_sign_in_is_repeated_and_leads_back_with_the_query() {
     let line = gateway.log_line(|line| line["reason"] == "authentication-insufficient");
     let rule = line["rule"].as_str().unwrap();
     assert!(
-        rule.starts_with("a sign-in at most 600 s ago (gateway.toml:"),
+        rule.starts_with("a sign-in at most 600 s ago (") && rule.contains("gateway.toml:"),
         "{line}"
     );
 }
@@ -129,7 +129,9 @@ fn provider_that_ignores_what_is_asked_ends_at_a_page() {
             "{}",
             answer.text()
         );
-        assert_eq!(gateway.log_of(&answer)["reason"], "sign-in-insufficient");
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        let line = gateway.log_line(|line| line["request_id"] == *id);
+        assert_eq!(line["reason"], "sign-in-insufficient");
     }
     let mut browser = Browser::default();
     says(&provider, json!({ "acr": "urn:hwk", "auth_time": now() - 3000 }));
@@ -216,7 +218,7 @@ fn password_is_a_recent_sign_in_and_neither_acr_nor_provider() {
     }
     // A tokens' pair of a password says as much.
     let tokens = gateway.sign_in_client("ann@example.com");
-    let token = tokens["access_token"].as_str().unwrap();
+    let token = tokens["accessToken"].as_str().unwrap();
     gateway.get_as(token, "/pay/1").expect(200);
     gateway.get_as(token, "/corp/1").expect(401);
 }
@@ -386,14 +388,10 @@ expect = "login"
     );
     let wrong = std::fs::read_to_string(setup.path("gateway.toml")).unwrap();
     setup.write(
-        "wrong.toml",
+        "gateway.toml",
         wrong.replace("provider = \"sso\"\n", "provider = \"ssso\"\n"),
     );
-    let wrong = setup.path("wrong.toml");
-    let said = setup
-        .command(["check", "-c", wrong.to_str().unwrap()])
-        .expect(2)
-        .all();
+    let said = setup.command(["check"]).expect(2).all();
     assert!(
         said.contains("unknown provider `ssso`") && said.contains("did you mean `sso`?"),
         "{said}"

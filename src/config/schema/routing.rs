@@ -65,7 +65,7 @@ pub(super) const ROUTES: Table = Table {
         key("scopes", TEXTS, "", "Scopes, all of which the token has in `scope` or `scp`.").example("[\"reports:read\"]"),
         key("acr", TEXTS, "", "Authentication context classes, one of which the sign-in has (the claim `acr`). A browser is sent to sign in again, an API client gets 401 (see `step-up.md`).").example("[\"urn:example:mfa\"]"),
         key("max_age", Kind::Duration, "", "How long ago the sign-in may be (the claim `auth_time`), 10 seconds at least.").example("\"10m\""),
-        key("provider", Kind::Text, "", "The provider that the sign-in was with, by the name of its table.").example("\"corp\""),
+        key("provider", Kind::Text, "", "The provider that the sign-in was with, by the name of its table.").example("\"main\""),
         key("upstream", Kind::Text, "", "The name of the upstream. Required.").example("\"app\""),
         key("strip_prefix", Kind::Text, "", "Leading segments of the path that the app does not see. The app reads them in X-Forwarded-Prefix.").example("\"/reports\""),
         key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),
@@ -154,7 +154,7 @@ pub(super) const CALLER: Table = Table {
             "How long ago the sign-in was. Without it: unknown.",
         )
         .example("\"5m\""),
-        key("provider", Kind::Text, "", "The provider of the sign-in.").example("\"corp\""),
+        key("provider", Kind::Text, "", "The provider of the sign-in.").example("\"main\""),
         key("claims", CLAIMS, "", "Further claims.")
             .example("{ tenant = \"acme\", \"address.country\" = \"IS\" }"),
     ],
