@@ -180,6 +180,12 @@ refusals! {
     ClientTimeout = REQUEST_TIMEOUT, "client-timeout", "Request timeout";
     /// There is an account with this email address already.
     EmailTaken = CONFLICT, "email-taken", "Email address already registered";
+    /// An identity at a provider that belongs to another account.
+    IdentityTaken = CONFLICT, "identity-taken", "Identity linked to another account";
+    /// An account with as many identities at providers as it may have.
+    IdentitiesTooMany = CONFLICT, "identities-too-many", "Too many linked providers";
+    /// The last way to sign in to an account, which stays.
+    LastSignIn = CONFLICT, "last-sign-in", "Last way to sign in";
     /// The body is longer than `max_body_bytes`.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "Content too large";
     /// The target is longer than we read.

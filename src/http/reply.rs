@@ -213,6 +213,15 @@ fn detail(refusal: Refusal) -> &'static str {
         Refusal::ProviderUnavailable => {
             return "The sign-in provider does not answer at the moment. Please try again shortly.";
         }
+        Refusal::IdentityTaken => {
+            return "This account of the provider is linked to another account here. Nothing was changed.";
+        }
+        Refusal::IdentitiesTooMany => {
+            return "This account has as many linked providers as it may have. Remove one first.";
+        }
+        Refusal::LastSignIn => {
+            return "This is the last way to sign in to this account, so it stays. Link another provider first.";
+        }
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
         Refusal::CrossSite => return "The request came from another site, so it was not done.",
         _ => {}
