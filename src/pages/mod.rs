@@ -448,6 +448,14 @@ impl Pages {
                     ..content
                 },
             ),
+            Some(Visitor::NotSignedIn { sign_in }) => (
+                Page::Error,
+                Content {
+                    title: "Not signed in",
+                    sign_in_again: Some(sign_in),
+                    ..content
+                },
+            ),
         };
         self.templates.render(template, &self.values(&content)).into()
     }
@@ -544,6 +552,7 @@ impl Pages {
             has_password => content.has_password,
             providers => content.providers.iter().map(|provider| context! {
                 label => text(&provider.label),
+                mark => mark(&provider.label),
                 url => provider.url.as_str(),
             }).collect::<Vec<_>>(),
             providers_only => content.providers_only,
@@ -777,6 +786,13 @@ impl Pages {
             ),
             (Page::Error, page(StatusCode::NOT_FOUND, "")),
             (Page::Error, page(StatusCode::BAD_GATEWAY, "0197")),
+            (
+                Page::Error,
+                Content {
+                    sign_in_again: Some("/auth/login"),
+                    ..page(StatusCode::BAD_GATEWAY, "0197")
+                },
+            ),
         ]
         .into_iter()
         .map(|(page, content)| (page, self.values(&content)))
@@ -825,6 +841,12 @@ fn policy(style: &str, form_action: Option<&str>) -> HeaderValue {
         hash(SCRIPT)
     );
     HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
+}
+
+/// The first letter or digit of the label of a provider, as a capital; empty without one.
+fn mark(label: &str) -> String {
+    let first = label.chars().find(|character| character.is_alphanumeric());
+    first.into_iter().flat_map(char::to_uppercase).collect()
 }
 
 /// The beginning of `text`, of at most `longest` bytes and without half a character.

@@ -53,7 +53,9 @@ pub(in crate::login) async fn begin(
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
         purpose: Purpose::SignIn,
     };
-    let (location, cookies) = leave(visit, providers, provider, &attempt).await?;
+    let (location, cookies) = leave(visit, providers, provider, &attempt)
+        .await
+        .map_err(|refusal| with_sign_in(refusal.into(), way.again(visit)))?;
     Ok(cookies
         .into_iter()
         .fold(EndpointResponse::found(location), EndpointResponse::with_cookie))
@@ -120,11 +122,35 @@ fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(hash)
 }
 
+/// `failure` with a page that leads to `sign_in`.
+fn with_sign_in(mut failure: Box<EndpointError>, sign_in: String) -> Box<EndpointError> {
+    failure.sign_in = Some(sign_in);
+    failure
+}
+
 /// GET of `/login/{provider}/return`: a session, and 303 to the page that was asked for at first.
 pub(in crate::login) async fn land(
     visit: &EndpointContext<'_>,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let (providers, provider) = named(visit)?;
+    let mut begun = None;
+    complete(visit, providers, provider, &mut begun)
+        .await
+        .map_err(|failure| match begun {
+            None => with_sign_in(failure, Way::new(visit, None, None).again(visit)),
+            Some((way, Purpose::SignIn)) => with_sign_in(failure, way.again(visit)),
+            // The account is signed in.
+            Some((_, Purpose::Link { .. })) => failure,
+        })
+}
+
+/// `begun` becomes the destination of the attempt, once it is found.
+async fn complete(
+    visit: &EndpointContext<'_>,
+    providers: &Providers,
+    provider: &Arc<Provider>,
+    begun: &mut Option<(Way, Purpose)>,
+) -> Result<EndpointResponse, Box<EndpointError>> {
     let plan = &provider.plan;
     let names = ["state", "code", "iss", "error", "error_description"];
     let [state, code, iss, error, description] = parameters(visit.asked.query, names).ok_or_else(|| {
@@ -143,6 +169,12 @@ pub(in crate::login) async fn land(
     let (attempt, cookie_name) = found
         .filter(|(attempt, _)| attempt.provider == plan.name)
         .ok_or(Refusal::AttemptRefused)?;
+    let way = Way::new(
+        visit,
+        attempt.return_to.map(Into::into),
+        attempt.of_host.map(Into::into),
+    );
+    let (way, purpose) = begun.insert((way, attempt.purpose));
 
     let asked = Arc::clone(provider);
     let metadata = providers.ask(async move { asked.metadata().await }).await?;
@@ -195,15 +227,10 @@ pub(in crate::login) async fn land(
         })
         .await?;
     let identity = admit(provider, profile)?;
-    let answered = match attempt.purpose {
+    let answered = match purpose {
         Purpose::SignIn => {
             let account = sign_in(visit, identity).await?;
-            let way = Way::new(
-                visit,
-                attempt.return_to.map(Into::into),
-                attempt.of_host.map(Into::into),
-            );
-            visit.open_browser(account, way.then).await?
+            visit.open_browser(account, way.then.clone()).await?
         }
         Purpose::Link {
             account_id,
@@ -249,14 +276,14 @@ fn admit(provider: &Provider, profile: Profile) -> Result<IdentityRow, Refusal> 
 async fn link(
     visit: &EndpointContext<'_>,
     identity: IdentityRow,
-    (account_id, session_id): (String, String),
+    (account_id, session_id): (&str, &str),
 ) -> Result<EndpointResponse, Refusal> {
     let own = visit
         .browser_session()
         .filter(|own| own.account_id == account_id && own.id == session_id)
         .ok_or(Refusal::AttemptRefused)?;
     let identity = IdentityRow {
-        account_id,
+        account_id: account_id.to_owned(),
         ..identity
     };
     let linked = visit

@@ -126,7 +126,7 @@ pub(in crate::state) fn an_identity_is_linked_in_a_session_of_its_account_alone(
         panic!("not linked")
     };
     assert_eq!(account.id, "a");
-    assert_eq!(state.other.identities(Some("a")).unwrap(), [of_a.clone()]);
+    assert_eq!(state.other.identities(Some("a")).unwrap().len(), 1);
     assert_eq!(
         state.one.sign_in_identity(&identity("s1", "x"), &END).unwrap().id,
         "a"
