@@ -41,6 +41,8 @@ pub(crate) use templates::BUILT_IN;
 const LONGEST_TEXT: usize = 1_024;
 /// The longest id or network address of a session, in bytes.
 const LONGEST_ID: usize = 64;
+/// The longest name of a provider and address at one, in a list, in bytes.
+const LONGEST_LABEL: usize = 256;
 /// The longest return address, in bytes; a longer one is left out.
 const LONGEST_ADDRESS: usize = 2_560;
 /// The longest address of the sign-in page elsewhere, in bytes: a return address in it is percent-encoded.
@@ -573,8 +575,8 @@ impl Pages {
     fn link(&self, link: &LinkItem, now: UnixSeconds) -> Value {
         let end_url = format!("{}/links/{}/end", self.prefix, path(cut(&link.id, LONGEST_ID)));
         context! {
-            label => cut(&link.label, LONGEST_TEXT),
-            email => link.email.as_deref().map(|email| cut(email, LONGEST_TEXT)),
+            label => cut(&link.label, LONGEST_LABEL),
+            email => link.email.as_deref().map(|email| cut(email, LONGEST_LABEL)),
             seen => context! {
                 words => relative_time::ago(link.seen_at, now),
                 exact => relative_time::exact(link.seen_at),
