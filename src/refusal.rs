@@ -164,6 +164,8 @@ refusals! {
     SignInDenied = FORBIDDEN, "sign-in-denied", "Forbidden";
     /// The provider's `allow` names other users.
     SignInNotAllowed = FORBIDDEN, "sign-in-not-allowed", "Forbidden";
+    /// Something that the session was opened too long ago for.
+    SignInTooOld = FORBIDDEN, "sign-in-too-old", "Forbidden";
     /// The account of an identity at a provider is disabled.
     AccountDisabled = FORBIDDEN, "account-disabled", "Forbidden";
     /// A cookie was the credential and another site asked.

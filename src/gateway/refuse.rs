@@ -116,6 +116,7 @@ fn is_about_sign_in(refusal: Refusal) -> bool {
             | Refusal::SignInElsewhere
             | Refusal::SignInDenied
             | Refusal::SignInNotAllowed
+            | Refusal::SignInTooOld
             | Refusal::AccountDisabled
     )
 }

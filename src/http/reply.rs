@@ -211,6 +211,7 @@ fn detail(refusal: Refusal) -> &'static str {
         }
         Refusal::SignInDenied => return "The sign-in was cancelled at the provider. Please sign in again.",
         Refusal::SignInNotAllowed => return "This account is not allowed to sign in here.",
+        Refusal::SignInTooOld => return "You signed in too long ago for this. Please sign in again.",
         Refusal::AccountDisabled => return "This account is disabled.",
         Refusal::ProviderRefused | Refusal::IdTokenRefused => {
             return "The sign-in provider did not complete the sign-in. Please sign in again.";

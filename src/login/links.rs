@@ -7,14 +7,20 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::context::EndpointContext;
+use super::context::{EndpointContext, OwnSession};
 use super::form::Fields;
 use super::provider::flow;
 use super::response::{EndpointError, EndpointResponse};
+use super::return_to;
 use super::user_sessions::rfc3339;
+use crate::clock::UnixSeconds;
 use crate::pages::{LinkItem, ProviderLink};
 use crate::refusal::Refusal;
 use crate::state::{IdentityRow, SessionSelector, Unlinked, Ways};
+
+/// How long ago the sign-in may be by which a session links a provider, in seconds: a stolen cookie must not become a way to
+/// sign in.
+const MOST_AGE: UnixSeconds = 10 * 60;
 
 /// What an identity is called in an address: half a hash, so that no address and no log has the subject.
 fn id_of(identity: &IdentityRow) -> String {
@@ -111,6 +117,14 @@ pub(super) async fn begin(
     }
     // The way back is one of the browser, which has no other credential there.
     let own = visit.browser_session().ok_or(Refusal::CredentialMissing)?;
+    if !is_fresh(visit, &own).await? {
+        if speaks_json {
+            return Err(Refusal::SignInTooOld.into());
+        }
+        let page = format!("{}/links", visit.prefix);
+        let location = return_to::login_then(visit.prefix, &page);
+        return Ok(EndpointResponse::see_other(location));
+    }
     let (location, cookies) = flow::begin_link(visit, own).await?;
     let answered = if speaks_json {
         let location = String::from_utf8_lossy(location.as_bytes());
@@ -119,6 +133,19 @@ pub(super) async fn begin(
         EndpointResponse::see_other(location)
     };
     Ok(cookies.into_iter().fold(answered, EndpointResponse::with_cookie))
+}
+
+/// Whether the session is so young that what was copied of it is not likely to be another user's.
+async fn is_fresh(visit: &EndpointContext<'_>, own: &OwnSession) -> Result<bool, Refusal> {
+    let (own, now) = (own.clone(), visit.now);
+    visit
+        .state(move |_, sessions| {
+            let all = sessions.list(&own.account_id)?;
+            let found = all.iter().find(|session| session.id == own.id);
+            let age = found.map(|session| now.saturating_sub(session.created_at));
+            Ok(age.is_some_and(|age| age <= MOST_AGE))
+        })
+        .await
 }
 
 /// DELETE of one.

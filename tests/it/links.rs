@@ -422,3 +422,28 @@ fn user_whom_the_provider_does_not_admit_is_not_linked() {
     assert_eq!(reason_of(&gateway, &refused), json!("sign-in-not-allowed"));
     assert_eq!(links(&gateway, &browser)["links"], json!([]));
 }
+
+#[test]
+fn link_from_a_session_of_more_than_ten_minutes_needs_a_new_sign_in() {
+    let two = Two::start();
+    let setup = two.setup("", "", "");
+    setup.add_account("bob@example.net", &[]);
+    let gateway = setup.start();
+    let mut browser = signed_in(&gateway, "bob@example.net");
+    let state = rusqlite::Connection::open(gateway.setup.path("passgate.db")).unwrap();
+    state
+        .execute("UPDATE sessions SET created_at = created_at - 601", [])
+        .unwrap();
+    let answer = browser.post(&gateway, "/auth/links/corp", &[]).expect(303);
+    assert_eq!(
+        answer.header("location"),
+        Some("/auth/login?return_to=/auth/links")
+    );
+    assert!(browser.attempts().is_empty());
+    let asked = post_json("/auth/links/corp", &json!({})).header("Sec-Fetch-Site", "same-origin");
+    let refused = gateway.send(&browser.with_cookies(asked)).expect(403);
+    assert_eq!(reason_of(&gateway, &refused), json!("sign-in-too-old"));
+    let mut browser = signed_in(&gateway, "bob@example.net");
+    let back = browser.link(&gateway, two.corp());
+    browser.visit(&gateway, &back).expect(303);
+}

@@ -226,11 +226,12 @@ async fn complete(
                 .await
         })
         .await?;
+    let how = profile.authentication(&plan.name, now);
     let identity = admit(provider, profile)?;
     let answered = match purpose {
         Purpose::SignIn => {
             let account = sign_in(visit, identity).await?;
-            visit.open_browser(account, way.then.clone()).await?
+            visit.open_browser(account, how, way.then.clone()).await?
         }
         Purpose::Link {
             account_id,
