@@ -10,11 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
 
+use super::admission::admitted;
 use super::attempt::{self, Attempt, LIFETIME, Purpose};
-use super::metadata::shown;
-use super::profile::Profile;
+use super::metadata::{OFFLINE_ACCESS, shown};
 use super::registry::{Provider, Providers};
-use super::rules::Subject;
 use super::token_endpoint::encode;
 use crate::login::context::{EndpointContext, OwnSession};
 use crate::login::form::parameters;
@@ -92,11 +91,16 @@ async fn leave(
     let secrets = providers.keys.make()?;
     let plan = &provider.plan;
     let challenge = challenge(&secrets.verifier);
+    let mut scope = plan.scope.clone();
+    if plan.asks_for_offline_access && metadata.knows_offline_access {
+        scope.push(' ');
+        scope.push_str(OFFLINE_ACCESS);
+    }
     let query = [
         ("response_type", "code"),
         ("client_id", &plan.client_id),
         ("redirect_uri", &redirect_uri(visit)),
-        ("scope", &plan.scope),
+        ("scope", &scope),
         ("state", &secrets.state),
         ("nonce", &secrets.nonce),
         ("code_challenge", &challenge),
@@ -226,12 +230,14 @@ async fn complete(
                 .await
         })
         .await?;
+    let grants = visit.login.grants.as_ref();
+    let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
     let how = profile.authentication(&plan.name, now);
-    let identity = admit(provider, profile)?;
+    let identity = admitted(plan, profile).ok_or(Refusal::SignInNotAllowed)?;
     let answered = match purpose {
         Purpose::SignIn => {
             let account = sign_in(visit, identity).await?;
-            visit.open_browser(account, how, way.then.clone()).await?
+            visit.open_browser(account, how, way.then.clone(), grant).await?
         }
         Purpose::Link {
             account_id,
@@ -241,34 +247,6 @@ async fn complete(
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),
         None => answered,
-    })
-}
-
-/// What is kept of a user that the rules of the provider let in.
-fn admit(provider: &Provider, profile: Profile) -> Result<IdentityRow, Refusal> {
-    let plan = &provider.plan;
-    let subject = Subject {
-        verified_email: profile.email.as_deref().filter(|_| profile.email_verified),
-        groups: &profile.groups,
-    };
-    if !plan.rules.is_allowed(subject) {
-        tracing::warn!(
-            provider = plan.name,
-            subject = ?profile.subject,
-            email_verified = profile.email_verified,
-            "`allow` of the provider names other users"
-        );
-        return Err(Refusal::SignInNotAllowed);
-    }
-    Ok(IdentityRow {
-        provider: plan.name.clone(),
-        roles: plan.rules.roles(subject),
-        subject: profile.subject,
-        account_id: String::new(),
-        email: profile.email,
-        email_verified: profile.email_verified,
-        name: profile.name,
-        updated_at: 0,
     })
 }
 
