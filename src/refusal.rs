@@ -98,6 +98,8 @@ refusals! {
     AttemptRefused = BAD_REQUEST, "attempt-refused", "Bad request";
     /// What a provider sent the browser back with is no answer to a sign-in, or is another provider's (RFC 9207).
     ProviderAnswerInvalid = BAD_REQUEST, "provider-answer-invalid", "Bad request";
+    /// A logout token of a provider that is not valid, or was used before (OpenID Connect Back-Channel Logout 1.0).
+    LogoutTokenRefused = BAD_REQUEST, "logout-token-refused", "Bad request";
 
     // 401: who is asking is not known.
     /// The route needs a caller and no source held a credential.

@@ -365,6 +365,8 @@ pub struct RawProvider {
     pub roles: Vec<RawGrant>,
     pub allow: Option<Spanned<RawAllow>>,
     pub refresh: Option<Spanned<bool>>,
+    pub logout: Option<Spanned<bool>>,
+    pub frontchannel_logout: Option<Spanned<bool>>,
     pub ca_file: Option<Spanned<PathBuf>>,
 }
 

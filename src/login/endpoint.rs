@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::context::EndpointContext;
 use super::form::Fields;
-use super::provider::flow;
+use super::provider::{flow, logout};
 use super::public::PublicFiles;
 use super::response::{EndpointError, EndpointResponse};
 use super::{arrival, links, password, register, sign_in, tokens, user_sessions};
@@ -102,6 +102,9 @@ static ENDPOINTS: &[Row] = &[
     Row { path: Path::Below("/refresh"), methods: "POST", access: Access::Public, listed: true, handler: Handler::Form(|visit, fields| Box::pin(tokens::refresh(visit, fields))) },
     Row { path: Path::Below("/logout"), methods: READ, access: Access::ShowsSession, listed: true, handler: Handler::Plain(|visit| Box::pin(tokens::logout_page(visit))) },
     Row { path: Path::Below("/logout"), methods: "POST", access: Access::EndsSession, listed: true, handler: Handler::Form(|visit, fields| Box::pin(tokens::logout(visit, fields))) },
+    // A provider sends it, with no cookie.
+    Row { path: Path::Below("/backchannel-logout"), methods: "POST", access: Access::Public, listed: false, handler: Handler::Form(|visit, fields| Box::pin(logout::back_channel(visit, fields))) },
+    Row { path: Path::Below("/frontchannel-logout"), methods: "GET", access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(logout::front_channel(visit))) },
     Row { path: Path::Below("/me"), methods: READ, access: Access::Caller, listed: true, handler: Handler::Plain(|visit| Box::pin(user_sessions::me(visit))) },
     Row { path: Path::Below("/password"), methods: READ, access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(password::page(visit))) },
     Row { path: Path::Below("/password"), methods: "POST", access: Access::Session, listed: false, handler: Handler::Form(|visit, fields| Box::pin(password::submit(visit, fields))) },
@@ -339,6 +342,8 @@ mod tests {
             ("/auth/links/0197ab/end", "/links/{id}/end", "0197ab", &["POST"]),
             ("/auth/logo", "/logo", "", &["GET, HEAD"]),
             ("/auth/continue", "/continue", "", &["GET"]),
+            ("/auth/frontchannel-logout", "/frontchannel-logout", "", &["GET"]),
+            ("/auth/backchannel-logout", "/backchannel-logout", "", &["POST"]),
         ] {
             for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get"] {
                 let row = methods

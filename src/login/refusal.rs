@@ -44,6 +44,7 @@ impl From<SessionError> for Refusal {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::AccountChanged => Self::LoginRefused,
+            SessionError::OverAtProvider => Self::AttemptRefused,
             SessionError::Throttled => Self::SessionsThrottled,
             SessionError::RefreshRefused => Self::RefreshRefused,
             SessionError::RefreshReused => Self::RefreshReused,

@@ -320,6 +320,12 @@ impl Attempt<'_> {
         }
     }
 
+    /// It counts for nothing: what was tried is good, and names no account.
+    pub(super) fn forgotten(self) {
+        self.by_account.give_back();
+        self.by_address.give_back();
+    }
+
     /// The password was not looked at, because too much else is going on. That is not held against the account, or a
     /// flood of guesses that are all turned away would lock its owner out as well; it is against who asked.
     pub(super) fn not_made(self) {

@@ -3,12 +3,13 @@
 //! Input: a refresh token, or another credential that names a session. Output: two new tokens, or the end of the session.
 //! Invariants: "signed out" is never said while the session lives on.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::context::{EndpointContext, OwnSession};
 use super::form::{Field, Fields, parameter};
+use super::provider::logout;
 use super::response::{EndpointError, EndpointResponse};
 use super::return_to;
 use crate::http::cookie;
@@ -92,7 +93,8 @@ async fn exchange(
 
 /// GET: the page that asks whether to sign out.
 pub(super) async fn logout_page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
-    Ok(visit.login.pages.sign_out(visit.known_person().as_ref()).into())
+    let page = visit.login.pages.sign_out(visit.known_person().as_ref());
+    Ok(logout::let_form_lead_on(visit, page).await.into())
 }
 
 /// POST: ends the caller's session, the one of a refresh token in the body, or both where they are two; with `?all=true`
@@ -149,13 +151,26 @@ async fn sign_out(
             ))),
         );
     }
+    let at_provider = match ended {
+        true => logout::at_provider(visit).await,
+        false => None,
+    };
     if !speaks_json {
-        return Ok(visit.signed_out());
+        let location = at_provider.and_then(|url| HeaderValue::try_from(url).ok());
+        return Ok(match location {
+            Some(location) => visit.without_cookie(EndpointResponse::see_other(location)),
+            None => visit.signed_out(),
+        });
     }
     if !ended {
         return Err(nothing.into());
     }
-    let answered = EndpointResponse::json(StatusCode::OK, &json!({"message": "Signed out"}));
+    let mut body = json!({"message": "Signed out"});
+    if let Some(url) = at_provider {
+        // A script is not redirected to another origin: it decides itself.
+        body["providerLogout"] = url.into();
+    }
+    let answered = EndpointResponse::json(StatusCode::OK, &body);
     Ok(if visit.asked.by_cookie {
         visit.without_cookie(answered)
     } else {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::context::EndpointContext;
 use super::form::Fields;
+use super::provider::logout;
 use super::response::{EndpointError, EndpointResponse};
 use crate::clock::UnixSeconds;
 use crate::pages::SessionItem;
@@ -58,11 +59,11 @@ pub(super) async fn list(visit: &EndpointContext<'_>) -> Result<EndpointResponse
         ));
     }
     let items: Vec<SessionItem> = rows.into_iter().map(|row| to_item(row, &current)).collect();
-    Ok(visit
+    let page = visit
         .login
         .pages
-        .sessions(&visit.person(), &items, visit.now, notice(visit))
-        .into())
+        .sessions(&visit.person(), &items, visit.now, notice(visit));
+    Ok(logout::let_form_lead_on(visit, page).await.into())
 }
 
 /// What has just been done, where our own redirect says so.

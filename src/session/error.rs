@@ -9,6 +9,9 @@ pub enum SessionError {
     /// The account was disabled, deleted or got another password since it was read.
     #[error("the account has changed meanwhile")]
     AccountChanged,
+    /// The session at the provider ended while the user signed in by it.
+    #[error("the session at the provider has ended")]
+    OverAtProvider,
     /// The account has opened too many sessions within a minute.
     #[error("the account opens too many sessions")]
     Throttled,

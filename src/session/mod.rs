@@ -10,6 +10,7 @@ mod cookie;
 mod device;
 mod error;
 mod openings;
+mod provider_logout;
 mod refresh;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub(crate) use cookie::{RefreshCookie, deletion, refresh_cookie_name, wire_name}
 pub use device::Device;
 pub(crate) use error::SessionError;
 pub(crate) use openings::{Openings, PER_MINUTE};
+pub(crate) use provider_logout::ProviderLogout;
 pub(crate) use token::HOST_CLAIM;
 
 /// For how many seconds after its exchange a refresh token is taken for a client's retry.
@@ -529,6 +531,10 @@ impl Sessions {
     fn add(&self, session: &SessionRow, account: &AccountRow, now: UnixSeconds) -> Result<(), SessionError> {
         if !self.state.add_session(session, account.password_version)? {
             return Err(SessionError::AccountChanged);
+        }
+        if provider_logout::is_over_at_provider(&*self.state, session, now)? {
+            self.end(SessionSelector::One(&session.id))?;
+            return Err(SessionError::OverAtProvider);
         }
         // Afterwards, so that of several that sign in at once the last one sees them all. The session is open by now: a
         // failure here goes to the log, and the next sign-in tries again.

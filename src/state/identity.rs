@@ -92,6 +92,9 @@ pub trait IdentityStore: Debug + Send + Sync {
         now: UnixSeconds,
     ) -> Result<bool, StateError>;
 
+    /// Whether something was noted by [`IdentityStore::spend_attempt`] and has not expired.
+    fn is_spent(&self, hash: &TokenHash, now: UnixSeconds) -> Result<bool, StateError>;
+
     /// The identities of one account, or all; in the order of provider and subject.
     fn identities(&self, account_id: Option<&str>) -> Result<Vec<IdentityRow>, StateError>;
 

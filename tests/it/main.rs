@@ -14,6 +14,7 @@ mod doctor;
 mod hostile;
 mod links;
 mod provider_grants;
+mod provider_logout;
 mod providers;
 mod proxying;
 mod roles;

@@ -100,6 +100,8 @@ impl Reader<'_> {
                 .collect(),
             allow: self.allow(section),
             refresh: self.flag(section, "refresh"),
+            logout: self.flag(section, "logout"),
+            frontchannel_logout: self.flag(section, "frontchannel_logout"),
             ca_file: self.path(section, "ca_file"),
         })
     }

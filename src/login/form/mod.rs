@@ -54,10 +54,11 @@ pub(super) enum Field {
     RefreshToken,
     CurrentPassword,
     NewPassword,
+    LogoutToken,
 }
 
 impl Field {
-    const COUNT: usize = 9;
+    const COUNT: usize = 10;
 
     /// JSON has the one spelling and forms the other; each is accepted in both.
     fn named(name: &str) -> Option<Self> {
@@ -71,6 +72,7 @@ impl Field {
             "refresh_token" | "refreshToken" => Self::RefreshToken,
             "current_password" | "currentPassword" => Self::CurrentPassword,
             "new_password" | "newPassword" => Self::NewPassword,
+            "logout_token" => Self::LogoutToken,
             _ => return None,
         })
     }
@@ -92,6 +94,7 @@ impl Field {
             Self::CurrentPassword => "currentPassword",
             Self::NewPassword if is_form => "new_password",
             Self::NewPassword => "newPassword",
+            Self::LogoutToken => "logout_token",
         }
     }
 }

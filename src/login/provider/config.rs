@@ -53,6 +53,10 @@ pub(crate) struct ProviderPlan {
     pub(super) rules: Rules,
     /// Whether claims are read afresh while a session lives.
     pub(super) refresh: bool,
+    /// Whether a browser that signs out does so at the provider as well.
+    pub(super) logout: bool,
+    /// Whether a frame of the provider's page ends sessions.
+    pub(super) frontchannel_logout: bool,
     /// Whether the scope `offline_access` is asked for where the provider knows it.
     pub(super) asks_for_offline_access: bool,
     pub(super) client: Client,
@@ -137,6 +141,12 @@ fn compile(
     let refresh = or_default(raw.refresh.as_ref(), "providers.*", "refresh");
     Some(ProviderPlan {
         refresh,
+        frontchannel_logout: or_default(
+            raw.frontchannel_logout.as_ref(),
+            "providers.*",
+            "frontchannel_logout",
+        ),
+        logout: or_default(raw.logout.as_ref(), "providers.*", "logout"),
         asks_for_offline_access: refresh && raw.scopes.is_none(),
         name: name.value.clone(),
         label: raw

@@ -42,6 +42,8 @@ pub(super) struct Metadata {
     pub(super) authorization: Url,
     pub(super) token: Url,
     pub(super) userinfo: Option<Url>,
+    /// Where browsers sign out (OpenID Connect RP-Initiated Logout 1.0 section 2.1).
+    pub(super) end_session: Option<Url>,
     pub(super) keys: Url,
     /// Whether its answers name it (RFC 9207 section 3).
     pub(super) names_itself: bool,
@@ -78,6 +80,10 @@ impl Metadata {
             token: required("token_endpoint")?,
             keys: required("jwks_uri")?,
             userinfo: endpoint(&document, "userinfo_endpoint", &plan.discovery)?,
+            // One that cannot be used keeps no user from signing in.
+            end_session: endpoint(&document, "end_session_endpoint", &plan.discovery)
+                .ok()
+                .flatten(),
             names_itself: document.get("authorization_response_iss_parameter_supported")
                 == Some(&Value::Bool(true)),
         })

@@ -7,7 +7,7 @@
 //!
 //! `flow` has the two endpoints, `registry` the providers, `attempt` is what the browser keeps, `metadata` what the provider
 //! publishes. `exchange` makes a profile of a code, by way of `token_endpoint`, `id_token` and `userinfo`; `profile` is what the
-//! provider says about the user, `rules` who may sign in, and `admission` the identity that comes of it. `grants` is what is kept for a session and renewed, by the key of `seal`.
+//! provider says about the user, `rules` who may sign in, `logout` ends sessions with those of the provider, and `admission` the identity that comes of it. `grants` is what is kept for a session and renewed, by the key of `seal`.
 
 mod admission;
 mod attempt;
@@ -17,6 +17,7 @@ mod exchange;
 pub(super) mod flow;
 pub(crate) mod grants;
 mod id_token;
+pub(super) mod logout;
 mod metadata;
 mod profile;
 pub(crate) mod registry;

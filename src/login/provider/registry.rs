@@ -23,12 +23,15 @@ use crate::verify::{Issuer, Issuers, Revocations, Verifier};
 /// How many requests wait for providers at a time, over all of them.
 const MOST_AT_ONCE: usize = 64;
 
+/// How many logout tokens are read at a time.
+const MOST_LOGOUTS: usize = 8;
+
 /// A provider, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Provider {
     pub(super) plan: ProviderPlan,
-    source: Source,
-    issuer: Arc<Issuer>,
+    pub(super) source: Source,
+    pub(super) issuer: Arc<Issuer>,
     verifier: Verifier,
 }
 
@@ -41,6 +44,8 @@ pub(crate) struct Providers {
     /// The runtime on which providers are asked.
     control: Handle,
     places: Arc<Semaphore>,
+    /// Of their own, so that a flood of logout tokens keeps no user from signing in.
+    logouts: Arc<Semaphore>,
 }
 
 /// A way to sign in, for the sign-in page.
@@ -79,6 +84,7 @@ impl Providers {
             jar: Jar::new(sites.nonce_prefix(), sites.is_https()),
             control,
             places: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            logouts: Arc::new(Semaphore::new(MOST_LOGOUTS)),
         })
     }
 
@@ -90,6 +96,10 @@ impl Providers {
         })
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.list.iter()
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<&Arc<Provider>> {
         self.list.iter().find(|provider| provider.plan.name == name)
     }
@@ -99,7 +109,23 @@ impl Providers {
         &self,
         work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
+        self.run(&self.places, work).await
+    }
+
+    /// The same for a logout token.
+    pub(super) async fn hear<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.run(&self.logouts, work).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let place = Arc::clone(places).try_acquire_owned();
         let place = place.map_err(|_| Refusal::Overloaded)?;
         let running = self.control.spawn(async move {
             let _place = place;

@@ -134,6 +134,7 @@ pass_on! { AccountStore:
 
 pass_on! { IdentityStore:
     spend_attempt(hash: &TokenHash, expires_at: UnixSeconds, now: UnixSeconds) -> bool;
+    is_spent(hash: &TokenHash, now: UnixSeconds) -> bool;
     identities(account_id: Option<&str>) -> Vec<IdentityRow>;
     link_identity(identity: &IdentityRow, session_id: &str, end: &EndSessions<'_>) -> Linked;
     unlink_identity(account_id: &str, identity: (&str, &str), ways: &Ways, end: &EndSessions<'_>) -> Unlinked;

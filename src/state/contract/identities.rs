@@ -303,6 +303,9 @@ pub(in crate::state) fn of_many_that_complete_an_attempt_one_does(state: &Opened
     });
     assert_eq!(done.iter().filter(|done| **done).count(), 1);
     assert!(state.one.spend_attempt(&[2; 32], 700, 100).unwrap());
+    assert!(state.other.is_spent(&[2; 32], 699).unwrap());
+    assert!(!state.other.is_spent(&[2; 32], 700).unwrap());
+    assert!(!state.other.is_spent(&[4; 32], 100).unwrap());
     assert!(!state.other.spend_attempt(&[1; 32], 700, 699).unwrap());
     assert!(state.other.spend_attempt(&[3; 32], 900, 700).unwrap());
     assert!(

@@ -183,6 +183,12 @@ impl IdentityStore for Sqlite {
         })
     }
 
+    fn is_spent(&self, hash: &TokenHash, now: UnixSeconds) -> Result<bool, StateError> {
+        self.read("look for a sign-in", |connection| {
+            identities::is_spent(connection, hash, now)
+        })
+    }
+
     fn identities(&self, account_id: Option<&str>) -> Result<Vec<IdentityRow>, StateError> {
         self.read("list identities", |connection| {
             identities::list(connection, account_id)

@@ -55,6 +55,17 @@ pub(super) fn list(connection: &Connection, account_id: Option<&str>) -> rusqlit
     }
 }
 
+pub(super) fn is_spent(
+    connection: &Connection,
+    hash: &TokenHash,
+    now: UnixSeconds,
+) -> rusqlite::Result<bool> {
+    let found = connection
+        .prepare_cached("SELECT 1 FROM spent_attempts WHERE hash = ?1 AND expires_at > ?2")?
+        .query_row(params![hash, now], |_| Ok(()));
+    Ok(found.optional()?.is_some())
+}
+
 pub(super) fn spend(
     transaction: &Transaction<'_>,
     hash: &TokenHash,

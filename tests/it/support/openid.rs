@@ -185,6 +185,23 @@ impl OpenId {
         requests.iter().filter(|request| request.target() == path).count()
     }
 
+    /// A logout token of no session and no user, with these changes of its header and its claims.
+    pub fn logout_token(&self, change: impl FnOnce(&mut Value, &mut Value)) -> String {
+        static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let situation = self.situation.lock().unwrap();
+        let key = &situation.keys[0];
+        let mut header = key.header();
+        header["typ"] = json!("logout+jwt");
+        let mut claims = json!({
+            "iss": format!("http://{}", self.app.address), "aud": CLIENT_ID, "iat": now(), "exp": now() + 120,
+            "jti": format!("logout-{number}"),
+            "events": { "http://schemas.openid.net/event/backchannel-logout": {} },
+        });
+        change(&mut header, &mut claims);
+        key.sign(&header.to_string(), &claims.to_string())
+    }
+
     /// Agrees to what the gateway asks for at `location`; the parameters that the browser goes back with.
     #[track_caller]
     pub fn agree(&self, location: &str) -> Vec<(String, String)> {

@@ -1,0 +1,88 @@
+//! Sessions end because the session at their provider has ended.
+//!
+//! Input: what a provider said, verified before. Output: the sessions are over, and one that is just being opened by the
+//! same session at the provider is over as well. Invariants: what was said once is not heard twice; the marks of it expire.
+
+use super::{SessionError, Sessions};
+use crate::clock::UnixSeconds;
+use crate::state::{SessionRow, SessionSelector, State, TokenHash};
+
+/// For how many seconds a session at a provider that has ended opens no session here: as long as a sign-in may take.
+const REMEMBERED: UnixSeconds = 10 * 60;
+
+const SESSION_CONTEXT: &str = "passgate 2026-11 provider logout: session";
+const TOKEN_CONTEXT: &str = "passgate 2026-11 provider logout: token";
+
+/// Which sessions a provider ends: those of one of its sessions, or else those of a user.
+#[derive(Clone, Debug)]
+pub struct ProviderLogout {
+    /// The provider's name in the TOML.
+    pub provider: String,
+    /// The session at the provider.
+    pub sid: Option<String>,
+    /// The user at the provider.
+    pub subject: Option<String>,
+}
+
+impl Sessions {
+    /// Notes a logout token, which is remembered for `lifetime` seconds. `false`: it is known already.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub fn note_logout_token(
+        &self,
+        provider: &str,
+        token_id: &str,
+        lifetime: UnixSeconds,
+    ) -> Result<bool, SessionError> {
+        let now = self.clock.now();
+        let hash = mark(TOKEN_CONTEXT, provider, token_id);
+        Ok(self
+            .state
+            .spend_attempt(&hash, now.saturating_add(lifetime), now)?)
+    }
+
+    /// Ends what a provider says is over; how many sessions that were.
+    ///
+    /// # Errors
+    /// The state cannot be written; then nothing has ended.
+    pub fn end_by_provider(&self, logout: &ProviderLogout) -> Result<usize, SessionError> {
+        let provider = &*logout.provider;
+        let which = match (&logout.sid, &logout.subject) {
+            (Some(sid), _) => {
+                // Before the sessions are ended: one that is added afterwards finds the mark.
+                let now = self.clock.now();
+                let hash = mark(SESSION_CONTEXT, provider, sid);
+                self.state
+                    .spend_attempt(&hash, now.saturating_add(REMEMBERED), now)?;
+                SessionSelector::ProviderSession { provider, sid }
+            }
+            (None, Some(subject)) => SessionSelector::ProviderSubject { provider, subject },
+            (None, None) => return Ok(0),
+        };
+        Ok(self.end(which)?.len())
+    }
+}
+
+/// Whether the session at the provider by which `session` was opened has ended meanwhile. To be asked after `session` was
+/// added, so that one of the two finds the other.
+pub(super) fn is_over_at_provider(
+    state: &dyn State,
+    session: &SessionRow,
+    now: UnixSeconds,
+) -> Result<bool, SessionError> {
+    let how = &session.authentication;
+    let (Some(provider), Some(sid)) = (&how.provider, &how.provider_sid) else {
+        return Ok(false);
+    };
+    Ok(state.is_spent(&mark(SESSION_CONTEXT, provider, sid), now)?)
+}
+
+/// A hash that no other kind of mark has. The length keeps the two parts apart.
+fn mark(context: &str, provider: &str, name: &str) -> TokenHash {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    hasher.update(&(provider.len() as u64).to_le_bytes());
+    hasher.update(provider.as_bytes());
+    hasher.update(name.as_bytes());
+    *hasher.finalize().as_bytes()
+}
