@@ -25,42 +25,39 @@ pub struct ProviderLogout {
 }
 
 impl Sessions {
-    /// Notes a logout token, which is remembered for `lifetime` seconds. `false`: it is known already.
+    /// Ends what a logout token says is over; how many sessions that were. The token is remembered for `lifetime` seconds.
+    /// `None`: it is known already.
     ///
     /// # Errors
-    /// The state cannot be written.
-    pub fn note_logout_token(
+    /// The state cannot be used; then the token can be sent again.
+    pub fn end_by_provider(
         &self,
-        provider: &str,
+        logout: &ProviderLogout,
         token_id: &str,
         lifetime: UnixSeconds,
-    ) -> Result<bool, SessionError> {
-        let now = self.clock.now();
-        let hash = mark(TOKEN_CONTEXT, provider, token_id);
-        Ok(self
-            .state
-            .spend_attempt(&hash, now.saturating_add(lifetime), now)?)
-    }
-
-    /// Ends what a provider says is over; how many sessions that were.
-    ///
-    /// # Errors
-    /// The state cannot be written; then nothing has ended.
-    pub fn end_by_provider(&self, logout: &ProviderLogout) -> Result<usize, SessionError> {
-        let provider = &*logout.provider;
+    ) -> Result<Option<usize>, SessionError> {
+        let (provider, now) = (&*logout.provider, self.clock.now());
+        let token = mark(TOKEN_CONTEXT, provider, token_id);
+        if self.state.is_spent(&token, now)? {
+            return Ok(None);
+        }
         let which = match (&logout.sid, &logout.subject) {
             (Some(sid), _) => {
                 // Before the sessions are ended: one that is added afterwards finds the mark.
-                let now = self.clock.now();
                 let hash = mark(SESSION_CONTEXT, provider, sid);
                 self.state
                     .spend_attempt(&hash, now.saturating_add(REMEMBERED), now)?;
                 SessionSelector::ProviderSession { provider, sid }
             }
             (None, Some(subject)) => SessionSelector::ProviderSubject { provider, subject },
-            (None, None) => return Ok(0),
+            (None, None) => return Ok(Some(0)),
         };
-        Ok(self.end(which)?.len())
+        let ended = self.end(which)?.len();
+        // Afterwards, so that a token whose sessions could not be ended is not lost.
+        let is_first = self
+            .state
+            .spend_attempt(&token, now.saturating_add(lifetime), now)?;
+        Ok(is_first.then_some(ended))
     }
 }
 

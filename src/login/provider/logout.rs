@@ -95,13 +95,7 @@ async fn hear(visit: &EndpointContext<'_>, token: Zeroizing<String>) -> Result<(
         subject: said.subject,
     };
     let ended = visit
-        .state(move |_, sessions| {
-            let is_first = sessions.note_logout_token(&logout.provider, &said.token_id, REMEMBERED)?;
-            Ok(match is_first {
-                true => Some(sessions.end_by_provider(&logout)?),
-                false => None,
-            })
-        })
+        .state(move |_, sessions| Ok(sessions.end_by_provider(&logout, &said.token_id, REMEMBERED)?))
         .await?;
     let ended = ended.ok_or_else(|| refused("it was used before"))?;
     tracing::info!(provider = provider.plan.name, ended, "a provider ended sessions");
