@@ -17,6 +17,7 @@ use crate::values::{Auth, Listen};
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     lifetimes(&raw.session, problems);
     origins(raw, problems);
+    authorities(raw, problems);
     allow(raw, problems);
     provider_tokens(raw, problems);
     if let Some(password) = &raw.password {
@@ -175,6 +176,26 @@ fn addresses(password: &Spanned<RawPassword>, raw: &RawConfig, problems: &mut Pr
             problems
                 .warning(&registration.span, "apps do not get the address of an account that was registered until it is confirmed")
                 .hint("`passgate user confirm EMAIL` confirms one; `trust_unconfirmed_email = false` takes this warning away");
+        }
+    }
+}
+
+/// A domain has one provider that is authoritative for its addresses.
+fn authorities(raw: &RawConfig, problems: &mut Problems) {
+    let mut known: Vec<(&str, &str)> = Vec::new();
+    for (name, provider) in &raw.providers {
+        for domain in &provider.authoritative_domains {
+            match known.iter().find(|(other, _)| *other == domain.as_str()) {
+                Some((_, other)) => {
+                    problems
+                        .error(
+                            &domain.span,
+                            format!("`{}` is a domain of the provider `{}` already", echo(domain), echo(other)),
+                        )
+                        .hint("remove it from one of them");
+                }
+                None => known.push((domain.as_str(), name.as_str())),
+            }
         }
     }
 }
