@@ -37,6 +37,7 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
         prefix(&raw.session, problems);
     }
     another_cookie(raw, is_plain, problems);
+    refresh_cookie(raw, problems);
 }
 
 /// A route can hand on only what a provider gave for a caller.
@@ -279,6 +280,28 @@ fn is_this_machine(url: &Url) -> bool {
 
 fn is_loopback(listen: &Listen) -> bool {
     matches!(listen, Listen::Tcp(address) if address.ip().is_loopback())
+}
+
+/// No other cookie is called as that with a refresh token, by either of its names and whatever its prefix.
+fn refresh_cookie(raw: &RawConfig, problems: &mut Problems) {
+    let session = raw.session.cookie.as_ref();
+    let session = session.map(|cookie| (cookie.value.as_str(), &cookie.span));
+    let sources = raw.sources.iter().flatten().filter_map(|source| {
+        let RawSource::Cookie(cookie) = &source.value else {
+            return None;
+        };
+        Some((&**cookie, &source.span))
+    });
+    for (name, span) in session.into_iter().chain(sources) {
+        if values::cookie_on_http(name) == values::REFRESH_COOKIE_ON_HTTP {
+            problems
+                .error(
+                    span,
+                    format!("`{}` is the name of the cookie with a refresh token", echo(name)),
+                )
+                .hint("call the cookie something else");
+        }
+    }
 }
 
 /// No source of tokens is the session cookie, by either of its names: the two hold tokens of different kinds.
