@@ -191,7 +191,11 @@ fn authorities(raw: &RawConfig, problems: &mut Problems) {
                     problems
                         .error(
                             &domain.span,
-                            format!("`{}` is a domain of the provider `{}` already", echo(domain), echo(other)),
+                            format!(
+                                "`{}` is a domain of the provider `{}` already",
+                                echo(domain),
+                                echo(other)
+                            ),
                         )
                         .hint("remove it from one of them");
                 }

@@ -125,7 +125,7 @@ mod tests {
             lifetime: 604_800,
             public_url: "https://app.example.com".to_owned(),
             trust_unconfirmed_email: false,
-        authorities: Default::default(),
+            authorities: Default::default(),
             same_site_none: false,
         }
     }

@@ -459,12 +459,16 @@ fn verified_address_of_an_authoritative_provider_is_that_of_the_confirmed_accoun
     let mut browser = Browser::default();
     browser.sign_in_by(&gateway, two.corp()).expect(303);
     let account = me(&gateway, &mut browser);
-    assert_eq!((&account["id"], &account["roles"]), (&json!(local), &json!(["sre", "user"])));
+    assert_eq!(
+        (&account["id"], &account["roles"]),
+        (&json!(local), &json!(["sre", "user"]))
+    );
     browser.visit(&gateway, "/x").expect(200);
     assert_eq!(two.app.last().header("x-auth-email"), Some("Ann@example.com"));
     gateway.sign_in("ann@example.com");
     // Another subject with the address, which may be another person by now, is another account.
-    two.corp.user(json!({ "sub": "ann-2", "email": "ann@example.com", "email_verified": true }));
+    two.corp
+        .user(json!({ "sub": "ann-2", "email": "ann@example.com", "email_verified": true }));
     let mut second = Browser::default();
     second.sign_in_by(&gateway, two.corp()).expect(303);
     assert_ne!(id_of(&gateway, &mut second), local);
@@ -473,7 +477,8 @@ fn verified_address_of_an_authoritative_provider_is_that_of_the_confirmed_accoun
     let added = gateway.command(["user", "add", "dora@example.com", "--no-password"]);
     added.expect(0);
     gateway.command(["user", "disable", "dora@example.com"]).expect(0);
-    two.corp.user(json!({ "sub": "dora-1", "email": "dora@example.com", "email_verified": true }));
+    two.corp
+        .user(json!({ "sub": "dora-1", "email": "dora@example.com", "email_verified": true }));
     let refused = Browser::default().sign_in_by(&gateway, two.corp()).expect(403);
     assert_eq!(reason_of(&gateway, &refused), json!("account-disabled"));
 }
@@ -484,22 +489,68 @@ fn verified_address_of_an_authoritative_provider_is_that_of_the_confirmed_accoun
 fn address_from_elsewhere_joins_no_account_and_counts_as_unverified() {
     let two = Two::start();
     let rules = "roles = [{ role = \"admin\", domain = \"example.com\" }]";
-    let setup = two.setup(&format!("{AUTHORITY}\n{rules}"), rules, "registration = true\ntrust_unconfirmed_email = true\n");
+    let setup = two.setup(
+        &format!("{AUTHORITY}\n{rules}"),
+        rules,
+        "registration = true\ntrust_unconfirmed_email = true\n",
+    );
     let victim = setup.add_account("ann@example.com", &["boss"]);
     let gateway = setup.start();
     let user = |email: &str, verified: Value| json!({ "sub": email, "email": email, "email_verified": verified, "name": "x" });
     // (provider, address, verified, whether apps get the address)
     for (name, provider, email, verified, is_told) in [
-        ("another provider", two.partner(), "ann@example.com", json!(true), false),
-        ("another provider, in capitals", two.partner(), "ANN@EXAMPLE.COM", json!(true), false),
-        ("another provider, full-width", two.partner(), "ann@\u{ff45}xample.com", json!(true), false),
-        ("another provider, unverified", two.partner(), "ann@example.com", json!(false), false),
-        ("another provider, new address", two.partner(), "new@example.com", json!(true), false),
+        (
+            "another provider",
+            two.partner(),
+            "ann@example.com",
+            json!(true),
+            false,
+        ),
+        (
+            "another provider, in capitals",
+            two.partner(),
+            "ANN@EXAMPLE.COM",
+            json!(true),
+            false,
+        ),
+        (
+            "another provider, full-width",
+            two.partner(),
+            "ann@\u{ff45}xample.com",
+            json!(true),
+            false,
+        ),
+        (
+            "another provider, unverified",
+            two.partner(),
+            "ann@example.com",
+            json!(false),
+            false,
+        ),
+        (
+            "another provider, new address",
+            two.partner(),
+            "new@example.com",
+            json!(true),
+            false,
+        ),
         ("not verified", two.corp(), "ann@example.com", json!(false), false),
-        ("verified as text", two.corp(), "ann@example.com", json!("false"), false),
+        (
+            "verified as text",
+            two.corp(),
+            "ann@example.com",
+            json!("false"),
+            false,
+        ),
         ("subdomain", two.corp(), "ann@sub.example.com", json!(true), true),
         ("another domain", two.corp(), "ann@example.org", json!(true), true),
-        ("another domain and provider", two.partner(), "ann@example.org", json!(true), true),
+        (
+            "another domain and provider",
+            two.partner(),
+            "ann@example.org",
+            json!(true),
+            true,
+        ),
         ("new address", two.corp(), "eve@example.com", json!(true), true),
     ] {
         let mut said = user(email, verified);
@@ -510,18 +561,36 @@ fn address_from_elsewhere_joins_no_account_and_counts_as_unverified() {
         let account = me(&gateway, &mut browser);
         assert_ne!(account["id"], json!(victim), "{name}");
         let is_admin = is_told && email.ends_with("@example.com");
-        assert_eq!(account["roles"], if is_admin { json!(["admin"]) } else { json!([]) }, "{name}");
+        assert_eq!(
+            account["roles"],
+            if is_admin { json!(["admin"]) } else { json!([]) },
+            "{name}"
+        );
         browser.visit(&gateway, "/x").expect(200);
         assert_eq!(two.app.last().header("x-auth-email").is_some(), is_told, "{name}");
         let token = claims_of(&browser);
-        assert_eq!(token.get("email_verified"), (!is_told).then_some(&json!(false)), "{name}");
+        assert_eq!(
+            token.get("email_verified"),
+            (!is_told).then_some(&json!(false)),
+            "{name}"
+        );
     }
     // One that was registered is not joined: its password would stay valid.
     let registered = |email: &str| {
         let body = json!({ "email": email, "password": "a long enough password", "name": "x" });
-        let id = gateway.send(&post_json("/auth/register", &body)).expect(201).json()["id"].clone();
-        let answer = gateway.send(&post_json("/auth/login", &json!({ "email": email, "password": "a long enough password" })));
-        (id, claims(answer.expect(200).json()["accessToken"].as_str().unwrap()))
+        let id = gateway
+            .send(&post_json("/auth/register", &body))
+            .expect(201)
+            .json()["id"]
+            .clone();
+        let answer = gateway.send(&post_json(
+            "/auth/login",
+            &json!({ "email": email, "password": "a long enough password" }),
+        ));
+        (
+            id,
+            claims(answer.expect(200).json()["accessToken"].as_str().unwrap()),
+        )
     };
     let (id, token) = registered("bob@example.com");
     assert_eq!(token["email_verified"], json!(false));
@@ -546,7 +615,14 @@ fn account_that_was_made_before_stays_apart() {
     let mut browser = Browser::default();
     browser.sign_in_by(&gateway, two.corp()).expect(303);
     let made = id_of(&gateway, &mut browser);
-    let said = gateway.command(["user", "add", "ann@example.com", "--no-password", "--format", "json"]);
+    let said = gateway.command([
+        "user",
+        "add",
+        "ann@example.com",
+        "--no-password",
+        "--format",
+        "json",
+    ]);
     let local = said.expect(0).json()["id"].clone();
     let mut again = Browser::default();
     again.sign_in_by(&gateway, two.corp()).expect(303);

@@ -291,7 +291,9 @@ async fn sign_in(
     let is_authoritative = |email: &String| identity.email_verified && plan.is_authoritative(email);
     let joins = identity.email.as_ref().is_some_and(is_authoritative);
     let account = visit
-        .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, joins, sessions.revoked_until())?))
+        .state(move |accounts, sessions| {
+            Ok(accounts.sign_in_identity(identity, joins, sessions.revoked_until())?)
+        })
         .await?;
     if account.disabled {
         return Err(Refusal::AccountDisabled);

@@ -303,7 +303,11 @@ async fn the_page_remembers_where_to_go_if_it_is_on_this_site() {
     let hidden = "name=\"return_to\"";
     assert!(page("?return_to=/reports%3Fyear=2026").await.contains(hidden));
     assert!(page("?rd=/reports%3Fyear=2026").await.contains(hidden));
-    assert!(page("?return_to=/reports%3Fyear=2026&rd=/x").await.contains(hidden));
+    assert!(
+        page("?return_to=/reports%3Fyear=2026&rd=/x")
+            .await
+            .contains(hidden)
+    );
     for query in [
         "",
         "?return_to=//evil.example",

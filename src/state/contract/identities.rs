@@ -227,7 +227,10 @@ pub(in crate::state) fn an_identity_joins_the_confirmed_local_account_of_its_add
     assert_eq!(state.other.identities(None).unwrap(), []);
     assert!(join("s1", "a@example.com"));
     let account = state.other.account("a").unwrap().unwrap();
-    assert_eq!((&*account.granted_roles, account.revision), (&["ops".to_owned()][..], 1));
+    assert_eq!(
+        (&*account.granted_roles, account.revision),
+        (&["ops".to_owned()][..], 1)
+    );
     assert_eq!(state.other.identities(Some("a")).unwrap().len(), 1);
     assert!(!join("s1", "a@example.com"), "it has an account");
     assert!(!join("s2", "a@example.com"), "the account has an identity there");
