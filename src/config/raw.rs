@@ -364,6 +364,7 @@ pub struct RawProvider {
     pub roles_claims: Vec<Spanned<ClaimPath>>,
     pub roles: Vec<RawGrant>,
     pub allow: Option<Spanned<RawAllow>>,
+    pub authoritative_domains: Vec<Spanned<String>>,
     pub refresh: Option<Spanned<bool>>,
     pub logout: Option<Spanned<bool>>,
     pub frontchannel_logout: Option<Spanned<bool>>,

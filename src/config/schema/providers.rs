@@ -20,6 +20,7 @@ pub(super) const PROVIDERS: Table = Table {
         key("logout", Kind::Boolean, "true", "`false`: a browser that signs out stays signed in at the provider. Otherwise it goes on to the provider's `end_session_endpoint`, where there is one (see `provider-logout.md`)."),
         key("frontchannel_logout", Kind::Boolean, "false", "`true`: a frame of the provider's page ends sessions, at `/auth/frontchannel-logout`. For providers that send no logout tokens (see `provider-logout.md`)."),
         key("refresh", Kind::Boolean, "false", "`true`: the gateway keeps the provider's refresh token, encrypted, and reads claims and roles afresh once in `session.token_lifetime` while a session is in use. A session whose grant the provider has withdrawn ends. With `scopes` not written, `offline_access` is asked for where the provider knows it."),
+        key("authoritative_domains", Kind::List(&Kind::Text), "", "Domains whose addresses this provider assigns. A verified address of such a domain signs in to the confirmed local account that has it; from elsewhere, addresses of the domain count as unverified. Subdomains are domains of their own. Without it: none.").example("[\"example.com\"]"),
         key("ca_file", Kind::Path, "", "The certificate authorities for the provider. Without it: those of the system.").example("\"ca.pem\""),
     ],
     synonyms: &[
