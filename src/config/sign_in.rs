@@ -158,20 +158,33 @@ fn addresses(password: &Spanned<RawPassword>, raw: &RawConfig, problems: &mut Pr
 
 /// Without `allow`, all that a provider knows may sign in; for a public one that is everyone.
 fn allow(raw: &RawConfig, problems: &mut Problems) {
+    const WHO: &str = "`allow = [{ domain = \"example.com\" }]` names the users who may; ";
     if raw.failed.has("providers.*", "allow") {
         return;
     }
-    for (name, _) in raw
+    for (name, provider) in raw
         .providers
         .iter()
         .filter(|(_, provider)| provider.allow.is_none())
     {
-        problems
-            .warning(
-                &name.span,
-                format!("every account of the provider `{}` can sign in", echo(name)),
-            )
-            .hint("`allow = [{ domain = \"example.com\" }]` names the users who may; `allow = \"anyone\"` takes this warning away");
+        if provider.is_public() {
+            problems
+                .error(
+                    &name.span,
+                    format!(
+                        "`allow` is missing: the public can have accounts at the provider `{}`",
+                        echo(name)
+                    ),
+                )
+                .hint(format!("{WHO}`allow = \"anyone\"` lets everyone sign in"));
+        } else {
+            problems
+                .warning(
+                    &name.span,
+                    format!("every account of the provider `{}` can sign in", echo(name)),
+                )
+                .hint(format!("{WHO}`allow = \"anyone\"` takes this warning away"));
+        }
     }
 }
 

@@ -1,26 +1,40 @@
-//! A code becomes a profile: the token endpoint, the ID token, and userinfo, one after the other.
+//! A code becomes a profile: the token endpoint, then the ID token and userinfo, or userinfo alone with OAuth2.
 //!
 //! Input: the code that a browser came back with, and the secrets of its attempt. Output: [`Profile`], or a refusal with a
-//! line in the log. Invariants: no claim counts before the ID token has passed.
+//! line in the log. Invariants: with OpenID Connect, no claim counts before the ID token has passed.
 
 use serde_json::{Map, Value};
 
 use super::attempt::Secrets;
+use super::config::{OAuth2, ProviderPlan};
 use super::id_token::IdTokenVerifier;
-use super::profile::{Profile, SignInFacts};
+use super::metadata::Metadata;
+use super::oauth2;
+use super::profile::{Profile, SignInFacts, standard};
 use super::token_endpoint::{Tokens, request_tokens};
 use super::userinfo;
+use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
 
 /// What an exchange needs of its provider.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
-    pub(super) id_tokens: IdTokenVerifier<'a>,
+    pub(super) plan: &'a ProviderPlan,
+    pub(super) metadata: &'a Metadata,
+    pub(super) claims: ClaimSource<'a>,
+    pub(super) now: UnixSeconds,
+}
+
+/// Where claims come from.
+#[derive(Debug)]
+pub(super) enum ClaimSource<'a> {
+    IdToken(IdTokenVerifier<'a>),
+    OAuth2(&'a OAuth2),
 }
 
 impl Exchange<'_> {
     /// # Errors
-    /// `ProviderUnavailable`, `ProviderRefused`, `IdTokenRefused`.
+    /// `ProviderUnavailable`, `ProviderRefused`, `IdTokenRefused`, `SignInNotAllowed`.
     pub(super) async fn run(
         &self,
         code: &str,
@@ -33,17 +47,20 @@ impl Exchange<'_> {
             ("redirect_uri", redirect_uri),
             ("code_verifier", &secrets.verifier),
         ];
-        let (plan, metadata) = (self.id_tokens.plan, self.id_tokens.metadata);
-        let tokens = request_tokens(plan, &metadata.token, &grant).await?;
+        let tokens = request_tokens(self.plan, &self.metadata.token, &grant, self.now).await?;
         self.profile_of(tokens, Some(&secrets.nonce)).await
     }
 
     /// The user whose tokens these are. `nonce` is that of the sign-in; `None` for a refresh grant.
     ///
     /// # Errors
-    /// `ProviderUnavailable`, `ProviderRefused`, `IdTokenRefused`.
+    /// As [`Exchange::run`].
     pub(super) async fn profile_of(&self, tokens: Tokens, nonce: Option<&str>) -> Result<Profile, Refusal> {
-        let (plan, metadata) = (self.id_tokens.plan, self.id_tokens.metadata);
+        let plan = self.plan;
+        let id_tokens = match &self.claims {
+            ClaimSource::IdToken(id_tokens) => id_tokens,
+            ClaimSource::OAuth2(oauth2) => return oauth2::profile(plan, oauth2, tokens).await,
+        };
         let Some(id_token) = &tokens.id_token else {
             let reason = "it has no `id_token`";
             tracing::warn!(
@@ -54,27 +71,32 @@ impl Exchange<'_> {
             return Err(Refusal::ProviderRefused);
         };
         let access_token = tokens.access_token.as_deref().map(String::as_str);
-        let verified = self.id_tokens.verify(id_token, access_token, nonce).await?;
-        let (subject, mut claims) = (verified.subject, verified.claims);
-        let facts = SignInFacts::of_id_token(&claims);
+        let verified = id_tokens.verify(id_token, access_token, nonce).await?;
+        let subject = verified.subject;
+        let facts = SignInFacts::of_id_token(&verified.claims);
+        let mut claims = standard(&plan.claims, verified.claims);
         if let Some(token) = access_token
-            && let Some(url) = &metadata.userinfo
+            && let Some(url) = &self.metadata.userinfo
             && self.lacks(&claims)
         {
             let found = userinfo::fetch_of(plan, url, token, &subject).await?;
-            userinfo::merge(&mut claims, found);
+            userinfo::merge(&mut claims, standard(&plan.claims, found));
         }
-        let issuer = self.id_tokens.issuer;
-        Ok(Profile::of_claims(subject, claims, facts, issuer, tokens))
+        Ok(Profile::of_claims(plan, subject, claims, facts, tokens))
     }
 
     /// Whether userinfo may have more.
     fn lacks(&self, claims: &Map<String, Value>) -> bool {
-        let plan = self.id_tokens.plan;
+        let plan = self.plan;
         let asks_for = |scope: &str| plan.scope.split(' ').any(|asked| asked == scope);
         let lacks = |name: &str| !claims.contains_key(name);
+        let groups = plan.groups_claims.iter().filter(|_| plan.needs_groups);
         (asks_for("email") && (lacks("email") || lacks("email_verified")))
             || (asks_for("profile") && lacks("name"))
-            || plan.roles_claims.iter().any(|path| path.find(claims).is_none())
+            || plan
+                .roles_claims
+                .iter()
+                .chain(groups)
+                .any(|path| path.find(claims).is_none())
     }
 }

@@ -11,10 +11,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
 
 use super::attempt::{self, Attempt, LIFETIME};
+use super::config::Protocol;
 use super::metadata::shown;
 use super::profile::Profile;
 use super::registry::{Provider, Providers};
-use super::rules::Subject;
 use super::token_endpoint::encode;
 use crate::login::context::EndpointContext;
 use crate::login::form::parameters;
@@ -57,18 +57,28 @@ pub(in crate::login) async fn begin(
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
     };
     let challenge = challenge(&secrets.verifier);
-    let query = [
+    let redirect_uri = redirect_uri(visit);
+    let mut query = vec![
         ("response_type", "code"),
         ("client_id", &plan.client_id),
-        ("redirect_uri", &redirect_uri(visit)),
-        ("scope", &plan.scope),
+        ("redirect_uri", &redirect_uri),
         ("state", &secrets.state),
-        ("nonce", &secrets.nonce),
         ("code_challenge", &challenge),
         ("code_challenge_method", "S256"),
-    ]
-    .map(|(name, value)| format!("{name}={}", encode(value)))
-    .join("&");
+    ];
+    if !plan.scope.is_empty() {
+        query.push(("scope", &plan.scope));
+    }
+    if matches!(plan.protocol, Protocol::OpenId(_)) {
+        query.push(("nonce", &secrets.nonce));
+    }
+    let configured = plan.parameters.iter().map(|(name, value)| (&**name, &**value));
+    query.extend(configured);
+    let query: Vec<String> = query
+        .into_iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    let query = query.join("&");
     let url = metadata.authorization.as_str();
     let separator = if url.contains('?') { '&' } else { '?' };
     let mut location =
@@ -117,7 +127,7 @@ pub(in crate::login) async fn land(
     let metadata = providers.ask(async move { asked.metadata().await }).await?;
     // Before anything that the answer says counts: it may be that of another provider.
     let is_named = match &iss {
-        Some(iss) => **iss == plan.issuer,
+        Some(iss) => provider.is_issuer(iss),
         None => !metadata.names_itself,
     };
     if !is_named {
@@ -183,10 +193,7 @@ async fn sign_in(
     profile: Profile,
 ) -> Result<AccountRow, Refusal> {
     let plan = &provider.plan;
-    let subject = Subject {
-        verified_email: profile.email.as_deref().filter(|_| profile.email_verified),
-        groups: &profile.groups,
-    };
+    let subject = profile.rule_subject();
     if !plan.rules.is_allowed(subject) {
         tracing::warn!(
             provider = plan.name,

@@ -15,6 +15,7 @@ mod exchange;
 pub(super) mod flow;
 mod id_token;
 mod metadata;
+mod oauth2;
 mod profile;
 pub(crate) mod registry;
 mod rules;

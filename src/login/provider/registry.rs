@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::attempt::{AttemptKeys, Jar};
-use super::config::ProviderPlan;
-use super::exchange::Exchange;
+use super::config::{Protocol, ProviderPlan};
+use super::exchange::{ClaimSource, Exchange};
 use super::id_token::IdTokenVerifier;
 use super::metadata::{Metadata, Source};
 use crate::clock::UnixSeconds;
@@ -18,7 +18,7 @@ use crate::login::sites::Sites;
 use crate::refusal::Refusal;
 use crate::signing::SigningError;
 use crate::state::State;
-use crate::verify::{Issuer, Issuers, Revocations, Verifier};
+use crate::verify::{Issuer, Issuers, Revocations, Tenants, Verifier};
 
 /// How many requests wait for providers at a time, over all of them.
 const MOST_AT_ONCE: usize = 64;
@@ -28,6 +28,12 @@ const MOST_AT_ONCE: usize = 64;
 pub(super) struct Provider {
     pub(super) plan: ProviderPlan,
     source: Source,
+    id_tokens: Option<IdTokenIssuer>,
+}
+
+/// An OpenID provider as the issuer of its ID tokens.
+#[derive(Debug)]
+struct IdTokenIssuer {
     issuer: Arc<Issuer>,
     verifier: Verifier,
 }
@@ -62,15 +68,23 @@ impl Providers {
         sites: &Sites,
         control: Handle,
     ) -> Result<Self, SigningError> {
-        let open = |plan: &ProviderPlan| {
-            let (name, iss) = (&plan.name, &plan.issuer);
-            let made = Issuers::of_id_tokens(name, iss, &plan.client_id, plan.roles_claims.clone());
+        let id_tokens = |plan: &ProviderPlan| {
+            let Protocol::OpenId(open_id) = &plan.protocol else {
+                return None;
+            };
+            let (name, iss) = (&plan.name, &open_id.issuer);
+            // Which of the tenants can sign in is judged after the token.
+            let tenants = open_id.tenants.as_ref().map(|_| Tenants::Any);
+            let made = Issuers::of_id_tokens(name, iss, &plan.client_id, tenants);
             let (issuers, issuer) = made.expect("one issuer has nothing to conflict with");
+            let verifier = Verifier::new(issuers, Arc::clone(revocations));
+            Some(IdTokenIssuer { issuer, verifier })
+        };
+        let open = |plan: &ProviderPlan| {
             Arc::new(Provider {
                 plan: plan.clone(),
                 source: Source::default(),
-                issuer,
-                verifier: Verifier::new(issuers, Arc::clone(revocations)),
+                id_tokens: id_tokens(plan),
             })
         };
         Ok(Self {
@@ -118,15 +132,34 @@ impl Provider {
         metadata.ok_or(Refusal::ProviderUnavailable)
     }
 
+    /// Whether `iss` in an answer names it (RFC 9207 section 2.4). An OAuth2 server has no issuer to compare with.
+    pub(super) fn is_issuer(&self, iss: &str) -> bool {
+        let own = self.id_tokens.as_ref();
+        own.is_none_or(|own| own.issuer.is_iss(iss))
+    }
+
     pub(super) fn exchange<'a>(&'a self, metadata: &'a Metadata, now: UnixSeconds) -> Exchange<'a> {
-        let id_tokens = IdTokenVerifier {
-            plan: &self.plan,
-            source: &self.source,
-            issuer: &self.issuer,
-            verifier: &self.verifier,
-            metadata,
-            now,
+        let plan = &self.plan;
+        let claims = match (&plan.protocol, &self.id_tokens) {
+            (Protocol::OAuth2(oauth2), _) => ClaimSource::OAuth2(oauth2),
+            (Protocol::OpenId(open_id), own) => {
+                let own = own.as_ref().expect("every OpenID provider has an issuer");
+                ClaimSource::IdToken(IdTokenVerifier {
+                    plan,
+                    open_id,
+                    source: &self.source,
+                    issuer: &own.issuer,
+                    verifier: &own.verifier,
+                    metadata,
+                    now,
+                })
+            }
         };
-        Exchange { id_tokens }
+        Exchange {
+            plan,
+            metadata,
+            claims,
+            now,
+        }
     }
 }
