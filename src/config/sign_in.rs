@@ -17,6 +17,7 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     lifetimes(&raw.session, problems);
     origins(raw, problems);
     allow(raw, problems);
+    form_post(raw, problems);
     if let Some(password) = &raw.password {
         addresses(password, raw, problems);
     }
@@ -131,6 +132,31 @@ fn origins(raw: &RawConfig, problems: &mut Problems) {
                      the session cookie, where they take cookies of other sites at all",
                 );
         }
+    }
+}
+
+/// A form of another site brings only cookies with `SameSite=None`, which browsers take with `Secure` alone.
+fn form_post(raw: &RawConfig, problems: &mut Problems) {
+    let server = &raw.server;
+    let is_unknown = ["public_url", "tls"]
+        .iter()
+        .any(|key| raw.failed.has("server", key));
+    let is_https = match &server.public_url {
+        Some(url) => url.is_tls(),
+        None => server.tls.is_some(),
+    };
+    if is_https || is_unknown {
+        return;
+    }
+    for span in raw
+        .providers
+        .iter()
+        .filter_map(|(_, provider)| provider.form_post())
+    {
+        problems
+            .error(span, "answers by `form_post` need an `https://` `public_url`")
+            .label("the browser sends the cookie of the attempt with `Secure` only")
+            .hint("write the `https://` origin that browsers see in `public_url`, also for this machine");
     }
 }
 

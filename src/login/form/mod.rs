@@ -54,10 +54,16 @@ pub(super) enum Field {
     RefreshToken,
     CurrentPassword,
     NewPassword,
+    State,
+    Code,
+    Issuer,
+    Error,
+    ErrorDescription,
+    User,
 }
 
 impl Field {
-    const COUNT: usize = 9;
+    const COUNT: usize = 15;
 
     /// JSON has the one spelling and forms the other; each is accepted in both.
     fn named(name: &str) -> Option<Self> {
@@ -71,6 +77,12 @@ impl Field {
             "refresh_token" | "refreshToken" => Self::RefreshToken,
             "current_password" | "currentPassword" => Self::CurrentPassword,
             "new_password" | "newPassword" => Self::NewPassword,
+            "state" => Self::State,
+            "code" => Self::Code,
+            "iss" => Self::Issuer,
+            "error" => Self::Error,
+            "error_description" => Self::ErrorDescription,
+            "user" => Self::User,
             _ => return None,
         })
     }
@@ -92,6 +104,12 @@ impl Field {
             Self::CurrentPassword => "currentPassword",
             Self::NewPassword if is_form => "new_password",
             Self::NewPassword => "newPassword",
+            Self::State => "state",
+            Self::Code => "code",
+            Self::Issuer => "iss",
+            Self::Error => "error",
+            Self::ErrorDescription => "error_description",
+            Self::User => "user",
         }
     }
 }

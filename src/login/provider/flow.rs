@@ -9,15 +9,17 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
+use zeroize::Zeroizing;
 
-use super::attempt::{self, Attempt, LIFETIME};
+use super::attempt::{self, Attempt, LIFETIME, Return};
 use super::config::Protocol;
 use super::metadata::shown;
 use super::profile::Profile;
 use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
+use crate::account::parse_name;
 use crate::login::context::EndpointContext;
-use crate::login::form::parameters;
+use crate::login::form::{Field, Fields, Kind, parameters};
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
@@ -47,7 +49,10 @@ pub(in crate::login) async fn begin(
         return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/login")).into());
     }
     let asked = Arc::clone(provider);
-    let metadata = providers.ask(async move { asked.metadata().await }).await?;
+    let client = visit.client_address();
+    let metadata = providers
+        .ask(client, async move { asked.metadata().await })
+        .await?;
     let way = Way::of(visit, None, None);
     let secrets = providers.keys.make()?;
     let plan = &provider.plan;
@@ -72,6 +77,12 @@ pub(in crate::login) async fn begin(
     if matches!(plan.protocol, Protocol::OpenId(_)) {
         query.push(("nonce", &secrets.nonce));
     }
+    let way_back = if plan.is_form_post {
+        query.push(("response_mode", "form_post"));
+        Return::ByForm
+    } else {
+        Return::ByAddress
+    };
     let configured = plan.parameters.iter().map(|(name, value)| (&**name, &**value));
     query.extend(configured);
     let query: Vec<String> = query
@@ -85,9 +96,14 @@ pub(in crate::login) async fn begin(
         HeaderValue::try_from(format!("{url}{separator}{query}")).map_err(|_| Refusal::Internal)?;
     location.set_sensitive(true);
     let headers = visit.asked.headers;
-    let cookies = providers
-        .keys
-        .set_cookies(&providers.jar, headers, &secrets.state, &attempt, visit.now);
+    let cookies = providers.keys.set_cookies(
+        &providers.jar,
+        headers,
+        &secrets.state,
+        &attempt,
+        way_back,
+        visit.now,
+    );
     Ok(cookies
         .into_iter()
         .fold(EndpointResponse::found(location), EndpointResponse::with_cookie))
@@ -99,43 +115,125 @@ fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(hash)
 }
 
+/// What a browser comes back with.
+struct Returned {
+    state: Option<Zeroizing<String>>,
+    code: Option<Zeroizing<String>>,
+    iss: Option<Zeroizing<String>>,
+    error: Option<Zeroizing<String>>,
+    description: Option<Zeroizing<String>>,
+    /// The name of the user, where the provider says it here alone.
+    name: Option<String>,
+}
+
 /// GET of `/login/{provider}/return`: a session, and 303 to the page that was asked for at first.
 pub(in crate::login) async fn land(
     visit: &EndpointContext<'_>,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
-    let (providers, provider) = named(visit)?;
-    let plan = &provider.plan;
+    let (_, provider) = named(visit)?;
     let names = ["state", "code", "iss", "error", "error_description"];
-    let [state, code, iss, error, description] = parameters(visit.asked.query, names).ok_or_else(|| {
-        let reason = "a parameter stands twice or is not UTF-8";
-        tracing::warn!(
-            provider = plan.name,
-            reason,
-            "the answer of a provider cannot be used"
-        );
-        Refusal::ProviderAnswerInvalid
-    })?;
-    let state = state.ok_or(Refusal::AttemptRefused)?;
+    let [state, code, iss, error, description] = parameters(visit.asked.query, names)
+        .ok_or_else(|| refuse_answer(provider, "a parameter appears twice or is not UTF-8"))?;
+    let returned = Returned {
+        state,
+        code,
+        iss,
+        error,
+        description,
+        name: None,
+    };
+    complete(visit, returned).await
+}
+
+/// POST of the same by a page of the provider (OAuth 2.0 Form Post Response Mode), for a provider that answers like this.
+pub(in crate::login) async fn land_by_form(
+    visit: &EndpointContext<'_>,
+    mut fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
+    let (_, provider) = named(visit)?;
+    if !provider.plan.is_form_post || fields.kind() != Kind::Form {
+        return Err(refuse_answer(
+            provider,
+            "it came as a form, and `response_mode` is not `form_post`",
+        )
+        .into());
+    }
+    let returned = Returned {
+        state: fields.take(Field::State),
+        code: fields.take(Field::Code),
+        iss: fields.take(Field::Issuer),
+        error: fields.take(Field::Error),
+        description: fields.take(Field::ErrorDescription),
+        name: fields.take(Field::User).and_then(|user| name_in_form(&user)),
+    };
+    complete(visit, returned).await
+}
+
+/// The name in `user`, which Apple sends at the first sign-in alone: `{"name": {"firstName": "…", "lastName": "…"}, "email": "…"}`.
+/// It came by the browser, so that the address in it counts for nothing.
+fn name_in_form(user: &str) -> Option<String> {
+    let user: serde_json::Value = serde_json::from_str(user).ok()?;
+    let part = |name: &str| user.get("name")?.get(name)?.as_str();
+    let parts: Vec<&str> = ["firstName", "lastName"].into_iter().filter_map(part).collect();
+    parse_name(&parts.join(" ")).ok().flatten()
+}
+
+fn refuse_answer(provider: &Provider, reason: &str) -> Refusal {
+    tracing::warn!(
+        provider = provider.plan.name,
+        reason,
+        "the answer of a provider cannot be used"
+    );
+    Refusal::ProviderAnswerInvalid
+}
+
+/// Completes the attempt that this browser has for `state`. Its cookie goes, whatever becomes of it.
+async fn complete(
+    visit: &EndpointContext<'_>,
+    returned: Returned,
+) -> Result<EndpointResponse, Box<EndpointError>> {
+    let (providers, provider) = named(visit)?;
+    let state = returned.state.as_ref().ok_or(Refusal::AttemptRefused)?;
     let found = providers
         .keys
-        .find(&providers.jar, visit.asked.headers, &state, visit.now);
+        .find(&providers.jar, visit.asked.headers, state, visit.now);
     let (attempt, cookie_name) = found
-        .filter(|(attempt, _)| attempt.provider == plan.name)
+        .filter(|(attempt, _)| attempt.provider == provider.plan.name)
         .ok_or(Refusal::AttemptRefused)?;
+    let deletion = providers.jar.delete(&cookie_name);
+    match redeem(visit, attempt, returned).await {
+        Ok(answered) => Ok(deletion.into_iter().fold(answered, EndpointResponse::with_cookie)),
+        Err(mut failure) => {
+            failure.set_cookie = failure.set_cookie.or(deletion);
+            Err(failure)
+        }
+    }
+}
 
+async fn redeem(
+    visit: &EndpointContext<'_>,
+    attempt: Attempt,
+    returned: Returned,
+) -> Result<EndpointResponse, Box<EndpointError>> {
+    let (providers, provider) = named(visit)?;
+    let plan = &provider.plan;
+    let state = returned.state.ok_or(Refusal::AttemptRefused)?;
     let asked = Arc::clone(provider);
-    let metadata = providers.ask(async move { asked.metadata().await }).await?;
+    let client = visit.client_address();
+    let metadata = providers
+        .ask(client, async move { asked.metadata().await })
+        .await?;
     // Before anything that the answer says counts: it may be that of another provider.
-    let is_named = match &iss {
+    let is_named = match &returned.iss {
         Some(iss) => provider.is_issuer(iss),
         None => !metadata.names_itself,
     };
     if !is_named {
-        let iss = iss.map(|iss| shown(&iss));
+        let iss = returned.iss.map(|iss| shown(&iss));
         tracing::warn!(
             provider = plan.name,
             iss,
-            "the answer is of another issuer than the provider"
+            "the answer names another issuer than the provider, or none"
         );
         return Err(Refusal::ProviderAnswerInvalid.into());
     }
@@ -146,8 +244,8 @@ pub(in crate::login) async fn land(
     if !is_first {
         return Err(Refusal::AttemptRefused.into());
     }
-    if let Some(error) = error {
-        let description = description.map(|text| shown(&text));
+    if let Some(error) = returned.error {
+        let description = returned.description.map(|text| shown(&text));
         tracing::warn!(
             provider = plan.name,
             error = shown(&error),
@@ -155,35 +253,35 @@ pub(in crate::login) async fn land(
             "a provider did not sign a user in"
         );
         return Err(match error.as_str() {
-            "access_denied" => Refusal::SignInDenied,
+            // Apple has a name of its own for it.
+            "access_denied" | "user_cancelled_authorize" => Refusal::SignInDenied,
             "temporarily_unavailable" | "server_error" => Refusal::ProviderUnavailable,
             _ => Refusal::ProviderRefused,
         }
         .into());
     }
-    let code = code.filter(|code| !code.is_empty() && code.len() <= LONGEST_CODE);
-    let code = code.ok_or(Refusal::ProviderAnswerInvalid)?;
+    let code = returned
+        .code
+        .filter(|code| !code.is_empty() && code.len() <= LONGEST_CODE)
+        .ok_or_else(|| refuse_answer(provider, "`code` is missing, empty or longer than 4096 bytes"))?;
     let secrets = providers.keys.secrets(state.to_string());
     let (asked, redirect_uri, now) = (Arc::clone(provider), redirect_uri(visit), visit.now);
-    let profile = providers
-        .ask(async move {
+    let mut profile = providers
+        .ask(client, async move {
             asked
                 .exchange(&metadata, now)
                 .run(&code, &secrets, &redirect_uri)
                 .await
         })
         .await?;
+    profile.name = profile.name.or(returned.name);
     let account = sign_in(visit, provider, profile).await?;
     let way = Way::new(
         visit,
         attempt.return_to.map(Into::into),
         attempt.of_host.map(Into::into),
     );
-    let answered = visit.open_browser(account, way.then).await?;
-    Ok(match providers.jar.delete(&cookie_name) {
-        Some(deletion) => answered.with_cookie(deletion),
-        None => answered,
-    })
+    Ok(visit.open_browser(account, way.then).await?)
 }
 
 /// The account of who signs in, where the rules and the account allow for it.

@@ -3,10 +3,12 @@
 //! Input: their tables, and the state. Output: providers that are asked on the control runtime. Invariants: a bounded number
 //! of requests waits for providers; a provider that was never asked is as ready as any other.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::attempt::{AttemptKeys, Jar};
 use super::config::{Protocol, ProviderPlan};
@@ -14,7 +16,9 @@ use super::exchange::{ClaimSource, Exchange};
 use super::id_token::IdTokenVerifier;
 use super::metadata::{Metadata, Source};
 use crate::clock::UnixSeconds;
+use crate::identity_headers::client_network;
 use crate::login::sites::Sites;
+use crate::login::throttle::ClientAddress;
 use crate::refusal::Refusal;
 use crate::signing::SigningError;
 use crate::state::State;
@@ -22,6 +26,8 @@ use crate::verify::{Issuer, Issuers, Revocations, Tenants, Verifier};
 
 /// How many requests wait for providers at a time, over all of them.
 const MOST_AT_ONCE: usize = 64;
+/// How many of one client, as [`client_network`] groups addresses.
+const MOST_OF_ONE_CLIENT: usize = 8;
 
 /// A provider, and what is known of it.
 #[derive(Debug)]
@@ -47,6 +53,48 @@ pub(crate) struct Providers {
     /// The runtime on which providers are asked.
     control: Handle,
     places: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
+}
+
+/// How many requests of each client wait for providers. It has no more entries than [`MOST_AT_ONCE`].
+#[derive(Debug, Default)]
+struct Waiting(Mutex<HashMap<IpAddr, usize>>);
+
+/// One request that waits, until it is dropped.
+struct Place {
+    waiting: Arc<Waiting>,
+    network: Option<IpAddr>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Waiting {
+    fn enter(&self, network: IpAddr) -> Result<(), Refusal> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.entry(network).or_default();
+        if *count >= MOST_OF_ONE_CLIENT {
+            return Err(Refusal::Overloaded);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn leave(&self, network: IpAddr) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&network);
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(network) = self.network {
+            self.waiting.leave(network);
+        }
+    }
 }
 
 /// A way to sign in, for the sign-in page.
@@ -93,6 +141,7 @@ impl Providers {
             jar: Jar::new(sites.nonce_prefix(), sites.is_https()),
             control,
             places: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            waiting: Arc::default(),
         })
     }
 
@@ -108,13 +157,31 @@ impl Providers {
         self.list.iter().find(|provider| provider.plan.name == name)
     }
 
-    /// Runs `work` on the control runtime. It goes on, for a bounded time, where the client does not wait any more.
-    pub(super) async fn ask<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-    ) -> Result<T, Refusal> {
+    /// A place for one request of `client`; where all clients may have one address, that of a proxy, only all places count.
+    fn place(&self, client: ClientAddress) -> Result<Place, Refusal> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Refusal::Overloaded)?;
+        let network = (!client.may_be_proxy).then(|| client_network(client.ip));
+        if let Some(network) = network {
+            self.waiting.enter(network)?;
+        }
+        Ok(Place {
+            waiting: Arc::clone(&self.waiting),
+            network,
+            _place: place,
+        })
+    }
+
+    /// Runs `work` on the control runtime. It goes on, for a bounded time, where the client does not wait any more.
+    ///
+    /// # Errors
+    /// `Overloaded` where too many requests wait, and those of `work`.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        client: ClientAddress,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let place = self.place(client)?;
         let running = self.control.spawn(async move {
             let _place = place;
             work.await
@@ -161,5 +228,32 @@ impl Provider {
             claims,
             now,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_client_waits_for_providers_eight_times_at_once() {
+        let waiting = Waiting::default();
+        let network: IpAddr = "2001:db8::".parse().unwrap();
+        for _ in 0..MOST_OF_ONE_CLIENT {
+            waiting.enter(network).unwrap();
+        }
+        assert_eq!(waiting.enter(network), Err(Refusal::Overloaded));
+        waiting.enter("192.0.2.1".parse().unwrap()).unwrap();
+        waiting.leave(network);
+        waiting.enter(network).unwrap();
+        for _ in 0..MOST_OF_ONE_CLIENT {
+            waiting.leave(network);
+        }
+        assert_eq!(
+            waiting.0.lock().unwrap().len(),
+            1,
+            "what waits no more is forgotten"
+        );
     }
 }

@@ -132,6 +132,19 @@ impl Key {
         jwk
     }
 
+    /// The private key as PEM (PKCS#8).
+    #[track_caller]
+    pub fn private_pem(&self) -> String {
+        let der = match &self.private {
+            Private::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(*pair).unwrap().as_ref().to_vec(),
+            Private::Ec(pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
+            Private::Ed(pair) => pair.to_pkcs8().unwrap().as_ref().to_vec(),
+            Private::Secret(_) => panic!("a secret has no PEM"),
+        };
+        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+    }
+
     /// The public key as PEM (`SubjectPublicKeyInfo`).
     #[track_caller]
     pub fn public_pem(&self) -> String {
