@@ -31,7 +31,9 @@ use crate::clock::UnixSeconds;
 use crate::config::{Listed, Problems};
 use crate::pages;
 
-pub(crate) use accounts::{Account, Directory, ImportMode, Imported, RolesChange, Session, hash_password};
+pub(crate) use accounts::{
+    Account, Directory, Identity, ImportMode, Imported, RolesChange, Session, hash_password,
+};
 pub use build::{Joined, gateway};
 pub(crate) use commands::{TokenRequest, inspect, mint, revoke, rotate_signing_key, signing_keys};
 pub use config::load;
@@ -43,6 +45,8 @@ pub(crate) use run::run;
 pub enum Failure {
     /// What was asked for cannot be used; the text is complete. Exit code 2.
     Config(String),
+    /// What was asked for is not done; the text is complete. Exit code 1.
+    Refused(String),
     /// The configuration has errors. Exit code 2.
     Problems(Box<Problems>),
     /// The configuration cannot be read at all. Exit code 2.
@@ -88,7 +92,7 @@ impl Failure {
     #[must_use]
     pub fn text(&self) -> String {
         match self {
-            Self::Config(text) => text.clone(),
+            Self::Config(text) | Self::Refused(text) => text.clone(),
             Self::Problems(problems) => problems.render(has_color()),
             Self::Unreadable(Unreadable { message, hint, .. }) => format!("error: {message}\nhint: {hint}\n"),
             Self::Runtime(error) => format!("error: {}\n", chain_text(error)),
@@ -100,7 +104,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Problems(_) | Self::Unreadable(_) => 2,
-            Self::Runtime(_) => 1,
+            Self::Refused(_) | Self::Runtime(_) => 1,
         }
     }
 }

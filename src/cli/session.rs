@@ -55,7 +55,7 @@ impl Command {
                     Some(email) => {
                         let account = directory.account(&email)?;
                         let ended = table::count(directory.end_sessions(&account)?, "session");
-                        print(format!("ended {ended} of `{}`\n", account.email))
+                        print(format!("ended {ended} of `{}`\n", account.called()))
                     }
                     None => {
                         let id = which.id.unwrap_or_default();

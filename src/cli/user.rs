@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Format, ask, print, print_json, session, table, warn};
 use crate::account::NewAccount;
-use crate::app::{Account, Directory, Failure, ImportMode, Imported, RolesChange, Session};
+use crate::app::{Account, Directory, Failure, Identity, ImportMode, Imported, RolesChange, Session};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -179,6 +179,7 @@ impl Command {
             }
             Self::Password { who } => {
                 let (directory, account) = who.open(file)?;
+                directory.check_local(&account)?;
                 let password =
                     ask::new_password(|password| directory.check_password(&account.email, password))?;
                 let ended = directory.change_password(&account, &password)?;
@@ -193,12 +194,12 @@ impl Command {
             Self::Disable { who } => {
                 let (directory, account) = who.open(file)?;
                 let ended = directory.disable(&account)?;
-                print(format!("disabled `{}`; {}\n", account.email, ended_text(ended)).as_bytes())
+                print(format!("disabled `{}`; {}\n", account.called(), ended_text(ended)).as_bytes())
             }
             Self::Enable { who } => {
                 let (directory, account) = who.open(file)?;
                 directory.enable(&account)?;
-                print(format!("enabled `{}`\n", account.email))
+                print(format!("enabled `{}`\n", account.called()))
             }
             Self::Delete { who, yes } => {
                 let (directory, account) = who.open(file)?;
@@ -295,13 +296,30 @@ fn list(accounts: &[Account], format: Format) -> Result<ExitCode, Failure> {
             account.roles.join(", "),
             state(account).to_owned(),
             account.password_hash.clone().unwrap_or_else(|| "none".to_owned()),
+            providers(account),
             account.created_at.clone(),
         ]
     });
     print(table::render(
-        ["EMAIL", "ID", "NAME", "ROLES", "STATE", "PASSWORD", "CREATED"],
+        [
+            "EMAIL",
+            "ID",
+            "NAME",
+            "ROLES",
+            "STATE",
+            "PASSWORD",
+            "PROVIDERS",
+            "CREATED",
+        ],
         rows,
     ))
+}
+
+/// The providers that it signs in with, each once.
+fn providers(account: &Account) -> String {
+    let mut names: Vec<&str> = account.identities.iter().map(|of| &*of.provider).collect();
+    names.dedup();
+    names.join(", ")
 }
 
 /// The account in one word.
@@ -325,9 +343,9 @@ fn confirm(directory: &Directory, emails: &[String], all: bool) -> Result<ExitCo
     let mut text = String::new();
     for account in &accounts {
         let _ = match directory.confirm(account)? {
-            true => writeln!(text, "confirmed `{}`", account.email),
+            true => writeln!(text, "confirmed `{}`", account.called()),
             false if all => continue,
-            false => writeln!(text, "`{}` was confirmed already", account.email),
+            false => writeln!(text, "`{}` was confirmed already", account.called()),
         };
     }
     if text.is_empty() {
@@ -352,6 +370,7 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
         ["id", &account.id],
         ["name", account.name.as_deref().unwrap_or_default()],
         ["roles", &account.roles.join(", ")],
+        ["granted", &account.granted_roles.join(", ")],
         [
             "state",
             if account.disabled {
@@ -375,15 +394,40 @@ fn show(account: Account, sessions: Vec<Session>, format: Format) -> Result<Exit
                 .as_deref()
                 .unwrap_or("none: sign-in by password is refused"),
         ],
+        [
+            "made by",
+            &account
+                .provider
+                .as_ref()
+                .map_or_else(|| "local".to_owned(), |provider| format!("provider {provider}")),
+        ],
         ["created", &account.created_at],
         ["sessions", &sessions.len().to_string()],
     ];
     let mut text = table::body(rows.into_iter().map(|row| row.map(str::to_owned)));
+    if !account.identities.is_empty() {
+        text.push('\n');
+        text.push_str(&identities(&account.identities));
+    }
     if !sessions.is_empty() {
         text.push('\n');
         text.push_str(&session::text(&sessions, false));
     }
     print(text)
+}
+
+/// A table of identities at providers.
+fn identities(identities: &[Identity]) -> String {
+    let rows = identities.iter().map(|identity| {
+        [
+            identity.provider.clone(),
+            identity.subject.clone(),
+            identity.email.clone().unwrap_or_default(),
+            if identity.email_verified { "yes" } else { "no" }.to_owned(),
+            identity.last_sign_in_at.clone(),
+        ]
+    });
+    table::render(["PROVIDER", "SUBJECT", "EMAIL", "VERIFIED", "LAST SIGN-IN"], rows)
 }
 
 fn change_roles(
@@ -397,7 +441,7 @@ fn change_roles(
         warn(&format!(
             "its open sessions continue and get these roles within two seconds; \
              `passgate session revoke --all {}` ends them",
-            account.email
+            account.found_by()
         ));
     }
     print_roles(&account.roles, format)
@@ -413,13 +457,13 @@ fn print_roles(roles: &[String], format: Format) -> Result<ExitCode, Failure> {
 fn delete(directory: &Directory, account: &Account, yes: bool) -> Result<ExitCode, Failure> {
     // Without a terminal there is no prompt: the command line itself is the confirmation.
     if !yes && std::io::stdin().is_terminal() {
-        let question = format!("Permanently delete `{}` (id `{}`)?", account.email, account.id);
+        let question = format!("Permanently delete `{}` (id `{}`)?", account.called(), account.id);
         if !ask::confirm(&question)? {
             return Err(Failure::Runtime(anyhow::anyhow!("nothing was deleted")));
         }
     }
     let ended = directory.delete(account)?;
-    print(format!("deleted `{}`; {}\n", account.email, ended_text(ended)).as_bytes())
+    print(format!("deleted `{}`; {}\n", account.called(), ended_text(ended)).as_bytes())
 }
 
 fn import(directory: &Directory, lines: Option<&Path>, mode: ImportMode) -> Result<ExitCode, Failure> {

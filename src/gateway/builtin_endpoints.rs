@@ -83,6 +83,7 @@ pub(super) async fn answer<'g>(
             page: failure.page,
             retry_after: failure.retry_after,
             detail: failure.detail,
+            sign_in: failure.sign_in,
             // An invalid credential is told from none.
             ..Rejection::new(match bad {
                 Some(bad) if failure.refusal == Refusal::CredentialMissing => bad,

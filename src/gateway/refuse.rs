@@ -136,6 +136,8 @@ fn say(
         }
         _ => None,
     };
+    let failed = rejection.sign_in.as_deref();
+    let visitor = failed.map(|sign_in| Visitor::NotSignedIn { sign_in }).or(visitor);
     reply::refuse(
         refusal,
         reply::ErrorContext {

@@ -52,6 +52,8 @@ pub struct Rejection<'g> {
     pub page: Option<Response<Bytes>>,
     /// A sentence in the answer instead of the one for the refusal.
     pub detail: Option<String>,
+    /// The sign-in page, with its destination, where a sign-in failed.
+    pub sign_in: Option<String>,
     /// For 429 and 503, in seconds.
     pub retry_after: Option<u64>,
 }
@@ -69,6 +71,7 @@ impl Rejection<'_> {
             set_cookie: None,
             page: None,
             detail: None,
+            sign_in: None,
             retry_after: None,
         }
     }

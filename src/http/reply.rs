@@ -50,6 +50,11 @@ pub enum Visitor<'a> {
         /// The path of the sign-in page that leads back to the form.
         sign_in: &'a str,
     },
+    /// A visitor whose sign-in failed.
+    NotSignedIn {
+        /// The path of the sign-in page that leads to the same destination.
+        sign_in: &'a str,
+    },
 }
 
 /// What the page of a refusal says.

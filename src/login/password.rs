@@ -19,11 +19,17 @@ use crate::state::{AccountChange, AccountRow, EndSessions, SessionSelector};
 
 /// GET.
 pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
-    visit.require_session()?;
+    let own = visit.require_session()?;
     if !visit.has_forms() {
         return Ok(visit
             .elsewhere(StatusCode::OK, &visit.at_home("/password"))
             .into());
+    }
+    let account = visit
+        .state(move |accounts, _| Ok(accounts.by_id(&own.account_id)?))
+        .await?;
+    if account.is_some_and(|account| account.password_hash.is_none()) {
+        return Ok(visit.login.pages.no_password(&visit.person()).into());
     }
     Ok(visit
         .login

@@ -95,6 +95,8 @@ pub struct EndpointError {
     pub field: Option<&'static str>,
     /// `Set-Cookie` of the answer.
     pub set_cookie: Option<HeaderValue>,
+    /// Where the page of a sign-in that failed leads: the sign-in page, with the same destination.
+    pub sign_in: Option<String>,
 }
 
 /// When to come again after 503, in seconds.
@@ -116,6 +118,7 @@ impl From<Refusal> for Box<EndpointError> {
             detail: None,
             field: None,
             set_cookie: None,
+            sign_in: None,
         })
     }
 }
@@ -142,6 +145,7 @@ impl EndpointError {
             detail: None,
             field: None,
             set_cookie: None,
+            sign_in: None,
         })
     }
 

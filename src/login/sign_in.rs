@@ -168,25 +168,33 @@ impl Way {
 
     /// The providers, each with the way there and back.
     fn providers(&self, visit: &EndpointContext<'_>) -> Vec<ProviderLink> {
-        let link = |choice: Choice<'_>| {
-            let mut url = format!("{}/login/{}", visit.prefix, choice.name);
-            let parameters = [
-                (return_to::PARAMETER, &self.return_to),
-                (attempt::PARAMETER, &self.attempt),
-            ];
-            for (name, value) in parameters {
-                let Some(value) = value else { continue };
-                url.push(if url.contains('?') { '&' } else { '?' });
-                url.push_str(name);
-                url.push('=');
-                return_to::encode(value, &mut url);
-            }
-            ProviderLink {
-                label: choice.label.to_owned(),
-                url,
-            }
+        let link = |choice: Choice<'_>| ProviderLink {
+            label: choice.label.to_owned(),
+            url: self.address(format!("{}/login/{}", visit.prefix, choice.name)),
         };
         visit.login.providers.choices().map(link).collect()
+    }
+
+    /// The sign-in page of this host, with the same destination.
+    pub(super) fn again(&self, visit: &EndpointContext<'_>) -> String {
+        self.address(format!("{}/login", visit.prefix))
+    }
+
+    /// `path` with the destination in its query.
+    fn address(&self, path: String) -> String {
+        let mut url = path;
+        let parameters = [
+            (return_to::PARAMETER, &self.return_to),
+            (attempt::PARAMETER, &self.attempt),
+        ];
+        for (name, value) in parameters {
+            let Some(value) = value else { continue };
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(name);
+            url.push('=');
+            return_to::encode(value, &mut url);
+        }
+        url
     }
 
     /// The page with the form.

@@ -160,6 +160,8 @@ struct Content<'a> {
     elsewhere: Option<(&'a str, &'a str)>,
     setup: Option<&'a str>,
     person: Option<&'a Person>,
+    /// Whether the account has a password.
+    has_password: bool,
     providers: &'a [ProviderLink],
     providers_only: bool,
     sessions: Vec<Value>,
@@ -310,6 +312,16 @@ impl Pages {
         self.answer(status, Page::SetupOver, Content::default())
     }
 
+    /// The page for an account without a password, which has nothing to change.
+    #[must_use]
+    pub fn no_password(&self, person: &Person) -> Response<Bytes> {
+        let content = Content {
+            person: Some(person),
+            ..Content::default()
+        };
+        self.answer(StatusCode::OK, Page::Password, content)
+    }
+
     /// The page to change the password.
     #[must_use]
     pub fn password(
@@ -323,6 +335,7 @@ impl Pages {
             Page::Password,
             Content {
                 person: Some(person),
+                has_password: true,
                 error,
                 ..Content::default()
             },
@@ -395,6 +408,14 @@ impl Pages {
             Some(Visitor::SessionEnded { sign_in }) => (
                 Page::SessionEnded,
                 Content {
+                    sign_in_again: Some(sign_in),
+                    ..content
+                },
+            ),
+            Some(Visitor::NotSignedIn { sign_in }) => (
+                Page::Error,
+                Content {
+                    title: "Not signed in",
                     sign_in_again: Some(sign_in),
                     ..content
                 },
@@ -491,8 +512,10 @@ impl Pages {
                 email => text(&person.email),
                 name => optional(person.name.as_deref()),
             }),
+            has_password => content.has_password,
             providers => content.providers.iter().map(|provider| context! {
                 label => text(&provider.label),
+                mark => mark(&provider.label),
                 url => provider.url.as_str(),
             }).collect::<Vec<_>>(),
             providers_only => content.providers_only,
@@ -625,6 +648,7 @@ impl Pages {
                 Page::Password,
                 Content {
                     person: Some(&person),
+                    has_password: true,
                     error: error("new_password"),
                     ..Content::default()
                 },
@@ -685,6 +709,13 @@ impl Pages {
             ),
             (Page::Error, page(StatusCode::NOT_FOUND, "")),
             (Page::Error, page(StatusCode::BAD_GATEWAY, "0197")),
+            (
+                Page::Error,
+                Content {
+                    sign_in_again: Some("/auth/login"),
+                    ..page(StatusCode::BAD_GATEWAY, "0197")
+                },
+            ),
         ]
         .into_iter()
         .map(|(page, content)| (page, self.values(&content)))
@@ -733,6 +764,12 @@ fn policy(style: &str, form_action: Option<&str>) -> HeaderValue {
         hash(SCRIPT)
     );
     HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
+}
+
+/// The first letter or digit of the label of a provider, as a capital; empty without one.
+fn mark(label: &str) -> String {
+    let first = label.chars().find(|character| character.is_alphanumeric());
+    first.into_iter().flat_map(char::to_uppercase).collect()
 }
 
 /// The beginning of `text`, of at most `longest` bytes and without half a character.

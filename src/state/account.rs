@@ -15,7 +15,8 @@ pub struct AccountRow {
     pub id: String,
     /// The address as it was typed.
     pub email: String,
-    /// The address as it is compared: no two accounts have the same.
+    /// The address as it is compared: no two accounts have the same. That of an account of a provider is no address, but
+    /// [`email_key_of`](super::identity::email_key_of) the identity that it was made by.
     pub email_key: String,
     /// The display name.
     pub name: Option<String>,
@@ -45,6 +46,12 @@ impl AccountRow {
         roles.sort_unstable();
         roles.dedup();
         roles
+    }
+
+    /// The provider and the subject that the account was made by; `None` for a local account.
+    #[must_use]
+    pub fn made_by(&self) -> Option<(&str, &str)> {
+        self.email_key.strip_prefix(' ')?.split_once(' ')
     }
 
     /// The address; `None` for an account of a provider that names none.

@@ -8,6 +8,13 @@ use super::ending::EndSessions;
 use super::session::TokenHash;
 use crate::clock::UnixSeconds;
 
+/// What an account that an identity made has in place of an address that is compared. It begins with a space, which no
+/// address does: an address is unique among local accounts alone.
+#[must_use]
+pub(crate) fn email_key_of(provider: &str, subject: &str) -> String {
+    format!(" {provider} {subject}")
+}
+
 /// What a provider says about a subject at a sign-in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdentityRow {
@@ -48,6 +55,9 @@ pub trait IdentityStore: Debug + Send + Sync {
         expires_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<bool, StateError>;
+
+    /// The identities of one account, or all; in the order of provider and subject.
+    fn identities(&self, account_id: Option<&str>) -> Result<Vec<IdentityRow>, StateError>;
 
     /// The account of an identity as it is after this sign-in, in one step: an unknown identity makes a new account
     /// without a password, a known one takes over the address, the name and the roles. Where one of them is another than

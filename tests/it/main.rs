@@ -11,6 +11,7 @@ mod commands;
 mod connections;
 mod decisions;
 mod hostile;
+mod links;
 mod providers;
 mod proxying;
 mod roles;

@@ -388,9 +388,11 @@ fn answer_of_another_issuer_is_refused() {
     let mut browser = Browser::default();
     let back = browser.go(&gateway, &provider, "/");
     refused(&gateway, &mut browser, &back, 400, "provider-answer-invalid");
+    let back = browser.go(&gateway, &provider, "/");
     let mixed = format!("{back}&iss=https%3A%2F%2Fevil.example");
     refused(&gateway, &mut browser, &mixed, 400, "provider-answer-invalid");
     assert_eq!(provider.count("/token"), 0, "the code was not sent");
+    let back = browser.go(&gateway, &provider, "/");
     browser.visit(&gateway, &format!("{back}&iss={own}")).expect(303);
 }
 
@@ -414,6 +416,44 @@ fn error_of_a_provider_becomes_a_page_without_its_text() {
         refused(&gateway, &mut browser, &back, status, reason);
     }
     gateway.diagnostic("a provider did not sign a user in");
+}
+
+#[test]
+fn page_of_a_failed_sign_in_leads_to_the_same_destination() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let gateway = gateway(&app, &provider, RULES);
+    let mut browser = Browser::default();
+    let back = browser.go(&gateway, &provider, "/hello?a=b");
+    let state = parse(back.split_once('?').unwrap().1)["state"].clone();
+    let denied = back_with(&[
+        ("error".to_owned(), "access_denied".to_owned()),
+        ("state".to_owned(), state),
+    ]);
+    let page = browser.visit(&gateway, &denied).expect(403).text();
+    let again = "href=\"/auth/login?return_to=/hello%3Fa%3Db\"";
+    assert!(page.contains(again), "{page}");
+    // The attempt is spent, and its cookie is gone.
+    assert!(browser.attempts().is_empty());
+    browser.visit(&gateway, &denied).expect(400);
+    // Without the attempt the destination is not known.
+    let page = Browser::default().visit(&gateway, &denied).expect(400).text();
+    assert!(page.contains("href=\"/auth/login\""), "{page}");
+    gateway.get("/auth/login/other/return?code=a&state=b").expect(404);
+}
+
+#[test]
+fn provider_that_is_down_gets_a_page_with_the_other_ways_to_sign_in() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let gateway = gateway(&app, &provider, RULES);
+    provider.trouble("/.well-known/openid-configuration", Some(Trouble::Closed));
+    let page = Browser::default()
+        .visit(&gateway, "/auth/login/sso?return_to=/hello%3Fa%3Db")
+        .expect(503)
+        .text();
+    assert!(
+        page.contains("href=\"/auth/login?return_to=/hello%3Fa%3Db\""),
+        "{page}"
+    );
 }
 
 #[test]

@@ -44,6 +44,21 @@ impl Directory {
             .or_else(refuse)
     }
 
+    /// Whether an account can have a password. One that a provider made has no address of its own to sign in with.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(crate) fn check_local(&self, account: &Account) -> Result<(), Failure> {
+        let Some(provider) = &account.provider else {
+            return Ok(());
+        };
+        Err(Failure::Refused(format!(
+            "error: `{}` is an account of the provider `{provider}` and cannot have a password\n\
+             hint: its user signs in with the provider; `passgate user add EMAIL` makes a local account\n",
+            account.called()
+        )))
+    }
+
     /// Whether `password` may be the new one of the account with the address `email`.
     ///
     /// # Errors
@@ -70,7 +85,8 @@ impl Directory {
         let email = new.email.clone();
         let new = NewAccount { password_hash, ..new };
         let added = self.accounts.add(new, None);
-        added.map(Account::from).map_err(|error| refused(error, &email))
+        let added = added.map_err(|error| refused(error, &email))?;
+        self.shown(added)
     }
 
     /// Changes the roles of an account. Its sessions go on, with them.
@@ -159,7 +175,7 @@ impl Directory {
         set(&mut change);
         let changed = self.accounts.change(&of.id, change, &self.ending());
         let changed = changed.map_err(|error| refused(error, &of.email))?;
-        changed.map(Account::from).ok_or_else(|| gone(of))
+        self.shown(changed.ok_or_else(|| gone(of))?)
     }
 
     fn hash(&self, email: &str, password: &Zeroizing<String>) -> Result<String, Failure> {
@@ -171,7 +187,10 @@ impl Directory {
 /// Another process deleted it a moment ago.
 fn gone(account: &Account) -> Failure {
     refuse(
-        &format!("`{}` was deleted by another command a moment ago", account.email),
+        &format!(
+            "`{}` was deleted by another command a moment ago",
+            account.called()
+        ),
         "`passgate user list` shows all accounts",
     )
 }
@@ -186,7 +205,7 @@ fn no_role(of: &Account, missing: &str) -> Failure {
     refuse(
         &format!(
             "`{}` has no role `{}`; nothing was changed",
-            of.email,
+            of.called(),
             shown(missing)
         ),
         &hint,

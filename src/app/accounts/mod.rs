@@ -10,6 +10,8 @@ mod change;
 mod import;
 mod sessions;
 
+use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use crate::account::{AccountError, Accounts, fold_email};
 use crate::clock::Clock;
 use crate::config::nearest;
 use crate::session;
-use crate::state::{AccountRow, EndSessions, State};
+use crate::state::{AccountRow, EndSessions, IdentityRow, State};
 use crate::values::text::is_unprintable;
 
 pub(crate) use change::{RolesChange, hash_password};
@@ -48,11 +50,68 @@ pub(crate) struct Account {
     pub password_hash: Option<String>,
     /// RFC 3339.
     pub created_at: String,
+    /// The provider that it was made by; `None`: it is a local account.
+    pub provider: Option<String>,
+    /// The roles that its identities give, in order.
+    pub granted_roles: Vec<String>,
+    /// What it signs in with at providers.
+    pub identities: Vec<Identity>,
 }
 
-impl From<AccountRow> for Account {
-    fn from(row: AccountRow) -> Self {
+/// An identity at a provider, as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Identity {
+    /// The name of the provider in the file.
+    pub provider: String,
+    /// The subject at the provider.
+    pub subject: String,
+    /// The address that the provider names.
+    pub email: Option<String>,
+    /// Whether the provider has verified the address.
+    pub email_verified: bool,
+    /// RFC 3339.
+    pub last_sign_in_at: String,
+}
+
+impl From<IdentityRow> for Identity {
+    fn from(row: IdentityRow) -> Self {
         Self {
+            provider: row.provider,
+            subject: row.subject,
+            email: row.email,
+            email_verified: row.email_verified,
+            last_sign_in_at: time_text(row.updated_at),
+        }
+    }
+}
+
+impl Account {
+    /// What messages call it: the address, or the id where there is none.
+    #[must_use]
+    pub(crate) fn called(&self) -> &str {
+        if self.email.is_empty() {
+            &self.id
+        } else {
+            &self.email
+        }
+    }
+
+    /// What a command finds it by: several accounts of providers may have one address.
+    #[must_use]
+    pub(crate) fn found_by(&self) -> &str {
+        if self.provider.is_some() {
+            &self.id
+        } else {
+            self.called()
+        }
+    }
+
+    /// The account without its identities.
+    fn without_identities(row: AccountRow) -> Self {
+        Self {
+            provider: row.made_by().map(|(provider, _)| provider.to_owned()),
+            granted_roles: row.granted_roles,
+            identities: Vec::new(),
             password_hash: row.password_hash.as_deref().map(scheme),
             id: row.id,
             email: row.email,
@@ -118,25 +177,58 @@ impl Directory {
     /// The state cannot be read.
     pub(crate) fn list(&self) -> Result<Vec<Account>, Failure> {
         let all = self.accounts.all().map_err(failed)?;
-        Ok(all.into_iter().map(Account::from).collect())
+        let mut identities: HashMap<String, Vec<Identity>> = HashMap::new();
+        for row in self.state.identities(None).map_err(failed)? {
+            let of = identities.entry(row.account_id.clone()).or_default();
+            of.push(row.into());
+        }
+        let with_identities = |row: AccountRow| Account {
+            identities: identities.remove(&row.id).unwrap_or_default(),
+            ..Account::without_identities(row)
+        };
+        let mut accounts: Vec<Account> = all.into_iter().map(with_identities).collect();
+        accounts.sort_by_cached_key(|account| fold_email(&account.email));
+        Ok(accounts)
     }
 
     /// The account with this email address or id.
     ///
     /// # Errors
-    /// There is none, or the state cannot be read.
+    /// There is none, several have the address, or the state cannot be read.
     pub(crate) fn account(&self, who: &str) -> Result<Account, Failure> {
-        self.find(who).map(Account::from)
+        self.shown(self.find(who)?)
+    }
+
+    fn shown(&self, row: AccountRow) -> Result<Account, Failure> {
+        let identities = self.state.identities(Some(&row.id)).map_err(failed)?;
+        Ok(Account {
+            identities: identities.into_iter().map(Identity::from).collect(),
+            ..Account::without_identities(row)
+        })
+    }
+
+    fn find(&self, who: &str) -> Result<AccountRow, Failure> {
+        match self.find_or_none(who)? {
+            Some(row) => Ok(row),
+            None => Err(unknown(who, &self.accounts.all().map_err(failed)?)),
+        }
     }
 
     /// An email address goes before an id that looks like it.
-    fn find(&self, who: &str) -> Result<AccountRow, Failure> {
-        if let Some(row) = self.accounts.by_email(who).map_err(failed)? {
-            return Ok(row);
-        }
-        match self.accounts.by_id(who.trim()).map_err(failed)? {
-            Some(row) => Ok(row),
-            None => Err(unknown(who, &self.accounts.all().map_err(failed)?)),
+    fn find_or_none(&self, who: &str) -> Result<Option<AccountRow>, Failure> {
+        let key = fold_email(who);
+        let all = self.accounts.all().map_err(failed)?;
+        let mut found: Vec<AccountRow> = all
+            .into_iter()
+            .filter(|row| row.known_email().is_some_and(|email| fold_email(email) == key))
+            .collect();
+        match found.pop() {
+            None => self.accounts.by_id(who.trim()).map_err(failed),
+            Some(row) if found.is_empty() => Ok(Some(row)),
+            Some(row) => {
+                found.push(row);
+                Err(ambiguous(who, &found))
+            }
         }
     }
 
@@ -184,6 +276,24 @@ fn shown(text: &str) -> String {
         })
         .take(256)
         .collect()
+}
+
+/// An address is unique among local accounts alone.
+fn ambiguous(who: &str, found: &[AccountRow]) -> Failure {
+    let mut text = format!(
+        "error: {} accounts have the email address `{}`\n",
+        found.len(),
+        shown(who)
+    );
+    for row in found {
+        let kind = match row.made_by() {
+            Some((provider, _)) => format!("provider `{provider}`"),
+            None => "local".to_owned(),
+        };
+        let _ = writeln!(text, "  {}  {kind}", row.id);
+    }
+    text.push_str("hint: use the id in place of the address\n");
+    Failure::Refused(text)
 }
 
 fn unknown(who: &str, all: &[AccountRow]) -> Failure {

@@ -128,7 +128,7 @@ impl Directory {
         let is_subject = by_id.is_some();
         let account = match by_id {
             Some(account) => Some(account),
-            None => self.accounts.by_email(subject).map_err(failed)?,
+            None => self.find_or_none(subject)?,
         };
         let Some(account) = account else { return Ok(said) };
         if !is_subject {
@@ -152,7 +152,7 @@ impl Directory {
         said.push_str(&format!(
             "ended: {ended} session{} of `{}`\n",
             if ended == 1 { "" } else { "s" },
-            account.email
+            account.known_email().unwrap_or(&account.id)
         ));
         Ok(said)
     }

@@ -50,10 +50,11 @@ pub(in crate::login) async fn begin(
     }
     let asked = Arc::clone(provider);
     let client = visit.client_address();
+    let way = Way::of(visit, None, None);
     let metadata = providers
         .ask(client, async move { asked.metadata().await })
-        .await?;
-    let way = Way::of(visit, None, None);
+        .await
+        .map_err(|refusal| with_sign_in(refusal.into(), way.again(visit)))?;
     let secrets = providers.keys.make()?;
     let plan = &provider.plan;
     let attempt = Attempt {
@@ -115,6 +116,12 @@ fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(hash)
 }
 
+/// `failure` with a page that leads to `sign_in`.
+fn with_sign_in(mut failure: Box<EndpointError>, sign_in: String) -> Box<EndpointError> {
+    failure.sign_in = Some(sign_in);
+    failure
+}
+
 /// What a browser comes back with.
 struct Returned {
     state: Option<Zeroizing<String>>,
@@ -132,16 +139,16 @@ pub(in crate::login) async fn land(
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let (_, provider) = named(visit)?;
     let names = ["state", "code", "iss", "error", "error_description"];
-    let [state, code, iss, error, description] = parameters(visit.asked.query, names)
-        .ok_or_else(|| refuse_answer(provider, "a parameter appears twice or is not UTF-8"))?;
-    let returned = Returned {
-        state,
-        code,
-        iss,
-        error,
-        description,
-        name: None,
-    };
+    let returned = parameters(visit.asked.query, names)
+        .map(|[state, code, iss, error, description]| Returned {
+            state,
+            code,
+            iss,
+            error,
+            description,
+            name: None,
+        })
+        .ok_or_else(|| refuse_answer(provider, "a parameter appears twice or is not UTF-8"));
     complete(visit, returned).await
 }
 
@@ -152,11 +159,8 @@ pub(in crate::login) async fn land_by_form(
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let (_, provider) = named(visit)?;
     if !provider.plan.is_form_post || fields.kind() != Kind::Form {
-        return Err(refuse_answer(
-            provider,
-            "it came as a form, and `response_mode` is not `form_post`",
-        )
-        .into());
+        let reason = "it came as a form, and `response_mode` is not `form_post`";
+        return complete(visit, Err(refuse_answer(provider, reason))).await;
     }
     let returned = Returned {
         state: fields.take(Field::State),
@@ -166,7 +170,7 @@ pub(in crate::login) async fn land_by_form(
         description: fields.take(Field::ErrorDescription),
         name: fields.take(Field::User).and_then(|user| name_in_form(&user)),
     };
-    complete(visit, returned).await
+    complete(visit, Ok(returned)).await
 }
 
 /// The name in `user`, which Apple sends at the first sign-in alone: `{"name": {"firstName": "…", "lastName": "…"}, "email": "…"}`.
@@ -187,32 +191,44 @@ fn refuse_answer(provider: &Provider, reason: &str) -> Refusal {
     Refusal::ProviderAnswerInvalid
 }
 
-/// Completes the attempt that this browser has for `state`. Its cookie goes, whatever becomes of it.
+/// Completes the attempt that this browser has for `state`. Its cookie goes, whatever becomes of it; the page of a failure
+/// leads to the same destination.
 async fn complete(
     visit: &EndpointContext<'_>,
-    returned: Returned,
+    returned: Result<Returned, Refusal>,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
+    let lost = |refusal: Refusal| with_sign_in(refusal.into(), Way::new(visit, None, None).again(visit));
     let (providers, provider) = named(visit)?;
-    let state = returned.state.as_ref().ok_or(Refusal::AttemptRefused)?;
-    let found = providers
-        .keys
-        .find(&providers.jar, visit.asked.headers, state, visit.now);
+    let returned = returned.map_err(lost)?;
+    let state = returned.state.as_ref().ok_or(Refusal::AttemptRefused);
+    let found = providers.keys.find(
+        &providers.jar,
+        visit.asked.headers,
+        state.map_err(lost)?,
+        visit.now,
+    );
     let (attempt, cookie_name) = found
         .filter(|(attempt, _)| attempt.provider == provider.plan.name)
-        .ok_or(Refusal::AttemptRefused)?;
+        .ok_or(Refusal::AttemptRefused)
+        .map_err(lost)?;
+    let way = Way::new(
+        visit,
+        attempt.return_to.map(Into::into),
+        attempt.of_host.map(Into::into),
+    );
     let deletion = providers.jar.delete(&cookie_name);
-    match redeem(visit, attempt, returned).await {
+    match redeem(visit, &way, returned).await {
         Ok(answered) => Ok(deletion.into_iter().fold(answered, EndpointResponse::with_cookie)),
         Err(mut failure) => {
             failure.set_cookie = failure.set_cookie.or(deletion);
-            Err(failure)
+            Err(with_sign_in(failure, way.again(visit)))
         }
     }
 }
 
 async fn redeem(
     visit: &EndpointContext<'_>,
-    attempt: Attempt,
+    way: &Way,
     returned: Returned,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let (providers, provider) = named(visit)?;
@@ -276,12 +292,7 @@ async fn redeem(
         .await?;
     profile.name = profile.name.or(returned.name);
     let account = sign_in(visit, provider, profile).await?;
-    let way = Way::new(
-        visit,
-        attempt.return_to.map(Into::into),
-        attempt.of_host.map(Into::into),
-    );
-    Ok(visit.open_browser(account, way.then).await?)
+    Ok(visit.open_browser(account, way.then.clone()).await?)
 }
 
 /// The account of who signs in, where the rules and the account allow for it.

@@ -133,6 +133,7 @@ pass_on! { AccountStore:
 
 pass_on! { IdentityStore:
     spend_attempt(hash: &TokenHash, expires_at: UnixSeconds, now: UnixSeconds) -> bool;
+    identities(account_id: Option<&str>) -> Vec<IdentityRow>;
     sign_in_identity(identity: &IdentityRow, end: &EndSessions<'_>) -> AccountRow;
     update_identity(identity: &IdentityRow, end: &EndSessions<'_>) -> Option<AccountRow>;
 }

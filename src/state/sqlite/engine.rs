@@ -178,6 +178,12 @@ impl IdentityStore for Sqlite {
         })
     }
 
+    fn identities(&self, account_id: Option<&str>) -> Result<Vec<IdentityRow>, StateError> {
+        self.read("list identities", |connection| {
+            identities::list(connection, account_id)
+        })
+    }
+
     fn sign_in_identity(
         &self,
         identity: &IdentityRow,

@@ -1,10 +1,57 @@
 //! Statements on the tables `identities` and `spent_attempts`.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{accounts, revocations};
 use crate::clock::UnixSeconds;
+use crate::state::identity::email_key_of;
 use crate::state::{AccountRow, EndSessions, IdentityRow, TokenHash};
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
+    // An error of the parser would quote what it found.
+    let roles = serde_json::from_str(row.get_ref(6)?.as_str()?).map_err(|_| {
+        rusqlite::Error::FromSqlConversionFailure(6, Type::Text, Box::new(FromSqlError::InvalidType))
+    })?;
+    Ok(IdentityRow {
+        provider: row.get(0)?,
+        subject: row.get(1)?,
+        account_id: row.get(2)?,
+        email: row.get(3)?,
+        email_verified: row.get(4)?,
+        name: row.get(5)?,
+        roles,
+        updated_at: row.get(7)?,
+    })
+}
+
+/// What [`from_row`] reads.
+macro_rules! columns {
+    () => {
+        "provider, subject, account_id, email, email_verified, name, roles, updated_at"
+    };
+}
+
+pub(super) fn list(connection: &Connection, account_id: Option<&str>) -> rusqlite::Result<Vec<IdentityRow>> {
+    match account_id {
+        Some(id) => connection
+            .prepare_cached(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM identities WHERE account_id = ?1 ORDER BY provider, subject"
+            ))?
+            .query_map([id], from_row)?
+            .collect(),
+        None => connection
+            .prepare_cached(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM identities ORDER BY provider, subject"
+            ))?
+            .query_map([], from_row)?
+            .collect(),
+    }
+}
 
 pub(super) fn spend(
     transaction: &Transaction<'_>,
@@ -96,12 +143,11 @@ pub(super) fn sign_in(
     Ok(after)
 }
 
-/// Its key begins with a space, which no address does: an address is unique among local accounts alone.
 fn new_account(identity: &IdentityRow) -> AccountRow {
     AccountRow {
         id: identity.account_id.clone(),
         email: identity.email.clone().unwrap_or_default(),
-        email_key: format!(" {} {}", identity.provider, identity.subject),
+        email_key: email_key_of(&identity.provider, &identity.subject),
         name: identity.name.clone(),
         roles: Vec::new(),
         granted_roles: Vec::new(),

@@ -108,6 +108,12 @@ impl OpenId {
         )
     }
 
+    /// The table of a provider of this name, with further keys.
+    pub fn table_of(&self, name: &str, more: &str) -> String {
+        self.table(more)
+            .replace("[providers.sso]", &format!("[providers.{name}]"))
+    }
+
     fn change(&self, change: impl FnOnce(&mut Situation)) {
         change(&mut self.situation.lock().unwrap());
     }
@@ -408,6 +414,22 @@ impl Browser {
         let answer = self.visit(gateway, &begin).expect(302);
         let back = provider.agree(answer.header("location").unwrap());
         back_with(&back)
+    }
+
+    /// As [`Browser::go`], by the provider of this name.
+    #[track_caller]
+    pub fn go_by(&mut self, gateway: &Gateway, (name, provider): (&str, &OpenId), return_to: &str) -> String {
+        let begin = format!("/auth/login/{name}?{}", form(&[("return_to", return_to)]));
+        let answer = self.visit(gateway, &begin).expect(302);
+        let back = provider.agree(answer.header("location").unwrap());
+        back_with(&back).replace("/login/sso/", &format!("/login/{name}/"))
+    }
+
+    /// Signs in by the provider of this name.
+    #[track_caller]
+    pub fn sign_in_by(&mut self, gateway: &Gateway, of: (&str, &OpenId)) -> Response {
+        let back = self.go_by(gateway, of, "/hello?a=b");
+        self.visit(gateway, &back)
     }
 
     /// Signs in.
