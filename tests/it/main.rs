@@ -12,6 +12,7 @@ mod connections;
 mod decisions;
 mod hostile;
 mod links;
+mod provider_presets;
 mod providers;
 mod proxying;
 mod roles;

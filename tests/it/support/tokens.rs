@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
@@ -141,7 +141,7 @@ impl Key {
             Private::Ed(pair) => pair.to_pkcs8().unwrap().as_ref().to_vec(),
             Private::Secret(_) => panic!("a secret has no PEM"),
         };
-        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        let body = STANDARD.encode(der);
         format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
     }
 
