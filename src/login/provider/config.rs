@@ -62,7 +62,7 @@ pub(super) enum Protocol {
     /// OpenID Connect.
     OpenId(OpenId),
     /// OAuth2 without it.
-    OAuth2(OAuth2),
+    OAuth2(Box<OAuth2>),
 }
 
 /// What is known of an OpenID provider before it is asked.
@@ -239,7 +239,7 @@ fn protocol(raw: &RawProvider, preset: Option<&Preset>) -> Option<Protocol> {
     let emails = preset.and_then(|preset| preset.emails.clone());
     let groups = preset.map_or(&[][..], |preset| &preset.groups);
     let subject = preset.and_then(|preset| ClaimPath::parse(preset.claims.subject.as_deref()?));
-    Some(Protocol::OAuth2(OAuth2 {
+    Some(Protocol::OAuth2(Box::new(OAuth2 {
         authorize: url(either(
             raw.authorize_url.as_ref(),
             of_preset(|preset| &preset.authorize_url),
@@ -261,7 +261,7 @@ fn protocol(raw: &RawProvider, preset: Option<&Preset>) -> Option<Protocol> {
             .filter_map(|list| Some((below(&list.path)?, paths(&list.names))))
             .collect(),
         userinfo,
-    }))
+    })))
 }
 
 fn headers(preset: &Preset) -> Vec<(HeaderName, HeaderValue)> {

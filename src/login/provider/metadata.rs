@@ -124,7 +124,7 @@ impl Source {
     pub(super) async fn metadata(&self, plan: &ProviderPlan) -> Option<Arc<Metadata>> {
         let open_id = match &plan.protocol {
             Protocol::OpenId(open_id) => open_id,
-            Protocol::OAuth2(oauth2) => return Some(Arc::new(oauth2.into())),
+            Protocol::OAuth2(oauth2) => return Some(Arc::new((&**oauth2).into())),
         };
         let mut known = self.document.lock().await;
         let last = known.metadata.as_ref();

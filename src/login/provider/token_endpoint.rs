@@ -193,7 +193,7 @@ fn authenticated(
         ClientAuthentication::PrivateKeyJwt(key) => {
             add("client_id", &plan.client_id);
             add("client_assertion_type", ASSERTION_TYPE);
-            add("client_assertion", &*assertion(plan, key, url, now)?);
+            add("client_assertion", &assertion(plan, key, url, now)?);
         }
         ClientAuthentication::SignedSecret {
             key,
