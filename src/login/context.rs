@@ -27,7 +27,7 @@ use crate::identity_headers::scheme::Scheme;
 use crate::pages::{FormError, Pages, Person};
 use crate::refusal::Refusal;
 use crate::session::{Device, RefreshCookie, Sessions};
-use crate::state::{AccountRow, SessionSelector, StateError};
+use crate::state::{AccountRow, Authentication, SessionSelector, StateError};
 
 /// The services behind sign-in. `throttle` and `setup` are the process's, and outlive a configuration.
 #[derive(Clone, Debug)]
@@ -289,6 +289,11 @@ impl EndpointContext<'_> {
         self.login.refresh_cookie.as_ref().and_then(RefreshCookie::clear)
     }
 
+    /// A password that was proven in this request.
+    pub(super) fn by_password(&self) -> Authentication {
+        Authentication::password(self.now)
+    }
+
     /// Runs `work` on the state, on threads apart from the workers.
     pub(super) async fn state<T: Send + 'static>(
         &self,
@@ -343,7 +348,7 @@ impl EndpointContext<'_> {
         }
     }
 
-    /// Opens a browser's session on this host and leads on to `then`.
+    /// Opens a browser's session on this host, authenticated as `how` says, and leads on to `then`.
     ///
     /// Every sign-in opens a new session, and the former one of the browser ends: an id that another person planted or saw
     /// is worth nothing afterwards.
@@ -353,12 +358,13 @@ impl EndpointContext<'_> {
     pub(super) async fn open_browser(
         &self,
         account: AccountRow,
+        how: Authentication,
         then: Then,
     ) -> Result<EndpointResponse, Refusal> {
         let (device, former, now) = (self.device(), self.browser_session(), self.now);
         let host = self.site.name.clone();
         let answered = self.state(move |_, sessions| {
-            let cookie = sessions.open_browser(&account, &device, &host)?;
+            let cookie = sessions.open_browser(&account, how, &device, &host)?;
             if let Some(former) = former
                 && let Err(error) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id })
             {

@@ -78,13 +78,13 @@ pub(super) async fn submit(
     if !visit.asked.by_cookie {
         return Ok(answered);
     }
-    let (device, host) = (visit.device(), visit.site.name.clone());
+    let (device, how, host) = (visit.device(), visit.by_password(), visit.site.name.clone());
     let renewed = visit.state(move |_, sessions| {
         sessions.end(SessionSelector::Own {
             id: &own.id,
             account_id: &own.account_id,
         })?;
-        Ok(sessions.open_browser(&account, &device, &host)?)
+        Ok(sessions.open_browser(&account, how, &device, &host)?)
     });
     Ok(match renewed.await {
         Ok(cookie) => answered.with_cookie(cookie.set_cookie),

@@ -55,7 +55,9 @@ pub(super) async fn submit(
     }
     let registered = async {
         let account = register(visit, &mut fields, is_first).await?;
-        Ok(visit.open_browser(account, Then::start()).await?)
+        Ok(visit
+            .open_browser(account, visit.by_password(), Then::start())
+            .await?)
     };
     registered.await.map_err(|failure: Box<EndpointError>| {
         // Of two that used the link at once, the second one.

@@ -100,7 +100,9 @@ pub(super) async fn submit(
     }
     let signed_in = async {
         let account = prove(visit, &mut fields).await?;
-        Ok(visit.open_browser(account, way.then.clone()).await?)
+        Ok(visit
+            .open_browser(account, visit.by_password(), way.then.clone())
+            .await?)
     };
     signed_in.await.map_err(|failure: Box<EndpointError>| {
         visit.show_form(failure, |_, status, error| {
@@ -259,9 +261,9 @@ async fn prove(visit: &EndpointContext<'_>, fields: &mut Fields) -> Result<Accou
 }
 
 async fn open_client(visit: &EndpointContext<'_>, account: AccountRow) -> Result<EndpointResponse, Refusal> {
-    let (device, now) = (visit.device(), visit.now);
+    let (device, how, now) = (visit.device(), visit.by_password(), visit.now);
     let (opened, account) = visit
-        .state(move |_, sessions| Ok((sessions.open_client(&account, &device)?, account)))
+        .state(move |_, sessions| Ok((sessions.open_client(&account, how, &device)?, account)))
         .await?;
     let answered = tokens::answer(&opened, visit.login.refresh_cookie.as_ref())?;
     Ok(answered.by_caller(caller(account, opened.session_id, now)))

@@ -28,8 +28,8 @@ use crate::identity::SESSION_ISSUER;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{
-    AccountRow, EndSessions, RefreshExchange, RefreshRow, Rotation, SessionRow, SessionSelector, Sighting,
-    State, StateError, TOKEN_MARGIN,
+    AccountRow, Authentication, EndSessions, RefreshExchange, RefreshRow, Rotation, SessionRow,
+    SessionSelector, Sighting, State, StateError, TOKEN_MARGIN,
 };
 use crate::verify::{Change, Revocations};
 use code::CodeKey;
@@ -191,7 +191,7 @@ impl Sessions {
         self.settings.revoked_until(self.clock.now())
     }
 
-    /// Signs a browser in on `host`, the name without a port, which is the only one that its cookie counts on.
+    /// Signs a browser in, authenticated as `how` says, on `host`, the name without a port, which is the only one that its cookie counts on.
     ///
     /// # Errors
     /// [`SessionError::AccountChanged`] where the account was disabled, deleted or got another password since it was read;
@@ -199,12 +199,13 @@ impl Sessions {
     pub fn open_browser(
         &self,
         account: &AccountRow,
+        how: Authentication,
         device: &Device,
         host: &str,
     ) -> Result<Cookie, SessionError> {
         let now = self.clock.now();
-        let id = token::new_id(now)?;
-        let session = self.new_session(id.to_string(), account, device, None, now)?;
+        let id = token::new_id(now)?.to_string();
+        let session = self.new_session(id, account, how, device, None, now)?;
         // Signed before it is added, so that nothing is left behind where that fails.
         let cookie = self.cookie(&session, account, host, now, UnixSeconds::MAX)?;
         self.add(&session, account, now)?;
@@ -215,7 +216,12 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Sessions::open_browser`].
-    pub fn open_client(&self, account: &AccountRow, device: &Device) -> Result<Tokens, SessionError> {
+    pub fn open_client(
+        &self,
+        account: &AccountRow,
+        how: Authentication,
+        device: &Device,
+    ) -> Result<Tokens, SessionError> {
         let now = self.clock.now();
         let id = token::new_id(now)?;
         let made = self.keys.make(id)?;
@@ -224,7 +230,7 @@ impl Sessions {
             previous: None,
             rotated_at: now,
         };
-        let session = self.new_session(id.to_string(), account, device, Some(refresh), now)?;
+        let session = self.new_session(id.to_string(), account, how, device, Some(refresh), now)?;
         let tokens = self.tokens(&session, account, made.text, now, UnixSeconds::MAX)?;
         self.add(&session, account, now)?;
         Ok(tokens)
@@ -480,6 +486,7 @@ impl Sessions {
         &self,
         id: String,
         account: &AccountRow,
+        how: Authentication,
         device: &Device,
         refresh: Option<RefreshRow>,
         now: UnixSeconds,
@@ -498,6 +505,7 @@ impl Sessions {
             user_agent: shorten(&device.user_agent),
             address: address_text(device.address),
             refresh,
+            authentication: how,
         };
         session.tokens_until = Some(token::expires_at(&self.settings, &session, now));
         Ok(session)

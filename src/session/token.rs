@@ -16,6 +16,9 @@ use crate::verify::REVISION_CLAIM;
 /// The claim of the token in a cookie that names the host, without a port, on which alone it counts.
 pub(crate) const HOST_CLAIM: &str = "host";
 
+/// The claim with the name of the provider that the user signed in with.
+pub(crate) const PROVIDER_CLAIM: &str = "idp";
+
 /// A token and its `exp`.
 pub(super) struct Signed {
     pub(super) text: String,
@@ -58,6 +61,16 @@ pub(super) fn sign(
     }
     claims.insert("roles".to_owned(), account.all_roles().into());
     claims.insert("sid".to_owned(), session.id.as_str().into());
+    let how = &session.authentication;
+    if let Some(time) = how.auth_time {
+        claims.insert("auth_time".to_owned(), time.into());
+    }
+    if let Some(acr) = &how.acr {
+        claims.insert("acr".to_owned(), acr.as_str().into());
+    }
+    if let Some(provider) = &how.provider {
+        claims.insert(PROVIDER_CLAIM.to_owned(), provider.as_str().into());
+    }
     if let Some(host) = host {
         claims.insert(HOST_CLAIM.to_owned(), host.into());
     }

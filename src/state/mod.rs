@@ -34,8 +34,8 @@ pub(crate) use grant::{GrantRow, GrantStore, Lease};
 pub(crate) use identity::{IdentityRow, IdentityStore};
 pub(crate) use key::{SigningKeyRow, SigningKeyStore};
 pub(crate) use revocation::{PURGED_AT_ONCE, Reading, RevocationStore, Version};
+pub use session::{Authentication, RefreshRow, SessionRow};
 pub(crate) use session::{RefreshExchange, Rotation, SessionSelector, SessionStore, Sighting, TokenHash};
-pub use session::{RefreshRow, SessionRow};
 
 /// What is kept. Each method that writes has written durably when it returns `Ok`.
 pub trait State:

@@ -34,6 +34,34 @@ pub struct SessionRow {
     pub address: String,
     /// The refresh token of an API client; `None` for a browser's session.
     pub refresh: Option<RefreshRow>,
+    /// How it was opened.
+    pub authentication: Authentication,
+}
+
+/// How the user of a session was authenticated. Nothing is known of sessions that an earlier version opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authentication {
+    /// When the user proved a credential (OpenID Connect Core 1.0 section 2, `auth_time`).
+    pub auth_time: Option<UnixSeconds>,
+    /// The context class that the provider states.
+    pub acr: Option<String>,
+    /// The provider's name in the TOML; `None` for a password.
+    pub provider: Option<String>,
+    /// The user's `sub` at the provider.
+    pub provider_subject: Option<String>,
+    /// The session at the provider (OpenID Connect Back-Channel Logout 1.0 section 2.1).
+    pub provider_sid: Option<String>,
+}
+
+impl Authentication {
+    /// A password that was proven at `now`.
+    #[must_use]
+    pub fn password(now: UnixSeconds) -> Self {
+        Self {
+            auth_time: Some(now),
+            ..Self::default()
+        }
+    }
 }
 
 /// A use of a session: a token of it is about to be signed.
@@ -165,6 +193,20 @@ pub enum SessionSelector<'a> {
         account_id: &'a str,
         /// The session that stays.
         keep: &'a str,
+    },
+    /// All that a session at a provider opened.
+    ProviderSession {
+        /// The provider's name in the TOML.
+        provider: &'a str,
+        /// [`Authentication::provider_sid`]
+        sid: &'a str,
+    },
+    /// All that a user of a provider opened there.
+    ProviderSubject {
+        /// The provider's name in the TOML.
+        provider: &'a str,
+        /// [`Authentication::provider_subject`]
+        subject: &'a str,
     },
     /// All that are over at this time: past `expires_at`, and browsers' last seen `idle` seconds before it.
     Over {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::support::gateway::{Output, run};
 use crate::support::{App, Gateway, Setup, eventually};
 use passgate::internals::revocation::Target;
-use passgate::internals::state::{self, RefreshRow, SessionRow, State};
+use passgate::internals::state::{self, Authentication, RefreshRow, SessionRow, State};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -58,6 +58,7 @@ fn session(account_id: &str, id: &str) -> SessionRow {
         user_agent: "Firefox".to_owned(),
         address: "203.0.113.7".to_owned(),
         refresh: None,
+        authentication: Authentication::default(),
     }
 }
 

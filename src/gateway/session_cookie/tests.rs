@@ -88,6 +88,7 @@ impl House {
         let cookie = sessions
             .open_browser(
                 &ann,
+                crate::state::Authentication::default(),
                 &Device {
                     user_agent: String::new(),
                     address: HERE,

@@ -291,8 +291,9 @@ async fn redeem(
         })
         .await?;
     profile.name = profile.name.or(returned.name);
+    let how = profile.authentication(&plan.name, now);
     let account = sign_in(visit, provider, profile).await?;
-    Ok(visit.open_browser(account, way.then.clone()).await?)
+    Ok(visit.open_browser(account, how, way.then.clone()).await?)
 }
 
 /// The account of who signs in, where the rules and the account allow for it.

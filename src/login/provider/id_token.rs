@@ -21,6 +21,9 @@ use crate::verify::{Issuer, Verified, Verifier, read_unverified};
 /// The longest subject, in bytes (OpenID Connect Core 1.0 section 2).
 pub(super) const MAX_SUBJECT: usize = 255;
 
+/// The longest `sid`, in bytes: a session keeps it.
+pub(super) const MAX_SID: usize = 512;
+
 /// What judges the ID tokens of a provider.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IdTokenVerifier<'a> {
@@ -127,6 +130,11 @@ impl IdTokenVerifier<'_> {
             None if !is_for_several => {}
             None => return Err("`aud` has several values and `azp` is missing"),
             Some(_) => return Err("`azp` is another client"),
+        }
+        match claims.get("sid") {
+            None => {}
+            Some(Value::String(sid)) if sid.len() <= MAX_SID => {}
+            Some(_) => return Err("`sid` is not a string of at most 512 bytes"),
         }
         match (claims.get("at_hash"), access_token) {
             (None, _) => Ok(()),

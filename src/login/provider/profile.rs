@@ -9,6 +9,7 @@ use super::config::{ClaimNames, ProviderPlan};
 use super::rules::Subject;
 use super::token_endpoint::Tokens;
 use crate::clock::UnixSeconds;
+use crate::state::Authentication;
 use crate::verify::roles_of;
 
 /// A user of a provider.
@@ -26,14 +27,12 @@ pub(super) struct Profile {
     /// All claims; those of the ID token come before those of userinfo.
     #[allow(dead_code, reason = "for claims in the session")]
     pub(super) claims: Map<String, Value>,
-    #[allow(dead_code, reason = "for step-up and for sign-out at the provider")]
     pub(super) sign_in: SignInFacts,
     #[allow(dead_code, reason = "for refresh grants and for sign-out at the provider")]
     pub(super) tokens: Tokens,
 }
 
 /// What an ID token says about the sign-in at the provider (OpenID Connect Core 1.0 section 2). OAuth2 says nothing.
-#[allow(dead_code, reason = "for step-up and for sign-out at the provider")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SignInFacts {
     /// How the user was authenticated.
@@ -43,6 +42,11 @@ pub(super) struct SignInFacts {
     /// The session at the provider (OpenID Connect Back-Channel Logout 1.0 section 2.1).
     pub(super) sid: Option<String>,
 }
+
+/// The longest `acr` that a session keeps, in bytes: it is a part of each of its tokens.
+const MAX_ACR: usize = 255;
+/// By how many seconds the clock of a provider may be ahead.
+const CLOCK_SKEW: UnixSeconds = 60;
 
 impl SignInFacts {
     pub(super) fn of_id_token(claims: &Map<String, Value>) -> Self {
@@ -56,6 +60,20 @@ impl SignInFacts {
 }
 
 impl Profile {
+    /// What the session keeps of this sign-in. A time of the future says nothing about the past, and is not known.
+    pub(super) fn authentication(&self, provider: &str, now: UnixSeconds) -> Authentication {
+        let facts = &self.sign_in;
+        let is_past = |time: &UnixSeconds| *time <= now.saturating_add(CLOCK_SKEW);
+        let is_short = |acr: &&String| acr.len() <= MAX_ACR && !acr.chars().any(char::is_control);
+        Authentication {
+            auth_time: facts.auth_time.filter(is_past).map(|time| time.min(now)),
+            acr: facts.acr.as_ref().filter(is_short).cloned(),
+            provider: Some(provider.to_owned()),
+            provider_subject: Some(self.subject.clone()),
+            provider_sid: facts.sid.clone(),
+        }
+    }
+
     /// A profile of claims that [`standard`] has made.
     pub(super) fn of_claims(
         plan: &ProviderPlan,

@@ -33,7 +33,7 @@ use crate::identity_headers::scheme::Scheme;
 use crate::route::{HostPattern, NamedHosts};
 use crate::session::{Device, Sessions, Settings};
 use crate::state::sqlite::Sqlite;
-use crate::state::{AccountChange, AccountRow, EndSessions, State};
+use crate::state::{AccountChange, AccountRow, Authentication, EndSessions, State};
 use crate::verify::Revocations;
 
 const NOW: UnixSeconds = 1_800_000_000;
@@ -192,7 +192,11 @@ impl House {
             user_agent: "Firefox".to_owned(),
             address: HERE,
         };
-        let cookie = self.login.sessions.open_browser(account, &device, HOST).unwrap();
+        let cookie = self
+            .login
+            .sessions
+            .open_browser(account, Authentication::default(), &device, HOST)
+            .unwrap();
         caller_of(account, cookie.session_id)
     }
 
@@ -202,7 +206,11 @@ impl House {
             user_agent: "curl/8".to_owned(),
             address: HERE,
         };
-        let tokens = self.login.sessions.open_client(account, &device).unwrap();
+        let tokens = self
+            .login
+            .sessions
+            .open_client(account, Authentication::default(), &device)
+            .unwrap();
         (
             caller_of(account, tokens.session_id.clone()),
             tokens.refresh_token.to_string(),

@@ -58,7 +58,10 @@ fn an_account_without_a_name_has_none_in_its_tokens() {
         ..AccountChange::default()
     });
     let account = house.state.account("ann").unwrap().unwrap();
-    let cookie = house.sessions.open_browser(&account, &device(), HOST).unwrap();
+    let cookie = house
+        .sessions
+        .open_browser(&account, Authentication::default(), &device(), HOST)
+        .unwrap();
     assert_eq!(house.cookie_claims(&cookie).get("name"), None);
 }
 
@@ -90,11 +93,17 @@ fn who_was_disabled_deleted_or_given_another_password_meanwhile_is_not_signed_in
     house.change(&disabled(true));
     let refused = |account: &AccountRow| {
         assert_eq!(
-            house.sessions.open_browser(account, &device(), HOST).unwrap_err(),
+            house
+                .sessions
+                .open_browser(account, Authentication::default(), &device(), HOST)
+                .unwrap_err(),
             SessionError::AccountChanged
         );
         assert_eq!(
-            house.sessions.open_client(account, &device()).unwrap_err(),
+            house
+                .sessions
+                .open_client(account, Authentication::default(), &device())
+                .unwrap_err(),
             SessionError::AccountChanged
         );
     };
@@ -103,7 +112,10 @@ fn who_was_disabled_deleted_or_given_another_password_meanwhile_is_not_signed_in
     house.browser();
     let after = house.change(&password());
     refused(&house.ann);
-    house.sessions.open_browser(&after, &device(), HOST).unwrap();
+    house
+        .sessions
+        .open_browser(&after, Authentication::default(), &device(), HOST)
+        .unwrap();
     house
         .state
         .delete_account(
@@ -317,7 +329,10 @@ fn the_largest_account_has_a_cookie_well_under_what_browsers_keep() {
     };
     assert_eq!(account.roles.concat().len(), 1024);
     house.add(&account);
-    let cookie = house.sessions.open_browser(&account, &device(), HOST).unwrap();
+    let cookie = house
+        .sessions
+        .open_browser(&account, Authentication::default(), &device(), HOST)
+        .unwrap();
     assert!(cookie.set_cookie.len() < 3500, "{}", cookie.set_cookie.len());
 }
 
@@ -330,7 +345,9 @@ fn an_account_whose_cookie_no_browser_would_keep_is_told_apart_from_one_that_is_
     };
     house.add(&large);
     assert!(matches!(
-        house.sessions.open_browser(&large, &device(), HOST),
+        house
+            .sessions
+            .open_browser(&large, Authentication::default(), &device(), HOST),
         Err(SessionError::CookieTooLong { .. })
     ));
     assert!(
@@ -338,7 +355,10 @@ fn an_account_whose_cookie_no_browser_would_keep_is_told_apart_from_one_that_is_
         "nothing is left behind"
     );
     assert!(
-        house.sessions.open_client(&large, &device()).is_ok(),
+        house
+            .sessions
+            .open_client(&large, Authentication::default(), &device())
+            .is_ok(),
         "a header may be longer"
     );
 }
@@ -350,7 +370,12 @@ fn what_is_kept_of_a_device_is_short_and_harmless() {
     let address = "::ffff:203.0.113.9".parse().unwrap();
     let cookie = house
         .sessions
-        .open_browser(&house.ann, &Device { user_agent, address }, HOST)
+        .open_browser(
+            &house.ann,
+            Authentication::default(),
+            &Device { user_agent, address },
+            HOST,
+        )
         .unwrap();
     let row = house.row(&cookie.session_id).unwrap();
     assert_eq!(row.user_agent, format!("Fire[31mfox{}", "é".repeat(122)));
@@ -412,7 +437,10 @@ fn the_token_of_an_account_that_is_not_confirmed_says_so_of_its_address() {
             confirmed: Some(confirmed),
             ..AccountChange::default()
         });
-        let cookie = house.sessions.open_browser(&account, &device(), HOST).unwrap();
+        let cookie = house
+            .sessions
+            .open_browser(&account, Authentication::default(), &device(), HOST)
+            .unwrap();
         let claims = house.cookie_claims(&cookie);
         assert_eq!(claims["email"], "ann@example.com");
         assert_eq!(

@@ -1,5 +1,7 @@
 //! One-time codes, with the clock in our hands.
 
+use serde_json::json;
+
 use super::*;
 use crate::state::TokenHash;
 
@@ -232,4 +234,41 @@ fn a_cookie_counts_where_it_was_made_also_after_a_renewal() {
         .unwrap();
     assert_eq!(house.cookie_claims(&renewed)["host"], REPORTS);
     assert_eq!(house.cookie_claims(&house.renew(&home).unwrap())["host"], HOST);
+}
+
+#[test]
+fn how_the_user_was_authenticated_is_in_each_token_of_the_session() {
+    let house = House::new();
+    let how = Authentication {
+        auth_time: Some(NOW - 5),
+        acr: Some("urn:mfa".to_owned()),
+        provider: Some("corp".to_owned()),
+        provider_subject: Some("ann-1".to_owned()),
+        provider_sid: Some("sid-1".to_owned()),
+    };
+    let expected = json!([NOW - 5, "urn:mfa", "corp"]);
+    let said = |claims: &Value| json!([claims["auth_time"], claims["acr"], claims["idp"]]);
+    let opened = house
+        .sessions
+        .open_browser(&house.ann, how.clone(), &device(), HOST)
+        .unwrap();
+    let landing = house
+        .sessions
+        .redeem_code(&house.code(&opened), &arrival())
+        .unwrap();
+    house.clock.advance(600);
+    let renewed = house.renew(&opened).unwrap();
+    for cookie in [&opened, &landing.arrived.unwrap().cookie, &renewed] {
+        let claims = house.cookie_claims(cookie);
+        assert_eq!(said(&claims), expected);
+        assert!(!claims.to_string().contains("sid-1") && !claims.to_string().contains("ann-1"));
+    }
+    let client = house.sessions.open_client(&house.ann, how, &device()).unwrap();
+    let refreshed = house.refresh(&client).unwrap();
+    for tokens in [client, refreshed] {
+        let claims = verify_signature(&tokens.access_token, &house.keys, &[Algorithm::ES256]).unwrap();
+        assert_eq!(said(&serde_json::from_slice(&claims).unwrap()), expected);
+    }
+    let unknown = house.cookie_claims(&house.browser());
+    assert_eq!(said(&unknown), json!([null, null, null]));
 }

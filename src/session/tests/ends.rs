@@ -72,12 +72,20 @@ fn an_account_opens_120_sessions_a_minute_of_whatever_kind() {
     let refused = [
         house
             .sessions
-            .open_browser(&house.ann, &device(), HOST)
+            .open_browser(&house.ann, Authentication::default(), &device(), HOST)
             .unwrap_err(),
-        house.sessions.open_client(&house.ann, &device()).unwrap_err(),
+        house
+            .sessions
+            .open_client(&house.ann, Authentication::default(), &device())
+            .unwrap_err(),
     ];
     assert_eq!(refused, [SessionError::Throttled, SessionError::Throttled]);
-    assert!(house.sessions.open_browser(&bob, &device(), HOST).is_ok());
+    assert!(
+        house
+            .sessions
+            .open_browser(&bob, Authentication::default(), &device(), HOST)
+            .is_ok()
+    );
     house.clock.advance(60);
     house.browser();
 }
@@ -154,7 +162,10 @@ fn one_all_or_all_others_of_an_account_end() {
     let bob = account("bob");
     house.add(&bob);
     let [one, two, three] = [house.browser(), house.browser(), house.browser()];
-    let bobs = house.sessions.open_browser(&bob, &device(), HOST).unwrap();
+    let bobs = house
+        .sessions
+        .open_browser(&bob, Authentication::default(), &device(), HOST)
+        .unwrap();
     let end = |which: SessionSelector<'_>| house.sessions.end(which).unwrap().len();
     assert_eq!(
         end(SessionSelector::Own {
@@ -279,7 +290,10 @@ fn the_session_just_opened_is_not_the_one_to_go_and_others_accounts_lose_none() 
     let house = House::new();
     let bob = account("bob");
     house.add(&bob);
-    let bobs = house.sessions.open_browser(&bob, &device(), HOST).unwrap();
+    let bobs = house
+        .sessions
+        .open_browser(&bob, Authentication::default(), &device(), HOST)
+        .unwrap();
     for _ in 0..=MOST_SESSIONS {
         let cookie = house.browser();
         assert!(house.row(&cookie.session_id).is_some(), "all within one second");
@@ -328,9 +342,12 @@ fn a_state_that_fails_is_said_to_and_lets_nobody_in() {
     let refusals = [
         house
             .sessions
-            .open_browser(&house.ann, &device(), HOST)
+            .open_browser(&house.ann, Authentication::default(), &device(), HOST)
             .unwrap_err(),
-        house.sessions.open_client(&house.ann, &device()).unwrap_err(),
+        house
+            .sessions
+            .open_client(&house.ann, Authentication::default(), &device())
+            .unwrap_err(),
         house
             .sessions
             .renew(&cookie.session_id, "ann", HOST, HERE)

@@ -132,11 +132,15 @@ impl House {
     }
 
     fn browser(&self) -> Cookie {
-        self.sessions.open_browser(&self.ann, &device(), HOST).unwrap()
+        self.sessions
+            .open_browser(&self.ann, Authentication::default(), &device(), HOST)
+            .unwrap()
     }
 
     fn client(&self) -> Tokens {
-        self.sessions.open_client(&self.ann, &device()).unwrap()
+        self.sessions
+            .open_client(&self.ann, Authentication::default(), &device())
+            .unwrap()
     }
 
     fn renew(&self, cookie: &Cookie) -> Option<Cookie> {

@@ -2,7 +2,9 @@
 
 use super::{END, Opened, account, argon2, client, exchange, key, seen, session, token};
 use crate::revocation::Target;
-use crate::state::{AccountChange, AccountRow, Added, Rotation, SessionRow, SessionSelector, State};
+use crate::state::{
+    AccountChange, AccountRow, Added, Authentication, Rotation, SessionRow, SessionSelector, State,
+};
 
 pub(in crate::state) fn any_text_survives(state: &Opened) {
     let odd = [
@@ -58,6 +60,13 @@ pub(in crate::state) fn any_text_survives(state: &Opened) {
             user_agent: text.to_owned(),
             address: text.to_owned(),
             refresh: None,
+            authentication: Authentication {
+                auth_time: Some(i64::MIN),
+                acr: Some(text.to_owned()),
+                provider: Some(text.to_owned()),
+                provider_subject: Some(text.to_owned()),
+                provider_sid: Some(text.to_owned()),
+            },
         };
         assert!(state.one.add_session(&open, i64::MAX).unwrap());
         assert_eq!(

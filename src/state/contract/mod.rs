@@ -16,8 +16,8 @@ use std::sync::{Arc, Barrier};
 use zeroize::Zeroizing;
 
 use super::{
-    AccountRow, Added, EndSessions, RefreshExchange, RefreshRow, SessionRow, Sighting, SigningKeyRow, State,
-    TokenHash,
+    AccountRow, Added, Authentication, EndSessions, RefreshExchange, RefreshRow, SessionRow, Sighting,
+    SigningKeyRow, State, TokenHash,
 };
 use crate::revocation::{Revocation, Target};
 
@@ -219,6 +219,7 @@ pub(super) fn session(id: &str, account_id: &str) -> SessionRow {
         user_agent: "Browser/1.0".to_owned(),
         address: "192.0.2.1".to_owned(),
         refresh: None,
+        authentication: Authentication::default(),
     }
 }
 

@@ -5,7 +5,8 @@ use super::{
 };
 use crate::revocation::Target;
 use crate::state::{
-    AccountChange, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector, TOKEN_MARGIN,
+    AccountChange, Authentication, EndSessions, RefreshRow, Rotation, SessionRow, SessionSelector,
+    TOKEN_MARGIN,
 };
 
 pub(in crate::state) fn a_session_is_opened_only_by_who_may_sign_in_now(state: &Opened) {
@@ -194,14 +195,27 @@ pub(in crate::state) fn an_end_is_remembered_as_long_as_tokens_live(state: &Open
     );
 }
 
+fn by(provider: &str, subject: &str, sid: Option<&str>, session: SessionRow) -> SessionRow {
+    let authentication = Authentication {
+        provider: Some(provider.to_owned()),
+        provider_subject: Some(subject.to_owned()),
+        provider_sid: sid.map(str::to_owned),
+        ..Authentication::default()
+    };
+    SessionRow {
+        authentication,
+        ..session
+    }
+}
+
 pub(in crate::state) fn each_way_to_end_sessions_ends_those_and_no_others(state: &Opened) {
     add_two(state);
     let all = [
         session("a1", "a"),
-        session("a2", "a"),
-        client("a3", "a", 1),
-        session("b1", "b"),
-        client("b2", "b", 2),
+        by("corp", "ann", Some("x"), session("a2", "a")),
+        by("corp", "ann", None, client("a3", "a", 1)),
+        by("corp", "bob", Some("x"), session("b1", "b")),
+        by("other", "ann", None, client("b2", "b", 2)),
     ];
     let mut gone = Vec::new();
     let mut check = |which, expected: &[&str]| {
@@ -256,6 +270,20 @@ pub(in crate::state) fn each_way_to_end_sessions_ends_those_and_no_others(state:
         &["a1", "a2", "a3"],
     );
     check(SessionSelector::Account("b"), &["b1", "b2"]);
+    let at = |provider, sid| SessionSelector::ProviderSession { provider, sid };
+    let of = |provider, subject| SessionSelector::ProviderSubject { provider, subject };
+    check(at("corp", "x"), &["a2", "b1"]);
+    check(of("corp", "ann"), &["a2", "a3"]);
+    check(of("other", "ann"), &["b2"]);
+    for none in [
+        at("other", "x"),
+        at("corp", ""),
+        at("", "x"),
+        of("corp", "x"),
+        of("", ""),
+    ] {
+        check(none, &[]);
+    }
     assert_eq!(state.one.accounts().unwrap().len(), 2);
 }
 

@@ -8,7 +8,7 @@ use crate::state::{GrantRow, Lease};
 macro_rules! select {
     ($condition:literal) => {
         concat!(
-            "SELECT grants.session_id, sessions.account_id, provider, grants.subject, sealed, refreshes, read_at
+            "SELECT grants.session_id, sessions.account_id, grants.provider, grants.subject, sealed, refreshes, read_at
              FROM grants JOIN sessions ON sessions.id = grants.session_id WHERE ",
             $condition
         )

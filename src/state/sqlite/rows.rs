@@ -3,7 +3,7 @@
 use rusqlite::Row;
 use rusqlite::types::{FromSqlError, Type};
 
-use crate::state::{AccountRow, RefreshRow, SessionRow};
+use crate::state::{AccountRow, Authentication, RefreshRow, SessionRow};
 
 /// The account in a row of which [`account_columns`] begin at `first`.
 pub(super) fn account(row: &Row<'_>, first: usize) -> rusqlite::Result<AccountRow> {
@@ -53,12 +53,13 @@ macro_rules! session_columns {
     () => {
         "sessions.id, sessions.account_id, sessions.created_at, sessions.seen_at, sessions.expires_at,
          sessions.user_agent, sessions.address, sessions.refresh_current, sessions.refresh_previous,
-         sessions.refresh_rotated_at, sessions.tokens_until"
+         sessions.refresh_rotated_at, sessions.tokens_until, sessions.auth_time, sessions.acr,
+         sessions.provider, sessions.provider_subject, sessions.provider_sid"
     };
 }
 pub(super) use session_columns;
 /// How many columns [`session`] reads.
-pub(super) const SESSION_COLUMNS: usize = 11;
+pub(super) const SESSION_COLUMNS: usize = 16;
 
 pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     let refresh = match row.get(7)? {
@@ -79,5 +80,12 @@ pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         address: row.get(6)?,
         refresh,
         tokens_until: row.get(10)?,
+        authentication: Authentication {
+            auth_time: row.get(11)?,
+            acr: row.get(12)?,
+            provider: row.get(13)?,
+            provider_subject: row.get(14)?,
+            provider_sid: row.get(15)?,
+        },
     })
 }

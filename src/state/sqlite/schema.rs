@@ -281,6 +281,17 @@ pub(super) const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX grants_read_at ON grants (read_at) WHERE refreshes;
     ",
+    // 9: how the user of a session was authenticated. Nothing is known of the sessions of before.
+    "
+    ALTER TABLE sessions ADD COLUMN auth_time INTEGER;
+    ALTER TABLE sessions ADD COLUMN acr TEXT;
+    -- Its name in the TOML; NULL for a password.
+    ALTER TABLE sessions ADD COLUMN provider TEXT;
+    ALTER TABLE sessions ADD COLUMN provider_subject TEXT;
+    ALTER TABLE sessions ADD COLUMN provider_sid TEXT;
+    CREATE INDEX sessions_provider_sid ON sessions (provider, provider_sid);
+    CREATE INDEX sessions_provider_subject ON sessions (provider, provider_subject);
+    ",
 ];
 
 /// The index of the step after which addresses are compared anew.

@@ -17,13 +17,15 @@ pub(super) fn add(
     session: &SessionRow,
     version: i64,
 ) -> rusqlite::Result<bool> {
-    let refresh = session.refresh.as_ref();
+    let (refresh, how) = (session.refresh.as_ref(), &session.authentication);
     let added = transaction
         .prepare_cached(
             "INSERT INTO sessions (id, account_id, created_at, seen_at, expires_at, user_agent, address,
-                                   refresh_current, refresh_previous, refresh_rotated_at, tokens_until)
+                                   refresh_current, refresh_previous, refresh_rotated_at, tokens_until,
+                                   auth_time, acr, provider, provider_subject, provider_sid)
              SELECT :id, accounts.id, :created_at, :seen_at, :expires_at, :user_agent, :address,
-                    :current, :previous, :rotated_at, :tokens_until
+                    :current, :previous, :rotated_at, :tokens_until,
+                    :auth_time, :acr, :provider, :provider_subject, :provider_sid
              FROM accounts WHERE accounts.id = :account_id AND NOT disabled AND password_version = :version
              ON CONFLICT (id) DO NOTHING",
         )?
@@ -39,6 +41,11 @@ pub(super) fn add(
             ":previous": refresh.and_then(|refresh| refresh.previous),
             ":rotated_at": refresh.map(|refresh| refresh.rotated_at),
             ":tokens_until": session.tokens_until,
+            ":auth_time": how.auth_time,
+            ":acr": how.acr,
+            ":provider": how.provider,
+            ":provider_subject": how.provider_subject,
+            ":provider_sid": how.provider_sid,
             ":version": version,
         })?;
     Ok(added > 0)
@@ -136,6 +143,11 @@ pub(super) fn rotate_refresh(
 pub(super) const OVER: &str = "id IN (SELECT id FROM sessions
     WHERE (expires_at <= ?2 OR (refresh_current IS NULL AND seen_at <= ?3)) AND id IS NOT ?1 LIMIT ?4)";
 
+/// The condition of [`SessionSelector::ProviderSession`].
+pub(super) const OF_PROVIDER_SESSION: &str = "provider = ?2 AND provider_sid = ?3";
+/// The condition of [`SessionSelector::ProviderSubject`].
+pub(super) const OF_PROVIDER_SUBJECT: &str = "provider = ?2 AND provider_subject = ?3";
+
 /// Of [`SessionSelector::Over`] at most [`OVER_AT_ONCE`].
 pub(super) fn end(
     transaction: &Transaction<'_>,
@@ -162,6 +174,12 @@ pub(super) fn end(
             "account_id = ?2 AND id <> ?3",
             params![keep, account_id, other],
         ),
+        SessionSelector::ProviderSession { provider, sid } => {
+            delete(transaction, OF_PROVIDER_SESSION, params![keep, provider, sid])
+        }
+        SessionSelector::ProviderSubject { provider, subject } => {
+            delete(transaction, OF_PROVIDER_SUBJECT, params![keep, provider, subject])
+        }
         SessionSelector::Over { now, idle } => {
             let most = i64::try_from(OVER_AT_ONCE).unwrap_or(i64::MAX);
             delete(

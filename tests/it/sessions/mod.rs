@@ -1229,6 +1229,7 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
 
     use passgate::internals::session::{Device, Sessions, Settings};
     use passgate::internals::signing::{SigningAlgorithm, SigningKeys};
+    use passgate::internals::state::Authentication;
     use passgate::internals::verify::Revocations;
 
     let now = std::time::SystemTime::now()
@@ -1268,7 +1269,12 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
     let accounts = state.accounts().unwrap();
     let cookie = |index: usize| {
         let opened = sessions
-            .open_browser(&accounts[index % accounts.len()], &device, "localhost")
+            .open_browser(
+                &accounts[index % accounts.len()],
+                Authentication::default(),
+                &device,
+                "localhost",
+            )
             .unwrap();
         format!("passgate-session={}", opened.token)
     };

@@ -348,12 +348,15 @@ fn what_is_asked_at_every_sign_in_reads_no_whole_table() {
             rows.collect::<rusqlite::Result<Vec<String>>>()
         })
     };
+    let ended = |condition: &str| format!("DELETE FROM sessions WHERE {condition} AND id IS NOT ?1");
     let over = format!("DELETE FROM sessions WHERE {} RETURNING id", sessions::OVER);
     for statement in [
         accounts::IMPORTED_HASH,
         accounts::LOOKALIKE,
         sessions::WITH_ACCOUNT,
         &over,
+        &ended(sessions::OF_PROVIDER_SESSION),
+        &ended(sessions::OF_PROVIDER_SUBJECT),
         revocations::LIVE,
         revocations::LATER,
     ] {
