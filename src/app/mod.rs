@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod config_tests;
 mod console;
+mod doctor;
 mod egress;
 mod explain;
 mod guarded;
@@ -37,6 +38,7 @@ pub(crate) use accounts::{
 pub use build::{Joined, gateway};
 pub(crate) use commands::{TokenRequest, inspect, mint, revoke, rotate_signing_key, signing_keys};
 pub use config::load;
+pub(crate) use doctor::{DoctorRequest, Finding, Level, doctor};
 pub use explain::{ExplainRequest, explain};
 pub(crate) use run::run;
 

@@ -4,6 +4,7 @@
 
 mod ask;
 mod color;
+mod doctor;
 mod key;
 mod man;
 mod revoke;
@@ -115,6 +116,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Try what `check` cannot: providers, keys, clock, certificates, upstreams, state, disk; exit 0, or 1 if there is a problem
+    Doctor(doctor::Doctor),
     /// Tokens: sign one, look into one
     #[command(subcommand)]
     Token(token::Command),
@@ -208,6 +211,7 @@ pub fn main() -> ExitCode {
             },
             format,
         ),
+        Command::Doctor(doctor) => doctor.run(file),
         Command::Token(command) => command.run(file),
         Command::User(command) => command.run(file),
         Command::Session(command) => command.run(file),

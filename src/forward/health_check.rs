@@ -67,7 +67,8 @@ async fn watch(upstream: &Upstream, index: usize) {
     }
 }
 
-async fn ask(
+/// One check, by a connection of its own.
+pub(super) async fn ask(
     upstream: &Upstream,
     server: &Server,
     check: &HealthCheck,

@@ -1,5 +1,6 @@
 //! What the parts that open sockets share: the HTTP client, TLS roots, writes that are coalesced.
 
+pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod coalesce;
 pub(crate) mod egress;

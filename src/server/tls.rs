@@ -6,7 +6,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -14,14 +13,13 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
 use crate::config::raw::RawSecret;
-
-/// How long before its end a certificate is warned of, at most; one that lives shortly, for its last quarter.
-const WARN_BEFORE: UnixSeconds = 14 * 86_400;
+use crate::net::certificate::{Validity, chain_fault};
+use crate::net::tls_roots::system_roots;
 
 /// Where one half of a pair is kept, in PEM form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,7 +249,7 @@ impl Certificates {
                 // A renewal may be between its two files; the next look finds both.
                 Err(errors) => {
                     let texts: Vec<String> = errors.into_iter().map(|(_, text)| text).collect();
-                    let expiry = Validity::of(&current[index]).map_or_else(String::new, |validity| {
+                    let expiry = validity(&current[index]).map_or_else(String::new, |validity| {
                         format!(", which {}", validity.expiry(now))
                     });
                     let hint = match (pair.certificate.is_credential(), pair.private_key.is_credential()) {
@@ -275,7 +273,7 @@ impl Certificates {
         let current = self.current.load();
         let pairs = self.pairs.iter().zip(current.iter());
         pairs
-            .filter_map(|(pair, key)| Some((pair, Validity::of(key)?)))
+            .filter_map(|(pair, key)| Some((pair, validity(key)?)))
             .filter(|(_, validity)| validity.ends_soon(now))
             .map(|(pair, validity)| {
                 format!(
@@ -285,6 +283,34 @@ impl Certificates {
                 )
             })
             .collect()
+    }
+
+    /// Each certificate in use, with what is to be said of it. Reads the authorities of the system.
+    pub(crate) fn inspect(&self, now: UnixSeconds) -> Vec<Inspected> {
+        let roots = system_roots();
+        let current = self.current.load();
+        let pairs = self.pairs.iter().zip(current.iter());
+        pairs
+            .map(|(pair, key)| Inspected {
+                place: pair.certificate.to_string(),
+                key_file: match &pair.private_key {
+                    Source::File(path) => Some(path.clone()),
+                    Source::Secret { .. } => None,
+                },
+                validity: validity(key),
+                chain_fault: roots
+                    .as_ref()
+                    .and_then(|roots| chain_fault(&key.cert, roots, now)),
+            })
+            .collect()
+    }
+
+    /// Whether one of them is made out to `name`.
+    pub(crate) fn covers(&self, name: &str) -> bool {
+        let Ok(name) = ServerName::try_from(name) else {
+            return false;
+        };
+        self.current.load().iter().any(|key| is_for(key, &name))
     }
 
     /// The configuration for accepting connections.
@@ -311,64 +337,33 @@ impl ResolvesServerCert for Certificates {
         let named = hello
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok())
-            .and_then(|name| {
-                current.iter().find(|key| {
-                    key.cert
-                        .first()
-                        .and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok())
-                        .is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok())
-                })
-            });
+            .and_then(|name| current.iter().find(|key| is_for(key, &name)));
         named.or_else(|| current.first()).cloned()
     }
 }
 
-/// The time for which a certificate is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Validity {
-    not_before: UnixSeconds,
-    not_after: UnixSeconds,
+/// One certificate in use.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    /// Where it was read from.
+    pub(crate) place: String,
+    /// The file of its key, where it is one by its path.
+    pub(crate) key_file: Option<PathBuf>,
+    /// `None`: it cannot be told.
+    pub(crate) validity: Option<Validity>,
+    /// Why no authority of the system vouches for it, in words.
+    pub(crate) chain_fault: Option<String>,
 }
 
-impl Validity {
-    /// What the leaf says. The library that reads certificates gives these times in its errors alone, so it is asked to
-    /// verify at both ends of time.
-    fn of(key: &CertifiedKey) -> Option<Self> {
-        let leaf = webpki::EndEntityCert::try_from(key.cert.first()?).ok()?;
-        let fault = |at: u64| {
-            let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
-            leaf.verify_for_usage(&[], &[], &[], at, webpki::KeyUsage::server_auth(), None, None)
-                .err()
-        };
-        let seconds = |time: UnixTime| UnixSeconds::try_from(time.as_secs()).ok();
-        // The year 9999 is the last that a certificate can name (RFC 5280 section 4.1.2.5).
-        let webpki::Error::CertExpired { not_after, .. } = fault(253_402_300_800)? else {
-            return None;
-        };
-        let not_before = match fault(0)? {
-            webpki::Error::CertNotValidYet { not_before, .. } => seconds(not_before)?,
-            _ => 0,
-        };
-        Some(Self {
-            not_before,
-            not_after: seconds(not_after)?,
-        })
-    }
+fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    key.cert
+        .first()
+        .and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok())
+        .is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(name).is_ok())
+}
 
-    fn ends_soon(self, now: UnixSeconds) -> bool {
-        self.not_after - now <= WARN_BEFORE.min((self.not_after - self.not_before) / 4)
-    }
-
-    /// `expires 2026-12-24T00:00:00Z, in 26 days`
-    fn expiry(self, now: UnixSeconds) -> String {
-        let time = jiff::Timestamp::from_second(self.not_after)
-            .map_or_else(|_| String::new(), |time| time.to_string());
-        match self.not_after - now {
-            left if left < 0 => format!("expired {time}"),
-            left if left < 2 * 86_400 => format!("expires {time}, in {} hours", left / 3600),
-            left => format!("expires {time}, in {} days", left / 86_400),
-        }
-    }
+fn validity(key: &CertifiedKey) -> Option<Validity> {
+    Validity::of(key.cert.first()?)
 }
 
 #[cfg(test)]
@@ -376,6 +371,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
 

@@ -22,7 +22,7 @@ mod revocation;
 mod session;
 pub(crate) mod sqlite;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use account::AccountRow;
@@ -61,8 +61,8 @@ pub(crate) struct Kind {
     pub scheme: &'static str,
     /// An example of a URL, for hints.
     pub example: &'static str,
-    /// Whether there is already something at the rest of the URL, seen from a directory.
-    exists: fn(&str, &Path) -> bool,
+    /// The file at the rest of the URL, seen from a directory, where the engine keeps everything in one.
+    file: fn(&str, &Path) -> Option<PathBuf>,
     /// Opens it, and makes it where there is nothing.
     open: Open,
 }
@@ -97,6 +97,21 @@ pub(crate) fn recognize(url: &str) -> Result<(&'static Kind, &str), StateError> 
     Ok((kind, rest))
 }
 
+/// The file with the key by which values in the state that `url` names are encrypted, where the configuration names no key.
+pub(crate) fn key_file(url: &str, base: &Path) -> PathBuf {
+    let beside = |mut path: PathBuf| {
+        path.as_mut_os_string().push(".key");
+        path
+    };
+    file(url, base).map_or_else(|| base.join("passgate.key"), beside)
+}
+
+/// The file that `url` names, from `base`, where it names one.
+pub(crate) fn file(url: &str, base: &Path) -> Option<PathBuf> {
+    let (kind, rest) = recognize(url).ok()?;
+    (kind.file)(rest, base)
+}
+
 /// Opens the state that `url` names, and brings it to the present schema. A relative path starts at `base`.
 ///
 /// # Errors
@@ -112,7 +127,7 @@ pub fn open(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
 /// As [`open`].
 pub(crate) fn open_if_there(url: &str, base: &Path) -> Result<Arc<dyn State>, StateError> {
     let (kind, rest) = recognize(url)?;
-    if (kind.exists)(rest, base) {
+    if (kind.file)(rest, base).is_none_or(|file| file.exists()) {
         (kind.open)(rest, base)
     } else {
         Ok(Arc::new(sqlite::Sqlite::in_memory()?))

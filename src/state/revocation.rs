@@ -88,6 +88,12 @@ pub trait RevocationStore: Debug + Send + Sync {
     /// Deletes revocations that had expired at `over`, at most [`PURGED_AT_ONCE`]. Returns whether there may be more. It
     /// does not move the [`Version`]. The caller must make sure that `over` is not from a clock that jumped ahead.
     fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError>;
+
+    /// Writes something and takes it back, so that nothing is changed.
+    ///
+    /// # Errors
+    /// Why the state cannot be written.
+    fn try_write(&self) -> Result<(), StateError>;
 }
 
 /// The most that one [`RevocationStore::purge_revocations`] deletes: other writers wait meanwhile.

@@ -216,8 +216,11 @@ impl KeySource {
         has_come()
     }
 
-    /// The text of the set, and what it says.
-    pub(super) async fn fetch(&self, issuer: &str) -> Result<(Bytes, KeySet, Vec<String>), String> {
+    /// The text of the set, and what it says; with the keys that are left out, and why.
+    ///
+    /// # Errors
+    /// There is no set, or it cannot be used.
+    pub(crate) async fn fetch(&self, issuer: &str) -> Result<(Bytes, KeySet, Vec<String>), String> {
         let get = async |url: &Url| {
             let document = self.client.get(url, MAX_BODY_BYTES).await;
             document.map_err(|error| error.to_string())

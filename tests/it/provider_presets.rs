@@ -605,6 +605,15 @@ fn apple_user_comes_back_by_a_form_with_a_name_at_the_first_time() {
     assert!(browser.attempts().is_empty(), "{:?}", browser.cookies);
     let request = seen(&gateway, &app, &mut browser);
     assert_eq!(request.header("x-auth-name"), Some("Ann B."));
+    // Apple does not say the name again.
+    let mut second = Browser::default();
+    let fields = go_to_apple(&gateway, &mut second, &provider);
+    let form = apple_form(&second, RETURN, &fields);
+    sent(&gateway, &mut second, &form).expect(303);
+    assert_eq!(
+        seen(&gateway, &app, &mut second).header("x-auth-name"),
+        Some("Ann B.")
+    );
     // The address is that of the ID token, never that of the form.
     assert_eq!(
         request.header("x-auth-email"),

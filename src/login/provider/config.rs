@@ -139,6 +139,10 @@ pub(crate) struct ProviderPlan {
     /// Whether `rules` or `roles_claims` need groups.
     pub(super) needs_groups: bool,
     pub(super) rules: Rules,
+    /// Whether claims are read afresh while a session lives.
+    pub(super) refresh: bool,
+    /// Whether the scope `offline_access` is asked for where the provider knows it.
+    pub(super) asks_for_offline_access: bool,
     pub(super) client: Client,
 }
 
@@ -152,6 +156,11 @@ impl std::fmt::Debug for ProviderPlan {
 }
 
 impl ProviderPlan {
+    /// Whether claims are read afresh while a session lives.
+    pub(crate) fn refreshes(&self) -> bool {
+        self.refresh
+    }
+
     /// Makes the providers of a file ready. One with an error is left out; the configuration is not used then.
     pub(crate) fn compile(raw: &[Named<RawProvider>], egress: &Egress, problems: &mut Problems) -> Vec<Self> {
         raw.iter()
@@ -188,7 +197,10 @@ fn compile(
         _ => own(&raw.roles_claims),
     };
     let needs_groups = rules.name_groups() || !roles_claims.is_empty();
+    let refresh = or_default(raw.refresh.as_ref(), "providers.*", "refresh");
     Some(ProviderPlan {
+        refresh,
+        asks_for_offline_access: refresh && raw.scopes.is_none(),
         name: name.value.clone(),
         label: match (&raw.name, preset) {
             (Some(label), _) => label.value.clone(),

@@ -11,7 +11,7 @@ use super::id_token::IdTokenVerifier;
 use super::metadata::Metadata;
 use super::oauth2;
 use super::profile::{Profile, SignInFacts, standard};
-use super::token_endpoint::{Tokens, request_tokens};
+use super::token_endpoint::{TokenFault, Tokens, request_tokens};
 use super::userinfo;
 use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
@@ -30,6 +30,15 @@ pub(super) struct Exchange<'a> {
 pub(super) enum ClaimSource<'a> {
     IdToken(IdTokenVerifier<'a>),
     OAuth2(&'a OAuth2),
+}
+
+/// What a refresh grant says.
+pub(super) enum Fresh {
+    Profile(Box<Profile>),
+    /// Nothing: there is no ID token, and the provider has no userinfo.
+    Nothing,
+    /// It is about another subject.
+    OfAnother,
 }
 
 impl Exchange<'_> {
@@ -83,6 +92,42 @@ impl Exchange<'_> {
             userinfo::merge(&mut claims, standard(&plan.claims, found));
         }
         Ok(Profile::of_claims(plan, subject, claims, facts, tokens))
+    }
+
+    /// Exchanges a refresh token (RFC 6749 section 6).
+    ///
+    /// # Errors
+    /// See [`TokenFault`].
+    pub(super) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, TokenFault> {
+        let grant = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
+        request_tokens(self.plan, &self.metadata.token, &grant, self.now).await
+    }
+
+    /// What a refresh grant says about `subject` now: by the ID token, by userinfo, or by both.
+    ///
+    /// # Errors
+    /// As [`Exchange::run`].
+    pub(super) async fn fresh(&self, tokens: Tokens, subject: &str) -> Result<Fresh, Refusal> {
+        let plan = self.plan;
+        if tokens.id_token.is_some() || matches!(self.claims, ClaimSource::OAuth2(_)) {
+            let profile = self.profile_of(tokens, None).await?;
+            return Ok(if profile.subject == subject {
+                Fresh::Profile(Box::new(profile))
+            } else {
+                Fresh::OfAnother
+            });
+        }
+        let (Some(token), Some(url)) = (&tokens.access_token, &self.metadata.userinfo) else {
+            return Ok(Fresh::Nothing);
+        };
+        let claims = userinfo::fetch(plan, url, token).await?;
+        if claims.get("sub").and_then(Value::as_str) != Some(subject) {
+            return Ok(Fresh::OfAnother);
+        }
+        let claims = standard(&plan.claims, claims);
+        let facts = SignInFacts::default();
+        let profile = Profile::of_claims(plan, subject.to_owned(), claims, facts, tokens);
+        Ok(Fresh::Profile(Box::new(profile)))
     }
 
     /// Whether userinfo may have more.

@@ -11,9 +11,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
 use zeroize::Zeroizing;
 
+use super::admission::admitted;
 use super::attempt::{self, Attempt, LIFETIME, Return};
 use super::config::Protocol;
-use super::metadata::shown;
+use super::metadata::{OFFLINE_ACCESS, shown};
 use super::profile::Profile;
 use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
@@ -23,7 +24,7 @@ use crate::login::form::{Field, Fields, Kind, parameters};
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
-use crate::state::{AccountRow, IdentityRow, TokenHash};
+use crate::state::{AccountRow, TokenHash};
 
 /// The longest code that is taken, in bytes.
 const LONGEST_CODE: usize = 4096;
@@ -52,7 +53,7 @@ pub(in crate::login) async fn begin(
     let client = visit.client_address();
     let way = Way::of(visit, None, None);
     let metadata = providers
-        .ask(client, async move { asked.metadata().await })
+        .ask(Some(client), async move { asked.metadata().await })
         .await
         .map_err(|refusal| with_sign_in(refusal.into(), way.again(visit)))?;
     let secrets = providers.keys.make()?;
@@ -64,6 +65,11 @@ pub(in crate::login) async fn begin(
     };
     let challenge = challenge(&secrets.verifier);
     let redirect_uri = redirect_uri(visit);
+    let mut scope = plan.scope.clone();
+    if plan.asks_for_offline_access && metadata.knows_offline_access {
+        scope.push(' ');
+        scope.push_str(OFFLINE_ACCESS);
+    }
     let mut query = vec![
         ("response_type", "code"),
         ("client_id", &plan.client_id),
@@ -72,8 +78,8 @@ pub(in crate::login) async fn begin(
         ("code_challenge", &challenge),
         ("code_challenge_method", "S256"),
     ];
-    if !plan.scope.is_empty() {
-        query.push(("scope", &plan.scope));
+    if !scope.is_empty() {
+        query.push(("scope", &scope));
     }
     if matches!(plan.protocol, Protocol::OpenId(_)) {
         query.push(("nonce", &secrets.nonce));
@@ -237,7 +243,7 @@ async fn redeem(
     let asked = Arc::clone(provider);
     let client = visit.client_address();
     let metadata = providers
-        .ask(client, async move { asked.metadata().await })
+        .ask(Some(client), async move { asked.metadata().await })
         .await?;
     // Before anything that the answer says counts: it may be that of another provider.
     let is_named = match &returned.iss {
@@ -283,7 +289,7 @@ async fn redeem(
     let secrets = providers.keys.secrets(state.to_string());
     let (asked, redirect_uri, now) = (Arc::clone(provider), redirect_uri(visit), visit.now);
     let mut profile = providers
-        .ask(client, async move {
+        .ask(Some(client), async move {
             asked
                 .exchange(&metadata, now)
                 .run(&code, &secrets, &redirect_uri)
@@ -291,9 +297,11 @@ async fn redeem(
         })
         .await?;
     profile.name = profile.name.or(returned.name);
+    let grants = visit.login.grants.as_ref();
+    let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
     let how = profile.authentication(&plan.name, now);
     let account = sign_in(visit, provider, profile).await?;
-    Ok(visit.open_browser(account, how, way.then.clone()).await?)
+    Ok(visit.open_browser(account, how, way.then.clone(), grant).await?)
 }
 
 /// The account of who signs in, where the rules and the account allow for it.
@@ -302,27 +310,7 @@ async fn sign_in(
     provider: &Provider,
     profile: Profile,
 ) -> Result<AccountRow, Refusal> {
-    let plan = &provider.plan;
-    let subject = profile.rule_subject();
-    if !plan.rules.is_allowed(subject) {
-        tracing::warn!(
-            provider = plan.name,
-            subject = ?profile.subject,
-            email_verified = profile.email_verified,
-            "`allow` of the provider names other users"
-        );
-        return Err(Refusal::SignInNotAllowed);
-    }
-    let identity = IdentityRow {
-        provider: plan.name.clone(),
-        roles: plan.rules.roles(subject),
-        subject: profile.subject,
-        account_id: String::new(),
-        email: profile.email,
-        email_verified: profile.email_verified,
-        name: profile.name,
-        updated_at: 0,
-    };
+    let identity = admitted(&provider.plan, profile).ok_or(Refusal::SignInNotAllowed)?;
     let account = visit
         .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, sessions.revoked_until())?))
         .await?;

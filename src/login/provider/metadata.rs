@@ -16,11 +16,14 @@ use crate::net::client;
 use crate::verify::{Issuer, KeySet, Origin, parse_object};
 
 /// The longest document, in bytes.
-const MAX_BODY_BYTES: usize = 512 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 512 * 1024;
 /// For how long a document and keys are used without asking again.
 const FRESH: Duration = Duration::from_secs(5 * 60);
 /// The shortest time between a failure and the next attempt, and between two fetches of the keys.
 const COOLDOWN: Duration = Duration::from_secs(2);
+
+/// The scope of refresh tokens.
+pub(super) const OFFLINE_ACCESS: &str = "offline_access";
 
 /// The longest text of a provider in the log, in characters.
 const LONGEST_SHOWN: usize = 200;
@@ -40,9 +43,11 @@ pub(super) struct Metadata {
     pub(super) token: Url,
     pub(super) userinfo: Option<Url>,
     /// OAuth2 has none.
-    keys: Option<Url>,
+    pub(super) keys: Option<Url>,
     /// Whether its answers name it (RFC 9207 section 3).
     pub(super) names_itself: bool,
+    /// Whether it knows the scope of refresh tokens (OpenID Connect Core 1.0 section 11).
+    pub(super) knows_offline_access: bool,
 }
 
 impl Metadata {
@@ -66,7 +71,10 @@ impl Metadata {
             endpoint(&document, name, &plan.discovery)?
                 .ok_or_else(|| format!("the discovery document has no `{name}`"))
         };
+        let scopes = document.get("scopes_supported").and_then(Value::as_array);
         Ok(Self {
+            knows_offline_access: scopes
+                .is_some_and(|scopes| scopes.iter().any(|scope| scope == OFFLINE_ACCESS)),
             authorization: required("authorization_endpoint")?,
             token: required("token_endpoint")?,
             keys: Some(required("jwks_uri")?),
@@ -85,6 +93,7 @@ impl From<&OAuth2> for Metadata {
             userinfo: Some(plan.userinfo.clone()),
             keys: None,
             names_itself: false,
+            knows_offline_access: false,
         }
     }
 }

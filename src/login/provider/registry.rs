@@ -157,11 +157,13 @@ impl Providers {
         self.list.iter().find(|provider| provider.plan.name == name)
     }
 
-    /// A place for one request of `client`; where all clients may have one address, that of a proxy, only all places count.
-    fn place(&self, client: ClientAddress) -> Result<Place, Refusal> {
+    /// A place for one request. `client` is `None` for the gateway's own requests. Where all clients may have one address, that
+    /// of a proxy, only all places count.
+    fn place(&self, client: Option<ClientAddress>) -> Result<Place, Refusal> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Refusal::Overloaded)?;
-        let network = (!client.may_be_proxy).then(|| client_network(client.ip));
+        let client = client.filter(|client| !client.may_be_proxy);
+        let network = client.map(|client| client_network(client.ip));
         if let Some(network) = network {
             self.waiting.enter(network)?;
         }
@@ -178,7 +180,7 @@ impl Providers {
     /// `Overloaded` where too many requests wait, and those of `work`.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
-        client: ClientAddress,
+        client: Option<ClientAddress>,
         work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
     ) -> Result<T, Refusal> {
         let place = self.place(client)?;

@@ -206,3 +206,12 @@ pub(in crate::state) fn the_version_moves_with_revocations_and_signing_keys_of_e
         }
     }
 }
+
+pub(in crate::state) fn a_trial_write_changes_nothing(opened: &Opened) {
+    let before = opened.other.version().unwrap();
+    for _ in 0..2 {
+        opened.one.try_write().unwrap();
+    }
+    assert_eq!(opened.other.version().unwrap(), before);
+    opened.other.try_write().unwrap();
+}

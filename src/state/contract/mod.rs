@@ -32,6 +32,7 @@ macro_rules! suite {
     ($open:path) => {
         $crate::state::contract::suite!($open, common:
             any_text_survives
+            a_trial_write_changes_nothing
             the_version_moves_with_revocations_and_signing_keys_of_either_side_and_with_nothing_else
         );
         $crate::state::contract::suite!($open, revocations:

@@ -30,6 +30,10 @@ impl RevocationStore for Sqlite {
         })
     }
 
+    fn try_write(&self) -> Result<(), StateError> {
+        Self::try_write(self)
+    }
+
     fn purge_revocations(&self, over: UnixSeconds) -> Result<bool, StateError> {
         // Where nothing has expired, no writer has to wait.
         if !self.read("look for old revocations", |connection| {
@@ -290,8 +294,10 @@ impl GrantStore for Sqlite {
         Ok(leased.into_iter().next())
     }
 
-    fn save_grant(&self, grant: &GrantRow) -> Result<bool, StateError> {
-        self.write("save a grant", |transaction| grants::save(transaction, grant))
+    fn save_grant(&self, grant: &GrantRow, leased_until: UnixSeconds) -> Result<bool, StateError> {
+        self.write("save a grant", |transaction| {
+            grants::save(transaction, grant, leased_until)
+        })
     }
 }
 

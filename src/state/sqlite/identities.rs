@@ -92,9 +92,12 @@ pub(super) fn sign_in(
     match &before {
         Some(account) if account.disabled => return Ok(account.clone()),
         None => accounts::insert(transaction, &new_account(identity), "")?,
+        // A name that was said once stays: some providers say it at the first sign-in alone.
         Some(_) => {
             transaction
-                .prepare_cached("UPDATE accounts SET email = ?2, name = ?3, confirmed = ?4 WHERE id = ?1")?
+                .prepare_cached(
+                    "UPDATE accounts SET email = ?2, name = COALESCE(?3, name), confirmed = ?4 WHERE id = ?1",
+                )?
                 .execute(params![
                     id,
                     identity.email.as_deref().unwrap_or_default(),
@@ -110,7 +113,7 @@ pub(super) fn sign_in(
             "INSERT INTO identities (provider, subject, account_id, email, email_verified, name, roles, updated_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT (provider, subject) DO UPDATE SET
-                 email = excluded.email, email_verified = excluded.email_verified, name = excluded.name,
+                 email = excluded.email, email_verified = excluded.email_verified, name = COALESCE(excluded.name, identities.name),
                  roles = excluded.roles, updated_at = excluded.updated_at",
         )?
         .execute(params![

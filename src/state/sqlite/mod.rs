@@ -36,7 +36,7 @@ use file::OpenFile;
 pub(super) const KIND: Kind = Kind {
     scheme: "sqlite",
     example: "sqlite:passgate.db",
-    exists: |path, base| base.join(path).exists(),
+    file: |path, base| Some(base.join(path)),
     open: |path, base| Ok(Arc::new(Sqlite::open(&base.join(path))?)),
 };
 
@@ -146,6 +146,19 @@ impl Sqlite {
         // A write into a file that was deleted meanwhile is lost.
         self.check_file()?;
         Ok(written)
+    }
+
+    /// Writes a table of its own, and takes it back.
+    fn try_write(&self) -> Result<(), StateError> {
+        self.check_file()?;
+        let mut connection = lock(&self.writer);
+        let tried = (|| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction
+                .execute_batch("CREATE TABLE tried (x INTEGER) STRICT; INSERT INTO tried VALUES (1)")?;
+            transaction.rollback()
+        })();
+        tried.map_err(|error| SqliteError::new(&self.path, "write", error).into())
     }
 
     /// A write of which `has_erased` says whether what it replaced or deleted must be nowhere in the files. The pages of
