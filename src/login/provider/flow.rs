@@ -12,19 +12,18 @@ use http::{HeaderValue, StatusCode};
 use zeroize::Zeroizing;
 
 use super::admission::admitted;
-use super::attempt::{self, Attempt, LIFETIME, Return};
+use super::attempt::{self, Attempt, LIFETIME, Purpose, Return};
 use super::config::Protocol;
 use super::metadata::{OFFLINE_ACCESS, shown};
-use super::profile::Profile;
 use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
 use crate::account::parse_name;
-use crate::login::context::EndpointContext;
+use crate::login::context::{EndpointContext, OwnSession};
 use crate::login::form::{Field, Fields, Kind, parameters};
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
-use crate::state::{AccountRow, TokenHash};
+use crate::state::{AccountRow, IdentityRow, Linked, TokenHash};
 
 /// The longest code that is taken, in bytes.
 const LONGEST_CODE: usize = 4096;
@@ -49,20 +48,54 @@ pub(in crate::login) async fn begin(
         // The attempt's cookie would be one of another host than the provider leads back to.
         return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/login")).into());
     }
-    let asked = Arc::clone(provider);
-    let client = visit.client_address();
     let way = Way::of(visit, None, None);
-    let metadata = providers
-        .ask(Some(client), async move { asked.metadata().await })
-        .await
-        .map_err(|refusal| with_sign_in(refusal.into(), way.again(visit)))?;
-    let secrets = providers.keys.make()?;
-    let plan = &provider.plan;
     let attempt = Attempt {
-        provider: plan.name.clone(),
+        provider: provider.plan.name.clone(),
         return_to: way.return_to.as_ref().map(|text| text.to_string()),
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
+        purpose: Purpose::SignIn,
     };
+    let (location, cookies) = leave(visit, providers, provider, &attempt)
+        .await
+        .map_err(|refusal| with_sign_in(refusal.into(), way.again(visit)))?;
+    Ok(cookies
+        .into_iter()
+        .fold(EndpointResponse::found(location), EndpointResponse::with_cookie))
+}
+
+/// The way to the provider that the path names, where the browser's account is to be linked with it: the address, and the
+/// cookies to set. The caller has made sure that the account itself asks.
+pub(in crate::login) async fn begin_link(
+    visit: &EndpointContext<'_>,
+    own: OwnSession,
+) -> Result<(HeaderValue, Vec<HeaderValue>), Refusal> {
+    let (providers, provider) = named(visit)?;
+    let attempt = Attempt {
+        provider: provider.plan.name.clone(),
+        return_to: None,
+        of_host: None,
+        purpose: Purpose::Link {
+            account_id: own.account_id,
+            session_id: own.id,
+        },
+    };
+    leave(visit, providers, provider, &attempt).await
+}
+
+/// The address at the provider, and the cookies of an attempt that begins.
+async fn leave(
+    visit: &EndpointContext<'_>,
+    providers: &Providers,
+    provider: &Arc<Provider>,
+    attempt: &Attempt,
+) -> Result<(HeaderValue, Vec<HeaderValue>), Refusal> {
+    let asked = Arc::clone(provider);
+    let client = visit.client_address();
+    let metadata = providers
+        .ask(Some(client), async move { asked.metadata().await })
+        .await?;
+    let secrets = providers.keys.make()?;
+    let plan = &provider.plan;
     let challenge = challenge(&secrets.verifier);
     let redirect_uri = redirect_uri(visit);
     let mut scope = plan.scope.clone();
@@ -107,13 +140,11 @@ pub(in crate::login) async fn begin(
         &providers.jar,
         headers,
         &secrets.state,
-        &attempt,
+        attempt,
         way_back,
         visit.now,
     );
-    Ok(cookies
-        .into_iter()
-        .fold(EndpointResponse::found(location), EndpointResponse::with_cookie))
+    Ok((location, cookies))
 }
 
 /// The S256 code challenge (RFC 7636 section 4.2).
@@ -176,7 +207,35 @@ pub(in crate::login) async fn land_by_form(
         description: fields.take(Field::ErrorDescription),
         name: fields.take(Field::User).and_then(|user| name_in_form(&user)),
     };
+    if let Some(location) = as_address(visit, &returned) {
+        return Ok(EndpointResponse::see_other(location));
+    }
     complete(visit, Ok(returned)).await
+}
+
+/// The same answer as an address of ours, where its attempt links an account: that takes the session of this browser, whose
+/// cookie does not come with a form of another site.
+fn as_address(visit: &EndpointContext<'_>, returned: &Returned) -> Option<HeaderValue> {
+    let (providers, _) = named(visit).ok()?;
+    let (state, code) = (returned.state.as_ref()?, returned.code.as_ref()?);
+    let headers = visit.asked.headers;
+    let (attempt, _) = providers.keys.find(&providers.jar, headers, state, visit.now)?;
+    if attempt.purpose == Purpose::SignIn {
+        return None;
+    }
+    let mut address = format!(
+        "{}?code={}&state={}",
+        redirect_uri(visit),
+        encode(code),
+        encode(state)
+    );
+    if let Some(iss) = &returned.iss {
+        address.push_str("&iss=");
+        address.push_str(&encode(iss));
+    }
+    let mut location = HeaderValue::try_from(address).ok()?;
+    location.set_sensitive(true);
+    Some(location)
 }
 
 /// The name in `user`, which Apple sends at the first sign-in alone: `{"name": {"firstName": "…", "lastName": "…"}, "email": "…"}`.
@@ -223,11 +282,17 @@ async fn complete(
         attempt.of_host.map(Into::into),
     );
     let deletion = providers.jar.delete(&cookie_name);
-    match redeem(visit, &way, returned).await {
+    let is_sign_in = attempt.purpose == Purpose::SignIn;
+    match redeem(visit, &way, attempt.purpose, returned).await {
         Ok(answered) => Ok(deletion.into_iter().fold(answered, EndpointResponse::with_cookie)),
         Err(mut failure) => {
             failure.set_cookie = failure.set_cookie.or(deletion);
-            Err(with_sign_in(failure, way.again(visit)))
+            // For a link, the account is signed in.
+            Err(if is_sign_in {
+                with_sign_in(failure, way.again(visit))
+            } else {
+                failure
+            })
         }
     }
 }
@@ -235,6 +300,7 @@ async fn complete(
 async fn redeem(
     visit: &EndpointContext<'_>,
     way: &Way,
+    purpose: Purpose,
     returned: Returned,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let (providers, provider) = named(visit)?;
@@ -300,17 +366,52 @@ async fn redeem(
     let grants = visit.login.grants.as_ref();
     let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
     let how = profile.authentication(&plan.name, now);
-    let account = sign_in(visit, provider, profile).await?;
-    Ok(visit.open_browser(account, how, way.then.clone(), grant).await?)
+    let identity = admitted(plan, profile).ok_or(Refusal::SignInNotAllowed)?;
+    Ok(match purpose {
+        Purpose::SignIn => {
+            let account = sign_in(visit, identity).await?;
+            visit.open_browser(account, how, way.then.clone(), grant).await?
+        }
+        Purpose::Link {
+            account_id,
+            session_id,
+        } => link(visit, identity, (&account_id, &session_id)).await?,
+    })
 }
 
-/// The account of who signs in, where the rules and the account allow for it.
-async fn sign_in(
+/// Links an identity to the account that asked for it. Its session must be the one of this browser, and alive: the account of
+/// one user is never linked in the browser of another.
+async fn link(
     visit: &EndpointContext<'_>,
-    provider: &Provider,
-    profile: Profile,
-) -> Result<AccountRow, Refusal> {
-    let identity = admitted(&provider.plan, profile).ok_or(Refusal::SignInNotAllowed)?;
+    identity: IdentityRow,
+    (account_id, session_id): (&str, &str),
+) -> Result<EndpointResponse, Refusal> {
+    let own = visit
+        .browser_session()
+        .filter(|own| own.account_id == account_id && own.id == session_id)
+        .ok_or(Refusal::AttemptRefused)?;
+    let identity = IdentityRow {
+        account_id: account_id.to_owned(),
+        ..identity
+    };
+    let linked = visit
+        .state(move |accounts, sessions| {
+            if sessions.would_renew(&own.id, &own.account_id)?.is_none() {
+                return Ok(Linked::NoSession);
+            }
+            Ok(accounts.link_identity(identity, &own.id, sessions.revoked_until())?)
+        })
+        .await?;
+    match linked {
+        Linked::Done(_) => Ok(EndpointResponse::see_other(visit.to("/links?done=linked"))),
+        Linked::OtherAccount => Err(Refusal::IdentityTaken),
+        Linked::TooMany => Err(Refusal::IdentitiesTooMany),
+        Linked::NoSession => Err(Refusal::AttemptRefused),
+    }
+}
+
+/// The account of who signs in, where it may be used.
+async fn sign_in(visit: &EndpointContext<'_>, identity: IdentityRow) -> Result<AccountRow, Refusal> {
     let account = visit
         .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, sessions.revoked_until())?))
         .await?;
