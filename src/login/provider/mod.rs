@@ -20,7 +20,9 @@ mod profile;
 pub(crate) mod registry;
 mod rules;
 mod token_endpoint;
+mod trial;
 mod userinfo;
 
 pub(crate) use config::ProviderPlan;
 pub(crate) use examine::{Examined, RedirectUri};
+pub use trial::{Trial, TrialUser};

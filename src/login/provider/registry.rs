@@ -18,7 +18,7 @@ use crate::login::sites::Sites;
 use crate::refusal::Refusal;
 use crate::signing::SigningError;
 use crate::state::State;
-use crate::verify::{Issuer, Issuers, Revocations, Verifier};
+use crate::verify::{Issuer, Issuers, KeySet, Revocations, Verifier};
 
 /// How many requests wait for providers at a time, over all of them.
 const MOST_AT_ONCE: usize = 64;
@@ -116,6 +116,16 @@ impl Provider {
     pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, Refusal> {
         let metadata = self.source.metadata(&self.plan).await;
         metadata.ok_or(Refusal::ProviderUnavailable)
+    }
+
+    /// Its keys, without asking for them: for the fuzz targets only.
+    pub(super) fn use_keys(&self, keys: KeySet) {
+        self.issuer.keys.replace(keys);
+    }
+
+    /// For the fuzz targets only.
+    pub(super) fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     pub(super) fn exchange<'a>(&'a self, metadata: &'a Metadata, now: UnixSeconds) -> Exchange<'a> {
