@@ -237,6 +237,24 @@ impl Accounts {
         Ok(self.state.sign_in_identity(&identity, &end)?)
     }
 
+    /// The same between two sign-ins, for an identity of the account `identity.account_id`; `None` where it is not one.
+    ///
+    /// # Errors
+    /// The state cannot be used.
+    pub(crate) fn update_identity(
+        &self,
+        mut identity: IdentityRow,
+        revoked_until: UnixSeconds,
+    ) -> Result<Option<AccountRow>, AccountError> {
+        identity.updated_at = self.clock.now();
+        let end = EndSessions {
+            now: identity.updated_at,
+            revoked_until,
+            keep: None,
+        };
+        Ok(self.state.update_identity(&identity, &end)?)
+    }
+
     /// Puts the new hash in place of an imported one. Where the password was changed meanwhile, nothing happens.
     ///
     /// # Errors

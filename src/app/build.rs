@@ -19,6 +19,8 @@ use crate::http::client::Share;
 use crate::http::location;
 use crate::http::pace::PaceRules;
 use crate::identity::SESSION_ISSUER;
+use crate::login::provider::ProviderPlan;
+use crate::login::provider::grants::{GrantServices, Grants};
 use crate::login::provider::registry::Providers;
 use crate::login::{Endpoints, IssuerAddress, JWKS_PATH, Login, Sites};
 use crate::observe::Metrics;
@@ -166,6 +168,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         issuer: settings.public_url.to_string(),
         jwks_uri: format!("{}{prefix}{JWKS_PATH}", settings.public_url),
     };
+    let grants = joined.login.as_ref().and_then(|login| login.grants.clone());
     Ok(Gateway {
         verifier: Verifier::new(plan.issuers, joined.revocations)
             .with_max_token_bytes(settings.max_token_bytes),
@@ -204,6 +207,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
+        grants,
         clock: joined.clock,
         routes: plan.routes,
         sources: plan.sources,
@@ -229,14 +233,31 @@ fn join(
         sites,
         services.control.clone(),
     );
+    let providers = Arc::new(providers.map_err(failed)?);
+    let accounts = Arc::new(Accounts::new(
+        Arc::clone(&mirror.state),
+        mirror.clock.clone(),
+        plan.policy.clone(),
+    ));
+    let needs_grants = plan.forwards_tokens || plan.providers.iter().any(ProviderPlan::refreshes);
+    let grants = needs_grants.then(|| {
+        let key = plan.sealing.open().map_err(unusable)?;
+        let services = GrantServices {
+            providers: Arc::clone(&providers),
+            state: Arc::clone(&mirror.state),
+            accounts: Arc::clone(&accounts),
+            sessions: Arc::clone(sessions),
+            blocking: Arc::clone(&services.blocking),
+            clock: mirror.clock.clone(),
+        };
+        Ok::<_, Failure>(Arc::new(Grants::new(services, key, plan.forwards_tokens)))
+    });
+    let grants = grants.transpose()?;
     let login = Login {
-        providers: Arc::new(providers.map_err(failed)?),
+        providers,
+        grants,
         password: plan.password,
-        accounts: Arc::new(Accounts::new(
-            Arc::clone(&mirror.state),
-            mirror.clock.clone(),
-            plan.policy.clone(),
-        )),
+        accounts,
         sessions: Arc::clone(sessions),
         hasher: Arc::clone(&services.hasher),
         blocking: Arc::clone(&services.blocking),

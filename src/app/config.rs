@@ -25,7 +25,7 @@ use crate::http::target::{PathLeniency, Target, canonical_prefix};
 use crate::http::url::Url;
 use crate::identity_headers::IdentityHeaders;
 use crate::login;
-use crate::login::provider::ProviderPlan;
+use crate::login::provider::{ProviderPlan, Sealing};
 use crate::observe::RouteLabel;
 use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
@@ -78,6 +78,10 @@ pub struct SignInPlan {
     pub password: bool,
     /// The providers.
     pub(crate) providers: Vec<ProviderPlan>,
+    /// Whether a route hands tokens of providers to its app.
+    pub(crate) forwards_tokens: bool,
+    /// What tokens of providers are encrypted by.
+    pub(crate) sealing: Sealing,
 }
 
 /// Reads and compiles `file`. The problems come with the plan, because there may be warnings, and tests to be run.
@@ -186,6 +190,7 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let hosts = raw.routes.iter().filter_map(|route| route.host.as_ref());
     let named_hosts = NamedHosts::new(hosts.map(|host| &host.value));
     let providers = ProviderPlan::compile(&raw.providers, &egress, problems);
+    let sealing = Sealing::compile(&raw.state, &settings.state_url, problems);
     let without_password = RawPassword::default();
     let has_sign_in = raw.password.is_some() || !raw.providers.is_empty();
     let password = raw.password.as_ref().map(|password| &password.value);
@@ -206,6 +211,11 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
         admin_role: or_default(password.admin_role.as_ref(), "password", "admin_role"),
         password: raw.password.is_some(),
         providers,
+        forwards_tokens: raw
+            .routes
+            .iter()
+            .any(|route| route.forward_provider_token.as_ref().is_some_and(|key| key.value)),
+        sealing,
     });
     let pages = compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems);
     Some(Plan {
@@ -578,6 +588,11 @@ fn compile_route(
             .map(|name| HeaderName::clone(name))
             .collect(),
         forward_credential: or_default(route.forward_credential.as_ref(), "routes", "forward_credential"),
+        forward_provider_token: or_default(
+            route.forward_provider_token.as_ref(),
+            "routes",
+            "forward_provider_token",
+        ),
     })
 }
 

@@ -196,6 +196,9 @@ pub(super) fn start_tasks(current: &Current, state: &Arc<StateSnapshot>) -> Join
     for upstream in &current.upstreams {
         tasks.spawn(watch_health(Arc::clone(upstream), std::future::pending()));
     }
+    if let Some(grants) = &current.gateway.grants {
+        tasks.spawn(Arc::clone(grants).keep_fresh());
+    }
     if let Some(sessions) = &current.sessions {
         tasks.spawn(sweep(Arc::clone(sessions)));
     }

@@ -178,6 +178,7 @@ pub struct RawLog {
 #[derive(Clone, Debug, Default)]
 pub struct RawState {
     pub url: Option<Spanned<StateUrl>>,
+    pub encryption_key: Option<Spanned<RawSecret>>,
 }
 
 /// A secret, which never holds the secret itself.
@@ -279,6 +280,7 @@ pub struct RawRoute {
     pub rewrite_responses: Option<Spanned<bool>>,
     pub headers: Vec<(Spanned<FieldName>, Spanned<FieldValue>)>,
     pub forward_credential: Option<Spanned<bool>>,
+    pub forward_provider_token: Option<Spanned<bool>>,
     pub accept: PathLeniency,
     pub keep_headers: Vec<Spanned<FieldName>>,
 }
@@ -359,6 +361,7 @@ pub struct RawProvider {
     pub roles_claims: Vec<Spanned<ClaimPath>>,
     pub roles: Vec<RawGrant>,
     pub allow: Option<Spanned<RawAllow>>,
+    pub refresh: Option<Spanned<bool>>,
     pub ca_file: Option<Spanned<PathBuf>>,
 }
 

@@ -23,7 +23,7 @@ const SECRET_WORDS: [&str; 8] = [
 ];
 
 /// Keys of ours that have such a part, and whose values are no secrets.
-const NO_SECRETS: [&str; 2] = ["token_lifetime", "max_token_bytes"];
+const NO_SECRETS: [&str; 3] = ["token_lifetime", "max_token_bytes", "forward_provider_token"];
 
 /// Keys that say where a secret is kept, so that their values are none.
 const KEPT_IN: [&str; 3] = ["file", "env", "credential"];

@@ -8,15 +8,17 @@ use std::ops::Range;
 use super::Problems;
 use super::raw::{RawConfig, RawPassword, RawSession, RawSource, Spanned};
 use super::values::{self, echo};
+
 use crate::http::origin;
 use crate::http::url::Url;
-use crate::values::Listen;
+use crate::values::{Auth, Listen};
 
 /// Judges what `raw` says about sessions and their cookie.
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     lifetimes(&raw.session, problems);
     origins(raw, problems);
     allow(raw, problems);
+    provider_tokens(raw, problems);
     if let Some(password) = &raw.password {
         addresses(password, raw, problems);
     }
@@ -34,6 +36,27 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
         prefix(&raw.session, problems);
     }
     another_cookie(raw, is_plain, problems);
+}
+
+/// A route can hand on only what a provider gave for a caller.
+fn provider_tokens(raw: &RawConfig, problems: &mut Problems) {
+    for route in &raw.routes {
+        let Some(key) = route.forward_provider_token.as_ref().filter(|key| key.value) else {
+            continue;
+        };
+        if raw.providers.is_empty() && !raw.failed.has("", "providers") {
+            problems
+                .error(&key.span, "there is no provider whose token could be forwarded")
+                .hint("add `[providers.NAME]`, or remove `forward_provider_token`");
+        } else if route.auth.as_ref().is_some_and(|auth| auth.value == Auth::None) {
+            problems
+                .error(
+                    &key.span,
+                    "with `auth = \"none\"` there is no caller with a token of a provider",
+                )
+                .hint("write `auth = \"optional\"`, or remove `forward_provider_token`");
+        }
+    }
 }
 
 /// Over HTTPS, a cookie without the prefix can be set by every other host of the domain (RFC 6265bis section 4.1.3.2).

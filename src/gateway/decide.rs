@@ -59,6 +59,8 @@ pub struct Allowed<'g> {
     pub authenticated: Option<Authenticated<'g>>,
     /// For the session cookie: a new one, or its deletion.
     pub set_cookie: Option<HeaderValue>,
+    /// The access token of the caller's provider, once it has been looked for, where the app is to get it.
+    pub provider_token: Option<HeaderValue>,
 }
 
 /// Decides about a request.
@@ -123,6 +125,7 @@ pub(crate) async fn decide<'g, T: Trace>(
             permit,
             authenticated: found.authenticated,
             set_cookie: found.set_cookie,
+            provider_token: None,
         })),
         Err(denial) => Err(Box::new(Rejection {
             matched,

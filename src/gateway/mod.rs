@@ -45,10 +45,12 @@ use crate::http::headers::request_host;
 use crate::http::incoming::ClientBody;
 use crate::http::location::Origin;
 use crate::http::origin::ListedOrigins;
+use crate::identity::SESSION_ISSUER;
 use crate::identity_headers::forwarded::is_unlisted_proxy;
 use crate::identity_headers::scheme::Scheme;
 use crate::identity_headers::{IdentityHeaders, Peer, PeerAddress, TrustedProxies};
 use crate::login::Endpoints;
+use crate::login::provider::grants::Grants;
 use crate::observe::WorkerTelemetry;
 use crate::pages::Pages;
 use crate::refusal::Refusal;
@@ -122,6 +124,8 @@ pub struct Gateway {
     pub trusted_proxies: TrustedProxies,
     /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
     pub warned_of_proxy: AtomicBool,
+    /// What providers granted for sessions, where it is kept.
+    pub(crate) grants: Option<Arc<Grants>>,
     /// The time.
     pub clock: Clock,
 }
@@ -179,6 +183,18 @@ impl Gateway {
                  it in `[server] trusted_proxies` (\"unix\" for a unix socket): until then all its clients count as one address"
             );
         }
+    }
+
+    /// The access token of the provider that the caller signed in with, on a route whose app is to get it.
+    async fn provider_token(&self, allowed: &Allowed<'_>) -> Option<HeaderValue> {
+        let grants = self
+            .grants
+            .as_ref()
+            .filter(|_| allowed.route.forward_provider_token)?;
+        let identity = &allowed.permit.caller()?.identity;
+        let session = identity.session_id.as_deref();
+        let session = session.filter(|_| &*identity.issuer == SESSION_ISSUER)?;
+        grants.access_token(session).await
     }
 
     fn set_session_cookie(&self, headers: &mut HeaderMap, set_cookie: Option<HeaderValue>) {
@@ -299,6 +315,7 @@ async fn handle<'g>(
     }
 
     // The app, and its answer.
+    allowed.provider_token = gateway.provider_token(&allowed).await;
     match send(lane, client, head, body, &allowed, exchange).await {
         Ok(mut response) => {
             gateway.set_session_cookie(response.headers_mut(), set_cookie);

@@ -5,7 +5,7 @@
 
 use http::header::EXPECT;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
@@ -22,6 +22,9 @@ use crate::http::target::{QueryEdit, Target};
 use crate::identity_headers::forwarded::{set_forwarded, set_forwarded_prefix};
 use crate::identity_headers::{Passing, Peer};
 use crate::refusal::Refusal;
+
+/// The access token of the caller's provider.
+const PROVIDER_TOKEN: HeaderName = HeaderName::from_static("x-auth-access-token");
 
 /// A request as the app gets it, and what is done with the answer.
 #[derive(Debug)]
@@ -179,6 +182,10 @@ impl Ours<'_, '_> {
             let assertion =
                 assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
             fields.insert(name, assertion);
+        }
+        // What a client sent by this name is gone: it is among those of other products.
+        if let Some(token) = &allowed.provider_token {
+            fields.insert(PROVIDER_TOKEN, token.clone());
         }
         target.rewritten(
             prefix.map(|prefix| prefix.path.as_str()),

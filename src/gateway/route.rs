@@ -35,6 +35,8 @@ pub struct Route {
     pub keep_headers: Vec<HeaderName>,
     /// Whether the app gets the credential as well.
     pub forward_credential: bool,
+    /// Whether the app gets the access token of the provider that the user signed in with.
+    pub forward_provider_token: bool,
 }
 
 /// What a route cuts off the front of paths.

@@ -10,6 +10,7 @@ use serde_json::Map;
 use zeroize::Zeroizing;
 
 use super::form::{Fields, Kind, parameter};
+use super::provider::grants::{Grants, NewGrant};
 use super::provider::registry::Providers;
 use super::response::{EndpointError, EndpointResponse, field_of};
 use super::setup_token::SetupToken;
@@ -52,6 +53,8 @@ pub struct Login {
     pub other_cookies: Arc<[(String, HeaderValue)]>,
     /// The providers that people can sign in with.
     pub(crate) providers: Arc<Providers>,
+    /// What they granted for sessions, where it is kept.
+    pub(crate) grants: Option<Arc<Grants>>,
     /// Whether local accounts can sign in.
     pub password: bool,
     /// The cookie with the refresh token of a sign-in by JSON, where it is one (`session.refresh_cookie`).
@@ -360,11 +363,15 @@ impl EndpointContext<'_> {
         account: AccountRow,
         how: Authentication,
         then: Then,
+        grant: Option<NewGrant>,
     ) -> Result<EndpointResponse, Refusal> {
         let (device, former, now) = (self.device(), self.browser_session(), self.now);
         let host = self.site.name.clone();
         let answered = self.state(move |_, sessions| {
             let cookie = sessions.open_browser(&account, how, &device, &host)?;
+            if let Some(grant) = grant {
+                grant.keep(&cookie.session_id, &account.id)?;
+            }
             if let Some(former) = former
                 && let Err(error) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id })
             {

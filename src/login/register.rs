@@ -56,7 +56,7 @@ pub(super) async fn submit(
     let registered = async {
         let account = register(visit, &mut fields, is_first).await?;
         Ok(visit
-            .open_browser(account, visit.by_password(), Then::start())
+            .open_browser(account, visit.by_password(), Then::start(), None)
             .await?)
     };
     registered.await.map_err(|failure: Box<EndpointError>| {

@@ -101,7 +101,7 @@ pub(super) async fn submit(
     let signed_in = async {
         let account = prove(visit, &mut fields).await?;
         Ok(visit
-            .open_browser(account, visit.by_password(), way.then.clone())
+            .open_browser(account, visit.by_password(), way.then.clone(), None)
             .await?)
     };
     signed_in.await.map_err(|failure: Box<EndpointError>| {

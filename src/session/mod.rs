@@ -21,6 +21,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use subtle::ConstantTimeEq as _;
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, UnixSeconds};
@@ -144,6 +145,7 @@ pub struct Sessions {
     keys: RefreshKeys,
     codes: CodeKey,
     clear_cookie: HeaderValue,
+    renewed: Notify,
 }
 
 impl Sessions {
@@ -175,6 +177,7 @@ impl Sessions {
             keys,
             codes,
             clear_cookie,
+            renewed: Notify::new(),
         })
     }
 
@@ -189,6 +192,16 @@ impl Sessions {
     #[must_use]
     pub fn revoked_until(&self) -> UnixSeconds {
         self.settings.revoked_until(self.clock.now())
+    }
+
+    /// Ready when a session was renewed here since the last time. Does not block.
+    pub(crate) async fn renewed(&self) {
+        self.renewed.notified().await;
+    }
+
+    /// Seconds that a token lives. Does not block.
+    pub(crate) fn token_lifetime(&self) -> UnixSeconds {
+        self.settings.token_lifetime
     }
 
     /// Signs a browser in, authenticated as `how` says, on `host`, the name without a port, which is the only one that its cookie counts on.
@@ -279,7 +292,7 @@ impl Sessions {
                 tokens_until: until,
             };
             match self.state.touch_session(session_id, &seen) {
-                Ok(true) => {}
+                Ok(true) => self.renewed.notify_one(),
                 // It has ended since it was read.
                 Ok(false) => return Ok(None),
                 Err(error) => {
@@ -361,6 +374,7 @@ impl Sessions {
                 if account.disabled {
                     return Err(SessionError::RefreshRefused);
                 }
+                self.renewed.notify_one();
                 // A retry notes nothing, and comes at most the grace after what was noted.
                 self.tokens(&session, &account, next.text, now, until)
             }

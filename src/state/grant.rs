@@ -65,8 +65,8 @@ pub trait GrantStore: Debug + Send + Sync {
     /// Leases the grant of a session, if it has a refresh token and is not leased.
     fn lease_grant(&self, session_id: &str, lease: Lease) -> Result<Option<GrantRow>, StateError>;
 
-    /// Keeps other tokens of a grant, and ends its lease. Returns whether the grant is there.
-    fn save_grant(&self, grant: &GrantRow) -> Result<bool, StateError>;
+    /// Keeps other tokens of a grant, and lets its lease end at `leased_until`. Returns whether the grant is there.
+    fn save_grant(&self, grant: &GrantRow, leased_until: UnixSeconds) -> Result<bool, StateError>;
 }
 
 #[cfg(test)]

@@ -97,6 +97,15 @@ pub(crate) fn recognize(url: &str) -> Result<(&'static Kind, &str), StateError> 
     Ok((kind, rest))
 }
 
+/// The file with the key by which values in the state that `url` names are encrypted, where the configuration names no key.
+pub(crate) fn key_file(url: &str, base: &Path) -> PathBuf {
+    let beside = |mut path: PathBuf| {
+        path.as_mut_os_string().push(".key");
+        path
+    };
+    file(url, base).map_or_else(|| base.join("passgate.key"), beside)
+}
+
 /// The file that `url` names, from `base`, where it names one.
 pub(crate) fn file(url: &str, base: &Path) -> Option<PathBuf> {
     let (kind, rest) = recognize(url).ok()?;

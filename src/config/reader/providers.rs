@@ -99,6 +99,7 @@ impl Reader<'_> {
                 .map(|grant| grant.value)
                 .collect(),
             allow: self.allow(section),
+            refresh: self.flag(section, "refresh"),
             ca_file: self.path(section, "ca_file"),
         })
     }

@@ -48,6 +48,7 @@ impl Reader<'_> {
             rewrite_responses: self.flag(section, "rewrite_responses"),
             headers: self.headers(section, "a header value", str::parse::<FieldValue>),
             forward_credential: self.flag(section, "forward_credential"),
+            forward_provider_token: self.flag(section, "forward_provider_token"),
             accept: self.accept(section),
             keep_headers: self.header_names(section, "keep_headers"),
         })

@@ -264,6 +264,7 @@ impl Reader<'_> {
     pub(super) fn state(&mut self, section: &mut Section<'_>) -> Option<RawState> {
         Some(RawState {
             url: section.take("url").and_then(|item| self.value(&item)),
+            encryption_key: section.take("encryption_key").and_then(|item| self.secret(item)),
         })
     }
 }

@@ -68,6 +68,7 @@ pub(super) const ROUTES: Table = Table {
         key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),
         key("headers", Kind::Map(&Kind::Text), "", "Header fields that are set on the request to the app.").example("{ \"X-Env\" = \"prod\" }"),
         key("forward_credential", Kind::Boolean, "false", "`true`: the app gets the token as well."),
+        key("forward_provider_token", Kind::Boolean, "false", "`true`: the app gets the access token of the provider that the user signed in with, in `X-Auth-Access-Token`, for as long as it is good."),
         key("accept", Kind::List(&Kind::Word(&["encoded-slash", "empty-segment", "path-parameter", "not-utf8", "double-encoding"])), "[]", "Oddities of a path that are accepted here and otherwise answered with 400.").example("[\"encoded-slash\", \"empty-segment\", \"path-parameter\", \"not-utf8\", \"double-encoding\"]"),
         key("keep_headers", TEXTS, "[]", "Identity headers of other products that pass from the client.").example("[\"X-HTTP-Method-Override\"]"),
     ],

@@ -192,7 +192,9 @@ pub(super) const ADMIN: Table = Table {
 pub(super) const STATE: Table = Table {
     path: "state",
     doc: "Accounts, sessions, revocations and the gateway's own keys.",
-    keys: &[key("url", Kind::Text, "\"sqlite:passgate.db\"", "The SQLite file. Without this key, under systemd, the file is in the state directory of the service (`$STATE_DIRECTORY`).").restart()],
+    keys: &[key("url", Kind::Text, "\"sqlite:passgate.db\"", "The SQLite file. Without this key, under systemd, the file is in the state directory of the service (`$STATE_DIRECTORY`).").restart(),
+        key("encryption_key", SECRET, "", "The secret by which tokens of providers are encrypted in the state (AES-256-GCM), at least 32 bytes. Without it: a file beside the state file, `passgate.db.key`, which the gateway makes where it needs one. Gateways that share a state need the same key. With another key, sessions with tokens of a provider end.").example("{ file = \"encryption.key\" }").restart(),
+    ],
     synonyms: &[("path", "url"), ("file", "url"), ("database", "url"), ("dsn", "url")],
 };
 

@@ -51,6 +51,10 @@ pub(crate) struct ProviderPlan {
     pub(super) scope: String,
     pub(super) roles_claims: Vec<ClaimPath>,
     pub(super) rules: Rules,
+    /// Whether claims are read afresh while a session lives.
+    pub(super) refresh: bool,
+    /// Whether the scope `offline_access` is asked for where the provider knows it.
+    pub(super) asks_for_offline_access: bool,
     pub(super) client: Client,
 }
 
@@ -64,6 +68,11 @@ impl std::fmt::Debug for ProviderPlan {
 }
 
 impl ProviderPlan {
+    /// Whether claims are read afresh while a session lives.
+    pub(crate) fn refreshes(&self) -> bool {
+        self.refresh
+    }
+
     /// Makes the providers of a file ready. One with an error is left out; the configuration is not used then.
     pub(crate) fn compile(raw: &[Named<RawProvider>], egress: &Egress, problems: &mut Problems) -> Vec<Self> {
         raw.iter()
@@ -125,7 +134,10 @@ fn compile(
             .collect::<Vec<_>>(),
         None => or_default(None, "providers.*", "scopes"),
     };
+    let refresh = or_default(raw.refresh.as_ref(), "providers.*", "refresh");
     Some(ProviderPlan {
+        refresh,
+        asks_for_offline_access: refresh && raw.scopes.is_none(),
         name: name.value.clone(),
         label: raw
             .name

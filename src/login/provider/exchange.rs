@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::attempt::Secrets;
 use super::id_token::IdTokenVerifier;
 use super::profile::{Profile, SignInFacts};
-use super::token_endpoint::{Tokens, request_tokens};
+use super::token_endpoint::{TokenFault, Tokens, request_tokens};
 use super::userinfo;
 use crate::refusal::Refusal;
 
@@ -16,6 +16,15 @@ use crate::refusal::Refusal;
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) id_tokens: IdTokenVerifier<'a>,
+}
+
+/// What a refresh grant says.
+pub(super) enum Fresh {
+    Profile(Box<Profile>),
+    /// Nothing: there is no ID token, and the provider has no userinfo.
+    Nothing,
+    /// It is about another subject.
+    OfAnother,
 }
 
 impl Exchange<'_> {
@@ -66,6 +75,42 @@ impl Exchange<'_> {
         }
         let issuer = self.id_tokens.issuer;
         Ok(Profile::of_claims(subject, claims, facts, issuer, tokens))
+    }
+
+    /// Exchanges a refresh token (RFC 6749 section 6).
+    ///
+    /// # Errors
+    /// See [`TokenFault`].
+    pub(super) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, TokenFault> {
+        let grant = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
+        let (plan, metadata) = (self.id_tokens.plan, self.id_tokens.metadata);
+        request_tokens(plan, &metadata.token, &grant).await
+    }
+
+    /// What a refresh grant says about `subject` now: by the ID token, by userinfo, or by both.
+    ///
+    /// # Errors
+    /// `ProviderUnavailable`, `ProviderRefused`, `IdTokenRefused`.
+    pub(super) async fn fresh(&self, tokens: Tokens, subject: &str) -> Result<Fresh, Refusal> {
+        let (plan, metadata) = (self.id_tokens.plan, self.id_tokens.metadata);
+        if tokens.id_token.is_some() {
+            let profile = self.profile_of(tokens, None).await?;
+            return Ok(if profile.subject == subject {
+                Fresh::Profile(Box::new(profile))
+            } else {
+                Fresh::OfAnother
+            });
+        }
+        let (Some(token), Some(url)) = (&tokens.access_token, &metadata.userinfo) else {
+            return Ok(Fresh::Nothing);
+        };
+        let claims = userinfo::fetch(plan, url, token).await?;
+        if claims.get("sub").and_then(Value::as_str) != Some(subject) {
+            return Ok(Fresh::OfAnother);
+        }
+        let (facts, issuer) = (SignInFacts::default(), self.id_tokens.issuer);
+        let profile = Profile::of_claims(subject.to_owned(), claims, facts, issuer, tokens);
+        Ok(Fresh::Profile(Box::new(profile)))
     }
 
     /// Whether userinfo may have more.

@@ -10,18 +10,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
 
+use super::admission::admitted;
 use super::attempt::{self, Attempt, LIFETIME};
-use super::metadata::shown;
+use super::metadata::{OFFLINE_ACCESS, shown};
 use super::profile::Profile;
 use super::registry::{Provider, Providers};
-use super::rules::Subject;
 use super::token_endpoint::encode;
 use crate::login::context::EndpointContext;
 use crate::login::form::parameters;
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
-use crate::state::{AccountRow, IdentityRow, TokenHash};
+use crate::state::{AccountRow, TokenHash};
 
 /// The longest code that is taken, in bytes.
 const LONGEST_CODE: usize = 4096;
@@ -60,11 +60,16 @@ pub(in crate::login) async fn begin(
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
     };
     let challenge = challenge(&secrets.verifier);
+    let mut scope = plan.scope.clone();
+    if plan.asks_for_offline_access && metadata.knows_offline_access {
+        scope.push(' ');
+        scope.push_str(OFFLINE_ACCESS);
+    }
     let query = [
         ("response_type", "code"),
         ("client_id", &plan.client_id),
         ("redirect_uri", &redirect_uri(visit)),
-        ("scope", &plan.scope),
+        ("scope", &scope),
         ("state", &secrets.state),
         ("nonce", &secrets.nonce),
         ("code_challenge", &challenge),
@@ -193,9 +198,11 @@ async fn complete(
                 .await
         })
         .await?;
+    let grants = visit.login.grants.as_ref();
+    let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
     let how = profile.authentication(&plan.name, now);
     let account = sign_in(visit, provider, profile).await?;
-    let answered = visit.open_browser(account, how, way.then.clone()).await?;
+    let answered = visit.open_browser(account, how, way.then.clone(), grant).await?;
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),
         None => answered,
@@ -208,30 +215,7 @@ async fn sign_in(
     provider: &Provider,
     profile: Profile,
 ) -> Result<AccountRow, Refusal> {
-    let plan = &provider.plan;
-    let subject = Subject {
-        verified_email: profile.email.as_deref().filter(|_| profile.email_verified),
-        groups: &profile.groups,
-    };
-    if !plan.rules.is_allowed(subject) {
-        tracing::warn!(
-            provider = plan.name,
-            subject = ?profile.subject,
-            email_verified = profile.email_verified,
-            "`allow` of the provider names other users"
-        );
-        return Err(Refusal::SignInNotAllowed);
-    }
-    let identity = IdentityRow {
-        provider: plan.name.clone(),
-        roles: plan.rules.roles(subject),
-        subject: profile.subject,
-        account_id: String::new(),
-        email: profile.email,
-        email_verified: profile.email_verified,
-        name: profile.name,
-        updated_at: 0,
-    };
+    let identity = admitted(&provider.plan, profile).ok_or(Refusal::SignInNotAllowed)?;
     let account = visit
         .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, sessions.revoked_until())?))
         .await?;

@@ -22,6 +22,9 @@ const FRESH: Duration = Duration::from_secs(5 * 60);
 /// The shortest time between a failure and the next attempt, and between two fetches of the keys.
 const COOLDOWN: Duration = Duration::from_secs(2);
 
+/// The scope of refresh tokens.
+pub(super) const OFFLINE_ACCESS: &str = "offline_access";
+
 /// The longest text of a provider in the log, in characters.
 const LONGEST_SHOWN: usize = 200;
 
@@ -42,6 +45,8 @@ pub(super) struct Metadata {
     pub(super) keys: Url,
     /// Whether its answers name it (RFC 9207 section 3).
     pub(super) names_itself: bool,
+    /// Whether it knows the scope of refresh tokens (OpenID Connect Core 1.0 section 11).
+    pub(super) knows_offline_access: bool,
 }
 
 impl Metadata {
@@ -65,7 +70,10 @@ impl Metadata {
             endpoint(&document, name, &plan.discovery)?
                 .ok_or_else(|| format!("the discovery document has no `{name}`"))
         };
+        let scopes = document.get("scopes_supported").and_then(Value::as_array);
         Ok(Self {
+            knows_offline_access: scopes
+                .is_some_and(|scopes| scopes.iter().any(|scope| scope == OFFLINE_ACCESS)),
             authorization: required("authorization_endpoint")?,
             token: required("token_endpoint")?,
             keys: required("jwks_uri")?,

@@ -24,7 +24,6 @@ pub(super) struct Profile {
     #[allow(dead_code, reason = "for claims in the session")]
     pub(super) claims: Map<String, Value>,
     pub(super) sign_in: SignInFacts,
-    #[allow(dead_code, reason = "for refresh grants and for sign-out at the provider")]
     pub(super) tokens: Tokens,
 }
 

@@ -37,10 +37,8 @@ pub(super) fn encode(text: &str) -> String {
 pub(super) struct Tokens {
     pub(super) id_token: Option<Zeroizing<String>>,
     pub(super) access_token: Option<Zeroizing<String>>,
-    #[allow(dead_code, reason = "for refresh grants")]
     pub(super) refresh_token: Option<Zeroizing<String>>,
     /// The lifetime of the access token, in seconds.
-    #[allow(dead_code, reason = "for refresh grants")]
     pub(super) expires_in: Option<u64>,
 }
 

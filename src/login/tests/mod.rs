@@ -104,6 +104,7 @@ impl House {
         let sites = Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::new(&patterns)));
         let providers = Providers::new(&[], &*state, &revocations, &sites, Handle::current());
         let login = Login {
+            grants: None,
             providers: Arc::new(providers.unwrap()),
             password: true,
             other_cookies: std::iter::empty().collect(),

@@ -106,7 +106,7 @@ pass_on! { RevocationStore:
     revoke(revocation: &Revocation) -> ();
     revocations_after(seen: Option<Version>, over: UnixSeconds) -> Reading;
     purge_revocations(over: UnixSeconds) -> bool;
-        try_write() -> ();
+    try_write() -> ();
 }
 
 pass_on! { SigningKeyStore:
@@ -144,7 +144,7 @@ pass_on! { GrantStore:
     grant(session_id: &str) -> Option<GrantRow>;
     lease_due_grants(read_before: UnixSeconds, lease: Lease, most: usize) -> Vec<GrantRow>;
     lease_grant(session_id: &str, lease: Lease) -> Option<GrantRow>;
-    save_grant(grant: &GrantRow) -> bool;
+    save_grant(grant: &GrantRow, leased_until: UnixSeconds) -> bool;
 }
 
 pass_on! { CodeStore:

@@ -43,14 +43,14 @@ pub(in crate::state) fn a_grant_needs_its_session_and_goes_with_it(state: &Opene
         read_at: 200,
         ..kept
     };
-    assert!(state.other.save_grant(&next).unwrap());
+    assert!(state.other.save_grant(&next, 0).unwrap());
     assert_eq!(state.one.grant("s1").unwrap(), Some(next.clone()));
     state
         .other
         .end_sessions(SessionSelector::One("s1"), &END)
         .unwrap();
     assert_eq!(state.one.grant("s1").unwrap(), None);
-    assert!(!state.one.save_grant(&next).unwrap());
+    assert!(!state.one.save_grant(&next, 0).unwrap());
     assert!(state.one.add_grant(&grant("s3", "b")).unwrap());
     assert!(state.one.delete_account("b", &END).unwrap());
     assert_eq!(state.other.grant("s3").unwrap(), None);
@@ -92,8 +92,13 @@ pub(in crate::state) fn grants_are_due_once_their_session_was_seen_again(state: 
         read_at: 270,
         ..grant("s1", "a")
     };
-    assert!(state.one.save_grant(&read).unwrap());
-    assert_eq!(due(1000, 400, 9), ["s3"]);
+    assert!(state.one.save_grant(&read, 350).unwrap());
+    assert_eq!(due(1000, 349, 9), ["s3"], "the lease of the other one goes on");
+    state
+        .one
+        .touch_session("s1", &seen(280, "192.0.2.1", 400))
+        .unwrap();
+    assert_eq!(due(1000, 350, 9), ["s1"]);
 }
 
 pub(in crate::state) fn of_many_that_lease_a_grant_one_gets_it(state: &Opened) {

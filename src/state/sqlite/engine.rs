@@ -294,8 +294,10 @@ impl GrantStore for Sqlite {
         Ok(leased.into_iter().next())
     }
 
-    fn save_grant(&self, grant: &GrantRow) -> Result<bool, StateError> {
-        self.write("save a grant", |transaction| grants::save(transaction, grant))
+    fn save_grant(&self, grant: &GrantRow, leased_until: UnixSeconds) -> Result<bool, StateError> {
+        self.write("save a grant", |transaction| {
+            grants::save(transaction, grant, leased_until)
+        })
     }
 }
 

@@ -96,11 +96,21 @@ pub(super) fn lease<'a>(
     Ok(leased)
 }
 
-pub(super) fn save(transaction: &Transaction<'_>, grant: &GrantRow) -> rusqlite::Result<bool> {
+pub(super) fn save(
+    transaction: &Transaction<'_>,
+    grant: &GrantRow,
+    leased_until: UnixSeconds,
+) -> rusqlite::Result<bool> {
     let saved = transaction
         .prepare_cached(
-            "UPDATE grants SET sealed = ?2, refreshes = ?3, read_at = ?4, leased_until = 0 WHERE session_id = ?1",
+            "UPDATE grants SET sealed = ?2, refreshes = ?3, read_at = ?4, leased_until = ?5 WHERE session_id = ?1",
         )?
-        .execute(params![grant.session_id, grant.sealed, grant.refreshes, grant.read_at])?;
+        .execute(params![
+            grant.session_id,
+            grant.sealed,
+            grant.refreshes,
+            grant.read_at,
+            leased_until
+        ])?;
     Ok(saved > 0)
 }

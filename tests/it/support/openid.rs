@@ -56,6 +56,10 @@ struct Situation {
     claims: Change,
     tokens: Change,
     userinfo: Option<Value>,
+    /// The refresh token that is good, and the access token that came with it, by number; `None`: none are given.
+    refresh: Option<u32>,
+    /// Whether a refresh grant gives an ID token.
+    refreshes_id_token: bool,
     sign: Sign,
     trouble: BTreeMap<String, Trouble>,
 }
@@ -81,6 +85,8 @@ impl OpenId {
             claims: nothing.clone(),
             tokens: nothing,
             userinfo: None,
+            refresh: None,
+            refreshes_id_token: false,
             sign: Arc::new(Key::token),
             trouble: BTreeMap::new(),
         }));
@@ -145,6 +151,24 @@ impl OpenId {
     /// What userinfo says.
     pub fn userinfo(&self, userinfo: Value) {
         self.change(|situation| situation.userinfo = Some(userinfo));
+    }
+
+    /// Gives refresh tokens from now on; each is good once. With an ID token each time, or by userinfo alone.
+    pub fn give_refresh_tokens(&self, with_id_token: bool) {
+        self.change(|situation| {
+            situation.refresh = Some(1);
+            situation.refreshes_id_token = with_id_token;
+        });
+    }
+
+    /// Takes back all refresh tokens.
+    pub fn withdraw(&self) {
+        self.change(|situation| situation.refresh = Some(1_000_000));
+    }
+
+    /// The number of the refresh token that is good.
+    pub fn refreshed(&self) -> u32 {
+        self.situation.lock().unwrap().refresh.unwrap()
     }
 
     /// Breaks the endpoint at `path`; `None` mends it.
@@ -270,7 +294,10 @@ fn answer(exchange: &mut Exchange<'_>, situation: &Mutex<Situation>) -> Answer {
                 json!({ "error": "invalid_grant", "error_description": "<b>no</b>\n" }).to_string(),
             ),
         },
-        "/userinfo" if request.header("authorization") == Some("Bearer access-1") => {
+        "/userinfo"
+            if request.header("authorization")
+                == Some(&*format!("Bearer access-{}", situation.refresh.unwrap_or(1))) =>
+        {
             match &situation.userinfo {
                 Some(userinfo) => ("200 OK", userinfo.to_string()),
                 None => ("200 OK", situation.user.to_string()),
@@ -296,6 +323,9 @@ fn token(situation: &mut Situation, request: &super::app::Recorded, issuer: &str
         return None;
     }
     let asked = parse(std::str::from_utf8(&request.body).ok()?);
+    if asked.get("grant_type")? == "refresh_token" {
+        return refresh(situation, asked.get("refresh_token")?, issuer);
+    }
     let grant = situation.grants.remove(asked.get("code")?)?;
     let is_right = asked.get("grant_type")? == "authorization_code"
         && *asked.get("redirect_uri")? == grant.redirect_uri
@@ -317,6 +347,41 @@ fn token(situation: &mut Situation, request: &super::app::Recorded, issuer: &str
     (situation.claims)(&mut claims);
     let id_token = (situation.sign)(&situation.keys[0], &claims);
     let mut tokens = json!({ "token_type": "Bearer", "access_token": "access-1", "id_token": id_token });
+    if situation.refresh.is_some() {
+        situation.refresh = Some(1);
+        tokens["refresh_token"] = json!("refresh-1");
+        tokens["expires_in"] = json!(3600);
+    }
+    (situation.tokens)(&mut tokens);
+    Some(tokens)
+}
+
+/// A refresh token that was spent takes all others with it.
+fn refresh(situation: &mut Situation, token: &str, issuer: &str) -> Option<Value> {
+    let number = situation.refresh?;
+    if token != format!("refresh-{number}") {
+        situation.refresh = Some(1_000_000);
+        return None;
+    }
+    let next = number + 1;
+    situation.refresh = Some(next);
+    let mut tokens = json!({
+        "token_type": "Bearer", "access_token": format!("access-{next}"), "refresh_token": format!("refresh-{next}"),
+        "expires_in": 3600,
+    });
+    if situation.refreshes_id_token {
+        let mut claims = situation.user.clone();
+        for (name, value) in [
+            ("iss", json!(issuer)),
+            ("aud", json!(CLIENT_ID)),
+            ("iat", json!(now())),
+            ("exp", json!(now() + 300)),
+        ] {
+            claims[name] = value;
+        }
+        (situation.claims)(&mut claims);
+        tokens["id_token"] = json!((situation.sign)(&situation.keys[0], &claims));
+    }
     (situation.tokens)(&mut tokens);
     Some(tokens)
 }
