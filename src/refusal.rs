@@ -164,6 +164,8 @@ refusals! {
     SignInDenied = FORBIDDEN, "sign-in-denied", "Forbidden";
     /// The provider's `allow` names other users.
     SignInNotAllowed = FORBIDDEN, "sign-in-not-allowed", "Forbidden";
+    /// Something that the session was opened too long ago for.
+    SignInTooOld = FORBIDDEN, "sign-in-too-old", "Forbidden";
     /// The account of an identity at a provider is disabled.
     AccountDisabled = FORBIDDEN, "account-disabled", "Forbidden";
     /// A cookie was the credential and another site asked.
@@ -180,6 +182,12 @@ refusals! {
     ClientTimeout = REQUEST_TIMEOUT, "client-timeout", "Request timeout";
     /// There is an account with this email address already.
     EmailTaken = CONFLICT, "email-taken", "Email address already registered";
+    /// An identity at a provider that belongs to another account.
+    IdentityTaken = CONFLICT, "identity-taken", "Identity linked to another account";
+    /// An account with as many identities at providers as it may have.
+    IdentitiesTooMany = CONFLICT, "identities-too-many", "Too many linked providers";
+    /// The last way to sign in to an account, which stays.
+    LastSignIn = CONFLICT, "last-sign-in", "Last way to sign in";
     /// The body is longer than `max_body_bytes`.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "Content too large";
     /// The target is longer than we read.

@@ -20,7 +20,8 @@ use crate::identity::new_id;
 use crate::state::email::normal as normal_email;
 pub(crate) use crate::state::email::{key as fold_email, look as look_of_email};
 use crate::state::{
-    AccountChange, AccountRow, Added, EndSessions, IdentityRow, State, StateError, TokenHash,
+    AccountChange, AccountRow, Added, EndSessions, IdentityRow, Linked, State, StateError, TokenHash,
+    Unlinked, Ways,
 };
 
 pub(crate) use email::is_valid as is_email;
@@ -229,12 +230,57 @@ impl Accounts {
         let now = self.clock.now();
         let id = new_id(now).map_err(|_| AccountError::NoRandomNumbers)?;
         (identity.account_id, identity.updated_at) = (id.to_string(), now);
-        let end = EndSessions {
-            now,
+        Ok(self
+            .state
+            .sign_in_identity(&identity, &self.ending(revoked_until))?)
+    }
+
+    /// The identities of an account.
+    ///
+    /// # Errors
+    /// The state failed.
+    pub fn identities(&self, id: &str) -> Result<Vec<IdentityRow>, StateError> {
+        self.state.identities(Some(id))
+    }
+
+    /// Links an identity at a provider to the account `identity.account_id`, in one of its sessions; see
+    /// [`IdentityStore::link_identity`](crate::state::IdentityStore::link_identity). `identity.updated_at` is set here.
+    ///
+    /// # Errors
+    /// The state failed.
+    pub fn link_identity(
+        &self,
+        mut identity: IdentityRow,
+        session_id: &str,
+        revoked_until: UnixSeconds,
+    ) -> Result<Linked, StateError> {
+        identity.updated_at = self.clock.now();
+        self.state
+            .link_identity(&identity, session_id, &self.ending(revoked_until))
+    }
+
+    /// Removes an identity at a provider from an account, unless it is the last of `ways` to sign in.
+    ///
+    /// # Errors
+    /// The state failed.
+    pub fn unlink_identity(
+        &self,
+        identity: &IdentityRow,
+        ways: &Ways,
+        revoked_until: UnixSeconds,
+    ) -> Result<Unlinked, StateError> {
+        let named = (&*identity.provider, &*identity.subject);
+        self.state
+            .unlink_identity(&identity.account_id, named, ways, &self.ending(revoked_until))
+    }
+
+    /// Ends no session: tokens become stale.
+    fn ending(&self, revoked_until: UnixSeconds) -> EndSessions<'static> {
+        EndSessions {
+            now: self.clock.now(),
             revoked_until,
             keep: None,
-        };
-        Ok(self.state.sign_in_identity(&identity, &end)?)
+        }
     }
 
     /// The same between two sign-ins, for an identity of the account `identity.account_id`; `None` where it is not one.

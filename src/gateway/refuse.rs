@@ -108,6 +108,19 @@ pub(super) fn refuse(
     }
 }
 
+/// Whether a 403 says nothing about what the account of the caller may do.
+fn is_about_sign_in(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::CrossSite
+            | Refusal::SignInElsewhere
+            | Refusal::SignInDenied
+            | Refusal::SignInNotAllowed
+            | Refusal::SignInTooOld
+            | Refusal::AccountDisabled
+    )
+}
+
 /// The answer in words. A caller who is known and has no access, and one whose session ended before a form came, are told
 /// so, with a way on.
 fn say(
@@ -121,14 +134,10 @@ fn say(
     let refusal = rejection.refusal;
     let sign_in = sign_in.and_then(|location| location.to_str().ok());
     let visitor = match (refusal.status(), &rejection.caller) {
-        (StatusCode::FORBIDDEN, Some(caller))
-            if !matches!(refusal, Refusal::CrossSite | Refusal::SignInElsewhere) =>
-        {
-            Some(Visitor::NoAccess {
-                account: caller.identity.display_name(),
-                sign_in,
-            })
-        }
+        (StatusCode::FORBIDDEN, Some(caller)) if !is_about_sign_in(refusal) => Some(Visitor::NoAccess {
+            account: caller.identity.display_name(),
+            sign_in,
+        }),
         (StatusCode::UNAUTHORIZED, _)
             if !is_safe && matches!(refusal, Refusal::CredentialMissing | Refusal::Revoked) =>
         {

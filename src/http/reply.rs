@@ -211,12 +211,22 @@ fn detail(refusal: Refusal) -> &'static str {
         }
         Refusal::SignInDenied => return "The sign-in was cancelled at the provider. Please sign in again.",
         Refusal::SignInNotAllowed => return "This account is not allowed to sign in here.",
+        Refusal::SignInTooOld => return "You signed in too long ago for this. Please sign in again.",
         Refusal::AccountDisabled => return "This account is disabled.",
         Refusal::ProviderRefused | Refusal::IdTokenRefused => {
             return "The sign-in provider did not complete the sign-in. Please sign in again.";
         }
         Refusal::ProviderUnavailable => {
             return "The sign-in provider does not answer at the moment. Please try again shortly.";
+        }
+        Refusal::IdentityTaken => {
+            return "This account of the provider is linked to another account here. Nothing was changed.";
+        }
+        Refusal::IdentitiesTooMany => {
+            return "This account has as many linked providers as it may have. Remove one first.";
+        }
+        Refusal::LastSignIn => {
+            return "This is the last way to sign in to this account, so it stays. Link another provider first.";
         }
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
         Refusal::CrossSite => return "The request came from another site, so it was not done.",

@@ -16,7 +16,7 @@ use super::form::Fields;
 use super::provider::flow;
 use super::public::PublicFiles;
 use super::response::{EndpointError, EndpointResponse};
-use super::{arrival, password, register, sign_in, tokens, user_sessions};
+use super::{arrival, links, password, register, sign_in, tokens, user_sessions};
 use crate::http::target::{PathLeniency, Target};
 use crate::refusal::Refusal;
 
@@ -61,7 +61,7 @@ pub(super) enum Handler {
 enum Path {
     /// As it is.
     Root(&'static str),
-    /// Below `own_prefix`; `{id}` is the id of a session, `{provider}` the name of a provider.
+    /// Below `own_prefix`; `{id}` is the id of a session or of a link, `{provider}` the name of a provider.
     Below(&'static str),
 }
 
@@ -105,6 +105,10 @@ static ENDPOINTS: &[Row] = &[
     Row { path: Path::Below("/me"), methods: READ, access: Access::Caller, listed: true, handler: Handler::Plain(|visit| Box::pin(user_sessions::me(visit))) },
     Row { path: Path::Below("/password"), methods: READ, access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(password::page(visit))) },
     Row { path: Path::Below("/password"), methods: "POST", access: Access::Session, listed: false, handler: Handler::Form(|visit, fields| Box::pin(password::submit(visit, fields))) },
+    Row { path: Path::Below("/links"), methods: READ, access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(links::list(visit))) },
+    Row { path: Path::Below("/links/{provider}"), methods: "POST", access: Access::Session, listed: false, handler: Handler::Form(|visit, fields| Box::pin(links::begin(visit, fields))) },
+    Row { path: Path::Below("/links/{id}"), methods: "DELETE", access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(links::remove(visit))) },
+    Row { path: Path::Below("/links/{id}/end"), methods: "POST", access: Access::Session, listed: false, handler: Handler::Form(|visit, fields| Box::pin(links::remove_by_form(visit, fields))) },
     Row { path: Path::Below("/sessions"), methods: READ, access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(user_sessions::list(visit))) },
     Row { path: Path::Below("/sessions/{id}"), methods: "DELETE", access: Access::Session, listed: false, handler: Handler::Plain(|visit| Box::pin(user_sessions::end(visit))) },
     Row { path: Path::Below("/sessions/{id}/end"), methods: "POST", access: Access::Session, listed: false, handler: Handler::Form(|visit, fields| Box::pin(user_sessions::end_by_form(visit, fields))) },
@@ -331,6 +335,8 @@ mod tests {
                 "0197-ab",
                 &["POST"],
             ),
+            ("/auth/links", "/links", "", &["GET, HEAD"]),
+            ("/auth/links/0197ab/end", "/links/{id}/end", "0197ab", &["POST"]),
             ("/auth/logo", "/logo", "", &["GET, HEAD"]),
             ("/auth/continue", "/continue", "", &["GET"]),
         ] {

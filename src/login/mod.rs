@@ -11,6 +11,7 @@ mod attempt;
 mod context;
 mod endpoint;
 mod form;
+mod links;
 mod password;
 pub(crate) mod provider;
 mod public;

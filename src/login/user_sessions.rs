@@ -88,7 +88,7 @@ fn to_json(row: &SessionRow, current: &str) -> Value {
 }
 
 /// `2026-01-01T00:00:00Z`; `null` for a time that no calendar has.
-fn rfc3339(time: UnixSeconds) -> Option<String> {
+pub(super) fn rfc3339(time: UnixSeconds) -> Option<String> {
     jiff::Timestamp::from_second(time)
         .ok()
         .map(|time| time.to_string())

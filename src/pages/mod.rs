@@ -41,6 +41,8 @@ pub(crate) use templates::BUILT_IN;
 const LONGEST_TEXT: usize = 1_024;
 /// The longest id or network address of a session, in bytes.
 const LONGEST_ID: usize = 64;
+/// The longest name of a provider and address at one, in a list, in bytes.
+const LONGEST_LABEL: usize = 256;
 /// The longest return address, in bytes; a longer one is left out.
 const LONGEST_ADDRESS: usize = 2_560;
 /// The longest address of the sign-in page elsewhere, in bytes: a return address in it is percent-encoded.
@@ -125,6 +127,19 @@ pub struct Person {
     pub name: Option<String>,
 }
 
+/// An identity at a provider, for the list of them.
+#[derive(Clone, Debug)]
+pub struct LinkItem {
+    /// What `{prefix}/links/{id}/end` needs.
+    pub id: String,
+    /// What the provider is called.
+    pub label: String,
+    /// The address that the provider names.
+    pub email: Option<String>,
+    /// When it was last signed in with.
+    pub seen_at: UnixSeconds,
+}
+
 /// One session, for the list of them.
 #[derive(Clone, Debug)]
 pub struct SessionItem {
@@ -164,6 +179,7 @@ struct Content<'a> {
     has_password: bool,
     providers: &'a [ProviderLink],
     providers_only: bool,
+    links: Vec<Value>,
     sessions: Vec<Value>,
     /// Sessions that are not listed.
     more: usize,
@@ -378,6 +394,28 @@ impl Pages {
         self.answer(StatusCode::OK, Page::Sessions, content)
     }
 
+    /// The ways to sign in to an account: its identities at providers, whether it has a password, and the providers that it
+    /// can be linked with, each with the address that its form posts to.
+    #[must_use]
+    pub fn links(
+        &self,
+        person: &Person,
+        (links, has_password): (&[LinkItem], bool),
+        providers: &[ProviderLink],
+        now: UnixSeconds,
+        notice: Option<&str>,
+    ) -> Response<Bytes> {
+        let content = Content {
+            person: Some(person),
+            links: links.iter().map(|link| self.link(link, now)).collect(),
+            has_password,
+            providers,
+            notice,
+            ..Content::default()
+        };
+        self.answer(StatusCode::OK, Page::Links, content)
+    }
+
     /// The page of a refusal: the body alone.
     #[must_use]
     pub fn error(&self, page: &ErrorPage<'_>) -> Bytes {
@@ -489,6 +527,7 @@ impl Pages {
                 register => own("/register"),
                 password => own("/password"),
                 sessions => own("/sessions"),
+                links => own("/links"),
                 logout => own("/logout"),
                 logout_all => own("/logout?all=true"),
             },
@@ -519,6 +558,7 @@ impl Pages {
                 url => provider.url.as_str(),
             }).collect::<Vec<_>>(),
             providers_only => content.providers_only,
+            links => content.links.clone(),
             sessions => content.sessions.clone(),
             more => content.more,
             account => optional(content.account),
@@ -529,6 +569,20 @@ impl Pages {
             request_id => text(content.request_id),
             // What may be better in a moment.
             retry => matches!(code, 408 | 502..=504),
+        }
+    }
+
+    fn link(&self, link: &LinkItem, now: UnixSeconds) -> Value {
+        let end_url = format!("{}/links/{}/end", self.prefix, path(cut(&link.id, LONGEST_ID)));
+        context! {
+            label => cut(&link.label, LONGEST_LABEL),
+            email => link.email.as_deref().map(|email| cut(email, LONGEST_LABEL)),
+            seen => context! {
+                words => relative_time::ago(link.seen_at, now),
+                exact => relative_time::exact(link.seen_at),
+                machine => relative_time::machine(link.seen_at),
+            },
+            end_url => Value::from_safe_string(end_url),
         }
     }
 
@@ -583,6 +637,13 @@ impl Pages {
         let sessions = [session(true, false), session(false, true)]
             .map(|session| self.session(&session, now))
             .to_vec();
+        let link = LinkItem {
+            id: "0197".to_owned(),
+            label: "Example".to_owned(),
+            email: Some("ann@example.com".to_owned()),
+            seen_at: now,
+        };
+        let links = vec![self.link(&link, now)];
         let page = |status, request_id| Content {
             status,
             title: "Title",
@@ -666,6 +727,24 @@ impl Pages {
                     person: Some(&person),
                     sessions,
                     more: 1,
+                    notice,
+                    ..Content::default()
+                },
+            ),
+            (
+                Page::Links,
+                Content {
+                    person: Some(&nameless),
+                    ..Content::default()
+                },
+            ),
+            (
+                Page::Links,
+                Content {
+                    person: Some(&person),
+                    links,
+                    has_password: true,
+                    providers: &providers,
                     notice,
                     ..Content::default()
                 },

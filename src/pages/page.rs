@@ -17,6 +17,7 @@ pub(super) enum Page {
     Register,
     Password,
     Sessions,
+    Links,
     Elsewhere,
     SignOut,
     SetupOver,
@@ -26,11 +27,12 @@ pub(super) enum Page {
 }
 
 impl Page {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::SignIn,
         Self::Register,
         Self::Password,
         Self::Sessions,
+        Self::Links,
         Self::Elsewhere,
         Self::SignOut,
         Self::SetupOver,
@@ -51,6 +53,7 @@ impl Page {
             Self::Register => ("register.html", include_str!("templates/register.html")),
             Self::Password => ("password.html", include_str!("templates/password.html")),
             Self::Sessions => ("sessions.html", include_str!("templates/sessions.html")),
+            Self::Links => ("links.html", include_str!("templates/links.html")),
             Self::Elsewhere => ("elsewhere.html", include_str!("templates/elsewhere.html")),
             Self::SignOut => ("sign_out.html", include_str!("templates/sign_out.html")),
             Self::SetupOver => ("setup_over.html", include_str!("templates/setup_over.html")),
@@ -60,10 +63,10 @@ impl Page {
         }
     }
 
-    /// Whether its form is answered by a redirect to an app, which may redirect to any origin. Chromium checks
+    /// Whether its form is answered by a redirect to an app or a provider, which may redirect to any origin. Chromium checks
     /// `form-action` against the whole chain of redirects and blocks the form without a message.
     pub(super) const fn leads_on(self) -> bool {
-        matches!(self, Self::SignIn | Self::Register)
+        matches!(self, Self::SignIn | Self::Register | Self::Links)
     }
 
     /// The fields of the endpoint that its form posts to.

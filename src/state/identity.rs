@@ -45,6 +45,42 @@ impl Debug for IdentityRow {
     }
 }
 
+/// The most identities of one account.
+pub(crate) const MOST_IDENTITIES: usize = 20;
+
+/// What linking an identity to an account came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Linked {
+    /// It is one of the account's now, or was before.
+    Done(AccountRow),
+    /// It belongs to another account.
+    OtherAccount,
+    /// The account has [`MOST_IDENTITIES`] already.
+    TooMany,
+    /// The session is over, or the account is disabled.
+    NoSession,
+}
+
+/// What removing an identity came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlinked {
+    /// It is gone, and its roles with it.
+    Done,
+    /// The account has no such identity.
+    Missing,
+    /// The account could not be signed in to any more.
+    Last,
+}
+
+/// The ways to sign in that the configuration has.
+#[derive(Clone, Debug, Default)]
+pub struct Ways {
+    /// Whether accounts with a password can sign in by it.
+    pub password: bool,
+    /// The names of the providers.
+    pub providers: Vec<String>,
+}
+
 /// Identities at providers.
 pub trait IdentityStore: Debug + Send + Sync {
     /// Notes that an attempt was completed, in one step: of several requests for it one gets `true`. It is forgotten at
@@ -59,8 +95,29 @@ pub trait IdentityStore: Debug + Send + Sync {
     /// The identities of one account, or all; in the order of provider and subject.
     fn identities(&self, account_id: Option<&str>) -> Result<Vec<IdentityRow>, StateError>;
 
+    /// Links an identity to the account `identity.account_id`, in one step, if `session_id` is one of its sessions. The
+    /// address and the name of the account stay; other roles make tokens stale as by a sign-in.
+    fn link_identity(
+        &self,
+        identity: &IdentityRow,
+        session_id: &str,
+        end: &EndSessions<'_>,
+    ) -> Result<Linked, StateError>;
+
+    /// Removes an identity from an account, in one step, unless it is the last of `ways` to sign in to it. Where the account
+    /// was made by it, the identity with the latest sign-in takes its place, with address and name. Other roles, or another
+    /// address, make tokens stale as by a sign-in.
+    fn unlink_identity(
+        &self,
+        account_id: &str,
+        identity: (&str, &str),
+        ways: &Ways,
+        end: &EndSessions<'_>,
+    ) -> Result<Unlinked, StateError>;
+
     /// The account of an identity as it is after this sign-in, in one step: an unknown identity makes a new account
-    /// without a password, a known one takes over the address, the name and the roles. Where one of them is another than
+    /// without a password, a known one takes over the roles, and the identity that the account was made by the address and
+    /// the name, too. Where one of them is another than
     /// before, tokens of the account become stale as by
     /// [`AccountStore::change_account`](super::AccountStore::change_account). A disabled account stays as it is.
     fn sign_in_identity(

@@ -31,7 +31,7 @@ pub(crate) use code::{CodeRow, CodeStore, MOST_CODES};
 pub(crate) use ending::{EndSessions, TOKEN_MARGIN};
 pub(crate) use error::{StateError, StateErrorKind};
 pub(crate) use grant::{GrantRow, GrantStore, Lease};
-pub(crate) use identity::{IdentityRow, IdentityStore};
+pub(crate) use identity::{IdentityRow, IdentityStore, Linked, MOST_IDENTITIES, Unlinked, Ways};
 pub(crate) use key::{SigningKeyRow, SigningKeyStore};
 pub(crate) use revocation::{PURGED_AT_ONCE, Reading, RevocationStore, Version};
 pub use session::{Authentication, RefreshRow, SessionRow};

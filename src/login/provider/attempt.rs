@@ -8,6 +8,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -36,6 +37,15 @@ const MARK: usize = 8;
 /// What the state knows our secret by.
 const SECRET_NAME: &str = "provider-attempts";
 
+/// What a completed attempt leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Purpose {
+    /// A session of this browser.
+    SignIn,
+    /// The identity is linked to this account, in this session of it.
+    Link { account_id: String, session_id: String },
+}
+
 /// One attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
@@ -44,6 +54,7 @@ pub(super) struct Attempt {
     pub(super) return_to: Option<String>,
     /// The hash of the nonce of another host, which sent the browser here.
     pub(super) of_host: Option<String>,
+    pub(super) purpose: Purpose,
 }
 
 /// What an attempt is sent to the provider with.
@@ -121,7 +132,15 @@ impl AttemptKeys {
         now: UnixSeconds,
     ) -> Vec<HeaderValue> {
         let return_to = attempt.return_to.as_ref().filter(|to| to.len() <= MAX_RETURN_TO);
-        let content = json!([now, state, attempt.provider, return_to, attempt.of_host]).to_string();
+        let content = json!([
+            now,
+            state,
+            attempt.provider,
+            return_to,
+            attempt.of_host,
+            attempt.purpose
+        ]);
+        let content = content.to_string();
         let tag = blake3::keyed_hash(&self.tag, content.as_bytes());
         let value = format!(
             "{}.{}",
@@ -163,8 +182,16 @@ impl AttemptKeys {
         if !bool::from(expected.as_bytes()[..].ct_eq(&tag)) {
             return None;
         }
-        type Content = (UnixSeconds, String, String, Option<String>, Option<String>);
-        let (begun, own, provider, return_to, of_host): Content = serde_json::from_slice(&content).ok()?;
+        type Content = (
+            UnixSeconds,
+            String,
+            String,
+            Option<String>,
+            Option<String>,
+            Purpose,
+        );
+        let (begun, own, provider, return_to, of_host, purpose): Content =
+            serde_json::from_slice(&content).ok()?;
         // An attempt of the future was made before the clock was set back: its age is not known.
         let is_now = (0..LIFETIME).contains(&now.saturating_sub(begun));
         let is_this = bool::from(own.as_bytes().ct_eq(state.as_bytes()));
@@ -172,6 +199,7 @@ impl AttemptKeys {
             provider,
             return_to,
             of_host,
+            purpose,
         })
     }
 }
@@ -250,6 +278,7 @@ mod tests {
             provider: "corp".to_owned(),
             return_to: Some("/a?b=c".to_owned()),
             of_host: None,
+            purpose: Purpose::SignIn,
         }
     }
 

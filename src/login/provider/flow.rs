@@ -11,17 +11,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
 
 use super::admission::admitted;
-use super::attempt::{self, Attempt, LIFETIME};
+use super::attempt::{self, Attempt, LIFETIME, Purpose};
 use super::metadata::{OFFLINE_ACCESS, shown};
-use super::profile::Profile;
 use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
-use crate::login::context::EndpointContext;
+use crate::login::context::{EndpointContext, OwnSession};
 use crate::login::form::parameters;
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
-use crate::state::{AccountRow, TokenHash};
+use crate::state::{AccountRow, IdentityRow, Linked, TokenHash};
 
 /// The longest code that is taken, in bytes.
 const LONGEST_CODE: usize = 4096;
@@ -46,19 +45,51 @@ pub(in crate::login) async fn begin(
         // The attempt's cookie would be one of another host than the provider leads back to.
         return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/login")).into());
     }
-    let asked = Arc::clone(provider);
     let way = Way::of(visit, None, None);
-    let metadata = providers
-        .ask(async move { asked.metadata().await })
-        .await
-        .map_err(|refusal| with_sign_in(refusal.into(), way.again(visit)))?;
-    let secrets = providers.keys.make()?;
-    let plan = &provider.plan;
     let attempt = Attempt {
-        provider: plan.name.clone(),
+        provider: provider.plan.name.clone(),
         return_to: way.return_to.as_ref().map(|text| text.to_string()),
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
+        purpose: Purpose::SignIn,
     };
+    let (location, cookies) = leave(visit, providers, provider, &attempt)
+        .await
+        .map_err(|refusal| with_sign_in(refusal.into(), way.again(visit)))?;
+    Ok(cookies
+        .into_iter()
+        .fold(EndpointResponse::found(location), EndpointResponse::with_cookie))
+}
+
+/// The way to the provider that the path names, where the browser's account is to be linked with it: the address, and the
+/// cookies to set. The caller has made sure that the account itself asks.
+pub(in crate::login) async fn begin_link(
+    visit: &EndpointContext<'_>,
+    own: OwnSession,
+) -> Result<(HeaderValue, Vec<HeaderValue>), Refusal> {
+    let (providers, provider) = named(visit)?;
+    let attempt = Attempt {
+        provider: provider.plan.name.clone(),
+        return_to: None,
+        of_host: None,
+        purpose: Purpose::Link {
+            account_id: own.account_id,
+            session_id: own.id,
+        },
+    };
+    leave(visit, providers, provider, &attempt).await
+}
+
+/// The address at the provider, and the cookies of an attempt that begins.
+async fn leave(
+    visit: &EndpointContext<'_>,
+    providers: &Providers,
+    provider: &Arc<Provider>,
+    attempt: &Attempt,
+) -> Result<(HeaderValue, Vec<HeaderValue>), Refusal> {
+    let asked = Arc::clone(provider);
+    let metadata = providers.ask(async move { asked.metadata().await }).await?;
+    let secrets = providers.keys.make()?;
+    let plan = &provider.plan;
     let challenge = challenge(&secrets.verifier);
     let mut scope = plan.scope.clone();
     if plan.asks_for_offline_access && metadata.knows_offline_access {
@@ -85,10 +116,8 @@ pub(in crate::login) async fn begin(
     let headers = visit.asked.headers;
     let cookies = providers
         .keys
-        .set_cookies(&providers.jar, headers, &secrets.state, &attempt, visit.now);
-    Ok(cookies
-        .into_iter()
-        .fold(EndpointResponse::found(location), EndpointResponse::with_cookie))
+        .set_cookies(&providers.jar, headers, &secrets.state, attempt, visit.now);
+    Ok((location, cookies))
 }
 
 /// The S256 code challenge (RFC 7636 section 4.2).
@@ -111,9 +140,11 @@ pub(in crate::login) async fn land(
     let mut begun = None;
     complete(visit, providers, provider, &mut begun)
         .await
-        .map_err(|failure| {
-            let way = begun.unwrap_or_else(|| Way::new(visit, None, None));
-            with_sign_in(failure, way.again(visit))
+        .map_err(|failure| match begun {
+            None => with_sign_in(failure, Way::new(visit, None, None).again(visit)),
+            Some((way, Purpose::SignIn)) => with_sign_in(failure, way.again(visit)),
+            // The account is signed in.
+            Some((_, Purpose::Link { .. })) => failure,
         })
 }
 
@@ -122,7 +153,7 @@ async fn complete(
     visit: &EndpointContext<'_>,
     providers: &Providers,
     provider: &Arc<Provider>,
-    begun: &mut Option<Way>,
+    begun: &mut Option<(Way, Purpose)>,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let plan = &provider.plan;
     let names = ["state", "code", "iss", "error", "error_description"];
@@ -142,11 +173,12 @@ async fn complete(
     let (attempt, cookie_name) = found
         .filter(|(attempt, _)| attempt.provider == plan.name)
         .ok_or(Refusal::AttemptRefused)?;
-    let way = begun.insert(Way::new(
+    let way = Way::new(
         visit,
         attempt.return_to.map(Into::into),
         attempt.of_host.map(Into::into),
-    ));
+    );
+    let (way, purpose) = begun.insert((way, attempt.purpose));
 
     let asked = Arc::clone(provider);
     let metadata = providers.ask(async move { asked.metadata().await }).await?;
@@ -201,21 +233,56 @@ async fn complete(
     let grants = visit.login.grants.as_ref();
     let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
     let how = profile.authentication(&plan.name, now);
-    let account = sign_in(visit, provider, profile).await?;
-    let answered = visit.open_browser(account, how, way.then.clone(), grant).await?;
+    let identity = admitted(plan, profile).ok_or(Refusal::SignInNotAllowed)?;
+    let answered = match purpose {
+        Purpose::SignIn => {
+            let account = sign_in(visit, identity).await?;
+            visit.open_browser(account, how, way.then.clone(), grant).await?
+        }
+        Purpose::Link {
+            account_id,
+            session_id,
+        } => link(visit, identity, (account_id, session_id)).await?,
+    };
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),
         None => answered,
     })
 }
 
-/// The account of who signs in, where the rules and the account allow for it.
-async fn sign_in(
+/// Links an identity to the account that asked for it. Its session must be the one of this browser, and alive: the account of
+/// one user is never linked in the browser of another.
+async fn link(
     visit: &EndpointContext<'_>,
-    provider: &Provider,
-    profile: Profile,
-) -> Result<AccountRow, Refusal> {
-    let identity = admitted(&provider.plan, profile).ok_or(Refusal::SignInNotAllowed)?;
+    identity: IdentityRow,
+    (account_id, session_id): (&str, &str),
+) -> Result<EndpointResponse, Refusal> {
+    let own = visit
+        .browser_session()
+        .filter(|own| own.account_id == account_id && own.id == session_id)
+        .ok_or(Refusal::AttemptRefused)?;
+    let identity = IdentityRow {
+        account_id: account_id.to_owned(),
+        ..identity
+    };
+    let linked = visit
+        .state(move |accounts, sessions| {
+            if sessions.would_renew(&own.id, &own.account_id)?.is_none() {
+                return Ok(Linked::NoSession);
+            }
+            Ok(accounts.link_identity(identity, &own.id, sessions.revoked_until())?)
+        })
+        .await?;
+    match linked {
+        Linked::Done(_) => Ok(EndpointResponse::see_other(visit.to("/links?done=linked"))),
+        Linked::OtherAccount => Err(Refusal::IdentityTaken),
+        Linked::TooMany => Err(Refusal::IdentitiesTooMany),
+        Linked::NoSession => Err(Refusal::AttemptRefused),
+    }
+}
+
+/// The account of who signs in, where it may be used.
+async fn sign_in(visit: &EndpointContext<'_>, identity: IdentityRow) -> Result<AccountRow, Refusal> {
     let account = visit
         .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, sessions.revoked_until())?))
         .await?;

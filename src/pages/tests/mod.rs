@@ -47,6 +47,15 @@ fn session(id: &str, is_current: bool, is_client: bool) -> SessionItem {
     }
 }
 
+fn link(text: &str) -> LinkItem {
+    LinkItem {
+        id: text.to_owned(),
+        label: text.to_owned(),
+        email: Some(text.to_owned()),
+        seen_at: NOW - 7_300,
+    }
+}
+
 fn text(response: &Response<Bytes>) -> String {
     String::from_utf8(response.body().to_vec()).unwrap()
 }
@@ -107,6 +116,16 @@ fn all(pages: &Pages, value: &str, message: Option<&str>) -> Vec<Response<Bytes>
             error,
         ),
         pages.register(ok, RegisterForm::default(), error),
+        pages.links(
+            &person,
+            (&[link(value)], true),
+            &[ProviderLink {
+                label: value.to_owned(),
+                url: "/auth/links/example".to_owned(),
+            }],
+            NOW,
+            message,
+        ),
         pages.setup_over(ok),
         pages.password(ok, &person, error),
         pages.sign_out(Some(&person)),
@@ -160,7 +179,7 @@ fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
 
 #[test]
 fn every_page_is_kept_by_nobody_and_may_load_nothing() {
-    for (number, response) in all(&pages(), "ann", None).iter().take(11).enumerate() {
+    for (number, response) in all(&pages(), "ann", None).iter().take(12).enumerate() {
         let header = |name: &str| response.headers()[name].to_str().unwrap();
         assert_eq!(header("content-type"), "text/html; charset=utf-8");
         assert_eq!(header("cache-control"), "no-store");
@@ -173,8 +192,8 @@ fn every_page_is_kept_by_nobody_and_may_load_nothing() {
             policy.starts_with("default-src 'none'; style-src 'sha256-"),
             "{policy}"
         );
-        // The first four lead on to an app, which may redirect to any origin.
-        let forms = if number < 4 { "" } else { " form-action 'self';" };
+        // The first five lead on to an app or a provider, which may redirect to any origin.
+        let forms = if number < 5 { "" } else { " form-action 'self';" };
         let end = format!("'; img-src 'self';{forms} base-uri 'none'; frame-ancestors 'none'");
         assert!(
             policy.ends_with(&end) && policy.contains("; script-src 'sha256-"),

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountStore, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease, Reading,
-    RefreshExchange, RevocationStore, SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateErrorKind,
-    TokenHash, Version,
+    AccountStore, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease, Linked,
+    Reading, RefreshExchange, RevocationStore, SessionStore, Sighting, SigningKeyRow, SigningKeyStore,
+    StateErrorKind, TokenHash, Unlinked, Version, Ways,
 };
 
 type Deed = Box<dyn FnOnce(&dyn State) + Send>;
@@ -135,6 +135,8 @@ pass_on! { AccountStore:
 pass_on! { IdentityStore:
     spend_attempt(hash: &TokenHash, expires_at: UnixSeconds, now: UnixSeconds) -> bool;
     identities(account_id: Option<&str>) -> Vec<IdentityRow>;
+    link_identity(identity: &IdentityRow, session_id: &str, end: &EndSessions<'_>) -> Linked;
+    unlink_identity(account_id: &str, identity: (&str, &str), ways: &Ways, end: &EndSessions<'_>) -> Unlinked;
     sign_in_identity(identity: &IdentityRow, end: &EndSessions<'_>) -> AccountRow;
     update_identity(identity: &IdentityRow, end: &EndSessions<'_>) -> Option<AccountRow>;
 }

@@ -93,6 +93,13 @@ macro_rules! suite {
             a_disabled_account_of_an_identity_stays_as_it_is
             a_deleted_account_takes_its_identity_along
             an_update_is_for_an_identity_of_the_account_alone
+            an_identity_is_linked_in_a_session_of_its_account_alone
+            an_identity_of_another_account_stays_there
+            a_linked_identity_leaves_address_and_name_and_gives_its_roles
+            an_account_has_a_few_identities
+            the_last_way_to_sign_in_stays
+            an_account_whose_identity_is_removed_has_the_address_of_another_one
+            of_many_that_remove_the_last_two_ways_one_is_left
             of_many_first_sign_ins_of_an_identity_one_makes_the_account
             of_many_that_complete_an_attempt_one_does
         );

@@ -9,8 +9,9 @@ use crate::clock::UnixSeconds;
 use crate::revocation::Revocation;
 use crate::state::{
     AccountChange, AccountRow, AccountStore, Added, CodeRow, CodeStore, EndSessions, GrantRow, GrantStore,
-    IdentityRow, IdentityStore, Lease, Reading, RefreshExchange, RevocationStore, Rotation, SessionRow,
-    SessionSelector, SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateError, TokenHash, Version,
+    IdentityRow, IdentityStore, Lease, Linked, Reading, RefreshExchange, RevocationStore, Rotation,
+    SessionRow, SessionSelector, SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateError,
+    TokenHash, Unlinked, Version, Ways,
 };
 
 impl RevocationStore for Sqlite {
@@ -185,6 +186,29 @@ impl IdentityStore for Sqlite {
     fn identities(&self, account_id: Option<&str>) -> Result<Vec<IdentityRow>, StateError> {
         self.read("list identities", |connection| {
             identities::list(connection, account_id)
+        })
+    }
+
+    fn link_identity(
+        &self,
+        identity: &IdentityRow,
+        session_id: &str,
+        end: &EndSessions<'_>,
+    ) -> Result<Linked, StateError> {
+        self.write("link an identity", |transaction| {
+            identities::link(transaction, identity, session_id, end)
+        })
+    }
+
+    fn unlink_identity(
+        &self,
+        account_id: &str,
+        identity: (&str, &str),
+        ways: &Ways,
+        end: &EndSessions<'_>,
+    ) -> Result<Unlinked, StateError> {
+        self.write("remove an identity", |transaction| {
+            identities::unlink(transaction, account_id, identity, ways, end)
         })
     }
 

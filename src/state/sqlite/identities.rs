@@ -3,10 +3,12 @@
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{accounts, revocations};
+use super::{accounts, revocations, sessions};
 use crate::clock::UnixSeconds;
 use crate::state::identity::email_key_of;
-use crate::state::{AccountRow, EndSessions, IdentityRow, TokenHash};
+use crate::state::{
+    AccountRow, EndSessions, IdentityRow, Linked, MOST_IDENTITIES, TokenHash, Unlinked, Ways,
+};
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
     // An error of the parser would quote what it found.
@@ -86,23 +88,99 @@ pub(super) fn sign_in(
     end: &EndSessions<'_>,
 ) -> rusqlite::Result<AccountRow> {
     let known = account_of(transaction, identity)?;
-    let is_new = known.is_none();
     let id = known.unwrap_or_else(|| identity.account_id.clone());
     let before = accounts::by_id(transaction, &id)?;
     match &before {
         Some(account) if account.disabled => return Ok(account.clone()),
         None => accounts::insert(transaction, &new_account(identity), "")?,
-        Some(_) => {
-            transaction
-                .prepare_cached("UPDATE accounts SET email = ?2, name = ?3, confirmed = ?4 WHERE id = ?1")?
-                .execute(params![
-                    id,
-                    identity.email.as_deref().unwrap_or_default(),
-                    identity.name,
-                    identity.email_verified,
-                ])?;
+        Some(account) if account.email_key == email_key_of(&identity.provider, &identity.subject) => {
+            take_over(transaction, &id, identity)?;
+        }
+        // The address of a local account, or of another identity.
+        Some(_) => {}
+    }
+    write(transaction, identity, &id)?;
+    settle(transaction, &id, before, end)
+}
+
+pub(super) fn link(
+    transaction: &Transaction<'_>,
+    identity: &IdentityRow,
+    session_id: &str,
+    end: &EndSessions<'_>,
+) -> rusqlite::Result<Linked> {
+    let id = &identity.account_id;
+    let session = sessions::with_account(transaction, session_id)?;
+    let Some((_, before)) =
+        session.filter(|(session, account)| session.account_id == *id && !account.disabled)
+    else {
+        return Ok(Linked::NoSession);
+    };
+    match account_of(transaction, identity)? {
+        Some(other) if other != *id => return Ok(Linked::OtherAccount),
+        None if list(transaction, Some(id))?.len() >= MOST_IDENTITIES => return Ok(Linked::TooMany),
+        Some(_) | None => {}
+    }
+    write(transaction, identity, id)?;
+    settle(transaction, id, Some(before), end).map(Linked::Done)
+}
+
+pub(super) fn unlink(
+    transaction: &Transaction<'_>,
+    account_id: &str,
+    (provider, subject): (&str, &str),
+    ways: &Ways,
+    end: &EndSessions<'_>,
+) -> rusqlite::Result<Unlinked> {
+    let Some(before) = accounts::by_id(transaction, account_id)? else {
+        return Ok(Unlinked::Missing);
+    };
+    let all = list(transaction, Some(account_id))?;
+    let (removed, rest): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|of| of.provider == provider && of.subject == subject);
+    if removed.is_empty() {
+        return Ok(Unlinked::Missing);
+    }
+    let has_password = ways.password && before.password_hash.is_some();
+    if !has_password && !rest.iter().any(|of| ways.providers.contains(&of.provider)) {
+        return Ok(Unlinked::Last);
+    }
+    transaction
+        .prepare_cached("DELETE FROM identities WHERE provider = ?1 AND subject = ?2")?
+        .execute([provider, subject])?;
+    if before.made_by() == Some((provider, subject)) {
+        let heir = rest.iter().max_by_key(|of| of.updated_at);
+        let key = match heir {
+            Some(heir) => email_key_of(&heir.provider, &heir.subject),
+            // No identity has an empty provider and this subject.
+            None => email_key_of("", account_id),
+        };
+        transaction
+            .prepare_cached("UPDATE accounts SET email_key = ?2 WHERE id = ?1")?
+            .execute([account_id, &key])?;
+        if let Some(heir) = heir {
+            take_over(transaction, account_id, heir)?;
         }
     }
+    settle(transaction, account_id, Some(before), end)?;
+    Ok(Unlinked::Done)
+}
+
+/// Gives an account the address and the name of an identity.
+fn take_over(transaction: &Transaction<'_>, id: &str, identity: &IdentityRow) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE accounts SET email = ?2, name = ?3, confirmed = ?4 WHERE id = ?1")?
+        .execute(params![
+            id,
+            identity.email.as_deref().unwrap_or_default(),
+            identity.name,
+            identity.email_verified,
+        ])?;
+    Ok(())
+}
+
+fn write(transaction: &Transaction<'_>, identity: &IdentityRow, id: &str) -> rusqlite::Result<()> {
     let roles = serde_json::to_string(&identity.roles)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     transaction
@@ -123,8 +201,18 @@ pub(super) fn sign_in(
             roles,
             identity.updated_at,
         ])?;
+    Ok(())
+}
+
+/// The account as it is now. Where its tokens would say something else than before, they are stale.
+fn settle(
+    transaction: &Transaction<'_>,
+    id: &str,
+    before: Option<AccountRow>,
+    end: &EndSessions<'_>,
+) -> rusqlite::Result<AccountRow> {
     let missing = || rusqlite::Error::QueryReturnedNoRows;
-    let mut after = accounts::by_id(transaction, &id)?.ok_or_else(missing)?;
+    let mut after = accounts::by_id(transaction, id)?.ok_or_else(missing)?;
     let is_other = before.is_some_and(|before| {
         (
             &before.email,
@@ -133,12 +221,12 @@ pub(super) fn sign_in(
             &before.granted_roles,
         ) != (&after.email, &after.name, after.confirmed, &after.granted_roles)
     });
-    if is_other && !is_new {
+    if is_other {
         after.revision = after.revision.saturating_add(1);
         transaction
             .prepare_cached("UPDATE accounts SET revision = ?2 WHERE id = ?1")?
             .execute(params![id, after.revision])?;
-        revocations::insert(transaction, &end.staleness(&id, after.revision))?;
+        revocations::insert(transaction, &end.staleness(id, after.revision))?;
     }
     Ok(after)
 }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::people::{form, navigate};
+use super::people::{form, navigate, post_form};
 use super::tokens::{Key, base64url, jwks, now};
 use super::{Answer, App, Exchange, Gate, Gateway, Request, Response, values};
 
@@ -403,12 +403,16 @@ impl Browser {
 
     /// The navigation, not sent.
     pub fn request(&self, target: &str) -> Request {
+        self.with_cookies(navigate(target))
+    }
+
+    /// A request with the cookies.
+    pub fn with_cookies(&self, request: Request) -> Request {
         let cookies: Vec<String> = self
             .cookies
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let request = navigate(target);
         if cookies.is_empty() {
             return request;
         }
@@ -456,6 +460,24 @@ impl Browser {
         let answer = self.visit(gateway, &begin).expect(302);
         let back = provider.agree(answer.header("location").unwrap());
         back_with(&back).replace("/login/sso/", &format!("/login/{name}/"))
+    }
+
+    /// Links the provider of this name, up to the way back.
+    #[track_caller]
+    pub fn link(&mut self, gateway: &Gateway, (name, provider): (&str, &OpenId)) -> String {
+        let answer = self
+            .post(gateway, &format!("/auth/links/{name}"), &[])
+            .expect(303);
+        let back = provider.agree(answer.header("location").unwrap());
+        back_with(&back).replace("/login/sso/", &format!("/login/{name}/"))
+    }
+
+    /// Sends a form of our own page.
+    #[track_caller]
+    pub fn post(&mut self, gateway: &Gateway, target: &str, fields: &[(&str, &str)]) -> Response {
+        let response = gateway.send(&self.with_cookies(post_form(target, fields)));
+        self.take(&response);
+        response
     }
 
     /// Signs in by the provider of this name.
