@@ -11,6 +11,19 @@ use crate::net::client;
 
 const WHO_FORM: &str = "write `{ domain = \"example.com\" }`, `{ email = \"…\" }` or `{ group = \"…\" }`";
 
+/// In lower case.
+fn domain(text: &str) -> Result<String, String> {
+    let is_domain = !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    if is_domain {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("what stands behind the `@`, like `example.com`".to_owned())
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn provider(&mut self, section: &mut Section<'_>) -> Option<RawProvider> {
         self.require(
@@ -99,6 +112,12 @@ impl Reader<'_> {
                 .map(|grant| grant.value)
                 .collect(),
             allow: self.allow(section),
+            authoritative_domains: self.all(
+                section,
+                "authoritative_domains",
+                Empty::Refused("leave it out where the provider is authoritative for no domain"),
+                |reader, item| reader.parse(item, "a domain", domain),
+            ),
             refresh: self.flag(section, "refresh"),
             ca_file: self.path(section, "ca_file"),
         })
@@ -176,17 +195,7 @@ impl Reader<'_> {
                 Err("an address like `alice@example.com`".to_owned())
             }
         });
-        let domain = self.parsed(section, "domain", "a domain", |text| {
-            let is_domain = !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-            if is_domain {
-                Ok(text.to_ascii_lowercase())
-            } else {
-                Err("what stands behind the `@`, like `example.com`".to_owned())
-            }
-        });
+        let domain = self.parsed(section, "domain", "a domain", domain);
         let group = self.string(section, "group");
         if written != 1 {
             return None;

@@ -18,6 +18,7 @@ pub(super) const PROVIDERS: Table = Table {
         key("roles", Kind::Tables("providers.*.roles"), "", "Roles that a sign-in gives, beside those that the account has of its own.").example("[{ role = \"admin\", email = \"alice@example.com\" }, { role = \"user\", domain = \"example.com\" }, { role = \"ops\", group = \"sre\" }]"),
         key("allow", Kind::Either(&[Kind::Tables("providers.*.allow"), Kind::Word(&["anyone"])]), "", "The users who can sign in: one of the entries applies to them. Without it, or with `anyone`: every account of the provider.").example("[{ domain = \"example.com\" }, { email = \"bob@partner.example\" }, { group = \"guests\" }]"),
         key("refresh", Kind::Boolean, "false", "`true`: the gateway keeps the provider's refresh token, encrypted, and reads claims and roles afresh once in `session.token_lifetime` while a session is in use. A session whose grant the provider has withdrawn ends. With `scopes` not written, `offline_access` is asked for where the provider knows it."),
+        key("authoritative_domains", Kind::List(&Kind::Text), "", "Domains whose addresses this provider assigns. A verified address of such a domain signs in to the confirmed local account that has it; from elsewhere, addresses of the domain count as unverified. Subdomains are domains of their own. Without it: none.").example("[\"example.com\"]"),
         key("ca_file", Kind::Path, "", "The certificate authorities for the provider. Without it: those of the system.").example("\"ca.pem\""),
     ],
     synonyms: &[

@@ -15,6 +15,7 @@ use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::net::client::{self, Client};
 use crate::net::egress::Egress;
+use crate::state::Authorities;
 
 /// How the gateway proves to a provider who it is (OpenID Connect Core 1.0 section 9).
 #[derive(Clone)]
@@ -51,11 +52,24 @@ pub(crate) struct ProviderPlan {
     pub(super) scope: String,
     pub(super) roles_claims: Vec<ClaimPath>,
     pub(super) rules: Rules,
+    pub(super) authorities: Arc<Authorities>,
     /// Whether claims are read afresh while a session lives.
     pub(super) refresh: bool,
     /// Whether the scope `offline_access` is asked for where the provider knows it.
     pub(super) asks_for_offline_access: bool,
     pub(super) client: Client,
+}
+
+impl ProviderPlan {
+    /// Whether an address that this provider has verified is verified.
+    pub(super) fn accepts(&self, email: &str) -> bool {
+        self.authorities.accept(&self.name, email)
+    }
+
+    /// Whether this provider is authoritative for the domain of an address.
+    pub(super) fn is_authoritative(&self, email: &str) -> bool {
+        self.authorities.of(email) == Some(&self.name)
+    }
 }
 
 impl std::fmt::Debug for ProviderPlan {
@@ -74,9 +88,20 @@ impl ProviderPlan {
     }
 
     /// Makes the providers of a file ready. One with an error is left out; the configuration is not used then.
-    pub(crate) fn compile(raw: &[Named<RawProvider>], egress: &Egress, problems: &mut Problems) -> Vec<Self> {
+    pub(crate) fn compile(
+        raw: &[Named<RawProvider>],
+        authorities: &Arc<Authorities>,
+        egress: &Egress,
+        problems: &mut Problems,
+    ) -> Vec<Self> {
         raw.iter()
-            .filter_map(|(name, raw)| compile(name, raw, egress, problems))
+            .filter_map(|(name, raw)| {
+                let plan = compile(name, raw, egress, problems)?;
+                Some(Self {
+                    authorities: Arc::clone(authorities),
+                    ..plan
+                })
+            })
             .collect()
     }
 }
@@ -150,6 +175,7 @@ fn compile(
         authentication,
         scope: scope.join(" "),
         roles_claims: raw.roles_claims.iter().map(|claim| claim.value.clone()).collect(),
+        authorities: Arc::default(),
         rules: Rules::new(&raw.roles, raw.allow.as_ref().map(|allow| &allow.value)),
         client,
     })
