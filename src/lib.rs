@@ -141,7 +141,9 @@ pub mod internals {
         pub use crate::values::SigningAlgorithm;
     }
     pub mod state {
-        pub use crate::state::{AccountRow, Authentication, RefreshRow, SessionRow, State, open};
+        pub use crate::state::{
+            AccountRow, Authentication, Authorities, RefreshRow, SessionRow, State, open,
+        };
         pub mod sqlite {
             pub use crate::state::sqlite::Sqlite;
         }

@@ -216,7 +216,8 @@ impl Accounts {
         self.state.spend_attempt(hash, now.saturating_add(lifetime), now)
     }
 
-    /// The account of an identity at a provider, made where the identity is new; see
+    /// The account of an identity at a provider, made where the identity is new; with `joins`, a new identity is linked to the
+    /// confirmed local account of its address, where there is one; see
     /// [`IdentityStore::sign_in_identity`](crate::state::IdentityStore::sign_in_identity). `identity.account_id` and
     /// `identity.updated_at` are set here. `revoked_until` is that of the sessions.
     ///
@@ -225,11 +226,17 @@ impl Accounts {
     pub fn sign_in_identity(
         &self,
         mut identity: IdentityRow,
+        joins: bool,
         revoked_until: UnixSeconds,
     ) -> Result<AccountRow, AccountError> {
         let now = self.clock.now();
         let id = new_id(now).map_err(|_| AccountError::NoRandomNumbers)?;
         (identity.account_id, identity.updated_at) = (id.to_string(), now);
+        if let Some(email) = identity.email.as_ref().filter(|_| joins) {
+            let key = fold_email(email);
+            self.state
+                .join_identity(&identity, &key, &self.ending(revoked_until))?;
+        }
         Ok(self
             .state
             .sign_in_identity(&identity, &self.ending(revoked_until))?)

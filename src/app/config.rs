@@ -31,6 +31,7 @@ use crate::pages::Pages;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
+use crate::state::Authorities;
 use crate::values::SigningAlgorithm;
 use crate::verify::Issuers;
 
@@ -189,7 +190,12 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let routes = compile_routes(raw, &settings.own_prefix, &upstreams, problems);
     let hosts = raw.routes.iter().filter_map(|route| route.host.as_ref());
     let named_hosts = NamedHosts::new(hosts.map(|host| &host.value));
-    let providers = ProviderPlan::compile(&raw.providers, &egress, problems);
+    let authorities = raw.providers.iter().flat_map(|(name, provider)| {
+        let domains = provider.authoritative_domains.iter();
+        domains.map(|domain| (domain.value.clone(), name.value.clone()))
+    });
+    let authorities = Arc::new(Authorities::new(authorities));
+    let providers = ProviderPlan::compile(&raw.providers, &authorities, &egress, problems);
     let sealing = Sealing::compile(&raw.state, &settings.state_url, problems);
     let without_password = RawPassword::default();
     let has_sign_in = raw.password.is_some() || !raw.providers.is_empty();
@@ -202,6 +208,7 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
                 "password",
                 "trust_unconfirmed_email",
             ),
+            authorities: Arc::clone(&authorities),
             ..settings::session(&raw.session, &settings.public_url)
         },
         policy: settings::policy(password),

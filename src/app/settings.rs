@@ -253,6 +253,7 @@ pub(super) fn session(raw: &RawSession, public_url: &Url) -> session::Settings {
         same_site_none: raw.is_same_site_none(),
         public_url: public_url.to_string(),
         trust_unconfirmed_email: false,
+        authorities: Arc::default(),
     }
 }
 

@@ -374,6 +374,7 @@ pub struct RawProvider {
     pub roles_claims: Vec<Spanned<ClaimPath>>,
     pub roles: Vec<RawGrant>,
     pub allow: Option<Spanned<RawAllow>>,
+    pub authoritative_domains: Vec<Spanned<String>>,
     pub refresh: Option<Spanned<bool>>,
     pub ca_file: Option<Spanned<PathBuf>>,
 }

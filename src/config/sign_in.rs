@@ -17,6 +17,7 @@ use crate::values::{Auth, Listen};
 pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     lifetimes(&raw.session, problems);
     origins(raw, problems);
+    authorities(raw, problems);
     allow(raw, problems);
     form_post(raw, problems);
     provider_tokens(raw, problems);
@@ -37,6 +38,7 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
         prefix(&raw.session, problems);
     }
     another_cookie(raw, is_plain, problems);
+    refresh_cookie(raw, problems);
 }
 
 /// A route can hand on only what a provider gave for a caller.
@@ -205,6 +207,30 @@ fn addresses(password: &Spanned<RawPassword>, raw: &RawConfig, problems: &mut Pr
     }
 }
 
+/// A domain has one provider that is authoritative for its addresses.
+fn authorities(raw: &RawConfig, problems: &mut Problems) {
+    let mut known: Vec<(&str, &str)> = Vec::new();
+    for (name, provider) in &raw.providers {
+        for domain in &provider.authoritative_domains {
+            match known.iter().find(|(other, _)| *other == domain.as_str()) {
+                Some((_, other)) => {
+                    problems
+                        .error(
+                            &domain.span,
+                            format!(
+                                "`{}` is a domain of the provider `{}` already",
+                                echo(domain),
+                                echo(other)
+                            ),
+                        )
+                        .hint("remove it from one of them");
+                }
+                None => known.push((domain.as_str(), name.as_str())),
+            }
+        }
+    }
+}
+
 /// Without `allow`, all that a provider knows may sign in; for a public one that is everyone.
 fn allow(raw: &RawConfig, problems: &mut Problems) {
     const WHO: &str = "`allow = [{ domain = \"example.com\" }]` names the users who may; ";
@@ -297,6 +323,28 @@ fn is_this_machine(url: &Url) -> bool {
 
 fn is_loopback(listen: &Listen) -> bool {
     matches!(listen, Listen::Tcp(address) if address.ip().is_loopback())
+}
+
+/// No other cookie is called as that with a refresh token, by either of its names and whatever its prefix.
+fn refresh_cookie(raw: &RawConfig, problems: &mut Problems) {
+    let session = raw.session.cookie.as_ref();
+    let session = session.map(|cookie| (cookie.value.as_str(), &cookie.span));
+    let sources = raw.sources.iter().flatten().filter_map(|source| {
+        let RawSource::Cookie(cookie) = &source.value else {
+            return None;
+        };
+        Some((&**cookie, &source.span))
+    });
+    for (name, span) in session.into_iter().chain(sources) {
+        if values::cookie_on_http(name) == values::REFRESH_COOKIE_ON_HTTP {
+            problems
+                .error(
+                    span,
+                    format!("`{}` is the name of the cookie with a refresh token", echo(name)),
+                )
+                .hint("call the cookie something else");
+        }
+    }
 }
 
 /// No source of tokens is the session cookie, by either of its names: the two hold tokens of different kinds.

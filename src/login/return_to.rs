@@ -11,6 +11,9 @@ use crate::http::target::Target;
 /// The name of the parameter, in the query and in the form.
 pub(super) const PARAMETER: &str = "return_to";
 
+/// The same in the query of the sign-in page, as oauth2-proxy calls it.
+pub(super) const OTHER_NAME: &str = "rd";
+
 /// The longest one, in bytes.
 const MAX_BYTES: usize = 2048;
 

@@ -131,7 +131,8 @@ impl Way {
             |said: Option<Zeroizing<String>>, name| said.or_else(|| parameter(visit.asked.query, name));
         Self::new(
             visit,
-            or_query(return_to, return_to::PARAMETER),
+            or_query(return_to, return_to::PARAMETER)
+                .or_else(|| parameter(visit.asked.query, return_to::OTHER_NAME)),
             or_query(attempt, attempt::PARAMETER),
         )
     }

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::Settings;
 use crate::clock::UnixSeconds;
 use crate::config::cookie_on_http;
+use crate::values;
 
 /// Browsers keep a cookie of 4,096 bytes, attributes included, and may drop a longer one without a word (RFC 6265
 /// section 6.1).
@@ -62,9 +63,9 @@ fn write(settings: &Settings, token: &str, max_age: UnixSeconds) -> String {
 #[must_use]
 pub(crate) const fn refresh_cookie_name(https: bool) -> &'static str {
     if https {
-        "__Secure-passgate-refresh"
+        values::REFRESH_COOKIE
     } else {
-        "passgate-refresh"
+        values::REFRESH_COOKIE_ON_HTTP
     }
 }
 
@@ -124,6 +125,7 @@ mod tests {
             lifetime: 604_800,
             public_url: "https://app.example.com".to_owned(),
             trust_unconfirmed_email: false,
+            authorities: Default::default(),
             same_site_none: false,
         }
     }

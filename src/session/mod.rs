@@ -29,7 +29,7 @@ use crate::identity::SESSION_ISSUER;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{
-    AccountRow, Authentication, EndSessions, RefreshExchange, RefreshRow, Rotation, SessionRow,
+    AccountRow, Authentication, Authorities, EndSessions, RefreshExchange, RefreshRow, Rotation, SessionRow,
     SessionSelector, Sighting, State, StateError, TOKEN_MARGIN,
 };
 use crate::verify::{Change, Revocations};
@@ -73,6 +73,8 @@ pub struct Settings {
     pub public_url: String,
     /// Whether tokens do not mark an unconfirmed address: apps then get it as any other.
     pub trust_unconfirmed_email: bool,
+    /// The providers that are authoritative for a domain.
+    pub authorities: Arc<Authorities>,
 }
 
 impl Settings {
@@ -83,6 +85,17 @@ impl Settings {
     pub fn revoked_until(&self, now: UnixSeconds) -> UnixSeconds {
         now.saturating_add(self.token_lifetime.max(LONGEST_TOKEN))
             .saturating_add(TOKEN_MARGIN)
+    }
+
+    /// Whether the address of an account counts as verified.
+    #[must_use]
+    pub fn is_verified(&self, account: &AccountRow) -> bool {
+        let provider = account.made_by().map(|(provider, _)| provider);
+        match (provider, self.authorities.of(&account.email)) {
+            (Some(provider), Some(authority)) => account.confirmed && provider == authority,
+            (Some(_), None) | (None, Some(_)) => account.confirmed,
+            (None, None) => account.confirmed || self.trust_unconfirmed_email,
+        }
     }
 
     /// Whether `session` is past one of its limits.

@@ -53,7 +53,7 @@ pub(super) fn sign(
         claims.insert("email".to_owned(), email.into());
     }
     // What is left out counts as verified (OpenID Connect Core section 5.1 has the claim).
-    if !account.confirmed && !settings.trust_unconfirmed_email {
+    if !settings.is_verified(account) {
         claims.insert("email_verified".to_owned(), false.into());
     }
     if let Some(name) = &account.name {

@@ -104,6 +104,16 @@ pub trait IdentityStore: Debug + Send + Sync {
         end: &EndSessions<'_>,
     ) -> Result<Linked, StateError>;
 
+    /// Links an identity that has no account to the local account with this `email_key`, in one step, if the address of the
+    /// account is confirmed and the account has no identity at the same provider. Returns whether it did. Also for a disabled
+    /// account, so that the user does not get another one.
+    fn join_identity(
+        &self,
+        identity: &IdentityRow,
+        email_key: &str,
+        end: &EndSessions<'_>,
+    ) -> Result<bool, StateError>;
+
     /// Removes an identity from an account, in one step, unless it is the last of `ways` to sign in to it. Where the account
     /// was made by it, the identity with the latest sign-in takes its place, with address and name. Other roles, or another
     /// address, make tokens stale as by a sign-in.

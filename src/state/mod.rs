@@ -9,6 +9,7 @@
 //! `sqlite/revocations.rs`, and its promises in `contract/`.
 
 mod account;
+mod authority;
 mod code;
 #[cfg(test)]
 mod contract;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 pub use account::AccountRow;
 pub(crate) use account::{AccountChange, AccountStore, Added};
+pub use authority::Authorities;
 pub(crate) use code::{CodeRow, CodeStore, MOST_CODES};
 pub(crate) use ending::{EndSessions, TOKEN_MARGIN};
 pub(crate) use error::{StateError, StateErrorKind};

@@ -470,6 +470,12 @@ pub(crate) fn cookie_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The cookie with a refresh token.
+pub(crate) const REFRESH_COOKIE: &str = "__Secure-passgate-refresh";
+
+/// The same on plain HTTP.
+pub(crate) const REFRESH_COOKIE_ON_HTTP: &str = "passgate-refresh";
+
 /// The default name of the session cookie.
 pub(crate) const COOKIE: &str = "__Host-session";
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::support::openid::{Browser, CLIENT_SECRET, OpenId};
-use super::support::people::{ROUTES, post_form, post_json};
+use super::support::people::{ROUTES, claims, post_form, post_json};
 use super::support::{App, Gateway, Request, Response, Setup, eventually, gateway::before, values};
 
 /// A gateway with the providers `corp` and `partner`, each with further keys, and local accounts.
@@ -446,4 +446,186 @@ fn link_from_a_session_of_more_than_ten_minutes_needs_a_new_sign_in() {
     let mut browser = signed_in(&gateway, "bob@example.net");
     let back = browser.link(&gateway, two.corp());
     browser.visit(&gateway, &back).expect(303);
+}
+
+const AUTHORITY: &str = "authoritative_domains = [\"example.com\"]";
+
+#[test]
+fn verified_address_of_an_authoritative_provider_is_that_of_the_confirmed_account() {
+    let two = Two::start();
+    let setup = two.setup(&format!("{AUTHORITY}\nroles_claims = [\"groups\"]"), "", "");
+    let local = setup.add_account("Ann@example.com", &["user"]);
+    let gateway = setup.start();
+    let mut browser = Browser::default();
+    browser.sign_in_by(&gateway, two.corp()).expect(303);
+    let account = me(&gateway, &mut browser);
+    assert_eq!(
+        (&account["id"], &account["roles"]),
+        (&json!(local), &json!(["sre", "user"]))
+    );
+    browser.visit(&gateway, "/x").expect(200);
+    assert_eq!(two.app.last().header("x-auth-email"), Some("Ann@example.com"));
+    gateway.sign_in("ann@example.com");
+    // Another subject with the address, which may be another person by now, is another account.
+    two.corp
+        .user(json!({ "sub": "ann-2", "email": "ann@example.com", "email_verified": true }));
+    let mut second = Browser::default();
+    second.sign_in_by(&gateway, two.corp()).expect(303);
+    assert_ne!(id_of(&gateway, &mut second), local);
+    // A disabled account is not evaded.
+    gateway.command(["user", "disable", &local]).expect(0);
+    let added = gateway.command(["user", "add", "dora@example.com", "--no-password"]);
+    added.expect(0);
+    gateway.command(["user", "disable", "dora@example.com"]).expect(0);
+    two.corp
+        .user(json!({ "sub": "dora-1", "email": "dora@example.com", "email_verified": true }));
+    let refused = Browser::default().sign_in_by(&gateway, two.corp()).expect(403);
+    assert_eq!(reason_of(&gateway, &refused), json!("account-disabled"));
+}
+
+/// Each way to get to the account of an address, or to be taken for its owner, without being it. The victim's account is
+/// a confirmed local one.
+#[test]
+fn address_from_elsewhere_joins_no_account_and_counts_as_unverified() {
+    let two = Two::start();
+    let rules = "roles = [{ role = \"admin\", domain = \"example.com\" }]";
+    let setup = two.setup(
+        &format!("{AUTHORITY}\n{rules}"),
+        rules,
+        "registration = true\ntrust_unconfirmed_email = true\n",
+    );
+    let victim = setup.add_account("ann@example.com", &["boss"]);
+    let gateway = setup.start();
+    let user = |email: &str, verified: Value| json!({ "sub": email, "email": email, "email_verified": verified, "name": "x" });
+    // (provider, address, verified, whether apps get the address)
+    for (name, provider, email, verified, is_told) in [
+        (
+            "another provider",
+            two.partner(),
+            "ann@example.com",
+            json!(true),
+            false,
+        ),
+        (
+            "another provider, in capitals",
+            two.partner(),
+            "ANN@EXAMPLE.COM",
+            json!(true),
+            false,
+        ),
+        (
+            "another provider, full-width",
+            two.partner(),
+            "ann@\u{ff45}xample.com",
+            json!(true),
+            false,
+        ),
+        (
+            "another provider, unverified",
+            two.partner(),
+            "ann@example.com",
+            json!(false),
+            false,
+        ),
+        (
+            "another provider, new address",
+            two.partner(),
+            "new@example.com",
+            json!(true),
+            false,
+        ),
+        ("not verified", two.corp(), "ann@example.com", json!(false), false),
+        (
+            "verified as text",
+            two.corp(),
+            "ann@example.com",
+            json!("false"),
+            false,
+        ),
+        ("subdomain", two.corp(), "ann@sub.example.com", json!(true), true),
+        ("another domain", two.corp(), "ann@example.org", json!(true), true),
+        (
+            "another domain and provider",
+            two.partner(),
+            "ann@example.org",
+            json!(true),
+            true,
+        ),
+        ("new address", two.corp(), "eve@example.com", json!(true), true),
+    ] {
+        let mut said = user(email, verified);
+        said["sub"] = json!(name);
+        provider.1.user(said);
+        let mut browser = Browser::default();
+        browser.sign_in_by(&gateway, provider).expect(303);
+        let account = me(&gateway, &mut browser);
+        assert_ne!(account["id"], json!(victim), "{name}");
+        let is_admin = is_told && email.ends_with("@example.com");
+        assert_eq!(
+            account["roles"],
+            if is_admin { json!(["admin"]) } else { json!([]) },
+            "{name}"
+        );
+        browser.visit(&gateway, "/x").expect(200);
+        assert_eq!(two.app.last().header("x-auth-email").is_some(), is_told, "{name}");
+        let token = claims_of(&browser);
+        assert_eq!(
+            token.get("email_verified"),
+            (!is_told).then_some(&json!(false)),
+            "{name}"
+        );
+    }
+    // One that was registered is not joined: its password would stay valid.
+    let registered = |email: &str| {
+        let body = json!({ "email": email, "password": "a long enough password", "name": "x" });
+        let id = gateway
+            .send(&post_json("/auth/register", &body))
+            .expect(201)
+            .json()["id"]
+            .clone();
+        let answer = gateway.send(&post_json(
+            "/auth/login",
+            &json!({ "email": email, "password": "a long enough password" }),
+        ));
+        (
+            id,
+            claims(answer.expect(200).json()["accessToken"].as_str().unwrap()),
+        )
+    };
+    let (id, token) = registered("bob@example.com");
+    assert_eq!(token["email_verified"], json!(false));
+    two.corp.user(user("bob@example.com", json!(true)));
+    let mut browser = Browser::default();
+    browser.sign_in_by(&gateway, two.corp()).expect(303);
+    assert_ne!(json!(id_of(&gateway, &mut browser)), id);
+    assert_eq!(shown(&gateway, id.as_str().unwrap())["identities"], json!([]));
+    // Of a domain without an authority, `trust_unconfirmed_email` holds.
+    assert_eq!(registered("bob@example.net").1.get("email_verified"), None);
+}
+
+fn claims_of(browser: &Browser) -> Value {
+    claims(&browser.cookies["passgate-session"])
+}
+
+#[test]
+fn account_that_was_made_before_stays_apart() {
+    let two = Two::start();
+    let setup = two.setup(AUTHORITY, "", "");
+    let gateway = setup.start();
+    let mut browser = Browser::default();
+    browser.sign_in_by(&gateway, two.corp()).expect(303);
+    let made = id_of(&gateway, &mut browser);
+    let said = gateway.command([
+        "user",
+        "add",
+        "ann@example.com",
+        "--no-password",
+        "--format",
+        "json",
+    ]);
+    let local = said.expect(0).json()["id"].clone();
+    let mut again = Browser::default();
+    again.sign_in_by(&gateway, two.corp()).expect(303);
+    assert_eq!(id_of(&gateway, &mut again), made);
+    assert_eq!(shown(&gateway, local.as_str().unwrap())["identities"], json!([]));
 }

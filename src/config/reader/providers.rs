@@ -19,6 +19,19 @@ const OAUTH2_URLS: [&str; 3] = ["authorize_url", "token_url", "userinfo_url"];
 /// The most `authorize_parameters`.
 const MOST_PARAMETERS: usize = 16;
 
+/// In lower case.
+fn domain(text: &str) -> Result<String, String> {
+    let is_domain = !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    if is_domain {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("what stands behind the `@`, like `example.com`".to_owned())
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn provider(&mut self, section: &mut Section<'_>) -> Option<RawProvider> {
         let is_preset_unknown = section.has("preset");
@@ -100,6 +113,12 @@ impl Reader<'_> {
                 .map(|grant| grant.value)
                 .collect(),
             allow: self.allow(section),
+            authoritative_domains: self.all(
+                section,
+                "authoritative_domains",
+                Empty::Refused("leave it out where the provider is authoritative for no domain"),
+                |reader, item| reader.parse(item, "a domain", domain),
+            ),
             refresh: self.flag(section, "refresh"),
             ca_file: self.path(section, "ca_file"),
             preset: None,
@@ -464,17 +483,7 @@ impl Reader<'_> {
                 Err("an address like `alice@example.com`".to_owned())
             }
         });
-        let domain = self.parsed(section, "domain", "a domain", |text| {
-            let is_domain = !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-            if is_domain {
-                Ok(text.to_ascii_lowercase())
-            } else {
-                Err("what stands behind the `@`, like `example.com`".to_owned())
-            }
-        });
+        let domain = self.parsed(section, "domain", "a domain", domain);
         let group = self.string(section, "group");
         if written != 1 {
             return None;

@@ -59,6 +59,7 @@ impl House {
             lifetime: 7 * 86_400,
             public_url: URL.to_owned(),
             trust_unconfirmed_email: false,
+            authorities: Default::default(),
             same_site_none: false,
         };
         let signing = Arc::new(ArcSwap::from_pointee(signing));

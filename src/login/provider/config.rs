@@ -18,6 +18,7 @@ use crate::identity::ClaimPath;
 use crate::net::client::{self, Client};
 use crate::net::egress::Egress;
 use crate::signing::ClientKey;
+use crate::state::Authorities;
 
 /// The tenant of Microsoft's personal accounts.
 const PERSONAL_ACCOUNTS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
@@ -139,11 +140,24 @@ pub(crate) struct ProviderPlan {
     /// Whether `rules` or `roles_claims` need groups.
     pub(super) needs_groups: bool,
     pub(super) rules: Rules,
+    pub(super) authorities: Arc<Authorities>,
     /// Whether claims are read afresh while a session lives.
     pub(super) refresh: bool,
     /// Whether the scope `offline_access` is asked for where the provider knows it.
     pub(super) asks_for_offline_access: bool,
     pub(super) client: Client,
+}
+
+impl ProviderPlan {
+    /// Whether an address that this provider has verified is verified.
+    pub(super) fn accepts(&self, email: &str) -> bool {
+        self.authorities.accept(&self.name, email)
+    }
+
+    /// Whether this provider is authoritative for the domain of an address.
+    pub(super) fn is_authoritative(&self, email: &str) -> bool {
+        self.authorities.of(email) == Some(&self.name)
+    }
 }
 
 impl std::fmt::Debug for ProviderPlan {
@@ -162,9 +176,20 @@ impl ProviderPlan {
     }
 
     /// Makes the providers of a file ready. One with an error is left out; the configuration is not used then.
-    pub(crate) fn compile(raw: &[Named<RawProvider>], egress: &Egress, problems: &mut Problems) -> Vec<Self> {
+    pub(crate) fn compile(
+        raw: &[Named<RawProvider>],
+        authorities: &Arc<Authorities>,
+        egress: &Egress,
+        problems: &mut Problems,
+    ) -> Vec<Self> {
         raw.iter()
-            .filter_map(|(name, raw)| compile(name, raw, egress, problems))
+            .filter_map(|(name, raw)| {
+                let plan = compile(name, raw, egress, problems)?;
+                Some(Self {
+                    authorities: Arc::clone(authorities),
+                    ..plan
+                })
+            })
             .collect()
     }
 }
@@ -217,6 +242,7 @@ fn compile(
         roles_claims,
         groups_claims: preset.map_or_else(Vec::new, |preset| paths(&preset.groups_claims)),
         needs_groups,
+        authorities: Arc::default(),
         rules,
         client,
     })

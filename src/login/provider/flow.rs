@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::admission::admitted;
 use super::attempt::{self, Attempt, LIFETIME, Purpose, Return};
-use super::config::Protocol;
+use super::config::{Protocol, ProviderPlan};
 use super::metadata::{OFFLINE_ACCESS, shown};
 use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
@@ -369,7 +369,7 @@ async fn redeem(
     let identity = admitted(plan, profile).ok_or(Refusal::SignInNotAllowed)?;
     Ok(match purpose {
         Purpose::SignIn => {
-            let account = sign_in(visit, identity).await?;
+            let account = sign_in(visit, plan, identity).await?;
             visit.open_browser(account, how, way.then.clone(), grant).await?
         }
         Purpose::Link {
@@ -411,9 +411,17 @@ async fn link(
 }
 
 /// The account of who signs in, where it may be used.
-async fn sign_in(visit: &EndpointContext<'_>, identity: IdentityRow) -> Result<AccountRow, Refusal> {
+async fn sign_in(
+    visit: &EndpointContext<'_>,
+    plan: &ProviderPlan,
+    identity: IdentityRow,
+) -> Result<AccountRow, Refusal> {
+    let is_authoritative = |email: &String| identity.email_verified && plan.is_authoritative(email);
+    let joins = identity.email.as_ref().is_some_and(is_authoritative);
     let account = visit
-        .state(move |accounts, sessions| Ok(accounts.sign_in_identity(identity, sessions.revoked_until())?))
+        .state(move |accounts, sessions| {
+            Ok(accounts.sign_in_identity(identity, joins, sessions.revoked_until())?)
+        })
         .await?;
     if account.disabled {
         return Err(Refusal::AccountDisabled);

@@ -78,6 +78,7 @@ impl House {
             lifetime: 7 * 86_400,
             public_url: URL.to_owned(),
             trust_unconfirmed_email: false,
+            authorities: Default::default(),
             same_site_none: false,
         };
         let sessions = Sessions::new(

@@ -302,9 +302,17 @@ async fn the_page_remembers_where_to_go_if_it_is_on_this_site() {
     };
     let hidden = "name=\"return_to\"";
     assert!(page("?return_to=/reports%3Fyear=2026").await.contains(hidden));
+    assert!(page("?rd=/reports%3Fyear=2026").await.contains(hidden));
+    assert!(
+        page("?return_to=/reports%3Fyear=2026&rd=/x")
+            .await
+            .contains(hidden)
+    );
     for query in [
         "",
         "?return_to=//evil.example",
+        "?rd=//evil.example",
+        "?rd=https://evil.example",
         "?return_to=%2F%5Cevil.example",
         "?return_to=/%250d%250a&return_to=/x",
         "?return_to=https://evil.example",

@@ -37,6 +37,7 @@ fn settings() -> Settings {
         lifetime: 7 * 86_400,
         public_url: URL.to_owned(),
         trust_unconfirmed_email: false,
+        authorities: Default::default(),
         same_site_none: false,
     }
 }

@@ -209,6 +209,36 @@ pub(in crate::state) fn an_account_has_a_few_identities(state: &Opened) {
     assert!(matches!(link("s0"), Linked::Done(_)));
 }
 
+pub(in crate::state) fn an_identity_joins_the_confirmed_local_account_of_its_address(state: &Opened) {
+    add_two(state);
+    let join = |subject: &str, key: &str| {
+        state
+            .one
+            .join_identity(&identity(subject, "x"), key, &END)
+            .unwrap()
+    };
+    assert!(!join("s1", "none@example.com"));
+    let unconfirmed = AccountChange {
+        confirmed: Some(false),
+        ..AccountChange::default()
+    };
+    state.one.change_account("b", &unconfirmed, &END).unwrap();
+    assert!(!join("s1", "b@example.com"), "anyone can register an address");
+    assert_eq!(state.other.identities(None).unwrap(), []);
+    assert!(join("s1", "a@example.com"));
+    let account = state.other.account("a").unwrap().unwrap();
+    assert_eq!(
+        (&*account.granted_roles, account.revision),
+        (&["ops".to_owned()][..], 1)
+    );
+    assert_eq!(state.other.identities(Some("a")).unwrap().len(), 1);
+    assert!(!join("s1", "a@example.com"), "it has an account");
+    assert!(!join("s2", "a@example.com"), "the account has an identity there");
+    let made = state.one.sign_in_identity(&identity("s3", "x3"), &END).unwrap();
+    assert!(!join("s4", &made.email_key), "it is no local account");
+    assert_eq!(state.one.identities(None).unwrap().len(), 2);
+}
+
 pub(in crate::state) fn the_last_way_to_sign_in_stays(state: &Opened) {
     add_two(state);
     add_all(state, &[session("of-a", "a")]);

@@ -97,6 +97,7 @@ macro_rules! suite {
             an_identity_of_another_account_stays_there
             a_linked_identity_leaves_address_and_name_and_gives_its_roles
             an_account_has_a_few_identities
+            an_identity_joins_the_confirmed_local_account_of_its_address
             the_last_way_to_sign_in_stays
             an_account_whose_identity_is_removed_has_the_address_of_another_one
             of_many_that_remove_the_last_two_ways_one_is_left

@@ -200,6 +200,17 @@ impl IdentityStore for Sqlite {
         })
     }
 
+    fn join_identity(
+        &self,
+        identity: &IdentityRow,
+        email_key: &str,
+        end: &EndSessions<'_>,
+    ) -> Result<bool, StateError> {
+        self.write("link an identity by its address", |transaction| {
+            identities::join(transaction, identity, email_key, end)
+        })
+    }
+
     fn unlink_identity(
         &self,
         account_id: &str,

@@ -139,6 +139,30 @@ pub(super) fn link(
     settle(transaction, id, Some(before), end).map(Linked::Done)
 }
 
+pub(super) fn join(
+    transaction: &Transaction<'_>,
+    identity: &IdentityRow,
+    email_key: &str,
+    end: &EndSessions<'_>,
+) -> rusqlite::Result<bool> {
+    if account_of(transaction, identity)?.is_some() {
+        return Ok(false);
+    }
+    let found = accounts::by_email(transaction, email_key)?;
+    let Some(account) = found.filter(|account| account.confirmed && account.made_by().is_none()) else {
+        return Ok(false);
+    };
+    // A second subject of the provider with the same address may be another person, who got the address later.
+    let all = list(transaction, Some(&account.id))?;
+    if all.len() >= MOST_IDENTITIES || all.iter().any(|of| of.provider == identity.provider) {
+        return Ok(false);
+    }
+    let id = account.id.clone();
+    write(transaction, identity, &id)?;
+    settle(transaction, &id, Some(account), end)?;
+    Ok(true)
+}
+
 pub(super) fn unlink(
     transaction: &Transaction<'_>,
     account_id: &str,

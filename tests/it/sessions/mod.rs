@@ -1251,6 +1251,7 @@ fn expired_cookies(setup: &Setup, count: usize) -> Vec<String> {
         lifetime: 7 * 86_400,
         public_url: "http://localhost".to_owned(),
         trust_unconfirmed_email: false,
+        authorities: Default::default(),
         same_site_none: false,
     };
     let clock = passgate::internals::clock::Clock::fixed(now);
