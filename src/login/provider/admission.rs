@@ -13,14 +13,14 @@ use crate::state::IdentityRow;
 const GOOGLE: &str = "https://accounts.google.com";
 
 /// The identity of a user whom `allow` names, with the roles that the rules give.
-pub(super) fn admitted(plan: &ProviderPlan, mut profile: Profile) -> Option<IdentityRow> {
-    profile.email_verified = is_verified(plan, &profile);
-    let subject = profile.rule_subject();
+pub(super) fn admitted(plan: &ProviderPlan, profile: Profile) -> Option<IdentityRow> {
+    let email_verified = is_verified(plan, &profile);
+    let subject = profile.rule_subject(email_verified);
     if !plan.rules.is_allowed(subject) {
         tracing::warn!(
             provider = plan.name,
             subject = ?profile.subject,
-            email_verified = profile.email_verified,
+            email_verified,
             "`allow` of the provider names other users"
         );
         return None;
@@ -31,7 +31,7 @@ pub(super) fn admitted(plan: &ProviderPlan, mut profile: Profile) -> Option<Iden
         subject: profile.subject,
         account_id: String::new(),
         email: profile.email,
-        email_verified: profile.email_verified,
+        email_verified,
         name: profile.name,
         updated_at: 0,
     })

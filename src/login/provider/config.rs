@@ -242,8 +242,8 @@ fn compile(
         roles_claims,
         groups_claims: preset.map_or_else(Vec::new, |preset| paths(&preset.groups_claims)),
         needs_groups,
-        rules,
         authorities: Arc::default(),
+        rules,
         client,
     })
 }

@@ -104,10 +104,10 @@ impl Profile {
         }
     }
 
-    /// The user, as rules see them.
-    pub(super) fn rule_subject(&self) -> Subject<'_> {
+    /// The user as rules see them, with the verdict on the address.
+    pub(super) fn rule_subject(&self, email_verified: bool) -> Subject<'_> {
         Subject {
-            verified_email: self.email.as_deref().filter(|_| self.email_verified),
+            verified_email: self.email.as_deref().filter(|_| email_verified),
             groups: &self.groups,
             roles: &self.roles,
         }
