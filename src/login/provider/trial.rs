@@ -88,7 +88,7 @@ impl Trial {
     pub fn new(jwks: &[u8], control: Handle) -> Option<Self> {
         let mut problems = Problems::new(Path::new("gateway.toml"), FILE);
         let raw = read(&mut problems);
-        let plans = ProviderPlan::compile(&raw.providers, &Egress::default(), &mut problems);
+        let plans = ProviderPlan::compile(&raw.providers, &Arc::default(), &Egress::default(), &mut problems);
         let public_url = raw.server.public_url.as_ref()?.value.clone();
         let sites = Sites::new(&public_url, crate::route::NamedHosts::default());
         let (state, revocations) = (Sqlite::in_memory().ok()?, Arc::new(Revocations::default()));
