@@ -15,6 +15,7 @@ mod hostile;
 mod links;
 mod provider_grants;
 mod provider_logout;
+mod provider_presets;
 mod providers;
 mod proxying;
 mod roles;

@@ -54,11 +54,17 @@ pub(super) enum Field {
     RefreshToken,
     CurrentPassword,
     NewPassword,
+    State,
+    Code,
+    Issuer,
+    Error,
+    ErrorDescription,
+    User,
     LogoutToken,
 }
 
 impl Field {
-    const COUNT: usize = 10;
+    const COUNT: usize = 16;
 
     /// JSON has the one spelling and forms the other; each is accepted in both.
     fn named(name: &str) -> Option<Self> {
@@ -73,6 +79,12 @@ impl Field {
             "current_password" | "currentPassword" => Self::CurrentPassword,
             "new_password" | "newPassword" => Self::NewPassword,
             "logout_token" => Self::LogoutToken,
+            "state" => Self::State,
+            "code" => Self::Code,
+            "iss" => Self::Issuer,
+            "error" => Self::Error,
+            "error_description" => Self::ErrorDescription,
+            "user" => Self::User,
             _ => return None,
         })
     }
@@ -95,6 +107,12 @@ impl Field {
             Self::NewPassword if is_form => "new_password",
             Self::NewPassword => "newPassword",
             Self::LogoutToken => "logout_token",
+            Self::State => "state",
+            Self::Code => "code",
+            Self::Issuer => "iss",
+            Self::Error => "error",
+            Self::ErrorDescription => "error_description",
+            Self::User => "user",
         }
     }
 }

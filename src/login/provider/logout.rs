@@ -27,7 +27,7 @@ use crate::login::response::{EndpointError, EndpointResponse};
 use crate::refusal::Refusal;
 use crate::session::ProviderLogout;
 use crate::state::SessionSelector;
-use crate::verify::{parse_object, read_unverified, verify_signature};
+use crate::verify::{Issuer, parse_object, read_unverified, verify_signature};
 
 /// The member of `events` that makes a token a logout token (section 2.4).
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
@@ -152,7 +152,10 @@ async fn end_session(visit: &EndpointContext<'_>) -> Option<Url> {
         return None;
     }
     let asked = Arc::clone(provider);
-    let metadata = providers.ask(async move { asked.metadata().await });
+    let metadata = providers.ask(
+        Some(visit.client_address()),
+        async move { asked.metadata().await },
+    );
     let metadata = tokio::time::timeout(PATIENCE, metadata).await.ok()?.ok()?;
     metadata.end_session.clone()
 }
@@ -166,13 +169,14 @@ pub(in crate::login) async fn front_channel(
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let [iss, sid] = parameters(visit.asked.query, ["iss", "sid"]).ok_or(Refusal::FormMalformed)?;
     let mut all = visit.login.providers.all();
-    let provider = iss.and_then(|iss| {
-        all.find(|provider| provider.plan.frontchannel_logout && *provider.plan.issuer == **iss)
-    });
+    let provider = iss
+        .and_then(|iss| all.find(|provider| provider.plan.frontchannel_logout && has_issuer(provider, &iss)));
     let sid = sid.filter(|sid| !sid.is_empty() && sid.len() <= MAX_SID);
     let mut ancestors = "'none'".to_owned();
     if let (Some(provider), Some(sid)) = (provider, sid) {
-        ancestors = origin_of(&provider.plan.discovery);
+        ancestors = provider
+            .open_id()
+            .map_or(ancestors, |(open_id, _)| origin_of(&open_id.discovery));
         let key = blake3::hash(sid.as_bytes()).to_hex();
         let counted = visit
             .login
@@ -234,8 +238,15 @@ fn provider_of<'v>(visit: &'v EndpointContext<'_>, token: &str) -> Result<&'v Ar
         .claims;
     let iss = claims.get("iss").and_then(Value::as_str);
     let mut all = visit.login.providers.all();
-    all.find(|provider| iss == Some(&*provider.plan.issuer) && is_for(&claims, &provider.plan.client_id))
-        .ok_or("no provider has its `iss` and `aud`")
+    all.find(|provider| {
+        iss.is_some_and(|iss| has_issuer(provider, iss)) && is_for(&claims, &provider.plan.client_id)
+    })
+    .ok_or("no provider has its `iss` and `aud`")
+}
+
+/// Whether `iss` is that of the ID tokens of an OpenID provider.
+fn has_issuer(provider: &Provider, iss: &str) -> bool {
+    provider.open_id().is_some_and(|(_, issuer)| issuer.is_iss(iss))
 }
 
 fn is_for(claims: &Map<String, Value>, client_id: &str) -> bool {
@@ -258,24 +269,25 @@ impl Provider {
             .map_err(|_| "it is not a signed token")?
             .header;
         is_logout_type(header.get("typ"))?;
-        self.source.freshen_keys(&self.plan, metadata, &self.issuer).await;
-        let outcome = match self.verify_logout_token(token) {
+        let (_, issuer) = self.open_id().ok_or("the provider has no ID tokens")?;
+        self.source.freshen_keys(&self.plan, metadata, issuer).await;
+        let outcome = match verify(issuer, token) {
             Err(Refusal::KeyUnknown | Refusal::KeysUnavailable) => {
-                self.source.find_key(&self.plan, metadata, &self.issuer).await;
-                self.verify_logout_token(token)
+                self.source.find_key(&self.plan, metadata, issuer).await;
+                verify(issuer, token)
             }
             outcome => outcome,
         };
         let payload = outcome.map_err(Refusal::reason)?;
         let claims = parse_object(&payload).map_err(|_| "its claims are not a JSON object")?;
-        judge(&claims, &self.plan.issuer, &self.plan.client_id, now)
+        judge(&claims, |iss| issuer.is_iss(iss), &self.plan.client_id, now)
     }
+}
 
-    fn verify_logout_token(&self, token: &str) -> Result<Vec<u8>, Refusal> {
-        let keys = self.issuer.keys.now();
-        let set = keys.set.as_ref().ok_or(Refusal::KeysUnavailable)?;
-        verify_signature(token, set, &self.issuer.algorithms)
-    }
+fn verify(issuer: &Issuer, token: &str) -> Result<Vec<u8>, Refusal> {
+    let keys = issuer.keys.now();
+    let set = keys.set.as_ref().ok_or(Refusal::KeysUnavailable)?;
+    verify_signature(token, set, &issuer.algorithms)
 }
 
 /// `typ`: none, `JWT`, or the one of logout tokens; that of an access token or of another kind is refused.
@@ -294,7 +306,7 @@ fn is_logout_type(typ: Option<&Value>) -> Result<(), &'static str> {
 /// The claims of a token whose signature is good (sections 2.4 and 2.6).
 fn judge(
     claims: &Map<String, Value>,
-    issuer: &str,
+    is_issuer: impl Fn(&str) -> bool,
     client_id: &str,
     now: UnixSeconds,
 ) -> Result<LogoutToken, &'static str> {
@@ -304,7 +316,7 @@ fn judge(
         Some(_) => Err(fault),
     };
     let time = |name: &str| claims.get(name).and_then(Value::as_i64);
-    if claims.get("iss").and_then(Value::as_str) != Some(issuer) {
+    if !claims.get("iss").and_then(Value::as_str).is_some_and(is_issuer) {
         return Err("`iss` is another issuer");
     }
     if !is_for(claims, client_id) {
@@ -355,7 +367,12 @@ mod tests {
             "sid": "s1", "sub": "ann", "events": { EVENT: {} },
         });
         change(&mut claims);
-        judge(claims.as_object().unwrap(), "https://id.example", "gate", NOW)
+        judge(
+            claims.as_object().unwrap(),
+            |iss| iss == "https://id.example",
+            "gate",
+            NOW,
+        )
     }
 
     #[test]
