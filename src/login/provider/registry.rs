@@ -22,7 +22,7 @@ use crate::login::throttle::ClientAddress;
 use crate::refusal::Refusal;
 use crate::signing::SigningError;
 use crate::state::State;
-use crate::verify::{Issuer, Issuers, Revocations, Tenants, Verifier};
+use crate::verify::{Issuer, Issuers, KeySet, Revocations, Tenants, Verifier};
 
 /// How many requests wait for providers at a time, over all of them.
 const MOST_AT_ONCE: usize = 64;
@@ -205,6 +205,13 @@ impl Provider {
     pub(super) fn is_issuer(&self, iss: &str) -> bool {
         let own = self.id_tokens.as_ref();
         own.is_none_or(|own| own.issuer.is_iss(iss))
+    }
+
+    /// Its keys, without asking for them: for the fuzz targets only.
+    pub(super) fn use_keys(&self, keys: KeySet) {
+        if let Some(own) = &self.id_tokens {
+            own.issuer.keys.replace(keys);
+        }
     }
 
     pub(super) fn exchange<'a>(&'a self, metadata: &'a Metadata, now: UnixSeconds) -> Exchange<'a> {
