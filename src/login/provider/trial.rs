@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use super::config::{OpenId, Protocol, ProviderPlan};
+use super::config::{Protocol, ProviderPlan};
 use super::metadata::Metadata;
 use super::profile::{Profile, SignInFacts, standard};
 use super::registry::{Provider, Providers};
@@ -96,7 +96,7 @@ impl Trial {
         let provider = Arc::clone(providers.find("trial")?);
         provider.use_keys(KeySet::from_jwks(jwks, Origin::Fetched).ok()?.0);
         Some(Self {
-            metadata: Metadata::parse(DOCUMENT, open_id(&provider)?).ok()?,
+            metadata: metadata(&provider, DOCUMENT)?,
             provider,
         })
     }
@@ -104,7 +104,7 @@ impl Trial {
     /// The endpoints of a discovery document, where it can be used.
     #[must_use]
     pub fn endpoints(&self, document: &[u8]) -> Option<Vec<String>> {
-        let metadata = Metadata::parse(document, open_id(&self.provider)?).ok()?;
+        let metadata = metadata(&self.provider, document)?;
         let all = [&metadata.authorization, &metadata.token];
         let all = all.into_iter().chain(&metadata.keys).chain(&metadata.userinfo);
         Some(all.map(ToString::to_string).collect())
@@ -126,18 +126,19 @@ impl Trial {
     #[must_use]
     pub fn user(&self, claims: &[u8], userinfo: &[u8]) -> Option<TrialUser> {
         let object = |bytes: &[u8]| -> Option<Map<String, Value>> { parse_object(bytes).ok() };
+        let (mut claims, userinfo) = (object(claims)?, object(userinfo)?);
         let plan = &self.provider.plan;
-        let mut claims = standard(&plan.claims, object(claims)?);
+        claims = standard(&plan.claims, claims);
+        merge(&mut claims, standard(&plan.claims, userinfo));
         let (subject, facts) = ("subject".to_owned(), SignInFacts::of_id_token(&claims));
-        merge(&mut claims, standard(&plan.claims, object(userinfo)?));
         let profile = Profile::of_claims(plan, subject, claims, facts, tokens(None));
         Some(profile.into())
     }
 }
 
-fn open_id(provider: &Provider) -> Option<&OpenId> {
+fn metadata(provider: &Provider, document: &[u8]) -> Option<Metadata> {
     match &provider.plan.protocol {
-        Protocol::OpenId(open_id) => Some(open_id),
+        Protocol::OpenId(open_id) => Metadata::parse(document, open_id).ok(),
         Protocol::OAuth2(_) => None,
     }
 }
