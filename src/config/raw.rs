@@ -17,6 +17,7 @@ use crate::http::target::PathLeniency;
 use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
+    RedirectUri,
     Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
     RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token, TrustedProxy,
 };
@@ -322,6 +323,7 @@ pub struct RawSession {
     pub idle_timeout: Option<Spanned<Duration>>,
     pub lifetime: Option<Spanned<Duration>>,
     pub origins: Vec<Spanned<Url>>,
+    pub redirect_uris: Vec<Spanned<RedirectUri>>,
     pub same_site: Option<Spanned<String>>,
     pub refresh_cookie: Option<Spanned<bool>>,
 }

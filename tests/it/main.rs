@@ -13,6 +13,7 @@ mod decisions;
 mod doctor;
 mod hostile;
 mod links;
+mod native_clients;
 mod provider_grants;
 mod providers;
 mod proxying;

@@ -54,10 +54,14 @@ pub(super) enum Field {
     RefreshToken,
     CurrentPassword,
     NewPassword,
+    GrantType,
+    Code,
+    CodeVerifier,
+    RedirectUri,
 }
 
 impl Field {
-    const COUNT: usize = 9;
+    const COUNT: usize = 13;
 
     /// JSON has the one spelling and forms the other; each is accepted in both.
     fn named(name: &str) -> Option<Self> {
@@ -71,6 +75,10 @@ impl Field {
             "refresh_token" | "refreshToken" => Self::RefreshToken,
             "current_password" | "currentPassword" => Self::CurrentPassword,
             "new_password" | "newPassword" => Self::NewPassword,
+            "grant_type" | "grantType" => Self::GrantType,
+            "code" => Self::Code,
+            "code_verifier" | "codeVerifier" => Self::CodeVerifier,
+            "redirect_uri" | "redirectUri" => Self::RedirectUri,
             _ => return None,
         })
     }
@@ -92,6 +100,13 @@ impl Field {
             Self::CurrentPassword => "currentPassword",
             Self::NewPassword if is_form => "new_password",
             Self::NewPassword => "newPassword",
+            Self::GrantType if is_form => "grant_type",
+            Self::GrantType => "grantType",
+            Self::Code => "code",
+            Self::CodeVerifier if is_form => "code_verifier",
+            Self::CodeVerifier => "codeVerifier",
+            Self::RedirectUri if is_form => "redirect_uri",
+            Self::RedirectUri => "redirectUri",
         }
     }
 }

@@ -16,11 +16,13 @@ use super::config::ProviderPlan;
 use super::metadata::{OFFLINE_ACCESS, shown};
 use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
+use crate::login::client_code;
 use crate::login::context::{EndpointContext, OwnSession};
 use crate::login::form::parameters;
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
+use crate::session::ClientAttempt;
 use crate::state::{AccountRow, IdentityRow, Linked, TokenHash};
 
 /// The longest code that is taken, in bytes.
@@ -46,12 +48,22 @@ pub(in crate::login) async fn begin(
         // The attempt's cookie would be one of another host than the provider leads back to.
         return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/login")).into());
     }
-    let way = Way::of(visit, None, None);
+    let (way, purpose) = match client_code::requested(visit)? {
+        None => (Way::of(visit, None, None), Purpose::SignIn),
+        Some(asked) => {
+            let purpose = Purpose::Client {
+                redirect_uri: asked.redirect_uri,
+                state: asked.state,
+                challenge: asked.challenge,
+            };
+            (Way::new(visit, None, None), purpose)
+        }
+    };
     let attempt = Attempt {
         provider: provider.plan.name.clone(),
         return_to: way.return_to.as_ref().map(|text| text.to_string()),
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
-        purpose: Purpose::SignIn,
+        purpose,
     };
     let (location, cookies) = leave(visit, providers, provider, &attempt)
         .await
@@ -139,14 +151,47 @@ pub(in crate::login) async fn land(
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let (providers, provider) = named(visit)?;
     let mut begun = None;
-    complete(visit, providers, provider, &mut begun)
-        .await
-        .map_err(|failure| match begun {
-            None => with_sign_in(failure, Way::new(visit, None, None).again(visit)),
-            Some((way, Purpose::SignIn)) => with_sign_in(failure, way.again(visit)),
-            // The account is signed in.
-            Some((_, Purpose::Link { .. })) => failure,
-        })
+    let failure = match complete(visit, providers, provider, &mut begun).await {
+        Ok(answered) => return Ok(answered),
+        Err(failure) => failure,
+    };
+    match begun {
+        None => Err(with_sign_in(failure, Way::new(visit, None, None).again(visit))),
+        Some((way, Purpose::SignIn)) => Err(with_sign_in(failure, way.again(visit))),
+        // The account is signed in.
+        Some((_, Purpose::Link { .. })) => Err(failure),
+        // It was answered before.
+        Some((_, Purpose::Client { .. })) if failure.refusal == Refusal::AttemptRefused => Err(failure),
+        Some((_, Purpose::Client { redirect_uri, state, .. })) => {
+            let (refusal, provider) = (failure.refusal, &provider.plan.name);
+            tracing::warn!(provider, %refusal, "the sign-in of a client failed");
+            let error = match refusal {
+                Refusal::SignInDenied | Refusal::SignInNotAllowed | Refusal::AccountDisabled => "access_denied",
+                refusal if refusal.status() == StatusCode::SERVICE_UNAVAILABLE => "temporarily_unavailable",
+                _ => "server_error",
+            };
+            Ok(to_client(visit, &redirect_uri, ("error", error), &state)?)
+        }
+    }
+}
+
+/// Back to a client, as RFC 6749 section 4.1.2 and RFC 9207 have it.
+fn to_client(
+    visit: &EndpointContext<'_>,
+    redirect_uri: &str,
+    (name, value): (&str, &str),
+    state: &str,
+) -> Result<EndpointResponse, Refusal> {
+    let separator = if redirect_uri.contains('?') { '&' } else { '?' };
+    let location = format!(
+        "{redirect_uri}{separator}{name}={}&state={}&iss={}",
+        encode(value),
+        encode(state),
+        encode(visit.login.sites.public_url())
+    );
+    let mut location = HeaderValue::try_from(location).map_err(|_| Refusal::Internal)?;
+    location.set_sensitive(true);
+    Ok(EndpointResponse::found(location))
 }
 
 /// `begun` becomes the destination of the attempt, once it is found.
@@ -244,6 +289,22 @@ async fn complete(
             account_id,
             session_id,
         } => link(visit, identity, (account_id, session_id)).await?,
+        Purpose::Client {
+            redirect_uri,
+            state,
+            challenge,
+        } => {
+            let account = sign_in(visit, plan, identity).await?;
+            let attempt = ClientAttempt {
+                redirect_uri: redirect_uri.clone(),
+                challenge: challenge.clone(),
+            };
+            let code = visit
+                .state(move |_, sessions| Ok(sessions.issue_client_code(&account.id, how, attempt)?))
+                .await?;
+            let code = code.ok_or(Refusal::AccountDisabled)?;
+            to_client(visit, redirect_uri, ("code", &code), state)?
+        }
     };
     Ok(match providers.jar.delete(&cookie_name) {
         Some(deletion) => answered.with_cookie(deletion),

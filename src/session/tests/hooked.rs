@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountStore, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease, Linked,
+    AccountStore, ClientCodeRow, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease, Linked,
     Reading, RefreshExchange, RevocationStore, SessionStore, Sighting, SigningKeyRow, SigningKeyStore,
     StateErrorKind, TokenHash, Unlinked, Version, Ways,
 };
@@ -153,4 +153,6 @@ pass_on! { GrantStore:
 pass_on! { CodeStore:
     add_code(code: &CodeRow, now: UnixSeconds) -> bool;
     take_code(hash: &TokenHash) -> Option<CodeRow>;
+    add_client_code(code: &ClientCodeRow, now: UnixSeconds) -> bool;
+    take_client_code(hash: &TokenHash) -> Option<ClientCodeRow>;
 }
