@@ -17,9 +17,8 @@ use crate::http::target::PathLeniency;
 use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
-    RedirectUri,
     Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
-    RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token, TrustedProxy,
+    RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.

@@ -54,8 +54,7 @@ pub(super) fn requested(visit: &EndpointContext<'_>) -> Result<Option<ClientRequ
             let mut listed = visit.login.redirect_uris.iter();
             listed.any(|listed| listed.covers(asked))
         })?;
-        let state =
-            state.filter(|text| !text.is_empty() && text.len() <= MAX_STATE && is_visible(text))?;
+        let state = state.filter(|text| !text.is_empty() && text.len() <= MAX_STATE && is_visible(text))?;
         let challenge = challenge.filter(|text| text.len() == CHALLENGE && is_base64url(text))?;
         (*mode == "token" && method.is_some_and(|method| *method == "S256")).then(|| ClientRequest {
             redirect_uri: redirect_uri.to_string(),

@@ -27,7 +27,7 @@ pub(crate) use field::{FieldName, FieldValue};
 pub use host_pattern::HostPattern;
 pub use path_pattern::Pattern;
 pub(crate) use path_pattern::Segment;
-pub use redirect_uri::RedirectUri;
+pub(crate) use redirect_uri::RedirectUri;
 pub(crate) use request_line::RequestLine;
 pub(crate) use rule::{Auth, Builtin, MOST_ROLE_BYTES, MOST_ROLES, MissingClaim, Scope, role, roles_fit};
 pub(crate) use scalar::*;

@@ -56,7 +56,9 @@ impl FromStr for RedirectUri {
             return refused("no fragment (RFC 6749 section 3.1.2)");
         }
         let Some((scheme, rest)) = text.split_once(':') else {
-            return refused("an absolute URI, like `com.example.app:/signed-in` or `http://127.0.0.1/signed-in`");
+            return refused(
+                "an absolute URI, like `com.example.app:/signed-in` or `http://127.0.0.1/signed-in`",
+            );
         };
         let is_scheme = scheme.starts_with(|letter: char| letter.is_ascii_lowercase())
             && scheme
@@ -76,9 +78,9 @@ impl FromStr for RedirectUri {
                 }
                 if scheme == "http" {
                     let host = ["127.0.0.1", "[::1]"].into_iter().find(|host| {
-                        authority
-                            .strip_prefix(host)
-                            .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+                        authority.strip_prefix(host).is_some_and(|rest| {
+                            rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)
+                        })
                     });
                     let Some(host) = host else {
                         return refused(
@@ -173,9 +175,17 @@ mod tests {
             ("http://127.0.0.1/cb", "http://127.0.0.1:65536/cb", false),
             ("http://127.0.0.1/cb", "http://127.0.0.1:/cb", false),
             ("http://127.0.0.1/cb", "http://127.0.0.1:01/cb", false),
-            ("http://127.0.0.1/cb", "http://127.0.0.1:80@evil.example/cb", false),
+            (
+                "http://127.0.0.1/cb",
+                "http://127.0.0.1:80@evil.example/cb",
+                false,
+            ),
             ("http://127.0.0.1/cb", "http://127.0.0.1.evil.example/cb", false),
-            ("http://127.0.0.1/cb", "http://127.0.0.1:80.evil.example/cb", false),
+            (
+                "http://127.0.0.1/cb",
+                "http://127.0.0.1:80.evil.example/cb",
+                false,
+            ),
             ("http://127.0.0.1/cb", "http://[::1]/cb", false),
             ("http://127.0.0.1/cb", "http://localhost/cb", false),
             ("http://127.0.0.1/cb", "https://127.0.0.1/cb", false),

@@ -12,9 +12,8 @@ const VERIFIER: &str = "a-code-verifier-of-the-client-that-is-long-enough";
 #[track_caller]
 fn setup(app: &App, provider: &OpenId, of_session: &str, of_provider: &str) -> Setup {
     let server = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://localhost\"\n";
-    let session = format!(
-        "[session]\nredirect_uris = [\"{REDIRECT}\", \"http://127.0.0.1/cb?x=y\"]\n{of_session}\n"
-    );
+    let session =
+        format!("[session]\nredirect_uris = [\"{REDIRECT}\", \"http://127.0.0.1/cb?x=y\"]\n{of_session}\n");
     let tables = format!("{server}{session}{}{ROUTES}", provider.table(of_provider));
     let setup = Setup::new(&before(app, &tables));
     setup.write("sso.secret", CLIENT_SECRET);
@@ -54,7 +53,9 @@ fn go(gateway: &Gateway, provider: &OpenId, redirect_uri: &str) -> (Browser, Str
 #[track_caller]
 fn landed(answer: &Response, redirect_uri: &str) -> std::collections::HashMap<String, String> {
     let location = answer.header("location").unwrap();
-    let rest = location.strip_prefix(redirect_uri).unwrap_or_else(|| panic!("{location}"));
+    let rest = location
+        .strip_prefix(redirect_uri)
+        .unwrap_or_else(|| panic!("{location}"));
     parse(&rest[1..])
 }
 
@@ -94,7 +95,10 @@ fn native_client_signs_in_with_a_provider_and_gets_tokens() {
         assert!(values(&tokens.fields, "set-cookie").is_empty());
         let tokens = tokens.json();
         let token = tokens["accessToken"].as_str().unwrap();
-        assert_eq!((claims(token)["idp"].clone(), claims(token)["email"].clone()), (json!("sso"), json!("ann@example.com")));
+        assert_eq!(
+            (claims(token)["idp"].clone(), claims(token)["email"].clone()),
+            (json!("sso"), json!("ann@example.com"))
+        );
         let answer = gateway.get_as(token, "/x").expect(200);
         drop(answer);
         let body = json!({ "refreshToken": tokens["refreshToken"] });
@@ -127,7 +131,11 @@ fn request_of_a_client_that_is_not_valid_leads_nowhere() {
         let mut browser = Browser::default();
         let answer = browser.visit(&gateway, target).expect(400);
         assert_eq!(answer.header("location"), None, "{target}");
-        assert_eq!(reason_of(&gateway, &answer), json!("client-request-invalid"), "{target}");
+        assert_eq!(
+            reason_of(&gateway, &answer),
+            json!("client-request-invalid"),
+            "{target}"
+        );
         assert!(browser.cookies.is_empty(), "{target}");
     };
     for uri in [
@@ -199,7 +207,11 @@ fn code_of_a_client_is_good_once_with_its_verifier_and_redirect_uri() {
         let threads: Vec<_> = (0..10).map(|_| scope.spawn(send)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 1, "{answers:?}");
+    assert_eq!(
+        answers.iter().filter(|status| **status == 200).count(),
+        1,
+        "{answers:?}"
+    );
     for made_up in ["", "x", &"A".repeat(64), &code[1..]] {
         exchange(&gateway, made_up, VERIFIER, REDIRECT).expect(400);
     }
@@ -273,5 +285,8 @@ fn single_page_app_gets_its_refresh_token_in_a_cookie() {
     );
     assert!(answer.json().get("refreshToken").is_none());
     let cookie = values(&answer.fields, "set-cookie").concat();
-    assert!(cookie.starts_with("passgate-refresh=") && cookie.contains("HttpOnly"), "{cookie}");
+    assert!(
+        cookie.starts_with("passgate-refresh=") && cookie.contains("HttpOnly"),
+        "{cookie}"
+    );
 }

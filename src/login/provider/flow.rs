@@ -162,11 +162,18 @@ pub(in crate::login) async fn land(
         Some((_, Purpose::Link { .. })) => Err(failure),
         // It was answered before.
         Some((_, Purpose::Client { .. })) if failure.refusal == Refusal::AttemptRefused => Err(failure),
-        Some((_, Purpose::Client { redirect_uri, state, .. })) => {
+        Some((
+            _,
+            Purpose::Client {
+                redirect_uri, state, ..
+            },
+        )) => {
             let (refusal, provider) = (failure.refusal, &provider.plan.name);
             tracing::warn!(provider, %refusal, "the sign-in of a client failed");
             let error = match refusal {
-                Refusal::SignInDenied | Refusal::SignInNotAllowed | Refusal::AccountDisabled => "access_denied",
+                Refusal::SignInDenied | Refusal::SignInNotAllowed | Refusal::AccountDisabled => {
+                    "access_denied"
+                }
                 refusal if refusal.status() == StatusCode::SERVICE_UNAVAILABLE => "temporarily_unavailable",
                 _ => "server_error",
             };

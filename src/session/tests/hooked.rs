@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountStore, ClientCodeRow, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease, Linked,
-    Reading, RefreshExchange, RevocationStore, SessionStore, Sighting, SigningKeyRow, SigningKeyStore,
-    StateErrorKind, TokenHash, Unlinked, Version, Ways,
+    AccountStore, ClientCodeRow, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease,
+    Linked, Reading, RefreshExchange, RevocationStore, SessionStore, Sighting, SigningKeyRow,
+    SigningKeyStore, StateErrorKind, TokenHash, Unlinked, Version, Ways,
 };
 
 type Deed = Box<dyn FnOnce(&dyn State) + Send>;

@@ -3,15 +3,16 @@
 use zeroize::Zeroizing;
 
 use super::{
-    Sqlite, accounts, client_codes, codes, grants, identities, key_sets, revocations, secrets, sessions, signing_keys,
+    Sqlite, accounts, client_codes, codes, grants, identities, key_sets, revocations, secrets, sessions,
+    signing_keys,
 };
 use crate::clock::UnixSeconds;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountChange, AccountRow, AccountStore, Added, ClientCodeRow, CodeRow, CodeStore, EndSessions, GrantRow, GrantStore,
-    IdentityRow, IdentityStore, Lease, Linked, Reading, RefreshExchange, RevocationStore, Rotation,
-    SessionRow, SessionSelector, SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateError,
-    TokenHash, Unlinked, Version, Ways,
+    AccountChange, AccountRow, AccountStore, Added, ClientCodeRow, CodeRow, CodeStore, EndSessions, GrantRow,
+    GrantStore, IdentityRow, IdentityStore, Lease, Linked, Reading, RefreshExchange, RevocationStore,
+    Rotation, SessionRow, SessionSelector, SessionStore, Sighting, SigningKeyRow, SigningKeyStore,
+    StateError, TokenHash, Unlinked, Version, Ways,
 };
 
 impl RevocationStore for Sqlite {
