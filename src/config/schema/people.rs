@@ -35,7 +35,7 @@ pub(super) const SESSION: Table = Table {
             "origins",
             Kind::List(&Kind::Text),
             "[]",
-            "Other origins whose pages may use `/auth/login`, `/auth/register`, `/auth/refresh`, `/auth/logout` and `/auth/me` with credentials (CORS).",
+            "Other origins whose pages may use `/auth/login`, `/auth/register`, `/auth/refresh`, `/auth/logout`, `/auth/token` and `/auth/me` with credentials (CORS).",
         )
         .example("[\"https://spa.example.com\"]"),
         key(
