@@ -103,7 +103,8 @@ pub mod internals {
         pub use crate::identity_headers::{IdentityHeaders, Passing};
     }
     pub mod login {
-        pub use crate::login::{Sites, read_credentials};
+        pub use crate::login::provider::{Trial, TrialUser};
+        pub use crate::login::{Sites, read_credentials, return_location};
     }
     pub mod net {
         pub mod egress {

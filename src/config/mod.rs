@@ -5,6 +5,7 @@
 //! reports every problem, an accepted key has an effect, and no message holds a secret.
 
 mod check;
+pub(crate) mod preset;
 pub(crate) mod problems;
 pub(crate) mod raw;
 mod reader;

@@ -4,12 +4,14 @@
 //! that uses a table decides what it means together with the rest.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 
+use super::preset::Preset;
 use super::schema::{RestartValues, Scalars};
 pub(crate) use super::spanned::Spanned;
 use crate::http::client::Share;
@@ -353,11 +355,22 @@ pub struct RawPassword {
 /// `[providers.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct RawProvider {
+    pub(crate) preset: Option<Spanned<&'static Preset>>,
     pub issuer: Option<Spanned<String>>,
+    pub tenants: Option<Spanned<RawProviderTenants>>,
+    pub authorize_url: Option<Spanned<String>>,
+    pub token_url: Option<Spanned<String>>,
+    pub userinfo_url: Option<Spanned<String>>,
+    pub claims: RawProviderClaims,
     pub client_id: Option<Spanned<String>>,
     pub client_secret: Option<Spanned<RawSecret>>,
+    pub private_key: Option<Spanned<RawSecret>>,
+    pub key_id: Option<Spanned<String>>,
+    pub team_id: Option<Spanned<String>>,
     pub client_authentication: Option<Spanned<String>>,
     pub scopes: Option<Vec<Spanned<Scope>>>,
+    pub authorize_parameters: Vec<(Spanned<String>, Spanned<String>)>,
+    pub response_mode: Option<Spanned<String>>,
     pub name: Option<Spanned<String>>,
     pub roles_claims: Vec<Spanned<ClaimPath>>,
     pub roles: Vec<RawGrant>,
@@ -365,6 +378,58 @@ pub struct RawProvider {
     pub authoritative_domains: Vec<Spanned<String>>,
     pub refresh: Option<Spanned<bool>>,
     pub ca_file: Option<Spanned<PathBuf>>,
+}
+
+impl RawProvider {
+    /// The place of what says that the answers of this provider come by form_post, if they do.
+    #[must_use]
+    pub(crate) fn form_post(&self) -> Option<&Range<usize>> {
+        let (mode, span) = match (&self.response_mode, &self.preset) {
+            (Some(mode), _) => (Some(mode.as_str()), &mode.span),
+            (None, Some(preset)) => (preset.response_mode.as_deref(), &preset.span),
+            (None, None) => return None,
+        };
+        (mode == Some("form_post")).then_some(span)
+    }
+
+    /// Whether the public can have accounts there, as far as is known.
+    #[must_use]
+    pub(crate) fn is_public(&self) -> bool {
+        if matches!(
+            self.tenants.as_ref().map(|tenants| &tenants.value),
+            Some(RawProviderTenants::Listed(_))
+        ) {
+            return false;
+        }
+        let own = [&self.issuer, &self.authorize_url];
+        match own.into_iter().flatten().next() {
+            Some(url) => Preset::all().any(|(_, preset)| {
+                let known = preset.issuer.as_ref().or(preset.authorize_url.as_ref());
+                preset.public && known == Some(&url.value)
+            }),
+            None => self.preset.as_ref().is_some_and(|preset| preset.public),
+        }
+    }
+}
+
+/// `providers.*.claims`
+#[derive(Clone, Debug, Default)]
+pub struct RawProviderClaims {
+    pub subject: Option<Spanned<ClaimPath>>,
+    pub email: Option<Spanned<ClaimPath>>,
+    pub email_verified: Option<Spanned<ClaimPath>>,
+    pub name: Option<Spanned<ClaimPath>>,
+}
+
+/// `providers.*.tenants`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawProviderTenants {
+    /// `"any"`
+    Any,
+    /// `"organizations"`
+    Organizations,
+    /// UUIDs, in lower case.
+    Listed(Vec<String>),
 }
 
 /// One entry of `providers.*.roles`.

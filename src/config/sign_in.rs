@@ -19,6 +19,7 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) {
     origins(raw, problems);
     authorities(raw, problems);
     allow(raw, problems);
+    form_post(raw, problems);
     provider_tokens(raw, problems);
     if let Some(password) = &raw.password {
         addresses(password, raw, problems);
@@ -159,6 +160,31 @@ fn origins(raw: &RawConfig, problems: &mut Problems) {
     }
 }
 
+/// A form of another site brings only cookies with `SameSite=None`, which browsers take with `Secure` alone.
+fn form_post(raw: &RawConfig, problems: &mut Problems) {
+    let server = &raw.server;
+    let is_unknown = ["public_url", "tls"]
+        .iter()
+        .any(|key| raw.failed.has("server", key));
+    let is_https = match &server.public_url {
+        Some(url) => url.is_tls(),
+        None => server.tls.is_some(),
+    };
+    if is_https || is_unknown {
+        return;
+    }
+    for span in raw
+        .providers
+        .iter()
+        .filter_map(|(_, provider)| provider.form_post())
+    {
+        problems
+            .error(span, "answers by `form_post` need an `https://` `public_url`")
+            .label("the browser sends the cookie of the attempt with `Secure` only")
+            .hint("write the `https://` origin that browsers see in `public_url`, also for this machine");
+    }
+}
+
 /// Where people make accounts for themselves, their addresses are only typed.
 fn addresses(password: &Spanned<RawPassword>, raw: &RawConfig, problems: &mut Problems) {
     let Some(registration) = password.registration.as_ref().filter(|open| open.value) else {
@@ -207,20 +233,33 @@ fn authorities(raw: &RawConfig, problems: &mut Problems) {
 
 /// Without `allow`, all that a provider knows may sign in; for a public one that is everyone.
 fn allow(raw: &RawConfig, problems: &mut Problems) {
+    const WHO: &str = "`allow = [{ domain = \"example.com\" }]` names the users who may; ";
     if raw.failed.has("providers.*", "allow") {
         return;
     }
-    for (name, _) in raw
+    for (name, provider) in raw
         .providers
         .iter()
         .filter(|(_, provider)| provider.allow.is_none())
     {
-        problems
-            .warning(
-                &name.span,
-                format!("every account of the provider `{}` can sign in", echo(name)),
-            )
-            .hint("`allow = [{ domain = \"example.com\" }]` names the users who may; `allow = \"anyone\"` takes this warning away");
+        if provider.is_public() {
+            problems
+                .error(
+                    &name.span,
+                    format!(
+                        "`allow` is missing: the public can have accounts at the provider `{}`",
+                        echo(name)
+                    ),
+                )
+                .hint(format!("{WHO}`allow = \"anyone\"` lets everyone sign in"));
+        } else {
+            problems
+                .warning(
+                    &name.span,
+                    format!("every account of the provider `{}` can sign in", echo(name)),
+                )
+                .hint(format!("{WHO}`allow = \"anyone\"` takes this warning away"));
+        }
     }
 }
 

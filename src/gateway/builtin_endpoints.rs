@@ -134,6 +134,6 @@ async fn caller_of<'g>(
                 of_cookie().unwrap_or_default()
             }
         },
-        Access::Public | Access::Caller | Access::Session => Found::default(),
+        Access::Public | Access::CrossSite | Access::Caller | Access::Session => Found::default(),
     }
 }

@@ -170,16 +170,27 @@ async fn decide_builtin<'g, T: Trace>(
         Found::default()
     };
     // Whatever the credential: a page of another site must not sign a user in or out.
-    let unforged = match unforged(head, policy.public_https, listed, trace) {
-        Ok(unforged) => unforged,
-        Err(refusal) => return Err(Box::new(rejection(refusal, found))),
+    let unforged = if endpoint.access() == Access::CrossSite {
+        trace.step("origin", true, || {
+            "this endpoint asks for a proof of its own".to_owned()
+        });
+        Unforged::by_own_proof()
+    } else {
+        match unforged(head, policy.public_https, listed, trace) {
+            Ok(unforged) => unforged,
+            Err(refusal) => return Err(Box::new(rejection(refusal, found))),
+        }
     };
     let is_let_in = match endpoint.access() {
         Access::Caller => found.caller().is_some(),
         Access::Session => found
             .caller()
             .is_some_and(|caller| has_session(caller, credentials)),
-        Access::Public | Access::ShowsSession | Access::ReplacesSession | Access::EndsSession => true,
+        Access::Public
+        | Access::CrossSite
+        | Access::ShowsSession
+        | Access::ReplacesSession
+        | Access::EndsSession => true,
     };
     if !is_let_in {
         trace.step("credential", false, || {

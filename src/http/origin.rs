@@ -94,6 +94,15 @@ impl Unforged {
     }
 }
 
+impl Unforged {
+    /// For an endpoint that takes requests from pages of other sites, because it asks for a proof of its own: the return of
+    /// a provider by a form, which has `state` and the cookie of its attempt (RFC 6749 section 10.12).
+    #[must_use]
+    pub(crate) fn by_own_proof() -> Self {
+        Self(())
+    }
+}
+
 /// Whether `method` may change something (RFC 9110 section 9.2.1 names the safe ones).
 fn is_unsafe(method: &Method) -> bool {
     !matches!(

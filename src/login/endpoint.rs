@@ -34,6 +34,8 @@ const MAX_ID: usize = 64;
 pub enum Access {
     /// Everyone; no credential is read.
     Public,
+    /// Everyone, also a page of another site: the endpoint asks for a proof of its own. No credential is read.
+    CrossSite,
     /// Everyone; the page names the account of the session cookie, which is renewed on the way.
     ShowsSession,
     /// Everyone; the session of the cookie, also of an expired one, ends when a new one is opened.
@@ -95,6 +97,8 @@ static ENDPOINTS: &[Row] = &[
     // HEAD would spend the attempt.
     Row { path: Path::Below("/login/{provider}"), methods: "GET", access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(flow::begin(visit))) },
     Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(flow::land(visit))) },
+    // The attempt is the proof: `state`, and a cookie of this browser.
+    Row { path: Path::Below("/login/{provider}/return"), methods: "POST", access: Access::CrossSite, listed: false, handler: Handler::Form(|visit, fields| Box::pin(flow::land_by_form(visit, fields))) },
     // HEAD would spend the code.
     Row { path: Path::Below("/continue"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(arrival::land(visit))) },
     Row { path: Path::Below("/register"), methods: READ, access: Access::ReplacesSession, listed: true, handler: Handler::Plain(|visit| Box::pin(register::page(visit))) },

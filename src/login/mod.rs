@@ -153,3 +153,13 @@ pub async fn read_credentials<B: Body<Data = Bytes>>(
     let mut fields = form::read(headers, body).await?;
     Ok([form::Field::Email, form::Field::Password].map(|field| fields.take(field)))
 }
+
+/// Where a browser is led after a sign-in with this return address; `None` where it is not accepted: for the fuzz targets only.
+#[doc(hidden)]
+#[must_use]
+pub fn return_location(sites: &Sites, prefix: &str, return_to: &str) -> Option<String> {
+    match then::Then::new(sites, prefix, Some(sites.accept(return_to, prefix)?), None) {
+        then::Then::Page(location) => Some(location),
+        then::Then::Host { .. } => None,
+    }
+}

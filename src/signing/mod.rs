@@ -5,6 +5,7 @@
 //! key; every token has a `typ`, by which `verify` keeps the kinds apart (RFC 8725 section 3.11).
 
 mod assertion;
+mod client_key;
 mod key_pair;
 mod mint;
 
@@ -21,6 +22,7 @@ use crate::state::{SigningKeyRow, State, StateError};
 use crate::values::SigningAlgorithm;
 
 pub(crate) use assertion::Assertions;
+pub(crate) use client_key::ClientKey;
 pub(crate) use mint::MintRequest;
 
 use key_pair::{SigningKeyPair, header_algorithm, public_jwk};

@@ -401,6 +401,45 @@ pub(crate) fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
+/// Parameters of an authorization request that are the gateway's own, or that would put others in their place.
+const OWN_PARAMETERS: [&str; 17] = [
+    "client_assertion",
+    "client_assertion_type",
+    "client_id",
+    "client_secret",
+    "code",
+    "code_challenge",
+    "code_challenge_method",
+    "dpop_jkt",
+    "id_token_hint",
+    "nonce",
+    "redirect_uri",
+    "registration",
+    "request",
+    "request_uri",
+    "response_type",
+    "scope",
+    "state",
+];
+
+/// The name of a further parameter of an authorization request.
+///
+/// # Errors
+/// Why it cannot be one.
+pub(crate) fn authorize_parameter(name: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
+        return Err("a name is made of letters, digits, `-`, `_`, `.` and `:`, 64 at most".to_owned());
+    }
+    if name.eq_ignore_ascii_case("response_mode") {
+        return Err("write it as a key of its own: `response_mode = \"form_post\"`".to_owned());
+    }
+    if OWN_PARAMETERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        return Err("the gateway sets this parameter itself".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
 /// What a cookie's name may begin with, so that browsers keep it for HTTPS only (RFC 6265bis section 4.1.3).
 const COOKIE_PREFIXES: [&str; 2] = ["__Host-", "__Secure-"];
 

@@ -97,7 +97,7 @@ pub(super) fn check(
         subject,
         email: text("email"),
         name: text("name"),
-        roles: roles_of(&claims, issuer),
+        roles: roles_of(&claims, &issuer.roles_claims),
         scopes: scopes(&claims),
         token_id,
         session_id: if &*issuer.name == SESSION_ISSUER {
@@ -266,14 +266,12 @@ fn token_id(claims: &Map<String, Value>) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// The roles under all of the issuer's paths, each once: a string, an array of strings, or the names of an object (as
-/// ZITADEL writes them). A claim of another type gives none.
-/// The roles in `claims`, by the issuer's `roles_claims`.
-pub(crate) fn roles_of(claims: &Map<String, Value>, issuer: &Issuer) -> Vec<String> {
+/// The roles under all of these paths, each once: a string, an array of strings, or the names of an object (as ZITADEL
+/// writes them). A claim of another type gives none.
+pub(crate) fn roles_of(claims: &Map<String, Value>, paths: &[ClaimPath]) -> Vec<String> {
     let mut roles: Vec<String> = Vec::new();
     // An address that its bearer may have made up gives no role.
-    for path in issuer
-        .roles_claims
+    for path in paths
         .iter()
         .filter(|path| !path.is_email() || is_email_verified(claims))
     {

@@ -92,6 +92,12 @@ impl Issuer {
         }
     }
 
+    /// Whether `iss` is its own, or that of one of its tenants.
+    #[must_use]
+    pub(crate) fn is_iss(&self, iss: &str) -> bool {
+        self.iss.covers(iss)
+    }
+
     /// Whether its tokens are of more than one tenant.
     pub(super) fn has_many_tenants(&self) -> bool {
         self.tenants.as_ref().is_some_and(Tenants::are_many)
@@ -223,7 +229,7 @@ impl Issuers {
         name: &str,
         iss: &str,
         client_id: &str,
-        roles_claims: Vec<ClaimPath>,
+        tenants: Option<Tenants>,
     ) -> Result<(Self, Arc<Issuer>), String> {
         let mut issuer = Issuer::new(name, iss.to_owned(), None);
         issuer.audiences = vec![client_id.to_owned()];
@@ -232,7 +238,8 @@ impl Issuers {
             .copied()
             .filter(|algorithm| algorithm.family() != Family::Hmac)
             .collect();
-        issuer.roles_claims = roles_claims;
+        issuer.roles_claims = Vec::new();
+        issuer.tenants = tenants;
         issuer.typ = TypeRule::IdToken;
         let mut issuers = Self::default();
         let issuer = issuers.add(issuer)?;

@@ -15,6 +15,7 @@ mod hostile;
 mod links;
 mod native_clients;
 mod provider_grants;
+mod provider_presets;
 mod providers;
 mod proxying;
 mod roles;

@@ -36,14 +36,18 @@ fn judge(name: &str, examined: &Examined, redirect_uri: &str) -> Vec<Finding> {
     const CHECK: &str = "provider";
     let mut findings = Vec::new();
     let said = |text: String| format!("provider `{name}`: {text}");
-    findings.push(match &examined.metadata {
-        Ok(()) => Finding::ok(CHECK, said(format!("the discovery document at `{}` is of its issuer", examined.document))),
-        Err(fault) => Finding::problem(
+    match (&examined.metadata, &examined.document) {
+        (Ok(()), None) => {}
+        (Ok(()), Some(document)) => findings.push(Finding::ok(
+            CHECK,
+            said(format!("the discovery document at `{document}` is of its issuer")),
+        )),
+        (Err(fault), _) => findings.push(Finding::problem(
             CHECK,
             said(fault.clone()),
             "compare `issuer` with the provider's documentation, and ask for the document from this machine with `curl -v`",
-        ),
-    });
+        )),
+    }
     match &examined.keys {
         None => {}
         Some(Ok(keys)) => findings.push(Finding::ok(CHECK, said(format!("keys: {keys}")))),
@@ -89,7 +93,7 @@ fn judge(name: &str, examined: &Examined, redirect_uri: &str) -> Vec<Finding> {
         )),
     }
     match examined.ahead {
-        None if examined.metadata.is_err() => {}
+        None if examined.metadata.is_err() || examined.document.is_none() => {}
         None => findings.push(Finding::unknown(
             "clock",
             said("its answer has no time".to_owned()),

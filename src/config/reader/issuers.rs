@@ -125,11 +125,21 @@ impl Reader<'_> {
         if item.value.as_str() == Some("any") {
             return Some(Spanned::new(RawTenants::Any, span));
         }
+        let tenants = self.tenant_ids(item, "`\"any\"`")?;
+        Some(Spanned::new(RawTenants::Listed(tenants), span))
+    }
+
+    /// A list of UUIDs; `words` is what may stand in its place.
+    pub(super) fn tenant_ids(&mut self, item: Item<'_>, words: &str) -> Option<Vec<String>> {
         const HINT: &str =
             "write `[\"72f988bf-86f1-41af-91ab-2d7cd011db47\"]`, or `\"any\"` for every tenant there is";
+        let span = item.span.clone();
         let Ok(items) = item.into_elements() else {
-            self.error(&span, "`tenants` must be an array of tenant ids or `\"any\"`")
-                .hint(HINT);
+            self.error(
+                &span,
+                format!("`tenants` must be an array of tenant ids or {words}"),
+            )
+            .hint(HINT);
             return None;
         };
         if items.is_empty() {
@@ -140,7 +150,6 @@ impl Reader<'_> {
             Ok(_) if text.len() == 36 => Ok(text.to_ascii_lowercase()),
             _ => Err(HINT.to_owned()),
         };
-        let count = items.len();
         let mut tenants: Vec<String> = Vec::new();
         for item in &items {
             if let Some(tenant) = self.parse(item, "a tenant id, which is a UUID", tenant)
@@ -149,7 +158,7 @@ impl Reader<'_> {
                 tenants.push(tenant.value);
             }
         }
-        (!tenants.is_empty() && count > 0).then_some(Spanned::new(RawTenants::Listed(tenants), span))
+        (!tenants.is_empty()).then_some(tenants)
     }
 
     fn one_key_source(&mut self, section: &Section<'_>, written: &[&str], discovery: Option<&Spanned<bool>>) {

@@ -116,6 +116,17 @@ impl<'i> Section<'i> {
         self.items.iter().flatten().any(|item| item.key == key)
     }
 
+    /// Whether `key` was there and was taken.
+    pub(super) fn took(&self, key: &str) -> bool {
+        self.taken.iter().any(|(taken, _)| *taken == key)
+    }
+
+    /// The place of the value of `key`; that of the table where it is not there.
+    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+        let item = self.items.iter().flatten().find(|item| item.key == key);
+        item.map_or_else(|| self.span.clone(), |item| item.span.clone())
+    }
+
     /// The value of `key`.
     pub(super) fn peek(&self, key: &str) -> Option<DeValue<'i>> {
         let item = self.items.iter().flatten().find(|item| item.key == key)?;

@@ -51,6 +51,7 @@ pub(crate) const TABLES: &[Table] = &[
     people::SIGNING,
     people::PASSWORD,
     providers::PROVIDERS,
+    providers::CLAIMS,
     providers::GRANTS,
     providers::ALLOW,
     people::PAGES,

@@ -54,14 +54,19 @@ pub(super) enum Field {
     RefreshToken,
     CurrentPassword,
     NewPassword,
-    GrantType,
+    State,
     Code,
+    Issuer,
+    Error,
+    ErrorDescription,
+    User,
+    GrantType,
     CodeVerifier,
     RedirectUri,
 }
 
 impl Field {
-    const COUNT: usize = 13;
+    const COUNT: usize = 18;
 
     /// JSON has the one spelling and forms the other; each is accepted in both.
     fn named(name: &str) -> Option<Self> {
@@ -75,8 +80,13 @@ impl Field {
             "refresh_token" | "refreshToken" => Self::RefreshToken,
             "current_password" | "currentPassword" => Self::CurrentPassword,
             "new_password" | "newPassword" => Self::NewPassword,
-            "grant_type" | "grantType" => Self::GrantType,
+            "state" => Self::State,
             "code" => Self::Code,
+            "iss" => Self::Issuer,
+            "error" => Self::Error,
+            "error_description" => Self::ErrorDescription,
+            "user" => Self::User,
+            "grant_type" | "grantType" => Self::GrantType,
             "code_verifier" | "codeVerifier" => Self::CodeVerifier,
             "redirect_uri" | "redirectUri" => Self::RedirectUri,
             _ => return None,
@@ -100,9 +110,14 @@ impl Field {
             Self::CurrentPassword => "currentPassword",
             Self::NewPassword if is_form => "new_password",
             Self::NewPassword => "newPassword",
+            Self::State => "state",
+            Self::Code => "code",
+            Self::Issuer => "iss",
+            Self::Error => "error",
+            Self::ErrorDescription => "error_description",
+            Self::User => "user",
             Self::GrantType if is_form => "grant_type",
             Self::GrantType => "grantType",
-            Self::Code => "code",
             Self::CodeVerifier if is_form => "code_verifier",
             Self::CodeVerifier => "codeVerifier",
             Self::RedirectUri if is_form => "redirect_uri",

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::config::ProviderPlan;
 use super::profile::Profile;
-use super::rules::Subject;
 use crate::state::IdentityRow;
 
 /// Of Google, which says which of its accounts an organisation manages.
@@ -16,10 +15,7 @@ const GOOGLE: &str = "https://accounts.google.com";
 /// The identity of a user whom `allow` names, with the roles that the rules give.
 pub(super) fn admitted(plan: &ProviderPlan, profile: Profile) -> Option<IdentityRow> {
     let email_verified = is_verified(plan, &profile);
-    let subject = Subject {
-        verified_email: profile.email.as_deref().filter(|_| email_verified),
-        groups: &profile.groups,
-    };
+    let subject = profile.rule_subject(email_verified);
     if !plan.rules.is_allowed(subject) {
         tracing::warn!(
             provider = plan.name,

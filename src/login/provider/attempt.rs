@@ -63,6 +63,15 @@ pub(super) struct Attempt {
     pub(super) purpose: Purpose,
 }
 
+/// How the provider leads the browser back, and so which requests the cookie comes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Return {
+    /// By a GET of the browser.
+    ByAddress,
+    /// By a form of a page of the provider, which takes `SameSite=None` and so HTTPS.
+    ByForm,
+}
+
 /// What an attempt is sent to the provider with.
 pub(super) struct Secrets {
     /// 256 random bits.
@@ -135,6 +144,7 @@ impl AttemptKeys {
         headers: &HeaderMap,
         state: &str,
         attempt: &Attempt,
+        way_back: Return,
         now: UnixSeconds,
     ) -> Vec<HeaderValue> {
         let return_to = attempt.return_to.as_ref().filter(|to| to.len() <= MAX_RETURN_TO);
@@ -159,7 +169,7 @@ impl AttemptKeys {
         present.dedup();
         present.truncate((present.len() + 1).saturating_sub(MOST));
         let mut cookies: Vec<_> = present.iter().filter_map(|name| jar.delete(name)).collect();
-        cookies.extend(jar.write(&name, &value, LIFETIME));
+        cookies.extend(jar.write(&name, &value, LIFETIME, way_back));
         cookies
     }
 
@@ -257,13 +267,18 @@ impl Jar {
     }
 
     pub(super) fn delete(&self, name: &str) -> Option<HeaderValue> {
-        self.write(name, "", 0)
+        self.write(name, "", 0, Return::ByAddress)
     }
 
-    /// `Lax`, so that it comes along when the provider leads the browser back.
-    fn write(&self, name: &str, value: &str, max_age: UnixSeconds) -> Option<HeaderValue> {
+    /// `Lax`, or `None` for a form, so that it comes along when the provider leads the browser back.
+    fn write(&self, name: &str, value: &str, max_age: UnixSeconds, way_back: Return) -> Option<HeaderValue> {
         let secure = if self.is_https { "; Secure" } else { "" };
-        let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={max_age}{secure}");
+        let same_site = match way_back {
+            Return::ByAddress => "Lax",
+            Return::ByForm => "None",
+        };
+        let text =
+            format!("{name}={value}; Path=/; HttpOnly; SameSite={same_site}; Max-Age={max_age}{secure}");
         let mut value = HeaderValue::try_from(text).ok()?;
         value.set_sensitive(true);
         Some(value)
@@ -304,7 +319,14 @@ mod tests {
         );
         let made = keys.make().unwrap();
         assert_eq!((made.state.len(), made.verifier.len()), (43, 43));
-        let set = keys.set_cookies(&jar, &HeaderMap::new(), &made.state, &attempt(), NOW);
+        let set = keys.set_cookies(
+            &jar,
+            &HeaderMap::new(),
+            &made.state,
+            &attempt(),
+            Return::ByAddress,
+            NOW,
+        );
         let [cookie] = &set[..] else { panic!("{set:?}") };
         let text = cookie.to_str().unwrap();
         assert!(
@@ -312,6 +334,19 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains(&*made.verifier) && !text.contains(&made.nonce));
+        let by_form = keys.set_cookies(
+            &jar,
+            &HeaderMap::new(),
+            &made.state,
+            &attempt(),
+            Return::ByForm,
+            NOW,
+        );
+        let by_form = by_form[0].to_str().unwrap();
+        assert!(
+            by_form.ends_with("; Path=/; HttpOnly; SameSite=None; Max-Age=600; Secure"),
+            "{by_form}"
+        );
         let sent = headers(&[pair(cookie)]);
         let found = |keys: &AttemptKeys, headers: &HeaderMap, state: &str, now| {
             keys.find(&jar, headers, state, now).map(|(attempt, _)| attempt)
@@ -356,7 +391,7 @@ mod tests {
         for number in 0..7 {
             let state = keys.make().unwrap().state;
             let sent = headers(&cookies);
-            let set = keys.set_cookies(&jar, &sent, &state, &attempt(), NOW + number);
+            let set = keys.set_cookies(&jar, &sent, &state, &attempt(), Return::ByAddress, NOW + number);
             for cookie in &set {
                 let (name, value) = pair(cookie)
                     .split_once('=')

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
-use super::config::ProviderPlan;
+use super::config::{Protocol, ProviderPlan};
 use super::metadata::{MAX_BODY_BYTES, Metadata, shown};
 use super::token_endpoint::encode;
 use crate::clock::{Clock, UnixSeconds};
@@ -28,8 +28,8 @@ const NO_USER: [&str; 4] = [
 /// What was found.
 #[derive(Debug)]
 pub(crate) struct Examined {
-    /// What it was asked for first.
-    pub(crate) document: String,
+    /// The address of its discovery document; OAuth2 has none.
+    pub(crate) document: Option<String>,
     /// Why the document cannot be used.
     pub(crate) metadata: Result<(), String>,
     /// How many keys it has, or why they cannot be used; `None`: not asked for.
@@ -63,9 +63,21 @@ impl ProviderPlan {
 
     /// Asks the provider.
     pub(crate) async fn examine(&self, redirect_uri: &str) -> Examined {
-        let document = self.get(&self.discovery, "application/json").await;
+        let open_id = match &self.protocol {
+            Protocol::OpenId(open_id) => open_id,
+            Protocol::OAuth2(oauth2) => {
+                return Examined {
+                    document: None,
+                    metadata: Ok(()),
+                    keys: None,
+                    ahead: None,
+                    redirect: Some(self.try_redirect_uri(&oauth2.authorize, redirect_uri).await),
+                };
+            }
+        };
+        let document = self.get(&open_id.discovery, "application/json").await;
         let mut examined = Examined {
-            document: self.discovery.to_string(),
+            document: Some(open_id.discovery.to_string()),
             metadata: Ok(()),
             keys: None,
             ahead: document.as_ref().ok().and_then(seconds_ahead),
@@ -73,8 +85,8 @@ impl ProviderPlan {
         };
         let metadata = document
             .map_err(|error| error.to_string())
-            .and_then(|answer| self.body(answer))
-            .and_then(|body| Metadata::parse(&body, self));
+            .and_then(|answer| body(&open_id.discovery, answer))
+            .and_then(|body| Metadata::parse(&body, open_id));
         let metadata = match metadata {
             Ok(metadata) => metadata,
             Err(fault) => {
@@ -83,14 +95,19 @@ impl ProviderPlan {
             }
         };
         let (keys, redirect) = tokio::join!(
-            self.client.get(&metadata.keys, MAX_BODY_BYTES),
+            self.try_keys(&metadata),
             self.try_redirect_uri(&metadata.authorization, redirect_uri)
         );
-        let keys = keys.map_err(|error| error.to_string());
-        let set = keys.and_then(|text| KeySet::from_jwks(&text, Origin::Fetched));
-        examined.keys = Some(set.map(|(set, _)| set.len()));
+        examined.keys = keys;
         examined.redirect = Some(redirect);
         examined
+    }
+
+    async fn try_keys(&self, metadata: &Metadata) -> Option<Result<usize, String>> {
+        let keys = self.client.get(metadata.keys.as_ref()?, MAX_BODY_BYTES).await;
+        let keys = keys.map_err(|error| error.to_string());
+        let set = keys.and_then(|text| KeySet::from_jwks(&text, Origin::Fetched));
+        Some(set.map(|(set, _)| set.len()))
     }
 
     async fn get(&self, url: &Url, accept: &'static str) -> Result<Response<Bytes>, ClientError> {
@@ -98,13 +115,6 @@ impl ProviderPlan {
         let accept = HeaderValue::from_static(accept);
         request.headers_mut().insert(header::ACCEPT, accept);
         self.client.send(url, request, MAX_BODY_BYTES).await
-    }
-
-    fn body(&self, answer: Response<Bytes>) -> Result<Bytes, String> {
-        match answer.status() {
-            StatusCode::OK => Ok(answer.into_body()),
-            status => Err(ClientError::Status(self.discovery.to_string(), status).to_string()),
-        }
     }
 
     /// An authorization request that may not show anything to a user: a provider that knows the redirect URI sends the
@@ -134,6 +144,13 @@ impl ProviderPlan {
             Err(error) => RedirectUri::NoAnswer(error.to_string()),
             Ok(answer) => judge(&answer, redirect_uri),
         }
+    }
+}
+
+fn body(url: &Url, answer: Response<Bytes>) -> Result<Bytes, String> {
+    match answer.status() {
+        StatusCode::OK => Ok(answer.into_body()),
+        status => Err(ClientError::Status(url.to_string(), status).to_string()),
     }
 }
 

@@ -1,21 +1,35 @@
-//! A code becomes a profile: the token endpoint, the ID token, and userinfo, one after the other.
+//! A code becomes a profile: the token endpoint, then the ID token and userinfo, or userinfo alone with OAuth2.
 //!
 //! Input: the code that a browser came back with, and the secrets of its attempt. Output: [`Profile`], or a refusal with a
-//! line in the log. Invariants: no claim counts before the ID token has passed.
+//! line in the log. Invariants: with OpenID Connect, no claim counts before the ID token has passed.
 
 use serde_json::{Map, Value};
 
 use super::attempt::Secrets;
+use super::config::{OAuth2, ProviderPlan};
 use super::id_token::IdTokenVerifier;
-use super::profile::{Profile, SignInFacts};
+use super::metadata::Metadata;
+use super::oauth2;
+use super::profile::{Profile, SignInFacts, standard};
 use super::token_endpoint::{TokenFault, Tokens, request_tokens};
 use super::userinfo;
+use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
 
 /// What an exchange needs of its provider.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
-    pub(super) id_tokens: IdTokenVerifier<'a>,
+    pub(super) plan: &'a ProviderPlan,
+    pub(super) metadata: &'a Metadata,
+    pub(super) claims: ClaimSource<'a>,
+    pub(super) now: UnixSeconds,
+}
+
+/// Where claims come from.
+#[derive(Debug)]
+pub(super) enum ClaimSource<'a> {
+    IdToken(IdTokenVerifier<'a>),
+    OAuth2(&'a OAuth2),
 }
 
 /// What a refresh grant says.
@@ -29,7 +43,7 @@ pub(super) enum Fresh {
 
 impl Exchange<'_> {
     /// # Errors
-    /// `ProviderUnavailable`, `ProviderRefused`, `IdTokenRefused`.
+    /// `ProviderUnavailable`, `ProviderRefused`, `IdTokenRefused`, `SignInNotAllowed`.
     pub(super) async fn run(
         &self,
         code: &str,
@@ -42,17 +56,20 @@ impl Exchange<'_> {
             ("redirect_uri", redirect_uri),
             ("code_verifier", &secrets.verifier),
         ];
-        let (plan, metadata) = (self.id_tokens.plan, self.id_tokens.metadata);
-        let tokens = request_tokens(plan, &metadata.token, &grant).await?;
+        let tokens = request_tokens(self.plan, &self.metadata.token, &grant, self.now).await?;
         self.profile_of(tokens, Some(&secrets.nonce)).await
     }
 
     /// The user whose tokens these are. `nonce` is that of the sign-in; `None` for a refresh grant.
     ///
     /// # Errors
-    /// `ProviderUnavailable`, `ProviderRefused`, `IdTokenRefused`.
+    /// As [`Exchange::run`].
     pub(super) async fn profile_of(&self, tokens: Tokens, nonce: Option<&str>) -> Result<Profile, Refusal> {
-        let (plan, metadata) = (self.id_tokens.plan, self.id_tokens.metadata);
+        let plan = self.plan;
+        let id_tokens = match &self.claims {
+            ClaimSource::IdToken(id_tokens) => id_tokens,
+            ClaimSource::OAuth2(oauth2) => return oauth2::profile(plan, oauth2, tokens).await,
+        };
         let Some(id_token) = &tokens.id_token else {
             let reason = "it has no `id_token`";
             tracing::warn!(
@@ -63,18 +80,18 @@ impl Exchange<'_> {
             return Err(Refusal::ProviderRefused);
         };
         let access_token = tokens.access_token.as_deref().map(String::as_str);
-        let verified = self.id_tokens.verify(id_token, access_token, nonce).await?;
-        let (subject, mut claims) = (verified.subject, verified.claims);
-        let facts = SignInFacts::of_id_token(&claims);
+        let verified = id_tokens.verify(id_token, access_token, nonce).await?;
+        let subject = verified.subject;
+        let facts = SignInFacts::of_id_token(&verified.claims);
+        let mut claims = standard(&plan.claims, verified.claims);
         if let Some(token) = access_token
-            && let Some(url) = &metadata.userinfo
+            && let Some(url) = &self.metadata.userinfo
             && self.lacks(&claims)
         {
             let found = userinfo::fetch_of(plan, url, token, &subject).await?;
-            userinfo::merge(&mut claims, found);
+            userinfo::merge(&mut claims, standard(&plan.claims, found));
         }
-        let issuer = self.id_tokens.issuer;
-        Ok(Profile::of_claims(subject, claims, facts, issuer, tokens))
+        Ok(Profile::of_claims(plan, subject, claims, facts, tokens))
     }
 
     /// Exchanges a refresh token (RFC 6749 section 6).
@@ -83,17 +100,16 @@ impl Exchange<'_> {
     /// See [`TokenFault`].
     pub(super) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, TokenFault> {
         let grant = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
-        let (plan, metadata) = (self.id_tokens.plan, self.id_tokens.metadata);
-        request_tokens(plan, &metadata.token, &grant).await
+        request_tokens(self.plan, &self.metadata.token, &grant, self.now).await
     }
 
     /// What a refresh grant says about `subject` now: by the ID token, by userinfo, or by both.
     ///
     /// # Errors
-    /// `ProviderUnavailable`, `ProviderRefused`, `IdTokenRefused`.
+    /// As [`Exchange::run`].
     pub(super) async fn fresh(&self, tokens: Tokens, subject: &str) -> Result<Fresh, Refusal> {
-        let (plan, metadata) = (self.id_tokens.plan, self.id_tokens.metadata);
-        if tokens.id_token.is_some() {
+        let plan = self.plan;
+        if tokens.id_token.is_some() || matches!(self.claims, ClaimSource::OAuth2(_)) {
             let profile = self.profile_of(tokens, None).await?;
             return Ok(if profile.subject == subject {
                 Fresh::Profile(Box::new(profile))
@@ -101,25 +117,31 @@ impl Exchange<'_> {
                 Fresh::OfAnother
             });
         }
-        let (Some(token), Some(url)) = (&tokens.access_token, &metadata.userinfo) else {
+        let (Some(token), Some(url)) = (&tokens.access_token, &self.metadata.userinfo) else {
             return Ok(Fresh::Nothing);
         };
         let claims = userinfo::fetch(plan, url, token).await?;
         if claims.get("sub").and_then(Value::as_str) != Some(subject) {
             return Ok(Fresh::OfAnother);
         }
-        let (facts, issuer) = (SignInFacts::default(), self.id_tokens.issuer);
-        let profile = Profile::of_claims(subject.to_owned(), claims, facts, issuer, tokens);
+        let claims = standard(&plan.claims, claims);
+        let facts = SignInFacts::default();
+        let profile = Profile::of_claims(plan, subject.to_owned(), claims, facts, tokens);
         Ok(Fresh::Profile(Box::new(profile)))
     }
 
     /// Whether userinfo may have more.
     fn lacks(&self, claims: &Map<String, Value>) -> bool {
-        let plan = self.id_tokens.plan;
+        let plan = self.plan;
         let asks_for = |scope: &str| plan.scope.split(' ').any(|asked| asked == scope);
         let lacks = |name: &str| !claims.contains_key(name);
+        let groups = plan.groups_claims.iter().filter(|_| plan.needs_groups);
         (asks_for("email") && (lacks("email") || lacks("email_verified")))
             || (asks_for("profile") && lacks("name"))
-            || plan.roles_claims.iter().any(|path| path.find(claims).is_none())
+            || plan
+                .roles_claims
+                .iter()
+                .chain(groups)
+                .any(|path| path.find(claims).is_none())
     }
 }

@@ -9,16 +9,18 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode};
+use zeroize::Zeroizing;
 
 use super::admission::admitted;
-use super::attempt::{self, Attempt, LIFETIME, Purpose};
-use super::config::ProviderPlan;
+use super::attempt::{self, Attempt, LIFETIME, Purpose, Return};
+use super::config::{Protocol, ProviderPlan};
 use super::metadata::{OFFLINE_ACCESS, shown};
 use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
+use crate::account::parse_name;
 use crate::login::client_code;
 use crate::login::context::{EndpointContext, OwnSession};
-use crate::login::form::parameters;
+use crate::login::form::{Field, Fields, Kind, parameters};
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
@@ -100,36 +102,60 @@ async fn leave(
     attempt: &Attempt,
 ) -> Result<(HeaderValue, Vec<HeaderValue>), Refusal> {
     let asked = Arc::clone(provider);
-    let metadata = providers.ask(async move { asked.metadata().await }).await?;
+    let client = visit.client_address();
+    let metadata = providers
+        .ask(Some(client), async move { asked.metadata().await })
+        .await?;
     let secrets = providers.keys.make()?;
     let plan = &provider.plan;
     let challenge = challenge(&secrets.verifier);
+    let redirect_uri = redirect_uri(visit);
     let mut scope = plan.scope.clone();
     if plan.asks_for_offline_access && metadata.knows_offline_access {
         scope.push(' ');
         scope.push_str(OFFLINE_ACCESS);
     }
-    let query = [
+    let mut query = vec![
         ("response_type", "code"),
         ("client_id", &plan.client_id),
-        ("redirect_uri", &redirect_uri(visit)),
-        ("scope", &scope),
+        ("redirect_uri", &redirect_uri),
         ("state", &secrets.state),
-        ("nonce", &secrets.nonce),
         ("code_challenge", &challenge),
         ("code_challenge_method", "S256"),
-    ]
-    .map(|(name, value)| format!("{name}={}", encode(value)))
-    .join("&");
+    ];
+    if !scope.is_empty() {
+        query.push(("scope", &scope));
+    }
+    if matches!(plan.protocol, Protocol::OpenId(_)) {
+        query.push(("nonce", &secrets.nonce));
+    }
+    let way_back = if plan.is_form_post {
+        query.push(("response_mode", "form_post"));
+        Return::ByForm
+    } else {
+        Return::ByAddress
+    };
+    let configured = plan.parameters.iter().map(|(name, value)| (&**name, &**value));
+    query.extend(configured);
+    let query: Vec<String> = query
+        .into_iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    let query = query.join("&");
     let url = metadata.authorization.as_str();
     let separator = if url.contains('?') { '&' } else { '?' };
     let mut location =
         HeaderValue::try_from(format!("{url}{separator}{query}")).map_err(|_| Refusal::Internal)?;
     location.set_sensitive(true);
     let headers = visit.asked.headers;
-    let cookies = providers
-        .keys
-        .set_cookies(&providers.jar, headers, &secrets.state, attempt, visit.now);
+    let cookies = providers.keys.set_cookies(
+        &providers.jar,
+        headers,
+        &secrets.state,
+        attempt,
+        way_back,
+        visit.now,
+    );
     Ok((location, cookies))
 }
 
@@ -145,29 +171,139 @@ fn with_sign_in(mut failure: Box<EndpointError>, sign_in: String) -> Box<Endpoin
     failure
 }
 
+/// What a browser comes back with.
+struct Returned {
+    state: Option<Zeroizing<String>>,
+    code: Option<Zeroizing<String>>,
+    iss: Option<Zeroizing<String>>,
+    error: Option<Zeroizing<String>>,
+    description: Option<Zeroizing<String>>,
+    /// The name of the user, where the provider says it here alone.
+    name: Option<String>,
+}
+
 /// GET of `/login/{provider}/return`: a session, and 303 to the page that was asked for at first.
 pub(in crate::login) async fn land(
     visit: &EndpointContext<'_>,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
+    let (_, provider) = named(visit)?;
+    let names = ["state", "code", "iss", "error", "error_description"];
+    let returned = parameters(visit.asked.query, names)
+        .map(|[state, code, iss, error, description]| Returned {
+            state,
+            code,
+            iss,
+            error,
+            description,
+            name: None,
+        })
+        .ok_or_else(|| refuse_answer(provider, "a parameter appears twice or is not UTF-8"));
+    complete(visit, returned).await
+}
+
+/// POST of the same by a page of the provider (OAuth 2.0 Form Post Response Mode), for a provider that answers like this.
+pub(in crate::login) async fn land_by_form(
+    visit: &EndpointContext<'_>,
+    mut fields: Fields,
+) -> Result<EndpointResponse, Box<EndpointError>> {
+    let (_, provider) = named(visit)?;
+    if !provider.plan.is_form_post || fields.kind() != Kind::Form {
+        let reason = "it came as a form, and `response_mode` is not `form_post`";
+        return complete(visit, Err(refuse_answer(provider, reason))).await;
+    }
+    let returned = Returned {
+        state: fields.take(Field::State),
+        code: fields.take(Field::Code),
+        iss: fields.take(Field::Issuer),
+        error: fields.take(Field::Error),
+        description: fields.take(Field::ErrorDescription),
+        name: fields.take(Field::User).and_then(|user| name_in_form(&user)),
+    };
+    if let Some(location) = as_address(visit, &returned) {
+        return Ok(EndpointResponse::see_other(location));
+    }
+    complete(visit, Ok(returned)).await
+}
+
+/// The same answer as an address of ours, where its attempt links an account: that takes the session of this browser, whose
+/// cookie does not come with a form of another site.
+fn as_address(visit: &EndpointContext<'_>, returned: &Returned) -> Option<HeaderValue> {
+    let (providers, _) = named(visit).ok()?;
+    let (state, code) = (returned.state.as_ref()?, returned.code.as_ref()?);
+    let headers = visit.asked.headers;
+    let (attempt, _) = providers.keys.find(&providers.jar, headers, state, visit.now)?;
+    if !matches!(attempt.purpose, Purpose::Link { .. }) {
+        return None;
+    }
+    let mut address = format!(
+        "{}?code={}&state={}",
+        redirect_uri(visit),
+        encode(code),
+        encode(state)
+    );
+    if let Some(iss) = &returned.iss {
+        address.push_str("&iss=");
+        address.push_str(&encode(iss));
+    }
+    let mut location = HeaderValue::try_from(address).ok()?;
+    location.set_sensitive(true);
+    Some(location)
+}
+
+/// The name in `user`, which Apple sends at the first sign-in alone: `{"name": {"firstName": "…", "lastName": "…"}, "email": "…"}`.
+/// It came by the browser, so that the address in it counts for nothing.
+fn name_in_form(user: &str) -> Option<String> {
+    let user: serde_json::Value = serde_json::from_str(user).ok()?;
+    let part = |name: &str| user.get("name")?.get(name)?.as_str();
+    let parts: Vec<&str> = ["firstName", "lastName"].into_iter().filter_map(part).collect();
+    parse_name(&parts.join(" ")).ok().flatten()
+}
+
+fn refuse_answer(provider: &Provider, reason: &str) -> Refusal {
+    tracing::warn!(
+        provider = provider.plan.name,
+        reason,
+        "the answer of a provider cannot be used"
+    );
+    Refusal::ProviderAnswerInvalid
+}
+
+/// Completes the attempt that this browser has for `state`. Its cookie goes, whatever becomes of it; the page of a failure
+/// leads to the same destination.
+async fn complete(
+    visit: &EndpointContext<'_>,
+    returned: Result<Returned, Refusal>,
+) -> Result<EndpointResponse, Box<EndpointError>> {
+    let lost = |refusal: Refusal| with_sign_in(refusal.into(), Way::new(visit, None, None).again(visit));
     let (providers, provider) = named(visit)?;
-    let mut begun = None;
-    let failure = match complete(visit, providers, provider, &mut begun).await {
-        Ok(answered) => return Ok(answered),
+    let returned = returned.map_err(lost)?;
+    let state = returned.state.as_ref().ok_or(Refusal::AttemptRefused);
+    let found = providers.keys.find(
+        &providers.jar,
+        visit.asked.headers,
+        state.map_err(lost)?,
+        visit.now,
+    );
+    let (attempt, cookie_name) = found
+        .filter(|(attempt, _)| attempt.provider == provider.plan.name)
+        .ok_or(Refusal::AttemptRefused)
+        .map_err(lost)?;
+    let way = Way::new(
+        visit,
+        attempt.return_to.map(Into::into),
+        attempt.of_host.map(Into::into),
+    );
+    let deletion = providers.jar.delete(&cookie_name);
+    let purpose = attempt.purpose.clone();
+    let mut failure = match redeem(visit, &way, attempt.purpose, returned).await {
+        Ok(answered) => return Ok(deletion.into_iter().fold(answered, EndpointResponse::with_cookie)),
         Err(failure) => failure,
     };
-    match begun {
-        None => Err(with_sign_in(failure, Way::new(visit, None, None).again(visit))),
-        Some((way, Purpose::SignIn)) => Err(with_sign_in(failure, way.again(visit))),
-        // The account is signed in.
-        Some((_, Purpose::Link { .. })) => Err(failure),
-        // It was answered before.
-        Some((_, Purpose::Client { .. })) if failure.refusal == Refusal::AttemptRefused => Err(failure),
-        Some((
-            _,
-            Purpose::Client {
-                redirect_uri, state, ..
-            },
-        )) => {
+    match purpose {
+        // One that was answered before is not answered again.
+        Purpose::Client {
+            redirect_uri, state, ..
+        } if failure.refusal != Refusal::AttemptRefused => {
             let (refusal, provider) = (failure.refusal, &provider.plan.name);
             tracing::warn!(provider, %refusal, "the sign-in of a client failed");
             let error = match refusal {
@@ -177,7 +313,16 @@ pub(in crate::login) async fn land(
                 refusal if refusal.status() == StatusCode::SERVICE_UNAVAILABLE => "temporarily_unavailable",
                 _ => "server_error",
             };
-            Ok(to_client(visit, &redirect_uri, ("error", error), &state)?)
+            let answered = to_client(visit, &redirect_uri, ("error", error), &state)?;
+            Ok(deletion.into_iter().fold(answered, EndpointResponse::with_cookie))
+        }
+        purpose => {
+            failure.set_cookie = failure.set_cookie.or(deletion);
+            Err(match purpose {
+                Purpose::SignIn => with_sign_in(failure, way.again(visit)),
+                // For a link, the account is signed in.
+                Purpose::Link { .. } | Purpose::Client { .. } => failure,
+            })
         }
     }
 }
@@ -201,51 +346,31 @@ fn to_client(
     Ok(EndpointResponse::found(location))
 }
 
-/// `begun` becomes the destination of the attempt, once it is found.
-async fn complete(
+async fn redeem(
     visit: &EndpointContext<'_>,
-    providers: &Providers,
-    provider: &Arc<Provider>,
-    begun: &mut Option<(Way, Purpose)>,
+    way: &Way,
+    purpose: Purpose,
+    returned: Returned,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
+    let (providers, provider) = named(visit)?;
     let plan = &provider.plan;
-    let names = ["state", "code", "iss", "error", "error_description"];
-    let [state, code, iss, error, description] = parameters(visit.asked.query, names).ok_or_else(|| {
-        let reason = "a parameter stands twice or is not UTF-8";
-        tracing::warn!(
-            provider = plan.name,
-            reason,
-            "the answer of a provider cannot be used"
-        );
-        Refusal::ProviderAnswerInvalid
-    })?;
-    let state = state.ok_or(Refusal::AttemptRefused)?;
-    let found = providers
-        .keys
-        .find(&providers.jar, visit.asked.headers, &state, visit.now);
-    let (attempt, cookie_name) = found
-        .filter(|(attempt, _)| attempt.provider == plan.name)
-        .ok_or(Refusal::AttemptRefused)?;
-    let way = Way::new(
-        visit,
-        attempt.return_to.map(Into::into),
-        attempt.of_host.map(Into::into),
-    );
-    let (way, purpose) = begun.insert((way, attempt.purpose));
-
+    let state = returned.state.ok_or(Refusal::AttemptRefused)?;
     let asked = Arc::clone(provider);
-    let metadata = providers.ask(async move { asked.metadata().await }).await?;
+    let client = visit.client_address();
+    let metadata = providers
+        .ask(Some(client), async move { asked.metadata().await })
+        .await?;
     // Before anything that the answer says counts: it may be that of another provider.
-    let is_named = match &iss {
-        Some(iss) => **iss == plan.issuer,
+    let is_named = match &returned.iss {
+        Some(iss) => provider.is_issuer(iss),
         None => !metadata.names_itself,
     };
     if !is_named {
-        let iss = iss.map(|iss| shown(&iss));
+        let iss = returned.iss.map(|iss| shown(&iss));
         tracing::warn!(
             provider = plan.name,
             iss,
-            "the answer is of another issuer than the provider"
+            "the answer names another issuer than the provider, or none"
         );
         return Err(Refusal::ProviderAnswerInvalid.into());
     }
@@ -256,8 +381,8 @@ async fn complete(
     if !is_first {
         return Err(Refusal::AttemptRefused.into());
     }
-    if let Some(error) = error {
-        let description = description.map(|text| shown(&text));
+    if let Some(error) = returned.error {
+        let description = returned.description.map(|text| shown(&text));
         tracing::warn!(
             provider = plan.name,
             error = shown(&error),
@@ -265,29 +390,33 @@ async fn complete(
             "a provider did not sign a user in"
         );
         return Err(match error.as_str() {
-            "access_denied" => Refusal::SignInDenied,
+            // Apple has a name of its own for it.
+            "access_denied" | "user_cancelled_authorize" => Refusal::SignInDenied,
             "temporarily_unavailable" | "server_error" => Refusal::ProviderUnavailable,
             _ => Refusal::ProviderRefused,
         }
         .into());
     }
-    let code = code.filter(|code| !code.is_empty() && code.len() <= LONGEST_CODE);
-    let code = code.ok_or(Refusal::ProviderAnswerInvalid)?;
+    let code = returned
+        .code
+        .filter(|code| !code.is_empty() && code.len() <= LONGEST_CODE)
+        .ok_or_else(|| refuse_answer(provider, "`code` is missing, empty or longer than 4096 bytes"))?;
     let secrets = providers.keys.secrets(state.to_string());
     let (asked, redirect_uri, now) = (Arc::clone(provider), redirect_uri(visit), visit.now);
-    let profile = providers
-        .ask(async move {
+    let mut profile = providers
+        .ask(Some(client), async move {
             asked
                 .exchange(&metadata, now)
                 .run(&code, &secrets, &redirect_uri)
                 .await
         })
         .await?;
+    profile.name = profile.name.or(returned.name);
     let grants = visit.login.grants.as_ref();
     let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));
     let how = profile.authentication(&plan.name, now);
     let identity = admitted(plan, profile).ok_or(Refusal::SignInNotAllowed)?;
-    let answered = match purpose {
+    Ok(match purpose {
         Purpose::SignIn => {
             let account = sign_in(visit, plan, identity).await?;
             visit.open_browser(account, how, way.then.clone(), grant).await?
@@ -295,7 +424,7 @@ async fn complete(
         Purpose::Link {
             account_id,
             session_id,
-        } => link(visit, identity, (account_id, session_id)).await?,
+        } => link(visit, identity, (&account_id, &session_id)).await?,
         Purpose::Client {
             redirect_uri,
             state,
@@ -304,18 +433,14 @@ async fn complete(
             let account = sign_in(visit, plan, identity).await?;
             let attempt = ClientAttempt {
                 redirect_uri: redirect_uri.clone(),
-                challenge: challenge.clone(),
+                challenge,
             };
             let code = visit
                 .state(move |_, sessions| Ok(sessions.issue_client_code(&account.id, how, attempt)?))
                 .await?;
             let code = code.ok_or(Refusal::AccountDisabled)?;
-            to_client(visit, redirect_uri, ("code", &code), state)?
+            to_client(visit, &redirect_uri, ("code", &code), &state)?
         }
-    };
-    Ok(match providers.jar.delete(&cookie_name) {
-        Some(deletion) => answered.with_cookie(deletion),
-        None => answered,
     })
 }
 

@@ -96,8 +96,11 @@ enum Failure {
 }
 
 impl From<Refusal> for Failure {
-    fn from(_: Refusal) -> Self {
-        Self::Later
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::SignInNotAllowed => Self::Over("`tenants` of its provider names other tenants"),
+            _ => Self::Later,
+        }
     }
 }
 
@@ -278,7 +281,7 @@ impl Grants {
     /// next refresh token must not be lost.
     async fn renew(self: &Arc<Self>, row: GrantRow) -> Option<GrantTokens> {
         let grants = Arc::clone(self);
-        let asked = self.providers.ask(async move {
+        let asked = self.providers.ask(None, async move {
             let (provider, session) = (row.provider.clone(), row.session_id.clone());
             let account = row.account_id.clone();
             match grants.exchange(row).await {

@@ -12,8 +12,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 
-use super::config::ProviderPlan;
-use super::metadata::{Metadata, Source};
+use super::config::{OpenId, ProviderPlan};
+use super::metadata::{Metadata, Source, shown};
 use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
 use crate::verify::{Issuer, Verified, Verifier, read_unverified};
@@ -28,6 +28,7 @@ pub(super) const MAX_SID: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IdTokenVerifier<'a> {
     pub(super) plan: &'a ProviderPlan,
+    pub(super) open_id: &'a OpenId,
     pub(super) source: &'a Source,
     pub(super) issuer: &'a Issuer,
     pub(super) verifier: &'a Verifier,
@@ -46,7 +47,8 @@ impl IdTokenVerifier<'_> {
     /// `nonce` is that of the sign-in; `None` for a token that a refresh grant gave, which has none (section 12.2).
     ///
     /// # Errors
-    /// `IdTokenRefused`, and `ProviderUnavailable` where the keys cannot be fetched.
+    /// `IdTokenRefused`, `SignInNotAllowed` for a user of another tenant, and `ProviderUnavailable` where the keys cannot be
+    /// fetched.
     pub(super) async fn verify(
         &self,
         id_token: &str,
@@ -62,6 +64,15 @@ impl IdTokenVerifier<'_> {
             return Err(self.refuse("`sub` is longer than 255 bytes or has control characters"));
         }
         let claims = identity.claims.clone();
+        let tenant = claims.get("tid").and_then(Value::as_str);
+        if !self.open_id.takes(tenant) {
+            tracing::warn!(
+                provider = self.plan.name,
+                tenant = tenant.map(shown),
+                "`tenants` of the provider names other tenants"
+            );
+            return Err(Refusal::SignInNotAllowed);
+        }
         Ok(IdTokenClaims { subject, claims })
     }
 

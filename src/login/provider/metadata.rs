@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use super::config::ProviderPlan;
+use super::config::{OAuth2, OpenId, Protocol, ProviderPlan};
 use crate::http::url::Url;
 use crate::net::client;
 use crate::verify::{Issuer, KeySet, Origin, parse_object};
@@ -42,7 +42,8 @@ pub(super) struct Metadata {
     pub(super) authorization: Url,
     pub(super) token: Url,
     pub(super) userinfo: Option<Url>,
-    pub(super) keys: Url,
+    /// OAuth2 has none.
+    pub(super) keys: Option<Url>,
     /// Whether its answers name it (RFC 9207 section 3).
     pub(super) names_itself: bool,
     /// Whether it knows the scope of refresh tokens (OpenID Connect Core 1.0 section 11).
@@ -52,11 +53,11 @@ pub(super) struct Metadata {
 impl Metadata {
     /// # Errors
     /// What is wrong with the document.
-    pub(super) fn parse(document: &[u8], plan: &ProviderPlan) -> Result<Self, String> {
+    pub(super) fn parse(document: &[u8], plan: &OpenId) -> Result<Self, String> {
         let document =
             parse_object(document).map_err(|_| "the discovery document is not a JSON object".to_owned())?;
         match document.get("issuer").and_then(Value::as_str) {
-            Some(issuer) if issuer == plan.issuer => {}
+            Some(issuer) if plan.is_published_as(issuer) => {}
             Some(issuer) => {
                 return Err(format!(
                     "the discovery document is of the issuer `{}`, and `issuer` in the file is `{}`",
@@ -76,11 +77,24 @@ impl Metadata {
                 .is_some_and(|scopes| scopes.iter().any(|scope| scope == OFFLINE_ACCESS)),
             authorization: required("authorization_endpoint")?,
             token: required("token_endpoint")?,
-            keys: required("jwks_uri")?,
+            keys: Some(required("jwks_uri")?),
             userinfo: endpoint(&document, "userinfo_endpoint", &plan.discovery)?,
             names_itself: document.get("authorization_response_iss_parameter_supported")
                 == Some(&Value::Bool(true)),
         })
+    }
+}
+
+impl From<&OAuth2> for Metadata {
+    fn from(plan: &OAuth2) -> Self {
+        Self {
+            authorization: plan.authorize.clone(),
+            token: plan.token.clone(),
+            userinfo: Some(plan.userinfo.clone()),
+            keys: None,
+            names_itself: false,
+            knows_offline_access: false,
+        }
     }
 }
 
@@ -117,6 +131,10 @@ impl Source {
     /// The discovery document: the one that is known where it is fresh, or where no other one can be had. Of many at once
     /// one asks. `None`: the provider does not answer, or not properly; the log says how.
     pub(super) async fn metadata(&self, plan: &ProviderPlan) -> Option<Arc<Metadata>> {
+        let open_id = match &plan.protocol {
+            Protocol::OpenId(open_id) => open_id,
+            Protocol::OAuth2(oauth2) => return Some(Arc::new((&**oauth2).into())),
+        };
         let mut known = self.document.lock().await;
         let last = known.metadata.as_ref();
         if let Some((metadata, since)) = last
@@ -128,10 +146,10 @@ impl Source {
         if known.failed.is_some_and(|at| at.elapsed() < COOLDOWN) {
             return last;
         }
-        let document = plan.client.get(&plan.discovery, MAX_BODY_BYTES).await;
+        let document = plan.client.get(&open_id.discovery, MAX_BODY_BYTES).await;
         let metadata = document
             .map_err(|error| error.to_string())
-            .and_then(|document| Metadata::parse(&document, plan));
+            .and_then(|document| Metadata::parse(&document, open_id));
         match metadata {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
@@ -151,11 +169,12 @@ impl Source {
 
     /// Fetches the keys, unless that was done less than `age` ago. Of many at once one asks.
     async fn fetch_keys(&self, plan: &ProviderPlan, metadata: &Metadata, issuer: &Issuer, age: Duration) {
+        let Some(keys) = &metadata.keys else { return };
         let mut since = self.keys.lock().await;
         if since.is_some_and(|since| since.elapsed() < age) {
             return;
         }
-        let text = plan.client.get(&metadata.keys, MAX_BODY_BYTES).await;
+        let text = plan.client.get(keys, MAX_BODY_BYTES).await;
         let set = text
             .map_err(|error| error.to_string())
             .and_then(|text| KeySet::from_jwks(&text, Origin::Fetched));

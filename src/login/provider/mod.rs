@@ -7,7 +7,8 @@
 //!
 //! `flow` has the two endpoints, `registry` the providers, `attempt` is what the browser keeps, `metadata` what the provider
 //! publishes. `exchange` makes a profile of a code, by way of `token_endpoint`, `id_token` and `userinfo`; `profile` is what the
-//! provider says about the user, `rules` who may sign in, and `admission` the identity that comes of it. `grants` is what is kept for a session and renewed, by the key of `seal`.
+//! provider says about the user, `rules` who may sign in, and `admission` the identity that comes of it. `grants` is what is
+//! kept for a session and renewed, by the key of `seal`. `examine` tries a provider without a user; `trial` is one without a network.
 
 mod admission;
 mod attempt;
@@ -18,13 +19,16 @@ pub(super) mod flow;
 pub(crate) mod grants;
 mod id_token;
 mod metadata;
+mod oauth2;
 mod profile;
 pub(crate) mod registry;
 mod rules;
 mod seal;
 mod token_endpoint;
+mod trial;
 mod userinfo;
 
 pub(crate) use config::ProviderPlan;
 pub(crate) use examine::{Examined, RedirectUri};
 pub(crate) use seal::Sealing;
+pub use trial::{Trial, TrialUser};

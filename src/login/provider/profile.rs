@@ -5,10 +5,12 @@
 
 use serde_json::{Map, Value};
 
+use super::config::{ClaimNames, ProviderPlan};
+use super::rules::Subject;
 use super::token_endpoint::Tokens;
 use crate::clock::UnixSeconds;
 use crate::state::Authentication;
-use crate::verify::{Issuer, roles_of};
+use crate::verify::roles_of;
 
 /// A user of a provider.
 #[derive(Debug)]
@@ -18,8 +20,10 @@ pub(super) struct Profile {
     pub(super) email: Option<String>,
     pub(super) email_verified: bool,
     pub(super) name: Option<String>,
-    /// The values of `roles_claims`.
+    /// All groups, for `allow` and `roles`.
     pub(super) groups: Vec<String>,
+    /// Those of them that are roles: the values of `roles_claims`.
+    pub(super) roles: Vec<String>,
     /// All claims; those of the ID token come before those of userinfo.
     #[allow(dead_code, reason = "for claims in the session")]
     pub(super) claims: Map<String, Value>,
@@ -69,32 +73,67 @@ impl Profile {
         }
     }
 
+    /// A profile of claims that [`standard`] has made.
     pub(super) fn of_claims(
+        plan: &ProviderPlan,
         subject: String,
-        claims: Map<String, Value>,
+        mut claims: Map<String, Value>,
         sign_in: SignInFacts,
-        issuer: &Issuer,
         tokens: Tokens,
     ) -> Self {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let email = text("email").filter(|email| crate::account::is_email(email));
-        let email_verified = claims.get("email_verified").is_some_and(is_true) && email.is_some();
+        let email = email.map(str::to_owned);
         let name = text("name").and_then(|name| crate::account::parse_name(name).ok().flatten());
+        let email_verified = claims.get("email_verified") == Some(&Value::Bool(true)) && email.is_some();
+        // What is missing is not verified, also for a role from the claim `email`.
+        claims.insert("email_verified".to_owned(), Value::Bool(email_verified));
+        let roles = roles_of(&claims, &plan.roles_claims);
+        let mut groups = roles_of(&claims, &plan.groups_claims);
+        groups.extend_from_slice(&roles);
         Self {
             subject,
-            email: email.map(str::to_owned),
+            email,
             email_verified,
             name,
-            groups: roles_of(&claims, issuer),
+            groups,
+            roles,
             sign_in,
             tokens,
             claims,
         }
     }
+
+    /// The user as rules see them, with the verdict on the address.
+    pub(super) fn rule_subject(&self, email_verified: bool) -> Subject<'_> {
+        Subject {
+            verified_email: self.email.as_deref().filter(|_| email_verified),
+            groups: &self.groups,
+            roles: &self.roles,
+        }
+    }
 }
 
-/// Some providers write it as a string. What is missing is not true.
-fn is_true(claim: &Value) -> bool {
+/// The claims of one document, with address and name under their standard names, wherever the provider has them. Whether the
+/// address is verified becomes a boolean.
+pub(super) fn standard(names: &ClaimNames, mut claims: Map<String, Value>) -> Map<String, Value> {
+    let verified = names.email_verified.find(&claims).map(is_true).map(Value::Bool);
+    let found = [
+        ("email", names.email.find(&claims).cloned()),
+        ("name", names.name.find(&claims).cloned()),
+        ("email_verified", verified),
+    ];
+    for (name, value) in found {
+        match value {
+            Some(value) => drop(claims.insert(name.to_owned(), value)),
+            None => drop(claims.remove(name)),
+        }
+    }
+    claims
+}
+
+/// Some providers write it as a string.
+pub(super) fn is_true(claim: &Value) -> bool {
     match claim {
         Value::Bool(is_true) => *is_true,
         Value::String(text) => text == "true",

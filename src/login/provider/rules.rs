@@ -12,8 +12,10 @@ use crate::values;
 pub(super) struct Subject<'a> {
     /// The address, where it is verified.
     pub(super) verified_email: Option<&'a str>,
-    /// The values of `roles_claims`.
+    /// All groups.
     pub(super) groups: &'a [String],
+    /// Those of them that are roles: the values of `roles_claims`.
+    pub(super) roles: &'a [String],
 }
 
 /// `roles` and `allow` of a provider.
@@ -38,18 +40,25 @@ impl Rules {
         }
     }
 
+    /// Whether one of them is about groups.
+    pub(super) fn name_groups(&self) -> bool {
+        let granted = self.grants.iter().map(|(_, who)| who);
+        let mut all = granted.chain(self.allow.iter().flatten());
+        all.any(|who| matches!(who, RawWho::Group(_)))
+    }
+
     pub(super) fn is_allowed(&self, subject: Subject<'_>) -> bool {
         self.allow
             .as_ref()
             .is_none_or(|allow| allow.iter().any(|who| is_meant(who, subject)))
     }
 
-    /// In order, each once: those of `roles`, then the user's groups; as many as fit into a token.
+    /// In order, each once: those that `roles` gives, then those of the provider; as many as fit into a token.
     pub(super) fn roles(&self, subject: Subject<'_>) -> Vec<String> {
         let granted = self.grants.iter().filter(|(_, who)| is_meant(who, subject));
         let all = granted
             .map(|(role, _)| role)
-            .chain(subject.groups)
+            .chain(subject.roles)
             .filter(|role| values::role(role).is_ok() && !role.chars().any(char::is_control));
         let mut roles: Vec<String> = Vec::new();
         for role in all {
@@ -100,6 +109,7 @@ mod tests {
         Subject {
             verified_email,
             groups,
+            roles: groups,
         }
     }
 
@@ -129,6 +139,20 @@ mod tests {
         assert!(rules.is_allowed(subject(None, &groups)));
         assert!(!rules.is_allowed(subject(None, &["SRE".to_owned()])));
         assert!(Rules::default().is_allowed(subject(None, &[])));
+    }
+
+    #[test]
+    fn group_that_is_no_role_gives_roles_by_rules_alone() {
+        let rules = rules(&[RawWho::Group("sre".to_owned())]);
+        assert!(rules.name_groups() && !Rules::default().name_groups());
+        let groups = ["sre".to_owned(), "admin".to_owned()];
+        let subject = Subject {
+            verified_email: None,
+            groups: &groups,
+            roles: &[],
+        };
+        assert_eq!(rules.roles(subject), ["ops"]);
+        assert!(rules.is_allowed(subject));
     }
 
     #[test]

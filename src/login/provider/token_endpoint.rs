@@ -5,21 +5,28 @@
 //! secret.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::config::{ClientAuthentication, ProviderPlan};
+use super::config::{ClientAuthentication, Protocol, ProviderPlan};
 use super::metadata::shown;
+use crate::clock::UnixSeconds;
 use crate::http::url::Url;
 use crate::refusal::Refusal;
+use crate::signing::ClientKey;
 use crate::verify::parse_object;
 
 /// The longest answer of an endpoint of a provider, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// Seconds that a JWT of the gateway is good for at a token endpoint.
+const JWT_LIFETIME: UnixSeconds = 60;
+/// RFC 7523 section 2.2
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// All but the unreserved characters (RFC 3986 section 2.3).
 const IN_FORM: AsciiSet = NON_ALPHANUMERIC
@@ -95,8 +102,9 @@ pub(super) async fn request_tokens(
     plan: &ProviderPlan,
     url: &Url,
     grant: &[(&str, &str)],
+    now: UnixSeconds,
 ) -> Result<Tokens, TokenFault> {
-    let request = authenticated(plan, grant)?;
+    let request = authenticated(plan, url, grant, now)?;
     let answer = send(plan, url, request)
         .await
         .map_err(|_| TokenFault::Unavailable)?;
@@ -131,7 +139,14 @@ pub(super) async fn request_tokens(
     };
     let document = document.ok_or_else(|| refused("it is not a JSON object"))?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
-    if !text("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
+    let is_bearer = match document.get("token_type") {
+        Some(kind) => kind
+            .as_str()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")),
+        // Some OAuth2 servers leave it out.
+        None => matches!(plan.protocol, Protocol::OAuth2(_)),
+    };
+    if !is_bearer {
         return Err(refused("`token_type` is not `Bearer`"));
     }
     let token = |name: &str| text(name).map(|token| Zeroizing::new(token.to_owned()));
@@ -143,7 +158,12 @@ pub(super) async fn request_tokens(
     })
 }
 
-fn authenticated(plan: &ProviderPlan, grant: &[(&str, &str)]) -> Result<Request<Bytes>, TokenFault> {
+fn authenticated(
+    plan: &ProviderPlan,
+    url: &Url,
+    grant: &[(&str, &str)],
+    now: UnixSeconds,
+) -> Result<Request<Bytes>, TokenFault> {
     let mut form = Zeroizing::new(String::new());
     let mut add = |name: &str, value: &str| {
         if !form.is_empty() {
@@ -168,10 +188,47 @@ fn authenticated(plan: &ProviderPlan, grant: &[(&str, &str)]) -> Result<Request<
             add("client_id", &plan.client_id);
             add("client_secret", secret);
         }
+        ClientAuthentication::PrivateKeyJwt(key) => {
+            add("client_id", &plan.client_id);
+            add("client_assertion_type", ASSERTION_TYPE);
+            add("client_assertion", &assertion(plan, key, url, now)?);
+        }
+        ClientAuthentication::SignedSecret {
+            key,
+            team_id,
+            audience,
+        } => {
+            let claims = json!({
+                "iss": team_id, "iat": now, "exp": now.saturating_add(JWT_LIFETIME),
+                "aud": audience, "sub": plan.client_id,
+            });
+            let secret = key
+                .sign(&claims)
+                .map(Zeroizing::new)
+                .ok_or(TokenFault::Internal)?;
+            add("client_id", &plan.client_id);
+            add("client_secret", &secret);
+        }
         ClientAuthentication::None => add("client_id", &plan.client_id),
     }
     let body = Bytes::from(form.as_bytes().to_vec());
     request.body(body).map_err(|_| TokenFault::Internal)
+}
+
+/// The JWT of `private_key_jwt` (RFC 7523 section 3, OpenID Connect Core 1.0 section 9). It is good for one request.
+fn assertion(
+    plan: &ProviderPlan,
+    key: &ClientKey,
+    url: &Url,
+    now: UnixSeconds,
+) -> Result<Zeroizing<String>, TokenFault> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|_| TokenFault::Internal)?;
+    let claims = json!({
+        "iss": plan.client_id, "sub": plan.client_id, "aud": url.as_str(),
+        "jti": URL_SAFE_NO_PAD.encode(id), "iat": now, "exp": now.saturating_add(JWT_LIFETIME),
+    });
+    key.sign(&claims).map(Zeroizing::new).ok_or(TokenFault::Internal)
 }
 
 /// `Basic` with both parts form-encoded first (RFC 6749 section 2.3.1).

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use serde_json::{Map, Value};
 
-use super::config::ProviderPlan;
+use super::config::{Protocol, ProviderPlan};
 use super::token_endpoint::send;
 use crate::http::url::Url;
 use crate::net::client;
@@ -24,6 +24,41 @@ pub(super) fn refuse(plan: &ProviderPlan, reason: &str) -> Refusal {
     Refusal::ProviderRefused
 }
 
+/// The answer of `url`, a document of JSON.
+///
+/// # Errors
+/// `ProviderUnavailable`, `ProviderRefused`.
+pub(super) async fn ask(plan: &ProviderPlan, url: &Url, access_token: &str) -> Result<Bytes, Refusal> {
+    let bearer = client::bearer(access_token.as_bytes()).map_err(|_| {
+        refuse(
+            plan,
+            "the access token has other characters than visible ASCII ones",
+        )
+    })?;
+    let mut request = Request::get("/")
+        .header(header::AUTHORIZATION, bearer)
+        .header(header::ACCEPT, "application/json")
+        .body(Bytes::new())
+        .map_err(|_| Refusal::Internal)?;
+    if let Protocol::OAuth2(oauth2) = &plan.protocol {
+        for (name, value) in &oauth2.headers {
+            request.headers_mut().insert(name, value.clone());
+        }
+    }
+    let answer = send(plan, url, request).await?;
+    match answer.status() {
+        StatusCode::OK => Ok(answer.into_body()),
+        status if status.is_server_error() => {
+            tracing::warn!(provider = plan.name, %url, %status, "a provider does not answer");
+            Err(Refusal::ProviderUnavailable)
+        }
+        status => {
+            tracing::warn!(provider = plan.name, %url, %status, "a provider refused a request for claims");
+            Err(Refusal::ProviderRefused)
+        }
+    }
+}
+
 /// The claims at `url`.
 ///
 /// # Errors
@@ -33,22 +68,8 @@ pub(super) async fn fetch(
     url: &Url,
     access_token: &str,
 ) -> Result<Map<String, Value>, Refusal> {
-    let bearer = client::bearer(access_token.as_bytes()).map_err(|_| {
-        refuse(
-            plan,
-            "the access token has other characters than visible ASCII ones",
-        )
-    })?;
-    let request = Request::get("/")
-        .header(header::AUTHORIZATION, bearer)
-        .header(header::ACCEPT, "application/json")
-        .body(Bytes::new())
-        .map_err(|_| Refusal::Internal)?;
-    let answer = send(plan, url, request).await?;
-    if answer.status() != StatusCode::OK {
-        return Err(refuse(plan, "its status is not 200"));
-    }
-    parse_object(answer.body()).map_err(|_| refuse(plan, "it is not a JSON object"))
+    let answer = ask(plan, url, access_token).await?;
+    parse_object(&answer).map_err(|_| refuse(plan, "it is not a JSON object"))
 }
 
 /// The claims at `url`, which are those of `subject`.

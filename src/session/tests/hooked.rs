@@ -106,7 +106,7 @@ pass_on! { RevocationStore:
     revoke(revocation: &Revocation) -> ();
     revocations_after(seen: Option<Version>, over: UnixSeconds) -> Reading;
     purge_revocations(over: UnixSeconds) -> bool;
-        try_write() -> ();
+    try_write() -> ();
 }
 
 pass_on! { SigningKeyStore:

@@ -87,6 +87,7 @@ pub(super) fn sign_in(
     identity: &IdentityRow,
     end: &EndSessions<'_>,
 ) -> rusqlite::Result<AccountRow> {
+    let identity = &with_known_name(transaction, identity)?;
     let known = account_of(transaction, identity)?;
     let id = known.unwrap_or_else(|| identity.account_id.clone());
     let before = accounts::by_id(transaction, &id)?;
@@ -101,6 +102,19 @@ pub(super) fn sign_in(
     }
     write(transaction, identity, &id)?;
     settle(transaction, &id, before, end)
+}
+
+/// A name that was said once stays: some providers say it at the first sign-in alone.
+fn with_known_name(transaction: &Transaction<'_>, identity: &IdentityRow) -> rusqlite::Result<IdentityRow> {
+    let mut identity = identity.clone();
+    if identity.name.is_none() {
+        let known = transaction
+            .prepare_cached("SELECT name FROM identities WHERE provider = ?1 AND subject = ?2")?
+            .query_row([&identity.provider, &identity.subject], |row| row.get(0))
+            .optional()?;
+        identity.name = known.flatten();
+    }
+    Ok(identity)
 }
 
 pub(super) fn link(

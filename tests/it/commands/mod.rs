@@ -1,6 +1,7 @@
 //! The command line: exit codes, what is said about a wrong file, tokens, keys.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod provider_rows;
 mod troubleshooting;
 
 use crate::support::gateway::{CORP_ISSUER, Output, before, run};

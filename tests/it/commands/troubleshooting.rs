@@ -15,7 +15,7 @@ fn page() -> String {
 }
 
 /// The cells of the rows of the table below this heading, without those of its header.
-fn rows(heading: &str) -> Vec<Vec<String>> {
+pub(super) fn rows(heading: &str) -> Vec<Vec<String>> {
     let page = page();
     let section = page
         .split(&format!("## {heading}\n"))
@@ -34,7 +34,7 @@ fn rows(heading: &str) -> Vec<Vec<String>> {
 }
 
 /// The text of a code span, also of one with backticks in it.
-fn code(cell: &str) -> String {
+pub(super) fn code(cell: &str) -> String {
     let text = cell.trim_matches('`');
     let padded = cell.starts_with("``");
     if padded {

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::app::Recorded;
 use super::people::{form, navigate, post_form};
 use super::tokens::{Key, base64url, jwks, now};
 use super::{Answer, App, Exchange, Gate, Gateway, Request, Response, values};
@@ -41,6 +42,7 @@ impl Trouble {
 
 type Change = Arc<dyn Fn(&mut Value) + Send + Sync>;
 type Sign = Arc<dyn Fn(&Key, &Value) -> String + Send + Sync>;
+type Authenticate = Arc<dyn Fn(&Recorded, &HashMap<String, String>) -> bool + Send + Sync>;
 
 struct Grant {
     nonce: String,
@@ -61,6 +63,8 @@ struct Situation {
     /// Whether a refresh grant gives an ID token.
     refreshes_id_token: bool,
     sign: Sign,
+    authenticate: Authenticate,
+    scope: String,
     trouble: BTreeMap<String, Trouble>,
 }
 
@@ -88,6 +92,8 @@ impl OpenId {
             refresh: None,
             refreshes_id_token: false,
             sign: Arc::new(Key::token),
+            authenticate: Arc::new(|request, _| is_basic(request)),
+            scope: "openid email profile".to_owned(),
             trouble: BTreeMap::new(),
         }));
         let shared = situation.clone();
@@ -148,6 +154,19 @@ impl OpenId {
         self.change(|situation| situation.sign = Arc::new(sign));
     }
 
+    /// Judges how the gateway authenticates, by the request and its form.
+    pub fn authenticate(
+        &self,
+        authenticate: impl Fn(&Recorded, &HashMap<String, String>) -> bool + Send + Sync + 'static,
+    ) {
+        self.change(|situation| situation.authenticate = Arc::new(authenticate));
+    }
+
+    /// The scope that has to be asked for.
+    pub fn scope(&self, scope: &str) {
+        self.change(|situation| situation.scope = scope.to_owned());
+    }
+
     /// What userinfo says.
     pub fn userinfo(&self, userinfo: Value) {
         self.change(|situation| situation.userinfo = Some(userinfo));
@@ -200,7 +219,7 @@ impl OpenId {
             ),
             ("code".to_owned(), CLIENT_ID.to_owned(), "S256".to_owned())
         );
-        assert_eq!(value("scope"), "openid email profile");
+        assert_eq!(value("scope"), self.situation.lock().unwrap().scope);
         for random in ["state", "nonce", "code_challenge"] {
             assert_eq!(value(random).len(), 43, "{random}");
         }
@@ -279,7 +298,14 @@ fn answer(exchange: &mut Exchange<'_>, situation: &Mutex<Situation>) -> Answer {
     }
     let issuer = format!("http://{}", request.header("host").unwrap_or_default());
     let mut situation = situation.lock().unwrap();
-    let (status, document) = match target.as_str() {
+    const DISCOVERY: &str = "/.well-known/openid-configuration";
+    // That of a tenant has a path before it.
+    let known = if target.ends_with(DISCOVERY) {
+        DISCOVERY
+    } else {
+        target.as_str()
+    };
+    let (status, document) = match known {
         "/.well-known/openid-configuration" => {
             let mut document = json!({
                 "issuer": issuer,
@@ -318,16 +344,22 @@ fn answer(exchange: &mut Exchange<'_>, situation: &Mutex<Situation>) -> Answer {
     if sent { Answer::Keep } else { Answer::Close }
 }
 
+fn is_basic(request: &Recorded) -> bool {
+    let credentials = || {
+        let credentials = request.header("authorization")?.strip_prefix("Basic ")?;
+        let credentials = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
+        let (id, secret) = credentials.split_once(':')?;
+        Some(parse(&format!("id={id}&secret={secret}")))
+    };
+    credentials().is_some_and(|pair| pair["id"] == CLIENT_ID && pair["secret"] == CLIENT_SECRET)
+}
+
 /// As strict as a provider may be.
-fn token(situation: &mut Situation, request: &super::app::Recorded, issuer: &str) -> Option<Value> {
-    let credentials = request.header("authorization")?.strip_prefix("Basic ")?;
-    let credentials = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
-    let (id, secret) = credentials.split_once(':')?;
-    let pair = parse(&format!("id={id}&secret={secret}"));
-    if pair["id"] != CLIENT_ID || pair["secret"] != CLIENT_SECRET || request.method() != "POST" {
+fn token(situation: &mut Situation, request: &Recorded, issuer: &str) -> Option<Value> {
+    let asked = parse(std::str::from_utf8(&request.body).ok()?);
+    if !(situation.authenticate)(request, &asked) || request.method() != "POST" {
         return None;
     }
-    let asked = parse(std::str::from_utf8(&request.body).ok()?);
     if asked.get("grant_type")? == "refresh_token" {
         return refresh(situation, asked.get("refresh_token")?, issuer);
     }

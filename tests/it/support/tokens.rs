@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
@@ -130,6 +130,19 @@ impl Key {
         jwk["alg"] = json!(self.algorithm);
         jwk["use"] = json!("sig");
         jwk
+    }
+
+    /// The private key as PEM (PKCS#8).
+    #[track_caller]
+    pub fn private_pem(&self) -> String {
+        let der = match &self.private {
+            Private::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(*pair).unwrap().as_ref().to_vec(),
+            Private::Ec(pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
+            Private::Ed(pair) => pair.to_pkcs8().unwrap().as_ref().to_vec(),
+            Private::Secret(_) => panic!("a secret has no PEM"),
+        };
+        let body = STANDARD.encode(der);
+        format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
     }
 
     /// The public key as PEM (`SubjectPublicKeyInfo`).

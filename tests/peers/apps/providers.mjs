@@ -86,6 +86,26 @@ async function isKnown(page, path, email = claims.ann.email) {
   assert.equal((await seen(page))?.["x-auth-email"], email, `${page.url()}\n${await whole(page)}`);
 }
 
+// A WebSocket through the gateway, opened by the page; its end is what `closed` waits for.
+async function openSocket(page) {
+  await page.evaluate(
+    (url) =>
+      new Promise((resolve, reject) => {
+        const socket = new WebSocket(url);
+        window.closed = new Promise((end) => (socket.onclose = () => end(true)));
+        socket.onopen = resolve;
+        socket.onerror = reject;
+      }),
+    `${gateway.replace("http", "ws")}/ws`,
+  );
+  return {
+    closed() {
+      const patience = new Promise((_, reject) => setTimeout(reject, 10_000, new Error("the WebSocket is still open")));
+      return Promise.race([page.evaluate(() => window.closed), patience]);
+    },
+  };
+}
+
 async function until(what, condition, patience = 15_000) {
   const deadline = Date.now() + patience;
   while (!(await condition())) {
@@ -255,20 +275,22 @@ const stories = {
     await look("choice", (page) => page.goto(`${gateway}/auth/login?return_to=/hello`));
   },
 
-  async "a session is on the page of sessions, and can be ended there"() {
+  async "a session is on the page of sessions, and can be ended there, with its WebSocket"() {
     const one = await person();
-    const two = await person();
+    const two = await person({ javaScriptEnabled: true });
     for (const page of [one, two]) {
       await go(page, "/hello", other);
       await signIn(page, "bob");
       await isKnown(page, "/hello", claims.bob.email);
     }
+    const socket = await openSocket(two);
     await one.goto(`${gateway}/auth/sessions`);
     assert.match(await whole(one), /this (device|browser)/i);
     const each = one.locator("li:not(.current)").getByRole("button", { name: /^sign out/i });
     assert.equal(await each.count(), 1);
     await each.first().click();
     await one.waitForURL(/\/auth\/sessions/);
+    await socket.closed();
     await two.goto(`${gateway}/hello`);
     assert.ok(two.url().startsWith(`${gateway}/auth/login?`), two.url());
     await one.goto(`${gateway}/hello`);
