@@ -94,6 +94,8 @@ refusals! {
     /// A one-time code that is none of ours, was used, has expired, or belongs to another host, browser or session.
     CodeRefused = BAD_REQUEST, "code-refused", "Invalid code";
 
+    /// What a client without cookies asks for at the beginning of a sign-in is not valid, or its redirect URI is not listed.
+    ClientRequestInvalid = BAD_REQUEST, "client-request-invalid", "Bad request";
     /// A sign-in with a provider that did not begin in this browser, took too long, or was completed before.
     AttemptRefused = BAD_REQUEST, "attempt-refused", "Bad request";
     /// What a provider sent the browser back with is no answer to a sign-in, or is another provider's (RFC 9207).

@@ -266,6 +266,7 @@ fn join(
         throttle: Arc::clone(&services.throttle),
         setup: Arc::clone(&services.setup),
         other_cookies: sources.cookie_names().filter_map(with_deletion).collect(),
+        redirect_uris: Arc::clone(&plan.redirect_uris),
         refresh_cookie: plan.refresh_cookie.clone(),
         registration: plan.registration,
         admin_role: plan.admin_role.clone(),

@@ -32,7 +32,7 @@ use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
 use crate::state::Authorities;
-use crate::values::SigningAlgorithm;
+use crate::values::{RedirectUri, SigningAlgorithm};
 use crate::verify::Issuers;
 
 /// Everything that a file says, ready to be put to work.
@@ -71,6 +71,8 @@ pub struct SignInPlan {
     pub policy: Policy,
     /// The cookie with the refresh token of a sign-in by JSON, where it is one.
     pub refresh_cookie: Option<session::RefreshCookie>,
+    /// Where sign-ins of native clients may return.
+    pub redirect_uris: Arc<[RedirectUri]>,
     /// Whether registration is open.
     pub registration: bool,
     /// `password.admin_role`
@@ -212,6 +214,12 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
             ..settings::session(&raw.session, &settings.public_url)
         },
         policy: settings::policy(password),
+        redirect_uris: raw
+            .session
+            .redirect_uris
+            .iter()
+            .map(|listed| listed.value.clone())
+            .collect(),
         refresh_cookie: or_default::<bool>(raw.session.refresh_cookie.as_ref(), "session", "refresh_cookie")
             .then(|| session::RefreshCookie::new(&settings.own_prefix, settings.public_url.is_tls())),
         registration: or_default(password.registration.as_ref(), "password", "registration"),

@@ -20,7 +20,7 @@ use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
     Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
-    RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token, TrustedProxy,
+    RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -327,6 +327,7 @@ pub struct RawSession {
     pub idle_timeout: Option<Spanned<Duration>>,
     pub lifetime: Option<Spanned<Duration>>,
     pub origins: Vec<Spanned<Url>>,
+    pub redirect_uris: Vec<Spanned<RedirectUri>>,
     pub same_site: Option<Spanned<String>>,
     pub refresh_cookie: Option<Spanned<bool>>,
 }

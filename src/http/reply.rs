@@ -221,6 +221,10 @@ fn detail(refusal: Refusal) -> &'static str {
             return "This sign-in cannot be completed: it took too long, was completed before, or began in another browser. \
                     Please sign in again.";
         }
+        Refusal::ClientRequestInvalid => {
+            return "What the app asked for is not valid: a parameter is missing, wrong or there twice, or its redirect URI is not \
+                    listed here.";
+        }
         Refusal::ProviderAnswerInvalid => {
             return "The answer of the sign-in provider cannot be used. Please sign in again.";
         }

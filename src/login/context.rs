@@ -30,6 +30,7 @@ use crate::pages::{FormError, Pages, Person};
 use crate::refusal::Refusal;
 use crate::session::{Device, RefreshCookie, Sessions};
 use crate::state::{AccountRow, Authentication, SessionSelector, StateError};
+use crate::values::RedirectUri;
 
 /// The services behind sign-in. `throttle` and `setup` are the process's, and outlive a configuration.
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ pub struct Login {
     pub(crate) providers: Arc<Providers>,
     /// What they granted for sessions, where it is kept.
     pub(crate) grants: Option<Arc<Grants>>,
+    /// `session.redirect_uris`
+    pub redirect_uris: Arc<[RedirectUri]>,
     /// Whether local accounts can sign in.
     pub password: bool,
     /// The cookie with the refresh token of a sign-in by JSON, where it is one (`session.refresh_cookie`).

@@ -16,7 +16,7 @@ use super::form::Fields;
 use super::provider::{flow, logout};
 use super::public::PublicFiles;
 use super::response::{EndpointError, EndpointResponse};
-use super::{arrival, links, password, register, sign_in, tokens, user_sessions};
+use super::{arrival, client_code, links, password, register, sign_in, tokens, user_sessions};
 use crate::http::target::{PathLeniency, Target};
 use crate::refusal::Refusal;
 
@@ -104,6 +104,7 @@ static ENDPOINTS: &[Row] = &[
     Row { path: Path::Below("/register"), methods: READ, access: Access::ReplacesSession, listed: true, handler: Handler::Plain(|visit| Box::pin(register::page(visit))) },
     Row { path: Path::Below("/register"), methods: "POST", access: Access::ReplacesSession, listed: true, handler: Handler::Form(|visit, fields| Box::pin(register::submit(visit, fields))) },
     Row { path: Path::Below("/refresh"), methods: "POST", access: Access::Public, listed: true, handler: Handler::Form(|visit, fields| Box::pin(tokens::refresh(visit, fields))) },
+    Row { path: Path::Below("/token"), methods: "POST", access: Access::Public, listed: true, handler: Handler::Form(|visit, fields| Box::pin(client_code::exchange(visit, fields))) },
     Row { path: Path::Below("/logout"), methods: READ, access: Access::ShowsSession, listed: true, handler: Handler::Plain(|visit| Box::pin(tokens::logout_page(visit))) },
     Row { path: Path::Below("/logout"), methods: "POST", access: Access::EndsSession, listed: true, handler: Handler::Form(|visit, fields| Box::pin(tokens::logout(visit, fields))) },
     // A provider sends it, with no cookie.
@@ -342,6 +343,7 @@ mod tests {
                 "0197-ab",
                 &["POST"],
             ),
+            ("/auth/token", "/token", "", &["POST"]),
             ("/auth/links", "/links", "", &["GET, HEAD"]),
             ("/auth/links/0197ab/end", "/links/{id}/end", "0197ab", &["POST"]),
             ("/auth/logo", "/logo", "", &["GET, HEAD"]),

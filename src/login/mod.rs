@@ -8,6 +8,7 @@
 
 mod arrival;
 mod attempt;
+mod client_code;
 mod context;
 mod endpoint;
 mod form;

@@ -46,7 +46,7 @@ impl CodeKey {
         Ok(Self(Zeroizing::new(blake3::derive_key(TAG_CONTEXT, &secret[..]))))
     }
 
-    fn make(&self) -> Result<(Zeroizing<String>, TokenHash), SigningError> {
+    pub(super) fn make(&self) -> Result<(Zeroizing<String>, TokenHash), SigningError> {
         let mut bytes = Zeroizing::new([0; BYTES]);
         fill(&mut bytes[..SECRET], "make a one-time code")?;
         let tag = self.tag(&bytes[..SECRET]);
@@ -57,7 +57,7 @@ impl CodeKey {
     }
 
     /// The hash of `text`, if it was made here.
-    fn parse(&self, text: &str) -> Option<TokenHash> {
+    pub(super) fn parse(&self, text: &str) -> Option<TokenHash> {
         if text.len() != LENGTH {
             return None;
         }

@@ -5,6 +5,7 @@
 //! before [`Sessions::end`] returns. Invariants: no cookie or token for a session that is over or an account that is
 //! disabled; no session id outlives a sign-in; no log has a token.
 
+mod client_code;
 mod code;
 mod cookie;
 mod device;
@@ -38,6 +39,7 @@ use code::CodeKey;
 use device::{address_text, shorten};
 use refresh::RefreshKeys;
 
+pub(crate) use client_code::ClientAttempt;
 pub(crate) use code::{Arrival, Destination};
 pub(crate) use cookie::{RefreshCookie, deletion, refresh_cookie_name, wire_name};
 pub use device::Device;

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::StateError;
-use super::session::TokenHash;
+use super::session::{Authentication, TokenHash};
 use crate::clock::UnixSeconds;
 
 /// The most codes of one session that are kept at a time.
@@ -37,6 +37,33 @@ impl std::fmt::Debug for CodeRow {
     }
 }
 
+/// A code of a client without cookies that has not been used. It goes with its account.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCodeRow {
+    /// BLAKE3 of the code.
+    pub hash: TokenHash,
+    /// [`AccountRow::id`](super::AccountRow::id).
+    pub account_id: String,
+    /// Where the browser is led with it.
+    pub redirect_uri: String,
+    /// The S256 code challenge (RFC 7636 section 4.2).
+    pub challenge: String,
+    /// How the user was authenticated.
+    pub authentication: Authentication,
+    /// The time from which it is no good.
+    pub expires_at: UnixSeconds,
+}
+
+/// No log has hashes and addresses.
+impl std::fmt::Debug for ClientCodeRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientCodeRow")
+            .field("account_id", &self.account_id)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One-time codes.
 pub trait CodeStore: Debug + Send + Sync {
     /// Adds a one-time code if its session is there, and deletes on the way the session's codes that have expired at
@@ -46,6 +73,14 @@ pub trait CodeStore: Debug + Send + Sync {
     /// Takes a code out, in one step: of several requests for it one gets it. `None` where there is none, or its
     /// session has ended. The caller checks whether it has expired.
     fn take_code(&self, hash: &TokenHash) -> Result<Option<CodeRow>, StateError>;
+
+    /// Adds a code of a client if its account is there and enabled, and deletes on the way those that have expired at `now`, and
+    /// the account's oldest ones where there would be more than [`MOST_CODES`]. Returns whether it was added.
+    fn add_client_code(&self, code: &ClientCodeRow, now: UnixSeconds) -> Result<bool, StateError>;
+
+    /// Takes a code of a client out, in one step: of several requests for it one gets it. The caller checks whether it has
+    /// expired.
+    fn take_client_code(&self, hash: &TokenHash) -> Result<Option<ClientCodeRow>, StateError>;
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use account::AccountRow;
 pub(crate) use account::{AccountChange, AccountStore, Added};
 pub use authority::Authorities;
-pub(crate) use code::{CodeRow, CodeStore, MOST_CODES};
+pub(crate) use code::{ClientCodeRow, CodeRow, CodeStore, MOST_CODES};
 pub(crate) use ending::{EndSessions, TOKEN_MARGIN};
 pub(crate) use error::{StateError, StateErrorKind};
 pub(crate) use grant::{GrantRow, GrantStore, Lease};

@@ -13,6 +13,7 @@ mod decisions;
 mod doctor;
 mod hostile;
 mod links;
+mod native_clients;
 mod provider_grants;
 mod provider_logout;
 mod provider_presets;

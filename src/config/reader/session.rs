@@ -56,6 +56,12 @@ impl Reader<'_> {
                 })
                 .map(|origins| origins.value)
                 .unwrap_or_default(),
+            redirect_uris: self
+                .list(section, "redirect_uris", Empty::Taken, |reader, item| {
+                    reader.parse(item, "a list of redirect URIs", str::parse)
+                })
+                .map(|listed| listed.value)
+                .unwrap_or_default(),
             same_site: self.choice(section, "same_site"),
             refresh_cookie: self.flag(section, "refresh_cookie"),
         })

@@ -35,9 +35,16 @@ pub(super) const SESSION: Table = Table {
             "origins",
             Kind::List(&Kind::Text),
             "[]",
-            "Other origins whose pages may use `/auth/login`, `/auth/register`, `/auth/refresh`, `/auth/logout` and `/auth/me` with credentials (CORS).",
+            "Other origins whose pages may use `/auth/login`, `/auth/register`, `/auth/refresh`, `/auth/logout`, `/auth/token` and `/auth/me` with credentials (CORS).",
         )
         .example("[\"https://spa.example.com\"]"),
+        key(
+            "redirect_uris",
+            Kind::List(&Kind::Text),
+            "[]",
+            "Addresses of native clients and single-page apps to which `/auth/login/NAME?mode=token` may return with a one-time code: a scheme of the app with a dot, `https://`, or `http://127.0.0.1` and `http://[::1]` on any port. Each is compared exactly.",
+        )
+        .example("[\"com.example.app:/signed-in\", \"http://127.0.0.1/cb\"]"),
         key(
             "same_site",
             Kind::Word(&["lax", "none"]),

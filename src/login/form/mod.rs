@@ -60,11 +60,14 @@ pub(super) enum Field {
     Error,
     ErrorDescription,
     User,
+    GrantType,
+    CodeVerifier,
+    RedirectUri,
     LogoutToken,
 }
 
 impl Field {
-    const COUNT: usize = 16;
+    const COUNT: usize = 19;
 
     /// JSON has the one spelling and forms the other; each is accepted in both.
     fn named(name: &str) -> Option<Self> {
@@ -85,6 +88,9 @@ impl Field {
             "error" => Self::Error,
             "error_description" => Self::ErrorDescription,
             "user" => Self::User,
+            "grant_type" | "grantType" => Self::GrantType,
+            "code_verifier" | "codeVerifier" => Self::CodeVerifier,
+            "redirect_uri" | "redirectUri" => Self::RedirectUri,
             _ => return None,
         })
     }
@@ -113,6 +119,12 @@ impl Field {
             Self::Error => "error",
             Self::ErrorDescription => "error_description",
             Self::User => "user",
+            Self::GrantType if is_form => "grant_type",
+            Self::GrantType => "grantType",
+            Self::CodeVerifier if is_form => "code_verifier",
+            Self::CodeVerifier => "codeVerifier",
+            Self::RedirectUri if is_form => "redirect_uri",
+            Self::RedirectUri => "redirectUri",
         }
     }
 }

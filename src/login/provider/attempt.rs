@@ -44,6 +44,12 @@ pub(super) enum Purpose {
     SignIn,
     /// The identity is linked to this account, in this session of it.
     Link { account_id: String, session_id: String },
+    /// A code for a client without cookies, at its redirect URI.
+    Client {
+        redirect_uri: String,
+        state: String,
+        challenge: String,
+    },
 }
 
 /// One attempt.

@@ -19,11 +19,13 @@ use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
 use crate::account::parse_name;
 use crate::authorize::{SignInClaims, StepUp};
+use crate::login::client_code;
 use crate::login::context::{EndpointContext, OwnSession};
 use crate::login::form::{Field, Fields, Kind, parameters};
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
 use crate::refusal::Refusal;
+use crate::session::ClientAttempt;
 use crate::state::{AccountRow, IdentityRow, Linked, TokenHash};
 
 /// The longest code that is taken, in bytes.
@@ -49,12 +51,22 @@ pub(in crate::login) async fn begin(
         // The attempt's cookie would be one of another host than the provider leads back to.
         return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/login")).into());
     }
-    let way = Way::of(visit, None, None);
+    let (way, purpose) = match client_code::requested(visit)? {
+        None => (Way::of(visit, None, None), Purpose::SignIn),
+        Some(asked) => {
+            let purpose = Purpose::Client {
+                redirect_uri: asked.redirect_uri,
+                state: asked.state,
+                challenge: asked.challenge,
+            };
+            (Way::new(visit, None, None), purpose)
+        }
+    };
     let attempt = Attempt {
         provider: provider.plan.name.clone(),
         return_to: way.return_to.as_ref().map(|text| text.to_string()),
         of_host: way.attempt.as_ref().map(|text| text.to_string()),
-        purpose: Purpose::SignIn,
+        purpose,
     };
     let (location, cookies) = leave(visit, providers, provider, &attempt, way.step_up.as_ref())
         .await
@@ -240,7 +252,7 @@ fn as_address(visit: &EndpointContext<'_>, returned: &Returned) -> Option<Header
     let (state, code) = (returned.state.as_ref()?, returned.code.as_ref()?);
     let headers = visit.asked.headers;
     let (attempt, _) = providers.keys.find(&providers.jar, headers, state, visit.now)?;
-    if attempt.purpose == Purpose::SignIn {
+    if !matches!(attempt.purpose, Purpose::Link { .. }) {
         return None;
     }
     let mut address = format!(
@@ -302,19 +314,56 @@ async fn complete(
         attempt.of_host.map(Into::into),
     );
     let deletion = providers.jar.delete(&cookie_name);
-    let is_sign_in = attempt.purpose == Purpose::SignIn;
-    match redeem(visit, &way, attempt.purpose, returned).await {
-        Ok(answered) => Ok(deletion.into_iter().fold(answered, EndpointResponse::with_cookie)),
-        Err(mut failure) => {
+    let purpose = attempt.purpose.clone();
+    let mut failure = match redeem(visit, &way, attempt.purpose, returned).await {
+        Ok(answered) => return Ok(deletion.into_iter().fold(answered, EndpointResponse::with_cookie)),
+        Err(failure) => failure,
+    };
+    match purpose {
+        // One that was answered before is not answered again.
+        Purpose::Client {
+            redirect_uri, state, ..
+        } if failure.refusal != Refusal::AttemptRefused => {
+            let (refusal, provider) = (failure.refusal, &provider.plan.name);
+            tracing::warn!(provider, %refusal, "the sign-in of a client failed");
+            let error = match refusal {
+                Refusal::SignInDenied | Refusal::SignInNotAllowed | Refusal::AccountDisabled => {
+                    "access_denied"
+                }
+                refusal if refusal.status() == StatusCode::SERVICE_UNAVAILABLE => "temporarily_unavailable",
+                _ => "server_error",
+            };
+            let answered = to_client(visit, &redirect_uri, ("error", error), &state)?;
+            Ok(deletion.into_iter().fold(answered, EndpointResponse::with_cookie))
+        }
+        purpose => {
             failure.set_cookie = failure.set_cookie.or(deletion);
-            // For a link, the account is signed in.
-            Err(if is_sign_in {
-                with_sign_in(failure, way.again(visit))
-            } else {
-                failure
+            Err(match purpose {
+                Purpose::SignIn => with_sign_in(failure, way.again(visit)),
+                // For a link, the account is signed in.
+                Purpose::Link { .. } | Purpose::Client { .. } => failure,
             })
         }
     }
+}
+
+/// Back to a client, as RFC 6749 section 4.1.2 and RFC 9207 have it.
+fn to_client(
+    visit: &EndpointContext<'_>,
+    redirect_uri: &str,
+    (name, value): (&str, &str),
+    state: &str,
+) -> Result<EndpointResponse, Refusal> {
+    let separator = if redirect_uri.contains('?') { '&' } else { '?' };
+    let location = format!(
+        "{redirect_uri}{separator}{name}={}&state={}&iss={}",
+        encode(value),
+        encode(state),
+        encode(visit.login.sites.public_url())
+    );
+    let mut location = HeaderValue::try_from(location).map_err(|_| Refusal::Internal)?;
+    location.set_sensitive(true);
+    Ok(EndpointResponse::found(location))
 }
 
 async fn redeem(
@@ -416,6 +465,22 @@ async fn redeem(
             account_id,
             session_id,
         } => link(visit, identity, (&account_id, &session_id)).await?,
+        Purpose::Client {
+            redirect_uri,
+            state,
+            challenge,
+        } => {
+            let account = sign_in(visit, plan, identity).await?;
+            let attempt = ClientAttempt {
+                redirect_uri: redirect_uri.clone(),
+                challenge,
+            };
+            let code = visit
+                .state(move |_, sessions| Ok(sessions.issue_client_code(&account.id, how, attempt)?))
+                .await?;
+            let code = code.ok_or(Refusal::AccountDisabled)?;
+            to_client(visit, &redirect_uri, ("code", &code), &state)?
+        }
     })
 }
 

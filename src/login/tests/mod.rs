@@ -118,6 +118,7 @@ impl House {
         let login = Login {
             grants: None,
             providers: Arc::new(providers.unwrap()),
+            redirect_uris: std::iter::empty().collect(),
             password: true,
             other_cookies: std::iter::empty().collect(),
             accounts: Arc::new(Accounts::new(state.clone(), clock.clone(), policy)),

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountStore, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease, Linked,
-    Reading, RefreshExchange, RevocationStore, SessionStore, Sighting, SigningKeyRow, SigningKeyStore,
-    StateErrorKind, TokenHash, Unlinked, Version, Ways,
+    AccountStore, ClientCodeRow, CodeRow, CodeStore, GrantRow, GrantStore, IdentityRow, IdentityStore, Lease,
+    Linked, Reading, RefreshExchange, RevocationStore, SessionStore, Sighting, SigningKeyRow,
+    SigningKeyStore, StateErrorKind, TokenHash, Unlinked, Version, Ways,
 };
 
 type Deed = Box<dyn FnOnce(&dyn State) + Send>;
@@ -154,4 +154,6 @@ pass_on! { GrantStore:
 pass_on! { CodeStore:
     add_code(code: &CodeRow, now: UnixSeconds) -> bool;
     take_code(hash: &TokenHash) -> Option<CodeRow>;
+    add_client_code(code: &ClientCodeRow, now: UnixSeconds) -> bool;
+    take_client_code(hash: &TokenHash) -> Option<ClientCodeRow>;
 }

@@ -3,15 +3,16 @@
 use zeroize::Zeroizing;
 
 use super::{
-    Sqlite, accounts, codes, grants, identities, key_sets, revocations, secrets, sessions, signing_keys,
+    Sqlite, accounts, client_codes, codes, grants, identities, key_sets, revocations, secrets, sessions,
+    signing_keys,
 };
 use crate::clock::UnixSeconds;
 use crate::revocation::Revocation;
 use crate::state::{
-    AccountChange, AccountRow, AccountStore, Added, CodeRow, CodeStore, EndSessions, GrantRow, GrantStore,
-    IdentityRow, IdentityStore, Lease, Linked, Reading, RefreshExchange, RevocationStore, Rotation,
-    SessionRow, SessionSelector, SessionStore, Sighting, SigningKeyRow, SigningKeyStore, StateError,
-    TokenHash, Unlinked, Version, Ways,
+    AccountChange, AccountRow, AccountStore, Added, ClientCodeRow, CodeRow, CodeStore, EndSessions, GrantRow,
+    GrantStore, IdentityRow, IdentityStore, Lease, Linked, Reading, RefreshExchange, RevocationStore,
+    Rotation, SessionRow, SessionSelector, SessionStore, Sighting, SigningKeyRow, SigningKeyStore,
+    StateError, TokenHash, Unlinked, Version, Ways,
 };
 
 impl RevocationStore for Sqlite {
@@ -352,5 +353,21 @@ impl CodeStore for Sqlite {
             return Ok(None);
         }
         self.write("take a code", |transaction| codes::take(transaction, hash))
+    }
+
+    fn add_client_code(&self, code: &ClientCodeRow, now: UnixSeconds) -> Result<bool, StateError> {
+        self.write("add the code of a client", |transaction| {
+            client_codes::add(transaction, code, now)
+        })
+    }
+
+    fn take_client_code(&self, hash: &TokenHash) -> Result<Option<ClientCodeRow>, StateError> {
+        let is_there = |connection: &rusqlite::Connection| client_codes::is_there(connection, hash);
+        if !self.read("look for the code of a client", is_there)? {
+            return Ok(None);
+        }
+        self.write("take the code of a client", |transaction| {
+            client_codes::take(transaction, hash)
+        })
     }
 }

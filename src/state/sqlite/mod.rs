@@ -6,6 +6,7 @@
 //! and each write checks again after its commit. A database in memory has one connection and no file.
 
 mod accounts;
+mod client_codes;
 mod codes;
 mod connect;
 mod engine;

@@ -292,6 +292,24 @@ pub(super) const STEPS: &[&str] = &[
     CREATE INDEX sessions_provider_sid ON sessions (provider, provider_sid);
     CREATE INDEX sessions_provider_subject ON sessions (provider, provider_subject);
     ",
+    // 10: one-time codes of clients without cookies.
+    "
+    CREATE TABLE client_codes (
+        -- BLAKE3 of the code.
+        hash BLOB NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
+        account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+        redirect_uri TEXT NOT NULL,
+        challenge TEXT NOT NULL,
+        auth_time INTEGER,
+        acr TEXT,
+        provider TEXT,
+        provider_subject TEXT,
+        provider_sid TEXT,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX client_codes_account ON client_codes (account_id);
+    CREATE INDEX client_codes_expires_at ON client_codes (expires_at);
+    ",
 ];
 
 /// The index of the step after which addresses are compared anew.

@@ -280,6 +280,11 @@ pub fn parse(text: &str) -> HashMap<String, String> {
         .collect()
 }
 
+/// The S256 code challenge of a verifier.
+pub fn base64url_sha256(verifier: &str) -> String {
+    base64url(sha256(verifier))
+}
+
 fn sha256(text: &str) -> Vec<u8> {
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes())
         .as_ref()
