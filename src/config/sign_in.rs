@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::Problems;
-use super::raw::{RawConfig, RawPassword, RawSession, RawSource, Spanned};
+use super::raw::{RawConfig, RawPassword, RawProvider, RawSession, RawSource, Spanned};
 use super::values::{self, echo};
 
 use crate::http::origin;
@@ -207,10 +207,31 @@ fn addresses(password: &Spanned<RawPassword>, raw: &RawConfig, problems: &mut Pr
     }
 }
 
-/// A domain has one provider that is authoritative for its addresses.
+/// Google says of each account whether an organisation manages it.
+fn is_google(provider: &RawProvider) -> bool {
+    let written = provider.issuer.as_ref().map(|issuer| issuer.as_str());
+    let preset = provider
+        .preset
+        .as_ref()
+        .and_then(|preset| preset.issuer.as_deref());
+    written.or(preset) == Some("https://accounts.google.com")
+}
+
+/// A domain has one provider that is authoritative for its addresses, and a provider of the public is authoritative for none.
 fn authorities(raw: &RawConfig, problems: &mut Problems) {
     let mut known: Vec<(&str, &str)> = Vec::new();
     for (name, provider) in &raw.providers {
+        if let Some(first) = provider.authoritative_domains.first()
+            && provider.is_public()
+            && !is_google(provider)
+        {
+            problems
+                .error(
+                    &first.span,
+                    format!("`{}` does not assign the addresses of a domain", echo(name)),
+                )
+                .hint("the public can have accounts there with addresses of any domain: remove `authoritative_domains`");
+        }
         for domain in &provider.authoritative_domains {
             match known.iter().find(|(other, _)| *other == domain.as_str()) {
                 Some((_, other)) => {
