@@ -6,10 +6,11 @@ import { exportJWK, generateKeyPair } from "jose";
 import Provider from "oidc-provider";
 
 export class OpenId {
-  // `redirectUri`: the return address of the gateway; `logoutUri`: where it hears of ended sessions.
+  // `redirectUri`: the return address of the gateway; `logoutUri`: where it hears of ended sessions; `afterLogout`: where the browser goes
+  // after signing out at the provider.
   // `claims`: for each account its claims besides `sub`.
-  constructor({ name, port, secret, redirectUri, logoutUri, claims }) {
-    Object.assign(this, { name, port, secret, redirectUri, logoutUri, claims, rotations: 0, errors: [] });
+  constructor({ name, port, secret, redirectUri, logoutUri, afterLogout, claims }) {
+    Object.assign(this, { name, port, secret, redirectUri, logoutUri, afterLogout, claims, rotations: 0, errors: [] });
     this.issuer = `http://127.0.0.1:${port}`;
   }
 
@@ -24,6 +25,7 @@ export class OpenId {
           client_id: "passgate",
           client_secret: this.secret,
           redirect_uris: [this.redirectUri],
+          post_logout_redirect_uris: [this.afterLogout],
           backchannel_logout_uri: this.logoutUri,
           backchannel_logout_session_required: true,
         },
@@ -31,6 +33,8 @@ export class OpenId {
       findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...this.claims[id] }) }),
       claims: { email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
       features: { backchannelLogout: { enabled: true } },
+      // By itself it asks no address of this machine, and the gateway has one.
+      fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
       jwks: { keys: [key] },
       // A cookie is sent to every port of a host: two providers need names of their own.
       cookies: {
@@ -39,7 +43,10 @@ export class OpenId {
       },
     });
     for (const event of ["server_error", "authorization.error", "grant.error", "backchannel.error"]) {
-      this.provider.on(event, (...about) => this.errors.push(`${event}: ${about.find((one) => one instanceof Error)}`));
+      this.provider.on(event, (...about) => {
+        const error = about.find((one) => one instanceof Error);
+        this.errors.push(`${event}: ${error}${error?.cause ? ` (${error.cause})` : ""}`);
+      });
     }
     this.answer = this.provider.callback();
   }

@@ -19,7 +19,8 @@ const claims = {
 };
 const [main, other] = ["main", "other"].map((name, at) => {
   const redirectUri = `${gateway}/auth/login/${name}/return`;
-  return new OpenId({ name, port: ports[at], secret, redirectUri, logoutUri: `${gateway}/auth/backchannel-logout`, claims });
+  const logoutUri = `${gateway}/auth/backchannel-logout`;
+  return new OpenId({ name, port: ports[at], secret, redirectUri, logoutUri, afterLogout: `${gateway}/auth/logout`, claims });
 });
 
 // Every other name is not found: the pages of the provider ask for a font on the Internet.
@@ -92,7 +93,7 @@ async function openSocket(page) {
     (url) =>
       new Promise((resolve, reject) => {
         const socket = new WebSocket(url);
-        window.closed = new Promise((end) => (socket.onclose = () => end(true)));
+        window.socketEnd = new Promise((end) => (socket.onclose = () => end(true)));
         socket.onopen = resolve;
         socket.onerror = reject;
       }),
@@ -101,7 +102,7 @@ async function openSocket(page) {
   return {
     closed() {
       const patience = new Promise((_, reject) => setTimeout(reject, 10_000, new Error("the WebSocket is still open")));
-      return Promise.race([page.evaluate(() => window.closed), patience]);
+      return Promise.race([page.evaluate(() => window.socketEnd), patience]);
     },
   };
 }
@@ -296,6 +297,36 @@ const stories = {
     await one.goto(`${gateway}/hello`);
     await isKnown(one, "/hello", claims.bob.email);
     for (const page of [one, two]) await page.context().close();
+  },
+
+  async "a session that ends at the provider ends here, with its WebSocket"() {
+    const page = await person({ javaScriptEnabled: true });
+    await go(page);
+    await signIn(page);
+    await isKnown(page, "/hello");
+    const socket = await openSocket(page);
+    const elsewhere = await tab(page.context());
+    await elsewhere.goto(`${main.issuer}/session/end`);
+    await button(elsewhere, /sign me out/i).click();
+    await socket.closed();
+    await page.goto(`${gateway}/hello`);
+    assert.ok(page.url().startsWith(`${gateway}/auth/login?`), page.url());
+    await page.context().close();
+  },
+
+  async "signing out here signs out at the provider"() {
+    const page = await person();
+    await go(page);
+    await signIn(page);
+    await isKnown(page, "/hello");
+    await page.goto(`${gateway}/auth/logout`);
+    await button(page, /^sign out/i).first().click();
+    await page.waitForURL(`${main.issuer}/session/end?**`);
+    await button(page, /sign me out/i).click();
+    await page.waitForURL(`${gateway}/auth/logout**`);
+    await go(page);
+    await page.getByPlaceholder(/login/i).waitFor();
+    await page.context().close();
   },
 
   async "with JavaScript on it is the same"() {
