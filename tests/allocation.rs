@@ -307,7 +307,7 @@ fn rules_decide_without_an_allocation() {
     }
     let (raw, mut problems) = config("");
     let rules = Rules::compile(&raw.routes[0].value, &mut problems);
-    assert_eq!(allocations(|| rules.decide(None, 0).unwrap_err()), 0, "nobody");
+    assert_eq!(allocations(|| rules.decide(None, 0).unwrap_err()), 0, "no caller");
 }
 
 /// A gateway with an issuer for each algorithm and a route with these lines.

@@ -104,7 +104,7 @@ fn refusal(rules: &Rules, caller: Arc<Caller>) -> Option<Refusal> {
 
 #[test]
 fn auth_decides_whether_nobody_may_pass() {
-    let somebody = || Some(caller(&[], &[], json!({})));
+    let a_caller = || Some(caller(&[], &[], json!({})));
     let nothing_said = rules(&RawRoute::default());
     assert_eq!(nothing_said.auth(), Auth::Required);
 
@@ -117,14 +117,14 @@ fn auth_decides_whether_nobody_may_pass() {
         "auth = \"required\" (gateway.toml:1)".to_owned(),
     );
     assert_eq!(denied(&required, None), Some(missing));
-    assert!(required.decide(somebody(), NOW).unwrap().caller().is_some());
+    assert!(required.decide(a_caller(), NOW).unwrap().caller().is_some());
 
     let optional = rules(&RawRoute {
         auth: auth("optional"),
         ..RawRoute::default()
     });
     assert!(optional.decide(None, NOW).unwrap().caller().is_none());
-    assert!(optional.decide(somebody(), NOW).unwrap().caller().is_some());
+    assert!(optional.decide(a_caller(), NOW).unwrap().caller().is_some());
     assert_eq!(denied(&optional, None), None);
 
     let none = rules(&RawRoute {
@@ -132,9 +132,9 @@ fn auth_decides_whether_nobody_may_pass() {
         ..RawRoute::default()
     });
     assert!(none.decide(None, NOW).unwrap().caller().is_none());
-    assert!(none.decide(somebody(), NOW).unwrap().caller().is_none());
+    assert!(none.decide(a_caller(), NOW).unwrap().caller().is_none());
     assert_eq!(
-        none.steps(somebody().as_deref(), NOW)[0].detail,
+        none.steps(a_caller().as_deref(), NOW)[0].detail,
         "nothing is read"
     );
 }

@@ -142,8 +142,8 @@ fn wrong_logout_token_ends_nothing() {
         });
         refused(&gateway, &token, what);
     }
-    let nobody = provider.logout_token(|_, _| {});
-    refused(&gateway, &nobody, "neither sid nor sub");
+    let without_subject = provider.logout_token(|_, _| {});
+    refused(&gateway, &without_subject, "neither sid nor sub");
     browser.visit(&gateway, "/hello").expect(200);
 }
 

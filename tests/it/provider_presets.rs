@@ -50,7 +50,7 @@ fn seen(gateway: &Gateway, app: &App, browser: &mut Browser) -> Recorded {
     app.last()
 }
 
-/// An OAuth2 server with an API: the token endpoint at `/token`, and documents for whoever has the token.
+/// An OAuth2 server with an API: the token endpoint at `/token`, and documents for a client with the token.
 struct Forge {
     app: App,
     pages: Arc<Mutex<BTreeMap<String, (u16, String)>>>,
