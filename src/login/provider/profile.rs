@@ -118,9 +118,14 @@ impl Profile {
 /// The claims of one document, with address and name under their standard names, wherever the provider has them. Whether the
 /// address is verified becomes a boolean.
 pub(super) fn standard(names: &ClaimNames, mut claims: Map<String, Value>) -> Map<String, Value> {
-    let verified = names.email_verified.find(&claims).map(is_true).map(Value::Bool);
+    let email = names.email.find(&claims).cloned();
+    let verified = match &email {
+        Some(_) if names.emails_are_verified => Some(true),
+        _ => names.email_verified.find(&claims).map(is_true),
+    };
+    let verified = verified.map(Value::Bool);
     let found = [
-        ("email", names.email.find(&claims).cloned()),
+        ("email", email),
         ("name", names.name.find(&claims).cloned()),
         ("email_verified", verified),
     ];
@@ -133,11 +138,12 @@ pub(super) fn standard(names: &ClaimNames, mut claims: Map<String, Value>) -> Ma
     claims
 }
 
-/// Some providers write it as a string.
+/// Some providers write it as a string, or as a number (Microsoft: `xms_edov`).
 pub(super) fn is_true(claim: &Value) -> bool {
     match claim {
         Value::Bool(is_true) => *is_true,
-        Value::String(text) => text == "true",
+        Value::String(text) => text == "true" || text == "1",
+        Value::Number(number) => number.as_u64() == Some(1),
         _ => false,
     }
 }
