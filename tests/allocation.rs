@@ -176,7 +176,8 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
         &file,
         "[server]\nlisten = \"127.0.0.1:0\"\n[issuers.corp]\nissuer = \"https://id.example.com\"\naudiences = [\"api\"]\n\
          algorithms = [\"HS256\"]\nsecret = { file = \"corp.secret\" }\n[upstreams.app]\nbuiltin = \"whoami\"\n\
-         [[routes]]\npath = \"/api/{id}/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n",
+         [[routes]]\npath = \"/api/{id}/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n\
+         rate_limit = { requests = 100, per = \"1s\" }\n",
     )
     .unwrap();
     let metrics = Metrics::new();
