@@ -177,6 +177,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
     if plan.routes.in_order().any(|route| route.rate_limit.is_some()) {
         joined.rate_limits.prepare();
     }
+    let has_cors = plan.routes.in_order().any(|route| route.cors.is_some());
     let grants = joined.login.as_ref().and_then(|login| login.grants.clone());
     Ok(Gateway {
         verifier: Verifier::new(plan.issuers, joined.revocations)
@@ -216,6 +217,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
+        has_cors,
         rate_limits: joined.rate_limits,
         grants,
         clock: joined.clock,

@@ -9,12 +9,14 @@ mod access_record;
 mod authenticate;
 mod builtin_endpoints;
 mod connection;
+mod cors;
 mod cross_origin;
 mod decide;
 mod exchange;
 mod head;
 mod locate;
 mod loops;
+mod maintenance;
 mod refuse;
 mod rejection;
 mod response;
@@ -22,6 +24,7 @@ mod response_rewrite;
 mod revocation_watch;
 mod rewrite;
 mod route;
+mod security_headers;
 mod session_cookie;
 mod tokens;
 mod trace;
@@ -33,8 +36,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use bytes::Bytes;
+use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 
 use crate::clock::Clock;
@@ -44,7 +48,7 @@ use crate::http::client::Exit;
 use crate::http::headers::request_host;
 use crate::http::incoming::ClientBody;
 use crate::http::location::Origin;
-use crate::http::origin::ListedOrigins;
+use crate::http::origin::{self, ListedOrigins};
 use crate::identity::SESSION_ISSUER;
 use crate::identity_headers::forwarded::is_unlisted_proxy;
 use crate::identity_headers::scheme::Scheme;
@@ -61,10 +65,12 @@ use crate::verify::{LocalCache, Verifier};
 
 pub(crate) use authenticate::Credentials;
 pub(crate) use connection::{Activity, ConnectionInfo};
+pub(crate) use cors::Cors;
 pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
 pub use decide::{Decision, decide_at_once};
 pub use head::{RequestHead, Sender};
 pub(crate) use loops::LoopMark;
+pub(crate) use maintenance::Maintenance;
 pub(crate) use rejection::{Matched, Rejection};
 pub(crate) use response::{Answer, Content};
 pub(crate) use rewrite::{Rewritten, rewrite};
@@ -80,6 +86,7 @@ use exchange::Exchange;
 use refuse::{Asker, refuse};
 use response::respond;
 use revocation_watch::RevocationWatch;
+use security_headers::NO_SNIFFING;
 use tokens::Tokens;
 
 /// Everything that one version of the configuration says about requests. Shared by all workers, never changed.
@@ -125,6 +132,8 @@ pub struct Gateway {
     pub trusted_proxies: TrustedProxies,
     /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
     pub warned_of_proxy: AtomicBool,
+    /// Whether a route has `cors`.
+    pub has_cors: bool,
     /// The counters of rate limits.
     pub rate_limits: Arc<RateLimits>,
     /// What providers granted for sessions, where it is kept.
@@ -160,6 +169,7 @@ impl Gateway {
             origins: &self.origins,
             now: self.clock.now(),
             rate_limits: None,
+            ignores_maintenance: false,
         }
     }
 
@@ -260,6 +270,10 @@ impl WorkerContext {
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        if matches!(response.body(), Content::Own(_)) {
+            let headers = response.headers_mut();
+            headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(NO_SNIFFING);
+        }
         if let Some(cross_origin) = cross_origin {
             cross_origin.apply(response.headers_mut());
         }
@@ -301,6 +315,16 @@ async fn handle<'g>(
     };
     let mut allowed = match decide(policy, &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
+        Decision::Preflight(route) => {
+            exchange.record.permitted(&route.label, None);
+            let mut answer = Response::new(Content::Own(Bytes::new()));
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            if let Some(cors) = &route.cors {
+                let headers = &head.parts.headers;
+                *answer.headers_mut() = cors.preflight(origin::only(headers), headers);
+            }
+            return Ok(answer);
+        }
         Decision::Builtin(endpoint, found, unforged) => {
             exchange.record.builtin(None);
             let id = exchange.record.request_id();
