@@ -323,6 +323,8 @@ async fn handle<'g>(
                 let headers = &head.parts.headers;
                 *answer.headers_mut() = cors.preflight(origin::only(headers), headers);
             }
+            let id = exchange.record.request_id_value();
+            answer.headers_mut().insert("x-request-id", id);
             return Ok(answer);
         }
         Decision::Builtin(endpoint, found, unforged) => {
