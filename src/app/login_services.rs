@@ -12,7 +12,7 @@ use super::config::SignInPlan;
 use super::state_sync::StateSnapshot;
 use crate::account::Hasher;
 use crate::blocking::Blocking;
-use crate::login::{SetupToken, Throttle};
+use crate::login::{Bounces, SetupToken, Throttle};
 use crate::session::Openings;
 use crate::state::State;
 
@@ -26,6 +26,7 @@ pub(super) struct Services {
     pub(super) blocking: Arc<Blocking>,
     pub(super) hasher: Arc<Hasher>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) bounces: Arc<Bounces>,
     pub(super) openings: Arc<Openings>,
     pub(super) setup: Arc<SetupToken>,
     /// The runtime on which providers are asked.
@@ -50,6 +51,7 @@ impl Services {
             blocking: Arc::new(Blocking::new(control.clone(), WORK_AT_A_TIME, PATIENCE)),
             hasher: Arc::new(hasher),
             throttle: Arc::default(),
+            bounces: Arc::default(),
             openings: Arc::default(),
             setup: Arc::new(setup),
             control,
