@@ -190,3 +190,113 @@ impl Bounces {
         Some(stopped)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    const NOW: UnixSeconds = 1_800_000_000;
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn page<'a>(headers: &'a HeaderMap, path: &'a str) -> Page<'a> {
+        Page {
+            client: HERE,
+            headers,
+            host: "app.example.com",
+            path,
+        }
+    }
+
+    #[test]
+    fn third_bounce_of_one_account_in_one_browser_stops() {
+        let (bounces, headers) = (Bounces::default(), HeaderMap::new());
+        let at = page(&headers, "/x");
+        for row in 0..2 {
+            for number in 1..=3 {
+                let now = NOW + row * 100 + number * 10;
+                bounces.opened(at, "ann", &format!("{row}-{number}"), now);
+                let stopped = bounces.came_back(page(&headers, "/x#part"), true, now + 1);
+                assert_eq!(stopped.is_some(), number == 3, "{row} {number}");
+                assert_eq!(bounces.came_back(at, true, now + 1), None, "read again");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_in_between_ends_a_row() {
+        let chrome = HeaderMap::from_iter([(USER_AGENT, "Chrome".parse().unwrap())]);
+        let headers = HeaderMap::new();
+        let at = page(&headers, "/x");
+        let last = |what: &str, between: &dyn Fn(&Bounces)| {
+            let bounces = Bounces::default();
+            for number in 1..=2 {
+                bounces.opened(at, "ann", "s", NOW + number);
+                assert_eq!(bounces.came_back(at, true, NOW + number), None);
+            }
+            between(&bounces);
+            (what.to_owned(), bounces.came_back(at, true, NOW + 4).is_some())
+        };
+        let open = |bounces: &Bounces, account: &str, now| bounces.opened(at, account, "s3", now);
+        for (what, is_stopped) in [
+            last("nothing", &|b| open(b, "ann", NOW + 3)),
+            last("another browser", &|b| {
+                b.opened(page(&chrome, "/x"), "bob", "s", NOW + 3);
+                open(b, "ann", NOW + 3);
+            }),
+            last("another page", &|b| {
+                open(b, "ann", NOW + 3);
+                b.note_use("other", NOW, page(&headers, "/y"), NOW + 3);
+            }),
+        ] {
+            assert!(is_stopped, "{what}");
+        }
+        for (what, is_stopped) in [
+            last("another account", &|b| open(b, "bob", NOW + 3)),
+            last("the page is opened", &|b| {
+                open(b, "ann", NOW + 3);
+                b.note_use("s3", NOW + 3, at, NOW + 4);
+            }),
+            last("another page is opened", &|b| {
+                open(b, "ann", NOW + 3);
+                b.note_use("s3", NOW + 3, page(&headers, "/y"), NOW + 4);
+            }),
+            last("signed out", &|b| {
+                open(b, "ann", NOW + 3);
+                b.note_session("s3");
+            }),
+            last("revoked", &|b| {
+                open(b, "ann", NOW + 3);
+                b.note_refused(at, Refusal::Revoked);
+            }),
+            last("later", &|b| open(b, "ann", NOW + 4 - BACK_WITHIN - 1)),
+            last("much later", &|b| {
+                open(b, "ann", NOW + 2 + ROW + 1);
+            }),
+            last("two sign-ins", &|b| {
+                open(b, "ann", NOW + 3);
+                open(b, "ann", NOW + 3);
+            }),
+        ] {
+            assert!(!is_stopped, "{what}");
+        }
+    }
+
+    #[test]
+    fn reason_why_a_cookie_did_not_count_is_told() {
+        let (bounces, headers) = (Bounces::default(), HeaderMap::new());
+        let at = page(&headers, "/x");
+        for number in 1..=3 {
+            bounces.opened(at, "ann", "s", NOW);
+            bounces.note_refused(page(&headers, "/other"), Refusal::Expired);
+            bounces.note_refused(at, Refusal::NotYetValid);
+            let stopped = bounces.came_back(at, true, NOW);
+            let expected = Stopped {
+                refused: Some(Refusal::NotYetValid),
+            };
+            assert_eq!(stopped, (number == 3).then_some(expected));
+        }
+    }
+}
