@@ -64,7 +64,7 @@ use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{LocalCache, Verifier};
 
 pub(crate) use authenticate::Credentials;
-pub(crate) use connection::{Activity, ConnectionInfo};
+pub(crate) use connection::{Activity, ConnectionInfo, StreamLimit, StreamSlot};
 pub(crate) use cors::Cors;
 pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
 pub use decide::{Decision, decide_at_once};
