@@ -6,11 +6,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::build::assemble;
 use super::config::Plan;
 use super::console::{Console, READER_PATIENCE, introduction, is_demo};
+use super::file_watch::{Contents, FileWatch, contents_of};
 use super::login_services::Services;
 use super::offline::open_state;
 use super::reload::{Running, load_tested, log_output, start_tasks};
@@ -61,7 +62,10 @@ fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let _ = crate::verify::PROVIDER.install_default();
     let metrics = Arc::new(Metrics::new());
-    let plan = load_tested(file, &console.diagnostics)?;
+    // From before the file is read: a change from now on is read later.
+    let mut seen = contents_of([file.to_owned()]);
+    let mut plan = load_tested(file, &console.diagnostics)?;
+    seen.extend(contents_of(std::mem::take(&mut plan.files)));
     console.level.set(plan.settings.log.level);
     let state = open_state(&plan.settings.state_url, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,7 +74,7 @@ fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    let served = runtime.block_on(serve(file, plan, state, metrics, console));
+    let served = runtime.block_on(serve(file, plan, seen, state, metrics, console));
     runtime.shutdown_timeout(WORK_PATIENCE);
     served
 }
@@ -78,6 +82,7 @@ fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
 async fn serve(
     file: &Path,
     plan: Plan,
+    seen: Contents,
     state: Arc<dyn State>,
     metrics: Arc<Metrics>,
     console: &Console,
@@ -88,7 +93,7 @@ async fn serve(
     let is_demo = is_demo(&plan);
     let mut services = Services::start(&state, tokio::runtime::Handle::current())?;
     let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix)?;
-    let current = assemble(plan, &state, &metrics, Some(&services))?;
+    let current = assemble(plan, &state, &metrics, Some(&services), None)?;
     let current = Arc::new(ArcSwap::from_pointee(current));
 
     let listeners = open_listeners(&settings.listen)?;
@@ -129,7 +134,7 @@ async fn serve(
             .collect(),
         state: Arc::clone(&state),
         loaded_at: AtomicI64::new(state.clock.now()),
-        reload_failed: AtomicBool::new(false),
+        reload_failure: ArcSwapOption::empty(),
         draining: draining.subscribe(),
     });
     let mut running = Running {
@@ -144,6 +149,7 @@ async fn serve(
         report: Arc::clone(&report),
         current,
         tasks,
+        in_use: seen.clone(),
     };
 
     // Install signal handlers before announcing readiness.
@@ -164,11 +170,16 @@ async fn serve(
     }
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
+    let mut watch = FileWatch::start(seen);
     let ended = loop {
         tokio::select! {
             _ = signals.terminate.recv() => break Ok(()),
             _ = signals.interrupt.recv() => break Ok(()),
-            _ = signals.hang_up.recv() => running.reload().await,
+            _ = signals.hang_up.recv() => running.reload(&mut watch).await,
+            () = watch.changed() => {
+                tracing::info!("`{}` or a file that it names has changed", file.display());
+                running.reload(&mut watch).await;
+            }
             _ = signals.rotated.recv() => running.reopen_log().await,
             finished = workers.recv() => break Err(Failure::Runtime(match finished {
                 Some(Err(error)) => error.context("a worker thread failed"),

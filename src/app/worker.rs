@@ -35,7 +35,12 @@ impl WorkerHandle {
         let caches = [(); 2].map(|()| Arc::new(Mutex::new(LocalCache::new())));
         let telemetry = Arc::new(telemetry);
         Self {
-            context: Arc::new(ArcSwap::new(context(current, &caches, &telemetry))),
+            context: Arc::new(ArcSwap::new(context(
+                current,
+                Pool::new(current.share),
+                &caches,
+                &telemetry,
+            ))),
             caches,
             telemetry,
             pulse: Arc::default(),
@@ -43,20 +48,23 @@ impl WorkerHandle {
     }
 
     /// Serves with `current` from the next request on. The caches stay: their entries name the generation of the keys.
+    /// Connections to upstreams that are those of before stay as well.
     pub(super) fn replace(&self, current: &Current) {
+        let pool = self.context.load().pool.of(&current.upstreams, current.share);
         self.context
-            .store(context(current, &self.caches, &self.telemetry));
+            .store(context(current, pool, &self.caches, &self.telemetry));
     }
 }
 
 fn context(
     current: &Current,
+    pool: Pool,
     [cache, session_cache]: &[Arc<Mutex<LocalCache>>; 2],
     telemetry: &Arc<WorkerTelemetry>,
 ) -> Arc<WorkerContext> {
     Arc::new(WorkerContext {
         gateway: Arc::clone(&current.gateway),
-        pool: Pool::new(current.share),
+        pool,
         cache: Arc::clone(cache),
         session_cache: Arc::clone(session_cache),
         desk: Arc::clone(telemetry),

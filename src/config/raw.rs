@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::preset::Preset;
-use super::schema::{RestartValues, Scalars};
+use super::schema::{RestartValues, Scalars, Written};
 pub(crate) use super::spanned::Spanned;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
@@ -69,6 +69,8 @@ pub struct RawConfig {
     pub failed: Failed,
     /// The values of the keys that only a restart changes.
     pub restart: RestartValues,
+    /// The tables that a reload compares.
+    pub(crate) written: Written,
     /// `[server]`
     pub server: RawServer,
     /// `[admin]`
