@@ -17,6 +17,7 @@ mod offline;
 mod reload;
 mod run;
 mod settings;
+mod sockets;
 mod state_sync;
 mod status;
 mod worker;

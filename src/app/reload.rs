@@ -19,12 +19,14 @@ use super::console::Console;
 use super::file_watch::{Contents, FileWatch};
 use super::login_services::Services;
 use super::settings::{LogSettings, Settings};
+use super::sockets::Sockets;
 use super::state_sync::StateSnapshot;
 use super::status::Status;
 use super::worker::WorkerHandle;
 use super::{Failure, config_tests, failed, key_store};
 use crate::forward::watch_health;
 use crate::observe::{self, AccessLog, Diagnostics, Metrics};
+use crate::server::worker::OpenSocket;
 use crate::session::Sessions;
 use crate::verify::keep_fresh;
 
@@ -48,6 +50,16 @@ pub(super) struct Running<'a> {
     pub(super) tasks: JoinSet<()>,
     /// The files that it was read from.
     pub(super) in_use: Contents,
+    pub(super) sockets: Sockets,
+}
+
+/// What a file was read into.
+struct Next {
+    current: Current,
+    output: Box<dyn Write + Send>,
+    sockets: Vec<Arc<OpenSocket>>,
+    /// The files that it names.
+    files: Vec<PathBuf>,
 }
 
 impl Running<'_> {
@@ -59,10 +71,11 @@ impl Running<'_> {
         let next = self.read(&before).await;
         let file = self.file.display().to_string();
         let status = match next {
-            Ok((next, output, files)) => {
-                watch.follow(self.watched(files), before).await;
+            Ok(mut next) => {
+                let files = self.watched(std::mem::take(&mut next.files));
+                watch.follow(files, before).await;
                 self.in_use.clone_from(watch.seen());
-                self.replace(next, output);
+                self.replace(next);
                 self.report.reloaded(None);
                 tracing::info!("configuration read again from `{file}`");
                 String::new()
@@ -104,10 +117,7 @@ impl Running<'_> {
         others.all(|(file, contents)| now.get(file) == Some(contents))
     }
 
-    async fn read(
-        &mut self,
-        contents: &Contents,
-    ) -> Result<(Current, Box<dyn Write + Send>, Vec<PathBuf>), Failure> {
+    async fn read(&mut self, contents: &Contents) -> Result<Next, Failure> {
         let file = self.file.clone();
         let diagnostics = self.console.diagnostics.clone();
         let read = tokio::task::spawn_blocking(move || {
@@ -123,6 +133,7 @@ impl Running<'_> {
         let link = self
             .services
             .first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix)?;
+        let sockets = self.sockets.next(&plan.settings)?;
         let known = self.current.load();
         let warm = self.has_same_files(contents).then_some(&**known);
         let next = assemble(plan, &self.state, &self.metrics, Some(&self.services), warm)?;
@@ -134,11 +145,20 @@ impl Running<'_> {
             .verifier
             .issuers()
             .inherit(known.gateway.verifier.issuers());
-        Ok((next, output, files))
+        Ok(Next {
+            current: next,
+            output,
+            sockets,
+            files,
+        })
     }
 
-    fn replace(&mut self, next: Current, output: Box<dyn Write + Send>) {
-        self.log.redirect(output);
+    fn replace(&mut self, next: Next) {
+        let added = self.sockets.added(&next.sockets);
+        self.console.say_addresses(&next.current.settings, &added, None);
+        self.sockets.replace(next.sockets);
+        self.log.redirect(next.output);
+        let next = next.current;
         self.log.set_form(next.settings.log.form);
         self.console.level.set(next.settings.log.level);
         let before = self.current.load_full();

@@ -4,7 +4,7 @@
 //! are installed; at the end no new connection is accepted, and requests under way get `drain_timeout`.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::file_watch::{Contents, FileWatch, contents_of};
 use super::login_services::Services;
 use super::offline::open_state;
 use super::reload::{Running, load_tested, log_output, start_tasks};
+use super::sockets::Sockets;
 use super::state_sync::{StateSnapshot, StateWatcher};
 use super::status::Status;
 use super::worker::{WorkerHandle, start_workers};
@@ -29,7 +30,7 @@ use super::{Failure, failed};
 use crate::clock::Clock;
 use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use crate::server::admin::{self, Report as _};
-use crate::server::listen::{self, Address, Listener};
+use crate::server::listen;
 use crate::state::State;
 
 /// The longest wait at the end for blocking work under way.
@@ -96,9 +97,9 @@ async fn serve(
     let current = assemble(plan, &state, &metrics, Some(&services), None)?;
     let current = Arc::new(ArcSwap::from_pointee(current));
 
-    let listeners = open_listeners(&settings.listen)?;
-    let redirects = open_listeners(settings.redirect_http.as_slice())?;
-    let admin = open_listeners(settings.admin.as_slice())?.into_iter().next();
+    let sockets = Sockets::open(&settings)?;
+    let admin = settings.admin.as_ref().map(listen::open).transpose();
+    let admin = admin.map_err(failed)?.into_iter().flatten().next();
 
     let output = log_output(&settings.log).map_err(anyhow::Error::from)?;
     let log = AccessLog::start(settings.workers, output).context("cannot start the access log")?;
@@ -112,7 +113,7 @@ async fn serve(
         .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
     let log = Arc::new(log);
     let draining = watch::Sender::new(false);
-    let mut workers = start_workers(&settings, &handles, &listeners, &redirects, &draining)?;
+    let mut workers = start_workers(&settings, &handles, sockets.told(), &draining)?;
 
     let keyed = Arc::clone(&current);
     let clock = state.clock.clone();
@@ -150,18 +151,25 @@ async fn serve(
         current,
         tasks,
         in_use: seen.clone(),
+        sockets,
     };
 
     // Install signal handlers before announcing readiness.
     let mut signals = Signals::install()?;
-    console.say_addresses(&settings, &listeners, &redirects, admin.as_ref());
+    let opened = running.sockets.all();
+    console.say_addresses(&settings, &opened, admin.as_ref());
     if let Some(admin) = admin {
         let report: Arc<dyn admin::Report> = Arc::<Status>::clone(&report);
         tokio::spawn(admin::serve(admin, report));
     }
     if is_demo {
-        console.say(&introduction(file, &settings, listeners.first()));
+        console.say(&introduction(
+            file,
+            &settings,
+            opened.first().map(|socket| &socket.listener),
+        ));
     }
+    drop(opened);
     if let Some(link) = first_link {
         console.say(&link);
     }
@@ -193,13 +201,9 @@ async fn serve(
         "shutting down: no longer accepting connections; in-flight requests have {:?} to finish",
         settings.drain_timeout
     );
-    let paths: Vec<PathBuf> = listeners
-        .iter()
-        .chain(&redirects)
-        .filter_map(Listener::made)
-        .collect();
+    let paths = running.sockets.files();
     // The handles of this thread. Each worker drops its own; then the system refuses new connections.
-    drop((listeners, redirects));
+    running.sockets.replace(Vec::new());
     draining.send_replace(true);
     running.tasks.abort_all();
     tokio::select! {
@@ -234,14 +238,6 @@ impl Signals {
             rotated: signal(SignalKind::user_defined1()).context("cannot handle SIGUSR1")?,
         })
     }
-}
-
-fn open_listeners(addresses: &[Address]) -> Result<Vec<Listener>, Failure> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.extend(listen::open(address).map_err(failed)?);
-    }
-    Ok(listeners)
 }
 
 /// Tells systemd's watchdog that the gateway works, as long as the health check passes.

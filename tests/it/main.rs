@@ -19,6 +19,7 @@ mod provider_logout;
 mod provider_presets;
 mod providers;
 mod proxying;
+mod reload;
 mod roles;
 mod running;
 mod sessions;
