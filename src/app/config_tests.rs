@@ -62,6 +62,7 @@ pub(super) fn decide<'a>(
         public_https: plan.settings.public_https,
         origins: &plan.settings.origins,
         now,
+        rate_limits: None,
     };
     let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false);
     let host = request_host(&parts);
