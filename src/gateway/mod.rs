@@ -12,6 +12,7 @@ mod connection;
 mod cross_origin;
 mod decide;
 mod exchange;
+mod forward_auth;
 mod head;
 mod locate;
 mod loops;
@@ -62,6 +63,7 @@ pub(crate) use authenticate::Credentials;
 pub(crate) use connection::{Activity, ConnectionInfo};
 pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
 pub use decide::{Decision, decide_at_once};
+pub(crate) use forward_auth::ForwardAuth;
 pub use head::{RequestHead, Sender};
 pub(crate) use loops::LoopMark;
 pub(crate) use rejection::{Matched, Rejection};
@@ -76,6 +78,7 @@ pub(crate) use trace::Trace;
 use authenticate::Sent;
 use cross_origin::CrossOrigin;
 use exchange::Exchange;
+use forward_auth::Question;
 use refuse::{Asker, refuse};
 use response::respond;
 use revocation_watch::RevocationWatch;
@@ -124,6 +127,8 @@ pub struct Gateway {
     pub trusted_proxies: TrustedProxies,
     /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
     pub warned_of_proxy: AtomicBool,
+    /// How other proxies are answered.
+    pub(crate) forward_auth: ForwardAuth,
     /// What providers granted for sessions, where it is kept.
     pub(crate) grants: Option<Arc<Grants>>,
     /// The time.
@@ -155,6 +160,7 @@ impl Gateway {
             has_sign_in: self.sign_in.is_some(),
             public_https: self.public_https,
             origins: &self.origins,
+            forwards: false,
             now: self.clock.now(),
         }
     }
@@ -241,6 +247,11 @@ impl WorkerContext {
             Ok(response) => (response, exchange.is_much_pending()),
             Err(mut rejection) => {
                 exchange.refused(&rejection);
+                if rejection.refusal == Refusal::PeerUntrusted {
+                    gateway
+                        .forward_auth
+                        .warn_of_peer(&client.peer, gateway.clock.now());
+                }
                 // A session that ended while the request was under way: its renewed cookie must not take the place of the
                 // one that the browser may have got since.
                 let set_cookie = rejection.set_cookie.take();
@@ -291,8 +302,15 @@ async fn handle<'g>(
     exchange.record.path = Some(head.target.path_and_query());
 
     // The decision.
-    let mut allowed = match decide(gateway.policy(), &head, &lane.credentials(), &mut Silent).await? {
+    let policy = gateway.policy().for_forwarding();
+    let mut allowed = match decide(policy, &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
+        Decision::ForwardAuth(endpoint) => {
+            exchange.record.builtin(None);
+            let question = Question::read(&endpoint, gateway.endpoints.prefix(), &head)?;
+            let answer = forward_auth::answer(lane, head, question, &mut exchange.record);
+            return Ok(Box::pin(answer).await?.map(Content::Own));
+        }
         Decision::Builtin(endpoint, found, unforged) => {
             exchange.record.builtin(None);
             let id = exchange.record.request_id();

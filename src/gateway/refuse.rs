@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::access_record::AccessRecord;
 use super::connection::ConnectionInfo;
 use super::decide::is_sent_to_sign_in;
+use super::forward_auth;
 use super::rejection::Rejection;
 use super::route::Label;
 use super::{Gateway, WorkerContext};
@@ -96,6 +97,9 @@ pub(super) fn refuse(
         );
         return page;
     }
+    if let Some(asked) = rejection.asked {
+        return forward_auth::refuse(gateway, &rejection, asked, &asker, record);
+    }
     let has_sign_in = gateway.sign_in.is_some();
     match asker.journey {
         Some(journey) if is_sent_to_sign_in(has_sign_in, record.method(), asker.is_browser, &rejection) => {
@@ -126,12 +130,14 @@ fn is_about_sign_in(refusal: Refusal) -> bool {
             | Refusal::SignInTooOld
             | Refusal::SignInInsufficient
             | Refusal::AccountDisabled
+            | Refusal::PeerUntrusted
+            | Refusal::ConditionUnknown
     )
 }
 
 /// The answer in words. A caller who is known and has no access, and one whose session ended before a form came, are told
 /// so, with a way on.
-fn say(
+pub(super) fn say(
     gateway: &Gateway,
     rejection: &Rejection<'_>,
     browser: bool,
@@ -150,6 +156,10 @@ fn say(
             if !is_safe && matches!(refusal, Refusal::CredentialMissing | Refusal::Revoked) =>
         {
             sign_in.map(|sign_in| Visitor::SessionEnded { sign_in })
+        }
+        // A proxy that cannot redirect shows the page instead.
+        _ if refusal == Refusal::CredentialMissing && rejection.asked.is_some() => {
+            sign_in.map(|sign_in| Visitor::NotSignedIn { sign_in })
         }
         _ if refusal == Refusal::AuthenticationInsufficient && rejection.by_session => {
             sign_in.map(|sign_in| Visitor::NotSignedIn { sign_in })

@@ -266,6 +266,22 @@ impl IdentityHeaders {
         Ok(())
     }
 
+    /// Every header that an app is told by, the assertion's included.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        let names = [
+            &self.email,
+            &self.name,
+            &self.roles,
+            &self.issuer,
+            &self.assertion,
+        ];
+        let claims = self.claims.iter().map(|(name, _)| name);
+        [&self.user]
+            .into_iter()
+            .chain(names.into_iter().flatten())
+            .chain(claims)
+    }
+
     /// The header that takes the assertion; `None`: it is not switched on.
     #[must_use]
     pub fn assertion_header(&self) -> Option<&HeaderName> {
