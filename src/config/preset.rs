@@ -35,12 +35,24 @@ pub(crate) struct Preset {
     /// Claims with groups for `roles` and `allow` that are no roles themselves: users may make them.
     #[serde(default)]
     pub groups_claims: Vec<String>,
+    /// Scopes that are asked for as well with `refresh`.
+    #[serde(default)]
+    pub refresh_scopes: Vec<String>,
+    /// Whether it takes PKCE (RFC 7636). Some refuse a client with a secret that sends a code verifier.
+    #[serde(default = "yes")]
+    pub pkce: bool,
+    /// Whether an address that it gives is verified, without a claim that says so.
+    #[serde(default)]
+    pub emails_are_verified: bool,
     pub client_authentication: Option<String>,
     /// `aud` of the client secret, which is a JWT that `private_key` signs.
     pub client_secret_audience: Option<String>,
     pub response_mode: Option<String>,
     #[serde(default)]
     pub authorize_parameters: BTreeMap<String, String>,
+    /// The same, with `refresh`.
+    #[serde(default)]
+    pub refresh_parameters: BTreeMap<String, String>,
     /// Request headers for userinfo and what is below it.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -82,6 +94,10 @@ pub(crate) struct PresetGroups {
     pub path: String,
     /// Claim paths in an entry; the group is their values with `/` between.
     pub names: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 static PRESETS: LazyLock<BTreeMap<String, Preset>> =
@@ -197,7 +213,16 @@ mod tests {
                 preset.groups.is_empty() || !preset.groups_scopes.is_empty(),
                 "a scope for the lists of groups",
             );
-            for name in preset.authorize_parameters.keys() {
+            fits(
+                preset.pkce || preset.client_authentication.is_some() || !preset.is_oauth2(),
+                "without PKCE, a client that authenticates",
+            );
+            fits(
+                !preset.emails_are_verified || preset.claims.email_verified.is_none(),
+                "one word on whether addresses are verified",
+            );
+            let parameters = preset.authorize_parameters.keys();
+            for name in parameters.chain(preset.refresh_parameters.keys()) {
                 fits(super::super::values::authorize_parameter(name).is_ok(), name);
             }
             for (name, value) in &preset.headers {

@@ -338,7 +338,7 @@ fn oauth2_without_a_preset_reads_claims_by_their_paths() {
     assert_eq!(request.header("x-auth-roles"), Some("admin"));
     for (name, value, status, reason) in [
         ("confirmed", json!("yes"), 403, "sign-in-not-allowed"),
-        ("confirmed", json!(1), 403, "sign-in-not-allowed"),
+        ("confirmed", json!(2), 403, "sign-in-not-allowed"),
         ("confirmed", json!(null), 403, "sign-in-not-allowed"),
         ("id", json!(""), 502, "provider-refused"),
         ("id", json!(7.5), 502, "provider-refused"),
@@ -385,6 +385,109 @@ fn google_user_signs_in_with_parameters_of_the_configuration() {
     let request = seen(&gateway, &app, &mut browser);
     assert_eq!(request.header("x-auth-email"), Some("ann@example.com"));
     assert_eq!(provider.count("/userinfo"), 0);
+    assert!(!asked.contains_key("access_type"));
+}
+
+#[test]
+fn google_is_asked_for_a_refresh_token_where_one_is_kept() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let asked = |more: &str| {
+        let more = format!("preset = \"google\"\nallow = \"anyone\"\nrefresh = true\n{more}");
+        let gateway = gateway(&app, &provider.table(&more));
+        let answer = Browser::default().visit(&gateway, "/auth/login/sso").expect(302);
+        let asked = parse(answer.header("location").unwrap().split_once('?').unwrap().1);
+        (asked["access_type"].clone(), asked["prompt"].clone())
+    };
+    assert_eq!(asked(""), ("offline".to_owned(), "consent".to_owned()));
+    assert_eq!(
+        asked("authorize_parameters = { prompt = \"select_account\" }").1,
+        "select_account"
+    );
+}
+
+#[test]
+fn slack_workspace_is_a_group_and_no_code_verifier_is_sent() {
+    let (app, provider) = (App::start(), OpenId::start());
+    provider.without_pkce();
+    let more = "preset = \"slack\"\nallow = [{ group = \"T0123456789\" }]";
+    let gateway = gateway(&app, &provider.table(more));
+    provider.user(json!({
+        "sub": "U0R7MFMJM", "https://slack.com/team_id": "T0123456789", "https://slack.com/user_id": "U0R7MFMJM",
+        "email": "ann@example.com", "email_verified": true, "date_email_verified": 1_622_128_723, "name": "Ann",
+    }));
+    let mut browser = Browser::default();
+    browser.sign_in(&gateway, &provider).expect(303);
+    let request = seen(&gateway, &app, &mut browser);
+    assert_eq!(request.header("x-auth-email"), Some("ann@example.com"));
+    assert_eq!(request.header("x-auth-roles"), None);
+    provider.claims(|claims| claims["https://slack.com/team_id"] = json!("T0OTHER"));
+    let mut browser = Browser::default();
+    let back = browser.go(&gateway, &provider, "/");
+    refused(&gateway, &mut browser, &back, 403, "sign-in-not-allowed");
+    // The nonce is what binds the code to the attempt.
+    provider.claims(|claims| claims["nonce"] = json!("another"));
+    let mut browser = Browser::default();
+    let back = browser.go(&gateway, &provider, "/");
+    refused(&gateway, &mut browser, &back, 502, "id-token-refused");
+}
+
+#[test]
+fn linkedin_is_sent_no_code_verifier() {
+    let (app, forge) = (App::start(), Forge::start());
+    let more = "preset = \"linkedin\"\nallow = [{ domain = \"example.com\" }]";
+    let gateway = gateway(&app, &forge.table(more));
+    let user =
+        json!({ "sub": "782bbtaQ", "name": "Ann", "email": "ann@example.com", "email_verified": true });
+    forge.page("/user", &user);
+    let mut browser = Browser::default();
+    let (asked, back) = forge.go(&gateway, &mut browser);
+    assert!(!asked.contains_key("code_challenge") && !asked.contains_key("code_challenge_method"));
+    browser.visit(&gateway, &back).expect(303);
+    let sent = parse(std::str::from_utf8(&forge.app.requests()[0].body).unwrap());
+    assert!(!sent.contains_key("code_verifier"));
+    assert_eq!(
+        (&*sent["client_id"], &*sent["client_secret"]),
+        (CLIENT_ID, CLIENT_SECRET)
+    );
+    assert_eq!(
+        seen(&gateway, &app, &mut browser).header("x-auth-email"),
+        Some("ann@example.com")
+    );
+}
+
+#[test]
+fn x_address_counts_as_verified_where_it_is_asked_for() {
+    let (app, forge) = (App::start(), Forge::start());
+    let base = format!("http://{}", forge.app.address);
+    let table = forge.table(
+        "preset = \"x\"\nallow = [{ domain = \"example.com\" }]\nrefresh = true\nscopes = [\"users.read\", \"users.email\"]",
+    );
+    let own = format!("userinfo_url = \"{base}/user\"");
+    let with_field = format!("userinfo_url = \"{base}/me?user.fields=confirmed_email\"");
+    let gateway = gateway(&app, &table.replace(&own, &with_field));
+    let target = "/me?user.fields=confirmed_email";
+    let user = json!({ "data": {
+        "id": "2244994945", "name": "Ann", "username": "ann", "confirmed_email": "ann@example.com",
+    } });
+    forge.page(target, &user);
+    let mut browser = Browser::default();
+    let (asked, back) = forge.go(&gateway, &mut browser);
+    assert_eq!(asked["scope"], "users.read users.email");
+    browser.visit(&gateway, &back).expect(303);
+    assert_eq!(
+        seen(&gateway, &app, &mut browser).header("x-auth-email"),
+        Some("ann@example.com")
+    );
+    // No address, and one that a claim of another name has.
+    for data in [
+        json!({ "id": "7", "name": "Ann" }),
+        json!({ "id": "7", "name": "Ann", "email": "ann@example.com" }),
+    ] {
+        forge.page(target, &json!({ "data": data, "email": "ann@example.com" }));
+        let mut browser = Browser::default();
+        let (_, back) = forge.go(&gateway, &mut browser);
+        refused(&gateway, &mut browser, &back, 403, "sign-in-not-allowed");
+    }
 }
 
 #[test]
@@ -452,7 +555,14 @@ fn microsoft_takes_listed_tenants_and_verified_domains() {
         refused(&gateway, &mut browser, &back, status, reason);
     };
     // A tenant can give its users any address.
-    for unverified in [json!(null), json!(false), json!(0), json!("false")] {
+    for unverified in [
+        json!(null),
+        json!(false),
+        json!(0),
+        json!(2),
+        json!("false"),
+        json!("0"),
+    ] {
         of_tenant(&provider, TENANT, TENANT, unverified);
         ask(403, "sign-in-not-allowed");
     }
@@ -471,6 +581,11 @@ fn microsoft_takes_listed_tenants_and_verified_domains() {
         Some("ann@example.com")
     );
     assert!(provider.count("/organizations/v2.0/.well-known/openid-configuration") > 0);
+    // Both are in use.
+    for verified in [json!(1), json!("1")] {
+        of_tenant(&provider, TENANT, TENANT, verified);
+        Browser::default().sign_in(&gateway, &provider).expect(303);
+    }
 }
 
 #[test]

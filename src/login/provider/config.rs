@@ -116,6 +116,8 @@ pub(super) struct ClaimNames {
     pub(super) email: ClaimPath,
     pub(super) email_verified: ClaimPath,
     pub(super) name: ClaimPath,
+    /// Whether an address is verified without a claim that says so.
+    pub(super) emails_are_verified: bool,
 }
 
 /// A provider, as its table says.
@@ -131,6 +133,8 @@ pub(crate) struct ProviderPlan {
     pub(super) scope: String,
     /// Further parameters of the authorization request.
     pub(super) parameters: Vec<(String, String)>,
+    /// Whether a code challenge is sent (RFC 7636).
+    pub(super) pkce: bool,
     /// Whether its answers come as a form (OAuth 2.0 Form Post Response Mode).
     pub(super) is_form_post: bool,
     pub(super) claims: ClaimNames,
@@ -245,8 +249,9 @@ fn compile(
         protocol: protocol(raw, preset)?,
         client_id: raw.client_id.as_ref()?.value.clone(),
         authentication: authentication?,
-        scope: scope(raw, preset, needs_groups),
-        parameters: parameters(raw, preset),
+        scope: scope(raw, preset, needs_groups, refresh),
+        parameters: parameters(raw, preset, refresh),
+        pkce: preset.is_none_or(|preset| preset.pkce),
         is_form_post: raw.form_post().is_some(),
         claims: claim_names(raw, preset),
         roles_claims,
@@ -351,10 +356,17 @@ fn open_id(issuer: &str, raw: &RawProvider) -> Option<OpenId> {
     })
 }
 
-fn scope(raw: &RawProvider, preset: Option<&Preset>, needs_groups: bool) -> String {
+fn scope(raw: &RawProvider, preset: Option<&Preset>, needs_groups: bool, refresh: bool) -> String {
     let of_preset = |preset: &Preset| {
         let groups = preset.groups_scopes.iter().filter(|_| needs_groups);
-        preset.scopes.iter().chain(groups).cloned().collect()
+        let offline = preset.refresh_scopes.iter().filter(|_| refresh);
+        preset
+            .scopes
+            .iter()
+            .chain(groups)
+            .chain(offline)
+            .cloned()
+            .collect()
     };
     let scopes: Vec<String> = match (&raw.scopes, preset) {
         (Some(scopes), _) => scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
@@ -365,8 +377,11 @@ fn scope(raw: &RawProvider, preset: Option<&Preset>, needs_groups: bool) -> Stri
     scopes.join(" ")
 }
 
-fn parameters(raw: &RawProvider, preset: Option<&Preset>) -> Vec<(String, String)> {
+fn parameters(raw: &RawProvider, preset: Option<&Preset>, refresh: bool) -> Vec<(String, String)> {
     let mut all = preset.map_or_else(Default::default, |preset| preset.authorize_parameters.clone());
+    if let Some(preset) = preset.filter(|_| refresh) {
+        all.extend(preset.refresh_parameters.clone());
+    }
     for (name, value) in &raw.authorize_parameters {
         all.insert(name.value.clone(), value.value.clone());
     }
@@ -397,6 +412,10 @@ fn claim_names(raw: &RawProvider, preset: Option<&Preset>) -> ClaimNames {
             of_preset.and_then(|claims| claims.name.as_ref()),
             "name",
         ),
+        // It is the word of the preset about the claim of the preset.
+        emails_are_verified: preset.is_some_and(|preset| preset.emails_are_verified)
+            && own.email.is_none()
+            && own.email_verified.is_none(),
     }
 }
 

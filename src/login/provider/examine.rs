@@ -120,19 +120,23 @@ impl ProviderPlan {
     /// An authorization request that may not show anything to a user: a provider that knows the redirect URI sends the
     /// browser there with an error, and must not otherwise (RFC 6749 section 4.1.2.1).
     async fn try_redirect_uri(&self, authorization: &Url, redirect_uri: &str) -> RedirectUri {
-        let query = [
+        let mut query = vec![
             ("response_type", "code"),
             ("client_id", &self.client_id),
             ("redirect_uri", redirect_uri),
             ("scope", &self.scope),
             ("state", "passgate-doctor"),
             ("nonce", "passgate-doctor"),
-            ("code_challenge", CHALLENGE),
-            ("code_challenge_method", "S256"),
             ("prompt", "none"),
-        ]
-        .map(|(name, value)| format!("{name}={}", encode(value)))
-        .join("&");
+        ];
+        if self.pkce {
+            query.extend([("code_challenge", CHALLENGE), ("code_challenge_method", "S256")]);
+        }
+        let query: Vec<String> = query
+            .into_iter()
+            .map(|(name, value)| format!("{name}={}", encode(value)))
+            .collect();
+        let query = query.join("&");
         let url = authorization.as_str();
         let separator = if url.contains('?') { '&' } else { '?' };
         let Ok(url) = format!("{url}{separator}{query}").parse::<Url>() else {

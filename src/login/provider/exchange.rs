@@ -50,12 +50,14 @@ impl Exchange<'_> {
         secrets: &Secrets,
         redirect_uri: &str,
     ) -> Result<Profile, Refusal> {
-        let grant = [
+        let mut grant = vec![
             ("grant_type", "authorization_code"),
             ("code", code),
             ("redirect_uri", redirect_uri),
-            ("code_verifier", &secrets.verifier),
         ];
+        if self.plan.pkce {
+            grant.push(("code_verifier", &secrets.verifier));
+        }
         let tokens = request_tokens(self.plan, &self.metadata.token, &grant, self.now).await?;
         self.profile_of(tokens, Some(&secrets.nonce)).await
     }

@@ -123,9 +123,11 @@ async fn leave(
         ("client_id", &plan.client_id),
         ("redirect_uri", &redirect_uri),
         ("state", &secrets.state),
-        ("code_challenge", &challenge),
-        ("code_challenge_method", "S256"),
     ];
+    if plan.pkce {
+        query.push(("code_challenge", &challenge));
+        query.push(("code_challenge_method", "S256"));
+    }
     if !scope.is_empty() {
         query.push(("scope", &scope));
     }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::config::{ClaimNames, ProviderPlan};
 use super::rules::Subject;
 use super::token_endpoint::Tokens;
+use crate::account::is_canonical_email;
 use crate::clock::UnixSeconds;
 use crate::state::Authentication;
 use crate::verify::roles_of;
@@ -82,7 +83,7 @@ impl Profile {
         tokens: Tokens,
     ) -> Self {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        let email = text("email").filter(|email| crate::account::is_email(email));
+        let email = text("email").filter(|email| is_canonical_email(email));
         let email = email.map(str::to_owned);
         let name = text("name").and_then(|name| crate::account::parse_name(name).ok().flatten());
         let email_verified = claims.get("email_verified") == Some(&Value::Bool(true)) && email.is_some();
@@ -117,9 +118,14 @@ impl Profile {
 /// The claims of one document, with address and name under their standard names, wherever the provider has them. Whether the
 /// address is verified becomes a boolean.
 pub(super) fn standard(names: &ClaimNames, mut claims: Map<String, Value>) -> Map<String, Value> {
-    let verified = names.email_verified.find(&claims).map(is_true).map(Value::Bool);
+    let email = names.email.find(&claims).cloned();
+    let verified = match &email {
+        Some(_) if names.emails_are_verified => Some(true),
+        _ => names.email_verified.find(&claims).map(is_true),
+    };
+    let verified = verified.map(Value::Bool);
     let found = [
-        ("email", names.email.find(&claims).cloned()),
+        ("email", email),
         ("name", names.name.find(&claims).cloned()),
         ("email_verified", verified),
     ];
@@ -132,11 +138,12 @@ pub(super) fn standard(names: &ClaimNames, mut claims: Map<String, Value>) -> Ma
     claims
 }
 
-/// Some providers write it as a string.
+/// Some providers write it as a string, or as a number (Microsoft: `xms_edov`).
 pub(super) fn is_true(claim: &Value) -> bool {
     match claim {
         Value::Bool(is_true) => *is_true,
-        Value::String(text) => text == "true",
+        Value::String(text) => text == "true" || text == "1",
+        Value::Number(number) => number.as_u64() == Some(1),
         _ => false,
     }
 }

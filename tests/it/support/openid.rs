@@ -46,7 +46,8 @@ type Authenticate = Arc<dyn Fn(&Recorded, &HashMap<String, String>) -> bool + Se
 
 struct Grant {
     nonce: String,
-    challenge: String,
+    /// `None`: PKCE is not asked for.
+    challenge: Option<String>,
     redirect_uri: String,
 }
 
@@ -65,6 +66,8 @@ struct Situation {
     sign: Sign,
     authenticate: Authenticate,
     scope: String,
+    /// Whether PKCE is demanded; if not, it is refused.
+    pkce: bool,
     trouble: BTreeMap<String, Trouble>,
 }
 
@@ -94,6 +97,7 @@ impl OpenId {
             sign: Arc::new(Key::token),
             authenticate: Arc::new(|request, _| is_basic(request)),
             scope: "openid email profile".to_owned(),
+            pkce: true,
             trouble: BTreeMap::new(),
         }));
         let shared = situation.clone();
@@ -167,6 +171,11 @@ impl OpenId {
         self.change(|situation| situation.scope = scope.to_owned());
     }
 
+    /// Refuses PKCE from now on, as some do for a client with a secret.
+    pub fn without_pkce(&self) {
+        self.change(|situation| situation.pkce = false);
+    }
+
     /// What userinfo says.
     pub fn userinfo(&self, userinfo: Value) {
         self.change(|situation| situation.userinfo = Some(userinfo));
@@ -229,15 +238,18 @@ impl OpenId {
         let asked = parse(query);
         let value = |name: &str| asked[name].clone();
         assert_eq!(
-            (
-                value("response_type"),
-                value("client_id"),
-                value("code_challenge_method")
-            ),
-            ("code".to_owned(), CLIENT_ID.to_owned(), "S256".to_owned())
+            (value("response_type"), value("client_id")),
+            ("code".to_owned(), CLIENT_ID.to_owned())
         );
+        let challenge = asked.get("code_challenge").cloned();
+        let is_pkce = self.situation.lock().unwrap().pkce;
+        assert_eq!(
+            asked.get("code_challenge_method").map(String::as_str),
+            is_pkce.then_some("S256")
+        );
+        assert_eq!(challenge.as_ref().map(String::len), is_pkce.then_some(43));
         assert_eq!(value("scope"), self.situation.lock().unwrap().scope);
-        for random in ["state", "nonce", "code_challenge"] {
+        for random in ["state", "nonce"] {
             assert_eq!(value(random).len(), 43, "{random}");
         }
         self.change(|situation| {
@@ -245,7 +257,7 @@ impl OpenId {
             let code = format!("{code}-{}", &value("state")[..8]);
             let grant = Grant {
                 nonce: value("nonce"),
-                challenge: value("code_challenge"),
+                challenge: challenge.clone(),
                 redirect_uri: value("redirect_uri"),
             };
             situation.grants.insert(code, grant);
@@ -383,7 +395,10 @@ fn token(situation: &mut Situation, request: &Recorded, issuer: &str) -> Option<
     let grant = situation.grants.remove(asked.get("code")?)?;
     let is_right = asked.get("grant_type")? == "authorization_code"
         && *asked.get("redirect_uri")? == grant.redirect_uri
-        && base64url(sha256(asked.get("code_verifier")?)) == grant.challenge;
+        && asked
+            .get("code_verifier")
+            .map(|verifier| base64url(sha256(verifier)))
+            == grant.challenge;
     if !is_right {
         return None;
     }
