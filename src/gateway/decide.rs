@@ -191,6 +191,9 @@ async fn decide_builtin<'g, T: Trace>(
         ..Rejection::new(refusal)
     };
     if endpoint.access() == Access::Proxy {
+        if !endpoint.is_spelled_plainly(head.parts.uri.path(), policy.own_prefix) {
+            return Err(Box::new(rejection(Refusal::RouteMissing, Found::default())));
+        }
         let is_trusted = head.peer.trusted;
         trace.step("forward-auth", is_trusted, || {
             "only a peer in `trusted_proxies` may ask about requests".to_owned()

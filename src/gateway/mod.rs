@@ -256,7 +256,10 @@ impl WorkerContext {
                 // one that the browser may have got since.
                 let set_cookie = rejection.set_cookie.take();
                 let set_cookie = set_cookie.filter(|_| rejection.refusal != Refusal::Revoked);
-                let mut response = refuse(gateway, rejection, asker, &exchange.record);
+                let mut response = match rejection.asked {
+                    Some(asked) => forward_auth::refuse(gateway, &rejection, asked, &asker, &exchange.record),
+                    None => refuse(gateway, rejection, asker, &exchange.record),
+                };
                 gateway.set_session_cookie(response.headers_mut(), set_cookie);
                 // What is left of the body is not read, and must not be taken for the next request.
                 (response.map(Content::Own), exchange.is_body_pending())

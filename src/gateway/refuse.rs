@@ -13,7 +13,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::access_record::AccessRecord;
 use super::connection::ConnectionInfo;
 use super::decide::is_sent_to_sign_in;
-use super::forward_auth;
 use super::rejection::Rejection;
 use super::route::Label;
 use super::{Gateway, WorkerContext};
@@ -96,9 +95,6 @@ pub(super) fn refuse(
             None,
         );
         return page;
-    }
-    if let Some(asked) = rejection.asked {
-        return forward_auth::refuse(gateway, &rejection, asked, &asker, record);
     }
     let has_sign_in = gateway.sign_in.is_some();
     match asker.journey {

@@ -176,6 +176,17 @@ impl Endpoint {
         self.row.listed
     }
 
+    /// Whether `path`, as it was sent, spells the place of the endpoint plainly. A proxy that keeps clients from it compares
+    /// paths as they are.
+    #[must_use]
+    pub(crate) fn is_spelled_plainly(&self, path: &str, prefix: &str) -> bool {
+        let (Path::Root(place) | Path::Below(place) | Path::Subtree(place)) = self.row.path;
+        let rest = path
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix(place));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Where the path of the request begins that is asked about, in the canonical path of this one; `None` where other
     /// fields say it.
     #[must_use]

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::super::Gateway;
 use super::super::access_record::AccessRecord;
+use super::super::authenticate::Authenticated;
 use super::super::decide::{Allowed, is_sent_to_sign_in, needs_sign_in};
 use super::super::refuse::{Asker, say};
 use super::super::rejection::{Asked, Rejection};
@@ -24,6 +25,15 @@ const X_AUTH_STATUS: HeaderName = HeaderName::from_static("x-auth-status");
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// As every preset calls it.
+const ASSERTION: HeaderName = HeaderName::from_static("x-auth-assertion");
+
+/// The same as `max-age` for nginx, which keeps nothing that is `private`.
+const X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
+
+/// A WebSocket handshake is a GET that another site must not make a browser send.
+const BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin, Sec-Fetch-Site, Sec-WebSocket-Version");
+
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 /// The answer for a request that may pass.
@@ -33,23 +43,26 @@ const EMPTY: HeaderValue = HeaderValue::from_static("");
 pub(super) fn allow(
     gateway: &Gateway,
     allowed: &Allowed<'_>,
+    may_change: bool,
     record: &AccessRecord,
 ) -> Result<Response<Bytes>, Refusal> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
-    for name in gateway.naming.names().chain([&PROVIDER_TOKEN]) {
+    for name in gateway.naming.names().chain([&ASSERTION, &PROVIDER_TOKEN]) {
         headers.insert(name, EMPTY);
     }
     set_identity(gateway, allowed, headers)?;
     headers.insert(X_REQUEST_ID, record.request_id_value());
-    match lifetime(gateway, allowed) {
+    match lifetime(gateway, allowed, may_change) {
         Some(seconds) => {
+            headers.insert(X_ACCEL_EXPIRES, HeaderValue::from(seconds));
             let text = format!("private, max-age={seconds}");
             headers.insert(
                 CACHE_CONTROL,
                 HeaderValue::try_from(text).map_err(|_| Refusal::Internal)?,
             );
             headers.insert(VARY, gateway.vary.clone());
+            headers.append(VARY, BY_ORIGIN);
         }
         None => {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -58,10 +71,24 @@ pub(super) fn allow(
     Ok(response)
 }
 
-/// Seconds for which the proxy may keep the answer; `None`: it is asked for each request.
-fn lifetime(gateway: &Gateway, allowed: &Allowed<'_>) -> Option<UnixSeconds> {
+/// Seconds for which the proxy may keep the answer; `None`: it is asked for each request. `may_change`: a page of another site
+/// must not make a browser send the request.
+fn lifetime(gateway: &Gateway, allowed: &Allowed<'_>, may_change: bool) -> Option<UnixSeconds> {
     let depends_on_time = allowed.route.rules.step_up().is_some();
-    if depends_on_time || allowed.set_cookie.is_some() || allowed.provider_token.is_some() {
+    let by_cookie = allowed
+        .authenticated
+        .as_ref()
+        .is_some_and(Authenticated::is_by_cookie);
+    let is_lax = gateway
+        .sign_in
+        .as_ref()
+        .is_none_or(|sign_in| !sign_in.same_site_none);
+    let depends_on_origin = by_cookie && (may_change || !is_lax);
+    if depends_on_time
+        || depends_on_origin
+        || allowed.set_cookie.is_some()
+        || allowed.provider_token.is_some()
+    {
         return None;
     }
     let rest = allowed.permit.caller().map_or(UnixSeconds::MAX, |caller| {

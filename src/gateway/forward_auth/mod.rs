@@ -23,6 +23,7 @@ use super::head::{RequestHead, Sender};
 use super::rejection::{Matched, Rejection};
 use super::trace::Silent;
 use crate::clock::UnixSeconds;
+use crate::http::origin;
 use crate::identity_headers::Peer;
 use crate::refusal::Refusal;
 
@@ -90,7 +91,8 @@ pub(super) async fn answer<'g>(
         record.path = Some(head.target.path_and_query());
         let allowed = verdict(lane, &head).await?;
         record.permitted(&allowed.route.label, allowed.permit.caller());
-        allow(lane, allowed, record).await
+        let may_change = origin::may_change(&head.parts.method, &head.parts.headers);
+        allow(lane, allowed, may_change, record).await
     };
     decided.await.map_err(|mut rejection| {
         rejection.asked = Some(asked);
@@ -140,11 +142,12 @@ async fn verdict<'g>(
 async fn allow<'g>(
     lane: &'g WorkerContext,
     mut allowed: Allowed<'g>,
+    may_change: bool,
     record: &AccessRecord,
 ) -> Result<Response<Bytes>, Box<Rejection<'g>>> {
     let gateway = &*lane.gateway;
     allowed.provider_token = gateway.provider_token(&allowed).await;
-    match answer::allow(gateway, &allowed, record) {
+    match answer::allow(gateway, &allowed, may_change, record) {
         Ok(mut response) => {
             gateway.set_session_cookie(response.headers_mut(), allowed.set_cookie);
             Ok(response)

@@ -266,15 +266,9 @@ impl IdentityHeaders {
         Ok(())
     }
 
-    /// Every header that an app is told by, the assertion's included.
+    /// Every header that tells an app who is calling.
     pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        let names = [
-            &self.email,
-            &self.name,
-            &self.roles,
-            &self.issuer,
-            &self.assertion,
-        ];
+        let names = [&self.email, &self.name, &self.roles, &self.issuer];
         let claims = self.claims.iter().map(|(name, _)| name);
         [&self.user]
             .into_iter()

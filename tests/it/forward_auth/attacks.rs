@@ -305,3 +305,31 @@ fn sign_in_never_leads_back_to_a_host_that_no_route_names() {
     let answer = gateway.send(&forwarded("GET", "localhost", "/auth/logout?x").by_browser());
     assert_eq!(answer.status, 404);
 }
+
+#[test]
+fn question_in_another_spelling_of_the_path_is_404() {
+    let gateway = setup("").start();
+    let token = corp_token("ann", &["admin"]);
+    for target in [
+        "/auth/%76erify",
+        "/%61uth/verify",
+        "/auth/verif%79/public/x",
+        "/auth/%76erify?redirect",
+    ] {
+        let question = Request::get(target)
+            .host("localhost")
+            .header("X-Original-URL", "http://localhost/public/x")
+            .header("X-Original-Method", "GET");
+        let answer = gateway.send(&question.bearer(&token)).expect(404);
+        assert_eq!(answer.header("x-auth-user"), None);
+    }
+    for target in [
+        "/auth/verify;x",
+        "/auth//verify",
+        "/auth/verify%2fx",
+        "/auth/verify%3fredirect",
+    ] {
+        let answer = gateway.send(&Request::get(target).host("localhost").bearer(&token));
+        assert!([400, 404].contains(&answer.status), "{target}");
+    }
+}

@@ -4,7 +4,7 @@ mod attacks;
 
 use super::support::people::{PASSWORD, post_form, session_cookie};
 use super::support::tokens::{corp_claims, corp_token_of, now};
-use super::support::{App, Gateway, Request, Response, Setup, corp_token, gateway::before};
+use super::support::{App, Gateway, Request, Response, Setup, corp_token, gateway::before, values};
 
 const ROUTES: &str = r#"
 [upstreams.elsewhere]
@@ -160,6 +160,11 @@ fn fields_of_the_preset_and_of_claims_and_the_assertion_are_answered() {
         .send(&original("GET", "http://localhost/public/"))
         .expect(200);
     assert_eq!(anonymous.header("x-auth-assertion"), Some(""));
+    let without = setup("")
+        .start()
+        .send(&original("GET", "http://localhost/public/"))
+        .expect(200);
+    assert_eq!(without.header("x-auth-assertion"), Some(""));
 }
 
 #[test]
@@ -337,7 +342,14 @@ fn answer_may_be_kept_only_where_nothing_else_can_change_it() {
     for question in families("GET", "/admin/x") {
         let answer = gateway.send(&question.bearer(&token)).expect(200);
         assert_eq!(answer.header("cache-control"), Some("private, max-age=5"));
-        assert_eq!(answer.header("vary"), Some("Cookie, Authorization"));
+        assert_eq!(
+            values(&answer.fields, "vary"),
+            [
+                "Cookie, Authorization",
+                "Origin, Sec-Fetch-Site, Sec-WebSocket-Version"
+            ]
+        );
+        assert_eq!(answer.header("x-accel-expires"), Some("5"));
     }
     let anonymous = gateway
         .send(&original("GET", "http://localhost/public/x"))
@@ -353,20 +365,29 @@ fn answer_may_be_kept_only_where_nothing_else_can_change_it() {
         let refused = gateway.send(&original("GET", &format!("http://localhost{uri}")));
         assert_eq!(refused.header("cache-control"), Some("no-store"));
         assert_eq!(refused.header("vary"), None);
+        assert_eq!(refused.header("x-accel-expires"), None);
     }
 }
 
 #[test]
-fn answer_by_the_time_of_the_sign_in_is_never_kept() {
+fn answer_by_time_or_origin_of_a_session_is_never_kept() {
     let setup = setup("[forward_auth]\ncache = \"60s\"\n");
     setup.add_account("ann@example.com", &["user"]);
     let gateway = setup.start();
     let cookie = gateway.sign_in("ann@example.com");
-    for (uri, kept) in [("/recent/x", "no-store"), ("/a", "private, max-age=60")] {
-        let question = original("GET", &format!("http://localhost{uri}")).header("Cookie", &cookie);
+    for (method, uri, kept) in [
+        ("GET", "/recent/x", "no-store"),
+        ("GET", "/a", "private, max-age=60"),
+        ("HEAD", "/a", "private, max-age=60"),
+        ("POST", "/a", "no-store"),
+    ] {
+        let question = original(method, &format!("http://localhost{uri}")).header("Cookie", &cookie);
         let answer = gateway.send(&question).expect(200);
-        assert_eq!(answer.header("cache-control"), Some(kept), "{uri}");
+        assert_eq!(answer.header("cache-control"), Some(kept), "{method} {uri}");
     }
+    let handshake = original("GET", "http://localhost/a").header("Sec-WebSocket-Version", "13");
+    let answer = gateway.send(&handshake.header("Cookie", &cookie)).expect(200);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
 }
 
 #[test]
