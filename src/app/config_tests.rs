@@ -63,6 +63,7 @@ pub(super) fn decide<'a>(
         origins: &plan.settings.origins,
         forwards: false,
         now,
+        rate_limits: None,
     };
     let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false);
     let host = request_host(&parts);

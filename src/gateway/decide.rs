@@ -22,6 +22,7 @@ use crate::http::origin::{ListedOrigins, Unforged};
 use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
 use crate::login::{self, Access, Endpoint};
+use crate::rate_limit::{Quota, RateLimit, RateLimits};
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
 
@@ -42,17 +43,8 @@ pub struct Policy<'g> {
     pub forwards: bool,
     /// The time.
     pub now: UnixSeconds,
-}
-
-impl Policy<'_> {
-    /// The same for a request that goes to its upstream from here.
-    #[must_use]
-    pub(super) fn for_forwarding(self) -> Self {
-        Self {
-            forwards: true,
-            ..self
-        }
-    }
+    /// What counts requests; `None` where a request is only described.
+    pub rate_limits: Option<&'g RateLimits>,
 }
 
 /// What becomes of a request that is not refused.
@@ -79,6 +71,8 @@ pub struct Allowed<'g> {
     pub set_cookie: Option<HeaderValue>,
     /// The access token of the caller's provider, once it has been looked for, where the app is to get it.
     pub provider_token: Option<HeaderValue>,
+    /// What is left of the route's `rate_limit`.
+    pub(crate) quota: Option<Quota<'g>>,
 }
 
 /// Decides about a request.
@@ -120,6 +114,12 @@ pub(crate) async fn decide<'g, T: Trace>(
             ..Rejection::new(Refusal::RouteMissing)
         }));
     }
+    let limit = route.rate_limit.as_ref();
+    let (by_address, by_caller) = match limit {
+        Some(limit) if limit.is_by_address() => (Some(limit), None),
+        limit => (None, limit),
+    };
+    let mut quota = count(policy, by_address, matched, None, head, trace)?;
 
     let found = if route.rules.auth() == Auth::None {
         trace.step("credential", true, || {
@@ -144,13 +144,24 @@ pub(crate) async fn decide<'g, T: Trace>(
         }
     }
     match route.rules.decide(caller, policy.now) {
-        Ok(permit) => Ok(Decision::Forward(Allowed {
-            route,
-            permit,
-            authenticated: found.authenticated,
-            set_cookie: found.set_cookie,
-            provider_token: None,
-        })),
+        Ok(permit) => {
+            // Requests that the app does not get use up nothing of what callers have.
+            match count(policy, by_caller, matched, permit.caller(), head, trace) {
+                Ok(counted) => quota = counted.or(quota),
+                Err(mut rejection) => {
+                    rejection.set_cookie = found.set_cookie;
+                    return Err(rejection);
+                }
+            }
+            Ok(Decision::Forward(Allowed {
+                route,
+                permit,
+                authenticated: found.authenticated,
+                set_cookie: found.set_cookie,
+                provider_token: None,
+                quota,
+            }))
+        }
         Err(denial) => Err(Box::new(Rejection {
             matched,
             rule: Some(denial.rule),
@@ -162,6 +173,43 @@ pub(crate) async fn decide<'g, T: Trace>(
                 .is_some_and(|found| found.source.is_none()),
             set_cookie: found.set_cookie,
             ..Rejection::new(denial.refusal)
+        })),
+    }
+}
+
+/// Counts a request under a route's limit.
+///
+/// # Errors
+/// 429.
+fn count<'g, T: Trace>(
+    policy: Policy<'g>,
+    limit: Option<&'g RateLimit>,
+    matched: Matched<'g>,
+    caller: Option<&Arc<Caller>>,
+    head: &RequestHead<'_>,
+    trace: &mut T,
+) -> Result<Option<Quota<'g>>, Box<Rejection<'g>>> {
+    let Some(limit) = limit else { return Ok(None) };
+    let identity = caller.map(|caller| &caller.identity);
+    let Some(rate_limits) = policy.rate_limits else {
+        trace.step("rules", true, || {
+            format!(
+                "{}: counts for {}; how many requests a running gateway has counted is not known here",
+                limit.rule(),
+                limit.counted_for(identity, head.client_ip)
+            )
+        });
+        return Ok(None);
+    };
+    match rate_limits.take(limit, identity, head.client_ip) {
+        Ok(quota) => Ok(Some(quota)),
+        Err(over) => Err(Box::new(Rejection {
+            matched,
+            rule: Some(Arc::clone(limit.rule())),
+            caller: caller.cloned(),
+            quota: Some(over.quota),
+            retry_after: Some(over.retry_after),
+            ..Rejection::new(Refusal::RateLimited)
         })),
     }
 }

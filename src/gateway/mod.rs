@@ -54,6 +54,7 @@ use crate::login::Endpoints;
 use crate::login::provider::grants::Grants;
 use crate::observe::WorkerTelemetry;
 use crate::pages::Pages;
+use crate::rate_limit::RateLimits;
 use crate::refusal::Refusal;
 use crate::route::Table;
 use crate::signing::{Assertions, SigningKeys};
@@ -129,6 +130,8 @@ pub struct Gateway {
     pub warned_of_proxy: AtomicBool,
     /// How other proxies are answered.
     pub(crate) forward_auth: ForwardAuth,
+    /// The counters of rate limits.
+    pub rate_limits: Arc<RateLimits>,
     /// What providers granted for sessions, where it is kept.
     pub(crate) grants: Option<Arc<Grants>>,
     /// The time.
@@ -151,7 +154,7 @@ pub struct WorkerContext {
 }
 
 impl Gateway {
-    /// What decisions depend on.
+    /// What decisions depend on. A request that is decided about by this is not counted under any limit.
     #[must_use]
     pub fn policy(&self) -> Policy<'_> {
         Policy {
@@ -162,6 +165,7 @@ impl Gateway {
             origins: &self.origins,
             forwards: false,
             now: self.clock.now(),
+            rate_limits: None,
         }
     }
 
@@ -305,7 +309,11 @@ async fn handle<'g>(
     exchange.record.path = Some(head.target.path_and_query());
 
     // The decision.
-    let policy = gateway.policy().for_forwarding();
+    let policy = Policy {
+        forwards: true,
+        rate_limits: Some(&gateway.rate_limits),
+        ..gateway.policy()
+    };
     let mut allowed = match decide(policy, &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
         Decision::ForwardAuth(endpoint) => {

@@ -13,6 +13,7 @@ mod decisions;
 mod doctor;
 mod forward_auth;
 mod hostile;
+mod limits;
 mod links;
 mod native_clients;
 mod provider_grants;

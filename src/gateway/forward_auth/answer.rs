@@ -74,7 +74,8 @@ pub(super) fn allow(
 /// Seconds for which the proxy may keep the answer; `None`: it is asked for each request. `may_change`: a page of another site
 /// must not make a browser send the request.
 fn lifetime(gateway: &Gateway, allowed: &Allowed<'_>, may_change: bool) -> Option<UnixSeconds> {
-    let depends_on_time = allowed.route.rules.step_up().is_some();
+    let route = allowed.route;
+    let depends_on_time = route.rules.step_up().is_some() || route.rate_limit.is_some();
     let by_cookie = allowed
         .authenticated
         .as_ref()
@@ -129,6 +130,9 @@ pub(in crate::gateway) fn refuse(
     // Of a browser the proxy makes a redirect itself.
     let meant = if is_sent { StatusCode::FOUND } else { status };
     headers.insert(X_AUTH_STATUS, HeaderValue::from(meant.as_u16()));
+    if let Some(quota) = &rejection.quota {
+        quota.apply(headers);
+    }
     if let Some(location) = sign_in {
         headers.insert(LOCATION, location);
     }

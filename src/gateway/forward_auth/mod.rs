@@ -18,7 +18,7 @@ use http::header::UPGRADE;
 
 use super::WorkerContext;
 use super::access_record::AccessRecord;
-use super::decide::{Allowed, Decision, decide};
+use super::decide::{Allowed, Decision, Policy, decide};
 use super::head::{RequestHead, Sender};
 use super::rejection::{Matched, Rejection};
 use super::trace::Silent;
@@ -130,7 +130,11 @@ async fn verdict<'g>(
             ..Rejection::new(refusal)
         }))
     };
-    match decide(lane.gateway.policy(), head, &lane.credentials(), &mut Silent).await? {
+    let policy = Policy {
+        rate_limits: Some(&lane.gateway.rate_limits),
+        ..lane.gateway.policy()
+    };
+    match decide(policy, head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => Ok(allowed),
         // No app answers below the address where people sign in: the proxy sends that to the gateway.
         Decision::Builtin(..) => refused(Refusal::RouteMissing),

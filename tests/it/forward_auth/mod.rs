@@ -34,6 +34,11 @@ path = "/recent/*"
 max_age = "1h"
 upstream = "elsewhere"
 [[routes]]
+path = "/limited/*"
+auth = "none"
+rate_limit = { requests = 1, per = "1h", by = "ip" }
+upstream = "elsewhere"
+[[routes]]
 host = "named.test"
 path = "/*"
 upstream = "elsewhere"
@@ -388,6 +393,26 @@ fn answer_by_time_or_origin_of_a_session_is_never_kept() {
     let handshake = original("GET", "http://localhost/a").header("Sec-WebSocket-Version", "13");
     let answer = gateway.send(&handshake.header("Cookie", &cookie)).expect(200);
     assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+#[test]
+fn rate_limit_counts_questions_and_its_answers_are_never_kept() {
+    let gateway = setup("[forward_auth]\ncache = \"60s\"\n").start();
+    let url = "http://localhost/limited/x";
+    let first = gateway
+        .send(&original("GET", url).header("X-Forwarded-For", "192.0.2.1"))
+        .expect(200);
+    assert_eq!(first.header("cache-control"), Some("no-store"));
+    let second = gateway
+        .send(&original("GET", url).header("X-Forwarded-For", "192.0.2.1"))
+        .expect(403);
+    assert_eq!(second.header("x-auth-status"), Some("429"));
+    assert!(second.header("retry-after").is_some());
+    let third = forwarded("GET", "localhost", "/limited/x").header("X-Forwarded-For", "192.0.2.1");
+    gateway.send(&third).expect(429);
+    gateway
+        .send(&original("GET", url).header("X-Forwarded-For", "192.0.2.2"))
+        .expect(200);
 }
 
 #[test]
