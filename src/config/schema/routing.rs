@@ -208,7 +208,7 @@ pub(super) const FORWARD_AUTH: Table = Table {
         "cache",
         Kind::Duration,
         "\"0s\"",
-        "How long a proxy may keep the answer that a request may pass, at most 60s and never longer than the token is valid. A revocation is late by this time. Not for routes with `max_age`, `acr` or `provider`.",
+        "How long a proxy may keep the answer that a request may pass, at most 60s and never longer than the token is valid. A revocation is late by this time. Not for routes with `max_age`, `acr`, `provider` or `rate_limit`.",
     )
     .example("\"5s\"")],
     synonyms: &[],
