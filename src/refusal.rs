@@ -250,6 +250,8 @@ refusals! {
     UpstreamDown = SERVICE_UNAVAILABLE, "upstream-down", "Service unavailable";
     /// All connections to the upstream are in use and none became free in time.
     UpstreamBusy = SERVICE_UNAVAILABLE, "upstream-busy", "Service unavailable";
+    /// The route is under `maintenance`.
+    Maintenance = SERVICE_UNAVAILABLE, "maintenance", "Service unavailable";
     /// The issuer's keys were not fetched yet, so its tokens cannot be verified.
     KeysUnavailable = SERVICE_UNAVAILABLE, "keys-unavailable", "Service unavailable";
     /// A provider does not answer, so that signing in with it is not possible.
@@ -281,7 +283,7 @@ impl Refusal {
     /// for what it is.
     #[must_use]
     pub fn is_failure(self) -> bool {
-        self.status().is_server_error()
+        self.status().is_server_error() && self != Self::Maintenance
     }
 }
 

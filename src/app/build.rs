@@ -226,6 +226,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
     if plan.routes.in_order().any(|route| route.rate_limit.is_some()) {
         joined.rate_limits.prepare();
     }
+    let has_cors = plan.routes.in_order().any(|route| route.cors.is_some());
     let grants = joined.login.as_ref().and_then(|login| login.grants.clone());
     let verifier = plan.verifier.take().unwrap_or_else(|| {
         Verifier::new(plan.issuers, joined.revocations).with_max_token_bytes(settings.max_token_bytes)
@@ -268,6 +269,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
         forward_auth: ForwardAuth::new(settings.forward_auth_cache),
+        has_cors,
         rate_limits: joined.rate_limits,
         grants,
         clock: joined.clock,

@@ -20,7 +20,7 @@ use crate::config::schema::{Written, or_default};
 use crate::config::{self, Problems, Spanned};
 use crate::credential::Sources;
 use crate::forward::{Address, Upstream};
-use crate::gateway::{Label, Prefix, Route};
+use crate::gateway::{Cors, Label, Maintenance, Prefix, Route};
 use crate::http::target::{PathLeniency, Target, canonical_prefix};
 use crate::http::url::Url;
 use crate::identity_headers::IdentityHeaders;
@@ -430,8 +430,9 @@ fn compile_routes(
         .collect();
     let mut builder = Builder::new();
     let mut spans = Vec::new();
+    let security_headers = raw.server.scalars.get("server", "security_headers");
     for raw in &raw.routes {
-        let route = compile_route(raw, own_prefix, &upstreams, problems);
+        let route = compile_route(raw, own_prefix, &upstreams, security_headers, problems);
         if let (Some(route), Some(path)) = (route, &raw.path) {
             let host = raw.host.as_ref().map(|host| host.value.clone());
             builder.add(host, path.value.clone(), methods(raw), route);
@@ -567,6 +568,7 @@ fn compile_route(
     route: &Spanned<RawRoute>,
     own_prefix: &str,
     upstreams: &HashMap<&str, &Arc<Upstream>>,
+    security_headers: bool,
     problems: &mut Problems,
 ) -> Option<Route> {
     let rules = Rules::compile(route, problems);
@@ -597,13 +599,18 @@ fn compile_route(
     );
     let rate_limit = route.rate_limit.as_ref();
     let rate_limit = rate_limit.and_then(|raw| RateLimit::compile(raw, &text, problems));
+    let of_route = methods(", ");
+    let cors = route.cors.as_ref();
+    let cors = cors.and_then(|raw| Cors::compile(raw, of_route.as_deref()));
+    let maintenance = route.maintenance.as_ref();
+    let maintenance = maintenance.and_then(|raw| Maintenance::compile(raw, problems));
     Some(Route {
         label: Label {
             series: RouteLabel::NONE,
             text: text.into(),
         },
         place: problems.place(&route.span),
-        pattern: (host, path.to_string(), methods(", ")),
+        pattern: (host, path.to_string(), of_route),
         rules,
         accept: route.accept,
         upstream: Arc::clone(upstream),
@@ -626,6 +633,12 @@ fn compile_route(
             "forward_provider_token",
         ),
         rate_limit,
+        cors,
+        security_headers: route
+            .security_headers
+            .as_ref()
+            .map_or(security_headers, |own| own.value),
+        maintenance,
     })
 }
 

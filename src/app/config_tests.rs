@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::HOST;
+use http::header::{HOST, ORIGIN};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::config::Plan;
@@ -52,8 +52,10 @@ pub(super) fn head(
 pub(super) fn decide<'a>(
     plan: &'a Plan,
     line: &RequestLine,
+    origin: Option<&Url>,
     caller: Option<Arc<Caller>>,
     now: UnixSeconds,
+    ignores_maintenance: bool,
 ) -> Result<Decision<'a>, Box<Rejection<'a>>> {
     let policy = Policy {
         routes: &plan.routes,
@@ -64,8 +66,13 @@ pub(super) fn decide<'a>(
         forwards: false,
         now,
         rate_limits: None,
+        ignores_maintenance,
     };
-    let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false);
+    let mut headers = HeaderMap::new();
+    if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(origin.as_str()).ok()) {
+        headers.insert(ORIGIN, origin);
+    }
+    let (parts, sender) = head(line, &plan.settings.public_url, headers, false);
     let host = request_host(&parts);
     let head = RequestHead::parse(parts, host, sender, &mut Silent)?;
     decide_at_once(policy, &head, &Credentials::Given(caller), &mut Silent)
@@ -89,7 +96,10 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
             continue;
         }
         let caller = caller.map(|caller| Arc::new(Caller::new(described(caller, now))));
-        let decision = decide(plan, request, caller, now);
+        let origin = test.origin.as_ref().map(|origin| &origin.value);
+        // Tests are about the rules, and those hold again after the maintenance.
+        let ignores_maintenance = test.expect.value != RawExpect::Status(503);
+        let decision = decide(plan, request, origin, caller, now, ignores_maintenance);
         let refusal = decision.as_ref().err().map(|rejection| rejection.refusal);
         let status = refusal.map(|refusal| refusal.status().as_u16());
         let as_expected = match test.expect.value {
@@ -109,6 +119,7 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
         let (rule, route) = match decision {
             Ok(Decision::Forward(allowed)) => (None, Some(allowed.route)),
             Ok(Decision::Builtin(..) | Decision::ForwardAuth(_)) => (None, None),
+            Ok(Decision::Preflight(route)) => (None, Some(route)),
             Err(rejection) => (rejection.rule, rejection.matched.route()),
         };
         let why = match (rule, route) {

@@ -25,6 +25,7 @@ use crate::gateway::{
     decide_at_once, is_sent_to_sign_in, rewrite,
 };
 use crate::http::headers::{Host, request_host};
+use crate::http::origin;
 use crate::http::reply;
 use crate::http::target::MAX_TARGET_BYTES;
 use crate::identity::{Caller, SESSION_ISSUER};
@@ -298,6 +299,7 @@ impl Transcript {
         // Which address the client has is not known here, nor is the id that the request will have.
         let unknown = HeaderValue::from_static("<unknown>");
         let rewritten_fields = allowed.route.rewritten(&head.target);
+        let origin = origin::only(&head.parts.headers).cloned();
         let rewritten = rewrite(gateway, head, allowed, RequestBody::empty(), &unknown)?;
         let mut request = rewritten.outgoing.request;
         request.headers_mut().insert("x-forwarded-for", unknown);
@@ -339,6 +341,34 @@ impl Transcript {
             let vary = gateway.vary.to_str().unwrap_or_default();
             self.line(format_args!("  Vary: {vary} is added"));
             answer["vary"] = vary.into();
+        }
+        if let Some(cors) = &allowed.route.cors {
+            let readable = cors.allowed(origin.as_ref());
+            let readable = readable
+                .as_ref()
+                .map(|origin| String::from_utf8_lossy(origin.as_bytes()));
+            match &readable {
+                Some(origin) => {
+                    let with = if cors.has_credentials() {
+                        ", with credentials"
+                    } else {
+                        ""
+                    };
+                    self.line(format_args!(
+                        "  Access-Control-Allow-Origin: {origin}{with}; CORS fields of the app are removed"
+                    ));
+                }
+                None => self.line(format_args!(
+                    "  CORS fields of the app are removed: no page of another origin may read it"
+                )),
+            }
+            answer["access_control_allow_origin"] = readable.into();
+        }
+        if allowed.route.security_headers {
+            self.line(format_args!(
+                "  security headers that the app does not send are added"
+            ));
+            answer["security_headers"] = true.into();
         }
         Ok(Forwarded {
             request: json!({ "method": method.as_str(), "path": path, "headers": fields }),

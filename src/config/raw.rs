@@ -300,6 +300,37 @@ pub struct RawRoute {
     pub accept: PathLeniency,
     pub keep_headers: Vec<Spanned<FieldName>>,
     pub rate_limit: Option<Spanned<RawRateLimit>>,
+    pub cors: Option<Spanned<RawCors>>,
+    pub security_headers: Option<Spanned<bool>>,
+    pub maintenance: Option<Spanned<RawMaintenance>>,
+}
+
+/// `cors = { … }`
+#[derive(Clone, Debug)]
+pub struct RawCors {
+    pub origins: Vec<Spanned<RawCorsOrigin>>,
+    pub credentials: Option<Spanned<bool>>,
+    pub methods: Option<Spanned<Vec<Spanned<Method>>>>,
+    pub headers: Vec<Spanned<FieldName>>,
+    pub expose: Option<Vec<Spanned<FieldName>>>,
+    pub max_age: Option<Spanned<Duration>>,
+}
+
+/// One entry of `cors.origins`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawCorsOrigin {
+    /// `"*"`
+    Any,
+    /// An origin.
+    Listed(Url),
+}
+
+/// `maintenance = "…"`, or a table.
+#[derive(Clone, Debug, Default)]
+pub struct RawMaintenance {
+    pub text: Option<Spanned<String>>,
+    pub file: Option<Spanned<PathBuf>>,
+    pub retry_after: Option<Spanned<Duration>>,
 }
 
 /// `rate_limit = { … }`
@@ -510,6 +541,7 @@ pub struct RawColors {
 pub struct RawTest {
     pub request: Spanned<RequestLine>,
     pub caller: Option<Spanned<RawTestCaller>>,
+    pub origin: Option<Spanned<Url>>,
     pub expect: Spanned<RawExpect>,
 }
 

@@ -11,14 +11,15 @@ use std::task::{Context, Poll, Waker};
 use http::{HeaderValue, Method};
 
 use super::authenticate::{Authenticated, Credentials, Found, authenticate, unforged};
+use super::cors::{Cors, preflight_method};
 use super::head::RequestHead;
 use super::locate::locate;
 use super::rejection::{Matched, Rejection};
 use super::route::Route;
-use super::trace::Trace;
+use super::trace::{Silent, Trace};
 use crate::authorize::{Auth, Permit};
 use crate::clock::UnixSeconds;
-use crate::http::origin::{ListedOrigins, Unforged};
+use crate::http::origin::{self, ListedOrigins, Unforged};
 use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
 use crate::login::{self, Access, Endpoint};
@@ -45,6 +46,8 @@ pub struct Policy<'g> {
     pub now: UnixSeconds,
     /// What counts requests; `None` where a request is only described.
     pub rate_limits: Option<&'g RateLimits>,
+    /// Whether routes under maintenance are decided about as if they were not.
+    pub ignores_maintenance: bool,
 }
 
 /// What becomes of a request that is not refused.
@@ -54,6 +57,8 @@ pub enum Decision<'g> {
     Builtin(Endpoint, Found<'g>, Unforged),
     /// Another proxy asks at this endpoint about the request that it describes.
     ForwardAuth(Endpoint),
+    /// The gateway answers the preflight of a page, by the `cors` of a route.
+    Preflight(&'g Route),
     /// It goes to the upstream of a route.
     Forward(Allowed<'g>),
 }
@@ -106,12 +111,27 @@ pub(crate) async fn decide<'g, T: Trace>(
         })?;
         return decide_builtin(policy, endpoint, head, credentials, trace).await;
     }
+    if let Some((route, cors)) = find_preflight(policy, head) {
+        return decide_preflight(route, cors, head, trace);
+    }
     let route = locate(policy.routes, head.host.name(), target, method, trace)?;
     let matched = Matched::Route(route);
     if policy.forwards && route.upstream.is_served_elsewhere() {
         return Err(Box::new(Rejection {
             matched,
             ..Rejection::new(Refusal::RouteMissing)
+        }));
+    }
+    if let Some(maintenance) = route.maintenance.as_ref().filter(|_| !policy.ignores_maintenance) {
+        trace.step("route", false, || {
+            format!("the route is under maintenance ({})", route.place)
+        });
+        return Err(Box::new(Rejection {
+            matched,
+            rule: Some(Arc::clone(&maintenance.rule)),
+            detail: maintenance.text.clone(),
+            retry_after: Some(maintenance.retry_after),
+            ..Rejection::new(Refusal::Maintenance)
         }));
     }
     let limit = route.rate_limit.as_ref();
@@ -127,7 +147,8 @@ pub(crate) async fn decide<'g, T: Trace>(
         });
         Found::default()
     } else {
-        authenticate(head, credentials, None, trace)
+        let listed = route.cors.as_ref().and_then(Cors::with_credentials);
+        authenticate(head, credentials, policy.public_https, listed, trace)
             .await
             .map_err(|refusal| Rejection {
                 matched,
@@ -175,6 +196,44 @@ pub(crate) async fn decide<'g, T: Trace>(
             ..Rejection::new(denial.refusal)
         })),
     }
+}
+
+/// The route with `cors` that the preflight of a page asks about: the one for the method that the page will use.
+fn find_preflight<'g>(policy: Policy<'g>, head: &RequestHead<'_>) -> Option<(&'g Route, &'g Cors)> {
+    let method = preflight_method(&head.parts.method, &head.parts.headers)?;
+    let route = locate(
+        policy.routes,
+        head.host.name(),
+        &head.target,
+        &method,
+        &mut Silent,
+    )
+    .ok()?;
+    Some((route, route.cors.as_ref()?))
+}
+
+/// A preflight has no credential, and reaches no app.
+fn decide_preflight<'g, T: Trace>(
+    route: &'g Route,
+    cors: &Cors,
+    head: &RequestHead<'_>,
+    trace: &mut T,
+) -> Result<Decision<'g>, Box<Rejection<'g>>> {
+    let is_allowed = cors.allowed(origin::only(&head.parts.headers)).is_some();
+    trace.step("route", is_allowed, || {
+        let is_listed = if is_allowed { "lists" } else { "does not list" };
+        format!(
+            "{} ({}): a preflight, for the page of an origin that `cors` {is_listed}",
+            route.label, route.place
+        )
+    });
+    if is_allowed {
+        return Ok(Decision::Preflight(route));
+    }
+    Err(Box::new(Rejection {
+        matched: Matched::Route(route),
+        ..Rejection::new(Refusal::CrossSite)
+    }))
 }
 
 /// Counts a request under a route's limit.
@@ -254,7 +313,7 @@ async fn decide_builtin<'g, T: Trace>(
     }
     let listed = endpoint.is_for_listed().then_some(policy.origins);
     let found = if endpoint.needs_caller() {
-        authenticate(head, credentials, listed, trace)
+        authenticate(head, credentials, policy.public_https, listed, trace)
             .await
             .map_err(|refusal| rejection(refusal, Found::default()))?
     } else {

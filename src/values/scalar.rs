@@ -334,6 +334,10 @@ pub(crate) fn egress_proxy(text: &str) -> Result<Url, String> {
     }
 }
 
+/// Why `null` is no origin to list.
+pub(crate) const NULL_ORIGIN: &str =
+    "every sandboxed page and every local file has the origin `null`: list the origin that serves the page";
+
 /// An origin as a browser writes it in `Origin` (RFC 6454 section 6.2): `https://host` or `https://host:port`.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
 mod accounts;
 mod architecture;
 mod bearer;
+mod browsers;
 mod commands;
 mod connections;
 mod decisions;

@@ -6,7 +6,7 @@ use super::Reader;
 use super::fields::{Empty, scalar, word};
 use super::section::{Item, Section};
 use crate::config::raw::{RawExpect, RawTest, RawTestCaller, Spanned};
-use crate::config::schema;
+use crate::config::{schema, values};
 use crate::values::RequestLine;
 
 impl Reader<'_> {
@@ -23,10 +23,12 @@ impl Reader<'_> {
         );
         let request = section.take("request").and_then(|item| self.request(&item));
         let caller = self.table(section, "as", "as = { roles = [\"…\"] }", Self::test_caller);
+        let origin = self.parsed(section, "origin", "the origin of a page", values::origin);
         let expect = section.take("expect").and_then(|item| self.expect(&item));
         Some(RawTest {
             request: request?,
             caller,
+            origin,
             expect: expect?,
         })
     }

@@ -374,14 +374,6 @@ impl Reader<'_> {
             } else {
                 echo(&item.key)
             };
-            if schema::is_unavailable(kind, &item.key) {
-                self.error(
-                    &item.key_span,
-                    format!("`{shown}` is not available in this version"),
-                )
-                .hint("remove it: it has no effect in this version");
-                continue;
-            }
             let message = if kind.is_empty() {
                 format!("unknown {what} `{shown}`")
             } else {

@@ -8,8 +8,10 @@ use http::Method;
 use super::Reader;
 use super::fields::{Empty, claim_path, word};
 use super::section::{Item, Section};
-use crate::config::raw::{RawIdentity, RawRateLimit, RawRoles, RawRoute, Spanned};
-use crate::config::values::echo;
+use crate::config::raw::{
+    RawCors, RawCorsOrigin, RawIdentity, RawMaintenance, RawRateLimit, RawRoles, RawRoute, Spanned,
+};
+use crate::config::values::{self, echo};
 use crate::config::{nearest, schema};
 use crate::http::target::PathLeniency;
 use crate::values::FieldValue;
@@ -26,6 +28,15 @@ const LEAST_INTERVAL: Duration = Duration::from_micros(10);
 
 const NO_ROLES: &str =
     "an empty list is ambiguous: name one role at least, or leave the key out to let every caller in";
+
+/// An origin whose pages may read the answers of a route.
+fn cors_origin(text: &str) -> Result<RawCorsOrigin, String> {
+    match text {
+        "*" => Ok(RawCorsOrigin::Any),
+        "null" => Err(values::NULL_ORIGIN.to_owned()),
+        _ => values::origin(text).map(RawCorsOrigin::Listed),
+    }
+}
 
 impl Reader<'_> {
     pub(super) fn route(&mut self, section: &mut Section<'_>) -> Option<RawRoute> {
@@ -70,6 +81,14 @@ impl Reader<'_> {
             forward_provider_token: self.flag(section, "forward_provider_token"),
             accept: self.accept(section),
             keep_headers: self.header_names(section, "keep_headers"),
+            cors: self.table(
+                section,
+                "cors",
+                "cors = { origins = [\"https://spa.example.com\"] }",
+                Self::cors,
+            ),
+            security_headers: self.flag(section, "security_headers"),
+            maintenance: self.maintenance(section),
             rate_limit: self.table(
                 section,
                 "rate_limit",
@@ -77,6 +96,79 @@ impl Reader<'_> {
                 Self::rate_limit,
             ),
         })
+    }
+
+    fn cors(&mut self, section: &mut Section<'_>) -> Option<RawCors> {
+        self.require(
+            section,
+            &[(
+                "origins",
+                "the origins of the pages, like `origins = [\"https://spa.example.com\"]`",
+            )],
+        );
+        let empty = Empty::Refused("name the origin of a page, or leave `cors` out");
+        let origins = self.all(section, "origins", empty, |reader, item| {
+            reader.parse(item, "a list of origins", cors_origin)
+        });
+        let credentials = self.flag(section, "credentials");
+        if let Some(any) = origins.iter().find(|origin| origin.value == RawCorsOrigin::Any) {
+            if let Some(credentials) = credentials.as_ref().filter(|credentials| credentials.value) {
+                self.error(&any.span, "`*` cannot stand beside `credentials = true`")
+                    .label("pages of every site could do what a signed-in user can")
+                    .also(credentials.span.clone(), "credentials are allowed here")
+                    .hint("list each origin, or leave `credentials` out");
+            } else if origins.len() > 1 {
+                self.error(
+                    &any.span,
+                    "`*` stands for every origin, and others are listed beside it",
+                )
+                .hint("keep `\"*\"` alone, or list origins only");
+            }
+        }
+        let expose = section.has("expose");
+        Some(RawCors {
+            origins,
+            credentials,
+            methods: self.list(
+                section,
+                "methods",
+                Empty::Refused("leave it out for the methods of the route"),
+                Self::method,
+            ),
+            headers: self.header_names(section, "headers"),
+            expose: expose.then(|| self.header_names(section, "expose")).or_else(|| {
+                section.take("expose");
+                None
+            }),
+            max_age: self.duration_or_zero(section, "max_age"),
+        })
+    }
+
+    fn maintenance(&mut self, route: &mut Section<'_>) -> Option<Spanned<RawMaintenance>> {
+        let item = route.take("maintenance")?;
+        if item.is_table() {
+            return self.section(item, "routes.maintenance", "maintenance", |reader, section| {
+                if section.has("text") == section.has("file") {
+                    reader
+                        .error(&section.span, "`maintenance` has either `text` or `file`")
+                        .hint("write `{ text = \"back at noon\" }` or `{ file = \"maintenance.html\" }`");
+                }
+                Some(RawMaintenance {
+                    text: reader.string(section, "text"),
+                    file: reader.path(section, "file"),
+                    retry_after: reader.duration(section, "retry_after"),
+                })
+            });
+        }
+        let text = self.text(&item)?;
+        let span = text.span.clone();
+        Some(Spanned::new(
+            RawMaintenance {
+                text: Some(text),
+                ..RawMaintenance::default()
+            },
+            span,
+        ))
     }
 
     fn rate_limit(&mut self, section: &mut Section<'_>) -> Option<RawRateLimit> {

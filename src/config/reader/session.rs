@@ -19,8 +19,11 @@ const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600);
 /// An origin whose pages may use the endpoints with the credentials of the browser.
 fn other_origin(text: &str) -> Result<Url, String> {
     match text {
-        "*" => Err("list each origin: with `*` a page of any site could sign in and out and read who is signed in".to_owned()),
-        "null" => Err("every sandboxed page and every local file has the origin `null`: list the origin that serves the page".to_owned()),
+        "*" => Err(
+            "list each origin: with `*` a page of any site could sign in and out and read who is signed in"
+                .to_owned(),
+        ),
+        "null" => Err(values::NULL_ORIGIN.to_owned()),
         _ => values::origin(text),
     }
 }

@@ -47,6 +47,8 @@ pub(crate) const TABLES: &[Table] = &[
     routing::ROUTES,
     routing::ROLES,
     routing::RATE_LIMIT,
+    routing::CORS,
+    routing::MAINTENANCE,
     routing::IDENTITY,
     people::SESSION,
     people::SIGNING,
@@ -63,16 +65,6 @@ pub(crate) const TABLES: &[Table] = &[
     routing::CALLER,
     server::SECRET_TABLE,
 ];
-
-/// Keys of a later release, by table: the reader refuses each by name.
-const UNAVAILABLE: &[(&str, &[&str])] = &[("routes", &["cors"])];
-
-/// Whether a later release has the key `name` in the table at `path`.
-pub(super) fn is_unavailable(path: &str, name: &str) -> bool {
-    UNAVAILABLE
-        .iter()
-        .any(|(table, keys)| *table == path && keys.contains(&name))
-}
 
 /// The keys of the table at `path`; none where its keys are free.
 pub(super) fn keys(path: &str) -> &'static [Key] {

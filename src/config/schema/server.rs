@@ -104,6 +104,7 @@ pub(super) const SERVER: Table = Table {
         key("min_rate", Kind::Either(&[Kind::Size, Kind::Integer(0, 0)]), "\"1KiB\"", "Bytes a second, over 20 seconds, at which a client must read a response or send a body; 0 is off.").restart(),
         key("drain_timeout", Kind::Duration, "\"30s\"", "On SIGTERM, how long requests under way may go on.").restart(),
         key("redirect_http", Kind::Text, "", "A further address for clients without TLS: each request is redirected (308) to `public_url`.").example("\"0.0.0.0:80\""),
+        key("security_headers", Kind::Boolean, "false", "`true`: every route has `security_headers = true` that does not say otherwise."),
         key("own_prefix", Kind::Text, "\"/auth\"", "The path of the gateway's own endpoints. Change it where an app uses this path itself."),
         key("tls", Kind::Table("server.tls"), "", "HTTPS; without this table the gateway serves HTTP.").restart(),
     ],
