@@ -25,12 +25,14 @@ use crate::identity::{Caller, Identity, PROVIDER_CLAIM, SESSION_ISSUER};
 use crate::identity_headers::{Peer, TrustedProxies};
 use crate::values::RequestLine;
 
-/// The head of the request with these fields, from a peer of which only the scheme is known.
+/// The head of the request with these fields, from a peer of which only the scheme is known, and the address where it is
+/// given.
 pub(super) fn head(
     line: &RequestLine,
     public_url: &Url,
     mut headers: HeaderMap,
     is_https: bool,
+    from: Option<IpAddr>,
 ) -> (Parts, Sender<'static>) {
     let ours = || Host::parse(public_url.authority()).ok();
     if let Some(host) = line.host.clone().or_else(ours) {
@@ -38,11 +40,11 @@ pub(super) fn head(
     }
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.headers) = (line.method.clone(), line.uri.clone(), headers);
-    let unknown = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    let peer = Peer::new(unknown, is_https, &TrustedProxies::default());
+    let client_ip = from.map_or(Ipv4Addr::UNSPECIFIED.into(), |from| from.to_canonical());
+    let peer = Peer::new(client_ip, is_https, &TrustedProxies::default());
     let sender = Sender {
         peer: Cow::Owned(peer),
-        client_ip: unknown,
+        client_ip,
         server_name: None,
     };
     (parts, sender)
@@ -53,6 +55,7 @@ pub(super) fn decide<'a>(
     plan: &'a Plan,
     line: &RequestLine,
     caller: Option<Arc<Caller>>,
+    from: Option<IpAddr>,
     now: UnixSeconds,
 ) -> Result<Decision<'a>, Box<Rejection<'a>>> {
     let policy = Policy {
@@ -61,9 +64,10 @@ pub(super) fn decide<'a>(
         has_sign_in: plan.sign_in.is_some(),
         public_https: plan.settings.public_https,
         origins: &plan.settings.origins,
+        proxies: &plan.settings.trusted_proxies,
         now,
     };
-    let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false);
+    let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false, from);
     let host = request_host(&parts);
     let head = RequestHead::parse(parts, host, sender, &mut Silent)?;
     decide_at_once(policy, &head, &Credentials::Given(caller), &mut Silent)
@@ -86,8 +90,10 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
                 ));
             continue;
         }
+        let from = caller.and_then(|caller| Some(caller.from.as_ref()?.value));
+        let caller = caller.filter(|caller| caller.is_caller);
         let caller = caller.map(|caller| Arc::new(Caller::new(described(caller, now))));
-        let decision = decide(plan, request, caller, now);
+        let decision = decide(plan, request, caller, from, now);
         let refusal = decision.as_ref().err().map(|rejection| rejection.refusal);
         let status = refusal.map(|refusal| refusal.status().as_u16());
         let as_expected = match test.expect.value {

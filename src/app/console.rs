@@ -99,7 +99,7 @@ pub(super) fn is_demo(plan: &Plan) -> bool {
     let refusal = |path, caller| {
         let line = RequestLine::parse("GET", path).ok()?;
         Some(
-            config_tests::decide(plan, &line, caller, Clock::system().now())
+            config_tests::decide(plan, &line, caller, None, Clock::system().now())
                 .err()
                 .map(|rejection| rejection.refusal),
         )

@@ -16,11 +16,12 @@ use super::locate::locate;
 use super::rejection::{Matched, Rejection};
 use super::route::Route;
 use super::trace::Trace;
-use crate::authorize::{Auth, Permit};
+use crate::authorize::{Auth, Permit, RequestFacts};
 use crate::clock::UnixSeconds;
 use crate::http::origin::{ListedOrigins, Unforged};
 use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
+use crate::identity_headers::TrustedProxies;
 use crate::login::{self, Access, Endpoint};
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
@@ -38,6 +39,8 @@ pub struct Policy<'g> {
     pub public_https: Option<bool>,
     /// The origins whose pages may use some of the gateway's own endpoints.
     pub origins: &'g ListedOrigins,
+    /// The proxies that name the client.
+    pub proxies: &'g TrustedProxies,
     /// The time.
     pub now: UnixSeconds,
 }
@@ -99,6 +102,28 @@ pub(crate) async fn decide<'g, T: Trace>(
     }
     let route = locate(policy.routes, head.host.name(), target, method, trace)?;
     let matched = Matched::Route(route);
+    let facts = RequestFacts {
+        client: if route.rules.read_address() {
+            head.known_client(policy.proxies)
+        } else {
+            None
+        },
+        now: policy.now,
+    };
+
+    // Signing in changes nothing here, so no credential is read.
+    if T::IS_READ {
+        for step in route.rules.network_steps(&facts) {
+            trace.step("network", step.passed(), || {
+                format!("{}: {}", step.rule, step.detail)
+            });
+        }
+    }
+    route.rules.admit(&facts).map_err(|denial| Rejection {
+        matched,
+        rule: Some(denial.rule),
+        ..Rejection::new(denial.refusal)
+    })?;
 
     let found = if route.rules.auth() == Auth::None {
         trace.step("credential", true, || {
@@ -116,13 +141,13 @@ pub(crate) async fn decide<'g, T: Trace>(
     };
     let caller = found.caller().cloned();
     if T::IS_READ {
-        for step in route.rules.steps(caller.as_deref(), policy.now) {
+        for step in route.rules.steps(caller.as_deref(), &facts) {
             trace.step("rules", step.passed(), || {
                 format!("{}: {}", step.rule, step.detail)
             });
         }
     }
-    match route.rules.decide(caller, policy.now) {
+    match route.rules.decide(caller, &facts) {
         Ok(permit) => Ok(Decision::Forward(Allowed {
             route,
             permit,

@@ -155,6 +155,7 @@ impl Gateway {
             has_sign_in: self.sign_in.is_some(),
             public_https: self.public_https,
             origins: &self.origins,
+            proxies: &self.trusted_proxies,
             now: self.clock.now(),
         }
     }

@@ -187,9 +187,16 @@ fn challenge(refusal: Refusal, realm: &str, step_up: Option<&str>) -> Option<Hea
     let error = match refusal.status() {
         StatusCode::UNAUTHORIZED if refusal.is_invalid_token() => r#", error="invalid_token""#,
         StatusCode::UNAUTHORIZED => "",
-        StatusCode::FORBIDDEN if !matches!(refusal, Refusal::CrossSite | Refusal::SignInElsewhere) => {
-            r#", error="insufficient_scope""#
+        // No token changes these.
+        StatusCode::FORBIDDEN
+            if matches!(
+                refusal,
+                Refusal::CrossSite | Refusal::SignInElsewhere | Refusal::NetworkRefused
+            ) =>
+        {
+            return None;
         }
+        StatusCode::FORBIDDEN => r#", error="insufficient_scope""#,
         _ => return None,
     };
     HeaderValue::try_from(format!(r#"Bearer realm="{realm}"{error}"#)).ok()
@@ -254,6 +261,7 @@ fn detail(refusal: Refusal) -> &'static str {
         Refusal::LastSignIn => {
             return "This is the last way to sign in to this account, so it stays. Link another provider first.";
         }
+        Refusal::NetworkRefused => return "You are not allowed to do this.",
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
         Refusal::CrossSite => return "The request came from another site, so it was not done.",
         _ => {}

@@ -14,6 +14,7 @@ mod doctor;
 mod hostile;
 mod links;
 mod native_clients;
+mod networks;
 mod provider_grants;
 mod provider_logout;
 mod provider_presets;
