@@ -265,6 +265,7 @@ impl Running {
             clock: Clock::system(),
             login: None,
             sign_in,
+            rate_limits: Arc::default(),
         };
         let limits = plan.settings.limits.clone();
         let gateway = app::gateway(plan, joined, &metrics).expect("random numbers");

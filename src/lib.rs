@@ -14,7 +14,7 @@
 //! | 8 | `gateway` |
 //! | 7 | `login` |
 //! | 6 | `session`, `account`, `pages`, `observe` |
-//! | 5 | `forward`, `identity_headers`, `signing` |
+//! | 5 | `forward`, `identity_headers`, `signing`, `rate_limit` |
 //! | 4 | `verify`, `credential`, `authorize`, `route`, `state` |
 //! | 3 | `config` |
 //! | 2 | `values`, `net` |
@@ -38,6 +38,7 @@ mod login;
 mod net;
 mod observe;
 mod pages;
+mod rate_limit;
 mod refusal;
 mod revocation;
 mod route;
@@ -113,6 +114,9 @@ pub mod internals {
     }
     pub mod observe {
         pub use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
+    }
+    pub mod rate_limit {
+        pub use crate::rate_limit::RateLimits;
     }
     pub mod refusal {
         pub use crate::refusal::Refusal;

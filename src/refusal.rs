@@ -212,6 +212,10 @@ refusals! {
     Throttled = TOO_MANY_REQUESTS, "throttled", "Too many requests";
     /// The account has opened as many sessions within a minute as it may.
     SessionsThrottled = TOO_MANY_REQUESTS, "sessions-throttled", "Too many requests";
+    /// The route's `rate_limit` is reached.
+    RateLimited = TOO_MANY_REQUESTS, "rate-limited", "Too many requests";
+    /// Too many tokens from this address had a bad signature, so that no further one is verified now.
+    SignaturesThrottled = TOO_MANY_REQUESTS, "signatures-throttled", "Too many requests";
     /// The head is longer than `max_header_bytes`.
     HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "Request header fields too large";
 

@@ -176,7 +176,8 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
         &file,
         "[server]\nlisten = \"127.0.0.1:0\"\n[issuers.corp]\nissuer = \"https://id.example.com\"\naudiences = [\"api\"]\n\
          algorithms = [\"HS256\"]\nsecret = { file = \"corp.secret\" }\n[upstreams.app]\nbuiltin = \"whoami\"\n\
-         [[routes]]\npath = \"/api/{id}/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n",
+         [[routes]]\npath = \"/api/{id}/*\"\nroles = [\"admin\"]\nupstream = \"app\"\n\
+         rate_limit = { requests = 100, per = \"1s\" }\n",
     )
     .unwrap();
     let metrics = Metrics::new();
@@ -192,6 +193,7 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
         clock: Clock::fixed(NOW),
         login: None,
         sign_in: None,
+        rate_limits: Arc::default(),
     };
     let log = AccessLog::start(1, Box::new(std::io::sink())).unwrap();
     let worker = WorkerContext {
@@ -217,7 +219,8 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
     let host = request_host(&parts);
     let head = RequestHead::parse(parts, host, sender, &mut Silent).unwrap();
     let decide = || {
-        let policy = worker.gateway.policy();
+        let mut policy = worker.gateway.policy();
+        policy.rate_limits = Some(&worker.gateway.rate_limits);
         let decision = decide_at_once(policy, &head, &worker.credentials(), &mut Silent).unwrap();
         assert!(matches!(&decision, Decision::Forward(allowed) if allowed.permit.caller().is_some()));
         decision

@@ -29,6 +29,13 @@ pub(crate) fn is_valid(text: &str) -> bool {
             .any(|letter| letter.is_whitespace() || letter.is_control() || is_unseen(letter))
 }
 
+/// Whether `text`, an address that another system has verified, has one spelling only: no white space around it, NFKC, and
+/// `.` between the labels of its domain. Another spelling may be the address of another mailbox (`ſam@`, `ａnn@`).
+#[must_use]
+pub(crate) fn is_canonical(text: &str) -> bool {
+    is_valid(text) && normal(text) == text && !text.contains('\u{3002}')
+}
+
 /// Characters without any shape of their own, with which two different addresses would look alike: those that Unicode lets
 /// a renderer leave out (`Default_Ignorable_Code_Point`), line separators, annotation marks, and the empty Braille pattern.
 fn is_unseen(letter: char) -> bool {
@@ -69,6 +76,30 @@ mod tests {
             "a\u{a0}@b",
         ] {
             assert!(!is_valid(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_canonical_address_has_one_spelling() {
+        for canonical in [
+            "ann@example.com",
+            "Ann@EXAMPLE.com",
+            "m\u{fc}ller@b\u{fc}cher.example",
+        ] {
+            assert!(is_canonical(canonical), "{canonical:?}");
+        }
+        for other in [
+            " ann@example.com",
+            "ann@example.com\n",
+            "ann\u{ff20}example.com",
+            "\u{ff41}nn@example.com",
+            "\u{17f}am@example.com",
+            "jose\u{301}@example.com",
+            "ann@example\u{3002}com",
+            "ann@example\u{ff61}com",
+            "ann",
+        ] {
+            assert!(!is_canonical(other), "{other:?}");
         }
     }
 

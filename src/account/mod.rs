@@ -24,7 +24,7 @@ use crate::state::{
     Unlinked, Ways,
 };
 
-pub(crate) use email::is_valid as is_email;
+pub(crate) use email::{is_canonical as is_canonical_email, is_valid as is_email};
 pub(crate) use error::AccountError;
 pub use hash::hash;
 pub(crate) use hasher::{Hasher, HasherError};

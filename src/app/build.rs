@@ -25,6 +25,7 @@ use crate::login::provider::registry::Providers;
 use crate::login::{Endpoints, IssuerAddress, JWKS_PATH, Login, Sites};
 use crate::observe::Metrics;
 use crate::pages::Pages;
+use crate::rate_limit::RateLimits;
 use crate::session::{self, Sessions};
 use crate::signing::{Assertions, SigningKeys};
 use crate::values::SigningAlgorithm;
@@ -120,6 +121,9 @@ pub(super) fn assemble(
         clock: mirror.clock.clone(),
         login,
         sign_in,
+        rate_limits: services
+            .map(|services| Arc::clone(&services.rate_limits))
+            .unwrap_or_default(),
     };
     let gateway = gateway(plan, joined, metrics)?;
     Ok(Current {
@@ -145,6 +149,8 @@ pub struct Joined {
     pub login: Option<Login>,
     /// The session cookie, where there is a way to sign in.
     pub sign_in: Option<SignIn>,
+    /// The counters of rate limits of the process.
+    pub rate_limits: Arc<RateLimits>,
 }
 
 /// The gateway of a plan.
@@ -168,6 +174,9 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         issuer: settings.public_url.to_string(),
         jwks_uri: format!("{}{prefix}{JWKS_PATH}", settings.public_url),
     };
+    if plan.routes.in_order().any(|route| route.rate_limit.is_some()) {
+        joined.rate_limits.prepare();
+    }
     let grants = joined.login.as_ref().and_then(|login| login.grants.clone());
     Ok(Gateway {
         verifier: Verifier::new(plan.issuers, joined.revocations)
@@ -207,6 +216,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
+        rate_limits: joined.rate_limits,
         grants,
         clock: joined.clock,
         routes: plan.routes,

@@ -28,6 +28,7 @@ use crate::login;
 use crate::login::provider::{ProviderPlan, Sealing};
 use crate::observe::RouteLabel;
 use crate::pages::Pages;
+use crate::rate_limit::RateLimit;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
@@ -580,6 +581,8 @@ fn compile_route(
         host.as_deref().unwrap_or_default(),
         path.value
     );
+    let rate_limit = route.rate_limit.as_ref();
+    let rate_limit = rate_limit.and_then(|raw| RateLimit::compile(raw, &text, problems));
     Some(Route {
         label: Label {
             series: RouteLabel::NONE,
@@ -608,6 +611,7 @@ fn compile_route(
             "routes",
             "forward_provider_token",
         ),
+        rate_limit,
     })
 }
 

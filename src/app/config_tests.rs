@@ -66,6 +66,7 @@ pub(super) fn decide<'a>(
         origins: &plan.settings.origins,
         proxies: &plan.settings.trusted_proxies,
         now,
+        rate_limits: None,
     };
     let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false, from);
     let host = request_host(&parts);

@@ -1,5 +1,5 @@
-//! What signing in needs beside the configuration and keeps across a reload: threads, counts of attempts, and the link of
-//! the first administrator.
+//! What is beside the configuration and kept across a reload: threads, counts of requests and of attempts to sign in, and
+//! the link of the first administrator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::state_sync::StateSnapshot;
 use crate::account::Hasher;
 use crate::blocking::Blocking;
 use crate::login::{SetupToken, Throttle};
+use crate::rate_limit::RateLimits;
 use crate::session::Openings;
 use crate::state::State;
 
@@ -28,6 +29,7 @@ pub(super) struct Services {
     pub(super) throttle: Arc<Throttle>,
     pub(super) openings: Arc<Openings>,
     pub(super) setup: Arc<SetupToken>,
+    pub(super) rate_limits: Arc<RateLimits>,
     /// The runtime on which providers are asked.
     pub(super) control: Handle,
     /// The secret of the first link, until it has been said.
@@ -52,6 +54,7 @@ impl Services {
             throttle: Arc::default(),
             openings: Arc::default(),
             setup: Arc::new(setup),
+            rate_limits: Arc::default(),
             control,
             offered: Some(token),
             state: Arc::clone(&mirror.state),

@@ -31,6 +31,7 @@ use crate::authorize::Who;
 use crate::clock::UnixSeconds;
 use crate::config::{Listed, Problems};
 use crate::pages;
+use crate::rate_limit::ShownRateLimit;
 
 pub(crate) use accounts::{
     Account, Directory, Identity, ImportMode, Imported, RolesChange, Session, hash_password,
@@ -224,6 +225,9 @@ pub(crate) struct CheckedRoute {
     /// `who` in one line, for people.
     #[serde(skip)]
     pub who_text: String,
+    /// The limit on requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<ShownRateLimit>,
     /// The upstream's name.
     pub upstream: String,
     /// `gateway.toml:12`
@@ -253,6 +257,7 @@ pub(crate) fn check(file: &Path) -> Result<Checked, Failure> {
             },
             who: route.rules.who(),
             who_text: route.rules.to_string(),
+            rate_limit: route.rate_limit.as_ref().map(|limit| limit.shown().clone()),
             upstream: route.upstream.name.to_string(),
         })
         .collect();

@@ -287,7 +287,10 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
             route.host.clone(),
             route.path.clone(),
             route.methods.join(", "),
-            route.who_text.clone(),
+            match &route.rate_limit {
+                Some(limit) => format!("{}; {limit}", route.who_text),
+                None => route.who_text.clone(),
+            },
             route.upstream.clone(),
         ]
     });

@@ -22,7 +22,8 @@ use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
     Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
-    RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token, TrustedProxy,
+    RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token,
+    TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -293,6 +294,15 @@ pub struct RawRoute {
     pub forward_provider_token: Option<Spanned<bool>>,
     pub accept: PathLeniency,
     pub keep_headers: Vec<Spanned<FieldName>>,
+    pub rate_limit: Option<Spanned<RawRateLimit>>,
+}
+
+/// `rate_limit = { … }`
+#[derive(Clone, Debug)]
+pub struct RawRateLimit {
+    pub requests: Option<Spanned<u64>>,
+    pub per: Option<Spanned<Duration>>,
+    pub by: Option<Spanned<RateLimitBy>>,
 }
 
 /// An entry of `any`: all that is there has to be met.

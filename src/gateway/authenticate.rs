@@ -13,7 +13,7 @@ use http::HeaderValue;
 use super::Gateway;
 use super::head::RequestHead;
 use super::session_cookie::SessionCredential;
-use super::tokens::Tokens;
+use super::tokens::{SignatureGuard, Tokens};
 use super::trace::{Silent, Trace};
 use crate::credential::{self, Source};
 use crate::http::origin::{self, ListedOrigins, Unforged};
@@ -64,6 +64,16 @@ pub struct Sent<'g> {
     pub(super) tokens: Tokens<'g>,
     /// For the session cookie.
     pub(super) session_tokens: Tokens<'g>,
+}
+
+impl<'g> Sent<'g> {
+    /// What keeps the client from having many badly signed tokens verified.
+    fn guard(&self, head: &RequestHead<'_>) -> SignatureGuard<'g> {
+        SignatureGuard {
+            rate_limits: &self.gateway.rate_limits,
+            client: head.client_ip,
+        }
+    }
 }
 
 impl<'g> Credentials<'g> {
@@ -243,7 +253,7 @@ async fn find_token<'g, T: Trace>(
         let Some(credential) = next? else {
             return Ok(Found::default());
         };
-        match verify(sent, &credential.token, trace).await {
+        match verify(head, sent, &credential.token, trace).await {
             Ok(verified) => return Ok(Found::by_token(verified, credential.source)),
             Err(refusal) if credential.kind == credential::Kind::Cookie && refusal.is_invalid_token() => {
                 trace.step("credential", true, || {
@@ -268,7 +278,7 @@ pub(super) async fn find_token_to_sign_out<'g>(
     let Some(credential) = gateway.sources.find(&head.parts.headers, head.target.query())? else {
         return Ok(Found::default());
     };
-    let verified = match verify(sent, &credential.token, &mut Silent).await {
+    let verified = match verify(head, sent, &credential.token, &mut Silent).await {
         Err(Refusal::Stale) => gateway
             .verifier
             .verify_expired(&credential.token, gateway.clock.now())?,
@@ -277,12 +287,18 @@ pub(super) async fn find_token_to_sign_out<'g>(
     Ok(Found::by_token(verified, credential.source))
 }
 
-async fn verify<T: Trace>(sent: &Sent<'_>, token: &str, trace: &mut T) -> Result<Arc<Verified>, Refusal> {
+async fn verify<T: Trace>(
+    head: &RequestHead<'_>,
+    sent: &Sent<'_>,
+    token: &str,
+    trace: &mut T,
+) -> Result<Arc<Verified>, Refusal> {
     let (verifier, clock) = (&sent.gateway.verifier, &sent.gateway.clock);
-    match sent.tokens.verify(verifier, token, clock.now(), trace) {
+    let guard = Some(sent.guard(head));
+    match sent.tokens.verify(verifier, token, clock.now(), guard, trace) {
         // The issuer may have a new key; it is asked at most once a cooldown.
         Err(refused) if matches!(sent.tokens, Tokens::Cached(_)) && refused.refetch().await => {
-            Ok(sent.tokens.verify(verifier, token, clock.now(), trace)?)
+            Ok(sent.tokens.verify(verifier, token, clock.now(), guard, trace)?)
         }
         verified => Ok(verified?),
     }
@@ -311,7 +327,7 @@ pub(super) async fn find_session<'g, T: Trace>(
     }
     let clock = &sent.gateway.clock;
     match sign_in
-        .present(sent.session_tokens, headers, host, clock, head.client_ip, trace)
+        .present(sent.session_tokens, headers, host, clock, sent.guard(head), trace)
         .await?
     {
         SessionCredential::Nothing => Ok(Found::default()),

@@ -23,6 +23,7 @@ use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
 use crate::identity_headers::TrustedProxies;
 use crate::login::{self, Access, Endpoint};
+use crate::rate_limit::{Quota, RateLimit, RateLimits};
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
 
@@ -43,6 +44,8 @@ pub struct Policy<'g> {
     pub proxies: &'g TrustedProxies,
     /// The time.
     pub now: UnixSeconds,
+    /// What counts requests; `None` where a request is only described.
+    pub rate_limits: Option<&'g RateLimits>,
 }
 
 /// What becomes of a request that is not refused.
@@ -67,6 +70,8 @@ pub struct Allowed<'g> {
     pub set_cookie: Option<HeaderValue>,
     /// The access token of the caller's provider, once it has been looked for, where the app is to get it.
     pub provider_token: Option<HeaderValue>,
+    /// What is left of the route's `rate_limit`.
+    pub(crate) quota: Option<Quota<'g>>,
 }
 
 /// Decides about a request.
@@ -124,6 +129,12 @@ pub(crate) async fn decide<'g, T: Trace>(
         rule: Some(denial.rule),
         ..Rejection::new(denial.refusal)
     })?;
+    let limit = route.rate_limit.as_ref();
+    let (by_address, by_caller) = match limit {
+        Some(limit) if limit.is_by_address() => (Some(limit), None),
+        limit => (None, limit),
+    };
+    let mut quota = count(policy, by_address, matched, None, head, trace)?;
 
     let found = if route.rules.auth() == Auth::None {
         trace.step("credential", true, || {
@@ -148,13 +159,24 @@ pub(crate) async fn decide<'g, T: Trace>(
         }
     }
     match route.rules.decide(caller, &facts) {
-        Ok(permit) => Ok(Decision::Forward(Allowed {
-            route,
-            permit,
-            authenticated: found.authenticated,
-            set_cookie: found.set_cookie,
-            provider_token: None,
-        })),
+        Ok(permit) => {
+            // Requests that the app does not get use up nothing of what callers have.
+            match count(policy, by_caller, matched, permit.caller(), head, trace) {
+                Ok(counted) => quota = counted.or(quota),
+                Err(mut rejection) => {
+                    rejection.set_cookie = found.set_cookie;
+                    return Err(rejection);
+                }
+            }
+            Ok(Decision::Forward(Allowed {
+                route,
+                permit,
+                authenticated: found.authenticated,
+                set_cookie: found.set_cookie,
+                provider_token: None,
+                quota,
+            }))
+        }
         Err(denial) => Err(Box::new(Rejection {
             matched,
             rule: Some(denial.rule),
@@ -166,6 +188,43 @@ pub(crate) async fn decide<'g, T: Trace>(
                 .is_some_and(|found| found.source.is_none()),
             set_cookie: found.set_cookie,
             ..Rejection::new(denial.refusal)
+        })),
+    }
+}
+
+/// Counts a request under a route's limit.
+///
+/// # Errors
+/// 429.
+fn count<'g, T: Trace>(
+    policy: Policy<'g>,
+    limit: Option<&'g RateLimit>,
+    matched: Matched<'g>,
+    caller: Option<&Arc<Caller>>,
+    head: &RequestHead<'_>,
+    trace: &mut T,
+) -> Result<Option<Quota<'g>>, Box<Rejection<'g>>> {
+    let Some(limit) = limit else { return Ok(None) };
+    let identity = caller.map(|caller| &caller.identity);
+    let Some(rate_limits) = policy.rate_limits else {
+        trace.step("rules", true, || {
+            format!(
+                "{}: counts for {}; how many requests a running gateway has counted is not known here",
+                limit.rule(),
+                limit.counted_for(identity, head.client_ip)
+            )
+        });
+        return Ok(None);
+    };
+    match rate_limits.take(limit, identity, head.client_ip) {
+        Ok(quota) => Ok(Some(quota)),
+        Err(over) => Err(Box::new(Rejection {
+            matched,
+            rule: Some(Arc::clone(limit.rule())),
+            caller: caller.cloned(),
+            quota: Some(over.quota),
+            retry_after: Some(over.retry_after),
+            ..Rejection::new(Refusal::RateLimited)
         })),
     }
 }

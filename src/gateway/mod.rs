@@ -53,6 +53,7 @@ use crate::login::Endpoints;
 use crate::login::provider::grants::Grants;
 use crate::observe::WorkerTelemetry;
 use crate::pages::Pages;
+use crate::rate_limit::RateLimits;
 use crate::refusal::Refusal;
 use crate::route::Table;
 use crate::signing::{Assertions, SigningKeys};
@@ -124,6 +125,8 @@ pub struct Gateway {
     pub trusted_proxies: TrustedProxies,
     /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
     pub warned_of_proxy: AtomicBool,
+    /// The counters of rate limits.
+    pub rate_limits: Arc<RateLimits>,
     /// What providers granted for sessions, where it is kept.
     pub(crate) grants: Option<Arc<Grants>>,
     /// The time.
@@ -146,7 +149,7 @@ pub struct WorkerContext {
 }
 
 impl Gateway {
-    /// What decisions depend on.
+    /// What decisions depend on. A request that is decided about by this is not counted under any limit.
     #[must_use]
     pub fn policy(&self) -> Policy<'_> {
         Policy {
@@ -157,6 +160,7 @@ impl Gateway {
             origins: &self.origins,
             proxies: &self.trusted_proxies,
             now: self.clock.now(),
+            rate_limits: None,
         }
     }
 
@@ -292,7 +296,11 @@ async fn handle<'g>(
     exchange.record.path = Some(head.target.path_and_query());
 
     // The decision.
-    let mut allowed = match decide(gateway.policy(), &head, &lane.credentials(), &mut Silent).await? {
+    let policy = Policy {
+        rate_limits: Some(&gateway.rate_limits),
+        ..gateway.policy()
+    };
+    let mut allowed = match decide(policy, &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
         Decision::Builtin(endpoint, found, unforged) => {
             exchange.record.builtin(None);

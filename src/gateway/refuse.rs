@@ -97,7 +97,8 @@ pub(super) fn refuse(
         return page;
     }
     let has_sign_in = gateway.sign_in.is_some();
-    match asker.journey {
+    let quota = rejection.quota;
+    let mut response = match asker.journey {
         Some(journey) if is_sent_to_sign_in(has_sign_in, record.method(), asker.is_browser, &rejection) => {
             to_sign_in(gateway, record, journey)
         }
@@ -112,7 +113,11 @@ pub(super) fn refuse(
                 record,
             )
         }
+    };
+    if let Some(quota) = quota {
+        quota.apply(response.headers_mut());
     }
+    response
 }
 
 /// Whether a 403 says nothing about what the account of the caller may do.

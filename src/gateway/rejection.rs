@@ -8,6 +8,7 @@ use http::{HeaderValue, Response};
 use super::route::Route;
 use crate::authorize::{RuleName, StepUp};
 use crate::identity::Caller;
+use crate::rate_limit::Quota;
 use crate::refusal::Refusal;
 
 /// What a request was matched with.
@@ -60,6 +61,8 @@ pub struct Rejection<'g> {
     pub sign_in: Option<String>,
     /// For 429 and 503, in seconds.
     pub retry_after: Option<u64>,
+    /// What is left of the route's `rate_limit`, where that is reached.
+    pub(crate) quota: Option<Quota<'g>>,
 }
 
 impl Rejection<'_> {
@@ -79,6 +82,7 @@ impl Rejection<'_> {
             detail: None,
             sign_in: None,
             retry_after: None,
+            quota: None,
         }
     }
 }

@@ -8,12 +8,14 @@
 use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, LOCATION, PRAGMA, REFRESH, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::decide::Allowed;
 use super::route::Route;
 use super::{Gateway, loops};
-use crate::authorize::{Auth, Permit};
+use crate::authorize::Auth;
 use crate::http::location::{Origin, PublicPaths};
 use crate::http::target::Target;
 use crate::identity_headers::forwarded::forwarded_host;
+use crate::rate_limit::Quota;
 
 /// What a request says about the rewriting of its answer.
 #[derive(Debug)]
@@ -25,22 +27,24 @@ pub(super) struct ResponseRewrite<'a> {
     is_known: bool,
     /// The names that the app was told it is asked by: the Host, and what a trusted proxy in front said.
     hosts: [Option<HeaderValue>; 2],
+    /// What is left of the route's `rate_limit`.
+    quota: Option<Quota<'a>>,
 }
 
 impl<'a> ResponseRewrite<'a> {
     /// `headers` are those that the app gets.
     pub(super) fn of(
-        route: &'a Route,
-        permit: &Permit,
+        allowed: &Allowed<'a>,
         target: &Target,
         host: &HeaderValue,
         headers: &HeaderMap,
     ) -> Self {
         Self {
-            route,
-            is_cut: route.cuts(target),
-            is_known: permit.caller().is_some(),
+            route: allowed.route,
+            is_cut: allowed.route.cuts(target),
+            is_known: allowed.permit.caller().is_some(),
             hosts: [Some(host.clone()), forwarded_host(headers).cloned()],
+            quota: allowed.quota,
         }
     }
 
@@ -60,6 +64,9 @@ impl<'a> ResponseRewrite<'a> {
         }
         if rules.auth() != Auth::None && !rules.needs_caller() {
             add_vary(headers, &gateway.vary);
+        }
+        if let Some(quota) = &self.quota {
+            quota.apply(headers);
         }
     }
 

@@ -66,7 +66,6 @@ pub(crate) fn rewrite<'g>(
         peer,
         ..
     } = head;
-    let route = allowed.route;
     let mut hop = drop_hop_by_hop(&mut parts.headers, gateway.naming.trusted_headers());
     hop.websocket &= parts.version == Version::HTTP_11;
     // A server that reads a body here, and one that does not, would disagree about where the new protocol begins.
@@ -84,7 +83,7 @@ pub(crate) fn rewrite<'g>(
         request_id,
     };
     parts.uri = ours.set(&target, &mut parts.headers)?.into();
-    let response = ResponseRewrite::of(route, &allowed.permit, &target, &host, &parts.headers);
+    let response = ResponseRewrite::of(allowed, &target, &host, &parts.headers);
     Ok(Rewritten {
         outgoing: Outgoing {
             request: Request::from_parts(parts, body),

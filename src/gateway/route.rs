@@ -9,6 +9,7 @@ use crate::config::Place;
 use crate::forward::Upstream;
 use crate::http::target::{PathLeniency, Target};
 use crate::observe::RouteLabel;
+use crate::rate_limit::RateLimit;
 
 /// A route, ready to run.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub struct Route {
     pub forward_credential: bool,
     /// Whether the app gets the access token of the provider that the user signed in with.
     pub forward_provider_token: bool,
+    /// The limit on requests.
+    pub(crate) rate_limit: Option<RateLimit>,
 }
 
 /// What a route cuts off the front of paths.

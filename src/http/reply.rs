@@ -263,6 +263,7 @@ fn detail(refusal: Refusal) -> &'static str {
         }
         Refusal::NetworkRefused => return "You are not allowed to do this.",
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
+        Refusal::RateLimited => return "There were too many requests; try again later.",
         Refusal::CrossSite => return "The request came from another site, so it was not done.",
         _ => {}
     }

@@ -3,7 +3,7 @@
 //! Input: a text. Output: a [`Url`] whose parts are checked, or a hint for the writer. Invariants: another reader of the same
 //! text finds the same host in it; `Debug` and `Display` are the text, which may hold a user.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -32,6 +32,18 @@ pub(crate) fn split(text: &str) -> Option<(&str, &str, &str)> {
         .filter(|(scheme, _)| !scheme.contains(['/', '?', '#']))?;
     let (authority, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
     Some((scheme, authority, rest))
+}
+
+/// Whether browsers and resolvers read a host as an IPv4 address, in forms of their own as well: `127.1`, `0x7f000001`
+/// (WHATWG URL section 3.5).
+fn ends_in_number(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_hexadecimal = || {
+        let digits = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+        digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) || is_hexadecimal()
 }
 
 /// Whether a host, with or without brackets, is this machine, whatever a resolver says (RFC 6761 section 6.3).
@@ -80,7 +92,15 @@ impl FromStr for Url {
                     .map_err(|_| "what stands in brackets is not an IPv6 address")?;
                 (host, port)
             }
-            None => place.split_at(place.find(':').unwrap_or(place.len())),
+            None => {
+                let (host, port) = place.split_at(place.find(':').unwrap_or(place.len()));
+                if ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
+                    return Err(
+                        "a host that ends in a number is an IPv4 address, like `192.0.2.1`".to_owned(),
+                    );
+                }
+                (host, port)
+            }
         };
         if host.is_empty() {
             return Err("the host is missing".to_owned());
@@ -217,5 +237,38 @@ impl Url {
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_ends_in_a_number_is_an_ipv4_address() {
+        for good in [
+            "https://192.0.2.1",
+            "https://192.0.2.1:8443/x",
+            "https://4.example",
+            "https://0x7f.example",
+            "https://example.x0",
+            "https://[::1]",
+        ] {
+            assert!(good.parse::<Url>().is_ok(), "{good}");
+        }
+        for wrong in [
+            "https://127.1",
+            "https://2130706433",
+            "https://0x7f000001",
+            "https://0X7F.1",
+            "https://example.0x",
+            "https://0177.0.0.1",
+            "https://192.0.2.1.",
+            "https://192.0.2.256",
+            "https://1.192.0.2.1",
+            "https://example.1:443/x",
+        ] {
+            assert!(wrong.parse::<Url>().is_err(), "{wrong}");
+        }
     }
 }

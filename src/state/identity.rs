@@ -108,7 +108,7 @@ pub trait IdentityStore: Debug + Send + Sync {
     ) -> Result<Linked, StateError>;
 
     /// Links an identity that has no account to the local account with this `email_key`, in one step, if the address of the
-    /// account is confirmed and the account has no identity at the same provider. Returns whether it did. Also for a disabled
+    /// account is confirmed and that of the identity but for the case of letters, and the account has no identity at the same provider. Returns whether it did. Also for a disabled
     /// account, so that the user does not get another one.
     fn join_identity(
         &self,

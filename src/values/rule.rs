@@ -27,6 +27,31 @@ impl Auth {
     }
 }
 
+/// What requests of a route are counted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitBy {
+    /// The caller; without one, the client address.
+    #[default]
+    Subject,
+    /// The client address.
+    Ip,
+    /// Nothing: all requests of the route together.
+    Route,
+}
+
+impl RateLimitBy {
+    /// As the file writes it.
+    #[must_use]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Ip => "ip",
+            Self::Route => "route",
+        }
+    }
+}
+
 /// What answers instead of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

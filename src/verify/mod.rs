@@ -123,18 +123,19 @@ impl Verifier {
         token: &str,
         now: UnixSeconds,
     ) -> Result<Arc<Verified>, Refusal> {
-        Ok(self.try_verify(local, token, now)?)
+        Ok(self.try_verify(local, token, now, || Ok(()))?)
     }
 
-    /// The same.
+    /// The same. A token that neither table knows is verified only where `gate` allows it.
     ///
     /// # Errors
-    /// The refusal of the first check that failed, with the key that may help against it.
+    /// The refusal of the first check that failed, with the key that may help against it; that of `gate`.
     pub fn try_verify(
         &self,
         local: &mut LocalCache,
         token: &str,
         now: UnixSeconds,
+        gate: impl FnOnce() -> Result<(), Refusal>,
     ) -> Result<Arc<Verified>, Refused> {
         if token.len() > self.most {
             return Err(Refusal::TokenTooLarge.into());
@@ -151,6 +152,7 @@ impl Verifier {
             self.check_revocation(&verified.issuer, &verified.caller.identity)?;
             return Ok(own_copy(local, token, &verified));
         }
+        gate()?;
         local.counters().count_miss();
         let verified = Arc::new(self.check(token, now, Tense::Present, &mut Steps::silent())?);
         if verified.holds(now) {
@@ -347,6 +349,12 @@ impl Refused {
         let missing = matches!(refusal, Refusal::KeyUnknown | Refusal::KeysUnavailable)
             .then(|| (Arc::clone(issuer), kid.map(str::to_owned), algorithm));
         Self { refusal, missing }
+    }
+
+    /// Whether the signature is not by a key of the issuer.
+    #[must_use]
+    pub(crate) fn is_badly_signed(&self) -> bool {
+        self.refusal == Refusal::SignatureInvalid
     }
 
     /// Waits, two seconds at most, for keys of the token's issuer that may help. True where it is worth to verify once

@@ -12,6 +12,7 @@ mod connections;
 mod decisions;
 mod doctor;
 mod hostile;
+mod limits;
 mod links;
 mod native_clients;
 mod networks;

@@ -1,5 +1,6 @@
 //! `[[routes]]` and `[identity]`: what is let through to whom, and what the app is told.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::Method;
@@ -8,7 +9,7 @@ use ipnet::IpNet;
 use super::Reader;
 use super::fields::{Empty, claim_path, word};
 use super::section::{Item, Section};
-use crate::config::raw::{RawAlternative, RawIdentity, RawRoles, RawRoute, Spanned};
+use crate::config::raw::{RawAlternative, RawIdentity, RawRateLimit, RawRoles, RawRoute, Spanned};
 use crate::config::values::{self, echo};
 use crate::config::{nearest, schema};
 use crate::http::target::PathLeniency;
@@ -20,6 +21,11 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 const SHORTEST_AGE: Duration = Duration::from_secs(10);
 
 const ALTERNATIVE: &str = "write `any = [{ role = \"staff\" }, { from = \"10.0.0.0/8\" }]`: one entry is enough, of which all is needed";
+
+/// Of `rate_limit.per`.
+const LIMIT_PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+/// From one request to the next, at the full rate of a limit.
+const LEAST_INTERVAL: Duration = Duration::from_micros(10);
 
 const NO_ROLES: &str =
     "an empty list is ambiguous: name one role at least, or leave the key out to let every caller in";
@@ -70,6 +76,12 @@ impl Reader<'_> {
             forward_provider_token: self.flag(section, "forward_provider_token"),
             accept: self.accept(section),
             keep_headers: self.header_names(section, "keep_headers"),
+            rate_limit: self.table(
+                section,
+                "rate_limit",
+                "rate_limit = { requests = 100, per = \"1s\" }",
+                Self::rate_limit,
+            ),
         })
     }
 
@@ -126,6 +138,33 @@ impl Reader<'_> {
             return None;
         }
         Some(alternative)
+    }
+
+    fn rate_limit(&mut self, section: &mut Section<'_>) -> Option<RawRateLimit> {
+        self.require(
+            section,
+            &[
+                (
+                    "requests",
+                    "how many requests pass in the time `per`, like `requests = 100`",
+                ),
+                ("per", "the time for these requests, like `per = \"1s\"`"),
+            ],
+        );
+        let limit = RawRateLimit {
+            requests: self.number(section, "requests"),
+            per: self.duration(section, "per"),
+            by: self.choice(section, "by"),
+        };
+        let (requests, per) = (limit.requests.as_ref()?, limit.per.as_ref()?);
+        if !LIMIT_PERIODS.contains(&per.value) {
+            self.error(&per.span, "`per` must be from 1 second to 24 hours")
+                .hint("5 requests in 100 ms are 50 in `\"1s\"`");
+        } else if per.as_nanos() / u128::from(requests.value) < LEAST_INTERVAL.as_nanos() {
+            self.error(&requests.span, "more than 100000 requests a second are no limit")
+                .hint("write a smaller number, or leave `rate_limit` out");
+        }
+        Some(limit)
     }
 
     fn max_age(&mut self, section: &mut Section<'_>) -> Option<Spanned<Duration>> {

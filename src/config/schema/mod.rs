@@ -47,6 +47,7 @@ pub(crate) const TABLES: &[Table] = &[
     routing::ROUTES,
     routing::ROLES,
     routing::ANY,
+    routing::RATE_LIMIT,
     routing::IDENTITY,
     people::SESSION,
     people::SIGNING,
@@ -64,7 +65,7 @@ pub(crate) const TABLES: &[Table] = &[
 ];
 
 /// Keys of a later release, by table: the reader refuses each by name.
-const UNAVAILABLE: &[(&str, &[&str])] = &[("routes", &["cors", "rate_limit"])];
+const UNAVAILABLE: &[(&str, &[&str])] = &[("routes", &["cors"])];
 
 /// Whether a later release has the key `name` in the table at `path`.
 pub(super) fn is_unavailable(path: &str, name: &str) -> bool {

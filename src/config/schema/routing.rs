@@ -77,6 +77,7 @@ pub(super) const ROUTES: Table = Table {
         key("forward_provider_token", Kind::Boolean, "false", "`true`: the app gets the access token of the provider that the user signed in with, in `X-Auth-Access-Token`, for as long as it is good."),
         key("accept", Kind::List(&Kind::Word(&["encoded-slash", "empty-segment", "path-parameter", "not-utf8", "double-encoding"])), "[]", "Oddities of a path that are accepted here and otherwise answered with 400.").example("[\"encoded-slash\", \"empty-segment\", \"path-parameter\", \"not-utf8\", \"double-encoding\"]"),
         key("keep_headers", TEXTS, "[]", "Identity headers of other products that pass from the client.").example("[\"X-HTTP-Method-Override\"]"),
+        key("rate_limit", Kind::Table("routes.rate_limit"), "", "A limit on requests; more are answered with 429 (see `limits.md`). Without it there is none.").example("{ requests = 100, per = \"1s\", by = \"subject\" }"),
     ],
     synonyms: &[
         ("url", "path"),
@@ -91,6 +92,9 @@ pub(super) const ROUTES: Table = Table {
         ("proxy_pass", "upstream"),
         ("authentication", "auth"),
         ("groups", "roles"),
+        ("ratelimit", "rate_limit"),
+        ("limit", "rate_limit"),
+        ("limit_req", "rate_limit"),
     ],
 };
 
@@ -122,6 +126,42 @@ pub(super) const ANY: Table = Table {
         .example("\"10.0.0.0/8\""),
     ],
     synonyms: &[("roles", "role"), ("scopes", "scope"), ("claim", "claims")],
+};
+
+pub(super) const RATE_LIMIT: Table = Table {
+    path: "routes.rate_limit",
+    doc: "A limit on the requests of a route.",
+    keys: &[
+        key(
+            "requests",
+            Kind::Integer(1, 1_000_000_000),
+            "",
+            "The requests that pass in the time `per`, also all at once. Required.",
+        )
+        .example("100"),
+        key(
+            "per",
+            Kind::Duration,
+            "",
+            "The time in which the whole quota comes back, evenly, from `\"1s\"` to `\"24h\"`. Required.",
+        )
+        .example("\"1s\""),
+        key(
+            "by",
+            Kind::Word(&["subject", "ip", "route"]),
+            "\"subject\"",
+            "What has a quota of its own: `subject`, each caller, and for requests without one each client address; `ip`, each client address (IPv6: each /64), counted before the credential is verified; `route`, all requests of the route together.",
+        ),
+    ],
+    synonyms: &[
+        ("rate", "requests"),
+        ("max", "requests"),
+        ("burst", "requests"),
+        ("window", "per"),
+        ("period", "per"),
+        ("interval", "per"),
+        ("key", "by"),
+    ],
 };
 
 pub(super) const IDENTITY: Table = Table {

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
-use super::tokens::Tokens;
+use super::tokens::{SignatureGuard, Tokens};
 use super::trace::{Silent, Trace};
 use crate::blocking::Blocking;
 use crate::clock::{Clock, UnixSeconds};
@@ -175,7 +175,7 @@ impl SignIn {
         headers: &HeaderMap,
         host: &str,
         clock: &Clock,
-        client: IpAddr,
+        guard: SignatureGuard<'_>,
         trace: &mut T,
     ) -> Result<SessionCredential, Refusal> {
         let token = match self.find(headers) {
@@ -199,7 +199,7 @@ impl SignIn {
         trace.step("credential", true, || {
             format!("session cookie `{}`: a token", self.cookie)
         });
-        let verified = tokens.verify(&self.verifier, token, clock.now(), trace);
+        let verified = tokens.verify(&self.verifier, token, clock.now(), Some(guard), trace);
         match verified.map_err(Refusal::from) {
             Ok(verified) => Ok(self.only_on(host, verified, None, trace)),
             Err(Refusal::Expired | Refusal::Stale) => {
@@ -216,7 +216,7 @@ impl SignIn {
                     return Ok(SessionCredential::Nothing);
                 }
                 match tokens {
-                    Tokens::Cached(_) => self.renew(tokens, &old, host, clock, client).await,
+                    Tokens::Cached(_) => self.renew(tokens, &old, host, clock, guard.client).await,
                     Tokens::Examined(sessions) => look_up(sessions, &old, trace),
                 }
             }
@@ -283,7 +283,7 @@ impl SignIn {
                 return Ok(SessionCredential::Bad(Refusal::Expired));
             };
             // By the time of now: the token is younger than the question that it answers.
-            let verified = tokens.verify(&self.verifier, &token, clock.now(), &mut Silent);
+            let verified = tokens.verify(&self.verifier, &token, clock.now(), None, &mut Silent);
             match verified.map_err(Refusal::from) {
                 Ok(verified) => return Ok(SessionCredential::Good(verified, Some(set_cookie))),
                 Err(Refusal::Expired | Refusal::Stale) => renewal.forget(&key, &cell),

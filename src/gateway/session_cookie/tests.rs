@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::*;
 use crate::identity::SESSION_ISSUER;
+use crate::rate_limit::RateLimits;
 use crate::revocation::Target;
 use crate::route::NamedHosts;
 use crate::session::{Device, Settings};
@@ -128,7 +129,10 @@ impl House {
                 &self.headers,
                 HOST,
                 &self.clock,
-                HERE,
+                SignatureGuard {
+                    rate_limits: &RateLimits::default(),
+                    client: HERE,
+                },
                 &mut Silent,
             )
             .await

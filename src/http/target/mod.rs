@@ -19,7 +19,7 @@ use http::uri::PathAndQuery;
 
 use crate::refusal::Refusal;
 
-/// The longest target that is read, path and query together, in bytes. RFC 9110 section 4.1 asks for 8000 at least.
+/// The longest target that is read and that is forwarded, path and query together, in bytes. RFC 9110 section 4.1 asks for 8000 at least.
 pub(crate) const MAX_TARGET_BYTES: usize = 8192;
 
 static ROOT: PathAndQuery = PathAndQuery::from_static("/");
@@ -133,6 +133,10 @@ impl Target {
         } else {
             sent.clone()
         };
+        // Escapes make a path longer than it was sent.
+        if forwarded.as_str().len() > MAX_TARGET_BYTES {
+            return Err(Refusal::TargetTooLong);
+        }
         // In the canonical spelling, because `%25%36%31` is `%2561` as well.
         survey.oddities.double_encoding =
             survey.has_escaped_percent && canonical::is_double_encoded(forwarded.path().as_bytes());

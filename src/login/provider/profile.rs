@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::config::{ClaimNames, ProviderPlan};
 use super::rules::Subject;
 use super::token_endpoint::Tokens;
+use crate::account::is_canonical_email;
 use crate::clock::UnixSeconds;
 use crate::state::Authentication;
 use crate::verify::roles_of;
@@ -82,7 +83,7 @@ impl Profile {
         tokens: Tokens,
     ) -> Self {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        let email = text("email").filter(|email| crate::account::is_email(email));
+        let email = text("email").filter(|email| is_canonical_email(email));
         let email = email.map(str::to_owned);
         let name = text("name").and_then(|name| crate::account::parse_name(name).ok().flatten());
         let email_verified = claims.get("email_verified") == Some(&Value::Bool(true)) && email.is_some();

@@ -218,6 +218,12 @@ pub(in crate::state) fn an_identity_joins_the_confirmed_local_account_of_its_add
             .unwrap()
     };
     assert!(!join("s1", "none@example.com"));
+    let other_mailbox = IdentityRow {
+        email: Some("\u{e4}@example.com".to_owned()),
+        ..identity("s1", "x")
+    };
+    let joined = state.one.join_identity(&other_mailbox, "a@example.com", &END);
+    assert!(!joined.unwrap(), "the key is that of another mailbox");
     let unconfirmed = AccountChange {
         confirmed: Some(false),
         ..AccountChange::default()

@@ -160,7 +160,14 @@ pub(super) fn join(
         return Ok(false);
     }
     let found = accounts::by_email(transaction, email_key)?;
-    let Some(account) = found.filter(|account| account.confirmed && account.made_by().is_none()) else {
+    // The key takes different mailboxes for one (`ß` and `ss`): good enough to refuse a second account, not to join one.
+    let has_address = |account: &AccountRow| {
+        let email = identity.email.as_deref();
+        email.is_some_and(|email| email.eq_ignore_ascii_case(&account.email))
+    };
+    let Some(account) =
+        found.filter(|account| account.confirmed && account.made_by().is_none() && has_address(account))
+    else {
         return Ok(false);
     };
     // A second subject of the provider with the same address may be another person, who got the address later.

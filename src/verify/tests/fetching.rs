@@ -185,7 +185,10 @@ impl Fetching {
 
     /// As the walk does it.
     async fn verify_or_refetch(&self, token: &str) -> Result<(), Refusal> {
-        match self.verifier.try_verify(&mut LocalCache::new(), token, NOW) {
+        match self
+            .verifier
+            .try_verify(&mut LocalCache::new(), token, NOW, || Ok(()))
+        {
             Err(refused) if refused.refetch().await => self.verify(token),
             outcome => Ok(outcome.map(|_| ())?),
         }
@@ -195,7 +198,7 @@ impl Fetching {
 /// Whether keys came that may help against the refusal of `token`.
 async fn refetch(verifier: &Verifier, token: &str) -> bool {
     let refused = verifier
-        .try_verify(&mut LocalCache::new(), token, NOW)
+        .try_verify(&mut LocalCache::new(), token, NOW, || Ok(()))
         .unwrap_err();
     refused.refetch().await
 }

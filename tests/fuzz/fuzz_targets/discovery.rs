@@ -35,8 +35,12 @@ fuzz_target!(|document: &[u8]| {
     let written: Vec<&Value> = ENDPOINTS.iter().filter_map(|name| read.get(*name)).collect();
     assert_eq!(written.len(), endpoints.len());
     for (endpoint, written) in endpoints.iter().zip(written) {
-        let ours = Url::parse(endpoint).expect("a browser reads it");
-        let theirs = Url::parse(written.as_str().expect("text")).expect("a browser reads it");
+        let written = written.as_str().expect("text");
+        // A host that is no name by IDNA (`xn--a`) leads a browser nowhere.
+        let (Ok(ours), Ok(theirs)) = (Url::parse(endpoint), Url::parse(written)) else {
+            assert!(written.to_ascii_lowercase().contains("xn--"), "{endpoint}");
+            continue;
+        };
         assert_eq!(
             (ours.scheme(), ours.host(), ours.port_or_known_default()),
             (theirs.scheme(), theirs.host(), theirs.port_or_known_default()),
