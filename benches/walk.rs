@@ -252,6 +252,7 @@ impl Running {
             let verifier = Verifier::new(issuers, Arc::clone(&revocations));
             let sites = Arc::new(Sites::new(&settings.public_url, NamedHosts::default()));
             SignIn {
+                bounces: Arc::default(),
                 cookie: COOKIE.to_owned(),
                 same_site_none: false,
                 sites,

@@ -98,6 +98,8 @@ refusals! {
     ClientRequestInvalid = BAD_REQUEST, "client-request-invalid", "Bad request";
     /// A sign-in with a provider that did not begin in this browser, took too long, or was completed before.
     AttemptRefused = BAD_REQUEST, "attempt-refused", "Bad request";
+    /// A browser was signed in several times in a row for one page, and none of the sessions counted there.
+    SignInLoop = BAD_REQUEST, "sign-in-loop", "Bad request";
     /// What a provider sent the browser back with is no answer to a sign-in, or is another provider's (RFC 9207).
     ProviderAnswerInvalid = BAD_REQUEST, "provider-answer-invalid", "Bad request";
     /// A logout token of a provider that is not valid, or was used before (OpenID Connect Back-Channel Logout 1.0).

@@ -131,6 +131,7 @@ fn a_known_session_cookie_is_found_and_verified_without_an_allocation() {
     let verifier = Verifier::new(issuers, Arc::new(revocations));
     let sites = Arc::new(Sites::new(&url.parse().unwrap(), NamedHosts::default()));
     let sign_in = SignIn {
+        bounces: Arc::default(),
         cookie: "__Host-session".to_owned(),
         same_site_none: false,
         sites,

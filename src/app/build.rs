@@ -109,6 +109,7 @@ pub(super) fn assemble(
             sites,
             verifier,
             renewal,
+            bounces: services.map_or_else(Arc::default, |services| Arc::clone(&services.bounces)),
         });
     }
     let (upstreams, share) = (
@@ -274,6 +275,7 @@ fn join(
         sites: Arc::clone(sites),
         pages: Arc::clone(pages),
         throttle: Arc::clone(&services.throttle),
+        bounces: Arc::clone(&services.bounces),
         setup: Arc::clone(&services.setup),
         other_cookies: sources.cookie_names().filter_map(with_deletion).collect(),
         redirect_uris: Arc::clone(&plan.redirect_uris),

@@ -12,7 +12,7 @@ use super::config::SignInPlan;
 use super::state_sync::StateSnapshot;
 use crate::account::Hasher;
 use crate::blocking::Blocking;
-use crate::login::{SetupToken, Throttle};
+use crate::login::{Bounces, SetupToken, Throttle};
 use crate::rate_limit::RateLimits;
 use crate::session::Openings;
 use crate::state::State;
@@ -27,6 +27,7 @@ pub(super) struct Services {
     pub(super) blocking: Arc<Blocking>,
     pub(super) hasher: Arc<Hasher>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) bounces: Arc<Bounces>,
     pub(super) openings: Arc<Openings>,
     pub(super) setup: Arc<SetupToken>,
     pub(super) rate_limits: Arc<RateLimits>,
@@ -52,6 +53,7 @@ impl Services {
             blocking: Arc::new(Blocking::new(control.clone(), WORK_AT_A_TIME, PATIENCE)),
             hasher: Arc::new(hasher),
             throttle: Arc::default(),
+            bounces: Arc::default(),
             openings: Arc::default(),
             setup: Arc::new(setup),
             rate_limits: Arc::default(),

@@ -18,6 +18,7 @@ use super::trace::{Silent, Trace};
 use crate::credential::{self, Source};
 use crate::http::origin::{self, ListedOrigins, Unforged};
 use crate::identity::Caller;
+use crate::login::BouncePage;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
 use crate::verify::Verified;
@@ -331,15 +332,44 @@ pub(super) async fn find_session<'g, T: Trace>(
         .await?
     {
         SessionCredential::Nothing => Ok(Found::default()),
-        SessionCredential::Bad(refusal) => Ok(Found {
-            authenticated: None,
-            set_cookie: sign_in.clear(refusal),
-        }),
+        SessionCredential::Bad(refusal) => {
+            if matches!(sent.session_tokens, Tokens::Cached(_)) {
+                sign_in.bounces.note_refused(page_of(head), refusal);
+            }
+            Ok(Found {
+                authenticated: None,
+                set_cookie: sign_in.clear(refusal),
+            })
+        }
         SessionCredential::Good(verified, set_cookie) => Ok(Found::by_session(verified, set_cookie)),
     }
 }
 
+/// The page that a request is for.
+fn page_of<'h>(head: &'h RequestHead<'_>) -> BouncePage<'h> {
+    BouncePage {
+        client: head.client_ip,
+        headers: &head.parts.headers,
+        host: head.host.name(),
+        path: head.target.as_str(),
+    }
+}
+
 impl Gateway {
+    /// A request that was allowed: where its session is new, its cookie is known to count.
+    pub(super) fn note_use(&self, head: &RequestHead<'_>, authenticated: Option<&Authenticated<'_>>) {
+        let Some((sign_in, used)) = self.sign_in.as_ref().zip(authenticated) else {
+            return;
+        };
+        let identity = &used.caller().identity;
+        if let (None, Some(session), Some(issued_at)) =
+            (used.source, &identity.session_id, identity.issued_at)
+        {
+            let now = self.clock.now();
+            sign_in.bounces.note_use(session, issued_at, page_of(head), now);
+        }
+    }
+
     /// Whether the session cookie of a request counts as absent: it is `SameSite=None`, and under `Lax` the browser would not
     /// have sent it. A page of a listed origin may have it sent.
     pub(super) fn ignores_session_cookie(&self, head: &RequestHead<'_>) -> bool {

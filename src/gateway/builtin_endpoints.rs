@@ -61,6 +61,22 @@ pub(super) async fn answer<'g>(
         access => caller_of(lane, access, head, &mut bad).await,
     };
     let caller = found.caller().cloned();
+    let by_cookie = found
+        .authenticated
+        .as_ref()
+        .is_some_and(|found| found.source.is_none());
+    if by_cookie
+        && matches!(
+            endpoint.access(),
+            Access::Caller | Access::Session | Access::EndsSession
+        )
+        && let Some(sign_in) = &gateway.sign_in
+        && let Some(session) = caller
+            .as_ref()
+            .and_then(|caller| caller.identity.session_id.as_ref())
+    {
+        sign_in.bounces.note_session(session);
+    }
     let asked = EndpointRequest {
         method: &head.parts.method,
         query: head.target.query(),
@@ -79,7 +95,7 @@ pub(super) async fn answer<'g>(
         may_be_proxy: head.peer.may_be_proxy(),
         browser: reply::wants_page(headers),
         request_id,
-        by_cookie: found.authenticated.is_some_and(|found| found.source.is_none()),
+        by_cookie,
         caller: caller.clone(),
         rules: gateway,
     };

@@ -316,6 +316,7 @@ async fn handle<'g>(
             return Ok(answered.response.map(Content::Own));
         }
     };
+    gateway.note_use(&head, allowed.authenticated.as_ref());
     let set_cookie = allowed.set_cookie.take();
     exchange
         .record

@@ -228,6 +228,9 @@ fn detail(refusal: Refusal) -> &'static str {
             return "This sign-in cannot be completed: it took too long, was completed before, or began in another browser. \
                     Please sign in again.";
         }
+        Refusal::SignInLoop => {
+            return "The browser was signed in several times in a row, and none of the sessions counted.";
+        }
         Refusal::ClientRequestInvalid => {
             return "What the app asked for is not valid: a parameter is missing, wrong or there twice, or its redirect URI is not \
                     listed here.";

@@ -58,7 +58,8 @@ pub(super) async fn land(visit: &EndpointContext<'_>) -> Result<EndpointResponse
         answered.with_cookie(arrived.cookie.set_cookie),
         EndpointResponse::with_cookie,
     );
-    Ok(visit
-        .without_others(answered)
-        .by_caller(caller(arrived.account, session_id, visit.now)))
+    let caller = caller(arrived.account, session_id, visit.now);
+    let page = visit.page(visit.asked.host.name(), &landing.return_to);
+    visit.note_opened(page, &caller.identity);
+    Ok(visit.without_others(answered).by_caller(caller))
 }

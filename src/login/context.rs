@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde_json::Map;
 use zeroize::Zeroizing;
 
+use super::bounces::{Bounces, Page};
 use super::form::{Fields, Kind, parameter};
 use super::provider::grants::{Grants, NewGrant};
 use super::provider::registry::Providers;
@@ -49,6 +50,8 @@ pub struct Login {
     pub pages: Arc<Pages>,
     /// Limits attempts.
     pub throttle: Arc<Throttle>,
+    /// Notices sign-ins in a row whose sessions do not count.
+    pub bounces: Arc<Bounces>,
     /// The link of the first run.
     pub setup: Arc<SetupToken>,
     /// Cookies of other issuers' tokens (`credentials.sources`), each with the `Set-Cookie` that deletes it.
@@ -380,6 +383,34 @@ impl EndpointContext<'_> {
         }
     }
 
+    pub(super) fn page<'a>(&'a self, host: &'a str, path: &'a str) -> Page<'a> {
+        Page {
+            client: self.asked.client,
+            headers: self.asked.headers,
+            host,
+            path,
+        }
+    }
+
+    /// The page that the browser is sent to; `None` for one of another host, which begins an attempt of its own.
+    pub(super) fn page_after<'a>(&'a self, then: &'a Then) -> Option<Page<'a>> {
+        match then {
+            Then::Page(path) if path.starts_with('/') => Some(self.page(self.asked.host.name(), path)),
+            Then::Page(_) => None,
+            Then::Host { destination, .. } => {
+                Some(self.page(without_port(&destination.host), &destination.return_to))
+            }
+        }
+    }
+
+    /// A session was opened for a browser, which is led to `page` with its cookie.
+    pub(super) fn note_opened(&self, page: Page<'_>, caller: &Identity) {
+        let session_id = caller.session_id.as_deref().unwrap_or_default();
+        self.login
+            .bounces
+            .opened(page, &caller.subject, session_id, self.now);
+    }
+
     /// Opens a browser's session on this host, authenticated as `how` says, and leads on to `then`.
     ///
     /// Every sign-in opens a new session, and the former one of the browser ends: an id that another person planted or saw
@@ -396,6 +427,7 @@ impl EndpointContext<'_> {
     ) -> Result<EndpointResponse, Refusal> {
         let (device, former, now) = (self.device(), self.browser_session(), self.now);
         let host = self.site.name.clone();
+        let here = matches!(then, Then::Page(_)).then(|| then.clone());
         let answered = self.state(move |_, sessions| {
             let cookie = sessions.open_browser(&account, how, &device, &host)?;
             if let Some(grant) = grant {
@@ -411,7 +443,15 @@ impl EndpointContext<'_> {
             let answered = EndpointResponse::see_other(location).with_cookie(cookie.set_cookie);
             Ok(answered.by_caller(caller(account, cookie.session_id, now)))
         });
-        Ok(self.without_others(answered.await?))
+        let answered = answered.await?;
+        // On another host the session arrives with the code.
+        if let (Some(page), Some(caller)) = (
+            here.as_ref().and_then(|then| self.page_after(then)),
+            &answered.caller,
+        ) {
+            self.note_opened(page, &caller.identity);
+        }
+        Ok(self.without_others(answered))
     }
 }
 
@@ -440,5 +480,14 @@ fn throttle_key(email: &str) -> String {
         String::new()
     } else {
         fold_email(email)
+    }
+}
+
+/// The name in an authority as `Sites::authority` spells it.
+fn without_port(authority: &str) -> &str {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    match authority.rsplit_once(':') {
+        Some((name, port)) if is_port(port) => name,
+        _ => authority,
     }
 }

@@ -8,6 +8,8 @@
 
 mod arrival;
 mod attempt;
+mod bounces;
+mod cause;
 mod client_code;
 mod context;
 mod endpoint;
@@ -43,6 +45,8 @@ use crate::pages::Pages;
 use crate::refusal::Refusal;
 use crate::signing::SigningKeys;
 
+pub(crate) use bounces::Bounces;
+pub(crate) use bounces::Page as BouncePage;
 pub(crate) use context::{EndpointRequest, Login, SignInRules};
 pub(crate) use endpoint::{
     Access, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight,

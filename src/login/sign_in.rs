@@ -25,6 +25,9 @@ pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse
     let site = &visit.site;
     if visit.has_forms() {
         let again = visit.needs_again(way.step_up.as_ref());
+        if visit.asked.browser && notice(visit).is_none() {
+            visit.stop_loop(&way.then, again, &way.again(visit))?;
+        }
         if let Some(own) = visit
             .browser_session()
             .filter(|_| way.then.passes_through() && !again)
@@ -46,6 +49,10 @@ pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse
             return Ok(EndpointResponse::found(location));
         }
         return Ok(way.shown(visit, StatusCode::OK, "", None).into());
+    }
+    // With a form to be expected, a page says where it is.
+    if site.place == Place::Other && site.keeps_cookie && !visit.login.password {
+        return visit.move_home(&way.link(visit));
     }
     if site.place != Place::Named || !site.keeps_cookie {
         return Ok(visit.elsewhere(StatusCode::OK, &way.link(visit)).into());

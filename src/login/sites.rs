@@ -110,6 +110,13 @@ impl Sites {
         host == self.home || (!self.is_https() && url::is_loopback(host) && url::is_loopback(&self.home))
     }
 
+    /// Whether a cookie that is set on `host` comes back to `public_url`: another name of this machine is another host to a
+    /// browser.
+    #[must_use]
+    pub(super) fn shares_cookies(&self, host: &str) -> bool {
+        host == self.home
+    }
+
     /// Where a request for `host` came to, by `scheme`.
     #[must_use]
     pub fn site(&self, host: &Host, scheme: Scheme) -> Site {

@@ -100,6 +100,21 @@ pub struct SignInForm<'a> {
     pub again: bool,
 }
 
+/// What the page says on which a sign-in ends that leads nowhere.
+#[derive(Clone, Copy, Debug)]
+pub struct StopPage<'a> {
+    /// Of the answer.
+    pub status: StatusCode,
+    /// The cause, and what to do.
+    pub detail: &'a str,
+    /// The id that the log line has.
+    pub request_id: &'a str,
+    /// The address that was asked for at first; `None`: not known.
+    pub again: Option<&'a str>,
+    /// The sign-in page that leads there.
+    pub sign_in: &'a str,
+}
+
 /// A provider on the sign-in page.
 #[derive(Clone, Debug)]
 pub struct ProviderLink {
@@ -194,6 +209,8 @@ struct Content<'a> {
     account: Option<&'a str>,
     /// The sign-in page, with where it leads back to; a path of ours, percent-encoded.
     sign_in_again: Option<&'a str>,
+    /// The page that a sign-in did not get to.
+    page_again: Option<&'a str>,
 }
 
 impl ErrorPages for Pages {
@@ -421,6 +438,21 @@ impl Pages {
         self.answer(StatusCode::OK, Page::Links, content)
     }
 
+    /// The page on which a sign-in ends that leads nowhere.
+    #[must_use]
+    pub fn sign_in_stopped(&self, page: &StopPage<'_>) -> Response<Bytes> {
+        let content = Content {
+            status: page.status,
+            title: "Not signed in",
+            detail: page.detail,
+            request_id: page.request_id,
+            page_again: page.again,
+            sign_in_again: Some(page.sign_in),
+            ..Content::default()
+        };
+        self.answer(page.status, Page::Error, content)
+    }
+
     /// The page of a refusal: the body alone.
     #[must_use]
     pub fn error(&self, page: &ErrorPage<'_>) -> Bytes {
@@ -569,6 +601,7 @@ impl Pages {
             more => content.more,
             account => optional(content.account),
             sign_in_again => content.sign_in_again,
+            page_again => content.page_again.filter(|address| address.len() <= LONGEST_ADDRESS),
             status => code,
             title => text(content.title),
             detail => text(content.detail),
@@ -800,6 +833,14 @@ impl Pages {
                 Content {
                     sign_in_again: Some("/auth/login"),
                     ..page(StatusCode::BAD_GATEWAY, "0197")
+                },
+            ),
+            (
+                Page::Error,
+                Content {
+                    page_again: Some("/"),
+                    sign_in_again: Some("/auth/login"),
+                    ..page(StatusCode::BAD_REQUEST, "0197")
                 },
             ),
         ]

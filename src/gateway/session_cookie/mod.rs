@@ -20,7 +20,7 @@ use crate::blocking::Blocking;
 use crate::clock::{Clock, UnixSeconds};
 use crate::http::cookie;
 use crate::identity::Caller;
-use crate::login::Sites;
+use crate::login::{Bounces, Sites};
 use crate::refusal::Refusal;
 use crate::session::{Cookie, HOST_CLAIM, Sessions, refresh_cookie_name};
 use crate::verify::{Verified, Verifier};
@@ -46,6 +46,8 @@ pub struct SignIn {
     pub verifier: Verifier,
     /// `None` where a request is only explained.
     pub renewal: Option<Renewal>,
+    /// Whether the sessions that are opened count.
+    pub bounces: Arc<Bounces>,
 }
 
 /// The way to new tokens.

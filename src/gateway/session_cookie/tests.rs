@@ -109,6 +109,7 @@ impl House {
             sites: Arc::new(Sites::new(&URL.parse().unwrap(), NamedHosts::default())),
             verifier: Verifier::new(issuers, revocations),
             renewal: Some(Renewal::new(Arc::new(sessions), blocking)),
+            bounces: Arc::default(),
         };
         let cookie = format!("__Host-session={}", cookie.token).parse().unwrap();
         let headers = HeaderMap::from_iter([(COOKIE, cookie)]);

@@ -217,6 +217,12 @@ impl Target {
         self.forwarded.clone()
     }
 
+    /// The same as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.forwarded.as_str()
+    }
+
     /// What is forwarded by a route that cuts a prefix off or changes the query.
     ///
     /// `strip_prefix` is as [`canonical_prefix`] made it and is compared by whole segments in their matching spelling; a

@@ -266,6 +266,11 @@ impl Jar {
             .take(MOST_SEEN)
     }
 
+    /// Whether the browser has an attempt, of whichever sign-in.
+    pub(super) fn has_some(&self, headers: &HeaderMap) -> bool {
+        self.all(headers).next().is_some()
+    }
+
     pub(super) fn delete(&self, name: &str) -> Option<HeaderValue> {
         self.write(name, "", 0, Return::ByAddress)
     }

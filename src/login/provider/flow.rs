@@ -19,11 +19,13 @@ use super::registry::{Provider, Providers};
 use super::token_endpoint::encode;
 use crate::account::parse_name;
 use crate::authorize::{SignInClaims, StepUp};
+use crate::login::cause::Cause;
 use crate::login::client_code;
 use crate::login::context::{EndpointContext, OwnSession};
 use crate::login::form::{Field, Fields, Kind, parameters};
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
+use crate::login::sites::Place;
 use crate::refusal::Refusal;
 use crate::session::ClientAttempt;
 use crate::state::{AccountRow, IdentityRow, Linked, TokenHash};
@@ -47,8 +49,17 @@ pub(in crate::login) async fn begin(
     visit: &EndpointContext<'_>,
 ) -> Result<EndpointResponse, Box<EndpointError>> {
     let (providers, provider) = named(visit)?;
+    // The attempt's cookie would be one of another host than the provider leads back to.
+    let (site, sites) = (&visit.site, &visit.login.sites);
+    if site.keeps_cookie && site.place != Place::Named && !sites.shares_cookies(&site.name) {
+        let mut url = visit.at_home(&format!("/login/{}", visit.id));
+        if let Some(query) = visit.asked.query {
+            url.push('?');
+            url.push_str(query);
+        }
+        return visit.move_home(&url);
+    }
     if !visit.has_forms() {
-        // The attempt's cookie would be one of another host than the provider leads back to.
         return Ok(visit.elsewhere(StatusCode::OK, &visit.at_home("/login")).into());
     }
     let (way, purpose) = match client_code::requested(visit)? {
@@ -308,8 +319,19 @@ async fn complete(
     );
     let (attempt, cookie_name) = found
         .filter(|(attempt, _)| attempt.provider == provider.plan.name)
-        .ok_or(Refusal::AttemptRefused)
-        .map_err(lost)?;
+        .ok_or_else(|| {
+            let mut failure = lost(Refusal::AttemptRefused);
+            if !providers.jar.has_some(visit.asked.headers) {
+                let (cause, host) = (Cause::of_no_cookie(visit), visit.asked.host.as_sent());
+                cause.log(
+                    visit,
+                    host,
+                    "a browser came back from a provider without the cookie of a sign-in",
+                );
+                failure.detail = Some(cause.words_of_attempt(visit.login.sites.public_url(), host));
+            }
+            failure
+        })?;
     let way = Way::new(
         visit,
         attempt.return_to.map(Into::into),

@@ -128,6 +128,7 @@ impl House {
             sites,
             pages: Arc::new(pages),
             throttle: Arc::new(Throttle::fixed()),
+            bounces: Arc::default(),
             setup: Arc::new(setup),
             refresh_cookie: None,
             registration: true,

@@ -562,6 +562,55 @@ fn the_sign_in_page_of_a_host_leads_to_public_url_with_what_it_was_asked_for() {
     }
 }
 
+#[test]
+fn host_that_keeps_no_session_cookie_stops_at_a_page() {
+    let app = App::start();
+    let gateway = setup(&app, "").start();
+    let mut browser = Browser::new(&gateway);
+    browser.sign_in("https://login.test/", ALICE);
+    let mut codes = 0;
+    let mut url = "https://reports.test/2026?a=b".to_owned();
+    let answer = loop {
+        let answer = browser.step(&url);
+        if let Some(jar) = browser.jar.get_mut("reports.test") {
+            jar.remove("__Host-session");
+        }
+        if !matches!(answer.status, 302 | 303) {
+            break answer.expect(400);
+        }
+        codes += usize::from(url.contains("/auth/continue?"));
+        url = absolute(&parts(&url).0, answer.header("location").unwrap());
+        assert!(codes <= 3, "{:?}", browser.trail);
+    };
+    assert_eq!((codes, parts(&url).0.as_str()), (3, "login.test"));
+    let page = answer.text();
+    assert!(page.contains("href=\"https://reports.test/2026?a=b\""), "{page}");
+    assert!(page.contains("the cookies of reports.test"), "{page}");
+    // A browser that keeps it passes.
+    let arrived = browser.open("https://reports.test/2026?a=b");
+    assert_eq!(
+        (arrived.host.as_str(), arrived.answer.status),
+        ("reports.test", 200)
+    );
+}
+
+#[test]
+fn tabs_of_another_host_that_sign_in_at_once_are_no_loop() {
+    let app = App::start();
+    let gateway = setup(&app, "").start();
+    let mut browser = Browser::new(&gateway);
+    browser.sign_in("https://login.test/", ALICE);
+    // Each tab is asked for before any of them has its cookie, and none of them has opened its page.
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        waiting.push(browser.code("https://reports.test/x").0);
+    }
+    for url in waiting {
+        assert_eq!(browser.step(&url).status, 303);
+    }
+    assert_eq!(browser.open("https://reports.test/x").answer.status, 200);
+}
+
 // --- where there is no form
 
 #[test]
@@ -889,8 +938,8 @@ fn of_many_that_present_one_code_at_once_one_gets_the_cookie() {
     let gateway = setup(&app, "").start();
     let mut alice = Browser::new(&gateway);
     alice.sign_in("https://login.test/x", ALICE).answer.expect(200);
-    for _ in 0..5 {
-        let (url, _) = alice.code("https://reports.test/x");
+    for round in 0..5 {
+        let (url, _) = alice.code(&format!("https://reports.test/x{round}"));
         let request = navigate(&parts(&url).1)
             .host("reports.test")
             .header("Cookie", &alice.cookies("reports.test"));
