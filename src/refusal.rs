@@ -175,6 +175,10 @@ refusals! {
     ClaimRefused = FORBIDDEN, "claim-refused", "Forbidden";
     /// A scope is missing.
     ScopeRefused = FORBIDDEN, "scope-refused", "Forbidden";
+    /// None of the alternatives of `any` applies.
+    AnyRefused = FORBIDDEN, "any-refused", "Forbidden";
+    /// The client is in another network than the route is for, or its address is not known.
+    NetworkRefused = FORBIDDEN, "network-refused", "Forbidden";
     /// A form to sign in on a host, or over a scheme, where the session's cookie could not be kept.
     SignInElsewhere = FORBIDDEN, "sign-in-elsewhere", "Forbidden";
     /// The provider says that the user did not agree to the sign-in.

@@ -103,7 +103,7 @@ pub(super) fn is_demo(plan: &Plan) -> bool {
     let refusal = |path, caller| {
         let line = RequestLine::parse("GET", path).ok()?;
         Some(
-            config_tests::decide(plan, &line, None, caller, Clock::system().now(), false)
+            config_tests::decide(plan, &line, None, caller, None, Clock::system().now(), false)
                 .err()
                 .map(|rejection| rejection.refusal),
         )

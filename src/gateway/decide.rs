@@ -17,11 +17,12 @@ use super::locate::locate;
 use super::rejection::{Matched, Rejection};
 use super::route::Route;
 use super::trace::{Silent, Trace};
-use crate::authorize::{Auth, Permit};
+use crate::authorize::{Auth, Permit, RequestFacts};
 use crate::clock::UnixSeconds;
 use crate::http::origin::{self, ListedOrigins, Unforged};
 use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
+use crate::identity_headers::TrustedProxies;
 use crate::login::{self, Access, Endpoint};
 use crate::rate_limit::{Quota, RateLimit, RateLimits};
 use crate::refusal::Refusal;
@@ -42,6 +43,8 @@ pub struct Policy<'g> {
     pub origins: &'g ListedOrigins,
     /// Whether an allowed request is sent on from here, so that a route that another proxy serves is none.
     pub forwards: bool,
+    /// The proxies that name the client.
+    pub proxies: &'g TrustedProxies,
     /// The time.
     pub now: UnixSeconds,
     /// What counts requests; `None` where a request is only described.
@@ -122,6 +125,28 @@ pub(crate) async fn decide<'g, T: Trace>(
             ..Rejection::new(Refusal::RouteMissing)
         }));
     }
+    let facts = RequestFacts {
+        client: if route.rules.read_address() {
+            head.known_client(policy.proxies)
+        } else {
+            None
+        },
+        now: policy.now,
+    };
+
+    // Signing in changes nothing here, so no credential is read.
+    if T::IS_READ {
+        for step in route.rules.network_steps(&facts) {
+            trace.step("network", step.passed(), || {
+                format!("{}: {}", step.rule, step.detail)
+            });
+        }
+    }
+    route.rules.admit(&facts).map_err(|denial| Rejection {
+        matched,
+        rule: Some(denial.rule),
+        ..Rejection::new(denial.refusal)
+    })?;
     if let Some(maintenance) = route.maintenance.as_ref().filter(|_| !policy.ignores_maintenance) {
         trace.step("route", false, || {
             format!("the route is under maintenance ({})", route.place)
@@ -158,13 +183,13 @@ pub(crate) async fn decide<'g, T: Trace>(
     };
     let caller = found.caller().cloned();
     if T::IS_READ {
-        for step in route.rules.steps(caller.as_deref(), policy.now) {
+        for step in route.rules.steps(caller.as_deref(), &facts) {
             trace.step("rules", step.passed(), || {
                 format!("{}: {}", step.rule, step.detail)
             });
         }
     }
-    match route.rules.decide(caller, policy.now) {
+    match route.rules.decide(caller, &facts) {
         Ok(permit) => {
             // Requests that the app does not get use up nothing of what callers have.
             match count(policy, by_caller, matched, permit.caller(), head, trace) {

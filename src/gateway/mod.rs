@@ -173,6 +173,7 @@ impl Gateway {
             public_https: self.public_https,
             origins: &self.origins,
             forwards: false,
+            proxies: &self.trusted_proxies,
             now: self.clock.now(),
             rate_limits: None,
             ignores_maintenance: false,
@@ -335,6 +336,7 @@ async fn handle<'g>(
             let question = Question::read(&endpoint, gateway.endpoints.prefix(), &head)?;
             let answer = forward_auth::answer(lane, head, question, &mut exchange.record);
             return Ok(Box::pin(answer).await?.map(Content::Own));
+        }
         Decision::Preflight(route) => {
             exchange.record.permitted(&route.label, None);
             let mut answer = Response::new(Content::Own(Bytes::new()));

@@ -17,6 +17,7 @@ mod hostile;
 mod limits;
 mod links;
 mod native_clients;
+mod networks;
 mod provider_grants;
 mod provider_logout;
 mod provider_presets;

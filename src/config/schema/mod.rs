@@ -46,6 +46,7 @@ pub(crate) const TABLES: &[Table] = &[
     routing::HEALTH_CHECK,
     routing::ROUTES,
     routing::ROLES,
+    routing::ANY,
     routing::RATE_LIMIT,
     routing::CORS,
     routing::MAINTENANCE,
