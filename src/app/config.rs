@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -16,7 +16,7 @@ use super::{Failure, Unreadable, egress, guarded};
 use crate::account::Policy;
 use crate::authorize::{Auth, Rules};
 use crate::config::raw::{RawConfig, RawPassword, RawRoute, RawTest};
-use crate::config::schema::or_default;
+use crate::config::schema::{Written, or_default};
 use crate::config::{self, Problems, Spanned};
 use crate::credential::Sources;
 use crate::forward::{Address, Upstream};
@@ -26,6 +26,7 @@ use crate::http::url::Url;
 use crate::identity_headers::IdentityHeaders;
 use crate::login;
 use crate::login::provider::{ProviderPlan, Sealing};
+use crate::net::tls_roots::system_files;
 use crate::observe::RouteLabel;
 use crate::pages::Pages;
 use crate::rate_limit::RateLimit;
@@ -34,7 +35,7 @@ use crate::server::listen::Address as Listen;
 use crate::session;
 use crate::state::Authorities;
 use crate::values::{RedirectUri, SigningAlgorithm};
-use crate::verify::Issuers;
+use crate::verify::{Issuers, Verifier};
 
 /// Everything that a file says, ready to be put to work.
 #[derive(Debug)]
@@ -61,6 +62,12 @@ pub struct Plan {
     pub pages: Arc<Pages>,
     /// The file's own tests.
     pub tests: Vec<Spanned<RawTest>>,
+    /// The files that it depends on, without the configuration file itself.
+    pub(crate) files: Vec<PathBuf>,
+    /// The tables that a reload compares.
+    pub(crate) written: Written,
+    /// The verifier of the configuration before, where the issuers are the same.
+    pub(crate) verifier: Option<Verifier>,
 }
 
 /// `[session]` and `[password]`, ready to be put to work.
@@ -174,6 +181,10 @@ fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
 /// Compiles all tables. `None` only where there are errors.
 fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let settings = Settings::compile(raw, problems);
+    // The authorities that servers and issuers are trusted by, where no `ca_file` is written.
+    for file in system_files() {
+        problems.depends_on(&file);
+    }
     let workers = settings::workers(&raw.server);
     let upstreams: Vec<Arc<Upstream>> = raw
         .upstreams
@@ -235,6 +246,9 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     });
     let pages = compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems);
     Some(Plan {
+        files: problems.files().to_vec(),
+        written: raw.written.clone(),
+        verifier: None,
         pages: Arc::new(pages),
         sign_in,
         named_hosts,

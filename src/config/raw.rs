@@ -4,15 +4,17 @@
 //! that uses a table decides what it means together with the rest.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
 
 use super::preset::Preset;
-use super::schema::{RestartValues, Scalars};
+use super::schema::{RestartValues, Scalars, Written};
 pub(crate) use super::spanned::Spanned;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
@@ -70,6 +72,8 @@ pub struct RawConfig {
     pub failed: Failed,
     /// The values of the keys that only a restart changes.
     pub restart: RestartValues,
+    /// The tables that a reload compares.
+    pub(crate) written: Written,
     /// `[server]`
     pub server: RawServer,
     /// `[admin]`
@@ -96,6 +100,8 @@ pub struct RawConfig {
     pub providers: Vec<Named<RawProvider>>,
     /// `[pages]`
     pub pages: RawPages,
+    /// `[forward_auth]`
+    pub forward_auth: RawForwardAuth,
     /// `[log]`
     pub log: RawLog,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
@@ -165,6 +171,12 @@ pub enum RawPem {
 pub struct RawAdmin {
     pub listen: Spanned<Listen>,
     pub hosts: Vec<Spanned<String>>,
+}
+
+/// `[forward_auth]`
+#[derive(Clone, Debug, Default)]
+pub struct RawForwardAuth {
+    pub cache: Option<Spanned<Duration>>,
 }
 
 /// `[log]`
@@ -281,6 +293,9 @@ pub struct RawRoute {
     pub acr: Vec<Spanned<Scope>>,
     pub max_age: Option<Spanned<Duration>>,
     pub provider: Option<Spanned<String>>,
+    pub from: Vec<Spanned<IpNet>>,
+    pub none_from: Vec<Spanned<IpNet>>,
+    pub any: Option<Spanned<Vec<Spanned<RawAlternative>>>>,
     pub upstream: Option<Spanned<String>>,
     pub strip_prefix: Option<Spanned<String>>,
     pub rewrite_responses: Option<Spanned<bool>>,
@@ -329,6 +344,15 @@ pub struct RawRateLimit {
     pub requests: Option<Spanned<u64>>,
     pub per: Option<Spanned<Duration>>,
     pub by: Option<Spanned<RateLimitBy>>,
+}
+
+/// An entry of `any`: all that is there has to be met.
+#[derive(Clone, Debug, Default)]
+pub struct RawAlternative {
+    pub role: Option<Spanned<String>>,
+    pub scope: Option<Spanned<Scope>>,
+    pub claims: Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)>,
+    pub from: Vec<Spanned<IpNet>>,
 }
 
 /// `roles = ["a"]` is `any`.
@@ -546,6 +570,10 @@ pub struct RawTestCaller {
     pub signed_in: Option<Spanned<Duration>>,
     pub provider: Option<Spanned<String>>,
     pub claims: Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)>,
+    /// The address of the client; alone, there is no caller.
+    pub from: Option<Spanned<IpAddr>>,
+    /// Whether a key says something about a caller.
+    pub is_caller: bool,
 }
 
 /// `expect = …`

@@ -17,11 +17,12 @@ use super::locate::locate;
 use super::rejection::{Matched, Rejection};
 use super::route::Route;
 use super::trace::{Silent, Trace};
-use crate::authorize::{Auth, Permit};
+use crate::authorize::{Auth, Permit, RequestFacts};
 use crate::clock::UnixSeconds;
 use crate::http::origin::{self, ListedOrigins, Unforged};
 use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
+use crate::identity_headers::TrustedProxies;
 use crate::login::{self, Access, Endpoint};
 use crate::rate_limit::{Quota, RateLimit, RateLimits};
 use crate::refusal::Refusal;
@@ -40,6 +41,10 @@ pub struct Policy<'g> {
     pub public_https: Option<bool>,
     /// The origins whose pages may use some of the gateway's own endpoints.
     pub origins: &'g ListedOrigins,
+    /// Whether an allowed request is sent on from here, so that a route that another proxy serves is none.
+    pub forwards: bool,
+    /// The proxies that name the client.
+    pub proxies: &'g TrustedProxies,
     /// The time.
     pub now: UnixSeconds,
     /// What counts requests; `None` where a request is only described.
@@ -53,6 +58,8 @@ pub struct Policy<'g> {
 pub enum Decision<'g> {
     /// The gateway answers it.
     Builtin(Endpoint, Found<'g>, Unforged),
+    /// Another proxy asks at this endpoint about the request that it describes.
+    ForwardAuth(Endpoint),
     /// The gateway answers the preflight of a page, by the `cors` of a route.
     Preflight(&'g Route),
     /// It goes to the upstream of a route.
@@ -112,6 +119,34 @@ pub(crate) async fn decide<'g, T: Trace>(
     }
     let route = locate(policy.routes, head.host.name(), target, method, trace)?;
     let matched = Matched::Route(route);
+    if policy.forwards && route.upstream.is_served_elsewhere() {
+        return Err(Box::new(Rejection {
+            matched,
+            ..Rejection::new(Refusal::RouteMissing)
+        }));
+    }
+    let facts = RequestFacts {
+        client: if route.rules.read_address() {
+            head.known_client(policy.proxies)
+        } else {
+            None
+        },
+        now: policy.now,
+    };
+
+    // Signing in changes nothing here, so no credential is read.
+    if T::IS_READ {
+        for step in route.rules.network_steps(&facts) {
+            trace.step("network", step.passed(), || {
+                format!("{}: {}", step.rule, step.detail)
+            });
+        }
+    }
+    route.rules.admit(&facts).map_err(|denial| Rejection {
+        matched,
+        rule: Some(denial.rule),
+        ..Rejection::new(denial.refusal)
+    })?;
     if let Some(maintenance) = route.maintenance.as_ref().filter(|_| !policy.ignores_maintenance) {
         trace.step("route", false, || {
             format!("the route is under maintenance ({})", route.place)
@@ -148,13 +183,13 @@ pub(crate) async fn decide<'g, T: Trace>(
     };
     let caller = found.caller().cloned();
     if T::IS_READ {
-        for step in route.rules.steps(caller.as_deref(), policy.now) {
+        for step in route.rules.steps(caller.as_deref(), &facts) {
             trace.step("rules", step.passed(), || {
                 format!("{}: {}", step.rule, step.detail)
             });
         }
     }
-    match route.rules.decide(caller, policy.now) {
+    match route.rules.decide(caller, &facts) {
         Ok(permit) => {
             // Requests that the app does not get use up nothing of what callers have.
             match count(policy, by_caller, matched, permit.caller(), head, trace) {
@@ -287,6 +322,20 @@ async fn decide_builtin<'g, T: Trace>(
         set_cookie: found.set_cookie,
         ..Rejection::new(refusal)
     };
+    if endpoint.access() == Access::Proxy {
+        if !endpoint.is_spelled_plainly(head.parts.uri.path(), policy.own_prefix) {
+            return Err(Box::new(rejection(Refusal::RouteMissing, Found::default())));
+        }
+        let is_trusted = head.peer.trusted;
+        trace.step("forward-auth", is_trusted, || {
+            "only a peer in `trusted_proxies` may ask about requests".to_owned()
+        });
+        return if is_trusted {
+            Ok(Decision::ForwardAuth(endpoint))
+        } else {
+            Err(Box::new(rejection(Refusal::PeerUntrusted, Found::default())))
+        };
+    }
     let listed = endpoint.is_for_listed().then_some(policy.origins);
     let found = if endpoint.needs_caller() {
         authenticate(head, credentials, policy.public_https, listed, trace)
@@ -314,6 +363,7 @@ async fn decide_builtin<'g, T: Trace>(
             .is_some_and(|caller| has_session(caller, credentials)),
         Access::Public
         | Access::CrossSite
+        | Access::Proxy
         | Access::ShowsSession
         | Access::ReplacesSession
         | Access::EndsSession => true,
@@ -361,10 +411,16 @@ pub(crate) fn is_sent_to_sign_in(
     is_browser: bool,
     rejection: &Rejection<'_>,
 ) -> bool {
-    let needs_sign_in = match rejection.refusal {
-        Refusal::CredentialMissing => true,
-        Refusal::AuthenticationInsufficient => rejection.by_session,
-        _ => false,
-    };
-    needs_sign_in && has_sign_in && is_browser && matches!(*method, Method::GET | Method::HEAD)
+    needs_sign_in(has_sign_in, rejection) && is_browser && matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Whether signing in, where there is a way to, can help.
+#[must_use]
+pub(super) fn needs_sign_in(has_sign_in: bool, rejection: &Rejection<'_>) -> bool {
+    has_sign_in
+        && match rejection.refusal {
+            Refusal::CredentialMissing => true,
+            Refusal::AuthenticationInsufficient => rejection.by_session,
+            _ => false,
+        }
 }

@@ -13,6 +13,7 @@ mod cors;
 mod cross_origin;
 mod decide;
 mod exchange;
+mod forward_auth;
 mod head;
 mod locate;
 mod loops;
@@ -68,6 +69,7 @@ pub(crate) use connection::{Activity, ConnectionInfo, StreamLimit, StreamSlot};
 pub(crate) use cors::Cors;
 pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
 pub use decide::{Decision, decide_at_once};
+pub(crate) use forward_auth::ForwardAuth;
 pub use head::{RequestHead, Sender};
 pub(crate) use loops::LoopMark;
 pub(crate) use maintenance::Maintenance;
@@ -83,6 +85,7 @@ pub(crate) use trace::Trace;
 use authenticate::Sent;
 use cross_origin::CrossOrigin;
 use exchange::Exchange;
+use forward_auth::Question;
 use refuse::{Asker, refuse};
 use response::respond;
 use revocation_watch::RevocationWatch;
@@ -132,6 +135,8 @@ pub struct Gateway {
     pub trusted_proxies: TrustedProxies,
     /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
     pub warned_of_proxy: AtomicBool,
+    /// How other proxies are answered.
+    pub(crate) forward_auth: ForwardAuth,
     /// Whether a route has `cors`.
     pub has_cors: bool,
     /// The counters of rate limits.
@@ -167,6 +172,8 @@ impl Gateway {
             has_sign_in: self.sign_in.is_some(),
             public_https: self.public_https,
             origins: &self.origins,
+            forwards: false,
+            proxies: &self.trusted_proxies,
             now: self.clock.now(),
             rate_limits: None,
             ignores_maintenance: false,
@@ -255,11 +262,19 @@ impl WorkerContext {
             Ok(response) => (response, exchange.is_much_pending()),
             Err(mut rejection) => {
                 exchange.refused(&rejection);
+                if rejection.refusal == Refusal::PeerUntrusted {
+                    gateway
+                        .forward_auth
+                        .warn_of_peer(&client.peer, gateway.clock.now());
+                }
                 // A session that ended while the request was under way: its renewed cookie must not take the place of the
                 // one that the browser may have got since.
                 let set_cookie = rejection.set_cookie.take();
                 let set_cookie = set_cookie.filter(|_| rejection.refusal != Refusal::Revoked);
-                let mut response = refuse(gateway, rejection, asker, &exchange.record);
+                let mut response = match rejection.asked {
+                    Some(asked) => forward_auth::refuse(gateway, &rejection, asked, &asker, &exchange.record),
+                    None => refuse(gateway, rejection, asker, &exchange.record),
+                };
                 gateway.set_session_cookie(response.headers_mut(), set_cookie);
                 // What is left of the body is not read, and must not be taken for the next request.
                 (response.map(Content::Own), exchange.is_body_pending())
@@ -310,11 +325,18 @@ async fn handle<'g>(
 
     // The decision.
     let policy = Policy {
+        forwards: true,
         rate_limits: Some(&gateway.rate_limits),
         ..gateway.policy()
     };
     let mut allowed = match decide(policy, &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
+        Decision::ForwardAuth(endpoint) => {
+            exchange.record.builtin(None);
+            let question = Question::read(&endpoint, gateway.endpoints.prefix(), &head)?;
+            let answer = forward_auth::answer(lane, head, question, &mut exchange.record);
+            return Ok(Box::pin(answer).await?.map(Content::Own));
+        }
         Decision::Preflight(route) => {
             exchange.record.permitted(&route.label, None);
             let mut answer = Response::new(Content::Own(Bytes::new()));

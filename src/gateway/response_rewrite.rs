@@ -72,10 +72,11 @@ impl<'a> ResponseRewrite<'a> {
         if self.route.rewrite_responses && headers.keys().any(|name| REWRITTEN.contains(name)) {
             self.rewrite(gateway, headers);
         }
-        if self.is_known && !says_something_to_caches(headers) {
+        let rules = &self.route.rules;
+        if (self.is_known || rules.read_address()) && !says_something_to_caches(headers) {
             headers.insert(CACHE_CONTROL, PRIVATE.clone());
         }
-        if self.route.rules.auth() == Auth::Optional {
+        if rules.auth() != Auth::None && !rules.needs_caller() {
             add_vary(headers, &gateway.vary);
         }
         if let Some(quota) = &self.quota {

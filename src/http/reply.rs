@@ -187,9 +187,20 @@ fn challenge(refusal: Refusal, realm: &str, step_up: Option<&str>) -> Option<Hea
     let error = match refusal.status() {
         StatusCode::UNAUTHORIZED if refusal.is_invalid_token() => r#", error="invalid_token""#,
         StatusCode::UNAUTHORIZED => "",
-        StatusCode::FORBIDDEN if !matches!(refusal, Refusal::CrossSite | Refusal::SignInElsewhere) => {
-            r#", error="insufficient_scope""#
+        // No token changes these.
+        StatusCode::FORBIDDEN
+            if matches!(
+                refusal,
+                Refusal::CrossSite
+                    | Refusal::SignInElsewhere
+                    | Refusal::NetworkRefused
+                    | Refusal::PeerUntrusted
+                    | Refusal::ConditionUnknown
+            ) =>
+        {
+            return None;
         }
+        StatusCode::FORBIDDEN => r#", error="insufficient_scope""#,
         _ => return None,
     };
     HeaderValue::try_from(format!(r#"Bearer realm="{realm}"{error}"#)).ok()
@@ -257,6 +268,7 @@ fn detail(refusal: Refusal) -> &'static str {
         Refusal::LastSignIn => {
             return "This is the last way to sign in to this account, so it stays. Link another provider first.";
         }
+        Refusal::NetworkRefused => return "You are not allowed to do this.",
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
         Refusal::Maintenance => return "This page is not available at the moment; try again later.",
         Refusal::RateLimited => return "There were too many requests; try again later.",

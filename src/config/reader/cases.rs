@@ -43,7 +43,18 @@ impl Reader<'_> {
     }
 
     fn test_caller(&mut self, section: &mut Section<'_>) -> Option<RawTestCaller> {
+        let keys = [
+            "subject",
+            "issuer",
+            "roles",
+            "scopes",
+            "acr",
+            "signed_in",
+            "provider",
+            "claims",
+        ];
         Some(RawTestCaller {
+            is_caller: !section.has("from") || keys.iter().any(|key| section.has(key)),
             subject: self.string(section, "subject"),
             issuer: self.string(section, "issuer"),
             roles: self.all(section, "roles", Empty::Taken, Self::text),
@@ -52,6 +63,10 @@ impl Reader<'_> {
             signed_in: self.duration_or_zero(section, "signed_in"),
             provider: self.string(section, "provider"),
             claims: self.claims(section, Empty::Taken),
+            from: self.parsed(section, "from", "the address of a client", |text| {
+                text.parse()
+                    .map_err(|_| "an address is `10.1.2.3` or `2001:db8::1`".to_owned())
+            }),
         })
     }
 

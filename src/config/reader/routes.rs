@@ -4,12 +4,14 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::Method;
+use ipnet::IpNet;
 
 use super::Reader;
 use super::fields::{Empty, claim_path, word};
 use super::section::{Item, Section};
 use crate::config::raw::{
-    RawCors, RawCorsOrigin, RawIdentity, RawMaintenance, RawRateLimit, RawRoles, RawRoute, Spanned,
+    RawAlternative, RawCors, RawCorsOrigin, RawIdentity, RawMaintenance, RawRateLimit, RawRoles, RawRoute,
+    Spanned,
 };
 use crate::config::values::{self, echo};
 use crate::config::{nearest, schema};
@@ -20,6 +22,8 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 /// Of `max_age`: a shorter one could be over before the browser is back.
 const SHORTEST_AGE: Duration = Duration::from_secs(10);
+
+const ALTERNATIVE: &str = "write `any = [{ role = \"staff\" }, { from = \"10.0.0.0/8\" }]`: one entry is enough, of which all is needed";
 
 /// Of `rate_limit.per`.
 const LIMIT_PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -73,6 +77,9 @@ impl Reader<'_> {
             ),
             max_age: self.max_age(section),
             provider: self.string(section, "provider"),
+            from: self.networks(section, "from", "leave it out for clients of every network"),
+            none_from: self.networks(section, "none_from", "leave it out if no network is refused"),
+            any: self.alternatives(section),
             upstream: self.string(section, "upstream"),
             strip_prefix: self.string(section, "strip_prefix"),
             rewrite_responses: self.flag(section, "rewrite_responses"),
@@ -169,6 +176,61 @@ impl Reader<'_> {
             },
             span,
         ))
+    }
+
+    fn networks(&mut self, section: &mut Section<'_>, key: &str, empty: &'static str) -> Vec<Spanned<IpNet>> {
+        self.all(section, key, Empty::Refused(empty), |reader, item| {
+            let network = reader.parse(item, "a network", values::network)?;
+            if network.value.prefix_len() == 0 {
+                let family = if network.value.addr().is_ipv4() {
+                    "IPv4"
+                } else {
+                    "IPv6"
+                };
+                reader
+                    .warning(
+                        &network.span,
+                        format!("`{}` is every {family} address", network.value),
+                    )
+                    .hint("name the networks of the clients");
+            }
+            Some(network)
+        })
+    }
+
+    fn alternatives(&mut self, section: &mut Section<'_>) -> Option<Spanned<Vec<Spanned<RawAlternative>>>> {
+        let item = section.take("any")?;
+        let span = item.span.clone();
+        let Ok(items) = item.into_elements() else {
+            self.error(&span, "`any` must be an array of tables")
+                .hint(ALTERNATIVE);
+            return None;
+        };
+        if items.is_empty() {
+            self.error(&span, "`any` is empty: no request could pass")
+                .hint(ALTERNATIVE);
+            return None;
+        }
+        let read = |item| self.section(item, "routes.any", "{ role = \"staff\" }", Self::alternative);
+        let all: Vec<_> = items.into_iter().filter_map(read).collect();
+        (!all.is_empty()).then(|| Spanned::new(all, span))
+    }
+
+    fn alternative(&mut self, section: &mut Section<'_>) -> Option<RawAlternative> {
+        let keys = ["role", "scope", "claims", "from"];
+        let is_empty = !keys.iter().any(|key| section.has(key));
+        let alternative = RawAlternative {
+            role: self.parsed(section, "role", "the name of a role", values::role),
+            scope: section.take("scope").and_then(|item| self.scope(&item)),
+            claims: self.claims(section, Empty::Refused("leave it out if no claim is asked for")),
+            from: self.networks(section, "from", "leave it out for clients of every network"),
+        };
+        if is_empty {
+            self.error(&section.span, "an entry of `any` asks for nothing")
+                .hint(ALTERNATIVE);
+            return None;
+        }
+        Some(alternative)
     }
 
     fn rate_limit(&mut self, section: &mut Section<'_>) -> Option<RawRateLimit> {

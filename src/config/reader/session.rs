@@ -133,7 +133,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn pages(&mut self, section: &mut Section<'_>) -> Option<RawPages> {
-        Some(RawPages {
+        let pages = RawPages {
             name: self.parsed(section, "name", "what the site is called", |text| {
                 match text.chars().count() {
                     _ if text.trim().is_empty() => Err("write a name, or leave the key out".to_owned()),
@@ -174,7 +174,11 @@ impl Reader<'_> {
                     _ => Err("at most 300 characters: it stands on the sign-in page".to_owned()),
                 },
             ),
-        })
+        };
+        if let Some(logo) = &pages.logo {
+            self.problems.depends_on(&logo.value);
+        }
+        Some(pages)
     }
 
     fn colors(&mut self, section: &mut Section<'_>) -> Option<RawColors> {

@@ -14,7 +14,7 @@ pub(super) const UPSTREAMS: Table = Table {
     doc: "An app: either `servers` or `builtin`.",
     keys: &[
         key("servers", TEXTS, "", "The servers of the app: `http://`, `https://`, `h2c://` or `unix:`. A server may have a path below which the app is; all servers of an upstream have the same one.").example("[\"http://127.0.0.1:3000\", \"http://127.0.0.1:3001\"]"),
-        key("builtin", Kind::Word(&["whoami"]), "", "`whoami`: the gateway itself answers with the request as an app would get it.").example("\"whoami\""),
+        key("builtin", Kind::Word(&["whoami", "forward-auth"]), "", "`whoami`: the gateway itself answers with the request as an app would get it. `forward-auth`: another proxy serves the route and asks `/auth/verify` about each request; a request that comes to the gateway itself gets 404.").example("\"whoami\""),
         key("host", Kind::Text, "", "The Host header for the app. Without it: that of the client.").example("\"app.internal\""),
         key("connect_timeout", Kind::Duration, "\"2s\"", "The longest wait for a connection, TLS included."),
         key("response_timeout", Kind::Duration, "\"30s\"", "The longest wait from the request to the head of the response. It does not cut streams."),
@@ -66,6 +66,9 @@ pub(super) const ROUTES: Table = Table {
         key("acr", TEXTS, "", "Authentication context classes, one of which the sign-in has (the claim `acr`). A browser is sent to sign in again, an API client gets 401 (see `step-up.md`).").example("[\"urn:example:mfa\"]"),
         key("max_age", Kind::Duration, "", "How long ago the sign-in may be (the claim `auth_time`), 10 seconds at least.").example("\"10m\""),
         key("provider", Kind::Text, "", "The provider that the sign-in was with, by the name of its table.").example("\"main\""),
+        key("from", TEXTS, "", "Networks, one of which the client is in; other clients get 403, whoever asks. Behind `trusted_proxies` the client is the one that they name (see `routing.md`).").example("[\"10.0.0.0/8\"]"),
+        key("none_from", TEXTS, "", "Networks whose clients get 403.").example("[\"192.0.2.0/24\"]"),
+        key("any", Kind::Tables("routes.any"), "", "Alternatives to each other: a request has to meet one of them, beside the other rules. Let in by `from` alone, it needs no credential and has no caller.").example("[{ role = \"staff\" }, { scope = \"reports:read\", claims = { tenant = \"acme\" } }, { from = \"10.0.0.0/8\" }]"),
         key("upstream", Kind::Text, "", "The name of the upstream. Required.").example("\"app\""),
         key("strip_prefix", Kind::Text, "", "Leading segments of the path that the app does not see. The app reads them in X-Forwarded-Prefix.").example("\"/reports\""),
         key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),
@@ -195,6 +198,25 @@ pub(super) const MAINTENANCE: Table = Table {
     synonyms: &[("message", "text"), ("page", "file")],
 };
 
+pub(super) const ANY: Table = Table {
+    path: "routes.any",
+    doc: "One alternative. All keys that it has need to be met.",
+    keys: &[
+        key("role", Kind::Text, "", "The caller has this role.").example("\"staff\""),
+        key("scope", Kind::Text, "", "The token has this scope.").example("\"reports:read\""),
+        key("claims", CLAIMS, "", "Claims that equal or contain these values.")
+            .example("{ tenant = \"acme\" }"),
+        key(
+            "from",
+            Kind::OneOrMore(&Kind::Text),
+            "",
+            "Networks, one of which the client is in.",
+        )
+        .example("\"10.0.0.0/8\""),
+    ],
+    synonyms: &[("roles", "role"), ("scopes", "scope"), ("claim", "claims")],
+};
+
 pub(super) const RATE_LIMIT: Table = Table {
     path: "routes.rate_limit",
     doc: "A limit on the requests of a route.",
@@ -285,9 +307,23 @@ pub(super) const CALLER: Table = Table {
         )
         .example("\"5m\""),
         key("provider", Kind::Text, "", "The provider of the sign-in.").example("\"main\""),
+        key("from", Kind::Text, "", "The address of the client. Alone, the request has no caller. Without it: unknown, so that no `from` of a route lets it in.").example("\"10.1.2.3\""),
         key("claims", CLAIMS, "", "Further claims.")
             .example("{ tenant = \"acme\", \"address.country\" = \"IS\" }"),
     ],
+    synonyms: &[],
+};
+
+pub(super) const FORWARD_AUTH: Table = Table {
+    path: "forward_auth",
+    doc: "Answers to other proxies, which ask `/auth/verify` about the requests that they get. Only `trusted_proxies` may ask.",
+    keys: &[key(
+        "cache",
+        Kind::Duration,
+        "\"0s\"",
+        "How long a proxy may keep the answer that a request may pass, at most 60s and never longer than the token is valid. A revocation is late by this time. Not for routes with `max_age`, `acr`, `provider` or `rate_limit`.",
+    )
+    .example("\"5s\"")],
     synonyms: &[],
 };
 
