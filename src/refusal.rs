@@ -105,6 +105,15 @@ refusals! {
     /// A logout token of a provider that is not valid, or was used before (OpenID Connect Back-Channel Logout 1.0).
     LogoutTokenRefused = BAD_REQUEST, "logout-token-refused", "Bad request";
 
+    /// A proxy that asks about a request does not say its method, host or URI, or says them in fields of two families.
+    OriginalMissing = BAD_REQUEST, "original-missing", "Bad request";
+    /// The same says one of them more than once.
+    OriginalRepeated = BAD_REQUEST, "original-repeated", "Bad request";
+    /// The same says one of them in a form that no request has.
+    OriginalInvalid = BAD_REQUEST, "original-invalid", "Bad request";
+    /// The same says two different things in fields of two families.
+    OriginalMismatch = BAD_REQUEST, "original-mismatch", "Bad request";
+
     // 401: who is asking is not known.
     /// The route needs a caller and no source held a credential.
     CredentialMissing = UNAUTHORIZED, "credential-missing", "Unauthorized";
@@ -180,6 +189,11 @@ refusals! {
     AccountDisabled = FORBIDDEN, "account-disabled", "Forbidden";
     /// A cookie was the credential and another site asked.
     CrossSite = FORBIDDEN, "cross-site", "Forbidden";
+
+    /// A peer that is not in `trusted_proxies` asks about a request of another client.
+    PeerUntrusted = FORBIDDEN, "peer-untrusted", "Forbidden";
+    /// A condition in the query of a proxy that asks about a request is not known here.
+    ConditionUnknown = FORBIDDEN, "condition-unknown", "Forbidden";
 
     // 404, 405, 408, 409, 413, 414, 415, 421, 429, 431.
     /// No route covers the path.

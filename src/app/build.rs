@@ -14,7 +14,7 @@ use crate::account::Accounts;
 use crate::clock::{Clock, UnixSeconds};
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Upstream};
-use crate::gateway::{Gateway, Label, LoopMark, Renewal, SignIn};
+use crate::gateway::{ForwardAuth, Gateway, Label, LoopMark, Renewal, SignIn};
 use crate::http::client::Share;
 use crate::http::location;
 use crate::http::pace::PaceRules;
@@ -217,6 +217,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
+        forward_auth: ForwardAuth::new(settings.forward_auth_cache),
         rate_limits: joined.rate_limits,
         grants,
         clock: joined.clock,

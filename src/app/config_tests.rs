@@ -61,6 +61,7 @@ pub(super) fn decide<'a>(
         has_sign_in: plan.sign_in.is_some(),
         public_https: plan.settings.public_https,
         origins: &plan.settings.origins,
+        forwards: false,
         now,
         rate_limits: None,
     };
@@ -107,7 +108,7 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
         };
         let (rule, route) = match decision {
             Ok(Decision::Forward(allowed)) => (None, Some(allowed.route)),
-            Ok(Decision::Builtin(..)) => (None, None),
+            Ok(Decision::Builtin(..) | Decision::ForwardAuth(_)) => (None, None),
             Err(rejection) => (rejection.rule, rejection.matched.route()),
         };
         let why = match (rule, route) {

@@ -104,7 +104,9 @@ pub(super) fn is_demo(plan: &Plan) -> bool {
                 .map(|rejection| rejection.refusal),
         )
     };
-    plan.upstreams.iter().any(|upstream| upstream.is_builtin())
+    plan.upstreams
+        .iter()
+        .any(|upstream| upstream.is_builtin() && !upstream.is_served_elsewhere())
         && refusal("/hello", None) == Some(Some(Refusal::CredentialMissing))
         && refusal("/hello", Some(Arc::clone(&alice))) == Some(None)
         && refusal("/admin/users", Some(alice)) == Some(Some(Refusal::RoleRefused))

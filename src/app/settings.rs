@@ -68,6 +68,8 @@ pub struct Settings {
     pub signing_algorithm: SigningAlgorithm,
     /// Where our own endpoints live.
     pub own_prefix: String,
+    /// How long a proxy may keep the answer that a request may pass.
+    pub forward_auth_cache: Duration,
     /// The values of the keys that only a restart changes.
     pub restart: RestartValues,
 }
@@ -166,6 +168,7 @@ impl Settings {
             state_url,
             signing_algorithm: signing_algorithm(raw),
             own_prefix: of_server(&server.own_prefix, "own_prefix"),
+            forward_auth_cache: or_default(raw.forward_auth.cache.as_ref(), "forward_auth", "cache"),
             restart: raw.restart.clone(),
         }
     }

@@ -96,6 +96,8 @@ pub struct RawConfig {
     pub providers: Vec<Named<RawProvider>>,
     /// `[pages]`
     pub pages: RawPages,
+    /// `[forward_auth]`
+    pub forward_auth: RawForwardAuth,
     /// `[log]`
     pub log: RawLog,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
@@ -165,6 +167,12 @@ pub enum RawPem {
 pub struct RawAdmin {
     pub listen: Spanned<Listen>,
     pub hosts: Vec<Spanned<String>>,
+}
+
+/// `[forward_auth]`
+#[derive(Clone, Debug, Default)]
+pub struct RawForwardAuth {
+    pub cache: Option<Spanned<Duration>>,
 }
 
 /// `[log]`

@@ -85,13 +85,17 @@ pub(crate) async fn forward(
     route: &str,
     outgoing: Outgoing,
 ) -> Result<Forwarded, Refusal> {
-    if let Some(Builtin::Whoami) = upstream.builtin {
-        let response = Box::pin(whoami::answer(upstream, outgoing)).await?;
-        return Ok(Forwarded {
-            response,
-            server: upstream.name.clone(),
-            upgrade: None,
-        });
+    match upstream.builtin {
+        Some(Builtin::Whoami) => {
+            let response = Box::pin(whoami::answer(upstream, outgoing)).await?;
+            return Ok(Forwarded {
+                response,
+                server: upstream.name.clone(),
+                upgrade: None,
+            });
+        }
+        Some(Builtin::ForwardAuth) => return Err(Refusal::RouteMissing),
+        None => {}
     }
     let Outgoing {
         mut request,

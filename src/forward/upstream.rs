@@ -73,6 +73,12 @@ impl Upstream {
         self.builtin.is_some()
     }
 
+    /// Whether another proxy serves its routes, so that the gateway has nowhere to send a request.
+    #[must_use]
+    pub fn is_served_elsewhere(&self) -> bool {
+        self.builtin == Some(Builtin::ForwardAuth)
+    }
+
     /// The prefix of every path on the servers; empty for none.
     #[must_use]
     pub fn base(&self) -> &str {

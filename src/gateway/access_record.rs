@@ -47,6 +47,8 @@ pub(super) struct AccessRecord {
     /// The id that a trusted proxy gave, which counts instead.
     given_id: Option<HeaderValue>,
     method: Method,
+    /// The method of the request that another proxy asks about; `host` and `path` are then those of that request too.
+    original_method: Option<Method>,
     refusal: Option<Refusal>,
     status: u16,
     /// From the beginning to the head of the answer.
@@ -109,6 +111,7 @@ impl AccessRecord {
             request_id,
             given_id: None,
             method,
+            original_method: None,
             refusal: None,
             status: CLIENT_GONE,
             answered_after: None,
@@ -128,8 +131,21 @@ impl AccessRecord {
         }
     }
 
-    pub(super) fn method(&self) -> &Method {
+    /// The method of the request on this connection.
+    pub(super) fn sent_method(&self) -> &Method {
         &self.method
+    }
+
+    /// The method of the request that the decision is about.
+    pub(super) fn method(&self) -> &Method {
+        self.original_method.as_ref().unwrap_or(&self.method)
+    }
+
+    /// The decision is about a request that another proxy describes.
+    pub(super) fn asked_about(&mut self, method: Method, host: Host, target: PathAndQuery) {
+        self.original_method = Some(method);
+        self.host = Some(host);
+        self.path = Some(target);
     }
 
     /// The id of this request in log, answer and `X-Request-Id`.
@@ -226,7 +242,8 @@ impl Drop for AccessRecord {
             time: self.opened_at,
             request_id: self.request_id(),
             client: self.client_ip,
-            method: self.method.as_str(),
+            method: self.method().as_str(),
+            forward_auth: self.original_method.is_some(),
             host: self.host.as_ref().map_or("", Host::as_sent),
             path: self.path.as_ref().map_or("", PathAndQuery::path),
             route: self.route.as_ref().map(|route| &*route.text),
@@ -247,7 +264,7 @@ impl Drop for AccessRecord {
             &entry,
             &Observation {
                 route: self.route.as_ref().map_or(RouteLabel::NONE, |route| route.series),
-                method: &self.method,
+                method: self.method(),
                 status: self.status,
                 refusal: self.refusal.or(self.is_ended.then_some(Refusal::Revoked)),
                 upstream: self.upstream_time,

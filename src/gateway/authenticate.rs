@@ -105,6 +105,12 @@ impl Authenticated<'_> {
     pub fn caller(&self) -> &Arc<Caller> {
         self.grant.caller()
     }
+
+    /// Whether browsers send the credential by themselves.
+    pub(super) fn is_by_cookie(&self) -> bool {
+        self.source
+            .is_none_or(|source| source.kind() == credential::Kind::Cookie)
+    }
 }
 
 /// What a good credential grants, until it is revoked.
@@ -200,9 +206,8 @@ pub(super) async fn authenticate<'g, T: Trace>(
     let mut set_cookie = None;
     for kind in KINDS {
         let found = kind.find(head, sent, trace).await?;
-        if let Some(Authenticated { source, .. }) = &found.authenticated {
-            let is_cookie = source.is_none_or(|source| source.kind() == credential::Kind::Cookie);
-            if is_cookie {
+        if let Some(authenticated) = &found.authenticated {
+            if authenticated.is_by_cookie() {
                 unforged(head, sent.gateway.public_https, listed, trace)?;
             }
             return Ok(found);

@@ -164,6 +164,8 @@ async fn caller_of<'g>(
                 of_cookie().unwrap_or_default()
             }
         },
-        Access::Public | Access::CrossSite | Access::Caller | Access::Session => Found::default(),
+        Access::Public | Access::CrossSite | Access::Proxy | Access::Caller | Access::Session => {
+            Found::default()
+        }
     }
 }

@@ -39,6 +39,8 @@ pub struct Policy<'g> {
     pub public_https: Option<bool>,
     /// The origins whose pages may use some of the gateway's own endpoints.
     pub origins: &'g ListedOrigins,
+    /// Whether an allowed request is sent on from here, so that a route that another proxy serves is none.
+    pub forwards: bool,
     /// The time.
     pub now: UnixSeconds,
     /// What counts requests; `None` where a request is only described.
@@ -50,6 +52,8 @@ pub struct Policy<'g> {
 pub enum Decision<'g> {
     /// The gateway answers it.
     Builtin(Endpoint, Found<'g>, Unforged),
+    /// Another proxy asks at this endpoint about the request that it describes.
+    ForwardAuth(Endpoint),
     /// It goes to the upstream of a route.
     Forward(Allowed<'g>),
 }
@@ -104,6 +108,12 @@ pub(crate) async fn decide<'g, T: Trace>(
     }
     let route = locate(policy.routes, head.host.name(), target, method, trace)?;
     let matched = Matched::Route(route);
+    if policy.forwards && route.upstream.is_served_elsewhere() {
+        return Err(Box::new(Rejection {
+            matched,
+            ..Rejection::new(Refusal::RouteMissing)
+        }));
+    }
     let limit = route.rate_limit.as_ref();
     let (by_address, by_caller) = match limit {
         Some(limit) if limit.is_by_address() => (Some(limit), None),
@@ -228,6 +238,20 @@ async fn decide_builtin<'g, T: Trace>(
         set_cookie: found.set_cookie,
         ..Rejection::new(refusal)
     };
+    if endpoint.access() == Access::Proxy {
+        if !endpoint.is_spelled_plainly(head.parts.uri.path(), policy.own_prefix) {
+            return Err(Box::new(rejection(Refusal::RouteMissing, Found::default())));
+        }
+        let is_trusted = head.peer.trusted;
+        trace.step("forward-auth", is_trusted, || {
+            "only a peer in `trusted_proxies` may ask about requests".to_owned()
+        });
+        return if is_trusted {
+            Ok(Decision::ForwardAuth(endpoint))
+        } else {
+            Err(Box::new(rejection(Refusal::PeerUntrusted, Found::default())))
+        };
+    }
     let listed = endpoint.is_for_listed().then_some(policy.origins);
     let found = if endpoint.needs_caller() {
         authenticate(head, credentials, listed, trace)
@@ -255,6 +279,7 @@ async fn decide_builtin<'g, T: Trace>(
             .is_some_and(|caller| has_session(caller, credentials)),
         Access::Public
         | Access::CrossSite
+        | Access::Proxy
         | Access::ShowsSession
         | Access::ReplacesSession
         | Access::EndsSession => true,
@@ -302,10 +327,16 @@ pub(crate) fn is_sent_to_sign_in(
     is_browser: bool,
     rejection: &Rejection<'_>,
 ) -> bool {
-    let needs_sign_in = match rejection.refusal {
-        Refusal::CredentialMissing => true,
-        Refusal::AuthenticationInsufficient => rejection.by_session,
-        _ => false,
-    };
-    needs_sign_in && has_sign_in && is_browser && matches!(*method, Method::GET | Method::HEAD)
+    needs_sign_in(has_sign_in, rejection) && is_browser && matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Whether signing in, where there is a way to, can help.
+#[must_use]
+pub(super) fn needs_sign_in(has_sign_in: bool, rejection: &Rejection<'_>) -> bool {
+    has_sign_in
+        && match rejection.refusal {
+            Refusal::CredentialMissing => true,
+            Refusal::AuthenticationInsufficient => rejection.by_session,
+            _ => false,
+        }
 }

@@ -12,6 +12,7 @@ mod connection;
 mod cross_origin;
 mod decide;
 mod exchange;
+mod forward_auth;
 mod head;
 mod locate;
 mod loops;
@@ -63,6 +64,7 @@ pub(crate) use authenticate::Credentials;
 pub(crate) use connection::{Activity, ConnectionInfo};
 pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
 pub use decide::{Decision, decide_at_once};
+pub(crate) use forward_auth::ForwardAuth;
 pub use head::{RequestHead, Sender};
 pub(crate) use loops::LoopMark;
 pub(crate) use rejection::{Matched, Rejection};
@@ -77,6 +79,7 @@ pub(crate) use trace::Trace;
 use authenticate::Sent;
 use cross_origin::CrossOrigin;
 use exchange::Exchange;
+use forward_auth::Question;
 use refuse::{Asker, refuse};
 use response::respond;
 use revocation_watch::RevocationWatch;
@@ -125,6 +128,8 @@ pub struct Gateway {
     pub trusted_proxies: TrustedProxies,
     /// Whether the log has the warning about a proxy that `trusted_proxies` forgets.
     pub warned_of_proxy: AtomicBool,
+    /// How other proxies are answered.
+    pub(crate) forward_auth: ForwardAuth,
     /// The counters of rate limits.
     pub rate_limits: Arc<RateLimits>,
     /// What providers granted for sessions, where it is kept.
@@ -158,6 +163,7 @@ impl Gateway {
             has_sign_in: self.sign_in.is_some(),
             public_https: self.public_https,
             origins: &self.origins,
+            forwards: false,
             now: self.clock.now(),
             rate_limits: None,
         }
@@ -245,11 +251,19 @@ impl WorkerContext {
             Ok(response) => (response, exchange.is_much_pending()),
             Err(mut rejection) => {
                 exchange.refused(&rejection);
+                if rejection.refusal == Refusal::PeerUntrusted {
+                    gateway
+                        .forward_auth
+                        .warn_of_peer(&client.peer, gateway.clock.now());
+                }
                 // A session that ended while the request was under way: its renewed cookie must not take the place of the
                 // one that the browser may have got since.
                 let set_cookie = rejection.set_cookie.take();
                 let set_cookie = set_cookie.filter(|_| rejection.refusal != Refusal::Revoked);
-                let mut response = refuse(gateway, rejection, asker, &exchange.record);
+                let mut response = match rejection.asked {
+                    Some(asked) => forward_auth::refuse(gateway, &rejection, asked, &asker, &exchange.record),
+                    None => refuse(gateway, rejection, asker, &exchange.record),
+                };
                 gateway.set_session_cookie(response.headers_mut(), set_cookie);
                 // What is left of the body is not read, and must not be taken for the next request.
                 (response.map(Content::Own), exchange.is_body_pending())
@@ -296,11 +310,18 @@ async fn handle<'g>(
 
     // The decision.
     let policy = Policy {
+        forwards: true,
         rate_limits: Some(&gateway.rate_limits),
         ..gateway.policy()
     };
     let mut allowed = match decide(policy, &head, &lane.credentials(), &mut Silent).await? {
         Decision::Forward(allowed) => allowed,
+        Decision::ForwardAuth(endpoint) => {
+            exchange.record.builtin(None);
+            let question = Question::read(&endpoint, gateway.endpoints.prefix(), &head)?;
+            let answer = forward_auth::answer(lane, head, question, &mut exchange.record);
+            return Ok(Box::pin(answer).await?.map(Content::Own));
+        }
         Decision::Builtin(endpoint, found, unforged) => {
             exchange.record.builtin(None);
             let id = exchange.record.request_id();

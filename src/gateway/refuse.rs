@@ -131,12 +131,14 @@ fn is_about_sign_in(refusal: Refusal) -> bool {
             | Refusal::SignInTooOld
             | Refusal::SignInInsufficient
             | Refusal::AccountDisabled
+            | Refusal::PeerUntrusted
+            | Refusal::ConditionUnknown
     )
 }
 
 /// The answer in words. A caller who is known and has no access, and one whose session ended before a form came, are told
 /// so, with a way on.
-fn say(
+pub(super) fn say(
     gateway: &Gateway,
     rejection: &Rejection<'_>,
     browser: bool,
@@ -155,6 +157,10 @@ fn say(
             if !is_safe && matches!(refusal, Refusal::CredentialMissing | Refusal::Revoked) =>
         {
             sign_in.map(|sign_in| Visitor::SessionEnded { sign_in })
+        }
+        // A proxy that cannot redirect shows the page instead.
+        _ if refusal == Refusal::CredentialMissing && rejection.asked.is_some() => {
+            sign_in.map(|sign_in| Visitor::NotSignedIn { sign_in })
         }
         _ if refusal == Refusal::AuthenticationInsufficient && rejection.by_session => {
             sign_in.map(|sign_in| Visitor::NotSignedIn { sign_in })

@@ -34,6 +34,15 @@ impl<'g> Matched<'g> {
     }
 }
 
+/// How a proxy that asked about a request can take a refusal.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Whether it understands 401 and 403 alone.
+    pub is_strict: bool,
+    /// Whether it hands a redirect on to the browser.
+    pub redirects: bool,
+}
+
 /// Why the gateway answers instead of the app.
 #[derive(Debug)]
 pub struct Rejection<'g> {
@@ -59,6 +68,8 @@ pub struct Rejection<'g> {
     pub detail: Option<String>,
     /// The sign-in page, with its destination, where a sign-in failed.
     pub sign_in: Option<String>,
+    /// The form of the answer, where another proxy asked about the request.
+    pub asked: Option<Asked>,
     /// For 429 and 503, in seconds.
     pub retry_after: Option<u64>,
     /// What is left of the route's `rate_limit`, where that is reached.
@@ -81,6 +92,7 @@ impl Rejection<'_> {
             page: None,
             detail: None,
             sign_in: None,
+            asked: None,
             retry_after: None,
             quota: None,
         }

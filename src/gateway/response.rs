@@ -58,7 +58,7 @@ pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<Content>) 
     exchange.answered(parts.status, is_measured);
     let answer = match content {
         Content::Own(bytes) => {
-            let bytes = reply::finish(exchange.record.method(), &mut parts, bytes);
+            let bytes = reply::finish(exchange.record.sent_method(), &mut parts, bytes);
             Answer::own(bytes, Some(exchange))
         }
         Content::App(body) => Answer::app(body, Ending::of(&parts.headers), exchange),

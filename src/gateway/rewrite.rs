@@ -24,7 +24,7 @@ use crate::identity_headers::{Passing, Peer};
 use crate::refusal::Refusal;
 
 /// The access token of the caller's provider.
-const PROVIDER_TOKEN: HeaderName = HeaderName::from_static("x-auth-access-token");
+pub(super) const PROVIDER_TOKEN: HeaderName = HeaderName::from_static("x-auth-access-token");
 
 /// A request as the app gets it, and what is done with the answer.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Ours<'_, '_> {
     /// target for the app.
     fn set(&self, target: &Target, fields: &mut HeaderMap) -> Result<PathAndQuery, Refusal> {
         let Self { gateway, allowed, .. } = *self;
-        let (route, permit) = (allowed.route, &allowed.permit);
+        let route = allowed.route;
         let source = allowed.authenticated.as_ref().and_then(|found| found.source);
         let kept = source.filter(|_| route.forward_credential);
         gateway.naming.strip(
@@ -169,27 +169,36 @@ impl Ours<'_, '_> {
         for (name, value) in &route.headers {
             fields.insert(name, value.clone());
         }
-        gateway
-            .naming
-            .set(fields, permit.caller().map(|caller| &**caller))?;
-        if let (Some(assertions), Some(name), Some(caller)) = (
-            &gateway.assertions,
-            gateway.naming.assertion_header(),
-            permit.caller(),
-        ) {
-            let now = gateway.clock.now();
-            let assertion =
-                assertions.assertion(caller, &route.upstream.name, &gateway.signing.load(), now)?;
-            fields.insert(name, assertion);
-        }
-        // What a client sent by this name is gone: it is among those of other products.
-        if let Some(token) = &allowed.provider_token {
-            fields.insert(PROVIDER_TOKEN, token.clone());
-        }
+        set_identity(gateway, allowed, fields)?;
         target.rewritten(
             prefix.map(|prefix| prefix.path.as_str()),
             route.upstream.base(),
             query,
         )
     }
+}
+
+/// Sets what the app is told about the caller.
+///
+/// # Errors
+/// 431 where the identity is too large for headers; the assertion cannot be signed.
+pub(super) fn set_identity(
+    gateway: &Gateway,
+    allowed: &Allowed<'_>,
+    fields: &mut HeaderMap,
+) -> Result<(), Refusal> {
+    let caller = allowed.permit.caller();
+    gateway.naming.set(fields, caller.map(|caller| &**caller))?;
+    if let (Some(assertions), Some(name), Some(caller)) =
+        (&gateway.assertions, gateway.naming.assertion_header(), caller)
+    {
+        let (audience, now) = (&allowed.route.upstream.name, gateway.clock.now());
+        let assertion = assertions.assertion(caller, audience, &gateway.signing.load(), now)?;
+        fields.insert(name, assertion);
+    }
+    // What a client sent by this name is gone: it is among those of other products.
+    if let Some(token) = &allowed.provider_token {
+        fields.insert(PROVIDER_TOKEN, token.clone());
+    }
+    Ok(())
 }

@@ -88,7 +88,7 @@ impl Unforged {
         https: Option<bool>,
         listed: Option<&ListedOrigins>,
     ) -> Option<Self> {
-        let may_change = is_unsafe(method) || headers.contains_key(UPGRADE);
+        let may_change = may_change(method, headers);
         let is_listed = || listed.is_some_and(|listed| listed.find(headers).is_some());
         (!may_change || !is_cross_origin(headers, host, https) || is_listed()).then_some(Self(()))
     }
@@ -101,6 +101,12 @@ impl Unforged {
     pub(crate) fn by_own_proof() -> Self {
         Self(())
     }
+}
+
+/// Whether a request may change something. A WebSocket handshake is a GET that opens a channel in both directions.
+#[must_use]
+pub(crate) fn may_change(method: &Method, headers: &HeaderMap) -> bool {
+    is_unsafe(method) || headers.contains_key(UPGRADE)
 }
 
 /// Whether `method` may change something (RFC 9110 section 9.2.1 names the safe ones).

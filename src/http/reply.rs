@@ -187,7 +187,15 @@ fn challenge(refusal: Refusal, realm: &str, step_up: Option<&str>) -> Option<Hea
     let error = match refusal.status() {
         StatusCode::UNAUTHORIZED if refusal.is_invalid_token() => r#", error="invalid_token""#,
         StatusCode::UNAUTHORIZED => "",
-        StatusCode::FORBIDDEN if !matches!(refusal, Refusal::CrossSite | Refusal::SignInElsewhere) => {
+        StatusCode::FORBIDDEN
+            if !matches!(
+                refusal,
+                Refusal::CrossSite
+                    | Refusal::SignInElsewhere
+                    | Refusal::PeerUntrusted
+                    | Refusal::ConditionUnknown
+            ) =>
+        {
             r#", error="insufficient_scope""#
         }
         _ => return None,

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 
 use super::return_to;
-use super::sites::Sites;
+use super::sites::{Place, Sites};
 use crate::clock::UnixSeconds;
 use crate::http::cookie;
 use crate::http::headers::Host;
@@ -128,6 +128,28 @@ impl Sites {
         }
         // All parts are visible ASCII.
         HeaderValue::try_from(url).unwrap_or(HeaderValue::from_static("/"))
+    }
+
+    /// The absolute address of the sign-in page for a page at `path` on `host`, with that page as its return address. On a
+    /// host that a route names it is the page of that host, which begins an attempt; from any other host it leads to
+    /// `public_url`, and not back.
+    #[must_use]
+    pub(crate) fn sign_in_page(&self, prefix: &str, host: &Host, path: &str) -> HeaderValue {
+        let path = return_to::accept(path, prefix).unwrap_or("/");
+        match self.place(host.name()) {
+            Place::Home => self.sign_in_url(prefix, Some((self.home_authority(), path)), None),
+            Place::Named => {
+                let authority = self.authority(host);
+                let mut url = self.url(&authority, prefix);
+                url.push_str("/login?");
+                url.push_str(return_to::PARAMETER);
+                url.push('=');
+                return_to::encode(&self.url(&authority, path), &mut url);
+                // All parts are visible ASCII.
+                HeaderValue::try_from(url).unwrap_or(HeaderValue::from_static("/"))
+            }
+            Place::Other => self.sign_in_url(prefix, None, None),
+        }
     }
 
     /// The names of the nonces in `headers`. Allocates where there are some.

@@ -238,6 +238,19 @@ impl EndpointContext<'_> {
         HeaderValue::try_from(format!("{}{rest}", self.prefix)).unwrap_or(HeaderValue::from_static("/"))
     }
 
+    /// The path of a page of this host, which a route names, where `return_to` is its absolute address; else `return_to`.
+    pub(super) fn path_of_this_host(&self, return_to: Zeroizing<String>) -> Zeroizing<String> {
+        let path = match self.login.sites.accept(&return_to, self.prefix) {
+            Some(ReturnTo::Named { authority, path })
+                if self.site.place == Place::Named && authority == self.site.authority =>
+            {
+                path.to_owned()
+            }
+            _ => return return_to,
+        };
+        Zeroizing::new(path)
+    }
+
     /// Whether there is a form here that gives a browser a session: on the host of `public_url` alone, and by a scheme over
     /// which the browser keeps the cookie.
     pub(super) fn has_forms(&self) -> bool {

@@ -42,6 +42,8 @@ pub enum Access {
     ReplacesSession,
     /// Everyone; the session of any credential, or of an expired cookie, is the one that ends.
     EndsSession,
+    /// A peer in `trusted_proxies`, about the request of another client; the credential in it is that client's.
+    Proxy,
     /// A caller, as on a route with `auth = "required"`.
     Caller,
     /// A caller with a session of the gateway.
@@ -56,6 +58,8 @@ pub(super) enum Handler {
     Public(fn(&PublicFiles) -> Result<Response<Bytes>, Refusal>),
     Plain(for<'a> fn(&'a EndpointContext<'a>) -> Answer<'a>),
     Form(for<'a> fn(&'a EndpointContext<'a>, Fields) -> Answer<'a>),
+    /// The gateway itself, by a decision about another request.
+    ForwardAuth,
 }
 
 /// A path of the table.
@@ -65,6 +69,8 @@ enum Path {
     Root(&'static str),
     /// Below `own_prefix`; `{id}` is the id of a session or of a link, `{provider}` the name of a provider.
     Below(&'static str),
+    /// Every path below that of `own_prefix` and this.
+    Subtree(&'static str),
 }
 
 /// A row of the table.
@@ -80,11 +86,20 @@ struct Row {
 
 const READ: &str = "GET, HEAD";
 
+/// Every method.
+const ANY: &str = "*";
+
+/// Where other proxies ask about requests.
+const VERIFY: &str = "/verify";
+
 /// All endpoints. A path has one row for each handler.
 #[rustfmt::skip]
 static ENDPOINTS: &[Row] = &[
     Row { path: Path::Root(JWKS_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::jwks) },
     Row { path: Path::Root(DISCOVERY_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::discovery) },
+    Row { path: Path::Below(VERIFY), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth },
+    // The rest of the path is that of the request that is asked about.
+    Row { path: Path::Subtree(VERIFY), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth },
     // No route takes these.
     Row { path: Path::Below(JWKS_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::jwks) },
     Row { path: Path::Below(DISCOVERY_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::discovery) },
@@ -161,6 +176,27 @@ impl Endpoint {
         self.row.listed
     }
 
+    /// Whether `path`, as it was sent, spells the place of the endpoint plainly. A proxy that keeps clients from it compares
+    /// paths as they are.
+    #[must_use]
+    pub(crate) fn is_spelled_plainly(&self, path: &str, prefix: &str) -> bool {
+        let (Path::Root(place) | Path::Below(place) | Path::Subtree(place)) = self.row.path;
+        let rest = path
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix(place));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Where the path of the request begins that is asked about, in the canonical path of this one; `None` where other
+    /// fields say it.
+    #[must_use]
+    pub(crate) fn original_path<'p>(&self, target: &'p Target, prefix: &str) -> Option<&'p str> {
+        match self.row.path {
+            Path::Subtree(path) => below_subtree(target, prefix, path),
+            Path::Root(_) | Path::Below(_) => None,
+        }
+    }
+
     /// The id of a session that the path names; empty where the path names none.
     pub(super) fn id(&self) -> &str {
         &self.id
@@ -173,7 +209,7 @@ impl Endpoint {
 
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Path::Root(path) | Path::Below(path)) = self.row.path;
+        let (Path::Root(path) | Path::Below(path) | Path::Subtree(path)) = self.row.path;
         write!(f, "{} {path}", self.row.methods)
     }
 }
@@ -184,6 +220,10 @@ impl Row {
         let (pattern, path) = match self.path {
             Path::Root(pattern) => (pattern, path),
             Path::Below(pattern) => (pattern, below?),
+            Path::Subtree(pattern) => {
+                let is_below = below?.strip_prefix(pattern)?.starts_with('/');
+                return is_below.then_some("");
+            }
         };
         let named = |(before, after): (&str, &str), is_name: fn(&str) -> bool| {
             let name = path.strip_prefix(before)?.strip_suffix(after)?;
@@ -212,6 +252,12 @@ fn is_provider_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// What is left of the canonical path of `target` below `prefix` and `path`, where it is spelled as these are.
+fn below_subtree<'p>(target: &'p Target, prefix: &str, path: &str) -> Option<&'p str> {
+    let rest = target.path().strip_prefix(prefix)?.strip_prefix(path)?;
+    rest.starts_with('/').then_some(rest)
 }
 
 /// Whether a path is ours only as long as no route names it: an app may publish keys of its own there.
@@ -266,17 +312,21 @@ pub(crate) fn find(
     if !is_own(path, prefix) {
         return None;
     }
-    if let Some(refusal) = target.oddities().refusal_unless(PathLeniency::default()) {
+    // What is odd about the path of another request is for its route to accept.
+    let is_of_another = below_subtree(target, prefix, VERIFY).is_some();
+    if let Some(refusal) = target.oddities().refusal_unless(PathLeniency::default())
+        && !is_of_another
+    {
         return Some(Err((refusal, None)));
     }
     let below = path.strip_prefix(prefix);
     let mut allow = String::new();
     for row in ENDPOINTS {
-        let exists = sign_in || matches!(row.handler, Handler::Public(_));
+        let exists = sign_in || matches!(row.handler, Handler::Public(_) | Handler::ForwardAuth);
         let Some(id) = row.id_of(path, below).filter(|_| exists) else {
             continue;
         };
-        if row.methods.split(", ").any(|allowed| allowed == method.as_str()) {
+        if row.methods == ANY || row.methods.split(", ").any(|allowed| allowed == method.as_str()) {
             return Some(Ok(Endpoint {
                 row,
                 id: id.to_owned(),

@@ -130,7 +130,7 @@ impl Endpoints {
                 Err(failure) => Err(failure.into()),
             },
             Handler::Plain(handler) => handler(&visit).await,
-            Handler::Public(_) => Err(Refusal::RouteMissing.into()),
+            Handler::Public(_) | Handler::ForwardAuth => Err(Refusal::RouteMissing.into()),
         };
         match answered {
             Ok(mut answered) => {

@@ -162,6 +162,8 @@ impl Way {
         attempt: Option<Zeroizing<String>>,
     ) -> Self {
         let sites = &visit.login.sites;
+        // A page of the host that was asked, by its absolute address, is one by its path.
+        let return_to = return_to.map(|text| visit.path_of_this_host(text));
         let accepted = return_to
             .as_ref()
             .and_then(|text| sites.accept(text, visit.prefix));

@@ -86,6 +86,11 @@ impl Sites {
         &self.home
     }
 
+    /// The same with its port, where that is not the scheme's own.
+    pub(super) fn home_authority(&self) -> &str {
+        &self.home_authority
+    }
+
     /// Whether `public_url` is `https://`.
     #[must_use]
     pub fn is_https(&self) -> bool {

@@ -54,10 +54,12 @@ impl RateLimitBy {
 
 /// What answers instead of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Builtin {
     /// The request as it arrived.
     Whoami,
+    /// Nothing: another proxy serves the route, and asks the gateway about each request (`/auth/verify`).
+    ForwardAuth,
 }
 
 /// A claim that the tokens of an issuer may lack.

@@ -11,6 +11,7 @@ mod commands;
 mod connections;
 mod decisions;
 mod doctor;
+mod forward_auth;
 mod hostile;
 mod limits;
 mod links;

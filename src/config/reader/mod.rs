@@ -134,6 +134,9 @@ impl Reader<'_> {
                     reader.pages(section)
                 })
                 .unwrap_or_default(),
+            forward_auth: self
+                .top(root, "forward_auth", Self::forward_auth)
+                .unwrap_or_default(),
             log: self.top(root, "log", Self::log).unwrap_or_default(),
             tests: self
                 .tables(root, "tests", "[[tests]]", Empty::Taken, Self::case)

@@ -1,17 +1,23 @@
 //! `[server]`, `[admin]`, `[state]`, `[log]`.
 
+use std::time::Duration;
+
 use toml::de::DeValue;
 
 use super::Reader;
 use super::fields::Empty;
 use super::section::{Item, Section};
 use crate::config::raw::{
-    RawAdmin, RawCertificate, RawEgressProxy, RawLog, RawPem, RawServer, RawServerTls, RawState, Spanned,
+    RawAdmin, RawCertificate, RawEgressProxy, RawForwardAuth, RawLog, RawPem, RawServer, RawServerTls,
+    RawState, Spanned,
 };
 use crate::config::values;
 use crate::http::client::Share;
 use crate::http::url::Url;
 use crate::values::{Listen, TrustedProxy};
+
+/// The longest time for which a proxy may keep an answer.
+const LONGEST_CACHE: Duration = Duration::from_secs(60);
 
 impl Reader<'_> {
     pub(super) fn server(&mut self, section: &mut Section<'_>) -> Option<RawServer> {
@@ -215,6 +221,18 @@ impl Reader<'_> {
         }
         let path = self.text(&item)?;
         Some(Spanned::new(RawPem::Path(path.value.into()), path.span))
+    }
+
+    pub(super) fn forward_auth(&mut self, section: &mut Section<'_>) -> Option<RawForwardAuth> {
+        let cache = self.duration_or_zero(section, "cache").filter(|cache| {
+            let is_short = cache.value <= LONGEST_CACHE;
+            if !is_short {
+                self.error(&cache.span, "`cache` must be at most 60s")
+                    .hint("a session that ends is let through for as long as a proxy keeps the answer");
+            }
+            is_short
+        });
+        Some(RawForwardAuth { cache })
     }
 
     pub(super) fn log(&mut self, section: &mut Section<'_>) -> Option<RawLog> {

@@ -33,7 +33,7 @@ impl Reader<'_> {
                 Empty::Refused("name one at least, like `http://127.0.0.1:3000`"),
                 Self::server_address,
             ),
-            builtin: self.word(section, "builtin", "`whoami`"),
+            builtin: self.word(section, "builtin", "`whoami` or `forward-auth`"),
             host: self.parsed(section, "host", "a host", |text| {
                 match format!("http://{text}").parse::<Url>() {
                     Ok(url) if url.rest().is_empty() && url.userinfo().is_none() => {

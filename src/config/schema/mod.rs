@@ -55,6 +55,7 @@ pub(crate) const TABLES: &[Table] = &[
     providers::CLAIMS,
     providers::GRANTS,
     providers::ALLOW,
+    routing::FORWARD_AUTH,
     people::PAGES,
     people::COLORS,
     server::LOG,

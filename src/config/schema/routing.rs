@@ -14,7 +14,7 @@ pub(super) const UPSTREAMS: Table = Table {
     doc: "An app: either `servers` or `builtin`.",
     keys: &[
         key("servers", TEXTS, "", "The servers of the app: `http://`, `https://`, `h2c://` or `unix:`. A server may have a path below which the app is; all servers of an upstream have the same one.").example("[\"http://127.0.0.1:3000\", \"http://127.0.0.1:3001\"]"),
-        key("builtin", Kind::Word(&["whoami"]), "", "`whoami`: the gateway itself answers with the request as an app would get it.").example("\"whoami\""),
+        key("builtin", Kind::Word(&["whoami", "forward-auth"]), "", "`whoami`: the gateway itself answers with the request as an app would get it. `forward-auth`: another proxy serves the route and asks `/auth/verify` about each request; a request that comes to the gateway itself gets 404.").example("\"whoami\""),
         key("host", Kind::Text, "", "The Host header for the app. Without it: that of the client.").example("\"app.internal\""),
         key("connect_timeout", Kind::Duration, "\"2s\"", "The longest wait for a connection, TLS included."),
         key("response_timeout", Kind::Duration, "\"30s\"", "The longest wait from the request to the head of the response. It does not cut streams."),
@@ -198,6 +198,19 @@ pub(super) const CALLER: Table = Table {
         key("claims", CLAIMS, "", "Further claims.")
             .example("{ tenant = \"acme\", \"address.country\" = \"IS\" }"),
     ],
+    synonyms: &[],
+};
+
+pub(super) const FORWARD_AUTH: Table = Table {
+    path: "forward_auth",
+    doc: "Answers to other proxies, which ask `/auth/verify` about the requests that they get. Only `trusted_proxies` may ask.",
+    keys: &[key(
+        "cache",
+        Kind::Duration,
+        "\"0s\"",
+        "How long a proxy may keep the answer that a request may pass, at most 60s and never longer than the token is valid. A revocation is late by this time. Not for routes with `max_age`, `acr`, `provider` or `rate_limit`.",
+    )
+    .example("\"5s\"")],
     synonyms: &[],
 };
 

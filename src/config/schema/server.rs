@@ -62,6 +62,12 @@ pub(super) const FILE: Table = Table {
             "Providers that users sign in with.",
         ),
         key("pages", Kind::Table("pages"), "", "Sign-in and error pages."),
+        key(
+            "forward_auth",
+            Kind::Table("forward_auth"),
+            "",
+            "How the gateway answers other proxies that ask about requests.",
+        ),
         key("log", Kind::Table("log"), "", "The access log and diagnostics."),
         key("tests", Kind::Tables("tests"), "", "Tests of the rules."),
     ],

@@ -266,6 +266,16 @@ impl IdentityHeaders {
         Ok(())
     }
 
+    /// Every header that tells an app who is calling.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        let names = [&self.email, &self.name, &self.roles, &self.issuer];
+        let claims = self.claims.iter().map(|(name, _)| name);
+        [&self.user]
+            .into_iter()
+            .chain(names.into_iter().flatten())
+            .chain(claims)
+    }
+
     /// The header that takes the assertion; `None`: it is not switched on.
     #[must_use]
     pub fn assertion_header(&self) -> Option<&HeaderName> {

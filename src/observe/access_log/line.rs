@@ -43,6 +43,9 @@ fn append_json(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: 
     text(out, entry.host, MAX_TEXT);
     out.extend_from_slice(b",\"path\":");
     text(out, without_query(entry.path), MAX_PATH);
+    if entry.forward_auth {
+        out.extend_from_slice(b",\"forward_auth\":true");
+    }
     out.extend_from_slice(b",\"route\":");
     optional(out, entry.route, MAX_TEXT);
     out.extend_from_slice(b",\"subject\":");
@@ -90,6 +93,10 @@ fn append_text(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: 
     number(out, entry.status.into());
     out.push(b' ');
     out.extend_from_slice(entry.decision.as_str().as_bytes());
+    if entry.forward_auth {
+        named(out, "forward_auth");
+        word(out, "true", MAX_WORD);
+    }
     let texts = [
         ("reason", entry.reason, MAX_WORD),
         ("rule", entry.rule, MAX_TEXT),

@@ -75,6 +75,8 @@ pub struct Entry<'a> {
     pub host: &'a str,
     /// The path; a query that still hangs on it is cut off.
     pub path: &'a str,
+    /// Whether another proxy asked about the request and serves it.
+    pub forward_auth: bool,
     /// The route's pattern.
     pub route: Option<&'a str>,
     /// `sub` of the caller.

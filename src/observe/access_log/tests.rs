@@ -16,6 +16,7 @@ fn entry<'a>() -> Entry<'a> {
         method: "GET",
         host: "app.example.com",
         path: "/admin/users",
+        forward_auth: false,
         route: Some("/admin/*"),
         subject: Some("u-1"),
         email: Some("alice@example.com"),
