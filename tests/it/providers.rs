@@ -614,7 +614,7 @@ fn ninth_request_of_one_client_that_waits_for_a_provider_is_turned_away() {
         gateway.send(&request.header("X-Forwarded-For", client))
     };
     std::thread::scope(|scope| {
-        let (told, answers) = std::sync::mpsc::channel();
+        let (told, answers) = std::sync::mpsc::sync_channel(9);
         // One network: its addresses are those of one client.
         let clients = (1..=9).map(|number| format!("2001:db8::{number}"));
         for client in clients {
