@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::context::EndpointContext;
 use super::form::Fields;
-use super::provider::{flow, logout};
+use super::provider::{flow, landing, logout};
 use super::public::PublicFiles;
 use super::response::{EndpointError, EndpointResponse};
 use super::{arrival, client_code, links, password, register, sign_in, tokens, user_sessions};
@@ -111,9 +111,9 @@ static ENDPOINTS: &[Row] = &[
     Row { path: Path::Below("/login"), methods: "POST", access: Access::ReplacesSession, listed: true, handler: Handler::Form(|visit, fields| Box::pin(sign_in::submit(visit, fields))) },
     // HEAD would spend the attempt.
     Row { path: Path::Below("/login/{provider}"), methods: "GET", access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(flow::begin(visit))) },
-    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(flow::land(visit))) },
+    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(landing::land(visit))) },
     // The attempt is the proof: `state`, and a cookie of this browser.
-    Row { path: Path::Below("/login/{provider}/return"), methods: "POST", access: Access::CrossSite, listed: false, handler: Handler::Form(|visit, fields| Box::pin(flow::land_by_form(visit, fields))) },
+    Row { path: Path::Below("/login/{provider}/return"), methods: "POST", access: Access::CrossSite, listed: false, handler: Handler::Form(|visit, fields| Box::pin(landing::land_by_form(visit, fields))) },
     // HEAD would spend the code.
     Row { path: Path::Below("/continue"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(arrival::land(visit))) },
     Row { path: Path::Below("/register"), methods: READ, access: Access::ReplacesSession, listed: true, handler: Handler::Plain(|visit| Box::pin(register::page(visit))) },
