@@ -24,6 +24,7 @@ mod proxying;
 mod roles;
 mod running;
 mod sessions;
+mod shadow;
 mod sign_in_loops;
 mod signing;
 mod single_page;
