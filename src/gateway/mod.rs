@@ -365,9 +365,7 @@ async fn handle<'g>(
     };
     gateway.note_use(&head, allowed.authenticated.as_ref());
     let set_cookie = allowed.set_cookie.take();
-    exchange
-        .record
-        .permitted(&allowed.route.label, allowed.permit.caller());
+    exchange.record.permitted(&allowed.route.label, &allowed.permit);
     if let Some(authenticated) = &allowed.authenticated {
         exchange.watch(RevocationWatch::new(authenticated.grant.clone(), revocations));
     }

@@ -296,6 +296,19 @@ pub(crate) fn preflight(target: &Target, prefix: &str) -> Option<Endpoint> {
     })
 }
 
+/// The path patterns of the endpoints that need no caller, with their methods.
+pub(crate) fn public_endpoints(prefix: &str, sign_in: bool) -> impl Iterator<Item = (String, &'static str)> {
+    let exist = move |row: &&Row| sign_in || matches!(row.handler, Handler::Public(_));
+    let is_public = |row: &&Row| !matches!(row.access, Access::Caller | Access::Session);
+    ENDPOINTS.iter().filter(exist).filter(is_public).map(move |row| {
+        let path = match row.path {
+            Path::Root(path) => path.to_owned(),
+            Path::Below(path) => format!("{prefix}{path}"),
+        };
+        (path, row.methods)
+    })
+}
+
 /// Which of our endpoints a request is for: `None` where it belongs to a route. Without `sign_in` there are only the key
 /// set and the pictures of the error pages; the rest of the prefix stays reserved.
 ///

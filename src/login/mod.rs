@@ -49,7 +49,7 @@ pub(crate) use bounces::Bounces;
 pub(crate) use bounces::Page as BouncePage;
 pub(crate) use context::{EndpointRequest, Login, SignInRules};
 pub(crate) use endpoint::{
-    Access, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight,
+    Access, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight, public_endpoints,
 };
 pub(crate) use response::{EndpointError, EndpointResponse};
 pub(crate) use return_to::login_then;
