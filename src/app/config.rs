@@ -190,7 +190,7 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     check_own_name(raw, settings.public_url.as_str(), problems);
     check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
-    let routes = compile_routes(raw, &settings.own_prefix, &upstreams, problems);
+    let routes = compile_routes(raw, &settings, &upstreams, problems);
     let hosts = raw.routes.iter().filter_map(|route| route.host.as_ref());
     let named_hosts = NamedHosts::new(hosts.map(|host| &host.value));
     let authorities = raw.providers.iter().flat_map(|(name, provider)| {
@@ -406,7 +406,7 @@ fn reaches(server: IpAddr, listen: IpAddr) -> bool {
 
 fn compile_routes(
     raw: &RawConfig,
-    own_prefix: &str,
+    settings: &Settings,
     upstreams: &[Arc<Upstream>],
     problems: &mut Problems,
 ) -> Option<Table<Route>> {
@@ -417,7 +417,7 @@ fn compile_routes(
     let mut builder = Builder::new();
     let mut spans = Vec::new();
     for raw in &raw.routes {
-        let route = compile_route(raw, own_prefix, &upstreams, problems);
+        let route = compile_route(raw, settings, &upstreams, problems);
         if let (Some(route), Some(path)) = (route, &raw.path) {
             let host = raw.host.as_ref().map(|host| host.value.clone());
             builder.add(host, path.value.clone(), methods(raw), route);
@@ -551,7 +551,7 @@ fn methods(route: &RawRoute) -> Option<Vec<Method>> {
 
 fn compile_route(
     route: &Spanned<RawRoute>,
-    own_prefix: &str,
+    settings: &Settings,
     upstreams: &HashMap<&str, &Arc<Upstream>>,
     problems: &mut Problems,
 ) -> Option<Route> {
@@ -559,8 +559,9 @@ fn compile_route(
     let path = route.path.as_ref()?;
     // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
     let is_literal = !path.as_str().contains('{');
-    let is_own =
-        login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix);
+    let own_prefix = &settings.own_prefix;
+    let is_own = |path: &str| login::is_own(path, own_prefix, settings.aliases);
+    let is_own = is_own(path.as_str()) || is_literal && is_own(&path.example());
     if is_own && !login::is_well_known(path.as_str()) {
         problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
             "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
