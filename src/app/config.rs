@@ -33,7 +33,7 @@ use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
 use crate::state::Authorities;
-use crate::values::{RedirectUri, SigningAlgorithm};
+use crate::values::{Aliases, RedirectUri, SigningAlgorithm};
 use crate::verify::Issuers;
 
 /// Everything that a file says, ready to be put to work.
@@ -560,12 +560,24 @@ fn compile_route(
     // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
     let is_literal = !path.as_str().contains('{');
     let own_prefix = &settings.own_prefix;
-    let is_own = |path: &str| login::is_own(path, own_prefix, settings.aliases);
-    let is_own = is_own(path.as_str()) || is_literal && is_own(&path.example());
-    if is_own && !login::is_well_known(path.as_str()) {
-        problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
-            "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
-        ));
+    let is_among = |aliases| {
+        let is_own = |path: &str| login::is_own(path, own_prefix, aliases);
+        is_own(path.as_str()) || is_literal && is_own(&path.example())
+    };
+    if is_among(settings.aliases) && !login::is_well_known(path.as_str()) {
+        let hint = if is_among(Aliases::default()) {
+            format!("if the app needs `{own_prefix}`, set `own_prefix` in `[server]`")
+        } else {
+            "if the app needs it, take the product out of `aliases` in `[forward_auth]`".to_owned()
+        };
+        problems
+            .error(
+                &path.span,
+                format!("`{}` is where the gateway itself answers", path.value),
+            )
+            .hint(format!(
+                "a wider route (`/*`) yields to the gateway's own endpoints; {hint}"
+            ));
     }
     check_reachable(path, route.accept, problems);
     let strip_prefix = compile_strip_prefix(route, problems);

@@ -56,8 +56,14 @@ pub(super) fn allow(
     for name in gateway.naming.names(alias).chain([&ASSERTION, &PROVIDER_TOKEN]) {
         headers.insert(name, EMPTY);
     }
-    set_identity(gateway, allowed, headers)?;
-    if let (Some(alias), Some(caller)) = (alias, allowed.permit.caller()) {
+    let caller = allowed.permit.caller();
+    if allowed.route.upstream.is_served_elsewhere() {
+        set_identity(gateway, allowed, headers)?;
+    } else {
+        // A client of a proxy in front can ask as well: what only the app is to have is for the app alone.
+        gateway.naming.set(headers, caller.map(|caller| &**caller))?;
+    }
+    if let (Some(alias), Some(caller)) = (alias, caller) {
         gateway.naming.set_as(alias, headers, caller)?;
     }
     headers.insert(X_REQUEST_ID, record.request_id_value());

@@ -200,7 +200,9 @@ async fn allow<'g>(
     record: &AccessRecord,
 ) -> Result<Response<Bytes>, Box<Rejection<'g>>> {
     let gateway = &*lane.gateway;
-    allowed.provider_token = gateway.provider_token(&allowed).await;
+    if allowed.route.upstream.is_served_elsewhere() {
+        allowed.provider_token = gateway.provider_token(&allowed).await;
+    }
     match answer::allow(gateway, &allowed, may_change, alias, record) {
         Ok(mut response) => {
             gateway.set_session_cookie(response.headers_mut(), allowed.set_cookie);

@@ -293,3 +293,24 @@ fn peer_that_is_not_trusted_may_not_ask_at_other_addresses_either() {
         gateway.send(&asked(target, &fields).bearer(&token())).expect(403);
     }
 }
+
+#[test]
+fn route_at_an_address_of_an_alias_is_an_error() {
+    let more = "[[routes]]\npath = \"/oauth2/*\"\nupstream = \"app\"\n[[routes]]\npath = \"/api/authz/x\"\nupstream = \"app\"\n";
+    let output = setup(&format!("{BOTH}{more}")).command(["check"]).expect(2);
+    assert_eq!(
+        output
+            .all()
+            .matches("is where the gateway itself answers")
+            .count(),
+        2,
+        "{}",
+        output.all()
+    );
+    assert!(
+        output.all().contains("`aliases` in `[forward_auth]`"),
+        "{}",
+        output.all()
+    );
+    setup(more).command(["check"]).expect(0);
+}
