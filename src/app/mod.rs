@@ -297,12 +297,14 @@ fn public_paths(plan: &config::Plan) -> Vec<PublicPath> {
         })
     });
     let (prefix, has_sign_in) = (&plan.settings.own_prefix, plan.sign_in.is_some());
-    let own = login::public_endpoints(prefix, has_sign_in).map(|(path, methods)| PublicPath {
-        host: "*".to_owned(),
-        path,
-        methods: listed(methods),
-        why: "an endpoint of the gateway".to_owned(),
-        place: None,
+    let own = login::public_endpoints(prefix, plan.settings.aliases, has_sign_in).map(|(path, methods)| {
+        PublicPath {
+            host: "*".to_owned(),
+            path,
+            methods: listed(methods),
+            why: "an endpoint of the gateway".to_owned(),
+            place: None,
+        }
     });
     of_routes.chain(own).collect()
 }

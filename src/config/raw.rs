@@ -21,8 +21,8 @@ use crate::http::target::PathLeniency;
 use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
-    Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
-    RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token,
+    Alias, Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName,
+    Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token,
     TrustedProxy,
 };
 
@@ -176,6 +176,7 @@ pub struct RawAdmin {
 /// `[forward_auth]`
 #[derive(Clone, Debug, Default)]
 pub struct RawForwardAuth {
+    pub aliases: Vec<Spanned<Alias>>,
     pub cache: Option<Spanned<Duration>>,
 }
 

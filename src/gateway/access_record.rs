@@ -175,6 +175,12 @@ impl AccessRecord {
         self.is_permitted = true;
     }
 
+    /// The gateway answers the preflight of a page for a route.
+    pub(super) fn preflight(&mut self, route: &Label) {
+        self.route = Some(route.clone());
+        self.is_permitted = true;
+    }
+
     /// The gateway answers at an endpoint of its own.
     pub(super) fn builtin(&mut self, caller: Option<Arc<Caller>>) {
         self.route = Some(self.lane.gateway.own_label.clone());

@@ -318,13 +318,22 @@ pub(super) const CALLER: Table = Table {
 pub(super) const FORWARD_AUTH: Table = Table {
     path: "forward_auth",
     doc: "Answers to other proxies, which ask `/auth/verify` about the requests that they get. Only `trusted_proxies` may ask.",
-    keys: &[key(
+    keys: &[
+        key(
+            "aliases",
+            Kind::List(&Kind::Word(&["oauth2-proxy", "authelia"])),
+            "[]",
+            "Other products at whose addresses the gateway answers as well: `oauth2-proxy` at `/oauth2/…`, `authelia` at `/api/authz/…`. No app gets requests for these paths then.",
+        )
+        .example("[\"oauth2-proxy\", \"authelia\"]"),
+        key(
         "cache",
         Kind::Duration,
         "\"0s\"",
         "How long a proxy may keep the answer that a request may pass, at most 60s and never longer than the token is valid. A revocation is late by this time. Not for routes with `max_age`, `acr`, `provider` or `rate_limit`.",
     )
-    .example("\"5s\"")],
+    .example("\"5s\"")
+    ],
     synonyms: &[],
 };
 
