@@ -196,6 +196,8 @@ refusals! {
 
     /// A peer that is not in `trusted_proxies` asks about a request of another client.
     PeerUntrusted = FORBIDDEN, "peer-untrusted", "Forbidden";
+    /// A condition in the query of a proxy that asks about a request does not hold for the caller.
+    ConditionRefused = FORBIDDEN, "condition-refused", "Forbidden";
     /// A condition in the query of a proxy that asks about a request is not known here.
     ConditionUnknown = FORBIDDEN, "condition-unknown", "Forbidden";
 

@@ -268,7 +268,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
             .map_err(|error| Failure::Runtime(anyhow::anyhow!("no randomness: {error}")))?,
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
-        forward_auth: ForwardAuth::new(settings.forward_auth_cache),
+        forward_auth: ForwardAuth::new(settings.forward_auth_cache, settings.aliases),
         has_cors,
         rate_limits: joined.rate_limits,
         grants,

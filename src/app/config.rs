@@ -34,7 +34,7 @@ use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
 use crate::server::listen::Address as Listen;
 use crate::session;
 use crate::state::Authorities;
-use crate::values::{RedirectUri, SigningAlgorithm};
+use crate::values::{Aliases, RedirectUri, SigningAlgorithm};
 use crate::verify::{Issuers, Verifier};
 
 /// Everything that a file says, ready to be put to work.
@@ -201,7 +201,7 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     check_own_name(raw, settings.public_url.as_str(), problems);
     check_callers(raw, problems);
     let sources = Sources::compile(raw.sources.as_deref(), problems);
-    let routes = compile_routes(raw, &settings.own_prefix, &upstreams, problems);
+    let routes = compile_routes(raw, &settings, &upstreams, problems);
     let hosts = raw.routes.iter().filter_map(|route| route.host.as_ref());
     let named_hosts = NamedHosts::new(hosts.map(|host| &host.value));
     let authorities = raw.providers.iter().flat_map(|(name, provider)| {
@@ -420,7 +420,7 @@ fn reaches(server: IpAddr, listen: IpAddr) -> bool {
 
 fn compile_routes(
     raw: &RawConfig,
-    own_prefix: &str,
+    settings: &Settings,
     upstreams: &[Arc<Upstream>],
     problems: &mut Problems,
 ) -> Option<Table<Route>> {
@@ -432,7 +432,7 @@ fn compile_routes(
     let mut spans = Vec::new();
     let security_headers = raw.server.scalars.get("server", "security_headers");
     for raw in &raw.routes {
-        let route = compile_route(raw, own_prefix, &upstreams, security_headers, problems);
+        let route = compile_route(raw, settings, &upstreams, security_headers, problems);
         if let (Some(route), Some(path)) = (route, &raw.path) {
             let host = raw.host.as_ref().map(|host| host.value.clone());
             builder.add(host, path.value.clone(), methods(raw), route);
@@ -566,7 +566,7 @@ fn methods(route: &RawRoute) -> Option<Vec<Method>> {
 
 fn compile_route(
     route: &Spanned<RawRoute>,
-    own_prefix: &str,
+    settings: &Settings,
     upstreams: &HashMap<&str, &Arc<Upstream>>,
     security_headers: bool,
     problems: &mut Problems,
@@ -575,12 +575,25 @@ fn compile_route(
     let path = route.path.as_ref()?;
     // In the spelling that it is matched in, too; an example has a name of its own in place of a parameter.
     let is_literal = !path.as_str().contains('{');
-    let is_own =
-        login::is_own(path.as_str(), own_prefix) || is_literal && login::is_own(&path.example(), own_prefix);
-    if is_own && !login::is_well_known(path.as_str()) {
-        problems.error(&path.span, format!("`{}` is where the gateway itself answers", path.value)).hint(format!(
-            "a wider route (`/*`) yields to the gateway's own endpoints; if the app needs `{own_prefix}`, set `own_prefix` in `[server]`"
-        ));
+    let own_prefix = &settings.own_prefix;
+    let is_among = |aliases| {
+        let is_own = |path: &str| login::is_own(path, own_prefix, aliases);
+        is_own(path.as_str()) || is_literal && is_own(&path.example())
+    };
+    if is_among(settings.aliases) && !login::is_well_known(path.as_str()) {
+        let hint = if is_among(Aliases::default()) {
+            format!("if the app needs `{own_prefix}`, set `own_prefix` in `[server]`")
+        } else {
+            "if the app needs it, take the product out of `aliases` in `[forward_auth]`".to_owned()
+        };
+        problems
+            .error(
+                &path.span,
+                format!("`{}` is where the gateway itself answers", path.value),
+            )
+            .hint(format!(
+                "a wider route (`/*`) yields to the gateway's own endpoints; {hint}"
+            ));
     }
     check_reachable(path, route.accept, problems);
     let strip_prefix = compile_strip_prefix(route, problems);

@@ -63,6 +63,7 @@ pub(super) fn decide<'a>(
     let policy = Policy {
         routes: &plan.routes,
         own_prefix: &plan.settings.own_prefix,
+        aliases: plan.settings.aliases,
         has_sign_in: plan.sign_in.is_some(),
         public_https: plan.settings.public_https,
         origins: &plan.settings.origins,

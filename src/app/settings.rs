@@ -23,7 +23,7 @@ use crate::server::context::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part, Source};
 use crate::session;
-use crate::values::{Listen, SigningAlgorithm, TrustedProxy};
+use crate::values::{Aliases, Listen, SigningAlgorithm, TrustedProxy};
 
 /// What the process is, as against what it does with a request.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub struct Settings {
     pub signing_algorithm: SigningAlgorithm,
     /// Where our own endpoints live.
     pub own_prefix: String,
+    /// Other products at whose addresses the gateway answers.
+    pub aliases: Aliases,
     /// How long a proxy may keep the answer that a request may pass.
     pub forward_auth_cache: Duration,
     /// The values of the keys that only a restart changes.
@@ -168,6 +170,7 @@ impl Settings {
             state_url,
             signing_algorithm: signing_algorithm(raw),
             own_prefix: of_server(&server.own_prefix, "own_prefix"),
+            aliases: raw.forward_auth.aliases.iter().map(|alias| alias.value).collect(),
             forward_auth_cache: or_default(raw.forward_auth.cache.as_ref(), "forward_auth", "cache"),
             restart: raw.restart.clone(),
         }

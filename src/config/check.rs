@@ -10,7 +10,7 @@ use super::raw::{RawConfig, RawRoute, Spanned};
 use super::values::{did_you_mean, echo};
 use super::{Problems, nearest, sign_in};
 use crate::identity::SESSION_ISSUER;
-use crate::values::Listen;
+use crate::values::{Builtin, Listen};
 
 /// Above this many different roles the file is generated, and no misspellings are looked for.
 const MAX_ROLES: usize = 1000;
@@ -21,6 +21,7 @@ pub(crate) fn check(raw: &RawConfig, problems: &mut Problems) {
     admin(raw, problems);
     proxy_in_front(raw, problems);
     networks_behind_a_proxy(raw, problems);
+    proxy_that_asks(raw, problems);
     issuers(raw, problems);
     upstreams(raw, problems);
     providers(raw, problems);
@@ -148,6 +149,27 @@ fn networks_behind_a_proxy(raw: &RawConfig, problems: &mut Problems) {
             )
             .label("behind a proxy, every client has the address of the proxy")
             .hint("list the proxy: `trusted_proxies = [\"127.0.0.1\"]`, or `[\"unix\"]` where it connects by a unix socket");
+    }
+}
+
+/// Where another proxy serves routes, it has to be listed: no other peer may ask about requests.
+fn proxy_that_asks(raw: &RawConfig, problems: &mut Problems) {
+    let mut builtins = raw
+        .upstreams
+        .iter()
+        .filter_map(|(_, upstream)| upstream.builtin.as_ref());
+    let Some(served) = builtins.find(|builtin| builtin.value == Builtin::ForwardAuth) else {
+        return;
+    };
+    if raw.server.trusted_proxies.is_empty() && !raw.failed.has("server", "trusted_proxies") {
+        problems
+            .warning(
+                &served.span,
+                "no proxy may ask about requests: `trusted_proxies` is empty",
+            )
+            .hint(
+                "list the proxy that serves these routes: `trusted_proxies = [\"127.0.0.1\"]` in `[server]`",
+            );
     }
 }
 

@@ -21,8 +21,8 @@ use crate::http::target::PathLeniency;
 use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
-    Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName, Pattern,
-    RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token,
+    Alias, Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName,
+    Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token,
     TrustedProxy,
 };
 
@@ -176,6 +176,7 @@ pub struct RawAdmin {
 /// `[forward_auth]`
 #[derive(Clone, Debug, Default)]
 pub struct RawForwardAuth {
+    pub aliases: Vec<Spanned<Alias>>,
     pub cache: Option<Spanned<Duration>>,
 }
 
@@ -296,6 +297,7 @@ pub struct RawRoute {
     pub from: Vec<Spanned<IpNet>>,
     pub none_from: Vec<Spanned<IpNet>>,
     pub any: Option<Spanned<Vec<Spanned<RawAlternative>>>>,
+    pub enforce: Option<Spanned<String>>,
     pub upstream: Option<Spanned<String>>,
     pub strip_prefix: Option<Spanned<String>>,
     pub rewrite_responses: Option<Spanned<bool>>,

@@ -27,6 +27,7 @@ use crate::login::{self, Access, Endpoint};
 use crate::rate_limit::{Quota, RateLimit, RateLimits};
 use crate::refusal::Refusal;
 use crate::route::{Lookup, Table};
+use crate::values::Aliases;
 
 /// What decisions depend on in one version of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,8 @@ pub struct Policy<'g> {
     pub routes: &'g Table<Route>,
     /// The prefix of the gateway's own endpoints.
     pub own_prefix: &'g str,
+    /// Other products at whose addresses the gateway answers.
+    pub aliases: Aliases,
     /// Whether there is a way to sign in.
     pub has_sign_in: bool,
     /// Whether `public_url` is `https://`; `None` where the file has none.
@@ -101,7 +104,13 @@ pub(crate) async fn decide<'g, T: Trace>(
     let found = match preflight.flatten() {
         Some(endpoint) => Some(Ok(endpoint)),
         None if is_named_by_a_route(policy.routes, head.host.name(), target, method) => None,
-        None => login::find(method, target, policy.own_prefix, policy.has_sign_in),
+        None => login::find(
+            method,
+            target,
+            policy.own_prefix,
+            policy.aliases,
+            policy.has_sign_in,
+        ),
     };
     if let Some(found) = found {
         trace.step("route", found.is_ok(), || {

@@ -169,6 +169,7 @@ impl Gateway {
         Policy {
             routes: &self.routes,
             own_prefix: self.endpoints.prefix(),
+            aliases: self.forward_auth.aliases(),
             has_sign_in: self.sign_in.is_some(),
             public_https: self.public_https,
             origins: &self.origins,
@@ -333,12 +334,12 @@ async fn handle<'g>(
         Decision::Forward(allowed) => allowed,
         Decision::ForwardAuth(endpoint) => {
             exchange.record.builtin(None);
-            let question = Question::read(&endpoint, gateway.endpoints.prefix(), &head)?;
+            let question = Question::read(gateway, &endpoint, &head)?;
             let answer = forward_auth::answer(lane, head, question, &mut exchange.record);
             return Ok(Box::pin(answer).await?.map(Content::Own));
         }
         Decision::Preflight(route) => {
-            exchange.record.permitted(&route.label, None);
+            exchange.record.preflight(&route.label);
             let mut answer = Response::new(Content::Own(Bytes::new()));
             *answer.status_mut() = StatusCode::NO_CONTENT;
             if let Some(cors) = &route.cors {
@@ -365,9 +366,7 @@ async fn handle<'g>(
     };
     gateway.note_use(&head, allowed.authenticated.as_ref());
     let set_cookie = allowed.set_cookie.take();
-    exchange
-        .record
-        .permitted(&allowed.route.label, allowed.permit.caller());
+    exchange.record.permitted(&allowed.route.label, &allowed.permit);
     if let Some(authenticated) = &allowed.authenticated {
         exchange.watch(RevocationWatch::new(authenticated.grant.clone(), revocations));
     }

@@ -249,7 +249,7 @@ fn sign_in_again(gateway: &Gateway, record: &AccessRecord, asker: &Asker) -> Opt
     let path = record.path.as_ref().map_or("/", PathAndQuery::as_str);
     let page = if asker.is_safe {
         path
-    } else if login::is_own(path, prefix) {
+    } else if login::is_own(path, prefix, gateway.forward_auth.aliases()) {
         // The gateway's own pages send no path in a `Referer`.
         return Some(login::login_then(prefix, &format!("{prefix}/sessions")));
     } else {

@@ -16,9 +16,10 @@ use super::form::Fields;
 use super::provider::{flow, landing, logout};
 use super::public::PublicFiles;
 use super::response::{EndpointError, EndpointResponse};
-use super::{arrival, client_code, links, password, register, sign_in, tokens, user_sessions};
+use super::{aliases, arrival, client_code, links, password, register, sign_in, tokens, user_sessions};
 use crate::http::target::{PathLeniency, Target};
 use crate::refusal::Refusal;
+use crate::values::{Alias, Aliases};
 
 /// The public keys of our own tokens (RFC 7517 section 5).
 pub(crate) const JWKS_PATH: &str = "/.well-known/jwks.json";
@@ -59,7 +60,35 @@ pub(super) enum Handler {
     Plain(for<'a> fn(&'a EndpointContext<'a>) -> Answer<'a>),
     Form(for<'a> fn(&'a EndpointContext<'a>, Fields) -> Answer<'a>),
     /// The gateway itself, by a decision about another request.
-    ForwardAuth,
+    ForwardAuth(Asking),
+}
+
+/// How a proxy asks about a request, and how it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// In whichever form.
+    Verify,
+    /// As oauth2-proxy is asked: the query has conditions, and 202 is the answer.
+    OAuth2Proxy,
+    /// As nginx asks Authelia.
+    AutheliaAuthRequest,
+    /// As Traefik and Caddy ask Authelia.
+    AutheliaForwardAuth,
+    /// As Envoy asks Authelia.
+    AutheliaExtAuthz,
+}
+
+impl Asking {
+    /// The other product.
+    pub(crate) fn alias(self) -> Option<Alias> {
+        match self {
+            Self::Verify => None,
+            Self::OAuth2Proxy => Some(Alias::OAuth2Proxy),
+            Self::AutheliaAuthRequest | Self::AutheliaForwardAuth | Self::AutheliaExtAuthz => {
+                Some(Alias::Authelia)
+            }
+        }
+    }
 }
 
 /// A path of the table.
@@ -71,6 +100,10 @@ enum Path {
     Below(&'static str),
     /// Every path below that of `own_prefix` and this.
     Subtree(&'static str),
+    /// As it is, where the gateway answers at the addresses of another product.
+    Of(Alias, &'static str),
+    /// Every path below it, where the gateway does.
+    SubtreeOf(Alias, &'static str),
 }
 
 /// A row of the table.
@@ -92,14 +125,29 @@ const ANY: &str = "*";
 /// Where other proxies ask about requests.
 const VERIFY: &str = "/verify";
 
+/// Where Envoy asks Authelia.
+const EXT_AUTHZ: &str = "/api/authz/ext-authz";
+
+/// The paths below which there is no other endpoint than that of another product.
+const ROOTS: [(Alias, &str); 2] = [(Alias::OAuth2Proxy, "/oauth2"), (Alias::Authelia, "/api/authz")];
+
 /// All endpoints. A path has one row for each handler.
 #[rustfmt::skip]
 static ENDPOINTS: &[Row] = &[
     Row { path: Path::Root(JWKS_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::jwks) },
     Row { path: Path::Root(DISCOVERY_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::discovery) },
-    Row { path: Path::Below(VERIFY), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth },
+    Row { path: Path::Below(VERIFY), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::Verify) },
     // The rest of the path is that of the request that is asked about.
-    Row { path: Path::Subtree(VERIFY), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth },
+    Row { path: Path::Subtree(VERIFY), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::Verify) },
+    Row { path: Path::Of(Alias::OAuth2Proxy, "/oauth2/auth"), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::OAuth2Proxy) },
+    Row { path: Path::Of(Alias::OAuth2Proxy, "/oauth2/start"), methods: READ, access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(aliases::start(visit))) },
+    Row { path: Path::Of(Alias::OAuth2Proxy, "/oauth2/sign_in"), methods: READ, access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(aliases::start(visit))) },
+    Row { path: Path::Of(Alias::OAuth2Proxy, "/oauth2/sign_out"), methods: READ, access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(aliases::sign_out(visit))) },
+    Row { path: Path::Of(Alias::OAuth2Proxy, "/oauth2/callback"), methods: "GET", access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(aliases::callback(visit))) },
+    Row { path: Path::Of(Alias::OAuth2Proxy, "/oauth2/userinfo"), methods: READ, access: Access::Caller, listed: false, handler: Handler::Plain(|visit| Box::pin(aliases::userinfo(visit))) },
+    Row { path: Path::Of(Alias::Authelia, "/api/authz/auth-request"), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::AutheliaAuthRequest) },
+    Row { path: Path::Of(Alias::Authelia, "/api/authz/forward-auth"), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::AutheliaForwardAuth) },
+    Row { path: Path::SubtreeOf(Alias::Authelia, EXT_AUTHZ), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::AutheliaExtAuthz) },
     // No route takes these.
     Row { path: Path::Below(JWKS_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::jwks) },
     Row { path: Path::Below(DISCOVERY_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::discovery) },
@@ -176,14 +224,25 @@ impl Endpoint {
         self.row.listed
     }
 
+    /// How a proxy asks here about another request; `None` where the endpoint is for other things.
+    #[must_use]
+    pub(crate) fn asking(&self) -> Option<Asking> {
+        match self.row.handler {
+            Handler::ForwardAuth(asking) => Some(asking),
+            Handler::Public(_) | Handler::Plain(_) | Handler::Form(_) => None,
+        }
+    }
+
     /// Whether `path`, as it was sent, spells the place of the endpoint plainly. A proxy that keeps clients from it compares
     /// paths as they are.
     #[must_use]
     pub(crate) fn is_spelled_plainly(&self, path: &str, prefix: &str) -> bool {
-        let (Path::Root(place) | Path::Below(place) | Path::Subtree(place)) = self.row.path;
-        let rest = path
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_prefix(place));
+        let rest = match self.row.path {
+            Path::Below(place) | Path::Subtree(place) => path
+                .strip_prefix(prefix)
+                .and_then(|rest| rest.strip_prefix(place)),
+            Path::Root(place) | Path::Of(_, place) | Path::SubtreeOf(_, place) => path.strip_prefix(place),
+        };
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
@@ -192,8 +251,14 @@ impl Endpoint {
     #[must_use]
     pub(crate) fn original_path<'p>(&self, target: &'p Target, prefix: &str) -> Option<&'p str> {
         match self.row.path {
-            Path::Subtree(path) => below_subtree(target, prefix, path),
-            Path::Root(_) | Path::Below(_) => None,
+            Path::Subtree(place) => below(target.path().strip_prefix(prefix)?, place),
+            // The prefix that Authelia's documentation has Envoy put in front ends with a slash.
+            Path::SubtreeOf(_, place) => below(target.path(), place).map(|rest| {
+                rest.strip_prefix('/')
+                    .filter(|rest| rest.starts_with('/'))
+                    .unwrap_or(rest)
+            }),
+            Path::Root(_) | Path::Below(_) | Path::Of(..) => None,
         }
     }
 
@@ -209,7 +274,11 @@ impl Endpoint {
 
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Path::Root(path) | Path::Below(path) | Path::Subtree(path)) = self.row.path;
+        let (Path::Root(path)
+        | Path::Below(path)
+        | Path::Subtree(path)
+        | Path::Of(_, path)
+        | Path::SubtreeOf(_, path)) = self.row.path;
         write!(f, "{} {path}", self.row.methods)
     }
 }
@@ -220,10 +289,9 @@ impl Row {
         let (pattern, path) = match self.path {
             Path::Root(pattern) => (pattern, path),
             Path::Below(pattern) => (pattern, below?),
-            Path::Subtree(pattern) => {
-                let is_below = below?.strip_prefix(pattern)?.starts_with('/');
-                return is_below.then_some("");
-            }
+            Path::Of(_, pattern) => (pattern, path),
+            Path::Subtree(pattern) => return self::below(below?, pattern).map(|_| ""),
+            Path::SubtreeOf(_, pattern) => return self::below(path, pattern).map(|_| ""),
         };
         let named = |(before, after): (&str, &str), is_name: fn(&str) -> bool| {
             let name = path.strip_prefix(before)?.strip_suffix(after)?;
@@ -254,10 +322,9 @@ fn is_provider_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// What is left of the canonical path of `target` below `prefix` and `path`, where it is spelled as these are.
-fn below_subtree<'p>(target: &'p Target, prefix: &str, path: &str) -> Option<&'p str> {
-    let rest = target.path().strip_prefix(prefix)?.strip_prefix(path)?;
-    rest.starts_with('/').then_some(rest)
+/// What is left of `path` below `place`.
+fn below<'p>(path: &'p str, place: &str) -> Option<&'p str> {
+    path.strip_prefix(place).filter(|rest| rest.starts_with('/'))
 }
 
 /// Whether a path is ours only as long as no route names it: an app may publish keys of its own there.
@@ -268,11 +335,10 @@ pub(crate) fn is_well_known(path: &str) -> bool {
 
 /// Whether a path of a route, or of a request, is ours.
 #[must_use]
-pub(crate) fn is_own(path: &str, prefix: &str) -> bool {
-    is_well_known(path)
-        || path
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+pub(crate) fn is_own(path: &str, prefix: &str, aliases: Aliases) -> bool {
+    let is_in = |root: &str| path == root || below(path, root).is_some();
+    let of_aliases = ROOTS.iter().filter(|(alias, _)| aliases.has(*alias));
+    is_well_known(path) || is_in(prefix) || of_aliases.into_iter().any(|(_, root)| is_in(root))
 }
 
 /// The methods of a path whose endpoints pages of the listed origins may use; `None` for every other path.
@@ -296,6 +362,30 @@ pub(crate) fn preflight(target: &Target, prefix: &str) -> Option<Endpoint> {
     })
 }
 
+/// The path patterns of the endpoints that need no caller, with their methods. Those for proxies are for no client.
+pub(crate) fn public_endpoints(
+    prefix: &str,
+    aliases: Aliases,
+    sign_in: bool,
+) -> impl Iterator<Item = (String, &'static str)> {
+    let exist = move |row: &&Row| match row.path {
+        Path::Of(alias, _) | Path::SubtreeOf(alias, _) => aliases.has(alias),
+        Path::Root(_) | Path::Below(_) | Path::Subtree(_) => {
+            sign_in || matches!(row.handler, Handler::Public(_))
+        }
+    };
+    let is_public = |row: &&Row| !matches!(row.access, Access::Caller | Access::Session | Access::Proxy);
+    ENDPOINTS.iter().filter(exist).filter(is_public).map(move |row| {
+        let path = match row.path {
+            Path::Root(path) | Path::Of(_, path) => path.to_owned(),
+            Path::Below(path) => format!("{prefix}{path}"),
+            Path::Subtree(path) => format!("{prefix}{path}/*"),
+            Path::SubtreeOf(_, path) => format!("{path}/*"),
+        };
+        (path, row.methods)
+    })
+}
+
 /// Which of our endpoints a request is for: `None` where it belongs to a route. Without `sign_in` there are only the key
 /// set and the pictures of the error pages; the rest of the prefix stays reserved.
 ///
@@ -306,14 +396,17 @@ pub(crate) fn find(
     method: &Method,
     target: &Target,
     prefix: &str,
+    aliases: Aliases,
     sign_in: bool,
 ) -> Option<Result<Endpoint, (Refusal, Option<HeaderValue>)>> {
     let path = target.matching();
-    if !is_own(path, prefix) {
+    if !is_own(path, prefix, aliases) {
         return None;
     }
     // What is odd about the path of another request is for its route to accept.
-    let is_of_another = below_subtree(target, prefix, VERIFY).is_some();
+    let verify = target.path().strip_prefix(prefix);
+    let is_of_another = verify.is_some_and(|path| self::below(path, VERIFY).is_some())
+        || aliases.has(Alias::Authelia) && self::below(target.path(), EXT_AUTHZ).is_some();
     if let Some(refusal) = target.oddities().refusal_unless(PathLeniency::default())
         && !is_of_another
     {
@@ -322,7 +415,12 @@ pub(crate) fn find(
     let below = path.strip_prefix(prefix);
     let mut allow = String::new();
     for row in ENDPOINTS {
-        let exists = sign_in || matches!(row.handler, Handler::Public(_) | Handler::ForwardAuth);
+        let is_served = match row.path {
+            Path::Of(alias, _) | Path::SubtreeOf(alias, _) => aliases.has(alias),
+            Path::Root(_) | Path::Below(_) | Path::Subtree(_) => true,
+        };
+        let exists =
+            is_served && (sign_in || matches!(row.handler, Handler::Public(_) | Handler::ForwardAuth(_)));
         let Some(id) = row.id_of(path, below).filter(|_| exists) else {
             continue;
         };
@@ -359,6 +457,7 @@ mod tests {
             &Method::from_bytes(method.as_bytes()).unwrap(),
             &target,
             "/auth",
+            Aliases::default(),
             sign_in,
         )
         .map(|found| found.map(|endpoint| format!("{endpoint:?} {}", endpoint.id())))

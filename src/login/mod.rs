@@ -6,6 +6,7 @@
 //!
 //! JSON is answered with JSON, a form with a page or a redirect. `endpoint.rs` has the table of all endpoints.
 
+mod aliases;
 mod arrival;
 mod attempt;
 mod bounces;
@@ -49,7 +50,8 @@ pub(crate) use bounces::Bounces;
 pub(crate) use bounces::Page as BouncePage;
 pub(crate) use context::{EndpointRequest, Login, SignInRules};
 pub(crate) use endpoint::{
-    Access, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight,
+    Access, Asking, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight,
+    public_endpoints,
 };
 pub(crate) use response::{EndpointError, EndpointResponse};
 pub(crate) use return_to::login_then;
@@ -130,7 +132,7 @@ impl Endpoints {
                 Err(failure) => Err(failure.into()),
             },
             Handler::Plain(handler) => handler(&visit).await,
-            Handler::Public(_) | Handler::ForwardAuth => Err(Refusal::RouteMissing.into()),
+            Handler::Public(_) | Handler::ForwardAuth(_) => Err(Refusal::RouteMissing.into()),
         };
         match answered {
             Ok(mut answered) => {

@@ -62,6 +62,48 @@ pub enum Builtin {
     ForwardAuth,
 }
 
+/// Another product at whose addresses the gateway answers, for proxies and apps that were set up with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub enum Alias {
+    /// `/oauth2/…`
+    #[serde(rename = "oauth2-proxy")]
+    OAuth2Proxy,
+    /// `/api/authz/…`
+    #[serde(rename = "authelia")]
+    Authelia,
+}
+
+/// A set of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aliases {
+    oauth2_proxy: bool,
+    authelia: bool,
+}
+
+impl Aliases {
+    /// Whether `alias` is among them.
+    #[must_use]
+    pub fn has(self, alias: Alias) -> bool {
+        match alias {
+            Alias::OAuth2Proxy => self.oauth2_proxy,
+            Alias::Authelia => self.authelia,
+        }
+    }
+}
+
+impl FromIterator<Alias> for Aliases {
+    fn from_iter<I: IntoIterator<Item = Alias>>(aliases: I) -> Self {
+        let mut set = Self::default();
+        for alias in aliases {
+            match alias {
+                Alias::OAuth2Proxy => set.oauth2_proxy = true,
+                Alias::Authelia => set.authelia = true,
+            }
+        }
+        set
+    }
+}
+
 /// A claim that the tokens of an issuer may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -70,7 +70,6 @@ class ForwardAuth:
     # The status of a refusal for which the proxy has no answer of its own.
     odd_path = {400}
     smuggled = {400}
-    cuts_session = True
     client = "127.0.0.1"
 
     @classmethod
@@ -225,8 +224,6 @@ class ForwardAuth:
         self.assertEqual([seen["target"] for seen in self.app.requests[before:]], ["/ws"])
 
     def test_session_is_cut_out_of_the_cookies_for_the_app(self):
-        if not self.cuts_session:
-            self.skipTest("the page says that this proxy cannot")
         cookie = self.sign_in()
         for line, left in (
             (cookie, {""}),
@@ -428,6 +425,121 @@ class NginxWithCache(Nginx):
             wait_for("the question", lambda count=count: self.questions(path) == count)
 
 
+class IngressNginx(Nginx):
+    """The locations that ingress-nginx makes of the annotations on the page."""
+
+    @classmethod
+    def annotations(cls) -> dict:
+        return dict(re.findall(r"ingress\.kubernetes\.io/(\S+): (\S+)", blocks(PAGE, "yaml")[3]))
+
+    @classmethod
+    def question(cls) -> str:
+        return urllib.parse.urlsplit(cls.annotations()["auth-url"]).path
+
+    @classmethod
+    def sign_in_page(cls) -> str:
+        return exchanged(cls.annotations()["auth-signin"], {"$host": "$http_host"})
+
+    @classmethod
+    def server(cls) -> str:
+        names = cls.annotations()["auth-response-headers"].split(",")
+        copied = "".join(
+            f"auth_request_set $auth{index} $upstream_http_{name.lower().replace('-', '_')};\n"
+            f"proxy_set_header {name} $auth{index};\n"
+            for index, name in enumerate(names)
+        )
+        return f"""
+            server {{
+                listen 127.0.0.1:{cls.tls} ssl;
+                ssl_certificate {cls.certificate};
+                ssl_certificate_key {cls.key};
+                location = /_external-auth {{
+                    internal;
+                    proxy_pass_request_body off;
+                    proxy_set_header Content-Length "";
+                    proxy_set_header X-Forwarded-Proto "";
+                    proxy_set_header Host passgate.passgate.svc.cluster.local;
+                    proxy_set_header X-Original-URL $scheme://$http_host$request_uri;
+                    proxy_set_header X-Original-Method $request_method;
+                    proxy_set_header X-Sent-From nginx-ingress-controller;
+                    proxy_set_header X-Real-IP $remote_addr;
+                    proxy_set_header X-Forwarded-For $remote_addr;
+                    proxy_set_header X-Auth-Request-Redirect $request_uri;
+                    proxy_pass http://127.0.0.1:{cls.inner}{cls.question()};
+                }}
+                location @sign_in {{
+                    return 302 {cls.sign_in_page()}?rd=$scheme://$http_host$request_uri;
+                }}
+                location / {{
+                    auth_request /_external-auth;
+                    {copied}
+                    error_page 401 = @sign_in;
+                    proxy_pass http://127.0.0.1:{cls.app.port};
+                }}
+                location ~ ^/(auth|oauth2) {{
+                    proxy_set_header Host $http_host;
+                    proxy_set_header X-Forwarded-Proto $scheme;
+                    proxy_pass http://127.0.0.1:{cls.inner};
+                }}
+            }}"""
+
+    def redirects_to_sign_in(self, answer: Answer):
+        self.refused(answer, {302})
+        self.assertEqual(answer.fields["location"], f"{self.origin}/auth/login?rd={self.origin}/x?y=1")
+        page = self.ask("GET", answer.fields["location"].removeprefix(self.origin), BROWSER)
+        self.assertEqual(page.status, 200)
+        self.assertIn(f'value="{self.origin}/x?y=1"'.encode(), page.body)
+
+    def test_request_that_may_not_pass_never_reaches_the_app(self):
+        self.never_reaches_the_app({302}, "GET", "/a", [])
+        self.never_reaches_the_app({403}, "GET", "/admin/a", self.bearer("user"))
+
+    # What the page of the proxy is for, and the annotations are not.
+    test_session_is_cut_out_of_the_cookies_for_the_app = None
+    test_identity_of_the_client_never_reaches_the_app = None
+    test_question_of_a_client_is_not_answered = None
+    test_renewed_session_reaches_the_browser = None
+    test_handshake_of_another_site_is_refused = None
+    # A controller has a server for each host of an ingress.
+    test_host_of_the_client_does_not_choose_the_decision = None
+
+    def test_client_cannot_describe_another_request(self):
+        for smuggled in (
+            [("X-Forwarded-Uri", "/open/a"), ("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", "localhost")],
+            [("X-Original-URL", f"{self.origin}/open/a"), ("X-Original-Method", "GET")],
+        ):
+            self.never_reaches_the_app({403, 500}, "GET", "/admin/a", [*self.bearer("user"), *smuggled])
+
+
+class IngressNginxOfOAuth2Proxy(IngressNginx):
+    """The same with the annotations that oauth2-proxy's documentation gives."""
+
+    @classmethod
+    def further_toml(cls) -> str:
+        return blocks(PAGE, "toml")[2]
+
+    @classmethod
+    def annotations(cls) -> dict:
+        return {
+            "auth-url": "https://$host/oauth2/auth",
+            "auth-signin": "https://$host/oauth2/start",
+            "auth-response-headers": "X-Auth-User,X-Auth-Email,X-Auth-Roles,X-Auth-Issuer,X-Auth-Request-User,X-Auth-Request-Groups",
+        }
+
+    def redirects_to_sign_in(self, answer: Answer):
+        self.refused(answer, {302})
+        self.assertEqual(answer.fields["location"], f"{self.origin}/oauth2/start?rd={self.origin}/x?y=1")
+        started = self.ask("GET", answer.fields["location"].removeprefix(self.origin), BROWSER)
+        self.refused(started, {302})
+        self.assertEqual(
+            urllib.parse.unquote(started.fields["location"]), f"/auth/login?return_to={self.origin}/x?y=1"
+        )
+
+    def test_names_of_oauth2_proxy_reach_the_app(self):
+        fields = self.seen(self.ask("GET", "/admin/a", self.bearer("admin", "dev")))["fields"]
+        self.assertEqual((fields["x-auth-request-user"], fields["x-auth-request-groups"]), ("alice", "admin,dev"))
+
+
 class Haproxy(RenewedSession, ForwardAuth, PeerTest):
     @classmethod
     def start_proxy(cls):
@@ -540,7 +652,8 @@ class TraefikLike(http.server.BaseHTTPRequestHandler):
 
 
 class Traefik(RenewedSession, ForwardAuth, PeerTest):
-    cuts_session = False
+    # The page says that this proxy cannot.
+    test_session_is_cut_out_of_the_cookies_for_the_app = None
     # What `X-Forwarded-Uri` says is a request with an odd path.
     odd_path = {400}
 
@@ -582,7 +695,8 @@ class InThread:
 
 
 class Envoy(ForwardAuth, PeerTest):
-    cuts_session = False
+    # The page says that this proxy cannot.
+    test_session_is_cut_out_of_the_cookies_for_the_app = None
     # To Envoy, a client on loopback has the address of Envoy's node.
     client = "192.0.2.2"
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::Reader;
-use super::fields::Empty;
+use super::fields::{Empty, word};
 use super::section::{Item, Section};
 use crate::config::raw::{
     RawAdmin, RawCertificate, RawEgressProxy, RawForwardAuth, RawLog, RawPem, RawServer, RawServerTls,
     RawState, Spanned,
 };
-use crate::config::values;
+use crate::config::{schema, values};
 use crate::http::client::Share;
 use crate::http::url::Url;
 use crate::values::{Listen, TrustedProxy};
@@ -232,7 +232,11 @@ impl Reader<'_> {
             }
             is_short
         });
-        Some(RawForwardAuth { cache })
+        let products = schema::words(section.kind, "aliases");
+        let aliases = self.all(section, "aliases", Empty::Taken, |reader, item| {
+            reader.parse(item, "a list of products", |text| word(text, products))
+        });
+        Some(RawForwardAuth { aliases, cache })
     }
 
     pub(super) fn log(&mut self, section: &mut Section<'_>) -> Option<RawLog> {

@@ -69,6 +69,7 @@ pub(super) const ROUTES: Table = Table {
         key("from", TEXTS, "", "Networks, one of which the client is in; other clients get 403, whoever asks. Behind `trusted_proxies` the client is the one that they name (see `routing.md`).").example("[\"10.0.0.0/8\"]"),
         key("none_from", TEXTS, "", "Networks whose clients get 403.").example("[\"192.0.2.0/24\"]"),
         key("any", Kind::Tables("routes.any"), "", "Alternatives to each other: a request has to meet one of them, beside the other rules. Let in by `from` alone, it needs no credential and has no caller.").example("[{ role = \"staff\" }, { scope = \"reports:read\", claims = { tenant = \"acme\" } }, { from = \"10.0.0.0/8\" }]"),
+        key("enforce", Kind::Word(&["log"]), "", "`log`: `roles`, `claims`, `scopes` and `any` are applied, logged and counted, and refuse no caller (see `routing.md`). Without it, they are enforced.").example("\"log\""),
         key("upstream", Kind::Text, "", "The name of the upstream. Required.").example("\"app\""),
         key("strip_prefix", Kind::Text, "", "Leading segments of the path that the app does not see. The app reads them in X-Forwarded-Prefix.").example("\"/reports\""),
         key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),
@@ -317,13 +318,22 @@ pub(super) const CALLER: Table = Table {
 pub(super) const FORWARD_AUTH: Table = Table {
     path: "forward_auth",
     doc: "Answers to other proxies, which ask `/auth/verify` about the requests that they get. Only `trusted_proxies` may ask.",
-    keys: &[key(
+    keys: &[
+        key(
+            "aliases",
+            Kind::List(&Kind::Word(&["oauth2-proxy", "authelia"])),
+            "[]",
+            "Other products at whose addresses the gateway answers as well: `oauth2-proxy` at `/oauth2/…`, `authelia` at `/api/authz/…`. No app gets requests for these paths then.",
+        )
+        .example("[\"oauth2-proxy\", \"authelia\"]"),
+        key(
         "cache",
         Kind::Duration,
         "\"0s\"",
         "How long a proxy may keep the answer that a request may pass, at most 60s and never longer than the token is valid. A revocation is late by this time. Not for routes with `max_age`, `acr`, `provider` or `rate_limit`.",
     )
-    .example("\"5s\"")],
+    .example("\"5s\"")
+    ],
     synonyms: &[],
 };
 

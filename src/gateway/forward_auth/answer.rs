@@ -19,6 +19,7 @@ use super::super::rejection::{Asked, Rejection};
 use super::super::rewrite::{PROVIDER_TOKEN, set_identity};
 use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
+use crate::values::Alias;
 
 /// The status that the client of the other proxy is to get.
 const X_AUTH_STATUS: HeaderName = HeaderName::from_static("x-auth-status");
@@ -44,14 +45,27 @@ pub(super) fn allow(
     gateway: &Gateway,
     allowed: &Allowed<'_>,
     may_change: bool,
+    alias: Option<Alias>,
     record: &AccessRecord,
 ) -> Result<Response<Bytes>, Refusal> {
     let mut response = Response::new(Bytes::new());
+    if alias == Some(Alias::OAuth2Proxy) {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
     let headers = response.headers_mut();
-    for name in gateway.naming.names().chain([&ASSERTION, &PROVIDER_TOKEN]) {
+    for name in gateway.naming.names(alias).chain([&ASSERTION, &PROVIDER_TOKEN]) {
         headers.insert(name, EMPTY);
     }
-    set_identity(gateway, allowed, headers)?;
+    let caller = allowed.permit.caller();
+    if allowed.route.upstream.is_served_elsewhere() {
+        set_identity(gateway, allowed, headers)?;
+    } else {
+        // A client of a proxy in front can ask as well: what only the app is to have is for the app alone.
+        gateway.naming.set(headers, caller.map(|caller| &**caller))?;
+    }
+    if let (Some(alias), Some(caller)) = (alias, caller) {
+        gateway.naming.set_as(alias, headers, caller)?;
+    }
     headers.insert(X_REQUEST_ID, record.request_id_value());
     match lifetime(gateway, allowed, may_change) {
         Some(seconds) => {

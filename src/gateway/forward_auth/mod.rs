@@ -6,6 +6,7 @@
 //! has two meanings, is refused; the gateway never decides about a question; bodies are not read.
 
 mod answer;
+mod conditions;
 mod question;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,13 +23,17 @@ use super::decide::{Allowed, Decision, Policy, decide};
 use super::head::{RequestHead, Sender};
 use super::rejection::{Matched, Rejection};
 use super::trace::Silent;
+use crate::authorize::Auth;
 use crate::clock::UnixSeconds;
 use crate::http::origin;
 use crate::identity_headers::Peer;
 use crate::refusal::Refusal;
+use crate::values::{Alias, Aliases};
 
 pub(super) use answer::refuse;
 pub(super) use question::Question;
+
+use conditions::Conditions;
 
 /// Seconds between two warnings of one kind: every client can bring them about.
 const WARN_EVERY: UnixSeconds = 60;
@@ -38,29 +43,53 @@ const WARN_EVERY: UnixSeconds = 60;
 pub(crate) struct ForwardAuth {
     /// How long a proxy may keep an answer.
     cache: UnixSeconds,
+    aliases: Aliases,
     /// When the log was last told of a peer that is not trusted.
     warned_of_peer: AtomicI64,
+    /// When it was last told of a condition that is not known.
+    warned_of_condition: AtomicI64,
+}
+
+/// Whether a warning is due that was last given at `last`, which is then now.
+fn is_due(last: &AtomicI64, now: UnixSeconds) -> bool {
+    let before = last.load(Ordering::Relaxed);
+    before.saturating_add(WARN_EVERY) <= now
+        && last
+            .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
 }
 
 impl ForwardAuth {
-    /// Answers that a proxy may keep for `cache`.
-    pub(crate) fn new(cache: Duration) -> Self {
+    /// Answers that a proxy may keep for `cache`, also at the addresses of other products.
+    pub(crate) fn new(cache: Duration, aliases: Aliases) -> Self {
         Self {
             cache: UnixSeconds::try_from(cache.as_secs()).unwrap_or(0),
+            aliases,
             warned_of_peer: AtomicI64::new(UnixSeconds::MIN),
+            warned_of_condition: AtomicI64::new(UnixSeconds::MIN),
+        }
+    }
+
+    /// Other products at whose addresses the gateway answers.
+    pub(super) fn aliases(&self) -> Aliases {
+        self.aliases
+    }
+
+    /// Warns that a proxy asked for a condition that is not known here.
+    fn warn_of_condition(&self, name: &str, now: UnixSeconds) {
+        if is_due(&self.warned_of_condition, now) {
+            let name: String = name.chars().take(64).collect();
+            tracing::warn!(
+                parameter = name,
+                "a proxy asked about a request (forward-auth) with a parameter that is not known, which could be a condition: the \
+                 request is refused. hint: remove it from the address that the proxy asks"
+            );
         }
     }
 
     /// Warns that a peer asked which may not.
     pub(super) fn warn_of_peer(&self, peer: &Peer, now: UnixSeconds) {
-        let last = self.warned_of_peer.load(Ordering::Relaxed);
-        let is_due = last.saturating_add(WARN_EVERY) <= now;
-        if is_due
-            && self
-                .warned_of_peer
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
+        if is_due(&self.warned_of_peer, now) {
             tracing::warn!(
                 peer = %peer.ip,
                 "a peer that is not in `trusted_proxies` asked about a request of another client (forward-auth) and was refused; if \
@@ -77,10 +106,11 @@ impl ForwardAuth {
 pub(super) async fn answer<'g>(
     lane: &'g WorkerContext,
     head: RequestHead<'_>,
-    question: Question,
+    mut question: Question,
     record: &mut AccessRecord,
 ) -> Result<Response<Bytes>, Box<Rejection<'g>>> {
-    let asked = question.asked;
+    let (asked, asking) = (question.asked, question.asking);
+    let conditions = std::mem::take(&mut question.conditions);
     record.asked_about(
         question.method.clone(),
         question.host.clone(),
@@ -89,10 +119,10 @@ pub(super) async fn answer<'g>(
     let decided = async {
         let head = described(head, question)?;
         record.path = Some(head.target.path_and_query());
-        let allowed = verdict(lane, &head).await?;
-        record.permitted(&allowed.route.label, allowed.permit.caller());
+        let allowed = verdict(lane, &head, &conditions).await?;
+        record.permitted(&allowed.route.label, &allowed.permit);
         let may_change = origin::may_change(&head.parts.method, &head.parts.headers);
-        allow(lane, allowed, may_change, record).await
+        allow(lane, allowed, may_change, asking.alias(), record).await
     };
     decided.await.map_err(|mut rejection| {
         rejection.asked = Some(asked);
@@ -123,6 +153,7 @@ fn described<'c>(head: RequestHead<'c>, question: Question) -> Result<RequestHea
 async fn verdict<'g>(
     lane: &'g WorkerContext,
     head: &RequestHead<'_>,
+    conditions: &Conditions,
 ) -> Result<Allowed<'g>, Box<Rejection<'g>>> {
     let refused = |refusal| {
         Err(Box::new(Rejection {
@@ -135,7 +166,7 @@ async fn verdict<'g>(
         ..lane.gateway.policy()
     };
     match decide(policy, head, &lane.credentials(), &mut Silent).await? {
-        Decision::Forward(allowed) => Ok(allowed),
+        Decision::Forward(allowed) => hold(conditions, allowed),
         // No app answers below the address where people sign in: the proxy sends that to the gateway.
         Decision::Builtin(..) => refused(Refusal::RouteMissing),
         Decision::ForwardAuth(_) => refused(Refusal::LoopDetected),
@@ -144,16 +175,37 @@ async fn verdict<'g>(
     }
 }
 
+/// `allowed` where the further conditions of the question hold.
+fn hold<'g>(conditions: &Conditions, allowed: Allowed<'g>) -> Result<Allowed<'g>, Box<Rejection<'g>>> {
+    let caller = allowed.permit.caller();
+    let refusal = match caller {
+        _ if conditions.is_none() => return Ok(allowed),
+        Some(caller) if conditions.hold_for(caller) => return Ok(allowed),
+        // A sign-in can help where the route reads a credential.
+        None if allowed.route.rules.auth() != Auth::None => Refusal::CredentialMissing,
+        _ => Refusal::ConditionRefused,
+    };
+    Err(Box::new(Rejection {
+        matched: Matched::Route(allowed.route),
+        caller: caller.cloned(),
+        set_cookie: allowed.set_cookie,
+        ..Rejection::new(refusal)
+    }))
+}
+
 /// The answer for a request that may pass.
 async fn allow<'g>(
     lane: &'g WorkerContext,
     mut allowed: Allowed<'g>,
     may_change: bool,
+    alias: Option<Alias>,
     record: &AccessRecord,
 ) -> Result<Response<Bytes>, Box<Rejection<'g>>> {
     let gateway = &*lane.gateway;
-    allowed.provider_token = gateway.provider_token(&allowed).await;
-    match answer::allow(gateway, &allowed, may_change, record) {
+    if allowed.route.upstream.is_served_elsewhere() {
+        allowed.provider_token = gateway.provider_token(&allowed).await;
+    }
+    match answer::allow(gateway, &allowed, may_change, alias, record) {
         Ok(mut response) => {
             gateway.set_session_cookie(response.headers_mut(), allowed.set_cookie);
             Ok(response)

@@ -13,16 +13,21 @@
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
+use super::super::Gateway;
 use super::super::head::RequestHead;
 use super::super::rejection::Asked;
+use super::conditions::{Conditions, Unknown, has_parameter};
 use crate::http::headers::Host;
 use crate::http::target::Target;
 use crate::http::url;
-use crate::login::Endpoint;
+use crate::login::{Asking, Endpoint};
 use crate::refusal::Refusal;
 
 /// The parameter of a proxy that hands redirects on to the browser.
 const REDIRECT: &str = "redirect";
+
+/// The address of Authelia's portal, in place of which passgate names its own sign-in page.
+const OF_AUTHELIA: [&str; 2] = ["authelia_url", "rd"];
 
 /// A request that another proxy asks about.
 #[derive(Debug)]
@@ -30,42 +35,69 @@ pub(in crate::gateway) struct Question {
     pub(super) method: Method,
     pub(super) host: Host,
     pub(super) target: PathAndQuery,
+    pub(super) asking: Asking,
+    /// On the caller, besides the rules of the route.
+    pub(super) conditions: Conditions,
     /// The form of a refusal.
     pub(super) asked: Asked,
 }
 
 impl Question {
-    /// Reads the question in `head`. `prefix` is `own_prefix`.
+    /// Reads the question in `head`.
     ///
     /// # Errors
     /// 400 where the description is not complete, or not of one meaning; 403 for a condition that is not known.
     pub(in crate::gateway) fn read(
+        gateway: &Gateway,
         endpoint: &Endpoint,
-        prefix: &str,
         head: &RequestHead<'_>,
     ) -> Result<Self, Refusal> {
+        let asking = endpoint.asking().ok_or(Refusal::Internal)?;
         let fields = Fields::read(&head.parts.headers)?;
+        let (prefix, query) = (gateway.endpoints.prefix(), head.target.query());
         let path = endpoint.original_path(&head.target, prefix);
-        let (described, is_strict) = match (path, fields.url, fields.uri) {
+        // Each endpoint of Authelia is for one family.
+        let url = fields.url.filter(|_| asking != Asking::AutheliaForwardAuth);
+        let uri = fields.uri.filter(|_| asking != Asking::AutheliaAuthRequest);
+        let (described, is_strict) = match (path, url, uri) {
             (Some(path), _, _) => (of_path(path, head)?, false),
             (None, Some(url), _) => (fields.of_url(url)?, true),
-            (None, None, Some(uri)) => (fields.of_uri(uri)?, false),
+            (None, None, Some(uri)) => (fields.of_uri(uri)?, asking == Asking::OAuth2Proxy),
             (None, None, None) => return Err(Refusal::OriginalMissing),
         };
         fields.agree_with(&described)?;
-        let redirects = match path {
-            // The query is that of the other request.
-            Some(_) => false,
-            None => redirects(head.target.query())?,
-        };
+        // The query behind a path is that of the other request.
+        let query = query.filter(|_| path.is_none());
+        let (redirects, conditions) = asked_for(asking, query).map_err(|Unknown(name)| {
+            gateway.forward_auth.warn_of_condition(&name, gateway.clock.now());
+            Refusal::ConditionUnknown
+        })?;
         let (method, host, target) = described;
         Ok(Self {
             method,
             host,
             target,
+            asking,
+            conditions,
             asked: Asked { is_strict, redirects },
         })
     }
+}
+
+/// Whether a refusal may be a redirect, and the conditions, as the query and the product say.
+fn asked_for(asking: Asking, query: Option<&str>) -> Result<(bool, Conditions), Unknown> {
+    Ok(match asking {
+        Asking::Verify => (has_parameter(query, REDIRECT, &[])?, Conditions::default()),
+        Asking::OAuth2Proxy => (false, Conditions::read(query)?),
+        Asking::AutheliaAuthRequest => {
+            has_parameter(query, REDIRECT, &OF_AUTHELIA)?;
+            (false, Conditions::default())
+        }
+        Asking::AutheliaForwardAuth | Asking::AutheliaExtAuthz => {
+            has_parameter(query, REDIRECT, &OF_AUTHELIA)?;
+            (true, Conditions::default())
+        }
+    })
 }
 
 type Description = (Method, Host, PathAndQuery);
@@ -192,21 +224,4 @@ fn is_same_target(one: &PathAndQuery, other: &PathAndQuery) -> bool {
         Some(target.path_and_query())
     };
     one == other || canonical(one).is_some_and(|ours| Some(ours) == canonical(other))
-}
-
-/// Whether a refusal may be a redirect. What else a query asks for is a condition that does not hold.
-fn redirects(query: Option<&str>) -> Result<bool, Refusal> {
-    let mut redirects = false;
-    for pair in query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-    {
-        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-        if name != REDIRECT {
-            return Err(Refusal::ConditionUnknown);
-        }
-        redirects = true;
-    }
-    Ok(redirects)
 }

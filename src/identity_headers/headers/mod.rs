@@ -1,26 +1,24 @@
 //! Headers that identify the caller: removed from every request, then set from the verified caller alone. Headers that only
 //! a proxy may send are removed as well.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+mod names;
+
+use http::{HeaderMap, HeaderName};
 
 use super::foreign;
 use super::forwarded::{self, FORWARDING, is_read, is_set};
 use super::presets::{self, Preset};
-use super::value::Encoding;
 use crate::config::raw::RawConfig;
 use crate::config::{Problems, Spanned};
 use crate::http::headers::{Entry, FoldedNames, FoldedTable, remove_if};
-use crate::identity::{Caller, ClaimPath, Identity};
+use crate::identity::{Caller, ClaimPath};
 use crate::refusal::Refusal;
-use crate::values::FieldName;
+use crate::values::{Alias, FieldName};
+
+use names::Names;
 
 /// The preset unless another is named.
 const DEFAULT_PRESET: &str = "passgate";
-/// The most that one identity header may hold, in bytes: nginx reads lines up to 8 KiB.
-const MAX_VALUE: usize = 8 * 1024;
-/// The most that all of them together may hold, in bytes: Node.js reads 16 KiB of headers.
-const MAX_TOTAL: usize = 16 * 1024;
-
 /// Names that no configured claim may be written to: framing, routing, credentials, and what
 /// [`super::forwarded::set_forwarded`] sets itself.
 const RESERVED: [&str; 22] = [
@@ -98,14 +96,8 @@ pub struct Passing<'a> {
 /// `[identity]`, ready to use.
 #[derive(Clone, Debug)]
 pub struct IdentityHeaders {
-    user: HeaderName,
-    email: Option<HeaderName>,
-    name: Option<HeaderName>,
-    roles: Option<HeaderName>,
-    issuer: Option<HeaderName>,
-    claims: Vec<(HeaderName, ClaimPath)>,
+    names: Names,
     assertion: Option<HeaderName>,
-    encoding: Encoding,
     unverified_email: bool,
     /// Every name that a client may not send, or not in every spelling, by its [`kind`].
     table: FoldedTable,
@@ -163,27 +155,15 @@ impl IdentityHeaders {
                 .chain(FRAMING.map(|name| (Entry::Name(name), kind::FRAMING))),
         );
         check_passing(file, &table, problems);
-        let encoding = raw
-            .encoding
-            .as_ref()
-            .map(|encoding| encoding.as_str())
-            .or(preset.encoding.as_deref());
-
+        let encoding = raw.encoding.as_ref().map(|encoding| encoding.as_str());
         let name = |text: &String| HeaderName::try_from(text).expect("a test reads the embedded presets");
-        let path = |text: &String| ClaimPath::parse(text).expect("a test reads the embedded presets");
         Self {
-            user: name(&preset.user),
-            email: preset.email.as_ref().map(name),
-            name: preset.name.as_ref().map(name),
-            roles: preset.roles.as_ref().map(name),
-            issuer: preset.issuer.as_ref().map(name),
+            names: Names::of(preset, encoding).with_claims(configured),
             assertion: raw
                 .assertion
                 .as_ref()
                 .is_some_and(|on| on.value)
                 .then(|| name(&preset.assertion)),
-            // The reader takes no other name.
-            encoding: encoding.and_then(Encoding::named).unwrap_or_default(),
             unverified_email: raw.unverified_email.as_ref().is_some_and(|on| on.value),
             table,
             trusted: file
@@ -191,12 +171,6 @@ impl IdentityHeaders {
                 .trusted_headers
                 .iter()
                 .map(|name| HeaderName::clone(name))
-                .collect(),
-            claims: preset
-                .claims
-                .iter()
-                .map(|(header, claim)| (name(header), path(claim)))
-                .chain(configured)
                 .collect(),
         }
     }
@@ -256,7 +230,7 @@ impl IdentityHeaders {
         let rendered = match caller.headers.get() {
             Some(rendered) => rendered,
             None => {
-                let rendered = self.render(&caller.identity)?;
+                let rendered = self.names.render(&caller.identity, self.unverified_email)?;
                 caller.headers.get_or_init(|| rendered)
             }
         };
@@ -266,56 +240,32 @@ impl IdentityHeaders {
         Ok(())
     }
 
-    /// Every header that tells an app who is calling.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        let names = [&self.email, &self.name, &self.roles, &self.issuer];
-        let claims = self.claims.iter().map(|(name, _)| name);
-        [&self.user]
-            .into_iter()
-            .chain(names.into_iter().flatten())
-            .chain(claims)
+    /// Every header that tells an app who is calling, and those of another product's answer.
+    pub(crate) fn names(&self, alias: Option<Alias>) -> impl Iterator<Item = &HeaderName> {
+        let others = alias.map(|alias| Names::of_alias(alias).all());
+        self.names.all().chain(others.into_iter().flatten())
+    }
+
+    /// Sets the headers of another product's answer.
+    ///
+    /// # Errors
+    /// As [`IdentityHeaders::set`].
+    pub(crate) fn set_as(
+        &self,
+        alias: Alias,
+        headers: &mut HeaderMap,
+        caller: &Caller,
+    ) -> Result<(), Refusal> {
+        for (name, value) in Names::of_alias(alias).render(&caller.identity, self.unverified_email)? {
+            headers.insert(name, value);
+        }
+        Ok(())
     }
 
     /// The header that takes the assertion; `None`: it is not switched on.
     #[must_use]
     pub fn assertion_header(&self) -> Option<&HeaderName> {
         self.assertion.as_ref()
-    }
-
-    fn render(&self, identity: &Identity) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
-        let encoding = self.encoding;
-        let text = |text: Option<&str>| text.and_then(|text| encoding.text(text));
-        let fields = [
-            (Some(&self.user), text(Some(&identity.subject))),
-            (
-                self.email.as_ref(),
-                text(identity.told_email(self.unverified_email)),
-            ),
-            (self.name.as_ref(), text(identity.name.as_deref())),
-            (
-                self.roles.as_ref(),
-                encoding.list(identity.roles.iter().map(String::as_str)),
-            ),
-            (self.issuer.as_ref(), text(Some(&identity.issuer))),
-        ];
-        let claims = self.claims.iter().map(|(name, path)| {
-            let claim = identity.told_claim(path, self.unverified_email);
-            (Some(name), claim.and_then(|claim| encoding.claim(claim)))
-        });
-        let mut rendered = Vec::with_capacity(fields.len() + self.claims.len());
-        let mut total = 0;
-        for (name, value) in fields.into_iter().chain(claims) {
-            let (Some(name), Some(value)) = (name, value) else {
-                continue;
-            };
-            total += name.as_str().len() + value.len();
-            if value.len() > MAX_VALUE || total > MAX_TOTAL {
-                return Err(Refusal::HeadersTooLarge);
-            }
-            let value = HeaderValue::try_from(value).expect("control characters are encoded");
-            rendered.push((name.clone(), value));
-        }
-        Ok(rendered)
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use http::HeaderValue;
 use serde_json::{Map, Value, json};
 
+use super::names::MAX_VALUE;
 use super::*;
 use crate::config::raw::{RawIdentity, RawRoute, RawServer};
+use crate::identity::Identity;
 
 fn at<T>(value: T) -> Spanned<T> {
     Spanned { value, span: 0..0 }

@@ -252,7 +252,14 @@ impl House {
     async fn ask(&self, ask: Ask) -> Seen {
         let uri: http::Uri = ask.path.parse().unwrap();
         let target = Target::parse(&uri).unwrap();
-        let found = find(&ask.method, &target, "/auth", self.endpoints.login.is_some()).unwrap();
+        let found = find(
+            &ask.method,
+            &target,
+            "/auth",
+            crate::values::Aliases::default(),
+            self.endpoints.login.is_some(),
+        )
+        .unwrap();
         let endpoint = match found {
             Ok(endpoint) => endpoint,
             Err((refusal, _)) => return Seen::refused(refusal),

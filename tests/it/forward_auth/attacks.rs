@@ -333,3 +333,20 @@ fn question_in_another_spelling_of_the_path_is_404() {
         assert!([400, 404].contains(&answer.status), "{target}");
     }
 }
+
+#[test]
+fn client_of_a_gateway_that_forwards_learns_no_assertion_by_asking_itself() {
+    let server = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://localhost\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+                  [identity]\nassertion = true\n[[routes]]\npath = \"/*\"\nupstream = \"app\"\n";
+    let app = App::start();
+    let gateway = Gateway::start(&before(&app, server));
+    let token = corp_token("ann", &["user"]);
+    gateway.get_as(&token, "/a").expect(200);
+    assert!(app.last().header("x-auth-assertion").is_some());
+    let answer = gateway
+        .send(&original("GET", "http://localhost/a").bearer(&token))
+        .expect(200);
+    assert_eq!(identity(&answer)[0], "ann");
+    assert_eq!(answer.header("x-auth-assertion"), Some(""));
+    assert_eq!(app.count(), 1);
+}

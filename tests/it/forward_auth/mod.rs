@@ -1,5 +1,6 @@
 //! Forward-auth: another proxy asks at `/auth/verify` about the requests that it serves.
 
+mod aliases;
 mod attacks;
 
 use super::support::people::{PASSWORD, post_form, session_cookie};
