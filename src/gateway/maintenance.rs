@@ -35,6 +35,7 @@ impl Maintenance {
         let page = match &raw.file {
             None => None,
             Some(file) => {
+                problems.depends_on(&file.value);
                 let path = problems.resolve(&file.value);
                 let mut page = Vec::new();
                 let read = std::fs::File::open(&path)
