@@ -206,6 +206,8 @@ max_body_bytes = "1KiB"
             ("/scopes", "scopes = [\"x\"]\n", "app"),
             ("/office", "from = [\"192.0.2.0/24\"]\n", "app"),
             ("/any", "any = [{ role = \"x\" }]\n", "app"),
+            ("/closed", "maintenance = \"back at noon\"\n", "app"),
+            ("/once", "rate_limit = { requests = 1, per = \"1h\" }\n", "app"),
             ("/recent", "max_age = \"10m\"\n", "app"),
             ("/get", "methods = [\"GET\"]\n", "app"),
             ("/only/x", "auth = \"none\"\n", "app"),
@@ -306,6 +308,9 @@ max_body_bytes = "1KiB"
     ask("scope-refused", as_alice("/scopes"));
     ask("network-refused", as_alice("/office"));
     ask("any-refused", as_alice("/any"));
+    ask("peer-untrusted", get("/auth/verify"));
+    ask("maintenance", get("/closed"));
+    ask("rate-limited", as_alice("/once"));
     ask("authentication-insufficient", as_alice("/recent"));
     ask(
         "cross-site",
@@ -354,6 +359,10 @@ max_body_bytes = "1KiB"
             // Needs an issuer whose keys have been fetched: `tests/it/bearer.rs`.
             continue;
         }
+        if reason.starts_with("original-") || reason == "condition-unknown" {
+            // Need a proxy: `tests/it/forward_auth`.
+            continue;
+        }
         if ["logout-token-refused", "sign-in-insufficient"].contains(&reason.as_str()) {
             // Need a provider: `tests/it/provider_logout.rs`, `tests/it/step_up.rs`.
             continue;
@@ -376,7 +385,7 @@ max_body_bytes = "1KiB"
             .unwrap_or_else(|| panic!("no request brings `{reason}` about"));
         for request in requests {
             let mut answer = gateway.send(&request);
-            if reason == "throttled" {
+            if ["throttled", "rate-limited"].contains(&reason.as_str()) {
                 eventually("the attempts are used up", || {
                     answer = gateway.send(&request);
                     answer.status == 429
