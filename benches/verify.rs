@@ -196,9 +196,10 @@ fn decide(directory: &Path) -> impl FnMut(u64) + use<> {
     let (raw, mut problems) = config(directory);
     let rules = passgate::internals::authorize::Rules::compile(&raw.routes[0].value, &mut problems);
     let caller = caller(directory);
+    let facts = passgate::internals::authorize::RequestFacts::default();
     move |times| {
         for _ in 0..times {
-            let decision = rules.decide(Some(Arc::clone(black_box(&caller))), 0);
+            let decision = rules.decide(Some(Arc::clone(black_box(&caller))), &facts);
             drop(black_box(
                 decision
                     .map_err(|denial| denial.refusal)

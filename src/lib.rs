@@ -62,7 +62,7 @@ pub mod internals {
         pub use crate::app::{ExplainRequest, Joined, explain, gateway, load};
     }
     pub mod authorize {
-        pub use crate::authorize::Rules;
+        pub use crate::authorize::{RequestFacts, Rules};
     }
     pub mod clock {
         pub use crate::clock::Clock;

@@ -175,6 +175,10 @@ refusals! {
     ClaimRefused = FORBIDDEN, "claim-refused", "Forbidden";
     /// A scope is missing.
     ScopeRefused = FORBIDDEN, "scope-refused", "Forbidden";
+    /// None of the alternatives of `any` applies.
+    AnyRefused = FORBIDDEN, "any-refused", "Forbidden";
+    /// The client is in another network than the route is for, or its address is not known.
+    NetworkRefused = FORBIDDEN, "network-refused", "Forbidden";
     /// A form to sign in on a host, or over a scheme, where the session's cookie could not be kept.
     SignInElsewhere = FORBIDDEN, "sign-in-elsewhere", "Forbidden";
     /// The provider says that the user did not agree to the sign-in.
@@ -252,6 +256,8 @@ refusals! {
     UpstreamDown = SERVICE_UNAVAILABLE, "upstream-down", "Service unavailable";
     /// All connections to the upstream are in use and none became free in time.
     UpstreamBusy = SERVICE_UNAVAILABLE, "upstream-busy", "Service unavailable";
+    /// The route is under `maintenance`.
+    Maintenance = SERVICE_UNAVAILABLE, "maintenance", "Service unavailable";
     /// The issuer's keys were not fetched yet, so its tokens cannot be verified.
     KeysUnavailable = SERVICE_UNAVAILABLE, "keys-unavailable", "Service unavailable";
     /// A provider does not answer, so that signing in with it is not possible.
@@ -283,7 +289,7 @@ impl Refusal {
     /// for what it is.
     #[must_use]
     pub fn is_failure(self) -> bool {
-        self.status().is_server_error()
+        self.status().is_server_error() && self != Self::Maintenance
     }
 }
 

@@ -19,7 +19,7 @@ use allocation_counter::measure;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Method, Uri};
 use passgate::internals::app::{self, Joined};
-use passgate::internals::authorize::Rules;
+use passgate::internals::authorize::{RequestFacts, Rules};
 use passgate::internals::clock::Clock;
 use passgate::internals::config::{Problems, RawConfig, read};
 use passgate::internals::credential::Sources;
@@ -286,12 +286,23 @@ fn a_route_is_looked_up_without_an_allocation() {
 
 #[test]
 fn rules_decide_without_an_allocation() {
+    let facts = RequestFacts {
+        client: Some(IpAddr::from([10, 1, 2, 3])),
+        now: 0,
+    };
     for (lines, expected) in [
         (r#"roles = ["ops", "admin"]"#, None),
         (r#"roles = { all = ["user", "admin"], none = ["banned"] }"#, None),
         (r#"claims = { "realm.tenant" = "acme" }"#, None),
         (r#"scopes = ["reports:read"]"#, None),
         (r#"auth = "none""#, None),
+        (r#"from = ["10.0.0.0/8"]"#, None),
+        (r#"any = [{ role = "root" }, { from = "10.0.0.0/8" }]"#, None),
+        (r#"none_from = ["10.0.0.0/8"]"#, Some(Refusal::NetworkRefused)),
+        (
+            r#"any = [{ role = "root" }, { from = "11.0.0.0/8" }]"#,
+            Some(Refusal::AnyRefused),
+        ),
         (r#"roles = ["root"]"#, Some(Refusal::RoleRefused)),
         (r#"claims = { tenant = "acme" }"#, Some(Refusal::ClaimRefused)),
         (r#"scopes = ["reports:write"]"#, Some(Refusal::ScopeRefused)),
@@ -302,7 +313,7 @@ fn rules_decide_without_an_allocation() {
         let caller = caller();
         let decide = || {
             rules
-                .decide(Some(Arc::clone(&caller)), 0)
+                .decide(Some(Arc::clone(&caller)), &facts)
                 .err()
                 .map(|denial| denial.refusal)
         };
@@ -311,7 +322,11 @@ fn rules_decide_without_an_allocation() {
     }
     let (raw, mut problems) = config("");
     let rules = Rules::compile(&raw.routes[0].value, &mut problems);
-    assert_eq!(allocations(|| rules.decide(None, 0).unwrap_err()), 0, "no caller");
+    assert_eq!(
+        allocations(|| rules.decide(None, &facts).unwrap_err()),
+        0,
+        "no caller"
+    );
 }
 
 /// A gateway with an issuer for each algorithm and a route with these lines.

@@ -12,6 +12,7 @@ use super::state_sync::StateSnapshot;
 use super::{Failure, failed};
 use crate::account::Accounts;
 use crate::clock::{Clock, UnixSeconds};
+use crate::config::schema::Written;
 use crate::credential::Sources;
 use crate::forward::{BodyRules, Upstream};
 use crate::gateway::{ForwardAuth, Gateway, Label, LoopMark, Renewal, SignIn};
@@ -46,9 +47,34 @@ pub(super) struct Current {
     pub(super) share: Share,
     /// The gateway itself as an issuer: of access tokens, and of what session cookies hold.
     own: Vec<Arc<Issuer>>,
+    /// The tables of its file that a reload compares.
+    written: Written,
 }
 
 impl Current {
+    /// Whether `plan` has the same issuers. Files are the caller's to compare.
+    fn has_issuers_of(&self, plan: &Plan) -> bool {
+        self.written.get("issuers") == plan.written.get("issuers")
+    }
+
+    /// Gives the routes of `plan` the upstreams of this configuration where they are the same, with their connections and
+    /// what is known of their servers. Files are the caller's to compare.
+    fn lend_upstreams(&self, plan: &mut Plan) {
+        for upstream in &mut plan.upstreams {
+            let table = format!("upstreams.{}", upstream.name);
+            let known = self.upstreams.iter().find(|known| known.name == upstream.name);
+            let Some(known) = known.filter(|_| self.written.get(&table) == plan.written.get(&table)) else {
+                continue;
+            };
+            for route in plan.routes.iter_mut() {
+                if Arc::ptr_eq(&route.upstream, upstream) {
+                    route.upstream = Arc::clone(known);
+                }
+            }
+            *upstream = Arc::clone(known);
+        }
+    }
+
     /// Takes over our own keys where they have changed: a rotation, or the end of a retired key.
     pub(super) fn take_own_keys(&self, signing: &SigningKeys, now: UnixSeconds) {
         match own_keys(signing, now) {
@@ -63,7 +89,8 @@ impl Current {
     }
 }
 
-/// Joins `plan` with the state. Without `services` the gateway decides requests, and has no sign-in.
+/// Joins `plan` with the state. Without `services` the gateway decides requests, and has no sign-in. `before` is the
+/// configuration in use, where the files that both name have the same contents: what is the same stays warm.
 ///
 /// # Errors
 /// [`Failure::Config`] where an issuer claims to be the gateway itself, [`Failure::Runtime`] where the state fails.
@@ -72,7 +99,12 @@ pub(super) fn assemble(
     mirror: &StateSnapshot,
     metrics: &Metrics,
     services: Option<&Services>,
+    before: Option<&Current>,
 ) -> Result<Current, Failure> {
+    if let Some(before) = before {
+        before.lend_upstreams(&mut plan);
+    }
+    let warm = before.filter(|before| before.has_issuers_of(&plan));
     let settings = Arc::clone(&plan.settings);
     if services.is_some() {
         tell_of_another_algorithm(&mirror.signing.load(), settings.signing_algorithm);
@@ -88,6 +120,11 @@ pub(super) fn assemble(
             ))
         })?;
     let mut own = vec![own];
+    if let Some(before) = warm {
+        plan.verifier = Some(before.gateway.verifier.clone());
+        own.clone_from(&before.own);
+        own.truncate(1);
+    }
     let (mut sign_in, mut login, mut sessions) = (None, None, None);
     let named_hosts = std::mem::take(&mut plan.named_hosts);
     let sites = Arc::new(Sites::new(&settings.public_url, named_hosts));
@@ -95,14 +132,23 @@ pub(super) fn assemble(
     if let Some(plan) = &plan.sign_in {
         let keys = own_keys(&mirror.signing.load(), mirror.clock.now()).map_err(unusable)?;
         let url = settings.public_url.as_str();
-        let (issuers, of_sessions) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
-        own.push(of_sessions);
+        let known = warm.and_then(|before| Some((before.gateway.sign_in.as_ref()?, before.own.get(1)?)));
+        let verifier = match known {
+            Some((sign_in, of_sessions)) => {
+                own.push(Arc::clone(of_sessions));
+                sign_in.verifier.clone()
+            }
+            None => {
+                let (issuers, of_sessions) = Issuers::of_own_sessions(SESSION_ISSUER, url, url, keys);
+                own.push(of_sessions);
+                Verifier::new(issuers, Arc::clone(&mirror.revocations))
+            }
+        };
         let open = open_sessions(plan, mirror, services)?;
         let joined = services.map(|services| join(plan, &pages, sources, mirror, services, &open, &sites));
         let joined = joined.transpose()?;
         let (renewal, opened) = joined.unzip();
         (login, sessions) = (opened, Some(open));
-        let verifier = Verifier::new(issuers, Arc::clone(&mirror.revocations));
         sign_in = Some(SignIn {
             cookie: plan.session.cookie.clone(),
             same_site_none: plan.session.same_site_none,
@@ -112,10 +158,11 @@ pub(super) fn assemble(
             bounces: services.map_or_else(Arc::default, |services| Arc::clone(&services.bounces)),
         });
     }
-    let (upstreams, share) = (
+    let (upstreams, written) = (
         std::mem::take(&mut plan.upstreams),
-        settings.max_connections_per_client,
+        std::mem::take(&mut plan.written),
     );
+    let share = settings.max_connections_per_client;
     let joined = Joined {
         revocations: Arc::clone(&mirror.revocations),
         signing: Arc::clone(&mirror.signing),
@@ -134,6 +181,7 @@ pub(super) fn assemble(
         sessions,
         share,
         own,
+        written,
     })
 }
 
@@ -178,10 +226,13 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
     if plan.routes.in_order().any(|route| route.rate_limit.is_some()) {
         joined.rate_limits.prepare();
     }
+    let has_cors = plan.routes.in_order().any(|route| route.cors.is_some());
     let grants = joined.login.as_ref().and_then(|login| login.grants.clone());
+    let verifier = plan.verifier.take().unwrap_or_else(|| {
+        Verifier::new(plan.issuers, joined.revocations).with_max_token_bytes(settings.max_token_bytes)
+    });
     Ok(Gateway {
-        verifier: Verifier::new(plan.issuers, joined.revocations)
-            .with_max_token_bytes(settings.max_token_bytes),
+        verifier,
         assertions: plan.assertion.then(assertions),
         endpoints: Endpoints::new(
             &settings.own_prefix,
@@ -218,6 +269,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         trusted_proxies: settings.trusted_proxies.clone(),
         warned_of_proxy: AtomicBool::new(false),
         forward_auth: ForwardAuth::new(settings.forward_auth_cache, settings.aliases),
+        has_cors,
         rate_limits: joined.rate_limits,
         grants,
         clock: joined.clock,

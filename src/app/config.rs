@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -16,16 +16,17 @@ use super::{Failure, Unreadable, egress, guarded};
 use crate::account::Policy;
 use crate::authorize::{Auth, Rules};
 use crate::config::raw::{RawConfig, RawPassword, RawRoute, RawTest};
-use crate::config::schema::or_default;
+use crate::config::schema::{Written, or_default};
 use crate::config::{self, Problems, Spanned};
 use crate::credential::Sources;
 use crate::forward::{Address, Upstream};
-use crate::gateway::{Label, Prefix, Route};
+use crate::gateway::{Cors, Label, Maintenance, Prefix, Route};
 use crate::http::target::{PathLeniency, Target, canonical_prefix};
 use crate::http::url::Url;
 use crate::identity_headers::IdentityHeaders;
 use crate::login;
 use crate::login::provider::{ProviderPlan, Sealing};
+use crate::net::tls_roots::system_files;
 use crate::observe::RouteLabel;
 use crate::pages::Pages;
 use crate::rate_limit::RateLimit;
@@ -34,7 +35,7 @@ use crate::server::listen::Address as Listen;
 use crate::session;
 use crate::state::Authorities;
 use crate::values::{Aliases, RedirectUri, SigningAlgorithm};
-use crate::verify::Issuers;
+use crate::verify::{Issuers, Verifier};
 
 /// Everything that a file says, ready to be put to work.
 #[derive(Debug)]
@@ -61,6 +62,12 @@ pub struct Plan {
     pub pages: Arc<Pages>,
     /// The file's own tests.
     pub tests: Vec<Spanned<RawTest>>,
+    /// The files that it depends on, without the configuration file itself.
+    pub(crate) files: Vec<PathBuf>,
+    /// The tables that a reload compares.
+    pub(crate) written: Written,
+    /// The verifier of the configuration before, where the issuers are the same.
+    pub(crate) verifier: Option<Verifier>,
 }
 
 /// `[session]` and `[password]`, ready to be put to work.
@@ -174,6 +181,10 @@ fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
 /// Compiles all tables. `None` only where there are errors.
 fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let settings = Settings::compile(raw, problems);
+    // The authorities that servers and issuers are trusted by, where no `ca_file` is written.
+    for file in system_files() {
+        problems.depends_on(&file);
+    }
     let workers = settings::workers(&raw.server);
     let upstreams: Vec<Arc<Upstream>> = raw
         .upstreams
@@ -235,6 +246,9 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     });
     let pages = compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems);
     Some(Plan {
+        files: problems.files().to_vec(),
+        written: raw.written.clone(),
+        verifier: None,
         pages: Arc::new(pages),
         sign_in,
         named_hosts,
@@ -416,8 +430,9 @@ fn compile_routes(
         .collect();
     let mut builder = Builder::new();
     let mut spans = Vec::new();
+    let security_headers = raw.server.scalars.get("server", "security_headers");
     for raw in &raw.routes {
-        let route = compile_route(raw, settings, &upstreams, problems);
+        let route = compile_route(raw, settings, &upstreams, security_headers, problems);
         if let (Some(route), Some(path)) = (route, &raw.path) {
             let host = raw.host.as_ref().map(|host| host.value.clone());
             builder.add(host, path.value.clone(), methods(raw), route);
@@ -553,6 +568,7 @@ fn compile_route(
     route: &Spanned<RawRoute>,
     settings: &Settings,
     upstreams: &HashMap<&str, &Arc<Upstream>>,
+    security_headers: bool,
     problems: &mut Problems,
 ) -> Option<Route> {
     let rules = Rules::compile(route, problems);
@@ -596,13 +612,18 @@ fn compile_route(
     );
     let rate_limit = route.rate_limit.as_ref();
     let rate_limit = rate_limit.and_then(|raw| RateLimit::compile(raw, &text, problems));
+    let of_route = methods(", ");
+    let cors = route.cors.as_ref();
+    let cors = cors.and_then(|raw| Cors::compile(raw, of_route.as_deref()));
+    let maintenance = route.maintenance.as_ref();
+    let maintenance = maintenance.and_then(|raw| Maintenance::compile(raw, problems));
     Some(Route {
         label: Label {
             series: RouteLabel::NONE,
             text: text.into(),
         },
         place: problems.place(&route.span),
-        pattern: (host, path.to_string(), methods(", ")),
+        pattern: (host, path.to_string(), of_route),
         rules,
         accept: route.accept,
         upstream: Arc::clone(upstream),
@@ -625,6 +646,12 @@ fn compile_route(
             "forward_provider_token",
         ),
         rate_limit,
+        cors,
+        security_headers: route
+            .security_headers
+            .as_ref()
+            .map_or(security_headers, |own| own.value),
+        maintenance,
     })
 }
 

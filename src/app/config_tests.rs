@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::HOST;
+use http::header::{HOST, ORIGIN};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::config::Plan;
@@ -25,12 +25,14 @@ use crate::identity::{Caller, Identity, PROVIDER_CLAIM, SESSION_ISSUER};
 use crate::identity_headers::{Peer, TrustedProxies};
 use crate::values::RequestLine;
 
-/// The head of the request with these fields, from a peer of which only the scheme is known.
+/// The head of the request with these fields, from a peer of which only the scheme is known, and the address where it is
+/// given.
 pub(super) fn head(
     line: &RequestLine,
     public_url: &Url,
     mut headers: HeaderMap,
     is_https: bool,
+    from: Option<IpAddr>,
 ) -> (Parts, Sender<'static>) {
     let ours = || Host::parse(public_url.authority()).ok();
     if let Some(host) = line.host.clone().or_else(ours) {
@@ -38,11 +40,11 @@ pub(super) fn head(
     }
     let (mut parts, ()) = http::Request::new(()).into_parts();
     (parts.method, parts.uri, parts.headers) = (line.method.clone(), line.uri.clone(), headers);
-    let unknown = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    let peer = Peer::new(unknown, is_https, &TrustedProxies::default());
+    let client_ip = from.map_or(Ipv4Addr::UNSPECIFIED.into(), |from| from.to_canonical());
+    let peer = Peer::new(client_ip, is_https, &TrustedProxies::default());
     let sender = Sender {
         peer: Cow::Owned(peer),
-        client_ip: unknown,
+        client_ip,
         server_name: None,
     };
     (parts, sender)
@@ -52,8 +54,11 @@ pub(super) fn head(
 pub(super) fn decide<'a>(
     plan: &'a Plan,
     line: &RequestLine,
+    origin: Option<&Url>,
     caller: Option<Arc<Caller>>,
+    from: Option<IpAddr>,
     now: UnixSeconds,
+    ignores_maintenance: bool,
 ) -> Result<Decision<'a>, Box<Rejection<'a>>> {
     let policy = Policy {
         routes: &plan.routes,
@@ -63,10 +68,16 @@ pub(super) fn decide<'a>(
         public_https: plan.settings.public_https,
         origins: &plan.settings.origins,
         forwards: false,
+        proxies: &plan.settings.trusted_proxies,
         now,
         rate_limits: None,
+        ignores_maintenance,
     };
-    let (parts, sender) = head(line, &plan.settings.public_url, HeaderMap::new(), false);
+    let mut headers = HeaderMap::new();
+    if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(origin.as_str()).ok()) {
+        headers.insert(ORIGIN, origin);
+    }
+    let (parts, sender) = head(line, &plan.settings.public_url, headers, false, from);
     let host = request_host(&parts);
     let head = RequestHead::parse(parts, host, sender, &mut Silent)?;
     decide_at_once(policy, &head, &Credentials::Given(caller), &mut Silent)
@@ -89,8 +100,13 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
                 ));
             continue;
         }
+        let from = caller.and_then(|caller| Some(caller.from.as_ref()?.value));
+        let caller = caller.filter(|caller| caller.is_caller);
         let caller = caller.map(|caller| Arc::new(Caller::new(described(caller, now))));
-        let decision = decide(plan, request, caller, now);
+        let origin = test.origin.as_ref().map(|origin| &origin.value);
+        // Tests are about the rules, and those hold again after the maintenance.
+        let ignores_maintenance = test.expect.value != RawExpect::Status(503);
+        let decision = decide(plan, request, origin, caller, from, now, ignores_maintenance);
         let refusal = decision.as_ref().err().map(|rejection| rejection.refusal);
         let status = refusal.map(|refusal| refusal.status().as_u16());
         let as_expected = match test.expect.value {
@@ -110,6 +126,7 @@ pub(super) fn run_tests(plan: &Plan, problems: &mut Problems) -> usize {
         let (rule, route) = match decision {
             Ok(Decision::Forward(allowed)) => (None, Some(allowed.route)),
             Ok(Decision::Builtin(..) | Decision::ForwardAuth(_)) => (None, None),
+            Ok(Decision::Preflight(route)) => (None, Some(route)),
             Err(rejection) => (rejection.rule, rejection.matched.route()),
         };
         let why = match (rule, route) {

@@ -15,6 +15,7 @@ use crate::identity::{Caller, SESSION_ISSUER};
 use crate::observe::{Diagnostics, LevelSwitch};
 use crate::refusal::Refusal;
 use crate::server::listen::{Address, Listener};
+use crate::server::worker::OpenSocket;
 use crate::values::RequestLine;
 
 /// The longest wait at the end of the process for readers of standard error and of the access log.
@@ -61,17 +62,20 @@ impl Console {
     pub(super) fn say_addresses(
         &self,
         settings: &Settings,
-        listeners: &[Listener],
-        redirects: &[Listener],
+        sockets: &[Arc<OpenSocket>],
         admin: Option<&Listener>,
     ) {
-        for listener in listeners {
-            let address = shown(&listener.address(), settings.tls.is_some());
-            self.say(&format!("listening on {address}\n"));
-        }
-        for redirect in redirects {
-            let address = shown(&redirect.address(), false);
-            self.say(&format!("redirecting {address} to {}\n", settings.public_url));
+        for socket in sockets {
+            let address = socket.listener.address();
+            self.say(&if socket.redirects {
+                format!(
+                    "redirecting {} to {}\n",
+                    shown(&address, false),
+                    settings.public_url
+                )
+            } else {
+                format!("listening on {}\n", shown(&address, settings.tls.is_some()))
+            });
         }
         if let Some(admin) = admin {
             self.say(&format!("admin on {}\n", shown(&admin.address(), false)));
@@ -99,7 +103,7 @@ pub(super) fn is_demo(plan: &Plan) -> bool {
     let refusal = |path, caller| {
         let line = RequestLine::parse("GET", path).ok()?;
         Some(
-            config_tests::decide(plan, &line, caller, Clock::system().now())
+            config_tests::decide(plan, &line, None, caller, None, Clock::system().now(), false)
                 .err()
                 .map(|rejection| rejection.refusal),
         )

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::BufRead as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::gateway::{
     decide_at_once, is_sent_to_sign_in, rewrite,
 };
 use crate::http::headers::{Host, request_host};
+use crate::http::origin;
 use crate::http::reply;
 use crate::http::target::MAX_TARGET_BYTES;
 use crate::identity::{Caller, SESSION_ISSUER};
@@ -50,6 +52,8 @@ pub struct ExplainRequest {
     pub scopes: Vec<String>,
     /// Their further claims, by path.
     pub claims: Vec<(String, Value)>,
+    /// The address of the client.
+    pub from: Option<IpAddr>,
 }
 
 /// The decision.
@@ -74,7 +78,7 @@ pub fn explain(file: &Path, question: &ExplainRequest) -> Result<Explanation, Fa
     let (url, max_header_bytes) = (&settings.public_url, settings.limits.max_header_bytes);
     let line = RequestLine::parse(&question.method, &question.url).map_err(usage)?;
     let headers = read_headers(&question.headers)?;
-    let (parts, mut sender) = config_tests::head(&line, url, headers, url.is_tls());
+    let (parts, mut sender) = config_tests::head(&line, url, headers, url.is_tls(), question.from);
     let asks_by_tls = line.is_https && settings.tls.is_some();
     sender.server_name = line.host.as_ref().filter(|_| asks_by_tls).map(Host::name);
     let current = offline(plan, file)?;
@@ -295,12 +299,17 @@ impl Transcript {
         head: RequestHead<'_>,
         allowed: &Allowed<'_>,
     ) -> Result<Forwarded, Refusal> {
-        // Which address the client has is not known here, nor is the id that the request will have.
+        // Which address the client has is not known here unless it is given, nor is the id that the request will have.
         let unknown = HeaderValue::from_static("<unknown>");
+        let client = Some(head.client_ip).filter(|client| !client.is_unspecified());
+        let client = client.and_then(|client| HeaderValue::try_from(client.to_string()).ok());
         let rewritten_fields = allowed.route.rewritten(&head.target);
+        let origin = origin::only(&head.parts.headers).cloned();
         let rewritten = rewrite(gateway, head, allowed, RequestBody::empty(), &unknown)?;
         let mut request = rewritten.outgoing.request;
-        request.headers_mut().insert("x-forwarded-for", unknown);
+        request
+            .headers_mut()
+            .insert("x-forwarded-for", client.unwrap_or(unknown));
 
         self.part("request");
         let (method, path) = (request.method(), request.uri().path());
@@ -329,16 +338,45 @@ impl Transcript {
         }
         let names: Vec<&str> = rewritten_fields.iter().map(|(name, _)| *name).collect();
         let mut answer = json!({ "rewritten": names });
-        if allowed.permit.caller().is_some() {
+        let rules = &allowed.route.rules;
+        if allowed.permit.caller().is_some() || rules.read_address() {
             self.line(format_args!(
                 "  Cache-Control: private, where the app says nothing to caches"
             ));
             answer["cache_control"] = "private".into();
         }
-        if allowed.route.rules.auth() == Auth::Optional {
+        if rules.auth() != Auth::None && !rules.needs_caller() {
             let vary = gateway.vary.to_str().unwrap_or_default();
             self.line(format_args!("  Vary: {vary} is added"));
             answer["vary"] = vary.into();
+        }
+        if let Some(cors) = &allowed.route.cors {
+            let readable = cors.allowed(origin.as_ref());
+            let readable = readable
+                .as_ref()
+                .map(|origin| String::from_utf8_lossy(origin.as_bytes()));
+            match &readable {
+                Some(origin) => {
+                    let with = if cors.has_credentials() {
+                        ", with credentials"
+                    } else {
+                        ""
+                    };
+                    self.line(format_args!(
+                        "  Access-Control-Allow-Origin: {origin}{with}; CORS fields of the app are removed"
+                    ));
+                }
+                None => self.line(format_args!(
+                    "  CORS fields of the app are removed: no page of another origin may read it"
+                )),
+            }
+            answer["access_control_allow_origin"] = readable.into();
+        }
+        if allowed.route.security_headers {
+            self.line(format_args!(
+                "  security headers that the app does not send are added"
+            ));
+            answer["security_headers"] = true.into();
         }
         Ok(Forwarded {
             request: json!({ "method": method.as_str(), "path": path, "headers": fields }),

@@ -9,6 +9,7 @@ mod console;
 mod doctor;
 mod egress;
 mod explain;
+mod file_watch;
 mod guarded;
 mod key_store;
 mod login_services;
@@ -16,12 +17,13 @@ mod offline;
 mod reload;
 mod run;
 mod settings;
+mod sockets;
 mod state_sync;
 mod status;
 mod worker;
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
@@ -99,6 +101,36 @@ impl Failure {
             Self::Problems(problems) => problems.render(has_color()),
             Self::Unreadable(Unreadable { message, hint, .. }) => format!("error: {message}\nhint: {hint}\n"),
             Self::Runtime(error) => format!("error: {}\n", chain_text(error)),
+        }
+    }
+
+    /// The same in one line: of several problems, the first.
+    #[must_use]
+    fn summary(&self) -> String {
+        match self {
+            Self::Config(text) | Self::Refused(text) => {
+                let line = text.lines().next().unwrap_or_default();
+                line.trim_start_matches("error: ").to_owned()
+            }
+            Self::Problems(problems) => match problems.list().first() {
+                Some(Listed {
+                    file,
+                    line: Some(line),
+                    message,
+                    ..
+                }) => format!("{file}:{line}: {message}"),
+                _ => "the configuration has errors".to_owned(),
+            },
+            Self::Unreadable(Unreadable { message, .. }) => message.clone(),
+            Self::Runtime(error) => chain_text(error),
+        }
+    }
+
+    /// The files that a configuration with problems names.
+    fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::Problems(problems) => problems.files(),
+            _ => &[],
         }
     }
 

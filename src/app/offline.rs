@@ -28,7 +28,7 @@ pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failu
 pub(super) fn offline(plan: Plan, file: &Path) -> Result<Current, Failure> {
     let state = state::open_if_there(&plan.settings.state_url, directory(file)).map_err(failed)?;
     let mirror = StateSnapshot::open(state, plan.settings.signing_algorithm, Clock::system())?;
-    let current = assemble(plan, &mirror, &Metrics::new(), None)?;
+    let current = assemble(plan, &mirror, &Metrics::new(), None, None)?;
     let store = key_store::shared(&mirror);
     for issuer in current.gateway.verifier.issuers().iter() {
         let Some(source) = &issuer.source else { continue };

@@ -16,14 +16,17 @@ use tokio::task::JoinSet;
 use super::build::{Current, assemble};
 use super::config::{Plan, load};
 use super::console::Console;
+use super::file_watch::{Contents, FileWatch};
 use super::login_services::Services;
 use super::settings::{LogSettings, Settings};
+use super::sockets::Sockets;
 use super::state_sync::StateSnapshot;
 use super::status::Status;
 use super::worker::WorkerHandle;
 use super::{Failure, config_tests, failed, key_store};
 use crate::forward::watch_health;
 use crate::observe::{self, AccessLog, Diagnostics, Metrics};
+use crate::server::worker::OpenSocket;
 use crate::session::Sessions;
 use crate::verify::keep_fresh;
 
@@ -45,22 +48,47 @@ pub(super) struct Running<'a> {
     pub(super) current: Arc<ArcSwap<Current>>,
     /// Of the current configuration.
     pub(super) tasks: JoinSet<()>,
+    /// The files that it was read from.
+    pub(super) in_use: Contents,
+    pub(super) sockets: Sockets,
+}
+
+/// What a file was read into.
+struct Next {
+    current: Current,
+    output: Box<dyn Write + Send>,
+    sockets: Vec<Arc<OpenSocket>>,
+    /// The files that it names.
+    files: Vec<PathBuf>,
 }
 
 impl Running<'_> {
-    /// Reads the file again and serves with it. With an error in it, the configuration in use stays.
-    pub(super) async fn reload(&mut self) {
+    /// Reads the file again and serves with it. With an error in it, the configuration in use stays. From here on `watch`
+    /// watches the files that the new one names.
+    pub(super) async fn reload(&mut self, watch: &mut FileWatch) {
         notify_reloading();
-        let next = self.read().await;
-        self.report.reloaded(next.is_ok());
+        let before = watch.contents().await;
+        let next = self.read(&before).await;
         let file = self.file.display().to_string();
         let status = match next {
-            Ok((next, output)) => {
-                self.replace(next, output);
+            Ok(mut next) => {
+                let files = self.watched(std::mem::take(&mut next.files));
+                watch.follow(files, before).await;
+                self.in_use.clone_from(watch.seen());
+                self.replace(next);
+                self.report.reloaded(None);
                 tracing::info!("configuration read again from `{file}`");
-                ""
+                String::new()
             }
             Err(failure) => {
+                // A file that is missing is read once it is there.
+                let mut files: Vec<PathBuf> = before.keys().cloned().collect();
+                files.extend(failure.files().iter().cloned());
+                watch.follow(files, before).await;
+                let summary = failure.summary();
+                let status =
+                    format!("the last reload failed, and the previous configuration is in use: {summary}");
+                self.report.reloaded(Some(summary));
                 match failure {
                     Failure::Runtime(error) => tracing::error!(
                         "`{file}` was not applied: {}; the previous configuration stays in use",
@@ -71,13 +99,25 @@ impl Running<'_> {
                         tracing::error!("`{file}` was not applied; the previous configuration stays in use");
                     }
                 }
-                "the last reload failed; the previous configuration is in use"
+                status
             }
         };
-        let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+        let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
-    async fn read(&mut self) -> Result<(Current, Box<dyn Write + Send>), Failure> {
+    /// The configuration file and those that it names.
+    pub(super) fn watched(&self, mut files: Vec<PathBuf>) -> Vec<PathBuf> {
+        files.push(self.file.clone());
+        files
+    }
+
+    /// Whether the files of the configuration in use, itself apart, have the contents that they had when it was read.
+    fn has_same_files(&self, now: &Contents) -> bool {
+        let mut others = self.in_use.iter().filter(|(file, _)| **file != self.file);
+        others.all(|(file, contents)| now.get(file) == Some(contents))
+    }
+
+    async fn read(&mut self, contents: &Contents) -> Result<Next, Failure> {
         let file = self.file.clone();
         let diagnostics = self.console.diagnostics.clone();
         let read = tokio::task::spawn_blocking(move || {
@@ -85,28 +125,40 @@ impl Running<'_> {
             let output = log_output(&plan.settings.log).map_err(failed)?;
             Ok((plan, output))
         });
-        let (plan, output) = read.await.map_err(failed).flatten()?;
+        let (mut plan, output) = read.await.map_err(failed).flatten()?;
+        let files = std::mem::take(&mut plan.files);
         for key in self.settings.differs(&plan.settings) {
             tracing::warn!("`{key}` changed but requires a restart; other changes were applied");
         }
         let link = self
             .services
             .first_link(plan.sign_in.as_ref(), &plan.settings.own_prefix)?;
-        let next = assemble(plan, &self.state, &self.metrics, Some(&self.services))?;
+        let sockets = self.sockets.next(&plan.settings)?;
+        let known = self.current.load();
+        let warm = self.has_same_files(contents).then_some(&**known);
+        let next = assemble(plan, &self.state, &self.metrics, Some(&self.services), warm)?;
         if let Some(link) = link {
             self.console.say(&link);
         }
         // Keys that were fetched already: the new configuration must not wait for the first fetch.
-        let known = self.current.load();
         next.gateway
             .verifier
             .issuers()
             .inherit(known.gateway.verifier.issuers());
-        Ok((next, output))
+        Ok(Next {
+            current: next,
+            output,
+            sockets,
+            files,
+        })
     }
 
-    fn replace(&mut self, next: Current, output: Box<dyn Write + Send>) {
-        self.log.redirect(output);
+    fn replace(&mut self, next: Next) {
+        let added = self.sockets.added(&next.sockets);
+        self.console.say_addresses(&next.current.settings, &added, None);
+        self.sockets.replace(next.sockets);
+        self.log.redirect(next.output);
+        let next = next.current;
         self.log.set_form(next.settings.log.form);
         self.console.level.set(next.settings.log.level);
         let before = self.current.load_full();

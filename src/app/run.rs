@@ -4,13 +4,13 @@
 //! are installed; at the end no new connection is accepted, and requests under way get `drain_timeout`.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -18,9 +18,11 @@ use tokio::sync::watch;
 use super::build::assemble;
 use super::config::Plan;
 use super::console::{Console, READER_PATIENCE, introduction, is_demo};
+use super::file_watch::{Contents, FileWatch, contents_of};
 use super::login_services::Services;
 use super::offline::open_state;
 use super::reload::{Running, load_tested, log_output, start_tasks};
+use super::sockets::Sockets;
 use super::state_sync::{StateSnapshot, StateWatcher};
 use super::status::Status;
 use super::worker::{WorkerHandle, start_workers};
@@ -28,7 +30,7 @@ use super::{Failure, failed};
 use crate::clock::Clock;
 use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
 use crate::server::admin::{self, Report as _};
-use crate::server::listen::{self, Address, Listener};
+use crate::server::listen;
 use crate::state::State;
 
 /// The longest wait at the end for blocking work under way.
@@ -61,7 +63,10 @@ fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let _ = crate::verify::PROVIDER.install_default();
     let metrics = Arc::new(Metrics::new());
-    let plan = load_tested(file, &console.diagnostics)?;
+    // From before the file is read: a change from now on is read later.
+    let mut seen = contents_of([file.to_owned()]);
+    let mut plan = load_tested(file, &console.diagnostics)?;
+    seen.extend(contents_of(std::mem::take(&mut plan.files)));
     console.level.set(plan.settings.log.level);
     let state = open_state(&plan.settings.state_url, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,7 +75,7 @@ fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    let served = runtime.block_on(serve(file, plan, state, metrics, console));
+    let served = runtime.block_on(serve(file, plan, seen, state, metrics, console));
     runtime.shutdown_timeout(WORK_PATIENCE);
     served
 }
@@ -78,6 +83,7 @@ fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
 async fn serve(
     file: &Path,
     plan: Plan,
+    seen: Contents,
     state: Arc<dyn State>,
     metrics: Arc<Metrics>,
     console: &Console,
@@ -88,12 +94,12 @@ async fn serve(
     let is_demo = is_demo(&plan);
     let mut services = Services::start(&state, tokio::runtime::Handle::current())?;
     let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix)?;
-    let current = assemble(plan, &state, &metrics, Some(&services))?;
+    let current = assemble(plan, &state, &metrics, Some(&services), None)?;
     let current = Arc::new(ArcSwap::from_pointee(current));
 
-    let listeners = open_listeners(&settings.listen)?;
-    let redirects = open_listeners(settings.redirect_http.as_slice())?;
-    let admin = open_listeners(settings.admin.as_slice())?.into_iter().next();
+    let sockets = Sockets::open(&settings)?;
+    let admin = settings.admin.as_ref().map(listen::open).transpose();
+    let admin = admin.map_err(failed)?.into_iter().flatten().next();
 
     let output = log_output(&settings.log).map_err(anyhow::Error::from)?;
     let log = AccessLog::start(settings.workers, output).context("cannot start the access log")?;
@@ -107,7 +113,7 @@ async fn serve(
         .map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
     let log = Arc::new(log);
     let draining = watch::Sender::new(false);
-    let mut workers = start_workers(&settings, &handles, &listeners, &redirects, &draining)?;
+    let mut workers = start_workers(&settings, &handles, sockets.told(), &draining)?;
 
     let keyed = Arc::clone(&current);
     let clock = state.clock.clone();
@@ -129,7 +135,7 @@ async fn serve(
             .collect(),
         state: Arc::clone(&state),
         loaded_at: AtomicI64::new(state.clock.now()),
-        reload_failed: AtomicBool::new(false),
+        reload_failure: ArcSwapOption::empty(),
         draining: draining.subscribe(),
     });
     let mut running = Running {
@@ -144,18 +150,26 @@ async fn serve(
         report: Arc::clone(&report),
         current,
         tasks,
+        in_use: seen.clone(),
+        sockets,
     };
 
     // Install signal handlers before announcing readiness.
     let mut signals = Signals::install()?;
-    console.say_addresses(&settings, &listeners, &redirects, admin.as_ref());
+    let opened = running.sockets.all();
+    console.say_addresses(&settings, &opened, admin.as_ref());
     if let Some(admin) = admin {
         let report: Arc<dyn admin::Report> = Arc::<Status>::clone(&report);
         tokio::spawn(admin::serve(admin, report));
     }
     if is_demo {
-        console.say(&introduction(file, &settings, listeners.first()));
+        console.say(&introduction(
+            file,
+            &settings,
+            opened.first().map(|socket| &socket.listener),
+        ));
     }
+    drop(opened);
     if let Some(link) = first_link {
         console.say(&link);
     }
@@ -164,11 +178,16 @@ async fn serve(
     }
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
+    let mut watch = FileWatch::start(seen);
     let ended = loop {
         tokio::select! {
             _ = signals.terminate.recv() => break Ok(()),
             _ = signals.interrupt.recv() => break Ok(()),
-            _ = signals.hang_up.recv() => running.reload().await,
+            _ = signals.hang_up.recv() => running.reload(&mut watch).await,
+            () = watch.changed() => {
+                tracing::info!("`{}` or a file that it names has changed", file.display());
+                running.reload(&mut watch).await;
+            }
             _ = signals.rotated.recv() => running.reopen_log().await,
             finished = workers.recv() => break Err(Failure::Runtime(match finished {
                 Some(Err(error)) => error.context("a worker thread failed"),
@@ -182,13 +201,9 @@ async fn serve(
         "shutting down: no longer accepting connections; in-flight requests have {:?} to finish",
         settings.drain_timeout
     );
-    let paths: Vec<PathBuf> = listeners
-        .iter()
-        .chain(&redirects)
-        .filter_map(Listener::made)
-        .collect();
+    let paths = running.sockets.files();
     // The handles of this thread. Each worker drops its own; then the system refuses new connections.
-    drop((listeners, redirects));
+    running.sockets.replace(Vec::new());
     draining.send_replace(true);
     running.tasks.abort_all();
     tokio::select! {
@@ -223,14 +238,6 @@ impl Signals {
             rotated: signal(SignalKind::user_defined1()).context("cannot handle SIGUSR1")?,
         })
     }
-}
-
-fn open_listeners(addresses: &[Address]) -> Result<Vec<Listener>, Failure> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.extend(listen::open(address).map_err(failed)?);
-    }
-    Ok(listeners)
 }
 
 /// Tells systemd's watchdog that the gateway works, as long as the health check passes.

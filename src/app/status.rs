@@ -1,9 +1,9 @@
 //! What the admin port tells about the running gateway.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 use super::build::Current;
@@ -27,7 +27,8 @@ pub(super) struct Status {
     pub(super) caches: Vec<Arc<CacheCounters>>,
     pub(super) state: Arc<StateSnapshot>,
     pub(super) loaded_at: AtomicI64,
-    pub(super) reload_failed: AtomicBool,
+    /// Why the last reload failed; `None` where it did not.
+    pub(super) reload_failure: ArcSwapOption<String>,
     pub(super) draining: watch::Receiver<bool>,
 }
 
@@ -37,12 +38,12 @@ impl Status {
         Arc::clone(cache.lock().unwrap_or_else(PoisonError::into_inner).counters())
     }
 
-    /// The configuration was read again, and taken or not.
-    pub(super) fn reloaded(&self, taken: bool) {
-        self.reload_failed.store(!taken, Ordering::Relaxed);
-        if taken {
+    /// The configuration was read again, and taken unless there is a `failure`.
+    pub(super) fn reloaded(&self, failure: Option<String>) {
+        if failure.is_none() {
             self.loaded_at.store(self.state.clock.now(), Ordering::Relaxed);
         }
+        self.reload_failure.store(failure.map(Arc::new));
     }
 }
 
@@ -81,12 +82,16 @@ impl admin::Report for Status {
 
     fn notes(&self) -> Vec<String> {
         let current = self.current.load();
+        let failure = self.reload_failure.load_full();
+        let failure = failure.map(|failure| {
+            format!("the last reload failed, and the previous configuration is in use: {failure}")
+        });
         let left_out = current.gateway.verifier.issuers().iter().filter_map(|issuer| {
             let skipped = issuer.source.as_ref()?.status().skipped;
             (!skipped.is_empty())
                 .then(|| format!("keys of `{}` are left out: {}", issuer.name, skipped.join("; ")))
         });
-        left_out.collect()
+        failure.into_iter().chain(left_out).collect()
     }
 
     fn metrics(&self) -> (&'static str, String) {
@@ -128,7 +133,7 @@ impl admin::Report for Status {
             log_lines_dropped: self.log.dropped(),
             diagnostics_dropped: self.diagnostics.dropped(),
             config_loaded_at: self.loaded_at.load(Ordering::Relaxed),
-            config_reload_failed: self.reload_failed.load(Ordering::Relaxed),
+            config_reload_failed: self.reload_failure.load().is_some(),
         };
         (CONTENT_TYPE, self.metrics.encode(others))
     }

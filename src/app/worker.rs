@@ -17,8 +17,7 @@ use crate::gateway::WorkerContext;
 use crate::observe::WorkerTelemetry;
 use crate::server::connection_limit::ConnectionLimit;
 use crate::server::context::Context;
-use crate::server::listen::Listener;
-use crate::server::worker::{Pulse, Worker};
+use crate::server::worker::{OpenSocket, Pulse, Worker};
 use crate::verify::LocalCache;
 
 /// One worker as the rest of the process sees it.
@@ -35,7 +34,12 @@ impl WorkerHandle {
         let caches = [(); 2].map(|()| Arc::new(Mutex::new(LocalCache::new())));
         let telemetry = Arc::new(telemetry);
         Self {
-            context: Arc::new(ArcSwap::new(context(current, &caches, &telemetry))),
+            context: Arc::new(ArcSwap::new(context(
+                current,
+                Pool::new(current.share),
+                &caches,
+                &telemetry,
+            ))),
             caches,
             telemetry,
             pulse: Arc::default(),
@@ -43,40 +47,34 @@ impl WorkerHandle {
     }
 
     /// Serves with `current` from the next request on. The caches stay: their entries name the generation of the keys.
+    /// Connections to upstreams that are those of before stay as well.
     pub(super) fn replace(&self, current: &Current) {
+        let pool = self.context.load().pool.of(&current.upstreams, current.share);
         self.context
-            .store(context(current, &self.caches, &self.telemetry));
+            .store(context(current, pool, &self.caches, &self.telemetry));
     }
 }
 
 fn context(
     current: &Current,
+    pool: Pool,
     [cache, session_cache]: &[Arc<Mutex<LocalCache>>; 2],
     telemetry: &Arc<WorkerTelemetry>,
 ) -> Arc<WorkerContext> {
     Arc::new(WorkerContext {
         gateway: Arc::clone(&current.gateway),
-        pool: Pool::new(current.share),
+        pool,
         cache: Arc::clone(cache),
         session_cache: Arc::clone(session_cache),
         desk: Arc::clone(telemetry),
     })
 }
 
-fn share_all(listeners: &[Listener]) -> anyhow::Result<Vec<Listener>> {
-    listeners
-        .iter()
-        .map(Listener::share)
-        .collect::<Result<_, _>>()
-        .context("cannot share a listening socket")
-}
-
 /// Starts one thread per worker. The receiver gets the result of each that ends, and closes when all have ended.
 pub(super) fn start_workers(
     settings: &Settings,
     handles: &[WorkerHandle],
-    listeners: &[Listener],
-    redirects: &[Listener],
+    sockets: &watch::Sender<Vec<Arc<OpenSocket>>>,
     draining: &watch::Sender<bool>,
 ) -> Result<mpsc::Receiver<anyhow::Result<()>>, Failure> {
     let (finished, workers) = mpsc::channel(handles.len().max(1));
@@ -88,14 +86,13 @@ pub(super) fn start_workers(
     for (index, handle) in handles.iter().enumerate() {
         let worker = Worker {
             pulse: Arc::clone(&handle.pulse),
-            listeners: share_all(listeners)?,
+            sockets: sockets.subscribe(),
             context: Arc::new(Context {
                 worker: Arc::clone(&handle.context),
                 tls: tls.clone(),
                 limits: settings.limits.clone(),
                 draining: draining.subscribe(),
             }),
-            redirects: share_all(redirects)?,
             public_url: settings.public_url.as_str().into(),
             limit: Arc::clone(&limit),
             drain_timeout: settings.drain_timeout,

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::listed;
+use super::rule_name::listed;
 use crate::clock::UnixSeconds;
 use crate::identity::{Identity, PROVIDER_CLAIM, SESSION_ISSUER};
 

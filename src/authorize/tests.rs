@@ -3,12 +3,21 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::identity::SESSION_ISSUER;
+use crate::clock::UnixSeconds;
+use crate::config::raw::{RawClaim, RawRoles, RawRoute};
+use crate::config::{Problems, Spanned};
+use crate::identity::{ClaimPath, Identity, SESSION_ISSUER};
+use crate::values::Scope;
 
 const NOW: UnixSeconds = 1_800_000_000;
+
+const FACTS: RequestFacts = RequestFacts {
+    client: None,
+    now: NOW,
+};
 
 const SOURCE: &str = "auth\nroles\nmore\nclaims\nscopes\n";
 
@@ -87,8 +96,8 @@ fn caller(roles: &[&str], scopes: &[&str], claims: Value) -> Arc<Caller> {
 
 /// The refusal and the rule's text; also checks that `explain` says the same.
 fn denied(rules: &Rules, caller: Option<Arc<Caller>>) -> Option<(Refusal, String)> {
-    let steps = rules.steps(caller.as_deref(), NOW);
-    let denial = rules.decide(caller, NOW).err();
+    let steps = rules.steps(caller.as_deref(), &FACTS);
+    let denial = rules.decide(caller, &FACTS).err();
     let first = steps.iter().find(|step| !step.passed());
     let told = first.map(|step| Denial {
         refusal: step.refusal.unwrap(),
@@ -117,24 +126,24 @@ fn auth_decides_whether_nobody_may_pass() {
         "auth = \"required\" (gateway.toml:1)".to_owned(),
     );
     assert_eq!(denied(&required, None), Some(missing));
-    assert!(required.decide(a_caller(), NOW).unwrap().caller().is_some());
+    assert!(required.decide(a_caller(), &FACTS).unwrap().caller().is_some());
 
     let optional = rules(&RawRoute {
         auth: auth("optional"),
         ..RawRoute::default()
     });
-    assert!(optional.decide(None, NOW).unwrap().caller().is_none());
-    assert!(optional.decide(a_caller(), NOW).unwrap().caller().is_some());
+    assert!(optional.decide(None, &FACTS).unwrap().caller().is_none());
+    assert!(optional.decide(a_caller(), &FACTS).unwrap().caller().is_some());
     assert_eq!(denied(&optional, None), None);
 
     let none = rules(&RawRoute {
         auth: auth("none"),
         ..RawRoute::default()
     });
-    assert!(none.decide(None, NOW).unwrap().caller().is_none());
-    assert!(none.decide(a_caller(), NOW).unwrap().caller().is_none());
+    assert!(none.decide(None, &FACTS).unwrap().caller().is_none());
+    assert!(none.decide(a_caller(), &FACTS).unwrap().caller().is_none());
     assert_eq!(
-        none.steps(a_caller().as_deref(), NOW)[0].detail,
+        none.steps(a_caller().as_deref(), &FACTS)[0].detail,
         "nothing is read"
     );
 }
@@ -330,7 +339,7 @@ fn steps_tell_what_the_caller_has_of_each_rule() {
     });
     let told = |caller: &Caller| {
         rules
-            .steps(Some(caller), NOW)
+            .steps(Some(caller), &FACTS)
             .into_iter()
             .map(|step| (step.passed(), step.detail))
             .collect::<Vec<_>>()
@@ -352,7 +361,7 @@ fn steps_tell_what_the_caller_has_of_each_rule() {
             (false, "the caller has no scopes".to_owned()),
         ]
     );
-    let [step] = &rules.steps(None, NOW)[..] else {
+    let [step] = &rules.steps(None, &FACTS)[..] else {
         panic!("more than one step about nobody")
     };
     assert_eq!(

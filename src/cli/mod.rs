@@ -112,6 +112,9 @@ enum Command {
         /// A further claim of the subject, `path=value`, such as `tenant=acme`; may be repeated
         #[arg(long = "claim", value_name = "PATH=VALUE", requires = "subject", value_parser = token::claim)]
         claims: Vec<(String, serde_json::Value)>,
+        /// The address of the client, for routes with `from`; without it, no network lets the request in
+        #[arg(long, value_name = "ADDRESS")]
+        from: Option<std::net::IpAddr>,
         /// Text for people, or JSON
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -197,6 +200,7 @@ pub fn main() -> ExitCode {
             roles,
             scopes,
             claims,
+            from,
             format,
         } => explain(
             file,
@@ -208,6 +212,7 @@ pub fn main() -> ExitCode {
                 roles,
                 scopes,
                 claims,
+                from,
             },
             format,
         ),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use super::raw::{RawConfig, Spanned};
+use super::raw::{RawConfig, RawRoute, Spanned};
 use super::values::{did_you_mean, echo};
 use super::{Problems, nearest, sign_in};
 use crate::identity::SESSION_ISSUER;
@@ -21,6 +21,7 @@ pub(crate) fn check(raw: &RawConfig, problems: &mut Problems) {
     admin(raw, problems);
     proxy_in_front(raw, problems);
     proxy_that_asks(raw, problems);
+    networks_behind_a_proxy(raw, problems);
     issuers(raw, problems);
     upstreams(raw, problems);
     providers(raw, problems);
@@ -128,6 +129,47 @@ fn proxy_that_asks(raw: &RawConfig, problems: &mut Problems) {
             .hint(
                 "list the proxy that serves these routes: `trusted_proxies = [\"127.0.0.1\"]` in `[server]`",
             );
+    }
+}
+
+/// A rule on networks of clients, where every client has the address of a proxy that is not listed: one that ends TLS, or one on
+/// this machine, where nothing else reaches the listeners.
+fn networks_behind_a_proxy(raw: &RawConfig, problems: &mut Problems) {
+    let server = &raw.server;
+    let is_unknown = ["tls", "trusted_proxies", "listen"]
+        .iter()
+        .any(|key| raw.failed.has("server", key));
+    if is_unknown || !server.trusted_proxies.is_empty() {
+        return;
+    }
+    let is_tls_elsewhere = server.tls.is_none() && server.public_url.as_ref().is_some_and(|url| url.is_tls());
+    let is_local = |listen: &Spanned<Listen>| match &listen.value {
+        Listen::Tcp(address) => address.ip().is_loopback(),
+        Listen::Unix(_) => true,
+        Listen::Systemd => false,
+    };
+    // Where `public_url` is on this machine as well, it is for trying things out.
+    let is_proxied = server.public_url.as_ref().is_some_and(|url| !url.is_loopback())
+        && server.listen.iter().all(is_local);
+    if !is_tls_elsewhere && !is_proxied {
+        return;
+    }
+    let alternatives = |route: &RawRoute| {
+        let any = route.any.as_ref()?;
+        any.iter().find_map(|one| one.from.first().cloned())
+    };
+    let first = raw.routes.iter().find_map(|route| {
+        let own = route.from.first().or(route.none_from.first()).cloned();
+        own.or_else(|| alternatives(route))
+    });
+    if let Some(network) = first {
+        problems
+            .warning(
+                &network.span,
+                "clients are told apart by network here, and `trusted_proxies` is empty",
+            )
+            .label("behind a proxy, every client has the address of the proxy")
+            .hint("list the proxy: `trusted_proxies = [\"127.0.0.1\"]`, or `[\"unix\"]` where it connects by a unix socket");
     }
 }
 
@@ -285,6 +327,10 @@ fn roles(raw: &RawConfig, problems: &mut Problems) {
 
 fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
     let rules = raw.routes.iter().filter_map(|route| route.roles.as_ref());
+    let alternatives = raw.routes.iter().filter_map(|route| route.any.as_ref());
+    let of_alternatives = alternatives
+        .flat_map(|any| any.iter())
+        .filter_map(|one| one.role.as_ref());
     let of_routes = rules
         .flat_map(|rule| [&rule.any, &rule.all, &rule.none])
         .flatten()
@@ -300,7 +346,11 @@ fn all_roles(raw: &RawConfig) -> impl Iterator<Item = &Spanned<String>> {
         .flat_map(|password| password.default_roles.iter().chain(&password.admin_role));
     let of_providers = raw.providers.iter().flat_map(|(_, provider)| &provider.roles);
     let of_providers = of_providers.map(|grant| &grant.role);
-    of_routes.chain(of_tests).chain(of_accounts).chain(of_providers)
+    of_routes
+        .chain(of_alternatives)
+        .chain(of_tests)
+        .chain(of_accounts)
+        .chain(of_providers)
 }
 
 /// A role, and what is compared of it before the slow comparison.

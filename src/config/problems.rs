@@ -96,6 +96,8 @@ pub struct Problems {
     hidden: Vec<Range<usize>>,
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
+    /// Files that the configuration depends on.
+    files: Vec<PathBuf>,
 }
 
 impl Problems {
@@ -116,7 +118,20 @@ impl Problems {
             hidden: Vec::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
+            files: Vec::new(),
         }
+    }
+
+    /// Notes that the configuration depends on a file or directory at `path`.
+    pub(crate) fn depends_on(&mut self, path: &Path) {
+        let path = self.resolve(path);
+        self.files.push(path);
+    }
+
+    /// What it depends on besides the file itself, as far as it was read.
+    #[must_use]
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Adds an error: the configuration cannot be used.

@@ -4,15 +4,17 @@
 //! that uses a table decides what it means together with the rest.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
 
 use super::preset::Preset;
-use super::schema::{RestartValues, Scalars};
+use super::schema::{RestartValues, Scalars, Written};
 pub(crate) use super::spanned::Spanned;
 use crate::http::client::Share;
 use crate::http::target::PathLeniency;
@@ -70,6 +72,8 @@ pub struct RawConfig {
     pub failed: Failed,
     /// The values of the keys that only a restart changes.
     pub restart: RestartValues,
+    /// The tables that a reload compares.
+    pub(crate) written: Written,
     /// `[server]`
     pub server: RawServer,
     /// `[admin]`
@@ -290,6 +294,9 @@ pub struct RawRoute {
     pub acr: Vec<Spanned<Scope>>,
     pub max_age: Option<Spanned<Duration>>,
     pub provider: Option<Spanned<String>>,
+    pub from: Vec<Spanned<IpNet>>,
+    pub none_from: Vec<Spanned<IpNet>>,
+    pub any: Option<Spanned<Vec<Spanned<RawAlternative>>>>,
     pub upstream: Option<Spanned<String>>,
     pub strip_prefix: Option<Spanned<String>>,
     pub rewrite_responses: Option<Spanned<bool>>,
@@ -299,6 +306,37 @@ pub struct RawRoute {
     pub accept: PathLeniency,
     pub keep_headers: Vec<Spanned<FieldName>>,
     pub rate_limit: Option<Spanned<RawRateLimit>>,
+    pub cors: Option<Spanned<RawCors>>,
+    pub security_headers: Option<Spanned<bool>>,
+    pub maintenance: Option<Spanned<RawMaintenance>>,
+}
+
+/// `cors = { … }`
+#[derive(Clone, Debug)]
+pub struct RawCors {
+    pub origins: Vec<Spanned<RawCorsOrigin>>,
+    pub credentials: Option<Spanned<bool>>,
+    pub methods: Option<Spanned<Vec<Spanned<Method>>>>,
+    pub headers: Vec<Spanned<FieldName>>,
+    pub expose: Option<Vec<Spanned<FieldName>>>,
+    pub max_age: Option<Spanned<Duration>>,
+}
+
+/// One entry of `cors.origins`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawCorsOrigin {
+    /// `"*"`
+    Any,
+    /// An origin.
+    Listed(Url),
+}
+
+/// `maintenance = "…"`, or a table.
+#[derive(Clone, Debug, Default)]
+pub struct RawMaintenance {
+    pub text: Option<Spanned<String>>,
+    pub file: Option<Spanned<PathBuf>>,
+    pub retry_after: Option<Spanned<Duration>>,
 }
 
 /// `rate_limit = { … }`
@@ -307,6 +345,15 @@ pub struct RawRateLimit {
     pub requests: Option<Spanned<u64>>,
     pub per: Option<Spanned<Duration>>,
     pub by: Option<Spanned<RateLimitBy>>,
+}
+
+/// An entry of `any`: all that is there has to be met.
+#[derive(Clone, Debug, Default)]
+pub struct RawAlternative {
+    pub role: Option<Spanned<String>>,
+    pub scope: Option<Spanned<Scope>>,
+    pub claims: Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)>,
+    pub from: Vec<Spanned<IpNet>>,
 }
 
 /// `roles = ["a"]` is `any`.
@@ -509,6 +556,7 @@ pub struct RawColors {
 pub struct RawTest {
     pub request: Spanned<RequestLine>,
     pub caller: Option<Spanned<RawTestCaller>>,
+    pub origin: Option<Spanned<Url>>,
     pub expect: Spanned<RawExpect>,
 }
 
@@ -523,6 +571,10 @@ pub struct RawTestCaller {
     pub signed_in: Option<Spanned<Duration>>,
     pub provider: Option<Spanned<String>>,
     pub claims: Vec<(Spanned<ClaimPath>, Spanned<RawClaim>)>,
+    /// The address of the client; alone, there is no caller.
+    pub from: Option<Spanned<IpAddr>>,
+    /// Whether a key says something about a caller.
+    pub is_caller: bool,
 }
 
 /// `expect = …`

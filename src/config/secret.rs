@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -123,6 +123,11 @@ impl RawSecret {
             )
         })
     }
+}
+
+/// Where systemd has put a credential; `None` where it has put none.
+pub(super) fn credential_path(name: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name))
 }
 
 /// A credential that systemd has put into `held` (systemd.exec(5), `LoadCredential=`).

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::Problems;
-use super::raw::{RawConfig, RawPassword, RawProvider, RawSession, RawSource, Spanned};
+use super::raw::{RawConfig, RawCorsOrigin, RawPassword, RawProvider, RawSession, RawSource, Spanned};
 use super::values::{self, echo};
 
 use crate::http::origin;
@@ -139,7 +139,16 @@ fn origins(raw: &RawConfig, problems: &mut Problems) {
     let Some(public_url) = &server.public_url else {
         return;
     };
-    for origin in &session.origins {
+    let of_routes = raw.routes.iter().filter_map(|route| route.cors.as_ref());
+    let with_credentials = of_routes.filter(|cors| cors.credentials.as_ref().is_some_and(|key| key.value));
+    let of_routes: Vec<Spanned<Url>> = with_credentials
+        .flat_map(|cors| &cors.origins)
+        .filter_map(|origin| match &origin.value {
+            RawCorsOrigin::Any => None,
+            RawCorsOrigin::Listed(url) => Some(Spanned::new(url.clone(), origin.span.clone())),
+        })
+        .collect();
+    for origin in session.origins.iter().chain(&of_routes) {
         if public_url.is_tls() && !origin.is_tls() && !is_this_machine(origin) {
             problems
                 .error(

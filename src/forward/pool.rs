@@ -185,6 +185,24 @@ impl Pool {
         }
     }
 
+    /// The connections to those of `upstreams` that are known here, the very same ones; they count here and there.
+    #[must_use]
+    pub fn of(&self, upstreams: &[Arc<Upstream>], share: Share) -> Self {
+        if share != self.share {
+            return Self::new(share);
+        }
+        let is_kept = |pools: &&Arc<UpstreamPool>| {
+            upstreams
+                .iter()
+                .any(|upstream| Arc::ptr_eq(upstream, &pools.upstream))
+        };
+        let kept = lock(&self.pools).iter().filter(is_kept).cloned().collect();
+        Self {
+            share,
+            pools: Mutex::new(kept),
+        }
+    }
+
     /// Closes connections that the app has closed, and those idle for longer than their upstream's `idle_timeout`. To
     /// be called every second or so: time is counted from the first call that finds a connection idle.
     pub fn sweep(&self, now: std::time::Instant) {

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use http::header::ORIGIN;
 
 use super::Gateway;
 use super::head::RequestHead;
@@ -39,11 +40,12 @@ impl Kind {
         self,
         head: &RequestHead<'_>,
         sent: &Sent<'g>,
+        listed: Option<&ListedOrigins>,
         trace: &mut T,
     ) -> Result<Found<'g>, Refusal> {
         match self {
             Self::Token => find_token(head, sent, trace).await,
-            Self::Session => find_session(head, sent, trace).await,
+            Self::Session => find_session(head, sent, listed, trace).await,
         }
     }
 }
@@ -185,6 +187,7 @@ impl<'g> Found<'g> {
 pub(super) async fn authenticate<'g, T: Trace>(
     head: &RequestHead<'_>,
     credentials: &Credentials<'g>,
+    public_https: Option<bool>,
     listed: Option<&ListedOrigins>,
     trace: &mut T,
 ) -> Result<Found<'g>, Refusal> {
@@ -196,6 +199,10 @@ pub(super) async fn authenticate<'g, T: Trace>(
                 trace.step("credential", true, || {
                     format!("asked as `{}`, without a token", grant.caller().identity.subject)
                 });
+                // The page of an origin has the caller by a cookie.
+                if head.parts.headers.contains_key(ORIGIN) {
+                    unforged(head, public_https, listed, trace)?;
+                }
             }
             return Ok(Found {
                 authenticated: grant.map(|grant| Authenticated { grant, source: None }),
@@ -205,10 +212,10 @@ pub(super) async fn authenticate<'g, T: Trace>(
     };
     let mut set_cookie = None;
     for kind in KINDS {
-        let found = kind.find(head, sent, trace).await?;
+        let found = kind.find(head, sent, listed, trace).await?;
         if let Some(authenticated) = &found.authenticated {
             if authenticated.is_by_cookie() {
-                unforged(head, sent.gateway.public_https, listed, trace)?;
+                unforged(head, public_https, listed, trace)?;
             }
             return Ok(found);
         }
@@ -231,7 +238,19 @@ pub(super) fn unforged<T: Trace>(
     trace: &mut T,
 ) -> Result<Unforged, Refusal> {
     let (method, headers) = (&head.parts.method, &head.parts.headers);
-    Unforged::check(method, headers, head.host.as_sent(), public_https, listed).ok_or_else(|| {
+    let unforged = Unforged::check(method, headers, head.host.as_sent(), public_https, listed);
+    if T::IS_READ
+        && unforged.is_some()
+        && let Some(origin) = listed.and_then(|listed| listed.find(headers))
+    {
+        trace.step("credential", true, || {
+            format!(
+                "a page of `{}` made the browser send this, which is a listed origin",
+                String::from_utf8_lossy(origin.as_bytes())
+            )
+        });
+    }
+    unforged.ok_or_else(|| {
         trace.step("credential", false, || {
             "a page of another origin made the browser send this".to_owned()
         });
@@ -310,17 +329,18 @@ async fn verify<T: Trace>(
     }
 }
 
-/// The session cookie.
+/// The session cookie. Pages of `listed` origins may have it sent.
 pub(super) async fn find_session<'g, T: Trace>(
     head: &RequestHead<'_>,
     sent: &Sent<'g>,
+    listed: Option<&ListedOrigins>,
     trace: &mut T,
 ) -> Result<Found<'g>, Refusal> {
     let Some(sign_in) = &sent.gateway.sign_in else {
         return Ok(Found::default());
     };
     let (headers, host) = (&head.parts.headers, head.host.name());
-    if sent.gateway.ignores_session_cookie(head) {
+    if sent.gateway.ignores_session_cookie(head, listed) {
         if !matches!(sign_in.find(headers), Ok(None)) {
             trace.step("credential", true, || {
                 format!(
@@ -376,13 +396,18 @@ impl Gateway {
     }
 
     /// Whether the session cookie of a request counts as absent: it is `SameSite=None`, and under `Lax` the browser would not
-    /// have sent it. A page of a listed origin may have it sent.
-    pub(super) fn ignores_session_cookie(&self, head: &RequestHead<'_>) -> bool {
+    /// have sent it. A page of a listed origin may have it sent: of `session.origins`, or of those in `listed`.
+    pub(super) fn ignores_session_cookie(
+        &self,
+        head: &RequestHead<'_>,
+        listed: Option<&ListedOrigins>,
+    ) -> bool {
         let (method, headers, host) = (&head.parts.method, &head.parts.headers, head.host.as_sent());
         self.sign_in
             .as_ref()
             .is_some_and(|sign_in| sign_in.same_site_none)
             && self.origins.find(headers).is_none()
+            && listed.is_none_or(|listed| listed.find(headers).is_none())
             && origin::is_without_lax_cookies(method, headers, host, self.public_https)
     }
 }

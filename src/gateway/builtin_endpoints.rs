@@ -134,7 +134,7 @@ async fn caller_of<'g>(
     // Of an expired cookie too.
     let of_cookie = || {
         let sign_in = lane.gateway.sign_in.as_ref()?;
-        if lane.gateway.ignores_session_cookie(head) {
+        if lane.gateway.ignores_session_cookie(head, None) {
             return None;
         }
         let (headers, host) = (&head.parts.headers, head.host.name());
@@ -143,7 +143,7 @@ async fn caller_of<'g>(
     };
     match access {
         // The page is shown also where the session cannot be found out.
-        Access::ShowsSession => match find_session(head, &sent, &mut Silent).await {
+        Access::ShowsSession => match find_session(head, &sent, None, &mut Silent).await {
             Ok(found) if found.authenticated.is_some() => found,
             _ => Found::default(),
         },

@@ -4,13 +4,14 @@
 //! status. Invariants: only a listed origin gets any of them, and only for endpoints that are for listed origins.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, ORIGIN,
 };
 use http::{HeaderMap, HeaderValue, Request};
 
 use super::Gateway;
-use super::response_rewrite::add_vary;
+use super::cors;
+use crate::http::headers::add_vary;
 use crate::http::target::Target;
 use crate::login;
 
@@ -44,8 +45,7 @@ impl CrossOrigin {
 
     /// Adds the fields to the answer.
     pub(super) fn apply(self, headers: &mut HeaderMap) {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.origin);
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        cors::allow(headers, self.origin, true);
         add_vary(headers, &HeaderValue::from(ORIGIN));
         match self.methods {
             Some(methods) => {

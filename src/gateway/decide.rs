@@ -11,16 +11,18 @@ use std::task::{Context, Poll, Waker};
 use http::{HeaderValue, Method};
 
 use super::authenticate::{Authenticated, Credentials, Found, authenticate, unforged};
+use super::cors::{Cors, preflight_method};
 use super::head::RequestHead;
 use super::locate::locate;
 use super::rejection::{Matched, Rejection};
 use super::route::Route;
-use super::trace::Trace;
-use crate::authorize::{Auth, Permit};
+use super::trace::{Silent, Trace};
+use crate::authorize::{Auth, Permit, RequestFacts};
 use crate::clock::UnixSeconds;
-use crate::http::origin::{ListedOrigins, Unforged};
+use crate::http::origin::{self, ListedOrigins, Unforged};
 use crate::http::target::Target;
 use crate::identity::{Caller, SESSION_ISSUER};
+use crate::identity_headers::TrustedProxies;
 use crate::login::{self, Access, Endpoint};
 use crate::rate_limit::{Quota, RateLimit, RateLimits};
 use crate::refusal::Refusal;
@@ -44,10 +46,14 @@ pub struct Policy<'g> {
     pub origins: &'g ListedOrigins,
     /// Whether an allowed request is sent on from here, so that a route that another proxy serves is none.
     pub forwards: bool,
+    /// The proxies that name the client.
+    pub proxies: &'g TrustedProxies,
     /// The time.
     pub now: UnixSeconds,
     /// What counts requests; `None` where a request is only described.
     pub rate_limits: Option<&'g RateLimits>,
+    /// Whether routes under maintenance are decided about as if they were not.
+    pub ignores_maintenance: bool,
 }
 
 /// What becomes of a request that is not refused.
@@ -57,6 +63,8 @@ pub enum Decision<'g> {
     Builtin(Endpoint, Found<'g>, Unforged),
     /// Another proxy asks at this endpoint about the request that it describes.
     ForwardAuth(Endpoint),
+    /// The gateway answers the preflight of a page, by the `cors` of a route.
+    Preflight(&'g Route),
     /// It goes to the upstream of a route.
     Forward(Allowed<'g>),
 }
@@ -115,12 +123,49 @@ pub(crate) async fn decide<'g, T: Trace>(
         })?;
         return decide_builtin(policy, endpoint, head, credentials, trace).await;
     }
+    if let Some((route, cors)) = find_preflight(policy, head) {
+        return decide_preflight(route, cors, head, trace);
+    }
     let route = locate(policy.routes, head.host.name(), target, method, trace)?;
     let matched = Matched::Route(route);
     if policy.forwards && route.upstream.is_served_elsewhere() {
         return Err(Box::new(Rejection {
             matched,
             ..Rejection::new(Refusal::RouteMissing)
+        }));
+    }
+    let facts = RequestFacts {
+        client: if route.rules.read_address() {
+            head.known_client(policy.proxies)
+        } else {
+            None
+        },
+        now: policy.now,
+    };
+
+    // Signing in changes nothing here, so no credential is read.
+    if T::IS_READ {
+        for step in route.rules.network_steps(&facts) {
+            trace.step("network", step.passed(), || {
+                format!("{}: {}", step.rule, step.detail)
+            });
+        }
+    }
+    route.rules.admit(&facts).map_err(|denial| Rejection {
+        matched,
+        rule: Some(denial.rule),
+        ..Rejection::new(denial.refusal)
+    })?;
+    if let Some(maintenance) = route.maintenance.as_ref().filter(|_| !policy.ignores_maintenance) {
+        trace.step("route", false, || {
+            format!("the route is under maintenance ({})", route.place)
+        });
+        return Err(Box::new(Rejection {
+            matched,
+            rule: Some(Arc::clone(&maintenance.rule)),
+            detail: maintenance.text.clone(),
+            retry_after: Some(maintenance.retry_after),
+            ..Rejection::new(Refusal::Maintenance)
         }));
     }
     let limit = route.rate_limit.as_ref();
@@ -136,7 +181,8 @@ pub(crate) async fn decide<'g, T: Trace>(
         });
         Found::default()
     } else {
-        authenticate(head, credentials, None, trace)
+        let listed = route.cors.as_ref().and_then(Cors::with_credentials);
+        authenticate(head, credentials, policy.public_https, listed, trace)
             .await
             .map_err(|refusal| Rejection {
                 matched,
@@ -146,13 +192,13 @@ pub(crate) async fn decide<'g, T: Trace>(
     };
     let caller = found.caller().cloned();
     if T::IS_READ {
-        for step in route.rules.steps(caller.as_deref(), policy.now) {
+        for step in route.rules.steps(caller.as_deref(), &facts) {
             trace.step("rules", step.passed(), || {
                 format!("{}: {}", step.rule, step.detail)
             });
         }
     }
-    match route.rules.decide(caller, policy.now) {
+    match route.rules.decide(caller, &facts) {
         Ok(permit) => {
             // Requests that the app does not get use up nothing of what callers have.
             match count(policy, by_caller, matched, permit.caller(), head, trace) {
@@ -184,6 +230,44 @@ pub(crate) async fn decide<'g, T: Trace>(
             ..Rejection::new(denial.refusal)
         })),
     }
+}
+
+/// The route with `cors` that the preflight of a page asks about: the one for the method that the page will use.
+fn find_preflight<'g>(policy: Policy<'g>, head: &RequestHead<'_>) -> Option<(&'g Route, &'g Cors)> {
+    let method = preflight_method(&head.parts.method, &head.parts.headers)?;
+    let route = locate(
+        policy.routes,
+        head.host.name(),
+        &head.target,
+        &method,
+        &mut Silent,
+    )
+    .ok()?;
+    Some((route, route.cors.as_ref()?))
+}
+
+/// A preflight has no credential, and reaches no app.
+fn decide_preflight<'g, T: Trace>(
+    route: &'g Route,
+    cors: &Cors,
+    head: &RequestHead<'_>,
+    trace: &mut T,
+) -> Result<Decision<'g>, Box<Rejection<'g>>> {
+    let is_allowed = cors.allowed(origin::only(&head.parts.headers)).is_some();
+    trace.step("route", is_allowed, || {
+        let is_listed = if is_allowed { "lists" } else { "does not list" };
+        format!(
+            "{} ({}): a preflight, for the page of an origin that `cors` {is_listed}",
+            route.label, route.place
+        )
+    });
+    if is_allowed {
+        return Ok(Decision::Preflight(route));
+    }
+    Err(Box::new(Rejection {
+        matched: Matched::Route(route),
+        ..Rejection::new(Refusal::CrossSite)
+    }))
 }
 
 /// Counts a request under a route's limit.
@@ -263,7 +347,7 @@ async fn decide_builtin<'g, T: Trace>(
     }
     let listed = endpoint.is_for_listed().then_some(policy.origins);
     let found = if endpoint.needs_caller() {
-        authenticate(head, credentials, listed, trace)
+        authenticate(head, credentials, policy.public_https, listed, trace)
             .await
             .map_err(|refusal| rejection(refusal, Found::default()))?
     } else {

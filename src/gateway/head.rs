@@ -12,7 +12,8 @@ use http::request::Parts;
 use super::trace::Trace;
 use crate::http::headers::Host;
 use crate::http::target::Target;
-use crate::identity_headers::Peer;
+use crate::identity_headers::forwarded::known_client_ip;
+use crate::identity_headers::{Peer, TrustedProxies};
 use crate::refusal::Refusal;
 
 /// A request without its body.
@@ -83,5 +84,11 @@ impl<'c> RequestHead<'c> {
             peer: sender.peer,
             client_ip: sender.client_ip,
         })
+    }
+
+    /// The client's address for rules on networks; `None`: it is not known.
+    #[must_use]
+    pub(super) fn known_client(&self, proxies: &TrustedProxies) -> Option<IpAddr> {
+        known_client_ip(&self.parts.headers, &self.peer, proxies)
     }
 }

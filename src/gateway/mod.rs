@@ -9,6 +9,7 @@ mod access_record;
 mod authenticate;
 mod builtin_endpoints;
 mod connection;
+mod cors;
 mod cross_origin;
 mod decide;
 mod exchange;
@@ -16,6 +17,7 @@ mod forward_auth;
 mod head;
 mod locate;
 mod loops;
+mod maintenance;
 mod refuse;
 mod rejection;
 mod response;
@@ -23,6 +25,7 @@ mod response_rewrite;
 mod revocation_watch;
 mod rewrite;
 mod route;
+mod security_headers;
 mod session_cookie;
 mod tokens;
 mod trace;
@@ -34,8 +37,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use bytes::Bytes;
+use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 
 use crate::clock::Clock;
@@ -45,7 +49,7 @@ use crate::http::client::Exit;
 use crate::http::headers::request_host;
 use crate::http::incoming::ClientBody;
 use crate::http::location::Origin;
-use crate::http::origin::ListedOrigins;
+use crate::http::origin::{self, ListedOrigins};
 use crate::identity::SESSION_ISSUER;
 use crate::identity_headers::forwarded::is_unlisted_proxy;
 use crate::identity_headers::scheme::Scheme;
@@ -62,11 +66,13 @@ use crate::verify::{LocalCache, Verifier};
 
 pub(crate) use authenticate::Credentials;
 pub(crate) use connection::{Activity, ConnectionInfo};
+pub(crate) use cors::Cors;
 pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
 pub use decide::{Decision, decide_at_once};
 pub(crate) use forward_auth::ForwardAuth;
 pub use head::{RequestHead, Sender};
 pub(crate) use loops::LoopMark;
+pub(crate) use maintenance::Maintenance;
 pub(crate) use rejection::{Matched, Rejection};
 pub(crate) use response::{Answer, Content};
 pub(crate) use rewrite::{Rewritten, rewrite};
@@ -83,6 +89,7 @@ use forward_auth::Question;
 use refuse::{Asker, refuse};
 use response::respond;
 use revocation_watch::RevocationWatch;
+use security_headers::NO_SNIFFING;
 use tokens::Tokens;
 
 /// Everything that one version of the configuration says about requests. Shared by all workers, never changed.
@@ -130,6 +137,8 @@ pub struct Gateway {
     pub warned_of_proxy: AtomicBool,
     /// How other proxies are answered.
     pub(crate) forward_auth: ForwardAuth,
+    /// Whether a route has `cors`.
+    pub has_cors: bool,
     /// The counters of rate limits.
     pub rate_limits: Arc<RateLimits>,
     /// What providers granted for sessions, where it is kept.
@@ -165,8 +174,10 @@ impl Gateway {
             public_https: self.public_https,
             origins: &self.origins,
             forwards: false,
+            proxies: &self.trusted_proxies,
             now: self.clock.now(),
             rate_limits: None,
+            ignores_maintenance: false,
         }
     }
 
@@ -275,6 +286,10 @@ impl WorkerContext {
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        if matches!(response.body(), Content::Own(_)) {
+            let headers = response.headers_mut();
+            headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(NO_SNIFFING);
+        }
         if let Some(cross_origin) = cross_origin {
             cross_origin.apply(response.headers_mut());
         }
@@ -322,6 +337,18 @@ async fn handle<'g>(
             let question = Question::read(gateway, &endpoint, &head)?;
             let answer = forward_auth::answer(lane, head, question, &mut exchange.record);
             return Ok(Box::pin(answer).await?.map(Content::Own));
+        }
+        Decision::Preflight(route) => {
+            exchange.record.permitted(&route.label, None);
+            let mut answer = Response::new(Content::Own(Bytes::new()));
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            if let Some(cors) = &route.cors {
+                let headers = &head.parts.headers;
+                *answer.headers_mut() = cors.preflight(origin::only(headers), headers);
+            }
+            let id = exchange.record.request_id_value();
+            answer.headers_mut().insert("x-request-id", id);
+            return Ok(answer);
         }
         Decision::Builtin(endpoint, found, unforged) => {
             exchange.record.builtin(None);

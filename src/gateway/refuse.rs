@@ -15,6 +15,7 @@ use super::connection::ConnectionInfo;
 use super::decide::is_sent_to_sign_in;
 use super::rejection::Rejection;
 use super::route::Label;
+use super::security_headers::HTTPS_ONLY;
 use super::{Gateway, WorkerContext};
 use crate::authorize::StepUp;
 use crate::http::incoming::ClientBody;
@@ -24,9 +25,6 @@ use crate::identity_headers::Peer;
 use crate::identity_headers::forwarded::came_by_https;
 use crate::login;
 use crate::refusal::Refusal;
-
-/// A year, for this host alone (RFC 6797 section 6.1).
-const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// What is kept of a request for the answer, of which nothing else is left by then.
 #[derive(Debug)]
@@ -40,6 +38,8 @@ pub(super) struct Asker {
     is_safe: bool,
     journey: Option<Journey>,
     referer: Option<HeaderValue>,
+    /// The origin of the page that asks, where a route has `cors`.
+    origin: Option<HeaderValue>,
 }
 
 /// What the way to the sign-in page depends on.
@@ -64,6 +64,7 @@ impl Asker {
             is_safe,
             journey: is_browser.then(|| Journey::of(gateway, peer, headers)).flatten(),
             referer: (is_browser && !is_safe).then(referer).flatten(),
+            origin: gateway.has_cors.then(|| origin::only(headers).cloned()).flatten(),
         }
     }
 }
@@ -97,7 +98,8 @@ pub(super) fn refuse(
         return page;
     }
     let has_sign_in = gateway.sign_in.is_some();
-    let quota = rejection.quota;
+    let (quota, route) = (rejection.quota, rejection.matched.route());
+    let (is_browser, origin) = (asker.is_browser, asker.origin.clone());
     let mut response = match asker.journey {
         Some(journey) if is_sent_to_sign_in(has_sign_in, record.method(), asker.is_browser, &rejection) => {
             to_sign_in(gateway, record, journey)
@@ -116,6 +118,17 @@ pub(super) fn refuse(
     };
     if let Some(quota) = quota {
         quota.apply(response.headers_mut());
+    }
+    if let Some(route) = route {
+        if let Some(maintenance) = &route.maintenance
+            && is_browser
+            && refusal == Refusal::Maintenance
+        {
+            maintenance.show(&mut response);
+        }
+        if let Some(cors) = &route.cors {
+            cors.apply(origin.as_ref(), response.headers_mut());
+        }
     }
     response
 }

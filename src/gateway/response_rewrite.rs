@@ -5,14 +5,16 @@
 //! are never touched. Invariants: no field of the app becomes
 //! the address of another host, and no cache may give one caller's answer to another.
 
-use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, LOCATION, PRAGMA, REFRESH, SET_COOKIE, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, LOCATION, PRAGMA, REFRESH, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::decide::Allowed;
 use super::route::Route;
-use super::{Gateway, loops};
+use super::{Gateway, loops, security_headers};
 use crate::authorize::Auth;
+use crate::http::headers::add_vary;
 use crate::http::location::{Origin, PublicPaths};
+use crate::http::origin;
 use crate::http::target::Target;
 use crate::identity_headers::forwarded::forwarded_host;
 use crate::rate_limit::Quota;
@@ -29,15 +31,20 @@ pub(super) struct ResponseRewrite<'a> {
     hosts: [Option<HeaderValue>; 2],
     /// What is left of the route's `rate_limit`.
     quota: Option<Quota<'a>>,
+    /// The origin of the page that asks, on a route with `cors`.
+    origin: Option<HeaderValue>,
+    /// Whether the browser asks by HTTPS, for a host without a port, on a route with `security_headers`.
+    is_https: bool,
 }
 
 impl<'a> ResponseRewrite<'a> {
-    /// `headers` are those that the app gets.
+    /// `headers` are those that the app gets. `is_https`: the browser asks by HTTPS, for a host without a port.
     pub(super) fn of(
         allowed: &Allowed<'a>,
         target: &Target,
         host: &HeaderValue,
         headers: &HeaderMap,
+        is_https: bool,
     ) -> Self {
         Self {
             route: allowed.route,
@@ -45,6 +52,13 @@ impl<'a> ResponseRewrite<'a> {
             is_known: allowed.permit.caller().is_some(),
             hosts: [Some(host.clone()), forwarded_host(headers).cloned()],
             quota: allowed.quota,
+            origin: allowed
+                .route
+                .cors
+                .as_ref()
+                .and_then(|_| origin::only(headers))
+                .cloned(),
+            is_https,
         }
     }
 
@@ -58,14 +72,21 @@ impl<'a> ResponseRewrite<'a> {
         if self.route.rewrite_responses && headers.keys().any(|name| REWRITTEN.contains(name)) {
             self.rewrite(gateway, headers);
         }
-        if self.is_known && !says_something_to_caches(headers) {
+        let rules = &self.route.rules;
+        if (self.is_known || rules.read_address()) && !says_something_to_caches(headers) {
             headers.insert(CACHE_CONTROL, PRIVATE.clone());
         }
-        if self.route.rules.auth() == Auth::Optional {
+        if rules.auth() != Auth::None && !rules.needs_caller() {
             add_vary(headers, &gateway.vary);
         }
         if let Some(quota) = &self.quota {
             quota.apply(headers);
+        }
+        if let Some(cors) = &self.route.cors {
+            cors.apply(self.origin.as_ref(), headers);
+        }
+        if self.route.security_headers {
+            security_headers::add(headers, self.is_https);
         }
     }
 
@@ -128,35 +149,6 @@ fn says_something_to_caches(headers: &HeaderMap) -> bool {
         .any(|name| headers.contains_key(name))
 }
 
-/// Adds the names in `ours` to what the app says that its answer depends on (RFC 9110 section 12.5.5), in one line.
-pub(super) fn add_vary(headers: &mut HeaderMap, ours: &HeaderValue) {
-    if !headers.contains_key(VARY) {
-        headers.insert(VARY, ours.clone());
-        return;
-    }
-    let mut names = String::new();
-    let values = headers.get_all(VARY).iter().chain([ours]);
-    for name in values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-    {
-        if name == "*" {
-            return;
-        }
-        let is_there = names.split(", ").any(|there| there.eq_ignore_ascii_case(name));
-        if !name.is_empty() && !is_there {
-            if !names.is_empty() {
-                names.push_str(", ");
-            }
-            names.push_str(name);
-        }
-    }
-    if let Ok(names) = HeaderValue::try_from(names) {
-        headers.insert(VARY, names);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -171,30 +163,6 @@ mod tests {
                 headers.append(name, value);
                 headers
             })
-    }
-
-    #[test]
-    fn vary_is_one_line_with_each_name_once() {
-        for (theirs, expected) in [
-            (&[][..], "Cookie, Authorization"),
-            (&["Accept-Encoding"], "Accept-Encoding, Cookie, Authorization"),
-            (
-                &["accept-encoding,cookie"],
-                "accept-encoding, cookie, Authorization",
-            ),
-            (
-                &["Origin", "AUTHORIZATION , Cookie"],
-                "Origin, AUTHORIZATION, Cookie",
-            ),
-            (&[""], "Cookie, Authorization"),
-            (&["*"], "*"),
-        ] {
-            let lines: Vec<_> = theirs.iter().map(|value| ("vary", *value)).collect();
-            let mut headers = headers(&lines);
-            add_vary(&mut headers, &HeaderValue::from_static("Cookie, Authorization"));
-            let found: Vec<_> = headers.get_all(VARY).iter().collect();
-            assert_eq!(found, [expected], "{theirs:?}");
-        }
     }
 
     #[test]

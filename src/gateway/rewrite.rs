@@ -19,7 +19,7 @@ use crate::forward::{Outgoing, RequestBody};
 use crate::http::cookie;
 use crate::http::headers::{HopByHop, drop_hop_by_hop};
 use crate::http::target::{QueryEdit, Target};
-use crate::identity_headers::forwarded::{set_forwarded, set_forwarded_prefix};
+use crate::identity_headers::forwarded::{came_by_https, set_forwarded, set_forwarded_prefix};
 use crate::identity_headers::{Passing, Peer};
 use crate::refusal::Refusal;
 
@@ -74,6 +74,9 @@ pub(crate) fn rewrite<'g>(
     }
     let upgrade = upgrade(hop, gateway, allowed, &mut parts);
     hop.websocket = upgrade.is_some();
+    let is_https = allowed.route.security_headers
+        && is_without_port(host.as_sent())
+        && came_by_https(&parts.headers, &peer);
     let host = host.as_value();
     let ours = Ours {
         gateway,
@@ -83,7 +86,7 @@ pub(crate) fn rewrite<'g>(
         request_id,
     };
     parts.uri = ours.set(&target, &mut parts.headers)?.into();
-    let response = ResponseRewrite::of(allowed, &target, &host, &parts.headers);
+    let response = ResponseRewrite::of(allowed, &target, &host, &parts.headers, is_https);
     Ok(Rewritten {
         outgoing: Outgoing {
             request: Request::from_parts(parts, body),
@@ -93,6 +96,13 @@ pub(crate) fn rewrite<'g>(
         upgrade,
         response,
     })
+}
+
+/// Whether a host, as the client wrote it, is one of the default port. The other ports of a host are not the gateway's,
+/// and Strict-Transport-Security holds for all of them (RFC 6797 section 8.3).
+fn is_without_port(host: &str) -> bool {
+    let host = host.strip_suffix(":443").unwrap_or(host);
+    !host.rsplit(']').next().unwrap_or_default().contains(':')
 }
 
 fn upgrade(

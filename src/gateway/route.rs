@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use super::cors::Cors;
+use super::maintenance::Maintenance;
 use crate::authorize::Rules;
 use crate::config::Place;
 use crate::forward::Upstream;
@@ -40,6 +42,12 @@ pub struct Route {
     pub forward_provider_token: bool,
     /// The limit on requests.
     pub(crate) rate_limit: Option<RateLimit>,
+    /// Whose pages may read its answers.
+    pub(crate) cors: Option<Cors>,
+    /// Whether answers of the app get the fields that it leaves out.
+    pub security_headers: bool,
+    /// What is answered in place of the app.
+    pub(crate) maintenance: Option<Maintenance>,
 }
 
 /// What a route cuts off the front of paths.

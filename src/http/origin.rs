@@ -13,7 +13,8 @@ use super::url::{self, Url};
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Other origins that may use some of the gateway's own endpoints (`session.origins`), each as browsers write it.
+/// Other origins whose pages may use some of the gateway's own endpoints (`session.origins`) or a route (`cors`), each as
+/// browsers write it.
 #[derive(Clone, Debug, Default)]
 pub struct ListedOrigins(Box<[HeaderValue]>);
 
@@ -35,10 +36,14 @@ impl ListedOrigins {
         if self.0.is_empty() {
             return None;
         }
-        let Field::One(origin) = Field::of(headers, ORIGIN.as_str()) else {
-            return None;
-        };
-        self.0.iter().find(|listed| listed.as_bytes() == origin)
+        let origin = only(headers)?;
+        self.0.iter().find(|listed| *listed == origin)
+    }
+
+    /// Whether an `Origin` is listed, compared in the same way.
+    #[must_use]
+    pub(crate) fn contains(&self, origin: &HeaderValue) -> bool {
+        self.0.contains(origin)
     }
 
     /// Whether a request is the preflight of a page of a listed origin (Fetch standard, "CORS-preflight request").
@@ -48,6 +53,13 @@ impl ListedOrigins {
             && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
             && self.find(headers).is_some()
     }
+}
+
+/// The `Origin` of a request, where it is the only one.
+#[must_use]
+pub(crate) fn only(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(ORIGIN).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// A field that has one value at most.

@@ -23,7 +23,7 @@ pub(crate) struct ErrorContext<'a> {
     pub pages: Option<&'a dyn ErrorPages>,
     /// The visitor, where the page depends on it.
     pub visitor: Option<Visitor<'a>>,
-    /// Said instead of the words for the refusal: words of ours alone, without anything that JSON escapes.
+    /// Said instead of the words for the refusal: words of ours, or of the operator.
     pub detail: Option<&'a str>,
     /// The methods of the path, for 405 (RFC 9110 section 15.5.6).
     pub allow: Option<&'a HeaderValue>,
@@ -187,17 +187,20 @@ fn challenge(refusal: Refusal, realm: &str, step_up: Option<&str>) -> Option<Hea
     let error = match refusal.status() {
         StatusCode::UNAUTHORIZED if refusal.is_invalid_token() => r#", error="invalid_token""#,
         StatusCode::UNAUTHORIZED => "",
+        // No token changes these.
         StatusCode::FORBIDDEN
-            if !matches!(
+            if matches!(
                 refusal,
                 Refusal::CrossSite
                     | Refusal::SignInElsewhere
+                    | Refusal::NetworkRefused
                     | Refusal::PeerUntrusted
                     | Refusal::ConditionUnknown
             ) =>
         {
-            r#", error="insufficient_scope""#
+            return None;
         }
+        StatusCode::FORBIDDEN => r#", error="insufficient_scope""#,
         _ => return None,
     };
     HeaderValue::try_from(format!(r#"Bearer realm="{realm}"{error}"#)).ok()
@@ -265,7 +268,9 @@ fn detail(refusal: Refusal) -> &'static str {
         Refusal::LastSignIn => {
             return "This is the last way to sign in to this account, so it stays. Link another provider first.";
         }
+        Refusal::NetworkRefused => return "You are not allowed to do this.",
         Refusal::SignInElsewhere => return "There is no sign-in at this address.",
+        Refusal::Maintenance => return "This page is not available at the moment; try again later.",
         Refusal::RateLimited => return "There were too many requests; try again later.",
         Refusal::CrossSite => return "The request came from another site, so it was not done.",
         _ => {}
@@ -292,9 +297,10 @@ fn detail(refusal: Refusal) -> &'static str {
 
 fn problem(refusal: Refusal, detail: &str, request_id: &str) -> String {
     let status = refusal.status();
-    // All texts are ours and hold nothing that JSON escapes; a request id is visible ASCII without quotes.
+    // The other texts are ours and hold nothing that JSON escapes; a request id is visible ASCII without quotes.
+    let detail = serde_json::Value::from(detail);
     format!(
-        r#"{{"status":{},"title":"{}","detail":"{}","message":"{}","request_id":"{}"}}"#,
+        r#"{{"status":{},"title":"{}","detail":{},"message":"{}","request_id":"{}"}}"#,
         status.as_u16(),
         title(status),
         detail,

@@ -34,6 +34,13 @@ pub(crate) fn split(text: &str) -> Option<(&str, &str, &str)> {
     Some((scheme, authority, rest))
 }
 
+/// A number of digits alone: `str::parse` takes a `+` in front as well.
+fn digits(text: &str) -> Option<u16> {
+    text.parse()
+        .ok()
+        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Whether browsers and resolvers read a host as an IPv4 address, in forms of their own as well: `127.1`, `0x7f000001`
 /// (WHATWG URL section 3.5).
 fn ends_in_number(host: &str) -> bool {
@@ -113,8 +120,8 @@ impl FromStr for Url {
         let end = rest - port.len() - usize::from(place.starts_with('['));
         let port = match port {
             "" => None,
-            text => match text.strip_prefix(':').map(str::parse) {
-                Some(Ok(port)) if port > 0 => Some(port),
+            text => match text.strip_prefix(':').map(digits) {
+                Some(Some(port)) if port > 0 => Some(port),
                 _ => return Err("the port is a number from 1 to 65535".to_owned()),
             },
         };
@@ -242,7 +249,20 @@ impl std::fmt::Display for Url {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_port_has_digits_alone() {
+        assert_eq!(
+            "https://example.com:8443/x".parse::<Url>().unwrap().port(),
+            Some(8443)
+        );
+        for wrong in [":+1", ":-1", ":0", ":", ":65536", ":1a", ":１"] {
+            let wrong = format!("https://example.com{wrong}/x");
+            assert!(wrong.parse::<Url>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_host_that_ends_in_a_number_is_an_ipv4_address() {

@@ -3,7 +3,7 @@
 //! Input: the certificates of the system, or those of a `ca_file`. Output: a [`ClientConfig`] without client certificates, TLS
 //! 1.2 and 1.3, by aws-lc.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
@@ -16,6 +16,13 @@ pub(crate) fn system_roots() -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     Some(roots).filter(|roots| !roots.is_empty())
+}
+
+/// The files and directories that [`system_roots`] reads.
+#[must_use]
+pub(crate) fn system_files() -> Vec<PathBuf> {
+    let places = openssl_probe::probe();
+    places.cert_file.into_iter().chain(places.cert_dir).collect()
 }
 
 /// The authorities in a PEM file. Reads it.

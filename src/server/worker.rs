@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 
 use super::connection::{self, Accepted};
 use super::connection_limit::ConnectionLimit;
 use super::context::Context;
-use super::listen::Listener;
+use super::listen::{Address, Listener};
 use super::redirect;
 use crate::gateway::Activity;
 use crate::http::client::Exit;
@@ -91,16 +92,40 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(Pulse::ENDED - 1)
 }
 
+/// A listening socket that the workers share. Once the last of them has let go of it, it is closed, and its file removed.
+#[derive(Debug)]
+pub(crate) struct OpenSocket {
+    /// The address as it was configured.
+    pub address: Address,
+    /// Whether every request is redirected to `public_url`.
+    pub redirects: bool,
+    /// The socket.
+    pub listener: Listener,
+}
+
+impl OpenSocket {
+    /// Whether it was opened for this address and this purpose.
+    pub(crate) fn is(&self, address: &Address, redirects: bool) -> bool {
+        self.address == *address && self.redirects == redirects
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        if let Some(path) = self.listener.made() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// What one worker is started with.
 #[derive(Debug)]
 pub(crate) struct Worker {
     /// Its sign of life.
     pub pulse: Arc<Pulse>,
-    /// Its handles on the listening sockets.
-    pub listeners: Vec<Listener>,
-    /// The same for those that only redirect to `public_url`.
-    pub redirects: Vec<Listener>,
-    /// The target of those redirects.
+    /// The listening sockets, as they are now.
+    pub sockets: watch::Receiver<Vec<Arc<OpenSocket>>>,
+    /// The target of redirects.
     pub public_url: Arc<str>,
     /// What its connections need.
     pub context: Arc<Context>,
@@ -131,43 +156,66 @@ impl Worker {
     async fn serve(self) -> io::Result<()> {
         // Every connection holds a sender: when the last one is dropped, all have ended.
         let (hold, mut all_gone) = mpsc::channel::<()>(1);
-        let listeners = self.listeners.into_iter().map(|listener| (listener, None));
-        let redirects = self
-            .redirects
-            .into_iter()
-            .map(|listener| (listener, Some(Arc::clone(&self.public_url))));
-        for (listener, redirect_to) in listeners.chain(redirects) {
-            let accept = Accept {
-                context: Arc::clone(&self.context),
-                limit: Arc::clone(&self.limit),
-                hold: hold.clone(),
-                redirect_to,
-            };
-            match listener {
-                Listener::Tcp(listener) => {
-                    let listener = TcpListener::from_std(listener)?;
-                    tokio::spawn(accept.run(Socket::Tcp(listener)));
-                }
-                Listener::Unix(listener, _) => {
-                    let listener = UnixListener::from_std(listener)?;
-                    tokio::spawn(accept.run(Socket::Unix(listener)));
-                }
-            }
-        }
-        drop(hold);
+        let mut sockets = self.sockets.clone();
+        let mut accepting = Vec::new();
+        self.accept_on(&sockets.borrow_and_update().clone(), &mut accepting, &hold)?;
         let mut draining = self.context.draining.clone();
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
                 _ = sweep.tick() => self.context.worker.load_full().pool.sweep(std::time::Instant::now()),
                 _ = draining.wait_for(|draining| *draining) => break,
+                Ok(()) = sockets.changed() => {
+                    let now = sockets.borrow_and_update().clone();
+                    if let Err(error) = self.accept_on(&now, &mut accepting, &hold) {
+                        tracing::error!(%error, "a worker cannot accept connections on a new address; a restart is needed");
+                    }
+                }
             }
         }
+        // From here on the system refuses new connections, unless another process has the socket too.
+        drop((accepting, sockets, self.sockets, hold));
         if tokio::time::timeout(self.drain_timeout, all_gone.recv())
             .await
             .is_err()
         {
             tracing::warn!("in-flight requests are cut off: `drain_timeout` has passed");
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Accepts connections on `sockets` and on no other ones. Connections that were accepted stay.
+    fn accept_on(
+        &self,
+        sockets: &[Arc<OpenSocket>],
+        accepting: &mut Vec<(Arc<OpenSocket>, AbortHandle)>,
+        hold: &mpsc::Sender<()>,
+    ) -> io::Result<()> {
+        accepting.retain(|(socket, task)| {
+            let is_kept = sockets.iter().any(|kept| Arc::ptr_eq(kept, socket));
+            if !is_kept {
+                task.abort();
+            }
+            is_kept
+        });
+        for socket in sockets {
+            if accepting.iter().any(|(known, _)| Arc::ptr_eq(known, socket)) {
+                continue;
+            }
+            let accept = Accept {
+                context: Arc::clone(&self.context),
+                limit: Arc::clone(&self.limit),
+                hold: hold.clone(),
+                redirect_to: socket.redirects.then(|| Arc::clone(&self.public_url)),
+            };
+            let listener = match socket.listener.share()? {
+                Listener::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
+                Listener::Unix(listener, _) => Socket::Unix(UnixListener::from_std(listener)?),
+            };
+            let task = tokio::spawn(accept.run(listener)).abort_handle();
+            accepting.push((Arc::clone(socket), task));
         }
         Ok(())
     }

@@ -281,7 +281,7 @@ pub(crate) fn listen(text: &str) -> Result<Listen, String> {
 /// million of them to another.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+        return Ok(IpNet::from(address.to_canonical()));
     }
     let network: IpNet = text
         .parse()
@@ -292,6 +292,13 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
             network.trunc(),
             network.addr()
         ));
+    }
+    // Clients are compared by their own family, so that such a network would have none.
+    if let IpNet::V6(mapped) = network
+        && let Some(address) = mapped.addr().to_ipv4_mapped()
+    {
+        let prefix = mapped.prefix_len().saturating_sub(96);
+        return Err(format!("write `{address}/{prefix}` for IPv4 addresses"));
     }
     Ok(network)
 }
@@ -333,6 +340,10 @@ pub(crate) fn egress_proxy(text: &str) -> Result<Url, String> {
         _ => Ok(url),
     }
 }
+
+/// Why `null` is no origin to list.
+pub(crate) const NULL_ORIGIN: &str =
+    "every sandboxed page and every local file has the origin `null`: list the origin that serves the page";
 
 /// An origin as a browser writes it in `Origin` (RFC 6454 section 6.2): `https://host` or `https://host:port`.
 ///

@@ -274,7 +274,8 @@ impl Expiry<Digest, Arc<Verified>> for UntilDue {
     }
 }
 
-/// The table that all workers share, of one verifier.
+/// The table that all workers share, of one verifier. A clone is the same table.
+#[derive(Clone)]
 pub(super) struct SharedCache(Cache<Digest, Arc<Verified>>);
 
 impl SharedCache {

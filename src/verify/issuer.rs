@@ -131,7 +131,7 @@ fn own(name: &str, issuer: &str, audience: &str, keys: KeySet, typ: &'static str
 }
 
 /// All issuers, found by the `iss` of their tokens.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Issuers {
     list: Vec<Arc<Issuer>>,
     by_iss: HashMap<String, usize>,

@@ -63,7 +63,8 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// One for each verifier that was ever made, so that no table answers for another's issuers.
 static TABLES: AtomicU64 = AtomicU64::new(1);
 
-/// Verifies tokens of the issuers of one configuration.
+/// Verifies tokens of the issuers of one configuration. A clone has the same issuers and the same cache.
+#[derive(Clone)]
 pub struct Verifier {
     issuers: Issuers,
     revocations: Arc<Revocations>,

@@ -29,6 +29,15 @@ class SinglePage(PeerTest):
         [[routes]]
         path = "/*"
         upstream = "app"
+        [[routes]]
+        path = "/api/*"
+        upstream = "app"
+        cors = {{ origins = ["http://localhost:{page}"], credentials = true }}
+        [[routes]]
+        path = "/api/down"
+        upstream = "app"
+        maintenance = "back at noon"
+        cors = {{ origins = ["http://localhost:{page}"] }}
         """
         (cls.directory / "single_page.toml").write_text(toml)
         add = [binary(), "user", "add", EMAIL, "-c", cls.directory / "single_page.toml"]
@@ -60,6 +69,18 @@ class SinglePage(PeerTest):
     def test_page_of_an_unlisted_origin_reads_nothing_and_spends_nothing(self):
         self.assertEqual(self.steps["strangers"], [{"error": "TypeError"}] * 3)
         self.assertEqual(self.steps["again"]["status"], 200)
+
+    def test_page_calls_a_route_that_names_its_origin(self):
+        self.assertEqual(self.steps["api"]["status"], 200, self.steps["api"])
+        self.assertEqual(self.steps["by_cookie"]["status"], 200, self.steps["by_cookie"])
+        self.assertIn("X-Custom", self.steps["by_cookie"]["text"].title())
+        self.assertEqual(self.steps["bad"]["status"], 401)
+        self.assertTrue(self.steps["bad"]["id"])
+        self.assertEqual(self.steps["down"]["status"], 503)
+
+    def test_page_calls_no_route_that_does_not_name_its_origin(self):
+        self.assertEqual(self.steps["without_cors"], [{"error": "TypeError"}] * 2)
+        self.assertEqual(self.steps["unlisted"], [{"error": "TypeError"}] * 2)
 
     def test_page_signs_out(self):
         self.assertEqual([self.steps[step]["status"] for step in ("logout", "after")], [200, 401])

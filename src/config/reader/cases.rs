@@ -6,7 +6,7 @@ use super::Reader;
 use super::fields::{Empty, scalar, word};
 use super::section::{Item, Section};
 use crate::config::raw::{RawExpect, RawTest, RawTestCaller, Spanned};
-use crate::config::schema;
+use crate::config::{schema, values};
 use crate::values::RequestLine;
 
 impl Reader<'_> {
@@ -23,10 +23,12 @@ impl Reader<'_> {
         );
         let request = section.take("request").and_then(|item| self.request(&item));
         let caller = self.table(section, "as", "as = { roles = [\"…\"] }", Self::test_caller);
+        let origin = self.parsed(section, "origin", "the origin of a page", values::origin);
         let expect = section.take("expect").and_then(|item| self.expect(&item));
         Some(RawTest {
             request: request?,
             caller,
+            origin,
             expect: expect?,
         })
     }
@@ -41,7 +43,18 @@ impl Reader<'_> {
     }
 
     fn test_caller(&mut self, section: &mut Section<'_>) -> Option<RawTestCaller> {
+        let keys = [
+            "subject",
+            "issuer",
+            "roles",
+            "scopes",
+            "acr",
+            "signed_in",
+            "provider",
+            "claims",
+        ];
         Some(RawTestCaller {
+            is_caller: !section.has("from") || keys.iter().any(|key| section.has(key)),
             subject: self.string(section, "subject"),
             issuer: self.string(section, "issuer"),
             roles: self.all(section, "roles", Empty::Taken, Self::text),
@@ -50,6 +63,10 @@ impl Reader<'_> {
             signed_in: self.duration_or_zero(section, "signed_in"),
             provider: self.string(section, "provider"),
             claims: self.claims(section, Empty::Taken),
+            from: self.parsed(section, "from", "the address of a client", |text| {
+                text.parse()
+                    .map_err(|_| "an address is `10.1.2.3` or `2001:db8::1`".to_owned())
+            }),
         })
     }
 

@@ -77,7 +77,15 @@ impl Reader<'_> {
         self.text(&item)
     }
 
+    /// The path of a file or directory that is read.
     pub(super) fn path(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<PathBuf>> {
+        let path = self.output_path(section, key)?;
+        self.problems.depends_on(&path.value);
+        Some(path)
+    }
+
+    /// The path of a file that is written.
+    pub(super) fn output_path(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<PathBuf>> {
         self.string(section, key)
             .map(|path| Spanned::new(PathBuf::from(path.value), path.span))
     }

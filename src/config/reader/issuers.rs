@@ -7,8 +7,8 @@ use super::Reader;
 use super::fields::{Empty, word};
 use super::section::{Item, Section};
 use crate::config::raw::{RawIssuer, RawSecret, RawSource, RawTenants, Spanned};
-use crate::config::schema;
 use crate::config::values::{did_you_mean, echo};
+use crate::config::{schema, secret};
 use crate::http::url::Url;
 use crate::values::{FieldName, MissingClaim, ParameterName, Token};
 
@@ -290,6 +290,9 @@ impl Reader<'_> {
             let credential = section
                 .take("credential")
                 .and_then(|item| reader.place_name(&item, "the name of a credential", is_file_name));
+            if let Some(path) = credential.as_deref().and_then(secret::credential_path) {
+                reader.problems.depends_on(&path);
+            }
             // What was likely meant is a problem by itself.
             if written == 0 && section.unknown().next().is_some() {
                 return None;

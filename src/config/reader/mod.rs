@@ -14,7 +14,7 @@ mod session;
 mod syntax;
 mod upstreams;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
@@ -33,6 +33,7 @@ pub fn read(problems: &mut Problems) -> RawConfig {
     let (text, errors) = syntax::find(&source);
     let (root, _) = DeTable::parse_recoverable(&text);
     let restart = schema::restart_values(root.get_ref());
+    let written = schema::written(root.get_ref(), &source);
     let mut secrets = redact::in_values(root.get_ref(), &source);
     if !errors.is_empty() {
         secrets.extend(redact::in_text(&source));
@@ -63,6 +64,7 @@ pub fn read(problems: &mut Problems) -> RawConfig {
     let wrong = reader.wrong;
     raw.failed = reader.failed;
     raw.restart = restart;
+    raw.written = written;
     check(&raw, problems);
     // A table with an error is not compiled: it would be half of what the writer meant.
     let (issuers, routes, providers) = (raw.issuers.len(), raw.routes.len(), raw.providers.len());
@@ -109,6 +111,7 @@ impl Reader<'_> {
         RawConfig {
             failed: Failed::default(),
             restart: Vec::new(),
+            written: BTreeMap::new(),
             server: self.top(root, "server", Self::server).unwrap_or_default(),
             admin: self.top(root, "admin", Self::admin),
             state: self.top(root, "state", Self::state).unwrap_or_default(),
@@ -371,14 +374,6 @@ impl Reader<'_> {
             } else {
                 echo(&item.key)
             };
-            if schema::is_unavailable(kind, &item.key) {
-                self.error(
-                    &item.key_span,
-                    format!("`{shown}` is not available in this version"),
-                )
-                .hint("remove it: it has no effect in this version");
-                continue;
-            }
             let message = if kind.is_empty() {
                 format!("unknown {what} `{shown}`")
             } else {

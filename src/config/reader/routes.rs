@@ -4,12 +4,16 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::Method;
+use ipnet::IpNet;
 
 use super::Reader;
 use super::fields::{Empty, claim_path, word};
 use super::section::{Item, Section};
-use crate::config::raw::{RawIdentity, RawRateLimit, RawRoles, RawRoute, Spanned};
-use crate::config::values::echo;
+use crate::config::raw::{
+    RawAlternative, RawCors, RawCorsOrigin, RawIdentity, RawMaintenance, RawRateLimit, RawRoles, RawRoute,
+    Spanned,
+};
+use crate::config::values::{self, echo};
 use crate::config::{nearest, schema};
 use crate::http::target::PathLeniency;
 use crate::values::FieldValue;
@@ -19,6 +23,8 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 /// Of `max_age`: a shorter one could be over before the browser is back.
 const SHORTEST_AGE: Duration = Duration::from_secs(10);
 
+const ALTERNATIVE: &str = "write `any = [{ role = \"staff\" }, { from = \"10.0.0.0/8\" }]`: one entry is enough, of which all is needed";
+
 /// Of `rate_limit.per`.
 const LIMIT_PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// From one request to the next, at the full rate of a limit.
@@ -26,6 +32,15 @@ const LEAST_INTERVAL: Duration = Duration::from_micros(10);
 
 const NO_ROLES: &str =
     "an empty list is ambiguous: name one role at least, or leave the key out to let every caller in";
+
+/// An origin whose pages may read the answers of a route.
+fn cors_origin(text: &str) -> Result<RawCorsOrigin, String> {
+    match text {
+        "*" => Ok(RawCorsOrigin::Any),
+        "null" => Err(values::NULL_ORIGIN.to_owned()),
+        _ => values::origin(text).map(RawCorsOrigin::Listed),
+    }
+}
 
 impl Reader<'_> {
     pub(super) fn route(&mut self, section: &mut Section<'_>) -> Option<RawRoute> {
@@ -62,6 +77,9 @@ impl Reader<'_> {
             ),
             max_age: self.max_age(section),
             provider: self.string(section, "provider"),
+            from: self.networks(section, "from", "leave it out for clients of every network"),
+            none_from: self.networks(section, "none_from", "leave it out if no network is refused"),
+            any: self.alternatives(section),
             upstream: self.string(section, "upstream"),
             strip_prefix: self.string(section, "strip_prefix"),
             rewrite_responses: self.flag(section, "rewrite_responses"),
@@ -70,6 +88,14 @@ impl Reader<'_> {
             forward_provider_token: self.flag(section, "forward_provider_token"),
             accept: self.accept(section),
             keep_headers: self.header_names(section, "keep_headers"),
+            cors: self.table(
+                section,
+                "cors",
+                "cors = { origins = [\"https://spa.example.com\"] }",
+                Self::cors,
+            ),
+            security_headers: self.flag(section, "security_headers"),
+            maintenance: self.maintenance(section),
             rate_limit: self.table(
                 section,
                 "rate_limit",
@@ -77,6 +103,134 @@ impl Reader<'_> {
                 Self::rate_limit,
             ),
         })
+    }
+
+    fn cors(&mut self, section: &mut Section<'_>) -> Option<RawCors> {
+        self.require(
+            section,
+            &[(
+                "origins",
+                "the origins of the pages, like `origins = [\"https://spa.example.com\"]`",
+            )],
+        );
+        let empty = Empty::Refused("name the origin of a page, or leave `cors` out");
+        let origins = self.all(section, "origins", empty, |reader, item| {
+            reader.parse(item, "a list of origins", cors_origin)
+        });
+        let credentials = self.flag(section, "credentials");
+        if let Some(any) = origins.iter().find(|origin| origin.value == RawCorsOrigin::Any) {
+            if let Some(credentials) = credentials.as_ref().filter(|credentials| credentials.value) {
+                self.error(&any.span, "`*` cannot stand beside `credentials = true`")
+                    .label("pages of every site could do what a signed-in user can")
+                    .also(credentials.span.clone(), "credentials are allowed here")
+                    .hint("list each origin, or leave `credentials` out");
+            } else if origins.len() > 1 {
+                self.error(
+                    &any.span,
+                    "`*` stands for every origin, and others are listed beside it",
+                )
+                .hint("keep `\"*\"` alone, or list origins only");
+            }
+        }
+        let expose = section.has("expose");
+        Some(RawCors {
+            origins,
+            credentials,
+            methods: self.list(
+                section,
+                "methods",
+                Empty::Refused("leave it out for the methods of the route"),
+                Self::method,
+            ),
+            headers: self.header_names(section, "headers"),
+            expose: expose.then(|| self.header_names(section, "expose")).or_else(|| {
+                section.take("expose");
+                None
+            }),
+            max_age: self.duration_or_zero(section, "max_age"),
+        })
+    }
+
+    fn maintenance(&mut self, route: &mut Section<'_>) -> Option<Spanned<RawMaintenance>> {
+        let item = route.take("maintenance")?;
+        if item.is_table() {
+            return self.section(item, "routes.maintenance", "maintenance", |reader, section| {
+                if section.has("text") == section.has("file") {
+                    reader
+                        .error(&section.span, "`maintenance` has either `text` or `file`")
+                        .hint("write `{ text = \"back at noon\" }` or `{ file = \"maintenance.html\" }`");
+                }
+                Some(RawMaintenance {
+                    text: reader.string(section, "text"),
+                    file: reader.path(section, "file"),
+                    retry_after: reader.duration(section, "retry_after"),
+                })
+            });
+        }
+        let text = self.text(&item)?;
+        let span = text.span.clone();
+        Some(Spanned::new(
+            RawMaintenance {
+                text: Some(text),
+                ..RawMaintenance::default()
+            },
+            span,
+        ))
+    }
+
+    fn networks(&mut self, section: &mut Section<'_>, key: &str, empty: &'static str) -> Vec<Spanned<IpNet>> {
+        self.all(section, key, Empty::Refused(empty), |reader, item| {
+            let network = reader.parse(item, "a network", values::network)?;
+            if network.value.prefix_len() == 0 {
+                let family = if network.value.addr().is_ipv4() {
+                    "IPv4"
+                } else {
+                    "IPv6"
+                };
+                reader
+                    .warning(
+                        &network.span,
+                        format!("`{}` is every {family} address", network.value),
+                    )
+                    .hint("name the networks of the clients");
+            }
+            Some(network)
+        })
+    }
+
+    fn alternatives(&mut self, section: &mut Section<'_>) -> Option<Spanned<Vec<Spanned<RawAlternative>>>> {
+        let item = section.take("any")?;
+        let span = item.span.clone();
+        let Ok(items) = item.into_elements() else {
+            self.error(&span, "`any` must be an array of tables")
+                .hint(ALTERNATIVE);
+            return None;
+        };
+        if items.is_empty() {
+            self.error(&span, "`any` is empty: no request could pass")
+                .hint(ALTERNATIVE);
+            return None;
+        }
+        let read = |item| self.section(item, "routes.any", "{ role = \"staff\" }", Self::alternative);
+        let all: Vec<_> = items.into_iter().filter_map(read).collect();
+        (!all.is_empty()).then(|| Spanned::new(all, span))
+    }
+
+    fn alternative(&mut self, section: &mut Section<'_>) -> Option<RawAlternative> {
+        let keys = ["role", "scope", "claims", "from"];
+        let is_empty = !keys.iter().any(|key| section.has(key));
+        let alternative = RawAlternative {
+            role: self.parsed(section, "role", "the name of a role", values::role),
+            scope: section.take("scope").and_then(|item| self.scope(&item)),
+            claims: self.claims(section, Empty::Refused("leave it out if no claim is asked for")),
+            from: self.networks(section, "from", "leave it out for clients of every network"),
+        };
+        if is_empty {
+            self.error(&section.span, "an entry of `any` asks for nothing")
+                .hint(ALTERNATIVE);
+            return None;
+        }
+        Some(alternative)
     }
 
     fn rate_limit(&mut self, section: &mut Section<'_>) -> Option<RawRateLimit> {

@@ -245,7 +245,7 @@ impl Reader<'_> {
             level: self.choice(section, "level"),
             access: self.flag(section, "access"),
             email: self.flag(section, "email"),
-            file: self.path(section, "file"),
+            file: self.output_path(section, "file"),
         };
         if let (Some(access), Some(file)) = (&log.access, &log.file)
             && !access.value

@@ -19,8 +19,11 @@ const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600);
 /// An origin whose pages may use the endpoints with the credentials of the browser.
 fn other_origin(text: &str) -> Result<Url, String> {
     match text {
-        "*" => Err("list each origin: with `*` a page of any site could sign in and out and read who is signed in".to_owned()),
-        "null" => Err("every sandboxed page and every local file has the origin `null`: list the origin that serves the page".to_owned()),
+        "*" => Err(
+            "list each origin: with `*` a page of any site could sign in and out and read who is signed in"
+                .to_owned(),
+        ),
+        "null" => Err(values::NULL_ORIGIN.to_owned()),
         _ => values::origin(text),
     }
 }
@@ -130,7 +133,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn pages(&mut self, section: &mut Section<'_>) -> Option<RawPages> {
-        Some(RawPages {
+        let pages = RawPages {
             name: self.parsed(section, "name", "what the site is called", |text| {
                 match text.chars().count() {
                     _ if text.trim().is_empty() => Err("write a name, or leave the key out".to_owned()),
@@ -171,7 +174,11 @@ impl Reader<'_> {
                     _ => Err("at most 300 characters: it stands on the sign-in page".to_owned()),
                 },
             ),
-        })
+        };
+        if let Some(logo) = &pages.logo {
+            self.problems.depends_on(&logo.value);
+        }
+        Some(pages)
     }
 
     fn colors(&mut self, section: &mut Section<'_>) -> Option<RawColors> {

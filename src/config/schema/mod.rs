@@ -46,7 +46,10 @@ pub(crate) const TABLES: &[Table] = &[
     routing::HEALTH_CHECK,
     routing::ROUTES,
     routing::ROLES,
+    routing::ANY,
     routing::RATE_LIMIT,
+    routing::CORS,
+    routing::MAINTENANCE,
     routing::IDENTITY,
     people::SESSION,
     people::SIGNING,
@@ -63,16 +66,6 @@ pub(crate) const TABLES: &[Table] = &[
     routing::CALLER,
     server::SECRET_TABLE,
 ];
-
-/// Keys of a later release, by table: the reader refuses each by name.
-const UNAVAILABLE: &[(&str, &[&str])] = &[("routes", &["cors"])];
-
-/// Whether a later release has the key `name` in the table at `path`.
-pub(super) fn is_unavailable(path: &str, name: &str) -> bool {
-    UNAVAILABLE
-        .iter()
-        .any(|(table, keys)| *table == path && keys.contains(&name))
-}
 
 /// The keys of the table at `path`; none where its keys are free.
 pub(super) fn keys(path: &str) -> &'static [Key] {
@@ -241,6 +234,44 @@ pub(super) fn restart_values(root: &DeTable<'_>) -> RestartValues {
         }
     }
     found
+}
+
+/// What a file says about the issuers and about each upstream: a reload that changes nothing of it goes on with the connections and
+/// the verified tokens of before.
+pub(crate) type Written = BTreeMap<String, Value>;
+
+/// The tables of `root`, which was read from `source`. Issuers with their lines, which messages name, and with the keys
+/// of other tables that say how their tokens are verified.
+pub(super) fn written(root: &DeTable<'_>, source: &str) -> Written {
+    let line = |at: usize| {
+        let before = source.as_bytes().get(..at).unwrap_or_default();
+        memchr::memchr_iter(b'\n', before).count()
+    };
+    let tables = |name: &str| {
+        let tables = root.get(name).and_then(|table| table.get_ref().as_table());
+        tables.into_iter().flatten()
+    };
+    let mut issuers: Vec<Value> = tables("issuers")
+        .flat_map(|(name, table)| {
+            let place = i64::try_from(line(name.span().start)).ok().map(Value::Integer);
+            [
+                Some(Value::String(name.get_ref().to_string())),
+                place,
+                plain(table.get_ref()),
+            ]
+        })
+        .flatten()
+        .collect();
+    let server = root.get("server").and_then(|server| server.get_ref().as_table());
+    for key in ["public_url", "egress_proxy", "max_token_bytes"] {
+        let value = server.and_then(|server| plain(server.get(key)?.get_ref()));
+        issuers.push(value.unwrap_or(Value::Boolean(false)));
+    }
+    let upstreams = tables("upstreams")
+        .filter_map(|(name, table)| Some((format!("upstreams.{}", name.get_ref()), plain(table.get_ref())?)));
+    upstreams
+        .chain([("issuers".to_owned(), Value::Array(issuers))])
+        .collect()
 }
 
 /// `value`, read by serde into what a key holds; `None` where it is of another kind.

@@ -66,6 +66,9 @@ pub(super) const ROUTES: Table = Table {
         key("acr", TEXTS, "", "Authentication context classes, one of which the sign-in has (the claim `acr`). A browser is sent to sign in again, an API client gets 401 (see `step-up.md`).").example("[\"urn:example:mfa\"]"),
         key("max_age", Kind::Duration, "", "How long ago the sign-in may be (the claim `auth_time`), 10 seconds at least.").example("\"10m\""),
         key("provider", Kind::Text, "", "The provider that the sign-in was with, by the name of its table.").example("\"main\""),
+        key("from", TEXTS, "", "Networks, one of which the client is in; other clients get 403, whoever asks. Behind `trusted_proxies` the client is the one that they name (see `routing.md`).").example("[\"10.0.0.0/8\"]"),
+        key("none_from", TEXTS, "", "Networks whose clients get 403.").example("[\"192.0.2.0/24\"]"),
+        key("any", Kind::Tables("routes.any"), "", "Alternatives to each other: a request has to meet one of them, beside the other rules. Let in by `from` alone, it needs no credential and has no caller.").example("[{ role = \"staff\" }, { scope = \"reports:read\", claims = { tenant = \"acme\" } }, { from = \"10.0.0.0/8\" }]"),
         key("upstream", Kind::Text, "", "The name of the upstream. Required.").example("\"app\""),
         key("strip_prefix", Kind::Text, "", "Leading segments of the path that the app does not see. The app reads them in X-Forwarded-Prefix.").example("\"/reports\""),
         key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),
@@ -74,6 +77,9 @@ pub(super) const ROUTES: Table = Table {
         key("forward_provider_token", Kind::Boolean, "false", "`true`: the app gets the access token of the provider that the user signed in with, in `X-Auth-Access-Token`, for as long as it is good."),
         key("accept", Kind::List(&Kind::Word(&["encoded-slash", "empty-segment", "path-parameter", "not-utf8", "double-encoding"])), "[]", "Oddities of a path that are accepted here and otherwise answered with 400.").example("[\"encoded-slash\", \"empty-segment\", \"path-parameter\", \"not-utf8\", \"double-encoding\"]"),
         key("keep_headers", TEXTS, "[]", "Identity headers of other products that pass from the client.").example("[\"X-HTTP-Method-Override\"]"),
+        key("cors", Kind::Table("routes.cors"), "", "Pages of other origins that may use the route (CORS, see `browsers.md`). Without it the app's own CORS fields pass.").example("{ origins = [\"https://spa.example.com\"], credentials = true }"),
+        key("security_headers", Kind::Boolean, "", "`true`: answers of the app get Strict-Transport-Security (on HTTPS), X-Content-Type-Options, Referrer-Policy and Content-Security-Policy with `frame-ancestors 'self'`, each where the app does not send it (see `browsers.md`). Without it: `security_headers` in `[server]`.").example("true"),
+        key("maintenance", Kind::Either(&[Kind::Text, Kind::Table("routes.maintenance")]), "", "Every request of the route is answered with 503 and this text. The app sees nothing of it.").example("\"back at noon\""),
         key("rate_limit", Kind::Table("routes.rate_limit"), "", "A limit on requests; more are answered with 429 (see `limits.md`). Without it there is none.").example("{ requests = 100, per = \"1s\", by = \"subject\" }"),
     ],
     synonyms: &[
@@ -104,6 +110,111 @@ pub(super) const ROLES: Table = Table {
         key("none", TEXTS, "", "The caller has none of these.").example("[\"suspended\"]"),
     ],
     synonyms: &[],
+};
+
+pub(super) const CORS: Table = Table {
+    path: "routes.cors",
+    doc: "Pages of other origins that may use the route. The gateway answers their preflights, and adds the CORS fields to answers of the app, in place of its own, and to refusals.",
+    keys: &[
+        key(
+            "origins",
+            TEXTS,
+            "",
+            "The origins, each as browsers write it; or `[\"*\"]`, without `credentials`. Required.",
+        )
+        .example("[\"https://spa.example.com\"]"),
+        key(
+            "credentials",
+            Kind::Boolean,
+            "false",
+            "`true`: a page may have the browser send cookies, and requests with the session cookie pass the check for other origins.",
+        ),
+        key(
+            "methods",
+            TEXTS,
+            "",
+            "The methods that a page may use. Without it: those of the route.",
+        )
+        .example("[\"GET\", \"POST\"]"),
+        key(
+            "headers",
+            TEXTS,
+            "[]",
+            "The header fields that a page may send. Without it: every one that it asks for.",
+        )
+        .example("[\"Authorization\", \"Content-Type\"]"),
+        key(
+            "expose",
+            TEXTS,
+            "[\"X-Request-Id\", \"Retry-After\", \"RateLimit\", \"RateLimit-Policy\"]",
+            "The header fields of an answer that a page may read, beside those that every page may.",
+        ),
+        key(
+            "max_age",
+            Kind::Duration,
+            "\"10m\"",
+            "How long a browser keeps the answer to a preflight.",
+        ),
+    ],
+    synonyms: &[
+        ("origin", "origins"),
+        ("allow_origins", "origins"),
+        ("allowed_origins", "origins"),
+        ("allow_credentials", "credentials"),
+        ("allow_methods", "methods"),
+        ("allowed_methods", "methods"),
+        ("allow_headers", "headers"),
+        ("allowed_headers", "headers"),
+        ("expose_headers", "expose"),
+        ("exposed_headers", "expose"),
+    ],
+};
+
+pub(super) const MAINTENANCE: Table = Table {
+    path: "routes.maintenance",
+    doc: "What a route answers in place of its app. A text alone is `text`.",
+    keys: &[
+        key(
+            "text",
+            Kind::Text,
+            "",
+            "One or two sentences, on the page and in `detail` of the JSON.",
+        )
+        .example("\"back at noon\""),
+        key(
+            "file",
+            Kind::Path,
+            "",
+            "An HTML page for browsers, in place of `text`. It is read when the file is loaded.",
+        )
+        .example("\"maintenance.html\""),
+        key(
+            "retry_after",
+            Kind::Duration,
+            "\"5m\"",
+            "When a client may ask again (`Retry-After`).",
+        ),
+    ],
+    synonyms: &[("message", "text"), ("page", "file")],
+};
+
+pub(super) const ANY: Table = Table {
+    path: "routes.any",
+    doc: "One alternative. All keys that it has need to be met.",
+    keys: &[
+        key("role", Kind::Text, "", "The caller has this role.").example("\"staff\""),
+        key("scope", Kind::Text, "", "The token has this scope.").example("\"reports:read\""),
+        key("claims", CLAIMS, "", "Claims that equal or contain these values.")
+            .example("{ tenant = \"acme\" }"),
+        key(
+            "from",
+            Kind::OneOrMore(&Kind::Text),
+            "",
+            "Networks, one of which the client is in.",
+        )
+        .example("\"10.0.0.0/8\""),
+    ],
+    synonyms: &[("roles", "role"), ("scopes", "scope"), ("claim", "claims")],
 };
 
 pub(super) const RATE_LIMIT: Table = Table {
@@ -161,6 +272,7 @@ pub(super) const TESTS: Table = Table {
     keys: &[
         key("request", Kind::Text, "", "A method and a path or URL. Required.").example("\"GET https://reports.example.com/reports/2026/q1\""),
         key("as", Kind::Table("tests.as"), "", "The caller. Without it: none.").example("{ subject = \"alice\" }"),
+        key("origin", Kind::Text, "", "The origin of a page that makes the request, with the caller signed in by cookie. Without it: no page.").example("\"https://spa.example.com\""),
         key("expect", Kind::Either(&[Kind::Word(&["allow", "login"]), Kind::Integer(400, 599)]), "", "`allow`, `login` (a browser is redirected to sign in) or the status that an API client gets. Required.").example("\"allow\""),
     ],
     synonyms: &[],
@@ -195,6 +307,7 @@ pub(super) const CALLER: Table = Table {
         )
         .example("\"5m\""),
         key("provider", Kind::Text, "", "The provider of the sign-in.").example("\"main\""),
+        key("from", Kind::Text, "", "The address of the client. Alone, the request has no caller. Without it: unknown, so that no `from` of a route lets it in.").example("\"10.1.2.3\""),
         key("claims", CLAIMS, "", "Further claims.")
             .example("{ tenant = \"acme\", \"address.country\" = \"IS\" }"),
     ],

@@ -88,7 +88,7 @@ pub(super) const SERVER: Table = Table {
     path: "server",
     doc: "Listeners, limits and TLS.",
     keys: &[
-        key("listen", ADDRESSES, "\"127.0.0.1:8080\"", "An address or a list of them: IP and port, `unix:/run/passgate.sock`, or `systemd` for the sockets of a systemd unit.").restart(),
+        key("listen", ADDRESSES, "\"127.0.0.1:8080\"", "An address or a list of them: IP and port, `unix:/run/passgate.sock`, or `systemd` for the sockets of a systemd unit."),
         key("public_url", Kind::Text, "", "The origin of the site as browsers see it: scheme, host and port. Redirects, cookies and the issuer of the gateway's own tokens use it. Without it: the first address of `listen`. Sign-in from other machines requires `https://`.").example("\"http://127.0.0.1:8080\""),
         key("workers", Kind::Integer(0, 1024), "0", "Worker threads; 0 is one for each core.").restart(),
         key("trusted_proxies", Kind::List(&Kind::Text), "[]", "Proxies in front of the gateway whose `X-Forwarded-*` fields are accepted: networks, like `10.0.0.0/8`, and `unix` for the peers on unix sockets."),
@@ -103,7 +103,8 @@ pub(super) const SERVER: Table = Table {
         key("idle_timeout", Kind::Duration, "\"75s\"", "The longest wait on a connection for its next request, for more of a body, and for a client that reads nothing of a response.").restart(),
         key("min_rate", Kind::Either(&[Kind::Size, Kind::Integer(0, 0)]), "\"1KiB\"", "Bytes a second, over 20 seconds, at which a client must read a response or send a body; 0 is off.").restart(),
         key("drain_timeout", Kind::Duration, "\"30s\"", "On SIGTERM, how long requests under way may go on.").restart(),
-        key("redirect_http", Kind::Text, "", "A further address for clients without TLS: each request is redirected (308) to `public_url`.").example("\"0.0.0.0:80\"").restart(),
+        key("redirect_http", Kind::Text, "", "A further address for clients without TLS: each request is redirected (308) to `public_url`.").example("\"0.0.0.0:80\""),
+        key("security_headers", Kind::Boolean, "false", "`true`: every route has `security_headers = true` that does not say otherwise."),
         key("own_prefix", Kind::Text, "\"/auth\"", "The path of the gateway's own endpoints. Change it where an app uses this path itself."),
         key("tls", Kind::Table("server.tls"), "", "HTTPS; without this table the gateway serves HTTP.").restart(),
     ],

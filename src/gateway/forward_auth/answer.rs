@@ -90,6 +90,7 @@ pub(super) fn allow(
 fn lifetime(gateway: &Gateway, allowed: &Allowed<'_>, may_change: bool) -> Option<UnixSeconds> {
     let route = allowed.route;
     let depends_on_time = route.rules.step_up().is_some() || route.rate_limit.is_some();
+    let depends_on_address = route.rules.read_address();
     let by_cookie = allowed
         .authenticated
         .as_ref()
@@ -100,6 +101,7 @@ fn lifetime(gateway: &Gateway, allowed: &Allowed<'_>, may_change: bool) -> Optio
         .is_none_or(|sign_in| !sign_in.same_site_none);
     let depends_on_origin = by_cookie && (may_change || !is_lax);
     if depends_on_time
+        || depends_on_address
         || depends_on_origin
         || allowed.set_cookie.is_some()
         || allowed.provider_token.is_some()

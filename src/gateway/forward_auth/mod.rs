@@ -170,6 +170,8 @@ async fn verdict<'g>(
         // No app answers below the address where people sign in: the proxy sends that to the gateway.
         Decision::Builtin(..) => refused(Refusal::RouteMissing),
         Decision::ForwardAuth(_) => refused(Refusal::LoopDetected),
+        // It has no credential, and the proxy would hand it on to the app.
+        Decision::Preflight(_) => refused(Refusal::CredentialMissing),
     }
 }
 

@@ -7,9 +7,11 @@
 mod folded;
 mod hop_by_hop;
 mod host;
+mod vary;
 
 pub(crate) use folded::FoldedTable;
 pub use folded::{Entry, FoldedNames, remove_if};
 pub(crate) use hop_by_hop::{HopByHop, has_padded_value, is_hop_by_hop};
 pub use hop_by_hop::{drop_hop_by_hop, is_forbidden_trailer};
 pub use host::{Host, request_host};
+pub(crate) use vary::add_vary;

@@ -265,6 +265,20 @@ pub(crate) fn client_ip(headers: &HeaderMap, peer: &Peer, proxies: &TrustedProxi
     client
 }
 
+/// The same address for a decision about the client; `None`: it is not known. A peer on a unix socket has no address, and a
+/// trusted proxy that names no client says nothing about it.
+#[must_use]
+pub(crate) fn known_client_ip(headers: &HeaderMap, peer: &Peer, proxies: &TrustedProxies) -> Option<IpAddr> {
+    let is_known = if peer.trusted {
+        path_so_far(headers).next().is_some()
+    } else {
+        matches!(peer.address, PeerAddress::Ip(_))
+    };
+    is_known
+        .then(|| client_ip(headers, peer, proxies))
+        .filter(|ip| !ip.is_unspecified())
+}
+
 /// Whether a trusted proxy's field of this name is read, and so stays. It is spelled in the one plain way.
 pub(super) fn is_read(name: &HeaderName) -> bool {
     [

@@ -204,6 +204,8 @@ max_body_bytes = "1KiB"
             ("/roles", "roles = [\"admin\"]\n", "app"),
             ("/claims", "claims = { tenant = \"acme\" }\n", "app"),
             ("/scopes", "scopes = [\"x\"]\n", "app"),
+            ("/office", "from = [\"192.0.2.0/24\"]\n", "app"),
+            ("/any", "any = [{ role = \"x\" }]\n", "app"),
             ("/recent", "max_age = \"10m\"\n", "app"),
             ("/get", "methods = [\"GET\"]\n", "app"),
             ("/only/x", "auth = \"none\"\n", "app"),
@@ -302,6 +304,8 @@ max_body_bytes = "1KiB"
     ask("role-refused", as_alice("/roles"));
     ask("claim-refused", as_alice("/claims"));
     ask("scope-refused", as_alice("/scopes"));
+    ask("network-refused", as_alice("/office"));
+    ask("any-refused", as_alice("/any"));
     ask("authentication-insufficient", as_alice("/recent"));
     ask(
         "cross-site",

@@ -312,6 +312,7 @@ impl Gateway {
             roles: Vec::new(),
             scopes: Vec::new(),
             claims: Vec::new(),
+            from: None,
         };
         explain(&self.setup.path("gateway.toml"), &question).unwrap().json
     }

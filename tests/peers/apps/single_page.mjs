@@ -53,6 +53,29 @@ steps.strangers = [
   await call(stranger, "POST", "/auth/login", { body: { email, password } }),
   await call(stranger, "GET", "/auth/me", { token: steps.refresh.body?.accessToken }),
 ];
+// A route of the app: by token, then by the session cookie of a sign-in on the gateway's own page.
+async function ask(page, method, path, { token } = {}) {
+  const headers = { "x-custom": "1", accept: "application/json", ...(token && { authorization: `Bearer ${token}` }) };
+  const sent = ([url, options]) =>
+    fetch(url, options).then(
+      async (answer) => ({ status: answer.status, id: answer.headers.get("x-request-id"), text: await answer.text() }),
+      (error) => ({ error: error.name }),
+    );
+  return page.evaluate(sent, [`${gateway}${path}`, { method, headers, credentials: "include" }]);
+}
+const token = steps.refresh.body?.accessToken;
+steps.api = await ask(page, "PUT", "/api/x", { token });
+steps.bad = await ask(page, "PUT", "/api/x", { token: "nonsense" });
+steps.down = await page.evaluate((url) => fetch(url).then((answer) => ({ status: answer.status })), `${gateway}/api/down`);
+steps.without_cors = [await ask(page, "PUT", "/x", { token }), await ask(page, "GET", "/x", { token })];
+const form = await context.newPage();
+await form.goto(`${gateway}/auth/login?return_to=/x`);
+await form.fill("input[name=email]", email);
+await form.fill("input[name=password]", password);
+await Promise.all([form.waitForURL(`${gateway}/x`), form.click("button[type=submit]")]);
+steps.by_cookie = await ask(page, "POST", "/api/x");
+steps.unlisted = [await ask(stranger, "POST", "/api/x"), await ask(stranger, "GET", "/api/x", { token })];
+await context.clearCookies({ name: "passgate-session" });
 steps.again = await call(page, "POST", "/auth/refresh");
 steps.cookies = (await context.cookies(`${gateway}/auth/refresh`)).map(({ name, path, httpOnly, sameSite }) => [name, path, httpOnly, sameSite]);
 steps.logout = await call(page, "POST", "/auth/logout", { token: steps.again.body?.accessToken });
