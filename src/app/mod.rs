@@ -32,6 +32,7 @@ use serde::Serialize;
 use crate::authorize::Who;
 use crate::clock::UnixSeconds;
 use crate::config::{Listed, Problems};
+use crate::login;
 use crate::pages;
 use crate::rate_limit::ShownRateLimit;
 
@@ -231,6 +232,8 @@ pub(crate) struct Checked {
     pub routes: Vec<CheckedRoute>,
     /// How many of the file's own tests passed.
     pub tests: usize,
+    /// What can be reached without signing in: the routes in match order, then the gateway's own endpoints.
+    pub public: Vec<PublicPath>,
     /// The file, and its warnings.
     pub problems: Problems,
 }
@@ -266,6 +269,46 @@ pub(crate) struct CheckedRoute {
     pub place: String,
 }
 
+/// A path pattern that can be reached without signing in, as `check --public` prints it.
+#[derive(Debug, Serialize)]
+pub(crate) struct PublicPath {
+    /// `*` for every host.
+    pub host: String,
+    /// The pattern.
+    pub path: String,
+    /// `*` alone for every method.
+    pub methods: Vec<String>,
+    /// Why.
+    pub why: String,
+    /// `gateway.toml:12`; `None` for the gateway's own endpoints.
+    pub place: Option<String>,
+}
+
+fn public_paths(plan: &config::Plan) -> Vec<PublicPath> {
+    let listed = |methods: &str| methods.split(", ").map(str::to_owned).collect();
+    let of_routes = plan.routes.in_order().filter_map(|route| {
+        let (host, path, methods) = &route.pattern;
+        Some(PublicPath {
+            why: route.rules.public_because()?,
+            host: host.clone().unwrap_or_else(|| "*".to_owned()),
+            path: path.clone(),
+            methods: listed(methods.as_deref().unwrap_or("*")),
+            place: Some(route.place.to_string()),
+        })
+    });
+    let (prefix, has_sign_in) = (&plan.settings.own_prefix, plan.sign_in.is_some());
+    let own = login::public_endpoints(prefix, plan.settings.aliases, has_sign_in).map(|(path, methods)| {
+        PublicPath {
+            host: "*".to_owned(),
+            path,
+            methods: listed(methods),
+            why: "an endpoint of the gateway".to_owned(),
+            place: None,
+        }
+    });
+    of_routes.chain(own).collect()
+}
+
 /// Validates `file` and runs its tests.
 ///
 /// # Errors
@@ -296,6 +339,7 @@ pub(crate) fn check(file: &Path) -> Result<Checked, Failure> {
     Ok(Checked {
         routes,
         tests,
+        public: public_paths(&plan),
         problems,
     })
 }

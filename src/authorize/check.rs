@@ -83,6 +83,11 @@ impl Check {
         }
     }
 
+    /// Whether `enforce = "log"` is about it.
+    pub(super) fn can_be_logged_only(&self) -> bool {
+        !matches!(self, Self::StepUp(_) | Self::From(_) | Self::NotFrom(_))
+    }
+
     /// Whether what it says depends on the client's address.
     pub(super) fn reads_address(&self) -> bool {
         match self {

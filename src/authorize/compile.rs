@@ -67,6 +67,20 @@ impl Rules {
                 .label(why)
                 .hint("write `auth = \"required\"`, or take `roles`, `claims`, `scopes`, `any`, `acr`, `max_age` and `provider` out");
         }
+        if let Some(enforce) = &route.enforce {
+            if auth == Auth::None {
+                problems
+                    .error(
+                        &enforce.span,
+                        "`enforce` is about callers, and this route has none",
+                    )
+                    .hint("remove it, or write `auth = \"required\"`");
+            } else if !rules.iter().any(|rule| rule.check.can_be_logged_only()) {
+                problems
+                    .warning(&enforce.span, "`enforce` applies to no rule of this route")
+                    .hint("it is for `roles`, `claims`, `scopes` and `any`");
+            }
+        }
         let text = format!("auth = \"{}\"", auth.as_str()).into();
         Self {
             auth,
@@ -76,6 +90,7 @@ impl Rules {
             }),
             networks: compile_networks(route, problems),
             rules,
+            only_logged: route.enforce.is_some(),
             step_up,
         }
     }

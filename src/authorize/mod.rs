@@ -38,6 +38,8 @@ pub struct Rules {
     /// The rules on the client's network, which come before the others.
     networks: Vec<Rule>,
     rules: Vec<Rule>,
+    /// `enforce = "log"`
+    only_logged: bool,
     /// The rules on the sign-in, taken together.
     step_up: Option<StepUp>,
 }
@@ -53,13 +55,27 @@ struct Rule {
 #[must_use = "an unused permit permits nothing"]
 pub struct Permit {
     caller: Option<Arc<Caller>>,
+    only_logged: Option<Arc<RuleName>>,
 }
 
 impl Permit {
     /// An anonymous permit, so that `forward` can be tested by itself.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
-        Self { caller: None }
+        Self::new(None)
+    }
+
+    fn new(caller: Option<Arc<Caller>>) -> Self {
+        Self {
+            caller,
+            only_logged: None,
+        }
+    }
+
+    /// The first rule that said no and is only logged (`enforce = "log"`).
+    #[must_use]
+    pub fn only_logged(&self) -> Option<&Arc<RuleName>> {
+        self.only_logged.as_ref()
     }
 
     /// The caller; `None` for an anonymous request, and always on a route with `auth = "none"`.
@@ -133,13 +149,12 @@ impl Rules {
     /// are compared as they are written: of two that mean the same in other words, neither is the other.
     #[must_use]
     pub fn cover(&self, other: &Self) -> bool {
-        fn are_asked(wanted: &[Rule], asked: &[Rule]) -> bool {
-            let is_asked = |rule: &Rule| asked.iter().any(|ours| ours.name.text == rule.name.text);
-            wanted.iter().all(is_asked)
+        fn enforced(rules: &Rules) -> impl Iterator<Item = &Rule> {
+            let of_callers = rules.rules.iter().filter(|rule| rules.is_enforced(rule));
+            rules.networks.iter().chain(of_callers)
         }
-        (self.needs_caller() || !other.needs_caller())
-            && are_asked(&other.networks, &self.networks)
-            && (other.auth != Auth::Required || are_asked(&other.rules, &self.rules))
+        let is_asked = |rule: &Rule| enforced(self).any(|ours| ours.name.text == rule.name.text);
+        (self.needs_caller() || !other.needs_caller()) && enforced(other).all(is_asked)
     }
 
     /// Whether the client's network may use the route, whoever asks. [`Rules::decide`] asks the same; before a credential is
@@ -162,19 +177,28 @@ impl Rules {
     pub fn decide(&self, caller: Option<Arc<Caller>>, facts: &RequestFacts) -> Result<Permit, Denial> {
         self.admit(facts)?;
         if self.auth == Auth::None {
-            return Ok(Permit { caller: None });
+            return Ok(Permit::new(None));
         }
         let Some(caller) = caller else {
             return self.decide_anonymous(facts);
         };
-        match self
-            .rules
-            .iter()
-            .find(|rule| !rule.check.passes(Some(&caller.identity), facts))
-        {
-            Some(rule) => Err(rule.denial()),
-            None => Ok(Permit { caller: Some(caller) }),
+        let mut permit = Permit::new(None);
+        for rule in &self.rules {
+            if rule.check.passes(Some(&caller.identity), facts) {
+                continue;
+            }
+            if self.is_enforced(rule) {
+                return Err(rule.denial());
+            }
+            permit.only_logged.get_or_insert_with(|| rule.name.clone());
         }
+        permit.caller = Some(caller);
+        Ok(permit)
+    }
+
+    /// Whether a rule refuses callers.
+    fn is_enforced(&self, rule: &Rule) -> bool {
+        !(self.only_logged && rule.check.can_be_logged_only())
     }
 
     fn decide_anonymous(&self, facts: &RequestFacts) -> Result<Permit, Denial> {
@@ -187,7 +211,7 @@ impl Rules {
                 rule: self.name.clone(),
             });
         }
-        Ok(Permit { caller: None })
+        Ok(Permit::new(None))
     }
 
     /// The rules on the client's network, and what they say.
@@ -222,9 +246,40 @@ impl Rules {
             detail,
         }];
         if asked {
-            steps.extend(self.rules.iter().map(|rule| rule.step(caller, facts)));
+            steps.extend(self.rules.iter().map(|rule| {
+                let mut step = rule.step(caller, facts);
+                if !self.is_enforced(rule)
+                    && let Some(refusal) = step.refusal.take()
+                {
+                    step.detail
+                        .push_str(&format!("; only logged: it would refuse ({refusal})"));
+                }
+                step
+            }));
         }
         steps
+    }
+
+    /// Why a request without a caller, or one of any caller that rules would refuse, gets to the app; `None`: it does not.
+    #[must_use]
+    pub fn public_because(&self) -> Option<String> {
+        let names = |rules: &[Rule]| {
+            let texts: Vec<&str> = rules.iter().map(|rule| &*rule.name.text).collect();
+            texts.join(", and ")
+        };
+        let why = match self.auth {
+            Auth::None => "no credential is read".to_owned(),
+            Auth::Optional => "a credential is optional".to_owned(),
+            Auth::Required if !self.needs_caller() => {
+                format!("no credential is needed with {}", names(&self.rules))
+            }
+            Auth::Required if self.only_logged => "any caller: the rules are only logged".to_owned(),
+            Auth::Required => return None,
+        };
+        Some(match self.networks.as_slice() {
+            [] => why,
+            networks => format!("{why}, for {}", names(networks)),
+        })
     }
 
     /// The names of all roles that a rule mentions, for `check` to compare with the roles of `[[tests]]`.
@@ -269,6 +324,9 @@ impl std::fmt::Display for Rules {
         {
             let separator = if number == 0 { "" } else { ", and " };
             write!(f, "{separator}{text}")?;
+        }
+        if self.only_logged {
+            f.write_str("; rules on callers are only logged")?;
         }
         Ok(())
     }

@@ -40,6 +40,9 @@ pub struct Who {
     /// Networks that the client is in none of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub none_from: Vec<String>,
+    /// `log`, where the rules on roles, claims, scopes and alternatives refuse no caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforce: Option<&'static str>,
     /// Alternatives, one of which is enough.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub any: Vec<WhoAlternative>,
@@ -116,6 +119,7 @@ impl Rules {
     pub fn who(&self) -> Who {
         let mut who = Who {
             auth: self.auth.as_str(),
+            enforce: self.only_logged.then_some("log"),
             ..Who::default()
         };
         for rule in self.networks.iter().chain(&self.rules) {

@@ -84,6 +84,9 @@ enum Command {
     Run,
     /// Validate the configuration without the network, run its tests, print the routes in match order
     Check {
+        /// Print every path pattern that can be reached without signing in, in place of the route table
+        #[arg(long)]
+        public: bool,
         /// How the routes are printed
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -191,7 +194,7 @@ pub fn main() -> ExitCode {
     let file = arguments.file.as_path();
     let done = match arguments.command {
         Command::Run => Ok(ExitCode::from(app::run(file))),
-        Command::Check { format } => check(file, format),
+        Command::Check { public, format } => check(file, public, format),
         Command::Explain {
             method,
             url,
@@ -263,7 +266,7 @@ struct Report<'a> {
     problems: Vec<Listed<'a>>,
 }
 
-fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
+fn check(file: &Path, public: bool, format: Format) -> Result<ExitCode, Failure> {
     let checked = app::check(file);
     if format == Format::Json {
         let (routes, problems) = match &checked {
@@ -272,7 +275,14 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
             Err(Failure::Unreadable(unreadable)) => (&[][..], vec![unreadable.listed()]),
             Err(_) => return checked.map(|_| ExitCode::SUCCESS),
         };
-        let printed = print_json(&Report { routes, problems })?;
+        let printed = match &checked {
+            Ok(checked) if public => {
+                let public = &checked.public;
+                print_json(&serde_json::json!({ "public": public, "problems": problems }))?
+            }
+            _ if public => print_json(&serde_json::json!({ "public": [], "problems": problems }))?,
+            _ => print_json(&Report { routes, problems })?,
+        };
         return Ok(if checked.is_ok() {
             printed
         } else {
@@ -281,6 +291,18 @@ fn check(file: &Path, format: Format) -> Result<ExitCode, Failure> {
     }
     let checked = checked?;
     let _ = write!(std::io::stderr(), "{}", checked.remarks());
+    if public {
+        let rows = checked.public.iter().map(|path| {
+            [
+                path.place.clone().unwrap_or_else(|| "-".to_owned()),
+                path.host.clone(),
+                path.path.clone(),
+                path.methods.join(", "),
+                path.why.clone(),
+            ]
+        });
+        return print(table::render(["LINE", "HOST", "PATH", "METHODS", "WHY"], rows));
+    }
     let rows = checked.routes.iter().map(|route| {
         [
             route.place.clone(),

@@ -83,6 +83,23 @@ pub(super) fn text(sessions: &[Session], with_account: bool) -> String {
         [first, second, third, &session.address, &session.device].map(str::to_owned)
     };
     let rows = sessions.iter().map(row);
+    let has_provider = sessions.iter().any(|session| session.provider.is_some());
+    if with_account && has_provider {
+        let rows = sessions.iter().map(|session| {
+            let provider = session.provider.as_deref().unwrap_or("-");
+            [
+                &*session.id,
+                &session.email,
+                provider,
+                &session.last_seen,
+                &session.address,
+                &session.device,
+            ]
+            .map(str::to_owned)
+        });
+        let header = ["ID", "EMAIL", "PROVIDER", "SEEN", "ADDRESS", "DEVICE"];
+        return table::fitted(header, rows, [1, 2, 4, 5], WIDEST);
+    }
     if with_account {
         let header = ["ID", "EMAIL", "SEEN", "ADDRESS", "DEVICE"];
         return table::fitted(header, rows, [1, 3, 4], WIDEST);

@@ -20,8 +20,8 @@ pub(crate) fn check(raw: &RawConfig, problems: &mut Problems) {
     addresses(raw, problems);
     admin(raw, problems);
     proxy_in_front(raw, problems);
-    proxy_that_asks(raw, problems);
     networks_behind_a_proxy(raw, problems);
+    proxy_that_asks(raw, problems);
     issuers(raw, problems);
     upstreams(raw, problems);
     providers(raw, problems);
@@ -111,27 +111,6 @@ fn proxy_in_front(raw: &RawConfig, problems: &mut Problems) {
     }
 }
 
-/// Where another proxy serves routes, it has to be listed: no other peer may ask about requests.
-fn proxy_that_asks(raw: &RawConfig, problems: &mut Problems) {
-    let mut builtins = raw
-        .upstreams
-        .iter()
-        .filter_map(|(_, upstream)| upstream.builtin.as_ref());
-    let Some(served) = builtins.find(|builtin| builtin.value == Builtin::ForwardAuth) else {
-        return;
-    };
-    if raw.server.trusted_proxies.is_empty() && !raw.failed.has("server", "trusted_proxies") {
-        problems
-            .warning(
-                &served.span,
-                "no proxy may ask about requests: `trusted_proxies` is empty",
-            )
-            .hint(
-                "list the proxy that serves these routes: `trusted_proxies = [\"127.0.0.1\"]` in `[server]`",
-            );
-    }
-}
-
 /// A rule on networks of clients, where every client has the address of a proxy that is not listed: one that ends TLS, or one on
 /// this machine, where nothing else reaches the listeners.
 fn networks_behind_a_proxy(raw: &RawConfig, problems: &mut Problems) {
@@ -170,6 +149,27 @@ fn networks_behind_a_proxy(raw: &RawConfig, problems: &mut Problems) {
             )
             .label("behind a proxy, every client has the address of the proxy")
             .hint("list the proxy: `trusted_proxies = [\"127.0.0.1\"]`, or `[\"unix\"]` where it connects by a unix socket");
+    }
+}
+
+/// Where another proxy serves routes, it has to be listed: no other peer may ask about requests.
+fn proxy_that_asks(raw: &RawConfig, problems: &mut Problems) {
+    let mut builtins = raw
+        .upstreams
+        .iter()
+        .filter_map(|(_, upstream)| upstream.builtin.as_ref());
+    let Some(served) = builtins.find(|builtin| builtin.value == Builtin::ForwardAuth) else {
+        return;
+    };
+    if raw.server.trusted_proxies.is_empty() && !raw.failed.has("server", "trusted_proxies") {
+        problems
+            .warning(
+                &served.span,
+                "no proxy may ask about requests: `trusted_proxies` is empty",
+            )
+            .hint(
+                "list the proxy that serves these routes: `trusted_proxies = [\"127.0.0.1\"]` in `[server]`",
+            );
     }
 }
 

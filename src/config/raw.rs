@@ -297,6 +297,7 @@ pub struct RawRoute {
     pub from: Vec<Spanned<IpNet>>,
     pub none_from: Vec<Spanned<IpNet>>,
     pub any: Option<Spanned<Vec<Spanned<RawAlternative>>>>,
+    pub enforce: Option<Spanned<String>>,
     pub upstream: Option<Spanned<String>>,
     pub strip_prefix: Option<Spanned<String>>,
     pub rewrite_responses: Option<Spanned<bool>>,

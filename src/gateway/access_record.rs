@@ -14,7 +14,7 @@ use super::WorkerContext;
 use super::connection::ConnectionInfo;
 use super::rejection::{Matched, Rejection};
 use super::route::Label;
-use crate::authorize::RuleName;
+use crate::authorize::{Permit, RuleName};
 use crate::http::client::Exit;
 use crate::http::headers::Host;
 use crate::http::incoming::ClientBody;
@@ -70,6 +70,8 @@ pub(super) struct AccessRecord {
     route: Option<Label>,
     caller: Option<Arc<Caller>>,
     rule: Option<Arc<RuleName>>,
+    /// Whether the rule would refuse the request, and is only logged.
+    is_only_logged: bool,
     /// Whether the request may be forwarded.
     is_permitted: bool,
     /// The upstream's name, then the address of the server that answered.
@@ -125,6 +127,7 @@ impl AccessRecord {
             route: None,
             caller: None,
             rule: None,
+            is_only_logged: false,
             is_permitted: false,
             upstream: None,
             upstream_time: None,
@@ -164,9 +167,17 @@ impl AccessRecord {
     }
 
     /// The request goes to an upstream.
-    pub(super) fn permitted(&mut self, route: &Label, caller: Option<&Arc<Caller>>) {
+    pub(super) fn permitted(&mut self, route: &Label, permit: &Permit) {
         self.route = Some(route.clone());
-        self.caller = caller.cloned();
+        self.caller = permit.caller().cloned();
+        self.rule = permit.only_logged().cloned();
+        self.is_only_logged = self.rule.is_some();
+        self.is_permitted = true;
+    }
+
+    /// The gateway answers the preflight of a page for a route.
+    pub(super) fn preflight(&mut self, route: &Label) {
+        self.route = Some(route.clone());
         self.is_permitted = true;
     }
 
@@ -181,6 +192,7 @@ impl AccessRecord {
         self.refusal = Some(rejection.refusal);
         self.status = rejection.refusal.status().as_u16();
         self.rule.clone_from(&rejection.rule);
+        self.is_only_logged = false;
         match rejection.matched {
             Matched::Nothing => {}
             Matched::Builtin => self.route = Some(self.lane.gateway.own_label.clone()),
@@ -253,6 +265,7 @@ impl Drop for AccessRecord {
             decision: self.decision(),
             reason,
             rule: rule.as_deref(),
+            is_only_logged: self.is_only_logged,
             status: self.status,
             bytes: self.bytes,
             upstream: self.upstream.as_deref(),
@@ -266,6 +279,7 @@ impl Drop for AccessRecord {
                 route: self.route.as_ref().map_or(RouteLabel::NONE, |route| route.series),
                 method: self.method(),
                 status: self.status,
+                is_only_logged: self.is_only_logged,
                 refusal: self.refusal.or(self.is_ended.then_some(Refusal::Revoked)),
                 upstream: self.upstream_time,
                 gateway: head_after.saturating_sub(self.upstream_time.unwrap_or_default()),

@@ -2,8 +2,8 @@
 //!
 //! The gateway notes its requests here, and the server what the client does with the bytes; each reads what the other noted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::http::client::Exit;
@@ -24,6 +24,38 @@ pub struct Activity {
     switched: AtomicBool,
     /// Whether the connection was ended because the client was too slow.
     too_slow: AtomicBool,
+    /// The streams of all connections of the client; none for a peer that is not counted.
+    streams: OnceLock<Arc<StreamLimit>>,
+}
+
+/// The HTTP/2 streams that a client has on all of its connections, and how many it may have.
+#[derive(Debug)]
+pub struct StreamLimit {
+    open: AtomicUsize,
+    most: usize,
+}
+
+impl StreamLimit {
+    /// No stream yet, of at most `most`.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            most,
+        }
+    }
+}
+
+/// One stream of a client; free again when dropped.
+#[derive(Debug)]
+pub struct StreamSlot(Option<Arc<StreamLimit>>);
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        if let Some(limit) = &self.0 {
+            limit.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Default for Activity {
@@ -36,11 +68,29 @@ impl Default for Activity {
             unmeasured: AtomicUsize::new(0),
             switched: AtomicBool::new(false),
             too_slow: AtomicBool::new(false),
+            streams: OnceLock::new(),
         }
     }
 }
 
 impl Activity {
+    /// From now on streams of this connection count among those of its client.
+    pub fn share_streams(&self, limit: Arc<StreamLimit>) {
+        // A connection has one client.
+        let _ = self.streams.set(limit);
+    }
+
+    /// A stream begins; `None` where the client has as many as it may have.
+    #[must_use]
+    pub fn begin_stream(&self) -> Option<StreamSlot> {
+        let Some(limit) = self.streams.get() else {
+            return Some(StreamSlot(None));
+        };
+        // Counted at once, so that of streams that begin together no more pass.
+        let slot = StreamSlot(Some(Arc::clone(limit)));
+        (limit.open.fetch_add(1, Ordering::Relaxed) < limit.most).then_some(slot)
+    }
+
     /// A request begins.
     pub(super) fn begin(&self) {
         self.under_way.fetch_add(1, Ordering::Relaxed);

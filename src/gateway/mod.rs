@@ -65,7 +65,7 @@ use crate::signing::{Assertions, SigningKeys};
 use crate::verify::{LocalCache, Verifier};
 
 pub(crate) use authenticate::Credentials;
-pub(crate) use connection::{Activity, ConnectionInfo};
+pub(crate) use connection::{Activity, ConnectionInfo, StreamLimit, StreamSlot};
 pub(crate) use cors::Cors;
 pub(crate) use decide::{Allowed, Policy, decide, is_sent_to_sign_in};
 pub use decide::{Decision, decide_at_once};
@@ -339,7 +339,7 @@ async fn handle<'g>(
             return Ok(Box::pin(answer).await?.map(Content::Own));
         }
         Decision::Preflight(route) => {
-            exchange.record.permitted(&route.label, None);
+            exchange.record.preflight(&route.label);
             let mut answer = Response::new(Content::Own(Bytes::new()));
             *answer.status_mut() = StatusCode::NO_CONTENT;
             if let Some(cors) = &route.cors {
@@ -366,9 +366,7 @@ async fn handle<'g>(
     };
     gateway.note_use(&head, allowed.authenticated.as_ref());
     let set_cookie = allowed.set_cookie.take();
-    exchange
-        .record
-        .permitted(&allowed.route.label, allowed.permit.caller());
+    exchange.record.permitted(&allowed.route.label, &allowed.permit);
     if let Some(authenticated) = &allowed.authenticated {
         exchange.watch(RevocationWatch::new(authenticated.grant.clone(), revocations));
     }

@@ -83,6 +83,12 @@ pub(super) async fn exchange(
     let code = fields.require(Field::Code)?;
     let verifier = fields.require(Field::CodeVerifier)?;
     let redirect_uri = fields.require(Field::RedirectUri)?;
+    let key = blake3::hash(code.as_bytes()).to_hex();
+    let counted = visit
+        .login
+        .throttle
+        .attempt(&key, visit.client_address())
+        .map_err(EndpointError::throttled)?;
     // A made-up code takes no place in the queue for the state.
     if !visit.login.sessions.is_code(&code) {
         return Err(Refusal::CodeRefused.into());
@@ -93,11 +99,18 @@ pub(super) async fn exchange(
         _ => Zeroizing::default(),
     };
     let (device, now) = (visit.device(), visit.now);
-    let (opened, account) = visit
+    let redeemed = visit
         .state(move |_, sessions| {
             Ok(sessions.redeem_client_code(&code, &redirect_uri, &verifier, &device)?)
         })
-        .await?;
+        .await;
+    if redeemed
+        .as_ref()
+        .map_or_else(|refusal| refusal.is_failure(), |_| true)
+    {
+        counted.forgotten();
+    }
+    let (opened, account) = redeemed?;
     let answered = tokens::answer(&opened, visit.login.refresh_cookie.as_ref())?;
     Ok(answered.by_caller(caller(account, opened.session_id, now)))
 }

@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::context::EndpointContext;
 use super::form::Fields;
-use super::provider::{flow, logout};
+use super::provider::{flow, landing, logout};
 use super::public::PublicFiles;
 use super::response::{EndpointError, EndpointResponse};
 use super::{aliases, arrival, client_code, links, password, register, sign_in, tokens, user_sessions};
@@ -159,9 +159,9 @@ static ENDPOINTS: &[Row] = &[
     Row { path: Path::Below("/login"), methods: "POST", access: Access::ReplacesSession, listed: true, handler: Handler::Form(|visit, fields| Box::pin(sign_in::submit(visit, fields))) },
     // HEAD would spend the attempt.
     Row { path: Path::Below("/login/{provider}"), methods: "GET", access: Access::Public, listed: false, handler: Handler::Plain(|visit| Box::pin(flow::begin(visit))) },
-    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(flow::land(visit))) },
+    Row { path: Path::Below("/login/{provider}/return"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(landing::land(visit))) },
     // The attempt is the proof: `state`, and a cookie of this browser.
-    Row { path: Path::Below("/login/{provider}/return"), methods: "POST", access: Access::CrossSite, listed: false, handler: Handler::Form(|visit, fields| Box::pin(flow::land_by_form(visit, fields))) },
+    Row { path: Path::Below("/login/{provider}/return"), methods: "POST", access: Access::CrossSite, listed: false, handler: Handler::Form(|visit, fields| Box::pin(landing::land_by_form(visit, fields))) },
     // HEAD would spend the code.
     Row { path: Path::Below("/continue"), methods: "GET", access: Access::ReplacesSession, listed: false, handler: Handler::Plain(|visit| Box::pin(arrival::land(visit))) },
     Row { path: Path::Below("/register"), methods: READ, access: Access::ReplacesSession, listed: true, handler: Handler::Plain(|visit| Box::pin(register::page(visit))) },
@@ -359,6 +359,30 @@ pub(crate) fn preflight(target: &Target, prefix: &str) -> Option<Endpoint> {
     methods_for_listed(target, prefix).map(|_| Endpoint {
         row: &PREFLIGHT,
         id: String::new(),
+    })
+}
+
+/// The path patterns of the endpoints that need no caller, with their methods. Those for proxies are for no client.
+pub(crate) fn public_endpoints(
+    prefix: &str,
+    aliases: Aliases,
+    sign_in: bool,
+) -> impl Iterator<Item = (String, &'static str)> {
+    let exist = move |row: &&Row| match row.path {
+        Path::Of(alias, _) | Path::SubtreeOf(alias, _) => aliases.has(alias),
+        Path::Root(_) | Path::Below(_) | Path::Subtree(_) => {
+            sign_in || matches!(row.handler, Handler::Public(_))
+        }
+    };
+    let is_public = |row: &&Row| !matches!(row.access, Access::Caller | Access::Session | Access::Proxy);
+    ENDPOINTS.iter().filter(exist).filter(is_public).map(move |row| {
+        let path = match row.path {
+            Path::Root(path) | Path::Of(_, path) => path.to_owned(),
+            Path::Below(path) => format!("{prefix}{path}"),
+            Path::Subtree(path) => format!("{prefix}{path}/*"),
+            Path::SubtreeOf(_, path) => format!("{path}/*"),
+        };
+        (path, row.methods)
     })
 }
 

@@ -51,6 +51,7 @@ pub(crate) use bounces::Page as BouncePage;
 pub(crate) use context::{EndpointRequest, Login, SignInRules};
 pub(crate) use endpoint::{
     Access, Asking, Endpoint, JWKS_PATH, find, is_own, is_well_known, methods_for_listed, preflight,
+    public_endpoints,
 };
 pub(crate) use response::{EndpointError, EndpointResponse};
 pub(crate) use return_to::login_then;

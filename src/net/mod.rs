@@ -4,4 +4,5 @@ pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod coalesce;
 pub(crate) mod egress;
+pub(crate) mod server_clock;
 pub(crate) mod tls_roots;

@@ -2,7 +2,8 @@
 //!
 //! Input: a client that has connected. Output: a [`ConnectionSlot`], or none. While there is room, every client gets one. At
 //! the limit, the client that holds most loses the connection that has been idle longest. Peers in `trusted_proxies` are not
-//! counted, because many clients are behind one. The table has at most one entry per connection.
+//! counted, because many clients are behind one. The table has at most one entry per connection. The HTTP/2 streams of all
+//! connections of a client are counted together.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::gateway::Activity;
+use super::http2::MAX_STREAMS;
+use crate::gateway::{Activity, StreamLimit};
 use crate::http::client::{ClientKey, Exit, Share};
 
 /// The number of clients, from the one that holds most, among which a connection to close is looked for.
@@ -33,13 +35,20 @@ pub(crate) struct ConnectionLimit {
 
 #[derive(Debug, Default)]
 struct ClientConnections {
-    clients: HashMap<ClientKey, HashMap<u64, ClientConnection>>,
+    clients: HashMap<ClientKey, Client>,
     /// The number of connections of each client, the fewest first. A salted hash orders equals, so that no client can choose
     /// its place.
     order: BTreeSet<(usize, u64, ClientKey)>,
     hasher: RandomState,
     next: u64,
     said: Option<Instant>,
+}
+
+/// What one client has.
+#[derive(Debug)]
+struct Client {
+    connections: HashMap<u64, ClientConnection>,
+    streams: Arc<StreamLimit>,
 }
 
 #[derive(Debug)]
@@ -94,13 +103,18 @@ impl ConnectionLimit {
                 activity: Arc::clone(activity),
                 exit: Arc::clone(exit),
             };
-            (key, self.open().add(key, connection))
+            (key, self.open().add(key, connection, self.most_streams()))
         });
         Some(ConnectionSlot {
             limit: Arc::clone(self),
             connection,
             _permit: permit,
         })
+    }
+
+    /// HTTP/2 streams that one client may have at once: as many as connections, and at least what one connection may have.
+    fn most_streams(&self) -> usize {
+        self.share.max(MAX_STREAMS as usize)
     }
 
     async fn wait(&self, key: Option<ClientKey>) -> Option<OwnedSemaphorePermit> {
@@ -139,14 +153,21 @@ impl ConnectionLimit {
 
 impl ClientConnections {
     fn held_by(&self, key: ClientKey) -> usize {
-        self.clients.get(&key).map_or(0, HashMap::len)
+        self.clients
+            .get(&key)
+            .map_or(0, |client| client.connections.len())
     }
 
-    fn add(&mut self, key: ClientKey, connection: ClientConnection) -> u64 {
+    fn add(&mut self, key: ClientKey, connection: ClientConnection, most_streams: usize) -> u64 {
         let number = self.next;
         self.next += 1;
         let salt = self.hasher.hash_one(key);
-        let open = self.clients.entry(key).or_default();
+        let client = self.clients.entry(key).or_insert_with(|| Client {
+            connections: HashMap::new(),
+            streams: Arc::new(StreamLimit::new(most_streams)),
+        });
+        connection.activity.share_streams(Arc::clone(&client.streams));
+        let open = &mut client.connections;
         self.order.remove(&(open.len(), salt, key));
         open.insert(number, connection);
         self.order.insert((open.len(), salt, key));
@@ -158,9 +179,9 @@ impl ClientConnections {
         let Entry::Occupied(mut open) = self.clients.entry(key) else {
             return;
         };
-        self.order.remove(&(open.get().len(), salt, key));
-        open.get_mut().remove(&number);
-        match open.get().len() {
+        self.order.remove(&(open.get().connections.len(), salt, key));
+        open.get_mut().connections.remove(&number);
+        match open.get().connections.len() {
             0 => drop(open.remove()),
             left => drop(self.order.insert((left, salt, key))),
         }
@@ -177,7 +198,7 @@ impl ClientConnections {
                 self.clients
                     .get(key)
                     .into_iter()
-                    .flat_map(HashMap::values)
+                    .flat_map(|client| client.connections.values())
                     .filter(|connection| !connection.exit.is_used())
             };
             let idle = open().filter_map(|connection| Some((connection.activity.idle_since()?, connection)));

@@ -22,7 +22,7 @@ use super::context::Context;
 use super::date;
 use super::frames::{Framed, IdleFrames};
 use super::rewind::Rewind;
-use crate::gateway::{Answer, ConnectionInfo};
+use crate::gateway::{Answer, ConnectionInfo, StreamSlot};
 use crate::http::client::Exit;
 use crate::http::headers::has_padded_value;
 use crate::http::incoming::ClientBody;
@@ -30,7 +30,7 @@ use crate::http::pace::{Pace, PaceRules};
 use crate::refusal::Refusal;
 
 /// Requests at once on one connection.
-const MAX_STREAMS: u32 = 128;
+pub(super) const MAX_STREAMS: u32 = 128;
 /// Bytes of an answer that are handed to the library ahead of the socket, for each stream.
 const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// Resets by the client that are not yet worked off, after which the connection ends (CVE-2023-44487).
@@ -132,6 +132,11 @@ impl Streams {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
+        let Some(slot) = self.client.activity.begin_stream() else {
+            // The client may send the request again (RFC 9113 section 8.7).
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        };
         let worker = self.context.worker.load_full();
         if has_padded_value(request.headers()) {
             // Malformed (RFC 9113 section 8.2.1): the stream is reset, and the connection goes on.
@@ -151,6 +156,7 @@ impl Streams {
             rules,
             idle_frames: self.idle_frames.clone(),
             exit: Arc::clone(&exit),
+            _slot: slot,
         };
         let task = tokio::spawn(answer(serving, respond, end));
         exit.leads_to(task.abort_handle());
@@ -168,6 +174,8 @@ struct End {
     rules: PaceRules,
     idle_frames: IdleFrames,
     exit: Arc<Exit>,
+    /// Of the stream among those of the client, until the answer has ended.
+    _slot: StreamSlot,
 }
 
 async fn answer(
@@ -207,6 +215,7 @@ async fn answer(
         rules,
         idle_frames,
         exit,
+        _slot,
     } = end;
     idle_frames.reset();
     // An answer to HEAD has the fields of one to GET, and no DATA (RFC 9110 section 9.3.2).

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::code::CODE_LIFETIME;
 use super::error::SessionError;
 use super::{Device, Sessions, Tokens};
+use crate::clock::UnixSeconds;
 use crate::state::{AccountRow, Authentication, ClientCodeRow};
 
 /// What a client began a sign-in with.
@@ -25,17 +26,22 @@ pub(crate) struct ClientAttempt {
 }
 
 impl Sessions {
-    /// A code for an account that has signed in, authenticated as `how` says; `None` where it has been deleted.
+    /// A code for an account that has signed in, authenticated as `how` says by a sign-in that began at `begun`; `None` where it
+    /// has been deleted.
     ///
     /// # Errors
-    /// The state cannot be used, or the system has no random numbers.
+    /// [`SessionError::OverAtProvider`]; the state cannot be used, or the system has no random numbers.
     pub(crate) fn issue_client_code(
         &self,
         account_id: &str,
         how: Authentication,
+        begun: UnixSeconds,
         attempt: ClientAttempt,
     ) -> Result<Option<Zeroizing<String>>, SessionError> {
         let now = self.clock.now();
+        if self.is_ended_since(&how, begun)? {
+            return Err(SessionError::OverAtProvider);
+        }
         let (text, hash) = self.codes.make()?;
         let row = ClientCodeRow {
             hash,
@@ -75,10 +81,14 @@ impl Sessions {
         }
         let account = self.state.account(&row.account_id)?;
         let account = account.ok_or(SessionError::CodeRefused)?;
+        let how = row.authentication.clone();
         let tokens = match self.open_client(&account, row.authentication, device) {
             Err(SessionError::AccountChanged) => return Err(SessionError::CodeRefused),
             opened => opened?,
         };
+        // In the second of the code as well: it was made after what had been heard before.
+        let issued = row.expires_at.saturating_sub(CODE_LIFETIME);
+        self.end_if_over(&tokens.session_id, &how, issued.saturating_sub(1))?;
         Ok((tokens, account))
     }
 }

@@ -5,12 +5,13 @@
 
 use super::{SessionError, Sessions};
 use crate::clock::UnixSeconds;
-use crate::state::{SessionRow, SessionSelector, State, TokenHash};
+use crate::state::{Authentication, SessionRow, SessionSelector, State, TokenHash};
 
 /// For how many seconds a session at a provider that has ended opens no session here: as long as a sign-in may take.
 const REMEMBERED: UnixSeconds = 10 * 60;
 
 const SESSION_CONTEXT: &str = "passgate 2026-11 provider logout: session";
+const SUBJECT_CONTEXT: &str = "passgate 2026-11 provider logout: subject";
 const TOKEN_CONTEXT: &str = "passgate 2026-11 provider logout: token";
 
 /// Which sessions a provider ends: those of one of its sessions, or else those of a user.
@@ -49,7 +50,13 @@ impl Sessions {
                     .spend_attempt(&hash, now.saturating_add(REMEMBERED), now)?;
                 SessionSelector::ProviderSession { provider, sid }
             }
-            (None, Some(subject)) => SessionSelector::ProviderSubject { provider, subject },
+            (None, Some(subject)) => {
+                // The user may sign in again right away, so that the mark is of this moment.
+                let hash = mark_of_subject(provider, subject, now);
+                self.state
+                    .spend_attempt(&hash, now.saturating_add(REMEMBERED), now)?;
+                SessionSelector::ProviderSubject { provider, subject }
+            }
             (None, None) => return Ok(Some(0)),
         };
         let ended = self.end(which)?.len();
@@ -59,6 +66,54 @@ impl Sessions {
             .spend_attempt(&token, now.saturating_add(lifetime), now)?;
         Ok(is_first.then_some(ended))
     }
+
+    /// Whether the provider has ended all sessions of the user since `begun`, when the sign-in began that `how` is of.
+    ///
+    /// # Errors
+    /// The state cannot be used.
+    pub(crate) fn is_ended_since(
+        &self,
+        how: &Authentication,
+        begun: UnixSeconds,
+    ) -> Result<bool, SessionError> {
+        let (Some(provider), Some(subject)) = (&how.provider, &how.provider_subject) else {
+            return Ok(false);
+        };
+        let now = self.clock.now();
+        // Longer than marks are kept, there is nothing to find.
+        let begun = begun.max(now.saturating_sub(REMEMBERED));
+        for moment in begun.saturating_add(1)..=now {
+            if self
+                .state
+                .is_spent(&mark_of_subject(provider, subject, moment), now)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends a session that has just been opened, where [`Sessions::is_ended_since`]. To be asked after it was added, so that one
+    /// of the two finds the other.
+    ///
+    /// # Errors
+    /// [`SessionError::OverAtProvider`] where it has ended; the state cannot be used.
+    pub(crate) fn end_if_over(
+        &self,
+        session_id: &str,
+        how: &Authentication,
+        begun: UnixSeconds,
+    ) -> Result<(), SessionError> {
+        if !self.is_ended_since(how, begun)? {
+            return Ok(());
+        }
+        self.end(SessionSelector::One(session_id))?;
+        Err(SessionError::OverAtProvider)
+    }
+}
+
+fn mark_of_subject(provider: &str, subject: &str, moment: UnixSeconds) -> TokenHash {
+    mark(SUBJECT_CONTEXT, provider, &format!("{moment} {subject}"))
 }
 
 /// Whether the session at the provider by which `session` was opened has ended meanwhile. To be asked after `session` was

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -21,6 +22,7 @@ use super::tenant::IssuerName;
 use crate::clock::UnixSeconds;
 use crate::http::url::Url;
 use crate::net::client::{self, Client};
+use crate::net::server_clock::seconds_ahead;
 
 /// The longest key set or discovery document, in bytes.
 const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -235,6 +237,13 @@ impl KeySource {
         };
         let (set, skipped) = KeySet::from_jwks(&text, Origin::Fetched)?;
         Ok((text, set, skipped))
+    }
+
+    /// By how many seconds the clock of the server is ahead of this one, where it answers and says the time.
+    pub(crate) async fn seconds_ahead(&self) -> Option<i64> {
+        let request = Request::new(Bytes::new());
+        let answer = self.client.send(self.location.url(), request, MAX_BODY_BYTES);
+        seconds_ahead(&answer.await.ok()?)
     }
 }
 

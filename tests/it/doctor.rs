@@ -109,6 +109,20 @@ fn gateway_whose_surroundings_are_well_has_no_problem() {
     setup.succeed(["user", "list"]);
     let found = findings(&setup, 0, &[]);
     says(&found, "state", "ok", "can be written");
+    setup.write("passgate.db.key", "k");
+    let key_file = setup.path("passgate.db.key");
+    for (mode, level) in [(0o640, "warning"), (0o604, "warning"), (0o600, "ok")] {
+        std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let found = findings(&setup, 0, &[]);
+        let said = Value::from(found).to_string();
+        let is_named = |text: &str| said.contains(text);
+        assert_eq!(is_named("the key file"), level == "warning", "{mode:o}");
+        assert_eq!(
+            is_named(&format!("mode {mode:04o}")),
+            level == "warning",
+            "{mode:o}"
+        );
+    }
     let text = setup.command(["doctor"]).expect(0).stdout;
     assert!(text.contains("  provider `sso`: keys: 1\n"), "{text}");
     assert!(text.contains("gateway.toml: 0 problems, "), "{text}");

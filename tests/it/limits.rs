@@ -196,6 +196,51 @@ fn explain_and_tests_count_nothing_and_check_shows_the_limit() {
 }
 
 #[test]
+fn streams_of_a_client_are_counted_over_its_connections() {
+    use crate::support::http2::{Frames, RawFrame};
+    use std::sync::Arc;
+
+    let gate = Arc::new(Gate::default());
+    let app = App::with({
+        let gate = Arc::clone(&gate);
+        move |exchange| {
+            gate.pass();
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            Answer::Keep
+        }
+    });
+    let server = "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections_per_client = \"1%\"\nworkers = 2\n";
+    let route = "[[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n";
+    let gateway = Setup::new(&before(&app, &format!("{server}{route}"))).start();
+    let mut first = Frames::connect(gateway.address);
+    for number in 0..128 {
+        first.request(2 * number + 1, "GET", "/", &[]);
+    }
+    app.wait_for(128);
+    let mut second = Frames::connect(gateway.address);
+    second.request(1, "GET", "/", &[]);
+    let refused = second.answer(1);
+    assert_eq!(
+        (refused[0].kind, &refused[0].payload[..]),
+        (RawFrame::RST_STREAM, &[0, 0, 0, 7][..])
+    );
+    assert_eq!(app.count(), 128);
+    gate.open();
+    let mut ended = 0;
+    while ended < 128 {
+        let frame = first.try_next().unwrap();
+        ended += usize::from(frame.stream != 0 && frame.ends() && frame.kind <= RawFrame::HEADERS);
+    }
+    // The client has its answers a moment before the gateway has put them away.
+    let mut stream = 3;
+    eventually("a stream is served again", || {
+        second.request(stream, "GET", "/", &[]);
+        stream += 2;
+        second.answer(stream - 2)[0].kind == RawFrame::HEADERS
+    });
+}
+
+#[test]
 fn bad_signatures_stop_being_verified_and_known_tokens_go_on() {
     let app = App::start();
     let gateway = gateway(&app, "[[routes]]\npath = \"/*\"\nupstream = \"app\"\n");

@@ -27,6 +27,7 @@ mod reload;
 mod roles;
 mod running;
 mod sessions;
+mod shadow;
 mod sign_in_loops;
 mod signing;
 mod single_page;

@@ -240,6 +240,29 @@ fn code_that_is_old_or_of_a_disabled_account_is_refused() {
 }
 
 #[test]
+fn wrong_codes_of_one_address_are_slowed_down() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let gateway = gateway(&app, &provider);
+    let mut statuses = Vec::new();
+    for number in 0..40 {
+        let wrong = format!("{number:064}");
+        statuses.push(exchange(&gateway, &wrong, VERIFIER, REDIRECT).status);
+    }
+    assert!(statuses.starts_with(&[400; 30]), "{statuses:?}");
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[test]
+fn codes_that_are_good_are_not_slowed_down() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let gateway = gateway(&app, &provider);
+    for _ in 0..12 {
+        let code = code(&gateway, &provider);
+        exchange(&gateway, &code, VERIFIER, REDIRECT).expect(200);
+    }
+}
+
+#[test]
 fn client_is_told_that_a_sign_in_failed() {
     let (app, provider) = (App::start(), OpenId::start());
     let allow = "allow = [{ domain = \"example.org\" }]";

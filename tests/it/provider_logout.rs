@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::support::openid::{Browser, CLIENT_ID, CLIENT_SECRET, OpenId, Trouble, parse};
+use super::support::openid::{
+    Browser, CLIENT_ID, CLIENT_SECRET, OpenId, Trouble, back_with, base64url_sha256, parse,
+};
 use super::support::people::{ROUTES, form, post_form, post_json};
 use super::support::tokens::{Key, base64url, now};
-use super::support::{Answer, App, Client, Gateway, Request, Response, Setup, gateway::before};
+use super::support::{Answer, App, Client, Gateway, Request, Response, Setup, eventually, gateway::before};
 
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: x\r\n\r\n";
@@ -211,6 +213,61 @@ fn sign_in_by_a_session_that_has_just_ended_opens_none() {
     let listed = gateway.command(["session", "list", "--format", "json"]).expect(0);
     assert!(!listed.all().contains("\"id\""), "{}", listed.all());
     signed_in(&gateway, &provider, "s8");
+}
+
+#[test]
+fn logout_token_of_a_user_stops_the_sign_in_that_is_under_way_and_no_later_one() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let session = "[session]\nredirect_uris = [\"com.example.app:/signed-in\"]\n";
+    let gateway = setup(&app, &provider, session).start();
+    let of_subject = |subject: &str| {
+        let subject = subject.to_owned();
+        provider.logout_token(move |_, claims| {
+            claims.as_object_mut().unwrap().remove("sid");
+            claims["sub"] = json!(subject);
+        })
+    };
+    let mut browser = Browser::default();
+    let mut backs: Vec<String> = (0..2)
+        .map(|_| browser.go(&gateway, &provider, "/hello"))
+        .collect();
+    let challenge = base64url_sha256("a-code-verifier-of-the-client-that-is-long-enough");
+    let client = format!(
+        "/auth/login/sso?mode=token&redirect_uri=com.example.app:/signed-in&state=s&code_challenge_method=S256&code_challenge={challenge}"
+    );
+    let answer = browser.visit(&gateway, &client).expect(302);
+    let of_client = back_with(&provider.agree(answer.header("location").unwrap()));
+    // Another user's is another's.
+    send(&gateway, &of_subject("bob-1")).expect(200);
+    browser.visit(&gateway, &backs.pop().unwrap()).expect(303);
+    browser.cookies.retain(|name, _| name.contains("-nonce-"));
+    // A sign-in counts as begun before what is heard in a later second.
+    let begun = now();
+    eventually("a second has passed", || now() > begun);
+    send(&gateway, &of_subject("ann-1")).expect(200);
+    browser.visit(&gateway, &backs.pop().unwrap()).expect(400);
+    assert!(!browser.has_session());
+    let answer = browser.visit(&gateway, &of_client);
+    let location = answer.header("location").unwrap_or_default();
+    assert!(!location.contains("code="), "{answer:?}");
+    let listed = gateway.command(["session", "list", "--format", "json"]).expect(0);
+    assert!(!listed.all().contains("\"id\""), "{}", listed.all());
+    // The user can sign in again at once.
+    let heard = now();
+    eventually("the next second", || now() > heard);
+    Browser::default().sign_in(&gateway, &provider).expect(303);
+    let listed = gateway
+        .command(["session", "list", "--format", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(listed[0]["provider"], "sso", "{listed}");
+    assert!(
+        gateway
+            .command(["session", "list"])
+            .expect(0)
+            .stdout
+            .contains("PROVIDER")
+    );
 }
 
 #[test]

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::support::app::Recorded;
-use super::support::openid::{Browser, CLIENT_ID, CLIENT_SECRET, OpenId, back_with, parse};
-use super::support::people::{ROUTES, form};
+use super::support::openid::{Browser, CLIENT_ID, CLIENT_SECRET, OpenId, back_with, base64url_sha256, parse};
+use super::support::people::{ROUTES, form, post_json};
 use super::support::tokens::{header, is_signed_by, now, payload};
 use super::support::{
-    Answer, App, Exchange, Gateway, Key, Request, Response, Setup, gateway::before, values,
+    Answer, App, Exchange, Gateway, Key, Request, Response, Setup, eventually, gateway::before, values,
 };
 
 /// A gateway in front of `app` with these provider tables, at the origin `public_url`.
@@ -650,12 +650,17 @@ const RETURN: &str = "/auth/login/sso/return";
 
 /// A gateway with Apple and another provider, and the key of the team.
 fn apple(app: &App, provider: &OpenId) -> (Gateway, Arc<Key>) {
+    apple_with(app, provider, "")
+}
+
+/// The same with further tables.
+fn apple_with(app: &App, provider: &OpenId, more: &str) -> (Gateway, Arc<Key>) {
     let key = Arc::new(Key::new("ES256", "FGHIJ67890"));
     let base = provider.issuer();
     let table = format!(
         "[providers.sso]\npreset = \"apple\"\nissuer = \"{base}\"\nclient_id = \"{CLIENT_ID}\"\nteam_id = \"ABCDE12345\"\n\
          key_id = \"FGHIJ67890\"\nprivate_key = {{ file = \"apple.p8\" }}\nallow = \"anyone\"\n\
-         [providers.other]\nissuer = \"{base}\"\nclient_id = \"{CLIENT_ID}\"\nallow = \"anyone\"\n"
+         [providers.other]\nissuer = \"{base}\"\nclient_id = \"{CLIENT_ID}\"\nallow = \"anyone\"\n{more}"
     );
     let files = [("apple.p8", key.private_pem())];
     let gateway = gateway_at(app, "https://localhost", &table, &files);
@@ -852,4 +857,225 @@ fn gateway_authenticates_by_post_by_key_and_not_at_all() {
         let ids = ids.lock().unwrap();
         assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
     }
+}
+
+#[test]
+fn signed_in_user_links_apple_which_comes_back_by_a_form() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let (gateway, _key) = apple(&app, &provider);
+    provider.authenticate(|_, _| true);
+    provider.scope("openid email profile");
+    let mut browser = Browser::default();
+    browser.sign_in_by(&gateway, ("other", &provider)).expect(303);
+    provider.scope("openid name email");
+    let begin = Request::post("/auth/links/sso", "")
+        .host("localhost")
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .header("Accept", "text/html,application/xhtml+xml")
+        .header("Origin", "https://localhost")
+        .header("Sec-Fetch-Site", "same-origin");
+    let answer = gateway.send(&browser.with_cookies(begin)).expect(303);
+    browser.take(&answer);
+    let fields = provider.agree(answer.header("location").unwrap());
+    // Another browser's answer, with the attempt of this one or without it, links nothing.
+    let asked = apple_form(&browser, RETURN, &fields);
+    let answer = gateway.send(&asked).expect(303);
+    let address = answer.header("location").unwrap().to_owned();
+    assert!(
+        address.starts_with("https://localhost/auth/login/sso/return?code="),
+        "{address}"
+    );
+    assert!(values(&answer.fields, "set-cookie").is_empty(), "{answer:?}");
+    let target = address.strip_prefix("https://localhost").unwrap();
+    let mut other = browser.clone();
+    other.cookies.retain(|name, _| name.contains("-nonce-provider-"));
+    assert_eq!(gateway.send(&Browser::default().request(target)).status, 400);
+    let answer = browser.visit(&gateway, target).expect(303);
+    assert_eq!(answer.header("location"), Some("/auth/links?done=linked"));
+    assert!(browser.attempts().is_empty(), "{:?}", browser.cookies);
+    let listed = browser.visit(&gateway, "/auth/links").expect(200).text();
+    assert!(listed.contains("Apple"), "{listed}");
+    // The same account by either way, and the answer counts once.
+    let id = seen(&gateway, &app, &mut browser)
+        .header("x-auth-user")
+        .unwrap()
+        .to_owned();
+    assert_eq!(other.visit(&gateway, target).status, 400);
+    let mut second = Browser::default();
+    let fields = go_to_apple(&gateway, &mut second, &provider);
+    let form = apple_form(&second, RETURN, &fields);
+    sent(&gateway, &mut second, &form).expect(303);
+    assert_eq!(
+        seen(&gateway, &app, &mut second).header("x-auth-user"),
+        Some(&*id)
+    );
+}
+
+#[test]
+fn native_client_signs_in_with_apple_which_comes_back_by_a_form() {
+    const VERIFIER: &str = "a-code-verifier-of-the-client-that-is-long-enough";
+    let (app, provider) = (App::start(), OpenId::start());
+    let redirect = "com.example.app:/signed-in";
+    let session = format!("[session]\nredirect_uris = [\"{redirect}\"]\n");
+    let (gateway, _key) = apple_with(&app, &provider, &session);
+    let mut browser = Browser::default();
+    let challenge = base64url_sha256(VERIFIER);
+    let fields = [
+        ("mode", "token"),
+        ("redirect_uri", redirect),
+        ("state", "of the client"),
+        ("code_challenge", &challenge),
+        ("code_challenge_method", "S256"),
+    ];
+    let begin = format!("/auth/login/sso?{}", form(&fields));
+    let answer = browser.visit(&gateway, &begin).expect(302);
+    let mut fields = provider.agree(answer.header("location").unwrap());
+    let user = json!({ "name": { "firstName": "Ann", "lastName": "B." } });
+    fields.push(("user".to_owned(), user.to_string()));
+    // Without the browser's attempt the client gets nothing.
+    let stolen = gateway
+        .send(&apple_form(&Browser::default(), RETURN, &fields))
+        .expect(400);
+    assert_eq!(stolen.header("location"), None);
+    let asked = apple_form(&browser, RETURN, &fields);
+    let answer = sent(&gateway, &mut browser, &asked).expect(302);
+    let location = answer.header("location").unwrap();
+    let said = parse(
+        location
+            .strip_prefix(redirect)
+            .unwrap()
+            .strip_prefix('?')
+            .unwrap(),
+    );
+    assert_eq!(
+        (&*said["state"], &*said["iss"]),
+        ("of the client", "https://localhost")
+    );
+    assert!(browser.cookies.is_empty(), "{:?}", browser.cookies);
+    let body = json!({ "code": said["code"], "codeVerifier": VERIFIER, "redirectUri": redirect });
+    let tokens = gateway.send(&post_json("/auth/token", &body)).expect(200).json();
+    let token = tokens["accessToken"].as_str().unwrap();
+    assert_eq!(
+        (&payload(token)["idp"], &payload(token)["name"]),
+        (&json!("sso"), &json!("Ann B."))
+    );
+    gateway.get_as(token, "/x").expect(200);
+    gateway.send(&post_json("/auth/token", &body)).expect(400);
+}
+
+#[test]
+fn microsoft_with_any_tenant_takes_personal_accounts_too() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let gateway = microsoft(&app, &provider, "\"any\"");
+    for tenant in [PERSONAL, TENANT, OTHER_TENANT] {
+        // The address of a tenant's user counts as verified only where Microsoft says so.
+        of_tenant(&provider, tenant, tenant, json!(null));
+        let mut browser = Browser::default();
+        let back = browser.go(&gateway, &provider, "/");
+        refused(&gateway, &mut browser, &back, 403, "sign-in-not-allowed");
+        of_tenant(&provider, tenant, tenant, json!(true));
+        Browser::default().sign_in(&gateway, &provider).expect(303);
+    }
+    // The tenant of the token is that of its issuer, whichever it is.
+    of_tenant(&provider, TENANT, PERSONAL, json!(true));
+    let mut browser = Browser::default();
+    let back = browser.go(&gateway, &provider, "/");
+    refused(&gateway, &mut browser, &back, 502, "id-token-refused");
+    assert!(provider.count("/common/v2.0/.well-known/openid-configuration") > 0);
+}
+
+#[test]
+fn bitbucket_address_is_the_confirmed_primary_one_of_its_list() {
+    let (app, forge) = (App::start(), Forge::start());
+    let gateway = gateway(
+        &app,
+        &forge.table("preset = \"bitbucket\"\nallow = [{ domain = \"example.com\" }]"),
+    );
+    forge.page(
+        "/user",
+        &json!({
+            "type": "user", "uuid": "{d301aafa-d676-4ee0-88be-962be7417567}", "account_id": "557058:1", "nickname": "ann",
+            "username": "ann", "display_name": "Ann", "links": {}, "created_on": "2013-01-01T00:00:00+00:00",
+        }),
+    );
+    let addresses = |primary: bool, confirmed: bool| {
+        json!({ "pagelen": 10, "size": 2, "page": 1, "values": [
+            { "type": "email", "email": "old@example.com", "is_primary": false, "is_confirmed": true, "links": {} },
+            { "type": "email", "email": "ann@example.com", "is_primary": primary, "is_confirmed": confirmed, "links": {} },
+        ] })
+    };
+    forge.page("/user/emails", &addresses(true, true));
+    let mut browser = Browser::default();
+    let (asked, back) = forge.go(&gateway, &mut browser);
+    assert_eq!(asked["scope"], "account email");
+    browser.visit(&gateway, &back).expect(303);
+    let request = seen(&gateway, &app, &mut browser);
+    assert_eq!(request.header("x-auth-email"), Some("ann@example.com"));
+    assert_eq!(request.header("x-auth-name"), Some("Ann"));
+    assert_eq!(forge.targets(), ["/token", "/user", "/user/emails"]);
+    for list in [
+        addresses(true, false),
+        addresses(false, true),
+        json!({ "values": [] }),
+        json!({ "values": "ann@example.com" }),
+    ] {
+        forge.page("/user/emails", &list);
+        let mut browser = Browser::default();
+        let (_, back) = forge.go(&gateway, &mut browser);
+        let answer = browser.visit(&gateway, &back);
+        assert!(
+            matches!(answer.status, 403 | 502),
+            "{list}: {}",
+            answer.status_line
+        );
+        assert!(!browser.has_session());
+    }
+}
+
+#[test]
+fn claims_of_an_oauth2_provider_are_read_afresh_while_a_session_lives() {
+    let (app, forge) = (App::start(), Forge::start());
+    let rules =
+        "allow = \"anyone\"\nrefresh = true\nroles_claims = [\"groups\"]\n[session]\ntoken_lifetime = \"1s\"";
+    let gateway = gateway(&app, &forge.table(rules));
+    let token = |number: u32| {
+        json!({
+            "access_token": ACCESS_TOKEN, "token_type": "bearer", "expires_in": 3600,
+            "refresh_token": format!("ghr_{number}"),
+        })
+    };
+    let user =
+        |groups: &[&str]| json!({ "id": 7, "email": "ann@example.com", "name": "Ann", "groups": groups });
+    forge.page("/token", &token(1));
+    forge.page("/user", &user(&["admin"]));
+    let mut browser = forge.sign_in(&gateway);
+    browser.visit(&gateway, "/admin/x").expect(200);
+    forge.page("/token", &token(2));
+    forge.page("/user", &user(&[]));
+    eventually("the role is gone", || {
+        browser.visit(&gateway, "/admin/x").status == 403
+    });
+    let sent: Vec<String> = forge
+        .app
+        .requests()
+        .iter()
+        .map(|request| request.text())
+        .collect();
+    assert!(
+        sent.iter()
+            .any(|text| text.contains("grant_type=refresh_token&refresh_token=ghr_1")),
+        "{sent:?}"
+    );
+    eventually("the next refresh token is used", || {
+        browser.visit(&gateway, "/x").expect(200);
+        let requests = forge.app.requests();
+        requests
+            .iter()
+            .any(|request| request.text().contains("refresh_token=ghr_2"))
+    });
+    // Another user's claims, and a grant that is gone, end the session.
+    forge.raw("/token", 400, "{\"error\": \"invalid_grant\"}");
+    eventually("the session is over", || {
+        browser.visit(&gateway, "/x").status == 302
+    });
 }

@@ -595,3 +595,47 @@ fn disabled_account_of_a_provider_is_refused() {
     let back = again.go(&gateway, &provider, "/");
     refused(&gateway, &mut again, &back, 403, "account-disabled");
 }
+
+#[test]
+fn ninth_request_of_one_client_that_waits_for_a_provider_is_turned_away() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let server = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://localhost\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let table = provider.table("allow = \"anyone\"");
+    let setup = Setup::new(&before(&app, &format!("{server}{table}{ROUTES}")));
+    setup.write("sso.secret", CLIENT_SECRET);
+    let gateway = setup.start();
+    let gate = Arc::new(Gate::default());
+    provider.trouble(
+        "/.well-known/openid-configuration",
+        Some(Trouble::Silent(gate.clone())),
+    );
+    let ask = |client: &str| {
+        let request = Browser::default().request("/auth/login/sso");
+        gateway.send(&request.header("X-Forwarded-For", client))
+    };
+    std::thread::scope(|scope| {
+        let (told, answers) = std::sync::mpsc::sync_channel(9);
+        // One network: its addresses are those of one client.
+        let clients = (1..=9).map(|number| format!("2001:db8::{number}"));
+        for client in clients {
+            let told = told.clone();
+            scope.spawn(move || told.send(ask(&client)).unwrap());
+        }
+        // Eight wait, and so only the other one is answered.
+        let reason = |answer: &Response| reason_of(&gateway, answer).as_str().unwrap().to_owned();
+        let first = answers.recv().unwrap().expect(503);
+        assert!(first.header("retry-after").is_some());
+        assert_eq!(reason(&first), "overloaded");
+        assert_eq!(reason(&ask("2001:db8::10")), "overloaded");
+        // Another client waits with them. The provider then closes all connections.
+        let other = scope.spawn(|| ask("2001:db8:0:1::1"));
+        gate.open();
+        assert_eq!(reason(&other.join().unwrap()), "provider-unavailable");
+        for _ in 0..8 {
+            assert_eq!(reason(&answers.recv().unwrap()), "provider-unavailable");
+        }
+    });
+    // Their places are free again.
+    provider.trouble("/.well-known/openid-configuration", None);
+    eventually("the provider is asked again", || ask("2001:db8::1").status == 302);
+}

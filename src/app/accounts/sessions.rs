@@ -23,6 +23,8 @@ pub(crate) struct Session {
     pub email: String,
     /// `browser`, with a cookie, or `client`, with a refresh token.
     pub kind: &'static str,
+    /// The name of the provider that the user signed in with; `None`: a password.
+    pub provider: Option<String>,
     /// `User-Agent`
     pub user_agent: String,
     /// The same in words: `Firefox on Linux`.
@@ -77,6 +79,7 @@ impl Directory {
             },
             device: pages::device(&row.user_agent, row.refresh.is_some()),
             id: row.id,
+            provider: row.authentication.provider,
             account_id: row.account_id,
             user_agent: row.user_agent,
             address: row.address,

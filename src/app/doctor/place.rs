@@ -61,21 +61,23 @@ fn examine_state(url: &str, base: &Path) -> Vec<Finding> {
             "run this command as the user of the service; without its state the gateway signs no user in",
         ),
     }];
-    if let Some(file) = file
-        && let Ok(data) = std::fs::metadata(&file)
-        && data.permissions().mode() & 0o077 != 0
-    {
-        let shown = file.display();
-        findings.push(Finding::warning(
-            CHECK,
-            format!(
-                "the state file `{shown}` can be read by others (mode {:04o}), and holds private keys",
-                data.permissions().mode() & 0o7777
-            ),
-            format!("run `chmod 600 {shown}`"),
-        ));
-    }
+    findings.extend(file.and_then(|file| examine_mode(&file, "the state file", "private keys")));
+    // Without it there, no token of a provider is kept.
+    let key_file = state::key_file(url, base);
+    findings.extend(examine_mode(
+        &key_file,
+        "the key file",
+        "the key of the providers' tokens",
+    ));
     findings
+}
+
+/// A file that others can read.
+fn examine_mode(file: &Path, what: &str, holds: &str) -> Option<Finding> {
+    let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o7777;
+    let shown = file.display();
+    let text = || format!("{what} `{shown}` can be read by others (mode {mode:04o}), and holds {holds}");
+    (mode & 0o077 != 0).then(|| Finding::warning("state", text(), format!("run `chmod 600 {shown}`")))
 }
 
 fn examine_place(file: &Path) -> Finding {

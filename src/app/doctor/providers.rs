@@ -27,7 +27,7 @@ pub(super) fn add(checks: &mut Checks, plan: &Plan) {
     for issuer in plan.issuers.iter().filter(|issuer| issuer.source.is_some()) {
         let issuer = Arc::clone(issuer);
         checks.add("issuer", format!("issuer `{}`", issuer.name), async move {
-            examine_issuer(&issuer).await.into_iter().collect()
+            examine_issuer(&issuer).await
         });
     }
 }
@@ -99,27 +99,36 @@ fn judge(name: &str, examined: &Examined, redirect_uri: &str) -> Vec<Finding> {
             said("its answer has no time".to_owned()),
             "`timedatectl` shows whether the clock of this machine is synchronized",
         )),
-        Some(ahead) => {
-            let direction = if ahead < 0 { "ahead of" } else { "behind" };
-            let text = format!(
-                "the clock of this machine is {} s {direction} that of provider `{name}`",
-                ahead.unsigned_abs()
-            );
-            findings.push(if ahead.unsigned_abs() > LARGEST_SKEW {
-                Finding::problem("clock", text, "synchronize the clock (`timedatectl set-ntp true`): tokens are refused as expired or as not valid yet")
-            } else {
-                Finding::ok("clock", text)
-            });
-        }
+        Some(ahead) => findings.push(judge_clock(&format!("provider `{name}`"), ahead)),
     }
     findings
 }
 
-async fn examine_issuer(issuer: &Issuer) -> Option<Finding> {
+/// `ahead`: seconds by which the other clock is ahead of this one.
+fn judge_clock(of: &str, ahead: i64) -> Finding {
+    const CHECK: &str = "clock";
+    let direction = if ahead < 0 { "ahead of" } else { "behind" };
+    let text = format!(
+        "the clock of this machine is {} s {direction} that of {of}",
+        ahead.unsigned_abs()
+    );
+    if ahead.unsigned_abs() <= LARGEST_SKEW {
+        return Finding::ok(CHECK, text);
+    }
+    Finding::problem(
+        CHECK,
+        text,
+        "synchronize the clock (`timedatectl set-ntp true`): tokens are refused as expired or as not valid yet",
+    )
+}
+
+async fn examine_issuer(issuer: &Issuer) -> Vec<Finding> {
     const CHECK: &str = "issuer";
-    let source = issuer.source.as_ref()?;
+    let Some(source) = &issuer.source else {
+        return Vec::new();
+    };
     let (name, url) = (&issuer.name, source.location().url());
-    Some(match source.fetch(&issuer.issuer).await {
+    let keys = match source.fetch(&issuer.issuer).await {
         Ok((_, keys, skipped)) if skipped.is_empty() => Finding::ok(
             CHECK,
             format!("issuer `{name}`: keys from `{url}`: {}", keys.len()),
@@ -138,5 +147,8 @@ async fn examine_issuer(issuer: &Issuer) -> Option<Finding> {
             format!("issuer `{name}`: {fault}"),
             "its tokens are refused until the keys can be fetched; ask for the address from this machine with `curl -v`",
         ),
-    })
+    };
+    let ahead = source.seconds_ahead().await;
+    let clock = ahead.map(|ahead| judge_clock(&format!("issuer `{name}`"), ahead));
+    [keys].into_iter().chain(clock).collect()
 }

@@ -69,6 +69,7 @@ pub(super) const ROUTES: Table = Table {
         key("from", TEXTS, "", "Networks, one of which the client is in; other clients get 403, whoever asks. Behind `trusted_proxies` the client is the one that they name (see `routing.md`).").example("[\"10.0.0.0/8\"]"),
         key("none_from", TEXTS, "", "Networks whose clients get 403.").example("[\"192.0.2.0/24\"]"),
         key("any", Kind::Tables("routes.any"), "", "Alternatives to each other: a request has to meet one of them, beside the other rules. Let in by `from` alone, it needs no credential and has no caller.").example("[{ role = \"staff\" }, { scope = \"reports:read\", claims = { tenant = \"acme\" } }, { from = \"10.0.0.0/8\" }]"),
+        key("enforce", Kind::Word(&["log"]), "", "`log`: `roles`, `claims`, `scopes` and `any` are applied, logged and counted, and refuse no caller (see `routing.md`). Without it, they are enforced.").example("\"log\""),
         key("upstream", Kind::Text, "", "The name of the upstream. Required.").example("\"app\""),
         key("strip_prefix", Kind::Text, "", "Leading segments of the path that the app does not see. The app reads them in X-Forwarded-Prefix.").example("\"/reports\""),
         key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),

@@ -120,7 +120,7 @@ pub(super) async fn answer<'g>(
         let head = described(head, question)?;
         record.path = Some(head.target.path_and_query());
         let allowed = verdict(lane, &head, &conditions).await?;
-        record.permitted(&allowed.route.label, allowed.permit.caller());
+        record.permitted(&allowed.route.label, &allowed.permit);
         let may_change = origin::may_change(&head.parts.method, &head.parts.headers);
         allow(lane, allowed, may_change, asking.alias(), record).await
     };

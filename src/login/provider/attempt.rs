@@ -61,6 +61,8 @@ pub(super) struct Attempt {
     /// The hash of the nonce of another host, which sent the browser here.
     pub(super) of_host: Option<String>,
     pub(super) purpose: Purpose,
+    /// When it began.
+    pub(super) begun: UnixSeconds,
 }
 
 /// How the provider leads the browser back, and so which requests the cookie comes with.
@@ -145,11 +147,10 @@ impl AttemptKeys {
         state: &str,
         attempt: &Attempt,
         way_back: Return,
-        now: UnixSeconds,
     ) -> Vec<HeaderValue> {
         let return_to = attempt.return_to.as_ref().filter(|to| to.len() <= MAX_RETURN_TO);
         let content = json!([
-            now,
+            attempt.begun,
             state,
             attempt.provider,
             return_to,
@@ -163,7 +164,7 @@ impl AttemptKeys {
             URL_SAFE_NO_PAD.encode(content),
             URL_SAFE_NO_PAD.encode(tag.as_bytes())
         );
-        let name = format!("{}{:010}-{}", jar.prefix, now.max(0), mark(state));
+        let name = format!("{}{:010}-{}", jar.prefix, attempt.begun.max(0), mark(state));
         let mut present: Vec<String> = jar.all(headers).map(|(name, _)| name.to_owned()).collect();
         present.sort_unstable();
         present.dedup();
@@ -216,6 +217,7 @@ impl AttemptKeys {
             return_to,
             of_host,
             purpose,
+            begun,
         })
     }
 }
@@ -305,6 +307,7 @@ mod tests {
             return_to: Some("/a?b=c".to_owned()),
             of_host: None,
             purpose: Purpose::SignIn,
+            begun: NOW,
         }
     }
 
@@ -330,7 +333,6 @@ mod tests {
             &made.state,
             &attempt(),
             Return::ByAddress,
-            NOW,
         );
         let [cookie] = &set[..] else { panic!("{set:?}") };
         let text = cookie.to_str().unwrap();
@@ -339,14 +341,7 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains(&*made.verifier) && !text.contains(&made.nonce));
-        let by_form = keys.set_cookies(
-            &jar,
-            &HeaderMap::new(),
-            &made.state,
-            &attempt(),
-            Return::ByForm,
-            NOW,
-        );
+        let by_form = keys.set_cookies(&jar, &HeaderMap::new(), &made.state, &attempt(), Return::ByForm);
         let by_form = by_form[0].to_str().unwrap();
         assert!(
             by_form.ends_with("; Path=/; HttpOnly; SameSite=None; Max-Age=600; Secure"),
@@ -396,7 +391,11 @@ mod tests {
         for number in 0..7 {
             let state = keys.make().unwrap().state;
             let sent = headers(&cookies);
-            let set = keys.set_cookies(&jar, &sent, &state, &attempt(), Return::ByAddress, NOW + number);
+            let begun = Attempt {
+                begun: NOW + number,
+                ..attempt()
+            };
+            let set = keys.set_cookies(&jar, &sent, &state, &begun, Return::ByAddress);
             for cookie in &set {
                 let (name, value) = pair(cookie)
                     .split_once('=')

@@ -9,10 +9,10 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use super::config::{Protocol, ProviderPlan};
 use super::metadata::{MAX_BODY_BYTES, Metadata, shown};
 use super::token_endpoint::encode;
-use crate::clock::{Clock, UnixSeconds};
 use crate::http::url::Url;
 use crate::login::form::parameters;
 use crate::net::client::ClientError;
+use crate::net::server_clock::seconds_ahead;
 use crate::verify::{KeySet, Origin};
 
 /// The S256 code challenge of a verifier that is not used (RFC 7636 appendix B).
@@ -181,19 +181,6 @@ fn judge(answer: &Response<Bytes>, redirect_uri: &str) -> RedirectUri {
     }
 }
 
-/// How many seconds the clock of the server is ahead, as far as an answer tells: `Date`, and the time that a cache has kept it
-/// (RFC 9110 section 6.6.1, RFC 9111 section 5.1).
-fn seconds_ahead(answer: &Response<Bytes>) -> Option<i64> {
-    let text = |name| answer.headers().get(name)?.to_str().ok();
-    let date = jiff::fmt::rfc2822::parse(text(header::DATE)?).ok()?;
-    let age: UnixSeconds = match text(header::AGE) {
-        Some(age) => age.trim().parse().ok()?,
-        None => 0,
-    };
-    let date = date.timestamp().as_second().checked_add(age)?;
-    date.checked_sub(Clock::system().now())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -228,25 +215,5 @@ mod tests {
         assert_eq!(status(400), "Refused(400)");
         assert_eq!(status(200), "Unknown");
         assert!(status(503).starts_with("NoAnswer") && status(429).starts_with("NoAnswer"));
-    }
-
-    #[test]
-    fn clock_is_compared_with_date_and_age() {
-        let now = Clock::system().now();
-        let date = |ahead: i64| {
-            let time = jiff::Timestamp::from_second(now + ahead).unwrap();
-            time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-        };
-        let ahead = seconds_ahead(&answer(200, &[("date", &date(100))])).unwrap();
-        assert!((98..=100).contains(&ahead), "{ahead}");
-        let ahead = seconds_ahead(&answer(200, &[("date", &date(-300)), ("age", "300")])).unwrap();
-        assert!((-2..=0).contains(&ahead), "{ahead}");
-        for unknown in [
-            &[][..],
-            &[("date", "yesterday")],
-            &[("date", &date(0)), ("age", "x")],
-        ] {
-            assert_eq!(seconds_ahead(&answer(200, unknown)), None, "{unknown:?}");
-        }
     }
 }

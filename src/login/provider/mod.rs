@@ -5,7 +5,7 @@
 //! session. Invariants: only the browser that began an attempt completes it, once; no worker waits for a provider on its own
 //! thread; a provider that is down keeps nothing but its own sign-in from working; no page shows text of a provider.
 //!
-//! `flow` has the two endpoints, `registry` the providers, `attempt` is what the browser keeps, `metadata` what the provider
+//! `flow` and `landing` have the endpoints, `registry` the providers, `attempt` is what the browser keeps, `metadata` what the provider
 //! publishes. `exchange` makes a profile of a code, by way of `token_endpoint`, `id_token` and `userinfo`; `profile` is what the
 //! provider says about the user, `rules` who may sign in, `logout` ends sessions with those of the provider, and `admission` the identity that comes of it. `grants` is what is
 //! kept for a session and renewed, by the key of `seal`. `examine` tries a provider without a user; `trial` is one without a network.
@@ -18,6 +18,7 @@ mod exchange;
 pub(super) mod flow;
 pub(crate) mod grants;
 mod id_token;
+pub(super) mod landing;
 pub(super) mod logout;
 mod metadata;
 mod oauth2;

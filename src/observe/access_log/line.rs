@@ -62,6 +62,9 @@ fn append_json(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: 
     optional(out, entry.reason, MAX_WORD);
     out.extend_from_slice(b",\"rule\":");
     optional(out, entry.rule, MAX_TEXT);
+    if entry.is_only_logged {
+        out.extend_from_slice(b",\"shadow\":\"refuse\"");
+    }
     out.extend_from_slice(b",\"status\":");
     number(out, entry.status.into());
     out.extend_from_slice(b",\"bytes\":");
@@ -100,6 +103,7 @@ fn append_text(out: &mut Vec<u8>, time: &mut TimeText, entry: &Entry<'_>, form: 
     let texts = [
         ("reason", entry.reason, MAX_WORD),
         ("rule", entry.rule, MAX_TEXT),
+        ("shadow", entry.is_only_logged.then_some("refuse"), MAX_WORD),
         ("subject", entry.subject, MAX_TEXT),
         ("email", entry.email.filter(|_| form.email), MAX_TEXT),
         ("issuer", entry.issuer, MAX_WORD),

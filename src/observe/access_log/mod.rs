@@ -91,6 +91,8 @@ pub struct Entry<'a> {
     pub reason: Option<&'a str>,
     /// The rule that decided, `gateway.toml:12`.
     pub rule: Option<&'a str>,
+    /// Whether this rule would refuse the request, and is only logged (`enforce = "log"`).
+    pub is_only_logged: bool,
     /// The status of the answer.
     pub status: u16,
     /// Bytes of the answer's body that were sent.

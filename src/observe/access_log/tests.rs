@@ -24,6 +24,7 @@ fn entry<'a>() -> Entry<'a> {
         decision: Decision::Allow,
         reason: None,
         rule: Some("gateway.toml:12"),
+        is_only_logged: false,
         status: 200,
         bytes: 1234,
         upstream: Some("app"),

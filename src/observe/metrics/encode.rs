@@ -53,6 +53,13 @@ impl Collector for Scrape {
                 (Labels(labels), series.count)
             }),
         )?;
+        out.counter(
+            "shadow_refusals",
+            "Requests that passed and that the rules of a route with `enforce = \"log\"` would refuse",
+            sum.shadow_refusals
+                .iter()
+                .map(|(route, count)| (Labels(vec![("route", (**route).into())]), *count)),
+        )?;
         out.histogram(
             "upstream_seconds",
             "From sending to the app to the head of its answer",

@@ -11,7 +11,7 @@
 mod encode;
 mod histogram;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +50,8 @@ pub struct Observation<'a> {
     pub status: u16,
     /// Why the gateway answered instead of the app, or ended the app's answer.
     pub refusal: Option<Refusal>,
+    /// Whether a rule would refuse the request, and is only logged.
+    pub is_only_logged: bool,
     /// From sending to the app to the head of its answer; `None` where no app was asked.
     pub upstream: Option<Duration>,
     /// What the gateway took for itself: from the request's head to sending to the app, and from the head of the app's
@@ -137,11 +139,15 @@ impl Metrics {
             ..Sum::default()
         };
         let mut requests: HashMap<SeriesKey, u64, KeyHasher> = HashMap::default();
+        let mut shadow_refusals: HashMap<RouteLabel, u64> = HashMap::new();
         for worker in lock(&self.workers).iter() {
             sum.accepted += worker.accepted.load(Ordering::Relaxed);
             let table = lock(&worker.table);
             for (key, count) in &table.requests {
                 *requests.entry(*key).or_default() += count;
+            }
+            for (route, count) in &table.shadow_refusals {
+                *shadow_refusals.entry(*route).or_default() += count;
             }
             sum.upstream.add(&table.upstream);
             sum.gateway.add(&table.gateway);
@@ -162,6 +168,15 @@ impl Metrics {
             })
             .collect();
         sum.requests.sort_unstable();
+        let pattern = |label: RouteLabel| {
+            usize::try_from(label.0)
+                .ok()
+                .and_then(|at| patterns.by_label.get(at))
+        };
+        sum.shadow_refusals = shadow_refusals
+            .into_iter()
+            .filter_map(|(label, count)| Some((pattern(label)?.clone(), count)))
+            .collect();
         sum
     }
 }
@@ -177,6 +192,8 @@ pub struct WorkerMetrics {
 #[derive(Debug, Default)]
 struct Table {
     requests: HashMap<SeriesKey, u64, KeyHasher>,
+    /// Requests that a rule would refuse, and that is only logged.
+    shadow_refusals: HashMap<RouteLabel, u64>,
     upstream: Histogram,
     gateway: Histogram,
 }
@@ -187,6 +204,9 @@ impl WorkerMetrics {
         let key = SeriesKey::new(observation);
         let mut table = lock(&self.table);
         *table.requests.entry(key).or_default() += 1;
+        if observation.is_only_logged {
+            *table.shadow_refusals.entry(observation.route).or_default() += 1;
+        }
         if let Some(upstream) = observation.upstream {
             table.upstream.record(upstream);
         }
@@ -263,6 +283,8 @@ struct Sum {
     accepted: u64,
     open: u64,
     requests: Vec<Series>,
+    /// By route pattern.
+    shadow_refusals: BTreeMap<Arc<str>, u64>,
     upstream: Histogram,
     gateway: Histogram,
 }

@@ -6,6 +6,7 @@ fn observation(route: RouteLabel) -> Observation<'static> {
         method: &Method::GET,
         status: 200,
         refusal: None,
+        is_only_logged: false,
         upstream: Some(Duration::from_millis(3)),
         gateway: Duration::from_micros(20),
     }
@@ -18,6 +19,7 @@ fn requests_of_all_workers_are_counted_by_route_class_status_and_reason() {
     let refused = Observation {
         status: 403,
         refusal: Some(Refusal::RoleRefused),
+        is_only_logged: false,
         upstream: None,
         ..observation(admin)
     };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub(super) mod accounts;
+pub(super) mod client_codes;
 pub(super) mod codes;
 pub(super) mod common;
 pub(super) mod grants;
@@ -108,6 +109,12 @@ macro_rules! suite {
             a_grant_needs_its_session_and_goes_with_it
             grants_are_due_once_their_session_was_seen_again
             of_many_that_lease_a_grant_one_gets_it
+        );
+        $crate::state::contract::suite!($open, client_codes:
+            a_client_code_is_taken_once_by_either_side
+            of_many_that_take_one_client_code_one_gets_it
+            a_client_code_needs_its_account_and_goes_with_it
+            of_one_account_a_few_client_codes_are_kept_and_none_that_has_expired
         );
         $crate::state::contract::suite!($open, codes:
             a_code_is_taken_once_by_either_side
