@@ -157,7 +157,7 @@ impl Rules {
         (self.needs_caller() || !other.needs_caller()) && enforced(other).all(is_asked)
     }
 
-    /// Whether the client's network may use the route, whoever asks. [`Rules::decide`] asks the same; before a credential is
+    /// Whether the client's network may use the route, with or without a credential. [`Rules::decide`] asks the same; before a credential is
     /// read, this saves the reading.
     ///
     /// # Errors

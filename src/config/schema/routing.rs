@@ -66,7 +66,7 @@ pub(super) const ROUTES: Table = Table {
         key("acr", TEXTS, "", "Authentication context classes, one of which the sign-in has (the claim `acr`). A browser is sent to sign in again, an API client gets 401 (see `step-up.md`).").example("[\"urn:example:mfa\"]"),
         key("max_age", Kind::Duration, "", "How long ago the sign-in may be (the claim `auth_time`), 10 seconds at least.").example("\"10m\""),
         key("provider", Kind::Text, "", "The provider that the sign-in was with, by the name of its table.").example("\"main\""),
-        key("from", TEXTS, "", "Networks, one of which the client is in; other clients get 403, whoever asks. Behind `trusted_proxies` the client is the one that they name (see `routing.md`).").example("[\"10.0.0.0/8\"]"),
+        key("from", TEXTS, "", "Networks, one of which the client is in; other clients get 403, with or without a credential. Behind `trusted_proxies` the client is the one that they name (see `routing.md`).").example("[\"10.0.0.0/8\"]"),
         key("none_from", TEXTS, "", "Networks whose clients get 403.").example("[\"192.0.2.0/24\"]"),
         key("any", Kind::Tables("routes.any"), "", "Alternatives to each other: a request has to meet one of them, beside the other rules. Let in by `from` alone, it needs no credential and has no caller.").example("[{ role = \"staff\" }, { scope = \"reports:read\", claims = { tenant = \"acme\" } }, { from = \"10.0.0.0/8\" }]"),
         key("enforce", Kind::Word(&["log"]), "", "`log`: `roles`, `claims`, `scopes` and `any` are applied, logged and counted, and refuse no caller (see `routing.md`). Without it, they are enforced.").example("\"log\""),
