@@ -162,6 +162,12 @@ impl Activity {
         self.under_way.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether the first request is still to come.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        !self.is_busy() && self.last_end.load(Ordering::Relaxed) == 0
+    }
+
     /// Since when there has been no request, and nothing that waits for the client; `None` while there is.
     #[must_use]
     pub fn idle_since(&self) -> Option<Instant> {

@@ -19,7 +19,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::clock::{Clock, Tick};
@@ -34,6 +34,9 @@ use crate::http::incoming::ClientBody;
 use crate::identity_headers::PeerAddress;
 use crate::refusal::Refusal;
 
+/// How long the gateway, when it drains, waits for the first request of a connection. A client that has connected a moment ago is
+/// about to send it, and would not send it again; on a connection that it has used it would (RFC 9112 section 9.3.1).
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How long, and how much, is still read of a request that was answered before its end, so that the answer is not lost
 /// in a reset (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -158,7 +161,10 @@ where
     let mut draining = context.draining.clone();
     let begun = tokio::select! {
         begun = timeout(context.limits.idle_timeout, io.read_buf(&mut first)) => begun,
-        _ = draining.wait_for(|draining| *draining) => return,
+        () = async {
+            let _ = draining.wait_for(|draining| *draining).await;
+            sleep(FIRST_REQUEST).await;
+        } => return,
     };
     if !matches!(begun, Ok(Ok(read)) if read > 0) {
         return;
@@ -280,7 +286,12 @@ where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut draining = context.draining.clone();
-    let mut drain = pin!(async move { draining.wait_for(|draining| *draining).await.is_ok() });
+    let mut drain = pin!(async move {
+        let _ = draining.wait_for(|draining| *draining).await;
+        if client.activity.is_new() {
+            sleep(FIRST_REQUEST).await;
+        }
+    });
     let mut clock = Clock::new(&context.limits, None, None);
     std::future::poll_fn(|cx| {
         loop {

@@ -826,6 +826,38 @@ fn idle_connection_does_not_delay_shutdown() {
 }
 
 #[test]
+fn first_request_of_an_accepted_connection_is_answered_while_the_gateway_drains() {
+    let app = App::start();
+    let certificate = tls::Certificate::for_names(&["app.test"]);
+    for is_tls in [false, true] {
+        let table = match is_tls {
+            true => "[server.tls]\ncertificate = \"a.pem\"\nprivate_key = \"a.key\"\n",
+            false => "",
+        };
+        let toml = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{table}{}",
+            before(&app, ROUTES)
+        );
+        let setup = Setup::new(&toml);
+        setup.write("a.pem", &certificate.chain_pem);
+        setup.write("a.key", &certificate.key_pem);
+        let mut gateway = setup.start();
+        let config = tls::client_config(&[&certificate], &[]);
+        let connect = || match is_tls {
+            true => tls::client(&config, gateway.address, "app.test"),
+            false => gateway.connect(),
+        };
+        let mut client = connect();
+        // It is accepted, because one that came later is.
+        Request::get("/public/x").over(&mut connect()).expect(200);
+        gateway.signal("TERM");
+        gateway.diagnostic("shutting down");
+        Request::get("/public/x").over(&mut client).expect(200);
+        assert_eq!(gateway.wait().code(), Some(0));
+    }
+}
+
+#[test]
 fn endless_request_is_cut_after_drain_timeout() {
     let app = App::with(|exchange| {
         exchange.read_body();
