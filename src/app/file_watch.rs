@@ -53,6 +53,8 @@ pub(super) struct FileWatch {
     inotify: Option<Arc<OwnedFd>>,
     /// Told of each event.
     events: Arc<Notify>,
+    /// Whether there was an event since contents were last compared.
+    is_due: bool,
     watched: BTreeSet<PathBuf>,
     seen: Contents,
 }
@@ -69,6 +71,7 @@ impl FileWatch {
         let mut watch = Self {
             inotify,
             events,
+            is_due: false,
             watched: BTreeSet::new(),
             seen,
         };
@@ -98,11 +101,13 @@ impl FileWatch {
         self.watch_directories();
     }
 
-    /// Waits for other contents, until [`FileWatch::follow`] is told of them. It may be dropped at any time.
+    /// Waits for other contents, until [`FileWatch::follow`] is told of them. It may be dropped at any time: the next call goes
+    /// on.
     pub(super) async fn changed(&mut self) {
         loop {
             // Without an event in time, the files are looked at all the same.
-            if timeout(LOOK_AGAIN, self.events.notified()).await.is_ok() {
+            self.is_due = self.is_due || timeout(LOOK_AGAIN, self.events.notified()).await.is_ok();
+            if self.is_due {
                 let latest = Instant::now() + IMPATIENT;
                 while timeout_at(latest.min(Instant::now() + SETTLED), self.events.notified())
                     .await
@@ -111,7 +116,9 @@ impl FileWatch {
             }
             // A link may lead to another directory now.
             self.watch_directories();
-            if self.contents().await != self.seen {
+            let now = self.contents().await;
+            self.is_due = false;
+            if now != self.seen {
                 return;
             }
         }
@@ -326,6 +333,21 @@ mod tests {
         let before = watch.contents().await;
         fs::write(&file, "2").unwrap();
         watch.follow(vec![file.clone(), added], before).await;
+        assert!(wakes(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_dropped_loses_no_change() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("gateway.toml");
+        fs::write(&file, "a").unwrap();
+        let mut watch = watch(&[&file]).await;
+        fs::write(&file, "b").unwrap();
+        // Dropped while it waits for the files to be left alone.
+        let events = Arc::clone(&watch.events);
+        timeout(PATIENCE, events.notified()).await.unwrap();
+        events.notify_one();
+        assert!(timeout(SETTLED / 5, watch.changed()).await.is_err());
         assert!(wakes(&mut watch).await);
     }
 
