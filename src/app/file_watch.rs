@@ -53,7 +53,7 @@ pub(super) struct FileWatch {
     inotify: Option<Arc<OwnedFd>>,
     /// Told of each event.
     events: Arc<Notify>,
-    /// Whether there was an event since contents were last compared.
+    /// Whether there was an event since contents were last compared, or could have been one before directories were watched.
     is_due: bool,
     watched: BTreeSet<PathBuf>,
     seen: Contents,
@@ -71,7 +71,7 @@ impl FileWatch {
         let mut watch = Self {
             inotify,
             events,
-            is_due: false,
+            is_due: true,
             watched: BTreeSet::new(),
             seen,
         };
@@ -99,6 +99,7 @@ impl FileWatch {
         self.seen = seen;
         self.watched.clear();
         self.watch_directories();
+        self.is_due = true;
     }
 
     /// Waits for other contents, until [`FileWatch::follow`] is told of them. It may be dropped at any time: the next call goes
@@ -337,11 +338,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_change_before_the_directory_was_watched_wakes() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("gateway.toml");
+        fs::write(&file, "a").unwrap();
+        let before = contents(vec![file.clone()]).await;
+        fs::write(&file, "b").unwrap();
+        let mut watch = FileWatch::start(before);
+        assert!(timeout(PATIENCE, watch.changed()).await.is_ok());
+        // The same for files that only the next configuration names.
+        let before = watch.contents().await;
+        fs::write(&file, "c").unwrap();
+        watch.follow(vec![file.clone()], before).await;
+        assert!(timeout(PATIENCE, watch.changed()).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn a_wait_that_is_dropped_loses_no_change() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("gateway.toml");
         fs::write(&file, "a").unwrap();
         let mut watch = watch(&[&file]).await;
+        watch.is_due = false;
         fs::write(&file, "b").unwrap();
         // Dropped while it waits for the files to be left alone.
         let events = Arc::clone(&watch.events);
