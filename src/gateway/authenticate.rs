@@ -371,7 +371,7 @@ pub(super) async fn find_session<'g, T: Trace>(
 }
 
 /// The page that a request is for.
-fn page_of<'h>(head: &'h RequestHead<'_>) -> BouncePage<'h> {
+pub(super) fn page_of<'h>(head: &'h RequestHead<'_>) -> BouncePage<'h> {
     BouncePage {
         client: head.client_ip,
         headers: &head.parts.headers,
@@ -381,20 +381,6 @@ fn page_of<'h>(head: &'h RequestHead<'_>) -> BouncePage<'h> {
 }
 
 impl Gateway {
-    /// A request that was allowed: where its session is new, its cookie is known to count.
-    pub(super) fn note_use(&self, head: &RequestHead<'_>, authenticated: Option<&Authenticated<'_>>) {
-        let Some((sign_in, used)) = self.sign_in.as_ref().zip(authenticated) else {
-            return;
-        };
-        let identity = &used.caller().identity;
-        if let (None, Some(session), Some(issued_at)) =
-            (used.source, &identity.session_id, identity.issued_at)
-        {
-            let now = self.clock.now();
-            sign_in.bounces.note_use(session, issued_at, page_of(head), now);
-        }
-    }
-
     /// Whether the session cookie of a request counts as absent: it is `SameSite=None`, and under `Lax` the browser would not
     /// have sent it. A page of a listed origin may have it sent: of `session.origins`, or of those in `listed`.
     pub(super) fn ignores_session_cookie(

@@ -191,6 +191,10 @@ pub(crate) async fn decide<'g, T: Trace>(
             })?
     };
     let caller = found.caller().cloned();
+    let by_session = found
+        .authenticated
+        .as_ref()
+        .is_some_and(|found| found.source.is_none());
     if T::IS_READ {
         for step in route.rules.steps(caller.as_deref(), &facts) {
             trace.step("rules", step.passed(), || {
@@ -204,6 +208,7 @@ pub(crate) async fn decide<'g, T: Trace>(
             match count(policy, by_caller, matched, permit.caller(), head, trace) {
                 Ok(counted) => quota = counted.or(quota),
                 Err(mut rejection) => {
+                    rejection.by_session = by_session;
                     rejection.set_cookie = found.set_cookie;
                     return Err(rejection);
                 }
@@ -222,10 +227,7 @@ pub(crate) async fn decide<'g, T: Trace>(
             rule: Some(denial.rule),
             step_up: route.rules.step_up(),
             caller: found.caller().cloned(),
-            by_session: found
-                .authenticated
-                .as_ref()
-                .is_some_and(|found| found.source.is_none()),
+            by_session,
             set_cookie: found.set_cookie,
             ..Rejection::new(denial.refusal)
         })),

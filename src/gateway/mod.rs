@@ -27,6 +27,7 @@ mod rewrite;
 mod route;
 mod security_headers;
 mod session_cookie;
+mod session_use;
 mod tokens;
 mod trace;
 
@@ -330,7 +331,9 @@ async fn handle<'g>(
         rate_limits: Some(&gateway.rate_limits),
         ..gateway.policy()
     };
-    let mut allowed = match decide(policy, &head, &lane.credentials(), &mut Silent).await? {
+    let decided = decide(policy, &head, &lane.credentials(), &mut Silent).await;
+    gateway.note_use(&head, &decided);
+    let mut allowed = match decided? {
         Decision::Forward(allowed) => allowed,
         Decision::ForwardAuth(endpoint) => {
             exchange.record.builtin(None);
@@ -364,7 +367,6 @@ async fn handle<'g>(
             return Ok(answered.response.map(Content::Own));
         }
     };
-    gateway.note_use(&head, allowed.authenticated.as_ref());
     let set_cookie = allowed.set_cookie.take();
     exchange.record.permitted(&allowed.route.label, &allowed.permit);
     if let Some(authenticated) = &allowed.authenticated {

@@ -320,6 +320,19 @@ fn signing_out_and_in_is_no_loop() {
 }
 
 #[test]
+fn account_that_has_no_access_is_no_loop() {
+    let (app, provider) = (App::start(), OpenId::start());
+    let more = "[[routes]]\npath = \"/ops/*\"\nupstream = \"app\"\nroles = [\"ops\"]\n";
+    let gateway = setup(&app, &provider, "http://localhost", more).start();
+    for _ in 0..5 {
+        // A new window, in which the user signs in with the same account.
+        let mut browser = Browser::default();
+        let page = walk(&mut browser, &gateway, &provider, "/ops/1", |_, _| {});
+        assert_eq!((&*page.0, page.1.status), ("/ops/1", 403), "{}", page.1.text());
+    }
+}
+
+#[test]
 fn users_of_one_address_are_no_loop() {
     let (app, provider) = (App::start(), OpenId::start());
     let gateway = gateway(&app, &provider);

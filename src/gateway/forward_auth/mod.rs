@@ -165,7 +165,9 @@ async fn verdict<'g>(
         rate_limits: Some(&lane.gateway.rate_limits),
         ..lane.gateway.policy()
     };
-    match decide(policy, head, &lane.credentials(), &mut Silent).await? {
+    let decided = decide(policy, head, &lane.credentials(), &mut Silent).await;
+    lane.gateway.note_use(head, &decided);
+    match decided? {
         Decision::Forward(allowed) => hold(conditions, allowed),
         // No app answers below the address where people sign in: the proxy sends that to the gateway.
         Decision::Builtin(..) => refused(Refusal::RouteMissing),
