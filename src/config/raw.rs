@@ -21,9 +21,9 @@ use crate::http::target::PathLeniency;
 use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
-    Alias, Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName,
-    Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token,
-    TrustedProxy,
+    Alias, Auth, Builtin, Color, Condition, FieldName, FieldValue, HostPattern, Listen, MissingClaim,
+    ParameterName, Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm,
+    StateUrl, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -297,6 +297,7 @@ pub struct RawRoute {
     pub from: Vec<Spanned<IpNet>>,
     pub none_from: Vec<Spanned<IpNet>>,
     pub any: Option<Spanned<Vec<Spanned<RawAlternative>>>>,
+    pub when: Option<Spanned<Condition>>,
     pub enforce: Option<Spanned<String>>,
     pub upstream: Option<Spanned<String>>,
     pub strip_prefix: Option<Spanned<String>>,

@@ -9,6 +9,7 @@ mod architecture;
 mod bearer;
 mod browsers;
 mod commands;
+mod conditions;
 mod connections;
 mod decisions;
 mod doctor;
