@@ -22,6 +22,7 @@ mod provider_grants;
 mod provider_logout;
 mod provider_presets;
 mod providers;
+mod proxy_protocol;
 mod proxying;
 mod reload;
 mod roles;

@@ -69,7 +69,18 @@ type ServerStream = StreamOwned<ServerConnection, TcpStream>;
 
 /// A TLS connection with its handshake done, or the reason why there is none.
 pub fn connect(config: &Arc<ClientConfig>, address: SocketAddr, name: &str) -> std::io::Result<ClientStream> {
+    connect_after(b"", config, address, name)
+}
+
+/// The same with `first` in front of TLS.
+pub fn connect_after(
+    first: &[u8],
+    config: &Arc<ClientConfig>,
+    address: SocketAddr,
+    name: &str,
+) -> std::io::Result<ClientStream> {
     let mut socket = TcpStream::connect(address)?;
+    socket.write_all(first)?;
     socket.set_read_timeout(Some(super::DEADLINE))?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = ClientConnection::new(config.clone(), name).map_err(std::io::Error::other)?;
