@@ -328,7 +328,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::forward::connect::{Addresses, connect};
+    use crate::forward::connect::{Addresses, Purpose, connect};
     use crate::forward::testing::{compile, raw};
 
     #[test]
@@ -362,7 +362,7 @@ mod tests {
     async fn connection(url: String) -> Http1 {
         let upstream = compile(&raw(&[url]));
         let deadline = Instant::now() + Duration::from_secs(5);
-        let link = connect(&upstream.servers[0], &Addresses::default(), deadline)
+        let link = connect(&upstream.servers[0], &Addresses::default(), Purpose::OWN, deadline)
             .await
             .unwrap();
         Http1::new(link, ServerRef { upstream, server: 0 }).await.unwrap()
@@ -431,7 +431,7 @@ mod tests {
         let link = {
             let upstream = compile(&raw(&[url]));
             let deadline = Instant::now() + Duration::from_secs(5);
-            connect(&upstream.servers[0], &Addresses::default(), deadline)
+            connect(&upstream.servers[0], &Addresses::default(), Purpose::OWN, deadline)
                 .await
                 .unwrap()
         };

@@ -14,7 +14,7 @@
 //! cost 15.3 µs of CPU in this shape, and 21.5 µs with hyper-util's pooled client on tokio's multi-thread runtime.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use super::connect::Addresses;
 use super::http1::{Http1, ServerRef};
 use super::http2::Http2;
+use super::server::Protocol;
 use super::upstream::Upstream;
 use crate::http::client::{ClientKey, Exit, Holder, Share};
 
@@ -61,6 +62,8 @@ pub(super) struct ServerPool {
     pub(super) addresses: Addresses,
     /// Held while the HTTP/2 connection is made, so that one is made and not one for each request that waits.
     pub(super) dialling: tokio::sync::Mutex<()>,
+    /// Whether a server that may choose HTTP/2 chose HTTP/1.1 when it was last asked.
+    chose_http1: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -255,6 +258,7 @@ impl ServerPool {
             state: Mutex::default(),
             addresses: Addresses::default(),
             dialling: tokio::sync::Mutex::default(),
+            chose_http1: AtomicBool::new(false),
         }
     }
 
@@ -324,6 +328,17 @@ impl ServerPool {
     /// Whether a connection to the server may carry more than one request.
     pub(super) fn is_reusable(&self) -> bool {
         self.app.upstream.is_reusable(self.app.server)
+    }
+
+    /// Whether the server, which may choose HTTP/2, chose HTTP/1.1 when it was last asked.
+    pub(super) fn chose_http1(&self) -> bool {
+        self.chose_http1.load(Ordering::Relaxed)
+    }
+
+    /// The server chose `protocol`.
+    pub(super) fn note_choice(&self, protocol: Protocol) {
+        self.chose_http1
+            .store(protocol == Protocol::Http1, Ordering::Relaxed);
     }
 
     /// Closes the idle connections that the app has closed or spoken on unasked: one was found to be so.

@@ -320,6 +320,7 @@ async fn serve(
                     request: Request::from_parts(head, body),
                     host,
                     hop,
+                    client: None,
                 },
             )
             .await

@@ -231,6 +231,15 @@ impl Reader<'_> {
         Some(Spanned::new(RawPem::Path(path.value.into()), path.span))
     }
 
+    /// The same for a file that is read again, with the whole configuration, when it changes.
+    pub(super) fn watched_pem(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<RawPem>> {
+        let pem = self.pem(section, key)?;
+        if let RawPem::Path(path) = &pem.value {
+            self.problems.depends_on(path);
+        }
+        Some(pem)
+    }
+
     pub(super) fn forward_auth(&mut self, section: &mut Section<'_>) -> Option<RawForwardAuth> {
         let cache = self.duration_or_zero(section, "cache").filter(|cache| {
             let is_short = cache.value <= LONGEST_CACHE;
