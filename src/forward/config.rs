@@ -122,7 +122,10 @@ fn announces(raw: &RawUpstream) -> bool {
 fn tls_keys(raw: &RawUpstream) -> impl Iterator<Item = (&'static str, &Range<usize>)> {
     let keys = [
         ("ca_file", raw.ca_file.as_ref().map(|written| &written.span)),
-        ("server_name", raw.server_name.as_ref().map(|written| &written.span)),
+        (
+            "server_name",
+            raw.server_name.as_ref().map(|written| &written.span),
+        ),
         (
             "client_certificate",
             raw.client_certificate.as_ref().map(|written| &written.span),
@@ -176,7 +179,10 @@ fn compile_server(
         && let Some(key) = raw.proxy_protocol.as_ref().filter(|key| key.value)
     {
         problems
-            .error(&written.span, "an `h2c://` server cannot be told the client's address by `proxy_protocol`")
+            .error(
+                &written.span,
+                "an `h2c://` server cannot be told the client's address by `proxy_protocol`",
+            )
             .also(key.span.clone(), "switched on here")
             .hint("one connection of HTTP/2 is for all clients: write `http://`, or remove `proxy_protocol`");
         return None;
@@ -295,7 +301,8 @@ fn with_certificate(
             return None;
         }
     };
-    const KEY_HINT: &str = "`client_key` is the PEM file of the certificate's own key, which the gateway's user may read";
+    const KEY_HINT: &str =
+        "`client_key` is the PEM file of the certificate's own key, which the gateway's user may read";
     let private_key = match read_key(key, problems) {
         Ok(private_key) => private_key,
         Err(fault) => {
@@ -309,7 +316,10 @@ fn with_certificate(
         Ok(config) => Some(config),
         Err(error) => {
             problems
-                .error(&key.span, format!("the key does not go with the certificate: {error}"))
+                .error(
+                    &key.span,
+                    format!("the key does not go with the certificate: {error}"),
+                )
                 .also(certificate.span.clone(), "the certificate")
                 .hint(KEY_HINT);
             None

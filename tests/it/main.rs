@@ -35,4 +35,5 @@ mod single_page;
 mod step_up;
 mod streams;
 mod support;
+mod upstream_tls;
 mod wycheproof;

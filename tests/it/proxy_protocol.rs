@@ -7,8 +7,9 @@ use std::net::TcpStream;
 use http::Request as Http2Request;
 
 use super::support::http2::Http2;
+use super::support::server::Server;
 use super::support::tls::{self, Certificate};
-use super::support::{App, Client, Gateway, Response, Setup, eventually};
+use super::support::{App, Client, Gateway, Request, Response, Setup, eventually};
 
 const TRUSTED: &str = "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://localhost\"\nproxy_protocol = true\n\
                        trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\n";
@@ -377,4 +378,90 @@ fn redirect_listener_takes_the_header_too() {
     let mut client = Client::connect(address);
     client.send(GET);
     assert_eq!(client.rest(), b"");
+}
+
+/// An upstream whose servers are told the client's address, behind a proxy that names its clients.
+fn told(server: &str, more: &str) -> Setup {
+    Setup::new(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://localhost\"\ntrusted_proxies = [\"127.0.0.1\"]\nworkers = 1\n\
+         [upstreams.app]\nservers = [\"{server}\"]\nproxy_protocol = true\n{more}\n\
+         [[routes]]\npath = \"/*\"\nauth = \"none\"\nupstream = \"app\"\n"
+    ))
+}
+
+/// The header that announces a client; only the address is known.
+fn announcement(client: &str) -> Vec<u8> {
+    match client.parse().unwrap() {
+        std::net::IpAddr::V4(ip) => header(0x21, 0x11, &[&ip.octets()[..], &[0; 8]].concat()),
+        std::net::IpAddr::V6(ip) => header(0x21, 0x21, &[&ip.octets()[..], &[0; 20]].concat()),
+    }
+}
+
+#[test]
+fn app_is_told_the_client_of_each_request_and_no_connection_is_used_twice() {
+    let server = Server::announced();
+    let gateway = told(&format!("http://{}", server.address), "").start();
+    let clients = ["192.0.2.1", "2001:db8::2", "192.0.2.1", "198.51.100.3"];
+    // One connection of the proxy in front carries requests of several clients.
+    let mut proxy = gateway.connect();
+    for (number, client) in clients.iter().enumerate() {
+        let request = Request::get("/").header("X-Forwarded-For", client);
+        request.over(&mut proxy).expect(200);
+        let came = server.last();
+        assert_eq!(came.announced, announcement(client), "{client}");
+        assert_eq!(came.connection, number + 1);
+        assert_eq!(came.option.as_deref(), Some("close"));
+    }
+    // Without an address in `X-Forwarded-For` the client is not known.
+    gateway.get("/").expect(200);
+    assert_eq!(server.last().announced, header(0x21, 0x00, b""));
+}
+
+#[test]
+fn requests_that_wait_for_a_connection_do_not_get_one_of_another_client() {
+    let server = Server::announced();
+    let gateway = told(&format!("http://{}", server.address), "max_connections = 1").start();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (gateway, client) = (&gateway, format!("192.0.2.{number}"));
+            scope.spawn(move || {
+                let request = Request::get(&format!("/{client}")).header("X-Forwarded-For", &client);
+                gateway.send(&request).expect(200);
+            });
+        }
+    });
+    let came = server.came();
+    assert_eq!(came.len(), 8);
+    for came in came {
+        let client = came.uri.trim_start_matches('/');
+        assert_eq!(came.announced, announcement(client), "{client}");
+    }
+}
+
+#[test]
+fn header_for_the_app_comes_before_tls_and_http2_is_not_offered() {
+    let certificate = Certificate::for_names(&["127.0.0.1"]);
+    let server = Server::announced_with_tls(certificate.server_config_for(&["h2", "http/1.1"], &[]));
+    let setup = told(&format!("https://{}", server.address), "ca_file = \"ca.pem\"");
+    setup.write("ca.pem", &certificate.chain_pem);
+    let gateway = setup.start();
+    for client in ["192.0.2.1", "192.0.2.2"] {
+        gateway
+            .send(&Request::get("/").header("X-Forwarded-For", client))
+            .expect(200);
+        let came = server.last();
+        assert_eq!(came.announced, announcement(client));
+        assert!(!came.is_http2);
+    }
+    assert_eq!(server.connections(), 2);
+}
+
+#[test]
+fn health_check_announces_the_gateway_itself() {
+    let server = Server::announced();
+    let check = "health_check = { path = \"/healthz\", interval = \"50ms\" }";
+    let _gateway = told(&format!("http://{}", server.address), check).start();
+    eventually("the app is checked", || !server.came().is_empty());
+    assert_eq!(server.came()[0].announced, header(0x20, 0x00, b""));
+    assert_eq!(server.came()[0].uri, "/healthz");
 }

@@ -68,8 +68,11 @@ impl Reader<'_> {
         let halves = ["client_certificate", "client_key"];
         for (written, missing) in [(halves[0], halves[1]), (halves[1], halves[0])] {
             if section.took(written) && !section.took(missing) {
-                self.error(&section.span, format!("`{}` has `{written}` without `{missing}`", section.title))
-                    .hint("a certificate goes with its key");
+                self.error(
+                    &section.span,
+                    format!("`{}` has `{written}` without `{missing}`", section.title),
+                )
+                .hint("a certificate goes with its key");
             }
         }
         if let (Some(check), Some(_)) = (&upstream.health_check, &upstream.builtin) {
