@@ -110,6 +110,10 @@ impl Upstream {
     /// Takes over from the configuration before which servers have sent bytes unasked: a reload changes no app.
     pub fn remember(&self, before: &[Arc<Self>]) {
         for server in &self.servers {
+            let known = before.iter().flat_map(|upstream| &upstream.servers);
+            for known in known.filter(|known| known.label == server.label) {
+                server.addresses.inherit(&known.addresses);
+            }
             let same = |upstream: &Arc<Self>| {
                 let known = upstream
                     .servers

@@ -15,6 +15,7 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
+use super::names::Addresses;
 use super::server::{Address, Health, Server, Speaks, Tls};
 use super::upstream::{HealthCheck, Upstream};
 use crate::config::raw::{RawPem, RawUpstream};
@@ -190,6 +191,7 @@ fn compile_server(
     Some(Server {
         label: label.into(),
         address,
+        addresses: Addresses::default(),
         speaks: match scheme {
             ServerScheme::H2c => Speaks::Http2,
             ServerScheme::Https if offers_http2(raw) => Speaks::Either,
@@ -213,6 +215,7 @@ fn unix_server(path: PathBuf, proxy_protocol: bool) -> Server {
     Server {
         label: format!("unix:{}", path.display()).into(),
         address: Address::Unix(path),
+        addresses: Addresses::default(),
         speaks: Speaks::Http1,
         proxy_protocol,
         tls: None,

@@ -14,6 +14,8 @@ mod head;
 mod health_check;
 mod http1;
 mod http2;
+mod name_watch;
+mod names;
 mod pool;
 mod probe;
 mod response;
@@ -37,6 +39,7 @@ use tokio::time::Instant;
 pub(crate) use body::{BodyRules, Progress, RequestBody, is_grpc};
 pub(crate) use head::Outgoing;
 pub(crate) use health_check::watch_health;
+pub(crate) use name_watch::watch_names;
 pub use pool::Pool;
 pub(crate) use probe::{Probed, probe};
 pub(crate) use response::ResponseBody;
@@ -255,7 +258,7 @@ async fn dial(
         if server_pool.chose_http1() {
             alone = None;
         }
-        let link = connect(server, &server_pool.addresses, purpose, deadline).await?;
+        let link = connect(server, purpose, deadline).await?;
         pools.upstream.reached(index);
         let protocol = link.protocol(server.speaks);
         if server.speaks == Speaks::Either && may_share {
