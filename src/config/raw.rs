@@ -105,6 +105,8 @@ pub struct RawConfig {
     pub forward_auth: RawForwardAuth,
     /// `[log]`
     pub log: RawLog,
+    /// `[audit]`
+    pub audit: RawAudit,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
     pub tests: Vec<Spanned<RawTest>>,
 }
@@ -188,6 +190,12 @@ pub struct RawLog {
     pub level: Option<Spanned<String>>,
     pub access: Option<Spanned<bool>>,
     pub email: Option<Spanned<bool>>,
+    pub file: Option<Spanned<PathBuf>>,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Default)]
+pub struct RawAudit {
     pub file: Option<Spanned<PathBuf>>,
 }
 
