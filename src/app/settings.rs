@@ -10,15 +10,16 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::account::Policy;
-use crate::config::raw::{RawLog, RawPassword, RawPem, RawServer, RawSession};
+use crate::config::raw::{RawAdmin, RawLog, RawPassword, RawPem, RawServer, RawSession};
 use crate::config::schema::{self, RestartValues, or_default};
-use crate::config::{Problems, RawConfig, Spanned};
+use crate::config::{Problems, RawConfig, Spanned, load_secret};
 use crate::http::client::Share;
 use crate::http::headers::Host;
 use crate::http::origin::ListedOrigins;
 use crate::http::url::Url;
 use crate::identity_headers::TrustedProxies;
 use crate::observe::Form;
+use crate::server::admin::AdminToken;
 use crate::server::context::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part, Source};
@@ -34,6 +35,8 @@ pub struct Settings {
     pub admin: Option<Address>,
     /// Names that requests to the admin port may be for, besides addresses, `localhost` and the host of `public_url`.
     pub admin_hosts: Vec<String>,
+    /// `[admin] token`
+    pub(crate) admin_token: Option<AdminToken>,
     /// The logs.
     pub log: LogSettings,
     /// Scheme, host and port of the site as browsers see it; the issuer of our own tokens.
@@ -129,6 +132,7 @@ impl Settings {
         Self {
             listen,
             admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
+            admin_token: raw.admin.as_ref().and_then(|admin| admin_token(admin, problems)),
             admin_hosts: raw
                 .admin
                 .iter()
@@ -224,6 +228,19 @@ pub(super) fn signing_algorithm(raw: &RawConfig) -> SigningAlgorithm {
         .algorithm
         .as_ref()
         .map_or_else(SigningAlgorithm::default, |algorithm| algorithm.value)
+}
+
+/// `[admin] token`.
+fn admin_token(admin: &RawAdmin, problems: &mut Problems) -> Option<AdminToken> {
+    let token = admin.token.as_ref()?;
+    let loaded = load_secret(token, problems).and_then(|loaded| AdminToken::new(loaded.expose()));
+    loaded
+        .map_err(|fault| {
+            problems
+                .error(&token.span, format!("`token` cannot be used: {fault}"))
+                .hint("write a random one into the file, for example with `openssl rand -hex 32`");
+        })
+        .ok()
 }
 
 /// `[server] trusted_proxies`.

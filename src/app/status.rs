@@ -1,16 +1,22 @@
 //! What the admin port tells about the running gateway.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use http::Response;
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::build::Current;
+use super::decisions;
 use super::state_sync::StateSnapshot;
 use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts};
-use crate::observe::{AccessLog, Diagnostics, Metrics};
-use crate::server::admin;
+use crate::observe::{AccessLog, Decisions, Diagnostics, Metrics};
+use crate::rate_limit::RateLimits;
+use crate::server::admin::{self, Tried};
 use crate::server::worker::Pulse;
 use crate::verify::{CacheCounters, LocalCache};
 
@@ -30,6 +36,9 @@ pub(super) struct Status {
     /// Why the last reload failed; `None` where it did not.
     pub(super) reload_failure: ArcSwapOption<String>,
     pub(super) draining: watch::Receiver<bool>,
+    pub(super) decisions: Arc<Decisions>,
+    /// Counts wrong tokens for decisions.
+    pub(super) wrong_tokens: RateLimits,
 }
 
 impl Status {
@@ -136,5 +145,41 @@ impl admin::Report for Status {
             config_reload_failed: self.reload_failure.load().is_some(),
         };
         (CONTENT_TYPE, self.metrics.encode(others))
+    }
+
+    fn has_token(&self) -> bool {
+        self.current.load().settings.admin_token.is_some()
+    }
+
+    fn try_token(&self, client: IpAddr, token: &[u8]) -> Tried {
+        let current = self.current.load();
+        let Some(right) = &current.settings.admin_token else {
+            return Tried::NoneConfigured;
+        };
+        if self.wrong_tokens.has_bad_signatures(client) {
+            return Tried::TooMany;
+        }
+        if right.is(token) {
+            return Tried::Right;
+        }
+        self.wrong_tokens.note_bad_signature(client);
+        Tried::Wrong
+    }
+
+    fn overview(&self, _sees_decisions: bool, _is_live: bool) -> Response<Bytes> {
+        Response::default()
+    }
+
+    fn decision(&self, request_id: &str) -> Option<String> {
+        Some(decisions::told(&self.decisions.find(request_id)?).to_string())
+    }
+
+    fn decision_page(&self, _request_id: &str) -> Response<Bytes> {
+        Response::default()
+    }
+
+    fn decisions(&self) -> String {
+        let all: Vec<_> = self.decisions.all().iter().map(decisions::told).collect();
+        json!({ "decisions": all }).to_string()
     }
 }

@@ -4,6 +4,7 @@
 //! never wait for each other. Invariants: no token, cookie or query string, and no wait on the request path.
 
 pub(crate) mod access_log;
+mod decisions;
 pub(crate) mod diagnostics;
 mod file;
 pub(crate) mod metrics;
@@ -13,6 +14,8 @@ mod worker;
 
 pub use access_log::AccessLog;
 pub(crate) use access_log::{Decision, Entry, Form};
+pub use decisions::Decisions;
+pub(crate) use decisions::{Attempt, Attempts, Deciding, Finding, Remembered, RouteOrigin};
 pub(crate) use diagnostics::{Diagnostics, LevelSwitch};
 pub(crate) use file::open as open_file;
 pub use metrics::Metrics;
