@@ -17,6 +17,7 @@ mod guarded;
 mod key_store;
 mod login_services;
 mod offline;
+mod overview;
 mod reload;
 mod run;
 mod settings;

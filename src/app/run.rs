@@ -30,7 +30,7 @@ use super::status::Status;
 use super::worker::{WorkerHandle, start_workers};
 use super::{Failure, failed};
 use crate::clock::Clock;
-use crate::observe::{AccessLog, Decisions, Metrics, WorkerTelemetry};
+use crate::observe::{AccessLog, Decisions, History, Metrics, WorkerTelemetry};
 use crate::rate_limit::RateLimits;
 use crate::server::admin::{self, Report as _};
 use crate::server::listen::{self, Address, Listener};
@@ -143,6 +143,9 @@ async fn serve(
         reload_failure: ArcSwapOption::empty(),
         draining: draining.subscribe(),
         decisions,
+        history: History::start(&metrics),
+        started_at: state.clock.now(),
+        file: file.display().to_string(),
         wrong_tokens: RateLimits::default(),
     });
     let mut running = Running {
@@ -165,6 +168,7 @@ async fn serve(
     let mut signals = Signals::install()?;
     let opened = running.sockets.all();
     console.say_addresses(&settings, &opened, admin.as_ref());
+    tokio::spawn(Arc::clone(&report).keep_history());
     let (beside, file_beside) = beside.unzip();
     private.extend(file_beside);
     for listener in admin.into_iter().chain(beside) {

@@ -399,3 +399,20 @@ fn flood_of_allowed_requests_and_of_one_client_does_not_push_a_refusal_out() {
     }
     why(&gateway, &id, 3);
 }
+
+#[test]
+fn token_that_is_short_or_missing_is_an_error_of_the_file() {
+    let app = App::start();
+    let setup = Setup::new(&before(
+        &app,
+        &format!("{ROUTES}[admin]\nlisten = \"127.0.0.1:0\"\ntoken = {{ file = \"admin.secret\" }}\n"),
+    ));
+    let said = setup.command(["check"]).expect(2).stderr;
+    assert!(said.contains("`token` cannot be used: "), "{said}");
+    setup.write("admin.secret", "short\n");
+    let said = setup.command(["check"]).expect(2).stderr;
+    assert!(said.contains("it has 5 bytes, and needs at least 16"), "{said}");
+    assert!(!said.contains("short"), "{said}");
+    setup.write("admin.secret", "0123456789abcdef\n");
+    setup.command(["check"]).expect(0);
+}

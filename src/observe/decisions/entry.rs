@@ -218,7 +218,7 @@ impl Remembered {
         let mut end = 0;
         for (index, (text, most)) in texts.into_iter().enumerate() {
             let room = most.min(TEXT - end);
-            let length = text.floor_char_boundary(room);
+            let length = boundary(text, room);
             kept.is_cut |= length < text.len();
             kept.text[end..end + length].copy_from_slice(&text.as_bytes()[..length]);
             end += length;
@@ -227,6 +227,7 @@ impl Remembered {
         kept
     }
 
+    /// The text of that number.
     fn text(&self, index: usize) -> &str {
         let from = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         let bytes = self.text.get(usize::from(from)..usize::from(self.ends[index]));
@@ -265,4 +266,13 @@ impl Remembered {
     pub(crate) fn is_allowed(&self) -> bool {
         self.decision == Decision::Allow
     }
+}
+
+/// The most bytes of `text`, at most `most`, that end with a whole character.
+fn boundary(text: &str, most: usize) -> usize {
+    if text.len() <= most {
+        return text.len();
+    }
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+    end.unwrap_or_default()
 }

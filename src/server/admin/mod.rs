@@ -250,6 +250,8 @@ fn answer(report: &dyn Report, path: &str) -> Response<Bytes> {
                 plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reasons}\n"))
             }
         },
+        // Browsers ask for it beside every page.
+        "/favicon.ico" => plain(StatusCode::NO_CONTENT, String::new()),
         "/metrics" => {
             let (kind, metrics) = report.metrics();
             text(StatusCode::OK, kind, metrics)
