@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::build::Current;
 use super::state_sync::StateSnapshot;
-use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts};
+use crate::forward::Upstream;
+use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts, ServerCounts};
 use crate::observe::{AccessLog, Diagnostics, Metrics};
 use crate::server::admin;
 use crate::server::worker::Pulse;
@@ -30,6 +31,18 @@ pub(super) struct Status {
     /// Why the last reload failed; `None` where it did not.
     pub(super) reload_failure: ArcSwapOption<String>,
     pub(super) draining: watch::Receiver<bool>,
+}
+
+/// The servers of an app, as metrics show them.
+fn server_counts(upstream: &Upstream) -> impl Iterator<Item = ServerCounts> {
+    upstream.servers().map(|(server, status)| ServerCounts {
+        upstream: Arc::clone(&upstream.name),
+        server: Arc::clone(server),
+        is_up: status.is_up,
+        ejections: status.ejections,
+        retries: status.retries,
+        pending: status.pending,
+    })
 }
 
 impl Status {
@@ -125,6 +138,11 @@ impl admin::Report for Status {
                         .map_or(0, |sign_in| sign_in.verifier.cached()),
             },
             key_sets,
+            servers: current
+                .upstreams
+                .iter()
+                .flat_map(|upstream| server_counts(upstream))
+                .collect(),
             cookies_dropped: current
                 .upstreams
                 .iter()

@@ -5,17 +5,18 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::server::{Address, Health, Protocol, Server, Tls};
+use super::affinity::{COOKIE_PREFIX, hash_of};
+use super::server::{Address, Health, Protocol, Server, Tls, Uptime};
 use super::upstream::{HealthCheck, Upstream};
-use crate::config::raw::RawUpstream;
+use crate::config::raw::{RawUpstream, RawUpstreamServer};
 use crate::config::schema::or_default;
 use crate::config::{Problems, Spanned};
 use crate::http::location::Origin;
@@ -43,7 +44,7 @@ impl Upstream {
         for (index, written) in raw.servers.iter().enumerate() {
             if let Some(earlier) = raw.servers[..index]
                 .iter()
-                .find(|earlier| earlier.value == written.value)
+                .find(|earlier| earlier.url == written.url)
             {
                 let earlier = earlier.span.clone();
                 problems
@@ -71,7 +72,7 @@ impl Upstream {
             servers.push(server);
         }
         if let Some(ca_file) = &raw.ca_file
-            && !raw.servers.iter().any(|server| server.is_tls())
+            && !raw.servers.iter().any(|server| server.url.is_tls())
         {
             problems
                 .warning(
@@ -101,31 +102,37 @@ impl Upstream {
             connect_timeout: duration(&raw.connect_timeout, "connect_timeout"),
             response_timeout: duration(&raw.response_timeout, "response_timeout"),
             idle_timeout: duration(&raw.idle_timeout, "idle_timeout"),
-            max_connections: limit(raw, workers),
+            max_connections: share(raw.max_connections.as_ref(), "max_connections", workers).max(1),
+            max_pending: share(raw.max_pending.as_ref(), "max_pending", workers),
             health_check: raw.health_check.as_ref().map(|check| HealthCheck {
                 path: check.path.value.clone(),
                 interval: or_default(check.interval.as_ref(), "upstreams.*.health_check", "interval"),
             }),
-            epoch: Instant::now(),
+            sticky: raw.sticky.as_ref().map(|sticky| sticky.value),
+            cookie_name: format!("{COOKIE_PREFIX}{}", name.value),
+            server_ids: OnceLock::new(),
+            uptime: Uptime::default(),
             dropped_cookies: AtomicU64::new(0),
         }
     }
 }
 
-/// Connections of one worker.
-fn limit(raw: &RawUpstream, workers: usize) -> usize {
-    let most: u64 = or_default(raw.max_connections.as_ref(), TABLE, "max_connections");
-    (usize::try_from(most).unwrap_or(usize::MAX) / workers.max(1)).max(1)
+/// What one worker has of a limit; at least 1 of any.
+fn share(written: Option<&Spanned<u64>>, key: &str, workers: usize) -> usize {
+    let most: u64 = or_default(written, TABLE, key);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    (most / workers.max(1)).max(most.min(1))
 }
 
 fn compile_server(
-    written: &Spanned<ServerAddress>,
+    written: &Spanned<RawUpstreamServer>,
     raw: &RawUpstream,
     tls: &mut TlsConfigs,
     problems: &mut Problems,
 ) -> Option<Server> {
-    let (scheme, host, port, authority, base) = match &written.value {
-        ServerAddress::Unix(path) => return Some(unix_server(problems.resolve(path))),
+    let weight = weight(written);
+    let (scheme, host, port, authority, base) = match &written.url {
+        ServerAddress::Unix(path) => return Some(unix_server(problems.resolve(path), weight)),
         ServerAddress::Tcp {
             scheme,
             host,
@@ -153,6 +160,7 @@ fn compile_server(
         None
     };
     Some(Server {
+        hash: hash_of(&label),
         label: label.into(),
         address,
         protocol: match scheme {
@@ -163,26 +171,36 @@ fn compile_server(
         host: authority.clone(),
         base: base.clone(),
         origin: Origin::server(authority.to_str().ok()?, if is_tls { 443 } else { 80 }),
+        weight,
         health: Health::default(),
     })
 }
 
-fn unix_server(path: PathBuf) -> Server {
+fn weight(written: &RawUpstreamServer) -> u32 {
+    let weight: u64 = or_default(written.weight.as_ref(), "upstreams.*.servers", "weight");
+    // From 1 to 100, as the schema has it.
+    u32::try_from(weight).unwrap_or(1).max(1)
+}
+
+fn unix_server(path: PathBuf, weight: u32) -> Server {
+    let label = format!("unix:{}", path.display());
     Server {
-        label: format!("unix:{}", path.display()).into(),
+        hash: hash_of(&label),
+        label: label.into(),
         address: Address::Unix(path),
         protocol: Protocol::Http1,
         tls: None,
         host: HeaderValue::from_static("localhost"),
         base: String::new(),
         origin: None,
+        weight,
         health: Health::default(),
     }
 }
 
 fn compile_tls(
     host: &str,
-    written: &Spanned<ServerAddress>,
+    written: &Spanned<RawUpstreamServer>,
     raw: &RawUpstream,
     configs: &mut TlsConfigs,
     problems: &mut Problems,

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod architecture;
+mod balancing;
 mod bearer;
 mod browsers;
 mod commands;
