@@ -111,6 +111,9 @@ pub mod internals {
         pub mod egress {
             pub use crate::net::egress::Egress;
         }
+        pub mod proxy_protocol {
+            pub use crate::net::proxy_protocol::{Announced, Fixed, HeaderFault};
+        }
     }
     pub mod observe {
         pub use crate::observe::{AccessLog, Metrics, WorkerTelemetry};

@@ -113,7 +113,9 @@ impl Settings {
         let listen = addresses(server, problems);
         let public_url = public_url(server, problems);
         let tls = compile_tls(server, problems);
-        let trusted_proxies = trusted_proxies(server).with_public_https(public_url.is_tls());
+        let trusted_proxies = trusted_proxies(server)
+            .with_public_https(public_url.is_tls())
+            .with_proxy_protocol(server.scalars.get("server", "proxy_protocol"));
         let state_url = state_url(raw, problems);
         let beside = problems.resolve(Path::new(STATE_FILE));
         if raw.state.url.is_none() && state_url != format!("sqlite:{STATE_FILE}") && beside.exists() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
+use rustls_pki_types::ServerName;
 
 use super::preset::Preset;
 use super::schema::{RestartValues, Scalars, Written};
@@ -273,6 +274,11 @@ pub struct RawUpstream {
     pub max_pending: Option<Spanned<u64>>,
     pub sticky: Option<Spanned<Sticky>>,
     pub ca_file: Option<Spanned<PathBuf>>,
+    pub server_name: Option<Spanned<ServerName<'static>>>,
+    pub client_certificate: Option<Spanned<PathBuf>>,
+    pub client_key: Option<Spanned<RawPem>>,
+    pub http2: Option<Spanned<bool>>,
+    pub proxy_protocol: Option<Spanned<bool>>,
     pub health_check: Option<Spanned<RawHealthCheck>>,
 }
 

@@ -188,6 +188,9 @@ impl Upstream {
 
     /// Whether a connection to `server` may be used for another request.
     pub(super) fn is_reusable(&self, server: usize) -> bool {
+        if self.proxy_protocol {
+            return false;
+        }
         let until = self.servers[server].health.no_reuse_until.load(Ordering::Relaxed);
         // The clock is read only where something was seen.
         until == 0 || until <= self.now()

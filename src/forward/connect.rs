@@ -1,10 +1,10 @@
-//! Connections to servers: name resolution, TCP or unix socket, TLS.
+//! Connections to servers: name resolution, TCP or unix socket, the header of the PROXY protocol, TLS.
 //!
-//! Input: a [`Server`] and a deadline for all steps together. Output: a [`Link`] that HTTP can be spoken on. Nothing is
-//! retried here, and only a handshake is sent.
+//! Input: a [`Server`], what the connection is for, and a deadline for all steps together. Output: a [`Link`] that HTTP can
+//! be spoken on. Nothing is retried here, and only the header and a handshake are sent.
 
 use std::io::{self, IoSlice, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::server::{Address, Server};
+use super::server::{Address, Protocol, Server, Speaks};
 use crate::net::coalesce::{ROOM, coalesce};
+use crate::net::proxy_protocol::{self, Announced};
 use crate::refusal::Refusal;
 
 /// How long the addresses of a name are believed.
@@ -95,10 +96,36 @@ impl Addresses {
     }
 }
 
-/// Connects to `server` within `limit`, TLS included.
+/// What a connection is made for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purpose {
+    /// Whose requests it carries, for a server that is told.
+    pub(super) client: Announced,
+    /// Whether HTTP/2 is of no use: for an upgrade.
+    pub(super) is_http1_only: bool,
+}
+
+impl Purpose {
+    /// A request of the gateway's own.
+    pub(super) const OWN: Self = Self {
+        client: Announced::Proxy,
+        is_http1_only: false,
+    };
+
+    /// A request of a client; `None`: its address is not known.
+    pub(super) fn request_of(client: Option<IpAddr>, is_upgrade: bool) -> Self {
+        Self {
+            client: client.map_or(Announced::Unknown, Announced::Client),
+            is_http1_only: is_upgrade,
+        }
+    }
+}
+
+/// Connects to `server` until `deadline`, TLS included.
 pub(super) async fn connect(
     server: &Server,
     addresses: &Addresses,
+    purpose: Purpose,
     deadline: Instant,
 ) -> Result<Link, ConnectError> {
     let socket = timeout_at(deadline, open(server, addresses, deadline))
@@ -108,14 +135,25 @@ pub(super) async fn connect(
             io::ErrorKind::TimedOut => ConnectError::TimedOut,
             _ => ConnectError::Unreachable(error),
         })?;
-    let socket = Socket {
+    let mut socket = Socket {
         stream: Arc::new(Mutex::new(socket)),
         marks: Arc::default(),
     };
+    if server.proxy_protocol {
+        let header = proxy_protocol::header(purpose.client);
+        match timeout_at(deadline, socket.write_all(&header)).await {
+            Ok(written) => written.map_err(ConnectError::Unreachable)?,
+            Err(_elapsed) => return Err(ConnectError::TimedOut),
+        }
+    }
     let Some(tls) = &server.tls else {
         return Ok(Link::Plain(socket));
     };
-    let handshake = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), socket);
+    let config = match purpose.is_http1_only {
+        true => &tls.http1,
+        false => &tls.config,
+    };
+    let handshake = TlsConnector::from(Arc::clone(config)).connect(tls.name.clone(), socket);
     match timeout_at(deadline, handshake).await {
         Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
         Ok(Err(error)) => Err(ConnectError::Tls(error)),
@@ -336,6 +374,18 @@ impl Link {
         match self {
             Self::Plain(socket) => socket.clone(),
             Self::Tls(stream) => stream.get_ref().0.clone(),
+        }
+    }
+
+    /// What is spoken on it, on a connection to a server that speaks this.
+    pub(super) fn protocol(&self, server: Speaks) -> Protocol {
+        match (server, self) {
+            (Speaks::Http2, _) => Protocol::Http2,
+            (Speaks::Either, Self::Tls(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Protocol::Http2
+            }
+            // Also where the server chose nothing.
+            (Speaks::Http1 | Speaks::Either, _) => Protocol::Http1,
         }
     }
 

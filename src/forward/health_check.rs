@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use super::connect::{Addresses, connect};
+use super::connect::{Addresses, Purpose, connect};
 use super::server::{Protocol, Server};
 use super::upstream::{HealthCheck, Upstream};
 
@@ -79,7 +79,7 @@ pub(super) async fn ask(
     addresses: &Addresses,
 ) -> Result<(), String> {
     let deadline = Instant::now() + check.interval.min(LONGEST_CHECK);
-    let link = connect(server, addresses, deadline)
+    let link = connect(server, addresses, Purpose::OWN, deadline)
         .await
         .map_err(|error| error.to_string())?;
     let host = upstream.host.as_ref().unwrap_or(&server.host);
@@ -88,7 +88,7 @@ pub(super) async fn ask(
         .header(header::USER_AGENT, "passgate-health-check")
         .header(header::ACCEPT, "*/*");
     let answer = async {
-        match server.protocol {
+        match link.protocol(server.speaks) {
             Protocol::Http1 => {
                 let (mut send, connection) = http1::handshake(TokioIo::new(link)).await?;
                 let request = request
@@ -103,9 +103,13 @@ pub(super) async fn ask(
                 let (mut send, connection) =
                     http2::handshake(TokioExecutor::new(), TokioIo::new(link)).await?;
                 let host = host.to_str().unwrap_or("localhost");
+                let scheme = match server.tls {
+                    Some(_) => "https",
+                    None => "http",
+                };
                 let request = request
                     .version(Version::HTTP_2)
-                    .uri(format!("http://{host}{}", check.path))
+                    .uri(format!("{scheme}://{host}{}", check.path))
                     .body(Empty::<Bytes>::new())
                     .expect("the path and the host were checked when the file was read");
                 run(send.send_request(request), connection).await

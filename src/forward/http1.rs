@@ -350,7 +350,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::forward::connect::{Addresses, connect};
+    use crate::forward::connect::{Addresses, Purpose, connect};
     use crate::forward::testing::{compile, raw};
 
     #[test]
@@ -384,9 +384,14 @@ mod tests {
     async fn connection(url: String) -> Http1 {
         let upstream = compile(&raw(&[url]));
         let deadline = Instant::now() + Duration::from_secs(5);
-        let link = connect(&upstream.servers[0], &Addresses::default(), deadline)
-            .await
-            .unwrap();
+        let link = connect(
+            &upstream.servers[0],
+            &Addresses::default(),
+            Purpose::OWN,
+            deadline,
+        )
+        .await
+        .unwrap();
         Http1::new(link, ServerRef { upstream, server: 0 }).await.unwrap()
     }
 
@@ -453,9 +458,14 @@ mod tests {
         let link = {
             let upstream = compile(&raw(&[url]));
             let deadline = Instant::now() + Duration::from_secs(5);
-            connect(&upstream.servers[0], &Addresses::default(), deadline)
-                .await
-                .unwrap()
+            connect(
+                &upstream.servers[0],
+                &Addresses::default(),
+                Purpose::OWN,
+                deadline,
+            )
+            .await
+            .unwrap()
         };
         app.join().unwrap();
         link.socket().look();

@@ -55,13 +55,13 @@ use crate::http::client::Holder;
 use crate::refusal::Refusal;
 use crate::values::Builtin;
 use balance::Chosen;
-use connect::{ConnectError, connect};
+use connect::{ConnectError, Purpose, connect};
 use ejection::Failure;
 use http1::{ExchangeError, Fate, Http1};
 use http2::Http2;
 use pool::{Checkout, PooledConnection, ServerPool, UpstreamPool};
 use response::Uploading;
-use server::{Protocol, Server};
+use server::{Protocol, Server, Speaks};
 
 /// How often a server is looked for, for one request.
 const ATTEMPTS: usize = 6;
@@ -115,6 +115,7 @@ pub(crate) async fn forward(
         mut request,
         host,
         hop,
+        client,
     } = outgoing;
     if request.method() == Method::CONNECT {
         // To hyper a tunnel. No route can name it; here nothing depends on that.
@@ -133,7 +134,8 @@ pub(crate) async fn forward(
             break;
         };
         let index = chosen.index;
-        let connection = match ready(&pools, &tried, chosen, pooled, &mut dialling).await {
+        let purpose = Purpose::request_of(client, hop.websocket);
+        let connection = match ready(&pools, &tried, chosen, pooled, &mut dialling, purpose).await {
             Ok(connection) => connection,
             Err(error) => {
                 let request_id = request.headers().get("x-request-id");
@@ -149,11 +151,11 @@ pub(crate) async fn forward(
             &mut request,
             host,
             hop,
-            server.protocol,
+            (server, connection.protocol()),
             !server_pool.is_reusable(),
         )?;
         // Over HTTP/2 a request does not come back once it has a stream, and the app may say that it did nothing with it.
-        let is_kept = may_repeat || (!has_body && server.protocol == Protocol::Http2);
+        let is_kept = may_repeat || (!has_body && connection.protocol() == Protocol::Http2);
         let kept = is_kept.then(|| head::copy(&request));
         // All of them together have the time of one.
         let since = *since.get_or_insert_with(Instant::now);
@@ -261,24 +263,37 @@ enum Connection {
     Http2(Http2, PooledConnection),
 }
 
-/// The connection of `pooled`: the one that came with it, or a new one. `dialling` is the time until which one is made, for
-/// all servers that are tried: where another one is left, half of the rest is for that one.
+impl Connection {
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http1(_) => Protocol::Http1,
+            Self::Http2(..) => Protocol::Http2,
+        }
+    }
+}
+
+/// The connection of `pooled`: the one that came with it, the one that all requests share, or a new one.
+/// `dialling` is the time until which one is made, for all servers that are tried: where another one is left, half of the
+/// rest is for that one.
 async fn ready(
     pools: &UpstreamPool,
     tried: &Tried,
     chosen: Chosen,
     mut pooled: PooledConnection,
     dialling: &mut Option<Instant>,
+    purpose: Purpose,
 ) -> Result<Connection, ConnectError> {
-    let (upstream, index) = (&pools.upstream, chosen.index);
-    let server_pool = pools.server(index);
-    let protocol = upstream.servers[index].protocol;
-    if protocol == Protocol::Http1 && pooled.connection().is_some() {
+    if pooled.connection().is_some() {
         return Ok(Connection::Http1(pooled));
     }
-    if protocol == Protocol::Http2
-        && let Some(connection) = server_pool.shared()
-    {
+    let (upstream, index) = (&pools.upstream, chosen.index);
+    let server_pool = pools.server(index);
+    let may_share = match upstream.servers[index].speaks {
+        Speaks::Http1 => false,
+        Speaks::Http2 => true,
+        Speaks::Either => !purpose.is_http1_only,
+    };
+    if may_share && let Some(connection) = server_pool.shared() {
         return Ok(Connection::Http2(connection, pooled));
     }
     let now = Instant::now();
@@ -289,46 +304,61 @@ async fn ready(
         end
     };
     // On the heap: connecting is rare, and every request would carry the room for it.
-    match protocol {
-        Protocol::Http1 => {
-            let connection = Box::pin(dial_http1(pools, index, server_pool, deadline)).await?;
+    match Box::pin(dial(pools, index, may_share, purpose, deadline)).await? {
+        Dialled::Http1(connection) => {
             pooled.connect(connection);
             Ok(Connection::Http1(pooled))
         }
-        Protocol::Http2 => {
-            let connection = Box::pin(dial_http2(pools, index, server_pool, deadline)).await?;
-            Ok(Connection::Http2(connection, pooled))
-        }
+        Dialled::Http2(connection) => Ok(Connection::Http2(connection, pooled)),
     }
 }
 
-async fn dial_http1(
-    pools: &UpstreamPool,
-    index: usize,
-    server_pool: &ServerPool,
-    deadline: Instant,
-) -> Result<Http1, ConnectError> {
-    let link = connect(&pools.upstream.servers[index], &server_pool.addresses, deadline).await?;
-    Http1::new(link, server_pool.app.clone())
-        .await
-        .map_err(ConnectError::Protocol)
+/// A connection that was made, or that another request has made meanwhile.
+enum Dialled {
+    Http1(Http1),
+    Http2(Http2),
 }
 
-async fn dial_http2(
+async fn dial(
     pools: &UpstreamPool,
     index: usize,
-    server_pool: &ServerPool,
+    may_share: bool,
+    purpose: Purpose,
     deadline: Instant,
-) -> Result<Http2, ConnectError> {
+) -> Result<Dialled, ConnectError> {
+    let (server, server_pool) = (&pools.upstream.servers[index], pools.server(index));
     let made = tokio::time::timeout_at(deadline, async {
-        let _alone = server_pool.dialling.lock().await;
-        if let Some(connection) = server_pool.shared() {
-            return Ok(connection);
+        // One connection is for all requests that wait, unless the server is known to have chosen HTTP/1.1.
+        let mut alone = None;
+        if may_share && !server_pool.chose_http1() {
+            alone = Some(server_pool.dialling.lock().await);
+            if let Some(connection) = server_pool.shared() {
+                return Ok(Dialled::Http2(connection));
+            }
         }
-        let link = connect(&pools.upstream.servers[index], &server_pool.addresses, deadline).await?;
-        let connection = Http2::new(link).await.map_err(ConnectError::Protocol)?;
-        server_pool.share(connection.clone());
-        Ok(connection)
+        if server_pool.chose_http1() {
+            alone = None;
+        }
+        let link = connect(server, &server_pool.addresses, purpose, deadline).await?;
+        let protocol = link.protocol(server.speaks);
+        if server.speaks == Speaks::Either && may_share {
+            server_pool.note_choice(protocol);
+        }
+        let made = match protocol {
+            Protocol::Http1 => {
+                drop(alone);
+                let connection = Http1::new(link, server_pool.app.clone()).await;
+                connection.map(Dialled::Http1)
+            }
+            Protocol::Http2 => {
+                let connection = Http2::new(link).await;
+                connection.map(|connection| {
+                    server_pool.share(connection.clone());
+                    Dialled::Http2(connection)
+                })
+            }
+        };
+        made.map_err(ConnectError::Protocol)
     });
     made.await.unwrap_or(Err(ConnectError::TimedOut))
 }

@@ -14,7 +14,7 @@
 //! cost 15.3 µs of CPU in this shape, and 21.5 µs with hyper-util's pooled client on tokio's multi-thread runtime.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use super::connect::Addresses;
 use super::draw::Draws;
 use super::http1::{Http1, ServerRef};
 use super::http2::Http2;
-use super::server::Protocol;
+use super::server::{Protocol, Speaks};
 use super::upstream::Upstream;
 use crate::http::client::{ClientKey, Exit, Holder, Share};
 use crate::refusal::Refusal;
@@ -64,12 +64,16 @@ pub(super) struct ServerPool {
     pub(super) addresses: Addresses,
     /// Held while the HTTP/2 connection is made, so that one is made and not one for each request that waits.
     pub(super) dialling: tokio::sync::Mutex<()>,
+    /// Whether a server that may choose HTTP/2 chose HTTP/1.1 when it was last asked.
+    chose_http1: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct PoolState {
     /// Connections, idle or in use; for HTTP/2, requests under way.
     open: usize,
+    /// How many of them are connections of HTTP/1.1.
+    http1: usize,
     /// The one used last is last.
     idle: Vec<IdleConnection>,
     /// Requests whose client held less than its share when they came, and those that come after them.
@@ -287,6 +291,7 @@ impl ServerPool {
             state: Mutex::default(),
             addresses: Addresses::default(),
             dialling: tokio::sync::Mutex::default(),
+            chose_http1: AtomicBool::new(false),
         }
     }
 
@@ -297,7 +302,7 @@ impl ServerPool {
             let mut state = lock(&self.state);
             let connection = match state.idle.pop() {
                 Some(idle) => Some(idle.connection),
-                None if state.open < self.room(&state) => {
+                None if self.has_room(&state, 1) => {
                     state.open += 1;
                     None
                 }
@@ -305,10 +310,9 @@ impl ServerPool {
             };
             let at = state.hold(holder.clone());
             drop(state);
-            let pooled = PooledConnection {
-                connection,
-                permit: ConnectionPermit::counted(self, Some(at)),
-            };
+            let mut permit = ConnectionPermit::counted(self, Some(at));
+            permit.is_http1 = connection.is_some();
+            let pooled = PooledConnection { connection, permit };
             if pooled.connection.is_none() || self.is_reusable() {
                 return Checkout::Granted(pooled);
             }
@@ -322,15 +326,23 @@ impl ServerPool {
         state.held.len() - state.vacant.len() + state.waiting.iter().map(VecDeque::len).sum::<usize>()
     }
 
-    /// How many connections may be open now; for HTTP/2, how many requests may be under way.
-    fn room(&self, state: &PoolState) -> usize {
+    /// Whether so many connections more may be open now; over HTTP/2, so many requests more be under way.
+    fn has_room(&self, state: &PoolState, more: usize) -> bool {
         let upstream = &self.app.upstream;
+        let shares = match upstream.servers[self.app.server].speaks {
+            Speaks::Http1 => false,
+            Speaks::Http2 => true,
+            Speaks::Either => !self.chose_http1(),
+        };
         let streams = match &state.shared {
             Some(shared) => shared.connection.streams(),
-            None if upstream.servers[self.app.server].protocol == Protocol::Http2 => USUAL_STREAMS,
+            None if shares => USUAL_STREAMS,
             None => usize::MAX,
         };
-        upstream.max_connections.min(streams)
+        // Connections of WebSockets are open beside the one of HTTP/2.
+        let under_way = state.open.saturating_sub(state.http1);
+        state.open.saturating_add(more) <= upstream.max_connections
+            && under_way.saturating_add(more) <= streams
     }
 
     /// Waits for a connection, or the permit for one.
@@ -405,7 +417,7 @@ impl ServerPool {
         loop {
             let mut state = lock(&self.state);
             let is_waited_for = state.waiting.iter().any(|queue| !queue.is_empty());
-            if !is_waited_for || state.open >= self.room(&state) {
+            if !is_waited_for || !self.has_room(&state, 1) {
                 return;
             }
             state.open += 1;
@@ -420,6 +432,17 @@ impl ServerPool {
         self.app.upstream.is_reusable(self.app.server)
     }
 
+    /// Whether the server, which may choose HTTP/2, chose HTTP/1.1 when it was last asked.
+    pub(super) fn chose_http1(&self) -> bool {
+        self.chose_http1.load(Ordering::Relaxed)
+    }
+
+    /// The server chose `protocol`.
+    pub(super) fn note_choice(&self, protocol: Protocol) {
+        self.chose_http1
+            .store(protocol == Protocol::Http1, Ordering::Relaxed);
+    }
+
     /// Closes the idle connections that the app has closed or spoken on unasked: one was found to be so.
     pub(super) fn prune(self: &Arc<Self>) {
         self.close_idle(|idle| !idle.connection.is_fresh());
@@ -431,9 +454,11 @@ impl ServerPool {
         let over: Vec<IdleConnection> = idle.extract_if(.., |idle| is_over(idle)).collect();
         lock(&self.state).idle.extend(idle);
         for idle in over {
+            let mut permit = ConnectionPermit::counted(self, None);
+            permit.is_http1 = true;
             drop(PooledConnection {
                 connection: Some(idle.connection),
-                permit: ConnectionPermit::counted(self, None),
+                permit,
             });
         }
     }
@@ -495,6 +520,8 @@ pub(super) struct ConnectionPermit {
     server_pool: Arc<ServerPool>,
     /// `false` once the permit was passed on.
     counted: bool,
+    /// Whether its connection counts as one of HTTP/1.1.
+    is_http1: bool,
     /// The index of the record of its holder.
     at: Option<usize>,
 }
@@ -504,6 +531,7 @@ impl ConnectionPermit {
         Self {
             server_pool: server_pool.clone(),
             counted: true,
+            is_http1: false,
             at,
         }
     }
@@ -523,11 +551,14 @@ impl Drop for ConnectionPermit {
         if self.at.is_some() {
             self.held_by(None);
         }
+        if self.is_http1 {
+            lock(&self.server_pool.state).http1 -= 1;
+        }
         while std::mem::take(&mut self.counted) {
             let next = {
                 let state = lock(&self.server_pool.state);
                 // A server of HTTP/2 may allow fewer streams than before.
-                state.open <= self.server_pool.room(&state)
+                self.server_pool.has_room(&state, 0)
             };
             let next = next.then(|| self.server_pool.next_waiting()).flatten();
             let Some(Waiter { holder, grant }) = next else {
@@ -564,6 +595,9 @@ impl PooledConnection {
     }
 
     pub(super) fn connect(&mut self, connection: Http1) -> &mut Http1 {
+        if !std::mem::replace(&mut self.permit.is_http1, true) {
+            lock(&self.permit.server_pool.state).http1 += 1;
+        }
         self.connection.insert(Box::new(connection))
     }
 
@@ -588,6 +622,7 @@ impl PooledConnection {
         self.permit.held_by(None);
         if let Some(connection) = self.connection.take() {
             self.permit.counted = false;
+            self.permit.is_http1 = false;
             lock(&server_pool.state).idle.push(IdleConnection {
                 connection,
                 since: None,

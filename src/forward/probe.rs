@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::{Addresses, connect};
+use super::connect::{Addresses, Purpose, connect};
 use super::health_check::ask;
 use super::upstream::Upstream;
 use crate::net::certificate::Validity;
@@ -31,7 +31,7 @@ pub(crate) async fn probe(upstream: &Upstream, number: usize) -> Option<Probed> 
     let try_it = async {
         let addresses = Addresses::default();
         let deadline = Instant::now() + upstream.connect_timeout.min(LONGEST_CONNECT);
-        let link = connect(server, &addresses, deadline).await;
+        let link = connect(server, &addresses, Purpose::OWN, deadline).await;
         let link = link.map_err(|error| error.to_string())?;
         let validity = link.certificates().first().and_then(Validity::of);
         drop(link);

@@ -326,6 +326,7 @@ async fn serve(
                     request: Request::from_parts(head, body),
                     host,
                     hop,
+                    client: None,
                 },
             )
             .await

@@ -37,6 +37,9 @@ pub struct Upstream {
     /// Requests of one worker that wait for a connection to one server.
     pub(super) max_pending: usize,
     pub(super) health_check: Option<HealthCheck>,
+    /// Whether each connection begins with a header of the PROXY protocol. Such a connection is of one client, and carries
+    /// one request.
+    pub(super) proxy_protocol: bool,
     /// By what requests keep to one server.
     pub(super) sticky: Option<Sticky>,
     /// The name of the cookie for that.
@@ -106,6 +109,12 @@ impl Upstream {
     #[must_use]
     pub fn dropped_cookies(&self) -> u64 {
         self.dropped_cookies.load(Ordering::Relaxed)
+    }
+
+    /// Whether its servers are told the client's address in front of each connection.
+    #[must_use]
+    pub fn announces_clients(&self) -> bool {
+        self.proxy_protocol
     }
 
     /// Whether something built in answers, and no app.

@@ -16,6 +16,6 @@ pub(crate) use access_log::{Decision, Entry, Form};
 pub(crate) use diagnostics::{Diagnostics, LevelSwitch};
 pub(crate) use file::open as open_file;
 pub use metrics::Metrics;
-pub(crate) use metrics::{Observation, RouteLabel};
+pub(crate) use metrics::{Observation, OpenConnection, RouteLabel};
 pub(crate) use request_id::RequestId;
 pub use worker::WorkerTelemetry;

@@ -11,6 +11,7 @@ pub(crate) mod framing;
 mod http2;
 pub(crate) mod listen;
 mod meter;
+mod proxy_header;
 mod redirect;
 pub(crate) mod rewind;
 pub(crate) mod tls;

@@ -1,6 +1,6 @@
 //! `[upstreams.*]`, `[[routes]]`, `[identity]` and `[[tests]]`: who reaches which app, and what the app is told.
 
-use super::key::{Kind, Table, key};
+use super::key::{Kind, SECRET, Table, key};
 
 const TEXTS: Kind = Kind::List(&Kind::Text);
 const CLAIMS: Kind = Kind::Map(&Kind::Either(&[
@@ -23,6 +23,11 @@ pub(super) const UPSTREAMS: Table = Table {
         key("max_pending", Kind::Integer(0, 1_000_000), "1024", "Requests that wait for a connection to each server, all workers together; further ones are answered with 503 at once. A request waits for `connect_timeout` at most."),
         key("sticky", Kind::Word(&["cookie", "subject"]), "", "How requests keep to one server while it takes requests. `cookie`: by a cookie of the gateway, which the app does not see. `subject`: by the caller, or the client address of a request without one. Without it they do not (see `upstreams.md`).").example("\"cookie\""),
         key("ca_file", Kind::Path, "", "The certificate authorities for `https://` servers. Without it: those of the system.").example("\"ca.pem\""),
+        key("server_name", Kind::Text, "", "The name that is asked for in TLS (SNI) and that the certificate of `https://` servers must have. Without it: the host of the URL.").example("\"app.internal\""),
+        key("client_certificate", Kind::Path, "", "The PEM file of the certificate by which the gateway shows itself to `https://` servers, then those of its issuers.").example("\"gateway.pem\""),
+        key("client_key", Kind::Either(&[Kind::Path, SECRET]), "", "The key of `client_certificate`: a PEM file, or a place of a secret.").example("{ file = \"gateway.key\" }"),
+        key("http2", Kind::Boolean, "true", "Whether `https://` servers are offered HTTP/2. `false`: HTTP/1.1 alone."),
+        key("proxy_protocol", Kind::Boolean, "false", "`true`: each connection begins with a header of the PROXY protocol, version 2, with the client's address, and carries one request."),
         key("health_check", Kind::Table("upstreams.*.health_check"), "", "A request that shows whether a server is healthy. Without it there is no check.").example("{ path = \"/healthz\", interval = \"5s\" }"),
     ],
     synonyms: &[
