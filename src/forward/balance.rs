@@ -226,6 +226,7 @@ impl Upstream {
                 let Some(server) = self.servers.iter().find(|server| server.label == known.label) else {
                     continue;
                 };
+                server.addresses.inherit(&known.addresses);
                 let (known, health) = (&known.health, &server.health);
                 let no_reuse = moved(known.no_reuse_until.load(Ordering::Relaxed));
                 health.no_reuse_until.fetch_max(no_reuse, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use super::affinity::{COOKIE_PREFIX, hash_of};
+use super::names::Addresses;
 use super::server::{Address, Health, Server, Speaks, Tls, Uptime};
 use super::upstream::{HealthCheck, Upstream};
 use crate::config::raw::{RawPem, RawUpstream, RawUpstreamServer};
@@ -200,6 +201,7 @@ fn compile_server(
         hash: hash_of(&label),
         label: label.into(),
         address,
+        addresses: Addresses::default(),
         speaks: match scheme {
             ServerScheme::H2c => Speaks::Http2,
             ServerScheme::Https if offers_http2(raw) => Speaks::Either,
@@ -232,6 +234,7 @@ fn unix_server(path: PathBuf, proxy_protocol: bool, weight: u32) -> Server {
         hash: hash_of(&label),
         label: label.into(),
         address: Address::Unix(path),
+        addresses: Addresses::default(),
         speaks: Speaks::Http1,
         proxy_protocol,
         tls: None,

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use super::connect::{Addresses, Purpose, connect};
+use super::connect::{Purpose, connect};
 use super::server::{Protocol, Server};
 use super::upstream::{HealthCheck, Upstream};
 
@@ -44,13 +44,12 @@ async fn watch(upstream: &Upstream, index: usize) {
     let (Some(check), server) = (&upstream.health_check, &upstream.servers[index]) else {
         return;
     };
-    let addresses = Addresses::default();
     let mut ticks = tokio::time::interval(check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failures = 0;
     loop {
         ticks.tick().await;
-        match ask(upstream, server, check, &addresses).await {
+        match ask(upstream, server, check).await {
             Ok(()) => {
                 let was_down = server.health.down.swap(false, Ordering::Relaxed);
                 // After a failure only: requests may fail at a server whose check succeeds all the time.
@@ -72,14 +71,9 @@ async fn watch(upstream: &Upstream, index: usize) {
 }
 
 /// One check, by a connection of its own.
-pub(super) async fn ask(
-    upstream: &Upstream,
-    server: &Server,
-    check: &HealthCheck,
-    addresses: &Addresses,
-) -> Result<(), String> {
+pub(super) async fn ask(upstream: &Upstream, server: &Server, check: &HealthCheck) -> Result<(), String> {
     let deadline = Instant::now() + check.interval.min(LONGEST_CHECK);
-    let link = connect(server, addresses, Purpose::OWN, deadline)
+    let link = connect(server, Purpose::OWN, deadline)
         .await
         .map_err(|error| error.to_string())?;
     let host = upstream.host.as_ref().unwrap_or(&server.host);

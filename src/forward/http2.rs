@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{Progress, RequestBody};
 use super::connect::Link;
 use super::http1::{self, ExchangeError, Fate, HeadTimeout};
+use super::names::Place;
 use crate::refusal::Refusal;
 
 /// What a stream may hold for a client that does not read.
@@ -35,6 +36,8 @@ pub(super) struct Http2 {
     send: http2::SendRequest<RequestBody>,
     /// The requests that the server allows to be under way at once (RFC 9113 section 5.1.2).
     streams: Arc<AtomicUsize>,
+    /// Where it leads to.
+    pub(super) place: Place,
     /// The app said on this handle that it takes no more requests; hyper may not have noticed yet.
     going: bool,
 }
@@ -42,6 +45,7 @@ pub(super) struct Http2 {
 impl Http2 {
     /// Speaks HTTP/2 on `link`.
     pub(super) async fn new(link: Link) -> hyper::Result<Self> {
+        let place = link.socket().place;
         let (send, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -68,6 +72,7 @@ impl Http2 {
         Ok(Self {
             send,
             streams,
+            place,
             going: false,
         })
     }

@@ -18,6 +18,8 @@ mod head;
 mod health_check;
 mod http1;
 mod http2;
+mod name_watch;
+mod names;
 mod pool;
 mod probe;
 mod response;
@@ -43,6 +45,7 @@ pub(crate) use affinity::{Affinity, COOKIE_PREFIX, client_hash, subject_hash};
 pub(crate) use body::{BodyRules, Progress, RequestBody, is_grpc};
 pub(crate) use head::Outgoing;
 pub(crate) use health_check::watch_health;
+pub(crate) use name_watch::watch_names;
 pub use pool::Pool;
 pub(crate) use probe::{Probed, probe};
 pub(crate) use response::ResponseBody;
@@ -339,7 +342,7 @@ async fn dial(
         if server_pool.chose_http1() {
             alone = None;
         }
-        let link = connect(server, &server_pool.addresses, purpose, deadline).await?;
+        let link = connect(server, purpose, deadline).await?;
         let protocol = link.protocol(server.speaks);
         if server.speaks == Speaks::Either && may_share {
             server_pool.note_choice(protocol);

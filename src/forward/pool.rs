@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connect::Addresses;
 use super::draw::Draws;
 use super::http1::{Http1, ServerRef};
 use super::http2::Http2;
@@ -61,7 +60,6 @@ pub(super) struct ServerPool {
     /// Of the connections that the upstream may have, for one client.
     share: usize,
     state: Mutex<PoolState>,
-    pub(super) addresses: Addresses,
     /// Held while the HTTP/2 connection is made, so that one is made and not one for each request that waits.
     pub(super) dialling: tokio::sync::Mutex<()>,
     /// Whether a server that may choose HTTP/2 chose HTTP/1.1 when it was last asked.
@@ -289,7 +287,6 @@ impl ServerPool {
             share: share.of(upstream.max_connections),
             app: ServerRef { upstream, server },
             state: Mutex::default(),
-            addresses: Addresses::default(),
             dialling: tokio::sync::Mutex::default(),
             chose_http1: AtomicBool::new(false),
         }
@@ -467,7 +464,8 @@ impl ServerPool {
     pub(super) fn shared(&self) -> Option<Http2> {
         let mut state = lock(&self.state);
         let shared = state.shared.as_mut()?;
-        if shared.connection.is_open() {
+        let app = &self.app.upstream.servers[self.app.server];
+        if shared.connection.is_open() && app.addresses.has(&mut shared.connection.place) {
             shared.since = None;
             return Some(shared.connection.clone());
         }

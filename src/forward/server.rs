@@ -11,6 +11,7 @@ use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::names::Addresses;
 use crate::http::location::Origin;
 
 /// One server of an upstream.
@@ -19,6 +20,8 @@ pub(super) struct Server {
     /// `127.0.0.1:3000` or `unix:/run/app.sock`, for the log.
     pub(super) label: Arc<str>,
     pub(super) address: Address,
+    /// Those of its name, where it has one.
+    pub(super) addresses: Addresses,
     pub(super) speaks: Speaks,
     pub(super) tls: Option<Tls>,
     /// Whether each connection begins with a header of the PROXY protocol.
@@ -39,7 +42,7 @@ pub(super) struct Server {
 pub enum Address {
     /// Never resolved.
     Ip(std::net::SocketAddr),
-    /// Resolved when a connection is made.
+    /// Resolved at an interval.
     Name {
         /// The name.
         host: Box<str>,

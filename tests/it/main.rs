@@ -6,10 +6,12 @@
 
 mod accounts;
 mod architecture;
+mod audit;
 mod balancing;
 mod bearer;
 mod browsers;
 mod commands;
+mod conditions;
 mod connections;
 mod decisions;
 mod doctor;
