@@ -235,6 +235,8 @@ impl Upstream {
                     health.ejected_until.store(ejected, Ordering::Relaxed);
                     let ejections = known.ejections.load(Ordering::Relaxed);
                     health.ejections.store(ejections, Ordering::Relaxed);
+                    let in_a_row = known.ejections_in_a_row.load(Ordering::Relaxed);
+                    health.ejections_in_a_row.store(in_a_row, Ordering::Relaxed);
                     let is_checked = self.health_check.is_some() && upstream.health_check.is_some();
                     let is_down = is_checked && known.down.load(Ordering::Relaxed);
                     health.down.store(is_down, Ordering::Relaxed);

@@ -192,7 +192,8 @@ pub(crate) async fn forward(
         tried.failed.push(index);
         let again = failure.unsent.map(|unsent| *unsent).or(kept);
         request = match (failure.fate, again) {
-            (Fate::Unprocessed, Some(again)) if tried.failed.len() < SENDS => again,
+            _ if tried.failed.len() == SENDS => return Err(refusal),
+            (Fate::Unprocessed, Some(again)) => again,
             (Fate::Reset, Some(again)) if may_repeat => {
                 may_repeat = false;
                 again

@@ -146,17 +146,27 @@ async fn a_stream_that_is_reset_is_sent_again_where_nothing_can_have_happened_tw
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_twice_is_not_sent_a_third_time() {
-    let seen = Arc::new(AtomicUsize::new(0));
-    let count = seen.clone();
-    let (url, _) = app(move |(_, mut respond), _| {
-        count.fetch_add(1, Ordering::SeqCst);
-        async move { respond.send_reset(h2::Reason::INTERNAL_ERROR) }
-    })
-    .await;
-    let gateway = Gateway::to(&[url]).await;
-    assert_eq!(gateway.ask(GET).await.1, "upstream-closed");
-    assert_eq!(seen.load(Ordering::SeqCst), 2);
+async fn a_request_is_sent_three_times_at_most_and_once_after_a_reset() {
+    const REFUSED: h2::Reason = h2::Reason::REFUSED_STREAM;
+    const ERROR: h2::Reason = h2::Reason::INTERNAL_ERROR;
+    for (resets, tries) in [
+        ([ERROR, ERROR, ERROR], 2),
+        ([REFUSED, REFUSED, REFUSED], 3),
+        ([REFUSED, REFUSED, ERROR], 3),
+        ([ERROR, REFUSED, REFUSED], 3),
+        ([REFUSED, ERROR, ERROR], 3),
+    ] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        let (url, _) = app(move |(_, mut respond), _| {
+            let reason = resets.get(count.fetch_add(1, Ordering::SeqCst)).copied();
+            async move { respond.send_reset(reason.unwrap_or(ERROR)) }
+        })
+        .await;
+        let gateway = Gateway::to(&[url]).await;
+        assert_eq!(gateway.ask(GET).await.1, "upstream-closed");
+        assert_eq!(seen.load(Ordering::SeqCst), tries, "{resets:?}");
+    }
 }
 
 const HEADERS: u8 = 1;
