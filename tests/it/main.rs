@@ -35,5 +35,6 @@ mod single_page;
 mod step_up;
 mod streams;
 mod support;
+mod upstream_names;
 mod upstream_tls;
 mod wycheproof;
