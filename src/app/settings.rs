@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::account::Policy;
+use crate::audit;
 use crate::config::raw::{RawLog, RawPassword, RawPem, RawServer, RawSession};
 use crate::config::schema::{self, RestartValues, or_default};
 use crate::config::{Problems, RawConfig, Spanned};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub admin_hosts: Vec<String>,
     /// The logs.
     pub log: LogSettings,
+    /// The file of the audit log; `None`: there is none.
+    pub audit: Option<PathBuf>,
     /// Scheme, host and port of the site as browsers see it; the issuer of our own tokens.
     pub public_url: Url,
     /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
@@ -138,6 +141,7 @@ impl Settings {
                 .map(|host| host.value.clone())
                 .collect(),
             log: LogSettings::compile(&raw.log, problems),
+            audit: audit(raw, problems),
             public_https: server.public_url.as_ref().map(|url| url.is_tls()),
             origins: ListedOrigins::new(raw.session.origins.iter().map(|origin| &origin.value)),
             workers: workers(server),
@@ -226,6 +230,19 @@ pub(super) fn signing_algorithm(raw: &RawConfig) -> SigningAlgorithm {
         .algorithm
         .as_ref()
         .map_or_else(SigningAlgorithm::default, |algorithm| algorithm.value)
+}
+
+/// `[audit] file`, which must be one that can be written.
+fn audit(raw: &RawConfig, problems: &mut Problems) -> Option<PathBuf> {
+    let written = raw.audit.file.as_ref()?;
+    let path = problems.resolve(&written.value);
+    if let Err(reason) = audit::check_place(&path) {
+        let message = format!("the audit log `{}` cannot be written: {reason}", path.display());
+        problems
+            .error(&written.span, message)
+            .hint("name a file in a directory that the gateway can write");
+    }
+    Some(path)
 }
 
 /// `[server] trusted_proxies`.

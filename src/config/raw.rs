@@ -22,9 +22,9 @@ use crate::http::target::PathLeniency;
 use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
-    Alias, Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName,
-    Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token,
-    TrustedProxy,
+    Alias, Auth, Builtin, Color, Condition, FieldName, FieldValue, HostPattern, Listen, MissingClaim,
+    ParameterName, Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm,
+    StateUrl, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -105,6 +105,8 @@ pub struct RawConfig {
     pub forward_auth: RawForwardAuth,
     /// `[log]`
     pub log: RawLog,
+    /// `[audit]`
+    pub audit: RawAudit,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
     pub tests: Vec<Spanned<RawTest>>,
 }
@@ -188,6 +190,12 @@ pub struct RawLog {
     pub level: Option<Spanned<String>>,
     pub access: Option<Spanned<bool>>,
     pub email: Option<Spanned<bool>>,
+    pub file: Option<Spanned<PathBuf>>,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Default)]
+pub struct RawAudit {
     pub file: Option<Spanned<PathBuf>>,
 }
 
@@ -303,6 +311,7 @@ pub struct RawRoute {
     pub from: Vec<Spanned<IpNet>>,
     pub none_from: Vec<Spanned<IpNet>>,
     pub any: Option<Spanned<Vec<Spanned<RawAlternative>>>>,
+    pub when: Option<Spanned<Condition>>,
     pub enforce: Option<Spanned<String>>,
     pub upstream: Option<Spanned<String>>,
     pub strip_prefix: Option<Spanned<String>>,

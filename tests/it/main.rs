@@ -6,9 +6,11 @@
 
 mod accounts;
 mod architecture;
+mod audit;
 mod bearer;
 mod browsers;
 mod commands;
+mod conditions;
 mod connections;
 mod decisions;
 mod doctor;

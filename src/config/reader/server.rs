@@ -8,8 +8,8 @@ use super::Reader;
 use super::fields::{Empty, word};
 use super::section::{Item, Section};
 use crate::config::raw::{
-    RawAdmin, RawCertificate, RawEgressProxy, RawForwardAuth, RawLog, RawPem, RawServer, RawServerTls,
-    RawState, Spanned,
+    RawAdmin, RawAudit, RawCertificate, RawEgressProxy, RawForwardAuth, RawLog, RawPem, RawServer,
+    RawServerTls, RawState, Spanned,
 };
 use crate::config::{schema, values};
 use crate::http::client::Share;
@@ -272,6 +272,13 @@ impl Reader<'_> {
                 .hint("remove one of the two");
         }
         Some(log)
+    }
+
+    pub(super) fn audit(&mut self, section: &mut Section<'_>) -> Option<RawAudit> {
+        self.require(section, &[("file", "name a file, like `file = \"audit.log\"`")]);
+        Some(RawAudit {
+            file: self.output_path(section, "file"),
+        })
     }
 
     pub(super) fn admin(&mut self, section: &mut Section<'_>) -> Option<RawAdmin> {

@@ -69,6 +69,7 @@ pub(super) const FILE: Table = Table {
             "How the gateway answers other proxies that ask about requests.",
         ),
         key("log", Kind::Table("log"), "", "The access log and diagnostics."),
+        key("audit", Kind::Table("audit"), "", "The audit log."),
         key("tests", Kind::Tables("tests"), "", "Tests of the rules."),
     ],
     synonyms: &[
@@ -217,6 +218,15 @@ pub(super) const LOG: Table = Table {
         key("file", Kind::Path, "", "The file of the access log, with mode 600, opened again on SIGUSR1 and at a reload. Without it: standard output.").example("\"access.log\""),
     ],
     synonyms: &[],
+};
+
+pub(super) const AUDIT: Table = Table {
+    path: "audit",
+    doc: "The audit log: one JSON line for each sign-in, refused sign-in, ended session, and change of accounts, keys and configuration. `docs/audit-log.md` lists the events.",
+    keys: &[
+        key("file", Kind::Path, "", "The file, made with mode 600 and only appended to. A line is on the disk before its act is answered; an act whose line cannot be written is answered with 503. Opened again on SIGUSR1. Commands like `passgate user` write to it too.").example("\"audit.log\"").restart(),
+    ],
+    synonyms: &[("path", "file"), ("log", "file")],
 };
 
 pub(super) const SECRET_TABLE: Table = Table {
