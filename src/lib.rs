@@ -112,9 +112,12 @@ pub mod internals {
         pub mod egress {
             pub use crate::net::egress::Egress;
         }
+        pub mod proxy_protocol {
+            pub use crate::net::proxy_protocol::{Announced, Fixed, HeaderFault};
+        }
     }
     pub mod observe {
-        pub use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
+        pub use crate::observe::{AccessLog, Decisions, Metrics, WorkerTelemetry};
     }
     pub mod rate_limit {
         pub use crate::rate_limit::RateLimits;

@@ -25,7 +25,7 @@ use super::status::Status;
 use super::worker::WorkerHandle;
 use super::{Failure, config_tests, failed, key_store};
 use crate::audit::{self, Event, Origin};
-use crate::forward::watch_health;
+use crate::forward::{watch_health, watch_names};
 use crate::observe::{self, AccessLog, Diagnostics, Metrics};
 use crate::server::worker::OpenSocket;
 use crate::session::Sessions;
@@ -270,7 +270,7 @@ fn notify_reloading() {
     }
 }
 
-/// The background tasks of one version of the configuration: key sets, health checks, expired sessions. They end when
+/// The background tasks of one version of the configuration: key sets, names and health of servers, expired sessions. They end when
 /// the set is dropped.
 pub(super) fn start_tasks(current: &Current, state: &Arc<StateSnapshot>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -283,6 +283,7 @@ pub(super) fn start_tasks(current: &Current, state: &Arc<StateSnapshot>) -> Join
         ));
     }
     for upstream in &current.upstreams {
+        tasks.spawn(watch_names(Arc::clone(upstream), std::future::pending()));
         tasks.spawn(watch_health(Arc::clone(upstream), std::future::pending()));
     }
     if let Some(grants) = &current.gateway.grants {

@@ -344,7 +344,8 @@ async fn handle<'g>(
         rate_limits: Some(&gateway.rate_limits),
         ..gateway.policy()
     };
-    let decided = decide(policy, &head, &lane.credentials(), &mut Silent).await;
+    let decided = decide(policy, &head, &lane.credentials(), &mut exchange.record.attempts).await;
+    exchange.record.decided(&decided);
     gateway.note_use(&head, &decided);
     let mut allowed = match decided? {
         Decision::Forward(allowed) => allowed,
@@ -442,7 +443,7 @@ async fn send(
             &route.upstream,
             &lane.pool,
             &holder,
-            &route.label.text,
+            &route.label.origin.text,
             outgoing,
         )))
         .await;

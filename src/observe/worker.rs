@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::access_log::{Entry, WorkerLog};
+use super::decisions::{Remembered, WorkerDecisions};
 use super::metrics::{Observation, OpenConnection, WorkerMetrics};
 use super::request_id::{RequestId, RequestIds};
 
@@ -13,6 +14,7 @@ pub struct WorkerTelemetry {
     ids: Mutex<RequestIds>,
     log: Arc<WorkerLog>,
     metrics: Arc<WorkerMetrics>,
+    decisions: Arc<WorkerDecisions>,
 }
 
 impl WorkerTelemetry {
@@ -20,11 +22,16 @@ impl WorkerTelemetry {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new(log: Arc<WorkerLog>, metrics: Arc<WorkerMetrics>) -> Result<Self, getrandom::Error> {
+    pub fn new(
+        log: Arc<WorkerLog>,
+        metrics: Arc<WorkerMetrics>,
+        decisions: Arc<WorkerDecisions>,
+    ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             ids: Mutex::new(RequestIds::new()?),
             log,
             metrics,
+            decisions,
         })
     }
 
@@ -48,9 +55,19 @@ impl WorkerTelemetry {
         self.metrics.record(observation);
     }
 
+    /// Keeps the decision about a request that is over.
+    pub(crate) fn remember(&self, decision: Remembered) {
+        self.decisions.remember(decision);
+    }
+
     /// A client has connected; the connection is open for as long as what is returned lives.
     #[must_use]
     pub fn connection(&self) -> OpenConnection {
         self.metrics.open_connection()
+    }
+
+    /// A connection of a trusted proxy was closed because it did not begin with a right header of the PROXY protocol.
+    pub fn count_proxy_header_refused(&self) {
+        self.metrics.count_proxy_header_refused();
     }
 }

@@ -94,6 +94,7 @@ pub(super) const SERVER: Table = Table {
         key("workers", Kind::Integer(0, 1024), "0", "Worker threads; 0 is one for each core.").restart(),
         key("trusted_proxies", Kind::List(&Kind::Text), "[]", "Proxies in front of the gateway whose `X-Forwarded-*` fields are accepted: networks, like `10.0.0.0/8`, and `unix` for the peers on unix sockets."),
         key("trusted_headers", Kind::List(&Kind::Text), "[]", "Further header fields that pass from `trusted_proxies`, like `X-Real-IP` or `Forwarded`. For, Proto, Host, Port and X-Request-Id pass without an entry."),
+        key("proxy_protocol", Kind::Boolean, "false", "`true`: each connection from `trusted_proxies` begins with a header of the PROXY protocol, version 2, which names the client (HAProxy: `send-proxy-v2`). A connection without it is closed. From other peers no header is read."),
         key("max_header_bytes", Kind::Size, "\"32KiB\"", "The largest request head, from 8KiB to 1MiB. A larger one is answered with 431.").restart(),
         key("max_token_bytes", Kind::Size, "\"16KiB\"", "The largest token, from 1KiB to 1MiB and at most `max_header_bytes`. A larger one is refused with 401."),
         key("egress_proxy", Kind::Either(&[Kind::Text, Kind::Table("server.egress_proxy")]), "", "The proxy (CONNECT) for key sets and discovery documents. Without it: `HTTPS_PROXY` and `NO_PROXY` of the environment; `none` ignores them.").example("{ url = \"http://user@proxy:3128\", password = { file = \"proxy.password\" } }"),
@@ -177,13 +178,13 @@ pub(super) const MORE: Table = Table {
 
 pub(super) const ADMIN: Table = Table {
     path: "admin",
-    doc: "Health and metrics, on a port that is not the public one. Without this table there is no such port.",
+    doc: "The operator's page, health and metrics, on a port that is not the public one. Without this table there is no such port. Nothing on it changes anything.",
     keys: &[
         key(
             "listen",
             Kind::Text,
             "",
-            "The address of `/health`, `/ready` and `/metrics`.",
+            "The address of the operator's page, `/health`, `/ready` and `/metrics`: IP and port, or `unix:/run/passgate/admin.sock`, whose file has mode 0600.",
         )
         .example("\"127.0.0.1:8081\"")
         .restart(),
@@ -193,6 +194,13 @@ pub(super) const ADMIN: Table = Table {
             "[]",
             "Names by which monitoring reaches the port, on any port number, besides IP addresses, `localhost` and the host of `public_url`. A request for another name is answered with 421.",
         ),
+        key(
+            "token",
+            SECRET,
+            "",
+            "The token, at least 16 visible ASCII characters, with which clients on other machines, and those behind a proxy, see remembered decisions and the callers on the operator's page: `Authorization: Bearer …`. Clients on this machine need none.",
+        )
+        .example("{ file = \"admin.token\" }"),
     ],
     synonyms: &[("address", "listen"), ("bind", "listen"), ("port", "listen")],
 };
