@@ -600,6 +600,8 @@ fn compile_route(
     if is_among(settings.aliases) && !login::is_well_known(path.as_str()) {
         let hint = if is_among(Aliases::default()) {
             format!("if the app needs `{own_prefix}`, set `own_prefix` in `[server]`")
+        } else if is_among(Aliases::default().with_grpc(true)) {
+            "if the app needs it, set `grpc = false` in `[forward_auth]`".to_owned()
         } else {
             "if the app needs it, take the product out of `aliases` in `[forward_auth]`".to_owned()
         };

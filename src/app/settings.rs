@@ -180,7 +180,7 @@ impl Settings {
             state_url,
             signing_algorithm: signing_algorithm(raw),
             own_prefix: of_server(&server.own_prefix, "own_prefix"),
-            aliases: raw.forward_auth.aliases.iter().map(|alias| alias.value).collect(),
+            aliases: aliases(raw),
             forward_auth_cache: or_default(raw.forward_auth.cache.as_ref(), "forward_auth", "cache"),
             restart: raw.restart.clone(),
         }
@@ -234,6 +234,13 @@ pub(super) fn signing_algorithm(raw: &RawConfig) -> SigningAlgorithm {
         .algorithm
         .as_ref()
         .map_or_else(SigningAlgorithm::default, |algorithm| algorithm.value)
+}
+
+/// `[forward_auth] aliases` and `grpc`.
+fn aliases(raw: &RawConfig) -> Aliases {
+    let written = raw.forward_auth.aliases.iter().map(|alias| alias.value);
+    let grpc = or_default(raw.forward_auth.grpc.as_ref(), "forward_auth", "grpc");
+    written.collect::<Aliases>().with_grpc(grpc)
 }
 
 /// `[audit] file`, which must be one that can be written.

@@ -181,6 +181,7 @@ pub struct RawAdmin {
 #[derive(Clone, Debug, Default)]
 pub struct RawForwardAuth {
     pub aliases: Vec<Spanned<Alias>>,
+    pub grpc: Option<Spanned<bool>>,
     pub cache: Option<Spanned<Duration>>,
 }
 

@@ -57,8 +57,8 @@ use crate::identity::SESSION_ISSUER;
 use crate::identity_headers::forwarded::is_unlisted_proxy;
 use crate::identity_headers::scheme::Scheme;
 use crate::identity_headers::{IdentityHeaders, Peer, PeerAddress, TrustedProxies};
-use crate::login::Endpoints;
 use crate::login::provider::grants::Grants;
+use crate::login::{Asking, Endpoints};
 use crate::observe::WorkerTelemetry;
 use crate::pages::Pages;
 use crate::rate_limit::RateLimits;
@@ -76,6 +76,7 @@ pub(crate) use forward_auth::ForwardAuth;
 pub use head::{RequestHead, Sender};
 pub(crate) use loops::LoopMark;
 pub(crate) use maintenance::Maintenance;
+use rejection::Form;
 pub(crate) use rejection::{Matched, Rejection};
 pub(crate) use response::{Answer, Content};
 pub(crate) use rewrite::{Rewritten, rewrite};
@@ -88,7 +89,7 @@ pub(crate) use trace::Trace;
 use authenticate::Sent;
 use cross_origin::CrossOrigin;
 use exchange::Exchange;
-use forward_auth::Question;
+use forward_auth::{Question, grpc};
 use refuse::{Asker, refuse};
 use response::respond;
 use revocation_watch::RevocationWatch;
@@ -277,13 +278,25 @@ impl WorkerContext {
                 // one that the browser may have got since.
                 let set_cookie = rejection.set_cookie.take();
                 let set_cookie = set_cookie.filter(|_| rejection.refusal != Refusal::Revoked);
+                let form = rejection.asked.map_or(Form::Http, |asked| asked.form);
+                let is_browser = match form {
+                    Form::Grpc { is_browser } => is_browser,
+                    Form::Http | Form::GrpcFault(_) => asker.is_browser,
+                };
                 let mut response = match rejection.asked {
-                    Some(asked) => forward_auth::refuse(gateway, &rejection, asked, &asker, &exchange.record),
+                    Some(asked) => {
+                        forward_auth::refuse(gateway, &rejection, asked, is_browser, &exchange.record)
+                    }
                     None => refuse(gateway, rejection, asker, &exchange.record),
                 };
                 gateway.set_session_cookie(response.headers_mut(), set_cookie);
+                let response = match form {
+                    Form::Http => response.map(Content::Own),
+                    Form::Grpc { .. } => grpc::denied(response),
+                    Form::GrpcFault(fault) => grpc::faulty(fault),
+                };
                 // What is left of the body is not read, and must not be taken for the next request.
-                (response.map(Content::Own), exchange.is_body_pending())
+                (response, exchange.is_body_pending())
             }
         };
         if is_http1 && must_close {
@@ -340,11 +353,23 @@ async fn handle<'g>(
     gateway.note_use(&head, &decided);
     let mut allowed = match decided? {
         Decision::Forward(allowed) => allowed,
+        Decision::ForwardAuth(endpoint) if endpoint.asking() == Some(Asking::Grpc) => {
+            exchange.record.builtin(None);
+            let call = grpc::Call::read(&head, &mut body).await;
+            if body.is_end_stream() {
+                exchange.body_was_read();
+            }
+            let (question, head) = call?.question(gateway, head)?;
+            exchange.record.client_ip = head.client_ip;
+            let answer = forward_auth::answer(lane, head, question, &mut exchange.record);
+            let (answered, changes) = Box::pin(answer).await?;
+            return Ok(grpc::allowed(&answered, changes));
+        }
         Decision::ForwardAuth(endpoint) => {
             exchange.record.builtin(None);
             let question = Question::read(gateway, &endpoint, &head)?;
             let answer = forward_auth::answer(lane, head, question, &mut exchange.record);
-            return Ok(Box::pin(answer).await?.map(Content::Own));
+            return Ok(Box::pin(answer).await?.0.map(Content::Own));
         }
         Decision::Preflight(route) => {
             exchange.record.preflight(&route.label);

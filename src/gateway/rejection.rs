@@ -41,6 +41,41 @@ pub struct Asked {
     pub is_strict: bool,
     /// Whether it hands a redirect on to the browser.
     pub redirects: bool,
+    /// What the answer is.
+    pub form: Form,
+}
+
+/// What the answer to a proxy that asked is.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// A response of HTTP.
+    Http,
+    /// A message of gRPC with a response for the client.
+    Grpc {
+        /// Whether the client wants a page.
+        is_browser: bool,
+    },
+    /// A status of gRPC, because the question cannot be read.
+    GrpcFault(GrpcFault),
+}
+
+/// Why a question by gRPC cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcFault {
+    /// It is too long, not whole, or no `CheckRequest`.
+    Invalid,
+    /// It is compressed.
+    Compressed,
+}
+
+impl GrpcFault {
+    /// The status: `INVALID_ARGUMENT` or `UNIMPLEMENTED`.
+    pub(super) fn status(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Invalid => "3",
+            Self::Compressed => "12",
+        })
+    }
 }
 
 /// Why the gateway answers instead of the app.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Sleep;
@@ -25,6 +25,8 @@ use crate::http::reply;
 pub(crate) enum Content {
     /// The gateway's own words.
     Own(Bytes),
+    /// A message of gRPC.
+    Grpc(GrpcContent),
     /// The app's.
     App(ResponseBody),
     /// Nothing: the protocol of the connection changes, and its bytes go between client and app.
@@ -34,6 +36,17 @@ pub(crate) enum Content {
         /// The app's side.
         app: Upgrade,
     },
+}
+
+/// The gateway's answer to a proxy that asks by gRPC.
+#[derive(Debug)]
+pub(crate) struct GrpcContent {
+    /// With its prefix; empty for a call that cannot be read.
+    pub(super) message: Bytes,
+    /// `grpc-status`
+    pub(super) status: HeaderValue,
+    /// What the client of the proxy gets, for the log.
+    pub(super) meant: StatusCode,
 }
 
 /// The body of every response that leaves the gateway.
@@ -55,12 +68,17 @@ pub struct Answer {
 pub(super) fn respond(mut exchange: Box<Exchange>, response: Response<Content>) -> Response<Answer> {
     let (mut parts, content) = response.into_parts();
     let is_measured = !(matches!(content, Content::App(_)) && is_grpc(&parts.headers));
-    exchange.answered(parts.status, is_measured);
+    let status = match &content {
+        Content::Grpc(grpc) => grpc.meant,
+        Content::Own(_) | Content::App(_) | Content::Switched { .. } => parts.status,
+    };
+    exchange.answered(status, is_measured);
     let answer = match content {
         Content::Own(bytes) => {
             let bytes = reply::finish(exchange.record.sent_method(), &mut parts, bytes);
             Answer::own(bytes, Some(exchange))
         }
+        Content::Grpc(grpc) => Answer::grpc(grpc, exchange),
         Content::App(body) => Answer::app(body, Ending::of(&parts.headers), exchange),
         Content::Switched { client, app } => {
             let exit = Arc::clone(&exchange.record.exit);
@@ -144,6 +162,7 @@ impl Ending {
 #[derive(Debug)]
 enum AnswerBody {
     Own(Option<Bytes>),
+    Grpc(Option<Bytes>, Option<HeaderMap>),
     App(ResponseBody),
 }
 
@@ -153,6 +172,19 @@ impl Answer {
         Self {
             body,
             exchange,
+            broken: None,
+            ending: Ending::Abrupt,
+            grace: None,
+        }
+    }
+
+    fn grpc(content: GrpcContent, exchange: Box<Exchange>) -> Self {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(HeaderName::from_static("grpc-status"), content.status);
+        let message = Some(content.message).filter(|message| !message.is_empty());
+        Self {
+            body: AnswerBody::Grpc(message, Some(trailers)),
+            exchange: Some(exchange),
             broken: None,
             ending: Ending::Abrupt,
             grace: None,
@@ -190,6 +222,11 @@ impl Answer {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let body = match &mut self.body {
             AnswerBody::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            AnswerBody::Grpc(message, trailers) => {
+                let data = message.take().map(Frame::data);
+                let next = data.or_else(|| trailers.take().map(Frame::trailers));
+                return Poll::Ready(next.map(Ok));
+            }
             AnswerBody::App(body) => body,
         };
         let Some(exchange) = &mut self.exchange else {
@@ -249,6 +286,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.body {
             AnswerBody::Own(bytes) => bytes.is_none(),
+            AnswerBody::Grpc(message, trailers) => message.is_none() && trailers.is_none(),
             AnswerBody::App(body) => body.is_end_stream(),
         }
     }
@@ -257,6 +295,9 @@ impl Body for Answer {
         match &self.body {
             AnswerBody::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            AnswerBody::Grpc(message, _) => {
+                SizeHint::with_exact(message.as_ref().map_or(0, |message| message.len() as u64))
             }
             AnswerBody::App(body) => body.size_hint(),
         }

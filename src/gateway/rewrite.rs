@@ -141,35 +141,11 @@ impl Ours<'_, '_> {
     fn set(&self, target: &Target, fields: &mut HeaderMap) -> Result<PathAndQuery, Refusal> {
         let Self { gateway, allowed, .. } = *self;
         let route = allowed.route;
-        let source = allowed.authenticated.as_ref().and_then(|found| found.source);
-        let kept = source.filter(|_| route.forward_credential);
-        gateway.naming.strip(
-            fields,
-            Passing {
-                peer_is_trusted: self.peer.trusted,
-                kept: &route.keep_headers,
-                credential: kept.and_then(Source::header_name),
-            },
-        );
-        let mut query = QueryEdit::Keep;
-        let stripped;
-        // Where no credential was read, what looks like one is for the app.
-        if route.rules.auth() != Auth::None {
-            gateway.sources.strip_lookalikes(fields);
-            gateway.sources.strip(fields, kept);
-            stripped = gateway.sources.strip_query(target.query(), kept);
-            if let Some(stripped) = &stripped {
-                query = QueryEdit::Replace(stripped.as_deref());
-            }
-        }
-        // The session cookie is never forwarded, whatever the route.
-        if let Some(sign_in) = &gateway.sign_in {
-            cookie::remove_where(fields, |name| sign_in.is_our_name(name));
-        }
-        if gateway.has_sticky_cookies {
-            cookie::remove_where(fields, sticky::is_our_name);
-        }
-        cookie::join(fields);
+        let stripped = take_away(gateway, allowed, self.peer.trusted, target.query(), fields);
+        let query = match &stripped {
+            Some(stripped) => QueryEdit::Replace(stripped.as_deref()),
+            None => QueryEdit::Keep,
+        };
         // 100 (Continue) is between the client and the gateway: it is sent when the app's side takes bytes.
         fields.remove(EXPECT);
 
@@ -194,6 +170,44 @@ impl Ours<'_, '_> {
             query,
         )
     }
+}
+
+/// Takes out of the client's fields every name that the gateway speaks for, and every credential that the app is not to have.
+/// Returns the query without such credentials, as [`Sources::strip_query`](crate::credential::Sources::strip_query).
+pub(super) fn take_away(
+    gateway: &Gateway,
+    allowed: &Allowed<'_>,
+    peer_is_trusted: bool,
+    query: Option<&str>,
+    fields: &mut HeaderMap,
+) -> Option<Option<String>> {
+    let route = allowed.route;
+    let source = allowed.authenticated.as_ref().and_then(|found| found.source);
+    let kept = source.filter(|_| route.forward_credential);
+    gateway.naming.strip(
+        fields,
+        Passing {
+            peer_is_trusted,
+            kept: &route.keep_headers,
+            credential: kept.and_then(Source::header_name),
+        },
+    );
+    let mut stripped = None;
+    // Where no credential was read, what looks like one is for the app.
+    if route.rules.auth() != Auth::None {
+        gateway.sources.strip_lookalikes(fields);
+        gateway.sources.strip(fields, kept);
+        stripped = gateway.sources.strip_query(query, kept);
+    }
+    // The session cookie is never forwarded, whatever the route.
+    if let Some(sign_in) = &gateway.sign_in {
+        cookie::remove_where(fields, |name| sign_in.is_our_name(name));
+    }
+    if gateway.has_sticky_cookies {
+        cookie::remove_where(fields, sticky::is_our_name);
+    }
+    cookie::join(fields);
+    stripped
 }
 
 /// Sets what the app is told about the caller.

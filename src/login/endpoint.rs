@@ -76,13 +76,15 @@ pub(crate) enum Asking {
     AutheliaForwardAuth,
     /// As Envoy asks Authelia.
     AutheliaExtAuthz,
+    /// As Envoy asks by gRPC.
+    Grpc,
 }
 
 impl Asking {
     /// The other product.
     pub(crate) fn alias(self) -> Option<Alias> {
         match self {
-            Self::Verify => None,
+            Self::Verify | Self::Grpc => None,
             Self::OAuth2Proxy => Some(Alias::OAuth2Proxy),
             Self::AutheliaAuthRequest | Self::AutheliaForwardAuth | Self::AutheliaExtAuthz => {
                 Some(Alias::Authelia)
@@ -104,6 +106,8 @@ enum Path {
     Of(Alias, &'static str),
     /// Every path below it, where the gateway does.
     SubtreeOf(Alias, &'static str),
+    /// As it is, where Envoy can ask by gRPC.
+    Grpc(&'static str),
 }
 
 /// A row of the table.
@@ -128,6 +132,10 @@ const VERIFY: &str = "/verify";
 /// Where Envoy asks Authelia.
 const EXT_AUTHZ: &str = "/api/authz/ext-authz";
 
+/// The service of Envoy's external authorization, and its method.
+const GRPC_SERVICE: &str = "/envoy.service.auth.v3.Authorization";
+const GRPC_CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+
 /// The paths below which there is no other endpoint than that of another product.
 const ROOTS: [(Alias, &str); 2] = [(Alias::OAuth2Proxy, "/oauth2"), (Alias::Authelia, "/api/authz")];
 
@@ -148,6 +156,7 @@ static ENDPOINTS: &[Row] = &[
     Row { path: Path::Of(Alias::Authelia, "/api/authz/auth-request"), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::AutheliaAuthRequest) },
     Row { path: Path::Of(Alias::Authelia, "/api/authz/forward-auth"), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::AutheliaForwardAuth) },
     Row { path: Path::SubtreeOf(Alias::Authelia, EXT_AUTHZ), methods: ANY, access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::AutheliaExtAuthz) },
+    Row { path: Path::Grpc(GRPC_CHECK), methods: "POST", access: Access::Proxy, listed: false, handler: Handler::ForwardAuth(Asking::Grpc) },
     // No route takes these.
     Row { path: Path::Below(JWKS_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::jwks) },
     Row { path: Path::Below(DISCOVERY_PATH), methods: READ, access: Access::Public, listed: false, handler: Handler::Public(PublicFiles::discovery) },
@@ -241,7 +250,9 @@ impl Endpoint {
             Path::Below(place) | Path::Subtree(place) => path
                 .strip_prefix(prefix)
                 .and_then(|rest| rest.strip_prefix(place)),
-            Path::Root(place) | Path::Of(_, place) | Path::SubtreeOf(_, place) => path.strip_prefix(place),
+            Path::Root(place) | Path::Of(_, place) | Path::SubtreeOf(_, place) | Path::Grpc(place) => {
+                path.strip_prefix(place)
+            }
         };
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
@@ -258,7 +269,7 @@ impl Endpoint {
                     .filter(|rest| rest.starts_with('/'))
                     .unwrap_or(rest)
             }),
-            Path::Root(_) | Path::Below(_) | Path::Of(..) => None,
+            Path::Root(_) | Path::Below(_) | Path::Of(..) | Path::Grpc(_) => None,
         }
     }
 
@@ -278,7 +289,8 @@ impl std::fmt::Debug for Endpoint {
         | Path::Below(path)
         | Path::Subtree(path)
         | Path::Of(_, path)
-        | Path::SubtreeOf(_, path)) = self.row.path;
+        | Path::SubtreeOf(_, path)
+        | Path::Grpc(path)) = self.row.path;
         write!(f, "{} {path}", self.row.methods)
     }
 }
@@ -289,7 +301,7 @@ impl Row {
         let (pattern, path) = match self.path {
             Path::Root(pattern) => (pattern, path),
             Path::Below(pattern) => (pattern, below?),
-            Path::Of(_, pattern) => (pattern, path),
+            Path::Of(_, pattern) | Path::Grpc(pattern) => (pattern, path),
             Path::Subtree(pattern) => return self::below(below?, pattern).map(|_| ""),
             Path::SubtreeOf(_, pattern) => return self::below(path, pattern).map(|_| ""),
         };
@@ -338,7 +350,10 @@ pub(crate) fn is_well_known(path: &str) -> bool {
 pub(crate) fn is_own(path: &str, prefix: &str, aliases: Aliases) -> bool {
     let is_in = |root: &str| path == root || below(path, root).is_some();
     let of_aliases = ROOTS.iter().filter(|(alias, _)| aliases.has(*alias));
-    is_well_known(path) || is_in(prefix) || of_aliases.into_iter().any(|(_, root)| is_in(root))
+    is_well_known(path)
+        || is_in(prefix)
+        || aliases.has_grpc() && is_in(GRPC_SERVICE)
+        || of_aliases.into_iter().any(|(_, root)| is_in(root))
 }
 
 /// The methods of a path whose endpoints pages of the listed origins may use; `None` for every other path.
@@ -370,6 +385,7 @@ pub(crate) fn public_endpoints(
 ) -> impl Iterator<Item = (String, &'static str)> {
     let exist = move |row: &&Row| match row.path {
         Path::Of(alias, _) | Path::SubtreeOf(alias, _) => aliases.has(alias),
+        Path::Grpc(_) => aliases.has_grpc(),
         Path::Root(_) | Path::Below(_) | Path::Subtree(_) => {
             sign_in || matches!(row.handler, Handler::Public(_))
         }
@@ -377,7 +393,7 @@ pub(crate) fn public_endpoints(
     let is_public = |row: &&Row| !matches!(row.access, Access::Caller | Access::Session | Access::Proxy);
     ENDPOINTS.iter().filter(exist).filter(is_public).map(move |row| {
         let path = match row.path {
-            Path::Root(path) | Path::Of(_, path) => path.to_owned(),
+            Path::Root(path) | Path::Of(_, path) | Path::Grpc(path) => path.to_owned(),
             Path::Below(path) => format!("{prefix}{path}"),
             Path::Subtree(path) => format!("{prefix}{path}/*"),
             Path::SubtreeOf(_, path) => format!("{path}/*"),
@@ -417,6 +433,7 @@ pub(crate) fn find(
     for row in ENDPOINTS {
         let is_served = match row.path {
             Path::Of(alias, _) | Path::SubtreeOf(alias, _) => aliases.has(alias),
+            Path::Grpc(_) => aliases.has_grpc(),
             Path::Root(_) | Path::Below(_) | Path::Subtree(_) => true,
         };
         let exists =

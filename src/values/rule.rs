@@ -88,9 +88,22 @@ pub enum Alias {
 pub struct Aliases {
     oauth2_proxy: bool,
     authelia: bool,
+    grpc: bool,
 }
 
 impl Aliases {
+    /// The same, and whether Envoy can ask by gRPC.
+    #[must_use]
+    pub fn with_grpc(self, grpc: bool) -> Self {
+        Self { grpc, ..self }
+    }
+
+    /// Whether Envoy can ask by gRPC (`forward_auth.grpc`).
+    #[must_use]
+    pub fn has_grpc(self) -> bool {
+        self.grpc
+    }
+
     /// Whether `alias` is among them.
     #[must_use]
     pub fn has(self, alias: Alias) -> bool {

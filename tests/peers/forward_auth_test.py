@@ -430,7 +430,7 @@ class IngressNginx(Nginx):
 
     @classmethod
     def annotations(cls) -> dict:
-        return dict(re.findall(r"ingress\.kubernetes\.io/(\S+): (\S+)", blocks(PAGE, "yaml")[3]))
+        return dict(re.findall(r"ingress\.kubernetes\.io/(\S+): (\S+)", blocks(PAGE, "yaml")[5]))
 
     @classmethod
     def question(cls) -> str:
@@ -516,7 +516,7 @@ class IngressNginxOfOAuth2Proxy(IngressNginx):
 
     @classmethod
     def further_toml(cls) -> str:
-        return blocks(PAGE, "toml")[2]
+        return blocks(PAGE, "toml")[3]
 
     @classmethod
     def annotations(cls) -> dict:
@@ -737,7 +737,12 @@ static_resources:
       load_assignment:
         cluster_name: app
         endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {app} }} }} }} }}] }}]
+{clusters}
 """
+
+    @classmethod
+    def clusters(cls) -> str:
+        return ""
 
     @classmethod
     def filters(cls) -> str:
@@ -757,6 +762,7 @@ static_resources:
                 certificate=cls.certificate,
                 key=cls.key,
                 filters=textwrap.indent(cls.filters(), " " * 18),
+                clusters=textwrap.indent(cls.clusters(), " " * 4),
                 routes=textwrap.indent(routes, " " * 18),
             )
         )
@@ -771,6 +777,29 @@ static_resources:
         location = urllib.parse.unquote(answer.fields["location"])
         self.assertEqual(location, f"{self.origin}/auth/login?return_to={self.origin}/x?y=1")
         self.assertIn(b"/auth/login", answer.body)
+
+
+class EnvoyByGrpc(RenewedSession, Envoy):
+    # The page says that passgate has every spelling removed.
+    CONFIGURATION = Envoy.CONFIGURATION.replace("DROP_HEADER", "ALLOW")
+    test_session_is_cut_out_of_the_cookies_for_the_app = ForwardAuth.test_session_is_cut_out_of_the_cookies_for_the_app
+    redirects_to_sign_in = ForwardAuth.redirects_to_sign_in
+
+    @classmethod
+    def further_toml(cls) -> str:
+        return blocks(PAGE, "toml")[2]
+
+    @classmethod
+    def filters(cls) -> str:
+        return blocks(PAGE, "yaml")[3]
+
+    @classmethod
+    def clusters(cls) -> str:
+        return exchanged(blocks(PAGE, "yaml")[4], {"port_value: 8080": f"port_value: {cls.inner}"})
+
+    def test_credential_is_not_for_the_app(self):
+        fields = self.seen(self.ask("GET", "/a", self.bearer("user")))["fields"]
+        self.assertNotIn("authorization", fields)
 
 
 if __name__ == "__main__":

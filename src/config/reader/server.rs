@@ -253,7 +253,11 @@ impl Reader<'_> {
         let aliases = self.all(section, "aliases", Empty::Taken, |reader, item| {
             reader.parse(item, "a list of products", |text| word(text, products))
         });
-        Some(RawForwardAuth { aliases, cache })
+        Some(RawForwardAuth {
+            aliases,
+            grpc: self.flag(section, "grpc"),
+            cache,
+        })
     }
 
     pub(super) fn log(&mut self, section: &mut Section<'_>) -> Option<RawLog> {

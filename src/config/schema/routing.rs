@@ -356,6 +356,12 @@ pub(super) const FORWARD_AUTH: Table = Table {
         )
         .example("[\"oauth2-proxy\", \"authelia\"]"),
         key(
+            "grpc",
+            Kind::Boolean,
+            "false",
+            "`true`: Envoy can also ask by gRPC, at `/envoy.service.auth.v3.Authorization/Check` over HTTP/2. No app gets requests for this path then.",
+        ),
+        key(
         "cache",
         Kind::Duration,
         "\"0s\"",

@@ -14,7 +14,7 @@ use super::super::Gateway;
 use super::super::access_record::AccessRecord;
 use super::super::authenticate::Authenticated;
 use super::super::decide::{Allowed, is_sent_to_sign_in, needs_sign_in};
-use super::super::refuse::{Asker, say};
+use super::super::refuse::say;
 use super::super::rejection::{Asked, Rejection};
 use super::super::rewrite::{PROVIDER_TOKEN, set_identity};
 use crate::clock::UnixSeconds;
@@ -22,15 +22,15 @@ use crate::refusal::Refusal;
 use crate::values::Alias;
 
 /// The status that the client of the other proxy is to get.
-const X_AUTH_STATUS: HeaderName = HeaderName::from_static("x-auth-status");
+pub(super) const X_AUTH_STATUS: HeaderName = HeaderName::from_static("x-auth-status");
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// As every preset calls it.
 const ASSERTION: HeaderName = HeaderName::from_static("x-auth-assertion");
 
 /// The same as `max-age` for nginx, which keeps nothing that is `private`.
-const X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
+pub(super) const X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 
 /// A WebSocket handshake is a GET that another site must not make a browser send.
 const BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin, Sec-Fetch-Site, Sec-WebSocket-Version");
@@ -119,25 +119,18 @@ pub(in crate::gateway) fn refuse(
     gateway: &Gateway,
     rejection: &Rejection<'_>,
     asked: Asked,
-    asker: &Asker,
+    is_browser: bool,
     record: &AccessRecord,
 ) -> Response<Bytes> {
     let has_sign_in = gateway.sign_in.is_some();
     let is_page = matches!(*record.method(), Method::GET | Method::HEAD);
     let sign_in = (is_page && needs_sign_in(has_sign_in, rejection)).then(|| sign_in_page(gateway, record));
     let sign_in = sign_in.flatten();
-    let is_sent = is_sent_to_sign_in(has_sign_in, record.method(), asker.is_browser, rejection);
+    let is_sent = is_sent_to_sign_in(has_sign_in, record.method(), is_browser, rejection);
     if let Some(location) = sign_in.as_ref().filter(|_| is_sent && asked.redirects) {
         return redirect(location.clone(), record);
     }
-    let mut response = say(
-        gateway,
-        rejection,
-        asker.is_browser,
-        is_page,
-        sign_in.as_ref(),
-        record,
-    );
+    let mut response = say(gateway, rejection, is_browser, is_page, sign_in.as_ref(), record);
     let status = response.status();
     if asked.is_strict && status != StatusCode::UNAUTHORIZED {
         *response.status_mut() = StatusCode::FORBIDDEN;

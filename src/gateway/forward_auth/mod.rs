@@ -7,6 +7,8 @@
 
 mod answer;
 mod conditions;
+mod envoy;
+pub(super) mod grpc;
 mod question;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -27,6 +29,7 @@ use crate::authorize::Auth;
 use crate::clock::UnixSeconds;
 use crate::http::origin;
 use crate::identity_headers::Peer;
+use crate::login::Asking;
 use crate::refusal::Refusal;
 use crate::values::{Alias, Aliases};
 
@@ -99,7 +102,8 @@ impl ForwardAuth {
     }
 }
 
-/// Decides about the request of `question`, whose credentials and origin are those of `head`.
+/// Decides about the request of `question`, whose credentials and origin are those of `head`. Beside the answer by HTTP is what a
+/// proxy that asks by gRPC does to the fields.
 ///
 /// # Errors
 /// As [`decide`], in the form that the proxy takes.
@@ -108,7 +112,7 @@ pub(super) async fn answer<'g>(
     head: RequestHead<'_>,
     mut question: Question,
     record: &mut AccessRecord,
-) -> Result<Response<Bytes>, Box<Rejection<'g>>> {
+) -> Result<(Response<Bytes>, Option<grpc::Changes>), Box<Rejection<'g>>> {
     let (asked, asking) = (question.asked, question.asking);
     let conditions = std::mem::take(&mut question.conditions);
     record.asked_about(
@@ -122,9 +126,11 @@ pub(super) async fn answer<'g>(
         let allowed = verdict(lane, &head, &conditions, record).await?;
         record.permitted(&allowed.route.label, &allowed.permit);
         let may_change = origin::may_change(&head.parts.method, &head.parts.headers);
-        allow(lane, allowed, may_change, asking.alias(), record).await
+        let changes = (asking == Asking::Grpc).then(|| grpc::Changes::of(&lane.gateway, &allowed, &head));
+        let response = allow(lane, allowed, may_change, asking.alias(), record).await?;
+        Ok((response, changes))
     };
-    decided.await.map_err(|mut rejection| {
+    decided.await.map_err(|mut rejection: Box<Rejection<'g>>| {
         rejection.asked = Some(asked);
         rejection
     })

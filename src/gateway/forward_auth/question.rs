@@ -9,13 +9,14 @@
 //! | nginx, ingress-nginx, HAProxy | `X-Original-URL` | `X-Original-Method` | in the URL |
 //! | Traefik, Caddy | `X-Forwarded-Uri` | `X-Forwarded-Method` | `X-Forwarded-Host` |
 //! | Envoy | the path behind `/auth/verify` | that of the question | that of the question |
+//! | Envoy by gRPC | in the message | in the message | in the message |
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
 use super::super::Gateway;
 use super::super::head::RequestHead;
-use super::super::rejection::Asked;
+use super::super::rejection::{Asked, Form};
 use super::conditions::{Conditions, Unknown, has_parameter};
 use crate::http::headers::Host;
 use crate::http::target::Target;
@@ -79,7 +80,11 @@ impl Question {
             target,
             asking,
             conditions,
-            asked: Asked { is_strict, redirects },
+            asked: Asked {
+                is_strict,
+                redirects,
+                form: Form::Http,
+            },
         })
     }
 }
@@ -97,6 +102,8 @@ fn asked_for(asking: Asking, query: Option<&str>) -> Result<(bool, Conditions), 
             has_parameter(query, REDIRECT, &OF_AUTHELIA)?;
             (true, Conditions::default())
         }
+        // The message has no room for a condition.
+        Asking::Grpc => (true, Conditions::default()),
     })
 }
 
@@ -184,11 +191,11 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Ref
     Ok(Some(text))
 }
 
-fn method(text: &str) -> Result<Method, Refusal> {
+pub(super) fn method(text: &str) -> Result<Method, Refusal> {
     Method::from_bytes(text.as_bytes()).map_err(|_| Refusal::OriginalInvalid)
 }
 
-fn host(text: &str) -> Result<Host, Refusal> {
+pub(super) fn host(text: &str) -> Result<Host, Refusal> {
     Host::parse(text).map_err(|_| Refusal::OriginalInvalid)
 }
 
@@ -201,7 +208,7 @@ fn split(text: &str) -> Result<(Host, &str), Refusal> {
 }
 
 /// A target in origin form (RFC 9112 section 3.2.1). The library cuts a `#` off, and what follows.
-fn target(text: &str) -> Result<PathAndQuery, Refusal> {
+pub(super) fn target(text: &str) -> Result<PathAndQuery, Refusal> {
     let is_whole = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     if !is_whole {
         return Err(Refusal::OriginalInvalid);

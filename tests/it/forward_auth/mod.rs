@@ -2,6 +2,7 @@
 
 mod aliases;
 mod attacks;
+mod grpc;
 
 use super::support::people::{PASSWORD, post_form, session_cookie};
 use super::support::tokens::{corp_claims, corp_token_of, now};
