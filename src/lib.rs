@@ -14,7 +14,7 @@
 //! | 8 | `gateway` |
 //! | 7 | `login` |
 //! | 6 | `session`, `account`, `pages`, `observe` |
-//! | 5 | `forward`, `identity_headers`, `signing`, `rate_limit` |
+//! | 5 | `forward`, `identity_headers`, `signing`, `rate_limit`, `audit` |
 //! | 4 | `verify`, `credential`, `authorize`, `route`, `state` |
 //! | 3 | `config` |
 //! | 2 | `values`, `net` |
@@ -23,6 +23,7 @@
 
 mod account;
 mod app;
+mod audit;
 mod authorize;
 mod blocking;
 mod cli;
@@ -110,6 +111,9 @@ pub mod internals {
     pub mod net {
         pub mod egress {
             pub use crate::net::egress::Egress;
+        }
+        pub mod proxy_protocol {
+            pub use crate::net::proxy_protocol::{Announced, Fixed, HeaderFault};
         }
     }
     pub mod observe {

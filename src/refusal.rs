@@ -177,6 +177,8 @@ refusals! {
     ScopeRefused = FORBIDDEN, "scope-refused", "Forbidden";
     /// None of the alternatives of `any` applies.
     AnyRefused = FORBIDDEN, "any-refused", "Forbidden";
+    /// The condition of the route (`when`) does not hold, or has no answer.
+    ConditionFalse = FORBIDDEN, "when-refused", "Forbidden";
     /// The client is in another network than the route is for, or its address is not known.
     NetworkRefused = FORBIDDEN, "network-refused", "Forbidden";
     /// A form to sign in on a host, or over a scheme, where the session's cookie could not be kept.

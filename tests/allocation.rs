@@ -290,7 +290,7 @@ fn a_route_is_looked_up_without_an_allocation() {
 fn rules_decide_without_an_allocation() {
     let facts = RequestFacts {
         client: Some(IpAddr::from([10, 1, 2, 3])),
-        now: 0,
+        ..RequestFacts::default()
     };
     for (lines, expected) in [
         (r#"roles = ["ops", "admin"]"#, None),

@@ -20,8 +20,8 @@ use crate::identity::new_id;
 use crate::state::email::normal as normal_email;
 pub(crate) use crate::state::email::{key as fold_email, look as look_of_email};
 use crate::state::{
-    AccountChange, AccountRow, Added, EndSessions, IdentityRow, Linked, State, StateError, TokenHash,
-    Unlinked, Ways,
+    AccountChange, AccountRow, Added, EndCause, EndSessions, IdentityRow, Linked, State, StateError,
+    TokenHash, Unlinked, Ways,
 };
 
 pub(crate) use email::{is_canonical as is_canonical_email, is_valid as is_email};
@@ -284,6 +284,7 @@ impl Accounts {
     /// Ends no session: tokens become stale.
     fn ending(&self, revoked_until: UnixSeconds) -> EndSessions<'static> {
         EndSessions {
+            cause: EndCause::LinkRemoved,
             now: self.clock.now(),
             revoked_until,
             keep: None,
@@ -301,6 +302,7 @@ impl Accounts {
     ) -> Result<Option<AccountRow>, AccountError> {
         identity.updated_at = self.clock.now();
         let end = EndSessions {
+            cause: EndCause::LinkRemoved,
             now: identity.updated_at,
             revoked_until,
             keep: None,
@@ -394,6 +396,7 @@ mod tests {
     }
 
     const END: EndSessions<'static> = EndSessions {
+        cause: EndCause::LinkRemoved,
         now: NOW,
         revoked_until: NOW + 900,
         keep: None,

@@ -340,6 +340,7 @@ fn join(
         sessions: Arc::clone(sessions),
         hasher: Arc::clone(&services.hasher),
         blocking: Arc::clone(&services.blocking),
+        audit: services.audit.clone(),
         sites: Arc::clone(sites),
         pages: Arc::clone(pages),
         throttle: Arc::clone(&services.throttle),

@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 
 use super::accounts::Directory;
 use super::config::{Outline, load, outline};
-use super::offline::{offline, open_state};
+use super::offline::{offline, open_recorded};
 use super::{Failure, failed, time_text};
+use crate::audit::{self, Event, Origin};
 use crate::clock::Clock;
 use crate::config::raw::RawIssuer;
 use crate::identity::SESSION_ISSUER;
@@ -50,7 +51,7 @@ pub(crate) struct TokenRequest {
 /// The file or the state cannot be used, or a claim cannot be given.
 pub(crate) fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure> {
     let outline = outline(file)?;
-    let state = open_state(&outline.state_url, file)?;
+    let state = open_recorded(&outline, file)?;
     let now = Clock::system().now();
     let keys = SigningKeys::load_or_create(&*state, outline.signing_algorithm(), now).map_err(failed)?;
     let request = MintRequest {
@@ -69,6 +70,16 @@ pub(crate) fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure
     // Before the token is printed, so that no rotation can be too early for it.
     let expires_at = now.saturating_add(request.lifetime);
     state.note_token(keys.key_id(), expires_at).map_err(failed)?;
+    let minted = Event::TokenMinted {
+        subject: audit::text(&request.subject),
+        roles: request.roles.iter().map(|role| audit::text(role)).collect(),
+        key: keys.key_id().to_string(),
+        expires: audit::rfc3339(expires_at),
+    };
+    outline
+        .audit(file)
+        .record(&Origin::command(), &[minted])
+        .map_err(failed)?;
     Ok(token)
 }
 
@@ -78,7 +89,7 @@ pub(crate) fn mint(file: &Path, request: TokenRequest) -> Result<String, Failure
 /// The file or the state cannot be used.
 pub(crate) fn signing_keys(file: &Path) -> Result<Vec<VerifyingKey>, Failure> {
     let outline = outline(file)?;
-    let state = open_state(&outline.state_url, file)?;
+    let state = open_recorded(&outline, file)?;
     let keys = SigningKeys::load_or_create(&*state, outline.signing_algorithm(), Clock::system().now());
     Ok(keys.map_err(failed)?.verifying_keys().to_vec())
 }
@@ -92,7 +103,7 @@ pub(crate) fn rotate_signing_key(
     algorithm: Option<SigningAlgorithm>,
 ) -> Result<Vec<VerifyingKey>, Failure> {
     let outline = outline(file)?;
-    let state = open_state(&outline.state_url, file)?;
+    let state = open_recorded(&outline, file)?;
     let algorithm = algorithm.unwrap_or_else(|| outline.signing_algorithm());
     let keep_for = KEEP_RETIRED_KEYS.max(outline.session_settings().lifetime.saturating_add(DAY));
     let keys = SigningKeys::rotate(&*state, algorithm, Clock::system().now(), keep_for);
@@ -135,7 +146,7 @@ pub(crate) fn revoke(file: &Path, issuer: &str, target: Target) -> Result<String
             "error: the subject or token id is empty\n".to_owned(),
         ));
     }
-    let state = open_state(&outline.state_url, file)?;
+    let state = open_recorded(&outline, file)?;
     let revocation = Revocation {
         issuer: key,
         target,

@@ -9,11 +9,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::settings::{self, Settings};
 use super::{Failure, Unreadable, egress, guarded};
 use crate::account::Policy;
+use crate::audit::Audit;
 use crate::authorize::{Auth, Rules};
 use crate::config::raw::{RawConfig, RawPassword, RawRoute, RawTest};
 use crate::config::schema::{Written, or_default};
@@ -64,6 +66,8 @@ pub struct Plan {
     pub tests: Vec<Spanned<RawTest>>,
     /// The files that it depends on, without the configuration file itself.
     pub(crate) files: Vec<PathBuf>,
+    /// The SHA-256 hash of the configuration file, in hexadecimal digits.
+    pub(crate) sha256: String,
     /// The tables that a reload compares.
     pub(crate) written: Written,
     /// The verifier of the configuration before, where the issuers are the same.
@@ -126,6 +130,12 @@ impl Outline {
         settings::session(&self.raw.session, &self.public_url)
     }
 
+    /// The audit log, whose path is relative to `file`.
+    pub(super) fn audit(&self, file: &Path) -> Audit {
+        let written = self.raw.audit.file.as_ref();
+        Audit::at(written.map(|path| file.parent().unwrap_or(Path::new("")).join(&path.value)))
+    }
+
     /// The algorithm of a new signing key.
     pub(super) fn signing_algorithm(&self) -> SigningAlgorithm {
         settings::signing_algorithm(&self.raw)
@@ -176,6 +186,12 @@ fn parse(file: &Path) -> Result<(RawConfig, Problems), Failure> {
     let mut problems = Problems::new(file, &source);
     let raw = config::read(&mut problems);
     Ok((raw, problems))
+}
+
+/// The SHA-256 hash of the text that was read.
+pub(super) fn sha256(problems: &Problems) -> String {
+    let hash = digest::digest(&digest::SHA256, problems.source().as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Compiles all tables. `None` only where there are errors.
@@ -247,6 +263,7 @@ fn compile(raw: &RawConfig, problems: &mut Problems) -> Option<Plan> {
     let pages = compile_pages(raw, &settings, sign_in.as_ref(), &named_hosts, problems);
     Some(Plan {
         files: problems.files().to_vec(),
+        sha256: sha256(problems),
         written: raw.written.clone(),
         verifier: None,
         pages: Arc::new(pages),

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::config::SignInPlan;
 use super::state_sync::StateSnapshot;
 use crate::account::Hasher;
+use crate::audit::Audit;
 use crate::blocking::Blocking;
 use crate::login::{Bounces, SetupToken, Throttle};
 use crate::rate_limit::RateLimits;
@@ -31,6 +32,7 @@ pub(super) struct Services {
     pub(super) openings: Arc<Openings>,
     pub(super) setup: Arc<SetupToken>,
     pub(super) rate_limits: Arc<RateLimits>,
+    pub(super) audit: Audit,
     /// The runtime on which providers are asked.
     pub(super) control: Handle,
     /// The secret of the first link, until it has been said.
@@ -43,7 +45,7 @@ impl Services {
     ///
     /// # Errors
     /// The system has no thread or no random numbers left, or the state cannot be read.
-    pub(super) fn start(mirror: &StateSnapshot, control: Handle) -> anyhow::Result<Self> {
+    pub(super) fn start(mirror: &StateSnapshot, control: Handle, audit: Audit) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let hasher =
             Hasher::start((cores / 2).max(1)).context("cannot start the threads that check passwords")?;
@@ -57,6 +59,7 @@ impl Services {
             openings: Arc::default(),
             setup: Arc::new(setup),
             rate_limits: Arc::default(),
+            audit,
             control,
             offered: Some(token),
             state: Arc::clone(&mirror.state),

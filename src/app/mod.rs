@@ -134,6 +134,14 @@ impl Failure {
         }
     }
 
+    /// The hash of a configuration with problems.
+    fn sha256(&self) -> Option<String> {
+        match self {
+            Self::Problems(problems) => Some(config::sha256(problems)),
+            _ => None,
+        }
+    }
+
     /// The files that a configuration with problems names.
     fn files(&self) -> &[PathBuf] {
         match self {

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::build::{Current, assemble};
-use super::config::Plan;
+use super::config::{Outline, Plan};
 use super::state_sync::StateSnapshot;
 use super::{Failure, failed, key_store};
+use crate::audit::{self, Outside, RecordedState};
 use crate::clock::Clock;
 use crate::observe::Metrics;
 use crate::state::{self, State};
@@ -22,6 +23,17 @@ pub(super) fn directory(file: &Path) -> &Path {
 /// Opens the state at `url`, which is made where there is none.
 pub(super) fn open_state(url: &str, file: &Path) -> Result<Arc<dyn State>, Failure> {
     state::open(url, directory(file)).map_err(failed)
+}
+
+/// The same for a command that changes something: what it does is written to the audit log of the file.
+pub(super) fn open_recorded(outline: &Outline, file: &Path) -> Result<Arc<dyn State>, Failure> {
+    let state = open_state(&outline.state_url, file)?;
+    let audit = outline.audit(file);
+    if !audit.is_on() {
+        return Ok(state);
+    }
+    let outside = Outside::Command(audit::Origin::command());
+    Ok(Arc::new(RecordedState::new(state, audit, outside)))
 }
 
 /// The gateway as it would run with `file` now, but without the network. A state that does not exist yet is not made.

@@ -24,7 +24,8 @@ use super::state_sync::StateSnapshot;
 use super::status::Status;
 use super::worker::WorkerHandle;
 use super::{Failure, config_tests, failed, key_store};
-use crate::forward::watch_health;
+use crate::audit::{self, Event, Origin};
+use crate::forward::{watch_health, watch_names};
 use crate::observe::{self, AccessLog, Diagnostics, Metrics};
 use crate::server::worker::OpenSocket;
 use crate::session::Sessions;
@@ -58,6 +59,7 @@ struct Next {
     current: Current,
     output: Box<dyn Write + Send>,
     sockets: Vec<Arc<OpenSocket>>,
+    sha256: String,
     /// The files that it names.
     files: Vec<PathBuf>,
 }
@@ -68,7 +70,11 @@ impl Running<'_> {
     pub(super) async fn reload(&mut self, watch: &mut FileWatch) {
         notify_reloading();
         let before = watch.contents().await;
-        let next = self.read(&before).await;
+        let mut next = self.read(&before).await;
+        if let Err(error) = self.note(&next).await {
+            // What cannot be recorded is not done.
+            next = next.and(Err(Failure::Runtime(error)));
+        }
         let file = self.file.display().to_string();
         let status = match next {
             Ok(mut next) => {
@@ -105,6 +111,25 @@ impl Running<'_> {
         let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
+    /// Writes to the audit log what becomes of the file.
+    async fn note(&self, next: &Result<Next, Failure>) -> anyhow::Result<()> {
+        let file = audit::text(&self.file.display().to_string());
+        let event = match next {
+            Ok(next) => Event::Reloaded {
+                file,
+                sha256: Some(next.sha256.clone()),
+            },
+            Err(failure) => Event::ReloadRefused {
+                file,
+                sha256: failure.sha256(),
+                reason: audit::text(&failure.summary()),
+            },
+        };
+        let audit = self.services.audit.clone();
+        let write = move || audit.record(&Origin::gateway(), &[event]);
+        Ok(tokio::task::spawn_blocking(write).await??)
+    }
+
     /// The configuration file and those that it names.
     pub(super) fn watched(&self, mut files: Vec<PathBuf>) -> Vec<PathBuf> {
         files.push(self.file.clone());
@@ -127,6 +152,7 @@ impl Running<'_> {
         });
         let (mut plan, output) = read.await.map_err(failed).flatten()?;
         let files = std::mem::take(&mut plan.files);
+        let sha256 = std::mem::take(&mut plan.sha256);
         for key in self.settings.differs(&plan.settings) {
             tracing::warn!("`{key}` changed but requires a restart; other changes were applied");
         }
@@ -149,6 +175,7 @@ impl Running<'_> {
             current: next,
             output,
             sockets,
+            sha256,
             files,
         })
     }
@@ -173,8 +200,18 @@ impl Running<'_> {
         self.tasks = start_tasks(&current, &self.state);
     }
 
-    /// Opens the file of the access log again, after log rotation.
-    pub(super) async fn reopen_log(&self) {
+    /// Opens the files of the logs again, after log rotation.
+    pub(super) async fn reopen_logs(&self) {
+        let audit = self.services.audit.clone();
+        let is_on = audit.is_on();
+        match tokio::task::spawn_blocking(move || audit.reopen()).await {
+            Ok(Ok(())) if is_on => tracing::info!("the audit log was opened again"),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot open the audit log again; the old file stays in use");
+            }
+            Err(error) => tracing::error!(%error, "cannot open the audit log again"),
+        }
         let settings = self.current.load().settings.log.clone();
         let opened = tokio::task::spawn_blocking(move || log_output(&settings)).await;
         match opened.map_err(anyhow::Error::from).and_then(|output| Ok(output?)) {
@@ -233,7 +270,7 @@ fn notify_reloading() {
     }
 }
 
-/// The background tasks of one version of the configuration: key sets, health checks, expired sessions. They end when
+/// The background tasks of one version of the configuration: key sets, names and health of servers, expired sessions. They end when
 /// the set is dropped.
 pub(super) fn start_tasks(current: &Current, state: &Arc<StateSnapshot>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -246,6 +283,7 @@ pub(super) fn start_tasks(current: &Current, state: &Arc<StateSnapshot>) -> Join
         ));
     }
     for upstream in &current.upstreams {
+        tasks.spawn(watch_names(Arc::clone(upstream), std::future::pending()));
         tasks.spawn(watch_health(Arc::clone(upstream), std::future::pending()));
     }
     if let Some(grants) = &current.gateway.grants {

@@ -29,6 +29,7 @@ use super::state_sync::{StateSnapshot, StateWatcher};
 use super::status::Status;
 use super::worker::{WorkerHandle, start_workers};
 use super::{Failure, failed};
+use crate::audit::{self, Audit, Event, Origin, Outside, RecordedState};
 use crate::clock::Clock;
 use crate::observe::{AccessLog, Decisions, History, Metrics, WorkerTelemetry};
 use crate::rate_limit::RateLimits;
@@ -72,14 +73,21 @@ fn open_and_serve(file: &Path, console: &Console) -> Result<(), Failure> {
     let mut plan = load_tested(file, &console.diagnostics)?;
     seen.extend(contents_of(std::mem::take(&mut plan.files)));
     console.level.set(plan.settings.log.level);
-    let state = open_state(&plan.settings.state_url, file)?;
+    let audit = Audit::at(plan.settings.audit.clone());
+    audit
+        .make_ready()
+        .map_err(|error| Failure::Config(format!("error: {error}\n")))?;
+    let mut state = open_state(&plan.settings.state_url, file)?;
+    if audit.is_on() {
+        state = Arc::new(RecordedState::new(state, audit.clone(), Outside::Gateway));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
         .thread_name("control")
         .build()
         .context("cannot start the control runtime")?;
-    let served = runtime.block_on(serve(file, plan, seen, state, metrics, console));
+    let served = runtime.block_on(serve(file, plan, seen, (state, audit), metrics, console));
     runtime.shutdown_timeout(WORK_PATIENCE);
     served
 }
@@ -88,7 +96,7 @@ async fn serve(
     file: &Path,
     plan: Plan,
     seen: Contents,
-    state: Arc<dyn State>,
+    (state, audit): (Arc<dyn State>, Audit),
     metrics: Arc<Metrics>,
     console: &Console,
 ) -> Result<(), Failure> {
@@ -96,7 +104,11 @@ async fn serve(
     let state = StateSnapshot::open(state, settings.signing_algorithm, Clock::system());
     let state = Arc::new(state.context("cannot read the state")?);
     let is_demo = is_demo(&plan);
-    let mut services = Services::start(&state, tokio::runtime::Handle::current())?;
+    let mut services = Services::start(&state, tokio::runtime::Handle::current(), audit.clone())?;
+    let started = Event::Started {
+        file: audit::text(&file.display().to_string()),
+        sha256: Some(plan.sha256.clone()),
+    };
     let first_link = services.first_link(plan.sign_in.as_ref(), &settings.own_prefix)?;
     let current = assemble(plan, &state, &metrics, Some(&services), None)?;
     let current = Arc::new(ArcSwap::from_pointee(current));
@@ -109,6 +121,9 @@ async fn serve(
     let log = AccessLog::start(settings.workers, output).context("cannot start the access log")?;
     log.set_form(settings.log.form);
     let decisions = Arc::new(Decisions::new(settings.workers));
+    audit
+        .record(&Origin::gateway(), &[started])
+        .map_err(anyhow::Error::from)?;
     let handles = (0..settings.workers)
         .map(|number| {
             WorkerTelemetry::new(log.worker(number), metrics.worker(), decisions.worker(number))
@@ -201,7 +216,7 @@ async fn serve(
                 tracing::info!("`{}` or a file that it names has changed", file.display());
                 running.reload(&mut watch).await;
             }
-            _ = signals.rotated.recv() => running.reopen_log().await,
+            _ = signals.rotated.recv() => running.reopen_logs().await,
             finished = workers.recv() => break Err(Failure::Runtime(match finished {
                 Some(Err(error)) => error.context("a worker thread failed"),
                 _ => anyhow!("a worker thread ended by itself"),
@@ -279,7 +294,7 @@ struct Signals {
     interrupt: Signal,
     /// SIGHUP: reload.
     hang_up: Signal,
-    /// SIGUSR1: the access log was rotated.
+    /// SIGUSR1: the logs were rotated.
     rotated: Signal,
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::account::Policy;
+use crate::audit;
 use crate::config::raw::{RawAdmin, RawLog, RawPassword, RawPem, RawServer, RawSession};
 use crate::config::schema::{self, RestartValues, or_default};
 use crate::config::{Problems, RawConfig, Spanned, load_secret};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub(crate) admin_token: Option<AdminToken>,
     /// The logs.
     pub log: LogSettings,
+    /// The file of the audit log; `None`: there is none.
+    pub audit: Option<PathBuf>,
     /// Scheme, host and port of the site as browsers see it; the issuer of our own tokens.
     pub public_url: Url,
     /// Whether browsers see the site by HTTPS; `None` where the file has no `public_url`.
@@ -116,7 +119,9 @@ impl Settings {
         let listen = addresses(server, problems);
         let public_url = public_url(server, problems);
         let tls = compile_tls(server, problems);
-        let trusted_proxies = trusted_proxies(server).with_public_https(public_url.is_tls());
+        let trusted_proxies = trusted_proxies(server)
+            .with_public_https(public_url.is_tls())
+            .with_proxy_protocol(server.scalars.get("server", "proxy_protocol"));
         let state_url = state_url(raw, problems);
         let beside = problems.resolve(Path::new(STATE_FILE));
         if raw.state.url.is_none() && state_url != format!("sqlite:{STATE_FILE}") && beside.exists() {
@@ -140,6 +145,7 @@ impl Settings {
                 .map(|host| host.value.clone())
                 .collect(),
             log: LogSettings::compile(&raw.log, problems),
+            audit: audit(raw, problems),
             public_https: server.public_url.as_ref().map(|url| url.is_tls()),
             origins: ListedOrigins::new(raw.session.origins.iter().map(|origin| &origin.value)),
             workers: workers(server),
@@ -241,6 +247,19 @@ fn admin_token(admin: &RawAdmin, problems: &mut Problems) -> Option<AdminToken> 
                 .hint("write a random one into the file, for example with `openssl rand -hex 32`");
         })
         .ok()
+}
+
+/// `[audit] file`, which must be one that can be written.
+fn audit(raw: &RawConfig, problems: &mut Problems) -> Option<PathBuf> {
+    let written = raw.audit.file.as_ref()?;
+    let path = problems.resolve(&written.value);
+    if let Err(reason) = audit::check_place(&path) {
+        let message = format!("the audit log `{}` cannot be written: {reason}", path.display());
+        problems
+            .error(&written.span, message)
+            .hint("name a file in a directory that the gateway can write");
+    }
+    Some(path)
 }
 
 /// `[server] trusted_proxies`.

@@ -3,27 +3,17 @@
 //! Input: the verified caller, if there is one, and what is known of the request. Output: yes, or the refusal. Invariant: a
 //! rule on callers says no where there is none.
 
-use std::net::IpAddr;
-
 use serde_json::Value;
 
+use super::facts::RequestFacts;
 use super::network::{self, Networks};
 use super::rule_name::listed;
 use super::step_up::{SignInClaims, StepUp};
-use crate::clock::UnixSeconds;
+use super::when::When;
 use crate::config::raw::RawClaim;
 use crate::identity::{ClaimPath, Identity};
 use crate::refusal::Refusal;
 use crate::values::Scope;
-
-/// What rules read of a request beside its caller.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RequestFacts {
-    /// The client's address; `None`: it is not known, so that no network lets the request in.
-    pub client: Option<IpAddr>,
-    /// The time.
-    pub now: UnixSeconds,
-}
 
 #[derive(Clone, Debug)]
 pub(super) enum Check {
@@ -40,10 +30,12 @@ pub(super) enum Check {
     NotFrom(Networks),
     /// All checks of one of these pass.
     Any(Vec<Vec<Check>>),
+    /// The condition holds.
+    When(When),
 }
 
 impl Check {
-    pub(super) fn passes(&self, identity: Option<&Identity>, facts: &RequestFacts) -> bool {
+    pub(super) fn passes(&self, identity: Option<&Identity>, facts: &RequestFacts<'_>) -> bool {
         match self {
             Self::From(networks) => return networks.contain(facts.client),
             Self::NotFrom(networks) => return networks.exclude(facts.client),
@@ -67,6 +59,7 @@ impl Check {
                 None => false,
             },
             Self::Scope(scope) => identity.scopes.iter().any(|held| held == scope.as_str()),
+            Self::When(when) => when.evaluate(identity, facts) == Ok(true),
             Self::StepUp(step_up) => step_up.is_met(SignInClaims::of(identity), facts.now),
             Self::From(_) | Self::NotFrom(_) | Self::Any(_) => false,
         }
@@ -105,11 +98,12 @@ impl Check {
             Self::StepUp(_) => Refusal::AuthenticationInsufficient,
             Self::From(_) | Self::NotFrom(_) => Refusal::NetworkRefused,
             Self::Any(_) => Refusal::AnyRefused,
+            Self::When(_) => Refusal::ConditionFalse,
         }
     }
 
     /// What the caller and the client have of it.
-    pub(super) fn detail(&self, identity: Option<&Identity>, facts: &RequestFacts) -> String {
+    pub(super) fn detail(&self, identity: Option<&Identity>, facts: &RequestFacts<'_>) -> String {
         match self {
             Self::From(_) | Self::NotFrom(_) => return network::detail(facts.client),
             Self::Any(alternatives) => {
@@ -139,6 +133,11 @@ impl Check {
             Self::Scope(_) => match identity.scopes.as_slice() {
                 [] => "the caller has no scopes".to_owned(),
                 scopes => format!("the caller has the scopes {}", listed(scopes)),
+            },
+            Self::When(when) => match when.evaluate(identity, facts) {
+                Ok(true) => "it holds for the caller and the request".to_owned(),
+                Ok(false) => "it does not hold for the caller and the request".to_owned(),
+                Err(why) => format!("it has no answer: {why}"),
             },
             Self::StepUp(step_up) => step_up.detail(SignInClaims::of(identity), facts.now),
             Self::From(_) | Self::NotFrom(_) | Self::Any(_) => String::new(),

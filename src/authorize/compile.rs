@@ -12,11 +12,12 @@ use super::check::Check;
 use super::network::Networks;
 use super::rule_name::{RuleName, listed};
 use super::step_up::StepUp;
+use super::when::When;
 use super::{Rule, Rules};
 use crate::config::raw::{RawAlternative, RawClaim, RawRoles, RawRoute};
 use crate::config::{Problems, Spanned};
 use crate::identity::ClaimPath;
-use crate::values::Auth;
+use crate::values::{Auth, Condition, Pattern};
 
 impl Rules {
     /// The rules of a route of the file. Whatever is wrong with them goes to `problems`, and the rest is at least as
@@ -50,6 +51,9 @@ impl Rules {
         if let Some(any) = &route.any {
             compile_any(any, &mut rules, problems);
         }
+        if let Some(when) = &route.when {
+            compile_when(when, route.path.as_ref(), &mut rules, problems);
+        }
         let step_up = compile_step_up(route, &mut rules, problems);
         if auth != Auth::Required && !rules.is_empty() {
             let (message, why) = match auth {
@@ -65,7 +69,7 @@ impl Rules {
             problems
                 .error(&span, message)
                 .label(why)
-                .hint("write `auth = \"required\"`, or take `roles`, `claims`, `scopes`, `any`, `acr`, `max_age` and `provider` out");
+                .hint("write `auth = \"required\"`, or take `roles`, `claims`, `scopes`, `any`, `when`, `acr`, `max_age` and `provider` out");
         }
         if let Some(enforce) = &route.enforce {
             if auth == Auth::None {
@@ -78,7 +82,7 @@ impl Rules {
             } else if !rules.iter().any(|rule| rule.check.can_be_logged_only()) {
                 problems
                     .warning(&enforce.span, "`enforce` applies to no rule of this route")
-                    .hint("it is for `roles`, `claims`, `scopes` and `any`");
+                    .hint("it is for `roles`, `claims`, `scopes`, `any` and `when`");
             }
         }
         let text = format!("auth = \"{}\"", auth.as_str()).into();
@@ -252,6 +256,32 @@ fn compile_any(any: &Spanned<Vec<Spanned<RawAlternative>>>, rules: &mut Vec<Rule
     let (checks, texts): (Vec<_>, Vec<_>) = any.iter().map(|one| compile_alternative(one)).unzip();
     let text = format!("any of: {}", texts.join("; "));
     add(rules, problems, &any.span, text, Check::Any(checks));
+}
+
+fn compile_when(
+    when: &Spanned<Condition>,
+    path: Option<&Spanned<Pattern>>,
+    rules: &mut Vec<Rule>,
+    problems: &mut Problems,
+) {
+    let parameters: Vec<(Box<str>, usize)> = path.map_or_else(Vec::new, |path| {
+        let parameters = path.parameters();
+        parameters.map(|(name, number)| (name.into(), number)).collect()
+    });
+    for wanted in when.path().names() {
+        if !parameters.iter().any(|(name, _)| **name == *wanted) {
+            let message = format!("the path of the route has no parameter `{wanted}`");
+            let names: Vec<&str> = parameters.iter().map(|(name, _)| &**name).collect();
+            let hint = match names.as_slice() {
+                [] => format!("write it into `path`, like `/{{{wanted}}}/*`"),
+                names => format!("it has {}", listed(names)),
+            };
+            problems.error(&when.span, message).hint(hint);
+        }
+    }
+    let text = format!("the condition `{}`", when.text());
+    let check = Check::When(When::new(when.value.clone(), parameters));
+    add(rules, problems, &when.span, text, check);
 }
 
 /// All parts of one alternative, and its text.

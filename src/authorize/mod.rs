@@ -10,11 +10,13 @@
 
 mod check;
 mod compile;
+mod facts;
 mod network;
 mod rule_name;
 mod step_up;
 #[cfg(test)]
 mod tests;
+mod when;
 mod who;
 
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use crate::refusal::Refusal;
 
 pub(crate) use crate::values::Auth;
 use check::Check;
-pub use check::RequestFacts;
+pub use facts::RequestFacts;
 pub(crate) use rule_name::RuleName;
 pub(crate) use step_up::{SignInClaims, StepUp};
 pub(crate) use who::Who;
@@ -162,19 +164,20 @@ impl Rules {
     ///
     /// # Errors
     /// `NetworkRefused`
-    pub fn admit(&self, facts: &RequestFacts) -> Result<(), Denial> {
+    pub fn admit(&self, facts: &RequestFacts<'_>) -> Result<(), Denial> {
         match self.networks.iter().find(|rule| !rule.check.passes(None, facts)) {
             Some(rule) => Err(rule.denial()),
             None => Ok(()),
         }
     }
 
-    /// Whether a request of the verified `caller`, or an anonymous one, may pass. Allocates nothing.
+    /// Whether a request of the verified `caller`, or an anonymous one, may pass. Allocates nothing but for a
+    /// condition (`when`).
     ///
     /// # Errors
     /// The first rule that says no: `NetworkRefused`, `CredentialMissing`, `RoleRefused`, `ClaimRefused`, `ScopeRefused`,
-    /// `AnyRefused` or `AuthenticationInsufficient`.
-    pub fn decide(&self, caller: Option<Arc<Caller>>, facts: &RequestFacts) -> Result<Permit, Denial> {
+    /// `AnyRefused`, `ConditionFalse` or `AuthenticationInsufficient`.
+    pub fn decide(&self, caller: Option<Arc<Caller>>, facts: &RequestFacts<'_>) -> Result<Permit, Denial> {
         self.admit(facts)?;
         if self.auth == Auth::None {
             return Ok(Permit::new(None));
@@ -201,7 +204,7 @@ impl Rules {
         !(self.only_logged && rule.check.can_be_logged_only())
     }
 
-    fn decide_anonymous(&self, facts: &RequestFacts) -> Result<Permit, Denial> {
+    fn decide_anonymous(&self, facts: &RequestFacts<'_>) -> Result<Permit, Denial> {
         // Rules beside `optional` do not get past `compile`; they would not be skipped here either.
         let is_admitted =
             !self.needs_caller() && self.rules.iter().all(|rule| rule.check.passes(None, facts));
@@ -216,14 +219,14 @@ impl Rules {
 
     /// The rules on the client's network, and what they say.
     #[must_use]
-    pub fn network_steps(&self, facts: &RequestFacts) -> Vec<Step> {
+    pub fn network_steps(&self, facts: &RequestFacts<'_>) -> Vec<Step> {
         self.networks.iter().map(|rule| rule.step(None, facts)).collect()
     }
 
     /// Every other rule and what it says about `caller`, by the checks that [`Rules::decide`] goes by. Without a caller the
     /// only steps are `auth` and what can admit a request without one.
     #[must_use]
-    pub fn steps(&self, caller: Option<&Caller>, facts: &RequestFacts) -> Vec<Step> {
+    pub fn steps(&self, caller: Option<&Caller>, facts: &RequestFacts<'_>) -> Vec<Step> {
         let detail = match (self.auth, caller) {
             (Auth::None, _) => "nothing is read".to_owned(),
             (_, None) => "there is no caller".to_owned(),
@@ -296,7 +299,7 @@ impl Rule {
         }
     }
 
-    fn step(&self, caller: Option<&Caller>, facts: &RequestFacts) -> Step {
+    fn step(&self, caller: Option<&Caller>, facts: &RequestFacts<'_>) -> Step {
         let identity = caller.map(|caller| &caller.identity);
         Step {
             rule: self.name.clone(),

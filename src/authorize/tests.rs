@@ -14,9 +14,12 @@ use crate::values::Scope;
 
 const NOW: UnixSeconds = 1_800_000_000;
 
-const FACTS: RequestFacts = RequestFacts {
+const FACTS: RequestFacts<'_> = RequestFacts {
     client: None,
     now: NOW,
+    method: "GET",
+    host: "app.example.com",
+    path: "/",
 };
 
 const SOURCE: &str = "auth\nroles\nmore\nclaims\nscopes\n";

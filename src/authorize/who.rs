@@ -40,7 +40,10 @@ pub struct Who {
     /// Networks that the client is in none of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub none_from: Vec<String>,
-    /// `log`, where the rules on roles, claims, scopes and alternatives refuse no caller.
+    /// A condition in the Common Expression Language.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// `log`, where the rules on roles, claims, scopes, alternatives and the condition refuse no caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enforce: Option<&'static str>,
     /// Alternatives, one of which is enough.
@@ -105,6 +108,7 @@ impl WhoAlternative {
                 Check::AllRoles(_)
                 | Check::NoRole(_)
                 | Check::StepUp(_)
+                | Check::When(_)
                 | Check::NotFrom(_)
                 | Check::Any(_) => {}
             }
@@ -132,6 +136,7 @@ impl Rules {
                 }
                 Check::Scope(scope) => who.scopes.push(scope.as_str().to_owned()),
                 Check::StepUp(_) => {}
+                Check::When(when) => who.when = Some(when.text().to_owned()),
                 Check::From(networks) => who.from = networks.names(),
                 Check::NotFrom(networks) => who.none_from = networks.names(),
                 Check::Any(alternatives) => {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
+use rustls_pki_types::ServerName;
 
 use super::preset::Preset;
 use super::schema::{RestartValues, Scalars, Written};
@@ -21,9 +22,9 @@ use crate::http::target::PathLeniency;
 use crate::http::url::Url;
 use crate::identity::ClaimPath;
 use crate::values::{
-    Alias, Auth, Builtin, Color, FieldName, FieldValue, HostPattern, Listen, MissingClaim, ParameterName,
-    Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm, StateUrl, Token,
-    TrustedProxy,
+    Alias, Auth, Builtin, Color, Condition, FieldName, FieldValue, HostPattern, Listen, MissingClaim,
+    ParameterName, Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm,
+    StateUrl, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -104,6 +105,8 @@ pub struct RawConfig {
     pub forward_auth: RawForwardAuth,
     /// `[log]`
     pub log: RawLog,
+    /// `[audit]`
+    pub audit: RawAudit,
     /// `[[tests]]`; the span is that of its `[[tests]]` header.
     pub tests: Vec<Spanned<RawTest>>,
 }
@@ -191,6 +194,12 @@ pub struct RawLog {
     pub file: Option<Spanned<PathBuf>>,
 }
 
+/// `[audit]`
+#[derive(Clone, Debug, Default)]
+pub struct RawAudit {
+    pub file: Option<Spanned<PathBuf>>,
+}
+
 /// `[state]`
 #[derive(Clone, Debug, Default)]
 pub struct RawState {
@@ -272,6 +281,11 @@ pub struct RawUpstream {
     pub idle_timeout: Option<Spanned<Duration>>,
     pub max_connections: Option<Spanned<u64>>,
     pub ca_file: Option<Spanned<PathBuf>>,
+    pub server_name: Option<Spanned<ServerName<'static>>>,
+    pub client_certificate: Option<Spanned<PathBuf>>,
+    pub client_key: Option<Spanned<RawPem>>,
+    pub http2: Option<Spanned<bool>>,
+    pub proxy_protocol: Option<Spanned<bool>>,
     pub health_check: Option<Spanned<RawHealthCheck>>,
 }
 
@@ -298,6 +312,7 @@ pub struct RawRoute {
     pub from: Vec<Spanned<IpNet>>,
     pub none_from: Vec<Spanned<IpNet>>,
     pub any: Option<Spanned<Vec<Spanned<RawAlternative>>>>,
+    pub when: Option<Spanned<Condition>>,
     pub enforce: Option<Spanned<String>>,
     pub upstream: Option<Spanned<String>>,
     pub strip_prefix: Option<Spanned<String>>,

@@ -83,6 +83,9 @@ impl Upstream {
 
     /// Whether a connection to `server` may be used for another request.
     pub(super) fn is_reusable(&self, server: usize) -> bool {
+        if self.proxy_protocol {
+            return false;
+        }
         let until = self.servers[server].health.no_reuse_until.load(Ordering::Relaxed);
         // The clock is read only where something was seen.
         until == 0 || until <= self.now()
@@ -107,6 +110,10 @@ impl Upstream {
     /// Takes over from the configuration before which servers have sent bytes unasked: a reload changes no app.
     pub fn remember(&self, before: &[Arc<Self>]) {
         for server in &self.servers {
+            let known = before.iter().flat_map(|upstream| &upstream.servers);
+            for known in known.filter(|known| known.label == server.label) {
+                server.addresses.inherit(&known.addresses);
+            }
             let same = |upstream: &Arc<Self>| {
                 let known = upstream
                     .servers

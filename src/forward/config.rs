@@ -1,7 +1,7 @@
 //! `[upstreams.*]`, compiled into an [`Upstream`].
 //!
 //! Input: the raw table. Output: an upstream whose addresses, timeouts, limits and TLS settings are final. Nothing is
-//! resolved or connected here; the certificates of authorities are read from disk.
+//! resolved or connected here; certificates and the key of the gateway's own are read from disk.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -10,16 +10,19 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use zeroize::Zeroizing;
 
-use super::server::{Address, Health, Protocol, Server, Tls};
+use super::names::Addresses;
+use super::server::{Address, Health, Server, Speaks, Tls};
 use super::upstream::{HealthCheck, Upstream};
-use crate::config::raw::RawUpstream;
+use crate::config::raw::{RawPem, RawUpstream};
 use crate::config::schema::or_default;
 use crate::config::{Problems, Spanned};
 use crate::http::location::Origin;
-use crate::net::tls_roots::{client_config, file_roots, system_roots};
+use crate::net::tls_roots::{certificate_chain, client_config, client_config_as, file_roots, system_roots};
 use crate::values::{ServerAddress, ServerHost, ServerScheme};
 
 /// The table in the schema.
@@ -29,9 +32,8 @@ impl Upstream {
     /// Makes the table `name` ready for a gateway with `workers` threads. What is wrong goes to `problems`; the result
     /// is then of no use.
     ///
-    /// `http://` and `unix:` servers are spoken to in HTTP/1.1, `h2c://` in HTTP/2 without TLS. `https://` offers
-    /// `http/1.1` alone by ALPN, also where the server could speak HTTP/2: WebSockets need it, and one connection then
-    /// carries one request, as `max_connections` says.
+    /// `http://` and `unix:` servers are spoken to in HTTP/1.1, `h2c://` in HTTP/2 without TLS. `https://` offers `h2` and
+    /// `http/1.1` by ALPN, and for a WebSocket `http/1.1` alone.
     pub fn compile(
         name: &Spanned<String>,
         raw: &RawUpstream,
@@ -70,15 +72,15 @@ impl Upstream {
             }
             servers.push(server);
         }
-        if let Some(ca_file) = &raw.ca_file
-            && !raw.servers.iter().any(|server| server.is_tls())
-        {
-            problems
-                .warning(
-                    &ca_file.span,
-                    "`ca_file` has no effect: no server of this upstream is `https://`",
-                )
-                .hint("remove it, or write `https://` where the app speaks TLS");
+        if !raw.servers.iter().any(|server| server.is_tls()) {
+            for (key, span) in tls_keys(raw) {
+                problems
+                    .warning(
+                        span,
+                        format!("`{key}` has no effect: no server of this upstream is `https://`"),
+                    )
+                    .hint("remove it, or write `https://` where the app speaks TLS");
+            }
         }
         let host = raw.host.as_ref().map(|host| host.value.clone());
         let duration = |written: &Option<Spanned<Duration>>, key| or_default(written.as_ref(), TABLE, key);
@@ -106,10 +108,32 @@ impl Upstream {
                 path: check.path.value.clone(),
                 interval: or_default(check.interval.as_ref(), "upstreams.*.health_check", "interval"),
             }),
+            proxy_protocol: announces(raw),
             epoch: Instant::now(),
             dropped_cookies: AtomicU64::new(0),
         }
     }
+}
+
+fn announces(raw: &RawUpstream) -> bool {
+    or_default(raw.proxy_protocol.as_ref(), TABLE, "proxy_protocol")
+}
+
+/// The keys that only mean something for `https://` servers, as far as they are written.
+fn tls_keys(raw: &RawUpstream) -> impl Iterator<Item = (&'static str, &Range<usize>)> {
+    let keys = [
+        ("ca_file", raw.ca_file.as_ref().map(|written| &written.span)),
+        (
+            "server_name",
+            raw.server_name.as_ref().map(|written| &written.span),
+        ),
+        (
+            "client_certificate",
+            raw.client_certificate.as_ref().map(|written| &written.span),
+        ),
+        ("http2", raw.http2.as_ref().map(|written| &written.span)),
+    ];
+    keys.into_iter().filter_map(|(key, span)| Some((key, span?)))
 }
 
 /// Connections of one worker.
@@ -125,7 +149,7 @@ fn compile_server(
     problems: &mut Problems,
 ) -> Option<Server> {
     let (scheme, host, port, authority, base) = match &written.value {
-        ServerAddress::Unix(path) => return Some(unix_server(problems.resolve(path))),
+        ServerAddress::Unix(path) => return Some(unix_server(problems.resolve(path), announces(raw))),
         ServerAddress::Tcp {
             scheme,
             host,
@@ -152,13 +176,28 @@ fn compile_server(
     } else {
         None
     };
+    if scheme == ServerScheme::H2c
+        && let Some(key) = raw.proxy_protocol.as_ref().filter(|key| key.value)
+    {
+        problems
+            .error(
+                &written.span,
+                "an `h2c://` server cannot be told the client's address by `proxy_protocol`",
+            )
+            .also(key.span.clone(), "switched on here")
+            .hint("one connection of HTTP/2 is for all clients: write `http://`, or remove `proxy_protocol`");
+        return None;
+    }
     Some(Server {
         label: label.into(),
         address,
-        protocol: match scheme {
-            ServerScheme::H2c => Protocol::Http2,
-            ServerScheme::Http | ServerScheme::Https => Protocol::Http1,
+        addresses: Addresses::default(),
+        speaks: match scheme {
+            ServerScheme::H2c => Speaks::Http2,
+            ServerScheme::Https if offers_http2(raw) => Speaks::Either,
+            ServerScheme::Http | ServerScheme::Https => Speaks::Http1,
         },
+        proxy_protocol: announces(raw),
         tls,
         host: authority.clone(),
         base: base.clone(),
@@ -167,11 +206,18 @@ fn compile_server(
     })
 }
 
-fn unix_server(path: PathBuf) -> Server {
+fn offers_http2(raw: &RawUpstream) -> bool {
+    // A connection that is announced for one client carries no requests of others.
+    or_default(raw.http2.as_ref(), TABLE, "http2") && !announces(raw)
+}
+
+fn unix_server(path: PathBuf, proxy_protocol: bool) -> Server {
     Server {
         label: format!("unix:{}", path.display()).into(),
         address: Address::Unix(path),
-        protocol: Protocol::Http1,
+        addresses: Addresses::default(),
+        speaks: Speaks::Http1,
+        proxy_protocol,
         tls: None,
         host: HeaderValue::from_static("localhost"),
         base: String::new(),
@@ -187,41 +233,118 @@ fn compile_tls(
     configs: &mut TlsConfigs,
     problems: &mut Problems,
 ) -> Option<Tls> {
-    let Ok(name) = ServerName::try_from(host.to_owned()) else {
-        problems
-            .error(&written.span, format!("`{host}` cannot stand in a certificate"))
-            .hint("write the name or address that the app's certificate is made out to");
-        return None;
+    let name = match &raw.server_name {
+        Some(name) => name.value.clone(),
+        None => {
+            let Ok(name) = ServerName::try_from(host.to_owned()) else {
+                problems
+                    .error(&written.span, format!("`{host}` cannot stand in a certificate"))
+                    .hint("write the name or address that the app's certificate is made out to");
+                return None;
+            };
+            name
+        }
     };
-    Some(Tls {
-        config: configs.ready(raw, &written.span, problems)?,
-        name,
-    })
+    let [config, http1] = configs.ready(raw, &written.span, problems)?;
+    Some(Tls { config, http1, name })
 }
 
 /// The TLS settings of an upstream, made for its first `https://` server; a failure is reported once.
 #[derive(Default)]
-struct TlsConfigs(Option<Option<Arc<ClientConfig>>>);
+struct TlsConfigs(Option<Option<[Arc<ClientConfig>; 2]>>);
 
 impl TlsConfigs {
+    /// Those that offer what the server may choose, and those that offer HTTP/1.1 alone.
     fn ready(
         &mut self,
         raw: &RawUpstream,
         server: &Range<usize>,
         problems: &mut Problems,
-    ) -> Option<Arc<ClientConfig>> {
+    ) -> Option<[Arc<ClientConfig>; 2]> {
         self.0
             .get_or_insert_with(|| {
                 let roots = match &raw.ca_file {
-                    Some(file) => read_authorities(file, problems)?,
-                    None => system_authorities(server, problems)?,
+                    Some(file) => read_authorities(file, problems),
+                    None => system_authorities(server, problems),
                 };
-                let mut config = client_config(roots);
-                config.alpn_protocols = vec![b"http/1.1".to_vec()];
-                Some(Arc::new(config))
+                let mut http1 = match (&raw.client_certificate, &raw.client_key) {
+                    (Some(certificate), Some(key)) => with_certificate(roots?, certificate, key, problems)?,
+                    _ => client_config(roots?),
+                };
+                http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+                let http1 = Arc::new(http1);
+                if !offers_http2(raw) {
+                    return Some([Arc::clone(&http1), http1]);
+                }
+                let mut either = ClientConfig::clone(&http1);
+                either.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+                Some([Arc::new(either), http1])
             })
             .clone()
     }
+}
+
+/// Settings with the certificate by which the gateway shows itself to the app.
+fn with_certificate(
+    roots: RootCertStore,
+    certificate: &Spanned<PathBuf>,
+    key: &Spanned<RawPem>,
+    problems: &mut Problems,
+) -> Option<ClientConfig> {
+    let path = problems.resolve(certificate);
+    let chain = std::fs::read(&path)
+        .map_err(|error| format!("cannot be read: {error}"))
+        .and_then(|text| certificate_chain(&text));
+    let chain = match chain {
+        Ok(chain) => chain,
+        Err(fault) => {
+            problems
+                .error(&certificate.span, format!("`{}` {fault}", path.display()))
+                .hint("`client_certificate` is a PEM file: the gateway's certificate, then those of its issuers");
+            return None;
+        }
+    };
+    const KEY_HINT: &str =
+        "`client_key` is the PEM file of the certificate's own key, which the gateway's user may read";
+    let private_key = match read_key(key, problems) {
+        Ok(private_key) => private_key,
+        Err(fault) => {
+            problems
+                .error(&key.span, format!("cannot read a private key: {fault}"))
+                .hint(KEY_HINT);
+            return None;
+        }
+    };
+    match client_config_as(roots, chain, private_key) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            problems
+                .error(
+                    &key.span,
+                    format!("the key does not go with the certificate: {error}"),
+                )
+                .also(certificate.span.clone(), "the certificate")
+                .hint(KEY_HINT);
+            None
+        }
+    }
+}
+
+fn read_key(key: &Spanned<RawPem>, problems: &mut Problems) -> Result<PrivateKeyDer<'static>, String> {
+    let text = match &key.value {
+        RawPem::Path(path) => std::fs::read(problems.resolve(path))
+            .map(Zeroizing::new)
+            .map_err(|error| error.to_string())?,
+        RawPem::Secret(secret) => {
+            if let Some(exposure) = secret.exposure(problems.directory()) {
+                problems
+                    .warning(&key.span, exposure)
+                    .hint("a process that reads it can act as this gateway");
+            }
+            Zeroizing::new(secret.load(problems.directory())?.expose().to_vec())
+        }
+    };
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| error.to_string())
 }
 
 fn read_authorities(file: &Spanned<PathBuf>, problems: &mut Problems) -> Option<RootCertStore> {

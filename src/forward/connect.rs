@@ -1,10 +1,10 @@
-//! Connections to servers: name resolution, TCP or unix socket, TLS.
+//! Connections to servers: TCP to the addresses of a name or a unix socket, the header of the PROXY protocol, TLS.
 //!
-//! Input: a [`Server`] and a deadline for all steps together. Output: a [`Link`] that HTTP can be spoken on. Nothing is
-//! retried here, and only a handshake is sent.
+//! Input: a [`Server`], what the connection is for, and a deadline for all steps together. Output: a [`Link`] that HTTP can
+//! be spoken on. Nothing is retried here, and only the header and a handshake are sent.
 
 use std::io::{self, IoSlice, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,18 +13,21 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::server::{Address, Server};
+use super::names::{Addresses, Place};
+use super::server::{Address, Protocol, Server, Speaks};
 use crate::net::coalesce::{ROOM, coalesce};
+use crate::net::proxy_protocol::{self, Announced};
 use crate::refusal::Refusal;
 
-/// How long the addresses of a name are believed.
-const ADDRESSES_LAST: Duration = Duration::from_secs(30);
+/// How long an address is waited for before the next one is tried beside it (RFC 8305 section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// How long sent bytes may stay without an acknowledgement (RFC 5482) before the connection counts as dead.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(45);
 /// Bytes that a look at an idle connection reads at once.
@@ -65,57 +68,64 @@ impl std::fmt::Display for ConnectError {
     }
 }
 
-/// The addresses that a name had when it was last asked for.
-#[derive(Debug, Default)]
-pub(super) struct Addresses(Mutex<Option<(Instant, Vec<SocketAddr>)>>);
+/// What a connection is made for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purpose {
+    /// Whose requests it carries, for a server that is told.
+    pub(super) client: Announced,
+    /// Whether HTTP/2 is of no use: for an upgrade.
+    pub(super) is_http1_only: bool,
+}
 
-impl Addresses {
-    fn known(&self) -> MutexGuard<'_, Option<(Instant, Vec<SocketAddr>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+impl Purpose {
+    /// A request of the gateway's own.
+    pub(super) const OWN: Self = Self {
+        client: Announced::Proxy,
+        is_http1_only: false,
+    };
 
-    /// The addresses of `host`, by the system's resolver on a thread of the blocking pool.
-    async fn find(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        if let Some((since, addresses)) = &*self.known()
-            && since.elapsed() < ADDRESSES_LAST
-        {
-            return Ok(addresses.clone());
+    /// A request of a client; `None`: its address is not known.
+    pub(super) fn request_of(client: Option<IpAddr>, is_upgrade: bool) -> Self {
+        Self {
+            client: client.map_or(Announced::Unknown, Announced::Client),
+            is_http1_only: is_upgrade,
         }
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        *self.known() = Some((Instant::now(), found.clone()));
-        Ok(found)
-    }
-
-    /// None of them accepted: ask again next time.
-    fn forget(&self) {
-        *self.known() = None;
     }
 }
 
-/// Connects to `server` within `limit`, TLS included.
+/// Connects to `server` until `deadline`, TLS included.
 pub(super) async fn connect(
     server: &Server,
-    addresses: &Addresses,
+    purpose: Purpose,
     deadline: Instant,
 ) -> Result<Link, ConnectError> {
-    let socket = timeout_at(deadline, open(server, addresses, deadline))
+    let (socket, place) = timeout_at(deadline, open(server))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => ConnectError::TimedOut,
             _ => ConnectError::Unreachable(error),
         })?;
-    let socket = Socket {
+    let mut socket = Socket {
         stream: Arc::new(Mutex::new(socket)),
         marks: Arc::default(),
+        place,
     };
+    if server.proxy_protocol {
+        let header = proxy_protocol::header(purpose.client);
+        match timeout_at(deadline, socket.write_all(&header)).await {
+            Ok(written) => written.map_err(ConnectError::Unreachable)?,
+            Err(_elapsed) => return Err(ConnectError::TimedOut),
+        }
+    }
     let Some(tls) = &server.tls else {
         return Ok(Link::Plain(socket));
     };
-    let handshake = TlsConnector::from(tls.config.clone()).connect(tls.name.clone(), socket);
+    let config = match purpose.is_http1_only {
+        true => &tls.http1,
+        false => &tls.config,
+    };
+    let handshake = TlsConnector::from(Arc::clone(config)).connect(tls.name.clone(), socket);
     match timeout_at(deadline, handshake).await {
         Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
         Ok(Err(error)) => Err(ConnectError::Tls(error)),
@@ -123,34 +133,76 @@ pub(super) async fn connect(
     }
 }
 
-async fn open(server: &Server, addresses: &Addresses, deadline: Instant) -> io::Result<Stream> {
+async fn open(server: &Server) -> io::Result<(Stream, Place)> {
     match &server.address {
-        Address::Ip(address) => open_tcp(*address).await,
-        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-        Address::Name { host, port } => {
-            let found = addresses.find(host, *port).await?;
-            let opened = open_first(&found, deadline).await;
-            if opened.is_err() {
-                addresses.forget();
-            }
-            opened
+        Address::Ip(address) => Ok((open_tcp(*address).await?, Place::default())),
+        Address::Unix(path) => Ok((Stream::Unix(UnixStream::connect(path).await?), Place::default())),
+        Address::Name { .. } => {
+            let (found, generation) = server.addresses.find().await?;
+            // Also where the deadline comes first.
+            let mut unless_opened = AskAgain(Some(&server.addresses));
+            let (stream, address) = open_first(&found).await?;
+            unless_opened.0 = None;
+            let place = Place {
+                address: Some(address),
+                generation,
+            };
+            Ok((stream, place))
         }
     }
 }
 
-/// The first of `addresses` that accepts; each gets an equal share of the time that is left.
-async fn open_first(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Stream> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for (tried, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let others = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        match timeout_at(Instant::now() + left / others, open_tcp(*address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_elapsed) => last = io::ErrorKind::TimedOut.into(),
+/// Has the resolver asked again when it is dropped.
+struct AskAgain<'a>(Option<&'a Addresses>);
+
+impl Drop for AskAgain<'_> {
+    fn drop(&mut self) {
+        if let Some(addresses) = self.0 {
+            addresses.ask_again();
         }
     }
-    Err(last)
+}
+
+/// The first of `addresses` that accepts (RFC 8305): each is tried when the one before it has failed, or has not accepted
+/// within [`ATTEMPT_DELAY`], and those that were tried may still win.
+async fn open_first(addresses: &[SocketAddr]) -> io::Result<(Stream, SocketAddr)> {
+    let mut attempts = JoinSet::new();
+    let mut untried = by_turns(addresses).into_iter();
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    loop {
+        match untried.next() {
+            Some(address) => {
+                attempts.spawn(async move { open_tcp(address).await.map(|stream| (stream, address)) });
+            }
+            None if attempts.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(ended) = attempts.join_next() => match ended.map_err(io::Error::other).flatten() {
+                // Dropping the others ends them.
+                Ok(opened) => return Ok(opened),
+                Err(error) => last = error,
+            },
+            () = sleep(ATTEMPT_DELAY), if untried.len() > 0 => {}
+        }
+    }
+}
+
+/// The addresses of the two families by turns, beginning with the family of the first, each family in its order (RFC 8305
+/// section 4).
+fn by_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let family = addresses.first().map(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .iter()
+        .copied()
+        .partition(|address| Some(address.is_ipv4()) == family);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut turns = Vec::with_capacity(addresses.len());
+    while first.len() + second.len() > 0 {
+        turns.extend(first.next());
+        turns.extend(second.next());
+    }
+    turns
 }
 
 async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
@@ -196,6 +248,8 @@ const UNANSWERED: u64 = u64::MAX;
 pub(super) struct Socket {
     stream: Arc<Mutex<Stream>>,
     marks: Arc<ExchangeMarks>,
+    /// Where it leads to.
+    pub(super) place: Place,
 }
 
 impl Socket {
@@ -334,6 +388,18 @@ impl Link {
         }
     }
 
+    /// What is spoken on it, on a connection to a server that speaks this.
+    pub(super) fn protocol(&self, server: Speaks) -> Protocol {
+        match (server, self) {
+            (Speaks::Http2, _) => Protocol::Http2,
+            (Speaks::Either, Self::Tls(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Protocol::Http2
+            }
+            // Also where the server chose nothing.
+            (Speaks::Http1 | Speaks::Either, _) => Protocol::Http1,
+        }
+    }
+
     /// The certificates of the server, leaf first; none without TLS.
     pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
         match self {
@@ -432,5 +498,74 @@ impl AsyncWrite for Link {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_keep_their_order() {
+        let addresses = |list: &[&str]| {
+            let parsed = list.iter().map(|address| address.parse().unwrap());
+            parsed.collect::<Vec<SocketAddr>>()
+        };
+        for (given, tried) in [
+            (
+                &["[::1]:1", "[::2]:1", "1.1.1.1:1"][..],
+                &["[::1]:1", "1.1.1.1:1", "[::2]:1"][..],
+            ),
+            (
+                &["1.1.1.1:1", "1.1.1.2:1", "1.1.1.3:1", "[::1]:1"],
+                &["1.1.1.1:1", "[::1]:1", "1.1.1.2:1", "1.1.1.3:1"],
+            ),
+            (&["1.1.1.1:1"], &["1.1.1.1:1"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(by_turns(&addresses(given)), addresses(tried));
+        }
+    }
+
+    /// A listener whose queue is full: a connection to it neither fails nor comes about.
+    fn full() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            queued.push(stream);
+        }
+        (socket, queued, address)
+    }
+
+    #[tokio::test]
+    async fn address_that_does_not_answer_holds_the_next_one_up_for_a_moment_only() {
+        let (_socket, _queued, silent) = full();
+        let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refused = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let good = app.local_addr().unwrap();
+        for addresses in [
+            &[silent, good][..],
+            &[refused, silent, good],
+            &[silent, refused, good],
+            &[good, silent],
+        ] {
+            let opened = timeout_at(Instant::now() + Duration::from_secs(20), open_first(addresses));
+            assert_eq!(
+                opened.await.expect("it does not wait for the first").unwrap().1,
+                good
+            );
+        }
+        assert!(open_first(&[refused, refused]).await.is_err());
+        assert!(open_first(&[]).await.is_err());
     }
 }

@@ -4,13 +4,15 @@
 //! form that this server's protocol needs, with one Host and one framing that agrees with the body we hold, whatever
 //! fields the client sent. On the way back: a response without what was meant for our connection to the app.
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderMap};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 
 use super::body::RequestBody;
-use super::server::Protocol;
+use super::server::{Protocol, Server};
 use crate::http::headers::{HopByHop, drop_hop_by_hop, is_hop_by_hop};
 use crate::refusal::Refusal;
 
@@ -23,9 +25,11 @@ pub(crate) struct Outgoing {
     pub host: HeaderValue,
     /// What the client said of its own connection.
     pub hop: HopByHop,
+    /// The client's address, for an upstream that is told it in front of its connections; `None`: it is not known.
+    pub client: Option<IpAddr>,
 }
 
-/// Makes `request` ready for a server that speaks `protocol`. May be called again for another server.
+/// Makes `request` ready for a connection to `server` that speaks `protocol`. May be called again for another server.
 ///
 /// With `is_last`, the connection is not used again after this request, and says so. That goes also for a body with a
 /// method for which an app may not expect one: it would read the body as the next request (RFC 9110 section 9.3.1), and
@@ -38,7 +42,7 @@ pub(super) fn address(
     request: &mut Request<RequestBody>,
     host: &HeaderValue,
     hop: HopByHop,
-    protocol: Protocol,
+    (server, protocol): (&Server, Protocol),
     is_last: bool,
 ) -> Result<(), Refusal> {
     let is_last = is_last || (!request.body().is_end_stream() && !expects_body(request.method()));
@@ -74,7 +78,10 @@ pub(super) fn address(
             }
             let authority = Authority::try_from(host.as_bytes()).map_err(|_| Refusal::HostInvalid)?;
             let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(Scheme::HTTP);
+            parts.scheme = Some(match server.tls {
+                Some(_) => Scheme::HTTPS,
+                None => Scheme::HTTP,
+            });
             parts.authority = Some(authority);
             parts.path_and_query = Some(target(request.uri())?);
             *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Refusal::HostInvalid)?;

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use super::connect::{Addresses, connect};
+use super::connect::{Purpose, connect};
 use super::server::{Protocol, Server};
 use super::upstream::{HealthCheck, Upstream};
 
@@ -44,13 +44,12 @@ async fn watch(upstream: &Upstream, index: usize) {
     let (Some(check), server) = (&upstream.health_check, &upstream.servers[index]) else {
         return;
     };
-    let addresses = Addresses::default();
     let mut ticks = tokio::time::interval(check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failures = 0;
     loop {
         ticks.tick().await;
-        match ask(upstream, server, check, &addresses).await {
+        match ask(upstream, server, check).await {
             Ok(()) => {
                 failures = 0;
                 if server.health.down.swap(false, Ordering::Relaxed) {
@@ -68,14 +67,9 @@ async fn watch(upstream: &Upstream, index: usize) {
 }
 
 /// One check, by a connection of its own.
-pub(super) async fn ask(
-    upstream: &Upstream,
-    server: &Server,
-    check: &HealthCheck,
-    addresses: &Addresses,
-) -> Result<(), String> {
+pub(super) async fn ask(upstream: &Upstream, server: &Server, check: &HealthCheck) -> Result<(), String> {
     let deadline = Instant::now() + check.interval.min(LONGEST_CHECK);
-    let link = connect(server, addresses, deadline)
+    let link = connect(server, Purpose::OWN, deadline)
         .await
         .map_err(|error| error.to_string())?;
     let host = upstream.host.as_ref().unwrap_or(&server.host);
@@ -84,7 +78,7 @@ pub(super) async fn ask(
         .header(header::USER_AGENT, "passgate-health-check")
         .header(header::ACCEPT, "*/*");
     let answer = async {
-        match server.protocol {
+        match link.protocol(server.speaks) {
             Protocol::Http1 => {
                 let (mut send, connection) = http1::handshake(TokioIo::new(link)).await?;
                 let request = request
@@ -99,9 +93,13 @@ pub(super) async fn ask(
                 let (mut send, connection) =
                     http2::handshake(TokioExecutor::new(), TokioIo::new(link)).await?;
                 let host = host.to_str().unwrap_or("localhost");
+                let scheme = match server.tls {
+                    Some(_) => "https",
+                    None => "http",
+                };
                 let request = request
                     .version(Version::HTTP_2)
-                    .uri(format!("http://{host}{}", check.path))
+                    .uri(format!("{scheme}://{host}{}", check.path))
                     .body(Empty::<Bytes>::new())
                     .expect("the path and the host were checked when the file was read");
                 run(send.send_request(request), connection).await

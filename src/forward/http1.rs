@@ -235,7 +235,11 @@ impl Http1 {
         if !self.send.is_ready() {
             self.settle();
         }
-        self.reusable && self.driver.is_some() && self.send.is_ready()
+        let server = &self.app.upstream.servers[self.app.server];
+        server.addresses.has(&mut self.socket.place)
+            && self.reusable
+            && self.driver.is_some()
+            && self.send.is_ready()
     }
 
     /// Whether the app has neither closed this idle connection nor said anything unasked on it, as far as this machine
@@ -328,7 +332,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::forward::connect::{Addresses, connect};
+    use crate::forward::connect::{Purpose, connect};
     use crate::forward::testing::{compile, raw};
 
     #[test]
@@ -362,7 +366,7 @@ mod tests {
     async fn connection(url: String) -> Http1 {
         let upstream = compile(&raw(&[url]));
         let deadline = Instant::now() + Duration::from_secs(5);
-        let link = connect(&upstream.servers[0], &Addresses::default(), deadline)
+        let link = connect(&upstream.servers[0], Purpose::OWN, deadline)
             .await
             .unwrap();
         Http1::new(link, ServerRef { upstream, server: 0 }).await.unwrap()
@@ -431,7 +435,7 @@ mod tests {
         let link = {
             let upstream = compile(&raw(&[url]));
             let deadline = Instant::now() + Duration::from_secs(5);
-            connect(&upstream.servers[0], &Addresses::default(), deadline)
+            connect(&upstream.servers[0], Purpose::OWN, deadline)
                 .await
                 .unwrap()
         };

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{Progress, RequestBody};
 use super::connect::Link;
 use super::http1::{self, ExchangeError, HeadTimeout};
+use super::names::Place;
 use crate::refusal::Refusal;
 
 /// What a stream may hold for a client that does not read.
@@ -29,6 +30,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Http2 {
     send: http2::SendRequest<RequestBody>,
+    /// Where it leads to.
+    pub(super) place: Place,
     /// The app said on this handle that it takes no more requests; hyper may not have noticed yet.
     going: bool,
 }
@@ -36,6 +39,7 @@ pub(super) struct Http2 {
 impl Http2 {
     /// Speaks HTTP/2 on `link`.
     pub(super) async fn new(link: Link) -> hyper::Result<Self> {
+        let place = link.socket().place;
         let (send, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -47,7 +51,11 @@ impl Http2 {
             .await?;
         // Ends when the last handle is dropped and the last stream is over, or with the connection.
         tokio::spawn(connection);
-        Ok(Self { send, going: false })
+        Ok(Self {
+            send,
+            place,
+            going: false,
+        })
     }
 
     /// Whether it takes further requests.

@@ -14,6 +14,8 @@ mod head;
 mod health_check;
 mod http1;
 mod http2;
+mod name_watch;
+mod names;
 mod pool;
 mod probe;
 mod response;
@@ -38,6 +40,7 @@ use tokio::time::Instant;
 pub(crate) use body::{BodyRules, Progress, RequestBody, is_grpc};
 pub(crate) use head::Outgoing;
 pub(crate) use health_check::watch_health;
+pub(crate) use name_watch::watch_names;
 pub use pool::Pool;
 pub(crate) use probe::{Probed, probe};
 pub(crate) use response::ResponseBody;
@@ -50,12 +53,12 @@ use crate::authorize::Permit;
 use crate::http::client::Holder;
 use crate::refusal::Refusal;
 use crate::values::Builtin;
-use connect::{ConnectError, connect};
+use connect::{ConnectError, Purpose, connect};
 use http1::{ExchangeError, Http1};
 use http2::Http2;
 use pool::{Checkout, PooledConnection, ServerPool, UpstreamPool};
 use response::Uploading;
-use server::{Protocol, Server};
+use server::{Protocol, Server, Speaks};
 
 /// How often a request is tried in all, where it is certain that the tries before did not reach an app.
 const TRIES: usize = 3;
@@ -103,6 +106,7 @@ pub(crate) async fn forward(
         mut request,
         host,
         hop,
+        client,
     } = outgoing;
     if request.method() == Method::CONNECT {
         // To hyper a tunnel. No route can name it; here nothing depends on that.
@@ -116,7 +120,8 @@ pub(crate) async fn forward(
         let Some((index, pooled)) = checkout(&pools, &unreachable, holder).await? else {
             break;
         };
-        let connection = match ready(&pools, index, pooled).await {
+        let purpose = Purpose::request_of(client, hop.websocket);
+        let connection = match ready(&pools, index, pooled, purpose).await {
             Ok(connection) => connection,
             Err(error) => {
                 upstream.leave_out(index, &error, route, &request);
@@ -131,7 +136,7 @@ pub(crate) async fn forward(
             &mut request,
             host,
             hop,
-            server.protocol,
+            (server, connection.protocol()),
             !server_pool.is_reusable(),
         )?;
         let exchanged = match connection {
@@ -191,60 +196,91 @@ enum Connection {
     Http2(Http2, PooledConnection),
 }
 
-/// The connection of `pooled`: the one that came with it, or a new one.
+impl Connection {
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http1(_) => Protocol::Http1,
+            Self::Http2(..) => Protocol::Http2,
+        }
+    }
+}
+
+/// The connection of `pooled`: the one that came with it, the one that all requests share, or a new one.
 async fn ready(
     pools: &UpstreamPool,
     index: usize,
     mut pooled: PooledConnection,
+    purpose: Purpose,
 ) -> Result<Connection, ConnectError> {
+    if pooled.connection().is_some() {
+        return Ok(Connection::Http1(pooled));
+    }
     let server_pool = pools.server(index);
-    match pools.upstream.servers[index].protocol {
-        Protocol::Http1 if pooled.connection().is_some() => Ok(Connection::Http1(pooled)),
-        Protocol::Http1 => {
-            // On the heap: connecting is rare, and every request would carry the room for it.
-            let connection = Box::pin(dial_http1(pools, index, server_pool)).await?;
+    let may_share = match pools.upstream.servers[index].speaks {
+        Speaks::Http1 => false,
+        Speaks::Http2 => true,
+        Speaks::Either => !purpose.is_http1_only,
+    };
+    if may_share && let Some(connection) = server_pool.shared() {
+        return Ok(Connection::Http2(connection, pooled));
+    }
+    // On the heap: connecting is rare, and every request would carry the room for it.
+    match Box::pin(dial(pools, index, may_share, purpose)).await? {
+        Dialled::Http1(connection) => {
             pooled.connect(connection);
             Ok(Connection::Http1(pooled))
         }
-        Protocol::Http2 => match server_pool.shared() {
-            Some(connection) => Ok(Connection::Http2(connection, pooled)),
-            None => Ok(Connection::Http2(
-                Box::pin(dial_http2(pools, index, server_pool)).await?,
-                pooled,
-            )),
-        },
+        Dialled::Http2(connection) => Ok(Connection::Http2(connection, pooled)),
     }
 }
 
-async fn dial_http1(
-    pools: &UpstreamPool,
-    index: usize,
-    server_pool: &ServerPool,
-) -> Result<Http1, ConnectError> {
-    let deadline = Instant::now() + pools.upstream.connect_timeout;
-    let link = connect(&pools.upstream.servers[index], &server_pool.addresses, deadline).await?;
-    pools.upstream.reached(index);
-    Http1::new(link, server_pool.app.clone())
-        .await
-        .map_err(ConnectError::Protocol)
+/// A connection that was made, or that another request has made meanwhile.
+enum Dialled {
+    Http1(Http1),
+    Http2(Http2),
 }
 
-async fn dial_http2(
+async fn dial(
     pools: &UpstreamPool,
     index: usize,
-    server_pool: &ServerPool,
-) -> Result<Http2, ConnectError> {
+    may_share: bool,
+    purpose: Purpose,
+) -> Result<Dialled, ConnectError> {
+    let (server, server_pool) = (&pools.upstream.servers[index], pools.server(index));
     let deadline = Instant::now() + pools.upstream.connect_timeout;
     let made = tokio::time::timeout_at(deadline, async {
-        let _alone = server_pool.dialling.lock().await;
-        if let Some(connection) = server_pool.shared() {
-            return Ok(connection);
+        // One connection is for all requests that wait, unless the server is known to have chosen HTTP/1.1.
+        let mut alone = None;
+        if may_share && !server_pool.chose_http1() {
+            alone = Some(server_pool.dialling.lock().await);
+            if let Some(connection) = server_pool.shared() {
+                return Ok(Dialled::Http2(connection));
+            }
         }
-        let link = connect(&pools.upstream.servers[index], &server_pool.addresses, deadline).await?;
-        let connection = Http2::new(link).await.map_err(ConnectError::Protocol)?;
-        server_pool.share(connection.clone());
+        if server_pool.chose_http1() {
+            alone = None;
+        }
+        let link = connect(server, purpose, deadline).await?;
         pools.upstream.reached(index);
-        Ok(connection)
+        let protocol = link.protocol(server.speaks);
+        if server.speaks == Speaks::Either && may_share {
+            server_pool.note_choice(protocol);
+        }
+        let made = match protocol {
+            Protocol::Http1 => {
+                drop(alone);
+                let connection = Http1::new(link, server_pool.app.clone()).await;
+                connection.map(Dialled::Http1)
+            }
+            Protocol::Http2 => {
+                let connection = Http2::new(link).await;
+                connection.map(|connection| {
+                    server_pool.share(connection.clone());
+                    Dialled::Http2(connection)
+                })
+            }
+        };
+        made.map_err(ConnectError::Protocol)
     });
     made.await.unwrap_or(Err(ConnectError::TimedOut))
 }

@@ -14,16 +14,16 @@
 //! cost 15.3 µs of CPU in this shape, and 21.5 µs with hyper-util's pooled client on tokio's multi-thread runtime.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connect::Addresses;
 use super::http1::{Http1, ServerRef};
 use super::http2::Http2;
+use super::server::Protocol;
 use super::upstream::Upstream;
 use crate::http::client::{ClientKey, Exit, Holder, Share};
 
@@ -58,9 +58,10 @@ pub(super) struct ServerPool {
     /// Of the connections that the upstream may have, for one client.
     share: usize,
     state: Mutex<PoolState>,
-    pub(super) addresses: Addresses,
     /// Held while the HTTP/2 connection is made, so that one is made and not one for each request that waits.
     pub(super) dialling: tokio::sync::Mutex<()>,
+    /// Whether a server that may choose HTTP/2 chose HTTP/1.1 when it was last asked.
+    chose_http1: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -253,8 +254,8 @@ impl ServerPool {
             share: share.of(upstream.max_connections),
             app: ServerRef { upstream, server },
             state: Mutex::default(),
-            addresses: Addresses::default(),
             dialling: tokio::sync::Mutex::default(),
+            chose_http1: AtomicBool::new(false),
         }
     }
 
@@ -326,6 +327,17 @@ impl ServerPool {
         self.app.upstream.is_reusable(self.app.server)
     }
 
+    /// Whether the server, which may choose HTTP/2, chose HTTP/1.1 when it was last asked.
+    pub(super) fn chose_http1(&self) -> bool {
+        self.chose_http1.load(Ordering::Relaxed)
+    }
+
+    /// The server chose `protocol`.
+    pub(super) fn note_choice(&self, protocol: Protocol) {
+        self.chose_http1
+            .store(protocol == Protocol::Http1, Ordering::Relaxed);
+    }
+
     /// Closes the idle connections that the app has closed or spoken on unasked: one was found to be so.
     pub(super) fn prune(self: &Arc<Self>) {
         self.close_idle(|idle| !idle.connection.is_fresh());
@@ -348,7 +360,8 @@ impl ServerPool {
     pub(super) fn shared(&self) -> Option<Http2> {
         let mut state = lock(&self.state);
         let shared = state.shared.as_mut()?;
-        if shared.connection.is_open() {
+        let app = &self.app.upstream.servers[self.app.server];
+        if shared.connection.is_open() && app.addresses.has(&mut shared.connection.place) {
             shared.since = None;
             return Some(shared.connection.clone());
         }

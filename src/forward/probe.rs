@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::{Addresses, connect};
+use super::connect::{Purpose, connect};
 use super::health_check::ask;
+use super::name_watch::watch_names;
 use super::upstream::Upstream;
 use crate::net::certificate::Validity;
 
@@ -26,23 +27,27 @@ pub(crate) struct Probed {
 }
 
 /// Connects to the server with this number, and asks for the path of the health check where there is one.
-pub(crate) async fn probe(upstream: &Upstream, number: usize) -> Option<Probed> {
+pub(crate) async fn probe(upstream: &Arc<Upstream>, number: usize) -> Option<Probed> {
     let server = upstream.servers.get(number)?;
+    let names = watch_names(Arc::clone(upstream), std::future::pending());
     let try_it = async {
-        let addresses = Addresses::default();
         let deadline = Instant::now() + upstream.connect_timeout.min(LONGEST_CONNECT);
-        let link = connect(server, &addresses, deadline).await;
+        let link = connect(server, Purpose::OWN, deadline).await;
         let link = link.map_err(|error| error.to_string())?;
         let validity = link.certificates().first().and_then(Validity::of);
         drop(link);
         if let Some(check) = &upstream.health_check {
-            let asked = ask(upstream, server, check, &addresses).await;
+            let asked = ask(upstream, server, check).await;
             asked.map_err(|reason| format!("the health check of `{}`: {reason}", check.path))?;
         }
         Ok(validity)
     };
+    let outcome = tokio::select! {
+        outcome = try_it => outcome,
+        () = names => return None,
+    };
     Some(Probed {
         server: Arc::clone(&server.label),
-        outcome: try_it.await,
+        outcome,
     })
 }

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::names::Addresses;
 use crate::http::location::Origin;
 
 /// One server of an upstream.
@@ -18,8 +19,12 @@ pub(super) struct Server {
     /// `127.0.0.1:3000` or `unix:/run/app.sock`, for the log.
     pub(super) label: Arc<str>,
     pub(super) address: Address,
-    pub(super) protocol: Protocol,
+    /// Those of its name, where it has one.
+    pub(super) addresses: Addresses,
+    pub(super) speaks: Speaks,
     pub(super) tls: Option<Tls>,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub(super) proxy_protocol: bool,
     /// The Host of our own requests to it, the health checks.
     pub(super) host: HeaderValue,
     pub(super) base: String,
@@ -32,7 +37,7 @@ pub(super) struct Server {
 pub enum Address {
     /// Never resolved.
     Ip(std::net::SocketAddr),
-    /// Resolved when a connection is made.
+    /// Resolved at an interval.
     Name {
         /// The name.
         host: Box<str>,
@@ -43,6 +48,16 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// What a server speaks, as far as the configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+    /// What the server chooses by ALPN (RFC 7301) on each connection.
+    Either,
+}
+
+/// What is spoken on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
@@ -50,7 +65,10 @@ pub(super) enum Protocol {
 }
 
 pub(super) struct Tls {
+    /// Offers `h2` too, where the server may choose it.
     pub(super) config: Arc<ClientConfig>,
+    /// Offers `http/1.1` alone.
+    pub(super) http1: Arc<ClientConfig>,
     pub(super) name: ServerName<'static>,
 }
 

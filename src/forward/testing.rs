@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{BodyRules, Outgoing, Pool, RequestBody, ResponseBody, Upstream, forward, tunnel};
+use super::{BodyRules, Outgoing, Pool, RequestBody, ResponseBody, Upstream, forward, tunnel, watch_names};
 use crate::authorize::Permit;
 use crate::config::raw::RawUpstream;
 use crate::config::{Problems, Spanned};
@@ -220,6 +220,12 @@ impl Gateway {
     }
 
     pub(super) async fn start(upstream: Arc<Upstream>, rules: BodyRules) -> Self {
+        tokio::spawn(watch_names(upstream.clone(), std::future::pending()));
+        Self::without_names(upstream, rules).await
+    }
+
+    /// The same without a resolver.
+    pub(super) async fn without_names(upstream: Arc<Upstream>, rules: BodyRules) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gateway = Self {
             address: listener.local_addr().unwrap(),
@@ -320,6 +326,7 @@ async fn serve(
                     request: Request::from_parts(head, body),
                     host,
                     hop,
+                    client: None,
                 },
             )
             .await

@@ -35,6 +35,9 @@ pub struct Upstream {
     /// Connections of one worker to one server. For HTTP/2, requests under way on its one connection.
     pub(super) max_connections: usize,
     pub(super) health_check: Option<HealthCheck>,
+    /// Whether each connection begins with a header of the PROXY protocol. Such a connection is of one client, and carries
+    /// one request.
+    pub(super) proxy_protocol: bool,
     /// What the times in [`Health`](super::server::Health) count from.
     pub(super) epoch: Instant,
     /// `Set-Cookie` fields of its answers that were dropped.
@@ -65,6 +68,12 @@ impl Upstream {
     #[must_use]
     pub fn dropped_cookies(&self) -> u64 {
         self.dropped_cookies.load(Ordering::Relaxed)
+    }
+
+    /// Whether its servers are told the client's address in front of each connection.
+    #[must_use]
+    pub fn announces_clients(&self) -> bool {
+        self.proxy_protocol
     }
 
     /// Whether something built in answers, and no app.

@@ -141,6 +141,9 @@ pub(crate) async fn decide<'g, T: Trace>(
             None
         },
         now: policy.now,
+        method: method.as_str(),
+        host: head.host.name(),
+        path: target.matching(),
     };
 
     // Signing in changes nothing here, so no credential is read.

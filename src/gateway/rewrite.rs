@@ -59,6 +59,10 @@ pub(crate) fn rewrite<'g>(
     body: RequestBody,
     request_id: &HeaderValue,
 ) -> Result<Rewritten<'g>, Refusal> {
+    let client = match allowed.route.upstream.announces_clients() {
+        true => head.known_client(&gateway.trusted_proxies),
+        false => None,
+    };
     let RequestHead {
         mut parts,
         host,
@@ -92,6 +96,7 @@ pub(crate) fn rewrite<'g>(
             request: Request::from_parts(parts, body),
             host,
             hop,
+            client,
         },
         upgrade,
         response,

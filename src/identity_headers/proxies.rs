@@ -11,6 +11,13 @@ pub enum PeerAddress {
     Ip(IpAddr),
     /// By a unix socket, which has no address.
     Unix,
+    /// By a trusted proxy that announced the client with the PROXY protocol.
+    Announced {
+        /// The client's address; that of the proxy where the client's is not known.
+        ip: IpAddr,
+        /// Whether it is the client's.
+        is_known: bool,
+    },
 }
 
 impl PeerAddress {
@@ -18,21 +25,40 @@ impl PeerAddress {
     #[must_use]
     pub fn ip(self) -> IpAddr {
         match self {
-            Self::Ip(ip) => ip.to_canonical(),
+            Self::Ip(ip) | Self::Announced { ip, .. } => ip.to_canonical(),
             Self::Unix => IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
     }
 
-    /// Whether the peer is on this machine.
+    /// Whether it is the address of a client, and not that of a proxy in place of it.
     #[must_use]
-    pub fn is_this_machine(self) -> bool {
-        self.ip().is_loopback()
+    pub fn is_known(self) -> bool {
+        match self {
+            Self::Ip(_) => true,
+            Self::Unix => false,
+            Self::Announced { is_known, .. } => is_known,
+        }
     }
 
-    /// Whether the peer is on this machine or in a private network (RFC 1918, RFC 4193, link-local), where a reverse proxy
-    /// of the operator's own may be.
+    /// Whether a trusted proxy announced the client.
+    #[must_use]
+    pub fn is_announced(self) -> bool {
+        matches!(self, Self::Announced { .. })
+    }
+
+    /// Whether the peer of the socket is on this machine.
+    #[must_use]
+    pub fn is_this_machine(self) -> bool {
+        !self.is_announced() && self.ip().is_loopback()
+    }
+
+    /// Whether the peer of the socket is on this machine or in a private network (RFC 1918, RFC 4193, link-local), where a
+    /// reverse proxy of the operator's own may be.
     #[must_use]
     pub fn is_local(self) -> bool {
+        if self.is_announced() {
+            return false;
+        }
         match self.ip() {
             IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
             IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
@@ -43,7 +69,7 @@ impl PeerAddress {
 impl std::fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ip(ip) => ip.to_canonical().fmt(f),
+            Self::Ip(ip) | Self::Announced { ip, .. } => ip.to_canonical().fmt(f),
             Self::Unix => f.write_str("unix socket"),
         }
     }
@@ -61,6 +87,7 @@ pub struct TrustedProxies {
     networks: Vec<IpNet>,
     unix: bool,
     public_https: bool,
+    proxy_protocol: bool,
 }
 
 impl TrustedProxies {
@@ -71,6 +98,7 @@ impl TrustedProxies {
             networks,
             unix,
             public_https: false,
+            proxy_protocol: false,
         }
     }
 
@@ -81,22 +109,43 @@ impl TrustedProxies {
         Self { public_https, ..self }
     }
 
+    /// The same where connections of these peers begin with a header of the PROXY protocol.
+    #[must_use]
+    pub fn with_proxy_protocol(self, proxy_protocol: bool) -> Self {
+        Self {
+            proxy_protocol,
+            ..self
+        }
+    }
+
+    /// Whether a connection of `peer`, the peer of a socket, begins with a header of the PROXY protocol. Of any other peer
+    /// none is read.
+    #[must_use]
+    pub fn announces(&self, peer: PeerAddress) -> bool {
+        self.proxy_protocol && self.trusts(peer)
+    }
+
     /// Whether an address of `X-Forwarded-For` is one of a trusted proxy.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&ip))
     }
 
-    /// Whether a peer is a trusted proxy.
+    /// Whether a peer is a trusted proxy. A client that was announced is one only by its own address: the proxy's word on it
+    /// is what was announced, and the fields of its requests are the client's.
     #[must_use]
     pub fn trusts(&self, peer: PeerAddress) -> bool {
+        if peer.is_announced() && !peer.is_known() {
+            return false;
+        }
         (self.unix && peer == PeerAddress::Unix) || self.contains(peer.ip())
     }
 
     /// Whether a client's scheme is https, as far as the connection of `peer` tells. A proxy on this machine that ends TLS
     /// and is not listed is as good as certain where `public_url` is `https://`.
     pub(super) fn is_https(&self, peer: PeerAddress, tls: bool) -> bool {
-        tls || (self.public_https && peer.is_this_machine() && !self.trusts(peer))
+        let is_proxied = peer.is_this_machine() || peer.is_announced();
+        tls || (self.public_https && is_proxied && !self.trusts(peer))
     }
 }
 

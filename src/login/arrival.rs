@@ -12,7 +12,7 @@ use super::response::{EndpointError, EndpointResponse};
 use super::then::CODE;
 use crate::refusal::Refusal;
 use crate::session::Arrival;
-use crate::state::SessionSelector;
+use crate::state::{EndCause, SessionSelector};
 
 /// GET.
 pub(super) async fn land(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
@@ -34,10 +34,13 @@ pub(super) async fn land(visit: &EndpointContext<'_>) -> Result<EndpointResponse
         // As at sign-in: what the browser had here before is worth nothing any more.
         if let (Some(former), Some(arrived)) = (former, &landing.arrived)
             && former.id != arrived.cookie.session_id
-            && let Err(error) = sessions.end(SessionSelector::Own {
-                id: &former.id,
-                account_id: &former.account_id,
-            })
+            && let Err(error) = sessions.end(
+                SessionSelector::Own {
+                    id: &former.id,
+                    account_id: &former.account_id,
+                },
+                EndCause::Replaced,
+            )
         {
             tracing::warn!(%error, session = former.id, "cannot end the session that a browser had before");
         }

@@ -6,7 +6,7 @@
 
 use zeroize::Zeroizing;
 
-use super::context::{EndpointContext, caller};
+use super::context::{EndpointContext, Presented, caller};
 use super::form::{Field, Fields, Kind, parameters};
 use super::response::{EndpointError, EndpointResponse};
 use super::tokens;
@@ -89,6 +89,7 @@ pub(super) async fn exchange(
         .throttle
         .attempt(&key, visit.client_address())
         .map_err(EndpointError::throttled)?;
+    let _ = visit.presented.set(Presented::default());
     // A made-up code takes no place in the queue for the state.
     if !visit.login.sessions.is_code(&code) {
         return Err(Refusal::CodeRefused.into());

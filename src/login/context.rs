@@ -1,7 +1,7 @@
 //! One request for one of our own endpoints, and the services that answer it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{RETRY_AFTER, USER_AGENT};
@@ -19,6 +19,7 @@ use super::sites::{Place, ReturnTo, Site, Sites};
 use super::then::Then;
 use super::throttle::{ClientAddress, Throttle};
 use crate::account::{Accounts, Hasher, LoginAttempt, fold_email};
+use crate::audit::{self, Actor, Audit, Event, Origin, Whom};
 use crate::authorize::{SignInClaims, StepUp};
 use crate::blocking::Blocking;
 use crate::clock::UnixSeconds;
@@ -30,7 +31,7 @@ use crate::identity_headers::scheme::Scheme;
 use crate::pages::{FormError, Pages, Person};
 use crate::refusal::Refusal;
 use crate::session::{Device, RefreshCookie, Sessions};
-use crate::state::{AccountRow, Authentication, SessionSelector, StateError};
+use crate::state::{AccountRow, Authentication, EndCause, SessionSelector, StateError};
 use crate::values::RedirectUri;
 
 /// The services behind sign-in. `throttle` and `setup` are the process's, and outlive a configuration.
@@ -44,6 +45,8 @@ pub struct Login {
     pub hasher: Arc<Hasher>,
     /// Runs work on the state.
     pub blocking: Arc<Blocking>,
+    /// The audit log.
+    pub(crate) audit: Audit,
     /// The hosts with sessions.
     pub sites: Arc<Sites>,
     /// The pages.
@@ -131,6 +134,17 @@ pub(super) struct EndpointContext<'a> {
     pub(super) site: Site,
     pub(super) prefix: &'a str,
     pub(super) now: UnixSeconds,
+    /// What was presented to sign in, once it is to be judged.
+    pub(super) presented: OnceLock<Presented>,
+}
+
+/// What was presented to sign in, for the audit log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Presented {
+    /// As it was typed, or as the provider named it.
+    pub(super) email: Option<String>,
+    /// The provider; `None`: a password, or a code.
+    pub(super) provider: Option<String>,
 }
 
 impl EndpointContext<'_> {
@@ -347,11 +361,75 @@ impl EndpointContext<'_> {
         &self,
         work: impl FnOnce(&Accounts, &Sessions) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        self.state_by(self.origin(), work).await
+    }
+
+    /// The same for another origin than the caller. What `work` does is in the audit log when this returns; where that cannot
+    /// be written, sessions that it opened end.
+    ///
+    /// # Errors
+    /// Those of `work`; `StateUnavailable` where the audit log cannot be written; `Overloaded`.
+    pub(super) async fn state_by<T: Send + 'static>(
+        &self,
+        origin: Origin,
+        work: impl FnOnce(&Accounts, &Sessions) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let (accounts, sessions) = (Arc::clone(&self.login.accounts), Arc::clone(&self.login.sessions));
+        let audit = self.login.audit.clone();
+        let recorded = move || match audit.scoped(&origin, || work(&accounts, &sessions)) {
+            Ok(done) => done,
+            Err(unrecorded) => {
+                for id in unrecorded.opened {
+                    if let Err(error) = sessions.end(SessionSelector::One(&id), EndCause::NotRecorded) {
+                        tracing::error!(%error, session = id, "cannot end a session whose sign-in is not in the audit log");
+                    }
+                }
+                Err(Refusal::StateUnavailable)
+            }
+        };
+        self.login.blocking.run(recorded).await?
+    }
+
+    /// Who asks, and from where, for the audit log.
+    pub(super) fn origin(&self) -> Origin {
+        let actor = match self.own_session() {
+            Some(own) => Actor::Account(Whom::new(
+                &own.account_id,
+                Some(&self.person().email)
+                    .filter(|email| !email.is_empty())
+                    .map(|email| email.as_str()),
+            )),
+            None => Actor::Client,
+        };
+        Origin {
+            actor,
+            client: Some(self.asked.client),
+            request_id: Some(audit::text(self.asked.request_id)),
+        }
+    }
+
+    /// Writes to the audit log that what was presented to sign in is refused. Attempts beyond the limits of the throttle are
+    /// refused before anything is presented, and leave no line.
+    ///
+    /// # Errors
+    /// `StateUnavailable` where it cannot be written; `Overloaded`.
+    pub(super) async fn note_refused(&self, refusal: Refusal) -> Result<(), Refusal> {
+        let Some(presented) = self.presented.get().filter(|_| self.login.audit.is_on()) else {
+            return Ok(());
+        };
+        let foreign = |text: &Option<String>| text.as_deref().map(audit::text);
+        let event = Event::SignInRefused {
+            email: foreign(&presented.email),
+            provider: foreign(&presented.provider),
+            reason: refusal.reason(),
+        };
+        let (audit, origin) = (self.login.audit.clone(), self.origin());
+        let write = move || audit.record(&origin, &[event]);
         self.login
             .blocking
-            .run(move || work(&accounts, &sessions))
+            .run(write)
             .await?
+            .map_err(|_| Refusal::StateUnavailable)
     }
 
     /// Verifies a password. Counted against `email` and the client's address before anything is looked up;
@@ -370,6 +448,10 @@ impl EndpointContext<'_> {
             .throttle
             .attempt(&throttle_key(email), self.client_address())
             .map_err(EndpointError::throttled)?;
+        let _ = self.presented.set(Presented {
+            email: Some(email.to_owned()),
+            provider: None,
+        });
         let verified = async {
             let attempt = self.state(|accounts, _| Ok(begin(accounts)?)).await?;
             let verify = move || attempt.verify(&password);
@@ -447,7 +529,7 @@ impl EndpointContext<'_> {
                 grant.keep(&cookie.session_id, &account.id)?;
             }
             if let Some(former) = former
-                && let Err(error) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id })
+                && let Err(error) = sessions.end(SessionSelector::Own { id: &former.id, account_id: &former.account_id }, EndCause::Replaced)
             {
                 // Its cookie is replaced all the same, and it ends by its limits.
                 tracing::warn!(%error, session = former.id, "cannot end the session that a browser had before");

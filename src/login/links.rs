@@ -16,7 +16,7 @@ use super::user_sessions::rfc3339;
 use crate::clock::UnixSeconds;
 use crate::pages::{LinkItem, ProviderLink};
 use crate::refusal::Refusal;
-use crate::state::{IdentityRow, SessionSelector, Unlinked, Ways};
+use crate::state::{EndCause, IdentityRow, SessionSelector, Unlinked, Ways};
 
 /// How long ago the sign-in may be by which a session links a provider, in seconds: a stolen cookie must not become a way to
 /// sign in.
@@ -193,10 +193,13 @@ async fn end(visit: &EndpointContext<'_>) -> Result<(), Refusal> {
                 Unlinked::Missing => return Err(Refusal::RouteMissing),
                 Unlinked::Last => return Err(Refusal::LastSignIn),
             }
-            sessions.end(SessionSelector::Others {
-                account_id: &own.account_id,
-                keep: &own.id,
-            })?;
+            sessions.end(
+                SessionSelector::Others {
+                    account_id: &own.account_id,
+                    keep: &own.id,
+                },
+                EndCause::LinkRemoved,
+            )?;
             Ok(())
         })
         .await

@@ -34,7 +34,7 @@ mod throttle;
 mod tokens;
 mod user_sessions;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -125,6 +125,7 @@ impl Endpoints {
             site,
             prefix: &self.prefix,
             now: self.public.clock.now(),
+            presented: OnceLock::new(),
         };
         let answered = match endpoint.handler() {
             Handler::Form(handler) => match form::read(visit.asked.headers, body).await {
@@ -140,6 +141,14 @@ impl Endpoints {
                 Ok(answered)
             }
             Err(mut failure) => {
+                // Overload and a state that fails are no judgement.
+                let is_judged = !matches!(
+                    failure.refusal,
+                    Refusal::StateUnavailable | Refusal::Overloaded | Refusal::Internal
+                );
+                if is_judged && let Err(refusal) = visit.note_refused(failure.refusal).await {
+                    failure = refusal.into();
+                }
                 failure.page.as_mut().map(response::seal);
                 Err(failure)
             }

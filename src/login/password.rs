@@ -15,7 +15,7 @@ use crate::clock::UnixSeconds;
 use crate::pages::FormError;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
-use crate::state::{AccountChange, AccountRow, EndSessions, SessionSelector};
+use crate::state::{AccountChange, AccountRow, EndCause, EndSessions, SessionSelector};
 
 /// GET.
 pub(super) async fn page(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
@@ -80,10 +80,13 @@ pub(super) async fn submit(
     }
     let (device, how, host) = (visit.device(), visit.by_password(), visit.site.name.clone());
     let renewed = visit.state(move |_, sessions| {
-        sessions.end(SessionSelector::Own {
-            id: &own.id,
-            account_id: &own.account_id,
-        })?;
+        sessions.end(
+            SessionSelector::Own {
+                id: &own.id,
+                account_id: &own.account_id,
+            },
+            EndCause::Replaced,
+        )?;
         Ok(sessions.open_browser(&account, how, &device, &host)?)
     });
     Ok(match renewed.await {
@@ -148,16 +151,20 @@ fn replace(
     };
     require_alive()?;
     // First so that it holds in this process at once, then, in one step with the change, whatever was opened in between.
-    sessions.end(SessionSelector::Others {
-        account_id: &own.account_id,
-        keep: &own.id,
-    })?;
+    sessions.end(
+        SessionSelector::Others {
+            account_id: &own.account_id,
+            keep: &own.id,
+        },
+        EndCause::PasswordChanged,
+    )?;
     require_alive()?;
     let present = accounts.by_id(&own.account_id)?;
     if present.is_none_or(|present| present.password_version != proven.password_version) {
         return Err(Refusal::LoginRefused);
     }
     let end = EndSessions {
+        cause: EndCause::PasswordChanged,
         now,
         revoked_until: sessions.revoked_until(),
         keep: Some(&own.id),

@@ -15,7 +15,7 @@ use super::return_to;
 use crate::http::cookie;
 use crate::refusal::Refusal;
 use crate::session::{RefreshCookie, Sessions, Tokens};
-use crate::state::SessionSelector;
+use crate::state::{EndCause, SessionSelector};
 
 /// The tokens, as RFC 6749 section 5.1 has them, spelled as JavaScript does; the refresh token in `cookie`, where there is one.
 ///
@@ -196,13 +196,16 @@ fn end(
     let mut is_any = false;
     for OwnSession { id, account_id } in own.into_iter().chain(of_token) {
         if is_all && sessions.list(&account_id)?.iter().any(|session| session.id == id) {
-            sessions.end(SessionSelector::Account(&account_id))?;
+            sessions.end(SessionSelector::Account(&account_id), EndCause::SignedOut)?;
             is_any = true;
         } else {
-            sessions.end(SessionSelector::Own {
-                id: &id,
-                account_id: &account_id,
-            })?;
+            sessions.end(
+                SessionSelector::Own {
+                    id: &id,
+                    account_id: &account_id,
+                },
+                EndCause::SignedOut,
+            )?;
             is_any |= !is_all;
         }
     }

@@ -13,7 +13,7 @@ use super::response::{EndpointError, EndpointResponse};
 use crate::clock::UnixSeconds;
 use crate::pages::SessionItem;
 use crate::refusal::Refusal;
-use crate::state::{SessionRow, SessionSelector};
+use crate::state::{EndCause, SessionRow, SessionSelector};
 
 /// GET of the prefix itself: it leads to the list of sessions, which is the account page.
 pub(super) async fn start(visit: &EndpointContext<'_>) -> Result<EndpointResponse, Box<EndpointError>> {
@@ -131,10 +131,13 @@ async fn end_session(
     let wanted = visit.id.to_owned();
     let ended = visit
         .state(move |_, sessions| {
-            Ok(sessions.end(SessionSelector::Own {
-                id: &wanted,
-                account_id: &own.account_id,
-            })?)
+            Ok(sessions.end(
+                SessionSelector::Own {
+                    id: &wanted,
+                    account_id: &own.account_id,
+                },
+                EndCause::SignedOut,
+            )?)
         })
         .await?;
     // A missing session may have been ended in another window; the list shows that.

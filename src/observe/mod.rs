@@ -21,6 +21,6 @@ pub(crate) use diagnostics::{Diagnostics, LevelSwitch};
 pub(crate) use file::open as open_file;
 pub(crate) use history::{History, STEP, STEPS, Step};
 pub use metrics::Metrics;
-pub(crate) use metrics::{Durations, Observation, RouteLabel};
+pub(crate) use metrics::{Durations, Observation, OpenConnection, RouteLabel};
 pub(crate) use request_id::RequestId;
 pub use worker::WorkerTelemetry;

@@ -65,4 +65,9 @@ impl WorkerTelemetry {
     pub fn connection(&self) -> OpenConnection {
         self.metrics.open_connection()
     }
+
+    /// A connection of a trusted proxy was closed because it did not begin with a right header of the PROXY protocol.
+    pub fn count_proxy_header_refused(&self) {
+        self.metrics.count_proxy_header_refused();
+    }
 }

@@ -158,13 +158,9 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut first = BytesMut::with_capacity(4096);
-    let mut draining = context.draining.clone();
     let begun = tokio::select! {
         begun = timeout(context.limits.idle_timeout, io.read_buf(&mut first)) => begun,
-        () = async {
-            let _ = draining.wait_for(|draining| *draining).await;
-            sleep(FIRST_REQUEST).await;
-        } => return,
+        () = too_late_to_begin(context) => return,
     };
     if !matches!(begun, Ok(Ok(read)) if read > 0) {
         return;
@@ -175,6 +171,13 @@ where
         Ok(Ok(false)) => serve_http1(context, io, first.freeze(), client).await,
         Ok(Err(_)) | Err(_) => {}
     }
+}
+
+/// Returns when the gateway drains, and has waited for the first byte of a connection for long enough.
+pub(super) async fn too_late_to_begin(context: &Context) {
+    let mut draining = context.draining.clone();
+    let _ = draining.wait_for(|draining| *draining).await;
+    sleep(FIRST_REQUEST).await;
 }
 
 /// Reads until the bytes cannot be the preface of HTTP/2 any more, or are it.

@@ -74,6 +74,25 @@ impl Drop for ConnectionSlot {
     }
 }
 
+impl ConnectionSlot {
+    /// Counts the connection for the client `key`, which became known only after it was admitted. False: all connections are
+    /// taken, and this client holds its share already.
+    #[must_use]
+    pub(crate) fn belongs_to(&mut self, key: ClientKey, activity: &Arc<Activity>, exit: &Arc<Exit>) -> bool {
+        let limit = &self.limit;
+        let mut open = limit.open();
+        if limit.free.available_permits() == 0 && open.held_by(key) >= limit.share {
+            return false;
+        }
+        let connection = ClientConnection {
+            activity: Arc::clone(activity),
+            exit: Arc::clone(exit),
+        };
+        self.connection = Some((key, open.add(key, connection, limit.most_streams())));
+        true
+    }
+}
+
 impl ConnectionLimit {
     /// No connections yet, of at most `max`; `share` binds a client where all are taken.
     #[must_use]

@@ -12,6 +12,7 @@ mod http2;
 pub(crate) mod listen;
 mod meter;
 pub(crate) mod private_socket;
+mod proxy_header;
 mod redirect;
 pub(crate) mod rewind;
 pub(crate) mod tls;

@@ -12,13 +12,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::connection::{self, Accepted};
-use super::connection_limit::ConnectionLimit;
+use super::connection_limit::{ConnectionLimit, ConnectionSlot};
 use super::context::Context;
 use super::listen::{Address, Listener};
-use super::redirect;
-use crate::gateway::Activity;
-use crate::http::client::Exit;
+use super::{proxy_header, redirect};
+use crate::gateway::{Activity, WorkerContext};
+use crate::http::client::{ClientKey, Exit};
 use crate::identity_headers::PeerAddress;
+use crate::net::proxy_protocol::HeaderFault;
+use crate::observe::OpenConnection;
 
 /// How often idle connections to the apps are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -288,30 +290,99 @@ impl Accept {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let worker = self.context.worker.load_full();
-        let is_counted = !worker.gateway.peer(address, false).trusted;
+        let is_announced = worker.gateway.trusted_proxies.announces(address);
         let (activity, exit) = (Arc::new(Activity::default()), Arc::new(Exit::default()));
-        let place = self
-            .limit
-            .place(is_counted.then(|| address.ip().into()), &activity, &exit)
-            .await;
-        let Some(place) = place else {
-            tracing::debug!(client = %address, "connection refused: `max_connections` is reached and this client holds its share");
+        // A client that is announced is counted once it is known; until then its connection has a place like any other.
+        let key = client_key(&worker, address);
+        let Some(place) = self.limit.place(key, &activity, &exit).await else {
+            say_share(address);
             return;
         };
-        let hold = Box::new((place, self.hold.clone(), worker.desk.connection()));
-        let accepted = Accepted {
-            address,
+        let begun = Begun {
+            context: Arc::clone(&self.context),
+            redirect_to: self.redirect_to.clone(),
+            open: worker.desk.connection(),
+            worker_hold: self.hold.clone(),
             activity,
             exit: Arc::clone(&exit),
             step,
-            hold,
+            place,
         };
-        let context = Arc::clone(&self.context);
-        let task = match &self.redirect_to {
-            None => tokio::spawn(connection::serve(context, stream, accepted)),
-            Some(url) => tokio::spawn(redirect::serve(context, stream, accepted, Arc::clone(url))),
+        let task = match is_announced {
+            false => tokio::spawn(begun.serve(stream, address)),
+            true => tokio::spawn(begun.serve_announced(stream, address)),
         };
         exit.leads_to(task.abort_handle());
+    }
+}
+
+/// What the connections of a client are counted by; `None`: a trusted proxy.
+fn client_key(worker: &WorkerContext, address: PeerAddress) -> Option<ClientKey> {
+    let peer = worker.gateway.peer(address, false);
+    (!peer.trusted).then(|| peer.ip.into())
+}
+
+fn say_share(client: PeerAddress) {
+    tracing::debug!(%client, "connection refused: `max_connections` is reached and this client holds its share");
+}
+
+/// A connection that has its place under the limit.
+struct Begun {
+    context: Arc<Context>,
+    redirect_to: Option<Arc<str>>,
+    open: OpenConnection,
+    worker_hold: mpsc::Sender<()>,
+    activity: Arc<Activity>,
+    exit: Arc<Exit>,
+    step: u64,
+    place: ConnectionSlot,
+}
+
+impl Begun {
+    /// Serves it for a client at `address`.
+    async fn serve<I>(self, stream: I, address: PeerAddress)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let accepted = Accepted {
+            address,
+            activity: self.activity,
+            exit: self.exit,
+            step: self.step,
+            hold: Box::new((self.place, self.worker_hold, self.open)),
+        };
+        match self.redirect_to {
+            None => connection::serve(self.context, stream, accepted).await,
+            Some(url) => redirect::serve(self.context, stream, accepted, url).await,
+        }
+    }
+
+    /// Serves it for the client that `proxy` announces first.
+    async fn serve_announced<I>(mut self, mut stream: I, proxy: PeerAddress)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limit = self.context.limits.header_timeout;
+        let read = tokio::select! {
+            read = tokio::time::timeout(limit, proxy_header::read(&mut stream)) => read,
+            () = connection::too_late_to_begin(&self.context) => return,
+        };
+        let announced = match read.unwrap_or(Err(HeaderFault::TimedOut)) {
+            Ok(Some(announced)) => announced,
+            Ok(None) => return,
+            Err(fault) => {
+                self.context.worker.load().desk.count_proxy_header_refused();
+                return proxy_header::warn(proxy, fault);
+            }
+        };
+        let address = proxy_header::origin(announced, proxy);
+        let key = client_key(&self.context.worker.load(), address);
+        if let Some(key) = key
+            && !self.place.belongs_to(key, &self.activity, &self.exit)
+        {
+            return say_share(address);
+        }
+        self.serve(stream, address).await;
     }
 }
 

@@ -31,8 +31,8 @@ use crate::identity::SESSION_ISSUER;
 use crate::revocation::{Revocation, Target};
 use crate::signing::{SigningError, SigningKeys};
 use crate::state::{
-    AccountRow, Authentication, Authorities, EndSessions, RefreshExchange, RefreshRow, Rotation, SessionRow,
-    SessionSelector, Sighting, State, StateError, TOKEN_MARGIN,
+    AccountRow, Authentication, Authorities, EndCause, EndSessions, RefreshExchange, RefreshRow, Rotation,
+    SessionRow, SessionSelector, Sighting, State, StateError, TOKEN_MARGIN,
 };
 use crate::verify::{Change, Revocations};
 use code::CodeKey;
@@ -296,7 +296,7 @@ impl Sessions {
             return Ok(None);
         };
         if self.is_over(&session, now) {
-            self.end(SessionSelector::One(session_id))?;
+            self.end(SessionSelector::One(session_id), EndCause::Expired)?;
             return Ok(None);
         }
         let until = token::expires_at(&self.settings, &session, now);
@@ -366,7 +366,7 @@ impl Sessions {
             return Err(SessionError::RefreshRefused);
         }
         if self.is_over(&session, now) {
-            self.end(SessionSelector::One(id))?;
+            self.end(SessionSelector::One(id), EndCause::Expired)?;
             return Err(SessionError::RefreshRefused);
         }
         let next = self.keys.successor(&presented);
@@ -402,7 +402,7 @@ impl Sessions {
                     address,
                     "a refresh token was used twice, so it may be stolen; its session is ended"
                 );
-                self.end(SessionSelector::One(id))?;
+                self.end(SessionSelector::One(id), EndCause::RefreshTokenReused)?;
                 Err(SessionError::RefreshReused)
             }
             Rotation::Missing => Err(SessionError::RefreshRefused),
@@ -443,8 +443,8 @@ impl Sessions {
     ///
     /// # Errors
     /// The state cannot be written; then nothing has ended.
-    pub fn end(&self, which: SessionSelector<'_>) -> Result<Vec<String>, SessionError> {
-        Ok(self.end_rows(which)?)
+    pub fn end(&self, which: SessionSelector<'_>, cause: EndCause) -> Result<Vec<String>, SessionError> {
+        Ok(self.end_rows(which, cause)?)
     }
 
     /// Of an account, without those that are over, the one last seen first.
@@ -473,12 +473,12 @@ impl Sessions {
             now: self.clock.now(),
             idle: self.settings.idle_timeout,
         };
-        self.end_rows(over).map(|ended| ended.len())
+        self.end_rows(over, EndCause::Expired).map(|ended| ended.len())
     }
 
     /// Inside [`Revocations::reconcile`]: a reading of all revocations meanwhile would not have these yet, and must not be
     /// put in force after them.
-    fn end_rows(&self, which: SessionSelector<'_>) -> Result<Vec<String>, StateError> {
+    fn end_rows(&self, which: SessionSelector<'_>, cause: EndCause) -> Result<Vec<String>, StateError> {
         self.revocations.reconcile(|| {
             let now = self.clock.now();
             // The latest for any of them; a reader of the rows learns the time of each.
@@ -489,6 +489,7 @@ impl Sessions {
                     now,
                     revoked_until,
                     keep: None,
+                    cause,
                 },
             )?;
             let row = |id: &String| Revocation {
@@ -548,7 +549,7 @@ impl Sessions {
             return Err(SessionError::AccountChanged);
         }
         if provider_logout::is_over_at_provider(&*self.state, session, now)? {
-            self.end(SessionSelector::One(&session.id))?;
+            self.end(SessionSelector::One(&session.id), EndCause::Provider)?;
             return Err(SessionError::OverAtProvider);
         }
         // Afterwards, so that of several that sign in at once the last one sees them all. The session is open by now: a
@@ -575,7 +576,7 @@ impl Sessions {
             )
         });
         for other in others.iter().take(too_many) {
-            if let Err(error) = self.end(SessionSelector::One(&other.id)) {
+            if let Err(error) = self.end(SessionSelector::One(&other.id), EndCause::TooMany) {
                 tracing::error!(%error, "cannot end the oldest session of an account");
                 break;
             }

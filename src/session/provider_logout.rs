@@ -5,7 +5,7 @@
 
 use super::{SessionError, Sessions};
 use crate::clock::UnixSeconds;
-use crate::state::{Authentication, SessionRow, SessionSelector, State, TokenHash};
+use crate::state::{Authentication, EndCause, SessionRow, SessionSelector, State, TokenHash};
 
 /// For how many seconds a session at a provider that has ended opens no session here: as long as a sign-in may take.
 const REMEMBERED: UnixSeconds = 10 * 60;
@@ -59,7 +59,7 @@ impl Sessions {
             }
             (None, None) => return Ok(Some(0)),
         };
-        let ended = self.end(which)?.len();
+        let ended = self.end(which, EndCause::Provider)?.len();
         // Afterwards, so that a token whose sessions could not be ended is not lost.
         let is_first = self
             .state
@@ -107,7 +107,7 @@ impl Sessions {
         if !self.is_ended_since(how, begun)? {
             return Ok(());
         }
-        self.end(SessionSelector::One(session_id))?;
+        self.end(SessionSelector::One(session_id), EndCause::Provider)?;
         Err(SessionError::OverAtProvider)
     }
 }

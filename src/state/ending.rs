@@ -1,5 +1,7 @@
 //! How sessions end, and what is remembered of it.
 
+use serde::Serialize;
+
 use crate::clock::UnixSeconds;
 use crate::identity::SESSION_ISSUER;
 use crate::revocation::{Revocation, Target};
@@ -14,6 +16,38 @@ pub struct EndSessions<'a> {
     pub revoked_until: UnixSeconds,
     /// The session that does not end.
     pub keep: Option<&'a str>,
+    /// Why.
+    pub cause: EndCause,
+}
+
+/// Why sessions end, as the audit log names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndCause {
+    /// Its user signed out, or ended it in the list of sessions.
+    SignedOut,
+    /// The browser signed in again.
+    Replaced,
+    /// The password of the account was changed.
+    PasswordChanged,
+    /// A way to sign in was removed from the account.
+    LinkRemoved,
+    /// A refresh token was used a second time.
+    RefreshTokenReused,
+    /// The provider ended it, or withdrew what it had granted.
+    Provider,
+    /// The account had too many sessions.
+    TooMany,
+    /// One of its limits was reached.
+    Expired,
+    /// A command ended it.
+    Command,
+    /// The account was disabled.
+    AccountDisabled,
+    /// The account was deleted.
+    AccountDeleted,
+    /// Its sign-in could not be written to the audit log.
+    NotRecorded,
 }
 
 impl EndSessions<'_> {

@@ -36,6 +36,14 @@ pub struct IdentityRow {
     pub updated_at: UnixSeconds,
 }
 
+impl IdentityRow {
+    /// The provider and the subject, which name it.
+    #[must_use]
+    pub(crate) fn named(&self) -> (&str, &str) {
+        (&self.provider, &self.subject)
+    }
+}
+
 impl Debug for IdentityRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IdentityRow")
@@ -97,6 +105,9 @@ pub trait IdentityStore: Debug + Send + Sync {
 
     /// The identities of one account, or all; in the order of provider and subject.
     fn identities(&self, account_id: Option<&str>) -> Result<Vec<IdentityRow>, StateError>;
+
+    /// The account of an identity.
+    fn account_of_identity(&self, provider: &str, subject: &str) -> Result<Option<AccountRow>, StateError>;
 
     /// Links an identity to the account `identity.account_id`, in one step, if `session_id` is one of its sessions. The
     /// address and the name of the account stay; other roles make tokens stale as by a sign-in.

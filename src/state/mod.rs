@@ -30,7 +30,7 @@ pub use account::AccountRow;
 pub(crate) use account::{AccountChange, AccountStore, Added};
 pub use authority::Authorities;
 pub(crate) use code::{ClientCodeRow, CodeRow, CodeStore, MOST_CODES};
-pub(crate) use ending::{EndSessions, TOKEN_MARGIN};
+pub(crate) use ending::{EndCause, EndSessions, TOKEN_MARGIN};
 pub(crate) use error::{StateError, StateErrorKind};
 pub(crate) use grant::{GrantRow, GrantStore, Lease};
 pub(crate) use identity::{IdentityRow, IdentityStore, Linked, MOST_IDENTITIES, Unlinked, Ways};

@@ -5,6 +5,7 @@
 
 mod bad_value;
 mod color;
+mod condition;
 mod field;
 mod host_pattern;
 mod path_pattern;
@@ -23,6 +24,7 @@ mod token;
 
 pub(crate) use bad_value::BadValue;
 pub(crate) use color::Color;
+pub(crate) use condition::{Condition, Variables};
 pub(crate) use field::{FieldName, FieldValue};
 pub use host_pattern::HostPattern;
 pub use path_pattern::Pattern;

@@ -207,6 +207,15 @@ impl Pattern {
         }
         path
     }
+
+    /// The names of its parameters, each with the number of its segment, from 0.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, usize)> {
+        let segments = self.text.split('/').skip(1).enumerate();
+        segments.filter_map(|(number, segment)| {
+            let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+            Some((name, number))
+        })
+    }
 }
 
 impl FromStr for Pattern {

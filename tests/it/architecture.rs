@@ -9,7 +9,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, Macro, UseTree, Visibility};
 
 /// Every module and its layer; as in the table of `src/lib.rs`.
-const LAYERS: [(&str, u8); 29] = [
+const LAYERS: [(&str, u8); 30] = [
     ("lib", 13),
     ("main", 12),
     ("cli", 11),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, u8); 29] = [
     ("identity_headers", 5),
     ("signing", 5),
     ("rate_limit", 5),
+    ("audit", 5),
     ("verify", 4),
     ("credential", 4),
     ("authorize", 4),

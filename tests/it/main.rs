@@ -6,9 +6,11 @@
 
 mod accounts;
 mod architecture;
+mod audit;
 mod bearer;
 mod browsers;
 mod commands;
+mod conditions;
 mod connections;
 mod decisions;
 mod diff;
@@ -23,6 +25,7 @@ mod provider_grants;
 mod provider_logout;
 mod provider_presets;
 mod providers;
+mod proxy_protocol;
 mod proxying;
 mod reload;
 mod roles;
@@ -35,5 +38,6 @@ mod single_page;
 mod step_up;
 mod streams;
 mod support;
+mod upstream_tls;
 mod why;
 mod wycheproof;

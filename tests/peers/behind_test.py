@@ -315,6 +315,38 @@ class BehindHaproxy(OverPlainHttp, Behind, PeerTest):
                 self.assertIn(CLIENT, fields["x-forwarded-for"])
 
 
+class BehindHaproxyByProxyProtocol(Behind, PeerTest):
+    """The section about the PROXY protocol: its `[server]` in place of the one above, and its configuration of HAProxy."""
+
+    page = "behind-haproxy.md"
+
+    @classmethod
+    def toml(cls) -> str:
+        whole, server = blocks(cls.page, "toml")
+        return exchanged(
+            server + whole[whole.index("[password]") :],
+            {
+                "127.0.0.1:8080": f"127.0.0.1:{cls.inner}",
+                "127.0.0.1:3000": f"127.0.0.1:{cls.app.port}",
+                "https://app.example.com": cls.origin,
+                "/etc/passgate/fullchain.pem": cls.certificate,
+                "/etc/passgate/privkey.pem": cls.key,
+            },
+        )
+
+    @classmethod
+    def start_proxy(cls) -> Process:
+        configuration = cls.directory / "haproxy-tcp.cfg"
+        configuration.write_text(
+            exchanged(
+                blocks(cls.page, "haproxy")[1],
+                {"bind :443": f"bind 127.0.0.1:{cls.tls}", "127.0.0.1:8080": f"127.0.0.1:{cls.inner}"},
+            )
+        )
+        haproxy = shutil.which("haproxy") or "/usr/sbin/haproxy"
+        return Process("haproxy", [haproxy, "-db", "-f", configuration], cls.directory)
+
+
 class BehindCaddy(Behind, PeerTest):
     page = "behind-caddy.md"
 

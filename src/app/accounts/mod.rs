@@ -18,13 +18,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::config::{Outline, outline};
-use super::offline::open_state;
+use super::offline::open_recorded;
 use super::{Failure, failed, time_text};
 use crate::account::{AccountError, Accounts, fold_email};
 use crate::clock::Clock;
 use crate::config::nearest;
 use crate::session;
-use crate::state::{AccountRow, EndSessions, IdentityRow, State};
+use crate::state::{AccountRow, EndCause, EndSessions, IdentityRow, State};
 use crate::values::text::is_unprintable;
 
 pub(crate) use change::{RolesChange, hash_password};
@@ -151,7 +151,7 @@ impl Directory {
     /// The file or the state cannot be used.
     pub(crate) fn open(file: &Path) -> Result<Self, Failure> {
         let outline = outline(file)?;
-        let state = open_state(&outline.state_url, file)?;
+        let state = open_recorded(&outline, file)?;
         Ok(Self::new(state, Clock::system(), &outline))
     }
 
@@ -236,6 +236,7 @@ impl Directory {
     fn ending(&self) -> EndSessions<'static> {
         let now = self.clock.now();
         EndSessions {
+            cause: EndCause::Command,
             now,
             revoked_until: self.session.revoked_until(now),
             keep: None,

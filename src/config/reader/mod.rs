@@ -141,6 +141,7 @@ impl Reader<'_> {
                 .top(root, "forward_auth", Self::forward_auth)
                 .unwrap_or_default(),
             log: self.top(root, "log", Self::log).unwrap_or_default(),
+            audit: self.top(root, "audit", Self::audit).unwrap_or_default(),
             tests: self
                 .tables(root, "tests", "[[tests]]", Empty::Taken, Self::case)
                 .unwrap_or_default(),

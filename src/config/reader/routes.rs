@@ -80,6 +80,7 @@ impl Reader<'_> {
             from: self.networks(section, "from", "leave it out for clients of every network"),
             none_from: self.networks(section, "none_from", "leave it out if no network is refused"),
             any: self.alternatives(section),
+            when: section.take("when").and_then(|item| self.value(&item)),
             enforce: self.choice(section, "enforce"),
             upstream: self.string(section, "upstream"),
             strip_prefix: self.string(section, "strip_prefix"),

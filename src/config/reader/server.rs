@@ -8,8 +8,8 @@ use super::Reader;
 use super::fields::{Empty, word};
 use super::section::{Item, Section};
 use crate::config::raw::{
-    RawAdmin, RawCertificate, RawEgressProxy, RawForwardAuth, RawLog, RawPem, RawServer, RawServerTls,
-    RawState, Spanned,
+    RawAdmin, RawAudit, RawCertificate, RawEgressProxy, RawForwardAuth, RawLog, RawPem, RawServer,
+    RawServerTls, RawState, Spanned,
 };
 use crate::config::{schema, values};
 use crate::http::client::Share;
@@ -21,6 +21,7 @@ const LONGEST_CACHE: Duration = Duration::from_secs(60);
 
 impl Reader<'_> {
     pub(super) fn server(&mut self, section: &mut Section<'_>) -> Option<RawServer> {
+        let proxy_protocol = section.span_of("proxy_protocol");
         let server = RawServer {
             scalars: self.scalars(section),
             listen: self.all(
@@ -44,6 +45,13 @@ impl Reader<'_> {
             own_prefix: self.parsed(section, "own_prefix", "a prefix of paths", values::prefix),
             tls: self.table(section, "tls", "[server.tls]", Self::tls),
         };
+        if server.trusted_proxies.is_empty() && server.scalars.get("server", "proxy_protocol") {
+            self.warning(
+                &proxy_protocol,
+                "`proxy_protocol` has no effect: `trusted_proxies` is empty",
+            )
+            .hint("list the proxy that sends the header: `trusted_proxies = [\"10.0.0.5\"]`");
+        }
         // 16 KiB fit into the smallest `max_header_bytes` but one: what is not written is no mistake of the writer's.
         let most = server
             .max_header_bytes
@@ -223,6 +231,15 @@ impl Reader<'_> {
         Some(Spanned::new(RawPem::Path(path.value.into()), path.span))
     }
 
+    /// The same for a file that is read again, with the whole configuration, when it changes.
+    pub(super) fn watched_pem(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<RawPem>> {
+        let pem = self.pem(section, key)?;
+        if let RawPem::Path(path) = &pem.value {
+            self.problems.depends_on(path);
+        }
+        Some(pem)
+    }
+
     pub(super) fn forward_auth(&mut self, section: &mut Section<'_>) -> Option<RawForwardAuth> {
         let cache = self.duration_or_zero(section, "cache").filter(|cache| {
             let is_short = cache.value <= LONGEST_CACHE;
@@ -255,6 +272,13 @@ impl Reader<'_> {
                 .hint("remove one of the two");
         }
         Some(log)
+    }
+
+    pub(super) fn audit(&mut self, section: &mut Section<'_>) -> Option<RawAudit> {
+        self.require(section, &[("file", "name a file, like `file = \"audit.log\"`")]);
+        Some(RawAudit {
+            file: self.output_path(section, "file"),
+        })
     }
 
     pub(super) fn admin(&mut self, section: &mut Section<'_>) -> Option<RawAdmin> {

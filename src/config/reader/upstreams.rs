@@ -2,6 +2,7 @@
 
 use http::HeaderValue;
 use http::uri::PathAndQuery;
+use rustls_pki_types::ServerName;
 use toml::de::DeValue;
 
 use super::Reader;
@@ -49,6 +50,14 @@ impl Reader<'_> {
             idle_timeout: self.duration(section, "idle_timeout"),
             max_connections: self.number(section, "max_connections"),
             ca_file: self.path(section, "ca_file"),
+            server_name: self.parsed(section, "server_name", "a name", |text| {
+                ServerName::try_from(text.to_owned())
+                    .map_err(|_| "the name or address that the app's certificate is made out to".to_owned())
+            }),
+            client_certificate: self.path(section, "client_certificate"),
+            client_key: self.watched_pem(section, "client_key"),
+            http2: self.flag(section, "http2"),
+            proxy_protocol: self.flag(section, "proxy_protocol"),
             health_check: self.table(
                 section,
                 "health_check",
@@ -56,6 +65,16 @@ impl Reader<'_> {
                 Self::health_check,
             ),
         };
+        let halves = ["client_certificate", "client_key"];
+        for (written, missing) in [(halves[0], halves[1]), (halves[1], halves[0])] {
+            if section.took(written) && !section.took(missing) {
+                self.error(
+                    &section.span,
+                    format!("`{}` has `{written}` without `{missing}`", section.title),
+                )
+                .hint("a certificate goes with its key");
+            }
+        }
         if let (Some(check), Some(_)) = (&upstream.health_check, &upstream.builtin) {
             self.error(&check.span, "something built in has no health to check")
                 .hint("remove `health_check`");

@@ -62,6 +62,7 @@ pub(crate) const TABLES: &[Table] = &[
     people::PAGES,
     people::COLORS,
     server::LOG,
+    server::AUDIT,
     routing::TESTS,
     routing::CALLER,
     server::SECRET_TABLE,

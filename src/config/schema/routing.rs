@@ -1,6 +1,6 @@
 //! `[upstreams.*]`, `[[routes]]`, `[identity]` and `[[tests]]`: who reaches which app, and what the app is told.
 
-use super::key::{Kind, Table, key};
+use super::key::{Kind, SECRET, Table, key};
 
 const TEXTS: Kind = Kind::List(&Kind::Text);
 const CLAIMS: Kind = Kind::Map(&Kind::Either(&[
@@ -21,6 +21,11 @@ pub(super) const UPSTREAMS: Table = Table {
         key("idle_timeout", Kind::Duration, "\"60s\"", "How long an unused connection is kept."),
         key("max_connections", Kind::Integer(1, 1_000_000), "1024", "Connections to each server, all workers together."),
         key("ca_file", Kind::Path, "", "The certificate authorities for `https://` servers. Without it: those of the system.").example("\"ca.pem\""),
+        key("server_name", Kind::Text, "", "The name that is asked for in TLS (SNI) and that the certificate of `https://` servers must have. Without it: the host of the URL.").example("\"app.internal\""),
+        key("client_certificate", Kind::Path, "", "The PEM file of the certificate by which the gateway shows itself to `https://` servers, then those of its issuers.").example("\"gateway.pem\""),
+        key("client_key", Kind::Either(&[Kind::Path, SECRET]), "", "The key of `client_certificate`: a PEM file, or a place of a secret.").example("{ file = \"gateway.key\" }"),
+        key("http2", Kind::Boolean, "true", "Whether `https://` servers are offered HTTP/2. `false`: HTTP/1.1 alone."),
+        key("proxy_protocol", Kind::Boolean, "false", "`true`: each connection begins with a header of the PROXY protocol, version 2, with the client's address, and carries one request."),
         key("health_check", Kind::Table("upstreams.*.health_check"), "", "A request that shows whether a server is healthy. Without it there is no check.").example("{ path = \"/healthz\", interval = \"5s\" }"),
     ],
     synonyms: &[
@@ -69,7 +74,8 @@ pub(super) const ROUTES: Table = Table {
         key("from", TEXTS, "", "Networks, one of which the client is in; other clients get 403, with or without a credential. Behind `trusted_proxies` the client is the one that they name (see `routing.md`).").example("[\"10.0.0.0/8\"]"),
         key("none_from", TEXTS, "", "Networks whose clients get 403.").example("[\"192.0.2.0/24\"]"),
         key("any", Kind::Tables("routes.any"), "", "Alternatives to each other: a request has to meet one of them, beside the other rules. Let in by `from` alone, it needs no credential and has no caller.").example("[{ role = \"staff\" }, { scope = \"reports:read\", claims = { tenant = \"acme\" } }, { from = \"10.0.0.0/8\" }]"),
-        key("enforce", Kind::Word(&["log"]), "", "`log`: `roles`, `claims`, `scopes` and `any` are applied, logged and counted, and refuse no caller (see `routing.md`). Without it, they are enforced.").example("\"log\""),
+        key("when", Kind::Text, "", "A condition in the Common Expression Language (CEL) on the caller and the request, beside the other rules (see `routing.md`). What has no answer, because a claim is missing, is refused.").example("\"claims.tenant == path.tenant\""),
+        key("enforce", Kind::Word(&["log"]), "", "`log`: `roles`, `claims`, `scopes`, `any` and `when` are applied, logged and counted, and refuse no caller (see `routing.md`). Without it, they are enforced.").example("\"log\""),
         key("upstream", Kind::Text, "", "The name of the upstream. Required.").example("\"app\""),
         key("strip_prefix", Kind::Text, "", "Leading segments of the path that the app does not see. The app reads them in X-Forwarded-Prefix.").example("\"/reports\""),
         key("rewrite_responses", Kind::Boolean, "true", "`false`: Location, Content-Location, Refresh and cookie paths stay as the app sends them."),

@@ -69,6 +69,7 @@ pub(super) const FILE: Table = Table {
             "How the gateway answers other proxies that ask about requests.",
         ),
         key("log", Kind::Table("log"), "", "The access log and diagnostics."),
+        key("audit", Kind::Table("audit"), "", "The audit log."),
         key("tests", Kind::Tables("tests"), "", "Tests of the rules."),
     ],
     synonyms: &[
@@ -93,6 +94,7 @@ pub(super) const SERVER: Table = Table {
         key("workers", Kind::Integer(0, 1024), "0", "Worker threads; 0 is one for each core.").restart(),
         key("trusted_proxies", Kind::List(&Kind::Text), "[]", "Proxies in front of the gateway whose `X-Forwarded-*` fields are accepted: networks, like `10.0.0.0/8`, and `unix` for the peers on unix sockets."),
         key("trusted_headers", Kind::List(&Kind::Text), "[]", "Further header fields that pass from `trusted_proxies`, like `X-Real-IP` or `Forwarded`. For, Proto, Host, Port and X-Request-Id pass without an entry."),
+        key("proxy_protocol", Kind::Boolean, "false", "`true`: each connection from `trusted_proxies` begins with a header of the PROXY protocol, version 2, which names the client (HAProxy: `send-proxy-v2`). A connection without it is closed. From other peers no header is read."),
         key("max_header_bytes", Kind::Size, "\"32KiB\"", "The largest request head, from 8KiB to 1MiB. A larger one is answered with 431.").restart(),
         key("max_token_bytes", Kind::Size, "\"16KiB\"", "The largest token, from 1KiB to 1MiB and at most `max_header_bytes`. A larger one is refused with 401."),
         key("egress_proxy", Kind::Either(&[Kind::Text, Kind::Table("server.egress_proxy")]), "", "The proxy (CONNECT) for key sets and discovery documents. Without it: `HTTPS_PROXY` and `NO_PROXY` of the environment; `none` ignores them.").example("{ url = \"http://user@proxy:3128\", password = { file = \"proxy.password\" } }"),
@@ -223,6 +225,15 @@ pub(super) const LOG: Table = Table {
         key("file", Kind::Path, "", "The file of the access log, with mode 600, opened again on SIGUSR1 and at a reload. Without it: standard output.").example("\"access.log\""),
     ],
     synonyms: &[],
+};
+
+pub(super) const AUDIT: Table = Table {
+    path: "audit",
+    doc: "The audit log: one JSON line for each sign-in, refused sign-in, ended session, and change of accounts, keys and configuration. `docs/audit-log.md` lists the events.",
+    keys: &[
+        key("file", Kind::Path, "", "The file, made with mode 600 and only appended to. A line is on the disk before its act is answered; an act whose line cannot be written is answered with 503. Opened again on SIGUSR1. Commands like `passgate user` write to it too.").example("\"audit.log\"").restart(),
+    ],
+    synonyms: &[("path", "file"), ("log", "file")],
 };
 
 pub(super) const SECRET_TABLE: Table = Table {

@@ -14,10 +14,12 @@ use tokio::sync::{Notify, mpsc};
 
 use super::*;
 
-type Incoming = (Request<h2::RecvStream>, SendResponse<Bytes>);
+pub(super) type Incoming = (Request<h2::RecvStream>, SendResponse<Bytes>);
 
 /// An app that hands each request to `serve`, with the number of the connection.
-async fn app<F>(serve: impl Fn(Incoming, usize) -> F + Send + Sync + 'static) -> (String, Arc<AtomicUsize>)
+pub(super) async fn app<F>(
+    serve: impl Fn(Incoming, usize) -> F + Send + Sync + 'static,
+) -> (String, Arc<AtomicUsize>)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -39,7 +41,7 @@ where
     (url, connections)
 }
 
-fn answer(respond: &mut SendResponse<Bytes>, body: &'static str) {
+pub(super) fn answer(respond: &mut SendResponse<Bytes>, body: &'static str) {
     let mut stream = respond.send_response(Response::new(()), false).unwrap();
     stream
         .send_data(Bytes::from_static(body.as_bytes()), true)

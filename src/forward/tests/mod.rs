@@ -5,6 +5,7 @@
 mod bodies;
 mod connections;
 mod http2;
+mod names;
 mod reuse;
 mod servers;
 mod websocket;

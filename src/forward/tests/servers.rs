@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
-use crate::config::raw::{RawHealthCheck, RawUpstream};
+use crate::config::raw::{RawHealthCheck, RawPem, RawUpstream};
 use crate::config::{Problems, Spanned};
 use crate::forward::{Upstream, watch_health};
 
@@ -188,6 +188,7 @@ async fn a_server_with_a_certificate_of_our_authority_is_spoken_to_in_http_1_1()
     let (address, mut closed) = certificates.serve(2).await;
     let mut table = raw(&[format!("https://localhost:{}", address.port())]);
     table.ca_file = certificates.file();
+    table.http2 = Some(at(false));
     let gateway = Gateway::start(compile(&table), rules()).await;
     for _ in 0..3 {
         for _ in 0..2 {
@@ -410,6 +411,50 @@ fn every_problem_of_a_table_is_reported() {
     let mut table = raw(&["https://a:1".to_owned(), "https://b:1".to_owned()]);
     table.ca_file = Some(at("/nowhere/ca.pem".into()));
     assert_eq!(problems(&table).0.len(), 1, "said once");
+}
+
+#[test]
+fn keys_of_connections_that_do_not_go_together_are_reported() {
+    let mut table = raw(&["h2c://a:1".to_owned(), "http://b:1".to_owned()]);
+    table.proxy_protocol = Some(at(true));
+    let (errors, _) = problems(&table);
+    assert!(
+        errors.len() == 1 && errors[0].contains("`h2c://`") && errors[0].contains("`proxy_protocol`"),
+        "{errors:?}"
+    );
+    table.proxy_protocol = Some(at(false));
+    table.server_name = Some(at("a.test".try_into().unwrap()));
+    table.http2 = Some(at(true));
+    let (errors, warnings) = problems(&table);
+    assert_eq!((errors.len(), warnings.len()), (0, 2), "{warnings:?}");
+    // A certificate that is not there, a key that is not there, and a pair that does not fit.
+    let (certificates, others) = (Certificates::new(), Certificates::new());
+    let write = |name: &str, text: &str| {
+        let path = certificates.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let pair = |certificate: &std::path::Path, key: &std::path::Path| {
+        let mut table = raw(&["https://a:1".to_owned(), "https://b:1".to_owned()]);
+        table.ca_file = certificates.file();
+        table.client_certificate = Some(at(certificate.to_owned()));
+        table.client_key = Some(at(RawPem::Path(key.to_owned())));
+        problems(&table).0
+    };
+    let own = |certificates: &Certificates| certificates.file().unwrap().value;
+    let (nowhere, empty) = (Path::new("/nowhere/a.pem"), write("empty.pem", ""));
+    let stranger = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let stranger = write("stranger.key", &stranger);
+    for (certificate, key, part) in [
+        (nowhere, &*stranger, "cannot be read"),
+        (&empty, &stranger, "holds no `CERTIFICATE`"),
+        (&own(&others), nowhere, "cannot read a private key"),
+        (&own(&others), &empty, "cannot read a private key"),
+        (&own(&others), &stranger, "does not go with the certificate"),
+    ] {
+        let errors = pair(certificate, key);
+        assert!(errors.len() == 1 && errors[0].contains(part), "{errors:?}");
+    }
 }
 
 #[test]

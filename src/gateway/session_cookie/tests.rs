@@ -146,6 +146,7 @@ impl House {
             ..AccountChange::default()
         };
         let end = EndSessions {
+            cause: crate::state::EndCause::Command,
             now: NOW,
             revoked_until: NOW + 90_000,
             keep: None,

@@ -130,7 +130,7 @@ impl Peer {
 /// forgets (and any client can).
 #[must_use]
 pub(crate) fn is_unlisted_proxy(headers: &HeaderMap, peer: &Peer) -> bool {
-    !peer.trusted && headers.contains_key(&X_FORWARDED_FOR)
+    !peer.trusted && !peer.address.is_announced() && headers.contains_key(&X_FORWARDED_FOR)
 }
 
 /// Sets the forwarding headers for the app, after [`super::IdentityHeaders::strip`].
@@ -272,7 +272,7 @@ pub(crate) fn known_client_ip(headers: &HeaderMap, peer: &Peer, proxies: &Truste
     let is_known = if peer.trusted {
         path_so_far(headers).next().is_some()
     } else {
-        matches!(peer.address, PeerAddress::Ip(_))
+        peer.address.is_known()
     };
     is_known
         .then(|| client_ip(headers, peer, proxies))

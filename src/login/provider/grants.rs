@@ -23,7 +23,7 @@ use crate::blocking::Blocking;
 use crate::clock::{Clock, UnixSeconds};
 use crate::refusal::Refusal;
 use crate::session::Sessions;
-use crate::state::{GrantRow, Lease, SessionSelector, State};
+use crate::state::{EndCause, GrantRow, Lease, SessionSelector, State};
 
 /// How many grants are renewed at a time.
 const AT_ONCE: usize = 8;
@@ -317,10 +317,13 @@ impl Grants {
     async fn end(&self, session: String, account: String) -> Result<(), Refusal> {
         let sessions = Arc::clone(&self.sessions);
         let end = move || {
-            sessions.end(SessionSelector::Own {
-                id: &session,
-                account_id: &account,
-            })
+            sessions.end(
+                SessionSelector::Own {
+                    id: &session,
+                    account_id: &account,
+                },
+                EndCause::Provider,
+            )
         };
         self.blocking.run(end).await??;
         Ok(())

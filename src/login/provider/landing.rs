@@ -19,7 +19,7 @@ use crate::account::parse_name;
 use crate::authorize::{SignInClaims, StepUp};
 use crate::clock::UnixSeconds;
 use crate::login::cause::Cause;
-use crate::login::context::EndpointContext;
+use crate::login::context::{EndpointContext, Presented};
 use crate::login::form::{Field, Fields, Kind, parameters};
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::login::sign_in::Way;
@@ -176,6 +176,7 @@ async fn complete(
         } if failure.refusal != Refusal::AttemptRefused => {
             let (refusal, provider) = (failure.refusal, &provider.plan.name);
             tracing::warn!(provider, %refusal, "the sign-in of a client failed");
+            visit.note_refused(refusal).await?;
             let error = match refusal {
                 Refusal::SignInDenied | Refusal::SignInNotAllowed | Refusal::AccountDisabled => {
                     "access_denied"
@@ -251,7 +252,12 @@ async fn redeem(
     if !is_first {
         return Err(Refusal::AttemptRefused.into());
     }
+    let presented = |email: Option<String>| Presented {
+        email,
+        provider: Some(plan.name.clone()),
+    };
     if let Some(error) = returned.error {
+        let _ = visit.presented.set(presented(None));
         let description = returned.description.map(|text| shown(&text));
         tracing::warn!(
             provider = plan.name,
@@ -274,14 +280,18 @@ async fn redeem(
         .ok_or_else(|| refuse_answer(provider, "`code` is missing, empty or longer than 4096 bytes"))?;
     let secrets = providers.keys.secrets(state.to_string());
     let (asked, redirect_uri, now) = (Arc::clone(provider), redirect_uri(visit), visit.now);
-    let mut profile = providers
+    let asked_for = providers
         .ask(Some(client), async move {
             asked
                 .exchange(&metadata, now)
                 .run(&code, &secrets, &redirect_uri)
                 .await
         })
-        .await?;
+        .await;
+    let mut profile = asked_for.inspect_err(|_| {
+        let _ = visit.presented.set(presented(None));
+    })?;
+    let _ = visit.presented.set(presented(profile.email.clone()));
     profile.name = profile.name.or(returned.name);
     let grants = visit.login.grants.as_ref();
     let grant = grants.and_then(|grants| grants.of_sign_in(provider, &profile.subject, &profile.tokens));

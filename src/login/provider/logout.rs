@@ -18,6 +18,7 @@ use super::id_token::{MAX_SID, MAX_SUBJECT};
 use super::metadata::Metadata;
 use super::registry::Provider;
 use super::token_endpoint::encode;
+use crate::audit::Origin;
 use crate::authorize::SignInClaims;
 use crate::clock::UnixSeconds;
 use crate::http::url::Url;
@@ -26,7 +27,7 @@ use crate::login::form::{Field, Fields, Kind, parameters};
 use crate::login::response::{EndpointError, EndpointResponse};
 use crate::refusal::Refusal;
 use crate::session::ProviderLogout;
-use crate::state::SessionSelector;
+use crate::state::{EndCause, SessionSelector};
 use crate::verify::{Issuer, parse_object, read_unverified, verify_signature};
 
 /// The member of `events` that makes a token a logout token (section 2.4).
@@ -95,7 +96,9 @@ async fn hear(visit: &EndpointContext<'_>, token: Zeroizing<String>) -> Result<(
         subject: said.subject,
     };
     let ended = visit
-        .state(move |_, sessions| Ok(sessions.end_by_provider(&logout, &said.token_id, REMEMBERED)?))
+        .state_by(by_provider(visit, &provider.plan.name), move |_, sessions| {
+            Ok(sessions.end_by_provider(&logout, &said.token_id, REMEMBERED)?)
+        })
         .await?;
     let ended = ended.ok_or_else(|| refused("it was used before"))?;
     tracing::info!(provider = provider.plan.name, ended, "a provider ended sessions");
@@ -185,10 +188,13 @@ pub(in crate::login) async fn front_channel(
             .map_err(EndpointError::throttled)?;
         let name = provider.plan.name.clone();
         let ended = visit
-            .state(move |_, sessions| {
+            .state_by(by_provider(visit, &name), move |_, sessions| {
                 let (provider, sid) = (&*name, sid.as_str());
                 Ok(sessions
-                    .end(SessionSelector::ProviderSession { provider, sid })?
+                    .end(
+                        SessionSelector::ProviderSession { provider, sid },
+                        EndCause::Provider,
+                    )?
                     .len())
             })
             .await?;
@@ -204,6 +210,14 @@ pub(in crate::login) async fn front_channel(
     let policy = HeaderValue::try_from(policy).map_err(|_| Refusal::Internal)?;
     headers.insert(CONTENT_SECURITY_POLICY, policy);
     Ok(page.into())
+}
+
+/// A provider, by a request of its own or of its page.
+fn by_provider(visit: &EndpointContext<'_>, name: &str) -> Origin {
+    Origin {
+        actor: Origin::provider(name).actor,
+        ..visit.origin()
+    }
 }
 
 /// As a source of a policy (CSP Level 3).

@@ -117,6 +117,7 @@ impl House {
         let providers = Providers::new(&[], &*state, &revocations, &sites, Handle::current());
         let login = Login {
             grants: None,
+            audit: Default::default(),
             providers: Arc::new(providers.unwrap()),
             redirect_uris: std::iter::empty().collect(),
             password: true,
@@ -191,6 +192,7 @@ impl House {
 
     fn change(&self, account: &AccountRow, change: AccountChange) -> AccountRow {
         let end = EndSessions {
+            cause: crate::state::EndCause::Command,
             now: NOW,
             revoked_until: NOW + 90_000,
             keep: None,

@@ -322,7 +322,10 @@ async fn who_was_signed_out_while_the_password_was_hashed_changes_nothing() {
     house
         .login
         .sessions
-        .end(crate::state::SessionSelector::Account(&house.ann.id))
+        .end(
+            crate::state::SessionSelector::Account(&house.ann.id),
+            crate::state::EndCause::SignedOut,
+        )
         .unwrap();
     let body = json!({"currentPassword": PASSWORD, "newPassword": NEW});
     let seen = house

@@ -81,6 +81,11 @@ impl Collector for Scrape {
             [(NO_LABELS, sum.open)],
         )?;
         out.counter(
+            "proxy_headers_refused",
+            "Connections of trusted proxies that were closed because their PROXY protocol header was missing or wrong",
+            [(NO_LABELS, sum.proxy_headers_refused)],
+        )?;
+        out.counter(
             "token_cache_hits",
             "Tokens that were known",
             [(NO_LABELS, others.cache.hits)],

@@ -161,6 +161,7 @@ impl Metrics {
         let mut shadow_refusals: HashMap<RouteLabel, u64> = HashMap::new();
         for worker in lock(&self.workers).iter() {
             sum.accepted += worker.accepted.load(Ordering::Relaxed);
+            sum.proxy_headers_refused += worker.proxy_headers_refused.load(Ordering::Relaxed);
             let table = lock(&worker.table);
             for (key, count) in &table.requests {
                 *requests.entry(*key).or_default() += count;
@@ -205,6 +206,7 @@ impl Metrics {
 pub struct WorkerMetrics {
     accepted: AtomicU64,
     open: AtomicU64,
+    proxy_headers_refused: AtomicU64,
     table: Mutex<Table>,
 }
 
@@ -236,6 +238,11 @@ impl WorkerMetrics {
         table
             .answered
             .record(observation.gateway.saturating_add(upstream));
+    }
+
+    /// Counts a connection that was closed because it did not begin with a right header of the PROXY protocol.
+    pub fn count_proxy_header_refused(&self) {
+        self.proxy_headers_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a connection from a client, open for as long as what is returned lives.
@@ -307,6 +314,7 @@ pub struct KeySetState {
 struct Sum {
     accepted: u64,
     open: u64,
+    proxy_headers_refused: u64,
     requests: Vec<Series>,
     /// By route pattern.
     shadow_refusals: BTreeMap<Arc<str>, u64>,

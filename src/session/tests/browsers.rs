@@ -121,6 +121,7 @@ fn who_was_disabled_deleted_or_given_another_password_meanwhile_is_not_signed_in
         .delete_account(
             "ann",
             &EndSessions {
+                cause: crate::state::EndCause::Command,
                 now: NOW,
                 revoked_until: NOW,
                 keep: None,

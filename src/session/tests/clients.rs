@@ -126,6 +126,7 @@ fn a_token_that_we_did_not_make_ends_nothing() {
         .end_sessions(
             SessionSelector::Account("ann"),
             &EndSessions {
+                cause: crate::state::EndCause::Command,
                 now: NOW,
                 revoked_until: NOW,
                 keep: None,
@@ -178,7 +179,13 @@ fn a_token_is_good_for_its_own_session_only() {
         (id(&one), id(&other)),
         (Some(one.session_id.clone()), Some(other.session_id.clone()))
     );
-    house.sessions.end(SessionSelector::One(&one.session_id)).unwrap();
+    house
+        .sessions
+        .end(
+            SessionSelector::One(&one.session_id),
+            crate::state::EndCause::SignedOut,
+        )
+        .unwrap();
     assert_eq!((id(&one), id(&other)), (None, Some(other.session_id.clone())));
     assert_eq!(house.refresh(&one).unwrap_err(), SessionError::RefreshRefused);
     assert_eq!(
@@ -245,6 +252,7 @@ fn a_disabled_account_gets_no_tokens_also_if_that_came_in_between() {
     );
     after(|memory| {
         let end = EndSessions {
+            cause: crate::state::EndCause::Command,
             now: NOW,
             revoked_until: NOW + 1,
             keep: None,

@@ -159,7 +159,10 @@ fn a_code_lives_for_a_minute_and_not_longer_than_its_session() {
     let code = house.code(&ended);
     house
         .sessions
-        .end(SessionSelector::One(&ended.session_id))
+        .end(
+            SessionSelector::One(&ended.session_id),
+            crate::state::EndCause::SignedOut,
+        )
         .unwrap();
     refused(&house, &code);
     assert_eq!(

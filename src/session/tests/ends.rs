@@ -14,7 +14,10 @@ fn rows(state: &dyn State) -> Vec<Revocation> {
 fn the_end_of_a_session_is_remembered_as_long_as_its_last_token_lives() {
     let house = House::new();
     let until = |id: &str| {
-        house.sessions.end(SessionSelector::One(id)).unwrap();
+        house
+            .sessions
+            .end(SessionSelector::One(id), crate::state::EndCause::SignedOut)
+            .unwrap();
         let row = rows(&*house.state)
             .into_iter()
             .find(|row| row.target == Target::Session(id.to_owned()));
@@ -52,7 +55,10 @@ fn a_session_of_a_version_that_noted_nothing_is_remembered_for_a_day() {
     assert!(house.state.add_session(&row, 1).unwrap());
     house.clock.advance(5);
     assert!(house.sessions.renew("old", "ann", HOST, THERE).unwrap().is_some());
-    house.sessions.end(SessionSelector::One("old")).unwrap();
+    house
+        .sessions
+        .end(SessionSelector::One("old"), crate::state::EndCause::SignedOut)
+        .unwrap();
     // The longest that a token can live by any configuration.
     assert_eq!(rows(&*house.state)[0].expires_at, Some(NOW + 5 + 86_400 + 60));
 }
@@ -101,7 +107,10 @@ fn an_ended_session_is_refused_at_once() {
     );
     let ended = house
         .sessions
-        .end(SessionSelector::One(&cookie.session_id))
+        .end(
+            SessionSelector::One(&cookie.session_id),
+            crate::state::EndCause::SignedOut,
+        )
         .unwrap();
     assert_eq!(ended, std::slice::from_ref(&cookie.session_id));
     assert_eq!(house.check(&cookie), Err(Refusal::Revoked));
@@ -110,7 +119,10 @@ fn an_ended_session_is_refused_at_once() {
     assert_eq!(house.verify(&tokens.access_token), Ok(()));
     house
         .sessions
-        .end(SessionSelector::One(&tokens.session_id))
+        .end(
+            SessionSelector::One(&tokens.session_id),
+            crate::state::EndCause::SignedOut,
+        )
         .unwrap();
     assert_eq!(
         house.verify(&tokens.access_token),
@@ -122,7 +134,10 @@ fn an_ended_session_is_refused_at_once() {
     assert!(
         house
             .sessions
-            .end(SessionSelector::One(&cookie.session_id))
+            .end(
+                SessionSelector::One(&cookie.session_id),
+                crate::state::EndCause::SignedOut
+            )
             .unwrap()
             .is_empty()
     );
@@ -137,7 +152,10 @@ fn the_store_and_the_process_remember_the_same_until_no_token_can_live() {
     house.clock.advance(5);
     house
         .sessions
-        .end(SessionSelector::One(&cookie.session_id))
+        .end(
+            SessionSelector::One(&cookie.session_id),
+            crate::state::EndCause::SignedOut,
+        )
         .unwrap();
     let kept = rows(&*house.state);
     assert_eq!(kept.len(), 1);
@@ -166,7 +184,13 @@ fn one_all_or_all_others_of_an_account_end() {
         .sessions
         .open_browser(&bob, Authentication::default(), &device(), HOST)
         .unwrap();
-    let end = |which: SessionSelector<'_>| house.sessions.end(which).unwrap().len();
+    let end = |which: SessionSelector<'_>| {
+        house
+            .sessions
+            .end(which, crate::state::EndCause::SignedOut)
+            .unwrap()
+            .len()
+    };
     assert_eq!(
         end(SessionSelector::Own {
             id: &bobs.session_id,
@@ -246,7 +270,10 @@ fn whoever_reads_the_store_meanwhile_does_not_bring_an_ended_session_back() {
                 begin.send(()).unwrap();
                 house
                     .sessions
-                    .end(SessionSelector::One(&cookie.session_id))
+                    .end(
+                        SessionSelector::One(&cookie.session_id),
+                        crate::state::EndCause::SignedOut,
+                    )
                     .unwrap();
                 (0..20)
                     .map(|_| house.check(&cookie))
@@ -357,7 +384,10 @@ fn a_state_that_fails_is_said_to_and_lets_nobody_in() {
             .sessions
             .of_refresh_token(&tokens.refresh_token)
             .unwrap_err(),
-        house.sessions.end(SessionSelector::Account("ann")).unwrap_err(),
+        house
+            .sessions
+            .end(SessionSelector::Account("ann"), crate::state::EndCause::SignedOut)
+            .unwrap_err(),
         house.sessions.list("ann").unwrap_err(),
     ];
     assert!(

@@ -136,6 +136,7 @@ pass_on! { IdentityStore:
     spend_attempt(hash: &TokenHash, expires_at: UnixSeconds, now: UnixSeconds) -> bool;
     is_spent(hash: &TokenHash, now: UnixSeconds) -> bool;
     identities(account_id: Option<&str>) -> Vec<IdentityRow>;
+    account_of_identity(provider: &str, subject: &str) -> Option<AccountRow>;
     link_identity(identity: &IdentityRow, session_id: &str, end: &EndSessions<'_>) -> Linked;
     join_identity(identity: &IdentityRow, email_key: &str, end: &EndSessions<'_>) -> bool;
     unlink_identity(account_id: &str, identity: (&str, &str), ways: &Ways, end: &EndSessions<'_>) -> Unlinked;

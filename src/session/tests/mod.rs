@@ -67,6 +67,7 @@ fn device() -> Device {
 }
 
 const END: EndSessions<'static> = EndSessions {
+    cause: crate::state::EndCause::Command,
     now: NOW,
     revoked_until: NOW + 90_000,
     keep: None,

@@ -401,6 +401,7 @@ pub(in crate::state) fn a_new_password_ends_the_sessions_but_the_one_it_was_chan
             "a",
             &change,
             &EndSessions {
+                cause: crate::state::EndCause::Command,
                 keep: Some("s2"),
                 ..END
             },
@@ -522,6 +523,7 @@ pub(in crate::state) fn another_name_or_other_roles_make_tokens_stale_and_end_no
             "a",
             &both,
             &EndSessions {
+                cause: crate::state::EndCause::Command,
                 keep: Some("s1"),
                 ..END
             },
@@ -581,6 +583,7 @@ pub(in crate::state) fn deleting_an_account_ends_its_sessions(state: &Opened) {
             .delete_account(
                 "a",
                 &EndSessions {
+                    cause: crate::state::EndCause::Command,
                     keep: Some("s1"),
                     ..END
                 }

@@ -253,6 +253,7 @@ pub(super) fn client(id: &str, account_id: &str, first: u8) -> SessionRow {
 }
 
 pub(super) const END: EndSessions<'_> = EndSessions {
+    cause: crate::state::EndCause::Command,
     now: 200,
     revoked_until: 300,
     keep: None,

@@ -352,6 +352,7 @@ pub(in crate::state) fn the_kept_session_never_ends(state: &Opened) {
         &[session("s1", "a"), session("s2", "a"), session("s3", "a")],
     );
     let keep = EndSessions {
+        cause: crate::state::EndCause::Command,
         keep: Some("s1"),
         ..END
     };

@@ -196,6 +196,16 @@ impl IdentityStore for Sqlite {
         })
     }
 
+    fn account_of_identity(&self, provider: &str, subject: &str) -> Result<Option<AccountRow>, StateError> {
+        self.read(
+            "read the account of an identity",
+            |connection| match identities::account_of(connection, (provider, subject))? {
+                Some(id) => accounts::by_id(connection, &id),
+                None => Ok(None),
+            },
+        )
+    }
+
     fn link_identity(
         &self,
         identity: &IdentityRow,
@@ -246,7 +256,7 @@ impl IdentityStore for Sqlite {
         end: &EndSessions<'_>,
     ) -> Result<Option<AccountRow>, StateError> {
         self.write("update an identity", |transaction| {
-            if identities::account_of(transaction, identity)?.as_ref() != Some(&identity.account_id) {
+            if identities::account_of(transaction, identity.named())?.as_ref() != Some(&identity.account_id) {
                 return Ok(None);
             }
             identities::sign_in(transaction, identity, end).map(Some)

@@ -84,12 +84,12 @@ pub(super) fn spend(
 }
 
 pub(super) fn account_of(
-    transaction: &Transaction<'_>,
-    identity: &IdentityRow,
+    connection: &Connection,
+    (provider, subject): (&str, &str),
 ) -> rusqlite::Result<Option<String>> {
-    transaction
+    connection
         .prepare_cached("SELECT account_id FROM identities WHERE provider = ?1 AND subject = ?2")?
-        .query_row([&identity.provider, &identity.subject], |row| row.get(0))
+        .query_row([provider, subject], |row| row.get(0))
         .optional()
 }
 
@@ -99,7 +99,7 @@ pub(super) fn sign_in(
     end: &EndSessions<'_>,
 ) -> rusqlite::Result<AccountRow> {
     let identity = &with_known_name(transaction, identity)?;
-    let known = account_of(transaction, identity)?;
+    let known = account_of(transaction, identity.named())?;
     let id = known.unwrap_or_else(|| identity.account_id.clone());
     let before = accounts::by_id(transaction, &id)?;
     match &before {
@@ -141,7 +141,7 @@ pub(super) fn link(
     else {
         return Ok(Linked::NoSession);
     };
-    match account_of(transaction, identity)? {
+    match account_of(transaction, identity.named())? {
         Some(other) if other != *id => return Ok(Linked::OtherAccount),
         None if list(transaction, Some(id))?.len() >= MOST_IDENTITIES => return Ok(Linked::TooMany),
         Some(_) | None => {}
@@ -156,7 +156,7 @@ pub(super) fn join(
     email_key: &str,
     end: &EndSessions<'_>,
 ) -> rusqlite::Result<bool> {
-    if account_of(transaction, identity)?.is_some() {
+    if account_of(transaction, identity.named())?.is_some() {
         return Ok(false);
     }
     let found = accounts::by_email(transaction, email_key)?;

@@ -206,6 +206,7 @@ max_body_bytes = "1KiB"
             ("/scopes", "scopes = [\"x\"]\n", "app"),
             ("/office", "from = [\"192.0.2.0/24\"]\n", "app"),
             ("/any", "any = [{ role = \"x\" }]\n", "app"),
+            ("/when", "when = \"subject == 'x'\"\n", "app"),
             ("/closed", "maintenance = \"back at noon\"\n", "app"),
             ("/once", "rate_limit = { requests = 1, per = \"1h\" }\n", "app"),
             ("/recent", "max_age = \"10m\"\n", "app"),
@@ -308,6 +309,7 @@ max_body_bytes = "1KiB"
     ask("scope-refused", as_alice("/scopes"));
     ask("network-refused", as_alice("/office"));
     ask("any-refused", as_alice("/any"));
+    ask("when-refused", as_alice("/when"));
     ask("peer-untrusted", get("/auth/verify"));
     ask("maintenance", get("/closed"));
     ask("rate-limited", as_alice("/once"));

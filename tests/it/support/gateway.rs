@@ -31,6 +31,8 @@ pub struct Setup {
     directory: TempDir,
     /// Further variables in the environment of the gateway and of commands.
     environment: Vec<(String, String)>,
+    /// The most bytes of a file that the gateway writes.
+    file_limit: Option<u64>,
 }
 
 impl Setup {
@@ -41,6 +43,7 @@ impl Setup {
         let setup = Self {
             directory: tempfile::tempdir().unwrap(),
             environment: Vec::new(),
+            file_limit: None,
         };
         setup.write("corp.secret", CORP_SECRET);
         setup.write("gateway.toml", complete(toml));
@@ -59,6 +62,12 @@ impl Setup {
     pub fn environment(mut self, name: &str, value: impl AsRef<Path>) -> Self {
         self.environment
             .push((name.to_owned(), value.as_ref().display().to_string()));
+        self
+    }
+
+    /// Limits the files that the gateway can write, as a full disk does.
+    pub fn file_limit(mut self, bytes: u64) -> Self {
+        self.file_limit = Some(bytes);
         self
     }
 
@@ -129,7 +138,10 @@ impl Setup {
     }
 
     fn run_command(&self) -> Command {
-        let mut command = binary();
+        let mut command = match self.file_limit {
+            Some(bytes) => limited(bytes),
+            None => binary(),
+        };
         command
             .args(["run", "-c"])
             .arg(self.path("gateway.toml"))
@@ -259,6 +271,21 @@ fn binary() -> Command {
         .env_remove("PASSGATE_LOG")
         .env_remove("STATE_DIRECTORY")
         .env_remove("CREDENTIALS_DIRECTORY");
+    command
+}
+
+/// The binary with a limit on files; a write beyond it fails, and does not end the process.
+fn limited(bytes: u64) -> Command {
+    let binary = binary();
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", bytes / 512);
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh"]).arg(binary.get_program());
+    for (name, value) in binary.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     command
 }
 
@@ -534,6 +561,7 @@ impl Gateway {
     pub fn revive(mut self) -> Self {
         assert!(self.has_ended(), "it is still running");
         let unused = Setup {
+            file_limit: None,
             directory: tempfile::tempdir().unwrap(),
             environment: Vec::new(),
         };

@@ -8,7 +8,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
@@ -49,10 +49,22 @@ impl Http2 {
     /// Over TLS; fails unless the server chooses `h2`.
     #[track_caller]
     pub fn connect_tls(config: &Arc<rustls::ClientConfig>, address: SocketAddr, name: &str) -> Self {
+        Self::connect_tls_after(b"", config, address, name)
+    }
+
+    /// The same with `first` in front of TLS.
+    #[track_caller]
+    pub fn connect_tls_after(
+        first: &[u8],
+        config: &Arc<rustls::ClientConfig>,
+        address: SocketAddr,
+        name: &str,
+    ) -> Self {
         let runtime = runtime();
         let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
         let sender = runtime.block_on(async {
-            let stream = TcpStream::connect(address).await.unwrap();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(first).await.unwrap();
             let stream = tokio_rustls::TlsConnector::from(config.clone())
                 .connect(name, stream)
                 .await

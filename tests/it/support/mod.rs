@@ -19,6 +19,7 @@ pub mod http2;
 pub mod openid;
 pub mod people;
 pub mod provider;
+pub mod server;
 pub mod tls;
 pub mod tokens;
 

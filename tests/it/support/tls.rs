@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Client, Wire};
@@ -28,20 +29,35 @@ impl Certificate {
         }
     }
 
-    fn der(&self) -> CertificateDer<'static> {
+    /// The certificate alone.
+    pub fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.chain_pem.as_bytes()).unwrap()
+    }
+
+    /// The same for a server that offers these protocols, and that asks clients for one of these certificates.
+    pub fn server_config_for(&self, alpn: &[&str], clients: &[&Self]) -> Arc<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = if clients.is_empty() {
+            builder.with_no_client_auth()
+        } else {
+            let mut roots = RootCertStore::empty();
+            clients.iter().for_each(|client| roots.add(client.der()).unwrap());
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+                .build()
+                .unwrap();
+            builder.with_client_cert_verifier(verifier)
+        };
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap();
+        let mut config = builder.with_single_cert(vec![self.der()], key).unwrap();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Arc::new(config)
     }
 
     /// What a server with this certificate is configured with.
     pub fn server_config(&self) -> Arc<ServerConfig> {
-        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap();
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.der()], key)
-            .unwrap();
-        Arc::new(config)
+        self.server_config_for(&[], &[])
     }
 }
 
@@ -69,7 +85,18 @@ type ServerStream = StreamOwned<ServerConnection, TcpStream>;
 
 /// A TLS connection with its handshake done, or the reason why there is none.
 pub fn connect(config: &Arc<ClientConfig>, address: SocketAddr, name: &str) -> std::io::Result<ClientStream> {
+    connect_after(b"", config, address, name)
+}
+
+/// The same with `first` in front of TLS.
+pub fn connect_after(
+    first: &[u8],
+    config: &Arc<ClientConfig>,
+    address: SocketAddr,
+    name: &str,
+) -> std::io::Result<ClientStream> {
     let mut socket = TcpStream::connect(address)?;
+    socket.write_all(first)?;
     socket.set_read_timeout(Some(super::DEADLINE))?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = ClientConnection::new(config.clone(), name).map_err(std::io::Error::other)?;
