@@ -258,6 +258,8 @@ refusals! {
     UpstreamDown = SERVICE_UNAVAILABLE, "upstream-down", "Service unavailable";
     /// All connections to the upstream are in use and none became free in time.
     UpstreamBusy = SERVICE_UNAVAILABLE, "upstream-busy", "Service unavailable";
+    /// As many requests wait for a connection to the server as may.
+    UpstreamFull = SERVICE_UNAVAILABLE, "upstream-full", "Service unavailable";
     /// The route is under `maintenance`.
     Maintenance = SERVICE_UNAVAILABLE, "maintenance", "Service unavailable";
     /// The issuer's keys were not fetched yet, so its tokens cannot be verified.

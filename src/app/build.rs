@@ -104,6 +104,9 @@ pub(super) fn assemble(
     if let Some(before) = before {
         before.lend_upstreams(&mut plan);
     }
+    if services.is_some() {
+        name_servers(&plan, mirror)?;
+    }
     let warm = before.filter(|before| before.has_issuers_of(&plan));
     let settings = Arc::clone(&plan.settings);
     if services.is_some() {
@@ -185,6 +188,25 @@ pub(super) fn assemble(
     })
 }
 
+/// Gives the servers that clients are kept to by a cookie their names in it, which no client can tell from others.
+fn name_servers(plan: &Plan, mirror: &StateSnapshot) -> Result<(), Failure> {
+    let mut sticky = plan
+        .upstreams
+        .iter()
+        .filter(|upstream| upstream.has_sticky_cookie())
+        .peekable();
+    if sticky.peek().is_none() {
+        return Ok(());
+    }
+    let mut candidate = [0; 32];
+    getrandom::fill(&mut candidate).map_err(|error| failed(anyhow::anyhow!("no randomness: {error}")))?;
+    let secret = mirror.state.ensure_secret("sticky", &candidate).map_err(failed)?;
+    for upstream in sticky {
+        upstream.name_servers(&secret);
+    }
+    Ok(())
+}
+
 /// What a plan is joined with to be a gateway.
 #[derive(Debug)]
 pub struct Joined {
@@ -237,6 +259,10 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         joined.rate_limits.prepare();
     }
     let has_cors = plan.routes.in_order().any(|route| route.cors.is_some());
+    let has_sticky_cookies = plan
+        .routes
+        .in_order()
+        .any(|route| route.upstream.has_sticky_cookie());
     let grants = joined.login.as_ref().and_then(|login| login.grants.clone());
     let verifier = plan.verifier.take().unwrap_or_else(|| {
         Verifier::new(plan.issuers, joined.revocations).with_max_token_bytes(settings.max_token_bytes)
@@ -285,6 +311,7 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         warned_of_proxy: AtomicBool::new(false),
         forward_auth: ForwardAuth::new(settings.forward_auth_cache, settings.aliases),
         has_cors,
+        has_sticky_cookies,
         rate_limits: joined.rate_limits,
         grants,
         clock: joined.clock,

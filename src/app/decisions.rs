@@ -234,6 +234,9 @@ fn walk(kept: &Remembered, steps: &mut Steps) {
     let host = Host::parse(kept.host());
     let target = kept.path().parse().ok().and_then(|uri| Target::parse(&uri).ok());
     let facts = RequestFacts {
+        method: kept.method(),
+        host: host.as_ref().map_or("", Host::name),
+        path: target.as_ref().map_or("", Target::matching),
         client: kept.is_client_known.then_some(kept.client),
         now: UnixSeconds::try_from(kept.time / 1000).unwrap_or(UnixSeconds::MAX),
         method: kept.method(),

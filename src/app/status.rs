@@ -15,7 +15,8 @@ use super::decisions;
 use super::overview::{decision_text, overview};
 use super::state_sync::StateSnapshot;
 use crate::clock::UnixSeconds;
-use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts};
+use crate::forward::Upstream;
+use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts, ServerCounts};
 use crate::observe::{AccessLog, Decisions, Diagnostics, History, Metrics, STEP};
 use crate::pages::Overview;
 use crate::rate_limit::RateLimits;
@@ -48,6 +49,18 @@ pub(super) struct Status {
     pub(super) file: String,
     /// Counts wrong tokens for decisions.
     pub(super) wrong_tokens: RateLimits,
+}
+
+/// The servers of an app, as metrics show them.
+fn server_counts(upstream: &Upstream) -> impl Iterator<Item = ServerCounts> {
+    upstream.servers().map(|(server, status)| ServerCounts {
+        upstream: Arc::clone(&upstream.name),
+        server: Arc::clone(server),
+        is_up: status.is_up,
+        ejections: status.ejections,
+        retries: status.retries,
+        pending: status.pending,
+    })
 }
 
 impl Status {
@@ -165,6 +178,11 @@ impl admin::Report for Status {
                         .map_or(0, |sign_in| sign_in.verifier.cached()),
             },
             key_sets,
+            servers: current
+                .upstreams
+                .iter()
+                .flat_map(|upstream| server_counts(upstream))
+                .collect(),
             cookies_dropped: current
                 .upstreams
                 .iter()

@@ -24,7 +24,7 @@ use crate::identity::ClaimPath;
 use crate::values::{
     Alias, Auth, Builtin, Color, Condition, FieldName, FieldValue, HostPattern, Listen, MissingClaim,
     ParameterName, Pattern, RateLimitBy, RedirectUri, RequestLine, Scope, ServerAddress, SigningAlgorithm,
-    StateUrl, Token, TrustedProxy,
+    StateUrl, Sticky, Token, TrustedProxy,
 };
 
 /// A named table, `[issuers.corp]`: the name and the table's content.
@@ -273,13 +273,15 @@ pub enum RawSource {
 /// `[upstreams.NAME]`
 #[derive(Clone, Debug, Default)]
 pub struct RawUpstream {
-    pub servers: Vec<Spanned<ServerAddress>>,
+    pub servers: Vec<Spanned<RawUpstreamServer>>,
     pub builtin: Option<Spanned<Builtin>>,
     pub host: Option<Spanned<HeaderValue>>,
     pub connect_timeout: Option<Spanned<Duration>>,
     pub response_timeout: Option<Spanned<Duration>>,
     pub idle_timeout: Option<Spanned<Duration>>,
     pub max_connections: Option<Spanned<u64>>,
+    pub max_pending: Option<Spanned<u64>>,
+    pub sticky: Option<Spanned<Sticky>>,
     pub ca_file: Option<Spanned<PathBuf>>,
     pub server_name: Option<Spanned<ServerName<'static>>>,
     pub client_certificate: Option<Spanned<PathBuf>>,
@@ -287,6 +289,13 @@ pub struct RawUpstream {
     pub http2: Option<Spanned<bool>>,
     pub proxy_protocol: Option<Spanned<bool>>,
     pub health_check: Option<Spanned<RawHealthCheck>>,
+}
+
+/// An entry of `servers`: its address alone, or a table. Its span is that of the address.
+#[derive(Clone, Debug)]
+pub struct RawUpstreamServer {
+    pub url: ServerAddress,
+    pub weight: Option<Spanned<u64>>,
 }
 
 /// `health_check`

@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::pki_types::pem::PemObject as _;
@@ -15,10 +15,11 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
+use super::affinity::{COOKIE_PREFIX, hash_of};
 use super::names::Addresses;
-use super::server::{Address, Health, Server, Speaks, Tls};
+use super::server::{Address, Health, Server, Speaks, Tls, Uptime};
 use super::upstream::{HealthCheck, Upstream};
-use crate::config::raw::{RawPem, RawUpstream};
+use crate::config::raw::{RawPem, RawUpstream, RawUpstreamServer};
 use crate::config::schema::or_default;
 use crate::config::{Problems, Spanned};
 use crate::http::location::Origin;
@@ -45,7 +46,7 @@ impl Upstream {
         for (index, written) in raw.servers.iter().enumerate() {
             if let Some(earlier) = raw.servers[..index]
                 .iter()
-                .find(|earlier| earlier.value == written.value)
+                .find(|earlier| earlier.url == written.url)
             {
                 let earlier = earlier.span.clone();
                 problems
@@ -72,7 +73,7 @@ impl Upstream {
             }
             servers.push(server);
         }
-        if !raw.servers.iter().any(|server| server.is_tls()) {
+        if !raw.servers.iter().any(|server| server.url.is_tls()) {
             for (key, span) in tls_keys(raw) {
                 problems
                     .warning(
@@ -103,13 +104,17 @@ impl Upstream {
             connect_timeout: duration(&raw.connect_timeout, "connect_timeout"),
             response_timeout: duration(&raw.response_timeout, "response_timeout"),
             idle_timeout: duration(&raw.idle_timeout, "idle_timeout"),
-            max_connections: limit(raw, workers),
+            max_connections: share(raw.max_connections.as_ref(), "max_connections", workers).max(1),
+            max_pending: share(raw.max_pending.as_ref(), "max_pending", workers),
             health_check: raw.health_check.as_ref().map(|check| HealthCheck {
                 path: check.path.value.clone(),
                 interval: or_default(check.interval.as_ref(), "upstreams.*.health_check", "interval"),
             }),
             proxy_protocol: announces(raw),
-            epoch: Instant::now(),
+            sticky: raw.sticky.as_ref().map(|sticky| sticky.value),
+            cookie_name: format!("{COOKIE_PREFIX}{}", name.value),
+            server_ids: OnceLock::new(),
+            uptime: Uptime::default(),
             dropped_cookies: AtomicU64::new(0),
         }
     }
@@ -136,20 +141,24 @@ fn tls_keys(raw: &RawUpstream) -> impl Iterator<Item = (&'static str, &Range<usi
     keys.into_iter().filter_map(|(key, span)| Some((key, span?)))
 }
 
-/// Connections of one worker.
-fn limit(raw: &RawUpstream, workers: usize) -> usize {
-    let most: u64 = or_default(raw.max_connections.as_ref(), TABLE, "max_connections");
-    (usize::try_from(most).unwrap_or(usize::MAX) / workers.max(1)).max(1)
+/// What one worker has of a limit; at least 1 of any.
+fn share(written: Option<&Spanned<u64>>, key: &str, workers: usize) -> usize {
+    let most: u64 = or_default(written, TABLE, key);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    (most / workers.max(1)).max(most.min(1))
 }
 
 fn compile_server(
-    written: &Spanned<ServerAddress>,
+    written: &Spanned<RawUpstreamServer>,
     raw: &RawUpstream,
     tls: &mut TlsConfigs,
     problems: &mut Problems,
 ) -> Option<Server> {
-    let (scheme, host, port, authority, base) = match &written.value {
-        ServerAddress::Unix(path) => return Some(unix_server(problems.resolve(path), announces(raw))),
+    let weight = weight(written);
+    let (scheme, host, port, authority, base) = match &written.url {
+        ServerAddress::Unix(path) => {
+            return Some(unix_server(problems.resolve(path), announces(raw), weight));
+        }
         ServerAddress::Tcp {
             scheme,
             host,
@@ -189,6 +198,7 @@ fn compile_server(
         return None;
     }
     Some(Server {
+        hash: hash_of(&label),
         label: label.into(),
         address,
         addresses: Addresses::default(),
@@ -202,8 +212,15 @@ fn compile_server(
         host: authority.clone(),
         base: base.clone(),
         origin: Origin::server(authority.to_str().ok()?, if is_tls { 443 } else { 80 }),
+        weight,
         health: Health::default(),
     })
+}
+
+fn weight(written: &RawUpstreamServer) -> u32 {
+    let weight: u64 = or_default(written.weight.as_ref(), "upstreams.*.servers", "weight");
+    // From 1 to 100, as the schema has it.
+    u32::try_from(weight).unwrap_or(1).max(1)
 }
 
 fn offers_http2(raw: &RawUpstream) -> bool {
@@ -211,9 +228,11 @@ fn offers_http2(raw: &RawUpstream) -> bool {
     or_default(raw.http2.as_ref(), TABLE, "http2") && !announces(raw)
 }
 
-fn unix_server(path: PathBuf, proxy_protocol: bool) -> Server {
+fn unix_server(path: PathBuf, proxy_protocol: bool, weight: u32) -> Server {
+    let label = format!("unix:{}", path.display());
     Server {
-        label: format!("unix:{}", path.display()).into(),
+        hash: hash_of(&label),
+        label: label.into(),
         address: Address::Unix(path),
         addresses: Addresses::default(),
         speaks: Speaks::Http1,
@@ -222,13 +241,14 @@ fn unix_server(path: PathBuf, proxy_protocol: bool) -> Server {
         host: HeaderValue::from_static("localhost"),
         base: String::new(),
         origin: None,
+        weight,
         health: Health::default(),
     }
 }
 
 fn compile_tls(
     host: &str,
-    written: &Spanned<ServerAddress>,
+    written: &Spanned<RawUpstreamServer>,
     raw: &RawUpstream,
     configs: &mut TlsConfigs,
     problems: &mut Problems,

@@ -276,6 +276,11 @@ impl Socket {
         self.marks.written.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether a byte came after [`Socket::begin`].
+    pub(super) fn was_answered(&self) -> bool {
+        self.marks.answered_at.load(Ordering::Relaxed) != UNANSWERED
+    }
+
     /// Whether all that was to be written went out before the first byte of the answer came.
     pub(super) fn was_flushed_before_the_answer(&self) -> bool {
         let marks = &self.marks;

@@ -97,6 +97,16 @@ pub(super) fn address(
     Ok(())
 }
 
+/// A second one of `request`, which has no body, for the case that the first one is lost.
+pub(super) fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
 fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
     uri.path_and_query().cloned().ok_or(Refusal::TargetForm)
 }

@@ -51,8 +51,12 @@ async fn watch(upstream: &Upstream, index: usize) {
         ticks.tick().await;
         match ask(upstream, server, check).await {
             Ok(()) => {
-                failures = 0;
-                if server.health.down.swap(false, Ordering::Relaxed) {
+                let was_down = server.health.down.swap(false, Ordering::Relaxed);
+                // After a failure only: requests may fail at a server whose check succeeds all the time.
+                if std::mem::take(&mut failures) > 0 || was_down {
+                    server.health.recheck(upstream.uptime.now());
+                }
+                if was_down {
                     tracing::info!(upstream = %upstream.name, server = %server.label, "health check: the server is up again");
                 }
             }

@@ -4,7 +4,7 @@
 //! to be closed. There is no task behind a connection: the request's own task polls it, so that a request costs no wake-ups
 //! between tasks, and dropping the request closes the connection.
 //!
-//! Invariants: no request that the app may have seen is sent a second time; no connection is reused on which something is
+//! Invariants: a request comes back only where nothing of it was sent; no connection is reused on which something is
 //! still under way; bytes that the app sent before a request are never taken for the response to it. For the last, each
 //! request begins with a read that asks the kernel, in the same poll as its first write and before it: bytes found there end
 //! the connection, and the request goes to another. Bytes that an app sends after that moment are a response as far as
@@ -95,14 +95,28 @@ impl HeadTimeout {
 pub(super) struct ExchangeError {
     /// What the client is told.
     pub(super) refusal: Refusal,
-    /// The request, where it is certain that the app has not seen a byte of it.
+    /// What the app may have done with the request.
+    pub(super) fate: Fate,
+    /// The request, where nothing of it was sent.
     pub(super) unsent: Option<Box<Request<RequestBody>>>,
+}
+
+/// What an app may have done with a request that it did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Certainly nothing.
+    Unprocessed,
+    /// The connection or the stream ended before a byte of an answer.
+    Reset,
+    /// Anything.
+    Unknown,
 }
 
 impl From<Refusal> for ExchangeError {
     fn from(refusal: Refusal) -> Self {
         Self {
             refusal,
+            fate: Fate::Unknown,
             unsent: None,
         }
     }
@@ -132,17 +146,19 @@ impl Http1 {
         })
     }
 
-    /// Sends `request` and waits for the head of the response, at most `timeout` from the last byte of the request.
+    /// Sends `request` and waits for the head of the response, at most `timeout` from `since` and from the last byte of the
+    /// request.
     pub(super) async fn exchange(
         &mut self,
         request: Request<RequestBody>,
+        since: Instant,
         timeout: Duration,
     ) -> Result<Response<Incoming>, ExchangeError> {
         let progress = request.body().progress();
         let is_head = request.method() == Method::HEAD;
         let patience = HeadTimeout {
             timeout,
-            since: Instant::now(),
+            since,
             progress,
         };
         // hyper reads an idle connection before it takes the request up, and gives the request back if anything is there.
@@ -179,7 +195,7 @@ impl Http1 {
                 {
                     self.app.spoke_unasked();
                 }
-                Err(failure(error))
+                Err(failure(error, self.socket.was_answered()))
             }
             None => Err(Refusal::UpstreamTimeout.into()),
         }
@@ -301,12 +317,18 @@ fn is_unasked(error: &hyper::Error) -> bool {
     error.to_string() == "received unexpected message from connection"
 }
 
-fn failure(mut error: TrySendError<Request<RequestBody>>) -> ExchangeError {
+fn failure(mut error: TrySendError<Request<RequestBody>>, was_answered: bool) -> ExchangeError {
     let unsent = error.take_message().map(Box::new);
     let error = error.into_error();
     tracing::debug!(%error, cause = error.source(), unsent = unsent.is_some(), "no response over HTTP/1.1");
+    let refusal = refusal(&error);
     ExchangeError {
-        refusal: refusal(&error),
+        fate: match &unsent {
+            Some(_) => Fate::Unprocessed,
+            None if refusal == Refusal::UpstreamClosed && !was_answered => Fate::Reset,
+            None => Fate::Unknown,
+        },
+        refusal,
         unsent,
     }
 }
@@ -398,7 +420,7 @@ mod tests {
             // Joined without a turn of the event loop: tokio knows of nothing yet.
             app.join().unwrap();
             let failure = connection
-                .exchange(request(), Duration::from_secs(5))
+                .exchange(request(), Instant::now(), Duration::from_secs(5))
                 .await
                 .unwrap_err();
             let unsent = failure.unsent.expect("nothing of it was sent");

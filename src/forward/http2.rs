@@ -1,10 +1,14 @@
 //! The one HTTP/2 connection of a worker to a server (`h2c://`), shared by all requests under way.
 //!
 //! Input: a request ready to be sent. Output: the response head; its body is a stream, and only its window tells the app how
-//! much the client takes. The app limits the number of streams; hyper queues the rest. Invariant: a request that the app may
-//! have processed is never sent again.
+//! much the client takes. The app limits the number of streams; the pool queues the rest. Nothing is sent again here: the caller
+//! is told what the app may have done with a request.
 
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::{Progress, RequestBody};
 use super::connect::Link;
-use super::http1::{self, ExchangeError, HeadTimeout};
+use super::http1::{self, ExchangeError, Fate, HeadTimeout};
 use super::names::Place;
 use crate::refusal::Refusal;
 
@@ -30,6 +34,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Http2 {
     send: http2::SendRequest<RequestBody>,
+    /// The requests that the server allows to be under way at once (RFC 9113 section 5.1.2).
+    streams: Arc<AtomicUsize>,
     /// Where it leads to.
     pub(super) place: Place,
     /// The app said on this handle that it takes no more requests; hyper may not have noticed yet.
@@ -49,13 +55,31 @@ impl Http2 {
             .keep_alive_timeout(PING_TIMEOUT)
             .handshake(TokioIo::new(link))
             .await?;
+        let streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let told = Arc::clone(&streams);
         // Ends when the last handle is dropped and the last stream is over, or with the connection.
-        tokio::spawn(connection);
+        tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx).map(drop);
+                if ended.is_pending() {
+                    told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                }
+                ended
+            })
+            .await;
+        });
         Ok(Self {
             send,
+            streams,
             place,
             going: false,
         })
+    }
+
+    /// How many requests the server allows to be under way at once, as far as it has said so.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
     }
 
     /// Whether it takes further requests.
@@ -63,19 +87,19 @@ impl Http2 {
         !self.going && self.send.is_ready()
     }
 
-    /// Sends `request` and waits for the head of the response, at most `wait` from the last byte of the request.
+    /// Sends `request` and waits for the head of the response, at most `wait` from `since` and from the last byte of the
+    /// request.
     pub(super) async fn exchange(
         &mut self,
         request: Request<RequestBody>,
+        since: Instant,
         wait: Duration,
     ) -> Result<Response<Incoming>, ExchangeError> {
         let progress = request.body().progress();
-        // hyper does not give a request back once it has a stream. Without a body the head is all of it.
-        let again = progress.is_none().then(|| head_of(&request));
-        let mut response = std::pin::pin!(self.send.try_send_request(request));
+        let mut response = pin!(self.send.try_send_request(request));
         let patience = HeadTimeout {
             timeout: wait,
-            since: Instant::now(),
+            since,
             progress,
         };
         loop {
@@ -90,27 +114,26 @@ impl Http2 {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let returned = error.take_message().map(Box::new);
+            let unsent = error.take_message().map(Box::new);
             let error = error.into_error();
             tracing::debug!(%error, cause = error.source(), "no response over HTTP/2");
-            let unsent = returned.or_else(|| again.filter(|_| was_not_processed(&error)).map(Box::new));
             self.going |= h2_error(&error).is_some_and(h2::Error::is_go_away);
             let refusal = match patience.progress.as_deref().and_then(Progress::failure) {
                 Some(failure) => failure.refusal(),
                 None => refusal(&error),
             };
-            return Err(ExchangeError { refusal, unsent });
+            let fate = match refusal {
+                _ if unsent.is_some() || was_not_processed(&error) => Fate::Unprocessed,
+                Refusal::UpstreamClosed => Fate::Reset,
+                _ => Fate::Unknown,
+            };
+            return Err(ExchangeError {
+                refusal,
+                fate,
+                unsent,
+            });
         }
     }
-}
-
-fn head_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut head = Request::new(RequestBody::empty());
-    *head.method_mut() = request.method().clone();
-    *head.uri_mut() = request.uri().clone();
-    *head.version_mut() = request.version();
-    *head.headers_mut() = request.headers().clone();
-    head
 }
 
 fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {

@@ -14,21 +14,23 @@
 //! cost 15.3 µs of CPU in this shape, and 21.5 µs with hyper-util's pooled client on tokio's multi-thread runtime.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::draw::Draws;
 use super::http1::{Http1, ServerRef};
 use super::http2::Http2;
-use super::server::Protocol;
+use super::server::{Protocol, Speaks};
 use super::upstream::Upstream;
 use crate::http::client::{ClientKey, Exit, Holder, Share};
+use crate::refusal::Refusal;
 
-/// Requests that may wait for a connection to one server.
-const MAX_WAITING: usize = 1024;
+/// The streams that a server of HTTP/2 is taken to allow until it says how many (RFC 9113 section 6.5.2).
+const USUAL_STREAMS: usize = 100;
 /// How often a connection to close is looked for while a request waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long a response must have waited for its client to be closed for that alone.
@@ -46,7 +48,7 @@ pub struct Pool {
 #[derive(Debug)]
 pub(super) struct UpstreamPool {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) round_robin: AtomicUsize,
+    pub(super) draws: Draws,
     /// In the order of the upstream's servers.
     each: Vec<Arc<ServerPool>>,
 }
@@ -68,6 +70,8 @@ pub(super) struct ServerPool {
 struct PoolState {
     /// Connections, idle or in use; for HTTP/2, requests under way.
     open: usize,
+    /// How many of them are connections of HTTP/1.1.
+    http1: usize,
     /// The one used last is last.
     idle: Vec<IdleConnection>,
     /// Requests whose client held less than its share when they came, and those that come after them.
@@ -78,6 +82,26 @@ struct PoolState {
     vacant: Vec<usize>,
     taken: u64,
     looked: Option<Instant>,
+}
+
+/// A request in the queue for a connection to a server.
+#[derive(Debug)]
+struct Pending {
+    server_pool: Arc<ServerPool>,
+    grant: oneshot::Receiver<PooledConnection>,
+}
+
+impl Pending {
+    fn count(&self) -> &AtomicU64 {
+        let app = &self.server_pool.app;
+        &app.upstream.servers[app.server].health.pending
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.count().fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -112,7 +136,7 @@ impl PoolState {
     }
 
     /// The connections that a client holds or waits for. Only called when all are taken; there are at most as many as the
-    /// limit and [`MAX_WAITING`] together.
+    /// limit and `max_pending` together.
     fn count(&self, key: ClientKey) -> usize {
         let held = self
             .held
@@ -221,19 +245,28 @@ impl Pool {
         if let Some(known) = pools.iter().find(|pools| Arc::ptr_eq(&pools.upstream, upstream)) {
             return known.clone();
         }
-        let new = Arc::new(UpstreamPool {
-            upstream: upstream.clone(),
-            round_robin: AtomicUsize::new(0),
-            each: (0..upstream.servers.len())
-                .map(|server| Arc::new(ServerPool::new(upstream.clone(), server, self.share)))
-                .collect(),
-        });
+        let new = Arc::new(UpstreamPool::new(upstream.clone(), self.share, Draws::new()));
         pools.push(new.clone());
         new
     }
 }
 
 impl UpstreamPool {
+    fn new(upstream: Arc<Upstream>, share: Share, draws: Draws) -> Self {
+        let server = |server| Arc::new(ServerPool::new(upstream.clone(), server, share));
+        Self {
+            each: (0..upstream.servers.len()).map(server).collect(),
+            upstream,
+            draws,
+        }
+    }
+
+    /// No connections; the choice of servers is that of `seed`.
+    #[cfg(test)]
+    pub(super) fn seeded(upstream: Arc<Upstream>, seed: u64) -> Self {
+        Self::new(upstream, Share::Percent(25), Draws::seeded(seed))
+    }
+
     pub(super) fn server(&self, server: usize) -> &Arc<ServerPool> {
         &self.each[server]
     }
@@ -266,7 +299,7 @@ impl ServerPool {
             let mut state = lock(&self.state);
             let connection = match state.idle.pop() {
                 Some(idle) => Some(idle.connection),
-                None if state.open < self.app.upstream.max_connections => {
+                None if self.has_room(&state, 1) => {
                     state.open += 1;
                     None
                 }
@@ -274,10 +307,9 @@ impl ServerPool {
             };
             let at = state.hold(holder.clone());
             drop(state);
-            let pooled = PooledConnection {
-                connection,
-                permit: ConnectionPermit::counted(self, Some(at)),
-            };
+            let mut permit = ConnectionPermit::counted(self, Some(at));
+            permit.is_http1 = connection.is_some();
+            let pooled = PooledConnection { connection, permit };
             if pooled.connection.is_none() || self.is_reusable() {
                 return Checkout::Granted(pooled);
             }
@@ -285,41 +317,111 @@ impl ServerPool {
         }
     }
 
-    /// Waits for a connection, or the permit for one. `None` if none became free in time, or too many requests wait already.
+    /// Requests of this worker that are under way at the server or wait for it.
+    pub(super) fn load(&self) -> usize {
+        let state = lock(&self.state);
+        state.held.len() - state.vacant.len() + state.waiting.iter().map(VecDeque::len).sum::<usize>()
+    }
+
+    /// Whether so many connections more may be open now; over HTTP/2, so many requests more be under way.
+    fn has_room(&self, state: &PoolState, more: usize) -> bool {
+        let upstream = &self.app.upstream;
+        let shares = match upstream.servers[self.app.server].speaks {
+            Speaks::Http1 => false,
+            Speaks::Http2 => true,
+            Speaks::Either => !self.chose_http1(),
+        };
+        let streams = match &state.shared {
+            Some(shared) => shared.connection.streams(),
+            None if shares => USUAL_STREAMS,
+            None => usize::MAX,
+        };
+        // Connections of WebSockets are open beside the one of HTTP/2.
+        let under_way = state.open.saturating_sub(state.http1);
+        state.open.saturating_add(more) <= upstream.max_connections
+            && under_way.saturating_add(more) <= streams
+    }
+
+    /// Waits for a connection, or the permit for one.
+    ///
+    /// # Errors
+    /// 503 at once where `max_pending` requests wait already, or where none became free in time.
     pub(super) async fn wait(
         self: &Arc<Self>,
         holder: &Holder,
         longest: Duration,
-    ) -> Option<PooledConnection> {
-        let mut freed = {
-            let mut state = lock(&self.state);
-            let is_over = state.count(holder.key) >= self.share;
-            let queue = &mut state.waiting[usize::from(is_over)];
-            if queue.len() >= MAX_WAITING {
-                queue.retain(|waiting| !waiting.grant.is_closed());
-            }
-            if queue.len() >= MAX_WAITING {
-                return None;
-            }
-            let (grant, freed) = oneshot::channel();
-            queue.push_back(Waiter {
-                holder: holder.clone(),
-                grant,
-            });
-            freed
-        };
+    ) -> Result<PooledConnection, Refusal> {
+        let mut freed = self.queue(holder)?;
         let pooled = timeout(longest, async {
             loop {
                 let exit = lock(&self.state).longest_idle(holder.key, self.share);
                 if let Some(exit) = exit {
                     exit.end();
                 }
-                if let Ok(freed) = timeout(LOOK_AGAIN, &mut freed).await {
+                if let Ok(freed) = timeout(LOOK_AGAIN, &mut freed.grant).await {
                     return freed.ok();
                 }
+                // A server of HTTP/2 may allow more streams than before.
+                self.grant_room();
             }
         });
-        pooled.await.ok()?
+        match pooled.await {
+            Ok(Some(pooled)) => Ok(pooled),
+            // Another request has taken its place in the queue.
+            Ok(None) => Err(Refusal::UpstreamFull),
+            Err(_elapsed) => Err(Refusal::UpstreamBusy),
+        }
+    }
+
+    /// A place in the queue for a connection. Where all are taken, the last request of a client that holds its share gives
+    /// way to one of a client that does not.
+    fn queue(self: &Arc<Self>, holder: &Holder) -> Result<Pending, Refusal> {
+        let upstream = &self.app.upstream;
+        let mut state = lock(&self.state);
+        let is_over = state.count(holder.key) >= self.share;
+        let is_full = |state: &PoolState| {
+            state.waiting.iter().map(VecDeque::len).sum::<usize>() >= upstream.max_pending
+        };
+        let mut gives_way = None;
+        if is_full(&state) {
+            for queue in &mut state.waiting {
+                queue.retain(|waiting| !waiting.grant.is_closed());
+            }
+            if is_full(&state) {
+                gives_way = (!is_over).then(|| state.waiting[1].pop_back()).flatten();
+                if gives_way.is_none() {
+                    return Err(Refusal::UpstreamFull);
+                }
+            }
+        }
+        let (grant, freed) = oneshot::channel();
+        state.waiting[usize::from(is_over)].push_back(Waiter {
+            holder: holder.clone(),
+            grant,
+        });
+        drop(state);
+        drop(gives_way);
+        let pending = Pending {
+            server_pool: Arc::clone(self),
+            grant: freed,
+        };
+        pending.count().fetch_add(1, Ordering::Relaxed);
+        Ok(pending)
+    }
+
+    /// Gives requests that wait the room that there is.
+    fn grant_room(self: &Arc<Self>) {
+        loop {
+            let mut state = lock(&self.state);
+            let is_waited_for = state.waiting.iter().any(|queue| !queue.is_empty());
+            if !is_waited_for || !self.has_room(&state, 1) {
+                return;
+            }
+            state.open += 1;
+            drop(state);
+            // Dropped, it goes to the next one that waits.
+            drop(ConnectionPermit::counted(self, None));
+        }
     }
 
     /// Whether a connection to the server may carry more than one request.
@@ -349,9 +451,11 @@ impl ServerPool {
         let over: Vec<IdleConnection> = idle.extract_if(.., |idle| is_over(idle)).collect();
         lock(&self.state).idle.extend(idle);
         for idle in over {
+            let mut permit = ConnectionPermit::counted(self, None);
+            permit.is_http1 = true;
             drop(PooledConnection {
                 connection: Some(idle.connection),
-                permit: ConnectionPermit::counted(self, None),
+                permit,
             });
         }
     }
@@ -414,6 +518,8 @@ pub(super) struct ConnectionPermit {
     server_pool: Arc<ServerPool>,
     /// `false` once the permit was passed on.
     counted: bool,
+    /// Whether its connection counts as one of HTTP/1.1.
+    is_http1: bool,
     /// The index of the record of its holder.
     at: Option<usize>,
 }
@@ -423,6 +529,7 @@ impl ConnectionPermit {
         Self {
             server_pool: server_pool.clone(),
             counted: true,
+            is_http1: false,
             at,
         }
     }
@@ -442,8 +549,17 @@ impl Drop for ConnectionPermit {
         if self.at.is_some() {
             self.held_by(None);
         }
+        if self.is_http1 {
+            lock(&self.server_pool.state).http1 -= 1;
+        }
         while std::mem::take(&mut self.counted) {
-            let Some(Waiter { holder, grant }) = self.server_pool.next_waiting() else {
+            let next = {
+                let state = lock(&self.server_pool.state);
+                // A server of HTTP/2 may allow fewer streams than before.
+                self.server_pool.has_room(&state, 0)
+            };
+            let next = next.then(|| self.server_pool.next_waiting()).flatten();
+            let Some(Waiter { holder, grant }) = next else {
                 lock(&self.server_pool.state).open -= 1;
                 return;
             };
@@ -477,6 +593,9 @@ impl PooledConnection {
     }
 
     pub(super) fn connect(&mut self, connection: Http1) -> &mut Http1 {
+        if !std::mem::replace(&mut self.permit.is_http1, true) {
+            lock(&self.permit.server_pool.state).http1 += 1;
+        }
         self.connection.insert(Box::new(connection))
     }
 
@@ -501,6 +620,7 @@ impl PooledConnection {
         self.permit.held_by(None);
         if let Some(connection) = self.connection.take() {
             self.permit.counted = false;
+            self.permit.is_http1 = false;
             lock(&server_pool.state).idle.push(IdleConnection {
                 connection,
                 since: None,
@@ -568,6 +688,52 @@ mod tests {
         assert_eq!((state.open, state.held.iter().flatten().count()), (0, 0));
     }
 
+    /// Lets others run until so many requests wait.
+    async fn pending(server_pool: &Arc<ServerPool>, count: usize) {
+        let waiting = || {
+            lock(&server_pool.state)
+                .waiting
+                .iter()
+                .map(VecDeque::len)
+                .sum::<usize>()
+        };
+        while waiting() != count {
+            tokio::task::yield_now().await;
+        }
+        let health = &server_pool.app.upstream.servers[0].health;
+        assert_eq!(health.pending.load(Ordering::Relaxed), count as u64);
+    }
+
+    #[tokio::test]
+    async fn a_request_beyond_max_pending_is_refused_at_once_or_takes_the_place_of_a_greedy_clients() {
+        let mut raw = raw(&["http://127.0.0.1:1".to_owned()]);
+        raw.max_connections = Some(at(2));
+        raw.max_pending = Some(at(2));
+        let server_pool = Arc::new(ServerPool::new(compile(&raw), 0, Share::Percent(50)));
+        let (greedy, other) = (holder("192.0.2.1"), holder("192.0.2.2"));
+        let held = [checkout(&server_pool, &greedy), checkout(&server_pool, &greedy)];
+        let wait = |holder: &Holder| {
+            let (server_pool, holder) = (server_pool.clone(), holder.clone());
+            tokio::spawn(async move { server_pool.wait(&holder, LONG).await })
+        };
+        let first = wait(&greedy);
+        pending(&server_pool, 1).await;
+        let last = wait(&greedy);
+        pending(&server_pool, 2).await;
+        let refused = server_pool.wait(&greedy, LONG).await;
+        assert_eq!(
+            refused.unwrap_err(),
+            Refusal::UpstreamFull,
+            "its own requests are before it"
+        );
+        let served = wait(&other);
+        assert_eq!(last.await.unwrap().unwrap_err(), Refusal::UpstreamFull);
+        pending(&server_pool, 2).await;
+        drop(held);
+        drop((served.await.unwrap().unwrap(), first.await.unwrap().unwrap()));
+        pending(&server_pool, 0).await;
+    }
+
     #[tokio::test]
     async fn where_nobody_else_waits_a_client_gives_way_to_nobody() {
         let server_pool = server_pool(2);
@@ -577,7 +743,7 @@ mod tests {
             server_pool
                 .wait(&greedy, Duration::from_millis(50))
                 .await
-                .is_none()
+                .is_err()
         );
         assert!(!greedy.exit.is_used());
         drop(held);

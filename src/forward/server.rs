@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::time::Instant;
 
 use http::HeaderValue;
 use rustls::ClientConfig;
@@ -29,6 +30,10 @@ pub(super) struct Server {
     pub(super) host: HeaderValue,
     pub(super) base: String,
     pub(super) origin: Option<Origin>,
+    /// Its share in the requests, in proportion to those of the others; from 1 to 100.
+    pub(super) weight: u32,
+    /// Of its name, for the choice by a hash: the same in every process.
+    pub(super) hash: u64,
     pub(super) health: Health,
 }
 
@@ -83,9 +88,50 @@ impl std::fmt::Debug for Tls {
 /// What is known of one server. All zero: it takes requests.
 #[derive(Debug, Default)]
 pub(super) struct Health {
+    /// What its health check says.
     pub(super) down: AtomicBool,
-    /// Milliseconds from the upstream's epoch until which it is left out.
-    pub(super) left_out_until: AtomicU64,
-    /// Milliseconds from the upstream's epoch until which no connection to it is used again.
+    /// Milliseconds of the upstream's clock until which it is ejected; 0: it is not. Then one request tries it.
+    pub(super) ejected_until: AtomicU64,
+    /// Requests in a row that failed at it.
+    pub(super) failures: AtomicU32,
+    /// How often it was ejected.
+    pub(super) ejections: AtomicU64,
+    /// Requests that were sent again after they had failed at it.
+    pub(super) retries: AtomicU64,
+    /// Requests that wait for a connection to it, of all workers.
+    pub(super) pending: AtomicU64,
+    /// How often in a row, without an answer in between.
+    pub(super) ejections_in_a_row: AtomicU32,
+    /// Milliseconds of the upstream's clock before which a failure is not logged again.
+    pub(super) quiet_until: AtomicU64,
+    /// Milliseconds of the upstream's clock until which no connection to it is used again.
     pub(super) no_reuse_until: AtomicU64,
+}
+
+/// The clock of an upstream: milliseconds since it was made.
+#[derive(Debug)]
+pub(super) struct Uptime {
+    since: Instant,
+    /// What a test adds to it.
+    #[cfg(test)]
+    pub(super) ahead: AtomicU64,
+}
+
+impl Default for Uptime {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            #[cfg(test)]
+            ahead: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Uptime {
+    pub(super) fn now(&self) -> u64 {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        #[cfg(test)]
+        let now = now + self.ahead.load(std::sync::atomic::Ordering::Relaxed);
+        now
+    }
 }

@@ -11,19 +11,18 @@ pub(crate) enum ServerState {
     Up,
     /// Its health check failed.
     Down,
-    /// It could not be connected to, and is left out for a short while where there is another.
+    /// Requests failed at it, and it is left out for a while where there is another (passive ejection).
     LeftOut,
 }
 
 impl Upstream {
     /// Each server with its state.
     pub(crate) fn server_states(&self) -> impl Iterator<Item = (&str, ServerState)> {
-        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.servers.iter().map(move |server| {
+        self.servers.iter().map(|server| {
             let health = &server.health;
             let state = if health.down.load(Ordering::Relaxed) {
                 ServerState::Down
-            } else if health.left_out_until.load(Ordering::Relaxed) > now {
+            } else if health.is_suspect() {
                 ServerState::LeftOut
             } else {
                 ServerState::Up

@@ -19,9 +19,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{BodyRules, Outgoing, Pool, RequestBody, ResponseBody, Upstream, forward, tunnel, watch_names};
+use super::{
+    Affinity, BodyRules, Outgoing, Pool, RequestBody, ResponseBody, Upstream, forward, tunnel, watch_names,
+};
 use crate::authorize::Permit;
-use crate::config::raw::RawUpstream;
+use crate::config::raw::{RawUpstream, RawUpstreamServer};
 use crate::config::{Problems, Spanned};
 use crate::http::client::{Holder, Share};
 use crate::http::headers::HopByHop;
@@ -37,7 +39,12 @@ pub(super) fn raw(servers: &[String]) -> RawUpstream {
     RawUpstream {
         servers: servers
             .iter()
-            .map(|server| at(ServerAddress::parse(server).unwrap()))
+            .map(|server| {
+                at(RawUpstreamServer {
+                    url: ServerAddress::parse(server).unwrap(),
+                    weight: None,
+                })
+            })
             .collect(),
         ..RawUpstream::default()
     }
@@ -321,6 +328,7 @@ async fn serve(
                 upstream,
                 pool,
                 &holder,
+                Affinity::None,
                 "/*",
                 Outgoing {
                     request: Request::from_parts(head, body),

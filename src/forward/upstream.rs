@@ -2,16 +2,16 @@
 //!
 //! Input: what `config` compiled. Output: plain data for the other files of this room.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 
-use super::server::{Address, Server};
+use super::server::{Address, Server, Uptime};
 use crate::http::location::Origin;
-use crate::values::Builtin;
+use crate::values::{Builtin, Sticky};
 
 /// Where a route's requests go: an app on one or several servers, or something built in.
 #[derive(Debug)]
@@ -34,12 +34,20 @@ pub struct Upstream {
     pub(super) idle_timeout: Duration,
     /// Connections of one worker to one server. For HTTP/2, requests under way on its one connection.
     pub(super) max_connections: usize,
+    /// Requests of one worker that wait for a connection to one server.
+    pub(super) max_pending: usize,
     pub(super) health_check: Option<HealthCheck>,
     /// Whether each connection begins with a header of the PROXY protocol. Such a connection is of one client, and carries
     /// one request.
     pub(super) proxy_protocol: bool,
-    /// What the times in [`Health`](super::server::Health) count from.
-    pub(super) epoch: Instant,
+    /// By what requests keep to one server.
+    pub(super) sticky: Option<Sticky>,
+    /// The name of the cookie for that.
+    pub(super) cookie_name: String,
+    /// What the cookie calls each server; empty until the key is known.
+    pub(super) server_ids: OnceLock<Vec<String>>,
+    /// What the times in [`Health`](super::server::Health) are read from.
+    pub(super) uptime: Uptime,
     /// `Set-Cookie` fields of its answers that were dropped.
     pub(super) dropped_cookies: AtomicU64,
 }
@@ -50,7 +58,40 @@ pub(super) struct HealthCheck {
     pub(super) interval: Duration,
 }
 
+/// What is known of a server now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerStatus {
+    /// Whether it takes requests: its health check does not fail, and it is not ejected.
+    pub(crate) is_up: bool,
+    /// How often it was ejected.
+    pub(crate) ejections: u64,
+    /// Requests that were sent again after they had failed there.
+    pub(crate) retries: u64,
+    /// Requests that wait for a connection to it, of all workers.
+    pub(crate) pending: u64,
+}
+
 impl Upstream {
+    /// What is known of its servers, each with its name in the log. Servers of one name are one.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (&Arc<str>, ServerStatus)> {
+        let is_first = |(at, server): &(usize, &Server)| {
+            self.servers[..*at]
+                .iter()
+                .all(|other| other.label != server.label)
+        };
+        let servers = self.servers.iter().enumerate().filter(is_first);
+        servers.map(|(_, server)| {
+            let health = &server.health;
+            let status = ServerStatus {
+                is_up: !health.down.load(Ordering::Relaxed) && !health.is_suspect(),
+                ejections: health.ejections.load(Ordering::Relaxed),
+                retries: health.retries.load(Ordering::Relaxed),
+                pending: health.pending.load(Ordering::Relaxed),
+            };
+            (&server.label, status)
+        })
+    }
+
     /// Counts `Set-Cookie` fields of an answer that were dropped because the gateway itself has cookies of their names,
     /// `cookie` above all. The first time it is said in the log: the app does not learn of it.
     pub fn note_dropped_cookies(&self, count: usize, cookie: &str) {

@@ -28,6 +28,8 @@ mod route;
 mod security_headers;
 mod session_cookie;
 mod session_use;
+mod set_cookie;
+mod sticky;
 mod tokens;
 mod trace;
 
@@ -140,6 +142,8 @@ pub struct Gateway {
     pub(crate) forward_auth: ForwardAuth,
     /// Whether a route has `cors`.
     pub has_cors: bool,
+    /// Whether an app has `sticky = "cookie"`.
+    pub has_sticky_cookies: bool,
     /// The counters of rate limits.
     pub rate_limits: Arc<RateLimits>,
     /// What providers granted for sessions, where it is kept.
@@ -385,6 +389,7 @@ async fn handle<'g>(
             matched: Matched::Route(allowed.route),
             caller: allowed.permit.caller().cloned(),
             set_cookie,
+            retry_after: (refusal == Refusal::UpstreamFull).then_some(1),
             ..Rejection::new(refusal)
         })),
     }
@@ -403,6 +408,9 @@ async fn send(
     let body = RequestBody::new(body, &head.parts.headers, &gateway.bodies)?;
     exchange.upload(body.progress());
     let request_id = exchange.record.request_id_value();
+    let holder = exchange.holder();
+    let affinity = sticky::affinity(allowed, &head.parts.headers, holder.key);
+    let is_secure = sticky::is_secure(gateway, &head.parts.headers, &head.peer);
     let Rewritten {
         outgoing,
         upgrade,
@@ -410,7 +418,6 @@ async fn send(
     } = rewrite(gateway, head, allowed, body, &request_id)?;
 
     exchange.record.upstream = Some(Arc::clone(&route.upstream.name));
-    let holder = exchange.holder();
     let sent = Instant::now();
     let forwarded = exchange
         .while_in_force(pin!(forward(
@@ -418,6 +425,7 @@ async fn send(
             &route.upstream,
             &lane.pool,
             &holder,
+            affinity,
             &route.label.origin.text,
             outgoing,
         )))
@@ -427,6 +435,14 @@ async fn send(
     exchange.record.upstream = Some(forwarded.server);
 
     response_rewrite.apply(gateway, forwarded.response.headers_mut());
+    if let Some(server) = &forwarded.server_cookie {
+        sticky::keep(
+            &route.upstream,
+            server,
+            is_secure,
+            forwarded.response.headers_mut(),
+        );
+    }
     Ok(match (upgrade, forwarded.upgrade) {
         (Some(upgrade), Some(app)) => {
             client.activity.switch();

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::decide::Allowed;
 use super::route::Route;
-use super::{Gateway, loops, security_headers};
+use super::{Gateway, loops, security_headers, set_cookie, sticky};
 use crate::authorize::Auth;
 use crate::http::headers::add_vary;
 use crate::http::location::{Origin, PublicPaths};
@@ -67,6 +67,11 @@ impl<'a> ResponseRewrite<'a> {
         if let Some(sign_in) = &gateway.sign_in {
             let dropped = sign_in.strip_set_cookie(headers);
             self.route.upstream.note_dropped_cookies(dropped, &sign_in.cookie);
+        }
+        if gateway.has_sticky_cookies {
+            let dropped = set_cookie::strip(headers, sticky::is_our_name);
+            let upstream = &self.route.upstream;
+            upstream.note_dropped_cookies(dropped, upstream.cookie_name());
         }
         loops::unmark(&gateway.loop_mark, headers);
         if self.route.rewrite_responses && headers.keys().any(|name| REWRITTEN.contains(name)) {

@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use super::decide::Allowed;
 use super::head::RequestHead;
 use super::response_rewrite::ResponseRewrite;
-use super::{Gateway, loops};
+use super::{Gateway, loops, sticky};
 use crate::authorize::Auth;
 use crate::credential::Source;
 use crate::forward::{Outgoing, RequestBody};
@@ -165,6 +165,9 @@ impl Ours<'_, '_> {
         // The session cookie is never forwarded, whatever the route.
         if let Some(sign_in) = &gateway.sign_in {
             cookie::remove_where(fields, |name| sign_in.is_our_name(name));
+        }
+        if gateway.has_sticky_cookies {
+            cookie::remove_where(fields, sticky::is_our_name);
         }
         cookie::join(fields);
         // 100 (Continue) is between the client and the gateway: it is sent when the app's side takes bytes.

@@ -20,6 +20,12 @@ pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item =
         .flat_map(move |line| values_in(line.as_bytes(), name))
 }
 
+/// The same, for a name that does not live as long.
+pub fn values_of<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+    let lines = headers.get_all(COOKIE).iter();
+    lines.flat_map(|line| values_in(line.as_bytes(), name)).collect()
+}
+
 /// The values of all cookies called `name` in one line.
 pub fn values_in<'a, 'n>(line: &'a [u8], name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
     split(line)

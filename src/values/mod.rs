@@ -32,8 +32,8 @@ pub(crate) use path_pattern::Segment;
 pub(crate) use redirect_uri::RedirectUri;
 pub(crate) use request_line::RequestLine;
 pub(crate) use rule::{
-    Alias, Aliases, Auth, Builtin, MOST_ROLE_BYTES, MOST_ROLES, MissingClaim, RateLimitBy, Scope, role,
-    roles_fit,
+    Alias, Aliases, Auth, Builtin, MOST_ROLE_BYTES, MOST_ROLES, MissingClaim, RateLimitBy, Scope, Sticky,
+    role, roles_fit,
 };
 pub(crate) use scalar::*;
 pub(crate) use server_address::{ServerAddress, ServerHost, ServerScheme};

@@ -62,6 +62,16 @@ pub enum Builtin {
     ForwardAuth,
 }
 
+/// By what requests keep to one server of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sticky {
+    /// By a cookie of the gateway.
+    Cookie,
+    /// By the caller, or the client address of a request without one.
+    Subject,
+}
+
 /// Another product at whose addresses the gateway answers, for proxies and apps that were set up with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 pub enum Alias {

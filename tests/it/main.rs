@@ -7,6 +7,7 @@
 mod accounts;
 mod architecture;
 mod audit;
+mod balancing;
 mod bearer;
 mod browsers;
 mod commands;

@@ -108,18 +108,24 @@ impl Reader<'_> {
     }
 
     pub(super) fn number(&mut self, section: &mut Section<'_>, key: &str) -> Option<Spanned<u64>> {
-        let range = schema::range(section.kind, key);
         let item = section.take(key)?;
+        self.number_of(section.kind, &item)
+    }
+
+    /// The value of a key of the table `kind`, as a number in the range that the schema has for it.
+    pub(super) fn number_of(&mut self, kind: &str, item: &Item<'_>) -> Option<Spanned<u64>> {
+        let key = &*item.key;
+        let range = schema::range(kind, key);
         let DeValue::Integer(number) = &item.value else {
             let unquoted = item.value.as_str().and_then(|text| text.parse::<u64>().ok());
-            let problem = self.expected(&item, "an integer");
+            let problem = self.expected(item, "an integer");
             if let Some(unquoted) = unquoted {
                 problem.hint(format!("leave the quotes out: `{unquoted}`"));
             }
             return None;
         };
         match item.read::<u64>() {
-            Some(value) if range.contains(&value) => Some(Spanned::new(value, item.span)),
+            Some(value) if range.contains(&value) => Some(Spanned::new(value, item.span.clone())),
             _ => {
                 let found = echo(&number.to_string());
                 self.error(

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::schema;
 
 /// One key and its value, or one element of an array.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Item<'i> {
     /// The key; for an element, the key of its array.
     pub key: Cow<'i, str>,

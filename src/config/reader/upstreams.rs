@@ -8,9 +8,12 @@ use toml::de::DeValue;
 use super::Reader;
 use super::fields::Empty;
 use super::section::{Item, Section};
-use crate::config::raw::{RawHealthCheck, RawUpstream, Spanned};
+use crate::config::raw::{RawHealthCheck, RawUpstream, RawUpstreamServer, Spanned};
 use crate::config::values::{ServerAddress, echo};
 use crate::http::url::Url;
+
+/// The table of one server in the schema.
+const SERVER: &str = "upstreams.*.servers";
 
 impl Reader<'_> {
     pub(super) fn upstream(&mut self, section: &mut Section<'_>) -> Option<RawUpstream> {
@@ -32,7 +35,7 @@ impl Reader<'_> {
                 section,
                 "servers",
                 Empty::Refused("name one at least, like `http://127.0.0.1:3000`"),
-                Self::server_address,
+                Self::upstream_server,
             ),
             builtin: self.word(section, "builtin", "`whoami` or `forward-auth`"),
             host: self.parsed(section, "host", "a host", |text| {
@@ -49,6 +52,8 @@ impl Reader<'_> {
             response_timeout: self.duration(section, "response_timeout"),
             idle_timeout: self.duration(section, "idle_timeout"),
             max_connections: self.number(section, "max_connections"),
+            max_pending: self.number(section, "max_pending"),
+            sticky: self.choice(section, "sticky"),
             ca_file: self.path(section, "ca_file"),
             server_name: self.parsed(section, "server_name", "a name", |text| {
                 ServerName::try_from(text.to_owned())
@@ -79,7 +84,58 @@ impl Reader<'_> {
             self.error(&check.span, "something built in has no health to check")
                 .hint("remove `health_check`");
         }
+        if let (Some(sticky), Some(_)) = (&upstream.sticky, &upstream.builtin) {
+            self.error(&sticky.span, "something built in has no servers to keep to")
+                .hint("remove `sticky`");
+        }
         Some(upstream)
+    }
+
+    /// An address, or a table with an address and a weight.
+    fn upstream_server(&mut self, item: &Item<'_>) -> Option<Spanned<RawUpstreamServer>> {
+        if !item.is_table() {
+            let url = self.server_address(item)?;
+            let weight = None;
+            return Some(Spanned::new(
+                RawUpstreamServer {
+                    url: url.value,
+                    weight,
+                },
+                url.span,
+            ));
+        }
+        let form = "{ url = \"http://127.0.0.1:3000\", weight = 2 }";
+        let server = self.section(item.clone(), SERVER, form, |reader, section| {
+            reader.require(
+                section,
+                &[(
+                    "url",
+                    "the address of the server, like `url = \"http://127.0.0.1:3000\"`",
+                )],
+            );
+            let weight = reader.weight(section);
+            let url = section
+                .take("url")
+                .and_then(|item| reader.server_address(&item))?;
+            Some(Spanned::new(
+                RawUpstreamServer {
+                    url: url.value,
+                    weight,
+                },
+                url.span,
+            ))
+        });
+        server.map(|server| server.value)
+    }
+
+    fn weight(&mut self, section: &mut Section<'_>) -> Option<Spanned<u64>> {
+        let item = section.take("weight")?;
+        if item.read::<u64>() == Some(0) {
+            self.error(&item.span, "a server with `weight = 0` would get no requests")
+                .hint("remove the server from `servers`, or write a weight from 1 to 100");
+            return None;
+        }
+        self.number_of(section.kind, &item)
     }
 
     fn server_address(&mut self, item: &Item<'_>) -> Option<Spanned<ServerAddress>> {

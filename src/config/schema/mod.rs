@@ -43,6 +43,7 @@ pub(crate) const TABLES: &[Table] = &[
     tokens::CREDENTIALS,
     tokens::SOURCES,
     routing::UPSTREAMS,
+    routing::UPSTREAM_SERVERS,
     routing::HEALTH_CHECK,
     routing::ROUTES,
     routing::ROLES,

@@ -13,13 +13,15 @@ pub(super) const UPSTREAMS: Table = Table {
     path: "upstreams.*",
     doc: "An app: either `servers` or `builtin`.",
     keys: &[
-        key("servers", TEXTS, "", "The servers of the app: `http://`, `https://`, `h2c://` or `unix:`. A server may have a path below which the app is; all servers of an upstream have the same one.").example("[\"http://127.0.0.1:3000\", \"http://127.0.0.1:3001\"]"),
+        key("servers", Kind::List(&Kind::Either(&[Kind::Text, Kind::Table("upstreams.*.servers")])), "", "The servers of the app: `http://`, `https://`, `h2c://` or `unix:`, each as text or as a table with its weight. A server may have a path below which the app is; all servers of an upstream have the same one (see `upstreams.md`).").example("[\"http://127.0.0.1:3000\", { url = \"http://127.0.0.1:3001\", weight = 2 }]"),
         key("builtin", Kind::Word(&["whoami", "forward-auth"]), "", "`whoami`: the gateway itself answers with the request as an app would get it. `forward-auth`: another proxy serves the route and asks `/auth/verify` about each request; a request that comes to the gateway itself gets 404.").example("\"whoami\""),
         key("host", Kind::Text, "", "The Host header for the app. Without it: that of the client.").example("\"app.internal\""),
-        key("connect_timeout", Kind::Duration, "\"2s\"", "The longest wait for a connection, TLS included."),
+        key("connect_timeout", Kind::Duration, "\"2s\"", "The longest wait for a connection, TLS included, of all servers that a request tries together."),
         key("response_timeout", Kind::Duration, "\"30s\"", "The longest wait from the request to the head of the response. It does not cut streams."),
         key("idle_timeout", Kind::Duration, "\"60s\"", "How long an unused connection is kept."),
         key("max_connections", Kind::Integer(1, 1_000_000), "1024", "Connections to each server, all workers together."),
+        key("max_pending", Kind::Integer(0, 1_000_000), "1024", "Requests that wait for a connection to each server, all workers together; further ones are answered with 503 at once. A request waits for `connect_timeout` at most."),
+        key("sticky", Kind::Word(&["cookie", "subject"]), "", "How requests keep to one server while it takes requests. `cookie`: by a cookie of the gateway, which the app does not see. `subject`: by the caller, or the client address of a request without one. Without it they do not (see `upstreams.md`).").example("\"cookie\""),
         key("ca_file", Kind::Path, "", "The certificate authorities for `https://` servers. Without it: those of the system.").example("\"ca.pem\""),
         key("server_name", Kind::Text, "", "The name that is asked for in TLS (SNI) and that the certificate of `https://` servers must have. Without it: the host of the URL.").example("\"app.internal\""),
         key("client_certificate", Kind::Path, "", "The PEM file of the certificate by which the gateway shows itself to `https://` servers, then those of its issuers.").example("\"gateway.pem\""),
@@ -39,6 +41,27 @@ pub(super) const UPSTREAMS: Table = Table {
         ("upstream", "servers"),
         ("proxy_pass", "servers"),
         ("timeout", "response_timeout"),
+    ],
+};
+
+pub(super) const UPSTREAM_SERVERS: Table = Table {
+    path: "upstreams.*.servers",
+    doc: "A server of an upstream. Text alone is `url`.",
+    keys: &[
+        key("url", Kind::Text, "", "The address of the server. Required.")
+            .example("\"http://127.0.0.1:3001\""),
+        key(
+            "weight",
+            Kind::Integer(1, 100),
+            "1",
+            "The share of the server in the requests, in proportion to those of the others.",
+        ),
+    ],
+    synonyms: &[
+        ("address", "url"),
+        ("server", "url"),
+        ("target", "url"),
+        ("host", "url"),
     ],
 };
 

@@ -74,6 +74,7 @@ fn the_example_shows_each_default_and_each_example() {
             "server.tls.more",
             "credentials",
             "credentials.sources",
+            "upstreams.*.servers",
         ];
         apart.contains(&path)
     };

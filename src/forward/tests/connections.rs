@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)] // what a test sends is bounded by the test
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -145,39 +144,6 @@ async fn bytes_that_nobody_asked_for_are_not_the_answer_to_the_next_request() {
     spoken.notified().await;
     assert_eq!(gateway.ask(GET).await.1, "ok");
     assert_eq!(app.connections(), 2);
-}
-
-#[tokio::test]
-async fn a_request_that_the_app_read_is_never_sent_again() {
-    for request in [GET, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"] {
-        for warm in [false, true] {
-            let seen = Arc::new(AtomicUsize::new(0));
-            let count = seen.clone();
-            let app = App::start(move |mut wire, _| {
-                let count = count.clone();
-                async move {
-                    if warm {
-                        wire.message().await;
-                        wire.send(OK).await;
-                    }
-                    wire.message().await;
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-            })
-            .await;
-            let gateway = Gateway::to(&[app.url()]).await;
-            if warm {
-                assert_eq!(gateway.ask(GET).await.1, "ok");
-            }
-            let answer = gateway.ask(request).await;
-            assert_eq!(
-                (status(&answer), answer.1.as_str()),
-                ("502", "upstream-closed"),
-                "warm: {warm}"
-            );
-            assert_eq!(seen.load(Ordering::SeqCst), 1);
-        }
-    }
 }
 
 #[tokio::test]
@@ -489,6 +455,23 @@ async fn a_request_over_the_limit_waits_for_a_connection_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn a_request_that_may_not_wait_is_refused_at_once() {
+    let app = App::start(|mut wire, _| async move { drop(wire.rest().await) }).await;
+    let mut table = raw(&[app.url()]);
+    table.max_connections = Some(at(1));
+    table.max_pending = Some(at(0));
+    table.connect_timeout = Some(at(Duration::from_secs(60)));
+    let gateway = Gateway::start(compile(&table), rules()).await;
+    let mut first = Wire::connect(gateway.address).await;
+    first.send(GET).await;
+    while app.connections() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let full = gateway.ask(GET).await;
+    assert_eq!((status(&full), full.1.as_str()), ("503", "upstream-full"));
+}
+
+#[tokio::test]
 async fn a_place_is_free_again_however_an_exchange_ended() {
     let app = App::start(|mut wire, number| async move {
         wire.message().await;
@@ -508,7 +491,8 @@ async fn a_place_is_free_again_however_an_exchange_ended() {
     table.max_connections = Some(at(1));
     table.response_timeout = Some(at(Duration::from_millis(500)));
     let gateway = Gateway::start(compile(&table), rules()).await;
-    assert_eq!(gateway.ask(GET).await.1, "upstream-closed");
+    let post = "POST / HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert_eq!(gateway.ask(post).await.1, "upstream-closed");
     assert_eq!(gateway.ask(GET).await.1, "upstream-protocol");
     let mut client = Wire::connect(gateway.address).await;
     client.send(GET).await;

@@ -106,13 +106,20 @@ async fn bodies_and_trailers_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn a_refused_stream_is_tried_again_and_any_other_reset_is_not() {
-    for (reason, body, tries, expected) in [
-        (h2::Reason::REFUSED_STREAM, "", 2, "ok"),
+async fn a_stream_that_is_reset_is_sent_again_where_nothing_can_have_happened_twice() {
+    const REFUSED: h2::Reason = h2::Reason::REFUSED_STREAM;
+    const ERROR: h2::Reason = h2::Reason::INTERNAL_ERROR;
+    for (method, reason, body, tries, expected) in [
+        ("POST", REFUSED, "", 2, "ok"),
         // Its body is gone.
-        (h2::Reason::REFUSED_STREAM, "abc", 1, "upstream-closed"),
-        (h2::Reason::INTERNAL_ERROR, "", 1, "upstream-closed"),
-        (h2::Reason::CANCEL, "", 1, "upstream-closed"),
+        ("POST", REFUSED, "abc", 1, "upstream-closed"),
+        ("PUT", REFUSED, "abc", 1, "upstream-closed"),
+        ("POST", ERROR, "", 1, "upstream-closed"),
+        ("PATCH", ERROR, "", 1, "upstream-closed"),
+        ("PUT", ERROR, "abc", 1, "upstream-closed"),
+        ("GET", REFUSED, "", 2, "ok"),
+        ("GET", ERROR, "", 2, "ok"),
+        ("DELETE", h2::Reason::CANCEL, "", 2, "ok"),
     ] {
         let seen = Arc::new(AtomicUsize::new(0));
         let count = seen.clone();
@@ -129,12 +136,36 @@ async fn a_refused_stream_is_tried_again_and_any_other_reset_is_not() {
         .await;
         let gateway = Gateway::to(&[url]).await;
         let request = format!(
-            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         let answer = gateway.ask(&request).await;
-        assert!(answer.1.contains(expected), "{reason}: {answer:?}");
-        assert_eq!(seen.load(Ordering::SeqCst), tries, "{reason}");
+        assert!(answer.1.contains(expected), "{method} {reason}: {answer:?}");
+        assert_eq!(seen.load(Ordering::SeqCst), tries, "{method} {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_sent_three_times_at_most_and_once_after_a_reset() {
+    const REFUSED: h2::Reason = h2::Reason::REFUSED_STREAM;
+    const ERROR: h2::Reason = h2::Reason::INTERNAL_ERROR;
+    for (resets, tries) in [
+        ([ERROR, ERROR, ERROR], 2),
+        ([REFUSED, REFUSED, REFUSED], 3),
+        ([REFUSED, REFUSED, ERROR], 3),
+        ([ERROR, REFUSED, REFUSED], 3),
+        ([REFUSED, ERROR, ERROR], 3),
+    ] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        let (url, _) = app(move |(_, mut respond), _| {
+            let reason = resets.get(count.fetch_add(1, Ordering::SeqCst)).copied();
+            async move { respond.send_reset(reason.unwrap_or(ERROR)) }
+        })
+        .await;
+        let gateway = Gateway::to(&[url]).await;
+        assert_eq!(gateway.ask(GET).await.1, "upstream-closed");
+        assert_eq!(seen.load(Ordering::SeqCst), tries, "{resets:?}");
     }
 }
 
@@ -274,4 +305,45 @@ async fn a_body_over_the_limit_resets_the_stream() {
         .await;
     assert_eq!((status(&answer), answer.1.as_str()), ("413", "body-too-large"));
     reset.notified().await;
+}
+
+#[tokio::test]
+async fn requests_over_the_servers_limit_of_streams_wait_as_for_a_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut table = raw(&[format!("h2c://{}", listener.local_addr().unwrap())]);
+    table.max_pending = Some(at(1));
+    table.connect_timeout = Some(at(std::time::Duration::from_millis(300)));
+    let (held, mut requests) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let stream = listener.accept().await.unwrap().0;
+        let mut builder = h2::server::Builder::new();
+        builder.max_concurrent_streams(1);
+        let mut connection = builder.handshake::<_, Bytes>(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            match request.uri().path() {
+                "/hold" => held.send(respond).unwrap(),
+                _ => answer(&mut respond, "ok"),
+            }
+        }
+    });
+    let gateway = Gateway::start(compile(&table), rules()).await;
+    // From here on the gateway knows the limit.
+    assert!(gateway.ask(GET).await.1.contains("ok"));
+    let mut first = Wire::connect(gateway.address).await;
+    first.send("GET /hold HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut hold = requests.recv().await.unwrap();
+
+    let late = gateway.ask(GET).await;
+    assert_eq!((status(&late), late.1.as_str()), ("503", "upstream-busy"));
+
+    let mut waits = Wire::connect(gateway.address).await;
+    waits.send(GET).await;
+    let pending = &gateway.upstream.servers[0].health.pending;
+    while pending.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let full = gateway.ask(GET).await;
+    assert_eq!((status(&full), full.1.as_str()), ("503", "upstream-full"));
+    answer(&mut hold, "ok");
+    assert!(waits.message().await.1.contains("ok"));
 }

@@ -6,6 +6,7 @@ mod bodies;
 mod connections;
 mod http2;
 mod names;
+mod retries;
 mod reuse;
 mod servers;
 mod websocket;

@@ -22,12 +22,33 @@ async fn nobody() -> String {
 }
 
 #[tokio::test]
-async fn servers_take_turns() {
-    let (one, two) = (App::answering(OK).await, App::answering(OK).await);
+async fn a_server_that_is_busy_gets_no_request_while_another_is_idle() {
+    let (told, mut held) = tokio::sync::mpsc::unbounded_channel();
+    let app = async |name: &'static str| {
+        let told = told.clone();
+        App::start(move |mut wire, _| {
+            let told = told.clone();
+            async move {
+                while let (head, _) = wire.message().await
+                    && !head.contains("/hold")
+                {
+                    wire.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{name}"))
+                        .await;
+                }
+                told.send(name).unwrap();
+                wire.rest().await;
+            }
+        })
+        .await
+    };
+    let (one, two) = (app("one").await, app("two").await);
     let gateway = Gateway::to(&[one.url(), two.url()]).await;
-    gateway.ask(GET).await;
-    gateway.ask(GET).await;
-    assert_eq!((one.connections(), two.connections()), (1, 1));
+    let mut client = Wire::connect(gateway.address).await;
+    client.send("GET /hold HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let busy = held.recv().await.unwrap();
+    for _ in 0..20 {
+        assert_ne!(gateway.ask(GET).await.1, busy);
+    }
 }
 
 #[tokio::test]
@@ -81,12 +102,15 @@ async fn a_server_with_room_takes_what_a_full_one_cannot() {
     let mut table = raw(&[stuck.url(), app.url()]);
     table.max_connections = Some(at(1));
     let gateway = Gateway::start(compile(&table), rules()).await;
-    let mut first = Wire::connect(gateway.address).await;
-    first.send(GET).await;
-    while stuck.connections() == 0 {
-        tokio::task::yield_now().await;
+    let mut held = Wire::connect(gateway.address).await;
+    loop {
+        held.send(GET).await;
+        tokio::select! {
+            answer = held.message() => assert_eq!(answer.1, "ok"),
+            () = async { while stuck.connections() == 0 { tokio::task::yield_now().await } } => break,
+        }
     }
-    for _ in 0..3 {
+    for _ in 0..10 {
         assert_eq!(gateway.ask(GET).await.1, "ok");
     }
 }

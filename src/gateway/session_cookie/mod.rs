@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 use tokio::sync::OnceCell;
 
+use super::set_cookie;
 use super::tokens::{SignatureGuard, Tokens};
 use super::trace::{Silent, Trace};
 use crate::blocking::Blocking;
@@ -314,72 +315,20 @@ impl SignIn {
             || name.starts_with(self.sites.nonce_prefix().as_bytes())
     }
 
-    /// Whether `field` is a `Set-Cookie` of a cookie of ours.
-    fn is_ours(&self, field: &HeaderValue) -> bool {
-        self.is_our_name(name_of(field))
-    }
-
     /// Removes from an app's answer each `Set-Cookie` of a cookie of the gateway, so that no app signs a browser in or out.
     /// Returns how many there were.
     pub(super) fn strip_set_cookie(&self, headers: &mut HeaderMap) -> usize {
-        let ours = headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .filter(|field| self.is_ours(field))
-            .count();
-        if ours == 0 {
-            return 0;
-        }
-        let kept: Vec<HeaderValue> = headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .filter(|field| !self.is_ours(field))
-            .cloned()
-            .collect();
-        headers.remove(SET_COOKIE);
-        for field in kept {
-            headers.append(SET_COOKIE, field);
-        }
-        ours
+        set_cookie::strip(headers, |name| self.is_our_name(name))
     }
 
     /// Adds `set_cookie` to an answer that does not set the cookie itself. No cache may keep such an answer for others.
     pub(super) fn set_cookie(&self, headers: &mut HeaderMap, set_cookie: HeaderValue) {
-        if headers
+        let is_set = headers
             .get_all(SET_COOKIE)
             .iter()
-            .any(|field| name_of(field) == self.cookie.as_bytes())
-        {
-            return;
-        }
-        headers.append(SET_COOKIE, set_cookie);
-        let is_kept_private = |field: &HeaderValue| {
-            field.to_str().is_ok_and(|text| {
-                text.split(',').any(|part| {
-                    let part = part.trim();
-                    part.eq_ignore_ascii_case("private") || part.eq_ignore_ascii_case("no-store")
-                })
-            })
-        };
-        // What is said to one kind of cache alone counts more there (RFC 9213 section 2.2).
-        let is_targeted = |name: &str| name.ends_with("cdn-cache-control") || name == "surrogate-control";
-        let targeted: Vec<_> = headers
-            .keys()
-            .filter(|name| is_targeted(name.as_str()))
-            .cloned()
-            .collect();
-        for name in targeted {
-            headers.remove(name);
-        }
-        if !headers
-            .get_all(http::header::CACHE_CONTROL)
-            .iter()
-            .any(is_kept_private)
-        {
-            headers.insert(
-                http::header::CACHE_CONTROL,
-                HeaderValue::from_static("private, no-cache"),
-            );
+            .any(|field| set_cookie::name_of(field) == self.cookie.as_bytes());
+        if !is_set {
+            set_cookie::add(headers, set_cookie);
         }
     }
 }
@@ -411,26 +360,6 @@ fn look_up<T: Trace>(
     let mut renewed = old.clone();
     renewed.caller = Arc::new(Caller::new(identity));
     Ok(SessionCredential::Good(Arc::new(renewed), None))
-}
-
-/// The name of the cookie that a `Set-Cookie` sets. Of one without a name it is what comes back as the name: browsers keep
-/// `=session=x` as the value `session=x` of no name, and send just that (RFC 6265bis sections 5.6 and 5.8.3).
-fn name_of(field: &HeaderValue) -> &[u8] {
-    let pair = field
-        .as_bytes()
-        .split(|byte| *byte == b';')
-        .next()
-        .unwrap_or_default();
-    let is_before_name = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
-    let start = pair
-        .iter()
-        .position(|byte| !is_before_name(byte))
-        .unwrap_or(pair.len());
-    pair[start..]
-        .split(|byte| *byte == b'=')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii()
 }
 
 #[cfg(test)]

@@ -260,7 +260,7 @@ fn an_app_cannot_set_our_cookie_however_it_is_spelled() {
         ("a=b; __Host-session=x", false),
     ] {
         assert_eq!(
-            sign_in.is_ours(&HeaderValue::from_str(set).unwrap()),
+            sign_in.is_our_name(set_cookie::name_of(&HeaderValue::from_str(set).unwrap())),
             is_ours,
             "{set}"
         );

@@ -108,6 +108,7 @@ impl Collector for Scrape {
                 .iter()
                 .map(|(upstream, count)| (Labels(vec![("upstream", upstream.as_str().into())]), *count)),
         )?;
+        Self::encode_servers(&mut out, others)?;
         out.counter(
             "access_log_lines_dropped",
             "Lines that were dropped because the log was not read or could not be written",
@@ -133,6 +134,38 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
+    fn encode_servers(out: &mut Output<'_>, others: &OtherCounts) -> Result<(), Error> {
+        let by_server = || {
+            others.servers.iter().map(|server| {
+                let labels = vec![
+                    ("upstream", (*server.upstream).into()),
+                    ("server", (*server.server).into()),
+                ];
+                (Labels(labels), server)
+            })
+        };
+        out.gauge(
+            "upstream_server_up",
+            "1 if a server of an app takes requests, 0 if its health check fails or it is ejected",
+            by_server().map(|(labels, server)| (labels, i64::from(server.is_up))),
+        )?;
+        out.gauge(
+            "upstream_requests_pending",
+            "Requests that wait for a connection to a server",
+            by_server().map(|(labels, server)| (labels, server.pending)),
+        )?;
+        out.counter(
+            "upstream_ejections",
+            "How often a server was ejected because requests failed there",
+            by_server().map(|(labels, server)| (labels, server.ejections)),
+        )?;
+        out.counter(
+            "upstream_retries",
+            "Requests that were sent again after they had failed at a server",
+            by_server().map(|(labels, server)| (labels, server.retries)),
+        )
+    }
+
     fn encode_key_sets(out: &mut Output<'_>, others: &OtherCounts) -> Result<(), Error> {
         let by_issuer = || {
             others

@@ -271,6 +271,8 @@ pub struct OtherCounts {
     pub cache: CacheCounts,
     /// The key set of each issuer that has one.
     pub key_sets: Vec<KeySetState>,
+    /// The servers of apps.
+    pub servers: Vec<ServerCounts>,
     /// `Set-Cookie` fields of apps that were dropped, by upstream.
     pub cookies_dropped: Vec<(String, u64)>,
     /// Lines that the access log dropped.
@@ -281,6 +283,23 @@ pub struct OtherCounts {
     pub config_loaded_at: i64,
     /// Whether the last reload was refused and the configuration in force is an older one.
     pub config_reload_failed: bool,
+}
+
+/// A server of an app.
+#[derive(Clone, Debug)]
+pub struct ServerCounts {
+    /// The upstream's name in the TOML.
+    pub upstream: Arc<str>,
+    /// Its address.
+    pub server: Arc<str>,
+    /// Whether it takes requests: its health check does not fail, and it is not ejected.
+    pub is_up: bool,
+    /// How often it was ejected.
+    pub ejections: u64,
+    /// Requests that were sent again after they had failed there.
+    pub retries: u64,
+    /// Requests that wait for a connection to it.
+    pub pending: u64,
 }
 
 /// Counts of the token cache.

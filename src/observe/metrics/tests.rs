@@ -128,6 +128,14 @@ fn what_others_counted_is_there_with_escaped_labels() {
         failures: 1,
     };
     let text = Metrics::new().encode(OtherCounts {
+        servers: vec![ServerCounts {
+            upstream: "app".into(),
+            server: "127.0.0.1:3000".into(),
+            is_up: true,
+            ejections: 6,
+            retries: 7,
+            pending: 8,
+        }],
         cookies_dropped: vec![("app".to_owned(), 3)],
         cache: CacheCounts {
             hits: 10,
@@ -145,6 +153,10 @@ fn what_others_counted_is_there_with_escaped_labels() {
         "passgate_token_cache_misses_total 2",
         "passgate_token_cache_entries 1",
         r#"passgate_set_cookies_dropped_total{upstream="app"} 3"#,
+        r#"passgate_upstream_server_up{upstream="app",server="127.0.0.1:3000"} 1"#,
+        r#"passgate_upstream_ejections_total{upstream="app",server="127.0.0.1:3000"} 6"#,
+        r#"passgate_upstream_retries_total{upstream="app",server="127.0.0.1:3000"} 7"#,
+        r#"passgate_upstream_requests_pending{upstream="app",server="127.0.0.1:3000"} 8"#,
         "passgate_access_log_lines_dropped_total 4",
         "passgate_diagnostics_lines_dropped_total 5",
         "passgate_config_loaded_timestamp_seconds 1700000000",

@@ -192,7 +192,14 @@ impl App {
 
     /// Answers as `handler` does, which is called when the head of a request has come.
     pub fn with(handler: impl Fn(&mut Exchange<'_>) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), handler)
+    }
+
+    /// As [`App::with`], for connections to `listener`.
+    pub fn on(
+        listener: TcpListener,
+        handler: impl Fn(&mut Exchange<'_>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let app = Self::empty(listener.local_addr().unwrap());
         let accept = move || {
             let (stream, _) = listener.accept()?;
