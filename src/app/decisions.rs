@@ -231,17 +231,14 @@ fn walk(kept: &Remembered, steps: &mut Steps) {
     if kept.deciding == Deciding::Preflight {
         return steps.add("route", true, "the preflight of a page, which has no credential");
     }
-    let host = Host::parse(kept.host());
     let target = kept.path().parse().ok().and_then(|uri| Target::parse(&uri).ok());
+    let host = Host::parse(kept.host()).ok();
     let facts = RequestFacts {
         method: kept.method(),
         host: host.as_ref().map_or("", Host::name),
         path: target.as_ref().map_or("", Target::matching),
         client: kept.is_client_known.then_some(kept.client),
         now: UnixSeconds::try_from(kept.time / 1000).unwrap_or(UnixSeconds::MAX),
-        method: kept.method(),
-        host: host.as_ref().map_or_else(|_| kept.host(), Host::name),
-        path: target.as_ref().map_or_else(|| kept.path(), Target::matching),
     };
     if !steps.add_rules("network", &rules.network_steps(&facts)) {
         return;

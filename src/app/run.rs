@@ -120,10 +120,10 @@ async fn serve(
     let output = log_output(&settings.log).map_err(anyhow::Error::from)?;
     let log = AccessLog::start(settings.workers, output).context("cannot start the access log")?;
     log.set_form(settings.log.form);
-    let decisions = Arc::new(Decisions::new(settings.workers));
     audit
         .record(&Origin::gateway(), &[started])
         .map_err(anyhow::Error::from)?;
+    let decisions = Arc::new(Decisions::new(settings.workers));
     let handles = (0..settings.workers)
         .map(|number| {
             WorkerTelemetry::new(log.worker(number), metrics.worker(), decisions.worker(number))

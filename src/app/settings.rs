@@ -236,19 +236,6 @@ pub(super) fn signing_algorithm(raw: &RawConfig) -> SigningAlgorithm {
         .map_or_else(SigningAlgorithm::default, |algorithm| algorithm.value)
 }
 
-/// `[admin] token`.
-fn admin_token(admin: &RawAdmin, problems: &mut Problems) -> Option<AdminToken> {
-    let token = admin.token.as_ref()?;
-    let loaded = load_secret(token, problems).and_then(|loaded| AdminToken::new(loaded.expose()));
-    loaded
-        .map_err(|fault| {
-            problems
-                .error(&token.span, format!("`token` cannot be used: {fault}"))
-                .hint("write a random one into the file, for example with `openssl rand -hex 32`");
-        })
-        .ok()
-}
-
 /// `[audit] file`, which must be one that can be written.
 fn audit(raw: &RawConfig, problems: &mut Problems) -> Option<PathBuf> {
     let written = raw.audit.file.as_ref()?;
@@ -260,6 +247,19 @@ fn audit(raw: &RawConfig, problems: &mut Problems) -> Option<PathBuf> {
             .hint("name a file in a directory that the gateway can write");
     }
     Some(path)
+}
+
+/// `[admin] token`.
+fn admin_token(admin: &RawAdmin, problems: &mut Problems) -> Option<AdminToken> {
+    let token = admin.token.as_ref()?;
+    let loaded = load_secret(token, problems).and_then(|loaded| AdminToken::new(loaded.expose()));
+    loaded
+        .map_err(|fault| {
+            problems
+                .error(&token.span, format!("`token` cannot be used: {fault}"))
+                .hint("write a random one into the file, for example with `openssl rand -hex 32`");
+        })
+        .ok()
 }
 
 /// `[server] trusted_proxies`.
