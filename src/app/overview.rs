@@ -1,54 +1,44 @@
 //! What the operator's page shows, from the rooms that know it.
 //!
-//! Input: the running gateway. Output: plain values. Invariant: callers are named only where the client may see decisions.
+//! Input: a version of the configuration as it runs, counts and decisions. Output: plain values. Invariant: callers are named only
+//! where the client may see decisions.
 
 use std::collections::BTreeMap;
 
+use super::build::Current;
 use super::decisions;
-use super::status::Status;
 use crate::clock::UnixSeconds;
 use crate::forward::ServerState;
 use crate::http::percent::push_escape;
-use crate::observe::{Durations, Remembered, STEP, STEPS, Step};
+use crate::observe::{Decisions, Durations, Remembered, STEP, STEPS, Step};
 use crate::pages::{IssuerItem, Item, Overview, Reason, Refused, Total, UpstreamItem};
 use crate::refusal::Refusal;
-use crate::server::admin::Report as _;
 
 /// Refused requests that are listed.
 const LISTED: usize = 15;
 /// Reasons that are listed.
 const REASONS: usize = 12;
 
-pub(super) fn overview(status: &Status, sees_decisions: bool, is_live: bool) -> Overview {
-    let current = status.current.load();
-    let settings = &current.settings;
-    let now = status.state.clock.now();
-    let problems = [status.health(), status.ready()];
-    let problems = problems.into_iter().filter_map(Result::err).flatten().collect();
-    let refused = if sees_decisions {
-        status.decisions.refused(LISTED).iter().map(refused).collect()
-    } else {
-        Vec::new()
-    };
-    let certificates = settings.tls.iter().flat_map(|tls| tls.expiries(now));
+/// What is known of a version of the configuration, and of the requests of the last hour. `decisions`: where the client sees
+/// them.
+pub(super) fn overview(
+    current: &Current,
+    steps: &[Step],
+    decisions: Option<&Decisions>,
+    now: UnixSeconds,
+) -> Overview {
+    let refused = decisions.map(|decisions| decisions.refused(LISTED).iter().map(refused).collect());
+    let certificates = current.settings.tls.iter().flat_map(|tls| tls.expiries(now));
     Overview {
-        is_live,
-        sees_decisions,
         now,
-        started_at: status.started_at,
-        loaded_at: status.loaded_at(),
-        file: status.file.clone(),
-        problems,
-        reload_failure: status.reload_failure.load().as_deref().cloned(),
-        notes: status.left_out_keys(),
-        connections: status.metrics.open_connections(),
+        sees_decisions: decisions.is_some(),
         upstreams: upstreams(&current.upstreams),
-        issuers: issuers(status),
+        issuers: issuers(current),
         certificates: certificates
             .map(|(name, state, is_good)| Item { name, state, is_good })
             .collect(),
-        refused,
-        ..history(&status.history.steps())
+        refused: refused.unwrap_or_default(),
+        ..history(steps)
     }
 }
 
@@ -139,8 +129,7 @@ fn upstreams(upstreams: &[std::sync::Arc<crate::forward::Upstream>]) -> Vec<Upst
     items.collect()
 }
 
-fn issuers(status: &Status) -> Vec<IssuerItem> {
-    let current = status.current.load();
+fn issuers(current: &Current) -> Vec<IssuerItem> {
     let issuers = current.gateway.verifier.issuers();
     let others = issuers
         .iter()

@@ -18,6 +18,7 @@ use crate::clock::UnixSeconds;
 use crate::forward::Upstream;
 use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts, ServerCounts};
 use crate::observe::{AccessLog, Decisions, Diagnostics, History, Metrics, STEP};
+use crate::pages::Overview;
 use crate::rate_limit::RateLimits;
 use crate::server::admin::{self, Tried};
 use crate::server::worker::Pulse;
@@ -215,8 +216,21 @@ impl admin::Report for Status {
     }
 
     fn overview(&self, sees_decisions: bool, is_live: bool) -> Response<Bytes> {
-        let overview = overview(self, sees_decisions, is_live);
-        self.current.load().gateway.pages.overview(overview)
+        let current = self.current.load();
+        let decisions = sees_decisions.then_some(&*self.decisions);
+        let problems = [self.health(), self.ready()];
+        let overview = Overview {
+            is_live,
+            started_at: self.started_at,
+            loaded_at: self.loaded_at(),
+            file: self.file.clone(),
+            problems: problems.into_iter().filter_map(Result::err).flatten().collect(),
+            reload_failure: self.reload_failure.load().as_deref().cloned(),
+            notes: self.left_out_keys(),
+            connections: self.metrics.open_connections(),
+            ..overview(&current, &self.history.steps(), decisions, self.state.clock.now())
+        };
+        current.gateway.pages.overview(overview)
     }
 
     fn decision(&self, request_id: &str) -> Option<String> {

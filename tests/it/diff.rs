@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::support::gateway::{Output, before};
 use super::support::people::{sign_in_gateway, sign_in_setup};
 use super::support::tokens::{corp_claims, corp_token_of};
-use super::support::{App, Gateway, Request, corp_token};
+use super::support::{App, Gateway, corp_token};
 
 const ROUTES: &str = r#"
 [[routes]]
@@ -207,9 +207,7 @@ fn sessions_are_compared_by_the_roles_of_then() {
     let gateway = sign_in_gateway(&app, routes);
     gateway.setup.add_account("ann@example.com", &["user"]);
     let cookie = gateway.sign_in("ann@example.com");
-    gateway
-        .send(&Request::get("/team/x").header("Cookie", &cookie))
-        .expect(403);
+    gateway.get_with(&cookie, "/team/x").expect(403);
     let line = gateway.log_line(|line| line["path"] == "/team/x");
     let other = sign_in_setup(&app, &routes.replace("[\"lead\"]", "[\"user\"]"));
     let new = other.path("gateway.toml").display().to_string();

@@ -42,7 +42,10 @@ fn health_and_readiness_are_on_the_admin_port() {
     eventually("the gateway is ready", || {
         gateway.admin_get("/ready").status == 200
     });
-    gateway.admin_get("/").expect(404);
+    gateway.admin_get("/nothing").expect(404);
+    let page = gateway.admin_get("/").expect(200);
+    assert_eq!(page.header("refresh"), Some("10"));
+    assert!(page.text().contains("in use"), "{}", page.text());
     for path in ["/health", "/ready", "/metrics"] {
         gateway.get(path).expect(404);
     }

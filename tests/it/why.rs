@@ -209,7 +209,9 @@ fn session_cookie_and_own_endpoints_are_told() {
     );
     gateway.setup.add_account("ann@example.com", &["user"]);
     let cookie = gateway.sign_in("ann@example.com");
-    let request = Request::get("/team/x").header("Cookie", &cookie);
+    let request = Request::get("/team/x")
+        .host("localhost")
+        .header("Cookie", &cookie);
     let id = ask(&gateway, &request, 403);
     let text = gateway.command(["why", &id]).expect(3).stdout;
     assert!(text.contains(": there is none\n  ✓ session cookie `"), "{text}");

@@ -31,6 +31,8 @@ use access::{Client, Denied, may_see_decisions, refuse_host};
 
 /// Connections at once; a scraper and a load balancer need few.
 const MAX_CONNECTIONS: usize = 64;
+/// Reads decisions: two at once, so that clients that ask for all of them leave threads for other blocking work.
+static READING: Semaphore = Semaphore::const_new(2);
 /// Where decisions are.
 const DECISIONS: &str = "/decisions";
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,6 +117,7 @@ where
                 let path = parts.uri.path();
                 let response = if path == "/" || path.starts_with(DECISIONS) {
                     // There can be thousands of decisions, and health checks must not wait for them.
+                    let _reading = READING.acquire().await;
                     let answered =
                         tokio::task::spawn_blocking(move || respond(&*report, client, &parts)).await;
                     let failed = |_| plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n".to_owned());
