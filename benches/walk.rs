@@ -23,7 +23,7 @@ use passgate::internals::gateway::{SignIn, WorkerContext};
 use passgate::internals::http::client::Share;
 use passgate::internals::identity::SESSION_ISSUER;
 use passgate::internals::login::Sites;
-use passgate::internals::observe::{AccessLog, Metrics, WorkerTelemetry};
+use passgate::internals::observe::{AccessLog, Decisions, Metrics, WorkerTelemetry};
 use passgate::internals::revocation::{self, Revocation};
 use passgate::internals::route::NamedHosts;
 use passgate::internals::server::connection::{Accepted, serve};
@@ -222,7 +222,7 @@ impl Running {
         let metrics = Metrics::new();
         let (mut plan, _) = app::load(&file).expect("the fixture is a good file");
         for route in plan.routes.iter_mut() {
-            route.label.series = metrics.route(&route.label.text);
+            route.label.series = metrics.route(&route.label.origin.text);
         }
         let settings = &plan.settings;
 
@@ -276,7 +276,10 @@ impl Running {
             pool: Pool::new(Share::Percent(25)),
             cache: Arc::new(Mutex::new(LocalCache::new())),
             session_cache: Arc::new(Mutex::new(LocalCache::new())),
-            desk: Arc::new(WorkerTelemetry::new(log.worker(0), metrics.worker()).expect("random numbers")),
+            desk: Arc::new(
+                WorkerTelemetry::new(log.worker(0), metrics.worker(), Decisions::new(1).worker(0))
+                    .expect("random numbers"),
+            ),
         };
         // The log ends when it is dropped, and this process is as short-lived as it.
         std::mem::forget(log);

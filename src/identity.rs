@@ -216,6 +216,8 @@ pub struct Caller {
     pub headers: OnceLock<Vec<(HeaderName, HeaderValue)>>,
     /// Assertions already signed for this caller, one an upstream.
     pub assertions: Mutex<Vec<Assertion>>,
+    /// See [`Caller::memory`].
+    memory: usize,
 }
 
 impl Caller {
@@ -223,11 +225,37 @@ impl Caller {
     #[must_use]
     pub fn new(identity: Identity) -> Self {
         Self {
+            memory: memory_of(&identity),
             identity,
             headers: OnceLock::new(),
             assertions: Mutex::new(Vec::new()),
         }
     }
+
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+fn memory_of(identity: &Identity) -> usize {
+    /// Of a value without its text, or of a text without its characters.
+    const ONE: usize = 64;
+    fn of_value(value: &Value) -> usize {
+        ONE + match value {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(of_value).sum(),
+            Value::Object(members) => of_members(members),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+    }
+    fn of_members(members: &Map<String, Value>) -> usize {
+        let member = |(name, value): (&String, &Value)| ONE + name.len() + of_value(value);
+        members.iter().map(member).sum()
+    }
+    let lists = identity.roles.iter().chain(&identity.scopes);
+    lists.map(|text| ONE + text.len()).sum::<usize>() + identity.subject.len() + of_members(&identity.claims)
 }
 
 /// A signed assertion for one upstream.

@@ -117,7 +117,7 @@ pub mod internals {
         }
     }
     pub mod observe {
-        pub use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
+        pub use crate::observe::{AccessLog, Decisions, Metrics, WorkerTelemetry};
     }
     pub mod rate_limit {
         pub use crate::rate_limit::RateLimits;

@@ -33,7 +33,7 @@ use passgate::internals::http::target::Target;
 use passgate::internals::identity::{Caller, SESSION_ISSUER};
 use passgate::internals::login::Sites;
 use passgate::internals::net::egress::Egress;
-use passgate::internals::observe::{AccessLog, Metrics, WorkerTelemetry};
+use passgate::internals::observe::{AccessLog, Decisions, Metrics, WorkerTelemetry};
 use passgate::internals::refusal::Refusal;
 use passgate::internals::revocation::{self, Revocation};
 use passgate::internals::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
@@ -202,7 +202,9 @@ fn request_with_a_known_token_is_decided_without_an_allocation() {
         pool: Pool::new(Share::Percent(25)),
         cache: Arc::new(Mutex::new(LocalCache::new())),
         session_cache: Arc::new(Mutex::new(LocalCache::new())),
-        desk: Arc::new(WorkerTelemetry::new(log.worker(0), metrics.worker()).unwrap()),
+        desk: Arc::new(
+            WorkerTelemetry::new(log.worker(0), metrics.worker(), Decisions::new(1).worker(0)).unwrap(),
+        ),
     };
     let token = Key::secret("HS256", CORP_SECRET).token(&json!({
         "iss": "https://id.example.com", "aud": ["api"], "sub": "ann", "iat": NOW, "exp": NOW + 600, "roles": ["admin"],

@@ -24,7 +24,7 @@ use crate::login::provider::ProviderPlan;
 use crate::login::provider::grants::{GrantServices, Grants};
 use crate::login::provider::registry::Providers;
 use crate::login::{Endpoints, IssuerAddress, JWKS_PATH, Login, Sites};
-use crate::observe::Metrics;
+use crate::observe::{Metrics, RouteOrigin};
 use crate::pages::Pages;
 use crate::rate_limit::RateLimits;
 use crate::session::{self, Sessions};
@@ -229,8 +229,18 @@ pub struct Joined {
 /// # Errors
 /// [`Failure::Runtime`] where the system has no randomness.
 pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gateway, Failure> {
+    let cookie = joined.sign_in.as_ref();
+    let cookie = cookie.map(|sign_in| format!("session cookie `{}`", sign_in.cookie));
+    let sources = plan.sources.as_slice().iter().map(ToString::to_string);
+    let sources: Arc<[String]> = sources.chain(cookie).collect();
     for route in plan.routes.iter_mut() {
-        route.label.series = metrics.route(&route.label.text);
+        route.label.series = metrics.route(&route.label.origin.text);
+        route.label.origin = Arc::new(RouteOrigin {
+            text: Arc::clone(&route.label.origin.text),
+            place: Some(route.place.clone()),
+            rules: Some(Arc::clone(&route.rules)),
+            sources: Arc::clone(&sources),
+        });
     }
     let settings = &plan.settings;
     let (limits, protected) = (&settings.limits, plan.naming.clone());
@@ -272,8 +282,13 @@ pub fn gateway(mut plan: Plan, joined: Joined, metrics: &Metrics) -> Result<Gate
         sign_in: joined.sign_in,
         pages: plan.pages,
         own_label: Label {
-            text: OWN_LABEL.into(),
             series: metrics.route(OWN_LABEL),
+            origin: Arc::new(RouteOrigin {
+                text: OWN_LABEL.into(),
+                place: None,
+                rules: None,
+                sources,
+            }),
         },
         realm: settings.realm(),
         public_https: settings.public_https,

@@ -29,7 +29,7 @@ use crate::identity_headers::IdentityHeaders;
 use crate::login;
 use crate::login::provider::{ProviderPlan, Sealing};
 use crate::net::tls_roots::system_files;
-use crate::observe::RouteLabel;
+use crate::observe::{RouteLabel, RouteOrigin};
 use crate::pages::Pages;
 use crate::rate_limit::RateLimit;
 use crate::route::{Builder, HostPattern, Lookup, NamedHosts, Pattern, Table};
@@ -637,11 +637,17 @@ fn compile_route(
     Some(Route {
         label: Label {
             series: RouteLabel::NONE,
-            text: text.into(),
+            // What decisions are remembered by is filled in where the gateway is built.
+            origin: Arc::new(RouteOrigin {
+                text: text.into(),
+                place: None,
+                rules: None,
+                sources: Arc::default(),
+            }),
         },
         place: problems.place(&route.span),
         pattern: (host, path.to_string(), of_route),
-        rules,
+        rules: Arc::new(rules),
         accept: route.accept,
         upstream: Arc::clone(upstream),
         strip_prefix,

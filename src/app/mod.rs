@@ -1,11 +1,14 @@
 //! The composition root: turns a file into a gateway, and runs it. The only room that knows every other.
 
 mod accounts;
+mod admin_client;
 mod build;
 mod commands;
 mod config;
 mod config_tests;
 mod console;
+mod decisions;
+mod diff;
 mod doctor;
 mod egress;
 mod explain;
@@ -14,12 +17,14 @@ mod guarded;
 mod key_store;
 mod login_services;
 mod offline;
+mod overview;
 mod reload;
 mod run;
 mod settings;
 mod sockets;
 mod state_sync;
 mod status;
+mod why;
 mod worker;
 
 use std::io::Write as _;
@@ -42,9 +47,11 @@ pub(crate) use accounts::{
 pub use build::{Joined, gateway};
 pub(crate) use commands::{TokenRequest, inspect, mint, revoke, rotate_signing_key, signing_keys};
 pub use config::load;
+pub(crate) use diff::diff;
 pub(crate) use doctor::{DoctorRequest, Finding, Level, doctor};
 pub use explain::{ExplainRequest, explain};
 pub(crate) use run::run;
+pub(crate) use why::why;
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]

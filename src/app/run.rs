@@ -15,6 +15,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::admin_client;
 use super::build::assemble;
 use super::config::Plan;
 use super::console::{Console, READER_PATIENCE, introduction, is_demo};
@@ -22,6 +23,7 @@ use super::file_watch::{Contents, FileWatch, contents_of};
 use super::login_services::Services;
 use super::offline::open_state;
 use super::reload::{Running, load_tested, log_output, start_tasks};
+use super::settings::Settings;
 use super::sockets::Sockets;
 use super::state_sync::{StateSnapshot, StateWatcher};
 use super::status::Status;
@@ -29,9 +31,11 @@ use super::worker::{WorkerHandle, start_workers};
 use super::{Failure, failed};
 use crate::audit::{self, Audit, Event, Origin, Outside, RecordedState};
 use crate::clock::Clock;
-use crate::observe::{AccessLog, Metrics, WorkerTelemetry};
+use crate::observe::{AccessLog, Decisions, History, Metrics, WorkerTelemetry};
+use crate::rate_limit::RateLimits;
 use crate::server::admin::{self, Report as _};
-use crate::server::listen;
+use crate::server::listen::{self, Address, Listener};
+use crate::server::private_socket::{self, Other, SocketFile};
 use crate::state::State;
 
 /// The longest wait at the end for blocking work under way.
@@ -110,8 +114,8 @@ async fn serve(
     let current = Arc::new(ArcSwap::from_pointee(current));
 
     let sockets = Sockets::open(&settings)?;
-    let admin = settings.admin.as_ref().map(listen::open).transpose();
-    let admin = admin.map_err(failed)?.into_iter().flatten().next();
+    let (admin, mut private) = open_admin(&settings)?;
+    let beside = open_beside_state(&settings, file);
 
     let output = log_output(&settings.log).map_err(anyhow::Error::from)?;
     let log = AccessLog::start(settings.workers, output).context("cannot start the access log")?;
@@ -119,9 +123,10 @@ async fn serve(
     audit
         .record(&Origin::gateway(), &[started])
         .map_err(anyhow::Error::from)?;
+    let decisions = Arc::new(Decisions::new(settings.workers));
     let handles = (0..settings.workers)
         .map(|number| {
-            WorkerTelemetry::new(log.worker(number), metrics.worker())
+            WorkerTelemetry::new(log.worker(number), metrics.worker(), decisions.worker(number))
                 .map(|telemetry| WorkerHandle::new(&current.load(), telemetry))
         })
         .collect::<Result<Vec<_>, _>>()
@@ -152,6 +157,11 @@ async fn serve(
         loaded_at: AtomicI64::new(state.clock.now()),
         reload_failure: ArcSwapOption::empty(),
         draining: draining.subscribe(),
+        decisions,
+        history: History::start(&metrics),
+        started_at: state.clock.now(),
+        file: file.display().to_string(),
+        wrong_tokens: RateLimits::default(),
     });
     let mut running = Running {
         file: file.to_owned(),
@@ -173,9 +183,12 @@ async fn serve(
     let mut signals = Signals::install()?;
     let opened = running.sockets.all();
     console.say_addresses(&settings, &opened, admin.as_ref());
-    if let Some(admin) = admin {
+    tokio::spawn(Arc::clone(&report).keep_history());
+    let (beside, file_beside) = beside.unzip();
+    private.extend(file_beside);
+    for listener in admin.into_iter().chain(beside) {
         let report: Arc<dyn admin::Report> = Arc::<Status>::clone(&report);
-        tokio::spawn(admin::serve(admin, report));
+        tokio::spawn(admin::serve(listener, report));
     }
     if is_demo {
         console.say(&introduction(
@@ -231,7 +244,48 @@ async fn serve(
     for path in paths {
         let _ = std::fs::remove_file(path);
     }
+    for file in private {
+        file.remove();
+    }
     ended
+}
+
+/// The admin port of the file, and the file of its socket, where it is one.
+fn open_admin(settings: &Settings) -> Result<(Option<Listener>, Vec<SocketFile>), Failure> {
+    Ok(match &settings.admin {
+        None => (None, Vec::new()),
+        Some(Address::Unix(path)) => {
+            let opened = private_socket::open(path, Other::Stays).map_err(failed)?;
+            (Some(opened.listener), vec![opened.file])
+        }
+        Some(address) => (
+            listen::open(address).map_err(failed)?.into_iter().next(),
+            Vec::new(),
+        ),
+    })
+}
+
+/// The socket beside the state for `why` and `diff`. The gateway serves without it as well.
+fn open_beside_state(settings: &Settings, file: &Path) -> Option<(Listener, SocketFile)> {
+    let path = admin_client::socket(&settings.state_url, file)?;
+    match private_socket::open(&path, Other::GivesWay) {
+        Ok(opened) => {
+            if opened.replaced {
+                tracing::info!(
+                    "another gateway has the same state: `passgate why` and `passgate diff` ask this one from now on, at `{}`",
+                    path.display()
+                );
+            }
+            Some((opened.listener, opened.file))
+        }
+        Err(error) => {
+            tracing::warn!(
+                "{error}; `passgate why` and `passgate diff` have to ask `[admin] listen`. hint: a socket needs a directory that the \
+                 gateway may write to, and a path of at most 107 bytes"
+            );
+            None
+        }
+    }
 }
 
 /// The signals that the gateway handles.

@@ -11,15 +11,16 @@ use tracing::Level;
 
 use crate::account::Policy;
 use crate::audit;
-use crate::config::raw::{RawLog, RawPassword, RawPem, RawServer, RawSession};
+use crate::config::raw::{RawAdmin, RawLog, RawPassword, RawPem, RawServer, RawSession};
 use crate::config::schema::{self, RestartValues, or_default};
-use crate::config::{Problems, RawConfig, Spanned};
+use crate::config::{Problems, RawConfig, Spanned, load_secret};
 use crate::http::client::Share;
 use crate::http::headers::Host;
 use crate::http::origin::ListedOrigins;
 use crate::http::url::Url;
 use crate::identity_headers::TrustedProxies;
 use crate::observe::Form;
+use crate::server::admin::AdminToken;
 use crate::server::context::Limits;
 use crate::server::listen::Address;
 use crate::server::tls::{Certificates, Pair, Part, Source};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub admin: Option<Address>,
     /// Names that requests to the admin port may be for, besides addresses, `localhost` and the host of `public_url`.
     pub admin_hosts: Vec<String>,
+    /// `[admin] token`
+    pub(crate) admin_token: Option<AdminToken>,
     /// The logs.
     pub log: LogSettings,
     /// The file of the audit log; `None`: there is none.
@@ -134,6 +137,7 @@ impl Settings {
         Self {
             listen,
             admin: raw.admin.as_ref().map(|admin| address(&admin.listen, problems)),
+            admin_token: raw.admin.as_ref().and_then(|admin| admin_token(admin, problems)),
             admin_hosts: raw
                 .admin
                 .iter()
@@ -243,6 +247,19 @@ fn audit(raw: &RawConfig, problems: &mut Problems) -> Option<PathBuf> {
             .hint("name a file in a directory that the gateway can write");
     }
     Some(path)
+}
+
+/// `[admin] token`.
+fn admin_token(admin: &RawAdmin, problems: &mut Problems) -> Option<AdminToken> {
+    let token = admin.token.as_ref()?;
+    let loaded = load_secret(token, problems).and_then(|loaded| AdminToken::new(loaded.expose()));
+    loaded
+        .map_err(|fault| {
+            problems
+                .error(&token.span, format!("`token` cannot be used: {fault}"))
+                .hint("write a random one into the file, for example with `openssl rand -hex 32`");
+        })
+        .ok()
 }
 
 /// `[server] trusted_proxies`.

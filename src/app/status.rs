@@ -1,17 +1,25 @@
 //! What the admin port tells about the running gateway.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use http::Response;
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::build::Current;
+use super::decisions;
+use super::overview::{decision_text, overview};
 use super::state_sync::StateSnapshot;
+use crate::clock::UnixSeconds;
 use crate::forward::Upstream;
 use crate::observe::metrics::{CONTENT_TYPE, CacheCounts, KeySetState, OtherCounts, ServerCounts};
-use crate::observe::{AccessLog, Diagnostics, Metrics};
-use crate::server::admin;
+use crate::observe::{AccessLog, Decisions, Diagnostics, History, Metrics, STEP};
+use crate::rate_limit::RateLimits;
+use crate::server::admin::{self, Tried};
 use crate::server::worker::Pulse;
 use crate::verify::{CacheCounters, LocalCache};
 
@@ -31,6 +39,15 @@ pub(super) struct Status {
     /// Why the last reload failed; `None` where it did not.
     pub(super) reload_failure: ArcSwapOption<String>,
     pub(super) draining: watch::Receiver<bool>,
+    pub(super) decisions: Arc<Decisions>,
+    /// The counts of the last hour.
+    pub(super) history: History,
+    /// In seconds since 1970.
+    pub(super) started_at: UnixSeconds,
+    /// The configuration file as it was named.
+    pub(super) file: String,
+    /// Counts wrong tokens for decisions.
+    pub(super) wrong_tokens: RateLimits,
 }
 
 /// The servers of an app, as metrics show them.
@@ -49,6 +66,34 @@ impl Status {
     /// The counters of a worker's token table.
     pub(super) fn counters(cache: &Mutex<LocalCache>) -> Arc<CacheCounters> {
         Arc::clone(cache.lock().unwrap_or_else(PoisonError::into_inner).counters())
+    }
+
+    /// A text for each issuer with keys that cannot be used.
+    pub(super) fn left_out_keys(&self) -> Vec<String> {
+        let current = self.current.load();
+        let left_out = current.gateway.verifier.issuers().iter().filter_map(|issuer| {
+            let skipped = issuer.source.as_ref()?.status().skipped;
+            (!skipped.is_empty())
+                .then(|| format!("keys of `{}` are left out: {}", issuer.name, skipped.join("; ")))
+        });
+        left_out.collect()
+    }
+
+    /// When the configuration in use was read, in seconds since 1970.
+    pub(super) fn loaded_at(&self) -> UnixSeconds {
+        self.loaded_at.load(Ordering::Relaxed)
+    }
+
+    /// Samples the counts for the operator's page, without end.
+    pub(super) async fn keep_history(self: Arc<Self>) {
+        let mut turns = tokio::time::interval(STEP);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The first one is at once.
+        turns.tick().await;
+        loop {
+            turns.tick().await;
+            self.history.sample(&self.metrics);
+        }
     }
 
     /// The configuration was read again, and taken unless there is a `failure`.
@@ -94,17 +139,11 @@ impl admin::Report for Status {
     }
 
     fn notes(&self) -> Vec<String> {
-        let current = self.current.load();
         let failure = self.reload_failure.load_full();
         let failure = failure.map(|failure| {
             format!("the last reload failed, and the previous configuration is in use: {failure}")
         });
-        let left_out = current.gateway.verifier.issuers().iter().filter_map(|issuer| {
-            let skipped = issuer.source.as_ref()?.status().skipped;
-            (!skipped.is_empty())
-                .then(|| format!("keys of `{}` are left out: {}", issuer.name, skipped.join("; ")))
-        });
-        failure.into_iter().chain(left_out).collect()
+        failure.into_iter().chain(self.left_out_keys()).collect()
     }
 
     fn metrics(&self) -> (&'static str, String) {
@@ -154,5 +193,47 @@ impl admin::Report for Status {
             config_reload_failed: self.reload_failure.load().is_some(),
         };
         (CONTENT_TYPE, self.metrics.encode(others))
+    }
+
+    fn has_token(&self) -> bool {
+        self.current.load().settings.admin_token.is_some()
+    }
+
+    fn try_token(&self, client: IpAddr, token: &[u8]) -> Tried {
+        let current = self.current.load();
+        let Some(right) = &current.settings.admin_token else {
+            return Tried::NoneConfigured;
+        };
+        if self.wrong_tokens.has_bad_signatures(client) {
+            return Tried::TooMany;
+        }
+        if right.is(token) {
+            return Tried::Right;
+        }
+        self.wrong_tokens.note_bad_signature(client);
+        Tried::Wrong
+    }
+
+    fn overview(&self, sees_decisions: bool, is_live: bool) -> Response<Bytes> {
+        let overview = overview(self, sees_decisions, is_live);
+        self.current.load().gateway.pages.overview(overview)
+    }
+
+    fn decision(&self, request_id: &str) -> Option<String> {
+        Some(decisions::told(&self.decisions.find(request_id)?).to_string())
+    }
+
+    fn decision_page(&self, request_id: &str) -> Response<Bytes> {
+        let text = self.decisions.find(request_id).map(|kept| decision_text(&kept));
+        self.current
+            .load()
+            .gateway
+            .pages
+            .decision(request_id, text.as_deref())
+    }
+
+    fn decisions(&self) -> String {
+        let all: Vec<_> = self.decisions.all().iter().map(decisions::told).collect();
+        json!({ "decisions": all }).to_string()
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit codes and text for a person out. What a command does is `app`'s work.
 //!
-//! Exit codes: 0 done, 1 failed while running, 2 wrong configuration or wrong usage, 3 (`explain`, `token inspect`) refused.
+//! Exit codes: 0 done, 1 failed while running, 2 wrong configuration or wrong usage, 3 (`explain`, `why`, `token inspect`) refused,
+//! or (`diff`) access would change.
 
 mod ask;
 mod color;
@@ -40,8 +41,8 @@ const MINIMAL: &str = include_str!("minimal.toml");
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit codes: 0 done (`explain`, `token inspect`: allowed), 1 failed while running, 2 wrong configuration or \
-    usage, 3 refused (`explain`, `token inspect`)"
+    after_help = "Exit codes: 0 done (`explain`, `why`, `token inspect`: allowed), 1 failed while running, 2 wrong configuration \
+    or usage, 3 refused (`explain`, `why`, `token inspect`), or access would change (`diff`)"
 )]
 struct Arguments {
     /// The configuration file
@@ -118,6 +119,26 @@ enum Command {
         /// The address of the client, for routes with `from`; without it, no network lets the request in
         #[arg(long, value_name = "ADDRESS")]
         from: Option<std::net::IpAddr>,
+        /// Text for people, or JSON
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Show the decision about a request that the running gateway has answered: the sources of credentials that were tried, each
+    /// check, the rule and its line in the file as it was then; exit 0 if it was allowed, 3 if it was refused
+    Why {
+        /// The id of the request: `X-Request-Id` of the answer, or the code on the error page
+        #[arg(value_name = "REQUEST_ID")]
+        request_id: String,
+        /// Text for people, or JSON
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// List the callers who would gain or lose access with another configuration file: the decisions that the running gateway
+    /// remembers are made again by it; exit 0 if no access would change, 3 if some would
+    Diff {
+        /// The other configuration file
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
         /// Text for people, or JSON
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -219,6 +240,8 @@ pub fn main() -> ExitCode {
             },
             format,
         ),
+        Command::Why { request_id, format } => why(file, &request_id, format),
+        Command::Diff { new, format } => diff(file, &new, format),
         Command::Doctor(doctor) => doctor.run(file),
         Command::Token(command) => command.run(file),
         Command::User(command) => command.run(file),
@@ -337,6 +360,32 @@ fn explain(file: &Path, question: &app::ExplainRequest, format: Format) -> Resul
         ExitCode::SUCCESS
     } else {
         ExitCode::from(3)
+    })
+}
+
+fn why(file: &Path, request_id: &str, format: Format) -> Result<ExitCode, Failure> {
+    let why = app::why(file, request_id)?;
+    match format {
+        Format::Text => print(why.text)?,
+        Format::Json => print_json(&why.json)?,
+    };
+    Ok(if why.allowed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    })
+}
+
+fn diff(file: &Path, new: &Path, format: Format) -> Result<ExitCode, Failure> {
+    let diff = app::diff(file, new)?;
+    match format {
+        Format::Text => print(&diff.text)?,
+        Format::Json => print_json(&diff.json)?,
+    };
+    Ok(if diff.changes {
+        ExitCode::from(3)
+    } else {
+        ExitCode::SUCCESS
     })
 }
 

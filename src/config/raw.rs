@@ -174,6 +174,7 @@ pub enum RawPem {
 pub struct RawAdmin {
     pub listen: Spanned<Listen>,
     pub hosts: Vec<Spanned<String>>,
+    pub token: Option<Spanned<RawSecret>>,
 }
 
 /// `[forward_auth]`

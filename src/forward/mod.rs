@@ -24,6 +24,7 @@ mod pool;
 mod probe;
 mod response;
 mod server;
+mod server_states;
 mod upstream;
 mod waker;
 mod websocket;
@@ -50,6 +51,7 @@ pub use pool::Pool;
 pub(crate) use probe::{Probed, probe};
 pub(crate) use response::ResponseBody;
 pub(crate) use server::Address;
+pub(crate) use server_states::ServerState;
 pub(crate) use upstream::Upstream;
 pub(crate) use websocket::{Upgrade, tunnel};
 

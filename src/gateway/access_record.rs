@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Request, StatusCode};
 
 use super::WorkerContext;
 use super::connection::ConnectionInfo;
+use super::decide;
 use super::rejection::{Matched, Rejection};
 use super::route::Label;
 use crate::authorize::{Permit, RuleName};
@@ -20,8 +21,10 @@ use crate::http::headers::Host;
 use crate::http::incoming::ClientBody;
 use crate::identity::Caller;
 use crate::identity_headers::Peer;
-use crate::identity_headers::forwarded::{client_ip, incoming_request_id};
-use crate::observe::{Decision, Entry, Observation, RequestId, RouteLabel};
+use crate::identity_headers::forwarded::{client_ip, incoming_request_id, known_client_ip};
+use crate::observe::{
+    Attempts, Deciding, Decision, Entry, Finding, Observation, Remembered, RequestId, RouteLabel,
+};
 use crate::refusal::Refusal;
 
 /// The status in log and metrics of a request whose client went away before it was answered, as other proxies have it.
@@ -78,6 +81,12 @@ pub(super) struct AccessRecord {
     pub(super) upstream: Option<Arc<str>>,
     /// From the request to the app to the head of its answer.
     pub(super) upstream_time: Option<Duration>,
+    /// Whether rules on networks can go by `client_ip`.
+    is_client_known: bool,
+    is_peer_trusted: bool,
+    /// The credentials that the decision looked at.
+    pub(super) attempts: Attempts,
+    deciding: Deciding,
 }
 
 impl AccessRecord {
@@ -92,7 +101,10 @@ impl AccessRecord {
         let mut record = Self::new(lane, client, exit, request.method().clone());
         record.path = request.uri().path_and_query().cloned();
         record.given_id = incoming_request_id(headers, peer);
-        record.client_ip = client_ip(headers, peer, &lane.gateway.trusted_proxies);
+        let proxies = &lane.gateway.trusted_proxies;
+        let known = known_client_ip(headers, peer, proxies);
+        record.client_ip = known.unwrap_or_else(|| client_ip(headers, peer, proxies));
+        (record.is_client_known, record.is_peer_trusted) = (known.is_some(), peer.trusted);
         record
     }
 
@@ -131,6 +143,10 @@ impl AccessRecord {
             is_permitted: false,
             upstream: None,
             upstream_time: None,
+            is_client_known: false,
+            is_peer_trusted: client.peer.trusted,
+            attempts: Attempts::default(),
+            deciding: Deciding::NotBegun,
         }
     }
 
@@ -164,6 +180,16 @@ impl AccessRecord {
         self.given_id
             .clone()
             .unwrap_or_else(|| self.request_id.to_header_value())
+    }
+
+    /// What the decision came to.
+    pub(super) fn decided(&mut self, decided: &Result<decide::Decision<'_>, Box<Rejection<'_>>>) {
+        self.deciding = match decided {
+            Ok(decide::Decision::Forward(_)) => Deciding::Allowed,
+            Ok(decide::Decision::Builtin(..) | decide::Decision::ForwardAuth(_)) => Deciding::Own,
+            Ok(decide::Decision::Preflight(_)) => Deciding::Preflight,
+            Err(_) => Deciding::Refused,
+        };
     }
 
     /// The request goes to an upstream.
@@ -258,7 +284,7 @@ impl Drop for AccessRecord {
             forward_auth: self.original_method.is_some(),
             host: self.host.as_ref().map_or("", Host::as_sent),
             path: self.path.as_ref().map_or("", PathAndQuery::path),
-            route: self.route.as_ref().map(|route| &*route.text),
+            route: self.route.as_ref().map(|route| &*route.origin.text),
             subject: identity.map(|identity| identity.subject.as_str()),
             email: identity.and_then(|identity| identity.email.as_deref()),
             issuer: identity.map(|identity| &*identity.issuer),
@@ -285,6 +311,29 @@ impl Drop for AccessRecord {
                 gateway: head_after.saturating_sub(self.upstream_time.unwrap_or_default()),
             },
         );
+        let (route, caller, rule) = (self.route.take(), self.caller.take(), self.rule.take());
+        let kept = Remembered::new(Finding {
+            time: self.opened_at,
+            request_id: self.request_id(),
+            method: self.method().as_str(),
+            host: self.host.as_ref().map_or("", Host::as_sent),
+            path: self.path.as_ref().map_or("", PathAndQuery::path),
+            client: self.client_ip,
+            is_client_known: self.is_client_known,
+            is_peer_trusted: self.is_peer_trusted,
+            is_forward_auth: self.original_method.is_some(),
+            route: route.map(|route| route.origin),
+            caller,
+            rule,
+            is_only_logged: self.is_only_logged,
+            deciding: self.deciding,
+            attempts: self.attempts,
+            decision: self.decision(),
+            reason,
+            refusal: self.refusal,
+            status: self.status,
+        });
+        self.lane.desk.remember(kept);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::credential::{self, Source};
 use crate::http::origin::{self, ListedOrigins, Unforged};
 use crate::identity::Caller;
 use crate::login::BouncePage;
+use crate::observe::Attempt;
 use crate::refusal::Refusal;
 use crate::session::Sessions;
 use crate::verify::Verified;
@@ -57,6 +58,8 @@ pub enum Credentials<'g> {
     Sent(Sent<'g>),
     /// None is read; this is the caller.
     Given(Option<Arc<Caller>>),
+    /// None is read; they are refused for this reason.
+    Refused(Refusal),
 }
 
 /// What verifies the credentials that a request holds.
@@ -193,6 +196,10 @@ pub(super) async fn authenticate<'g, T: Trace>(
 ) -> Result<Found<'g>, Refusal> {
     let sent = match credentials {
         Credentials::Sent(sent) => sent,
+        Credentials::Refused(refusal) => {
+            trace.step("credential", false, || format!("refused as before: {refusal}"));
+            return Err(*refusal);
+        }
         Credentials::Given(caller) => {
             let grant = caller.clone().map(Grant::Given);
             if let Some(grant) = &grant {
@@ -211,11 +218,17 @@ pub(super) async fn authenticate<'g, T: Trace>(
         }
     };
     let mut set_cookie = None;
+    trace.looks_for_credentials();
     for kind in KINDS {
         let found = kind.find(head, sent, listed, trace).await?;
         if let Some(authenticated) = &found.authenticated {
             if authenticated.is_by_cookie() {
-                unforged(head, public_https, listed, trace)?;
+                unforged(head, public_https, listed, trace).inspect_err(|refusal| {
+                    trace.attempt(Attempt {
+                        source: Attempt::NO_SOURCE,
+                        refusal: Some(*refusal),
+                    });
+                })?;
             }
             return Ok(found);
         }
@@ -275,10 +288,27 @@ async fn find_token<'g, T: Trace>(
                 trace.step("credential", passed, || text);
             }
         }
+        let next = next.inspect_err(|refusal| {
+            trace.attempt(Attempt {
+                source: Attempt::NO_SOURCE,
+                refusal: Some(*refusal),
+            });
+        });
         let Some(credential) = next? else {
             return Ok(Found::default());
         };
-        match verify(head, sent, &credential.token, trace).await {
+        let verified = verify(head, sent, &credential.token, trace).await;
+        let place = sources
+            .as_slice()
+            .iter()
+            .position(|source| std::ptr::eq(source, credential.source));
+        trace.attempt(Attempt {
+            source: place
+                .and_then(|place| u8::try_from(place).ok())
+                .unwrap_or(Attempt::NO_SOURCE),
+            refusal: verified.as_ref().err().copied(),
+        });
+        match verified {
             Ok(verified) => return Ok(Found::by_token(verified, credential.source)),
             Err(refusal) if credential.kind == credential::Kind::Cookie && refusal.is_invalid_token() => {
                 trace.step("credential", true, || {
@@ -352,10 +382,21 @@ pub(super) async fn find_session<'g, T: Trace>(
         return Ok(Found::default());
     }
     let clock = &sent.gateway.clock;
-    match sign_in
+    let presented = sign_in
         .present(sent.session_tokens, headers, host, clock, sent.guard(head), trace)
-        .await?
-    {
+        .await;
+    let outcome = match &presented {
+        Ok(SessionCredential::Nothing) => None,
+        Ok(SessionCredential::Good(..)) => Some(None),
+        Ok(SessionCredential::Bad(refusal)) | Err(refusal) => Some(Some(*refusal)),
+    };
+    if let Some(refusal) = outcome {
+        trace.attempt(Attempt {
+            source: Attempt::SESSION,
+            refusal,
+        });
+    }
+    match presented? {
         SessionCredential::Nothing => Ok(Found::default()),
         SessionCredential::Bad(refusal) => {
             if matches!(sent.session_tokens, Tokens::Cached(_)) {

@@ -335,7 +335,8 @@ async fn handle<'g>(
         rate_limits: Some(&gateway.rate_limits),
         ..gateway.policy()
     };
-    let decided = decide(policy, &head, &lane.credentials(), &mut Silent).await;
+    let decided = decide(policy, &head, &lane.credentials(), &mut exchange.record.attempts).await;
+    exchange.record.decided(&decided);
     gateway.note_use(&head, &decided);
     let mut allowed = match decided? {
         Decision::Forward(allowed) => allowed,
@@ -425,7 +426,7 @@ async fn send(
             &lane.pool,
             &holder,
             affinity,
-            &route.label.text,
+            &route.label.origin.text,
             outgoing,
         )))
         .await;

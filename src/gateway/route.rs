@@ -10,7 +10,7 @@ use crate::authorize::Rules;
 use crate::config::Place;
 use crate::forward::Upstream;
 use crate::http::target::{PathLeniency, Target};
-use crate::observe::RouteLabel;
+use crate::observe::{RouteLabel, RouteOrigin};
 use crate::rate_limit::RateLimit;
 
 /// A route, ready to run.
@@ -23,7 +23,7 @@ pub struct Route {
     /// Host, path and methods as written, for `check`.
     pub pattern: (Option<String>, String, Option<String>),
     /// Who may.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// Odd paths that it takes.
     pub accept: PathLeniency,
     /// Where it leads.
@@ -62,15 +62,15 @@ pub struct Prefix {
 /// How log lines and metrics name a route.
 #[derive(Clone, Debug)]
 pub struct Label {
-    /// Methods, host and path as written.
-    pub text: Arc<str>,
+    /// The route as decisions are remembered by it; its text is methods, host and path as written.
+    pub origin: Arc<RouteOrigin>,
     /// The series that its requests are counted in.
     pub series: RouteLabel,
 }
 
 impl std::fmt::Display for Label {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.origin.text)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::access_log::{Entry, WorkerLog};
+use super::decisions::{Remembered, WorkerDecisions};
 use super::metrics::{Observation, OpenConnection, WorkerMetrics};
 use super::request_id::{RequestId, RequestIds};
 
@@ -13,6 +14,7 @@ pub struct WorkerTelemetry {
     ids: Mutex<RequestIds>,
     log: Arc<WorkerLog>,
     metrics: Arc<WorkerMetrics>,
+    decisions: Arc<WorkerDecisions>,
 }
 
 impl WorkerTelemetry {
@@ -20,11 +22,16 @@ impl WorkerTelemetry {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new(log: Arc<WorkerLog>, metrics: Arc<WorkerMetrics>) -> Result<Self, getrandom::Error> {
+    pub fn new(
+        log: Arc<WorkerLog>,
+        metrics: Arc<WorkerMetrics>,
+        decisions: Arc<WorkerDecisions>,
+    ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             ids: Mutex::new(RequestIds::new()?),
             log,
             metrics,
+            decisions,
         })
     }
 
@@ -46,6 +53,11 @@ impl WorkerTelemetry {
     pub fn close(&self, entry: &Entry<'_>, observation: &Observation<'_>) {
         self.log.write(entry);
         self.metrics.record(observation);
+    }
+
+    /// Keeps the decision about a request that is over.
+    pub(crate) fn remember(&self, decision: Remembered) {
+        self.decisions.remember(decision);
     }
 
     /// A client has connected; the connection is open for as long as what is returned lives.

@@ -7,6 +7,7 @@
 
 mod custom;
 mod logo;
+mod operator;
 mod page;
 mod palette;
 mod relative_time;
@@ -35,6 +36,7 @@ use page::Page;
 use palette::Palette;
 use templates::Templates;
 
+pub(crate) use operator::{IssuerItem, Item, Overview, Reason, Refused, Total, UpstreamItem};
 pub(crate) use templates::BUILT_IN;
 
 /// The longest of anything that is shown, in bytes; what is longer is cut. Nothing valid is.
@@ -880,17 +882,21 @@ const SCRIPT: &str = include_str!("templates/script.js");
 /// Nothing runs but our script, and nothing is loaded but the logo and the icon; script and style sheet are named by their
 /// hashes (CSP Level 3). `form_action`: where forms may lead, redirects included; `None` is anywhere.
 fn policy(style: &str, form_action: Option<&str>) -> HeaderValue {
-    let hash = |text: &str| BASE64.encode(digest::digest(&digest::SHA256, text.as_bytes()));
     let forms = form_action
         .map(|sources| format!(" form-action {sources};"))
         .unwrap_or_default();
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src 'self';{forms} base-uri 'none'; \
          frame-ancestors 'none'",
-        hash(style),
-        hash(SCRIPT)
+        sha256(style),
+        sha256(SCRIPT)
     );
     HeaderValue::try_from(policy).expect("base64 and our own words are visible ASCII")
+}
+
+/// The hash of an element's content as a policy names it.
+fn sha256(text: &str) -> String {
+    BASE64.encode(digest::digest(&digest::SHA256, text.as_bytes()))
 }
 
 /// The first letter or digit of the label of a provider, as a capital; empty without one.

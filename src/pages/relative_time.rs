@@ -41,6 +41,14 @@ pub(super) fn exact(at: UnixSeconds) -> String {
         .unwrap_or_default()
 }
 
+/// The time of day in UTC: `01:18:09`. Empty for a time that no calendar has.
+pub(super) fn clock(at: UnixSeconds) -> String {
+    Timestamp::from_second(at)
+        .ok()
+        .and_then(|at| strtime::format("%H:%M:%S", at).ok())
+        .unwrap_or_default()
+}
+
 /// For machines: RFC 3339 in UTC. Empty for a time that no calendar has.
 pub(super) fn machine(at: UnixSeconds) -> String {
     Timestamp::from_second(at)

@@ -11,6 +11,7 @@ pub(crate) mod framing;
 mod http2;
 pub(crate) mod listen;
 mod meter;
+pub(crate) mod private_socket;
 mod proxy_header;
 mod redirect;
 pub(crate) mod rewind;

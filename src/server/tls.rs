@@ -285,6 +285,21 @@ impl Certificates {
             .collect()
     }
 
+    /// Each certificate in use: its place, when it expires, and whether that is not soon.
+    pub(crate) fn expiries(&self, now: UnixSeconds) -> Vec<(String, String, bool)> {
+        let current = self.current.load();
+        let pairs = self.pairs.iter().zip(current.iter());
+        let told = |(pair, key): (&Pair, &Arc<CertifiedKey>)| {
+            let validity = validity(key)?;
+            Some((
+                pair.certificate.to_string().replace('`', ""),
+                validity.expiry(now),
+                !validity.ends_soon(now),
+            ))
+        };
+        pairs.filter_map(told).collect()
+    }
+
     /// Each certificate in use, with what is to be said of it. Reads the authorities of the system.
     pub(crate) fn inspect(&self, now: UnixSeconds) -> Vec<Inspected> {
         let roots = system_roots();

@@ -301,9 +301,11 @@ impl Reader<'_> {
                 }
             })
         });
+        let token = section.take("token").and_then(|item| self.secret(item));
         Some(RawAdmin {
             listen: listen?,
             hosts,
+            token,
         })
     }
 

@@ -178,13 +178,13 @@ pub(super) const MORE: Table = Table {
 
 pub(super) const ADMIN: Table = Table {
     path: "admin",
-    doc: "Health and metrics, on a port that is not the public one. Without this table there is no such port.",
+    doc: "The operator's page, health and metrics, on a port that is not the public one. Without this table there is no such port. Nothing on it changes anything.",
     keys: &[
         key(
             "listen",
             Kind::Text,
             "",
-            "The address of `/health`, `/ready` and `/metrics`.",
+            "The address of the operator's page, `/health`, `/ready` and `/metrics`: IP and port, or `unix:/run/passgate/admin.sock`, whose file has mode 0600.",
         )
         .example("\"127.0.0.1:8081\"")
         .restart(),
@@ -194,6 +194,13 @@ pub(super) const ADMIN: Table = Table {
             "[]",
             "Names by which monitoring reaches the port, on any port number, besides IP addresses, `localhost` and the host of `public_url`. A request for another name is answered with 421.",
         ),
+        key(
+            "token",
+            SECRET,
+            "",
+            "The token, at least 16 visible ASCII characters, with which clients on other machines, and those behind a proxy, see remembered decisions and the callers on the operator's page: `Authorization: Bearer …`. Clients on this machine need none.",
+        )
+        .example("{ file = \"admin.token\" }"),
     ],
     synonyms: &[("address", "listen"), ("bind", "listen"), ("port", "listen")],
 };

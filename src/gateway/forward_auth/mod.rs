@@ -119,7 +119,7 @@ pub(super) async fn answer<'g>(
     let decided = async {
         let head = described(head, question)?;
         record.path = Some(head.target.path_and_query());
-        let allowed = verdict(lane, &head, &conditions).await?;
+        let allowed = verdict(lane, &head, &conditions, record).await?;
         record.permitted(&allowed.route.label, &allowed.permit);
         let may_change = origin::may_change(&head.parts.method, &head.parts.headers);
         allow(lane, allowed, may_change, asking.alias(), record).await
@@ -154,6 +154,7 @@ async fn verdict<'g>(
     lane: &'g WorkerContext,
     head: &RequestHead<'_>,
     conditions: &Conditions,
+    record: &mut AccessRecord,
 ) -> Result<Allowed<'g>, Box<Rejection<'g>>> {
     let refused = |refusal| {
         Err(Box::new(Rejection {
@@ -165,7 +166,8 @@ async fn verdict<'g>(
         rate_limits: Some(&lane.gateway.rate_limits),
         ..lane.gateway.policy()
     };
-    let decided = decide(policy, head, &lane.credentials(), &mut Silent).await;
+    let decided = decide(policy, head, &lane.credentials(), &mut record.attempts).await;
+    record.decided(&decided);
     lane.gateway.note_use(head, &decided);
     match decided? {
         Decision::Forward(allowed) => hold(conditions, allowed),

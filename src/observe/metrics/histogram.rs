@@ -10,7 +10,7 @@ const BOUNDS: [u64; 19] = [
 
 /// Counts by bucket, and their sum.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     /// The last one takes what is longer than a minute.
     counts: [u64; BOUNDS.len() + 1],
     nanoseconds: u64,
@@ -24,11 +24,48 @@ impl Histogram {
         self.nanoseconds = self.nanoseconds.saturating_add(nanoseconds);
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
         self.nanoseconds = self.nanoseconds.saturating_add(other.nanoseconds);
+    }
+
+    /// What was added since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let mut added = self.clone();
+        for (count, before) in added.counts.iter_mut().zip(before.counts) {
+            *count = count.saturating_sub(before);
+        }
+        added.nanoseconds = added.nanoseconds.saturating_sub(before.nanoseconds);
+        added
+    }
+
+    /// The duration in seconds that this share of all does not exceed, as exact as the buckets are; `None` without any.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a quantile is as precise as its bucket"
+    )]
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
+        let all: u64 = self.counts.iter().sum();
+        let wanted = all as f64 * share;
+        let mut so_far = 0.0;
+        for (index, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let count = *count as f64;
+            if so_far + count >= wanted {
+                let longest = BOUNDS[BOUNDS.len() - 1];
+                let from = index
+                    .checked_sub(1)
+                    .and_then(|below| BOUNDS.get(below))
+                    .copied()
+                    .unwrap_or(0);
+                let to = BOUNDS.get(index).copied().unwrap_or(longest);
+                let part = ((wanted - so_far) / count).clamp(0.0, 1.0);
+                return Some((from as f64 + part * to.saturating_sub(from) as f64) / 1e6);
+            }
+            so_far += count;
+        }
+        None
     }
 
     /// Sum of all durations in seconds, their number, and for each bucket its upper bound in seconds and its own count.
@@ -69,6 +106,22 @@ mod tests {
         assert_eq!(buckets.len(), 20);
         assert_eq!((buckets[0], buckets[1]), ((0.000_05, 2), (0.0001, 1)));
         assert_eq!((buckets[18], buckets[19]), ((60.0, 1), (f64::INFINITY, 2)));
+    }
+
+    #[test]
+    fn quantile_is_within_its_bucket() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.quantile(0.5), None);
+        (0..99).for_each(|_| histogram.record(Duration::from_millis(2)));
+        let before = histogram.clone();
+        histogram.record(Duration::from_secs(120));
+        assert!(
+            histogram
+                .quantile(0.5)
+                .is_some_and(|p50| (0.001..=0.0025).contains(&p50))
+        );
+        assert_eq!(histogram.quantile(1.0), Some(60.0));
+        assert_eq!(histogram.since(&before).quantile(0.01), Some(60.0));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::refusal::Refusal;
+pub(crate) use histogram::Histogram as Durations;
 use histogram::Histogram;
 
 /// The content type of what [`Metrics::encode`] returns.
@@ -133,6 +134,24 @@ impl Metrics {
         encode::encode(self.sum(), others)
     }
 
+    /// The sums that the operator's page goes by.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        totals.refusals.resize(Refusal::ALL.len(), 0);
+        for worker in lock(&self.workers).iter() {
+            let table = lock(&worker.table);
+            for (key, count) in &table.requests {
+                totals.requests += count;
+                let (.., refusal) = key.parts();
+                if let Some(refused) = refusal.and_then(|refusal| totals.refusals.get_mut(refusal as usize)) {
+                    *refused += count;
+                }
+            }
+            totals.answered.add(&table.answered);
+        }
+        totals
+    }
+
     fn sum(&self) -> Sum {
         let mut sum = Sum {
             open: self.open_connections(),
@@ -198,6 +217,8 @@ struct Table {
     shadow_refusals: HashMap<RouteLabel, u64>,
     upstream: Histogram,
     gateway: Histogram,
+    /// To the head of the answer, of the app or the gateway.
+    answered: Histogram,
 }
 
 impl WorkerMetrics {
@@ -213,6 +234,10 @@ impl WorkerMetrics {
             table.upstream.record(upstream);
         }
         table.gateway.record(observation.gateway);
+        let upstream = observation.upstream.unwrap_or_default();
+        table
+            .answered
+            .record(observation.gateway.saturating_add(upstream));
     }
 
     /// Counts a connection that was closed because it did not begin with a right header of the PROXY protocol.
@@ -314,6 +339,17 @@ struct Sum {
     shadow_refusals: BTreeMap<Arc<str>, u64>,
     upstream: Histogram,
     gateway: Histogram,
+}
+
+/// Sums since the start of the process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    /// Requests that ended.
+    pub(crate) requests: u64,
+    /// Those that the gateway answered in place of the app, by reason, in the order of [`Refusal::ALL`].
+    pub(crate) refusals: Vec<u64>,
+    /// From the head of the request to the head of the answer.
+    pub(crate) answered: Durations,
 }
 
 /// One series of `passgate_requests_total`.

@@ -158,7 +158,8 @@ impl std::fmt::Display for Escaped<'_> {
     }
 }
 
-fn built_in() -> Environment<'static> {
+/// An environment without templates, in which every value is escaped.
+pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     // What fails here has no template, and the plain page instead; a test holds us to it.
     if let Ok(syntax) = SyntaxConfig::builder()
@@ -181,6 +182,11 @@ fn built_in() -> Environment<'static> {
         }
         .map_err(Error::from)
     });
+    environment
+}
+
+fn built_in() -> Environment<'static> {
+    let mut environment = environment();
     let files = Page::ALL.map(Page::template);
     for (name, text) in files.into_iter().chain([(LAYOUT, include_str!("layout.html"))]) {
         if let Err(error) = environment.add_template(name, text) {

@@ -416,6 +416,14 @@ max_body_bytes = "1KiB"
             }
             let line = gateway.log_line(|line| line["request_id"] == id);
             assert_eq!(line["reason"], reason.as_str(), "{line}");
+            // The gateway remembers each of them, with the step that ended it.
+            let told = gateway.command(["why", id, "--format", "json"]).expect(3).json();
+            assert_eq!(
+                (&told["reason"], &told["rule"].is_null()),
+                (&line["reason"], &line["rule"].is_null())
+            );
+            let steps = told["steps"].as_array().unwrap();
+            assert_eq!(steps.last().unwrap()["passed"], false, "{reason}: {told}");
         }
     }
     assert_eq!(

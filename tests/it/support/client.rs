@@ -225,7 +225,7 @@ impl Client {
 #[derive(Clone, Debug)]
 pub struct Request {
     method: String,
-    target: String,
+    pub target: String,
     host: String,
     fields: Vec<Field>,
     body: Option<Vec<u8>>,
