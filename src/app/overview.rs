@@ -111,7 +111,7 @@ fn upstreams(upstreams: &[std::sync::Arc<crate::forward::Upstream>]) -> Vec<Upst
             ServerState::Up if upstream.has_health_check() => ("healthy", true),
             ServerState::Up => ("in use", true),
             ServerState::Down => ("down", false),
-            ServerState::Ejected => ("ejected", false),
+            ServerState::LeftOut => ("left out after failures", false),
         };
         let mut servers: Vec<Item> = upstream
             .server_states()

@@ -11,19 +11,19 @@ pub(crate) enum ServerState {
     Up,
     /// Its health check failed.
     Down,
-    /// Requests failed at it, and it is left out for a while where there is another.
-    Ejected,
+    /// Requests failed at it, and it is left out for a while where there is another (passive ejection).
+    LeftOut,
 }
 
 impl Upstream {
     /// Each server with its state.
     pub(crate) fn server_states(&self) -> impl Iterator<Item = (&str, ServerState)> {
-        self.servers.iter().map(move |server| {
+        self.servers.iter().map(|server| {
             let health = &server.health;
             let state = if health.down.load(Ordering::Relaxed) {
                 ServerState::Down
             } else if health.is_suspect() {
-                ServerState::Ejected
+                ServerState::LeftOut
             } else {
                 ServerState::Up
             };

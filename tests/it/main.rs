@@ -39,6 +39,7 @@ mod single_page;
 mod step_up;
 mod streams;
 mod support;
+mod upstream_names;
 mod upstream_tls;
 mod why;
 mod wycheproof;

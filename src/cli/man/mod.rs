@@ -46,10 +46,16 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 ];
 
 const EXIT: &[(&str, &str)] = &[
-    ("0", "Done; of explain and token inspect: allowed."),
+    (
+        "0",
+        "Done; of explain, why and token inspect: allowed; of diff: no access would change.",
+    ),
     ("1", "Failed while running."),
     ("2", "The configuration or the usage is wrong."),
-    ("3", "Of explain and token inspect: refused."),
+    (
+        "3",
+        "Of explain, why and token inspect: refused; of diff: access would change.",
+    ),
 ];
 
 /// The pages of all commands in one text; with `directory`, these and that of the configuration as files in it.

@@ -208,7 +208,7 @@ async fn upstream_of_the_next_configuration_knows_the_addresses_before_the_resol
     let before = resolver.gateway("http://app.test:3000", NEVER).await;
     assert_eq!(before.ask(GET).await.1, "ok");
     let next = compile(&raw(&["http://app.test:3000".to_owned()]));
-    next.remember(&[before.upstream.clone()]);
+    next.remember(std::slice::from_ref(&before.upstream));
     let gateway = Gateway::without_names(next, rules()).await;
     assert_eq!(gateway.ask(GET).await.1, "ok");
 }
