@@ -460,6 +460,9 @@ async fn send(
     exchange.record.upstream = Some(forwarded.server);
 
     response_rewrite.apply(gateway, forwarded.response.headers_mut());
+    // `why` finds the decision by it. An app that has ids of its own goes on showing them.
+    let fields = forwarded.response.headers_mut();
+    fields.entry("x-request-id").or_insert(request_id);
     if let Some(server) = &forwarded.server_cookie {
         sticky::keep(
             &route.upstream,

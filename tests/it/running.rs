@@ -564,6 +564,17 @@ fn rotation_signal_without_a_log_file_does_nothing() {
 }
 
 #[test]
+fn answer_of_an_app_has_the_request_id_unless_the_app_has_one() {
+    for (field, own) in [("", None), ("X-Request-Id: of-the-app\r\n", Some("of-the-app"))] {
+        let app = App::answering(format!("HTTP/1.1 200 OK\r\n{field}Content-Length: 2\r\n\r\nok"));
+        let gateway = Gateway::before(&app, ROUTES);
+        let answer = gateway.get("/public/x").expect(200);
+        let line = gateway.log_line(|line| line["path"] == "/public/x");
+        assert_eq!(answer.header("x-request-id"), own.or(line["request_id"].as_str()));
+    }
+}
+
+#[test]
 fn log_line_has_caller_request_and_reason() {
     let app = App::start();
     let gateway = Gateway::before(&app, ROUTES);
