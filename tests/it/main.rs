@@ -20,6 +20,7 @@ mod forward_auth;
 mod hostile;
 mod limits;
 mod links;
+mod monitoring;
 mod native_clients;
 mod networks;
 mod provider_grants;
