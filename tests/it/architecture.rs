@@ -58,7 +58,7 @@ fn room(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The path of a file's module: `["forward", "pool"]` for `forward/pool.rs`, `["forward"]` for `forward/mod.rs`.
+/// The path of a file's module: `["forward", "pool"]` for `forward/pool/mod.rs`, `["forward"]` for `forward/mod.rs`.
 fn module_path(path: &Path) -> Segments {
     let text = path.with_extension("").to_string_lossy().into_owned();
     let mut segments: Segments = text.split('/').map(str::to_owned).collect();
