@@ -72,7 +72,7 @@ pub(super) fn ask(file: &Path, path: &str) -> Result<Option<Value>, Failure> {
                     Err(error) => told.push(format!("{address}: {error}")),
                 }
             }
-            Some(Listen::Systemd) | None => {}
+            Some(Listen::Systemd(_)) | None => {}
         }
         let tried = told.join("; ");
         Err(Failure::Refused(format!(

@@ -4,6 +4,7 @@
 //! are installed; at the end no new connection is accepted, and requests under way get `drain_timeout`.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -258,11 +259,28 @@ fn open_admin(settings: &Settings) -> Result<(Option<Listener>, Vec<SocketFile>)
             let opened = private_socket::open(path, Other::Stays).map_err(failed)?;
             (Some(opened.listener), vec![opened.file])
         }
-        Some(address) => (
-            listen::open(address).map_err(failed)?.into_iter().next(),
-            Vec::new(),
-        ),
+        Some(address) => (Some(open_only(address)?), Vec::new()),
     })
+}
+
+/// The one socket of `address`. Decisions are for the user of the gateway, so that a unix socket of systemd has to be as well.
+fn open_only(address: &Address) -> Result<Listener, Failure> {
+    let mut opened = listen::open(address).map_err(failed)?.into_iter();
+    let (Some(listener), None) = (opened.next(), opened.next()) else {
+        return Err(failed(std::io::Error::other(format!(
+            "`{address}` is several sockets, and the admin port is one"
+        ))));
+    };
+    if let Listener::Unix(..) = &listener
+        && let Address::Unix(path) = listener.address()
+        && std::fs::metadata(&path).is_ok_and(|file| file.mode() & 0o077 != 0)
+    {
+        return Err(failed(std::io::Error::other(format!(
+            "other users may connect to the admin port `{}`; write `SocketMode=0600` into its socket unit",
+            path.display()
+        ))));
+    }
+    Ok(listener)
 }
 
 /// The socket beside the state for `why` and `diff`. The gateway serves without it as well.

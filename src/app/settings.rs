@@ -329,7 +329,7 @@ fn address(listen: &Spanned<Listen>, problems: &Problems) -> Address {
     match &listen.value {
         Listen::Tcp(address) => Address::Tcp(*address),
         Listen::Unix(path) => Address::Unix(problems.resolve(path)),
-        Listen::Systemd => Address::Systemd,
+        Listen::Systemd(name) => Address::Systemd(name.clone()),
     }
 }
 

@@ -18,6 +18,7 @@ const MAX_ROLES: usize = 1000;
 /// Judges what `raw` says as a whole.
 pub(crate) fn check(raw: &RawConfig, problems: &mut Problems) {
     addresses(raw, problems);
+    sockets_of_systemd(raw, problems);
     admin(raw, problems);
     proxy_in_front(raw, problems);
     networks_behind_a_proxy(raw, problems);
@@ -38,6 +39,7 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
         .server
         .listen
         .iter()
+        .chain(&raw.server.redirect_http)
         .chain(raw.admin.iter().map(|admin| &admin.listen))
     {
         let name = match &listen.value {
@@ -45,7 +47,8 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
             Listen::Tcp(address) if address.port() == 0 => continue,
             Listen::Tcp(address) => address.to_string(),
             Listen::Unix(path) => format!("unix:{}", path.display()),
-            Listen::Systemd => "systemd".to_owned(),
+            Listen::Systemd(None) => "systemd".to_owned(),
+            Listen::Systemd(Some(name)) => format!("systemd:{name}"),
         };
         if let Some(first) = seen.insert(name.clone(), &listen.span) {
             problems
@@ -53,6 +56,22 @@ fn addresses(raw: &RawConfig, problems: &mut Problems) {
                 .also(first.clone(), "first here")
                 .hint("remove one of them");
         }
+    }
+}
+
+/// `systemd` alone is all sockets, also one that another listener names.
+fn sockets_of_systemd(raw: &RawConfig, problems: &mut Problems) {
+    let others = raw.server.redirect_http.iter();
+    let others = others.chain(raw.admin.iter().map(|admin| &admin.listen));
+    let mut named = raw.server.listen.iter().chain(others);
+    let named = named.find(|listen| matches!(listen.value, Listen::Systemd(Some(_))));
+    let mut listed = raw.server.listen.iter();
+    let all = listed.find(|listen| listen.value == Listen::Systemd(None));
+    if let (Some(all), Some(named)) = (all, named) {
+        problems
+            .error(&all.span, "`systemd` is all sockets of systemd, and one of them is named elsewhere")
+            .also(named.span.clone(), "named here")
+            .hint("name this one as well, like `systemd:passgate.socket`: the name of its unit, or its `FileDescriptorName=`");
     }
 }
 
@@ -125,7 +144,7 @@ fn networks_behind_a_proxy(raw: &RawConfig, problems: &mut Problems) {
     let is_local = |listen: &Spanned<Listen>| match &listen.value {
         Listen::Tcp(address) => address.ip().is_loopback(),
         Listen::Unix(_) => true,
-        Listen::Systemd => false,
+        Listen::Systemd(_) => false,
     };
     // Where `public_url` is on this machine as well, it is for trying things out.
     let is_proxied = server.public_url.as_ref().is_some_and(|url| !url.is_loopback())

@@ -221,7 +221,7 @@ fn a_right_file_is_read_as_it_is_written() {
     let (raw, problems) = read_text(FULL);
     assert_eq!(problems.render(false), "");
     assert_eq!(raw.server.listen.len(), 3);
-    assert_eq!(raw.server.listen[2].value, Listen::Systemd);
+    assert_eq!(raw.server.listen[2].value, Listen::Systemd(None));
     assert_eq!(raw.server.max_body_bytes.unwrap().value, None);
     let scalars = &raw.server.scalars;
     assert_eq!(scalars.get::<u64>("server", "max_connections"), 10_000);

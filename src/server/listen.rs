@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -23,8 +24,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A unix socket at an absolute path, or one relative to the working directory.
     Unix(PathBuf),
-    /// All sockets that systemd handed over (`LISTEN_FDS`).
-    Systemd,
+    /// Sockets that systemd handed over (`LISTEN_FDS`): those of this name, or all.
+    Systemd(Option<Box<str>>),
 }
 
 impl fmt::Display for Address {
@@ -32,7 +33,8 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Systemd => f.write_str("systemd"),
+            Self::Systemd(None) => f.write_str("systemd"),
+            Self::Systemd(Some(name)) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -51,7 +53,7 @@ impl Listener {
     #[must_use]
     pub(crate) fn address(&self) -> Address {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map_or(Address::Systemd, Address::Tcp),
+            Self::Tcp(listener) => listener.local_addr().map_or(Address::Systemd(None), Address::Tcp),
             Self::Unix(listener, made) => Address::Unix(
                 made.clone()
                     .or_else(|| listener.local_addr().ok()?.as_pathname().map(Path::to_owned))
@@ -89,7 +91,7 @@ pub(crate) fn open(address: &Address) -> io::Result<Vec<Listener>> {
     match address {
         Address::Tcp(address) => open_tcp(*address).map(|listener| vec![listener]),
         Address::Unix(path) => open_unix(path).map(|listener| vec![listener]),
-        Address::Systemd => take_from_systemd(),
+        Address::Systemd(name) => handed(name.as_deref()),
     }
 }
 
@@ -151,25 +153,48 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Unix(listener, Some(path.to_owned())))
 }
 
-fn take_from_systemd() -> io::Result<Vec<Listener>> {
+/// The sockets that systemd handed over, with their names. They are taken once: later the same numbers may be other files. They
+/// stay open, so that a reload can leave one out and take it again.
+static HANDED: LazyLock<Vec<(Box<str>, Listener)>> = LazyLock::new(|| {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
     let mut handed = ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..handed.len() {
-        if let Ok(Some(listener)) = handed.take_tcp_listener(index) {
-            listener.set_nonblocking(true)?;
-            listeners.push(Listener::Tcp(listener));
+        let name = names.next().unwrap_or_default();
+        let listener = if let Ok(Some(listener)) = handed.take_tcp_listener(index) {
+            listener.set_nonblocking(true).map(|()| Listener::Tcp(listener))
         } else if let Ok(Some(listener)) = handed.take_unix_listener(index) {
-            listener.set_nonblocking(true)?;
-            listeners.push(Listener::Unix(listener, None));
-        }
+            listener
+                .set_nonblocking(true)
+                .map(|()| Listener::Unix(listener, None))
+        } else {
+            continue;
+        };
+        listeners.extend(listener.ok().map(|listener| (name.into(), listener)));
     }
-    if listeners.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "`listen = \"systemd\"`, but systemd handed no stream socket over; is `passgate.socket` enabled and started?",
-        ));
+    listeners
+});
+
+fn handed(name: Option<&str>) -> io::Result<Vec<Listener>> {
+    let is_meant = |(its, _): &&(Box<str>, Listener)| name.is_none_or(|name| **its == *name);
+    let meant = HANDED.iter().filter(is_meant);
+    let listeners: Vec<Listener> = meant
+        .map(|(_, listener)| listener.share())
+        .collect::<io::Result<_>>()?;
+    if !listeners.is_empty() {
+        return Ok(listeners);
     }
-    Ok(listeners)
+    let known: Vec<String> = HANDED.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let text = match name {
+        Some(name) if !known.is_empty() => format!(
+            "`listen = \"systemd:{name}\"`, but the stream sockets that systemd handed over are called {}; the name is that of the \
+             socket's unit, or its `FileDescriptorName=`",
+            known.join(", ")
+        ),
+        _ => "`listen = \"systemd\"`, but systemd handed no stream socket over; is `passgate.socket` enabled and started?".to_owned(),
+    };
+    Err(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ pub enum Listen {
     Tcp(std::net::SocketAddr),
     /// A unix socket at this path (not yet resolved against the file's directory).
     Unix(PathBuf),
-    /// Sockets handed over by systemd.
-    Systemd,
+    /// Sockets handed over by systemd: those of this name (`FileDescriptorName=`), or all of them.
+    Systemd(Option<Box<str>>),
 }
 
 /// One entry of `server.trusted_proxies`.
@@ -214,13 +214,20 @@ pub(crate) fn share(text: &str) -> Result<Share, String> {
     }
 }
 
-/// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`, `systemd`.
+/// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`, `systemd`, `systemd:NAME`.
 ///
 /// # Errors
 /// What an address looks like. Names are not resolved: which address one stands for can change between two starts.
 pub(crate) fn listen(text: &str) -> Result<Listen, String> {
     if text == "systemd" {
-        return Ok(Listen::Systemd);
+        return Ok(Listen::Systemd(None));
+    }
+    if let Some(name) = text.strip_prefix("systemd:") {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+        return match !name.is_empty() && name.len() < 256 && name.bytes().all(is_plain) {
+            true => Ok(Listen::Systemd(Some(name.into()))),
+            false => Err("write the name of a socket of systemd: `systemd:passgate.socket`".to_owned()),
+        };
     }
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() || path.ends_with('/') || path.starts_with("//") {

@@ -106,7 +106,17 @@ fn addresses_are_never_names() {
         listen("unix:/run/p.sock").unwrap(),
         Listen::Unix("/run/p.sock".into())
     );
-    assert_eq!(listen("systemd").unwrap(), Listen::Systemd);
+    assert_eq!(listen("systemd").unwrap(), Listen::Systemd(None));
+    assert_eq!(
+        listen("systemd:passgate.socket").unwrap(),
+        Listen::Systemd(Some("passgate.socket".into()))
+    );
+    for text in ["systemd:", "systemd:a b", "systemd:a:b", "systemd:\n"] {
+        assert!(
+            listen(text).unwrap_err().contains("systemd:passgate.socket"),
+            "{text}"
+        );
+    }
     for text in [
         "",
         ":8080",

@@ -37,6 +37,7 @@ mod shadow;
 mod sign_in_loops;
 mod signing;
 mod single_page;
+mod socket_activation;
 mod step_up;
 mod streams;
 mod support;

@@ -116,10 +116,10 @@ impl Reader<'_> {
 
     fn redirect_http(&mut self, section: &mut Section<'_>) -> Option<Spanned<Listen>> {
         let listen = self.parsed(section, "redirect_http", "an address", values::listen)?;
-        if listen.value == Listen::Systemd {
-            // All sockets of systemd are one list, and nothing in it says which are not for HTTPS.
-            self.error(&listen.span, "`redirect_http` cannot be a socket of systemd")
-                .hint("write an address, like `0.0.0.0:80`");
+        if listen.value == Listen::Systemd(None) {
+            // Without names, nothing says which of the sockets are not for HTTPS.
+            self.error(&listen.span, "`redirect_http` cannot be all sockets of systemd")
+                .hint("name one of them, like `systemd:http`, or write an address, like `0.0.0.0:80`");
             return None;
         }
         Some(listen)
@@ -288,10 +288,10 @@ impl Reader<'_> {
     pub(super) fn admin(&mut self, section: &mut Section<'_>) -> Option<RawAdmin> {
         self.require(section, &[("listen", "name an address, like `127.0.0.1:8081`")]);
         let mut listen = self.parsed(section, "listen", "an address", values::listen);
-        if let Some(systemd) = listen.take_if(|listen| listen.value == Listen::Systemd) {
-            // All sockets of systemd are one list, and nothing in it says which are not for the public.
-            self.error(&systemd.span, "the admin port cannot be a socket of systemd")
-                .hint("write an address, like `127.0.0.1:8081` or `unix:/run/passgate/admin.sock`");
+        if let Some(systemd) = listen.take_if(|listen| listen.value == Listen::Systemd(None)) {
+            // Without names, nothing says which of the sockets are not for the public.
+            self.error(&systemd.span, "the admin port cannot be all sockets of systemd")
+                .hint("name one of them, like `systemd:admin`, or write an address, like `127.0.0.1:8081` or `unix:/run/passgate/admin.sock`");
         }
         let hosts = self.all(section, "hosts", Empty::Taken, |reader, item| {
             reader.parse(item, "the name of a host", |text| {

@@ -89,7 +89,7 @@ pub(super) const SERVER: Table = Table {
     path: "server",
     doc: "Listeners, limits and TLS.",
     keys: &[
-        key("listen", ADDRESSES, "\"127.0.0.1:8080\"", "An address or a list of them: IP and port, `unix:/run/passgate.sock`, or `systemd` for the sockets of a systemd unit."),
+        key("listen", ADDRESSES, "\"127.0.0.1:8080\"", "An address or a list of them: IP and port, `unix:/run/passgate.sock`, or `systemd` for the sockets that systemd hands over, `systemd:NAME` for those of one name."),
         key("public_url", Kind::Text, "", "The origin of the site as browsers see it: scheme, host and port. Redirects, cookies and the issuer of the gateway's own tokens use it. Without it: the first address of `listen`. Sign-in from other machines requires `https://`.").example("\"http://127.0.0.1:8080\""),
         key("workers", Kind::Integer(0, 1024), "0", "Worker threads; 0 is one for each core.").restart(),
         key("trusted_proxies", Kind::List(&Kind::Text), "[]", "Proxies in front of the gateway whose `X-Forwarded-*` fields are accepted: networks, like `10.0.0.0/8`, and `unix` for the peers on unix sockets."),
