@@ -255,7 +255,7 @@ refusals! {
     /// What the app answered is not HTTP, or breaks its rules.
     UpstreamProtocol = BAD_GATEWAY, "upstream-protocol", "Bad gateway";
     /// No server of the upstream is healthy.
-    UpstreamDown = SERVICE_UNAVAILABLE, "upstream-down", "Service unavailable";
+    UpstreamDown = BAD_GATEWAY, "upstream-down", "Bad gateway";
     /// All connections to the upstream are in use and none became free in time.
     UpstreamBusy = SERVICE_UNAVAILABLE, "upstream-busy", "Service unavailable";
     /// As many requests wait for a connection to the server as may.

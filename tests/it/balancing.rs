@@ -156,14 +156,14 @@ fn request_beyond_max_pending_is_503_at_once() {
 #[test]
 fn all_servers_down_is_an_error_until_one_is_back() {
     let check = "health_check = { path = \"/healthz\", interval = \"200ms\" }";
-    for (further, status) in [("", 502), (check, 503)] {
+    for further in ["", check] {
         let addresses = [dead(), dead()];
         let servers = addresses
             .map(|address| format!("\"http://{address}\""))
             .join(", ");
         let gateway = Gateway::start(&toml(&servers, further));
         eventually("all servers are seen to be down", || {
-            gateway.get("/x").status == status
+            gateway.get("/x").status == 502
         });
         let _app = App::on(TcpListener::bind(addresses[1]).unwrap(), |exchange| {
             exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");

@@ -288,7 +288,7 @@ async fn a_server_whose_health_check_fails_twice_gets_nothing_until_one_succeeds
     healthy.store(false, Ordering::SeqCst);
     becomes(false).await;
     let answer = gateway.ask(GET).await;
-    assert_eq!((status(&answer), answer.1.as_str()), ("503", "upstream-down"));
+    assert_eq!((status(&answer), answer.1.as_str()), ("502", "upstream-down"));
     healthy.store(true, Ordering::SeqCst);
     becomes(true).await;
     assert_eq!(gateway.ask(GET).await.1, "ok");

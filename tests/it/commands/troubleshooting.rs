@@ -388,7 +388,7 @@ max_body_bytes = "1KiB"
         }
         if reason == "upstream-down" {
             eventually("the health check has failed", || {
-                gateway.get("/ill").status == 503
+                gateway.get("/ill").status == 502
             });
         }
         let requests = asked

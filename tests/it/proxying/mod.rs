@@ -1719,9 +1719,9 @@ fn a_server_whose_health_check_fails_gets_no_requests() {
     );
     let gateway = Gateway::start(&toml);
     eventually("the server is seen to be sick", || {
-        gateway.get("/x").status == 503
+        gateway.get("/x").status == 502
     });
-    let refused = gateway.get("/x").expect(503);
+    let refused = gateway.get("/x").expect(502);
     assert_eq!(gateway.log_of(&refused)["reason"], "upstream-down");
     assert!(sick.requests().iter().any(|seen| seen.target() == "/healthz"));
 }
