@@ -104,7 +104,7 @@ async fn a_request_beyond_max_pending_is_refused_at_once_or_takes_the_place_of_a
 }
 
 #[tokio::test]
-async fn where_nobody_else_waits_a_client_gives_way_to_nobody() {
+async fn where_no_other_client_waits_a_client_gives_way_to_none() {
     let server_pool = server_pool(2);
     let greedy = holder("192.0.2.1");
     let held = [checkout(&server_pool, &greedy), checkout(&server_pool, &greedy)];

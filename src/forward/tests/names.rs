@@ -161,12 +161,12 @@ async fn name_without_an_address_is_refused_and_found_when_it_has_one() {
 #[tokio::test]
 async fn connection_that_fails_has_the_name_looked_up_again() {
     let app = App::answering(OK).await;
-    let nobody = TcpListener::bind("127.0.0.1:0")
+    let closed = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
         .local_addr()
         .unwrap();
-    let resolver = Resolver::of(&[nobody]);
+    let resolver = Resolver::of(&[closed]);
     let gateway = resolver.gateway("http://app.test:3000", NEVER).await;
     let refused = gateway.ask(GET).await;
     assert_eq!(
